@@ -1,0 +1,63 @@
+# Linekeeper. `make up` starts everything; `make test` proves it. Both install what they need first.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CHROMIUM := $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome))
+
+.PHONY: install up test soak bench check lock browser clean
+
+install: $(STAMP)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Linekeeper needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || uv venv -q --seed $(VENV) \
+	  || { echo "Could not make a virtual environment. On Debian: apt-get install python3-venv"; exit 1; }
+
+$(BIN)/uv: | $(BIN)/python
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
+
+$(STAMP): requirements/all.txt pyproject.toml | $(BIN)/uv
+	@echo "Installing Linekeeper into $(VENV) ..."
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --require-hashes -r requirements/all.txt
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --no-deps -e .
+	@touch $@
+
+up: install
+	@$(BIN)/linekeeper up $(ARGS)
+
+# Debian and root: the browser is installed; elsewhere the one command to run first is printed.
+browser:
+ifeq ($(CHROMIUM),)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing chromium for the browser tests ..."; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
+	else echo "The browser tests need Chromium. Run first: sudo apt-get install chromium"; exit 1; fi
+endif
+
+test: install browser
+	@$(BIN)/python -m pytest $(ARGS) -m "not soak"
+
+soak: install browser
+	@$(BIN)/python -m pytest $(ARGS) -m soak -p no:timeout
+
+bench: install
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+check: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+# Exact versions with hashes, for every platform; no registry is named.
+lock: $(BIN)/uv
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url pyproject.toml -o requirements/base.txt
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url pyproject.toml --group dev -c requirements/base.txt -o requirements/all.txt
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,120 @@
+"""What an operator tunes, as plain data: one Makini app, Slack, health policy, mail.
+
+Each is filled in as a Prefect block, copied by the consumer into the table `app_setting`, and
+read from there by every part (DESIGN "Three kinds of process"). Every unknown of MAKINI.md is a
+field here with the documented default.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+Mode = Literal["observe", "manage"]
+Paging = Literal["page", "cursor"]
+SinceFilter = Literal["filter", "modified_after"]
+WebhookScheme = Literal["makini", "standard"]
+
+DEFAULT_ENTITIES = ("eam/work-orders", "eam/assets", "eam/sites", "erp/purchase-orders")
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class AppConfig(_Config):
+    """One Makini account or self-hosted instance."""
+
+    name: str = "default"
+    mode: Mode = "observe"
+    api_url: str = "https://api.makini.io"
+    link_url: str = "https://link.makini.io"
+    client_id: str = ""
+    client_secret: SecretStr = SecretStr("")
+    connection_field: Literal["key", "id"] = "key"
+    """Which field of a listed connection the Admin API's `{id}` routes take."""
+    per_page: int = Field(default=100, ge=1, le=500)
+    paging: Paging = "page"
+    since: SinceFilter = "filter"
+    per_minute: int = Field(default=600, ge=0)
+    """Calls a minute for the whole app, all processes together; 0 = no limit."""
+    timeout_seconds: float = Field(default=15.0, gt=0)
+    entities: tuple[str, ...] = DEFAULT_ENTITIES
+    bodies: tuple[str, ...] = ()
+    webhook_secrets: tuple[SecretStr, ...] = ()
+    webhook_scheme: WebhookScheme = "makini"
+    webhook_reserialized: bool = False
+    """Accept a signature over the compact re-serialised JSON too."""
+    event_kinds: dict[str, str] = Field(default_factory=dict)
+    """Event name pattern (`fnmatch`) → our kind; asked before the built-in table."""
+    state_required: bool = True
+    notify_customers: bool = False
+    forward_url: str | None = None
+    forward_secret: SecretStr = SecretStr("")
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_slug(cls, value: str) -> str:
+        if not value or not all(c.isalnum() or c in "-_" for c in value):
+            raise ValueError("an app's name has letters, digits, - and _ only")
+        return value
+
+    @field_validator("api_url", "link_url")
+    @classmethod
+    def _base_url(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("give a URL that starts with https:// (or http://)")
+        return value.rstrip("/")
+
+    @property
+    def manages(self) -> bool:
+        """Whether anything at Makini may be changed (DESIGN "Do no harm")."""
+        return self.mode == "manage"
+
+
+class SlackConfig(_Config):
+    """The Slack channel operators read."""
+
+    bot_token: SecretStr
+    channel: str
+    signing_secret: SecretStr = SecretStr("")
+    api_url: str = "https://slack.com/api/"
+
+    @field_validator("api_url")
+    @classmethod
+    def _ends_with_slash(cls, value: str) -> str:
+        return value.rstrip("/") + "/"
+
+
+class HealthPolicy(_Config):
+    """When a connection is what (INTERFACE "Policy defaults"). Units are in the names."""
+
+    probe_minutes: float = Field(default=10, ge=0)
+    """A healthy connection is probed at least that often; 0 = all, every sweep."""
+    misses_unreachable: int = Field(default=3, ge=1)
+    flap_falls: int = Field(default=3, ge=2)
+    flap_window_minutes: float = Field(default=60, gt=0)
+    flap_quiet_minutes: float = Field(default=30, gt=0)
+    reopen_minutes: float = Field(default=60, ge=0)
+    slow_seconds: float = Field(default=10, gt=0)
+    slow_samples: int = Field(default=5, ge=1, le=20)
+    stale_sync_hours: float = Field(default=24, gt=0)
+    root_cause_members: int = Field(default=5, ge=2)
+    root_cause_share: float = Field(default=0.5, gt=0, le=1)
+    remind_hours: float = Field(default=4, gt=0)
+    """A sweep is red again for an incident unacknowledged this long."""
+
+
+class MailConfig(_Config):
+    """The account customers' mail is sent from."""
+
+    smtp_url: SecretStr
+    sender: str
+
+
+class Configuration(_Config):
+    """Everything together, as one process sees it at one moment."""
+
+    apps: dict[str, AppConfig] = Field(default_factory=dict)
+    slack: SlackConfig | None = None
+    policy: HealthPolicy = HealthPolicy()
+    mail: MailConfig | None = None

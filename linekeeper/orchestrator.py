@@ -1,0 +1,67 @@
+"""What the core asks of Prefect. `linekeeper.cli` implements it; nothing here imports Prefect."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from linekeeper.config import AppConfig, HealthPolicy, MailConfig, SlackConfig
+
+
+class OrchestratorUnavailable(Exception):
+    """Prefect did not answer, or answered 5xx; try again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of the Event Feed. `id` is stable, so that a repeat is harmless."""
+
+    id: str
+    name: str
+    """`linekeeper.connection.<health>`, `linekeeper.incident.opened`, … (INTERFACE "Events")."""
+    occurred: datetime
+    resource: Mapping[str, str]
+    related: Sequence[Mapping[str, str]] = ()
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run to start: once for its `idempotency_key`, whoever asks."""
+
+    deployment: str
+    """The deployment's name; its flow has the same."""
+    idempotency_key: str
+    name: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    tags: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """What operators filled in; None or empty where nothing was."""
+
+    apps: Sequence[AppConfig] = ()
+    slack: SlackConfig | None = None
+    policy: HealthPolicy | None = None
+    mail: MailConfig | None = None
+
+
+class Orchestrator(Protocol):
+    """Each method raises `OrchestratorUnavailable` when Prefect can't be reached."""
+
+    async def start_run(self, run: Run) -> str:
+        """Start `run`, or find the one its key started; returns the run's id."""
+        ...
+
+    async def resume_run(self, run_id: str, answer: Mapping[str, Any] | None = None) -> None:
+        """Resume a suspended run; harmless if it isn't waiting any more."""
+        ...
+
+    async def emit(self, events: Sequence[Event]) -> None:
+        """Add events to the feed."""
+        ...
+
+    async def read_blocks(self) -> Blocks:
+        """The blocks as they are now."""
+        ...

@@ -1,0 +1,149 @@
+"""Settings of one process, read from the environment (prefix `LINEKEEPER_`) or a `.env` file.
+
+They say where things are. What an operator tunes lives in blocks (`linekeeper.config`); the
+settings below that mirror a block only seed it.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from linekeeper.config import (
+    DEFAULT_ENTITIES,
+    AppConfig,
+    HealthPolicy,
+    MailConfig,
+    Paging,
+    SinceFilter,
+    SlackConfig,
+    WebhookScheme,
+)
+
+SecretList = Annotated[tuple[SecretStr, ...], NoDecode]
+TextList = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Everything `LINEKEEPER_…` (INTERFACE "Settings"). Raises `ValidationError` on a bad value."""
+
+    model_config = SettingsConfigDict(env_prefix="LINEKEEPER_", env_file=".env", extra="ignore")
+
+    home: Path = Path(".linekeeper")
+    database_url: SecretStr | None = None
+    encryption_keys: SecretList = ()
+    public_url: str | None = None
+    prefect_host: str = "127.0.0.1"
+    prefect_port: int = 4200
+    receiver_host: str = "127.0.0.1"
+    receiver_port: int = 8642
+    sandbox_port: int = 8643
+    max_body_bytes: int = 1_048_576
+    heartbeat_url: str | None = None
+
+    makini_api_url: str | None = None
+    makini_link_url: str | None = None
+    makini_client_id: str | None = None
+    makini_client_secret: SecretStr | None = None
+    makini_webhook_secrets: SecretList = ()
+    makini_mode: Literal["observe", "manage"] = "observe"
+    makini_entities: TextList = DEFAULT_ENTITIES
+    makini_paging: Paging = "page"
+    makini_since: SinceFilter = "filter"
+    makini_webhook_scheme: WebhookScheme = "makini"
+    makini_per_minute: int = Field(default=600, ge=0)
+    makini_bodies: TextList = ()
+    notify_customers: bool = False
+    forward_url: str | None = None
+    forward_secret: SecretStr | None = None
+
+    probe_minutes: float = Field(default=10, ge=0)
+
+    slack_bot_token: SecretStr | None = None
+    slack_channel: str | None = None
+    slack_signing_secret: SecretStr | None = None
+    slack_api_url: str | None = None
+
+    smtp_url: SecretStr | None = None
+    mail_from: str | None = None
+
+    @field_validator(
+        "encryption_keys",
+        "makini_webhook_secrets",
+        "makini_entities",
+        "makini_bodies",
+        mode="before",
+    )
+    @classmethod
+    def _comma_list(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("database_url", "makini_client_secret", "slack_bot_token", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @cached_property
+    def resolved_database_url(self) -> str:
+        """The store's URL: what was set, or SQLite in `home`."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite+aiosqlite:///{self.home.resolve() / 'linekeeper.db'}"
+
+    @property
+    def resolved_public_url(self) -> str:
+        """Where customers and Makini reach the receiver, without a trailing slash."""
+        url = self.public_url or f"http://{self.receiver_host}:{self.receiver_port}"
+        return url.rstrip("/")
+
+    @property
+    def seed_app(self) -> AppConfig | None:
+        """The `default` app the environment describes; None while no Makini is configured."""
+        if self.makini_api_url is None and self.makini_client_id is None:
+            return None
+        return AppConfig(
+            name="default",
+            mode=self.makini_mode,
+            api_url=self.makini_api_url or AppConfig.model_fields["api_url"].default,
+            link_url=self.makini_link_url or AppConfig.model_fields["link_url"].default,
+            client_id=self.makini_client_id or "",
+            client_secret=self.makini_client_secret or SecretStr(""),
+            webhook_secrets=self.makini_webhook_secrets,
+            webhook_scheme=self.makini_webhook_scheme,
+            entities=self.makini_entities,
+            bodies=self.makini_bodies,
+            paging=self.makini_paging,
+            since=self.makini_since,
+            per_minute=self.makini_per_minute,
+            notify_customers=self.notify_customers,
+            forward_url=self.forward_url,
+            forward_secret=self.forward_secret or SecretStr(""),
+        )
+
+    @property
+    def seed_slack(self) -> SlackConfig | None:
+        """The Slack channel the environment describes; None while none is configured."""
+        if self.slack_bot_token is None or not self.slack_channel:
+            return None
+        return SlackConfig(
+            bot_token=self.slack_bot_token,
+            channel=self.slack_channel,
+            signing_secret=self.slack_signing_secret or SecretStr(""),
+            api_url=self.slack_api_url or SlackConfig.model_fields["api_url"].default,
+        )
+
+    @property
+    def seed_policy(self) -> HealthPolicy:
+        """The health policy with what the environment changes."""
+        return HealthPolicy(probe_minutes=self.probe_minutes)
+
+    @property
+    def seed_mail(self) -> MailConfig | None:
+        """The mail account the environment describes; None while none is configured."""
+        if self.smtp_url is None:
+            return None
+        return MailConfig(smtp_url=self.smtp_url, sender=self.mail_from or "linekeeper@localhost")

@@ -1,0 +1,7 @@
+"""Where the truth lives: tables, engine, migrations, leases, outbox, the copy of the blocks."""
+
+from linekeeper.store.cipher import Cipher, KeyProblem
+from linekeeper.store.engine import Store, StoreError
+from linekeeper.store.types import new_id
+
+__all__ = ["Cipher", "KeyProblem", "Store", "StoreError", "new_id"]

@@ -1,0 +1,69 @@
+"""Encryption of tokens and settings at rest (MultiFernet: the first key encrypts, all decrypt)."""
+
+import os
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+
+class KeyProblem(Exception):
+    """The encryption keys are missing, malformed, or not those this database was written with."""
+
+
+class Cipher:
+    """Encrypts text with the first key; decrypts what any of the keys encrypted."""
+
+    __slots__ = ("_fernet",)
+
+    def __init__(self, keys: list[str]) -> None:
+        if not keys:
+            raise KeyProblem(
+                "no encryption key: set LINEKEEPER_ENCRYPTION_KEYS, or put the keys back"
+            )
+        try:
+            self._fernet = MultiFernet([Fernet(key) for key in keys])
+        except ValueError as error:
+            raise KeyProblem(
+                "LINEKEEPER_ENCRYPTION_KEYS: each key is 32 url-safe base64-encoded bytes"
+            ) from error
+
+    def encrypt(self, text: str) -> str:
+        """`text`, readable only with one of the keys."""
+        return self._fernet.encrypt(text.encode()).decode()
+
+    def decrypt(self, token: str) -> str:
+        """The text again. Raises `KeyProblem` if none of the keys fits."""
+        try:
+            return self._fernet.decrypt(token.encode()).decode()
+        except InvalidToken as error:
+            raise KeyProblem(
+                "this database was encrypted with another key: put the key it was written with "
+                "into LINEKEEPER_ENCRYPTION_KEYS (comma list; the first one encrypts)"
+            ) from error
+
+    def rotate(self, token: str) -> str:
+        """The same text under the first key. Raises `KeyProblem` if none of the keys fits."""
+        return self.encrypt(self.decrypt(token))
+
+
+def read_or_make_keys(file: Path) -> list[str]:
+    """The keys of `file` (comma or line separated); made with mode 0600 if it doesn't exist.
+
+    The file appears whole or not at all, and two processes that make it at once end up with the
+    same keys.
+    """
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_name(f".{file.name}.{os.getpid()}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as handle:
+            handle.write(Fernet.generate_key().decode() + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        try:
+            os.link(draft, file)
+        except FileExistsError:
+            pass  # another process was first: its keys count
+        finally:
+            draft.unlink()
+    return [key.strip() for key in file.read_text().replace("\n", ",").split(",") if key.strip()]

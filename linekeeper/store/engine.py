@@ -1,0 +1,148 @@
+"""Opening the database: one `Store`, short transactions, the same code on both engines."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection as SyncConnection
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from linekeeper.settings import Settings
+from linekeeper.store.cipher import Cipher, KeyProblem, read_or_make_keys
+
+BUSY_SECONDS = 30
+
+
+class StoreError(Exception):
+    """The database can't be used; the message says what to mend."""
+
+
+class Store:
+    """The database and the key to its secrets. Use as `async with Store.open(settings) as store`.
+
+    `read()` and `write()` give a session in one transaction; `write()` commits at the end of the
+    block and rolls back if it raises. On SQLite a writing transaction begins `IMMEDIATE` (DESIGN
+    "Nothing is lost"). Keep both short and never wait for the network inside.
+    """
+
+    def __init__(self, engine: AsyncEngine, cipher: Cipher) -> None:
+        self.engine = engine
+        self.cipher = cipher
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """A store on the database of `settings`; nothing is contacted yet.
+
+        Raises `KeyProblem` where a key is needed and absent, `StoreError` for a URL that is
+        neither SQLite nor PostgreSQL.
+        """
+        url = settings.resolved_database_url
+        keys = [key.get_secret_value() for key in settings.encryption_keys]
+        if not keys:
+            keys = _keys_at_home(url, settings.home)
+        return cls(make_engine(url), Cipher(keys))
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is SQLite (one writer at a time) rather than PostgreSQL."""
+        return self.engine.dialect.name == "sqlite"
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """A session that only reads."""
+        async with self.engine.connect() as connection, _session(connection) as session:
+            yield session
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """A session whose block is one transaction."""
+        async with self.engine.connect() as connection:
+            await connection.execution_options(linekeeper_write=True)
+            async with _session(connection) as session:
+                yield session
+                await session.commit()
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self.engine.dispose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def _session(connection: Any) -> AsyncSession:
+    return AsyncSession(bind=connection, expire_on_commit=False, autoflush=False)
+
+
+def _keys_at_home(url: str, home: Path) -> list[str]:
+    file = home / "encryption-keys"
+    if file.exists():
+        return read_or_make_keys(file)
+    parsed = make_url(url)
+    if not parsed.drivername.startswith("sqlite"):
+        raise KeyProblem(
+            "LINEKEEPER_ENCRYPTION_KEYS is not set: with PostgreSQL the keys are yours to keep. "
+            "Make one: python -c 'from cryptography.fernet import Fernet; "
+            "print(Fernet.generate_key().decode())'"
+        )
+    if parsed.database and Path(parsed.database).exists():
+        raise KeyProblem(
+            f"{file} is missing, but the database {parsed.database} exists and its secrets need "
+            "it: put the file back, or set LINEKEEPER_ENCRYPTION_KEYS"
+        )
+    return read_or_make_keys(file)
+
+
+def make_engine(url: str) -> AsyncEngine:
+    """An engine with the pragmas and transaction modes every part relies on."""
+    try:
+        driver = make_url(url).drivername
+    except SQLAlchemyError as error:
+        raise StoreError("LINEKEEPER_DATABASE_URL is not a database URL") from error
+    if driver == "postgresql+asyncpg":
+        return create_async_engine(
+            url, pool_size=10, max_overflow=10, pool_pre_ping=True, pool_timeout=30
+        )
+    if driver != "sqlite+aiosqlite":
+        raise StoreError(
+            f"LINEKEEPER_DATABASE_URL: {driver}://… is not supported; use "
+            "postgresql+asyncpg://… or sqlite+aiosqlite:///…"
+        )
+    database = make_url(url).database
+    if database:
+        Path(database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(url, connect_args={"timeout": BUSY_SECONDS})
+    event.listen(engine.sync_engine, "connect", _on_sqlite_connect)
+    event.listen(engine.sync_engine, "begin", _on_sqlite_begin)
+    return engine
+
+
+def _on_sqlite_connect(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by _on_sqlite_begin alone
+    cursor = connection.cursor()
+    for pragma in (
+        f"busy_timeout={BUSY_SECONDS * 1000}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _on_sqlite_begin(connection: SyncConnection) -> None:
+    writes = connection.get_execution_options().get("linekeeper_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,106 @@
+"""Bringing the schema up to date (Alembic), safely from several processes at once."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from linekeeper.store.engine import Store, StoreError
+from linekeeper.store.tables import AppSetting
+
+_LOCK = 4_217_001  # PostgreSQL's advisory lock for migrations
+_KEY_CHECK = "encryption-key-check"
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def head() -> str:
+    """The schema version this code is written for."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+async def migrate(store: Store) -> tuple[str | None, str]:
+    """Bring the schema to `head()`, whole or not at all; returns the versions before and after.
+
+    Harmless to repeat and to run twice at once. Raises `StoreError` for a database that can't be
+    written or has a newer schema, `KeyProblem` if our keys are not those of the database.
+    """
+    try:
+        async with store.engine.connect() as connection:
+            await connection.execution_options(linekeeper_write=True)
+            async with connection.begin():
+                if not store.is_sqlite:
+                    await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+                before = await connection.run_sync(_current)
+                await connection.run_sync(_upgrade)
+    except DBAPIError as error:
+        raise StoreError(describe(error)) from error
+    await _check_key(store)
+    return before, head()
+
+
+async def require_current(store: Store) -> None:
+    """Raise `StoreError` unless the schema is the one this code is written for."""
+    try:
+        async with store.engine.connect() as connection:
+            found = await connection.run_sync(_current)
+    except (DBAPIError, OSError) as error:
+        raise StoreError(describe(error)) from error
+    if found != head():
+        raise StoreError(
+            f"the database's schema is {found or 'empty'}, this version needs {head()}: "
+            "run `linekeeper migrate`"
+        )
+    await _check_key(store)
+
+
+def describe(error: Exception) -> str:
+    """A database error in one line with what to do; no values and no statement in it."""
+    cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+    if "readonly" in cause or "read-only" in cause:
+        return "the database is read-only: give this user write access to it and its folder"
+    if "disk is full" in cause or "No space left" in cause:
+        return "the database's disk is full: make room; nothing was written"
+    if "locked" in cause:
+        return "the database is locked by another process: try again, or find who holds it"
+    if isinstance(error, OSError) or "connect" in cause.lower():
+        return f"the database does not answer ({cause}): check LINEKEEPER_DATABASE_URL"
+    return f"the database refused: {cause}"
+
+
+def _current(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _upgrade(connection: Connection) -> None:
+    config = _config()
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    found = _current(connection)
+    if found is not None and found not in known:
+        raise StoreError(
+            f"the database's schema {found} is newer than this version of Linekeeper: "
+            "upgrade Linekeeper, or restore the backup taken before the upgrade"
+        )
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+async def _check_key(store: Store) -> None:
+    """Write a known text under our key the first time; afterwards it must read back."""
+    async with store.read() as session:
+        found = await session.get(AppSetting, _KEY_CHECK)
+    if found is not None:
+        store.cipher.decrypt(found.value)
+        return
+    async with store.write() as session:
+        if await session.get(AppSetting, _KEY_CHECK) is None:
+            session.add(AppSetting(name=_KEY_CHECK, value=store.cipher.encrypt(_KEY_CHECK)))

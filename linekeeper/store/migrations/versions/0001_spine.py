@@ -1,0 +1,259 @@
+"""The spine: fleet, health, incidents, outbox, leases.
+
+Runs: before the new code (expand)
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from linekeeper.store.types import Id, Json, UtcDateTime
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "app_setting",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("value", sa.String(), nullable=False),
+        sa.Column("updated_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "app_state",
+        sa.Column("app", sa.String(), nullable=False),
+        sa.Column("budget", Json, nullable=False),
+        sa.Column("circuit", Json, nullable=False),
+        sa.Column("last_list_at", UtcDateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("app"),
+    )
+    op.create_table(
+        "audit",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.Column("by", sa.String(), nullable=False),
+        sa.Column("action", sa.String(), nullable=False),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("detail", Json, nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_audit_at"), "audit", ["at"])
+    op.create_table(
+        "customer",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("slug", sa.String(), nullable=False),
+        sa.Column("time_zone", sa.String(), nullable=False),
+        sa.Column("locale", sa.String(), nullable=False),
+        sa.Column("owner", sa.String(), nullable=True),
+        sa.Column("critical", sa.Boolean(), nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("name"),
+        sa.UniqueConstraint("slug"),
+    )
+    op.create_table(
+        "incident",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("scope", sa.String(), nullable=False),
+        sa.Column("cause", sa.String(), nullable=False),
+        sa.Column("app", sa.String(), nullable=False),
+        sa.Column("provider", sa.String(), nullable=False),
+        sa.Column("title", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("detail", Json, nullable=False),
+        sa.Column("opened_at", UtcDateTime(), nullable=False),
+        sa.Column("acknowledged_at", UtcDateTime(), nullable=True),
+        sa.Column("acknowledged_by", sa.String(), nullable=True),
+        sa.Column("resolved_at", UtcDateTime(), nullable=True),
+        sa.Column("reported_at", UtcDateTime(), nullable=True),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(
+        "incident_open_once",
+        "incident",
+        ["cause"],
+        unique=True,
+        sqlite_where=sa.text("resolved_at IS NULL"),
+        postgresql_where=sa.text("resolved_at IS NULL"),
+    )
+    op.create_index("incident_status", "incident", ["status"])
+    op.create_index(op.f("ix_incident_resolved_at"), "incident", ["resolved_at"])
+    op.create_table(
+        "lease",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("owner", sa.String(), nullable=False),
+        sa.Column("until", UtcDateTime(), nullable=False),
+        sa.Column("fence", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "notice_message",
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("channel", sa.String(), nullable=False),
+        sa.Column("ts", sa.String(), nullable=False),
+        sa.Column("place", sa.String(), nullable=False),
+        sa.Column("updated_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("subject", "channel"),
+    )
+    op.create_table(
+        "outbox",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("seq", Id(), nullable=False),
+        sa.Column("channel", sa.String(), nullable=False),
+        sa.Column("dedupe_key", sa.String(), nullable=False),
+        sa.Column("lane", sa.String(), nullable=False),
+        sa.Column("payload", Json, nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("error", sa.String(), nullable=True),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("next_attempt_at", UtcDateTime(), nullable=False),
+        sa.Column("claimed_by", sa.String(), nullable=True),
+        sa.Column("claimed_until", UtcDateTime(), nullable=True),
+        sa.Column("settled_at", UtcDateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("dedupe_key"),
+    )
+    op.create_index(op.f("ix_outbox_settled_at"), "outbox", ["settled_at"])
+    op.create_index("outbox_due", "outbox", ["channel", "status", "next_attempt_at"])
+    op.create_index("outbox_lane", "outbox", ["lane", "status", "seq"])
+    op.create_table(
+        "connection",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("app", sa.String(), nullable=False),
+        sa.Column("makini_key", sa.String(), nullable=False),
+        sa.Column("makini_id", sa.String(), nullable=True),
+        sa.Column("customer_id", Id(), nullable=True),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("slug", sa.String(), nullable=False),
+        sa.Column("provider", sa.String(), nullable=False),
+        sa.Column("email", sa.String(), nullable=False),
+        sa.Column("hosting", sa.String(), nullable=False),
+        sa.Column("tier", sa.String(), nullable=True),
+        sa.Column("tags", Json, nullable=False),
+        sa.Column("setup", sa.String(), nullable=False),
+        sa.Column("health", sa.String(), nullable=False),
+        sa.Column("health_since", UtcDateTime(), nullable=False),
+        sa.Column("suspect", sa.Boolean(), nullable=False),
+        sa.Column("list_status", sa.String(), nullable=True),
+        sa.Column("sync_status", sa.String(), nullable=True),
+        sa.Column("last_checked_at", UtcDateTime(), nullable=True),
+        sa.Column("last_good_at", UtcDateTime(), nullable=True),
+        sa.Column("last_sync_at", UtcDateTime(), nullable=True),
+        sa.Column("last_webhook_at", UtcDateTime(), nullable=True),
+        sa.Column("next_probe_at", UtcDateTime(), nullable=True),
+        sa.Column("judged", Json, nullable=False),
+        sa.Column("listed_at", UtcDateTime(), nullable=True),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["customer_id"],
+            ["customer.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("slug"),
+    )
+    op.create_index("connection_due", "connection", ["app", "next_probe_at"])
+    op.create_index("connection_health", "connection", ["health"])
+    op.create_index("connection_once", "connection", ["app", "makini_key"], unique=True)
+    op.create_index(op.f("ix_connection_customer_id"), "connection", ["customer_id"])
+    op.create_table(
+        "contact",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("customer_id", Id(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("email", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["customer_id"],
+            ["customer.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("contact_once", "contact", ["customer_id", "email"], unique=True)
+    op.create_index(op.f("ix_contact_customer_id"), "contact", ["customer_id"])
+    op.create_table(
+        "credential",
+        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("access_token", sa.String(), nullable=False),
+        sa.Column("refresh_token", sa.String(), nullable=True),
+        sa.Column("expires_at", UtcDateTime(), nullable=True),
+        sa.Column("minted", sa.Boolean(), nullable=False),
+        sa.Column("updated_at", UtcDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["connection.id"],
+        ),
+        sa.PrimaryKeyConstraint("connection_id"),
+    )
+    op.create_table(
+        "incident_connection",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("incident_id", Id(), nullable=False),
+        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("topic", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("joined_at", UtcDateTime(), nullable=False),
+        sa.Column("left_at", UtcDateTime(), nullable=True),
+        sa.Column("reported_kind", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["connection.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["incident_id"],
+            ["incident.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(
+        "incident_connection_live_once",
+        "incident_connection",
+        ["connection_id", "topic"],
+        unique=True,
+        sqlite_where=sa.text("left_at IS NULL"),
+        postgresql_where=sa.text("left_at IS NULL"),
+    )
+    op.create_index("incident_connection_of", "incident_connection", ["incident_id"])
+    op.create_table(
+        "observation",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("outcome", sa.String(), nullable=False),
+        sa.Column("applied", sa.Boolean(), nullable=False),
+        sa.Column("code", sa.String(), nullable=True),
+        sa.Column("message", sa.String(), nullable=True),
+        sa.Column("request_id", sa.String(), nullable=True),
+        sa.Column("latency", sa.Float(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["connection.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_observation_at"), "observation", ["at"])
+    op.create_index("observation_of", "observation", ["connection_id", "at"])
+    op.create_table(
+        "transition",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.Column("axis", sa.String(), nullable=False),
+        sa.Column("before", sa.String(), nullable=False),
+        sa.Column("after", sa.String(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("evidence", Json, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["connection.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_transition_at"), "transition", ["at"])
+    op.create_index("transition_of", "transition", ["connection_id", "at"])

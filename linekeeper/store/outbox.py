@@ -1,0 +1,152 @@
+"""What leaves the house: written with its cause, delivered at least once, in order per lane.
+
+A row is claimed (a lease with an end), delivered outside any transaction, then settled. A
+deliverer that dies leaves a claim that runs out; the next one repeats, in a form in which a
+repeat is harmless (DESIGN "Tell").
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, exists, or_, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+from sqlmodel import col, select
+
+from linekeeper.store.engine import Store
+from linekeeper.store.tables import Outbox
+from linekeeper.store.types import new_id
+from linekeeper.store.upsert import chunks, insert_ignore
+
+CLAIM_SECONDS = 120
+"""How long a deliverer may take for what it claimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A row to write: `dedupe_key` makes it once, `lane` keeps it in order."""
+
+    channel: str
+    dedupe_key: str
+    payload: dict[str, Any] = field(default_factory=dict)
+    lane: str = ""
+    """Defaults to the dedupe key: in order with nothing."""
+    not_before: datetime | None = None
+
+
+async def enqueue(
+    store: Store, session: AsyncSession, messages: Sequence[Message], *, now: datetime
+) -> None:
+    """Write `messages` in the caller's transaction; a dedupe key already there is left alone."""
+    rows = [
+        {
+            "id": (identifier := new_id()),
+            "seq": identifier,
+            "channel": message.channel,
+            "dedupe_key": message.dedupe_key,
+            "lane": message.lane or message.dedupe_key,
+            "payload": message.payload,
+            "status": "pending",
+            "attempts": 0,
+            "created_at": now,
+            "next_attempt_at": message.not_before or now,
+        }
+        for message in messages
+    ]
+    for chunk in chunks(rows, 10):
+        await session.execute(insert_ignore(store, Outbox, chunk))
+
+
+async def claim(
+    store: Store,
+    channel: str,
+    owner: str,
+    *,
+    limit: int,
+    now: datetime,
+    lanes: Sequence[str] | None = None,
+) -> list[Outbox]:
+    """Up to `limit` rows of `channel` that are due, one a lane, claimed for `CLAIM_SECONDS`.
+
+    `lanes` narrows it to those. `attempts` of a returned row counts this attempt already, so a row
+    with more than one may have been delivered before.
+    """
+    earlier = aliased(Outbox)
+    free = or_(col(Outbox.claimed_until).is_(None), col(Outbox.claimed_until) <= now)
+    due = (
+        select(Outbox.id)
+        .where(
+            col(Outbox.channel) == channel,
+            col(Outbox.status) == "pending",
+            col(Outbox.next_attempt_at) <= now,
+            free,
+            ~exists().where(
+                and_(
+                    col(earlier.lane) == col(Outbox.lane),
+                    col(earlier.status) == "pending",
+                    col(earlier.seq) < col(Outbox.seq),
+                )
+            ),
+        )
+        .order_by(col(Outbox.seq))
+        .limit(limit)
+    )
+    if lanes is not None:
+        due = due.where(col(Outbox.lane).in_(lanes))
+    if not store.is_sqlite:
+        due = due.with_for_update(skip_locked=True)
+    async with store.write() as session:
+        rows = (
+            await session.execute(
+                update(Outbox)
+                .where(col(Outbox.id).in_(due))
+                .values(
+                    claimed_by=owner,
+                    claimed_until=now + timedelta(seconds=CLAIM_SECONDS),
+                    attempts=col(Outbox.attempts) + 1,
+                )
+                .returning(Outbox)
+                .execution_options(synchronize_session=False)
+            )
+        ).scalars()
+        return sorted(rows, key=lambda row: row.seq)
+
+
+async def settle(store: Store, rows: Sequence[Outbox], owner: str, *, now: datetime) -> None:
+    """Mark `rows` as sent, unless somebody else claimed them meanwhile."""
+    await _finish(store, rows, owner, {"status": "sent", "settled_at": now, "error": None})
+
+
+async def bury(store: Store, row: Outbox, owner: str, error: str, *, now: datetime) -> None:
+    """Give `row` up: it will not be tried again and shows as `dead`."""
+    await _finish(store, [row], owner, {"status": "dead", "settled_at": now, "error": error[:500]})
+
+
+async def postpone(
+    store: Store, rows: Sequence[Outbox], owner: str, error: str, *, until: datetime
+) -> None:
+    """Try `rows` again at `until`."""
+    await _finish(store, rows, owner, {"next_attempt_at": until, "error": error[:500]})
+
+
+async def _finish(store: Store, rows: Sequence[Outbox], owner: str, values: dict[str, Any]) -> None:
+    async with store.write() as session:
+        for start in range(0, len(rows), 10_000):
+            await session.execute(
+                update(Outbox)
+                .where(
+                    col(Outbox.id).in_([row.id for row in rows[start : start + 10_000]]),
+                    col(Outbox.claimed_by) == owner,
+                    col(Outbox.status) == "pending",
+                )
+                .values(claimed_by=None, claimed_until=None, **values)
+                .execution_options(synchronize_session=False)
+            )
+
+
+def retry_at(attempts: int, *, now: datetime, after: float | None = None) -> datetime:
+    """When to try again after `attempts`: 2 s doubling to 10 min, or `after` seconds if longer."""
+    wait = min(2.0 ** min(attempts, 10), 600.0)
+    return now + timedelta(seconds=max(wait, after or 0.0))

@@ -1,0 +1,49 @@
+"""Bulk inserts that meet existing rows, for both engines."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Executable
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import SQLModel
+
+from linekeeper.store.engine import Store
+
+# SQLite takes at most 32,766 variables a statement, PostgreSQL (asyncpg) 32,767.
+MAX_VARIABLES = 32_000
+
+
+def insert_ignore(
+    store: Store, table: type[SQLModel], rows: Sequence[dict[str, Any]]
+) -> Executable:
+    """Insert `rows`; those that would break a unique index are left out."""
+    statement: Executable = _insert(store, table).values(list(rows)).on_conflict_do_nothing()
+    return statement
+
+
+def insert_or_update(
+    store: Store,
+    table: type[SQLModel],
+    rows: Sequence[dict[str, Any]],
+    *,
+    key: Sequence[str],
+    update: Sequence[str],
+) -> Executable:
+    """Insert `rows`; where `key` exists, set the columns named in `update` instead."""
+    statement = _insert(store, table).values(list(rows))
+    updating: Executable = statement.on_conflict_do_update(
+        index_elements=list(key),
+        set_={name: getattr(statement.excluded, name) for name in update},
+    )
+    return updating
+
+
+def _insert(store: Store, table: type[SQLModel]) -> Any:
+    dialect: Any = sqlite if store.is_sqlite else postgresql
+    return dialect.insert(table)
+
+
+def chunks(rows: Sequence[dict[str, Any]], columns: int) -> list[Sequence[dict[str, Any]]]:
+    """`rows` in pieces that fit into one statement of `columns` values a row."""
+    size = max(1, MAX_VARIABLES // max(1, columns))
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
