@@ -1,0 +1,86 @@
+"""Who and what: customers, contacts, connections, their tokens."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, Index
+from sqlmodel import Field, SQLModel
+
+from linekeeper.store.tables.columns import identifier, optional_time, reference, time
+from linekeeper.store.types import Id, Json
+
+
+class Customer(SQLModel, table=True):
+    """Who owns systems."""
+
+    id: str = identifier()
+    name: str = Field(unique=True)
+    slug: str = Field(unique=True)
+    time_zone: str = "UTC"
+    locale: str = "en"
+    owner: str | None = None
+    critical: bool = False
+    created_at: datetime = time()
+
+
+class Contact(SQLModel, table=True):
+    """Whom at the customer to tell."""
+
+    __table_args__ = (Index("contact_once", "customer_id", "email", unique=True),)
+
+    id: str = identifier()
+    customer_id: str = reference("customer.id", index=True)
+    name: str = ""
+    email: str
+
+
+class Connection(SQLModel, table=True):
+    """Makini's link to one system of a customer, on two axes: `setup` and `health`."""
+
+    __table_args__ = (
+        Index("connection_once", "app", "makini_key", unique=True),
+        Index("connection_due", "app", "next_probe_at"),
+        Index("connection_health", "health"),
+    )
+
+    id: str = identifier()
+    app: str
+    makini_key: str
+    makini_id: str | None = None
+    customer_id: str | None = reference("customer.id", default=None, index=True)
+    name: str
+    slug: str = Field(unique=True)
+    provider: str = ""
+    email: str = ""
+    hosting: str = "cloud"
+    tier: str | None = None
+    tags: list[str] = Field(default_factory=list, sa_column=Column(Json, nullable=False))
+    setup: str = "pending"
+    health: str = "unknown"
+    health_since: datetime = time()
+    suspect: bool = False
+    """Missed a probe, or not judged yet: probed in every sweep."""
+    list_status: str | None = None
+    sync_status: str | None = None
+    last_checked_at: datetime | None = optional_time()
+    last_good_at: datetime | None = optional_time()
+    last_sync_at: datetime | None = optional_time()
+    last_webhook_at: datetime | None = optional_time()
+    next_probe_at: datetime | None = optional_time()
+    judged: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    """What `judge` remembers (linekeeper.health.judge.Judged), as JSON."""
+    listed_at: datetime | None = optional_time()
+    """Last seen in Makini's list."""
+    created_at: datetime = time()
+
+
+class Credential(SQLModel, table=True):
+    """A connection's tokens, encrypted; one row a connection."""
+
+    connection_id: str = Field(primary_key=True, foreign_key="connection.id", sa_type=Id)
+    access_token: str = Field(repr=False)
+    refresh_token: str | None = Field(default=None, repr=False)
+    expires_at: datetime | None = optional_time()
+    minted: bool = False
+    """From the Admin API's token route: perhaps short-lived, never announced as expiring."""
+    updated_at: datetime = time()

@@ -1,0 +1,106 @@
+"""What was learned, what changed, what is wrong."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, Index, text
+from sqlmodel import Field, SQLModel
+
+from linekeeper.store.tables.columns import identifier, optional_time, reference, time
+from linekeeper.store.types import Json
+
+
+class Observation(SQLModel, table=True):
+    """Something learned about a connection. Unchanged good ones are only counted in its row."""
+
+    __table_args__ = (Index("observation_of", "connection_id", "at"),)
+
+    id: str = identifier()
+    connection_id: str = reference("connection.id")
+    at: datetime = time(index=True)
+    source: str
+    outcome: str
+    applied: bool = True
+    code: str | None = None
+    message: str | None = None
+    request_id: str | None = None
+    latency: float | None = None
+
+
+class Transition(SQLModel, table=True):
+    """A change of `setup` or `health`; append-only."""
+
+    __table_args__ = (Index("transition_of", "connection_id", "at"),)
+
+    id: str = identifier()
+    connection_id: str = reference("connection.id")
+    at: datetime = time(index=True)
+    axis: str
+    before: str
+    after: str
+    source: str
+    evidence: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+
+
+class Incident(SQLModel, table=True):
+    """An open problem with one root cause and one or more connections."""
+
+    __table_args__ = (
+        Index(
+            "incident_open_once",
+            "cause",
+            unique=True,
+            sqlite_where=text("resolved_at IS NULL"),
+            postgresql_where=text("resolved_at IS NULL"),
+        ),
+        Index("incident_status", "status"),
+    )
+
+    id: str = identifier()
+    kind: str
+    """For a connection's trouble the health's name; else what is wrong (`list_failed`, …)."""
+    scope: str
+    """`connection`, `provider` or `app`: how far the root cause reaches."""
+    cause: str
+    """Unique among open incidents, such as `connection:<id>:health`."""
+    app: str
+    provider: str = ""
+    title: str
+    status: str = "open"
+    detail: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    opened_at: datetime = time()
+    acknowledged_at: datetime | None = optional_time()
+    acknowledged_by: str | None = None
+    resolved_at: datetime | None = optional_time(index=True)
+    reported_at: datetime | None = optional_time()
+    """When a run last ended red for it (DESIGN "Red means new")."""
+    revision: int = 0
+    """Counts what people were told; the dedupe key of its notices."""
+
+
+class IncidentConnection(SQLModel, table=True):
+    """Membership; `left_at` stays empty while the connection is in trouble."""
+
+    __tablename__ = "incident_connection"
+    __table_args__ = (
+        Index(
+            "incident_connection_live_once",
+            "connection_id",
+            "topic",
+            unique=True,
+            sqlite_where=text("left_at IS NULL"),
+            postgresql_where=text("left_at IS NULL"),
+        ),
+        Index("incident_connection_of", "incident_id"),
+    )
+
+    id: str = identifier()
+    incident_id: str = reference("incident.id")
+    connection_id: str = reference("connection.id")
+    topic: str = "health"
+    kind: str
+    """The health this member has; worse than before means red again."""
+    joined_at: datetime = time()
+    left_at: datetime | None = optional_time()
+    reported_kind: str | None = None
+    """The kind a run was last red for."""

@@ -1,0 +1,93 @@
+"""Linekeeper's own: outbox, messages, leases, shared state, settings, audit."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, Index
+from sqlmodel import Field, SQLModel
+
+from linekeeper.store.tables.columns import identifier, optional_time, time
+from linekeeper.store.types import Id, Json, new_id
+
+
+class NoticeMessage(SQLModel, table=True):
+    """Where an incident's one message is, so that it is edited and never posted again."""
+
+    __tablename__ = "notice_message"
+
+    subject: str = Field(primary_key=True)
+    """`incident:<id>` (or another thing people are told about)."""
+    channel: str = Field(primary_key=True)
+    ts: str
+    place: str
+    """The channel's id as Slack answered it."""
+    updated_at: datetime = time()
+
+
+class Outbox(SQLModel, table=True):
+    """What leaves the house; written in the transaction that makes it true."""
+
+    __table_args__ = (
+        Index("outbox_due", "channel", "status", "next_attempt_at"),
+        Index("outbox_lane", "lane", "status", "seq"),
+    )
+
+    id: str = identifier()
+    seq: str = Field(default_factory=new_id, sa_type=Id)
+    """Order of writing, within a lane the order of delivery."""
+    channel: str
+    """`slack`, `event`, `run`, `email` or `forward`."""
+    dedupe_key: str = Field(unique=True)
+    lane: str
+    """Rows of one lane go out one after the other; lanes side by side."""
+    payload: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    status: str = "pending"
+    """`pending`, `sent` or `dead`."""
+    attempts: int = 0
+    error: str | None = None
+    created_at: datetime = time()
+    next_attempt_at: datetime = time()
+    claimed_by: str | None = None
+    claimed_until: datetime | None = optional_time()
+    settled_at: datetime | None = optional_time(index=True)
+
+
+class Lease(SQLModel, table=True):
+    """Who may do a thing, until when; `fence` grows with every owner."""
+
+    name: str = Field(primary_key=True)
+    owner: str
+    until: datetime = time()
+    fence: int = 0
+
+
+class AppState(SQLModel, table=True):
+    """One Makini app: its call budget and its circuit, shared by all processes."""
+
+    __tablename__ = "app_state"
+
+    app: str = Field(primary_key=True)
+    budget: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    circuit: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    last_list_at: datetime | None = optional_time()
+
+
+class AppSetting(SQLModel, table=True):
+    """A named setting every process reads; the value is encrypted."""
+
+    __tablename__ = "app_setting"
+
+    name: str = Field(primary_key=True)
+    value: str = Field(repr=False)
+    updated_at: datetime = time()
+
+
+class Audit(SQLModel, table=True):
+    """Who did what."""
+
+    id: str = identifier()
+    at: datetime = time(index=True)
+    by: str
+    action: str
+    subject: str
+    detail: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
