@@ -1,0 +1,1 @@
+"""Customers and their connections: adopting what Makini lists, finding what people name."""

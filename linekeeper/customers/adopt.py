@@ -1,0 +1,230 @@
+"""Taking over what Makini lists: unknown connections are adopted, names follow Makini's.
+
+Only our own database is written (DESIGN "Do no harm"). Doing it again changes nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from slugify import slugify
+from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.customers.naming import customer_name, hosting, label, slug, tier
+from linekeeper.health.setup import setup_after
+from linekeeper.makini import ListedConnection
+from linekeeper.store import Store, new_id
+from linekeeper.store.tables import Connection, Customer, Transition
+from linekeeper.store.upsert import chunks, insert_ignore
+
+_TOLD = ("name", "provider", "email", "hosting", "tier", "setup")
+_FOLLOWED = (*_TOLD, "makini_id", "tags", "list_status")
+"""Columns that follow Makini's list; those of `_TOLD` are worth a word to people."""
+
+
+@dataclass(slots=True)
+class Adoption:
+    """What taking over a list does. `new` and `changed` are names people know."""
+
+    new: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    customers: list[str] = field(default_factory=list)
+    known: int = 0
+    ids: dict[str, str] = field(default_factory=dict)
+    """Our id by Makini's key."""
+    relisted: list[str] = field(default_factory=list)
+    """Keys that are new, or whose status in the list changed."""
+
+    def add(self, other: "Adoption") -> None:
+        """Count `other` in."""
+        self.new += other.new
+        self.changed += other.changed
+        self.customers += other.customers
+        self.known += other.known
+        self.ids |= other.ids
+        self.relisted += other.relisted
+
+
+async def adopt(
+    store: Store,
+    session: AsyncSession,
+    app: str,
+    listed: Iterable[ListedConnection],
+    *,
+    now: datetime,
+    dry_run: bool = False,
+) -> Adoption:
+    """Bring customers and connections in line with `listed`, in the caller's transaction.
+
+    A key listed twice counts once, as it was listed last. With `dry_run` nothing is written.
+    """
+    by_key = {one.key: one for one in listed}
+    found: dict[str, Any] = {}
+    for portion in _portions(list(by_key)):
+        existing = await session.execute(
+            select(
+                *(col(getattr(Connection, name)) for name in ("id", "makini_key", *_FOLLOWED))
+            ).where(col(Connection.app) == app, col(Connection.makini_key).in_(portion))
+        )
+        found |= {row.makini_key: row for row in existing}
+    result = Adoption(known=len(found), ids={key: row.id for key, row in found.items()})
+    fresh = [one for key, one in by_key.items() if key not in found]
+    owners = await _customers(store, session, fresh, result, now=now, dry_run=dry_run)
+    rows = [_row(app, one, owners, now) for one in fresh]
+    result.new = [label(customer_name(one), one.provider, one.name or one.key) for one in fresh]
+    result.relisted = [one.key for one in fresh]
+    changes = []
+    for key, row in found.items():
+        wanted = _followed(by_key[key], row)
+        if all(getattr(row, name) == value for name, value in wanted.items()):
+            continue
+        changes.append((row, wanted))
+        if row.list_status != wanted["list_status"]:
+            result.relisted.append(key)
+        if any(getattr(row, name) != wanted[name] for name in _TOLD):
+            result.changed.append(wanted["name"])
+    if dry_run:
+        return result
+    for chunk in chunks(rows, 24):
+        await session.execute(insert(Connection), list(chunk))
+    result.ids |= {row["makini_key"]: row["id"] for row in rows}
+    await _change(session, changes, now)
+    for portion in _portions(list(result.ids.values())):
+        await session.execute(
+            update(Connection)
+            .where(col(Connection.id).in_(portion))
+            .values(listed_at=now)
+            .execution_options(synchronize_session=False)
+        )
+    return result
+
+
+async def _customers(
+    store: Store,
+    session: AsyncSession,
+    fresh: Sequence[ListedConnection],
+    result: Adoption,
+    *,
+    now: datetime,
+    dry_run: bool,
+) -> dict[str, str]:
+    """The ids of the customers of `fresh` by name; those we don't know are made."""
+    names = sorted({customer_name(one) for one in fresh})
+    known = await _ids_by_name(session, names)
+    missing = [name for name in names if name not in known]
+    result.customers = missing
+    if dry_run or not missing:
+        return known
+    taken = set(await session.scalars(select(col(Customer.slug))))
+    rows = []
+    for name in missing:
+        base = slugify(name, max_length=60) or "customer"
+        free = next(
+            s for n in range(1, 1_000_000) if (s := base if n == 1 else f"{base}-{n}") not in taken
+        )
+        taken.add(free)
+        rows.append(
+            {
+                "id": new_id(),
+                "name": name,
+                "slug": free,
+                "time_zone": "UTC",
+                "locale": "en",
+                "critical": False,
+                "created_at": now,
+            }
+        )
+    for chunk in chunks(rows, 8):
+        await session.execute(insert_ignore(store, Customer, chunk))
+    return known | await _ids_by_name(session, missing)
+
+
+async def _ids_by_name(session: AsyncSession, names: Sequence[str]) -> dict[str, str]:
+    ids: dict[str, str] = {}
+    for chunk in _portions(list(names)):
+        rows = await session.execute(
+            select(col(Customer.name), col(Customer.id)).where(col(Customer.name).in_(chunk))
+        )
+        ids |= {row.name: row.id for row in rows}
+    return ids
+
+
+def _row(app: str, one: ListedConnection, owners: dict[str, str], now: datetime) -> dict[str, Any]:
+    owner = customer_name(one)
+    return {
+        "id": new_id(),
+        "app": app,
+        "makini_key": one.key,
+        "makini_id": one.id,
+        "customer_id": owners.get(owner),
+        "name": one.name or one.key,
+        "slug": slug(owner, one.provider, one.name, one.key, app),
+        "provider": one.provider,
+        "email": one.email,
+        "hosting": hosting(one.metadata) or "cloud",
+        "tier": tier(one.metadata),
+        "tags": list(one.tags),
+        "list_status": one.status,
+        "setup": setup_after("pending", one.lifecycle, connected=one.connected_at is not None),
+        "health": "unknown",
+        "health_since": now,
+        "suspect": True,
+        "judged": {},
+        "created_at": now,
+        "listed_at": now,
+    }
+
+
+def _followed(one: ListedConnection, row: Any) -> dict[str, Any]:
+    return {
+        "makini_id": one.id,
+        "name": one.name or row.name,
+        "provider": one.provider or row.provider,
+        "email": one.email or row.email,
+        "tags": list(one.tags),
+        "list_status": one.status,
+        "hosting": hosting(one.metadata) or row.hosting,
+        "tier": tier(one.metadata) or row.tier,
+        "setup": setup_after(row.setup, one.lifecycle, connected=one.connected_at is not None),
+    }
+
+
+async def _change(
+    session: AsyncSession,
+    changes: Sequence[tuple[Any, dict[str, Any]]],
+    now: datetime,
+) -> None:
+    if not changes:
+        return
+    table = Connection.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
+    await (await session.connection()).execute(
+        update(table)
+        .where(table.c.id == bindparam("row_id"))
+        .values({name: bindparam(f"new_{name}", type_=table.c[name].type) for name in _FOLLOWED}),
+        [
+            {"row_id": row.id} | {f"new_{name}": wanted[name] for name in _FOLLOWED}
+            for row, wanted in changes
+        ],
+    )
+    moved = [
+        Transition(
+            connection_id=row.id,
+            at=now,
+            axis="setup",
+            before=row.setup,
+            after=wanted["setup"],
+            source="list",
+        )
+        for row, wanted in changes
+        if row.setup != wanted["setup"]
+    ]
+    session.add_all(moved)
+    await session.flush()
+
+
+def _portions(values: list[str], size: int = 10_000) -> Iterable[list[str]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]

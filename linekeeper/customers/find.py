@@ -1,0 +1,107 @@
+"""A connection by whatever people know of it: name, `Customer · System`, tag, key or id."""
+
+import difflib
+import re
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.customers.naming import label
+from linekeeper.store.tables import Connection, Customer
+
+
+class NotFound(Exception):
+    """Nothing, or more than one thing, answers to that name; the message offers what does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A connection with what people call it."""
+
+    id: str
+    makini_key: str
+    app: str
+    label: str
+    name: str
+    slug: str
+    tags: tuple[str, ...]
+    setup: str
+
+
+async def find_connection(session: AsyncSession, wanted: str) -> Named:
+    """The one connection `wanted` names. Raises `NotFound` with the nearest names.
+
+    An id or a Makini key counts first, then `Customer · System`, the name, the slug, a tag; upper
+    and lower case and the kind of dash or dot between the parts don't matter.
+    """
+    everything = await named_connections(session)
+    wanted = wanted.strip()
+    for exact in ("id", "makini_key"):
+        found = [one for one in everything if getattr(one, exact) == wanted]
+        if len(found) == 1:
+            return found[0]
+    folded = _fold(wanted)
+    for texts in (
+        lambda one: [one.label],
+        lambda one: [one.name, one.slug],
+        lambda one: one.tags,
+        lambda one: [one.makini_key],
+    ):
+        found = [one for one in everything if folded in map(_fold, texts(one))]
+        current = [one for one in found if one.setup != "disconnected"] or found
+        if len(current) == 1:
+            return current[0]
+        if current:
+            keys = ", ".join(f"{one.label} (key {one.makini_key})" for one in current[:8])
+            raise NotFound(f"{wanted!r} names {len(current)} connections: give the key: {keys}")
+    raise NotFound(_nearest(wanted, everything))
+
+
+async def named_connections(session: AsyncSession) -> list[Named]:
+    """Every connection with its names."""
+    rows = await session.execute(
+        select(
+            col(Connection.id),
+            col(Connection.makini_key),
+            col(Connection.app),
+            col(Connection.name),
+            col(Connection.provider),
+            col(Connection.slug),
+            col(Connection.tags),
+            col(Connection.setup),
+            col(Customer.name),
+        ).outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+    )
+    return [
+        Named(
+            id=row[0],
+            makini_key=row[1],
+            app=row[2],
+            label=label(row[8], row[4], row[3]),
+            name=row[3],
+            slug=row[5],
+            tags=tuple(row[6]),
+            setup=row[7],
+        )
+        for row in rows
+    ]
+
+
+def _fold(text: str) -> str:
+    return re.sub(r"\s*[·\-–—|/:]\s*|\s+", " ", text.casefold()).strip()
+
+
+def _nearest(wanted: str, everything: list[Named]) -> str:
+    if not everything:
+        return (
+            f"no connection answers to {wanted!r}: none is known yet. "
+            "Run the deployment adopt (or wait for the next health-sweep)"
+        )
+    names = {_fold(text): one.label for one in everything for text in (one.label, one.name)}
+    close = difflib.get_close_matches(_fold(wanted), list(names), n=5, cutoff=0.3)
+    offers = list(dict.fromkeys(names[match] for match in close))
+    if not offers:
+        offers = sorted(one.label for one in everything)[:5]
+    return f"no connection answers to {wanted!r}. The nearest: {'; '.join(offers)}"

@@ -1,0 +1,68 @@
+"""What people call a connection and whose it is. Pure."""
+
+import re
+from collections.abc import Mapping
+
+from slugify import slugify
+
+from linekeeper.makini import ListedConnection
+
+_CUSTOMER_KEYS = ("customer", "customer_name", "company", "company_name", "account", "tenant")
+_SEPARATOR = re.compile(r"\s+(?:·|-|–|—|\||/|:)\s+")
+_HOSTING = {
+    "cloud": "cloud",
+    "saas": "cloud",
+    "onpremises": "on-premises",
+    "onpremise": "on-premises",
+    "onprem": "on-premises",
+    "selfhosted": "self-hosted",
+}
+_TIERS = {"1": "I", "2": "II", "3": "III", "i": "I", "ii": "II", "iii": "III"}
+MAX_NAME = 200
+
+
+def customer_name(listed: ListedConnection) -> str:
+    """Whose connection this is: said by `user_metadata`, else the first part of its name."""
+    for key in _CUSTOMER_KEYS:
+        if value := _lower_keys(listed.metadata).get(key, "").strip():
+            return value[:MAX_NAME]
+    first = _SEPARATOR.split(listed.name.strip())[0].strip()
+    return (first or listed.email.partition("@")[2] or listed.key)[:MAX_NAME]
+
+
+def hosting(metadata: Mapping[str, str]) -> str | None:
+    """`cloud`, `on-premises` or `self-hosted`, if the metadata says so."""
+    word = re.sub(r"[^a-z]", "", _lower_keys(metadata).get("hosting", "").lower())
+    return _HOSTING.get(word)
+
+
+def tier(metadata: Mapping[str, str]) -> str | None:
+    """`I`, `II` or `III`, if the metadata says so."""
+    word = _lower_keys(metadata).get("tier", "").lower().removeprefix("tier").strip()
+    return _TIERS.get(word)
+
+
+def label(customer: str | None, provider: str, name: str) -> str:
+    """How people are told of a connection: `Customer · System`."""
+    system = provider or name
+    return f"{customer} · {system}" if customer else system
+
+
+def slug(customer: str | None, provider: str, name: str, key: str, app: str) -> str:
+    """A text for keys of artifacts: lower case, digits and dashes; unique by app and key.
+
+    Keys that differ only in case or punctuation get different slugs.
+    """
+    readable = slugify(label(customer, provider, name), max_length=60) or "connection"
+    unique = _key_part(key) if app == "default" else f"{_key_part(app)}-{_key_part(key)}"
+    return f"{readable}-{unique}"
+
+
+def _key_part(key: str) -> str:
+    if re.fullmatch(r"[a-z0-9]{1,40}", key):
+        return key
+    return f"x{key.encode().hex()}"[:80]
+
+
+def _lower_keys(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {key.lower().replace("-", "_").replace(" ", "_"): v for key, v in metadata.items()}

@@ -1,0 +1,1 @@
+"""Observations → judged health → incidents; the sweep that makes them."""

@@ -1,0 +1,336 @@
+"""Health as pictures: SVG that stands on its own background. Pure; times are aware UTC.
+
+The pictures follow the reader's dark or light preference and are legible on either page; nothing
+in them links or runs. The same input gives the same bytes.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from xml.sax.saxutils import escape
+
+from linekeeper.health.judge import Health
+
+WIDTH, LEFT, RIGHT = 960, 52, 24
+_PLOT = WIDTH - LEFT - RIGHT
+_STEPS = (300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
+"""Seconds between two marks of the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a health is shown everywhere: sign, words, colour on a light and on a dark page."""
+
+    sign: str
+    words: str
+    light: str
+    dark: str
+
+
+LOOKS: Mapping[str, Look] = {
+    Health.healthy: Look("🟢", "healthy", "#22a35a", "#3fbf74"),
+    Health.degraded: Look("🟡", "degraded", "#e0a100", "#f5c542"),
+    Health.unreachable: Look("🔴", "unreachable", "#d33a3a", "#f26d6d"),
+    Health.reauthorization_required: Look("🔑", "login lost", "#7647d6", "#a98bf5"),
+    Health.inactive: Look("⚪", "inactive", "#8a94a3", "#aab4c2"),
+    Health.unknown: Look("❔", "unknown", "#2b8fc4", "#63b8e6"),
+}
+"""In the order of legends and counts."""
+
+TROUBLES = (
+    Health.reauthorization_required,
+    Health.unreachable,
+    Health.degraded,
+    Health.inactive,
+    Health.unknown,
+)
+"""As they are stacked, from the ground up."""
+
+_STYLE = (
+    "text{font:12px system-ui,sans-serif;fill:#1f2937}.s{font-size:11px;fill:#4b5563}"
+    ".t{font-weight:600}.bg{fill:#fff;stroke:#d1d5db}.g{stroke:#e5e7eb}.x{stroke:#9ca3af}"
+    ".in{fill:#fff;font-weight:600}.dark{fill:#10141b}"
+    + "".join(f".h{n}{{fill:{look.light}}}" for n, look in enumerate(LOOKS.values()))
+    + "@media(prefers-color-scheme:dark){text{fill:#e5e7eb}.s{fill:#aab1bd}"
+    ".bg{fill:#161b24;stroke:#343c4a}.g{stroke:#272e3a}.x{stroke:#5b6575}.in{fill:#10141b}"
+    + "".join(f".h{n}{{fill:{look.dark}}}" for n, look in enumerate(LOOKS.values()))
+    + "}"
+)
+
+
+def look(health: str) -> Look:
+    """How `health` is shown; a value nobody knows is shown as unknown."""
+    return LOOKS[_known(health)]
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A stretch of time from `start`, as long as to the next bucket, and the number per health."""
+
+    start: datetime
+    counts: Mapping[str, int]
+
+    @property
+    def troubles(self) -> int:
+        """How many were not healthy."""
+        return sum(count for health, count in self.counts.items() if health != Health.healthy)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One connection's health changed."""
+
+    at: datetime
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A connection we learned of: when, and the health it was first given."""
+
+    at: datetime
+    health: str
+
+
+BUCKETS = 96
+
+
+def step_for(oldest: datetime | None, now: datetime) -> timedelta:
+    """How long each of the `BUCKETS` is: 15 min (a day in all), less for a fleet younger than that.
+
+    `oldest` is when the first connection was adopted.
+    """
+    age = now - oldest if oldest is not None else timedelta()
+    for minutes in (1, 5):
+        if age < timedelta(minutes=minutes) * (BUCKETS - 1):
+            return timedelta(minutes=minutes)
+    return timedelta(minutes=15)
+
+
+def first_start(step: timedelta, now: datetime) -> datetime:
+    """Where the first bucket starts; the last one holds `now`."""
+    seconds = step.total_seconds()
+    return datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC) - step * (BUCKETS - 1)
+
+
+def replay(
+    counts: Mapping[str, int],
+    changes: Iterable[Change],
+    newcomers: Iterable[Newcomer],
+    *,
+    step: timedelta,
+    now: datetime,
+) -> list[Bucket]:
+    """What the fleet was like over time, by undoing `changes` and `newcomers` from `counts`, now.
+
+    Each bucket shows its worst moment, the one with most in trouble, so that a short outage isn't
+    lost between two samples. What happened at one instant happened at once.
+    """
+    undo: dict[datetime, Counter[str]] = {}
+    for change in changes:
+        shift = undo.setdefault(change.at, Counter())
+        shift[change.after] -= 1
+        shift[change.before] += 1
+    for newcomer in newcomers:
+        undo.setdefault(newcomer.at, Counter())[newcomer.health] -= 1
+    moments = sorted(undo)
+    state = Counter(counts)
+    first = first_start(step, now)
+    buckets = []
+    for n in reversed(range(BUCKETS)):
+        start = first + step * n
+        worst = dict(state)
+        while moments and moments[-1] >= start:
+            at = moments.pop()
+            state.update(undo[at])
+            if at > start and _badness(state) > _badness(worst):
+                worst = dict(state)
+        buckets.append(Bucket(start, {name: max(worst.get(name, 0), 0) for name in LOOKS}))
+    return buckets[::-1]
+
+
+def _badness(counts: Mapping[str, int]) -> tuple[int, int]:
+    unknown = counts.get(Health.unknown, 0)
+    return sum(counts.values()) - counts.get(Health.healthy, 0) - unknown, unknown
+
+
+def states_over_time(buckets: Sequence[Bucket]) -> str:
+    """How many connections were in which health: those not healthy above, the healthy below.
+
+    The two have scales of their own, so that three in trouble are seen among ten thousand.
+    """
+    most = max((bucket.troubles for bucket in buckets), default=0)
+    top, tall, short = 54, 150 if most else 50, 40
+    below = top + tall + 32
+    height = below + short + 46
+    healthy = max((bucket.counts.get(Health.healthy, 0) for bucket in buckets), default=0)
+    parts = [
+        _open(height, "Connections by health over time"),
+        f'<text class="t" x="{LEFT}" y="24">Not healthy</text>',
+        _legend(LEFT + 92, 24, TROUBLES),
+        _grid(top, tall, most),
+    ]
+    parts += _stacks(buckets, TROUBLES, top + tall, tall, _ceiling(most))
+    if not most:
+        parts.append(
+            f'<text class="s" x="{LEFT + _PLOT // 2}" y="{top + tall // 2}" '
+            'text-anchor="middle">nothing in trouble</text>'
+        )
+    parts.append(f'<text class="t" x="{LEFT}" y="{below - 10}">Healthy</text>')
+    parts.append(_grid(below, short, healthy, lines=1))
+    parts += _stacks(buckets, [Health.healthy], below + short, short, _ceiling(healthy))
+    if len(buckets) > 1:
+        end = buckets[-1].start + (buckets[-1].start - buckets[-2].start)
+        parts.append(_clock(buckets[0].start, end, below + short))
+    parts.append("</svg>")
+    return "".join(parts)
+
+
+def timeline(changes: Sequence[Change], now: datetime, health: str = Health.unknown) -> str:
+    """One connection's health as a strip up to `now`: the last week, or less if it is younger.
+
+    `changes` in any order; `health` is what it is drawn as if there are none.
+    """
+    ordered = sorted((change for change in changes if change.at <= now), key=lambda one: one.at)
+    oldest = ordered[0].at if ordered else now
+    start = max(min(oldest, now - timedelta(hours=1)), now - timedelta(days=7))
+    span = (now - start).total_seconds()
+    state = ordered[0].before if ordered else health
+    spans = [(start, state)]
+    for change in ordered:
+        if change.at <= start:
+            spans = []
+        spans.append((max(change.at, start), change.after))
+    y, tall, height = 42, 30, 118
+    parts = [
+        _open(height, "Health of this connection over time"),
+        f'<text class="t" x="{LEFT}" y="24">Health</text>',
+        _legend(
+            LEFT + 60, 24, [name for name in LOOKS if name in {_known(one) for _, one in spans}]
+        ),
+    ]
+    ends = [*(since for since, _ in spans[1:]), now]
+    for (since, state), until in zip(spans, ends, strict=True):
+        width = max(_PLOT * (until - since).total_seconds() / span, 2.0)
+        x = min(LEFT + _PLOT * (since - start).total_seconds() / span, LEFT + _PLOT - width)
+        wide, words = _n(width), look(state).words
+        parts.append(f'<path class="{_kind(state)}" d="M{_n(x)} {y}h{wide}v{tall}h-{wide}z"/>')
+        if width > 7 * len(words) + 12:
+            ink = "in dark" if _known(state) == Health.degraded else "in"
+            parts.append(f'<text class="{ink}" x="{_n(x + 8)}" y="{y + 20}">{_text(words)}</text>')
+    parts.append(_clock(start, now, y + tall))
+    parts.append("</svg>")
+    return "".join(parts)
+
+
+def _open(height: int, title: str) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
+        f'viewBox="0 0 {WIDTH} {height}" role="img"><title>{_text(title)}</title>'
+        f"<style>{_STYLE}</style>"
+        f'<rect class="bg" x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>'
+        f'<text class="s" x="{WIDTH - RIGHT}" y="24" text-anchor="end">times in UTC</text>'
+    )
+
+
+def _known(health: str) -> str:
+    return health if health in LOOKS else Health.unknown
+
+
+def _kind(health: str) -> str:
+    return f"h{list(LOOKS).index(_known(health))}"
+
+
+def _stacks(
+    buckets: Sequence[Bucket], kinds: Sequence[str], ground: int, tall: int, ceiling: int
+) -> Iterable[str]:
+    """One path a health. What is there is at least 3 pixels tall, however many the others are."""
+    width = _PLOT / max(len(buckets), 1)
+    gap = 1 if width >= 4 else 0
+    bars: dict[str, list[str]] = {kind: [] for kind in kinds}
+    for n, bucket in enumerate(buckets):
+        wanted = {kind: bucket.counts.get(kind, 0) * tall / ceiling for kind in kinds}
+        heights = {kind: max(value, 3.0) for kind, value in wanted.items() if value > 0}
+        shrink = min(1.0, tall / sum(heights.values())) if heights else 1.0
+        y = float(ground)
+        for kind, value in heights.items():
+            high = value * shrink
+            y -= high
+            x = LEFT + n * width
+            wide = _n(width - gap)
+            bars[kind].append(f"M{_n(x)} {_n(y)}h{wide}v{_n(high)}h-{wide}z")
+    return [
+        f'<path class="{_kind(kind)}" d="{"".join(path)}"/>' for kind, path in bars.items() if path
+    ]
+
+
+def _grid(top: int, tall: int, most: int, lines: int = 3) -> str:
+    ceiling = _ceiling(most)
+    count = min(lines, ceiling)
+    parts = []
+    for n in range(count + 1):
+        if ceiling * n % count:
+            continue
+        value = f"{ceiling * n // count:,}"
+        y = top + tall - tall * n // count
+        kind = "x" if n == 0 else "g"
+        parts.append(
+            f'<path class="{kind}" d="M{LEFT} {y}h{_PLOT}"/>'
+            f'<text class="s" x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{value}</text>'
+        )
+    return "".join(parts)
+
+
+def _ceiling(most: int) -> int:
+    """The smallest round number that three lines divide and that `most` fits under."""
+    if most <= 3:
+        return max(most, 1)
+    power = math.pow(10, int(math.log10(most)))
+    for step in (1.2, 1.5, 1.8, 2.1, 2.4, 3, 4.5, 6, 9, 12):
+        ceiling = round(step * power)
+        if ceiling >= most and ceiling % 3 == 0:
+            return ceiling
+    return most
+
+
+def _clock(start: datetime, end: datetime, y: int) -> str:
+    """Marks at round times, at most nine of them; the date under the first and each midnight."""
+    span = (end - start).total_seconds()
+    step = next((step for step in _STEPS if span / step <= 9), _STEPS[-1])
+    at = datetime.fromtimestamp(math.ceil(start.timestamp() / step) * step, UTC)
+    parts = []
+    day = None
+    while at <= end:
+        x = LEFT + _PLOT * (at - start).total_seconds() / span
+        place = f'class="s" x="{_n(x)}" text-anchor="middle"'
+        parts.append(
+            f'<path class="x" d="M{_n(x)} {y}v5"/><text {place} y="{y + 18}">{at:%H:%M}</text>'
+        )
+        if at.date() != day:
+            parts.append(f'<text {place} y="{y + 33}">{at:%m-%d}</text>')
+            day = at.date()
+        at += timedelta(seconds=step)
+    return "".join(parts)
+
+
+def _legend(x: int, y: int, kinds: Iterable[str]) -> str:
+    parts = []
+    for kind in kinds:
+        words = look(kind).words
+        parts.append(
+            f'<rect class="{_kind(kind)}" x="{x}" y="{y - 10}" width="11" height="11" rx="2"/>'
+            f'<text class="s" x="{x + 16}" y="{y}">{_text(words)}</text>'
+        )
+        x += 38 + 6 * len(words)
+    return "".join(parts)
+
+
+def _n(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def _text(text: str) -> str:
+    return escape("".join(char if char.isprintable() else " " for char in text))

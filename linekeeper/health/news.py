@@ -1,0 +1,209 @@
+"""What a sweep has to turn red for (DESIGN "Red means new")."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.config import HealthPolicy
+from linekeeper.customers.naming import label
+from linekeeper.health.judge import SEVERITY, Health
+from linekeeper.store import Store
+from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection, Transition
+
+Reason = Literal["new", "worse", "unacknowledged"]
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One thing to turn red for: a connection newly in trouble or worse, or an incident."""
+
+    reason: Reason
+    incident_id: str
+    membership_id: str | None
+    connection_id: str | None
+    slug: str | None
+    name: str
+    """`Customer · System`, or the incident's title."""
+    kind: str
+    since: datetime
+    evidence: str
+    """What Makini said, with its code and request id; may be empty."""
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line."""
+        words = self.kind.replace("_", " ")
+        lead = {
+            "new": f"{self.name}: {words}",
+            "worse": f"{self.name}: now {words}",
+            "unacknowledged": f"{self.name}: {words}, still not acknowledged",
+        }[self.reason]
+        since = f"since {self.since:%Y-%m-%d %H:%M} UTC"
+        return f"{lead} {since}" + (f" ({self.evidence})" if self.evidence else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is new, and how many connections and incidents are in trouble without being news."""
+
+    news: Sequence[News]
+    known: int
+
+    @property
+    def summary(self) -> str:
+        """`2 new, 3 known`, or `all well`."""
+        counts = [
+            (sum(one.reason == "new" for one in self.news), "new"),
+            (sum(one.reason == "worse" for one in self.news), "worse"),
+            (sum(one.reason == "unacknowledged" for one in self.news), "unacknowledged"),
+            (self.known, "known"),
+        ]
+        return ", ".join(f"{count} {word}" for count, word in counts if count) or "all well"
+
+
+async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Findings:
+    """What to turn red for, read from what is open and what runs were red for before."""
+    async with store.read() as session:
+        members = (
+            await session.execute(
+                select(
+                    IncidentConnection,
+                    Incident,
+                    col(Connection.id),
+                    col(Connection.slug),
+                    col(Connection.provider),
+                    col(Connection.name),
+                    col(Connection.health_since),
+                    col(Customer.name),
+                )
+                .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
+                .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
+                .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+                .where(
+                    col(IncidentConnection.left_at).is_(None), col(Incident.resolved_at).is_(None)
+                )
+                .order_by(col(IncidentConnection.id))
+            )
+        ).all()
+        incidents = list(
+            await session.scalars(
+                select(Incident)
+                .where(col(Incident.resolved_at).is_(None))
+                .order_by(col(Incident.id))
+            )
+        )
+        news = []
+        for member, incident, identifier, slug, provider, name, since, customer in members:
+            reason = _reason(member.kind, member.reported_kind)
+            if reason is not None:
+                news.append(
+                    News(
+                        reason=reason,
+                        incident_id=incident.id,
+                        membership_id=member.id,
+                        connection_id=identifier,
+                        slug=slug,
+                        name=label(customer, provider, name),
+                        kind=member.kind,
+                        since=since,
+                        evidence="",
+                    )
+                )
+        news = await _with_evidence(session, news)
+    told = {one.incident_id for one in news}
+    with_members = {incident.id for _, incident, *_ in members}
+    for incident in incidents:
+        if incident.id in told:
+            continue
+        fresh = incident.reported_at is None and incident.id not in with_members
+        due = incident.reported_at is not None and now - incident.reported_at >= timedelta(
+            hours=policy.remind_hours
+        )
+        if fresh or (due and incident.status == "open"):
+            news.append(_of_incident(incident, "new" if fresh else "unacknowledged"))
+    told = {one.incident_id for one in news if one.membership_id is None}
+    fresh_members = {one.membership_id for one in news}
+    known = sum(
+        member.id not in fresh_members and incident.id not in told
+        for member, incident, *_ in members
+    )
+    known += sum(one.id not in with_members and one.id not in told for one in incidents)
+    return Findings(news, known)
+
+
+async def mark_reported(store: Store, news: Iterable[News], *, now: datetime) -> None:
+    """Remember that a run was red for `news`."""
+    news = list(news)
+    if not news:
+        return
+    async with store.write() as session:
+        incidents = sorted({one.incident_id for one in news})
+        for start in range(0, len(incidents), 10_000):
+            await session.execute(
+                update(Incident)
+                .where(col(Incident.id).in_(incidents[start : start + 10_000]))
+                .values(reported_at=now)
+                .execution_options(synchronize_session=False)
+            )
+        for kind in sorted({one.kind for one in news}):
+            members = [one.membership_id for one in news if one.kind == kind and one.membership_id]
+            for start in range(0, len(members), 10_000):
+                await session.execute(
+                    update(IncidentConnection)
+                    .where(col(IncidentConnection.id).in_(members[start : start + 10_000]))
+                    .values(reported_kind=kind)
+                    .execution_options(synchronize_session=False)
+                )
+
+
+def _reason(kind: str, reported: str | None) -> Reason | None:
+    if reported is None:
+        return "new"
+    return "worse" if SEVERITY[Health(kind)] > SEVERITY[Health(reported)] else None
+
+
+def _of_incident(incident: Incident, reason: Reason) -> News:
+    return News(
+        reason=reason,
+        incident_id=incident.id,
+        membership_id=None,
+        connection_id=None,
+        slug=None,
+        name=incident.title,
+        kind=incident.kind,
+        since=incident.opened_at,
+        evidence=str(incident.detail.get("message", "")),
+    )
+
+
+async def _with_evidence(session: AsyncSession, news: list[News]) -> list[News]:
+    """Each with what the transition that led there says."""
+    ids = [one.connection_id for one in news if one.connection_id]
+    said: dict[tuple[str, str], str] = {}
+    for start in range(0, len(ids), 5_000):
+        rows = await session.execute(
+            select(col(Transition.connection_id), col(Transition.after), col(Transition.evidence))
+            .where(
+                col(Transition.connection_id).in_(ids[start : start + 5_000]),
+                col(Transition.axis) == "health",
+            )
+            .order_by(col(Transition.at), col(Transition.id))
+        )
+        for identifier, after, evidence in rows:
+            said[identifier, after] = _said(evidence)
+    return [
+        replace(one, evidence=said.get((one.connection_id or "", one.kind), "")) for one in news
+    ]
+
+
+def _said(evidence: dict[str, str]) -> str:
+    parts = [evidence.get("code", ""), evidence.get("message", "")]
+    text = " ".join(part for part in parts if part)
+    if request_id := evidence.get("request_id"):
+        text += f", request id {request_id}"
+    return text

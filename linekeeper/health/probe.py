@@ -1,0 +1,108 @@
+"""One connection's status, asked and understood."""
+
+from datetime import datetime
+
+from linekeeper.config import AppConfig
+from linekeeper.health.judge import Observation, Outcome
+from linekeeper.makini import ConnectionStatus, ErrorKind, MakiniClient, MakiniError
+from linekeeper.reconnect.heal import renew
+from linekeeper.reconnect.tokens import Token
+from linekeeper.store import Store
+
+_SYNC = {
+    "done": Outcome.answered,
+    "fulldone": Outcome.answered,
+    "inprogress": Outcome.answered,
+    "error": Outcome.sync_failing,
+    "fail": Outcome.login_lost,
+}
+"""Makini's `sync_status` (MAKINI "Status"); `fail` is invalid platform credentials."""
+
+
+def understand(status: ConnectionStatus, at: datetime) -> Observation:
+    """What a status answer says; a word nobody knows is never healthy. Pure."""
+    outcome = _SYNC.get(status.sync_status, Outcome.strange)
+    message = (
+        None if outcome is Outcome.answered else f"sync_status {status.sync_status or 'absent'}"
+    )
+    return Observation(
+        at=at,
+        source="probe",
+        outcome=outcome,
+        message=message,
+        request_id=status.request_id,
+        latency=status.latency,
+        sync_updated_at=status.sync_updated_at,
+    )
+
+
+def understand_error(error: MakiniError, at: datetime) -> Observation | None:
+    """What a failed status call says of the connection; None if it says nothing of it. Pure.
+
+    A call limit, an open circuit or a refusal of the app itself is not the connection's trouble.
+    """
+    if error.connection is None or error.kind in (ErrorKind.rate_limited, ErrorKind.circuit_open):
+        return None
+    outcome = {
+        ErrorKind.unauthorized: Outcome.login_lost,
+        ErrorKind.forbidden: Outcome.refused,
+    }.get(error.kind, Outcome.missed)
+    status = str(error.status) if error.status is not None else error.kind.value
+    return Observation(
+        at=at,
+        source="probe",
+        outcome=outcome,
+        code=error.code or status,
+        message=error.message or error.kind.value.replace("_", " "),
+        request_id=error.request_id,
+    )
+
+
+async def probe(
+    store: Store,
+    makini: MakiniClient,
+    app: AppConfig,
+    *,
+    connection_id: str,
+    makini_ref: str,
+    token: Token | None,
+    owner: str,
+    at: datetime,
+) -> Observation | None:
+    """Ask Makini how the connection is, renewing its token where that mends a 401.
+
+    Returns None for one that has no token and can get none. Raises `MakiniError` if there was no
+    usable answer; `understand_error` says what it means.
+    """
+    if token is None or token.needs_minting(at):
+        refused = token
+        token = await renew(
+            store,
+            makini,
+            app,
+            connection_id=connection_id,
+            makini_ref=makini_ref,
+            refused=refused,
+            owner=owner,
+        )
+        if token is None:
+            token = refused
+        if token is None:
+            return None
+    try:
+        return understand(await makini.status(token.access, connection=makini_ref), at)
+    except MakiniError as error:
+        if error.kind is not ErrorKind.unauthorized or error.connection is None:
+            raise
+        renewed = await renew(
+            store,
+            makini,
+            app,
+            connection_id=connection_id,
+            makini_ref=makini_ref,
+            refused=token,
+            owner=owner,
+        )
+        if renewed is None:
+            raise
+    return understand(await makini.status(renewed.access, connection=makini_ref), at)

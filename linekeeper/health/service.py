@@ -1,0 +1,296 @@
+"""Observations into the database: judged, recorded, announced, in the caller's transaction."""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.config import HealthPolicy
+from linekeeper.customers.naming import label
+from linekeeper.health.judge import (
+    SEVERITY,
+    Health,
+    Judged,
+    Observation,
+    Outcome,
+    Verdict,
+    dump,
+    judge,
+    load,
+)
+from linekeeper.notices.events import About, connection_event
+from linekeeper.store import Store, new_id, tables
+from linekeeper.store.outbox import Message, enqueue
+from linekeeper.store.tables import Connection, Customer, Transition
+from linekeeper.store.upsert import chunks
+
+CLOCK_SLACK = timedelta(minutes=1)
+"""An observation held from further in the future than this was made by a clock since set back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A connection whose health changed."""
+
+    connection_id: str
+    label: str
+    before: Health
+    after: Health
+    observation: Observation
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether it is worse than before."""
+        return SEVERITY[self.after] > SEVERITY[self.before]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    id: str
+    app: str
+    customer_id: str | None
+    customer: str | None
+    provider: str
+    name: str
+    health: str
+    judged: Judged
+    last_sync_at: datetime | None
+    last_good_at: datetime | None
+    last_checked_at: datetime | None
+
+
+async def observe(
+    store: Store,
+    session: AsyncSession,
+    seen: Sequence[tuple[str, Observation]],
+    *,
+    policy: HealthPolicy,
+    now: datetime,
+) -> list[Change]:
+    """Judge `seen` (connection id, observation), write what follows, return what changed.
+
+    Several observations of one connection are judged in the order given. Ids nobody knows are
+    left out. Rows are locked in the order of their ids, so that two writers never wait in a circle.
+    """
+    rows = await _load(session, sorted({identifier for identifier, _ in seen}), now)
+    changes: list[Change] = []
+    updates: dict[str, dict[str, Any]] = {}
+    recorded: list[dict[str, Any]] = []
+    for identifier, observation in seen:
+        row = rows.get(identifier)
+        if row is None:
+            continue
+        verdict = judge(row.judged, observation, policy)
+        if _is_noteworthy(observation, verdict, row.judged):
+            recorded.append(_recorded(identifier, observation, verdict.applied))
+        if not verdict.applied:
+            continue
+        after = _next_row(row, verdict.judged, observation)
+        if after.health != row.health:
+            changes.append(
+                Change(
+                    identifier,
+                    label(row.customer, row.provider, row.name),
+                    Health(row.health),
+                    Health(after.health),
+                    observation,
+                )
+            )
+        if after == row:
+            continue
+        rows[identifier] = after
+        updates[identifier] = _values(after, policy, now)
+    await _write(session, [updates[one] for one in sorted(updates)])
+    for chunk in chunks(recorded, 9):
+        await session.execute(insert(tables.Observation), list(chunk))
+    await _record_changes(store, session, changes, rows, now)
+    return changes
+
+
+async def _load(session: AsyncSession, ids: list[str], now: datetime) -> dict[str, _Row]:
+    rows: dict[str, _Row] = {}
+    for start in range(0, len(ids), 10_000):
+        found = await session.execute(
+            select(
+                col(Connection.id),
+                col(Connection.app),
+                col(Connection.customer_id),
+                col(Customer.name),
+                col(Connection.provider),
+                col(Connection.name),
+                col(Connection.health),
+                col(Connection.judged),
+                col(Connection.last_sync_at),
+                col(Connection.last_good_at),
+                col(Connection.last_checked_at),
+            )
+            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+            .where(col(Connection.id).in_(ids[start : start + 10_000]))
+            .order_by(col(Connection.id))
+            .with_for_update(of=Connection)
+        )
+        for one in found:
+            judged = load(one[7])
+            if judged.observed_at is not None and judged.observed_at > now + CLOCK_SLACK:
+                judged = _without_future(judged)
+            rows[one[0]] = _Row(
+                one[0],
+                one[1],
+                one[2],
+                one[3],
+                one[4],
+                one[5],
+                one[6],
+                judged,
+                one[8],
+                one[9],
+                one[10],
+            )
+    return rows
+
+
+def _without_future(judged: Judged) -> Judged:
+    return replace(judged, observed_at=None, falls=(), trouble_at=None)
+
+
+def _next_row(row: _Row, judged: Judged, observation: Observation) -> _Row:
+    looked = observation.outcome is not Outcome.listed or observation.decisive
+    good = looked and judged.own is Health.healthy and judged.misses == 0
+    return replace(
+        row,
+        health=judged.health.value,
+        judged=judged,
+        last_sync_at=observation.sync_updated_at or row.last_sync_at,
+        last_good_at=observation.at if good else row.last_good_at,
+        last_checked_at=observation.at if looked else row.last_checked_at,
+    )
+
+
+def _values(row: _Row, policy: HealthPolicy, now: datetime) -> dict[str, Any]:
+    # Spread out: a little earlier than due, each connection at a moment of its own.
+    wait = timedelta(minutes=policy.probe_minutes * random.uniform(0.8, 0.95))  # noqa: S311 - jitter
+    checked = row.last_checked_at or now
+    return {
+        "row_id": row.id,
+        "new_health": row.health,
+        "new_judged": dump(row.judged),
+        "new_suspect": row.judged.suspect,
+        "new_last_sync_at": row.last_sync_at,
+        "new_last_good_at": row.last_good_at,
+        "new_last_checked_at": row.last_checked_at,
+        "new_next_probe_at": checked + wait,
+    }
+
+
+_WRITTEN = (
+    "health",
+    "judged",
+    "suspect",
+    "last_sync_at",
+    "last_good_at",
+    "last_checked_at",
+    "next_probe_at",
+)
+
+
+async def _write(session: AsyncSession, values: list[dict[str, Any]]) -> None:
+    if not values:
+        return
+    table = Connection.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
+    statement = (
+        update(table)
+        .where(table.c.id == bindparam("row_id"))
+        .values({name: bindparam(f"new_{name}", type_=table.c[name].type) for name in _WRITTEN})
+    )
+    await (await session.connection()).execute(statement, values)
+
+
+async def _record_changes(
+    store: Store,
+    session: AsyncSession,
+    changes: Sequence[Change],
+    rows: dict[str, _Row],
+    now: datetime,
+) -> None:
+    if not changes:
+        return
+    transitions = [
+        {
+            "id": new_id(),
+            "connection_id": change.connection_id,
+            "at": change.observation.at,
+            "axis": "health",
+            "before": change.before.value,
+            "after": change.after.value,
+            "source": change.observation.source,
+            "evidence": evidence(change.observation),
+        }
+        for change in changes
+    ]
+    for chunk in chunks(transitions, 8):
+        await session.execute(insert(Transition), list(chunk))
+    # `health_since` tells when the present health began, as the observation dates it.
+    latest = {change.connection_id: change for change in changes}
+    table = Connection.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
+    await (await session.connection()).execute(
+        update(table)
+        .where(table.c.id == bindparam("row_id"))
+        .values(health_since=bindparam("since", type_=table.c.health_since.type)),
+        [{"row_id": one, "since": latest[one].observation.at} for one in sorted(latest)],
+    )
+    await enqueue(store, session, list(_events(changes, transitions, rows)), now=now)
+
+
+def _events(
+    changes: Iterable[Change], transitions: Iterable[dict[str, Any]], rows: dict[str, _Row]
+) -> Iterable[Message]:
+    for change, transition in zip(changes, transitions, strict=True):
+        row = rows[change.connection_id]
+        yield connection_event(
+            About(change.connection_id, change.label, row.provider, row.customer_id, row.customer),
+            transition_id=transition["id"],
+            health=change.after.value,
+            before=change.before.value,
+            source=change.observation.source,
+            occurred=change.observation.at,
+        )
+
+
+def evidence(observation: Observation) -> dict[str, Any]:
+    """What a transition keeps of the observation that caused it; holds no secret."""
+    facts = {
+        "outcome": observation.outcome.value,
+        "lifecycle": observation.lifecycle,
+        "code": observation.code,
+        "message": observation.message,
+        "request_id": observation.request_id,
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _is_noteworthy(observation: Observation, verdict: Verdict, before: Judged) -> bool:
+    if not verdict.applied or verdict.judged.health is not before.health:
+        return True
+    if observation.source not in ("list", "probe"):
+        return True
+    return observation.outcome not in (Outcome.answered, Outcome.listed)
+
+
+def _recorded(identifier: str, observation: Observation, applied: bool) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "connection_id": identifier,
+        "at": observation.at,
+        "source": observation.source,
+        "outcome": observation.outcome.value,
+        "applied": applied,
+        "code": observation.code,
+        "message": observation.message,
+        "request_id": observation.request_id,
+        "latency": observation.latency,
+    }

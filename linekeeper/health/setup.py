@@ -1,0 +1,25 @@
+"""The setup axis: how far a connection has come. Pure."""
+
+from typing import Literal
+
+Setup = Literal["pending", "authorizing", "syncing", "live", "disconnected"]
+ESTABLISHED = ("syncing", "live")
+"""From here on a connection counts in a provider's or app's fleet."""
+
+
+def setup_after(current: str, lifecycle: str, *, connected: bool) -> str:
+    """Where a connection stands after Makini listed it as `lifecycle`.
+
+    A live connection stays live, whatever it syncs again; one that was disconnected and is listed
+    again starts anew. `connected`: Makini says when it was connected, so a status nobody knows
+    doesn't hide that it is in use.
+    """
+    if lifecycle in ("active", "inactive"):
+        return "live"  # inactive: set up, and short of credits
+    if current == "live":
+        return "live"
+    if lifecycle in ("synchronizing", "in_progress"):
+        return "syncing"
+    if lifecycle == "unknown" and connected:
+        return "live"
+    return "pending" if current == "disconnected" else current

@@ -1,0 +1,341 @@
+"""The sweep: list, probe what is due in batches, conclude.
+
+Each step takes what it needs from the database and leaves it there, so that a sweep killed
+anywhere is completed by the next (DESIGN "Nothing is lost").
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import and_, case, insert, literal, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig, HealthPolicy
+from linekeeper.customers.adopt import Adoption, adopt
+from linekeeper.health import app as app_health
+from linekeeper.health.conclude import conclude
+from linekeeper.health.judge import Health, Observation, Outcome
+from linekeeper.health.probe import probe, understand_error
+from linekeeper.health.service import Change, observe
+from linekeeper.makini import ListedConnection, MakiniError
+from linekeeper.reconnect.tokens import Token, load_tokens
+from linekeeper.runtime import Runtime
+from linekeeper.store import new_id
+from linekeeper.store.tables import AppState, Connection, Credential, Customer, Transition
+from linekeeper.store.upsert import insert_or_update
+
+BATCH = 500
+CONCURRENCY = 100
+SWEEP_MINUTES = 5.0
+"""How far apart sweeps are scheduled; what falls due before the next one is probed in this one."""
+BUDGET_SHARE = 0.75
+"""Of the calls between two sweeps; the rest is for the list, renewals and the product's work."""
+_PORTION = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The connections to probe now, most urgent first, and how many more were due."""
+
+    ids: Sequence[str]
+    left_out: int = 0
+
+    @property
+    def batches(self) -> list[Sequence[str]]:
+        """The ids in batches."""
+        return [self.ids[start : start + BATCH] for start in range(0, len(self.ids), BATCH)]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a try at a batch of probes gave."""
+
+    answered: int = 0
+    missed: int = 0
+    skipped: int = 0
+    """Nothing was learned of them: Makini's call limit, or the app's own trouble."""
+    unanswered: int = 0
+    """A further try may still reach them; nothing is recorded of them yet."""
+    retry_after: float = 0.0
+    """Seconds Makini asked to wait."""
+    changes: list[Change] = field(default_factory=list)
+    trouble: str | None = None
+    """What is wrong with the app, where calls failed for a reason of its own."""
+
+
+async def take_list(rt: Runtime, app: AppConfig, *, now: datetime) -> Adoption:
+    """Read the app's list: adopt what is new, judge by it what has no token.
+
+    A connection missing from two complete lists in a row is `disconnected`. Raises `MakiniError`
+    if the list can't be read whole: then nothing is concluded from what is missing in it.
+    """
+    policy = (await rt.configuration()).policy
+    total = Adoption()
+    async with app_health.through_circuit(rt.store, app):
+        async for portion in _portions(rt.makini(app).list_connections()):
+            async with rt.store.write() as session:
+                adoption = await adopt(rt.store, session, app.name, portion, now=now)
+                seen = await _said_by_list(session, app, portion, adoption, now)
+                await observe(rt.store, session, seen, policy=policy, now=now)
+            total.add(adoption)
+    async with rt.store.write() as session:
+        await _drop_missing(session, rt, app.name, now)
+        await conclude(rt.store, session, policy=policy, now=now)
+    await app_health.list_worked(rt.store, app, now=now)
+    return total
+
+
+async def _portions(
+    pages: AsyncIterator[list[ListedConnection]],
+) -> AsyncIterator[list[ListedConnection]]:
+    portion: list[ListedConnection] = []
+    async for page in pages:
+        portion += page
+        if len(portion) >= _PORTION:
+            yield portion
+            portion = []
+    if portion:
+        yield portion
+
+
+async def _said_by_list(
+    session: AsyncSession,
+    app: AppConfig,
+    portion: Sequence[ListedConnection],
+    adoption: Adoption,
+    now: datetime,
+) -> list[tuple[str, Observation]]:
+    """Observations of those whose status in the list changed, or that nothing else tells about."""
+    ids = list(adoption.ids.values())
+    with_token = set(
+        await session.scalars(
+            select(col(Credential.connection_id)).where(col(Credential.connection_id).in_(ids))
+        )
+    )
+    relisted = set(adoption.relisted)
+    seen = []
+    for key, one in {one.key: one for one in portion}.items():
+        identifier = adoption.ids[key]
+        decisive = identifier not in with_token and not app.manages
+        if decisive or key in relisted:
+            seen.append(
+                (
+                    identifier,
+                    Observation(
+                        at=now,
+                        source="list",
+                        outcome=Outcome.listed,
+                        lifecycle=one.lifecycle,
+                        decisive=decisive,
+                        message=f"listed as {one.status or 'nothing'}",
+                    ),
+                )
+            )
+    return seen
+
+
+async def _drop_missing(session: AsyncSession, rt: Runtime, app: str, now: datetime) -> None:
+    before = await session.scalar(
+        select(col(AppState.last_list_at)).where(col(AppState.app) == app)
+    )
+    if before is not None:
+        gone = (
+            await session.execute(
+                select(col(Connection.id), col(Connection.setup)).where(
+                    col(Connection.app) == app,
+                    col(Connection.setup) != "disconnected",
+                    col(Connection.listed_at) < before,
+                )
+            )
+        ).all()
+        if gone:
+            await session.execute(
+                update(Connection)
+                .where(col(Connection.id).in_([row.id for row in gone]))
+                .values(setup="disconnected")
+                .execution_options(synchronize_session=False)
+            )
+            await session.execute(
+                insert(Transition),
+                [
+                    {
+                        "id": new_id(),
+                        "connection_id": row.id,
+                        "at": now,
+                        "axis": "setup",
+                        "before": row.setup,
+                        "after": "disconnected",
+                        "source": "list",
+                        "evidence": {"message": "missing from two complete lists"},
+                    }
+                    for row in gone
+                ],
+            )
+    await session.execute(
+        insert_or_update(
+            rt.store,
+            AppState,
+            [{"app": app, "budget": {}, "circuit": {}, "last_list_at": now}],
+            key=["app"],
+            update=["last_list_at"],
+        )
+    )
+
+
+async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetime) -> Due:
+    """Which connections of `app` to probe now (INTERFACE `PROBE_MINUTES`).
+
+    Those in trouble or suspect first, then critical customers', then by how long they have waited.
+    Where the app's budget can't bear all of them the least urgent wait for a later sweep.
+    """
+    has_token = select(col(Credential.connection_id)).scalar_subquery()
+    urgent = or_(col(Connection.health) != Health.healthy.value, col(Connection.suspect))
+    critical = and_(col(Customer.critical).is_not(None), col(Customer.critical))
+    waiting = or_(
+        col(Connection.next_probe_at).is_(None),
+        col(Connection.next_probe_at) <= now + timedelta(minutes=SWEEP_MINUTES),
+    )
+    reachable = or_(
+        col(Connection.id).in_(has_token),
+        and_(literal(app.manages), col(Connection.setup) != "pending"),
+    )
+    statement = (
+        select(col(Connection.id))
+        .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+        .where(col(Connection.app) == app.name, col(Connection.setup) != "disconnected", reachable)
+        .order_by(
+            case((urgent, 0), (critical, 1), else_=2),
+            case((urgent, col(Connection.provider)), else_=""),
+            col(Connection.next_probe_at).nulls_first(),
+        )
+    )
+    if policy.probe_minutes > 0:
+        statement = statement.where(or_(urgent, critical, waiting))
+    async with rt.store.read() as session:
+        ids = list(await session.scalars(statement))
+    bearable = int(app.per_minute * SWEEP_MINUTES * BUDGET_SHARE) if app.per_minute else len(ids)
+    return Due(ids[:bearable], max(0, len(ids) - bearable))
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    id: str
+    ref: str
+    health: str
+    lifecycle: str
+    token: Token | None
+
+
+async def probe_batch(
+    rt: Runtime, app: AppConfig, ids: Sequence[str], *, started: datetime, last_try: bool
+) -> Batch:
+    """Probe those of `ids` not checked since `started`; one transaction for all that answered.
+
+    A miss is an observation only on the last try, or for a connection that is unreachable already;
+    before that it is left for the next try.
+    """
+    policy = (await rt.configuration()).policy
+    members = await _unfinished(rt, app, ids, started)
+    batch = Batch()
+    seen: list[tuple[str, Observation]] = []
+    makini = rt.makini(app)
+    gate = asyncio.Semaphore(CONCURRENCY)
+    app_error: MakiniError | None = None
+
+    async def look(member: _Member) -> None:
+        nonlocal app_error
+        async with gate:
+            at = utcnow()
+            try:
+                observation = await probe(
+                    rt.store,
+                    makini,
+                    app,
+                    connection_id=member.id,
+                    makini_ref=member.ref,
+                    token=member.token,
+                    owner=rt.owner,
+                    at=at,
+                )
+            except MakiniError as error:
+                known = member.health == Health.unreachable.value
+                if error.retryable and not last_try and not known:
+                    batch.unanswered += 1
+                    batch.retry_after = max(batch.retry_after, error.retry_after or 0.0)
+                    return
+                observation = understand_error(error, at)
+                if observation is None:
+                    batch.skipped += 1
+                    if error.connection is None:
+                        app_error = error
+                    return
+            else:
+                if observation is None:
+                    observation = _by_list_alone(member, at)
+        batch.missed += observation.outcome is Outcome.missed
+        batch.answered += observation.outcome is not Outcome.missed
+        seen.append((member.id, observation))
+
+    async with asyncio.TaskGroup() as group:
+        for member in members:
+            group.create_task(look(member))
+    if app_error is not None:
+        batch.trouble = str(app_error)
+        await app_health.count_failure(rt.store, app, app_error)
+    if seen:
+        now = utcnow()
+        async with rt.store.write() as session:
+            batch.changes = await observe(rt.store, session, seen, policy=policy, now=now)
+            if batch.changes:
+                await conclude(rt.store, session, policy=policy, now=now)
+    return batch
+
+
+def _by_list_alone(member: _Member, at: datetime) -> Observation:
+    return Observation(
+        at=at,
+        source="list",
+        outcome=Outcome.listed,
+        lifecycle=member.lifecycle,
+        decisive=True,
+        message="there is no token, and Makini mints none",
+    )
+
+
+async def _unfinished(
+    rt: Runtime, app: AppConfig, ids: Sequence[str], started: datetime
+) -> list[_Member]:
+    reference = Connection.makini_key if app.connection_field == "key" else Connection.makini_id
+    async with rt.store.read() as session:
+        rows = (
+            await session.execute(
+                select(
+                    col(Connection.id),
+                    col(reference),
+                    col(Connection.makini_key),
+                    col(Connection.health),
+                    col(Connection.judged),
+                ).where(
+                    col(Connection.id).in_(ids),
+                    or_(
+                        col(Connection.last_checked_at).is_(None),
+                        col(Connection.last_checked_at) < started,
+                    ),
+                )
+            )
+        ).all()
+        tokens = await load_tokens(rt.store, session, [row[0] for row in rows])
+    return [
+        _Member(
+            id=row[0],
+            ref=row[1] or row[2],
+            health=row[3],
+            lifecycle=row[4].get("lifecycle", ""),
+            token=tokens.get(row[0]),
+        )
+        for row in rows
+    ]

@@ -1,0 +1,1 @@
+"""Tokens and how they are renewed without the customer."""

@@ -1,0 +1,78 @@
+"""What every part needs at hand: settings, store, configuration, Makini clients."""
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Self
+
+from linekeeper.budget import DatabaseBudget
+from linekeeper.config import AppConfig, Configuration
+from linekeeper.makini import MakiniClient
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.configuration import load_configuration
+from linekeeper.store.migrate import require_current
+
+CONFIGURATION_SECONDS = 5.0
+
+
+class UnknownApp(Exception):
+    """No Makini app of that name is configured."""
+
+
+class Runtime:
+    """One process's hold on the database and on Makini. Use as `async with Runtime.open() as rt`.
+
+    Opening raises `KeyProblem` or `StoreError` with what to mend.
+    """
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings = settings
+        self.store = store
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        """Who we are in leases and claims."""
+        self.budget = DatabaseBudget(store)
+        self._clients: dict[str, tuple[AppConfig, MakiniClient]] = {}
+        self._configuration: tuple[float, Configuration] | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings | None = None) -> AsyncIterator[Self]:
+        """Open the store of `settings` (default: the environment) and close everything after."""
+        settings = settings or Settings()
+        async with Store.open(settings) as store:
+            await require_current(store)
+            runtime = cls(settings, store)
+            try:
+                yield runtime
+            finally:
+                for _, client in runtime._clients.values():
+                    await client.aclose()
+
+    async def configuration(self) -> Configuration:
+        """What operators set, at most `CONFIGURATION_SECONDS` old."""
+        now = time.monotonic()
+        if self._configuration is None or now - self._configuration[0] > CONFIGURATION_SECONDS:
+            self._configuration = (now, await load_configuration(self.store, self.settings))
+        return self._configuration[1]
+
+    async def app(self, name: str) -> AppConfig:
+        """The app called `name`. Raises `UnknownApp`."""
+        apps = (await self.configuration()).apps
+        if name not in apps:
+            known = ", ".join(sorted(apps)) or "none is configured"
+            raise UnknownApp(f"there is no Makini app {name!r} (known: {known})")
+        return apps[name]
+
+    def makini(self, app: AppConfig) -> MakiniClient:
+        """The client for `app`, shared by all who call it in this process."""
+        known = self._clients.get(app.name)
+        if known is None or known[0] != app:
+            # An older client may be in use still; its connections end with the process.
+            client = MakiniClient(app, budget=self.budget)
+            self._clients[app.name] = (app, client)
+            return client
+        return known[1]

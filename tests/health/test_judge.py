@@ -1,0 +1,171 @@
+from datetime import UTC, datetime, timedelta
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linekeeper.config import HealthPolicy
+from linekeeper.health.judge import (
+    Health,
+    Judged,
+    Observation,
+    Outcome,
+    dump,
+    is_trouble,
+    judge,
+    load,
+)
+
+T0 = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
+POLICY = HealthPolicy()
+
+
+def seen(outcome: Outcome, minute: float, **more) -> Observation:
+    return Observation(at=T0 + timedelta(minutes=minute), source="probe", outcome=outcome, **more)
+
+
+def listed(word: str, minute: float, *, decisive: bool = False) -> Observation:
+    return Observation(
+        at=T0 + timedelta(minutes=minute),
+        source="list",
+        outcome=Outcome.listed,
+        lifecycle=word,
+        decisive=decisive,
+    )
+
+
+def after(*observations: Observation, start: Judged = Judged()) -> Judged:
+    for observation in observations:
+        start = judge(start, observation, POLICY).judged
+    return start
+
+
+outcomes = st.sampled_from(list(Outcome))
+observations = st.builds(
+    Observation,
+    at=st.integers(-600, 600).map(lambda minutes: T0 + timedelta(minutes=minutes)),
+    source=st.sampled_from(["probe", "list", "webhook", "product"]),
+    outcome=outcomes,
+    lifecycle=st.sampled_from(["", "active", "inactive", "pending", "unknown", "in_progress"]),
+    decisive=st.booleans(),
+    latency=st.none() | st.floats(0, 60),
+    sync_updated_at=st.none() | st.just(T0 - timedelta(days=30)) | st.just(T0),
+)
+
+
+@given(st.lists(observations, max_size=60))
+def test_any_sequence_is_judged_and_survives_json(sequence: list[Observation]) -> None:
+    state = Judged()
+    for observation in sequence:
+        state = judge(state, observation, POLICY).judged
+        assert load(orjson.loads(orjson.dumps(dump(state)))) == state
+        assert len(state.latencies) <= POLICY.slow_samples
+        assert len(state.falls) <= 700
+
+
+@given(st.lists(observations, max_size=30), observations)
+def test_never_healthy_on_an_unknown_status(
+    sequence: list[Observation], last: Observation
+) -> None:
+    state = after(*sequence)
+    verdict = judge(state, last, POLICY)
+    strange = last.outcome is Outcome.strange or verdict.judged.lifecycle == "unknown"
+    if verdict.applied and strange:
+        assert verdict.judged.health is not Health.healthy
+
+
+@given(st.lists(observations, max_size=30), observations)
+def test_an_older_observation_changes_nothing(
+    sequence: list[Observation], late: Observation
+) -> None:
+    state = after(*sequence)
+    verdict = judge(state, late, POLICY)
+    if state.observed_at is not None and late.at < state.observed_at:
+        assert not verdict.applied
+        assert verdict.judged == state
+
+
+def test_two_misses_leave_the_health_and_the_third_makes_it_unreachable() -> None:
+    state = after(seen(Outcome.answered, 0), seen(Outcome.missed, 5), seen(Outcome.missed, 10))
+    assert (state.health, state.suspect) == (Health.healthy, True)
+    assert after(seen(Outcome.missed, 15), start=state).health is Health.unreachable
+
+
+def test_one_answer_brings_it_back() -> None:
+    state = after(*(seen(Outcome.missed, minute) for minute in range(5)))
+    assert after(seen(Outcome.answered, 6), start=state).health is Health.healthy
+
+
+def test_a_lost_login_counts_at_once_and_misses_do_not_hide_it() -> None:
+    state = after(seen(Outcome.answered, 0), seen(Outcome.login_lost, 1))
+    assert state.health is Health.reauthorization_required
+    state = after(*(seen(Outcome.missed, 2 + n) for n in range(5)), start=state)
+    assert state.health is Health.reauthorization_required
+
+
+def test_the_third_fall_within_an_hour_is_flapping_until_thirty_quiet_minutes() -> None:
+    state = after(seen(Outcome.answered, 0))
+    for fall in (5, 20, 35):
+        state = after(seen(Outcome.login_lost, fall), seen(Outcome.answered, fall + 5), start=state)
+    assert state.health is Health.degraded
+    state = after(seen(Outcome.answered, 60), start=state)
+    assert state.health is Health.degraded
+    state = after(seen(Outcome.answered, 66), start=state)
+    assert state.health is Health.healthy
+    assert state.falls == ()
+
+
+def test_a_flapping_connection_that_falls_again_waits_anew() -> None:
+    state = after(seen(Outcome.answered, 0))
+    for fall in (5, 20, 35, 64):
+        state = after(seen(Outcome.login_lost, fall), seen(Outcome.answered, fall + 5), start=state)
+    assert state.health is Health.degraded
+    assert after(seen(Outcome.answered, 90), start=state).health is Health.degraded
+    assert after(seen(Outcome.answered, 96), start=state).health is Health.healthy
+
+
+def test_slow_is_the_median_of_five_probes() -> None:
+    state = after(*(seen(Outcome.answered, n, latency=11.0) for n in range(4)))
+    assert state.health is Health.healthy
+    state = after(seen(Outcome.answered, 5, latency=11.0), start=state)
+    assert state.health is Health.degraded
+    state = after(*(seen(Outcome.answered, 6 + n, latency=0.2) for n in range(3)), start=state)
+    assert state.health is Health.healthy
+
+
+def test_a_sync_older_than_a_day_is_degraded() -> None:
+    fresh, old = T0 - timedelta(hours=23), T0 - timedelta(hours=25)
+    assert after(seen(Outcome.answered, 0, sync_updated_at=fresh)).health is Health.healthy
+    assert after(seen(Outcome.answered, 0, sync_updated_at=old)).health is Health.degraded
+
+
+def test_without_a_token_the_list_decides() -> None:
+    assert after(listed("active", 0, decisive=True)).health is Health.healthy
+    assert after(listed("inactive", 0, decisive=True)).health is Health.inactive
+    assert after(listed("sleeping", 0, decisive=True)).health is Health.unknown
+
+
+def test_the_list_never_outshines_a_probe_that_failed() -> None:
+    state = after(listed("active", 0), seen(Outcome.login_lost, 1), listed("active", 2))
+    assert state.health is Health.reauthorization_required
+
+
+def test_an_unchanged_list_entry_does_not_make_a_webhook_look_old() -> None:
+    state = after(listed("active", 0), seen(Outcome.answered, 1), listed("active", 5))
+    assert after(seen(Outcome.login_lost, 3), start=state).health is (
+        Health.reauthorization_required
+    )
+
+
+def test_inactive_in_the_list_caps_an_answer() -> None:
+    state = after(listed("inactive", 0), seen(Outcome.answered, 1))
+    assert state.health is Health.inactive
+    assert after(listed("active", 2), start=state).health is Health.healthy
+
+
+def test_unknown_is_trouble_only_once_live() -> None:
+    assert is_trouble("live", "unknown")
+    assert not is_trouble("syncing", "unknown")
+    assert is_trouble("syncing", "reauthorization_required")
+    assert not is_trouble("disconnected", "unreachable")
+    assert not is_trouble("live", "healthy")
