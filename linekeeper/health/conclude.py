@@ -34,6 +34,7 @@ class _Who:
     provider: str
     setup: str
     health: str
+    checked: bool
 
 
 async def conclude(
@@ -47,7 +48,7 @@ async def conclude(
     troubles = [
         Trouble(identifier, who.app, who.provider, who.health)
         for identifier, who in fleet.items()
-        if is_trouble(who.setup, who.health)
+        if is_trouble(who.setup, who.health, checked=who.checked)
     ]
     if not opened and not troubles:
         return []
@@ -135,12 +136,15 @@ async def _concerned(session: AsyncSession, members: Sequence[str]) -> dict[str,
                 col(Connection.app),
                 col(Connection.setup),
                 col(Connection.health),
+                col(Connection.last_checked_at),
             )
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
             .where(or_(col(Connection.health) != "healthy", col(Connection.id).in_(portion)))
         )
         who |= {
-            row[0]: _Who(label(row[1], row[2], row[3]), row[4], row[2], row[5], row[6])
+            row[0]: _Who(
+                label(row[1], row[2], row[3]), row[4], row[2], row[5], row[6], row[7] is not None
+            )
             for row in rows
         }
     return who

@@ -64,9 +64,7 @@ def test_any_sequence_is_judged_and_survives_json(sequence: list[Observation]) -
 
 
 @given(st.lists(observations, max_size=30), observations)
-def test_never_healthy_on_an_unknown_status(
-    sequence: list[Observation], last: Observation
-) -> None:
+def test_never_healthy_on_an_unknown_status(sequence: list[Observation], last: Observation) -> None:
     state = after(*sequence)
     verdict = judge(state, last, POLICY)
     strange = last.outcome is Outcome.strange or verdict.judged.lifecycle == "unknown"
@@ -163,9 +161,10 @@ def test_inactive_in_the_list_caps_an_answer() -> None:
     assert after(listed("active", 2), start=state).health is Health.healthy
 
 
-def test_unknown_is_trouble_only_once_live() -> None:
-    assert is_trouble("live", "unknown")
-    assert not is_trouble("syncing", "unknown")
-    assert is_trouble("syncing", "reauthorization_required")
-    assert not is_trouble("disconnected", "unreachable")
-    assert not is_trouble("live", "healthy")
+def test_unknown_is_trouble_only_once_live_and_looked_at() -> None:
+    assert is_trouble("live", "unknown", checked=True)
+    assert not is_trouble("live", "unknown", checked=False)
+    assert not is_trouble("syncing", "unknown", checked=True)
+    assert is_trouble("syncing", "reauthorization_required", checked=True)
+    assert not is_trouble("disconnected", "unreachable", checked=True)
+    assert not is_trouble("live", "healthy", checked=True)

@@ -27,14 +27,16 @@ async def test_migrating_again_changes_nothing(store: Store) -> None:
     await require_current(store)
 
 
-async def test_two_processes_may_migrate_at_once(settings: Settings) -> None:
-    async with Store.open(settings) as one, Store.open(settings) as other:
+async def test_two_processes_may_migrate_at_once(empty_settings: Settings) -> None:
+    async with Store.open(empty_settings) as one, Store.open(empty_settings) as other:
         await asyncio.gather(migrate(one), migrate(other))
         await require_current(one)
 
 
-async def test_an_empty_database_is_refused_with_the_command_to_run(settings: Settings) -> None:
-    async with Store.open(settings) as store:
+async def test_an_empty_database_is_refused_with_the_command_to_run(
+    empty_settings: Settings,
+) -> None:
+    async with Store.open(empty_settings) as store:
         with pytest.raises(StoreError, match="run `linekeeper migrate`"):
             await require_current(store)
 

@@ -1,0 +1,257 @@
+from datetime import timedelta
+
+import httpx
+import pytest
+from sqlalchemy import select, update
+from sqlmodel import col
+
+from linekeeper import sandbox
+from linekeeper.clock import utcnow
+from linekeeper.health.news import find_news, mark_reported
+from linekeeper.health.sweep import due, probe_batch, take_list
+from linekeeper.makini import ErrorKind, MakiniError
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import (
+    Connection,
+    Credential,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Outbox,
+    Transition,
+)
+
+
+async def sweep(rt: Runtime, *, last_try: bool = True) -> None:
+    app = await rt.app("default")
+    policy = (await rt.configuration()).policy
+    started = utcnow()
+    await take_list(rt, app, now=started)
+    for ids in (await due(rt, app, policy, now=started)).batches:
+        await probe_batch(rt, app, ids, started=started, last_try=last_try)
+
+
+async def control(fleet: sandbox.Served, path: str, **body) -> None:
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(f"{fleet.url}/_control/{path}", json=body)
+        assert answer.status_code < 300, answer.text
+
+
+async def connections(rt: Runtime) -> list[Connection]:
+    async with rt.store.read() as session:
+        return list(await session.scalars(select(Connection).order_by(col(Connection.id))))
+
+
+async def incidents(rt: Runtime) -> list[Incident]:
+    async with rt.store.read() as session:
+        return list(await session.scalars(select(Incident).order_by(col(Incident.id))))
+
+
+async def test_a_new_fleet_is_adopted_given_tokens_and_found_well(rt: Runtime) -> None:
+    await sweep(rt)
+    found = await connections(rt)
+    assert len(found) == 12
+    assert {one.health for one in found} == {"healthy"}
+    assert {one.setup for one in found} == {"live"}
+    async with rt.store.read() as session:
+        customers = list(await session.scalars(select(Customer)))
+        assert len(list(await session.scalars(select(Credential)))) == 12
+    assert {one.customer_id for one in found} == {one.id for one in customers}
+    before = [one.model_dump(exclude={"listed_at", "last_checked_at"}) for one in found]
+    assert await incidents(rt) == []
+    await sweep(rt)
+    after = await connections(rt)
+    unchanged = {"id", "name", "customer_id", "setup", "health", "health_since", "slug"}
+    assert [{k: row[k] for k in unchanged} for row in before] == [
+        {k: getattr(one, k) for k in unchanged} for one in after
+    ]
+
+
+async def test_observe_judges_by_the_list_and_writes_nothing_at_makini(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    observing = rt.settings.model_copy(update={"makini_mode": "observe"})
+    async with Runtime.open(observing) as watcher:
+        await sweep(watcher)
+        found = await connections(watcher)
+        assert {one.health for one in found} == {"healthy"}
+        async with watcher.store.read() as session:
+            assert list(await session.scalars(select(Credential))) == []
+    async with httpx.AsyncClient() as client:
+        calls = (await client.get(f"{fleet.url}/_control/calls")).json()
+    assert calls["writes"] == 0, calls
+
+
+async def test_changed_credentials_make_one_incident_that_closes_by_itself(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    [victim, *_] = await connections(rt)
+    await control(fleet, f"connections/{victim.makini_key}/change-credentials")
+    await sweep(rt)
+    await sweep(rt)
+    [incident] = await incidents(rt)
+    assert (incident.kind, incident.status) == ("reauthorization_required", "open")
+    async with rt.store.read() as session:
+        rows = list(
+            await session.scalars(select(Transition).where(Transition.connection_id == victim.id))
+        )
+        outbox = list(await session.scalars(select(Outbox).where(Outbox.channel == "slack")))
+    assert [(row.before, row.after) for row in rows if row.axis == "health"] == [
+        ("unknown", "healthy"),
+        ("healthy", "reauthorization_required"),
+    ]
+    assert [row.payload["do"] for row in outbox] == ["show", "diary"]
+    await control(fleet, f"connections/{victim.makini_key}/restore-credentials")
+    await sweep(rt)
+    [incident] = await incidents(rt)
+    assert incident.status == "resolved"
+
+
+async def test_an_expired_token_is_renewed_and_nobody_hears_of_it(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    for one in await connections(rt):
+        await control(fleet, f"connections/{one.makini_key}/expire-token")
+    await sweep(rt)
+    assert {one.health for one in await connections(rt)} == {"healthy"}
+    assert await incidents(rt) == []
+
+
+async def test_a_system_that_is_down_is_unreachable_after_three_sweeps(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    [victim, *_] = await connections(rt)
+    await control(fleet, f"connections/{victim.makini_key}/go-offline")
+    for expected in ("healthy", "healthy", "unreachable"):
+        await sweep(rt)
+        [victim, *_] = await connections(rt)
+        assert victim.health == expected
+    await control(fleet, f"connections/{victim.makini_key}/come-online")
+    await sweep(rt)
+    [victim, *_] = await connections(rt)
+    assert victim.health == "healthy"
+
+
+async def test_a_miss_is_recorded_only_on_the_last_try(rt: Runtime, fleet: sandbox.Served) -> None:
+    await sweep(rt)
+    [victim, *_] = await connections(rt)
+    await control(fleet, f"connections/{victim.makini_key}/go-offline")
+    app = await rt.app("default")
+    ids = [one.id for one in await connections(rt)]
+    started = utcnow()
+    first = await probe_batch(rt, app, ids, started=started, last_try=False)
+    assert (first.answered, first.unanswered, first.missed) == (11, 1, 0)
+    again = await probe_batch(rt, app, ids, started=started, last_try=True)
+    assert (again.answered, again.unanswered, again.missed) == (0, 0, 1)
+
+
+async def test_a_provider_that_fails_is_one_incident(rt: Runtime, fleet: sandbox.Served) -> None:
+    await sweep(rt)
+    async with rt.store.write() as session:
+        await session.execute(update(Connection).values(provider="SAP ECC"))
+    victims = (await connections(rt))[:7]
+    for one in victims[:2]:
+        await control(fleet, f"connections/{one.makini_key}/change-credentials")
+    await probe_all(rt)
+    assert len(await incidents(rt)) == 2
+    for one in victims[2:]:
+        await control(fleet, f"connections/{one.makini_key}/change-credentials")
+    await probe_all(rt)
+    found = await incidents(rt)
+    assert [one.scope for one in found if one.status == "open"] == ["provider"]
+    assert sum(one.status == "resolved" for one in found) == 1
+    async with rt.store.read() as session:
+        members = list(
+            await session.scalars(
+                select(IncidentConnection).where(col(IncidentConnection.left_at).is_(None))
+            )
+        )
+    assert {one.connection_id for one in members} == {one.id for one in victims}
+    for one in victims:
+        await control(fleet, f"connections/{one.makini_key}/restore-credentials")
+    await probe_all(rt)
+    assert {one.status for one in await incidents(rt)} == {"resolved"}
+
+
+async def probe_all(rt: Runtime) -> None:
+    app = await rt.app("default")
+    ids = [one.id for one in await connections(rt)]
+    await probe_batch(rt, app, ids, started=utcnow(), last_try=True)
+
+
+async def test_red_means_new(rt: Runtime, fleet: sandbox.Served) -> None:
+    await sweep(rt)
+    policy = (await rt.configuration()).policy
+    [victim, *_] = await connections(rt)
+    await control(fleet, f"connections/{victim.makini_key}/change-credentials")
+    await sweep(rt)
+    now = utcnow()
+    findings = await find_news(rt.store, policy=policy, now=now)
+    assert [one.reason for one in findings.news] == ["new"]
+    assert findings.summary == "1 new"
+    assert "sync_status fail" in findings.news[0].sentence
+    await mark_reported(rt.store, findings.news, now=now)
+    assert (await find_news(rt.store, policy=policy, now=now)).summary == "1 known"
+    later = now + timedelta(hours=4, minutes=1)
+    assert (await find_news(rt.store, policy=policy, now=later)).summary == "1 unacknowledged"
+    async with rt.store.write() as session:
+        await session.execute(update(Incident).values(status="acknowledged"))
+    assert (await find_news(rt.store, policy=policy, now=later)).summary == "1 known"
+
+
+@pytest.mark.parametrize("trouble", ["500", "html", "truncated", "repeat", "429"])
+async def test_a_list_that_cannot_be_read_concludes_nothing(
+    rt: Runtime, fleet: sandbox.Served, trouble: str
+) -> None:
+    await sweep(rt)
+    before = await connections(rt)
+    await control(fleet, "settings", admin_list=trouble)
+    app = await rt.app("default")
+    for _ in range(2):
+        with pytest.raises(MakiniError):
+            await take_list(rt, app, now=utcnow())
+    assert [(one.id, one.setup, one.health) for one in await connections(rt)] == [
+        (one.id, one.setup, one.health) for one in before
+    ]
+
+
+async def test_the_apps_circuit_opens_after_five_failures(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await control(fleet, "settings", admin_list="500")
+    app = await rt.app("default")
+    kinds = []
+    for _ in range(6):
+        with pytest.raises(MakiniError) as caught:
+            await take_list(rt, app, now=utcnow())
+        kinds.append(caught.value.kind)
+    assert kinds == [ErrorKind.unavailable] * 5 + [ErrorKind.circuit_open]
+
+
+async def test_a_connection_missing_from_two_complete_lists_is_disconnected(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    [victim, *_] = await connections(rt)
+    app = await rt.app("default")
+    await rt.makini(app).delete_connection(victim.makini_key)
+    await take_list(rt, app, now=utcnow())
+    assert (await connections(rt))[0].setup == "live"
+    await take_list(rt, app, now=utcnow())
+    assert (await connections(rt))[0].setup == "disconnected"
+
+
+async def test_an_unknown_status_in_the_list_is_never_healthy(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    [victim, *_] = await connections(rt)
+    await control(fleet, f"connections/{victim.makini_key}/status", status="Frobnicating")
+    await sweep(rt)
+    [victim, *_] = await connections(rt)
+    assert victim.health == "unknown"
+    [incident] = await incidents(rt)
+    assert incident.kind == "unknown"
