@@ -1,0 +1,160 @@
+"""`linekeeper plan`: what an implementation would look like. Needs no database and no network."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from linekeeper.implementation.outlook import Outlook
+
+WIDE, BAR_WIDTH, LEAST_BAR_WIDTH = 120, 36, 12
+
+
+def plan_command(
+    *,
+    complexity: Annotated[
+        str, typer.Option(metavar="standard|custom|enterprise", help="How much is customised.")
+    ],
+    kickoff: Annotated[str, typer.Option(metavar="DATE", help="First day, such as 2027-03-01.")],
+    hosting: Annotated[
+        str, typer.Option(metavar="cloud|on-premises|self-hosted", help="Where the systems are.")
+    ] = "cloud",
+    systems: Annotated[str, typer.Option(metavar="N", help="Systems to connect.")] = "1",
+    custom_workflows: Annotated[str, typer.Option(metavar="N", help="Workflows to build.")] = "0",
+    country: Annotated[
+        str | None, typer.Option(metavar="CC", help="Whose public holidays count, such as DE.")
+    ] = None,
+    committed: Annotated[
+        str | None, typer.Option(metavar="DATE", help="The promised go-live; gives its chance.")
+    ] = None,
+    templates: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            envvar="LINEKEEPER_TEMPLATES",
+            help="Your own gate templates, as standard.yaml, custom.yaml, enterprise.yaml.",
+        ),
+    ] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the chart too.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the gates from kickoff to go-live, how long they take and when it would be live."""
+    from linekeeper.implementation.scope import PlanError, parse_scope
+
+    try:
+        scope = parse_scope(
+            complexity=complexity,
+            hosting=hosting,
+            systems=systems,
+            custom_workflows=custom_workflows,
+            kickoff=kickoff,
+            country=country,
+            committed=committed,
+            today=datetime.now().astimezone().date(),
+        )
+        from linekeeper.implementation.outlook import look_ahead
+
+        outlook = look_ahead(scope, templates=templates)
+        if svg is not None:
+            _write_chart(outlook, svg)
+    except PlanError as error:
+        typer.echo(f"linekeeper plan: {error}", err=True)
+        raise typer.Exit(2) from None
+    if as_json:
+        import json
+
+        from linekeeper.implementation import outlook as outlooks
+
+        typer.echo(json.dumps(outlooks.as_json(outlook), indent=2, ensure_ascii=False))
+    else:
+        _show(outlook)
+
+
+def _write_chart(outlook: "Outlook", path: Path) -> None:
+    from linekeeper.implementation.chart import gantt
+    from linekeeper.implementation.scope import PlanError
+
+    scope = outlook.plan.scope
+    title = f"{scope.complexity}, {scope.hosting}: kickoff {scope.kickoff}".capitalize()
+    try:
+        path.write_text(gantt(outlook, title) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise PlanError("svg", f"{path} can't be written: {error.strerror}") from None
+
+
+def _show(outlook: "Outlook") -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, WIDE)
+    for line in _summary(outlook):
+        console.print(line, markup=False, soft_wrap=True)
+    bar_width = min(max(console.width - WIDE + BAR_WIDTH, LEAST_BAR_WIDTH), BAR_WIDTH)
+    console.print(_table(outlook, bar_width))
+    console.print(
+        "█ critical path   ▒ may slip   · not begun. Days are working days: best, likely, worst.",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _summary(outlook: "Outlook") -> list[str]:
+    from linekeeper.implementation.plan import TRADITIONAL_MONTHS, ahead_of_traditional, weeks
+
+    plan, result, scope = outlook.plan, outlook.forecast, outlook.plan.scope
+    low, high = plan.published
+    short, long = ahead_of_traditional(result.p80)
+    first, last = TRADITIONAL_MONTHS
+    lines = [
+        f"Kickoff {scope.kickoff}, live by {outlook.p50} (P50), {outlook.p80} (P80)",
+        f"{weeks(plan.best)} to {weeks(plan.worst)} weeks, P50 {weeks(result.p50)}, "
+        f"P80 {weeks(result.p80)}; published {low} to {high}",
+    ]
+    lines += [f"Beyond what is published: {reason}" for reason in plan.beyond]
+    lines.append(
+        f"A traditional project takes {first} to {last} months: this is {_ahead(short, long)}"
+    )
+    waiting = result.remaining["customer"]
+    lines.append(f"Of {result.mean:.1f} working days, {waiting:.1f} are the customer's turn")
+    if scope.committed is not None:
+        chance = 100 * (result.chance or 0)
+        lines.append(f"Committed {scope.committed}: {outlook.commitment}, chance {chance:.0f} %")
+    return lines
+
+
+def _ahead(short: float, long: float) -> str:
+    if short >= 0:
+        return f"{short:g} to {long:g} weeks ahead"
+    return f"{-short:g} weeks behind the shortest, {long:g} weeks ahead of the longest"
+
+
+def _table(outlook: "Outlook", bar_width: int) -> "RenderableType":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    plan, calendar = outlook.plan, outlook.calendar
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("Gate", "Owner", "Days", "Done"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("Timeline", no_wrap=True, min_width=bar_width)
+    scale = bar_width / max(plan.likely, 1)
+    for gate in plan.gates:
+        slot, critical = plan.slots[gate.id], gate.id in plan.critical_path
+        begin = min(int(slot.start * scale), bar_width - 1)
+        end = min(max(round(slot.finish * scale), begin + 1), bar_width)
+        bar = "·" * begin + ("█" if critical else "▒") * (end - begin)
+        days = gate.days
+        table.add_row(
+            Text(gate.title, style="bold" if critical else ""),
+            gate.owner,
+            f"{days.best:g} {days.likely:g} {days.worst:g}",
+            calendar.finish(outlook.start, slot.finish).isoformat(),
+            Text(bar, style="cyan" if critical else "dim"),
+        )
+    return table

@@ -1,0 +1,289 @@
+"""The credit ledger's decisions. Pure: entries in, entries or verdicts out.
+
+The ledger is a list of signed entries; every figure is a sum over them, so that neither order nor
+a second reading changes it. Makini has no balance API: all of this is an estimate of ours.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Literal
+
+Reason = Literal["grant", "reserve", "release", "consume", "return"]
+LeakKind = Literal["duplicate", "inactive", "not in ledger", "not at Makini"]
+
+
+class CreditError(ValueError):
+    """Refused: `field` is what to change, `reason` why."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """Credits for one connection (Makini docs: tiers; FAQ: on-premises doubles, MISSION H1).
+
+    What a self-hosted connection costs isn't public; it is counted as on-premises, so that the
+    estimate errs towards too many.
+    """
+
+    tiers: Mapping[str, int] = field(default_factory=lambda: {"I": 1, "II": 2, "III": 4})
+    factors: Mapping[str, int] = field(
+        default_factory=lambda: {"cloud": 1, "on-premises": 2, "self-hosted": 2}
+    )
+
+    def cost(self, tier: str, hosting: str) -> int:
+        """Credits, or `CreditError` for a tier or hosting nobody knows."""
+        if tier not in self.tiers:
+            raise CreditError("tier", f"{tier!r} is not one of {', '.join(self.tiers)}")
+        if hosting not in self.factors:
+            raise CreditError("hosting", f"{hosting!r} is not one of {', '.join(self.factors)}")
+        return self.tiers[tier] * self.factors[hosting]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the ledger; `delta` is what it does to the credits available."""
+
+    subject: str | None
+    """Whose credits: a connection's id, before there is one a planned connection's; None: all's."""
+    delta: int
+    reason: Reason
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """Credits: `available` = `granted` - `reserved` - `consumed`; may be negative (overage)."""
+
+    granted: int
+    reserved: int
+    consumed: int
+
+    @property
+    def available(self) -> int:
+        """What a new implementation may still reserve."""
+        return self.granted - self.reserved - self.consumed
+
+
+def balance(entries: Iterable[Entry], subject: str | None = None) -> Balance:
+    """The sums over all entries, or over one subject's."""
+    sums: dict[Reason, int] = dict.fromkeys(("grant", "reserve", "release", "consume", "return"), 0)
+    for entry in entries:
+        if subject is None or entry.subject == subject:
+            sums[entry.reason] += entry.delta
+    return Balance(
+        granted=sums["grant"],
+        reserved=-(sums["reserve"] + sums["release"]),
+        consumed=-(sums["consume"] + sums["return"]),
+    )
+
+
+def reserve(entries: Sequence[Entry], subject: str, cost: int, at: datetime) -> tuple[Entry, ...]:
+    """Set `cost` aside for a connection that is to come; nothing if it already holds credits."""
+    _positive(cost)
+    own = balance(entries, subject)
+    if own.reserved or own.consumed:
+        return ()
+    return (Entry(subject, -cost, "reserve", at),)
+
+
+def consume(entries: Sequence[Entry], subject: str, cost: int, at: datetime) -> tuple[Entry, ...]:
+    """The connection is established: Makini charges now, and the reservation ends."""
+    _positive(cost)
+    own = balance(entries, subject)
+    if own.consumed:
+        return _release(own, subject, at)
+    return (*_release(own, subject, at), Entry(subject, -cost, "consume", at))
+
+
+def give_back(entries: Sequence[Entry], subject: str, at: datetime) -> tuple[Entry, ...]:
+    """Disconnected, or never connected: whatever the subject holds returns; else nothing."""
+    own = balance(entries, subject)
+    back = (Entry(subject, own.consumed, "return", at),) if own.consumed else ()
+    return (*_release(own, subject, at), *back)
+
+
+def _release(own: Balance, subject: str, at: datetime) -> tuple[Entry, ...]:
+    return (Entry(subject, own.reserved, "release", at),) if own.reserved else ()
+
+
+def _positive(cost: int) -> None:
+    if cost < 1:
+        raise CreditError("cost", f"{cost} is not a positive number of credits")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A connection an implementation expects: when it connects, and when it will end, if known."""
+
+    subject: str
+    cost: int
+    connects: date
+    ends: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Week:
+    """A week of the forecast; `monday` begins it."""
+
+    monday: date
+    need: int
+    """Credits that connections of this week take, less what ending ones return."""
+    left: int
+    """Credits available at its end; negative: it doesn't fit."""
+
+
+def need_by_week(
+    entries: Sequence[Entry], planned: Iterable[Planned], today: date, weeks: int = 26
+) -> tuple[Week, ...]:
+    """The portfolio's need for the coming `weeks`, this week first.
+
+    A reservation counts in the week it connects, not before; what should have connected already
+    counts this week. A subject that has consumed its credits only returns them.
+    """
+    now = balance(entries)
+    held = _holdings(entries)
+    first = _monday(today)
+    changes = dict.fromkeys((first + timedelta(weeks=n) for n in range(weeks)), 0)
+    left = now.available + now.reserved
+    planned = list(planned)
+    spoken_for = {one.subject for one in planned}
+    # Set aside for nobody in the plans: kept from the first week on.
+    left -= sum(own.reserved for subject, own in held.items() if subject not in spoken_for)
+    for one in planned:
+        if not (one.subject in held and held[one.subject].consumed):
+            _add(changes, max(_monday(one.connects), first), one.cost)
+        if one.ends is not None:
+            _add(changes, max(_monday(one.ends), first), -one.cost)
+    result = []
+    for monday, need in changes.items():
+        left -= need
+        result.append(Week(monday, need, left))
+    return tuple(result)
+
+
+def _holdings(entries: Iterable[Entry]) -> dict[str, Balance]:
+    by_subject: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.subject is not None:
+            by_subject.setdefault(entry.subject, []).append(entry)
+    return {subject: balance(own) for subject, own in by_subject.items()}
+
+
+def _monday(day: date) -> date:
+    return day - timedelta(days=day.weekday())
+
+
+def _add(changes: dict[date, int], monday: date, credits: int) -> None:
+    if monday in changes:
+        changes[monday] += credits
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """Somebody answers for starting although the credits won't do."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Whether an implementation may start, and what to tell who asked."""
+
+    allowed: bool
+    short: int
+    """Credits missing; 0 if it fits."""
+    message: str
+
+
+def will_it_fit(available: int, costs: Sequence[int], override: Override | None = None) -> Fit:
+    """Refuse what won't fit before it starts (MISSION B8), unless overridden with name and reason.
+
+    An override without either is none.
+    """
+    need = sum(costs)
+    short = max(need - max(available, 0), 0)
+    figures = f"needs {need} credits, {available} are available (estimate)"
+    if not short:
+        return Fit(True, 0, f"It {figures}.")
+    if override is not None and override.by.strip() and override.reason.strip():
+        by, reason = override.by.strip(), override.reason.strip()
+        return Fit(True, short, f"It {figures}; {by} starts it all the same: {reason}")
+    return Fit(
+        False,
+        short,
+        f"It {figures}: {short} short. Buy credits, disconnect what isn't used, "
+        "or override with a reason and your name.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A connection as Makini's live list shows it, `subject` being our ledger's name for it."""
+
+    subject: str
+    customer: str
+    provider: str
+    name: str
+    status: str
+    cost: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """Credits that do nothing, or that the ledger and Makini disagree about."""
+
+    kind: LeakKind
+    subject: str
+    credits: int
+    message: str
+
+
+def find_leaks(entries: Iterable[Entry], live: Iterable[Listed]) -> tuple[Leak, ...]:
+    """Compare the ledger with Makini's list: each connection leaks in one way at most.
+
+    Of several connections of one customer, provider and name the oldest is the one meant.
+    Pending ones cost nothing yet; a status nobody knows is taken as charged for.
+    """
+    holdings = _holdings(entries)
+    listed = sorted(live, key=lambda one: (one.since, one.subject))
+    originals: dict[tuple[str, str, str], str] = {}
+    leaks = []
+    for one in listed:
+        status = _plain(one.status)
+        held = holdings.get(one.subject, Balance(0, 0, 0)).consumed
+        if status == "pending":
+            if held:
+                leaks.append(_leak("inactive", one, held, "the ledger counts it, Makini waits"))
+            continue
+        if status == "inactive":
+            leaks.append(_leak("inactive", one, held, "Makini says Inactive: too few credits"))
+            continue
+        same = (_plain(one.customer), _plain(one.provider), _plain(one.name))
+        original = originals.setdefault(same, one.subject)
+        if original != one.subject:
+            leaks.append(_leak("duplicate", one, held or one.cost, f"the same as {original}"))
+        elif not held:
+            leaks.append(_leak("not in ledger", one, one.cost, "at Makini, not in the ledger"))
+    known = {one.subject for one in listed}
+    leaks += [
+        Leak("not at Makini", subject, own.consumed, f"{subject}: in the ledger, not at Makini")
+        for subject, own in sorted(holdings.items())
+        if own.consumed and subject not in known
+    ]
+    return tuple(leaks)
+
+
+def _leak(kind: LeakKind, one: Listed, credits: int, what: str) -> Leak:
+    return Leak(kind, one.subject, credits, f"{one.customer} · {one.name}: {what}")
+
+
+def _plain(text: str) -> str:
+    """As Makini's display names compare: without case, spaces, underscores, hyphens."""
+    return "".join(char for char in text.casefold() if char not in " _-")

@@ -1,0 +1,237 @@
+"""Where an implementation stands: what is done, what may open, what is late, who is waited for.
+
+Pure and repeatable: with its changes stored, the same evaluation asks for no more.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from typing import Literal
+
+from linekeeper.implementation.calendar import WorkingCalendar
+from linekeeper.implementation.forecast import OWNERS, Progress
+from linekeeper.implementation.plan import Gate, Plan
+from linekeeper.implementation.template import GO_LIVE, Owner
+
+Status = Literal["pending", "open", "blocked", "done", "skipped"]
+Lateness = Literal["soon", "overdue"]
+Commitment = Literal["none", "kept", "at risk", "late"]
+
+_PRECEDENCE: tuple[Owner, ...] = ("us", "makini", "customer")
+
+SETTLED: frozenset[Status] = frozenset({"done", "skipped"})
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A time in which an open gate could not be worked on, and whose turn it was instead."""
+
+    since: datetime
+    because: str
+    by: Owner
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GateState:
+    """What is stored about one gate. Times are aware UTC. The default is a gate never touched."""
+
+    opened_at: datetime | None = None
+    done_at: datetime | None = None
+    skipped_because: str | None = None
+    blocks: tuple[Block, ...] = ()
+    owner: Owner | None = None
+    """Whoever it was given to; None leaves the plan's."""
+    earliest: date | None = None
+    """It can't open before this day: an agreed firewall window, for instance."""
+    due: date | None = None
+    """An agreed day; without one, a gate is due when its worst case has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What shows that an automatic gate is done."""
+
+    at: datetime
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """To be stored: the gate opens, or is done (by `proof`)."""
+
+    gate: str
+    to: Literal["open", "done"]
+    at: datetime
+    proof: Proof | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The state after `changes`."""
+
+    changes: tuple[Change, ...]
+    statuses: Mapping[str, Status]
+    states: Mapping[str, GateState] = field(repr=False)
+    late: Mapping[str, Lateness]
+    """Open gates that have outlived what is likely (`soon`) or their due day (`overdue`)."""
+    progress: float
+    """0 to 1, gates weighted by how long they are expected to take; skipped ones count as done."""
+    waited: Mapping[Owner, float]
+    """Working days so far by whose turn it was: ours while anything of ours could be worked on,
+    the customer's only while there was nothing but the customer to wait for."""
+    now: float
+    """Working days since the start."""
+    so_far: Mapping[str, Progress] = field(repr=False)
+    """For the forecast."""
+    live: bool
+
+    def having(self, *statuses: Status) -> tuple[str, ...]:
+        """Ids of the gates in one of `statuses`, in the plan's order."""
+        return tuple(gate for gate, status in self.statuses.items() if status in statuses)
+
+
+def evaluate(
+    plan: Plan,
+    states: Mapping[str, GateState],
+    proofs: Mapping[str, Proof],
+    now: datetime,
+    calendar: WorkingCalendar,
+    *,
+    held: bool = False,
+) -> Evaluation:
+    """Settle what is proven, open what became possible, and say how it stands at `now` (aware).
+
+    A proof that comes early waits until its gate may open. A gate that is done stays done,
+    whatever is proven or needed later. Before the kickoff, and while `held`, nothing opens.
+    """
+    after: dict[str, GateState] = {}
+    statuses: dict[str, Status] = {}
+    changes: list[Change] = []
+    today = now.astimezone(calendar.zone).date()
+    may_open = not held and today >= plan.scope.kickoff
+    for gate in plan.gates:
+        state = states.get(gate.id, GateState())
+        ready = all(statuses[need] in SETTLED for need in gate.needs)
+        waits = state.earliest is not None and state.earliest > today
+        if may_open and ready and not waits and status_of(state) == "pending":
+            state = replace(state, opened_at=now)
+            changes.append(Change(gate.id, "open", now))
+        proof = proofs.get(gate.id)
+        if proof is not None and gate.check is not None and status_of(state) in {"open", "blocked"}:
+            at = min(max(proof.at, state.opened_at or now), now)
+            state = replace(state, done_at=at)
+            changes.append(Change(gate.id, "done", at, proof))
+        after[gate.id] = state
+        statuses[gate.id] = status_of(state)
+
+    start = calendar.first(plan.scope.kickoff)
+    weight = {gate.id: gate.days.expected for gate in plan.gates}
+    settled = sum(weight[one] for one, status in statuses.items() if status in SETTLED)
+    whole = sum(weight.values())
+    late = {
+        gate.id: lateness
+        for gate in plan.gates
+        if (lateness := _lateness(gate, after[gate.id], now, start, calendar)) is not None
+    }
+    return Evaluation(
+        changes=tuple(changes),
+        statuses=statuses,
+        states=after,
+        late=late,
+        progress=settled / whole if whole else float(all(s in SETTLED for s in statuses.values())),
+        waited=_waited(plan.gates, after, now, start, calendar),
+        now=calendar.elapsed(start, now),
+        so_far={one: _progress(state, start, calendar) for one, state in after.items()},
+        live=statuses.get(GO_LIVE) in SETTLED,
+    )
+
+
+def status_of(state: GateState) -> Status:
+    """The status as it is stored."""
+    if state.skipped_because is not None:
+        return "skipped"
+    if state.done_at is not None:
+        return "done"
+    if state.opened_at is None:
+        return "pending"
+    return "blocked" if state.blocks and state.blocks[-1].until is None else "open"
+
+
+def judge_commitment(committed: date | None, p50: date, p80: date) -> Commitment:
+    """`kept` while four of five trials keep the date, `late` once more than half miss it."""
+    if committed is None:
+        return "none"
+    if p80 <= committed:
+        return "kept"
+    return "at risk" if p50 <= committed else "late"
+
+
+def turns(gate: Gate, state: GateState, now: datetime) -> list[tuple[datetime, datetime, Owner]]:
+    """Whose turn it was, from when until when, while the gate was open."""
+    if state.opened_at is None:
+        return []
+    end = state.done_at or now
+    holder = state.owner or gate.owner
+    at = state.opened_at
+    found: list[tuple[datetime, datetime, Owner]] = []
+    for block in state.blocks:
+        found.append((at, block.since, holder))
+        at = min(block.until or end, end)
+        found.append((block.since, at, block.by))
+    found.append((at, end, holder))
+    return [(since, until, who) for since, until, who in found if since < until]
+
+
+def _lateness(
+    gate: Gate, state: GateState, now: datetime, start: date, calendar: WorkingCalendar
+) -> Lateness | None:
+    if status_of(state) not in {"open", "blocked"} or state.opened_at is None:
+        return None
+    spent = calendar.elapsed(start, now) - calendar.elapsed(start, state.opened_at)
+    if state.due is None:
+        overdue = spent > gate.days.worst
+    else:
+        overdue = now.astimezone(calendar.zone).date() > state.due
+    if overdue:
+        return "overdue"
+    if state.due is not None:
+        left = calendar.between(now.astimezone(calendar.zone).date(), state.due)
+        return "soon" if left < 1 else None
+    return "soon" if spent > gate.days.likely else None
+
+
+def _progress(state: GateState, start: date, calendar: WorkingCalendar) -> Progress:
+    def day(at: datetime | None) -> float | None:
+        return None if at is None else calendar.elapsed(start, at)
+
+    opened, finished = day(state.opened_at), day(state.done_at)
+    if state.skipped_because is not None and finished is None:
+        finished = 0.0 if opened is None else opened
+    earliest = 0.0 if state.earliest is None else float(calendar.between(start, state.earliest))
+    return Progress(opened, finished, earliest)
+
+
+def _waited(
+    gates: Iterable[Gate],
+    states: Mapping[str, GateState],
+    now: datetime,
+    start: date,
+    calendar: WorkingCalendar,
+) -> dict[Owner, float]:
+    """Every moment is counted once: ours before Makini's before the customer's."""
+    steps: list[tuple[datetime, Owner, int]] = []
+    for gate in gates:
+        for since, until, who in turns(gate, states[gate.id], now):
+            steps += [(since, who, 1), (until, who, -1)]
+    steps.sort(key=lambda step: step[0])
+    waited: dict[Owner, float] = dict.fromkeys(OWNERS, 0.0)
+    active: dict[Owner, int] = dict.fromkeys(OWNERS, 0)
+    last = datetime.min.replace(tzinfo=UTC)
+    for at, who, change in steps:
+        turn = next((one for one in _PRECEDENCE if active[one]), None)
+        if turn is not None and at > last:
+            waited[turn] += calendar.elapsed(start, at) - calendar.elapsed(start, last)
+        active[who] += change
+        last = at
+    return waited

@@ -1,0 +1,149 @@
+"""What is to be implemented: the operator's answers, checked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal, TypeVar, get_args
+
+Complexity = Literal["standard", "custom", "enterprise"]
+Hosting = Literal["cloud", "on-premises", "self-hosted"]
+COMPLEXITIES: tuple[Complexity, ...] = get_args(Complexity)
+HOSTINGS: tuple[Hosting, ...] = get_args(Hosting)
+
+MAX_SYSTEMS = 50
+MAX_CUSTOM_WORKFLOWS = 50
+MAX_YEARS_AHEAD = 5
+MAX_NAME = 120
+
+T = TypeVar("T", bound=str)
+
+
+class PlanError(ValueError):
+    """Refused, and nothing was made: `field` is what to change, `reason` why."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One implementation as it was agreed with the customer. Make it with `parse_scope`."""
+
+    complexity: Complexity
+    hosting: Hosting
+    systems: int
+    custom_workflows: int
+    kickoff: date
+    country: str | None = None
+    """ISO 3166 alpha-2, for the public holidays; None counts weekends only."""
+    committed: date | None = None
+    """The go-live date promised to the customer."""
+    system_names: tuple[str, ...] = ()
+
+
+def parse_scope(
+    *,
+    complexity: str,
+    kickoff: date | str,
+    today: date,
+    hosting: str = "cloud",
+    systems: int | str = 1,
+    custom_workflows: int | str = 0,
+    country: str | None = None,
+    committed: date | str | None = None,
+    system_names: Sequence[str] = (),
+) -> Scope:
+    """The scope, or `PlanError` with the first field that can't be and why.
+
+    `today` is the date where the operator sits: a kickoff before it is refused. Whether the
+    country is known is asked of `calendar.WorkingCalendar`, which every plan needs anyway.
+    """
+    start = _day("kickoff", kickoff)
+    if start < today:
+        raise PlanError("kickoff", f"{start} is in the past (today is {today})")
+    _not_too_far("kickoff", start, today)
+    promised = None if committed is None else _day("committed", committed)
+    if promised is not None:
+        if promised < start:
+            raise PlanError("committed", f"{promised} is before the kickoff on {start}")
+        _not_too_far("committed", promised, today)
+    count = _count("systems", systems, least=1, most=MAX_SYSTEMS)
+    names = tuple(_name(name) for name in system_names)
+    if len(names) > count:
+        raise PlanError("system_names", f"{len(names)} names for {_number(count, 'system')}")
+    return Scope(
+        complexity=_one_of("complexity", complexity, COMPLEXITIES),
+        hosting=_one_of("hosting", hosting, HOSTINGS),
+        systems=count,
+        custom_workflows=_count(
+            "custom_workflows", custom_workflows, least=0, most=MAX_CUSTOM_WORKFLOWS
+        ),
+        kickoff=start,
+        country=_country(country),
+        committed=promised,
+        system_names=names,
+    )
+
+
+def _one_of(field: str, value: str, known: tuple[T, ...]) -> T:
+    for one in known:
+        if value == one:
+            return one
+    raise PlanError(field, f"{_shown(value)} is not one of {', '.join(known)}")
+
+
+def _count(field: str, value: int | str, *, least: int, most: int) -> int:
+    try:
+        number = int(value, 10) if isinstance(value, str) else value
+    except ValueError:
+        raise PlanError(field, f"{_shown(value)} is not a whole number") from None
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise PlanError(field, f"{_shown(value)} is not a whole number")
+    if not least <= number <= most:
+        raise PlanError(field, f"{_shown(number)} is outside {least} to {most}")
+    return number
+
+
+def _day(field: str, value: date | str) -> date:
+    if isinstance(value, str):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            raise PlanError(
+                field, f"{_shown(value)} is not a date; write it as 2027-03-01"
+            ) from None
+    if type(value) is not date:
+        raise PlanError(field, f"{_shown(value)} is not a date without a time")
+    return value
+
+
+def _not_too_far(field: str, day: date, today: date) -> None:
+    if day.year > today.year + MAX_YEARS_AHEAD:
+        raise PlanError(field, f"{day} is more than {MAX_YEARS_AHEAD} years ahead")
+
+
+def _country(value: str | None) -> str | None:
+    if value is None:
+        return None
+    code = value.strip().upper()
+    if len(code) != 2 or not code.isascii() or not code.isalpha():
+        raise PlanError("country", f"{_shown(value)} is not a two-letter country code, such as DE")
+    return code
+
+
+def _name(value: str) -> str:
+    name = " ".join(value.split())
+    if not name or len(name) > MAX_NAME or not name.isprintable():
+        raise PlanError("system_names", f"{_shown(value)} can't be the name of a system")
+    return name
+
+
+def _shown(value: object) -> str:
+    text = ascii(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

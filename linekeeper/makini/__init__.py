@@ -1,0 +1,53 @@
+"""Makini over HTTP: client, tokens, pagination, errors, circuits, call budget."""
+
+from linekeeper.makini.budget import Bucket, Budget, grant, new_bucket, penalise
+from linekeeper.makini.circuit import (
+    AppCircuit,
+    CircuitPolicy,
+    CircuitState,
+    after_failure,
+    after_success,
+    begin_probe,
+    may_call,
+    may_call_data,
+)
+from linekeeper.makini.client import MakiniClient
+from linekeeper.makini.errors import ErrorKind, MakiniError, ReadOnlyApp
+from linekeeper.makini.models import (
+    ConnectionStatus,
+    Lifecycle,
+    ListedConnection,
+    Platform,
+    RecordPage,
+    TokenPair,
+    normalise_status,
+    normalise_sync_status,
+)
+
+__all__ = [
+    "AppCircuit",
+    "Bucket",
+    "Budget",
+    "CircuitPolicy",
+    "CircuitState",
+    "ConnectionStatus",
+    "ErrorKind",
+    "Lifecycle",
+    "ListedConnection",
+    "MakiniClient",
+    "MakiniError",
+    "Platform",
+    "ReadOnlyApp",
+    "RecordPage",
+    "TokenPair",
+    "after_failure",
+    "after_success",
+    "begin_probe",
+    "grant",
+    "may_call",
+    "may_call_data",
+    "new_bucket",
+    "normalise_status",
+    "normalise_sync_status",
+    "penalise",
+]

@@ -1,0 +1,97 @@
+"""The call budget of one app: how many calls may be made now. Pure; the caller keeps the bucket.
+
+A token bucket of 85 % of `per_minute` with a burst of a tenth: in any 60 s at most 95 % of
+`per_minute` calls (and one, where that is less) are granted, whoever asks. The rest is room for
+calls that take different times on the way to Makini.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+RATE_SHARE = 0.85
+BURST_SHARE = 0.1
+MAX_PENALTY = timedelta(hours=1)
+CLOCK_SLACK = timedelta(seconds=60)
+"""A clock behind the bucket by up to this is waited for; further back, the clock was set back."""
+
+_EXACT = 1e-9
+
+
+class Budget(Protocol):
+    """Whoever counts the calls of all processes together."""
+
+    async def take(self, app: str, per_minute: int, calls: int = 1) -> None:
+        """Return when `calls` calls to `app` may be made; they count as made from then on."""
+
+    async def penalise(self, app: str, until: datetime) -> None:
+        """Let nobody call `app` before `until` (UTC): Makini answered 429."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """`tokens` calls could be granted at `at`; none before `blocked_until`. Times are UTC."""
+
+    tokens: float
+    at: datetime
+    blocked_until: datetime | None = None
+
+
+def new_bucket(per_minute: int, now: datetime) -> Bucket:
+    """Return the bucket of an app that has not called yet."""
+    return Bucket(tokens=float(_burst(per_minute)), at=now)
+
+
+def grant(bucket: Bucket, per_minute: int, want: int, now: datetime) -> tuple[Bucket, int, float]:
+    """Return (bucket afterwards, calls granted now, seconds until more can be).
+
+    Grants as many of `want` as there are; the seconds are 0 when that is all of them. `now` comes
+    from one clock for everybody (the database's): set back by any amount it never grants more, and
+    delays calls by at most a minute.
+    """
+    if per_minute <= 0 or want <= 0:
+        return bucket, max(want, 0), 0.0
+    bucket = _set_back(bucket, now)
+    per_second = per_minute * RATE_SHARE / 60
+    behind = max((bucket.at - now).total_seconds(), 0.0)
+    elapsed = max((now - bucket.at).total_seconds(), 0.0)
+    tokens = min(float(_burst(per_minute)), bucket.tokens + elapsed * per_second)
+    blocked = bucket.blocked_until
+    if blocked is not None and blocked > now:
+        return replace(bucket, tokens=tokens, at=max(bucket.at, now)), 0, _seconds(now, blocked)
+    granted = min(want, max(math.floor(tokens + _EXACT), 0))
+    tokens -= granted
+    after = Bucket(tokens=tokens, at=max(bucket.at, now))
+    if granted == want:
+        return after, granted, 0.0
+    return after, granted, behind + max(1 - tokens, 0.0) / per_second
+
+
+def penalise(bucket: Bucket, until: datetime, now: datetime) -> Bucket:
+    """Return the bucket, empty and closed until `until` (an hour ahead at most).
+
+    A shorter penalty never ends a longer one.
+    """
+    bucket = _set_back(bucket, now)
+    until = min(until, now + MAX_PENALTY)
+    if bucket.blocked_until is not None:
+        until = max(until, bucket.blocked_until)
+    return Bucket(tokens=min(bucket.tokens, 0.0), at=max(bucket.at, now), blocked_until=until)
+
+
+def _set_back(bucket: Bucket, now: datetime) -> Bucket:
+    """Move a bucket from the future to `now`: emptied, a penalty keeps what is left of it."""
+    jump = bucket.at - now
+    if jump <= CLOCK_SLACK:
+        return bucket
+    blocked = bucket.blocked_until - jump if bucket.blocked_until is not None else None
+    return Bucket(tokens=min(bucket.tokens, 0.0), at=now, blocked_until=blocked)
+
+
+def _burst(per_minute: int) -> int:
+    return max(1, math.floor(per_minute * BURST_SHARE))
+
+
+def _seconds(start: datetime, end: datetime) -> float:
+    return (end - start).total_seconds()

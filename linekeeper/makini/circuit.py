@@ -1,0 +1,114 @@
+"""When calls are held back. Pure and total; `now` is an aware UTC datetime.
+
+Two circuits (DESIGN "Two axes"): one per connection, which is its health, and one per app, which
+counts failures of the connection list and of the admin token only. Status probes pass both.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from linekeeper.makini.errors import ErrorKind, MakiniError
+from linekeeper.makini.failures import MAX_RETRY_AFTER
+
+CLOCK_WAS_SET_BACK = timedelta(seconds=2 * MAX_RETRY_AFTER)
+"""No wait is that long: a `retry_at` further ahead was written by a clock since set back."""
+_NO_DATA_CALLS = frozenset({"unreachable", "reauthorization_required", "inactive"})
+
+
+def may_call_data(health: str) -> bool:
+    """Whether records of a connection in this health may be read; a status probe always may.
+
+    `unreachable` opens again by a probe, `reauthorization_required` by a reconnect or a probe
+    that finds it well, `inactive` by credits.
+    """
+    return health not in _NO_DATA_CALLS
+
+
+class CircuitState(StrEnum):
+    """`closed` lets calls pass, `open` holds them, `half_open` has one probe on its way."""
+
+    closed = "closed"
+    open = "open"
+    half_open = "half_open"
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitPolicy:
+    """When the app's circuit opens and how long it waits. Seconds."""
+
+    failures: int = 5
+    first_wait: float = 30.0
+    longest_wait: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class AppCircuit:
+    """The circuit of one app. `failures` are in a row; `opened_at` is when trouble began."""
+
+    state: CircuitState = CircuitState.closed
+    failures: int = 0
+    opened_at: datetime | None = None
+    retry_at: datetime | None = None
+
+
+def may_call(circuit: AppCircuit, now: datetime) -> bool:
+    """Whether a list or token call may be made now.
+
+    Open: once `retry_at` is reached; whoever then calls first records it with `begin_probe`.
+    Half open: not before the probe has answered, or was due to.
+    """
+    if circuit.state is CircuitState.closed or circuit.retry_at is None:
+        return True
+    return now >= circuit.retry_at or circuit.retry_at - now > CLOCK_WAS_SET_BACK
+
+
+def begin_probe(
+    circuit: AppCircuit, now: datetime, policy: CircuitPolicy = CircuitPolicy()
+) -> AppCircuit:
+    """Return the circuit with its one probe under way, for a call that `may_call` let through.
+
+    A probe that is never heard of again counts as lost after `first_wait`: the next one may go.
+    """
+    if circuit.state is CircuitState.closed:
+        return circuit
+    return AppCircuit(
+        CircuitState.half_open,
+        circuit.failures,
+        circuit.opened_at,
+        now + timedelta(seconds=policy.first_wait),
+    )
+
+
+def after_success(
+    circuit: AppCircuit,  # noqa: ARG001 - called like the other steps
+    now: datetime,  # noqa: ARG001 - called like the other steps
+) -> AppCircuit:
+    """Return the circuit after a list or token call that worked: closed, whatever it was."""
+    return AppCircuit()
+
+
+def after_failure(
+    circuit: AppCircuit,
+    error: MakiniError,
+    now: datetime,
+    policy: CircuitPolicy = CircuitPolicy(),
+) -> AppCircuit:
+    """Return the circuit after a list or token call that failed with `error`.
+
+    Opens at `policy.failures` in a row, waiting `first_wait`, doubled by each further failure up to
+    `longest_wait`, and no shorter than Makini's Retry-After. A call the circuit itself held back
+    is no failure, and one that was under way when it opened adds nothing.
+    """
+    late = circuit.state is CircuitState.open and not may_call(circuit, now)
+    if late or error.kind is ErrorKind.circuit_open:
+        return circuit
+    failures = circuit.failures + 1
+    if failures < policy.failures and circuit.state is CircuitState.closed:
+        return AppCircuit(CircuitState.closed, failures)
+    doublings = min(max(failures - policy.failures, 0), 32)
+    wait = min(policy.first_wait * 2.0**doublings, policy.longest_wait)
+    wait = max(wait, error.retry_after or 0.0)
+    return AppCircuit(
+        CircuitState.open, failures, circuit.opened_at or now, now + timedelta(seconds=wait)
+    )

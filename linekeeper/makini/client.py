@@ -1,0 +1,324 @@
+"""Makini as one app sees it: connections, tokens, status, records."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+
+import httpx
+import orjson
+
+from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
+from linekeeper.makini.admin import AdminToken
+from linekeeper.makini.budget import Budget
+from linekeeper.makini.errors import ErrorKind, MakiniError, ReadOnlyApp
+from linekeeper.makini.failures import unreadable
+from linekeeper.makini.fields import mapping, text
+from linekeeper.makini.filters import filter_queries
+from linekeeper.makini.models import (
+    ConnectionStatus,
+    ListedConnection,
+    Platform,
+    RecordPage,
+    TokenPair,
+    WrongShape,
+    is_token,
+    parse_connections,
+    parse_platforms,
+    parse_status,
+    parse_tokens,
+)
+from linekeeper.makini.paging import Pages, parse_page
+from linekeeper.makini.wire import Answer, Wire, open_client, refuse_unusable_address
+
+_FORM = b"application/x-www-form-urlencoded"
+_JSON = b"application/json"
+_NOT_THE_CONNECTIONS_FAULT = frozenset({"invalid_client", "unauthorized_client"})
+"""RFC 6749, 5.2: the app's own credentials are wrong, not the customer's login."""
+
+
+class MakiniClient:
+    """Calls one Makini app; use it as `async with MakiniClient(app) as makini`.
+
+    Every method raises MakiniError when there is no usable answer and never retries. `connection`
+    names the connection in errors; for Admin API calls it is also the `{id}` of the route (the
+    listed field `app.connection_field` names). An api_url that is no address raises MakiniError
+    (`rejected`) at once. In mode `observe` whatever would change something
+    at Makini raises ReadOnlyApp before any call. A `client` passed in stays the caller's to close.
+    """
+
+    def __init__(
+        self,
+        app: AppConfig,
+        *,
+        budget: Budget | None = None,
+        client: httpx.AsyncClient | None = None,
+        clock: Callable[[], datetime] = utcnow,
+    ) -> None:
+        self.app = app
+        refuse_unusable_address(app)
+        self._owned = client is None
+        self._client = open_client(app.api_url) if client is None else client
+        self._wire = Wire(app, self._client, budget, clock)
+        self._clock = clock
+        self._admin = AdminToken(self._fetch_admin_token, clock)
+        self._status_url = self._url("/api/integrations/current")
+        self._token_url = self._url("/link/token")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections this client opened."""
+        if self._owned:
+            await self._client.aclose()
+
+    # The app
+
+    async def check(self) -> str:
+        """Return the app's name at Makini; proves that its credentials work."""
+        answer = await self._as_admin("GET", self._url("/api/system/client"))
+        top = mapping(self._json(answer, None))
+        inner = mapping(top.get("data", top))
+        name = text(inner.get("name")) or text(inner.get("id"))
+        if not name:
+            raise self._wrong_shape("no client name in it", answer, None)
+        return name
+
+    async def platforms(self) -> list[Platform]:
+        """Return the systems Makini can connect to."""
+        answer = await self._as_admin("GET", self._url("/api/system/platforms"))
+        try:
+            return parse_platforms(self._json(answer, None))
+        except WrongShape as error:
+            raise self._wrong_shape(str(error), answer, None) from error
+
+    async def list_connections(self) -> AsyncIterator[list[ListedConnection]]:
+        """Yield every connection of the app, page by page.
+
+        An entry with neither key nor id is left out. A list that repeats a page, breaks off or
+        has no end raises MakiniError (`malformed`): what was yielded is not the whole then.
+        """
+        pages = Pages(self.app.paging, self.app.per_page)
+        while (question := pages.question) is not None:
+            answer = await self._as_admin("GET", self._url("/api/system/connections", question))
+            try:
+                page = parse_page(self._json(answer, None))
+                pages.answered(page)
+                connections = parse_connections(page.records)
+            except WrongShape as error:
+                raise self._wrong_shape(str(error), answer, None) from error
+            yield connections
+
+    # Tokens
+
+    async def mint_token(self, connection: str) -> TokenPair:
+        """Return a new token for an existing connection, without its customer.
+
+        It may live for minutes only, and other tokens of the connection may die (MAKINI).
+        """
+        self._must_manage("mint a token")
+        url = self._connection_url(connection, "/token")
+        answer = await self._as_admin("POST", url, connection=connection)
+        return self._tokens(answer, connection, minted=True)
+
+    async def exchange_code(self, code: str, redirect_uri: str) -> TokenPair:
+        """Return the tokens for the code a customer's login came back with; a code works once."""
+        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
+        return self._tokens(await self._post_form(form, None, [code]), None)
+
+    async def refresh(self, refresh_token: str, *, connection: str) -> TokenPair:
+        """Return a new pair; the old pair is dead from then on, so store it before all else.
+
+        A refused refresh token raises `rejected` or `unauthorized`. After `timeout` or `network`
+        the old pair may be dead or alive: only its use tells.
+        """
+        self._must_manage("refresh a token")
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        answer = await self._post_form(form, connection, [refresh_token])
+        return self._tokens(answer, connection)
+
+    async def delete_connection(self, connection: str) -> None:
+        """Disconnect for good: reconnecting later makes a new connection (Makini's FAQ)."""
+        self._must_manage("delete a connection")
+        await self._as_admin("DELETE", self._connection_url(connection), connection=connection)
+
+    # One connection, with its own token
+
+    async def status(self, access_token: str, *, connection: str) -> ConnectionStatus:
+        """Return what the connection says about itself; the only probe there is."""
+        answer = await self._as_connection(self._status_url, access_token, connection)
+        value = self._json(answer, connection)
+        try:
+            return parse_status(value, request_id=answer.request_id, latency=answer.latency)
+        except WrongShape as error:
+            raise self._wrong_shape(str(error), answer, connection) from error
+
+    async def records(
+        self,
+        access_token: str,
+        entity: str,
+        *,
+        connection: str,
+        since: datetime | None = None,
+        keys: Sequence[str] | None = None,
+    ) -> AsyncIterator[RecordPage]:
+        """Yield the records of an entity such as `eam/assets`, page by page.
+
+        `since` (UTC) asks for those updated then or later, `keys` for these; how is not all
+        documented, so both are hints: `rejected` means that the source refuses the filter (list
+        without it and compare), more may come than was asked for, and a key that is missing
+        proves nothing until `record` says so. `not_found`: this system doesn't offer the entity.
+        A listing that repeats a page, breaks off or has no end raises `malformed`.
+        """
+        for filters in filter_queries(self.app.since, since, keys):
+            pages = Pages(self.app.paging, self.app.per_page)
+            while (question := pages.question) is not None:
+                url = self._url(f"/api/{quote(entity)}", [*filters, *question])
+                answer = await self._as_connection(url, access_token, connection)
+                try:
+                    page = parse_page(self._json(answer, connection))
+                    pages.answered(page)
+                except WrongShape as error:
+                    raise self._wrong_shape(str(error), answer, connection) from error
+                yield page
+
+    async def record(
+        self, access_token: str, entity: str, key: str, *, connection: str
+    ) -> dict[str, Any] | None:
+        """Return one record as Makini sends it, or None if there is none (404)."""
+        url = self._url(f"/api/{quote(entity)}/{self._segment(key, connection)}")
+        try:
+            answer = await self._as_connection(url, access_token, connection)
+        except MakiniError as error:
+            if error.kind is ErrorKind.not_found:
+                return None
+            raise
+        value = self._json(answer, connection)
+        inner = value.get("data", value) if isinstance(value, dict) else None
+        if not isinstance(inner, dict):
+            raise self._wrong_shape("no record in it", answer, connection)
+        return inner
+
+    # Underneath
+
+    async def _fetch_admin_token(self) -> TokenPair:
+        secret = self.app.client_secret.get_secret_value()
+        body = {
+            "grant_type": "client_credentials",
+            "client_id": self.app.client_id,
+            "client_secret": secret,
+        }
+        answer = await self._wire.exchange(
+            "POST",
+            self._token_url,
+            body=orjson.dumps(body),
+            content_type=_JSON,
+            secrets=[secret],
+        )
+        return self._tokens(answer, None)
+
+    async def _post_form(
+        self, form: dict[str, str], connection: str | None, secrets: list[str]
+    ) -> Answer:
+        secret = self.app.client_secret.get_secret_value()
+        form = {**form, "client_id": self.app.client_id, "client_secret": secret}
+        try:
+            return await self._wire.exchange(
+                "POST",
+                self._token_url,
+                body=urlencode(form).encode("ascii"),
+                content_type=_FORM,
+                connection=connection,
+                secrets=[*secrets, secret],
+            )
+        except MakiniError as error:
+            if error.code in _NOT_THE_CONNECTIONS_FAULT:
+                error.connection = None
+            raise
+
+    async def _as_admin(
+        self, method: str, url: httpx.URL, *, connection: str | None = None
+    ) -> Answer:
+        token = await self._admin.get()
+        try:
+            return await self._wire.exchange(method, url, token=token, connection=connection)
+        except MakiniError as error:
+            if error.kind is not ErrorKind.unauthorized:
+                raise
+        token = await self._admin.get(refused=token)
+        try:
+            return await self._wire.exchange(method, url, token=token, connection=connection)
+        except MakiniError as error:
+            if error.kind is ErrorKind.unauthorized and connection is not None:
+                error.kind = ErrorKind.forbidden  # the app's login works: not the connection's
+            raise
+
+    async def _as_connection(self, url: httpx.URL, token: str, connection: str) -> Answer:
+        if not is_token(token):
+            raise MakiniError(
+                ErrorKind.unauthorized,
+                "the stored token has characters that no token has",
+                app=self.app.name,
+                connection=connection,
+            )
+        return await self._wire.exchange("GET", url, token=token, connection=connection)
+
+    def _must_manage(self, action: str) -> None:
+        if not self.app.manages:
+            raise ReadOnlyApp(self.app.name, action)
+
+    def _url(self, path: str, query: Sequence[tuple[str, str]] = ()) -> httpx.URL:
+        return httpx.URL(f"{self.app.api_url}{path}{'?' if query else ''}{urlencode(query)}")
+
+    def _connection_url(self, connection: str, route: str = "") -> httpx.URL:
+        segment = self._segment(connection, connection)
+        return self._url(f"/api/system/connections/{segment}{route}")
+
+    def _segment(self, key: str, connection: str) -> str:
+        """Return a key as one segment of a path, never as one that leads elsewhere."""
+        if key in {"", ".", ".."}:
+            raise MakiniError(
+                ErrorKind.rejected, f"“{key}” is no key", app=self.app.name, connection=connection
+            )
+        return quote(key, safe="")
+
+    def _json(self, answer: Answer, connection: str | None) -> Any:
+        try:
+            return orjson.loads(answer.body)
+        except orjson.JSONDecodeError as error:
+            raise unreadable(
+                answer.body,
+                str(error),
+                app=self.app.name,
+                connection=connection,
+                status=answer.status,
+                request_id=answer.request_id,
+            ) from error
+
+    def _tokens(self, answer: Answer, connection: str | None, *, minted: bool = False) -> TokenPair:
+        value = self._json(answer, connection)
+        try:
+            return parse_tokens(value, now=self._clock(), minted=minted)
+        except WrongShape as error:
+            raise self._wrong_shape(str(error), answer, connection) from error
+
+    def _wrong_shape(self, reason: str, answer: Answer, connection: str | None) -> MakiniError:
+        return MakiniError(
+            ErrorKind.malformed,
+            reason,
+            app=self.app.name,
+            connection=connection,
+            status=answer.status,
+            request_id=answer.request_id,
+        )

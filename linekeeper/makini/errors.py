@@ -1,0 +1,135 @@
+"""What can go wrong with Makini, as one exception that says what to do next."""
+
+from enum import StrEnum
+from typing import Any
+
+
+class ErrorKind(StrEnum):
+    """Why a call to Makini gave no usable answer."""
+
+    unauthorized = "unauthorized"
+    forbidden = "forbidden"
+    not_found = "not_found"
+    rejected = "rejected"
+    rate_limited = "rate_limited"
+    unavailable = "unavailable"
+    timeout = "timeout"
+    network = "network"
+    malformed = "malformed"
+    circuit_open = "circuit_open"
+
+
+_PASSING = frozenset(
+    {
+        ErrorKind.rate_limited,
+        ErrorKind.unavailable,
+        ErrorKind.timeout,
+        ErrorKind.network,
+        ErrorKind.circuit_open,
+    }
+)
+
+_WHAT = {
+    ErrorKind.unauthorized: "Makini refused the login",
+    ErrorKind.forbidden: "Makini does not allow this",
+    ErrorKind.not_found: "Makini does not know this",
+    ErrorKind.rejected: "Makini rejected the request",
+    ErrorKind.rate_limited: "Makini's call limit is reached",
+    ErrorKind.unavailable: "Makini is not available",
+    ErrorKind.timeout: "Makini did not answer in time",
+    ErrorKind.network: "Makini could not be reached",
+    ErrorKind.malformed: "Makini's answer could not be read",
+    ErrorKind.circuit_open: "Calls to Makini are paused after repeated failures",
+}
+
+_APP_ADVICE = {
+    ErrorKind.unauthorized: "Check client_id and client_secret of app {app}",
+    ErrorKind.forbidden: "Check what app {app} may do in Makini's dashboard",
+    ErrorKind.not_found: "Check api_url of app {app}",
+    ErrorKind.malformed: "Check api_url of app {app}",
+    ErrorKind.rejected: "Check the settings this call is made from; repeating it will not help",
+    ErrorKind.rate_limited: "Try again in a minute, or lower per_minute",
+    ErrorKind.network: "Check api_url of app {app} and the network, then try again",
+}
+_CONNECTION_ADVICE = {
+    ErrorKind.unauthorized: "Renew its token; if that fails too, the customer has to log in again",
+    ErrorKind.forbidden: "Check what app {app} and this connection may do in Makini's dashboard",
+    ErrorKind.not_found: "Check that the connection still exists and its system offers this",
+}
+
+
+class MakiniError(Exception):
+    """A call to Makini failed.
+
+    `str()` is one plain line: what happened, to which app and connection, Makini's code and
+    request id (its support asks for both), and what to do. It holds no secret. `retryable` says
+    whether the same call may succeed later; `retry_after` is in seconds from now, if Makini said
+    so. The client itself never retries (DESIGN "Retries in one layer").
+    """
+
+    def __init__(
+        self,
+        kind: ErrorKind,
+        message: str,
+        *,
+        app: str,
+        connection: str | None = None,
+        code: str = "",
+        request_id: str | None = None,
+        status: int | None = None,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.app = app
+        self.connection = connection
+        self.code = code
+        self.request_id = request_id
+        self.status = status
+        self.retryable = kind in _PASSING if retryable is None else retryable
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        status = f" ({self.status})" if self.status is not None else ""
+        message = f": {self.message.rstrip('.')}" if self.message else ""
+        where = [f"app {self.app}"]
+        if self.connection is not None:
+            where.append(f"connection {self.connection}")
+        if self.code:
+            where.append(f"code {self.code}")
+        if self.request_id:
+            where.append(f"request id {self.request_id}")
+        return f"{_WHAT[self.kind]}{status}{message} [{', '.join(where)}]. {self._advice()}."
+
+    def _advice(self) -> str:
+        if self.kind is ErrorKind.rate_limited and self.retry_after is not None:
+            return f"Try again in {self.retry_after:.0f} s, or lower per_minute"
+        of_connection = self.connection is not None and self.kind in _CONNECTION_ADVICE
+        advice = _CONNECTION_ADVICE if of_connection else _APP_ADVICE
+        return advice.get(self.kind, "Try again later").format(app=self.app)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.kind, self.message, vars(self).copy())
+
+
+def _rebuild(kind: ErrorKind, message: str, attributes: dict[str, Any]) -> MakiniError:
+    error = MakiniError(kind, message, app=attributes["app"])
+    vars(error).update(attributes)
+    return error
+
+
+class ReadOnlyApp(Exception):
+    """Refused here, before any call: the app's mode is `observe` (DESIGN "Do no harm")."""
+
+    def __init__(self, app: str, action: str) -> None:
+        super().__init__(app, action)
+        self.app = app
+        self.action = action
+
+    def __str__(self) -> str:
+        return (
+            f"App {self.app} is in observe mode, so Linekeeper will not {self.action}. "
+            "Switch its mode to manage to allow it."
+        )

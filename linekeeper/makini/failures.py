@@ -1,0 +1,197 @@
+"""Turning a failed answer, or none at all, into a MakiniError. Total: any bytes will do."""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+import httpx
+import orjson
+
+from linekeeper.makini.errors import ErrorKind, MakiniError
+from linekeeper.makini.fields import clean, mapping, number, text
+
+MESSAGE_LIMIT = 300
+CODE_LIMIT = 100
+MAX_RETRY_AFTER = 3600.0
+"""Seconds; a longer Retry-After is obeyed for this long, then asked again."""
+
+_TITLE = re.compile(r"<title[^>]*>([^<]*)<", re.IGNORECASE)
+_BY_STATUS = {
+    401: ErrorKind.unauthorized,
+    403: ErrorKind.forbidden,
+    404: ErrorKind.not_found,
+    408: ErrorKind.timeout,
+    429: ErrorKind.rate_limited,
+}
+
+
+def kind_of_status(status: int) -> ErrorKind:
+    """Return what an HTTP status that is not 2xx means."""
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if 400 <= status < 500:
+        return ErrorKind.rejected
+    if status >= 500:
+        return ErrorKind.unavailable
+    return ErrorKind.malformed
+
+
+def from_answer(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    app: str,
+    connection: str | None,
+    now: datetime,
+    secrets: Iterable[str] = (),
+) -> MakiniError:
+    """Return the error a non-2xx answer stands for. Anything in `secrets` is blanked out.
+
+    Reads Makini's shapes and Laravel's (MAKINI "Data API", errors); `now` is for an HTTP date in
+    Retry-After.
+    """
+    code, message, request_id = read_error_body(body, secrets)
+    if not message and status < 400:
+        message = f"it redirects to {clean(headers.get('location', 'nowhere'), 100)}"
+    return MakiniError(
+        kind_of_status(status),
+        message,
+        app=app,
+        connection=connection,
+        code=code,
+        request_id=clean(headers.get("x-request-id", ""), CODE_LIMIT) or request_id,
+        status=status,
+        retry_after=retry_after(headers.get("retry-after"), now),
+    )
+
+
+def from_exception(
+    error: Exception, *, app: str, connection: str | None, timeout: float
+) -> MakiniError:
+    """Return the error for an exchange that broke off: time-out, no way through, no HTTP."""
+    # The aiohttp transport reports every lost connection as httpx.ConnectTimeout; the cause knows.
+    wrapped = isinstance(error, httpx.HTTPError) and error.__cause__ is not None
+    cause = error.__cause__ if wrapped else error
+    if isinstance(cause, TimeoutError) or isinstance(error, httpx.ReadTimeout | httpx.PoolTimeout):
+        return MakiniError(
+            ErrorKind.timeout,
+            f"no complete answer within {timeout:g} s",
+            app=app,
+            connection=connection,
+        )
+    if isinstance(cause, aiohttp.ClientResponseError) or isinstance(error, httpx.DecodingError):
+        reason = "it is not valid HTTP" if cause is error else "its body cannot be unpacked"
+        return MakiniError(ErrorKind.malformed, reason, app=app, connection=connection)
+    reason = clean(str(cause), MESSAGE_LIMIT) or type(cause).__name__
+    return MakiniError(ErrorKind.network, reason, app=app, connection=connection)
+
+
+def unreadable(
+    body: bytes,
+    reason: str,
+    *,
+    app: str,
+    connection: str | None,
+    status: int,
+    request_id: str | None,
+) -> MakiniError:
+    """Return the error for a 2xx answer whose body isn't JSON; only a cut-off one may pass."""
+    html = _html_summary(body)
+    return MakiniError(
+        ErrorKind.malformed,
+        html or (f"invalid or truncated JSON, {clean(reason, 150)}" if body else "it is empty"),
+        app=app,
+        connection=connection,
+        status=status,
+        request_id=request_id,
+        retryable=not html,
+    )
+
+
+def read_error_body(body: bytes, secrets: Iterable[str] = ()) -> tuple[str, str, str | None]:
+    """Return (code, message, request id) from any error body; what isn't there is empty."""
+    try:
+        top = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        summary = _html_summary(body) or body[:4000].decode("utf-8", "replace")
+        return "", _presentable(summary, secrets), None
+    if not isinstance(top, dict):
+        return "", _presentable(text(top), secrets), None
+    inner = mapping(top.get("error"))
+    code = text(top.get("code")) or text(inner.get("code"))
+    error = text(top.get("error"))
+    if not code and error and not any(c.isspace() for c in error):
+        code = error
+    message = (
+        text(top.get("message"))
+        or text(inner.get("message"))
+        or text(top.get("error_description"))
+        or ("" if error == code else error)
+    )
+    complaints = _complaints(top.get("errors"))
+    if complaints and complaints not in message:
+        message = f"{message} {complaints}".strip()
+    request_id = _first(top, "request_id", "requestId") or _first(inner, "request_id", "requestId")
+    return (
+        clean(_blank(code, secrets), CODE_LIMIT),
+        _presentable(message, secrets),
+        clean(request_id, CODE_LIMIT) or None,
+    )
+
+
+def retry_after(value: str | None, now: datetime) -> float | None:
+    """Return the seconds to wait that a Retry-After header asks for: seconds or an HTTP date."""
+    if not value:
+        return None
+    seconds = number(value)
+    if seconds is None:
+        try:
+            moment = parsedate_to_datetime(value)
+        except (ValueError, OverflowError):
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        seconds = (moment - now).total_seconds()
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def _first(entry: Mapping[str, Any], *names: str) -> str:
+    return next((found for name in names if (found := text(entry.get(name)))), "")
+
+
+def _complaints(errors: object) -> str:
+    """Laravel's `errors`: field → list of sentences; also a plain list of sentences or objects."""
+    if isinstance(errors, dict):
+        errors = [
+            sentence
+            for sentences in errors.values()
+            for sentence in (sentences if isinstance(sentences, list) else [sentences])
+        ]
+    if not isinstance(errors, list):
+        return ""
+    sentences = (text(e.get("message")) if isinstance(e, dict) else text(e) for e in errors[:5])
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _html_summary(body: bytes) -> str:
+    start = body[:4000].lstrip().decode("utf-8", "replace")
+    if not start.startswith("<"):
+        return ""
+    title = _TITLE.search(start)
+    name = clean(title.group(1), 100) if title else ""
+    return f"an HTML page titled “{name}” instead of JSON" if name else "HTML instead of JSON"
+
+
+def _presentable(message: str, secrets: Iterable[str]) -> str:
+    return clean(_blank(message, secrets), MESSAGE_LIMIT)
+
+
+def _blank(message: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        if secret:
+            message = message.replace(secret, "…")
+    return message

@@ -1,0 +1,105 @@
+"""Following a listing from page to page. Pure: what to ask next, judged by what came back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from linekeeper.config import Paging
+from linekeeper.makini.fields import mapping, text, whole
+from linekeeper.makini.filters import Query
+from linekeeper.makini.models import RecordPage, WrongShape, parse_rows
+
+MAX_PAGES = 100_000
+"""Ten million records at a hundred a page; a listing beyond it has no end."""
+
+
+def parse_page(value: object) -> RecordPage:
+    """Return a page of a listing: `data`, `next_cursor`, `meta`. Raises WrongShape."""
+    top = mapping(value)
+    meta = mapping(top.get("meta"))
+    return RecordPage(
+        records=parse_rows(value),
+        next_cursor=_cursor(top) or _cursor(meta) or _cursor(mapping(top.get("pagination"))),
+        page=whole(meta.get("current_page")),
+        last_page=whole(meta.get("last_page")),
+    )
+
+
+def _cursor(entry: Mapping[str, Any]) -> str | None:
+    value = entry.get("next_cursor", entry.get("nextCursor"))
+    if isinstance(value, str):
+        return value or None  # opaque: sent back as it came
+    return text(value) or None
+
+
+class Pages:
+    """The questions of one listing.
+
+    `style` is what is asked first: the first page, or, for cursors, as many records as `limit`
+    says. Then the answer decides: a `next_cursor` is followed, else pages are counted up to
+    `meta.last_page`. An answer with neither is the last one if it is shorter than `per_page`.
+    `links` are never followed (MAKINI "Data API").
+    """
+
+    def __init__(self, style: Paging, per_page: int) -> None:
+        self._per_page = per_page
+        self._size: Query = [("per_page", str(per_page))]
+        if style == "cursor":
+            self._size.append(("limit", str(per_page)))
+        self._question: Query | None = self._size if style == "cursor" else self._page(1)
+        self.number = 1
+        self._seen: set[int] = set()
+        self._cursors: set[str] = set()
+
+    @property
+    def question(self) -> Query | None:
+        """The query parameters of the next page; None after the last one."""
+        return self._question
+
+    def answered(self, page: RecordPage) -> None:
+        """Take in the answer to `question`.
+
+        Raises WrongShape when the listing repeats a page, breaks off, or has no end.
+        """
+        self._refuse_repetition(page)
+        self._question = self._next(page)
+        self.number += 1
+        if self._question is not None and self.number > MAX_PAGES:
+            raise WrongShape(f"the list has no end: {MAX_PAGES} pages and more to come")
+
+    def _next(self, page: RecordPage) -> Query | None:
+        if page.next_cursor is not None:
+            if page.next_cursor in self._cursors:
+                raise WrongShape(f"the list repeats page {self.number}")
+            self._cursors.add(page.next_cursor)
+            return [*self._size, ("cursor", page.next_cursor)]
+        if self._cursors:
+            return None
+        if page.last_page is not None:
+            if self.number >= page.last_page:
+                return None
+            if not page.records:
+                raise WrongShape(f"page {self.number} of {page.last_page} is empty")
+        elif len(page.records) < self._per_page:
+            return None
+        return self._page(self.number + 1)
+
+    def _page(self, number: int) -> Query:
+        return [*self._size, ("page", str(number))]
+
+    def _refuse_repetition(self, page: RecordPage) -> None:
+        if not page.records:
+            return
+        fingerprint = hash(tuple(map(_identity, page.records)))
+        if fingerprint in self._seen:
+            raise WrongShape(f"the list repeats page {self.number}")
+        self._seen.add(fingerprint)
+
+
+def _identity(record: Mapping[str, Any]) -> str:
+    named = text(record.get("key")) or text(record.get("id"))
+    if named:
+        return named
+    try:
+        return str(record)
+    except RecursionError:  # nested as deep as JSON may be: no two of those are told apart
+        return ""

@@ -1,0 +1,205 @@
+"""One exchange with one Makini over HTTP: bounded in time, size and number; no retries."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+import linekeeper
+from linekeeper.config import AppConfig
+from linekeeper.makini.budget import Budget
+from linekeeper.makini.errors import ErrorKind, MakiniError
+from linekeeper.makini.failures import from_answer, from_exception
+from linekeeper.makini.fields import clean
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+MAX_IN_FLIGHT = 100
+KEEP_IDLE_SECONDS = 4.0
+"""Shorter than what common servers keep (5 s), so that none closes under a request."""
+DEFAULT_PENALTY = timedelta(seconds=30)
+"""How long nobody calls after a 429 that doesn't say; limits are per minute (MAKINI)."""
+_USER_AGENT = f"linekeeper/{linekeeper.__version__}".encode()
+
+
+class Answer(NamedTuple):
+    """A 2xx answer, read to its end. `latency` in seconds, from sending to the last byte."""
+
+    status: int
+    body: bytes
+    request_id: str | None
+    latency: float
+
+
+def open_client(base_url: str) -> httpx.AsyncClient:
+    """Return an httpx client on aiohttp that keeps no cookies and follows no redirect.
+
+    A cookie set for one connection would go out with the next one's token. Environment proxies
+    and `SSL_CERT_FILE` are honoured, as httpx does by itself.
+    """
+    tls = httpx.create_ssl_context()
+
+    def session() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=MAX_IN_FLIGHT, keepalive_timeout=KEEP_IDLE_SECONDS, ssl=tls
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    proxy = _proxy(base_url)
+    transport = AiohttpTransport(verify=tls, client=session, proxy=proxy)
+    return httpx.AsyncClient(transport=transport, trust_env=False, timeout=None)  # noqa: S113 - Wire times the whole exchange
+
+
+def refuse_unusable_address(app: AppConfig) -> None:
+    """Raise MakiniError unless `app.api_url` is scheme, host, perhaps port and path, only."""
+    try:
+        url = httpx.URL(app.api_url)
+        usable = bool(url.host) and not (url.userinfo or url.query or url.fragment)
+    except httpx.InvalidURL:
+        usable = False
+    if not usable:
+        raise MakiniError(
+            ErrorKind.rejected,
+            "api_url is not an address such as https://api.makini.io",
+            app=app.name,
+        )
+
+
+def _proxy(base_url: str) -> httpx.Proxy | None:
+    parts = urlsplit(base_url)
+    known = getproxies()
+    address = known.get(parts.scheme) or known.get("all")
+    if not address or proxy_bypass(parts.hostname or ""):
+        return None
+    return httpx.Proxy(address)
+
+
+class Wire:
+    """Sends requests of one app. At most `MAX_IN_FLIGHT` at once; waiting for a turn or for the
+    budget isn't held against the peer's time."""
+
+    def __init__(
+        self,
+        app: AppConfig,
+        client: httpx.AsyncClient,
+        budget: Budget | None,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.app = app
+        self._client = client
+        self._budget = budget if app.per_minute else None
+        self._clock = clock
+        self._turns = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._host = httpx.URL(app.api_url).netloc
+
+    async def exchange(
+        self,
+        method: str,
+        url: httpx.URL,
+        *,
+        token: str | None = None,
+        body: bytes | None = None,
+        content_type: bytes | None = None,
+        connection: str | None = None,
+        secrets: Sequence[str] = (),
+    ) -> Answer:
+        """Return the 2xx answer. Raises MakiniError for every other outcome.
+
+        `secrets` never show in the error, should the peer echo them. A 429 closes the app's budget
+        until Retry-After.
+        """
+        headers = [
+            (b"Host", self._host),
+            (b"Accept", b"application/json"),
+            (b"Accept-Encoding", b"gzip"),
+            (b"User-Agent", _USER_AGENT),
+        ]
+        if token is not None:
+            headers.append((b"Authorization", b"Bearer " + token.encode("ascii")))
+        if content_type is not None:
+            headers.append((b"Content-Type", content_type))
+        request = httpx.Request(method, url, headers=headers, content=body)
+        if self._budget is not None:
+            await self._budget.take(self.app.name, self.app.per_minute)
+        async with self._turns:
+            started = time.perf_counter()
+            response, content = await self._send(request, connection)
+            latency = time.perf_counter() - started
+        if 200 <= response.status_code < 300:
+            request_id = _request_id(response.headers)
+            if content is None:
+                raise MakiniError(
+                    ErrorKind.malformed,
+                    f"it is larger than {MAX_BODY_BYTES >> 20} MiB",
+                    app=self.app.name,
+                    connection=connection,
+                    status=response.status_code,
+                    request_id=request_id,
+                )
+            return Answer(response.status_code, content, request_id, latency)
+        now = self._clock()
+        error = from_answer(
+            response.status_code,
+            response.headers,
+            content or b"",
+            app=self.app.name,
+            connection=connection,
+            now=now,
+            secrets=(*secrets, token) if token else secrets,
+        )
+        if error.kind is ErrorKind.rate_limited and self._budget is not None:
+            wait = error.retry_after
+            until = now + (DEFAULT_PENALTY if wait is None else timedelta(seconds=wait))
+            await self._budget.penalise(self.app.name, until)
+        raise error
+
+    async def _send(
+        self, request: httpx.Request, connection: str | None
+    ) -> tuple[httpx.Response, bytes | None]:
+        timeout = self.app.timeout_seconds
+        try:
+            async with asyncio.timeout(timeout):
+                response = await self._client.send(
+                    request, stream=True, auth=None, follow_redirects=False
+                )
+                return response, await _read(response)
+        except (
+            httpx.HTTPError,
+            httpx.InvalidURL,
+            aiohttp.ClientError,
+            OSError,
+            ValueError,
+        ) as error:
+            raise from_exception(
+                error, app=self.app.name, connection=connection, timeout=timeout
+            ) from error
+
+
+async def _read(response: httpx.Response) -> bytes | None:
+    """Return the body, or None when it is over the cap; the connection is given back or closed."""
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in response.aiter_bytes():
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                return None
+            chunks.append(chunk)
+    finally:
+        await response.aclose()
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _request_id(headers: httpx.Headers) -> str | None:
+    for name, value in headers.raw:
+        if name.lower() == b"x-request-id":
+            return clean(value.decode("latin-1"), 100) or None
+    return None

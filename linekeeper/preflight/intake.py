@@ -1,0 +1,95 @@
+"""Reports that come back from a customer's IT. Whatever the bytes, a report or a clear refusal."""
+
+from datetime import UTC
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from linekeeper.preflight.order import MAX_TARGETS
+from linekeeper.preflight.report import VERSION, Report
+from linekeeper.preflight.targets import MAX_TARGET, TargetError, parse_target
+from linekeeper.preflight.verdict import Check, Status, Vantage, Verdict
+
+MAX_BYTES = 1024 * 1024
+
+_Target = Annotated[str, Field(max_length=MAX_TARGET)]
+
+
+class ReportError(ValueError):
+    """Not a preflight report; the message says what is wrong and where."""
+
+
+class _Verdict(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    target: _Target
+    vantage: Vantage
+    check: Check
+    status: Status
+    message: Annotated[str, Field(max_length=2000)]
+
+
+class _Report(BaseModel):
+    # A later version may add fields; what they'd say isn't used.
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    version: int
+    vantage: Vantage
+    at: AwareDatetime
+    targets: Annotated[list[_Target], Field(min_length=1, max_length=MAX_TARGETS)]
+    verdicts: Annotated[list[_Verdict], Field(min_length=1, max_length=MAX_TARGETS * 8)]
+
+
+def parse_report(data: bytes) -> Report:
+    """The report that `report.as_json` wrote, or `ReportError`.
+
+    Every target has a verdict, every verdict a target, all from the report's own vantage: a file
+    with its findings cut out is refused, as far as that can be seen. Control characters go.
+    """
+    if len(data) > MAX_BYTES:
+        raise ReportError(f"is over {MAX_BYTES // 1024} KB, so not a preflight report")
+    try:
+        raw = _Report.model_validate_json(data)
+    except ValidationError as error:
+        raise ReportError(_first(error)) from None
+    if raw.version != VERSION:
+        raise ReportError(
+            f"version: {raw.version} isn't {VERSION}; use this Linekeeper's preflight"
+        )
+    targets = tuple(dict.fromkeys(raw.targets))
+    for target in targets:
+        try:
+            same = str(parse_target(target)) == target
+        except TargetError as error:
+            raise ReportError(f"targets: {error}") from None
+        if not same:
+            raise ReportError(f"targets: {target!a} isn't how preflight writes a target")
+    judged = {one.target for one in raw.verdicts}
+    if judged != set(targets):
+        odd = sorted(judged ^ set(targets))[0]
+        raise ReportError(f"verdicts: they and the targets don't match: {odd!a}")
+    if any(one.vantage != raw.vantage for one in raw.verdicts):
+        raise ReportError(f"verdicts: one isn't from {raw.vantage}, as the report says")
+    for target in targets:
+        if not any(one.target == target and one.check == "tcp" for one in raw.verdicts):
+            raise ReportError(f"verdicts: {target} has none on tcp")
+    return Report(
+        vantage=raw.vantage,
+        at=raw.at.astimezone(UTC),
+        targets=targets,
+        verdicts=tuple(
+            Verdict(one.target, one.vantage, one.check, one.status, _line(one.message))
+            for one in raw.verdicts
+        ),
+    )
+
+
+def _first(error: ValidationError) -> str:
+    problem: Any = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(step) for step in problem["loc"])
+    reason = " ".join(str(problem["msg"]).split())[:200]
+    return f"{where}: {reason}" if where else reason
+
+
+def _line(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)

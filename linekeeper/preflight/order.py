@@ -1,0 +1,53 @@
+"""What a preflight is asked to do, checked before anything is tried."""
+
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from linekeeper.preflight.targets import Target, TargetError, parse_target
+from linekeeper.preflight.verdict import VANTAGES, Vantage
+
+TIMEOUT_SECONDS = 5.0
+MAX_TIMEOUT_SECONDS = 120.0
+MAX_TARGETS = 200
+
+
+class OrderError(ValueError):
+    """Refused; the message names the field and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """`timeout` is in seconds and for each check; `ca_file` is PEM, trusted besides the usual."""
+
+    targets: tuple[Target, ...]
+    vantage: Vantage
+    timeout: float = TIMEOUT_SECONDS
+    ca_file: str | None = None
+
+
+def take_order(
+    targets: Sequence[str],
+    vantage: str,
+    timeout: float = TIMEOUT_SECONDS,
+    ca_file: str | None = None,
+) -> Order:
+    """The order, each target once; `OrderError` for the first thing that can't be done."""
+    try:
+        places = tuple(dict.fromkeys(map(parse_target, targets)))
+    except TargetError as error:
+        raise OrderError(f"target: {error}") from None
+    if not 1 <= len(places) <= MAX_TARGETS:
+        raise OrderError(f"target: give 1 to {MAX_TARGETS}, not {len(places)}")
+    known = next((one for one in VANTAGES if one == vantage), None)
+    if known is None:
+        raise OrderError(f"vantage: {vantage[:40]!a} is not one of {', '.join(VANTAGES)}")
+    if not 0 < timeout <= MAX_TIMEOUT_SECONDS:
+        raise OrderError(f"timeout: {timeout:g} is outside 0 to {MAX_TIMEOUT_SECONDS:g} seconds")
+    if ca_file is not None:
+        try:
+            ssl.create_default_context(cafile=ca_file)
+        except OSError as error:
+            reason = error.strerror if error.errno and not isinstance(error, ssl.SSLError) else None
+            raise OrderError(f"ca-file: {ca_file}: {reason or 'holds no certificate'}") from None
+    return Order(places, known, timeout, ca_file)

@@ -1,0 +1,47 @@
+"""The first page: what this is, and the fleet with buttons to break and mend it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from .answers import world_of
+from .fleet import PROVIDERS
+from .rendering import page
+
+SHOWN = 200
+"""Rows of the table; a larger fleet is searched."""
+
+
+async def index(request: Request) -> Response:
+    world = world_of(request)
+    wanted = request.query_params.get("q", "").strip()
+    found = [
+        c
+        for c in world.connections.values()
+        if wanted.casefold() in f"{c.name} {c.key} {c.provider.slug} {c.state}".casefold()
+    ]
+    found.sort(key=lambda c: c.state == "healthy")
+    states = Counter(c.state for c in world.connections.values())
+    return page(
+        "index.html",
+        connections=found[:SHOWN],
+        hidden=max(0, len(found) - SHOWN),
+        wanted=wanted,
+        total=len(world.connections),
+        states=states,
+        providers=[
+            (provider, members)
+            for provider in PROVIDERS.values()
+            if (members := sum(c.provider == provider for c in world.connections.values()))
+        ],
+        webhooks=world.webhooks,
+        settings=world.settings,
+        calls=sum(n for (method, _), n in world.calls.items() if method in ("GET", "POST")),
+    )
+
+
+ROUTES = [Route("/", index, methods=["GET"])]

@@ -1,0 +1,90 @@
+"""Never more calls than the app's limit in any minute, whatever is asked and when."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linekeeper.makini import grant, new_bucket, penalise
+
+START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+MINUTE = 60.0
+STEPS = st.lists(
+    st.tuples(
+        st.floats(0, 90) | st.floats(0, 0.5),  # seconds that pass
+        st.just(0.0) | st.floats(0, 3600),  # seconds the clock is then set back
+        st.integers(0, 200),  # calls wanted
+    ),
+    max_size=60,
+)
+
+
+@given(st.integers(1, 300), STEPS)
+def test_in_any_minute_no_more_calls_are_granted_than_allowed(
+    per_minute: int, steps: list[tuple[float, float, int]]
+) -> None:
+    bucket = new_bucket(per_minute, START)
+    elapsed, clock = 0.0, START
+    granted_at: list[tuple[float, int]] = []
+    for passed, set_back, want in steps:
+        elapsed += passed
+        clock += timedelta(seconds=passed - set_back)
+        bucket, granted, wait = grant(bucket, per_minute, want, clock)
+        assert 0 <= granted <= want
+        assert (wait == 0) == (granted == want)
+        granted_at.append((elapsed, granted))
+    for start, _ in granted_at:
+        window = [calls for at, calls in granted_at if start <= at <= start + MINUTE]
+        assert sum(window) <= per_minute
+
+
+@given(st.integers(1, 2000), st.integers(1, 500), st.floats(0, 3600))
+def test_waiting_as_long_as_told_gets_a_call(per_minute: int, want: int, set_back: float) -> None:
+    bucket, clock = new_bucket(per_minute, START), START
+    bucket, _, _ = grant(bucket, per_minute, per_minute, clock)
+    clock -= timedelta(seconds=set_back)
+    bucket, granted, wait = grant(bucket, per_minute, want, clock)
+    assert granted == 0
+    assert wait <= 60 + MINUTE / (0.85 * per_minute) + 1e-3
+    clock += timedelta(seconds=wait + 1e-3)
+    _, granted, _ = grant(bucket, per_minute, want, clock)
+    assert granted >= 1
+
+
+def test_a_patient_caller_gets_eighty_five_percent() -> None:
+    bucket, clock, made = new_bucket(600, START), START, 0
+    while clock < START + timedelta(minutes=10):
+        bucket, granted, wait = grant(bucket, 600, 10, clock)
+        made += granted
+        clock += timedelta(seconds=max(wait, 0.001))
+    assert 0.85 * 6000 <= made <= 0.87 * 6000
+
+
+def test_no_limit_grants_everything() -> None:
+    bucket = new_bucket(0, START)
+    assert grant(bucket, 0, 5000, START) == (bucket, 5000, 0.0)
+
+
+@given(st.floats(0, 10_000), st.floats(0, 10_000))
+def test_after_a_penalty_nobody_calls_before_its_end(seconds: float, passed: float) -> None:
+    until = START + timedelta(seconds=seconds)
+    bucket = penalise(new_bucket(600, START), until, START)
+    now = START + timedelta(seconds=passed)
+    _, granted, wait = grant(bucket, 600, 1, now)
+    if passed < min(seconds, 3600):
+        assert granted == 0
+        assert wait >= min(seconds, 3600) - passed - 1e-3
+    else:
+        assert wait < 1
+
+
+def test_a_shorter_penalty_never_ends_a_longer_one() -> None:
+    long, short = START + timedelta(seconds=60), START + timedelta(seconds=5)
+    bucket = penalise(penalise(new_bucket(600, START), long, START), short, START)
+    assert bucket.blocked_until == long
+
+
+def test_a_penalty_keeps_what_is_left_of_it_when_the_clock_is_set_back() -> None:
+    bucket = penalise(new_bucket(600, START), START + timedelta(seconds=30), START)
+    _, granted, wait = grant(bucket, 600, 1, START - timedelta(hours=5))
+    assert (granted, wait) == (0, 30.0)

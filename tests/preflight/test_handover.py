@@ -1,0 +1,115 @@
+"""The hand-over: exactly the ports and addresses, and no text from a form that does anything."""
+
+import json
+import re
+import shlex
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from linekeeper.preflight.addresses import makini_addresses
+from linekeeper.preflight.handover import HandoverSystem, escape, handover
+from linekeeper.preflight.targets import parse_target
+
+MAKINI = makini_addresses()
+SYSTEMS = [
+    HandoverSystem("SAP ECC", parse_target("https://sap.acme.example:44300")),
+    HandoverSystem("Maximo", parse_target("10.1.2.3:9443")),
+    HandoverSystem("Maximo reports", parse_target("10.1.2.3:9080")),
+]
+FORWARD = handover("Acme", SYSTEMS, "on-premises", MAKINI)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)\n```", text, re.DOTALL)
+
+
+def test_the_shipped_addresses_are_those_of_the_documentation_with_their_date():
+    assert MAKINI.dated.isoformat() == "2025-05-16"
+    assert set(MAKINI.networks) == {
+        "15.204.75.108/32",
+        "15.204.73.75/32",
+        "15.204.77.147/32",
+        "148.113.140.236/32",
+        "51.79.101.4/32",
+    }
+    assert "2025-05-16" in FORWARD
+    assert "Verify them with Makini" in FORWARD
+
+
+def test_iptables_allows_each_address_to_each_of_a_hosts_ports_and_nothing_else():
+    rules = [
+        shlex.split(line)
+        for block in blocks(FORWARD, "sh")
+        for line in block.splitlines()
+        if line.startswith("iptables")
+    ]
+    pairs = [(rule[rule.index("-s") + 1], rule[rule.index("--dport") + 1]) for rule in rules]
+    assert sorted(pairs) == sorted(
+        (network, port) for network in MAKINI.networks for port in ("44300", "9443", "9080")
+    )
+
+
+def test_nftables_names_all_addresses_and_the_hosts_ports():
+    rules = [block for block in blocks(FORWARD, "sh") if block.startswith("nft ")]
+    assert len(rules) == 2
+    assert "tcp dport { 44300 }" in rules[0]
+    assert "tcp dport { 9080, 9443 }" in rules[1]
+    assert all(address in rule for rule in rules for address in MAKINI.addresses)
+
+
+def test_aws_gets_the_same_from_cli_and_json():
+    (whole,) = map(json.loads, blocks(FORWARD, "json"))
+    (command,) = (block for block in blocks(FORWARD, "sh") if block.startswith("aws"))
+    words = shlex.split(command)
+    assert json.loads(words[words.index("--ip-permissions") + 1]) == whole["IpPermissions"]
+    assert {one["FromPort"] for one in whole["IpPermissions"]} == {44300, 9443, 9080}
+    for one in whole["IpPermissions"]:
+        assert one["FromPort"] == one["ToPort"]
+        assert {source["CidrIp"] for source in one["IpRanges"]} == set(MAKINI.networks)
+
+
+@pytest.mark.parametrize("hosting", ["cloud", "on-premises", "self-hosted"])
+@pytest.mark.parametrize("vpn", [False, True])
+def test_every_shell_block_is_valid_shell(hosting, vpn):
+    text = handover("Acme", SYSTEMS, hosting, MAKINI, vpn=vpn)
+    for block in blocks(text, "sh"):
+        subprocess.run(["bash", "-n"], input=block.encode(), check=True, timeout=20)
+
+
+def test_a_vpn_and_a_self_hosted_installation_have_texts_of_their_own():
+    assert "VPN tunnel (site to site" in handover("A", SYSTEMS, "on-premises", MAKINI, vpn=True)
+    own = handover("A", SYSTEMS, "self-hosted", MAKINI)
+    assert "no inbound rule is opened" in own
+    assert not any(address in own for address in MAKINI.addresses)
+
+
+def test_without_a_system_there_is_nothing_to_hand_over():
+    with pytest.raises(ValueError, match="at least one system"):
+        handover("Acme", [], "cloud", MAKINI)
+
+
+@given(st.text(max_size=60) | st.sampled_from([
+    "<script>alert(1)</script>", "![x](https://e.example/x)", "[a](javascript:b)", "`id`", "a|b",
+    "```\nrm -rf /\n```", "https://e.example", "<https://e.example>", "&lt;b&gt;", "# h", "x@y.zz",
+]))  # fmt: skip
+def test_text_from_a_form_stays_text(text):
+    page = handover(text, [HandoverSystem(text, SYSTEMS[0].target)], "on-premises", MAKINI)
+    harmless = handover("Acme", SYSTEMS[:1], "on-premises", MAKINI)
+    for language in ("sh", "json"):
+        assert blocks(page, language) == blocks(harmless, language)
+    tokens = MarkdownIt("commonmark").enable("table").parse(page)
+    inline = [inner for token in tokens for inner in token.children or ()]
+    kinds = {token.type for token in [*tokens, *inline]}
+    assert not kinds & {"html_block", "html_inline", "link_open", "image"}
+    heading = next(token for token in tokens if token.type == "inline")
+    shown = "".join(token.content for token in heading.children or ())
+    expected = "".join(char if char.isprintable() else " " for char in text)
+    assert shown.split() == ["Technical", "requirements:", *expected.split()]
+
+
+def test_escaping_leaves_plain_words_alone():
+    assert escape("Acme  Söhne\n2") == "Acme Söhne 2"
