@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.naming import customer_name, hosting, label, slug, tier
-from linekeeper.health.setup import setup_after
+from linekeeper.customers.setup import setup_after
 from linekeeper.makini import ListedConnection
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Connection, Customer, Transition

@@ -192,7 +192,7 @@ def states_over_time(buckets: Sequence[Bucket]) -> str:
 def timeline(changes: Sequence[Change], now: datetime, health: str = Health.unknown) -> str:
     """One connection's health as a strip up to `now`: the last week, or less if it is younger.
 
-    `changes` in any order; `health` is what it is drawn as if there are none.
+    `changes` oldest first; `health` is what it is drawn as if there are none.
     """
     ordered = sorted((change for change in changes if change.at <= now), key=lambda one: one.at)
     oldest = ordered[0].at if ordered else now

@@ -15,9 +15,9 @@ from sqlmodel import col
 
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
+from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.health.incidents import Open, Past, Scope, Trouble, Wanted, decide
 from linekeeper.health.judge import is_trouble
-from linekeeper.health.setup import ESTABLISHED
 from linekeeper.notices.announce import announce
 from linekeeper.notices.changes import IncidentChange, What
 from linekeeper.store import Store, new_id

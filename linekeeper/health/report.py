@@ -14,7 +14,6 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from linekeeper.customers.naming import label
 from linekeeper.health.charts import LOOKS, Change, look, states_over_time, timeline
 from linekeeper.health.judge import Health
 from linekeeper.health.report_queries import (
@@ -26,6 +25,8 @@ from linekeeper.health.report_queries import (
 )
 
 MAX_NAME, MAX_MESSAGE, MAX_ID = 80, 160, 100
+MAX_TABLE_BYTES = 400_000
+"""The fleet's troubles end there, so that the artifact stays under half a megabyte."""
 
 _SPECIAL = str.maketrans(
     {char: f"\\{char}" for char in "\\`*_[]|~#"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -120,13 +121,14 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
         _bar_length(report),
     ]
     if report.troubles:
-        more = report.troubles_total - len(report.troubles)
+        rows = _as_fit(_trouble(one, report.at, links) for one in report.troubles)
+        more = report.troubles_total - len(rows)
         parts += [
             "## In trouble",
             "Critical customers (❗) first, then the newest.",
             _table(
                 ["Health", "Connection", "System", "Since", "Checked", "Last answer", "Incident"],
-                (_trouble(one, report.at, links) for one in report.troubles),
+                rows,
             ),
             f"… and {more:,} more: `linekeeper connection list` shows all." if more > 0 else "",
         ]
@@ -159,7 +161,7 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
     shown = look(one.health)
     changes = [
         Change(change.at, change.before, change.after)
-        for change in report.transitions
+        for change in reversed(report.transitions)
         if change.axis == "health"
     ]
     check = links.check(one.id)
@@ -231,8 +233,8 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
 _NEXT = {
     Health.healthy: "Nothing is wrong.",
     Health.degraded: (
-        "It answers, but it is slow, keeps falling, or its sync fails or is stale (see the evidence "
-        "below). It is healthy again by itself once that is over."
+        "It answers, but it is slow, keeps falling, or its sync fails or is stale (see below). "
+        "It is healthy again by itself once that is over."
     ),
     Health.unreachable: (
         "The customer's system, or Makini's way to it, does not answer. The login is not the "
@@ -298,7 +300,7 @@ def _bar_length(report: FleetReport) -> str:
 
 def _trouble(one: TroubleLine, now: datetime, links: ReportLinks) -> list[str]:
     shown = look(one.health)
-    check = links.check(one.id)
+    page, check = links.artifact(artifact_key(one.slug)), links.check(one.id)
     answer = one.answer
     said = [
         code(answer.code) if answer and answer.code else "",
@@ -307,7 +309,7 @@ def _trouble(one: TroubleLine, now: datetime, links: ReportLinks) -> list[str]:
     ]
     return [
         f"{shown.sign} {shown.words}",
-        f"{'❗ ' if one.critical else ''}[{text(one.label)}]({links.artifact(artifact_key(one.slug))})"
+        f"{'❗ ' if one.critical else ''}[{text(one.label)}]({page})"
         + (f" · [check]({check})" if check else ""),
         f"{text(one.name)} · {text(one.hosting)} · {text(one.app)}",
         when(one.since, now),
@@ -315,6 +317,17 @@ def _trouble(one: TroubleLine, now: datetime, links: ReportLinks) -> list[str]:
         " · ".join(part for part in said if part) or "—",
         f"{text(one.incident.title)} · {_taken(one.incident)}" if one.incident else "—",
     ]
+
+
+def _as_fit(rows: Iterable[list[str]]) -> list[list[str]]:
+    fitting: list[list[str]] = []
+    size = 0
+    for row in rows:
+        size += sum(len(cell.encode()) + 3 for cell in row)
+        if size > MAX_TABLE_BYTES:
+            break
+        fitting.append(row)
+    return fitting
 
 
 def _taken(incident: OpenIncident) -> str:

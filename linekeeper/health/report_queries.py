@@ -128,7 +128,9 @@ async def fleet_report(
     """
     async with store.read() as session:
         counts = await _counts(session)
-        troubles_total = sum(one.number for one in counts if is_trouble(one.setup, one.health))
+        troubles_total = sum(
+            one.number for one in counts if is_trouble(one.setup, one.health, checked=one.checked)
+        )
         connected = [one for one in counts if one.setup != "disconnected"]
         by_health = _sums(connected, "health")
         tokenless = (
@@ -189,7 +191,10 @@ def in_trouble() -> ColumnElement[bool]:
     return and_(
         setup.in_(["authorizing", "syncing", "live"]),
         health != Health.healthy,
-        or_(health != Health.unknown, setup == "live"),
+        or_(
+            health != Health.unknown,
+            and_(setup == "live", col(Connection.last_checked_at).is_not(None)),
+        ),
     )
 
 
@@ -197,12 +202,18 @@ class _Count(NamedTuple):
     app: str
     setup: str
     health: str
+    checked: bool
     number: int
     oldest: datetime
 
 
 async def _counts(session: AsyncSession) -> list[_Count]:
-    kinds = (col(Connection.app), col(Connection.setup), col(Connection.health))
+    kinds = (
+        col(Connection.app),
+        col(Connection.setup),
+        col(Connection.health),
+        col(Connection.last_checked_at).is_not(None),
+    )
     rows = await session.execute(
         select(*kinds, func.count(), func.min(col(Connection.created_at))).group_by(*kinds)
     )

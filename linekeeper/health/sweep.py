@@ -63,6 +63,8 @@ class Batch:
     retry_after: float = 0.0
     """Seconds Makini asked to wait."""
     changes: list[Change] = field(default_factory=list)
+    incidents: list[str] = field(default_factory=list)
+    """Incidents that were opened, changed or resolved."""
     trouble: str | None = None
     """What is wrong with the app, where calls failed for a reason of its own."""
 
@@ -86,6 +88,16 @@ async def take_list(rt: Runtime, app: AppConfig, *, now: datetime) -> Adoption:
         await _drop_missing(session, rt, app.name, now)
         await conclude(rt.store, session, policy=policy, now=now)
     await app_health.list_worked(rt.store, app, now=now)
+    return total
+
+
+async def preview_list(rt: Runtime, app: AppConfig, *, now: datetime) -> Adoption:
+    """What `take_list` would adopt and change; nothing is written. Raises `MakiniError`."""
+    total = Adoption()
+    async with app_health.through_circuit(rt.store, app):
+        async for portion in _portions(rt.makini(app).list_connections()):
+            async with rt.store.read() as session:
+                total.add(await adopt(rt.store, session, app.name, portion, now=now, dry_run=True))
     return total
 
 
@@ -291,7 +303,8 @@ async def probe_batch(
         async with rt.store.write() as session:
             batch.changes = await observe(rt.store, session, seen, policy=policy, now=now)
             if batch.changes:
-                await conclude(rt.store, session, policy=policy, now=now)
+                told = await conclude(rt.store, session, policy=policy, now=now)
+                batch.incidents = sorted({one.incident_id for one in told})
     return batch
 
 

@@ -1,0 +1,76 @@
+"""Take Makini's connections into the books."""
+
+from typing import Annotated
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import Artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from linekeeper.clock import utcnow
+from linekeeper.customers.adopt import Adoption
+from linekeeper.health.report import text
+from linekeeper.health.sweep import preview_list
+from linekeeper.makini import MakiniError
+from tasks.health import list_connections
+from tasks.run import open_runtime, rename
+
+
+@flow(name="adopt", flow_run_name="adopt", retries=0)
+async def adopt(
+    dry_run: Annotated[
+        bool,
+        Field(title="Dry run", description="Only say what would be adopted; write nothing"),
+    ] = True,
+    app: Annotated[
+        str | None,
+        Field(title="App", description="One Makini app by name; empty: all of them"),
+    ] = None,
+) -> State[None]:
+    """Make customers and connections that Makini lists and we don't know; update names.
+
+    Nothing is changed at Makini. Running it again changes nothing.
+    """
+    async with open_runtime() as rt:
+        apps = (await rt.configuration()).apps
+        names = [app] if app else sorted(apps)
+        if not names:
+            return Failed(message="No Makini app is configured: fill in a MakiniApp block")
+        total, troubles = Adoption(), []
+        for name in names:
+            try:
+                if dry_run:
+                    total.add(await preview_list(rt, await rt.app(name), now=utcnow()))
+                else:
+                    total.add(await list_connections(name, utcnow()))
+            except MakiniError as error:
+                troubles.append(str(error))
+        await Artifact(
+            key="adopt",
+            type="markdown",
+            description="The last adoption",
+            data=_table(total, dry_run),
+        ).acreate()
+        would = "would be " if dry_run else ""
+        summary = (
+            f"{len(total.new)} {would}adopted, {len(total.changed)} {would}changed, "
+            f"{total.known} known"
+        )
+        get_run_logger().info(summary)
+        await rename(f"adopt · {'dry run · ' if dry_run else ''}{summary}")
+        if troubles:
+            return Failed(message="; ".join(troubles))
+        return Completed(message=summary)
+
+
+def _table(adoption: Adoption, dry_run: bool) -> str:
+    lines = [
+        f"# Adoption{' (dry run: nothing was written)' if dry_run else ''}",
+        f"{adoption.known} connections are known.",
+        "| | Connection |\n|---|---|",
+    ]
+    rows = [f"| new | {text(name)} |" for name in adoption.new[:500]]
+    rows += [f"| changed | {text(name)} |" for name in adoption.changed[:500]]
+    rows += [f"| new customer | {text(name)} |" for name in adoption.customers[:500]]
+    return "\n\n".join(lines) + "\n" + "\n".join(rows) + "\n"

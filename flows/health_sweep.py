@@ -1,0 +1,134 @@
+"""Look at every connection: list, probe what is due, conclude, tell."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.exceptions import FailedRun
+from prefect.states import Completed, Failed
+
+from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
+from linekeeper.health.app import list_failed
+from linekeeper.health.news import Findings, find_news, mark_reported
+from linekeeper.health.sweep import due
+from linekeeper.makini import MakiniError
+from linekeeper.runtime import Runtime
+from tasks.health import in_trouble, list_connections, probe_connections
+from tasks.heartbeat import heartbeat
+from tasks.notify import NotDelivered, incident_lanes, notify
+from tasks.report import is_fleet_stale, report_connections, report_fleet
+from tasks.run import is_paused, only_one, open_runtime, rename, skipped
+
+MOST_NAMED = 50
+"""Failed task runs a sweep makes for connections in trouble; the rest is in the artifact."""
+
+
+@dataclass(slots=True)
+class Sweep:
+    """What the sweep of one app gave."""
+
+    app: str
+    checked: int = 0
+    missed: int = 0
+    adopted: int = 0
+    changed: set[str] = field(default_factory=set)
+    incidents: set[str] = field(default_factory=set)
+    trouble: str | None = None
+    """Why its work could not be done."""
+    note: str = ""
+
+
+@flow(name="health-sweep", flow_run_name="sweep", retries=0)
+async def health_sweep() -> State[None]:
+    """Look at every connection, open and close incidents, tell who should know.
+
+    Ends `Failed` when something is new or worse, when an incident was not acknowledged for four
+    hours, or when the work could not be done; `Skipped` where another sweep is running.
+    """
+    if await is_paused():
+        return skipped("Paused: the variable linekeeper_paused is set")
+    async with open_runtime() as rt, only_one("health-sweep") as held:
+        if held is None:
+            await rename("sweep · skipped")
+            return skipped("Another sweep is still running; this one had nothing to add")
+        return await _sweep(rt)
+
+
+async def _sweep(rt: Runtime) -> State[None]:
+    started = utcnow()
+    configuration = await rt.configuration()
+    if not configuration.apps:
+        await rename("sweep · no app")
+        return Failed(
+            message="No Makini app is configured: fill in a MakiniApp block, or set "
+            "LINEKEEPER_MAKINI_CLIENT_ID, and run doctor"
+        )
+    sweeps = await asyncio.gather(
+        *(_sweep_app(rt, app, started) for app in configuration.apps.values())
+    )
+    findings = await find_news(rt.store, policy=configuration.policy, now=utcnow())
+    for news in findings.news[:MOST_NAMED]:
+        with suppress(FailedRun):  # its failure is the message, not ours
+            await in_trouble(news.name, news.sentence)
+    await mark_reported(rt.store, findings.news, now=utcnow())
+    changed = {one for sweep in sweeps for one in sweep.changed}
+    changed |= {news.connection_id for news in findings.news if news.connection_id}
+    if changed:
+        await report_connections(sorted(changed)[:MOST_NAMED])
+    if changed or any(sweep.adopted for sweep in sweeps) or await is_fleet_stale():
+        await report_fleet({sweep.app: sweep.note for sweep in sweeps if sweep.note})
+    incidents = {one for sweep in sweeps for one in sweep.incidents}
+    incidents |= {news.incident_id for news in findings.news}
+    if incidents:
+        with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
+            await notify(incident_lanes(sorted(incidents)))
+    return await _conclusion(rt, sweeps, findings)
+
+
+async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
+    sweep = Sweep(app.name)
+    logger = get_run_logger()
+    try:
+        adoption = await list_connections(app.name, started)
+        sweep.adopted = len(adoption.new) + len(adoption.changed)
+    except MakiniError as error:
+        sweep.trouble = f"app {app.name}: the list failed: {error}"
+        await list_failed(rt.store, app, error, now=utcnow())
+    policy = (await rt.configuration()).policy
+    work = await due(rt, app, policy, now=started)
+    if work.left_out:
+        sweep.note = (
+            f"{len(work.ids)} of {len(work.ids) + work.left_out} due were probed: the budget of "
+            f"{app.per_minute} calls a minute bears no more between two sweeps"
+        )
+        logger.warning("%s: %s", app.name, sweep.note)
+    for number, ids in enumerate(work.batches, start=1):
+        batch = await probe_connections(app.name, number, ids, started)
+        sweep.checked += batch.answered + batch.missed
+        sweep.missed += batch.missed
+        sweep.changed |= {change.connection_id for change in batch.changes}
+        sweep.incidents |= set(batch.incidents)
+        if batch.trouble and sweep.trouble is None:
+            sweep.trouble = f"app {app.name}: {batch.skipped} not probed: {batch.trouble}"
+    return sweep
+
+
+async def _conclusion(rt: Runtime, sweeps: list[Sweep], findings: Findings) -> State[None]:
+    troubles = [sweep.trouble for sweep in sweeps if sweep.trouble]
+    checked = sum(sweep.checked for sweep in sweeps)
+    summary = f"{checked} checked, {findings.summary}"
+    notes = "".join(f"; {sweep.note}" for sweep in sweeps if sweep.note)
+    if troubles:
+        await rename(f"sweep · could not do its work, {findings.summary}")
+        return Failed(message=f"{'; '.join(troubles)} ({summary})")
+    await heartbeat(rt.settings.heartbeat_url)
+    await rename(f"sweep · {findings.summary}")
+    if findings.news:
+        said = "; ".join(news.sentence for news in findings.news[:10])
+        more = len(findings.news) - 10
+        return Failed(message=f"{summary}: {said}" + (f"; and {more} more" if more > 0 else ""))
+    return Completed(message=summary + notes)

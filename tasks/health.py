@@ -1,0 +1,91 @@
+"""Steps of the health sweep: list, probe a batch, name who is in trouble."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.states import Failed
+from prefect.tasks import Task, exponential_backoff
+
+from linekeeper.customers.adopt import Adoption
+from linekeeper.health.sweep import Batch, probe_batch, take_list
+from linekeeper.makini import MakiniError
+from tasks.run import runtime
+
+RETRIES = 2
+
+
+class Unanswered(Exception):
+    """Some of a batch did not answer; the task tries those again."""
+
+
+async def _passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether trying again can help."""
+    error = await state.aresult(raise_on_failure=False)
+    return isinstance(error, Unanswered) or (isinstance(error, MakiniError) and error.retryable)
+
+
+@task(
+    name="list-connections",
+    task_run_name="list {app}",
+    retries=RETRIES,
+    retry_delay_seconds=exponential_backoff(backoff_factor=2),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_passing,
+    timeout_seconds=900,
+    cache_policy=NO_CACHE,
+)
+async def list_connections(app: str, now: datetime) -> Adoption:
+    """Read the app's list and adopt what is new. Raises `MakiniError`."""
+    rt = runtime()
+    adoption = await take_list(rt, await rt.app(app), now=now)
+    logger = get_run_logger()
+    logger.info("%s: %d known, %d new", app, adoption.known, len(adoption.new))
+    for name in adoption.new[:50]:
+        logger.info("adopted %s", name)
+    return adoption
+
+
+@task(
+    name="probe-connections",
+    task_run_name="probe {app} · batch {number}",
+    retries=RETRIES,
+    retry_delay_seconds=exponential_backoff(backoff_factor=3),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_passing,
+    timeout_seconds=1_800,
+    cache_policy=NO_CACHE,
+)
+async def probe_connections(app: str, number: int, ids: Sequence[str], started: datetime) -> Batch:
+    """Probe the members of a batch that nobody has checked since `started`.
+
+    Raises `Unanswered` while some may still answer on a further try; on the last one a miss is an
+    observation and the task completes.
+    """
+    rt = runtime()
+    context = TaskRunContext.get()
+    last_try = context is None or context.task_run.run_count > RETRIES
+    batch = await probe_batch(rt, await rt.app(app), ids, started=started, last_try=last_try)
+    get_run_logger().info(
+        "batch %d of %s: %d answered, %d missed, %d to try again, %d skipped",
+        number,
+        app,
+        batch.answered,
+        batch.missed,
+        batch.unanswered,
+        batch.skipped,
+    )
+    if batch.unanswered:
+        raise Unanswered(f"{batch.unanswered} of {len(ids)} did not answer")
+    return batch
+
+
+@task(name="in-trouble", task_run_name="{name}", cache_policy=NO_CACHE)
+async def in_trouble(name: str, sentence: str) -> State[None]:
+    """A failed task run that carries the name of who is in trouble."""
+    get_run_logger().error("%s", sentence)
+    return Failed(message=f"{sentence}" if name in sentence else f"{name}: {sentence}")

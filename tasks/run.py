@@ -1,0 +1,66 @@
+"""What every run needs: its runtime, its name, whether it may work at all."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+
+from prefect import get_client
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.states import Completed
+from prefect.variables import Variable
+
+from linekeeper.runtime import Runtime
+from linekeeper.store.leases import Held, holding
+
+_runtime: ContextVar[Runtime] = ContextVar("linekeeper_runtime")
+
+
+@asynccontextmanager
+async def open_runtime() -> AsyncIterator[Runtime]:
+    """The runtime of this run; the tasks called inside find it with `runtime()`."""
+    async with Runtime.open() as opened:
+        token = _runtime.set(opened)
+        try:
+            yield opened
+        finally:
+            _runtime.reset(token)
+
+
+def runtime() -> Runtime:
+    """The runtime its flow opened."""
+    return _runtime.get()
+
+
+async def is_paused() -> bool:
+    """Whether an operator set the variable `linekeeper_paused`."""
+    return bool(await Variable.aget("linekeeper_paused", default=False))
+
+
+def skipped(reason: str) -> State[None]:
+    """A green ending for a run that had nothing to do."""
+    return Completed(name="Skipped", message=reason)
+
+
+def by_hand() -> bool:
+    """Whether somebody started this run, rather than its schedule."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    return run is None or not run.auto_scheduled
+
+
+@asynccontextmanager
+async def only_one(name: str) -> AsyncIterator[Held | None]:
+    """Hold the lease `name`: a run started by hand waits for it, a scheduled one gets None."""
+    opened = runtime()
+    async with holding(opened.store, name, opened.owner, wait=by_hand()) as held:
+        yield held
+
+
+async def rename(name: str) -> None:
+    """Call this run `name`, so that the Runs page tells how it went."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    async with get_client() as client:
+        await client.update_flow_run(context.flow_run.id, name=name)
