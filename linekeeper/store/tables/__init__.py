@@ -3,6 +3,12 @@
 from linekeeper.store.tables.fleet import Connection, Contact, Credential, Customer
 from linekeeper.store.tables.health import Incident, IncidentConnection, Observation, Transition
 from linekeeper.store.tables.house import AppSetting, AppState, Audit, Lease, NoticeMessage, Outbox
+from linekeeper.store.tables.inbox import (
+    DeliveryCount,
+    ReceiverHeartbeat,
+    RejectedDelivery,
+    WebhookEvent,
+)
 
 __all__ = [
     "AppSetting",
@@ -12,11 +18,15 @@ __all__ = [
     "Contact",
     "Credential",
     "Customer",
+    "DeliveryCount",
     "Incident",
     "IncidentConnection",
     "Lease",
     "NoticeMessage",
     "Observation",
     "Outbox",
+    "ReceiverHeartbeat",
+    "RejectedDelivery",
     "Transition",
+    "WebhookEvent",
 ]

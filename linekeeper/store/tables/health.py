@@ -57,6 +57,8 @@ class Incident(SQLModel, table=True):
     )
 
     id: str = identifier()
+    topic: str = "health"
+    """`health` for connections' trouble, `list` for an app whose list fails, and so on."""
     kind: str
     """For a connection's trouble the health's name; else what is wrong (`list_failed`, …)."""
     scope: str

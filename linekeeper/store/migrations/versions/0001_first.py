@@ -1,4 +1,4 @@
-"""The spine: fleet, health, incidents, outbox, leases.
+"""The first schema.
 
 Runs: before the new code (expand)
 """
@@ -56,8 +56,18 @@ def upgrade() -> None:
         sa.UniqueConstraint("slug"),
     )
     op.create_table(
+        "delivery_count",
+        sa.Column("app", sa.String(), nullable=False),
+        sa.Column("cause", sa.String(), nullable=False),
+        sa.Column("minute", UtcDateTime(), nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("app", "cause", "minute"),
+    )
+    op.create_index(op.f("ix_delivery_count_minute"), "delivery_count", ["minute"])
+    op.create_table(
         "incident",
         sa.Column("id", Id(), nullable=False),
+        sa.Column("topic", sa.String(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("scope", sa.String(), nullable=False),
         sa.Column("cause", sa.String(), nullable=False),
@@ -123,6 +133,27 @@ def upgrade() -> None:
     op.create_index(op.f("ix_outbox_settled_at"), "outbox", ["settled_at"])
     op.create_index("outbox_due", "outbox", ["channel", "status", "next_attempt_at"])
     op.create_index("outbox_lane", "outbox", ["lane", "status", "seq"])
+    op.create_table(
+        "receiver_heartbeat",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("receiver", sa.String(), nullable=False),
+        sa.Column("since", UtcDateTime(), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_receiver_heartbeat_at"), "receiver_heartbeat", ["at"])
+    op.create_table(
+        "rejected_delivery",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("app", sa.String(), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.Column("cause", sa.String(), nullable=False),
+        sa.Column("path", sa.String(), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("headers", Json, nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("rejected_delivery_of", "rejected_delivery", ["app", "at"])
     op.create_table(
         "connection",
         sa.Column("id", Id(), nullable=False),
@@ -257,3 +288,58 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_transition_at"), "transition", ["at"])
     op.create_index("transition_of", "transition", ["connection_id", "at"])
+    op.create_table(
+        "webhook_event",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("app", sa.String(), nullable=False),
+        sa.Column("delivery_key", sa.String(), nullable=False),
+        sa.Column("merge_key", sa.String(), nullable=True),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("connection_id", Id(), nullable=True),
+        sa.Column("connection_ref", sa.String(), nullable=True),
+        sa.Column("url_connection", sa.String(), nullable=True),
+        sa.Column("event", sa.String(), nullable=True),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("entity", sa.String(), nullable=True),
+        sa.Column("event_at", UtcDateTime(), nullable=True),
+        sa.Column("lane", sa.String(), nullable=False),
+        sa.Column("rank", sa.Integer(), nullable=False),
+        sa.Column("received_at", UtcDateTime(), nullable=False),
+        sa.Column("next_attempt_at", UtcDateTime(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("claimed_by", sa.String(), nullable=True),
+        sa.Column("claimed_until", UtcDateTime(), nullable=True),
+        sa.Column("processed_at", UtcDateTime(), nullable=True),
+        sa.Column("error", sa.String(), nullable=True),
+        sa.Column("replay_of", Id(), nullable=True),
+        sa.Column("body", sa.LargeBinary(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["connection.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(
+        "webhook_event_due",
+        "webhook_event",
+        ["rank", "next_attempt_at"],
+        sqlite_where=sa.text("status = 'pending'"),
+        postgresql_where=sa.text("status = 'pending'"),
+    )
+    op.create_index(
+        "webhook_event_lane",
+        "webhook_event",
+        ["lane", "id"],
+        sqlite_where=sa.text("status = 'pending'"),
+        postgresql_where=sa.text("status = 'pending'"),
+    )
+    op.create_index(
+        "webhook_event_merge",
+        "webhook_event",
+        ["merge_key"],
+        unique=True,
+        sqlite_where=sa.text("merge_key IS NOT NULL"),
+        postgresql_where=sa.text("merge_key IS NOT NULL"),
+    )
+    op.create_index("webhook_event_once", "webhook_event", ["app", "delivery_key"], unique=True)

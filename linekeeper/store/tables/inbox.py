@@ -1,0 +1,129 @@
+"""What came in: webhook events, what was turned away, and when somebody was listening."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, Index, text
+from sqlmodel import Field, SQLModel
+
+from linekeeper.store.tables.columns import identifier, optional_time, reference, time
+from linekeeper.store.types import Id, Json
+
+_PENDING = text("status = 'pending'")
+_MERGEABLE = text("merge_key IS NOT NULL")
+
+
+class WebhookEvent(SQLModel, table=True):
+    """One accepted delivery and what became of it."""
+
+    __tablename__ = "webhook_event"
+    __table_args__ = (
+        Index("webhook_event_once", "app", "delivery_key", unique=True),
+        Index(
+            "webhook_event_merge",
+            "merge_key",
+            unique=True,
+            sqlite_where=_MERGEABLE,
+            postgresql_where=_MERGEABLE,
+        ),
+        Index(
+            "webhook_event_due",
+            "rank",
+            "next_attempt_at",
+            sqlite_where=_PENDING,
+            postgresql_where=_PENDING,
+        ),
+        Index(
+            "webhook_event_lane",
+            "lane",
+            "id",
+            sqlite_where=_PENDING,
+            postgresql_where=_PENDING,
+        ),
+    )
+
+    id: str = identifier()
+    """Sorts by arrival."""
+    app: str
+    delivery_key: str
+    """The sender's id verbatim up to 200 characters (longer, or with characters that can't be
+    printed: `sha256:…`); where it gave none, `content:<our id>`."""
+    merge_key: str | None = None
+    """Hash of the content, only where the sender gave no id and only until the row is claimed:
+    a claim clears it in its own transaction, so the same content later is a new event."""
+    source: str = "webhook"
+    status: str = "pending"
+    """`pending`, `processed`, `deferred`, `stale`, `dead` or `unrouted`."""
+    connection_id: str | None = reference("connection.id", default=None)
+    connection_ref: str | None = None
+    """Whose event it says it is (the body first, else the URL): Makini's id or key, or our id."""
+    url_connection: str | None = None
+    event: str | None = None
+    """The sender's name for it."""
+    kind: str
+    entity: str | None = None
+    event_at: datetime | None = optional_time()
+    """The sender's time, never after `received_at`."""
+    lane: str
+    """Events of one lane are applied one after the other; lanes side by side."""
+    rank: int = 1
+    """0 for events about a connection, 1 for those about records: 0 is claimed first."""
+    received_at: datetime = time()
+    next_attempt_at: datetime = time()
+    attempts: int = 0
+    claimed_by: str | None = None
+    claimed_until: datetime | None = optional_time()
+    processed_at: datetime | None = optional_time()
+    error: str | None = None
+    replay_of: str | None = Field(default=None, sa_type=Id)
+    """The event this one repeats."""
+    body: bytes | None = Field(default=None, repr=False)
+    """As it was received and signed; emptied by housekeeping."""
+
+
+class DeliveryCount(SQLModel, table=True):
+    """Deliveries that left no event: repeats and rejections, counted by the minute."""
+
+    __tablename__ = "delivery_count"
+
+    app: str = Field(primary_key=True)
+    """Empty where the URL named no app we know."""
+    cause: str = Field(primary_key=True)
+    """`duplicate`, or why it was turned away."""
+    minute: datetime = time(primary_key=True, index=True)
+    """Its beginning."""
+    count: int = 0
+
+
+class RejectedDelivery(SQLModel, table=True):
+    """A sample of what was turned away; the newest of each app are kept."""
+
+    __tablename__ = "rejected_delivery"
+    __table_args__ = (Index("rejected_delivery_of", "app", "at"),)
+
+    id: str = identifier()
+    app: str
+    at: datetime = time()
+    cause: str
+    path: str
+    size: int
+    """Bytes of body read before it was turned away."""
+    headers: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    """Without signatures, tokens and cookies."""
+
+
+class ReceiverHeartbeat(SQLModel, table=True):
+    """A span of time in which one receiver could store what it was sent.
+
+    A receiver that could not write for a while begins a new span, so a gap between the spans of
+    all receivers is a time in which deliveries were refused.
+    """
+
+    __tablename__ = "receiver_heartbeat"
+
+    id: str = identifier()
+    receiver: str
+    """Host, process and a random part."""
+    since: datetime = time()
+    at: datetime = time(index=True)
+    """The last time it wrote."""
