@@ -11,9 +11,10 @@ from pydantic import Field
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.health.judge import Health
+from linekeeper.health.news import since
 from linekeeper.store.tables import Connection
 from tasks.health import probe_connections
-from tasks.notify import NotDelivered, incident_lanes, notify
+from tasks.notify import NotDelivered, notify
 from tasks.report import report_connections, report_fleet
 from tasks.run import is_paused, open_runtime, rename, skipped
 
@@ -49,11 +50,12 @@ async def check_connection(
         assert row is not None  # it was found a moment ago, and rows are never removed
         words = row.health.replace("_", " ")
         await report_connections([named.id])
-        if batch.changes:
+        done = await since(rt.store, before)
+        if done.changed:
             await report_fleet({})
-        if batch.incidents:
+        if done.lanes:
             with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
-                await notify(incident_lanes(batch.incidents))
+                await notify(done.lanes)
         await rename(f"check · {named.label} · {words}")
         get_run_logger().info("%s is %s", named.label, words)
         if batch.skipped:

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from prefect import flow, get_run_logger
@@ -13,13 +13,13 @@ from prefect.states import Completed, Failed
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.health.app import list_failed
-from linekeeper.health.news import Findings, find_news, mark_reported
+from linekeeper.health.news import Findings, find_news, mark_reported, since
 from linekeeper.health.sweep import due
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
 from tasks.health import in_trouble, list_connections, probe_connections
 from tasks.heartbeat import heartbeat
-from tasks.notify import NotDelivered, incident_lanes, notify
+from tasks.notify import NotDelivered, notify
 from tasks.report import is_fleet_stale, report_connections, report_fleet
 from tasks.run import is_paused, only_one, open_runtime, rename, skipped
 
@@ -29,14 +29,10 @@ MOST_NAMED = 50
 
 @dataclass(slots=True)
 class Sweep:
-    """What the sweep of one app gave."""
+    """How the sweep of one app went."""
 
     app: str
-    checked: int = 0
-    missed: int = 0
     adopted: int = 0
-    changed: set[str] = field(default_factory=set)
-    incidents: set[str] = field(default_factory=set)
     trouble: str | None = None
     """Why its work could not be done."""
     note: str = ""
@@ -75,18 +71,17 @@ async def _sweep(rt: Runtime) -> State[None]:
         with suppress(FailedRun):  # its failure is the message, not ours
             await in_trouble(news.name, news.sentence)
     await mark_reported(rt.store, findings.news, now=utcnow())
-    changed = {one for sweep in sweeps for one in sweep.changed}
-    changed |= {news.connection_id for news in findings.news if news.connection_id}
+    done = await since(rt.store, started)
+    named = [news.connection_id for news in findings.news if news.connection_id]
+    changed = list(dict.fromkeys([*named, *done.changed]))
     if changed:
-        await report_connections(sorted(changed)[:MOST_NAMED])
+        await report_connections(changed[:MOST_NAMED])
     if changed or any(sweep.adopted for sweep in sweeps) or await is_fleet_stale():
         await report_fleet({sweep.app: sweep.note for sweep in sweeps if sweep.note})
-    incidents = {one for sweep in sweeps for one in sweep.incidents}
-    incidents |= {news.incident_id for news in findings.news}
-    if incidents:
+    if done.lanes:
         with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
-            await notify(incident_lanes(sorted(incidents)))
-    return await _conclusion(rt, sweeps, findings)
+            await notify(done.lanes)
+    return await _conclusion(rt, sweeps, findings, done.checked)
 
 
 async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
@@ -108,18 +103,15 @@ async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
         logger.warning("%s: %s", app.name, sweep.note)
     for number, ids in enumerate(work.batches, start=1):
         batch = await probe_connections(app.name, number, ids, started)
-        sweep.checked += batch.answered + batch.missed
-        sweep.missed += batch.missed
-        sweep.changed |= {change.connection_id for change in batch.changes}
-        sweep.incidents |= set(batch.incidents)
         if batch.trouble and sweep.trouble is None:
             sweep.trouble = f"app {app.name}: {batch.skipped} not probed: {batch.trouble}"
     return sweep
 
 
-async def _conclusion(rt: Runtime, sweeps: list[Sweep], findings: Findings) -> State[None]:
+async def _conclusion(
+    rt: Runtime, sweeps: list[Sweep], findings: Findings, checked: int
+) -> State[None]:
     troubles = [sweep.trouble for sweep in sweeps if sweep.trouble]
-    checked = sum(sweep.checked for sweep in sweeps)
     summary = f"{checked} checked, {findings.summary}"
     notes = "".join(f"; {sweep.note}" for sweep in sweeps if sweep.note)
     if troubles:

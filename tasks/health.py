@@ -1,5 +1,6 @@
 """Steps of the health sweep: list, probe a batch, name who is in trouble."""
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,16 @@ from linekeeper.makini import MakiniError
 from tasks.run import runtime
 
 RETRIES = 2
+
+
+def _without_empty_traceback(record: logging.LogRecord) -> bool:
+    """Prefect logs a returned failure with the traceback of an exception there isn't."""
+    if record.exc_info and record.exc_info[0] is None:
+        record.exc_info = None
+    return True
+
+
+logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
 
 
 class Unanswered(Exception):
@@ -87,5 +98,4 @@ async def probe_connections(app: str, number: int, ids: Sequence[str], started: 
 @task(name="in-trouble", task_run_name="{name}", cache_policy=NO_CACHE)
 async def in_trouble(name: str, sentence: str) -> State[None]:
     """A failed task run that carries the name of who is in trouble."""
-    get_run_logger().error("%s", sentence)
-    return Failed(message=f"{sentence}" if name in sentence else f"{name}: {sentence}")
+    return Failed(message=sentence if name in sentence else f"{name}: {sentence}")

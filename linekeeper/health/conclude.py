@@ -34,7 +34,7 @@ class _Who:
     provider: str
     setup: str
     health: str
-    checked: bool
+    answered: bool
 
 
 async def conclude(
@@ -48,7 +48,7 @@ async def conclude(
     troubles = [
         Trouble(identifier, who.app, who.provider, who.health)
         for identifier, who in fleet.items()
-        if is_trouble(who.setup, who.health, checked=who.checked)
+        if is_trouble(who.setup, who.health, answered=who.answered)
     ]
     if not opened and not troubles:
         return []
@@ -136,7 +136,7 @@ async def _concerned(session: AsyncSession, members: Sequence[str]) -> dict[str,
                 col(Connection.app),
                 col(Connection.setup),
                 col(Connection.health),
-                col(Connection.last_checked_at),
+                col(Connection.last_answered_at),
             )
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
             .where(or_(col(Connection.health) != "healthy", col(Connection.id).in_(portion)))

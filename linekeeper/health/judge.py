@@ -215,15 +215,15 @@ def _capped(own: Health, lifecycle: str) -> Health:
     return own
 
 
-def is_trouble(setup: str, health: str, *, checked: bool) -> bool:
+def is_trouble(setup: str, health: str, *, answered: bool) -> bool:
     """Whether a connection in this state needs an incident.
 
-    Nothing is wrong yet with one that isn't set up or that nobody has looked at (`checked`), nor
-    any more with one that was disconnected.
+    Nothing is wrong yet with one that isn't set up or that nothing was ever heard of (`answered`),
+    nor any more with one that was disconnected.
     """
     if setup not in ("authorizing", "syncing", "live") or health == Health.healthy:
         return False
-    return health != Health.unknown or (setup == "live" and checked)
+    return health != Health.unknown or (setup == "live" and answered)
 
 
 def dump(judged: Judged) -> dict[str, Any]:

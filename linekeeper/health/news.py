@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -13,7 +13,14 @@ from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import SEVERITY, Health
 from linekeeper.store import Store
-from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection, Transition
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Outbox,
+    Transition,
+)
 
 Reason = Literal["new", "worse", "unacknowledged"]
 
@@ -134,6 +141,38 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
     )
     known += sum(one.id not in with_members and one.id not in told for one in incidents)
     return Findings(news, known)
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """What became of the fleet since a moment."""
+
+    checked: int
+    changed: Sequence[str]
+    """Connections whose health changed."""
+    lanes: Sequence[str]
+    """Lanes of the outbox in which something is said of it in Slack."""
+
+
+async def since(store: Store, started: datetime) -> Since:
+    """What was checked, changed and said since `started`, whoever did it."""
+    async with store.read() as session:
+        checked = await session.scalar(
+            select(func.count())
+            .select_from(Connection)
+            .where(col(Connection.last_checked_at) >= started)
+        )
+        changed = await session.scalars(
+            select(col(Transition.connection_id))
+            .where(col(Transition.at) >= started, col(Transition.axis) == "health")
+            .distinct()
+        )
+        lanes = await session.scalars(
+            select(col(Outbox.lane))
+            .where(col(Outbox.created_at) >= started, col(Outbox.channel) == "slack")
+            .distinct()
+        )
+        return Since(checked or 0, sorted(changed), sorted(lanes))
 
 
 async def mark_reported(store: Store, news: Iterable[News], *, now: datetime) -> None:

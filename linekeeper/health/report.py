@@ -8,8 +8,8 @@ import base64
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -24,13 +24,12 @@ from linekeeper.health.report_queries import (
     TroubleLine,
 )
 
-MAX_NAME, MAX_MESSAGE, MAX_ID = 80, 160, 100
+MAX_NAME, MAX_MESSAGE, MAX_ID = 60, 160, 100
 MAX_TABLE_BYTES = 400_000
 """The fleet's troubles end there, so that the artifact stays under half a megabyte."""
 
-_SPECIAL = str.maketrans(
-    {char: f"\\{char}" for char in "\\`*_[]|~#"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-)
+_SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_[]|~#"} | {"<": "&lt;", ">": "&gt;"})
+_ENTITY = re.compile(r"&(?=#?\w+;)")
 _LINK_LIKE = re.compile(r":(?=//)|www(?=\.)|@", re.IGNORECASE)
 _WORD_JOINER = "\u2060"
 
@@ -46,9 +45,13 @@ class ReportLinks:
     ui_url: str | None = None
     check_deployment_id: str | None = None
     """The deployment `check-connection`; without it there is no link to its form."""
+    artifact_ids: Mapping[str, str] = field(default_factory=dict)
+    """The newest artifact's id by key: Prefect's page of a key only lists the versions."""
 
     def artifact(self, key: str) -> str:
-        """The page of the artifact `key`."""
+        """The artifact `key`, or where its versions are listed if its id isn't known."""
+        if found := self.artifact_ids.get(key):
+            return f"{self._base}/artifacts/artifact/{quote(found, safe='')}"
         return f"{self._base}/artifacts/key/{quote(key, safe='')}"
 
     def check(self, connection_id: str) -> str | None:
@@ -79,8 +82,9 @@ def text(value: str | None, most: int = MAX_NAME) -> str:
     flat = " ".join("".join(shown).split())
     if len(flat) > most:
         flat = f"{flat[: most - 1]}…"
+    safe = _ENTITY.sub("&amp;", flat).translate(_SPECIAL)
     # A joiner nobody sees keeps addresses from becoming links.
-    return _LINK_LIKE.sub(rf"\g<0>{_WORD_JOINER}", flat.translate(_SPECIAL)) or "—"
+    return _LINK_LIKE.sub(rf"\g<0>{_WORD_JOINER}", safe) or "—"
 
 
 def code(value: str | None) -> str:
@@ -107,6 +111,29 @@ def when(at: datetime | None, now: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M} UTC ({ago(at, now)})" if at is not None else "—"
 
 
+def fleet_headline(report: FleetReport) -> str:
+    """One line for the artifact's description and the run: how the fleet is."""
+    total = report.connections
+    if not total:
+        return "No connections yet"
+    waiting = total - report.troubles_total - report.by_health.get(Health.healthy, 0)
+    tail = f" ({waiting:,} not live yet)" if waiting > 0 else ""
+    if report.troubles_total:
+        verb = "is" if report.troubles_total == 1 else "are"
+        return f"{report.troubles_total:,} of {total:,} connections {verb} in trouble{tail}"
+    if waiting > 0:
+        return f"No trouble among {total:,} connections{tail}"
+    return (
+        f"All {total:,} connections are healthy" if total > 1 else "The one connection is healthy"
+    )
+
+
+def connection_headline(report: ConnectionReport) -> str:
+    """One line for the artifact's description: which connection, and how it is."""
+    shown = look(report.connection.health)
+    return f"{shown.sign} {text(report.label)}: {shown.words}"
+
+
 def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
     """The artifact `fleet`."""
     counts = [
@@ -115,7 +142,7 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
         if report.by_health.get(health)
     ]
     parts = [
-        f"# {_fleet_headline(report)}",
+        f"# {fleet_headline(report)}",
         " · ".join([f"{report.at:%Y-%m-%d %H:%M} UTC", *counts]),
         _image("Connections by health over time", states_over_time(report.history)),
         _bar_length(report),
@@ -127,7 +154,7 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
             "## In trouble",
             "Critical customers (❗) first, then the newest.",
             _table(
-                ["Health", "Connection", "System", "Since", "Checked", "Last answer", "Incident"],
+                ["Health", "Connection", "Last answer", "Incident"],
                 rows,
             ),
             f"… and {more:,} more: `linekeeper connection list` shows all." if more > 0 else "",
@@ -158,7 +185,6 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
 def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
     """The artifact `connection-<slug>`."""
     one, now = report.connection, report.at
-    shown = look(one.health)
     changes = [
         Change(change.at, change.before, change.after)
         for change in reversed(report.transitions)
@@ -166,7 +192,7 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
     ]
     check = links.check(one.id)
     parts = [
-        f"# {shown.sign} {text(report.label)}: {shown.words}",
+        f"# {connection_headline(report)}",
         " · ".join(
             [
                 f"since {when(one.health_since, now)}",
@@ -192,13 +218,12 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
         "Makini's support asks for the connection and the request ids below.",
         "## What changed",
         _table(
-            ["When", "Axis", "From", "To", "Told by", "Evidence"],
+            ["When", "Change", "Told by", "Evidence"],
             (
                 [
                     when(change.at, now),
-                    text(change.axis),
-                    _state(change.axis, change.before),
-                    _state(change.axis, change.after),
+                    f"{text(change.axis)}: {_state(change.axis, change.before)} → "
+                    f"{_state(change.axis, change.after)}",
                     text(change.source),
                     _evidence(change.evidence),
                 ]
@@ -210,16 +235,17 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
         "## What was seen",
         "Good answers that change nothing are not listed.",
         _table(
-            ["When", "Source", "Outcome", "Code", "Message", "Request id", "Took"],
+            ["When", "Source", "Outcome", "Answer"],
             (
                 [
                     when(seen.at, now),
                     text(seen.source),
-                    text(seen.outcome) + ("" if seen.applied else " (too old, not applied)"),
-                    code(seen.code),
-                    text(seen.message, MAX_MESSAGE),
-                    code(seen.request_id),
-                    f"{seen.latency:.2f} s" if seen.latency is not None else "—",
+                    text(seen.outcome.replace("_", " "))
+                    + ("" if seen.applied else " (older than what is known: changed nothing)"),
+                    _joined(
+                        _answer(seen.code, seen.message, seen.request_id).removeprefix("—"),
+                        f"{seen.latency:.2f} s" if seen.latency is not None else "",
+                    ),
                 ]
                 for seen in report.observations
             ),
@@ -273,22 +299,6 @@ def next_step(report: ConnectionReport) -> str:
     return " ".join(words)
 
 
-def _fleet_headline(report: FleetReport) -> str:
-    total = report.connections
-    if not total:
-        return "No connections yet"
-    waiting = total - report.troubles_total - report.by_health.get(Health.healthy, 0)
-    tail = f" ({waiting:,} not live yet)" if waiting > 0 else ""
-    if report.troubles_total:
-        verb = "is" if report.troubles_total == 1 else "are"
-        return f"{report.troubles_total:,} of {total:,} connections {verb} in trouble{tail}"
-    if waiting > 0:
-        return f"No trouble among {total:,} connections{tail}"
-    return (
-        f"All {total:,} connections are healthy" if total > 1 else "The one connection is healthy"
-    )
-
-
 def _bar_length(report: FleetReport) -> str:
     if len(report.history) < 2:
         return ""
@@ -301,22 +311,36 @@ def _bar_length(report: FleetReport) -> str:
 def _trouble(one: TroubleLine, now: datetime, links: ReportLinks) -> list[str]:
     shown = look(one.health)
     page, check = links.artifact(artifact_key(one.slug)), links.check(one.id)
-    answer = one.answer
-    said = [
-        code(answer.code) if answer and answer.code else "",
-        text(answer.message, MAX_MESSAGE) if answer and answer.message else "",
-        f"request {code(answer.request_id)}" if answer and answer.request_id else "",
-    ]
+    checked = f"checked {ago(one.last_checked_at, now)}" if one.last_checked_at else "never checked"
+    seen = one.answer
     return [
-        f"{shown.sign} {shown.words}",
-        f"{'❗ ' if one.critical else ''}[{text(one.label)}]({page})"
-        + (f" · [check]({check})" if check else ""),
-        f"{text(one.name)} · {text(one.hosting)} · {text(one.app)}",
-        when(one.since, now),
-        ago(one.last_checked_at, now) if one.last_checked_at else "never",
-        " · ".join(part for part in said if part) or "—",
-        f"{text(one.incident.title)} · {_taken(one.incident)}" if one.incident else "—",
+        f"{shown.sign} {shown.words} since {when(one.since, now)}",
+        _joined(
+            f"{'❗ ' if one.critical else ''}[{text(one.label)}]({page})",
+            text(one.name) if _letters(one.name) != _letters(one.label) else "",
+            text(one.hosting),
+            text(one.app),
+            f"[check]({check})" if check else "",
+        ),
+        _joined(_answer(seen.code, seen.message, seen.request_id) if seen else "", checked),
+        f"{text(one.incident.title)}: {_taken(one.incident)}" if one.incident else "—",
     ]
+
+
+def _answer(said: str | None, message: str | None, request_id: str | None) -> str:
+    return _joined(
+        code(said) if said else "",
+        text(message, MAX_MESSAGE) if message else "",
+        f"request {code(request_id)}" if request_id else "",
+    )
+
+
+def _joined(*parts: str) -> str:
+    return " · ".join(part for part in parts if part) or "—"
+
+
+def _letters(value: str) -> str:
+    return "".join(char for char in value.casefold() if char.isalnum())
 
 
 def _as_fit(rows: Iterable[list[str]]) -> list[list[str]]:
@@ -376,14 +400,15 @@ def _state(axis: str, state: str) -> str:
     return f"{look(state).sign} {text(state.replace('_', ' '))}"
 
 
-def _evidence(evidence: dict[str, Any]) -> str:
-    facts = []
-    for name, value in evidence.items():
-        if name == "request_id":
-            facts.append(f"request {code(str(value))}")
-        else:
-            facts.append(f"{text(name)} {text(str(value), MAX_MESSAGE)}")
-    return " · ".join(facts[:8]) or "—"
+def _evidence(evidence: Mapping[str, Any]) -> str:
+    return _joined(
+        *(
+            f"request {code(str(value))}"
+            if name == "request_id"
+            else f"{text(name)} {text(str(value), MAX_MESSAGE)}"
+            for name, value in list(evidence.items())[:8]
+        )
+    )
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -129,7 +129,7 @@ async def fleet_report(
     async with store.read() as session:
         counts = await _counts(session)
         troubles_total = sum(
-            one.number for one in counts if is_trouble(one.setup, one.health, checked=one.checked)
+            one.number for one in counts if is_trouble(one.setup, one.health, answered=one.answered)
         )
         connected = [one for one in counts if one.setup != "disconnected"]
         by_health = _sums(connected, "health")
@@ -193,7 +193,7 @@ def in_trouble() -> ColumnElement[bool]:
         health != Health.healthy,
         or_(
             health != Health.unknown,
-            and_(setup == "live", col(Connection.last_checked_at).is_not(None)),
+            and_(setup == "live", col(Connection.last_answered_at).is_not(None)),
         ),
     )
 
@@ -202,7 +202,7 @@ class _Count(NamedTuple):
     app: str
     setup: str
     health: str
-    checked: bool
+    answered: bool
     number: int
     oldest: datetime
 
@@ -212,7 +212,7 @@ async def _counts(session: AsyncSession) -> list[_Count]:
         col(Connection.app),
         col(Connection.setup),
         col(Connection.health),
-        col(Connection.last_checked_at).is_not(None),
+        col(Connection.last_answered_at).is_not(None),
     )
     rows = await session.execute(
         select(*kinds, func.count(), func.min(col(Connection.created_at))).group_by(*kinds)

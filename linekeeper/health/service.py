@@ -62,6 +62,7 @@ class _Row:
     last_sync_at: datetime | None
     last_good_at: datetime | None
     last_checked_at: datetime | None
+    last_answered_at: datetime | None
 
 
 async def observe(
@@ -128,6 +129,7 @@ async def _load(session: AsyncSession, ids: list[str], now: datetime) -> dict[st
                 col(Connection.last_sync_at),
                 col(Connection.last_good_at),
                 col(Connection.last_checked_at),
+                col(Connection.last_answered_at),
             )
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
             .where(col(Connection.id).in_(ids[start : start + 10_000]))
@@ -150,6 +152,7 @@ async def _load(session: AsyncSession, ids: list[str], now: datetime) -> dict[st
                 one[8],
                 one[9],
                 one[10],
+                one[11],
             )
     return rows
 
@@ -160,6 +163,7 @@ def _without_future(judged: Judged) -> Judged:
 
 def _next_row(row: _Row, judged: Judged, observation: Observation) -> _Row:
     looked = observation.outcome is not Outcome.listed or observation.decisive
+    answered = looked and observation.outcome is not Outcome.missed
     good = looked and judged.own is Health.healthy and judged.misses == 0
     return replace(
         row,
@@ -168,6 +172,7 @@ def _next_row(row: _Row, judged: Judged, observation: Observation) -> _Row:
         last_sync_at=observation.sync_updated_at or row.last_sync_at,
         last_good_at=observation.at if good else row.last_good_at,
         last_checked_at=observation.at if looked else row.last_checked_at,
+        last_answered_at=observation.at if answered else row.last_answered_at,
     )
 
 
@@ -183,6 +188,7 @@ def _values(row: _Row, policy: HealthPolicy, now: datetime) -> dict[str, Any]:
         "new_last_sync_at": row.last_sync_at,
         "new_last_good_at": row.last_good_at,
         "new_last_checked_at": row.last_checked_at,
+        "new_last_answered_at": row.last_answered_at,
         "new_next_probe_at": checked + wait,
     }
 
@@ -194,6 +200,7 @@ _WRITTEN = (
     "last_sync_at",
     "last_good_at",
     "last_checked_at",
+    "last_answered_at",
     "next_probe_at",
 )
 

@@ -63,8 +63,6 @@ class Batch:
     retry_after: float = 0.0
     """Seconds Makini asked to wait."""
     changes: list[Change] = field(default_factory=list)
-    incidents: list[str] = field(default_factory=list)
-    """Incidents that were opened, changed or resolved."""
     trouble: str | None = None
     """What is wrong with the app, where calls failed for a reason of its own."""
 
@@ -303,8 +301,7 @@ async def probe_batch(
         async with rt.store.write() as session:
             batch.changes = await observe(rt.store, session, seen, policy=policy, now=now)
             if batch.changes:
-                told = await conclude(rt.store, session, policy=policy, now=now)
-                batch.incidents = sorted({one.incident_id for one in told})
+                await conclude(rt.store, session, policy=policy, now=now)
     return batch
 
 

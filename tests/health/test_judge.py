@@ -161,10 +161,10 @@ def test_inactive_in_the_list_caps_an_answer() -> None:
     assert after(listed("active", 2), start=state).health is Health.healthy
 
 
-def test_unknown_is_trouble_only_once_live_and_looked_at() -> None:
-    assert is_trouble("live", "unknown", checked=True)
-    assert not is_trouble("live", "unknown", checked=False)
-    assert not is_trouble("syncing", "unknown", checked=True)
-    assert is_trouble("syncing", "reauthorization_required", checked=True)
-    assert not is_trouble("disconnected", "unreachable", checked=True)
-    assert not is_trouble("live", "healthy", checked=True)
+def test_unknown_is_trouble_only_once_live_and_heard_of() -> None:
+    assert is_trouble("live", "unknown", answered=True)
+    assert not is_trouble("live", "unknown", answered=False)
+    assert not is_trouble("syncing", "unknown", answered=True)
+    assert is_trouble("syncing", "reauthorization_required", answered=True)
+    assert not is_trouble("disconnected", "unreachable", answered=True)
+    assert not is_trouble("live", "healthy", answered=True)

@@ -63,6 +63,8 @@ class Connection(SQLModel, table=True):
     list_status: str | None = None
     sync_status: str | None = None
     last_checked_at: datetime | None = optional_time()
+    last_answered_at: datetime | None = optional_time()
+    """When somebody last said anything of it; a miss says nothing."""
     last_good_at: datetime | None = optional_time()
     last_sync_at: datetime | None = optional_time()
     last_webhook_at: datetime | None = optional_time()

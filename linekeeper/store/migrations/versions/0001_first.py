@@ -16,6 +16,20 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
+        "api_key",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("scopes", Json, nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("created_by", sa.String(), nullable=False),
+        sa.Column("last_used_at", UtcDateTime(), nullable=True),
+        sa.Column("revoked_at", UtcDateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("digest"),
+        sa.UniqueConstraint("name"),
+    )
+    op.create_table(
         "app_setting",
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("value", sa.String(), nullable=False),
@@ -112,6 +126,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("subject", "channel"),
     )
     op.create_table(
+        "outage",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("since", UtcDateTime(), nullable=False),
+        sa.Column("until", UtcDateTime(), nullable=False),
+        sa.Column("found_at", UtcDateTime(), nullable=False),
+        sa.Column("covered_at", UtcDateTime(), nullable=True),
+        sa.Column("detail", Json, nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("outage_once", "outage", ["since"], unique=True)
+    op.create_table(
         "outbox",
         sa.Column("id", Id(), nullable=False),
         sa.Column("seq", Id(), nullable=False),
@@ -175,6 +200,7 @@ def upgrade() -> None:
         sa.Column("list_status", sa.String(), nullable=True),
         sa.Column("sync_status", sa.String(), nullable=True),
         sa.Column("last_checked_at", UtcDateTime(), nullable=True),
+        sa.Column("last_answered_at", UtcDateTime(), nullable=True),
         sa.Column("last_good_at", UtcDateTime(), nullable=True),
         sa.Column("last_sync_at", UtcDateTime(), nullable=True),
         sa.Column("last_webhook_at", UtcDateTime(), nullable=True),
@@ -208,6 +234,111 @@ def upgrade() -> None:
     op.create_index("contact_once", "contact", ["customer_id", "email"], unique=True)
     op.create_index(op.f("ix_contact_customer_id"), "contact", ["customer_id"])
     op.create_table(
+        "reconnect",
+        sa.Column("incident_id", Id(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("opened_at", UtcDateTime(), nullable=False),
+        sa.Column("deadline_at", UtcDateTime(), nullable=False),
+        sa.Column("look_at", UtcDateTime(), nullable=False),
+        sa.Column("reminders", sa.Integer(), nullable=False),
+        sa.Column("snoozed_until", UtcDateTime(), nullable=True),
+        sa.Column("run_id", sa.String(), nullable=True),
+        sa.Column("answers", sa.Integer(), nullable=False),
+        sa.Column("escalated_at", UtcDateTime(), nullable=True),
+        sa.Column("proven_at", UtcDateTime(), nullable=True),
+        sa.Column("closed_at", UtcDateTime(), nullable=True),
+        sa.Column("outcome", sa.String(), nullable=True),
+        sa.Column("counts", Json, nullable=False),
+        sa.Column("windows", Json, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["incident_id"],
+            ["incident.id"],
+        ),
+        sa.PrimaryKeyConstraint("incident_id"),
+    )
+    op.create_index("reconnect_open", "reconnect", ["closed_at", "look_at"])
+    op.create_table(
+        "announcement",
+        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("entity", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("received_at", UtcDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["connection.id"],
+        ),
+        sa.PrimaryKeyConstraint("connection_id", "entity", "key"),
+    )
+    op.create_index(op.f("ix_announcement_received_at"), "announcement", ["received_at"])
+    op.create_table(
+        "change",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=True),
+        sa.Column("entity", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("op", sa.String(), nullable=False),
+        sa.Column("updated_at", UtcDateTime(), nullable=True),
+        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("recovered", sa.Boolean(), nullable=False),
+        sa.Column("announced_at", UtcDateTime(), nullable=True),
+        sa.Column("counted", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["connection.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("change_at", "change", ["at"])
+    op.create_index("change_of", "change", ["connection_id", "entity", "key", "seq"])
+    op.create_index("change_once", "change", ["connection_id", "seq"], unique=True)
+    op.create_index("change_position", "change", ["position"], unique=True)
+    op.create_index(
+        "change_uncounted",
+        "change",
+        ["connection_id", "entity"],
+        sqlite_where=sa.text("counted IS NULL"),
+        postgresql_where=sa.text("counted IS NULL"),
+    )
+    op.create_index(
+        "change_unplaced",
+        "change",
+        ["connection_id", "seq"],
+        sqlite_where=sa.text("position IS NULL"),
+        postgresql_where=sa.text("position IS NULL"),
+    )
+    op.create_table(
+        "connect_link",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("app", sa.String(), nullable=False),
+        sa.Column("connection_id", Id(), nullable=True),
+        sa.Column("customer_id", Id(), nullable=True),
+        sa.Column("incident_id", Id(), nullable=True),
+        sa.Column("system", sa.String(), nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("created_by", sa.String(), nullable=False),
+        sa.Column("expires_at", UtcDateTime(), nullable=False),
+        sa.Column("used_at", UtcDateTime(), nullable=True),
+        sa.Column("used_for", Id(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["connection.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["customer_id"],
+            ["customer.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["incident_id"],
+            ["incident.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("connect_link_connection", "connect_link", ["connection_id"])
+    op.create_index("connect_link_of", "connect_link", ["incident_id", "connection_id"])
+    op.create_table(
         "credential",
         sa.Column("connection_id", Id(), nullable=False),
         sa.Column("access_token", sa.String(), nullable=False),
@@ -215,6 +346,55 @@ def upgrade() -> None:
         sa.Column("expires_at", UtcDateTime(), nullable=True),
         sa.Column("minted", sa.Boolean(), nullable=False),
         sa.Column("updated_at", UtcDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["connection.id"],
+        ),
+        sa.PrimaryKeyConstraint("connection_id"),
+    )
+    op.create_table(
+        "deletion",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("entity", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("records", sa.Integer(), nullable=False),
+        sa.Column("live", sa.Integer(), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.Column("decided_by", sa.String(), nullable=True),
+        sa.Column("decided_at", UtcDateTime(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["connection.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("deletion_of", "deletion", ["connection_id", "entity"])
+    op.create_index("deletion_status", "deletion", ["status"])
+    op.create_table(
+        "drift",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("entity", sa.String(), nullable=False),
+        sa.Column("run_at", UtcDateTime(), nullable=False),
+        sa.Column("missed", sa.Integer(), nullable=False),
+        sa.Column("late", sa.Integer(), nullable=False),
+        sa.Column("mismatched", sa.Integer(), nullable=False),
+        sa.Column("deleted", sa.Integer(), nullable=False),
+        sa.Column("webhooks_seen", sa.Integer(), nullable=False),
+        sa.Column("late_seconds", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["connection.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("drift_at", "drift", ["run_at"])
+    op.create_index("drift_of", "drift", ["connection_id", "run_at"])
+    op.create_table(
+        "feed",
+        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("last_seq", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
             ["connection_id"],
             ["connection.id"],
@@ -271,6 +451,38 @@ def upgrade() -> None:
     op.create_index(op.f("ix_observation_at"), "observation", ["at"])
     op.create_index("observation_of", "observation", ["connection_id", "at"])
     op.create_table(
+        "record",
+        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("entity", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("updated_at", UtcDateTime(), nullable=True),
+        sa.Column("deleted_at", UtcDateTime(), nullable=True),
+        sa.Column("hash", sa.String(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=True),
+        sa.Column("seen_at", UtcDateTime(), nullable=False),
+        sa.Column("absent_since", UtcDateTime(), nullable=True),
+        sa.Column("deletion_id", Id(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["connection.id"],
+        ),
+        sa.PrimaryKeyConstraint("connection_id", "entity", "key"),
+    )
+    op.create_index(
+        "record_absent",
+        "record",
+        ["connection_id", "entity", "absent_since"],
+        sqlite_where=sa.text("absent_since IS NOT NULL"),
+        postgresql_where=sa.text("absent_since IS NOT NULL"),
+    )
+    op.create_index(
+        "record_deletion",
+        "record",
+        ["deletion_id"],
+        sqlite_where=sa.text("deletion_id IS NOT NULL"),
+        postgresql_where=sa.text("deletion_id IS NOT NULL"),
+    )
+    op.create_table(
         "transition",
         sa.Column("id", Id(), nullable=False),
         sa.Column("connection_id", Id(), nullable=False),
@@ -288,6 +500,23 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_transition_at"), "transition", ["at"])
     op.create_index("transition_of", "transition", ["connection_id", "at"])
+    op.create_table(
+        "watermark",
+        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("entity", sa.String(), nullable=False),
+        sa.Column("position", UtcDateTime(), nullable=True),
+        sa.Column("polled_at", UtcDateTime(), nullable=True),
+        sa.Column("full_at", UtcDateTime(), nullable=True),
+        sa.Column("confirm_at", UtcDateTime(), nullable=True),
+        sa.Column("offered", sa.Boolean(), nullable=False),
+        sa.Column("filtered", sa.Boolean(), nullable=False),
+        sa.Column("error", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["connection.id"],
+        ),
+        sa.PrimaryKeyConstraint("connection_id", "entity"),
+    )
     op.create_table(
         "webhook_event",
         sa.Column("id", Id(), nullable=False),
@@ -343,3 +572,16 @@ def upgrade() -> None:
         postgresql_where=sa.text("merge_key IS NOT NULL"),
     )
     op.create_index("webhook_event_once", "webhook_event", ["app", "delivery_key"], unique=True)
+    op.create_table(
+        "connect_attempt",
+        sa.Column("nonce", sa.String(), nullable=False),
+        sa.Column("link_id", Id(), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.Column("outcome", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["link_id"],
+            ["connect_link.id"],
+        ),
+        sa.PrimaryKeyConstraint("nonce"),
+    )
+    op.create_index(op.f("ix_connect_attempt_link_id"), "connect_attempt", ["link_id"])

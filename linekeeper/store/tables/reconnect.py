@@ -1,0 +1,91 @@
+"""Getting logins back: keys of products, connect links, their use, and the way of one incident."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, Index
+from sqlmodel import Field, SQLModel
+
+from linekeeper.store.tables.columns import identifier, optional_time, reference, time
+from linekeeper.store.types import Id, Json
+
+
+class ApiKey(SQLModel, table=True):
+    """A key of the operator's product; only its hash is kept."""
+
+    __tablename__ = "api_key"
+
+    id: str = identifier()
+    name: str = Field(unique=True)
+    digest: str = Field(unique=True, repr=False)
+    scopes: list[str] = Field(default_factory=list, sa_column=Column(Json, nullable=False))
+    created_at: datetime = time()
+    created_by: str
+    last_used_at: datetime | None = optional_time()
+    """To the hour."""
+    revoked_at: datetime | None = optional_time()
+
+
+class ConnectLink(SQLModel, table=True):
+    """A link by which a customer logs in; used up by the callback that succeeds."""
+
+    __tablename__ = "connect_link"
+    __table_args__ = (
+        Index("connect_link_of", "incident_id", "connection_id"),
+        Index("connect_link_connection", "connection_id"),
+    )
+
+    id: str = identifier()
+    app: str
+    connection_id: str | None = reference("connection.id", default=None)
+    """The connection whose login is lost; None for a system that is new."""
+    customer_id: str | None = reference("customer.id", default=None)
+    incident_id: str | None = reference("incident.id", default=None)
+    system: str = ""
+    """The provider that is asked for, as the customer knows it."""
+    created_at: datetime = time()
+    created_by: str
+    expires_at: datetime = time()
+    used_at: datetime | None = optional_time()
+    used_for: str | None = Field(default=None, sa_type=Id)
+    """The connection the login turned out to be."""
+
+
+class ConnectAttempt(SQLModel, table=True):
+    """A callback that came: its `state` is used up by it."""
+
+    __tablename__ = "connect_attempt"
+
+    nonce: str = Field(primary_key=True)
+    link_id: str = reference("connect_link.id", index=True)
+    at: datetime = time()
+    outcome: str = "begun"
+
+
+class Reconnect(SQLModel, table=True):
+    """What is done to get the logins of one incident back."""
+
+    __table_args__ = (Index("reconnect_open", "closed_at", "look_at"),)
+
+    incident_id: str = Field(primary_key=True, foreign_key="incident.id", sa_type=Id)
+    attempt: int = 1
+    """Grows when the incident is reopened; with it the run and the mails are new ones."""
+    opened_at: datetime = time()
+    deadline_at: datetime = time()
+    look_at: datetime = time()
+    """When the next reminder, escalation or end is due."""
+    reminders: int = 0
+    snoozed_until: datetime | None = optional_time()
+    run_id: str | None = None
+    """Prefect's run, once it told us."""
+    answers: int = 0
+    """How many answers of the run's form were taken; each counts once."""
+    escalated_at: datetime | None = optional_time()
+    proven_at: datetime | None = optional_time()
+    closed_at: datetime | None = optional_time()
+    outcome: str | None = None
+    """`reconnected`, `given_up` or `not_in_time`."""
+    counts: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    """What the back-fill brought, by connection."""
+    windows: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    """Per connection, since when its data may be missing: the last good moment."""

@@ -1,0 +1,192 @@
+"""What the sources hold, what changed there, and what the webhooks missed of it."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, Index, Text, text
+from sqlmodel import Field, SQLModel
+
+from linekeeper.store.tables.columns import identifier, optional_time, reference, time
+from linekeeper.store.types import Id, Json
+
+
+class Record(SQLModel, table=True):
+    """The index: one row for each record of a connection, right as of `seen_at`."""
+
+    __table_args__ = (
+        Index(
+            "record_absent",
+            "connection_id",
+            "entity",
+            "absent_since",
+            sqlite_where=text("absent_since IS NOT NULL"),
+            postgresql_where=text("absent_since IS NOT NULL"),
+        ),
+        Index(
+            "record_deletion",
+            "deletion_id",
+            sqlite_where=text("deletion_id IS NOT NULL"),
+            postgresql_where=text("deletion_id IS NOT NULL"),
+        ),
+    )
+
+    connection_id: str = Field(primary_key=True, foreign_key="connection.id", sa_type=Id)
+    entity: str = Field(primary_key=True)
+    """As in `MAKINI_ENTITIES`."""
+    key: str = Field(primary_key=True)
+    """The source's, verbatim; `sha256:…` where a database can't hold it (reconcile.fields)."""
+    updated_at: datetime | None = optional_time()
+    """The source's time, as it says; absent where it says none."""
+    deleted_at: datetime | None = optional_time()
+    """When we concluded that the source no longer has it."""
+    hash: str
+    body: str | None = Field(default=None, sa_column=Column(Text, nullable=True), repr=False)
+    """Its JSON, only for the entities of `MAKINI_BODIES`."""
+    seen_at: datetime = time()
+    """When this state was read from the source."""
+    absent_since: datetime | None = optional_time()
+    """The first complete listing without it; a second one that agrees makes it a deletion."""
+    deletion_id: str | None = Field(default=None, sa_type=Id)
+    """The deletion it belongs to, also one refused or undone (not proposed again until seen)."""
+
+
+class Change(SQLModel, table=True):
+    """The feed: what changed in a connection, in order, never edited but for its accounting."""
+
+    __table_args__ = (
+        Index("change_once", "connection_id", "seq", unique=True),
+        Index("change_position", "position", unique=True),
+        Index(
+            "change_unplaced",
+            "connection_id",
+            "seq",
+            sqlite_where=text("position IS NULL"),
+            postgresql_where=text("position IS NULL"),
+        ),
+        Index(
+            "change_uncounted",
+            "connection_id",
+            "entity",
+            sqlite_where=text("counted IS NULL"),
+            postgresql_where=text("counted IS NULL"),
+        ),
+        Index("change_of", "connection_id", "entity", "key", "seq"),
+        Index("change_at", "at"),
+    )
+
+    id: str = identifier()
+    connection_id: str = reference("connection.id")
+    seq: int
+    """1, 2, 3, … in each connection."""
+    position: int | None = None
+    """Place in the feed of all connections, given when it is first read (reconcile.feed)."""
+    entity: str
+    key: str
+    op: str
+    """`inserted`, `updated` or `deleted`."""
+    updated_at: datetime | None = optional_time()
+    """The source's time."""
+    at: datetime = time()
+    source: str
+    """`webhook`, `poll` or `deletion`."""
+    recovered: bool = False
+    """No webhook had announced it when a poll found it."""
+    announced_at: datetime | None = optional_time()
+    """When the delivery that announced it came."""
+    counted: str | None = None
+    """How `drift` counted it: `seen`, `missed`, `late`, or `none` (not a webhook's business)."""
+
+
+class Feed(SQLModel, table=True):
+    """A connection's last `change.seq`; whoever writes its records locks this row."""
+
+    connection_id: str = Field(primary_key=True, foreign_key="connection.id", sa_type=Id)
+    last_seq: int = 0
+
+
+class Announcement(SQLModel, table=True):
+    """The newest delivery that named a record, whatever became of it; kept for a few days."""
+
+    connection_id: str = Field(primary_key=True, foreign_key="connection.id", sa_type=Id)
+    entity: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    received_at: datetime = time(index=True)
+
+
+class Watermark(SQLModel, table=True):
+    """How far one entity of a connection has been read."""
+
+    connection_id: str = Field(primary_key=True, foreign_key="connection.id", sa_type=Id)
+    entity: str = Field(primary_key=True)
+    position: datetime | None = optional_time()
+    """Everything the source changed before it is in the index; none before the first listing."""
+    polled_at: datetime | None = optional_time()
+    """Start of the last run that read it to the end."""
+    full_at: datetime | None = optional_time()
+    """Start of the last complete listing."""
+    confirm_at: datetime | None = optional_time()
+    """When to list again, to agree or disagree with the last listing about what is gone."""
+    offered: bool = True
+    """False: this system answered 404; asked again with the next full listing."""
+    filtered: bool = True
+    """False: the source refused the time filter; listed whole until a full listing is due."""
+    error: str | None = None
+    """Why the last attempt failed."""
+
+
+class Deletion(SQLModel, table=True):
+    """Records two complete listings agree are gone, concluded together."""
+
+    __table_args__ = (
+        Index("deletion_of", "connection_id", "entity"),
+        Index("deletion_status", "status"),
+    )
+
+    id: str = identifier()
+    connection_id: str = reference("connection.id")
+    entity: str
+    status: str
+    """`proposed` (over the cap, nothing deleted), `applied`, `refused`, `undone` or `void`."""
+    records: int
+    live: int
+    """Live records of the entity before it."""
+    at: datetime = time()
+    decided_by: str | None = None
+    decided_at: datetime | None = optional_time()
+
+
+class Drift(SQLModel, table=True):
+    """What one run found that the webhooks had not brought; no row where nothing was counted."""
+
+    __table_args__ = (Index("drift_of", "connection_id", "run_at"), Index("drift_at", "run_at"))
+
+    id: str = identifier()
+    connection_id: str = reference("connection.id")
+    entity: str
+    run_at: datetime = time()
+    missed: int = 0
+    """Changed at the source; no delivery had come when this run read it."""
+    late: int = 0
+    """Missed in an earlier run; their delivery came since."""
+    mismatched: int = 0
+    """Other contents at the same source time, or a source time that went back."""
+    deleted: int = 0
+    webhooks_seen: int = 0
+    """Changes a delivery did announce, counted once."""
+    late_seconds: float = 0
+    """Of all the late ones together, from the source's change to the delivery."""
+
+
+class Outage(SQLModel, table=True):
+    """A time in which no receiver could store what it was sent."""
+
+    __table_args__ = (Index("outage_once", "since", unique=True),)
+
+    id: str = identifier()
+    since: datetime = time()
+    until: datetime = time()
+    found_at: datetime = time()
+    covered_at: datetime | None = optional_time()
+    """When every connection had been read from `since` on."""
+    detail: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    """What the catch-up found, in counts."""
