@@ -1,0 +1,274 @@
+"""What notices read about incidents, for many of them in few statements."""
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+
+from sqlalchemy import Subquery, and_, case, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from linekeeper.notices.events import About, IncidentFacts
+from linekeeper.notices.view import MEMBERS_SHOWN, IncidentView, MemberView
+from linekeeper.store.engine import Store
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Observation,
+)
+
+_AT_ONCE = 5_000
+"""Ids in one statement."""
+_EVIDENCE_BEFORE = timedelta(hours=1)
+"""Trouble seen this long before a connection joined belongs to the incident: misses add up."""
+
+
+async def next_revisions(
+    session: AsyncSession, incident_ids: Sequence[str]
+) -> dict[str, IncidentFacts]:
+    """Count every incident's revision up by one, in the caller's transaction."""
+    facts: dict[str, IncidentFacts] = {}
+    for some in _pieces(incident_ids):
+        rows = await session.execute(
+            update(Incident)
+            .where(col(Incident.id).in_(some))
+            .values(revision=col(Incident.revision) + 1)
+            .returning(
+                col(Incident.id),
+                col(Incident.kind),
+                col(Incident.scope),
+                col(Incident.app),
+                col(Incident.provider),
+                col(Incident.title),
+                col(Incident.status),
+                col(Incident.revision),
+            )
+            .execution_options(synchronize_session=False)
+        )
+        facts |= {row.id: IncidentFacts(**row._mapping) for row in rows}
+    return facts
+
+
+async def members_of(
+    session: AsyncSession, incident_ids: Sequence[str], *, each: int
+) -> dict[str, list[About]]:
+    """Up to `each` connections of every incident, as events name them."""
+    found: dict[str, list[About]] = {}
+    for some in _pieces(incident_ids):
+        ranked = _ranked_members(some)
+        rows = await session.execute(
+            select(
+                ranked.c.incident_id,
+                col(Connection.id),
+                col(Connection.name),
+                col(Connection.provider),
+                col(Customer.id),
+                col(Customer.name),
+            )
+            .join(Connection, col(Connection.id) == ranked.c.connection_id)
+            .join(Customer, col(Customer.id) == col(Connection.customer_id), isouter=True)
+            .where(ranked.c.place <= each)
+            .order_by(ranked.c.incident_id, ranked.c.place)
+        )
+        for incident_id, *about in rows:
+            found.setdefault(incident_id, []).append(About(*about))
+    return found
+
+
+async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, IncidentView]:
+    """The incidents as they are now; an id without an incident is left out."""
+    views: dict[str, IncidentView] = {}
+    async with store.read() as session:
+        for some in _pieces(sorted(set(incident_ids))):
+            incidents = await session.scalars(select(Incident).where(col(Incident.id).in_(some)))
+            members, counts = await _members(session, some)
+            wider = await _merged_into(session, some)
+            for incident in incidents:
+                count, left = counts.get(incident.id, (0, 0))
+                views[incident.id] = IncidentView(
+                    id=incident.id,
+                    kind=incident.kind,
+                    scope=incident.scope,
+                    app=incident.app,
+                    provider=incident.provider,
+                    title=incident.title,
+                    status=incident.status,
+                    revision=incident.revision,
+                    opened_at=incident.opened_at,
+                    acknowledged_at=incident.acknowledged_at,
+                    acknowledged_by=incident.acknowledged_by,
+                    resolved_at=incident.resolved_at,
+                    merged_into=wider.get(incident.id),
+                    members=tuple(members.get(incident.id, ())),
+                    member_count=count,
+                    recovered_count=left,
+                    detail=incident.detail,
+                )
+    return views
+
+
+async def _members(
+    session: AsyncSession, incident_ids: Sequence[str]
+) -> tuple[dict[str, list[MemberView]], dict[str, tuple[int, int]]]:
+    ranked = _ranked_members(incident_ids)
+    rows = (
+        await session.execute(
+            select(ranked, Connection, Customer)
+            .join(Connection, col(Connection.id) == ranked.c.connection_id)
+            .join(Customer, col(Customer.id) == col(Connection.customer_id), isouter=True)
+            .where(ranked.c.place <= MEMBERS_SHOWN)
+            .order_by(ranked.c.incident_id, ranked.c.place)
+        )
+    ).all()
+    evidence = await _last_trouble(session, sorted({row.connection_id for row in rows}))
+    members: dict[str, list[MemberView]] = {}
+    counts: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        connection: Connection = row.Connection
+        customer: Customer | None = row.Customer
+        seen = evidence.get(connection.id)
+        if seen is not None and seen.at < row.joined_at - _EVIDENCE_BEFORE:
+            seen = None
+        counts[row.incident_id] = (row.members, row.members - row.affected)
+        members.setdefault(row.incident_id, []).append(
+            MemberView(
+                connection_id=connection.id,
+                name=connection.name,
+                slug=connection.slug,
+                makini_key=connection.makini_key,
+                provider=connection.provider,
+                health=connection.health,
+                kind=row.kind,
+                joined_at=row.joined_at,
+                left_at=row.left_at,
+                customer_id=customer.id if customer else None,
+                customer=customer.name if customer else None,
+                owner=customer.owner if customer else None,
+                critical=customer.critical if customer else False,
+                code=seen.code if seen else None,
+                message=seen.message if seen else None,
+                request_id=seen.request_id if seen else None,
+            )
+        )
+    return members, counts
+
+
+async def _merged_into(session: AsyncSession, incident_ids: Sequence[str]) -> dict[str, str]:
+    """Titles of the incidents in which these go on: there a connection was when they resolved."""
+    narrow, wide, here, there = (
+        aliased(Incident),
+        aliased(Incident),
+        aliased(IncidentConnection),
+        aliased(IncidentConnection),
+    )
+    rows = await session.execute(
+        select(col(narrow.id), col(wide.title))
+        .join(here, col(here.incident_id) == col(narrow.id))
+        .join(
+            there,
+            and_(
+                col(there.connection_id) == col(here.connection_id),
+                col(there.topic) == col(here.topic),
+                col(there.incident_id) != col(narrow.id),
+                col(there.joined_at) <= col(narrow.resolved_at),
+                or_(
+                    col(there.left_at).is_(None),
+                    col(there.left_at) > col(narrow.resolved_at),
+                ),
+            ),
+        )
+        .join(wide, col(wide.id) == col(there.incident_id))
+        .where(col(narrow.id).in_(incident_ids), col(narrow.resolved_at).is_not(None))
+        .distinct()
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def _ranked_members(incident_ids: Sequence[str]) -> Subquery:
+    """One row a connection (its last membership), numbered within each incident.
+
+    Those still affected come first, then those of critical customers, then as they joined.
+    """
+    last = (
+        select(
+            col(IncidentConnection.incident_id),
+            col(IncidentConnection.connection_id),
+            col(IncidentConnection.kind),
+            col(IncidentConnection.joined_at),
+            col(IncidentConnection.left_at),
+            func.row_number()
+            .over(
+                partition_by=[
+                    col(IncidentConnection.incident_id),
+                    col(IncidentConnection.connection_id),
+                ],
+                order_by=[
+                    col(IncidentConnection.joined_at).desc(),
+                    col(IncidentConnection.id).desc(),
+                ],
+            )
+            .label("age"),
+        )
+        .where(col(IncidentConnection.incident_id).in_(incident_ids))
+        .subquery()
+    )
+    gone = case((last.c.left_at.is_(None), 0), else_=1)
+    ordinary = case((col(Customer.critical).is_(True), 0), else_=1)
+    return (
+        select(
+            last.c.incident_id,
+            last.c.connection_id,
+            last.c.kind,
+            last.c.joined_at,
+            last.c.left_at,
+            func.row_number()
+            .over(
+                partition_by=last.c.incident_id,
+                order_by=[gone, ordinary, last.c.joined_at, last.c.connection_id],
+            )
+            .label("place"),
+            func.count().over(partition_by=last.c.incident_id).label("members"),
+            func.sum(1 - gone).over(partition_by=last.c.incident_id).label("affected"),
+        )
+        .select_from(last)
+        .join(Connection, col(Connection.id) == last.c.connection_id)
+        .join(Customer, col(Customer.id) == col(Connection.customer_id), isouter=True)
+        .where(last.c.age == 1)
+        .subquery()
+    )
+
+
+async def _last_trouble(
+    session: AsyncSession, connection_ids: Sequence[str]
+) -> dict[str, Observation]:
+    found: dict[str, Observation] = {}
+    for some in _pieces(connection_ids):
+        ranked = (
+            select(
+                col(Observation.id),
+                func.row_number()
+                .over(
+                    partition_by=col(Observation.connection_id),
+                    order_by=[col(Observation.at).desc(), col(Observation.id).desc()],
+                )
+                .label("age"),
+            )
+            .where(
+                col(Observation.connection_id).in_(some),
+                or_(col(Observation.code).is_not(None), col(Observation.message).is_not(None)),
+            )
+            .subquery()
+        )
+        rows = await session.scalars(
+            select(Observation)
+            .join(ranked, ranked.c.id == col(Observation.id))
+            .where(ranked.c.age == 1)
+        )
+        found |= {row.connection_id: row for row in rows}
+    return found
+
+
+def _pieces(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)]

@@ -1,0 +1,137 @@
+"""What Slack's refusals mean: whom they hit, when to try again, what an operator has to mend."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Reach = Literal["channel", "message"]
+
+LONG_WAIT = 600.0
+"""Seconds until a refusal that a person has to mend is tried again."""
+DEFAULT_RETRY_AFTER = 30.0
+
+
+class SlackTrouble(Exception):
+    """Slack did not do what was asked. `str()` says why and what to mend.
+
+    `reach` is `channel` if the next message would fare no better. `wait` is in seconds; None
+    leaves it to the usual back-off.
+    """
+
+    def __init__(
+        self, text: str, *, code: str = "", reach: Reach = "message", wait: float | None = None
+    ) -> None:
+        super().__init__(text)
+        self.code = code
+        self.reach: Reach = reach
+        self.wait = wait
+
+    @property
+    def passing(self) -> bool:
+        """Slack is busy, broken or out of reach, rather than refusing."""
+        return self.code in _PASSING or self.code == ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    mend: str
+    reach: Reach = "channel"
+
+
+_TOKEN = _Meaning("put a valid bot token (xoxb-…) into the SlackChannel block")
+_CHANNEL = _Meaning("put an existing channel (best its id, C…) into the SlackChannel block")
+_POLICY = _Meaning(
+    "a workspace policy forbids it: ask a Slack administrator, or take another channel"
+)
+_TOO_MUCH = _Meaning("the text could not be shown", "message")
+
+_REFUSALS = {
+    "not_authed": _TOKEN,
+    "invalid_auth": _TOKEN,
+    "account_inactive": _TOKEN,
+    "token_revoked": _TOKEN,
+    "token_expired": _TOKEN,
+    "not_allowed_token_type": _TOKEN,
+    "missing_scope": _Meaning("give the Slack app the scope chat:write and install it again"),
+    "no_permission": _Meaning("give the Slack app the scope chat:write and install it again"),
+    "channel_not_found": _CHANNEL,
+    "is_archived": _Meaning("unarchive the channel, or name another in the SlackChannel block"),
+    "not_in_channel": _Meaning("invite the bot into the channel: /invite @<its name>"),
+    "restricted_action": _POLICY,
+    "restricted_action_read_only_channel": _POLICY,
+    "restricted_action_thread_only_channel": _POLICY,
+    "team_access_not_granted": _POLICY,
+    "ekm_access_denied": _POLICY,
+    "org_login_required": _POLICY,
+    "access_denied": _POLICY,
+    "msg_too_long": _TOO_MUCH,
+    "no_text": _TOO_MUCH,
+    "unknown_method": _Meaning("the Slack URL in the SlackChannel block is not Slack's Web API"),
+}
+_PASSING = frozenset(
+    {
+        "ratelimited",
+        "rate_limited",
+        "message_limit_exceeded",
+        "internal_error",
+        "fatal_error",
+        "service_unavailable",
+        "request_timeout",
+        "team_added_to_org",
+    }
+)
+_LIMITS = frozenset({"ratelimited", "rate_limited", "message_limit_exceeded"})
+
+GONE = frozenset({"message_not_found", "thread_not_found", "parent_message_not_found"})
+"""The message was deleted by hand."""
+UNEDITABLE = GONE | {
+    "cant_update_message",
+    "edit_window_closed",
+    "is_inactive",
+    "update_failed",
+    "cant_broadcast_message",
+}
+"""The message can't be edited: it is posted anew."""
+BAD_BLOCKS = frozenset(
+    {
+        "invalid_blocks",
+        "invalid_blocks_format",
+        "block_mismatch",
+        "msg_blocks_too_long",
+        "msg_too_long",
+        "invalid_metadata_format",
+        "invalid_metadata_schema",
+        "metadata_too_large",
+        "metadata_must_be_sent_from_app",
+    }
+)
+"""The text alone may still get through."""
+
+
+def refused(code: str, *, needed: str = "", detail: str = "") -> SlackTrouble:
+    """The trouble for an answer `{"ok": false, "error": code}`."""
+    if code in _PASSING:
+        return busy(code)
+    meaning = _REFUSALS.get(code, _Meaning("see Slack's documentation of this error", "message"))
+    mend = meaning.mend.replace("chat:write", needed) if needed else meaning.mend
+    told = f" ({detail})" if detail else ""
+    return SlackTrouble(
+        f"Slack refuses: {code}{told}: {mend}", code=code, reach=meaning.reach, wait=LONG_WAIT
+    )
+
+
+def busy(code: str, *, retry_after: float | None = None) -> SlackTrouble:
+    """Slack asks to wait, or is not well."""
+    if code in _LIMITS:
+        wait = DEFAULT_RETRY_AFTER if retry_after is None else max(1.0, retry_after)
+        return SlackTrouble(
+            f"Slack asks to wait {wait:.0f} s (too many messages)",
+            code="ratelimited",
+            reach="channel",
+            wait=wait,
+        )
+    return SlackTrouble(f"Slack is not well: {code}", code=code, reach="channel", wait=retry_after)
+
+
+def unreachable(what: str) -> SlackTrouble:
+    """No answer: whether Slack did what was asked is not known."""
+    return SlackTrouble(f"Slack does not answer: {what}", reach="channel")

@@ -1,0 +1,80 @@
+"""What else becomes of outbox rows: said elsewhere, overtaken, untouched, held."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import update
+from sqlmodel import col
+
+from linekeeper.store.engine import Store
+from linekeeper.store.tables import Outbox
+
+
+async def settle_unsent(
+    store: Store, rows: Sequence[Outbox], owner: str, said: Mapping[str, str], *, now: datetime
+) -> None:
+    """Settle `rows`, keeping on each what would have been said (`said`, by row id)."""
+    async with store.write() as session:
+        for row in rows:
+            await session.execute(
+                update(Outbox)
+                .where(
+                    col(Outbox.id) == row.id,
+                    col(Outbox.claimed_by) == owner,
+                    col(Outbox.status) == "pending",
+                )
+                .values(
+                    status="sent",
+                    settled_at=now,
+                    claimed_by=None,
+                    claimed_until=None,
+                    error=f"no Slack configured; would have said: {said[row.id]}"[:500],
+                )
+                .execution_options(synchronize_session=False)
+            )
+
+
+async def settle_overtaken(store: Store, keys: Sequence[str], *, now: datetime) -> None:
+    """Settle rows not yet claimed whose news a later rendering has shown already."""
+    async with store.write() as session:
+        await session.execute(
+            update(Outbox)
+            .where(
+                col(Outbox.dedupe_key).in_(keys),
+                col(Outbox.status) == "pending",
+                col(Outbox.claimed_by).is_(None),
+            )
+            .values(status="sent", settled_at=now, error=None)
+            .execution_options(synchronize_session=False)
+        )
+
+
+async def give_back(store: Store, rows: Sequence[Outbox], owner: str) -> None:
+    """End our claim on `rows` as if it had never been: nothing was tried."""
+    async with store.write() as session:
+        await session.execute(
+            update(Outbox)
+            .where(
+                col(Outbox.id).in_([row.id for row in rows]),
+                col(Outbox.claimed_by) == owner,
+                col(Outbox.status) == "pending",
+            )
+            .values(claimed_by=None, claimed_until=None, attempts=col(Outbox.attempts) - 1)
+            .execution_options(synchronize_session=False)
+        )
+
+
+async def hold_channel(store: Store, error: str, *, until: datetime) -> None:
+    """Nothing of channel `slack` is due before `until`; each row says why."""
+    async with store.write() as session:
+        await session.execute(
+            update(Outbox)
+            .where(
+                col(Outbox.channel) == "slack",
+                col(Outbox.status) == "pending",
+                col(Outbox.claimed_by).is_(None),
+                col(Outbox.next_attempt_at) < until,
+            )
+            .values(next_attempt_at=until, error=error[:500])
+            .execution_options(synchronize_session=False)
+        )

@@ -1,0 +1,149 @@
+"""One row of the outbox, said in Slack such that saying it again is harmless.
+
+An incident has one message, edited to what is true now, and a thread as its diary. A row that was
+tried before may have been heard: before anything is posted, its message is looked for by its key.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from linekeeper.notices import compose
+from linekeeper.notices.compose import Rendered
+from linekeeper.notices.places import message_of, place_of, remember
+from linekeeper.notices.refusals import GONE, UNEDITABLE, SlackTrouble
+from linekeeper.notices.slack import Posted, SlackChannel
+from linekeeper.notices.view import IncidentView, Links
+from linekeeper.store.engine import Store
+from linekeeper.store.tables import Outbox
+
+_SKEW = timedelta(minutes=5)
+"""How far Slack's clock may be behind ours."""
+
+
+class Unsayable(Exception):
+    """The row says nothing that can be said, now or later."""
+
+
+class Teller:
+    """Says rows in one channel. Raises `SlackTrouble`, or `Unsayable`."""
+
+    def __init__(
+        self, store: Store, channel: SlackChannel, links: Links, clock: Callable[[], datetime]
+    ) -> None:
+        self._store = store
+        self._channel = channel
+        self._links = links
+        self._clock = clock
+
+    async def say(self, row: Outbox, view: IncidentView | None) -> None:
+        """Do what `row` asks; `view` is its incident, if it has one that exists."""
+        match row.payload:
+            case {"do": "say", "text": str(text)}:
+                await self._post_once(row, compose.note(text), key=row.dedupe_key)
+            case {"do": "show"}:
+                await self._show(row, _needed(row, view), key=row.dedupe_key)
+            case {"do": "diary", "text": str(text)}:
+                await self._write_diary(row, _needed(row, view), text)
+            case _:
+                raise Unsayable(f"{row.dedupe_key} asks for something unknown")
+
+    async def _show(self, row: Outbox, view: IncidentView, *, key: str) -> Posted:
+        rendered = self._render(view)
+        known = await self._known(view)
+        if known is not None:
+            try:
+                await self._channel.edit(known, rendered)
+            except SlackTrouble as trouble:
+                if trouble.code not in UNEDITABLE:
+                    raise
+            else:
+                return known
+        return await self._show_anew(row, view, rendered, key=key)
+
+    async def _show_anew(
+        self, row: Outbox, view: IncidentView, rendered: Rendered, *, key: str
+    ) -> Posted:
+        posted = await self._post_once(row, rendered, key=key, edit_found=True)
+        await remember(
+            self._store,
+            _subject(view),
+            self._channel.name,
+            ts=posted.ts,
+            place=posted.place,
+            now=self._clock(),
+        )
+        return posted
+
+    async def _write_diary(self, row: Outbox, view: IncidentView, text: str) -> None:
+        key = f"{row.dedupe_key}:show"
+        entry = compose.note(text)
+        head = await self._known(view) or await self._show_anew(
+            row, view, self._render(view), key=key
+        )
+        try:
+            await self._post_once(row, entry, key=row.dedupe_key, thread=head)
+        except SlackTrouble as trouble:
+            if trouble.code not in GONE:
+                raise
+            head = await self._show_anew(row, view, self._render(view), key=key)
+            await self._post_once(row, entry, key=row.dedupe_key, thread=head)
+
+    async def _post_once(
+        self,
+        row: Outbox,
+        rendered: Rendered,
+        *,
+        key: str,
+        thread: Posted | None = None,
+        edit_found: bool = False,
+    ) -> Posted:
+        thread_ts = thread.ts if thread else None
+        if row.attempts > 1:
+            found = await self._channel.find(
+                key,
+                place=thread.place if thread else await place_of(self._store, self._channel.name),
+                since=row.created_at - _SKEW,
+                thread_ts=thread_ts,
+            )
+            if found is not None:
+                if edit_found:
+                    await self._edit_if_possible(found, rendered)
+                return found
+        return await self._channel.post(rendered, key=key, thread_ts=thread_ts)
+
+    async def _edit_if_possible(self, posted: Posted, rendered: Rendered) -> None:
+        try:
+            await self._channel.edit(posted, rendered)
+        except SlackTrouble as trouble:
+            if trouble.code not in UNEDITABLE:
+                raise
+
+    async def _known(self, view: IncidentView) -> Posted | None:
+        known = await message_of(self._store, _subject(view), self._channel.name)
+        return Posted(known.ts, known.place) if known else None
+
+    def _render(self, view: IncidentView) -> Rendered:
+        return compose.incident(view, now=self._clock(), links=self._links)
+
+
+def said(row: Outbox, view: IncidentView | None, *, now: datetime, links: Links) -> str:
+    """What `row` says, as plain text. Raises `Unsayable`."""
+    match row.payload:
+        case {"do": "say", "text": str(text)}:
+            return text
+        case {"do": "show"}:
+            return compose.plain(_needed(row, view), now=now, links=links)
+        case {"do": "diary", "text": str(text)}:
+            return f"{_needed(row, view).title}: {text}"
+        case _:
+            raise Unsayable(f"{row.dedupe_key} asks for something unknown")
+
+
+def _needed(row: Outbox, view: IncidentView | None) -> IncidentView:
+    if view is None:
+        raise Unsayable(f"the incident {row.payload.get('incident_id')} does not exist any more")
+    return view
+
+
+def _subject(view: IncidentView) -> str:
+    return f"incident:{view.id}"

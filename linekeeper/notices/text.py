@@ -1,0 +1,180 @@
+"""Text from outside, made safe to show: names of customers, messages of Makini, operators' words.
+
+Control characters and bidirectional overrides are dropped, right-to-left text is isolated from
+what surrounds it, and nothing in it can mention a person, a channel or everybody. Lengths are
+UTF-16 units, the larger of the two ways in which Slack's limits can be read.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+NAME_LIMIT = 150
+
+_JOINERS = "\u200c\u200d"  # without them Persian, Hindi and many emoji fall apart
+_ISOLATE, _END_ISOLATE = "\u2068", "\u2069"
+_DROPPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+_BLANKS = re.compile(r"[^\S\n]+")
+_MANY_LINES = re.compile(r"\n{3,}")
+_LOUD = re.compile(r"@(?=(?:channel|here|everyone|group)\b)", re.IGNORECASE)
+_SLACK_USER = re.compile(r"[UW][A-Z0-9]{7,20}")
+_SLACK_GROUP = re.compile(r"S[A-Z0-9]{7,20}")
+_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+def clean(raw: str, *, keep_lines: bool = False) -> str:
+    """`raw` without what can't be seen; on one line unless `keep_lines`."""
+    text = "".join(_visible(c) for c in raw)
+    if not keep_lines:
+        text = text.replace("\n", " ")
+    text = _MANY_LINES.sub("\n\n", _BLANKS.sub(" ", text))
+    return _LOUD.sub("@\u2060", text.strip())
+
+
+def shown(
+    raw: str,
+    limit: int = NAME_LIMIT,
+    *,
+    escape: Callable[[str], str] = str,
+    keep_lines: bool = False,
+) -> str:
+    """`raw`, cleaned, every character through `escape`, cut to `limit` with `…` if need be."""
+    text = clean(raw, keep_lines=keep_lines)
+    if not any(unicodedata.bidirectional(c) in ("R", "AL") for c in text):
+        return _cut(text, limit, escape)
+    return _ISOLATE + _cut(text, limit - 2, escape) + _END_ISOLATE
+
+
+def escaped(character: str) -> str:
+    """A character of Slack's mrkdwn: the three it gives a meaning to are escaped."""
+    return _ESCAPES.get(character, character)
+
+
+def without_angles(character: str) -> str:
+    """A character of Slack's plain text, in which nothing is escaped."""
+    return {"<": "\u2039", ">": "\u203a"}.get(character, character)
+
+
+def width(text: str) -> int:
+    """The length Slack's limits are held to."""
+    return len(text) + sum(ord(c) > 0xFFFF for c in text)
+
+
+def duration(length: timedelta) -> str:
+    """`under a minute`, `12 min`, `3 h 5 min`, `2 d 4 h`."""
+    minutes = max(0, int(length.total_seconds() // 60))
+    if minutes < 1:
+        return "under a minute"
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h" if hours else f"{days} d"
+    if hours:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{minutes} min"
+
+
+def _visible(character: str) -> str:
+    if character.isspace() or unicodedata.category(character) in ("Zl", "Zp"):
+        return "\n" if character in "\n\u2028\u2029" else " "
+    if character not in _JOINERS and unicodedata.category(character) in _DROPPED:
+        return ""
+    return character
+
+
+def _cut(text: str, limit: int, escape: Callable[[str], str]) -> str:
+    pieces = [escape(c) for c in text]
+    if width("".join(pieces)) <= limit:
+        return "".join(pieces)
+    kept: list[str] = []
+    left = limit - 1
+    for piece in pieces:
+        left -= width(piece)
+        if left < 0:
+            break
+        kept.append(piece)
+    return "".join(kept).rstrip(" \u200d") + "…"
+
+
+class Pen(Protocol):
+    """How a message is written: for Slack, or for a log."""
+
+    def text(self, raw: str, limit: int = NAME_LIMIT, *, keep_lines: bool = False) -> str:
+        """Text from outside."""
+        ...
+
+    def strong(self, label: str) -> str:
+        """A label of ours."""
+        ...
+
+    def code(self, raw: str, limit: int = NAME_LIMIT) -> str:
+        """A code or id from outside."""
+        ...
+
+    def moment(self, at: datetime) -> str:
+        """A time."""
+        ...
+
+    def link(self, url: str, label: str) -> str:
+        """A link of ours."""
+        ...
+
+    def person(self, owner: str) -> str:
+        """Who owns it: a name, an address, or a Slack member's or group's id (mentioned)."""
+        ...
+
+
+class Mrkdwn:
+    """Slack's mrkdwn. Times are shown in the reader's own zone."""
+
+    def text(self, raw: str, limit: int = NAME_LIMIT, *, keep_lines: bool = False) -> str:
+        return shown(raw, limit, escape=escaped, keep_lines=keep_lines)
+
+    def strong(self, label: str) -> str:
+        return f"*{label}*"
+
+    def code(self, raw: str, limit: int = NAME_LIMIT) -> str:
+        return f"`{self.text(raw.replace('`', chr(39)), limit)}`"
+
+    def moment(self, at: datetime) -> str:
+        form = "{date_short_pretty} at {time}"
+        return f"<!date^{int(at.timestamp())}^{form}|{_utc(at)}>"
+
+    def link(self, url: str, label: str) -> str:
+        target = url.replace("|", "%7C").replace("<", "%3C").replace(">", "%3E")
+        return f"<{target.replace('&', '&amp;')}|{label}>"
+
+    def person(self, owner: str) -> str:
+        if _SLACK_USER.fullmatch(owner):
+            return f"<@{owner}>"
+        if _SLACK_GROUP.fullmatch(owner):
+            return f"<!subteam^{owner}>"
+        return self.text(owner)
+
+
+class Plain:
+    """Plain text for logs, `linekeeper status` and runs. Times are UTC and say so."""
+
+    def text(self, raw: str, limit: int = NAME_LIMIT, *, keep_lines: bool = False) -> str:
+        return shown(raw, limit, keep_lines=keep_lines)
+
+    def strong(self, label: str) -> str:
+        return f"{label}:"
+
+    def code(self, raw: str, limit: int = NAME_LIMIT) -> str:
+        return self.text(raw, limit)
+
+    def moment(self, at: datetime) -> str:
+        return _utc(at)
+
+    def link(self, url: str, label: str) -> str:
+        return f"{label} {url}"
+
+    def person(self, owner: str) -> str:
+        return self.text(owner)
+
+
+def _utc(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,96 @@
+"""What a message about an incident needs to know, as plain data."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+MEMBERS_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """One connection of an incident, with the last trouble seen on it."""
+
+    connection_id: str
+    name: str
+    slug: str
+    makini_key: str
+    provider: str
+    health: str
+    kind: str
+    """What it has in this incident; `health` is what it has now."""
+    joined_at: datetime
+    left_at: datetime | None = None
+    customer_id: str | None = None
+    customer: str | None = None
+    owner: str | None = None
+    critical: bool = False
+    code: str | None = None
+    message: str | None = None
+    request_id: str | None = None
+
+    @property
+    def label(self) -> str:
+        """`Customer · System`, or the connection's name if that says it already."""
+        if not self.customer or self.name.casefold().startswith(self.customer.casefold()):
+            return self.name
+        return f"{self.customer} · {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentView:
+    """An incident as it is at one moment. `members` holds the first `MEMBERS_SHOWN`."""
+
+    id: str
+    kind: str
+    scope: str
+    app: str
+    provider: str
+    title: str
+    status: str
+    revision: int
+    opened_at: datetime
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+    resolved_at: datetime | None = None
+    merged_into: str | None = None
+    """Title of the wider incident it became part of."""
+    members: tuple[MemberView, ...] = ()
+    member_count: int = 0
+    recovered_count: int = 0
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where the Prefect UI is and which deployments have a form there; empty: no links."""
+
+    ui_url: str | None = None
+    deployments: Mapping[str, str] = field(default_factory=dict)
+    """Deployment name → id."""
+    run_id: str | None = None
+    """The run that tells of it, if a run does."""
+
+    def run(self, run_id: str | None = None) -> str | None:
+        """A flow run's page."""
+        return self._page(
+            f"runs/flow-run/{quote(found)}" if (found := run_id or self.run_id) else ""
+        )
+
+    def artifact(self, key: str) -> str | None:
+        """An artifact's page, by key."""
+        return self._page(f"artifacts/key/{quote(key)}")
+
+    def form(self, deployment: str, parameters: Mapping[str, Any]) -> str | None:
+        """A deployment's form with `parameters` filled in; None where it isn't deployed."""
+        identifier = self.deployments.get(deployment)
+        if identifier is None:
+            return None
+        filled = quote(json.dumps(dict(parameters), separators=(",", ":")), safe="")
+        return self._page(f"deployments/deployment/{quote(identifier)}/run?parameters={filled}")
+
+    def _page(self, path: str) -> str | None:
+        return f"{self.ui_url.rstrip('/')}/{path}" if self.ui_url and path else None

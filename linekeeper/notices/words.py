@@ -1,0 +1,64 @@
+"""What each kind of incident means and what happens next by itself, in one place."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """`headline` in a few words; `meaning`: what is wrong; `ahead`: what happens next."""
+
+    headline: str
+    meaning: str
+    ahead: str
+
+
+_KINDS = {
+    "reauthorization_required": Words(
+        "must log in again",
+        "The system refuses the stored login; calls on this connection fail.",
+        "The customer must log in again; the next sweep then finds it well and resolves this.",
+    ),
+    "unreachable": Words(
+        "does not answer",
+        "The customer's system, or Makini's way to it, does not answer. The login is not in doubt.",
+        "Probed every sweep; resolves by itself when it answers.",
+    ),
+    "inactive": Words(
+        "switched off, credits",
+        "Makini has switched the connection off: not enough credits.",
+        "Add credits in Makini and activate the connection there; the next sweep resolves this.",
+    ),
+    "degraded": Words(
+        "degraded",
+        "It answers, but slowly, with an old sync, or it keeps falling over.",
+        "Probed every sweep; resolves by itself after a quiet while.",
+    ),
+    "unknown": Words(
+        "status unknown",
+        "Makini reports a status that Linekeeper doesn't know; it counts as unhealthy.",
+        "Probed every sweep; resolves by itself at the first status that is known to be good.",
+    ),
+    "list_failed": Words(
+        "can't be read",
+        "Makini's list of connections can't be read: the fleet is not being watched.",
+        "Asked again every sweep; resolves by itself when the list comes back. "
+        "If Makini refuses the login, mend the client id and secret in the MakiniApp block.",
+    ),
+}
+_OTHER = Words("", "", "Looked at every sweep; resolves by itself when the cause is gone.")
+_RESOLVED = "Nothing to do."
+
+
+def headline(kind: str) -> str:
+    """What is wrong, in a few words; empty for a kind that has only its title."""
+    return _KINDS.get(kind, _OTHER).headline
+
+
+def meaning(kind: str) -> str:
+    """What is wrong; empty for a kind that has only its title."""
+    return _KINDS.get(kind, _OTHER).meaning
+
+
+def ahead(kind: str, *, resolved: bool) -> str:
+    """What happens next."""
+    return _RESOLVED if resolved else _KINDS.get(kind, _OTHER).ahead
