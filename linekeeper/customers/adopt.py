@@ -18,7 +18,7 @@ from linekeeper.customers.setup import setup_after
 from linekeeper.makini import ListedConnection
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Connection, Customer, Transition
-from linekeeper.store.upsert import chunks, insert_ignore
+from linekeeper.store.upsert import insert_ignore
 
 _TOLD = ("name", "provider", "email", "hosting", "tier", "setup")
 _FOLLOWED = (*_TOLD, "makini_id", "tags", "list_status")
@@ -88,8 +88,8 @@ async def adopt(
             result.changed.append(wanted["name"])
     if dry_run:
         return result
-    for chunk in chunks(rows, 24):
-        await session.execute(insert(Connection), list(chunk))
+    if rows:
+        await session.execute(insert(Connection), rows)
     result.ids |= {row["makini_key"]: row["id"] for row in rows}
     await _change(session, changes, now)
     for portion in _portions(list(result.ids.values())):
@@ -137,8 +137,7 @@ async def _customers(
                 "created_at": now,
             }
         )
-    for chunk in chunks(rows, 8):
-        await session.execute(insert_ignore(store, Customer, chunk))
+    await session.execute(insert_ignore(store, Customer), rows)
     return known | await _ids_by_name(session, missing)
 
 

@@ -44,7 +44,7 @@ class Step:
     contacts: tuple[Person, ...]
 
     def __str__(self) -> str:
-        said = [f"{name.replace('_', ' ')} {value}" for name, value in self.values.items()]
+        said = [f"{name.replace('_', ' ')} {_said(value)}" for name, value in self.values.items()]
         said += [f"contact {person.email}" for person in self.contacts]
         return f"{self.name}: {', '.join(said)}" if said else self.name
 
@@ -134,6 +134,7 @@ async def _apply(session: AsyncSession, planned: ImportPlan, *, by: str, now: da
         (one.customer_id, one.email.lower()): one for one in await session.scalars(select(Contact))
     }
     taken = {one.slug for one in customers.values()}
+    added: list[Contact] = []
     for step in (*planned.create, *planned.change):
         if step.customer_id is None:
             customer = Customer(name=step.name, slug=free_slug(step.name, taken), created_at=now)
@@ -145,9 +146,13 @@ async def _apply(session: AsyncSession, planned: ImportPlan, *, by: str, now: da
         for person in step.contacts:
             have = contacts.get((customer.id, person.email))
             if have is None:
-                session.add(Contact(customer_id=customer.id, email=person.email, name=person.name))
+                added.append(
+                    Contact(customer_id=customer.id, email=person.email, name=person.name)
+                )
             else:
                 have.name = person.name
+    await session.flush()  # customers first: their contacts refer to them
+    session.add_all(added)
     session.add(
         Audit(
             at=now,
@@ -168,6 +173,10 @@ def free_slug(name: str, taken: set[str]) -> str:
         slug = f"{base}-{number}"
     taken.add(slug)
     return slug
+
+
+def _said(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def _fold(name: str) -> str:

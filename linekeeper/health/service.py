@@ -27,7 +27,6 @@ from linekeeper.notices.events import About, connection_event
 from linekeeper.store import Store, new_id, tables
 from linekeeper.store.outbox import Message, enqueue
 from linekeeper.store.tables import Connection, Customer, Transition
-from linekeeper.store.upsert import chunks
 
 CLOCK_SLACK = timedelta(minutes=1)
 """An observation held from further in the future than this was made by a clock since set back."""
@@ -107,8 +106,8 @@ async def observe(
         rows[identifier] = after
         updates[identifier] = _values(after, policy, now)
     await _write(session, [updates[one] for one in sorted(updates)])
-    for chunk in chunks(recorded, 9):
-        await session.execute(insert(tables.Observation), list(chunk))
+    if recorded:
+        await session.execute(insert(tables.Observation), recorded)
     await _record_changes(store, session, changes, rows, now)
     return changes
 
@@ -239,8 +238,7 @@ async def _record_changes(
         }
         for change in changes
     ]
-    for chunk in chunks(transitions, 8):
-        await session.execute(insert(Transition), list(chunk))
+    await session.execute(insert(Transition), transitions)
     # `health_since` tells when the present health began, as the observation dates it.
     latest = {change.connection_id: change for change in changes}
     table = Connection.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it

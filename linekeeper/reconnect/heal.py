@@ -10,7 +10,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.makini import ErrorKind, MakiniClient, MakiniError, TokenPair
 from linekeeper.reconnect.tokens import Token, load_tokens, save_tokens
-from linekeeper.store import Store
+from linekeeper.store import Store, new_id
 from linekeeper.store.leases import holding
 
 _FINAL = frozenset(
@@ -40,8 +40,11 @@ async def renew(
     """
     if not app.manages:
         return None
+    # An owner of its own for each call: a lease is open to its owner, and two callers in one process
+    # must not renew at once either.
+    me = f"{owner}:{new_id()}"
     async with holding(
-        store, f"token:{connection_id}", owner, seconds=LEASE_SECONDS, wait=True
+        store, f"token:{connection_id}", me, seconds=LEASE_SECONDS, wait=True
     ) as held:
         assert held is not None  # with wait, it is held
         current = await _stored(store, connection_id)

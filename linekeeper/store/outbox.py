@@ -18,7 +18,7 @@ from sqlmodel import col, select
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Outbox
 from linekeeper.store.types import new_id
-from linekeeper.store.upsert import chunks, insert_ignore
+from linekeeper.store.upsert import insert_ignore
 
 CLAIM_SECONDS = 120
 """How long a deliverer may take for what it claimed."""
@@ -55,8 +55,8 @@ async def enqueue(
         }
         for message in messages
     ]
-    for chunk in chunks(rows, 10):
-        await session.execute(insert_ignore(store, Outbox, chunk))
+    if rows:
+        await session.execute(insert_ignore(store, Outbox), rows)
 
 
 async def claim(

@@ -14,11 +14,18 @@ MAX_VARIABLES = 32_000
 
 
 def insert_ignore(
-    store: Store, table: type[SQLModel], rows: Sequence[dict[str, Any]]
+    store: Store, table: type[SQLModel], rows: Sequence[dict[str, Any]] | None = None
 ) -> Executable:
-    """Insert `rows`; those that would break a unique index are left out."""
-    statement: Executable = _insert(store, table).values(list(rows)).on_conflict_do_nothing()
-    return statement
+    """Insert `rows`; those that would break a unique index are left out.
+
+    Without `rows` they are handed to `session.execute` beside the statement, which is quicker for
+    more than a few.
+    """
+    statement = _insert(store, table)
+    if rows is not None:
+        statement = statement.values(list(rows))
+    ignoring: Executable = statement.on_conflict_do_nothing()
+    return ignoring
 
 
 def insert_or_update(

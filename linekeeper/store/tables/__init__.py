@@ -8,10 +8,10 @@ from linekeeper.store.tables.inbox import (
     ReceiverHeartbeat,
     RejectedDelivery,
     WebhookEvent,
+    WebhookHour,
 )
 from linekeeper.store.tables.reconnect import ApiKey, ConnectAttempt, ConnectLink, Reconnect
 from linekeeper.store.tables.records import (
-    Announcement,
     Change,
     Deletion,
     Drift,
@@ -22,7 +22,6 @@ from linekeeper.store.tables.records import (
 )
 
 __all__ = [
-    "Announcement",
     "ApiKey",
     "AppSetting",
     "AppState",
@@ -52,4 +51,5 @@ __all__ = [
     "Transition",
     "Watermark",
     "WebhookEvent",
+    "WebhookHour",
 ]

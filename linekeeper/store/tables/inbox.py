@@ -10,6 +10,8 @@ from linekeeper.store.tables.columns import identifier, optional_time, reference
 from linekeeper.store.types import Id, Json
 
 _PENDING = text("status = 'pending'")
+_DEAD = text("status = 'dead'")
+_UNROUTED = text("status = 'unrouted'")
 _MERGEABLE = text("merge_key IS NOT NULL")
 
 
@@ -30,6 +32,7 @@ class WebhookEvent(SQLModel, table=True):
             "webhook_event_due",
             "rank",
             "next_attempt_at",
+            "id",
             sqlite_where=_PENDING,
             postgresql_where=_PENDING,
         ),
@@ -39,6 +42,13 @@ class WebhookEvent(SQLModel, table=True):
             "id",
             sqlite_where=_PENDING,
             postgresql_where=_PENDING,
+        ),
+        Index("webhook_event_dead", "processed_at", sqlite_where=_DEAD, postgresql_where=_DEAD),
+        Index(
+            "webhook_event_unrouted",
+            "processed_at",
+            sqlite_where=_UNROUTED,
+            postgresql_where=_UNROUTED,
         ),
     )
 
@@ -70,15 +80,30 @@ class WebhookEvent(SQLModel, table=True):
     """0 for events about a connection, 1 for those about records: 0 is claimed first."""
     received_at: datetime = time()
     next_attempt_at: datetime = time()
+    """When it may be claimed; while it is claimed, when that claim runs out."""
     attempts: int = 0
     claimed_by: str | None = None
-    claimed_until: datetime | None = optional_time()
+    """The one claim that may settle it."""
     processed_at: datetime | None = optional_time()
     error: str | None = None
+    """Why it failed, or what else there is to say of how it was settled."""
+    reported_at: datetime | None = optional_time()
+    """When a run was red for it being dead."""
     replay_of: str | None = Field(default=None, sa_type=Id)
     """The event this one repeats."""
     body: bytes | None = Field(default=None, repr=False)
     """As it was received and signed; emptied by housekeeping."""
+
+
+class WebhookHour(SQLModel, table=True):
+    """How many events a connection had in an hour: its habit, against which silence is judged."""
+
+    __tablename__ = "webhook_hour"
+
+    connection_id: str = Field(primary_key=True, foreign_key="connection.id", sa_type=Id)
+    hour: int = Field(primary_key=True, index=True)
+    """Whole hours since 1970, by the time of receipt."""
+    events: int = 0
 
 
 class DeliveryCount(SQLModel, table=True):

@@ -104,15 +104,6 @@ class Feed(SQLModel, table=True):
     last_seq: int = 0
 
 
-class Announcement(SQLModel, table=True):
-    """The newest delivery that named a record, whatever became of it; kept for a few days."""
-
-    connection_id: str = Field(primary_key=True, foreign_key="connection.id", sa_type=Id)
-    entity: str = Field(primary_key=True)
-    key: str = Field(primary_key=True)
-    received_at: datetime = time(index=True)
-
-
 class Watermark(SQLModel, table=True):
     """How far one entity of a connection has been read."""
 

@@ -258,19 +258,6 @@ def upgrade() -> None:
     )
     op.create_index("reconnect_open", "reconnect", ["closed_at", "look_at"])
     op.create_table(
-        "announcement",
-        sa.Column("connection_id", Id(), nullable=False),
-        sa.Column("entity", sa.String(), nullable=False),
-        sa.Column("key", sa.String(), nullable=False),
-        sa.Column("received_at", UtcDateTime(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["connection_id"],
-            ["connection.id"],
-        ),
-        sa.PrimaryKeyConstraint("connection_id", "entity", "key"),
-    )
-    op.create_index(op.f("ix_announcement_received_at"), "announcement", ["received_at"])
-    op.create_table(
         "change",
         sa.Column("id", Id(), nullable=False),
         sa.Column("connection_id", Id(), nullable=False),
@@ -538,9 +525,9 @@ def upgrade() -> None:
         sa.Column("next_attempt_at", UtcDateTime(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("claimed_by", sa.String(), nullable=True),
-        sa.Column("claimed_until", UtcDateTime(), nullable=True),
         sa.Column("processed_at", UtcDateTime(), nullable=True),
         sa.Column("error", sa.String(), nullable=True),
+        sa.Column("reported_at", UtcDateTime(), nullable=True),
         sa.Column("replay_of", Id(), nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=True),
         sa.ForeignKeyConstraint(
@@ -550,9 +537,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(
+        "webhook_event_dead",
+        "webhook_event",
+        ["processed_at"],
+        sqlite_where=sa.text("status = 'dead'"),
+        postgresql_where=sa.text("status = 'dead'"),
+    )
+    op.create_index(
         "webhook_event_due",
         "webhook_event",
-        ["rank", "next_attempt_at"],
+        ["rank", "next_attempt_at", "id"],
         sqlite_where=sa.text("status = 'pending'"),
         postgresql_where=sa.text("status = 'pending'"),
     )
@@ -572,6 +566,25 @@ def upgrade() -> None:
         postgresql_where=sa.text("merge_key IS NOT NULL"),
     )
     op.create_index("webhook_event_once", "webhook_event", ["app", "delivery_key"], unique=True)
+    op.create_index(
+        "webhook_event_unrouted",
+        "webhook_event",
+        ["processed_at"],
+        sqlite_where=sa.text("status = 'unrouted'"),
+        postgresql_where=sa.text("status = 'unrouted'"),
+    )
+    op.create_table(
+        "webhook_hour",
+        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("hour", sa.Integer(), nullable=False),
+        sa.Column("events", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["connection.id"],
+        ),
+        sa.PrimaryKeyConstraint("connection_id", "hour"),
+    )
+    op.create_index(op.f("ix_webhook_hour_hour"), "webhook_hour", ["hour"])
     op.create_table(
         "connect_attempt",
         sa.Column("nonce", sa.String(), nullable=False),
