@@ -6,14 +6,19 @@ from datetime import timedelta
 from prefect import get_client, task
 from prefect.artifacts import Artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import Artifact as Stored
 from prefect.exceptions import ObjectNotFound
 
 from linekeeper.clock import utcnow
 from linekeeper.health.report import (
     ReportLinks,
     artifact_key,
+    connection_headline,
     connection_markdown,
+    fleet_headline,
     fleet_markdown,
 )
 from linekeeper.health.report_queries import connection_reports, fleet_report
@@ -29,12 +34,12 @@ async def report_fleet(notes: Mapping[str, str]) -> None:
     """Write the artifact `fleet`; `notes` by app is what the sweep has to say about it."""
     rt = runtime()
     report = await fleet_report(rt.store, await rt.configuration(), now=utcnow(), notes=notes)
-    await Artifact(
-        key=FLEET,
-        type="markdown",
-        description="Every connection's health, and who needs attention",
-        data=fleet_markdown(report, await _links()),
-    ).acreate()
+    async with get_client() as client:
+        keys = [artifact_key(one.slug) for one in report.troubles]
+        links = await _links(client, keys)
+        await put_artifact(
+            client, FLEET, fleet_markdown(report, links), description=fleet_headline(report)
+        )
 
 
 @task(
@@ -46,31 +51,53 @@ async def report_fleet(notes: Mapping[str, str]) -> None:
 async def report_connections(ids: Sequence[str]) -> None:
     """Write `connection-<slug>` for each of `ids`."""
     rt = runtime()
-    links = await _links()
     reports = await connection_reports(rt.store, await rt.configuration(), ids, now=utcnow())
-    for report in reports:
-        await Artifact(
-            key=artifact_key(report.connection.slug),
-            type="markdown",
-            description=report.label,
-            data=connection_markdown(report, links),
-        ).acreate()
+    async with get_client() as client:
+        links = await _links(client, [FLEET])
+        for report in reports:
+            await put_artifact(
+                client,
+                artifact_key(report.connection.slug),
+                connection_markdown(report, links),
+                description=connection_headline(report),
+            )
+
+
+async def put_artifact(client: PrefectClient, key: str, markdown: str, *, description: str) -> None:
+    """Write the artifact `key`: the one there is, so that its page and its links stay the same."""
+    known = (await _stored(client, [key])).get(key)
+    if known is None:
+        await Artifact(key=key, type="markdown", description=description, data=markdown).acreate()
+        return
+    await client.update_artifact(known.id, ArtifactUpdate(data=markdown, description=description))
 
 
 async def is_fleet_stale() -> bool:
     """Whether the artifact `fleet` is missing or older than `FRESH`."""
     async with get_client() as client:
-        found = await client.read_artifacts(
-            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[FLEET])), limit=1
+        known = (await _stored(client, [FLEET])).get(FLEET)
+    return known is None or known.updated is None or utcnow() - known.updated > FRESH
+
+
+async def _stored(client: PrefectClient, keys: Sequence[str]) -> dict[str, Stored]:
+    """The newest artifact of each of `keys` that has one."""
+    found: dict[str, Stored] = {}
+    for start in range(0, len(keys), 100):
+        some = list(keys[start : start + 100])
+        artifacts = await client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=some)), limit=200
         )
-    newest = found[0].created if found else None
-    return newest is None or utcnow() - newest > FRESH
+        for one in artifacts:
+            assert one.key is not None  # it was found by its key
+            if one.key not in found or one.created > found[one.key].created:  # type: ignore[operator]  # set by the server
+                found[one.key] = one
+    return found
 
 
-async def _links() -> ReportLinks:
-    async with get_client() as client:
-        try:
-            check = await client.read_deployment_by_name("check-connection/check-connection")
-        except ObjectNotFound:
-            return ReportLinks()
-    return ReportLinks(check_deployment_id=str(check.id))
+async def _links(client: PrefectClient, keys: Sequence[str]) -> ReportLinks:
+    ids = {key: str(one.id) for key, one in (await _stored(client, keys)).items()}
+    try:
+        check = await client.read_deployment_by_name("check-connection/check-connection")
+    except ObjectNotFound:
+        return ReportLinks(artifact_ids=ids)
+    return ReportLinks(check_deployment_id=str(check.id), artifact_ids=ids)

@@ -10,8 +10,10 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from linekeeper.clock import utcnow
 from linekeeper.store.engine import Store, StoreError
 from linekeeper.store.tables import AppSetting
+from linekeeper.store.upsert import insert_ignore
 
 _LOCK = 4_217_001  # PostgreSQL's advisory lock for migrations
 _KEY_CHECK = "encryption-key-check"
@@ -98,9 +100,13 @@ async def _check_key(store: Store) -> None:
     """Write a known text under our key the first time; afterwards it must read back."""
     async with store.read() as session:
         found = await session.get(AppSetting, _KEY_CHECK)
-    if found is not None:
-        store.cipher.decrypt(found.value)
-        return
-    async with store.write() as session:
-        if await session.get(AppSetting, _KEY_CHECK) is None:
-            session.add(AppSetting(name=_KEY_CHECK, value=store.cipher.encrypt(_KEY_CHECK)))
+    if found is None:
+        row = {
+            "name": _KEY_CHECK,
+            "value": store.cipher.encrypt(_KEY_CHECK),
+            "updated_at": utcnow(),
+        }
+        async with store.write() as session:
+            await session.execute(insert_ignore(store, AppSetting, [row]))
+            found = await session.get_one(AppSetting, _KEY_CHECK)
+    store.cipher.decrypt(found.value)

@@ -554,8 +554,8 @@ def upgrade() -> None:
         "webhook_event_lane",
         "webhook_event",
         ["lane", "id"],
-        sqlite_where=sa.text("status = 'pending'"),
-        postgresql_where=sa.text("status = 'pending'"),
+        sqlite_where=sa.text("status = 'pending' AND attempts > 0"),
+        postgresql_where=sa.text("status = 'pending' AND attempts > 0"),
     )
     op.create_index(
         "webhook_event_merge",
