@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -149,7 +149,7 @@ class Since:
 
     checked: int
     changed: Sequence[str]
-    """Connections whose health changed."""
+    """Connections whose health changed, other than those first found well."""
     lanes: Sequence[str]
     """Lanes of the outbox in which something is said of it in Slack."""
 
@@ -164,7 +164,11 @@ async def since(store: Store, started: datetime) -> Since:
         )
         changed = await session.scalars(
             select(col(Transition.connection_id))
-            .where(col(Transition.at) >= started, col(Transition.axis) == "health")
+            .where(
+                col(Transition.at) >= started,
+                col(Transition.axis) == "health",
+                or_(col(Transition.before) != "unknown", col(Transition.after) != "healthy"),
+            )
             .distinct()
         )
         lanes = await session.scalars(

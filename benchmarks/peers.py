@@ -1,0 +1,87 @@
+"""What benchmarks run against: a sandbox and a Prefect server, each a process of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def process(
+    command: list[str], *, ready: str, log: Path, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `command` until `ready` (a URL) answers and for the block; then end its whole group."""
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            if child.poll() is not None:
+                raise RuntimeError(f"{command[0]} ended: {log.read_text()[-2000:]}")
+            try:
+                if httpx.get(ready, timeout=2).status_code < 500:
+                    break
+            except httpx.HTTPError:
+                pass
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{ready} does not answer: {log.read_text()[-2000:]}")
+            time.sleep(0.2)
+        yield child
+    finally:
+        os.killpg(child.pid, signal.SIGTERM)
+        try:
+            child.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+@contextmanager
+def sandbox(folder: Path, *, connections: int) -> Iterator[str]:
+    """A quiet sandbox without limits; its URL."""
+    port = free_port()
+    command = [str(BIN / "linekeeper"), "sandbox", "--port", str(port)]
+    command += ["--connections", str(connections), "--scenario", "quiet", "--per-minute", "0"]
+    url = f"http://127.0.0.1:{port}"
+    with process(command, ready=f"{url}/healthz", log=folder / "sandbox.log"):
+        yield url
+
+
+@contextmanager
+def prefect_server(folder: Path) -> Iterator[dict[str, str]]:
+    """A Prefect server with its own home; the environment to reach it by."""
+    port = free_port()
+    home = folder / "prefect"
+    env = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+    }
+    command = [str(BIN / "prefect"), "server", "start", "--port", str(port)]
+    with process(
+        command, ready=f"http://127.0.0.1:{port}/api/health", log=folder / "prefect.log", env=env
+    ):
+        yield env
