@@ -146,9 +146,7 @@ async def _apply(session: AsyncSession, planned: ImportPlan, *, by: str, now: da
         for person in step.contacts:
             have = contacts.get((customer.id, person.email))
             if have is None:
-                added.append(
-                    Contact(customer_id=customer.id, email=person.email, name=person.name)
-                )
+                added.append(Contact(customer_id=customer.id, email=person.email, name=person.name))
             else:
                 have.name = person.name
     await session.flush()  # customers first: their contacts refer to them

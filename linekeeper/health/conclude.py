@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import HealthPolicy
+from linekeeper.connect.channel import attend
 from linekeeper.customers.naming import label
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.health.incidents import Open, Past, Scope, Trouble, Wanted, decide
@@ -21,6 +22,7 @@ from linekeeper.health.judge import is_trouble
 from linekeeper.notices.announce import announce
 from linekeeper.notices.changes import IncidentChange, What
 from linekeeper.store import Store, new_id
+from linekeeper.store.outbox import enqueue
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
 
 _LOCK = 4_217_002  # PostgreSQL's advisory lock: one process concludes at a time
@@ -83,6 +85,7 @@ async def conclude(
     for wanted in decision.wanted:
         changes.append(await _bring(session, wanted, before.get(wanted.id or ""), fleet, now))
     await announce(store, session, changes, now=now)
+    await enqueue(store, session, attend(change.incident_id for change in changes), now=now)
     return changes
 
 

@@ -12,6 +12,7 @@ from sqlmodel import col
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import SEVERITY, Health
+from linekeeper.health.operate import is_snoozed
 from linekeeper.store import Store
 from linekeeper.store.tables import (
     Connection,
@@ -131,7 +132,7 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
         due = incident.reported_at is not None and now - incident.reported_at >= timedelta(
             hours=policy.remind_hours
         )
-        if fresh or (due and incident.status == "open"):
+        if fresh or (due and incident.status == "open" and not is_snoozed(incident, now)):
             news.append(_of_incident(incident, "new" if fresh else "unacknowledged"))
     told = {one.incident_id for one in news if one.membership_id is None}
     fresh_members = {one.membership_id for one in news}

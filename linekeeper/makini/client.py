@@ -1,6 +1,8 @@
 """Makini as one app sees it: connections, tokens, status, records."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +34,8 @@ from linekeeper.makini.models import (
 )
 from linekeeper.makini.paging import Pages, parse_page
 from linekeeper.makini.wire import Answer, Wire, open_client, refuse_unusable_address
+
+Again = Callable[[MakiniError], Awaitable[str | None]]
 
 _FORM = b"application/x-www-form-urlencoded"
 _JSON = b"application/json"
@@ -172,6 +176,7 @@ class MakiniClient:
         connection: str,
         since: datetime | None = None,
         keys: Sequence[str] | None = None,
+        again: Again | None = None,
     ) -> AsyncIterator[RecordPage]:
         """Yield the records of an entity such as `eam/assets`, page by page.
 
@@ -180,14 +185,25 @@ class MakiniClient:
         without it and compare), more may come than was asked for, and a key that is missing
         proves nothing until `record` says so. `not_found`: this system doesn't offer the entity.
         A listing that repeats a page, breaks off or has no end raises `malformed`.
+
+        `again` is awaited with the error of a page that could not be read: it returns the token
+        to ask for the same page with, or None to raise the error.
         """
         for filters in filter_queries(self.app.since, since, keys):
             pages = Pages(self.app.paging, self.app.per_page)
             while (question := pages.question) is not None:
                 url = self._url(f"/api/{quote(entity)}", [*filters, *question])
-                answer = await self._as_connection(url, access_token, connection)
                 try:
-                    page = parse_page(self._json(answer, connection))
+                    answer = await self._as_connection(url, access_token, connection)
+                    value = self._json(answer, connection)
+                except MakiniError as error:
+                    renewed = await again(error) if again is not None else None
+                    if renewed is None:
+                        raise
+                    access_token = renewed
+                    continue
+                try:
+                    page = parse_page(value)
                     pages.answered(page)
                 except WrongShape as error:
                     raise self._wrong_shape(str(error), answer, connection) from error
@@ -297,6 +313,9 @@ class MakiniClient:
         try:
             return orjson.loads(answer.body)
         except orjson.JSONDecodeError as error:
+            if b"\\ud" in answer.body or b"\\uD" in answer.body:  # perhaps a lone surrogate
+                with suppress(ValueError, RecursionError):
+                    return json.loads(answer.body)
             raise unreadable(
                 answer.body,
                 str(error),

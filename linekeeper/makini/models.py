@@ -94,6 +94,7 @@ class RecordPage:
     next_cursor: str | None = None
     page: int | None = None
     last_page: int | None = None
+    total: int | None = None
 
 
 def normalise_status(status: str) -> Lifecycle:

@@ -21,6 +21,7 @@ def parse_page(value: object) -> RecordPage:
         next_cursor=_cursor(top) or _cursor(meta) or _cursor(mapping(top.get("pagination"))),
         page=whole(meta.get("current_page")),
         last_page=whole(meta.get("last_page")),
+        total=whole(meta.get("total")),
     )
 
 

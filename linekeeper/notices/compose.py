@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from linekeeper.notices import words
+from linekeeper.notices.buttons import buttons
 from linekeeper.notices.text import Mrkdwn, Pen, Plain, duration, shown, width, without_angles
 from linekeeper.notices.view import MEMBERS_SHOWN, IncidentView, Links, MemberView
 
@@ -46,6 +47,8 @@ def incident(view: IncidentView, *, now: datetime, links: Links = _NO_LINKS) -> 
     shortcuts = [link for link in _links(view, links, pen) if width(link) <= SECTION_LIMIT]
     if shortcuts:
         blocks.append({"type": "context", "elements": [_mrkdwn(link) for link in shortcuts]})
+    if links.buttons and view.resolved_at is None:
+        blocks.append(buttons(view, links))
     since = _since(view, pen, now)
     return Rendered(f"{light} {pen.text(view.title)}{headline}\n{since}", blocks)
 
@@ -110,6 +113,8 @@ def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
     if _taken(view) and view.acknowledged_at is not None:
         by = f" by {pen.person(view.acknowledged_by)}" if view.acknowledged_by else ""
         lines.append(f"{pen.strong('Acknowledged')} {pen.moment(view.acknowledged_at)}{by}")
+    if view.resolved_at is None and (until := _text_of(view, "snoozed_until")):
+        lines.append(f"{pen.strong('Snoozed')} until {pen.moment(datetime.fromisoformat(until))}")
     found = _evidence(
         _text_of(view, "code"), _text_of(view, "message"), _text_of(view, "request_id"), pen
     )
@@ -216,18 +221,19 @@ def _ahead(view: IncidentView, pen: Pen) -> list[str]:
 def _links(view: IncidentView, links: Links, pen: Pen) -> list[str]:
     only = view.members[0] if view.member_count == 1 and view.members else None
     offered = [
-        ("Run", links.run(_text_of(view, "run_id"))),
+        ("Run", None if links.buttons else links.run(_text_of(view, "run_id"))),
         ("History", links.artifact(f"connection-{only.slug}" if only else "incidents")),
         ("Fleet", links.artifact("fleet")),
     ]
     if view.resolved_at is None:
+        offered.append(("Connect link for the customer", _text_of(view, "connect_url")))
         if only:
             offered.append(
                 ("Check now", links.form("check-connection", {"connection": only.connection_id}))
             )
         if view.kind == "reauthorization_required":
             offered.append(("Reconnect", links.form("reconnect", {"incident": view.id})))
-        if not _taken(view):
+        if not _taken(view) and not links.buttons:
             offered.append(("Acknowledge", links.form("acknowledge", {"incident": view.id})))
     return [pen.link(url, label) for label, url in offered if url is not None]
 

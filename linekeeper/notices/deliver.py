@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from linekeeper.clock import utcnow
@@ -105,7 +105,8 @@ class _Delivery:
         self._slack = slack
         self._owner = owner
         self._clock = clock
-        self._links = links
+        buttons = slack is not None and bool(slack.signing_secret.get_secret_value())
+        self._links = replace(links, buttons=buttons)
         self._pacer = pacer
         self.outcome = Delivered()
         self.held_up = False

@@ -73,6 +73,8 @@ class Links:
     """Deployment name → id."""
     run_id: str | None = None
     """The run that tells of it, if a run does."""
+    buttons: bool = False
+    """Whether Slack's buttons reach us: that takes a signing secret."""
 
     def run(self, run_id: str | None = None) -> str | None:
         """A flow run's page."""

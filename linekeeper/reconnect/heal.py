@@ -40,8 +40,8 @@ async def renew(
     """
     if not app.manages:
         return None
-    # An owner of its own for each call: a lease is open to its owner, and two callers in one process
-    # must not renew at once either.
+    # An owner of its own for each call: a lease is open to its owner, and two callers in one
+    # process must not renew at once either.
     me = f"{owner}:{new_id()}"
     async with holding(
         store, f"token:{connection_id}", me, seconds=LEASE_SECONDS, wait=True

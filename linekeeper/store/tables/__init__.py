@@ -3,6 +3,13 @@
 from linekeeper.store.tables.fleet import Connection, Contact, Credential, Customer
 from linekeeper.store.tables.health import Incident, IncidentConnection, Observation, Transition
 from linekeeper.store.tables.house import AppSetting, AppState, Audit, Lease, NoticeMessage, Outbox
+from linekeeper.store.tables.implementation import (
+    CreditEntry,
+    Gate,
+    Implementation,
+    ImplementationSystem,
+    PreflightReport,
+)
 from linekeeper.store.tables.inbox import (
     DeliveryCount,
     ReceiverHeartbeat,
@@ -16,9 +23,11 @@ from linekeeper.store.tables.records import (
     Deletion,
     Drift,
     Feed,
+    FeedEnd,
     Outage,
     Record,
     Watermark,
+    WebhookTrust,
 )
 
 __all__ = [
@@ -32,11 +41,16 @@ __all__ = [
     "Connection",
     "Contact",
     "Credential",
+    "CreditEntry",
     "Customer",
     "Deletion",
     "DeliveryCount",
     "Drift",
     "Feed",
+    "FeedEnd",
+    "Gate",
+    "Implementation",
+    "ImplementationSystem",
     "Incident",
     "IncidentConnection",
     "Lease",
@@ -44,6 +58,7 @@ __all__ = [
     "Observation",
     "Outage",
     "Outbox",
+    "PreflightReport",
     "ReceiverHeartbeat",
     "Reconnect",
     "Record",
@@ -52,4 +67,5 @@ __all__ = [
     "Watermark",
     "WebhookEvent",
     "WebhookHour",
+    "WebhookTrust",
 ]

@@ -39,6 +39,7 @@ class Connection(SQLModel, table=True):
 
     __table_args__ = (
         Index("connection_once", "app", "makini_key", unique=True),
+        Index("connection_makini_id", "app", "makini_id"),
         Index("connection_due", "app", "next_probe_at"),
         Index("connection_health", "health"),
     )
@@ -73,6 +74,8 @@ class Connection(SQLModel, table=True):
     """What `judge` remembers (linekeeper.health.judge.Judged), as JSON."""
     listed_at: datetime | None = optional_time()
     """Last seen in Makini's list."""
+    replaced_by: str | None = Field(default=None, sa_type=Id)
+    """The connection that a new login of the same customer at the same system became."""
     created_at: datetime = time()
 
 

@@ -13,6 +13,7 @@ _PENDING = text("status = 'pending'")
 _DEAD = text("status = 'dead'")
 _UNROUTED = text("status = 'unrouted'")
 _TRIED = text("status = 'pending' AND attempts > 0")
+_REPLAY = text("replay_of IS NOT NULL")
 _MERGEABLE = text("merge_key IS NOT NULL")
 
 
@@ -49,12 +50,25 @@ class WebhookEvent(SQLModel, table=True):
             sqlite_where=_TRIED,
             postgresql_where=_TRIED,
         ),
+        Index(
+            "webhook_event_of",
+            "connection_id",
+            "received_at",
+            sqlite_where=text("connection_id IS NOT NULL"),
+            postgresql_where=text("connection_id IS NOT NULL"),
+        ),
         Index("webhook_event_dead", "processed_at", sqlite_where=_DEAD, postgresql_where=_DEAD),
         Index(
             "webhook_event_unrouted",
             "processed_at",
             sqlite_where=_UNROUTED,
             postgresql_where=_UNROUTED,
+        ),
+        Index(
+            "webhook_event_replayed",
+            "replay_of",
+            sqlite_where=_REPLAY,
+            postgresql_where=_REPLAY,
         ),
     )
 
@@ -68,6 +82,7 @@ class WebhookEvent(SQLModel, table=True):
     """Hash of the content, only where the sender gave no id and only until the row is claimed:
     a claim clears it in its own transaction, so the same content later is a new event."""
     source: str = "webhook"
+    """`webhook`, or `replay`."""
     status: str = "pending"
     """`pending`, `processed`, `deferred`, `stale`, `dead` or `unrouted`."""
     connection_id: str | None = reference("connection.id", default=None)

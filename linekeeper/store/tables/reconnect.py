@@ -65,27 +65,24 @@ class ConnectAttempt(SQLModel, table=True):
 class Reconnect(SQLModel, table=True):
     """What is done to get the logins of one incident back."""
 
-    __table_args__ = (Index("reconnect_open", "closed_at", "look_at"),)
+    __table_args__ = (Index("reconnect_open", "closed_at"),)
 
     incident_id: str = Field(primary_key=True, foreign_key="incident.id", sa_type=Id)
     attempt: int = 1
     """Grows when the incident is reopened; with it the run and the mails are new ones."""
+    run_generation: int = 1
+    """Grows when the run is gone (cancelled, crashed, deleted) and another takes over."""
+    run_id: str | None = None
+    """Prefect's run, once it works."""
     opened_at: datetime = time()
     deadline_at: datetime = time()
-    look_at: datetime = time()
-    """When the next reminder, escalation or end is due."""
-    reminders: int = 0
-    snoozed_until: datetime | None = optional_time()
-    run_id: str | None = None
-    """Prefect's run, once it told us."""
     answers: int = 0
     """How many answers of the run's form were taken; each counts once."""
-    escalated_at: datetime | None = optional_time()
-    proven_at: datetime | None = optional_time()
-    closed_at: datetime | None = optional_time()
-    outcome: str | None = None
-    """`reconnected`, `given_up` or `not_in_time`."""
-    counts: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
-    """What the back-fill brought, by connection."""
+    snoozed_until: datetime | None = optional_time()
     windows: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
-    """Per connection, since when its data may be missing: the last good moment."""
+    """Connection id → since when its data may be missing (ISO time): its last good moment."""
+    counts: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    """Connection id → what the back-fill brought."""
+    outcome: str | None = None
+    """`reconnected`, `given_up`, `not_in_time` or `moved` (to a wider incident)."""
+    closed_at: datetime | None = optional_time()

@@ -14,6 +14,7 @@ class Record(SQLModel, table=True):
     """The index: one row for each record of a connection, right as of `seen_at`."""
 
     __table_args__ = (
+        Index("record_key", "key", "entity"),
         Index(
             "record_absent",
             "connection_id",
@@ -64,11 +65,11 @@ class Change(SQLModel, table=True):
             postgresql_where=text("position IS NULL"),
         ),
         Index(
-            "change_uncounted",
+            "change_due",
             "connection_id",
             "entity",
-            sqlite_where=text("counted IS NULL"),
-            postgresql_where=text("counted IS NULL"),
+            sqlite_where=text("due IS NOT NULL"),
+            postgresql_where=text("due IS NOT NULL"),
         ),
         Index("change_of", "connection_id", "entity", "key", "seq"),
         Index("change_at", "at"),
@@ -93,8 +94,9 @@ class Change(SQLModel, table=True):
     """No webhook had announced it when a poll found it."""
     announced_at: datetime | None = optional_time()
     """When the delivery that announced it came."""
-    counted: str | None = None
-    """How `drift` counted it: `seen`, `missed`, `late`, or `none` (not a webhook's business)."""
+    due: str | None = None
+    """What the next run counts it as in `drift`: `seen`, `missed`, `late`, `mismatched`,
+    `deleted`; none once it is counted."""
 
 
 class Feed(SQLModel, table=True):
@@ -104,6 +106,15 @@ class Feed(SQLModel, table=True):
     last_seq: int = 0
 
 
+class FeedEnd(SQLModel, table=True):
+    """The last `change.position` given; one row, locked by whoever gives the next ones."""
+
+    __tablename__ = "feed_end"
+
+    id: int = Field(default=1, primary_key=True)
+    position: int = 0
+
+
 class Watermark(SQLModel, table=True):
     """How far one entity of a connection has been read."""
 
@@ -111,6 +122,8 @@ class Watermark(SQLModel, table=True):
     entity: str = Field(primary_key=True)
     position: datetime | None = optional_time()
     """Everything the source changed before it is in the index; none before the first listing."""
+    moved_at: datetime | None = optional_time()
+    """Start of the run that last moved it."""
     polled_at: datetime | None = optional_time()
     """Start of the last run that read it to the end."""
     full_at: datetime | None = optional_time()
@@ -166,6 +179,25 @@ class Drift(SQLModel, table=True):
     """Changes a delivery did announce, counted once."""
     late_seconds: float = 0
     """Of all the late ones together, from the source's change to the delivery."""
+    cause: str | None = None
+    """`backfill` or `outage`: a time in which no webhook could have come; trust ignores it."""
+
+
+class WebhookTrust(SQLModel, table=True):
+    """How far a connection's webhooks can be relied on, over the last days."""
+
+    __tablename__ = "webhook_trust"
+
+    connection_id: str = Field(primary_key=True, foreign_key="connection.id", sa_type=Id)
+    state: str = "unknown"
+    """`good`, `bad`, `none` (no webhook ever comes) or `unknown` (too few changes to tell)."""
+    since: datetime = time()
+    missed: int = 0
+    """Without those that came late."""
+    late: int = 0
+    webhooks_seen: int = 0
+    late_seconds: float = 0
+    measured_at: datetime = time()
 
 
 class Outage(SQLModel, table=True):

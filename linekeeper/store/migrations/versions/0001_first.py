@@ -79,6 +79,12 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_delivery_count_minute"), "delivery_count", ["minute"])
     op.create_table(
+        "feed_end",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
         "incident",
         sa.Column("id", Id(), nullable=False),
         sa.Column("topic", sa.String(), nullable=False),
@@ -159,6 +165,20 @@ def upgrade() -> None:
     op.create_index("outbox_due", "outbox", ["channel", "status", "next_attempt_at"])
     op.create_index("outbox_lane", "outbox", ["lane", "status", "seq"])
     op.create_table(
+        "preflight_report",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("target", sa.String(), nullable=False),
+        sa.Column("vantage", sa.String(), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.Column("passed", sa.Boolean(), nullable=False),
+        sa.Column("verdicts", Json, nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("by", sa.String(), nullable=False),
+        sa.Column("received_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("preflight_report_of", "preflight_report", ["target", "vantage", "at"])
+    op.create_table(
         "receiver_heartbeat",
         sa.Column("id", Id(), nullable=False),
         sa.Column("receiver", sa.String(), nullable=False),
@@ -207,6 +227,7 @@ def upgrade() -> None:
         sa.Column("next_probe_at", UtcDateTime(), nullable=True),
         sa.Column("judged", Json, nullable=False),
         sa.Column("listed_at", UtcDateTime(), nullable=True),
+        sa.Column("replaced_by", Id(), nullable=True),
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.ForeignKeyConstraint(
             ["customer_id"],
@@ -217,6 +238,7 @@ def upgrade() -> None:
     )
     op.create_index("connection_due", "connection", ["app", "next_probe_at"])
     op.create_index("connection_health", "connection", ["health"])
+    op.create_index("connection_makini_id", "connection", ["app", "makini_id"])
     op.create_index("connection_once", "connection", ["app", "makini_key"], unique=True)
     op.create_index(op.f("ix_connection_customer_id"), "connection", ["customer_id"])
     op.create_table(
@@ -234,29 +256,68 @@ def upgrade() -> None:
     op.create_index("contact_once", "contact", ["customer_id", "email"], unique=True)
     op.create_index(op.f("ix_contact_customer_id"), "contact", ["customer_id"])
     op.create_table(
+        "implementation",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("slug", sa.String(), nullable=False),
+        sa.Column("customer_id", Id(), nullable=False),
+        sa.Column("title", sa.String(), nullable=False),
+        sa.Column("app", sa.String(), nullable=False),
+        sa.Column("complexity", sa.String(), nullable=False),
+        sa.Column("hosting", sa.String(), nullable=False),
+        sa.Column("custom_workflows", sa.Integer(), nullable=False),
+        sa.Column("kickoff", sa.Date(), nullable=False),
+        sa.Column("committed", sa.Date(), nullable=True),
+        sa.Column("country", sa.String(), nullable=True),
+        sa.Column("owner", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("held_because", sa.String(), nullable=True),
+        sa.Column("template", Json, nullable=False),
+        sa.Column("started_at", UtcDateTime(), nullable=False),
+        sa.Column("started_by", sa.String(), nullable=False),
+        sa.Column("live_at", UtcDateTime(), nullable=True),
+        sa.Column("planned_p50", sa.Date(), nullable=False),
+        sa.Column("planned_p80", sa.Date(), nullable=False),
+        sa.Column("p50", sa.Date(), nullable=False),
+        sa.Column("p80", sa.Date(), nullable=False),
+        sa.Column("chance", sa.Float(), nullable=True),
+        sa.Column("commitment", sa.String(), nullable=False),
+        sa.Column("progress", sa.Float(), nullable=False),
+        sa.Column("forecast_at", UtcDateTime(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=True),
+        sa.Column("told", sa.String(), nullable=False),
+        sa.Column("actual", Json, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["customer_id"],
+            ["customer.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("key"),
+        sa.UniqueConstraint("slug"),
+    )
+    op.create_index("implementation_status", "implementation", ["status"])
+    op.create_index(op.f("ix_implementation_customer_id"), "implementation", ["customer_id"])
+    op.create_table(
         "reconnect",
         sa.Column("incident_id", Id(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("run_generation", sa.Integer(), nullable=False),
+        sa.Column("run_id", sa.String(), nullable=True),
         sa.Column("opened_at", UtcDateTime(), nullable=False),
         sa.Column("deadline_at", UtcDateTime(), nullable=False),
-        sa.Column("look_at", UtcDateTime(), nullable=False),
-        sa.Column("reminders", sa.Integer(), nullable=False),
-        sa.Column("snoozed_until", UtcDateTime(), nullable=True),
-        sa.Column("run_id", sa.String(), nullable=True),
         sa.Column("answers", sa.Integer(), nullable=False),
-        sa.Column("escalated_at", UtcDateTime(), nullable=True),
-        sa.Column("proven_at", UtcDateTime(), nullable=True),
-        sa.Column("closed_at", UtcDateTime(), nullable=True),
-        sa.Column("outcome", sa.String(), nullable=True),
-        sa.Column("counts", Json, nullable=False),
+        sa.Column("snoozed_until", UtcDateTime(), nullable=True),
         sa.Column("windows", Json, nullable=False),
+        sa.Column("counts", Json, nullable=False),
+        sa.Column("outcome", sa.String(), nullable=True),
+        sa.Column("closed_at", UtcDateTime(), nullable=True),
         sa.ForeignKeyConstraint(
             ["incident_id"],
             ["incident.id"],
         ),
         sa.PrimaryKeyConstraint("incident_id"),
     )
-    op.create_index("reconnect_open", "reconnect", ["closed_at", "look_at"])
+    op.create_index("reconnect_open", "reconnect", ["closed_at"])
     op.create_table(
         "change",
         sa.Column("id", Id(), nullable=False),
@@ -271,7 +332,7 @@ def upgrade() -> None:
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("recovered", sa.Boolean(), nullable=False),
         sa.Column("announced_at", UtcDateTime(), nullable=True),
-        sa.Column("counted", sa.String(), nullable=True),
+        sa.Column("due", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(
             ["connection_id"],
             ["connection.id"],
@@ -279,16 +340,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("change_at", "change", ["at"])
+    op.create_index(
+        "change_due",
+        "change",
+        ["connection_id", "entity"],
+        sqlite_where=sa.text("due IS NOT NULL"),
+        postgresql_where=sa.text("due IS NOT NULL"),
+    )
     op.create_index("change_of", "change", ["connection_id", "entity", "key", "seq"])
     op.create_index("change_once", "change", ["connection_id", "seq"], unique=True)
     op.create_index("change_position", "change", ["position"], unique=True)
-    op.create_index(
-        "change_uncounted",
-        "change",
-        ["connection_id", "entity"],
-        sqlite_where=sa.text("counted IS NULL"),
-        postgresql_where=sa.text("counted IS NULL"),
-    )
     op.create_index(
         "change_unplaced",
         "change",
@@ -340,6 +401,30 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("connection_id"),
     )
     op.create_table(
+        "credit_entry",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("connection_id", Id(), nullable=True),
+        sa.Column("subject", sa.String(), nullable=True),
+        sa.Column("implementation_id", Id(), nullable=True),
+        sa.Column("delta", sa.Integer(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.Column("by", sa.String(), nullable=False),
+        sa.Column("note", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["connection.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["implementation_id"],
+            ["implementation.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_credit_entry_at"), "credit_entry", ["at"])
+    op.create_index(op.f("ix_credit_entry_connection_id"), "credit_entry", ["connection_id"])
+    op.create_index(op.f("ix_credit_entry_subject"), "credit_entry", ["subject"])
+    op.create_table(
         "deletion",
         sa.Column("id", Id(), nullable=False),
         sa.Column("connection_id", Id(), nullable=False),
@@ -370,6 +455,7 @@ def upgrade() -> None:
         sa.Column("deleted", sa.Integer(), nullable=False),
         sa.Column("webhooks_seen", sa.Integer(), nullable=False),
         sa.Column("late_seconds", sa.Float(), nullable=False),
+        sa.Column("cause", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(
             ["connection_id"],
             ["connection.id"],
@@ -387,6 +473,65 @@ def upgrade() -> None:
             ["connection.id"],
         ),
         sa.PrimaryKeyConstraint("connection_id"),
+    )
+    op.create_table(
+        "gate",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("implementation_id", Id(), nullable=False),
+        sa.Column("gate", sa.String(), nullable=False),
+        sa.Column("title", sa.String(), nullable=False),
+        sa.Column("check_name", sa.String(), nullable=True),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("owner", sa.String(), nullable=False),
+        sa.Column("assignee", sa.String(), nullable=False),
+        sa.Column("opened_at", UtcDateTime(), nullable=True),
+        sa.Column("done_at", UtcDateTime(), nullable=True),
+        sa.Column("done_by", sa.String(), nullable=True),
+        sa.Column("evidence", sa.String(), nullable=False),
+        sa.Column("note", sa.String(), nullable=False),
+        sa.Column("skipped_because", sa.String(), nullable=True),
+        sa.Column("blocks", Json, nullable=False),
+        sa.Column("earliest", sa.Date(), nullable=True),
+        sa.Column("due", sa.Date(), nullable=True),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("answers", sa.Integer(), nullable=False),
+        sa.Column("refusal", sa.String(), nullable=False),
+        sa.Column("run_id", sa.String(), nullable=True),
+        sa.Column("changes", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["implementation_id"],
+            ["implementation.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("gate_once", "gate", ["implementation_id", "gate"], unique=True)
+    op.create_index("gate_status", "gate", ["status"])
+    op.create_table(
+        "implementation_system",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("implementation_id", Id(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("tier", sa.String(), nullable=False),
+        sa.Column("cost", sa.Integer(), nullable=False),
+        sa.Column("target", sa.String(), nullable=True),
+        sa.Column("connection_id", Id(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["connection.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["implementation_id"],
+            ["implementation.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("implementation_system_connection", "implementation_system", ["connection_id"])
+    op.create_index(
+        "implementation_system_once",
+        "implementation_system",
+        ["implementation_id", "number"],
+        unique=True,
     )
     op.create_table(
         "incident_connection",
@@ -469,6 +614,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("deletion_id IS NOT NULL"),
         postgresql_where=sa.text("deletion_id IS NOT NULL"),
     )
+    op.create_index("record_key", "record", ["key", "entity"])
     op.create_table(
         "transition",
         sa.Column("id", Id(), nullable=False),
@@ -492,6 +638,7 @@ def upgrade() -> None:
         sa.Column("connection_id", Id(), nullable=False),
         sa.Column("entity", sa.String(), nullable=False),
         sa.Column("position", UtcDateTime(), nullable=True),
+        sa.Column("moved_at", UtcDateTime(), nullable=True),
         sa.Column("polled_at", UtcDateTime(), nullable=True),
         sa.Column("full_at", UtcDateTime(), nullable=True),
         sa.Column("confirm_at", UtcDateTime(), nullable=True),
@@ -565,7 +712,21 @@ def upgrade() -> None:
         sqlite_where=sa.text("merge_key IS NOT NULL"),
         postgresql_where=sa.text("merge_key IS NOT NULL"),
     )
+    op.create_index(
+        "webhook_event_of",
+        "webhook_event",
+        ["connection_id", "received_at"],
+        sqlite_where=sa.text("connection_id IS NOT NULL"),
+        postgresql_where=sa.text("connection_id IS NOT NULL"),
+    )
     op.create_index("webhook_event_once", "webhook_event", ["app", "delivery_key"], unique=True)
+    op.create_index(
+        "webhook_event_replayed",
+        "webhook_event",
+        ["replay_of"],
+        sqlite_where=sa.text("replay_of IS NOT NULL"),
+        postgresql_where=sa.text("replay_of IS NOT NULL"),
+    )
     op.create_index(
         "webhook_event_unrouted",
         "webhook_event",
@@ -585,6 +746,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("connection_id", "hour"),
     )
     op.create_index(op.f("ix_webhook_hour_hour"), "webhook_hour", ["hour"])
+    op.create_table(
+        "webhook_trust",
+        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("since", UtcDateTime(), nullable=False),
+        sa.Column("missed", sa.Integer(), nullable=False),
+        sa.Column("late", sa.Integer(), nullable=False),
+        sa.Column("webhooks_seen", sa.Integer(), nullable=False),
+        sa.Column("late_seconds", sa.Float(), nullable=False),
+        sa.Column("measured_at", UtcDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["connection.id"],
+        ),
+        sa.PrimaryKeyConstraint("connection_id"),
+    )
     op.create_table(
         "connect_attempt",
         sa.Column("nonce", sa.String(), nullable=False),

@@ -1,0 +1,58 @@
+"""Daily: remove what nobody needs any more."""
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from pydantic import Field
+
+from linekeeper.clock import utcnow
+from tasks.housekeeping import prune_database, prune_runs, prune_webhooks
+from tasks.run import open_runtime, rename
+
+Days = Annotated[int, Field(ge=1, le=3650)]
+
+
+@flow(name="housekeeping", flow_run_name="housekeeping")
+async def housekeeping(
+    *,
+    outbox_days: Days = 7,
+    observation_days: Days = 30,
+    run_days: Days = 30,
+    payload_days: Days = 30,
+    webhook_days: Annotated[int, Field(ge=30, le=3650)] = 90,
+    dry_run: bool = False,
+) -> State[Any]:
+    """Remove what nobody needs any more. Incidents, transitions and the audit stay.
+
+    Args:
+        outbox_days: Delivered messages, events and run requests are kept so many days.
+        observation_days: What was observed about connections is kept so many days.
+        run_days: Finished Prefect runs of Linekeeper are kept so many days.
+        payload_days: Webhooks keep their bodies so many days; afterwards they can't be replayed.
+        webhook_days: Webhooks' ids are known so many days, so that a repeat is recognised.
+        dry_run: Only count what would be removed.
+    """
+    now = utcnow()
+    async with open_runtime():
+        pruned = await prune_database(
+            outbox_before=now - timedelta(days=outbox_days),
+            observations_before=now - timedelta(days=observation_days),
+            dry_run=dry_run,
+        )
+        webhooks = await prune_webhooks(
+            payloads_before=now - timedelta(days=payload_days),
+            events_before=now - timedelta(days=webhook_days),
+            now=now,
+            dry_run=dry_run,
+        )
+    runs = await prune_runs(before=now - timedelta(days=run_days), dry_run=dry_run)
+    what = (
+        f"{pruned.outbox} outbox rows, {pruned.observations} observations, {runs} runs, "
+        f"{webhooks.payloads} payloads and {webhooks.events} webhooks"
+    )
+    outcome = f"would remove {what}" if dry_run else f"removed {what}"
+    await rename(f"housekeeping · {outcome}")
+    return Completed(message=outcome.capitalize())

@@ -1,0 +1,31 @@
+"""Customers and their contacts from a CSV."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from tasks.import_customers import import_csv, publish_plan
+from tasks.run import open_runtime, rename
+
+
+@flow(name="import-customers", flow_run_name="import-customers")
+async def import_customers(csv: str, by: str = "", dry_run: bool = True) -> State[Any]:
+    """Take customers and their contacts from a CSV; only adds and changes, never removes.
+
+    Args:
+        csv: The file's text, with a line of headings: name, contacts, time zone, locale, owner,
+            critical. Contacts look like `Ann <ann@acme.example>; bob@acme.example`.
+        by: Who does this; it is kept in the audit.
+        dry_run: Only say what would change.
+    """
+    async with open_runtime():
+        plan = await import_csv(csv, by=by or "import-customers form", dry_run=dry_run)
+    await publish_plan(plan, dry_run=dry_run)
+    if plan.problems:
+        await rename(f"import-customers · {len(plan.problems)} problems, nothing imported")
+        return Failed(message="; ".join(str(problem) for problem in plan.problems[:5]))
+    outcome = f"{len(plan.create)} new, {len(plan.change)} changed, {plan.unchanged} unchanged"
+    await rename(f"import-customers · {'dry run: ' if dry_run else ''}{outcome}")
+    return Completed(message=outcome)

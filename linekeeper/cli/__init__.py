@@ -1,0 +1,105 @@
+"""The `linekeeper` command: wires the parts together; the one place that may know them all.
+
+A command's module is imported when the command runs, so that `linekeeper --help` answers at once.
+"""
+
+import sys
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from linekeeper import __version__
+
+_RUNNING, _SETTING_UP, _LOOKING = "Running", "Setting up", "Looking"
+_FLEET = "Customers and connections"
+COMMANDS = {
+    "up": (_RUNNING, "Start everything on this machine."),
+    "receiver": (_RUNNING, "Run the HTTP side alone."),
+    "consumer": (_RUNNING, "Run the service that delivers the outbox and copies the blocks."),
+    "sandbox": (_RUNNING, "Run a Makini and a Slack on this machine."),
+    "migrate": (_SETTING_UP, "Bring the database's schema up to date."),
+    "deploy": (_SETTING_UP, "Seed pool, blocks, deployments and automations; show differences."),
+    "status": (_LOOKING, "Show the fleet, what is wrong, and what waits to be told."),
+    "doctor": (_LOOKING, "Check every setting and peer, and say what to mend."),
+    "connection": (_FLEET, "Add, list and show connections."),
+    "customer": (_FLEET, "Import customers from a CSV file."),
+    "key": (_FLEET, "Make, list and revoke the product's keys."),
+    "plan": (_FLEET, "Show what an implementation would look like."),
+    "preflight": (_FLEET, "Check the network from here to a customer's system."),
+}
+"""Each is `<name>_command`, or a Typer `app`, in `linekeeper.cli.<name>`."""
+
+
+class _Group(TyperGroup):
+    """Loads the command that is called; the overview needs none of them."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        # typer carries a click of its own, whose types are private: hence Any.
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, _load(name) if name in COMMANDS else command, rest
+
+
+app = typer.Typer(
+    name="linekeeper",
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _load(name: str) -> Any:
+    """The command called `name`, with its options."""
+    module = import_module(f"{__name__}.{name}")
+    loaded: typer.Typer | None = getattr(module, "app", None)
+    if loaded is None:
+        loaded = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        loaded.command(name)(getattr(module, f"{name}_command"))
+    return typer.main.get_command(loaded)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"linekeeper {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _linekeeper(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Keep Makini connections live: implementation, health, webhooks, reconnection.
+
+    `linekeeper up` starts everything on this machine. Settings are LINEKEEPER_… in the environment
+    or in a .env file.
+    """
+
+
+def _seen_in_the_overview() -> None:
+    """Stands in for a command until it is called."""
+
+
+for _name, (_panel, _help) in COMMANDS.items():
+    app.command(_name, help=_help, rich_help_panel=_panel)(_seen_in_the_overview)
+
+
+def main() -> None:
+    """Run the command line. An error a user can mend is one line on stderr and exit code 1."""
+    try:
+        app(prog_name="linekeeper")
+    except Exception as error:
+        from linekeeper.cli.errors import explain
+
+        line = explain(error)
+        if line is None:
+            raise
+        typer.echo(f"linekeeper: {line}", err=True)
+        sys.exit(1)

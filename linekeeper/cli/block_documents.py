@@ -1,0 +1,140 @@
+"""The block documents on a Prefect server: read into what the core takes, seeded from settings."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from prefect.blocks.core import Block
+from prefect.client.orchestration import PrefectClient
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from pydantic import SecretStr, ValidationError
+
+from blocks import HealthPolicy, Mail, MakiniApp, SlackChannel
+from linekeeper.config import AppConfig
+from linekeeper.consumer.settings import BrokenBlocks
+from linekeeper.orchestrator import Blocks
+from linekeeper.settings import Settings
+
+BLOCKS: tuple[type[Block], ...] = (MakiniApp, SlackChannel, HealthPolicy, Mail)
+DEFAULT = "default"
+"""The document that is read, of a type that is there once."""
+
+_Config = TypeVar("_Config")
+
+
+async def read(client: PrefectClient) -> Blocks:
+    """What the documents say now. Raises `BrokenBlocks` if some don't make sense.
+
+    Errors of Prefect's client pass through.
+    """
+    apps = await _documents(client, MakiniApp)
+    slack = (await _documents(client, SlackChannel)).get(DEFAULT)
+    policy = (await _documents(client, HealthPolicy)).get(DEFAULT)
+    mail = (await _documents(client, Mail)).get(DEFAULT)
+    broken: dict[str, str] = {}
+
+    def checked(
+        key: str, kind: type[Block], name: str, make: Callable[[], _Config]
+    ) -> _Config | None:
+        try:
+            return make()
+        except ValueError as error:
+            broken[key] = f"block {kind.get_block_type_slug()}/{name}: {_reason(error)}"
+            return None
+
+    configs = [
+        checked(f"app:{name}", MakiniApp, name, partial(_app, name, data))
+        for name, data in sorted(apps.items())
+    ]
+    good = Blocks(
+        apps=[config for config in configs if config is not None],
+        slack=None
+        if slack is None
+        else checked("slack", SlackChannel, DEFAULT, lambda: SlackChannel(**slack).to_config()),
+        policy=None
+        if policy is None
+        else checked("policy", HealthPolicy, DEFAULT, lambda: HealthPolicy(**policy).to_config()),
+        mail=None
+        if mail is None
+        else checked("mail", Mail, DEFAULT, lambda: Mail(**mail).to_config()),
+    )
+    if broken:
+        raise BrokenBlocks(good, broken)
+    return good
+
+
+async def register(client: PrefectClient) -> None:
+    """Make the block types known to the server; a type that is known is brought up to date."""
+    for kind in BLOCKS:
+        await kind.aregister_type_and_schema(client=client)
+
+
+async def seed(
+    client: PrefectClient, settings: Settings, *, reset: bool
+) -> tuple[list[str], list[str]]:
+    """Save the documents `settings` describe and the server lacks.
+
+    Returns the names of those saved, and what else differs: left, or with `reset` saved too.
+    Values are not shown.
+    """
+    wanted: list[tuple[str, Block]] = [(DEFAULT, HealthPolicy.from_config(settings.seed_policy))]
+    if settings.seed_app is not None:
+        wanted.append((settings.seed_app.name, MakiniApp.from_config(settings.seed_app)))
+    if settings.seed_slack is not None:
+        wanted.append((DEFAULT, SlackChannel.from_config(settings.seed_slack)))
+    if settings.seed_mail is not None:
+        wanted.append((DEFAULT, Mail.from_config(settings.seed_mail)))
+    saved, different = [], []
+    for name, block in wanted:
+        there = (await _documents(client, type(block))).get(name)
+        shown = f"{block.get_block_type_slug()}/{name}"
+        fields = [] if there is None else _different_fields(there, block)
+        if there is None or (fields and reset):
+            await block.save(name, overwrite=True, client=client)
+            saved.append(shown)
+        elif fields:
+            different.append(f"{shown}: {', '.join(fields)} (settings say otherwise)")
+    return saved, different
+
+
+def _different_fields(there: dict[str, Any], block: Block) -> list[str]:
+    """Fields whose values differ; one the document lacks counts as its default."""
+    fields = type(block).model_fields
+    return [
+        name
+        for name in fields
+        if _plain(there.get(name, fields[name].default)) != _plain(getattr(block, name))
+    ]
+
+
+async def _documents(client: PrefectClient, kind: type[Block]) -> dict[str, dict[str, Any]]:
+    slug, found = kind.get_block_type_slug(), {}
+    try:
+        documents = await client.read_block_documents_by_type(slug, include_secrets=True)
+    except (ObjectNotFound, PrefectHTTPStatusError) as error:
+        if isinstance(error, ObjectNotFound) or error.response.status_code == 404:
+            return {}
+        raise
+    for document in documents:
+        if document.name and not document.is_anonymous:
+            found[document.name] = document.data
+    return found
+
+
+def _app(name: str, data: dict[str, Any]) -> AppConfig:
+    return MakiniApp(**data).to_config(name)
+
+
+def _reason(error: ValueError) -> str:
+    """What is wrong, without the values: they may be secrets."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(
+        f"{'.'.join(str(part) for part in problem['loc'])}: "
+        f"{problem['msg'].removeprefix('Value error, ')}"
+        for problem in error.errors(include_input=False, include_url=False)
+    )
+
+
+def _plain(value: object) -> object:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value

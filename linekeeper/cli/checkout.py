@@ -1,0 +1,21 @@
+"""Where the project is: what flow runs start from, and what `prefect.yaml` stands beside."""
+
+import os
+from pathlib import Path
+
+import linekeeper
+
+
+def root() -> Path:
+    """The folder that holds `flows/` and `prefect.yaml`: this installation's own."""
+    return Path(linekeeper.__file__).resolve().parents[1]
+
+
+def enter() -> dict[str, str]:
+    """The pull step of every deployment: a run works in the checkout its worker is installed from.
+
+    So a worker on another machine, or a checkout that moved, needs no new deployment.
+    """
+    folder = root()
+    os.chdir(folder)
+    return {"directory": str(folder)}

@@ -1,0 +1,44 @@
+"""`linekeeper consumer`: the service that always runs, in the foreground."""
+
+import asyncio
+import logging
+import signal
+
+import typer
+
+
+def consumer_command() -> None:
+    """Deliver the outbox and copy block settings, whether Prefect is there or not.
+
+    Foreground; several may run side by side. SIGTERM or Ctrl-C ends it within five seconds.
+    """
+    _log_to_stderr()
+    asyncio.run(_run())
+
+
+async def _run() -> None:
+    from linekeeper.cli.orchestrator import PrefectOrchestrator
+    from linekeeper.consumer import run_consumer
+    from linekeeper.runtime import Runtime
+    from linekeeper.settings import Settings
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    settings = Settings()
+    async with (
+        Runtime.open(settings) as rt,
+        PrefectOrchestrator.open(settings) as orchestrator,
+    ):
+        typer.echo(f"consumer ready, with Prefect at {orchestrator.url}")
+        await run_consumer(rt, orchestrator, find_links=orchestrator.find_links, stop=stop)
+
+
+def _log_to_stderr() -> None:
+    """One line each, of ours only: Prefect and the libraries log as they are set up to."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    log = logging.getLogger("linekeeper")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False

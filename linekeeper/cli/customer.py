@@ -1,0 +1,82 @@
+"""`linekeeper customer`: who owns the systems."""
+
+import asyncio
+import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from linekeeper.cli.errors import UserError
+
+if TYPE_CHECKING:
+    from linekeeper.customers.importing import ImportPlan
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Import customers from a CSV file."
+)
+
+
+@app.callback()
+def _customer() -> None:
+    """Import customers from a CSV file."""
+
+
+@app.command("import")
+def import_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="- reads standard input.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would happen.")
+    ] = False,
+) -> None:
+    """Take over customers and their contacts; all of the file, or nothing if a line is wrong.
+
+    The first line names the columns: name, contacts, time zone, locale, owner, critical. Only the
+    name is needed. Contacts are "Jo Doe <jo@acme.com>; ops@acme.com"; critical is yes or no. An
+    empty cell leaves what is there. The same file again changes nothing.
+
+    Examples:
+
+      linekeeper customer import customers.csv --dry-run
+
+      linekeeper customer import customers.csv
+    """
+    data = _read(file)
+    planned = asyncio.run(_import(data, dry_run=dry_run))
+    if planned.problems:
+        for problem in planned.problems:
+            typer.echo(f"{file}: {problem}", err=True)
+        raise UserError(f"{file} was not imported: correct what is said above")
+    for step in planned.create:
+        typer.echo(f"+ {step}")
+    for step in planned.change:
+        typer.echo(f"~ {step}")
+    would = "would be " if dry_run else ""
+    typer.echo(
+        f"{len(planned.create)} customers {would}created, {len(planned.change)} {would}changed, "
+        f"{planned.unchanged} as they were"
+    )
+    if planned.without_contact:
+        typer.echo(f"without a contact: {', '.join(planned.without_contact)}")
+
+
+def _read(file: Path) -> bytes:
+    if str(file) == "-":
+        return typer.get_binary_stream("stdin").read()
+    if file.is_dir():
+        raise UserError(f"{file} is a folder, not a CSV file")
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} can't be read: {(error.strerror or '').lower()}") from None
+
+
+async def _import(data: bytes, *, dry_run: bool) -> "ImportPlan":
+    from linekeeper.clock import utcnow
+    from linekeeper.customers.importing import import_customers
+    from linekeeper.runtime import Runtime
+
+    async with Runtime.open() as rt:
+        return await import_customers(
+            rt.store, data, by=f"{getpass.getuser()} (command line)", now=utcnow(), dry_run=dry_run
+        )

@@ -1,0 +1,201 @@
+"""`linekeeper deploy`: everything Prefect holds for Linekeeper; seeds, compares, never tramples."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Annotated, TypeVar
+
+import httpx
+import typer
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import VariableCreate, WorkPoolCreate
+from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
+from prefect.workers.process import ProcessWorker
+from rich.console import Console
+
+from linekeeper.cli import automations, block_documents, deployments, project
+from linekeeper.cli.errors import UserError
+from linekeeper.cli.server import POOL, prefect_at
+from linekeeper.settings import Settings
+
+PAUSED_VARIABLE = "linekeeper_paused"
+QUEUES = {"urgent": (1, None), "routine": (2, None), "bulk": (3, 1)}
+"""Queue → its priority (1 first) and how many of its runs go at once."""
+START_SECONDS = 90.0
+"""How long a server that is just starting is waited for."""
+_Answer = TypeVar("_Answer")
+
+
+async def deploy(
+    settings: Settings,
+    *,
+    reset: bool,
+    console: Console,
+    schedules_active: bool = True,
+    sweep_seconds: float | None = None,
+) -> None:
+    """Make pool, queues, block types, blocks, variable, deployments and automations.
+
+    What is missing is made. What an operator set stays and is shown where it differs; `reset` puts
+    it back. Without `schedules_active` every schedule is paused, those that are there too.
+    `sweep_seconds` gives the sweep a schedule of its own (the sandbox's), which goes with the next
+    deploy without it. Raises `UserError` if Prefect can't be reached or refuses.
+    """
+    wanted = await project.wanted_deployments()
+    if sweep_seconds is not None:
+        wanted = project.with_demo_sweep(wanted, sweep_seconds)
+    with prefect_at(settings) as url:
+        async with get_client() as client:
+            seeder = _Seeder(client, url, console, reset=reset)
+            await seeder.infrastructure()
+            await seeder.blocks(settings)
+            for deployment in wanted:
+                await seeder.deployment(deployment, schedules_active=schedules_active)
+            await seeder.automations()
+    seeder.say_the_end(len(wanted))
+
+
+class _Seeder:
+    """One pass over what the server should have; tells the console what it did."""
+
+    def __init__(self, client: PrefectClient, url: str, console: Console, *, reset: bool) -> None:
+        self._client, self._url, self._console, self._reset = client, url, console, reset
+        self._left = 0
+
+    async def infrastructure(self) -> None:
+        """Pool, queues, variable."""
+        template = ProcessWorker.get_default_base_job_template()
+        pool = WorkPoolCreate(
+            name=POOL,
+            type="process",
+            description="Runs Linekeeper's flows as processes on its workers' machines.",
+            base_job_template=template,
+        )
+        if await self._make(lambda: self._client.create_work_pool(pool)):
+            self._made(f"work pool {POOL}")
+        for name, (priority, limit) in QUEUES.items():
+            create = partial(
+                self._client.create_work_queue,
+                name,
+                priority=priority,
+                concurrency_limit=limit,
+                work_pool_name=POOL,
+            )
+            if await self._make(create):
+                self._made(f"work queue {name}")
+        variable = VariableCreate(name=PAUSED_VARIABLE, value=False, tags=["linekeeper"])
+        if await self._make(lambda: self._client.create_variable(variable)):
+            self._made(f"variable {PAUSED_VARIABLE}")
+
+    async def blocks(self, settings: Settings) -> None:
+        """Block types, and the documents the settings describe."""
+        await self._patiently(lambda: block_documents.register(self._client))
+        made, different = await self._patiently(
+            lambda: block_documents.seed(self._client, settings, reset=self._reset)
+        )
+        for name in made:
+            self._made(f"block {name}")
+        for line in different:
+            self._differs(f"block {line}")
+
+    async def deployment(self, wanted: project.Wanted, *, schedules_active: bool) -> None:
+        """One deployment."""
+        outcome = await self._patiently(
+            lambda: deployments.upsert(
+                self._client, wanted, reset=self._reset, schedules_active=schedules_active
+            )
+        )
+        if outcome.made:
+            self._made(f"deployment {wanted.name}")
+        for change in outcome.changed:
+            self._console.print(f"deployment {wanted.name}: {change}", markup=False)
+        for line in outcome.different:
+            self._differs(f"deployment {wanted.name}: {line}")
+
+    async def automations(self) -> None:
+        """The automations."""
+        made, different = await self._patiently(
+            lambda: automations.upsert(
+                self._client, automations.wanted_automations(POOL), reset=self._reset
+            )
+        )
+        for name in made:
+            self._made(f"automation {name}")
+        for line in different:
+            self._differs(f"automation {line}")
+
+    def say_the_end(self, count: int) -> None:
+        """The last line."""
+        left = (
+            f"; {self._left} differences left as an operator set them (--reset puts them back)"
+            if self._left
+            else ""
+        )
+        self._console.print(f"deployed {count} deployments to {self._url}{left}", markup=False)
+
+    def _made(self, what: str) -> None:
+        self._console.print(f"{'set' if self._reset else 'made'} {what}", markup=False)
+
+    def _differs(self, what: str) -> None:
+        self._left += 1
+        self._console.print(f"left {what}", markup=False)
+
+    async def _make(self, create: Callable[[], Awaitable[object]]) -> bool:
+        """Whether `create` made something; False if it was there."""
+        try:
+            await self._patiently(create)
+        except ObjectAlreadyExists:
+            return False
+        return True
+
+    async def _patiently(self, step: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Repeat `step`, which may be repeated, while the server is starting or overloaded."""
+        deadline, wait = time.monotonic() + START_SECONDS, 0.25
+        while True:
+            try:
+                return await step()
+            except ObjectAlreadyExists:
+                raise
+            except PrefectHTTPStatusError as error:
+                status = error.response.status_code
+                if status in {401, 403}:
+                    raise UserError(
+                        f"Prefect at {self._url} refuses us ({status}): check PREFECT_API_KEY, "
+                        "or PREFECT_API_AUTH_STRING"
+                    ) from None
+                if status < 500 and status not in {408, 429}:
+                    raise UserError(
+                        f"Prefect at {self._url} refused ({status}): {error.response.text[:300]}"
+                    ) from error
+                problem = f"answers {status}"
+            except httpx.RequestError as error:
+                problem = f"can't be reached ({type(error).__name__})"
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"Prefect at {self._url} {problem}: start it (`linekeeper up`, or `prefect "
+                    "server start`), or set PREFECT_API_URL"
+                )
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 5.0)
+
+
+def deploy_command(
+    *,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Put back what an operator changed.")
+    ] = False,
+) -> None:
+    """Make Prefect's side: work pool, queues, blocks, deployments, automations.
+
+    Makes what is missing, shows what an operator set differently and leaves it. Works against
+    PREFECT_API_URL (a server, or Prefect Cloud), else against the server of `linekeeper up`.
+
+    Examples:
+
+      linekeeper deploy
+
+      linekeeper deploy --reset
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    asyncio.run(deploy(Settings(), reset=reset, console=console))

@@ -1,0 +1,93 @@
+"""One deployment on the server: made if missing, its code kept current, the operator's left."""
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound
+
+from linekeeper.cli import differences
+from linekeeper.cli.project import DEMO_SLUG, Wanted
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What was done to a deployment."""
+
+    made: bool = False
+    changed: list[str] = field(default_factory=list)
+    different: list[str] = field(default_factory=list)
+    """What an operator set differently, and still is."""
+
+
+async def upsert(
+    client: PrefectClient, wanted: Wanted, *, reset: bool, schedules_active: bool
+) -> Outcome:
+    """Bring the server's `wanted.name` up to date. Errors of Prefect's client pass through."""
+    try:
+        found = await client.read_deployment_by_name(f"{wanted.name}/{wanted.name}")
+    except ObjectNotFound:
+        await _create(client, wanted, schedules_active=schedules_active)
+        return Outcome(made=True)
+    outcome = Outcome()
+    changes = differences.code_changes(found, wanted)
+    if reset:
+        put_back = differences.operator_differences(found, wanted)
+        outcome.changed += [f"was {line}" for line in put_back]
+        if put_back:
+            changes |= differences.of_operator(wanted)
+    if changes:
+        # An update makes Prefect plan its runs anew: only where something is different.
+        await client.update_deployment(found.id, DeploymentUpdate(**changes))
+        if not reset:
+            outcome.changed.append(f"updated {', '.join(sorted(changes))}")
+    if reset or _only_demo(found, wanted):
+        await _replace_schedules(client, found, wanted)
+    if not schedules_active:
+        outcome.changed += await _pause_schedules(client, found.id)
+    elif not reset:
+        now = await client.read_deployment(found.id)
+        outcome.different = differences.operator_differences(now, wanted)
+    return outcome
+
+
+async def _create(client: PrefectClient, wanted: Wanted, *, schedules_active: bool) -> None:
+    flow_id = await client.create_flow_from_name(wanted.name)
+    await client.create_deployment(
+        flow_id,
+        wanted.name,
+        schedules=[
+            schedule if schedules_active else schedule.model_copy(update={"active": False})
+            for schedule in wanted.schedules
+        ],
+        **differences.of_code(wanted),
+        **differences.of_operator(wanted),
+    )
+
+
+def _only_demo(found: DeploymentResponse, wanted: Wanted) -> bool:
+    """Whether the sandbox's schedule is left over, where none is wanted."""
+    slugs = {schedule.slug for schedule in found.schedules}
+    return slugs == {DEMO_SLUG} and all(s.slug != DEMO_SLUG for s in wanted.schedules)
+
+
+async def _replace_schedules(
+    client: PrefectClient, found: DeploymentResponse, wanted: Wanted
+) -> None:
+    if not differences.schedule_differences(found.schedules, wanted.schedules):
+        return
+    for schedule in found.schedules:
+        await client.delete_deployment_schedule(found.id, schedule.id)
+    if wanted.schedules:
+        await client.create_deployment_schedules(found.id, wanted.schedules)
+
+
+async def _pause_schedules(client: PrefectClient, deployment_id: UUID) -> list[str]:
+    paused = []
+    for schedule in await client.read_deployment_schedules(deployment_id):
+        if schedule.active:
+            await client.update_deployment_schedule(deployment_id, schedule.id, active=False)
+            paused.append(f"paused schedule {schedule.slug or schedule.id}")
+    return paused

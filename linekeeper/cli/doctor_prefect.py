@@ -1,0 +1,66 @@
+"""What the doctor says about Prefect: the API, the pool, a worker, the deployments."""
+
+import asyncio
+
+import httpx
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+
+from linekeeper.cli.errors import UserError
+from linekeeper.cli.project import wanted_deployments
+from linekeeper.cli.server import POOL, prefect_at
+from linekeeper.doctor.finding import Finding, named, ok, warn, wrong
+from linekeeper.settings import Settings
+
+_DEPLOY = "run `linekeeper deploy`"
+_START = "start it (`linekeeper up`), or set PREFECT_API_URL to the one that runs"
+
+
+async def examine_prefect(settings: Settings, *, seconds: float) -> list[Finding]:
+    """What is to be said about the Prefect that `settings` lead to."""
+    try:
+        wanted = {one.name for one in await wanted_deployments()}
+    except UserError as error:
+        return [wrong("prefect · deployments", str(error), "run it in a checkout of the project")]
+    with prefect_at(settings) as url:
+        client = get_client()
+    try:
+        async with asyncio.timeout(seconds), client:
+            version = await client.api_version()
+            return [
+                ok("prefect", f"{url} answers, version {version}"),
+                await _pool(client),
+                await _deployments(client, wanted),
+            ]
+    except PrefectHTTPStatusError as error:
+        status = error.response.status_code
+        mend = "set PREFECT_API_AUTH_STRING (or PREFECT_API_KEY)" if status == 401 else _START
+        return [wrong("prefect", f"{url} answers {status}", mend)]
+    except (TimeoutError, httpx.HTTPError, OSError, RuntimeError) as error:
+        reason = f"within {seconds:g} s" if isinstance(error, TimeoutError) else f"({error})"
+        return [wrong("prefect", f"{url} does not answer {reason}", _START)]
+
+
+async def _deployments(client: PrefectClient, wanted: set[str]) -> Finding:
+    name = "prefect · deployments"
+    ours = DeploymentFilter(name=DeploymentFilterName(any_=sorted(wanted)))
+    found = {one.name for one in await client.read_deployments(deployment_filter=ours)}
+    if missing := sorted(wanted - found):
+        return wrong(name, f"missing: {named(missing)}", _DEPLOY)
+    return ok(name, f"all {len(wanted)} are there")
+
+
+async def _pool(client: PrefectClient) -> Finding:
+    name = f"prefect · pool {POOL}"
+    try:
+        pool = await client.read_work_pool(POOL)
+        workers = await client.read_workers_for_work_pool(POOL)
+    except ObjectNotFound:
+        return wrong(name, "it does not exist", _DEPLOY)
+    if pool.is_paused:
+        return warn(name, "it is paused: no run starts", "resume it in the Prefect UI")
+    online = [worker.name for worker in workers if str(worker.status).upper().endswith("ONLINE")]
+    if not online:
+        return wrong(name, "no worker is online", f"prefect worker start --pool {POOL}")
+    return ok(name, f"{len(online)} worker(s) online")

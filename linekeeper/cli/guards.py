@@ -1,0 +1,77 @@
+"""What must hold before `linekeeper up` starts: one `up` a home, free ports, no open door."""
+
+import errno
+import fcntl
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from linekeeper.cli.errors import UserError
+
+_LOCAL_NAMES = {"localhost", "localhost.localdomain", "ip6-localhost"}
+
+
+@contextmanager
+def alone_in(home: Path) -> Iterator[None]:
+    """Hold the lock of `home` for the block. Raises `UserError` if another `up` has it.
+
+    The lock is the kernel's: however that `up` ended, it is free again.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "up.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            lock.seek(0)
+            owner = lock.read().strip()
+            raise UserError(
+                f"linekeeper up is running already for {home}"
+                f"{f' (process {owner})' if owner else ''}: end it first, "
+                "or set LINEKEEPER_HOME to another folder"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+def require_free_port(host: str, port: int, setting: str, what: str) -> None:
+    """Raise `UserError` unless `what` can listen on `host:port`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            problem = "is taken" if taken else f"can't be used ({error.strerror})"
+            mend = f"end what uses it, or set LINEKEEPER_{setting} to a free port"
+            raise UserError(f"port {port} on {host} {problem}, {what} needs it: {mend}") from None
+        except OverflowError:
+            raise UserError(f"LINEKEEPER_{setting}: a port is 1 to 65535, not {port}") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` can be reached from this machine only."""
+    if host.lower() in _LOCAL_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def require_closed_door(host: str, environment: Mapping[str, str]) -> None:
+    """Raise `UserError` for a Prefect server that anybody on the network could use."""
+    if is_loopback(host) or environment.get("PREFECT_SERVER_API_AUTH_STRING"):
+        return
+    raise UserError(
+        f"LINEKEEPER_PREFECT_HOST is {host}: Prefect's server has no login of its "
+        "own, so whoever reaches it runs code here. Set "
+        "PREFECT_SERVER_API_AUTH_STRING=user:password, or use 127.0.0.1"
+    )

@@ -1,0 +1,115 @@
+"""`linekeeper key`: what the operator's product calls Linekeeper with."""
+
+import asyncio
+import getpass
+from typing import Annotated
+
+import typer
+
+from linekeeper.cli.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Make, list and revoke the product's keys."
+)
+
+
+@app.callback()
+def _key() -> None:
+    """Make, list and revoke the product's keys."""
+
+
+@app.command("add")
+def add_command(
+    name: Annotated[str, typer.Argument(help="Who will use it, such as “product”.")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option("--scope", metavar="S", help="What it may do; repeat it. Default: all."),
+    ] = None,
+) -> None:
+    """Make a key and print it alone on the last line. It can't be shown again.
+
+    Scopes: connections:read, tokens:read, observations:write, changes:read, connect:write.
+
+    Examples:
+
+      linekeeper key add product
+
+      linekeeper key add dashboard --scope connections:read
+    """
+    made = asyncio.run(_add(name, scope or []))
+    typer.echo(f"The key {name!r}. Keep it now: only its hash is stored.")
+    typer.echo(made)
+
+
+@app.command("list")
+def list_command() -> None:
+    """List the keys: name, scopes, when they were made, used and revoked."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for heading in ("name", "scopes", "made", "by", "last used", "revoked"):
+        table.add_column(heading, overflow="fold")
+    rows = asyncio.run(_list())
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(table if rows else "no key")
+
+
+@app.command("revoke")
+def revoke_command(name: Annotated[str, typer.Argument(help="The key's name.")]) -> None:
+    """End a key at once."""
+    asyncio.run(_revoke(name))
+    typer.echo(f"the key {name!r} is revoked")
+
+
+async def _add(name: str, scopes: list[str]) -> str:
+    from linekeeper.clock import utcnow
+    from linekeeper.reconnect.keys import KeyRefused, make_key
+    from linekeeper.runtime import Runtime
+
+    try:
+        async with Runtime.open() as rt, rt.store.write() as session:
+            return await make_key(session, name, scopes, by=_who(), now=utcnow())
+    except KeyRefused as error:
+        raise UserError(str(error)) from None
+
+
+async def _list() -> list[tuple[str, ...]]:
+    from linekeeper.reconnect.keys import list_keys
+    from linekeeper.runtime import Runtime
+
+    async with Runtime.open() as rt, rt.store.read() as session:
+        keys = await list_keys(session)
+
+    def day(at: object) -> str:
+        return f"{at:%Y-%m-%d %H:%M}" if at else "-"
+
+    return [
+        (
+            key.name,
+            ", ".join(key.scopes),
+            day(key.created_at),
+            key.created_by,
+            day(key.last_used_at),
+            day(key.revoked_at),
+        )
+        for key in keys
+    ]
+
+
+async def _revoke(name: str) -> None:
+    from linekeeper.clock import utcnow
+    from linekeeper.reconnect.keys import KeyRefused, revoke_key
+    from linekeeper.runtime import Runtime
+
+    try:
+        async with Runtime.open() as rt, rt.store.write() as session:
+            await revoke_key(session, name, by=_who(), now=utcnow())
+    except KeyRefused as error:
+        raise UserError(str(error)) from None
+
+
+def _who() -> str:
+    return f"{getpass.getuser()} (command line)"

@@ -1,0 +1,22 @@
+"""Where in the Prefect UI things are, for links in messages and tables."""
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.settings import PREFECT_UI_URL
+
+from linekeeper.notices.view import Links
+
+
+async def find_links(client: PrefectClient, *, run_id: str | None = None) -> Links:
+    """The UI's address and our deployments; `run_id` is the run that tells of something.
+
+    Errors of Prefect's client pass through.
+    """
+    deployments = await client.read_deployments(
+        deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=["linekeeper"]))
+    )
+    return Links(
+        ui_url=PREFECT_UI_URL.value() or str(client.api_url).rstrip("/").removesuffix("/api"),
+        deployments={deployment.name: str(deployment.id) for deployment in deployments},
+        run_id=run_id,
+    )

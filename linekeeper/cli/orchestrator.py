@@ -1,0 +1,155 @@
+"""What the core asks of Prefect, done with Prefect's own client; for a server and for Cloud."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+
+from linekeeper.cli import block_documents
+from linekeeper.cli.links import find_links
+from linekeeper.cli.server import prefect_at
+from linekeeper.notices.view import Links
+from linekeeper.orchestrator import Blocks, Event, OrchestratorUnavailable, Run
+from linekeeper.settings import Settings
+
+CALL_SECONDS = 20.0
+"""How long one call may take, repeats by Prefect's client included."""
+EVENTS_A_CALL = 100
+_AWAY = {401, 403, 408, 429}
+
+
+class PrefectOrchestrator:
+    """`linekeeper.orchestrator.Orchestrator` over Prefect's API."""
+
+    def __init__(self, client: PrefectClient) -> None:
+        self._client = client
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator[Self]:
+        """Talk to `PREFECT_API_URL`, else to the server `linekeeper up` starts. Contacts nobody."""
+        with prefect_at(settings):
+            client = get_client()
+        async with client:
+            yield cls(client)
+
+    @property
+    def url(self) -> str:
+        """The API's address, without credentials."""
+        return str(self._client.api_url.copy_with(userinfo=b"")).rstrip("/")
+
+    async def start_run(self, run: Run) -> str:
+        """Start `run`, or find the one its key started; returns the run's id.
+
+        Raises `OrchestratorUnavailable`; `LookupError` if there is no such deployment.
+        """
+        async with self._call():
+            try:
+                deployment = await self._client.read_deployment_by_name(
+                    f"{run.deployment}/{run.deployment}"
+                )
+            except ObjectNotFound:
+                raise LookupError(
+                    f"Prefect has no deployment {run.deployment}/{run.deployment}: "
+                    "run `linekeeper deploy`"
+                ) from None
+            started = await self._client.create_flow_run_from_deployment(
+                deployment.id,
+                parameters=dict(run.parameters),
+                name=run.name,
+                tags=run.tags,
+                idempotency_key=run.idempotency_key,
+            )
+        return str(started.id)
+
+    async def resume_run(self, run_id: str, answer: Mapping[str, Any] | None = None) -> None:
+        """Resume a suspended run; harmless if it isn't waiting any more, or is gone.
+
+        Raises `OrchestratorUnavailable`; `ValueError` if the run refuses the answer.
+        """
+        async with self._call():
+            try:
+                run = await self._client.read_flow_run(UUID(run_id))
+            except ObjectNotFound:
+                return
+            if run.state is None or not run.state.is_paused():
+                return
+            result = await self._client.resume_flow_run(
+                run.id, run_input=None if answer is None else dict(answer)
+            )
+        if result.status == SetStateStatus.REJECT:
+            reason = getattr(result.details, "reason", None) or "no reason given"
+            raise ValueError(f"run {run.name!r} did not take the answer: {reason}")
+
+    async def emit(self, events: Sequence[Event]) -> None:
+        """Add events to the feed; one whose id is there already is left alone.
+
+        Raises `OrchestratorUnavailable`.
+        """
+        for start in range(0, len(events), EVENTS_A_CALL):
+            body = [_wire(event) for event in events[start : start + EVENTS_A_CALL]]
+            async with self._call():
+                await self._client.request("POST", "/events", json=body)
+
+    async def read_blocks(self) -> Blocks:
+        """The blocks as they are now.
+
+        Raises `OrchestratorUnavailable`; `BrokenBlocks` if some don't make sense.
+        """
+        async with self._call():
+            return await block_documents.read(self._client)
+
+    async def find_links(self) -> Links:
+        """Where the UI is, and the forms of our deployments. Raises `OrchestratorUnavailable`."""
+        async with self._call():
+            return await find_links(self._client)
+
+    @asynccontextmanager
+    async def _call(self) -> AsyncIterator[None]:
+        """Turns every sign of Prefect being away into `OrchestratorUnavailable`."""
+        where = f"Prefect at {self.url}"
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                yield
+        except PrefectHTTPStatusError as error:
+            status = error.response.status_code
+            if status in {401, 403}:
+                raise OrchestratorUnavailable(
+                    f"{where} refuses us ({status}): check PREFECT_API_KEY, "
+                    "or PREFECT_API_AUTH_STRING"
+                ) from None
+            if status >= 500 or status in _AWAY:
+                raise OrchestratorUnavailable(f"{where} answered {status}") from None
+            raise ValueError(f"{where} refused ({status}): {_detail(error)}") from None
+        except httpx.RequestError as error:
+            raise OrchestratorUnavailable(
+                f"{where} can't be reached ({type(error).__name__})"
+            ) from None
+        except TimeoutError:
+            raise OrchestratorUnavailable(f"{where} did not answer in {CALL_SECONDS:g} s") from None
+
+
+def _wire(event: Event) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "event": event.name,
+        "occurred": event.occurred.isoformat(),
+        "resource": dict(event.resource),
+        "related": [dict(resource) for resource in event.related],
+        "payload": dict(event.payload),
+    }
+
+
+def _detail(error: PrefectHTTPStatusError) -> str:
+    try:
+        answer = error.response.json()
+    except ValueError:
+        return error.response.reason_phrase
+    detail = answer.get("detail", answer) if isinstance(answer, dict) else answer
+    return str(detail)[:300]

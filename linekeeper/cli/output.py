@@ -1,0 +1,96 @@
+"""What a child says: all of it into its log, what matters onto the terminal."""
+
+import asyncio
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+MAX_LOG_BYTES = 10 * 1024 * 1024
+MAX_LINE = 2_000
+SHOWN_PER_WINDOW = 5
+WINDOW_SECONDS = 10.0
+_KEPT = 30
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+class Output:
+    """The output of one process; `seen` are its last lines. While `hushed`, only its log grows."""
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        levels: Sequence[str],
+        tell: Callable[[str], None],
+        hushed: Callable[[], bool],
+    ) -> None:
+        self.path = folder / f"{name.lower().replace(' ', '-')}.log"
+        self._name = name
+        self._levels = re.compile(rf"\b({'|'.join(levels)})\b") if levels else None
+        self._tell = tell
+        self._hushed = hushed
+        self._lines: deque[str] = deque(maxlen=_KEPT)
+        self._window = (0.0, 0)
+        self._log = self.path.open("ab")
+
+    @property
+    def seen(self) -> str:
+        """The last lines, as one text."""
+        return "\n".join(self._lines)
+
+    def last_words(self) -> str:
+        """The last line that isn't empty: where a failing program says why."""
+        return next((line for line in reversed(self._lines) if line.strip(" │╰╯─")), "").strip()
+
+    async def read(self, pipe: int) -> None:
+        """Read `pipe` to its end, line by line; closes it."""
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(pipe, "rb", buffering=0)
+        )
+        rest = b""
+        try:
+            while chunk := await reader.read(65_536):
+                self._write(chunk)
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    self._take(line)
+                rest = rest[-MAX_LINE:]
+            if rest:
+                self._take(rest)
+        finally:
+            transport.close()
+
+    def close(self) -> None:
+        """Close the log; what comes later is lost."""
+        self._log.close()
+
+    def _write(self, chunk: bytes) -> None:
+        if self._log.closed:
+            return
+        self._log.write(chunk)
+        self._log.flush()
+        if self._log.tell() > MAX_LOG_BYTES:
+            self._log.close()
+            self.path.replace(self.path.with_suffix(".log.1"))
+            self._log = self.path.open("ab")
+
+    def _take(self, raw: bytes) -> None:
+        line = _ESCAPES.sub("", raw[:MAX_LINE].decode("utf-8", "replace")).rstrip()
+        self._lines.append(line)
+        if self._levels is not None and self._levels.search(line) and not self._hushed():
+            self._show(line)
+
+    def _show(self, line: str) -> None:
+        now = time.monotonic()
+        since, shown = self._window
+        if now - since > WINDOW_SECONDS:
+            since, shown = now, 0
+        self._window = (since, shown + 1)
+        if shown < SHOWN_PER_WINDOW:
+            self._tell(f"{self._name}: {line.strip()}")
+        elif shown == SHOWN_PER_WINDOW:
+            self._tell(f"{self._name}: … more in {self.path}")

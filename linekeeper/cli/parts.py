@@ -1,0 +1,192 @@
+"""What `linekeeper up` runs: the parts, their environment, and whether the sandbox is one. Pure."""
+
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from linekeeper.cli.guards import is_loopback
+from linekeeper.cli.server import POOL, server_environment
+from linekeeper.cli.supervisor import Child
+from linekeeper.config import AppConfig
+from linekeeper.sandbox import Settings as Sandbox
+from linekeeper.settings import Settings
+
+SANDBOX_SWEEP_SECONDS = 30.0
+Probe = Callable[[str], Callable[[], Awaitable[bool]]]
+"""Makes, of a URL, the question whether it answers 200."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was asked for on the command line; `sandbox` None: as needed."""
+
+    sandbox: bool | None
+    schedules: bool
+    connections: int
+    scenario: str
+    seed: int
+
+
+def wants_sandbox(choice: Choice, settings: Settings, apps: Mapping[str, AppConfig]) -> bool:
+    """Whether to start the sandbox: as asked, else if neither settings nor a block has a Makini.
+
+    A block that names this machine is what an earlier sandbox left, not somebody's Makini.
+    """
+    if choice.sandbox is not None:
+        return choice.sandbox
+    if settings.seed_app is not None:
+        return False
+    return all(is_loopback(urlsplit(app.api_url).hostname or "") for app in apps.values())
+
+
+def sandbox_settings(settings: Settings, choice: Choice) -> Sandbox:
+    """The sandbox that goes with `settings`."""
+    base = receiver_url(settings)
+    return Sandbox(
+        port=settings.sandbox_port,
+        connections=choice.connections,
+        scenario="demo" if choice.scenario == "demo" else "quiet",
+        seed=choice.seed,
+        webhook_url=f"{base}/webhooks/default",
+        slack_actions_url=f"{base}/slack/actions",
+    )
+
+
+def sandbox_url(settings: Settings) -> str:
+    """Where the sandbox is."""
+    return f"http://127.0.0.1:{settings.sandbox_port}"
+
+
+def environment(
+    settings: Settings, inherited: Mapping[str, str], sandbox: Sandbox | None
+) -> dict[str, str]:
+    """What every part gets: ours, Prefect's, and what a `.env` file says, wherever it runs.
+
+    With the sandbox its Makini and its Slack take the place of those that are configured, and
+    nothing is forwarded or mailed: made-up trouble must not reach real people or the product.
+    """
+    own: dict[str, Any] = {name: getattr(settings, name) for name in settings.model_fields_set}
+    own["home"] = settings.home.resolve()
+    own.setdefault("makini_per_minute", 0 if sandbox is not None else None)
+    if sandbox is not None:
+        url = sandbox_url(settings)
+        own |= {
+            "makini_api_url": url,
+            "makini_link_url": url,
+            "makini_client_id": sandbox.client_id,
+            "makini_client_secret": sandbox.client_secret,
+            "makini_webhook_secrets": (sandbox.webhook_secret,),
+            "makini_webhook_scheme": "makini",
+            "makini_mode": "manage",
+            "notify_customers": False,
+            "forward_url": "",
+            "probe_minutes": 0,
+            "slack_bot_token": sandbox.slack_token,
+            "slack_channel": sandbox.slack_channels[0],
+            "slack_signing_secret": sandbox.slack_signing_secret,
+            "slack_api_url": f"{url}/slack/api/",
+        }
+    prefect = {} if inherited.get("PREFECT_API_URL") else server_environment(settings)
+    auth = inherited.get("PREFECT_SERVER_API_AUTH_STRING")
+    return {
+        **({"PREFECT_API_AUTH_STRING": auth} if auth else {}),
+        **inherited,
+        **prefect,
+        **{f"LINEKEEPER_{name.upper()}": _text(v) for name, v in own.items() if v is not None},
+    }
+
+
+def prefect_server(settings: Settings, shared: Mapping[str, str], answers: Probe) -> Child:
+    """Prefect's server."""
+    host, port = settings.prefect_host, str(settings.prefect_port)
+    return Child(
+        "Prefect server",
+        (sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", port),
+        shared,
+        is_ready=answers(f"{shared['PREFECT_API_URL']}/health"),
+        levels=("CRITICAL",),
+        ends_last=True,
+    )
+
+
+def worker(shared: Mapping[str, str]) -> Child:
+    """A worker of our pool, with room for as many runs as the cores bear (4 CPU-seconds each)."""
+    return Child(
+        "worker",
+        (
+            *(sys.executable, "-m", "prefect", "worker", "start"),
+            *("--pool", POOL, "--type", "process", "--no-create-pool-if-not-found"),
+            *("--name", f"linekeeper-{socket.gethostname()}"),
+            *("--limit", str(max(4, 2 * (os.cpu_count() or 2))), "--install-policy", "never"),
+        ),
+        {"PREFECT_WORKER_QUERY_SECONDS": "5", **shared},
+        ready_text="started!",
+        levels=("CRITICAL",),
+    )
+
+
+def deployments(shared: Mapping[str, str], *, schedules: bool, sandbox: bool) -> Child:
+    """The one-off that makes pool, blocks, deployments and automations once the server is there."""
+    options = [] if schedules else ["--no-schedules"]
+    if sandbox:
+        options += ["--sweep-seconds", str(SANDBOX_SWEEP_SECONDS)]
+        options += ["--sweep-now"] if schedules else []
+    return Child(
+        "deploy",
+        (sys.executable, "-m", "linekeeper.cli.deploy_first", *options),
+        shared,
+        levels=(),
+    )
+
+
+def consumer(shared: Mapping[str, str]) -> Child:
+    """The service that delivers the outbox and copies the blocks."""
+    return Child(
+        "consumer",
+        (sys.executable, "-m", "linekeeper.cli", "consumer"),
+        shared,
+        ready_text="consumer ready",
+    )
+
+
+def receiver(settings: Settings, shared: Mapping[str, str], answers: Probe) -> Child:
+    """The HTTP side."""
+    return Child(
+        "receiver",
+        (sys.executable, "-m", "linekeeper.cli", "receiver"),
+        shared,
+        is_ready=answers(f"{receiver_url(settings)}/healthz"),
+    )
+
+
+def sandbox(settings: Settings, box: Sandbox, shared: Mapping[str, str], answers: Probe) -> Child:
+    """The Makini and the Slack of this machine."""
+    command = [
+        *(sys.executable, "-m", "linekeeper.cli", "sandbox", "--port", str(box.port)),
+        *("--connections", str(box.connections), "--seed", str(box.seed)),
+        *("--scenario", box.scenario),
+        *("--webhook-url", str(box.webhook_url), "--actions-url", str(box.slack_actions_url)),
+    ]
+    return Child("sandbox", command, shared, is_ready=answers(f"{sandbox_url(settings)}/healthz"))
+
+
+def receiver_url(settings: Settings) -> str:
+    """Where the receiver is, seen from this machine."""
+    host = settings.receiver_host
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - it is asked about, not listened on
+        host = "127.0.0.1"
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.receiver_port}"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, tuple):
+        return ",".join(_text(part) for part in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

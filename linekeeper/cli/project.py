@@ -1,0 +1,111 @@
+"""`prefect.yaml`, the one list of deployments, as what the server should have."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule
+from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
+
+from linekeeper import __version__
+from linekeeper.cli.checkout import root
+from linekeeper.cli.errors import UserError
+
+SWEEP = "health-sweep"
+DEMO_SLUG = "demo"
+"""The schedule that takes the place of the sweep's own while the sandbox is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A deployment as `prefect.yaml` has it; its flow has the same name."""
+
+    name: str
+    entrypoint: str
+    description: str
+    parameter_schema: dict[str, Any]
+    pull_steps: list[dict[str, Any]]
+    pool: str
+    queue: str
+    tags: list[str] = field(default_factory=list)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    job_variables: dict[str, Any] = field(default_factory=dict)
+    schedules: list[DeploymentScheduleCreate] = field(default_factory=list)
+    version: str = __version__
+
+
+async def wanted_deployments(file: Path | None = None) -> list[Wanted]:
+    """What `file` (default: the project's `prefect.yaml`) lists, with each flow's parameters.
+
+    Raises `UserError` if the file, or a flow it names, can't be read.
+    """
+    file = file or root() / "prefect.yaml"
+    try:
+        content = yaml.safe_load(await asyncio.to_thread(file.read_text, "utf-8"))
+        return [
+            await _wanted(entry, content.get("pull") or [], file.parent)
+            for entry in content["deployments"]
+        ]
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{error.filename} is missing: run from a checkout of the project"
+        ) from None
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file} can't be used: {type(error).__name__}: {error}") from error
+
+
+def with_demo_sweep(wanted: list[Wanted], seconds: float) -> list[Wanted]:
+    """The same, sweeping every `seconds` and not as the file says."""
+    every = DeploymentScheduleCreate(
+        schedule=IntervalSchedule(interval=timedelta(seconds=seconds)), slug=DEMO_SLUG, active=True
+    )
+    return [
+        replace(deployment, schedules=[every]) if deployment.name == SWEEP else deployment
+        for deployment in wanted
+    ]
+
+
+async def _wanted(entry: dict[str, Any], pull: list[dict[str, Any]], folder: Path) -> Wanted:
+    # In a thread: loading a flow runs its file.
+    flow: Flow[..., Any] = await asyncio.to_thread(
+        load_flow_from_entrypoint, str(folder / entry["entrypoint"]), use_placeholder_flow=False
+    )
+    if flow.name != entry["name"]:
+        raise ValueError(f"the flow of {entry['entrypoint']} is named {flow.name!r}")
+    return Wanted(
+        name=entry["name"],
+        entrypoint=entry["entrypoint"],
+        description=entry["description"].strip(),
+        parameter_schema=parameter_schema(flow).model_dump(mode="json", exclude_unset=True),
+        pull_steps=entry.get("pull") or pull,
+        pool=entry["work_pool"]["name"],
+        queue=entry["work_pool"]["work_queue_name"],
+        tags=entry.get("tags", []),
+        parameters=entry.get("parameters", {}),
+        job_variables=entry["work_pool"].get("job_variables", {}),
+        schedules=[_schedule(raw) for raw in entry.get("schedules") or []],
+    )
+
+
+def _schedule(raw: dict[str, Any]) -> DeploymentScheduleCreate:
+    timezone = raw.get("timezone", "UTC")
+    schedule: SCHEDULE_TYPES
+    if "cron" in raw:
+        schedule = CronSchedule(cron=raw["cron"], timezone=timezone)
+    else:
+        schedule = IntervalSchedule(
+            interval=timedelta(seconds=raw["interval"]),
+            anchor_date=raw["anchor_date"],
+            timezone=timezone,
+        )
+    return DeploymentScheduleCreate(
+        schedule=schedule,
+        slug=raw["slug"],
+        active=raw.get("active", True),
+        parameters=raw.get("parameters", {}),
+    )

@@ -1,0 +1,36 @@
+"""`linekeeper receiver`: the HTTP side alone, in the foreground."""
+
+import logging
+from typing import Annotated
+
+import typer
+
+
+def receiver_command(
+    *,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, metavar="N", help="Processes that share the port.")
+    ] = 1,
+) -> None:
+    """Take webhooks until Ctrl-C or SIGTERM; each is durable before it is answered."""
+    from linekeeper.receiver import serve
+    from linekeeper.receiver.workers import supervise
+    from linekeeper.settings import Settings
+    from linekeeper.store import KeyProblem, StoreError
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    settings = Settings()
+    try:
+        with serve.listening(settings) as listener:
+
+            def ready() -> None:
+                url = serve.address(listener)
+                typer.echo(f"ready {url} (webhooks: {url}/webhooks/<app>)")
+
+            if workers == 1:
+                serve.run(serve.until_stopped(settings, listener, ready))
+            else:
+                serve.run(supervise(listener, workers, ready))
+    except (KeyProblem, StoreError, serve.PortTaken) as error:
+        typer.echo(f"linekeeper receiver: {error}", err=True)
+        raise typer.Exit(1) from None

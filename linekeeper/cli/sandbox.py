@@ -1,0 +1,81 @@
+"""`linekeeper sandbox`: a Makini and a Slack on this machine."""
+
+from typing import Annotated
+
+import typer
+
+from linekeeper.cli.errors import UserError
+from linekeeper.cli.guards import require_free_port
+
+
+def sandbox_command(
+    *,
+    connections: Annotated[
+        int, typer.Option(min=0, help="How many connections the fleet has.")
+    ] = 24,
+    scenario: Annotated[
+        str,
+        typer.Option(metavar="demo|quiet", help="demo: things go wrong and right by themselves."),
+    ] = "demo",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same fleet.")] = 1,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Default: LINEKEEPER_SANDBOX_PORT, or 8643."),
+    ] = None,
+    records: Annotated[int, typer.Option(min=0, help="Records a connection.")] = 200,
+    webhook_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Where webhooks go, such as http://127.0.0.1:8642/webhooks/default; "
+            "none are sent without."
+        ),
+    ] = None,
+    actions_url: Annotated[
+        str | None, typer.Option(help="Where the buttons of the Slack page post to.")
+    ] = None,
+    demo_speed: Annotated[
+        float, typer.Option(help="Scripted seconds of the demo in one real second.")
+    ] = 1.0,
+    per_minute: Annotated[
+        int, typer.Option(min=0, help="Calls a minute before it answers 429; 0 = no limit.")
+    ] = 0,
+    latency_ms: Annotated[float, typer.Option(min=0, help="Added to every answer.")] = 0.0,
+) -> None:
+    """Run a Makini and a Slack on this machine, with a fleet and faults on demand.
+
+    Foreground, loopback only, nothing is kept. Faults: POST /_control/…; the Slack page: /slack.
+
+    Examples:
+
+      linekeeper sandbox
+
+      linekeeper sandbox --connections 500 --scenario quiet --port 9000
+    """
+    from linekeeper.sandbox import Settings as Sandbox
+    from linekeeper.sandbox import run
+    from linekeeper.settings import Settings
+
+    if scenario not in ("demo", "quiet"):
+        raise typer.BadParameter("it is demo or quiet", param_hint="--scenario")
+    chosen = Settings().sandbox_port if port is None else port
+    try:
+        box = Sandbox(
+            port=chosen,
+            connections=connections,
+            records_per_connection=records,
+            seed=seed,
+            scenario="demo" if scenario == "demo" else "quiet",
+            demo_speed=demo_speed,
+            webhook_url=webhook_url,
+            slack_actions_url=actions_url,
+            per_minute=per_minute,
+            latency_ms=latency_ms,
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    require_free_port(box.host, chosen, "SANDBOX_PORT", "the sandbox")
+    typer.echo(
+        f"sandbox on http://{box.host}:{chosen}: {connections} connections, "
+        f"Slack on http://{box.host}:{chosen}/slack (Ctrl-C ends it)"
+    )
+    run(box)

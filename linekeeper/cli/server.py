@@ -1,0 +1,72 @@
+"""Which Prefect server is ours, and how the one `linekeeper up` starts is set."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from linekeeper.settings import Settings
+
+POOL = "linekeeper"
+"""The work pool all runs go through."""
+EVENT_DAYS = 7
+RUN_DAYS = 30
+_DAY = 86_400
+
+SERVER_ENVIRONMENT: Mapping[str, str] = {
+    # Prefect's vacuum removes events by default, runs (with their logs and artifacts) only if told.
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(RUN_DAYS * _DAY),
+    "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": f"P{EVENT_DAYS}D",
+    # How long a statement waits for SQLite's lock before the server answers 503 (default 10).
+    "PREFECT_SERVER_DATABASE_TIMEOUT": "30",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+}
+
+
+def own_api_url(settings: Settings) -> str:
+    """The API of the server `linekeeper up` starts with `settings`."""
+    host = f"[{settings.prefect_host}]" if ":" in settings.prefect_host else settings.prefect_host
+    return f"http://{host}:{settings.prefect_port}/api"
+
+
+def server_environment(settings: Settings) -> dict[str, str]:
+    """What `prefect server start` needs in its environment.
+
+    Its home is ours alone, and made here: Prefect makes no parents. How it keeps and waits may be
+    set otherwise in our own environment.
+    """
+    home = settings.home.resolve() / "prefect"
+    home.mkdir(parents=True, exist_ok=True)
+    kept = {name: os.environ.get(name, value) for name, value in SERVER_ENVIRONMENT.items()}
+    return kept | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_API_HOST": settings.prefect_host,
+        "PREFECT_SERVER_API_PORT": str(settings.prefect_port),
+        "PREFECT_API_URL": own_api_url(settings),
+    }
+
+
+@contextmanager
+def prefect_at(settings: Settings, *, retries: int | None = None) -> Iterator[str]:
+    """Prefect's clients talk to the right server inside the block; yields its API's URL.
+
+    That is `PREFECT_API_URL` (environment or Prefect profile) if set, else the server `up` starts;
+    never one that Prefect starts by itself. `retries` replaces how often Prefect's client repeats
+    a call that was refused.
+    """
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_CLIENT_MAX_RETRIES,
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+        temporary_settings,
+    )
+
+    url = PREFECT_API_URL.value() or own_api_url(settings)
+    updates = {PREFECT_API_URL: url, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}
+    if retries is not None:
+        updates[PREFECT_CLIENT_MAX_RETRIES] = retries
+    with temporary_settings(updates):
+        yield url

@@ -1,0 +1,151 @@
+"""`linekeeper status`: everything at a glance."""
+
+import asyncio
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from linekeeper.status import Glance
+
+_STYLES = {
+    "healthy": "green",
+    "degraded": "yellow",
+    "unreachable": "red",
+    "reauthorization_required": "red",
+    "inactive": "magenta",
+    "unknown": "dim",
+}
+
+
+def status_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with stable keys.")] = False,
+) -> None:
+    """Show the fleet, what is wrong, and what waits to be told.
+
+    Examples:
+
+      linekeeper status
+
+      linekeeper status --json | jq .health
+    """
+    seen = asyncio.run(_look())
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(seen.as_json(), indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    Console(highlight=False).print(_shown(seen))
+
+
+async def _look() -> "Glance":
+    from linekeeper.clock import utcnow
+    from linekeeper.runtime import Runtime
+    from linekeeper.status import glance
+
+    async with Runtime.open() as rt:
+        return await glance(rt.store, await rt.configuration(), now=utcnow())
+
+
+def _shown(seen: "Glance") -> "RenderableType":
+    from rich.console import Group
+    from rich.text import Text
+
+    fleet = Text(f"{seen.connections} connections of {seen.customers} customers: ")
+    counts = [Text(f"{n} {health}", _STYLES.get(health, "")) for health, n in seen.health.items()]
+    fleet.append_text(Text(", ").join(counts or [Text("none known yet")]))
+    setup = ", ".join(f"{number} {setup}" for setup, number in seen.setup.items())
+    parts: list[RenderableType] = [fleet, Text(f"setup: {setup or '-'}", "dim")]
+    if seen.without_token:
+        parts.append(
+            Text(
+                f"{seen.without_token} without a token, judged by Makini's list alone "
+                "(linekeeper doctor says how to get one)"
+            )
+        )
+    parts += [_incidents(seen), _apps(seen), *_outbox(seen)]
+    if seen.leases:
+        held = ", ".join(f"{lease.name} ({lease.owner})" for lease in seen.leases)
+        parts.append(Text(f"under way: {held}", "dim"))
+    return Group(*parts)
+
+
+def _incidents(seen: "Glance") -> "RenderableType":
+    from rich.table import Table
+    from rich.text import Text
+
+    if not seen.incidents:
+        return Text("no open incident", "green")
+    table = Table(title=f"{seen.open_incidents} open incidents", title_justify="left")
+    for heading in ("since", "kind", "what", "connections", "state"):
+        table.add_column(heading, overflow="fold")
+    for one in seen.incidents:
+        more = one.members - len(one.connections)
+        who = ", ".join(one.connections) + (f" and {more} more" if more > 0 else "")
+        by = f" by {one.acknowledged_by}" if one.acknowledged_by else ""
+        table.add_row(
+            _ago(one.opened_at, seen.at),
+            Text(one.kind, _STYLES.get(one.kind, "red")),
+            Text(one.title),
+            Text(who or "-"),
+            Text(f"{one.status}{by}"),
+        )
+    return table
+
+
+def _apps(seen: "Glance") -> "RenderableType":
+    from rich.table import Table
+    from rich.text import Text
+
+    if not seen.apps:
+        return Text(
+            "no Makini is configured: fill in a MakiniApp block, set LINEKEEPER_MAKINI_…, "
+            "or try linekeeper up --sandbox",
+            "yellow",
+        )
+    table = Table(title="Makini apps", title_justify="left")
+    for heading in ("app", "mode", "connections", "listed", "last check"):
+        table.add_column(heading)
+    for name, one in seen.apps.items():
+        table.add_row(
+            Text(name),
+            one.mode or "not configured",
+            str(one.connections),
+            _ago(one.last_list_at, seen.at),
+            _ago(one.last_check_at, seen.at),
+        )
+    return table
+
+
+def _outbox(seen: "Glance") -> "list[RenderableType]":
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    for channel, one in seen.outbox.items():
+        since = f", the oldest {_ago(one.oldest_pending_at, seen.at)}" if one.pending else ""
+        why = f": {one.last_error}" if one.last_error else ""
+        parts.append(
+            Text(
+                f"outbox {channel}: {one.pending} pending{since}, {one.dead} given up{why}",
+                "red" if one.dead else "",
+            )
+        )
+    if not seen.slack_configured:
+        parts.append(Text("Slack is not configured: nobody is told", "yellow"))
+        parts += [Text(f"would have been sent: {text}", "dim") for text in seen.unsent]
+    return parts
+
+
+def _ago(at: datetime | None, now: datetime) -> str:
+    if at is None:
+        return "never"
+    seconds = max((now - at).total_seconds(), 0)
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

@@ -1,0 +1,233 @@
+"""Child processes: started, proven ready, kept running, ended; none outlives its supervisor."""
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from linekeeper.cli.errors import UserError
+from linekeeper.cli.output import Output
+
+MARK = "LINEKEEPER_UP_ID"
+"""In the environment of every child and of whatever it starts, so that the reaper finds all."""
+END_SECONDS = 4.0
+LAST_END_SECONDS = 2.5
+"""For those with `ends_last`, once the others have ended; with the reaper's grace under 10 s."""
+STABLE_SECONDS = 60.0
+MAX_DELAY = 60.0
+PROBE_SECONDS = 0.1
+
+
+class ChildFailed(UserError):
+    """A child ended, or took too long, before it was ready; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process to run. It is ready once `is_ready` says so, or its output has `ready_text`."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(repr=False)
+    is_ready: Callable[[], Awaitable[bool]] | None = None
+    ready_text: str | None = None
+    ready_seconds: float = 90.0
+    levels: tuple[str, ...] = ("WARNING", "ERROR", "CRITICAL")
+    """Lines of its output with one of these words reach the terminal; all reach its log."""
+    ends_last: bool = False
+
+
+@dataclass(slots=True)
+class _Running:
+    child: Child
+    process: asyncio.subprocess.Process
+    output: Output
+    reading: asyncio.Task[None]
+    started: float
+
+
+def restart_delay(deaths: int) -> float:
+    """Seconds to wait before the start after `deaths` deaths in a row: 1, 2, 4 … 60."""
+    return min(2.0 ** min(deaths - 1, 10), MAX_DELAY)
+
+
+class Supervisor:
+    """Use as `async with Supervisor(logs, tell) as supervisor`; leaving it ends every child.
+
+    `tell` gets a line for people. Every child leads a process group of its own, so that Ctrl-C in
+    the terminal reaches only the supervisor. Should the supervisor be killed, a reaper process
+    ends the children and what they started.
+    """
+
+    def __init__(self, logs: Path, tell: Callable[[str], None]) -> None:
+        self._logs = logs
+        self._tell = tell
+        self._mark = secrets.token_hex(8)
+        self._running: dict[str, _Running] = {}
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._reaper: asyncio.subprocess.Process | None = None
+        self.starting = True
+        """Until this is unset, what children say goes to their logs only: who waits for another
+        part complains, and what fails for good is raised."""
+
+    async def __aenter__(self) -> Self:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self._reaper = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-I", "-S", str(Path(__file__).with_name("reaper.py")), f"{MARK}={self._mark}"),
+            stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def start(self, child: Child) -> None:
+        """Start `child` and return when it is ready; from then on it is restarted if it dies.
+
+        Raises `ChildFailed` if it ends before, or isn't ready in time.
+        """
+        running = await self._spawn(child)
+        ended = asyncio.create_task(running.process.wait())
+        try:
+            async with asyncio.timeout(child.ready_seconds):
+                while not await _is_ready(running):
+                    done, _ = await asyncio.wait({ended}, timeout=PROBE_SECONDS)
+                    if done:
+                        raise await self._failed(running)
+        except TimeoutError:
+            raise ChildFailed(
+                f"{child.name} is not ready after {child.ready_seconds:.0f} s; "
+                f"see {running.output.path}"
+            ) from None
+        finally:
+            ended.cancel()
+        self._keepers[child.name] = asyncio.create_task(self._keep(running), name=child.name)
+
+    async def run(self, child: Child) -> None:
+        """Run `child` to its end. Raises `ChildFailed` unless it ends well."""
+        running = await self._spawn(child)
+        if await running.process.wait() != 0:
+            raise await self._failed(running, "failed")
+        await self._ended(running)
+
+    async def stop(self) -> None:
+        """End every child: asked first, killed if that takes long; the `ends_last` after that."""
+        for keeper in self._keepers.values():
+            keeper.cancel()
+        await asyncio.gather(*self._keepers.values(), return_exceptions=True)
+        for last in (False, True):
+            await asyncio.gather(
+                *(
+                    self._end(running)
+                    for running in list(self._running.values())
+                    if running.child.ends_last is last
+                )
+            )
+        if self._reaper is not None and self._reaper.stdin is not None:
+            self._reaper.stdin.close()
+            await self._reaper.wait()
+
+    async def _spawn(self, child: Child) -> _Running:
+        output = Output(child.name, self._logs, child.levels, self._tell, lambda: self.starting)
+        read_end, write_end = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *child.command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=write_end,
+                stderr=write_end,
+                env={**child.environment, MARK: self._mark, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+            )
+        finally:
+            os.close(write_end)
+        reading = asyncio.create_task(output.read(read_end))
+        running = _Running(child, process, output, reading, time.monotonic())
+        self._running[child.name] = running
+        self._register(process.pid)
+        return running
+
+    async def _keep(self, running: _Running) -> None:
+        child, deaths = running.child, 0
+        while True:
+            code = await running.process.wait()
+            if time.monotonic() - running.started >= STABLE_SECONDS:
+                deaths = 0
+            deaths += 1
+            delay = restart_delay(deaths)
+            self._tell(
+                f"{child.name} ended ({_how(code)}): starting it again in {delay:.0f} s; "
+                f"see {running.output.path}"
+            )
+            await self._ended(running)
+            await asyncio.sleep(delay)
+            running = await self._spawn(child)
+            self._tell(f"{child.name} was started again")
+
+    async def _failed(
+        self, running: _Running, what: str = "ended before it was ready"
+    ) -> ChildFailed:
+        code = await running.process.wait()
+        await self._ended(running)
+        last = running.output.last_words()
+        return ChildFailed(
+            f"{running.child.name} {what} ({_how(code)})"
+            f"{': ' + last if last else ''}; see {running.output.path}"
+        )
+
+    async def _end(self, running: _Running) -> None:
+        with suppress(ProcessLookupError):
+            running.process.terminate()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(
+                LAST_END_SECONDS if running.child.ends_last else END_SECONDS
+            ):
+                await running.process.wait()
+        await self._ended(running)
+
+    async def _ended(self, running: _Running) -> None:
+        """Kill what is left of its group and let its last output be written."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(running.process.pid, signal.SIGKILL)
+        await running.process.wait()
+        self._register(running.process.pid)
+        if self._running.get(running.child.name) is running:
+            del self._running[running.child.name]
+        await asyncio.wait({running.reading}, timeout=0.5)
+        running.reading.cancel()  # a grandchild may hold the pipe open
+        running.output.close()
+
+    def _register(self, group: int) -> None:
+        if self._reaper is not None and self._reaper.stdin is not None:
+            self._reaper.stdin.write(b"%d\n" % group)
+
+
+async def _is_ready(running: _Running) -> bool:
+    child = running.child
+    if child.ready_text is not None:
+        return child.ready_text in running.output.seen
+    return child.is_ready is None or await child.is_ready()
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

@@ -1,0 +1,182 @@
+"""`linekeeper up`: everything on this machine, in the foreground."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from linekeeper.cli.guards import alone_in, require_closed_door, require_free_port
+
+if TYPE_CHECKING:
+    from linekeeper.cli.parts import Choice
+    from linekeeper.cli.progress import Progress
+    from linekeeper.cli.supervisor import Supervisor
+    from linekeeper.config import AppConfig
+    from linekeeper.settings import Settings
+
+
+def up_command(
+    *,
+    sandbox: Annotated[
+        bool | None,
+        typer.Option(
+            "--sandbox/--no-sandbox",
+            help="Start a Makini and a Slack of its own. Default: if no Makini is configured.",
+            show_default=False,
+        ),
+    ] = None,
+    no_schedules: Annotated[
+        bool, typer.Option("--no-schedules", help="Deploy with all schedules paused.")
+    ] = False,
+    connections: Annotated[
+        int, typer.Option(min=0, help="How many connections the sandbox has.")
+    ] = 24,
+    scenario: Annotated[
+        str,
+        typer.Option(
+            metavar="demo|quiet", help="demo: in the sandbox things go wrong and right again."
+        ),
+    ] = "demo",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same sandbox.")] = 1,
+) -> None:
+    """Start everything on this machine: Prefect server, worker, consumer, receiver, sandbox.
+
+    Prints one line starting with "ready" and stays in the foreground; Ctrl-C ends all of it.
+    What the parts say is in LINEKEEPER_HOME/logs. With PREFECT_API_URL set, that Prefect is used.
+
+    Examples:
+
+      linekeeper up
+
+      linekeeper up --no-sandbox
+
+      linekeeper up --connections 200 --scenario quiet --no-schedules
+    """
+    from linekeeper.cli.parts import Choice
+    from linekeeper.settings import Settings
+
+    if scenario not in ("demo", "quiet"):
+        raise typer.BadParameter("it is demo or quiet", param_hint="--scenario")
+    settings = Settings()
+    choice = Choice(sandbox, not no_schedules, connections, scenario, seed)
+    with alone_in(settings.home):
+        if not os.environ.get("PREFECT_API_URL"):
+            require_closed_door(settings.prefect_host, os.environ)
+            require_free_port(
+                settings.prefect_host, settings.prefect_port, "PREFECT_PORT", "the Prefect server"
+            )
+        require_free_port(
+            settings.receiver_host, settings.receiver_port, "RECEIVER_PORT", "the receiver"
+        )
+        asyncio.run(_run(settings, choice))
+
+
+async def _run(settings: "Settings", choice: "Choice") -> None:
+    """Start, stay until SIGINT or SIGTERM, end all. Raises what kept it from starting."""
+    from linekeeper.cli.progress import Progress
+    from linekeeper.cli.supervisor import Supervisor
+
+    asked_to_end = asyncio.Event()
+
+    def end() -> None:
+        if asked_to_end.is_set():
+            os._exit(130)  # asked twice: the reaper ends the children
+        asked_to_end.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, end)
+    progress = Progress()
+    async with Supervisor(settings.home.resolve() / "logs", progress.line) as supervisor:
+        started = time.monotonic()
+        starting = asyncio.create_task(_start(settings, choice, supervisor, progress))
+        ending = asyncio.create_task(asked_to_end.wait())
+        with progress.shown():
+            await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            urls = " · ".join(f"{name} {url}" for name, url in starting.result().items())
+            supervisor.starting = False
+            progress.good(f"ready in {time.monotonic() - started:.0f} s · {urls}")
+            await ending
+        else:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+        progress.line("ending …")
+    progress.line("ended")
+
+
+async def _start(
+    settings: "Settings", choice: "Choice", supervisor: "Supervisor", progress: "Progress"
+) -> dict[str, str]:
+    """Start every part, side by side where the order doesn't matter; returns the URLs."""
+    from linekeeper.cli import parts
+    from linekeeper.cli.probe import answers
+
+    own_server = not os.environ.get("PREFECT_API_URL")
+    first = parts.environment(settings, os.environ, None)
+    async with asyncio.TaskGroup() as group:
+
+        def begin(name: str, doing: Awaitable[None]) -> "asyncio.Task[None]":
+            return group.create_task(progress.step(name, doing))
+
+        server = None
+        if own_server:
+            server = begin(
+                "Prefect server",
+                supervisor.start(parts.prefect_server(settings, first, answers)),
+            )
+        apps = await progress.step("database", _migrate(settings))
+        box = None
+        if parts.wants_sandbox(choice, settings, apps):
+            box = parts.sandbox_settings(settings, choice)
+            require_free_port(box.host, box.port, "SANDBOX_PORT", "the sandbox")
+        shared = parts.environment(settings, os.environ, box)
+        _say_where_the_block_counts(shared.get("LINEKEEPER_MAKINI_API_URL"), apps, progress)
+        if box is not None:
+            begin("sandbox", supervisor.start(parts.sandbox(settings, box, shared, answers)))
+        begin(
+            "deployments",
+            supervisor.run(
+                parts.deployments(shared, schedules=choice.schedules, sandbox=box is not None)
+            ),
+        )
+        begin("consumer", supervisor.start(parts.consumer(shared)))
+        begin("receiver", supervisor.start(parts.receiver(settings, shared, answers)))
+        if server is not None:
+            await server
+        begin("worker", supervisor.start(parts.worker(shared)))
+    urls = {
+        "Prefect UI": shared["PREFECT_API_URL"].removesuffix("/api"),
+        "receiver": parts.receiver_url(settings),
+    }
+    if box is not None:
+        urls["sandbox"] = parts.sandbox_url(settings)
+        urls["Slack page"] = f"{parts.sandbox_url(settings)}/slack"
+    return urls
+
+
+async def _migrate(settings: "Settings") -> "dict[str, AppConfig]":
+    """Bring the schema up to date; returns the apps the blocks' last copy has."""
+    from linekeeper.store import Store
+    from linekeeper.store.configuration import load_configuration
+    from linekeeper.store.migrate import migrate
+
+    async with Store.open(settings) as store:
+        await migrate(store)
+        return (await load_configuration(store, settings)).apps
+
+
+def _say_where_the_block_counts(
+    configured: str | None, apps: "dict[str, AppConfig]", progress: "Progress"
+) -> None:
+    """A block seeded by an earlier start wins over the environment of this one: say so."""
+    block = apps.get("default")
+    if block is not None and configured and block.api_url != configured.rstrip("/"):
+        progress.line(
+            f"note: the block MakiniApp default says {block.api_url}, this start {configured}: the "
+            "block counts. `linekeeper deploy --reset` puts the settings' values into the blocks"
+        )

@@ -1,0 +1,123 @@
+"""Events about connections: judged with their own time, concluded, announced, at once (C1, C2)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.consumer.events import apply, giving_back
+from linekeeper.health.conclude import conclude
+from linekeeper.health.judge import Observation, Outcome, load
+from linekeeper.health.service import CLOCK_SLACK, observe
+from linekeeper.inbox.claim import Event, Settled, claim_events
+from linekeeper.inbox.identify import read
+from linekeeper.inbox.meaning import ABOUT_CONNECTIONS, Statement, statement
+from linekeeper.inbox.routing import connections_of
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Connection
+
+RANK = 0
+BATCH = 500
+
+
+async def process_connection_events(rt: Runtime) -> bool:
+    """Claim and apply one batch; returns whether there was any.
+
+    An event older than what its connection was last judged by is recorded, and ends `stale`.
+    """
+    claimed = await claim_events(rt.store, rt.owner, rank=RANK, limit=BATCH, now=utcnow())
+    if not claimed.events:
+        return False
+    async with giving_back(rt, claimed):
+        await apply(rt, claimed, [claimed.events], _Judging(rt))
+    return True
+
+
+class _Judging:
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+
+    async def __call__(
+        self, session: AsyncSession, events: Sequence[Event]
+    ) -> Mapping[str, Settled]:
+        policy = (await self._rt.configuration()).policy
+        now = utcnow()
+        targets = await connections_of(session, events)
+        owners = {
+            event.id: targets[event.app, event.connection_ref].id
+            for event in events
+            if event.connection_ref and (event.app, event.connection_ref) in targets
+        }
+        last = await _last_judged(session, sorted(set(owners.values())), now)
+        seen: list[tuple[str, Observation]] = []
+        settled: dict[str, Settled] = {}
+        for event in events:
+            said = statement(event.kind, event.event, read(event.body or b""))
+            owner = owners.get(event.id)
+            if owner is None:
+                settled[event.id] = _without_owner(event)
+            elif said.says is None:
+                settled[event.id] = _says_nothing(event, owner)
+            else:
+                before = last.get(owner)
+                is_late = before is not None and event.at < before
+                settled[event.id] = Settled("stale" if is_late else "processed", owner)
+                if not is_late:
+                    last[owner] = event.at
+                seen.append((owner, _observation(event, said)))
+        changes = await observe(self._rt.store, session, seen, policy=policy, now=now)
+        if changes:
+            await conclude(self._rt.store, session, policy=policy, now=now)
+        return settled
+
+
+def _observation(event: Event, said: Statement) -> Observation:
+    assert said.says is not None  # only what says something is observed
+    observed = Observation(
+        at=event.at,
+        source="webhook",
+        outcome=Outcome(said.says),
+        code=said.code,
+        message=said.message,
+        request_id=said.request_id,
+    )
+    return replace(observed, sync_updated_at=event.at) if said.synced else observed
+
+
+def _without_owner(event: Event) -> Settled:
+    if event.connection_ref is None and event.kind == "system.error":
+        return Settled("processed", note="about no connection")
+    if event.connection_ref is None:
+        return Settled("unrouted", note="it names no connection")
+    return Settled("unrouted", note=f"no connection is known as {event.connection_ref}")
+
+
+def _says_nothing(event: Event, owner: str) -> Settled:
+    if event.kind not in ABOUT_CONNECTIONS:
+        return Settled(
+            "dead", owner, f"the app maps {event.event} to {event.kind}, which is no kind of event"
+        )
+    return Settled("processed", owner, "it says nothing of the connection's health")
+
+
+async def _last_judged(
+    session: AsyncSession, ids: Sequence[str], now: datetime
+) -> dict[str, datetime]:
+    """When each connection was last judged; locked, in the order in which everybody locks."""
+    found: dict[str, datetime] = {}
+    for start in range(0, len(ids), 5_000):
+        rows = await session.execute(
+            select(col(Connection.id), col(Connection.judged))
+            .where(col(Connection.id).in_(ids[start : start + 5_000]))
+            .order_by(col(Connection.id))
+            .with_for_update()
+        )
+        for identifier, judged in rows:
+            at = load(judged).observed_at
+            if at is not None and at <= now + CLOCK_SLACK:
+                found[identifier] = at
+    return found

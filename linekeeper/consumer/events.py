@@ -1,0 +1,175 @@
+"""What both kinds of events share: a batch is claimed, applied and settled in one transaction.
+
+Everything an event causes (health, records, incidents, outbox rows) and the word that it is
+settled are one transaction without HTTP in it (DESIGN "Process"), so whatever is killed wherever,
+an event's effects happen once.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
+from linekeeper.inbox.attempts import next_attempt
+from linekeeper.inbox.claim import (
+    Claimed,
+    Event,
+    Retry,
+    Settled,
+    give_back,
+    put_back,
+    settle,
+    still_ours,
+)
+from linekeeper.inbox.forward import forward_events
+from linekeeper.inbox.traces import leave_traces
+from linekeeper.runtime import Runtime
+
+log = logging.getLogger("linekeeper.consumer")
+
+Effects = Callable[[AsyncSession, Sequence[Event]], Awaitable[Mapping[str, Settled]]]
+"""Does, in the transaction it is given, what the events cause; says what became of each."""
+
+
+async def apply(
+    rt: Runtime, claimed: Claimed, portions: Iterable[Sequence[Event]], effects: Effects
+) -> None:
+    """Apply events of a claim and settle them, each portion in one transaction.
+
+    Where one can't be applied its portion is done one by one; an event that fails alone is tried
+    again later or given up, and only what is behind it in its lane waits with it. Trouble of the
+    database is raised: it says nothing of the events.
+    """
+    held: dict[str, tuple[list[Event], Exception]] = {}
+    for portion in portions:
+        free = [event for event in portion if event.lane not in held]
+        for event in portion:
+            if event.lane in held:
+                held[event.lane][0].append(event)
+        try:
+            await _transaction(rt, claimed, free, effects)
+        except Exception as error:
+            if is_of_database(error):
+                raise
+            await _one_by_one(rt, claimed, free, effects, held)
+    await failed(rt, claimed, list(held.values()))
+
+
+async def failed(
+    rt: Runtime, claimed: Claimed, troubles: Sequence[tuple[Sequence[Event], Exception]]
+) -> None:
+    """The first of each lane's events failed: it is put back, or given up as dead.
+
+    Those behind it wait as long; if it is given up they are free at once.
+    """
+    if not troubles:
+        return
+    now = utcnow()
+    dead: dict[str, Settled] = {}
+    retries: dict[str, Retry] = {}
+    behind: dict[str, datetime] = {}
+    for [head, *others], error in troubles:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        until = next_attempt(head.attempts, error, now=now)
+        if until is None:
+            dead[head.id] = Settled("dead", note=reason)
+            log.warning("event %s is dead after attempt %d: %s", head.id, head.attempts, reason)
+        else:
+            retries[head.id] = Retry(until, reason)
+            log.info("event %s: attempt %d failed: %s", head.id, head.attempts, reason)
+        behind.update((event.id, until or now) for event in others)
+
+    async def effects(session: AsyncSession, events: Sequence[Event]) -> Mapping[str, Settled]:
+        ours = {event.id for event in events}
+        await put_back(session, {one: retries[one] for one in retries if one in ours})
+        await give_back(session, claimed, behind)
+        return {one: dead[one] for one in dead if one in ours}
+
+    await _transaction(rt, claimed, [some[0] for some, _ in troubles], effects)
+
+
+@asynccontextmanager
+async def giving_back(rt: Runtime, claimed: Claimed) -> AsyncIterator[None]:
+    """Whatever ends the block early, what it has not settled is due again at once."""
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):  # if that fails too, the claim runs out by itself
+            await let_go(rt, claimed, claimed.events)
+        raise
+
+
+async def let_go(rt: Runtime, claimed: Claimed, events: Sequence[Event]) -> None:
+    """Give back those of `events` that nobody settled, due at once."""
+    now = utcnow()
+    async with rt.store.write() as session:
+        await give_back(session, claimed, {event.id: now for event in events})
+
+
+def is_of_database(error: Exception) -> bool:
+    """Whether the database itself is in trouble, rather than what it was told to write."""
+    return isinstance(error, OperationalError | OSError | TimeoutError) or (
+        isinstance(error, DBAPIError) and (error.connection_invalidated or _passing(error))
+    )
+
+
+def _passing(error: DBAPIError) -> bool:
+    """Deadlocks and serialization failures of PostgreSQL: the same again may work."""
+    return getattr(error.orig, "sqlstate", "") in ("40001", "40P01", "57P01", "57P03", "53300")
+
+
+async def _transaction(
+    rt: Runtime, claimed: Claimed, events: Sequence[Event], effects: Effects
+) -> None:
+    apps = (await rt.configuration()).apps
+    now = utcnow()
+    async with rt.store.write() as session:
+        ours = await still_ours(session, claimed, events)
+        if not ours:
+            return
+        settled = await effects(session, ours)
+        done = [event for event in ours if event.id in settled]
+        owners = {event.id: settled[event.id].connection_id for event in done}
+        await leave_traces(
+            rt.store,
+            session,
+            [
+                (owner, event.received_at)
+                for event in done
+                if (owner := owners[event.id]) and event.replay_of is None
+            ],
+        )
+        await forward_events(
+            rt.store,
+            session,
+            [
+                (apps.get(event.app) or AppConfig(name=event.app), event, owners[event.id])
+                for event in done
+            ],
+            now=now,
+        )
+        await settle(session, settled, now=now)
+
+
+async def _one_by_one(
+    rt: Runtime,
+    claimed: Claimed,
+    events: Sequence[Event],
+    effects: Effects,
+    held: dict[str, tuple[list[Event], Exception]],
+) -> None:
+    for event in events:
+        if event.lane in held:
+            held[event.lane][0].append(event)
+            continue
+        try:
+            await _transaction(rt, claimed, [event], effects)
+        except Exception as error:
+            if is_of_database(error):
+                raise
+            held[event.lane] = ([event], error)

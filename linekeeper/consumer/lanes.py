@@ -1,0 +1,61 @@
+"""Loops side by side: each has one thing to do, and survives whatever happens to it."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from linekeeper.consumer.waker import Waker
+
+MAX_BACK_OFF = 30.0
+_log = logging.getLogger("linekeeper.consumer")
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A loop of the consumer."""
+
+    name: str
+    step: Callable[[], Awaitable[bool]]
+    """Does what there is to do; returns whether there may be more."""
+    every: float
+    """Seconds until the next step where there was nothing more."""
+    woken: bool = True
+    """Whether a change in the database brings the next step forward."""
+
+
+async def keep(lane: Lane, waker: Waker, stop: asyncio.Event) -> None:
+    """Repeat `lane.step` until `stop`, with back-off after an error; cancel it to end at once.
+
+    An error is one line in the log, and not again while it stays the same.
+    """
+    failures, told = 0, ""
+    while not stop.is_set():
+        seen = waker.changes
+        try:
+            more = await lane.step()
+        except Exception as error:
+            failures += 1
+            line = f"{type(error).__name__}: {error}".splitlines()[0]
+            if line != told:
+                _log.warning("%s: %s; trying again", lane.name, line)
+                told = line
+            await _pause(stop, min(2.0**failures, MAX_BACK_OFF))
+            continue
+        if failures:
+            _log.info("%s: works again", lane.name)
+            failures, told = 0, ""
+        if more:
+            continue
+        if lane.woken:
+            await waker.wait(seen, seconds=lane.every)
+        else:
+            await _pause(stop, lane.every)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return

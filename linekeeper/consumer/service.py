@@ -1,0 +1,106 @@
+"""The consumer: what always runs, with Prefect down too (DESIGN "Three kinds of process")."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from linekeeper.clock import utcnow
+from linekeeper.consumer.connection_events import process_connection_events
+from linekeeper.consumer.delivery import deliver_events, deliver_runs
+from linekeeper.consumer.lanes import Lane, keep
+from linekeeper.consumer.record_events import process_record_events
+from linekeeper.consumer.settings import copy_blocks
+from linekeeper.consumer.waker import Waker
+from linekeeper.inbox.deliver import Forwarder
+from linekeeper.notices.deliver import deliver_due
+from linekeeper.notices.mail import deliver_mail
+from linekeeper.notices.view import Links
+from linekeeper.orchestrator import Orchestrator
+from linekeeper.reconnect.ask import attend_due
+from linekeeper.reconnect.watch import watch
+from linekeeper.runtime import Runtime
+
+BLOCKS_EVERY = 30.0
+OUTBOX_EVERY = 2.0
+"""Seconds until rows whose time has come are looked for, without any change to see."""
+LINKS_EVERY = 60.0
+RECONNECTS_EVERY = 10.0
+ENDING_SECONDS = 3.0
+"""How long a step may take to finish once the end is asked for."""
+
+
+FindLinks = Callable[[], Awaitable[Links]]
+"""Where the Prefect UI and its forms are, for links in messages."""
+
+
+def lanes(
+    rt: Runtime, orchestrator: Orchestrator, find_links: FindLinks, forwarder: Forwarder
+) -> list[Lane]:
+    """The loops of the consumer."""
+    links = Links()
+
+    async def blocks() -> bool:
+        await copy_blocks(rt.store, rt.settings, orchestrator, now=utcnow())
+        return False
+
+    async def look_up_links() -> bool:
+        nonlocal links
+        links = await find_links()
+        return False
+
+    async def slack() -> bool:
+        delivered = await deliver_due(rt.store, await rt.configuration(), rt.owner, links=links)
+        return delivered.sent > 0
+
+    async def mail() -> bool:
+        account = (await rt.configuration()).mail
+        public_url = rt.settings.resolved_public_url
+        return await deliver_mail(rt.store, account, rt.owner, public_url=public_url)
+
+    async def look_at_reconnects() -> bool:
+        await watch(rt, now=utcnow())
+        return False
+
+    return [
+        Lane("connection webhooks", lambda: process_connection_events(rt), every=OUTBOX_EVERY),
+        Lane("record webhooks", lambda: process_record_events(rt), every=OUTBOX_EVERY),
+        Lane("reconnects", lambda: attend_due(rt), every=OUTBOX_EVERY),
+        Lane("open reconnects", look_at_reconnects, every=RECONNECTS_EVERY, woken=False),
+        Lane("mail", mail, every=OUTBOX_EVERY),
+        Lane("forward", forwarder.deliver, every=OUTBOX_EVERY),
+        Lane("block settings", blocks, every=BLOCKS_EVERY, woken=False),
+        Lane("links", look_up_links, every=LINKS_EVERY, woken=False),
+        Lane("slack", slack, every=OUTBOX_EVERY),
+        Lane(
+            "events",
+            lambda: deliver_events(rt.store, orchestrator, rt.owner),
+            every=OUTBOX_EVERY,
+        ),
+        Lane("runs", lambda: deliver_runs(rt.store, orchestrator, rt.owner), every=OUTBOX_EVERY),
+    ]
+
+
+async def run_consumer(
+    rt: Runtime, orchestrator: Orchestrator, *, find_links: FindLinks, stop: asyncio.Event
+) -> None:
+    """Apply webhooks, deliver the outbox and copy the blocks until `stop`.
+
+    It ends within `ENDING_SECONDS` then.
+    Nothing that happens to one loop ends another. A step that is cut off is repeated by the next
+    consumer once its claim has run out.
+    """
+    waker = Waker(rt.store)
+    watch = Lane("database", waker.run, every=0, woken=False)
+    async with Forwarder(rt) as forwarder:
+        loops = [
+            asyncio.create_task(keep(lane, waker, stop), name=lane.name)
+            for lane in (watch, *lanes(rt, orchestrator, find_links, forwarder))
+        ]
+        try:
+            await stop.wait()
+            loops[0].cancel()
+            waker.wake()
+            await asyncio.wait(loops, timeout=ENDING_SECONDS)
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)

@@ -1,0 +1,70 @@
+"""The database: reachable, the right schema, our keys, writable, room on the disk."""
+
+import asyncio
+import shutil
+import stat
+from pathlib import Path
+
+from sqlalchemy import false, update
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import col
+
+from linekeeper.doctor.finding import Finding, ok, warn, wrong
+from linekeeper.settings import Settings
+from linekeeper.store import KeyProblem, Store, StoreError
+from linekeeper.store.migrate import describe, head, require_current
+from linekeeper.store.tables import Lease
+
+MIN_FREE_BYTES = 1 << 30
+
+
+async def examine_database(settings: Settings, *, seconds: float = 10.0) -> list[Finding]:
+    """What is wrong with the store of `settings`; nothing is made or changed there."""
+    name = "database"
+    if _missing(settings):
+        return [wrong(name, "there is none yet", "run `linekeeper migrate` (or `linekeeper up`)")]
+    try:
+        async with asyncio.timeout(seconds), Store.open(settings) as store:
+            await require_current(store)
+            async with store.write() as session:
+                # Changes nothing, but needs what a change needs.
+                await session.execute(update(Lease).where(false()).values({col(Lease.fence): 0}))
+            kind = "SQLite" if store.is_sqlite else "PostgreSQL"
+    except TimeoutError:
+        return [wrong(name, f"no answer within {seconds:g} s", "check LINEKEEPER_DATABASE_URL")]
+    except KeyProblem as problem:
+        return [wrong("encryption keys", str(problem), "put the right keys back")]
+    except StoreError as problem:
+        text, _, mend = str(problem).partition(": ")
+        return [wrong(name, text, mend or "check LINEKEEPER_DATABASE_URL")]
+    except (DBAPIError, OSError) as problem:
+        text, _, mend = describe(problem).partition(": ")
+        return [wrong(name, text, mend or "check LINEKEEPER_DATABASE_URL")]
+    findings = [ok(name, f"{kind} answers, schema {head()}, our keys fit, it can be written")]
+    return findings + [found for found in (_key_file(settings), _room(settings)) if found]
+
+
+def _missing(settings: Settings) -> bool:
+    """Whether this is SQLite and its file isn't there: opening it would make it."""
+    path = settings.resolved_database_url.removeprefix("sqlite+aiosqlite:///")
+    return path != settings.resolved_database_url and not Path(path).exists()
+
+
+def _key_file(settings: Settings) -> Finding | None:
+    file = settings.home / "encryption-keys"
+    if settings.encryption_keys or not file.exists():
+        return None
+    if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return warn("encryption keys", f"others may read {file}", f"chmod 600 {file}")
+    return ok("encryption keys", f"in {file}; without it the tokens are lost: back it up")
+
+
+def _room(settings: Settings) -> Finding | None:
+    if not settings.home.exists():
+        return None
+    free = shutil.disk_usage(settings.home).free
+    if free >= MIN_FREE_BYTES:
+        return None
+    return warn(
+        "disk", f"{free >> 20} MiB are free at {settings.home}", "make room before it is full"
+    )

@@ -1,0 +1,72 @@
+"""Everything the doctor looks at, side by side, each with a time-out."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from sqlalchemy import func
+from sqlmodel import col, select
+
+from linekeeper.doctor.finding import Finding, warn, wrong
+from linekeeper.doctor.fleet import (
+    connections_without_token,
+    customers_without_contact,
+    public_url,
+)
+from linekeeper.doctor.makini import examine_app
+from linekeeper.doctor.slack import examine_slack
+from linekeeper.makini import MakiniError
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Connection
+
+Look = Callable[[], Awaitable[Sequence[Finding]]]
+"""Another look, handed in: Prefect's, which the core knows nothing of."""
+
+
+async def examine(
+    rt: Runtime, *, others: Sequence[Look] = (), seconds: float = 10.0
+) -> list[Finding]:
+    """What is to be said about apps, Slack, the fleet and what `others` look at.
+
+    Only looks: nothing is minted, posted or changed. Each look may take `seconds`.
+    """
+    configuration = await rt.configuration()
+    async with rt.store.read() as session:
+        rows = await session.execute(
+            select(Connection.app, func.count())
+            .where(col(Connection.setup) != "disconnected")
+            .group_by(Connection.app)
+        )
+        counts: Mapping[str, int] = {row[0]: row[1] for row in rows}
+        fleet = [
+            await customers_without_contact(session),
+            *await connections_without_token(session, configuration.apps),
+        ]
+
+    async def app(name: str) -> Sequence[Finding]:
+        config = configuration.apps[name]
+        try:
+            makini = rt.makini(config)
+        except MakiniError as error:
+            return [wrong(f"app {name} · address", error.message, "correct the MakiniApp block")]
+        return await examine_app(
+            makini, configuration.policy, connections=counts.get(name, 0), seconds=seconds
+        )
+
+    looks = [
+        *(app(name) for name in sorted(configuration.apps)),
+        examine_slack(configuration.slack, seconds=seconds),
+        *(look() for look in others),
+    ]
+    found = await asyncio.gather(*looks)
+    findings = [finding for look in found for finding in look]
+    if not configuration.apps:
+        findings.insert(
+            0,
+            warn(
+                "makini",
+                "no app is configured",
+                "fill in a MakiniApp block, or set LINEKEEPER_MAKINI_API_URL and _CLIENT_ID, "
+                "_CLIENT_SECRET; linekeeper up --sandbox needs none",
+            ),
+        )
+    return [*findings, *fleet, public_url(rt.settings)]

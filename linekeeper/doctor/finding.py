@@ -1,0 +1,51 @@
+"""What the doctor says about one thing."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Level(StrEnum):
+    """`wrong` must be mended, `warn` should be looked at."""
+
+    ok = "ok"
+    warn = "warn"
+    wrong = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`name` is the thing looked at, `text` what was found, `mend` what to do (empty: nothing)."""
+
+    name: str
+    level: Level
+    text: str
+    mend: str = ""
+
+
+def ok(name: str, text: str) -> Finding:
+    """All is well."""
+    return Finding(name, Level.ok, text)
+
+
+def warn(name: str, text: str, mend: str) -> Finding:
+    """Works, but look at it."""
+    return Finding(name, Level.warn, text, mend)
+
+
+def wrong(name: str, text: str, mend: str) -> Finding:
+    """Doesn't work."""
+    return Finding(name, Level.wrong, text, mend)
+
+
+def worst(findings: Iterable[Finding]) -> Level:
+    """The worst level there is; `ok` if there are no findings."""
+    levels = {finding.level for finding in findings}
+    return next((level for level in (Level.wrong, Level.warn) if level in levels), Level.ok)
+
+
+def named(names: Iterable[str], limit: int = 5) -> str:
+    """`a, b, c and 7 more`."""
+    every = list(names)
+    more = len(every) - limit
+    return ", ".join(every[:limit]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,84 @@
+"""Customers nobody could be told at, connections without a token, how the world reaches us."""
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col, select
+
+from linekeeper.config import AppConfig
+from linekeeper.customers.naming import label
+from linekeeper.doctor.finding import Finding, named, ok, warn
+from linekeeper.doctor.makini import LOOPBACK
+from linekeeper.settings import Settings
+from linekeeper.store.tables import Connection, Contact, Credential, Customer
+
+
+async def customers_without_contact(session: AsyncSession) -> Finding:
+    """Whom nobody could tell that they must log in again."""
+    names = list(
+        await session.scalars(
+            select(Customer.name)
+            .outerjoin(Contact, col(Contact.customer_id) == col(Customer.id))
+            .where(col(Contact.id).is_(None))
+            .order_by(Customer.name)
+        )
+    )
+    if not names:
+        return ok("contacts", "every customer has one")
+    return warn(
+        "contacts",
+        f"{len(names)} customers without a contact: {named(names)}",
+        "linekeeper customer import FILE.csv (columns name, contacts), "
+        "or the form of the deployment import-customers",
+    )
+
+
+async def connections_without_token(
+    session: AsyncSession, apps: Mapping[str, AppConfig]
+) -> list[Finding]:
+    """Which connections are judged by Makini's list alone, and how to get their tokens, per app."""
+    rows = await session.execute(
+        select(Connection.app, Customer.name, Connection.provider, Connection.name)
+        .outerjoin(Credential, col(Credential.connection_id) == col(Connection.id))
+        .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+        .where(col(Credential.connection_id).is_(None), col(Connection.setup) != "disconnected")
+        .order_by(Connection.app, Customer.name)
+    )
+    by_app: dict[str, list[str]] = {}
+    for app, customer, provider, name in rows:
+        by_app.setdefault(app, []).append(label(customer, provider, name))
+    findings = []
+    for app, names in by_app.items():
+        config = apps.get(app)
+        mends = {
+            None: f"configure the app {app} again (MakiniApp block)",
+            False: "set the app's mode to manage (the next sweep mints them), "
+            "or linekeeper connection add",
+            True: "the table of the last sweep says why Makini gave none; "
+            "linekeeper connection add takes one by hand",
+        }
+        findings.append(
+            warn(
+                f"app {app} · tokens",
+                f"{len(names)} connections without one, judged by Makini's list alone: "
+                f"{named(names)}",
+                mends[config.manages if config is not None else None],
+            )
+        )
+    return findings
+
+
+def public_url(settings: Settings) -> Finding:
+    """Whether Makini and customers can reach us."""
+    url = settings.resolved_public_url
+    parts = urlsplit(url)
+    if parts.hostname in LOOPBACK or parts.hostname in ("0.0.0.0", "::"):  # noqa: S104 - compared
+        return warn(
+            "public url",
+            f"{url} is this machine only: no webhook and no customer gets here",
+            "set LINEKEEPER_PUBLIC_URL to the address the receiver has from outside",
+        )
+    if parts.scheme != "https":
+        return warn("public url", f"{url} is not encrypted", "put TLS before it and use https://")
+    return ok("public url", url)

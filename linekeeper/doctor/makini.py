@@ -1,0 +1,185 @@
+"""One Makini app: address, login, list, mode, webhooks, clock, call budget."""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import httpx
+
+from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig, HealthPolicy
+from linekeeper.doctor.finding import Finding, ok, warn, wrong
+from linekeeper.makini import ListedConnection, MakiniClient, MakiniError
+from linekeeper.makini.budget import RATE_SHARE
+
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+SWEEP_MINUTES = 5.0
+CLOCK_WARN_SECONDS = 30.0
+CLOCK_WRONG_SECONDS = 300.0
+
+
+async def examine_app(
+    makini: MakiniClient, policy: HealthPolicy, *, connections: int, seconds: float
+) -> list[Finding]:
+    """What is to be said about the app of `makini`, which has `connections`; only looks.
+
+    Raises TimeoutError never; what takes longer than `seconds` is a finding.
+    """
+    app = makini.app
+    findings = [address(app), mode(app), webhooks(app), budget(app, policy, connections)]
+    login, clock = await asyncio.gather(_login(makini, seconds), _clock(app, seconds))
+    findings.append(login)
+    if clock is not None:
+        findings.append(clock)
+    if login.level == "ok":
+        findings.append(await _list(makini, seconds))
+    return findings
+
+
+def address(app: AppConfig) -> Finding:
+    """Whether secrets would cross a network in the clear."""
+    name = f"app {app.name} · address"
+    parts = urlsplit(app.api_url)
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        return warn(name, f"{app.api_url} is not encrypted", "use https:// in the MakiniApp block")
+    return ok(name, app.api_url)
+
+
+def mode(app: AppConfig) -> Finding:
+    """What may be done at Makini."""
+    name = f"app {app.name} · mode"
+    if app.manages:
+        told = "customers are told" if app.notify_customers else "customers are not told"
+        return ok(name, f"manage: tokens are minted and refreshed; {told}")
+    return ok(
+        name,
+        "observe: only lists and status calls, nothing is changed at Makini; "
+        "set the block's mode to manage when you trust it",
+    )
+
+
+def webhooks(app: AppConfig) -> Finding:
+    """Whether deliveries can be verified."""
+    name = f"app {app.name} · webhooks"
+    if any(secret.get_secret_value() for secret in app.webhook_secrets):
+        return ok(name, f"{len(app.webhook_secrets)} secret(s) set")
+    return warn(
+        name,
+        "no webhook secret: every delivery would be refused as unsigned",
+        "copy the secret from Makini's dashboard into webhook_secrets of the MakiniApp block",
+    )
+
+
+def budget(app: AppConfig, policy: HealthPolicy, connections: int) -> Finding:
+    """Whether the app's calls a minute bear the probes the policy asks for."""
+    name = f"app {app.name} · call budget"
+    if not app.per_minute:
+        return ok(name, "no limit")
+    every = policy.probe_minutes or SWEEP_MINUTES
+    pages = -(-connections // app.per_page)
+    needed = connections / every + pages / SWEEP_MINUTES
+    allowed = app.per_minute * RATE_SHARE
+    if needed <= allowed:
+        return ok(
+            name,
+            f"{needed:.0f} of {app.per_minute} calls a minute are enough to probe each of "
+            f"{connections} connections every {every:g} min",
+        )
+    left = allowed - pages / SWEEP_MINUTES
+    possible = f"every {connections / left:.0f} min" if left > 0 else "never"
+    return warn(
+        name,
+        f"{connections} connections every {every:g} min need {needed:.0f} calls a minute, "
+        f"{app.per_minute} are allowed: each is probed {possible}",
+        "raise per_minute of the MakiniApp block if Makini allows more, "
+        "or probe_minutes of the HealthPolicy block",
+    )
+
+
+def clock_offset(app: str, date: str | None, sent: datetime, received: datetime) -> Finding | None:
+    """How far our clock is from Makini's `Date` header (whole seconds); None if it isn't said."""
+    try:
+        theirs = parsedate_to_datetime(date or "")
+    except (ValueError, OverflowError):
+        return None
+    if theirs.tzinfo is None:
+        theirs = theirs.replace(tzinfo=UTC)
+    middle = sent + (received - sent) / 2
+    uncertain = (received - sent) / 2 + timedelta(seconds=1)
+    offset = max(abs(middle - theirs) - uncertain, timedelta()).total_seconds()
+    name = f"app {app} · clock"
+    side = "ahead of" if middle > theirs else "behind"
+    text = f"this machine is {offset:.0f} s {side} Makini"
+    mend = "synchronise the clock (NTP): expiry of tokens and order of events depend on it"
+    if offset >= CLOCK_WRONG_SECONDS:
+        return wrong(name, text, mend)
+    if offset >= CLOCK_WARN_SECONDS:
+        return warn(name, text, mend)
+    return ok(name, "the same as Makini's")
+
+
+async def _login(makini: MakiniClient, seconds: float) -> Finding:
+    app = makini.app
+    name = f"app {app.name} · login"
+    if not app.client_id or not app.client_secret.get_secret_value():
+        return wrong(
+            name,
+            "client_id or client_secret is empty",
+            "copy both from Makini's dashboard into the MakiniApp block",
+        )
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(seconds):
+            known_as = await makini.check()
+    except TimeoutError:
+        return _too_slow(name, seconds)
+    except MakiniError as error:
+        return _refused(name, error)
+    return ok(name, f"Makini knows us as {known_as} ({time.monotonic() - started:.1f} s)")
+
+
+async def _list(makini: MakiniClient, seconds: float) -> Finding:
+    name = f"app {makini.app.name} · list"
+    pages = makini.list_connections()
+    first: list[ListedConnection]
+    try:
+        async with asyncio.timeout(seconds):
+            first = await anext(pages, [])
+    except TimeoutError:
+        return _too_slow(name, seconds)
+    except MakiniError as error:
+        return _refused(name, error)
+    unknown = sorted({one.status for one in first if one.lifecycle == "unknown"})
+    if unknown:
+        return warn(
+            name,
+            f"connections have a status Linekeeper doesn't know: {', '.join(unknown[:5])}",
+            "they count as unknown, never as healthy: please report it",
+        )
+    return ok(name, f"{len(first)} connections on the first page")
+
+
+async def _clock(app: AppConfig, seconds: float) -> Finding | None:
+    """Asks for no page in particular and sends no secret: any answer has the date."""
+    sent = utcnow()
+    try:
+        async with httpx.AsyncClient(timeout=seconds) as client:
+            response = await client.head(app.api_url)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        return None  # the login says what is wrong
+    return clock_offset(app.name, response.headers.get("date"), sent, utcnow())
+
+
+def _refused(name: str, error: MakiniError) -> Finding:
+    text, found, mend = str(error).rstrip(".").rpartition("]. ")
+    return wrong(name, f"{text}]", mend) if found else wrong(name, str(error), "try again later")
+
+
+def _too_slow(name: str, seconds: float) -> Finding:
+    return wrong(
+        name,
+        f"no answer within {seconds:g} s",
+        "try again; if other processes use up the app's calls, raise per_minute",
+    )

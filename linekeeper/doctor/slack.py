@@ -1,0 +1,172 @@
+"""Slack: the token, its scopes, the channel, the signing secret. Nothing is posted."""
+
+import asyncio
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.web.async_client import AsyncWebClient
+
+from linekeeper.config import SlackConfig
+from linekeeper.doctor.finding import Finding, ok, warn, wrong
+from linekeeper.doctor.makini import LOOPBACK
+from linekeeper.notices.refusals import refused
+
+NEEDED_SCOPES = ("chat:write",)
+USEFUL_SCOPES = {"files:write": "charts in messages"}
+_PAGES = 10
+_CHANNEL_ID = re.compile(r"[CGD][A-Z0-9]{8,}")
+_PROVE = "send one with the deployment test-alert"
+
+
+class _Refused(Exception):
+    """Slack answered with an error code."""
+
+    def __init__(self, code: str, needed: str) -> None:
+        super().__init__(code)
+        self.code = code
+        self.needed = needed
+
+
+async def examine_slack(config: SlackConfig | None, *, seconds: float) -> list[Finding]:
+    """What is to be said about the channel operators read."""
+    if config is None:
+        return [
+            warn(
+                "slack",
+                "not configured: nobody is told of incidents",
+                "fill in a SlackChannel block, or set LINEKEEPER_SLACK_BOT_TOKEN and _CHANNEL",
+            )
+        ]
+    try:
+        async with (
+            asyncio.timeout(seconds),
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=seconds)) as session,
+        ):
+            client = AsyncWebClient(
+                token=config.bot_token.get_secret_value(),
+                base_url=config.api_url,
+                session=session,
+                retry_handlers=[],
+            )
+            if urlsplit(config.api_url).hostname in LOOPBACK:
+                client.proxy = None  # slack-sdk sends everything through HTTPS_PROXY
+            return await _examine(client, config)
+    except (TimeoutError, aiohttp.ClientError, SlackClientError, OSError, ValueError) as error:
+        reason = f"no answer within {seconds:g} s" if isinstance(error, TimeoutError) else error
+        return [
+            wrong(
+                "slack · token",
+                f"{config.api_url} does not answer: {reason}",
+                "check the network, and api_url of the SlackChannel block",
+            )
+        ]
+
+
+async def _examine(client: AsyncWebClient, config: SlackConfig) -> list[Finding]:
+    try:
+        who, scopes = await _call(client, "auth.test")
+    except _Refused as error:
+        return [_wrong("slack · token", error)]
+    findings = [ok("slack · token", f"{who.get('user')} in {who.get('team')}"), *_scopes(scopes)]
+    findings.append(await _channel(client, config.channel))
+    if not config.signing_secret.get_secret_value():
+        findings.append(
+            warn(
+                "slack · buttons",
+                "no signing secret: pressed buttons would be refused",
+                "copy it from the app's Basic Information into the SlackChannel block",
+            )
+        )
+    return findings
+
+
+def _scopes(granted: frozenset[str]) -> list[Finding]:
+    """What the token may do, if Slack says so."""
+    if not granted:
+        return []
+    missing = [scope for scope in NEEDED_SCOPES if scope not in granted]
+    if missing:
+        return [
+            wrong(
+                "slack · scopes",
+                f"missing: {', '.join(missing)}",
+                "add it under OAuth & Permissions of the Slack app and install it again",
+            )
+        ]
+    lacking = [f"{s} ({why})" for s, why in USEFUL_SCOPES.items() if s not in granted]
+    if lacking:
+        return [
+            warn(
+                "slack · scopes",
+                f"not granted: {', '.join(lacking)}",
+                "add it under OAuth & Permissions of the Slack app and install it again",
+            )
+        ]
+    return [ok("slack · scopes", ", ".join(sorted(granted)))]
+
+
+async def _channel(client: AsyncWebClient, wanted: str) -> Finding:
+    name = f"slack · channel {wanted}"
+    try:
+        found = await _find(client, wanted)
+    except _Refused as error:
+        if error.code == "missing_scope":
+            return warn(
+                name,
+                f"can't be looked at without the scope {error.needed or 'channels:read'}",
+                f"grant it, or {_PROVE}",
+            )
+        return _wrong(name, error)
+    if found is None:
+        return warn(name, "not among the channels the bot can see", f"invite it, then {_PROVE}")
+    if found.get("is_archived"):
+        return _wrong(name, _Refused("is_archived", ""))
+    if found.get("is_member") is False:
+        return wrong(name, "the bot is not in it", "in Slack: /invite @<its name>")
+    return ok(name, "the bot is in it")
+
+
+async def _find(client: AsyncWebClient, wanted: str) -> dict[str, Any] | None:
+    """The channel by its id, or by its name among those the bot may list."""
+    if _CHANNEL_ID.fullmatch(wanted):
+        data, _ = await _call(client, "conversations.info", channel=wanted)
+        channel = data.get("channel")
+        return channel if isinstance(channel, dict) else None
+    cursor = ""
+    for _ in range(_PAGES):
+        data, _ = await _call(
+            client, "conversations.list", limit=1000, cursor=cursor, exclude_archived=False
+        )
+        for channel in data.get("channels") or []:
+            if channel.get("name") == wanted.removeprefix("#"):
+                return dict(channel)
+        cursor = (data.get("response_metadata") or {}).get("next_cursor") or ""
+        if not cursor:
+            break
+    return None
+
+
+async def _call(
+    client: AsyncWebClient, method: str, **arguments: Any
+) -> tuple[dict[str, Any], frozenset[str]]:
+    """Slack's answer and the scopes it says the token has."""
+    try:
+        response = await client.api_call(method, params=arguments)
+    except SlackApiError as error:
+        data = getattr(error.response, "data", None)
+        body = data if isinstance(data, dict) else {}
+        code = str(body.get("error") or "no answer of Slack's")
+        raise _Refused(code, str(body.get("needed") or "")) from None
+    headers = {name.lower(): value for name, value in (response.headers or {}).items()}
+    scopes = str(headers.get("x-oauth-scopes") or "")
+    data = response.data
+    granted = frozenset(scope.strip() for scope in scopes.split(",") if scope.strip())
+    return (data if isinstance(data, dict) else {}), granted
+
+
+def _wrong(name: str, error: _Refused) -> Finding:
+    text, _, mend = str(refused(error.code, needed=error.needed)).rpartition(": ")
+    return wrong(name, text, mend)

@@ -1,0 +1,181 @@
+"""Claiming webhook events, and settling them exactly once (DESIGN "Process").
+
+Whoever claims an event may settle it until the claim runs out; whoever settles proves, in the
+transaction that holds the effects, that the claim is still its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from linekeeper.inbox import lanes
+from linekeeper.inbox.lanes import Work
+from linekeeper.store import Store
+from linekeeper.store.tables import WebhookEvent
+
+Status = Literal["processed", "deferred", "stale", "dead", "unrouted"]
+
+CLAIM_SECONDS = 120.0
+"""How long a consumer may take for what it claimed; it puts aside in time what it can't finish."""
+MAX_ERROR = 500
+
+_EVENT: Any = WebhookEvent.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
+
+
+class Event(NamedTuple):
+    """A claimed event."""
+
+    id: str
+    app: str
+    lane: str
+    attempts: int
+    """This one included."""
+    connection_ref: str | None
+    event: str | None
+    kind: str
+    entity: str | None
+    event_at: datetime | None
+    received_at: datetime
+    replay_of: str | None
+    body: bytes | None
+
+    def __repr__(self) -> str:
+        return f"Event(id={self.id!r}, kind={self.kind!r}, lane={self.lane!r})"
+
+    @property
+    def at(self) -> datetime:
+        """When it happened: the sender's time where it gave one, never after its receipt."""
+        return self.event_at or self.received_at
+
+
+class Claimed(NamedTuple):
+    """Events that are ours until `until`, each lane's in order."""
+
+    token: str
+    rank: int
+    until: datetime
+    events: Sequence[Event]
+
+
+class Settled(NamedTuple):
+    """What became of an event."""
+
+    status: Status
+    connection_id: str | None = None
+    note: str | None = None
+
+
+class Retry(NamedTuple):
+    """An event to try again."""
+
+    until: datetime
+    error: str
+
+
+async def claim_events(
+    store: Store, owner: str, *, rank: int, limit: int, now: datetime
+) -> Claimed:
+    """Claim up to `limit` events of `rank` (0: about connections, 1: about records).
+
+    A claim clears the merge key in the same transaction: the same content after it is a new event.
+    """
+    work = _work(rank)
+    async with store.read() as session:
+        if not await lanes.is_due(session, work, now=now):
+            return Claimed("", rank, now, ())
+    found = await lanes.claim(store, work, owner, limit=limit, now=now, seconds=CLAIM_SECONDS)
+    events = [Event(**{name: row[name] for name in Event._fields}) for row in found.rows]
+    return Claimed(found.token, rank, found.until, events)
+
+
+async def still_ours(
+    session: AsyncSession, claimed: Claimed, events: Sequence[Event]
+) -> list[Event]:
+    """Those of `events` the claim still holds, locked until the caller's transaction ends.
+
+    First step of every transaction with effects: what another consumer took over is left out.
+    """
+    found = set(
+        await session.scalars(
+            select(_EVENT.c.id)
+            .where(
+                _EVENT.c.id.in_([event.id for event in events]),
+                _EVENT.c.claimed_by == claimed.token,
+                _EVENT.c.status == literal_column("'pending'"),
+            )
+            .with_for_update()
+        )
+    )
+    return [event for event in events if event.id in found]
+
+
+async def settle(session: AsyncSession, settled: Mapping[str, Settled], *, now: datetime) -> None:
+    """Write what became of events that are `still_ours`, by id."""
+    await _update(
+        session,
+        {
+            "status": "new_status",
+            "connection_id": "new_connection_id",
+            "error": "new_error",
+        },
+        [
+            {
+                "row_id": event_id,
+                "new_status": one.status,
+                "new_connection_id": one.connection_id,
+                "new_error": one.note[:MAX_ERROR] if one.note else None,
+            }
+            for event_id, one in settled.items()
+        ],
+        claimed_by=None,
+        processed_at=now,
+    )
+
+
+async def put_back(session: AsyncSession, retries: Mapping[str, Retry]) -> None:
+    """Try events that are `still_ours` again, each at its time."""
+    await _update(
+        session,
+        {"next_attempt_at": "new_until", "error": "new_error"},
+        [
+            {"row_id": event_id, "new_until": one.until, "new_error": one.error[:MAX_ERROR]}
+            for event_id, one in retries.items()
+        ],
+        claimed_by=None,
+    )
+
+
+async def give_back(session: AsyncSession, claimed: Claimed, until: Mapping[str, datetime]) -> None:
+    """Let go of events nobody tried, by id and from when they may be claimed again."""
+    if until:
+        await lanes.give_back(session, _work(claimed.rank), claimed.token, dict(until))
+
+
+def _work(rank: int) -> Work:
+    return Work(
+        table=_EVENT,
+        order=_EVENT.c.id,
+        which=_EVENT.c.rank == rank,
+        columns=[
+            _EVENT.c[name] for name in Event._fields if name not in ("id", "lane", "attempts")
+        ],
+        also={"merge_key": None},
+    )
+
+
+async def _update(
+    session: AsyncSession,
+    columns: Mapping[str, str],
+    rows: Sequence[Mapping[str, Any]],
+    **constants: Any,
+) -> None:
+    if not rows:
+        return
+    values = {name: bindparam(to, type_=_EVENT.c[name].type) for name, to in columns.items()}
+    await (await session.connection()).execute(
+        update(_EVENT).where(_EVENT.c.id == bindparam("row_id")).values(**values, **constants),
+        list(rows),
+    )

@@ -1,0 +1,223 @@
+"""What a delivery is: its identity, whose it is, what it says and when. Pure and total.
+
+Asked only after `verify` accepted the delivery: nobody unknown may occupy an id. The body is the
+sender's and may be anything; what can't be read is left out, and an event of which nothing can be
+read still has an identity, made from its content.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any, NamedTuple, TypeAlias
+
+import orjson
+
+from linekeeper.config import WebhookScheme
+from linekeeper.inbox.kinds import RECORD_KINDS, EventNames
+from linekeeper.inbox.verify import Headers
+
+MAX_TEXT = 200
+"""Characters of a sender's id or reference kept verbatim (INTERFACE "Tables")."""
+
+_Path: TypeAlias = tuple[str, str | None]
+"""A field of the body, or a field of an object in it."""
+
+_HEADER_IDS = (b"x-webhook-id", b"webhook-id", b"svix-id")
+_SIGNED_HEADER_IDS = (b"webhook-id", b"svix-id")
+"""Those Standard Webhooks signs: under it no other id counts, or a replay could invent one."""
+_BODY_IDS: tuple[_Path, ...] = (("id", None), ("event_id", None), ("eventId", None))
+_CONNECTIONS: tuple[_Path, ...] = (
+    ("connection_id", None),
+    ("connectionId", None),
+    ("connection", "id"),
+    ("connection", "key"),
+    ("connection", None),
+    ("integration_id", None),
+    ("integrationId", None),
+)
+_NAMES: tuple[_Path, ...] = (
+    ("event", None),
+    ("type", None),
+    ("event_type", None),
+    ("eventType", None),
+    ("event", "type"),
+    ("event", "name"),
+)
+_TIMES: tuple[_Path, ...] = (
+    ("timestamp", None),
+    ("occurred_at", None),
+    ("occurredAt", None),
+    ("event_at", None),
+    ("created_at", None),
+    ("createdAt", None),
+    ("time", None),
+)
+_KEYS = ("body", "data", "keys", "records")
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+_MILLISECONDS_FROM = 100_000_000_000
+"""Above it a Unix time is in milliseconds (in seconds it would be the year 5138)."""
+
+
+class Identity(NamedTuple):
+    """What one delivery is."""
+
+    delivery_id: str | None
+    """The sender's id as it is stored; None where it gave none."""
+    content_key: str
+    """Made of app, connection of the URL and body; empty where there is a delivery id."""
+    connection_ref: str | None
+    url_connection: str | None
+    event: str | None
+    kind: str
+    entity: str | None
+    event_at: datetime | None
+    """Aware, UTC, never after the time of receipt: a sender's clock that runs ahead would
+    otherwise outrank everything that really comes later."""
+
+    @property
+    def rank(self) -> int:
+        """0 for what is about a connection: applied before what is about records."""
+        return 1 if self.kind in RECORD_KINDS or self.kind == "unknown" else 0
+
+
+def identify(
+    app: str,
+    names: EventNames,
+    headers: Headers,
+    url_connection: str | None,
+    body: bytes,
+    *,
+    now: datetime,
+    scheme: WebhookScheme = "makini",
+) -> Identity:
+    """What the verified delivery `body` to `app` is; `now` is the time of receipt, aware."""
+    payload = read(body)
+    of_url = as_stored(url_connection) if url_connection else None
+    delivery_id = _delivery_id(headers, payload, scheme)
+    event = _text_at(payload, _NAMES)
+    kind, entity = names.meaning(event)
+    return Identity(
+        delivery_id=delivery_id,
+        content_key="" if delivery_id else _content_key(app, url_connection, body),
+        connection_ref=_stored_at(payload, _CONNECTIONS) or of_url,
+        url_connection=of_url,
+        event=as_stored(event) if event else None,
+        kind=kind,
+        entity=entity if entity is None else as_stored(entity),
+        event_at=_time_at(payload, now),
+    )
+
+
+def read(body: bytes) -> Any:
+    """The JSON of `body`; None where it is none (or nested deeper than a thousand levels)."""
+    try:
+        return orjson.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def record_keys(payload: Any) -> list[str]:
+    """The record keys a payload lists, each once, in its order; empty where it lists none.
+
+    Makini lists plain keys under `body` (Makini docs); objects with a `key` or `id` count too.
+    A key is text with its leading zeros; a number is taken as it is written.
+    """
+    if not isinstance(payload, dict):
+        return []
+    for name in _KEYS:
+        found = payload.get(name)
+        if isinstance(found, dict):
+            found = [found]
+        if isinstance(found, list):
+            keys = (_key(item) for item in found)
+            return list(dict.fromkeys(key for key in keys if key))
+    return []
+
+
+def as_stored(text: str) -> str:
+    """`text` itself if it is printable and at most `MAX_TEXT` long, else `sha256:` and its hash.
+
+    So no NUL, line break, direction mark or lone surrogate gets into a column, a log or a header.
+    """
+    if len(text) <= MAX_TEXT and text.isprintable():
+        return text
+    return "sha256:" + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _delivery_id(headers: Headers, payload: Any, scheme: WebhookScheme) -> str | None:
+    for name in _SIGNED_HEADER_IDS if scheme == "standard" else _HEADER_IDS:
+        value = headers.get(name)
+        if value and not value.isspace():
+            try:
+                return as_stored(value.decode())
+            except UnicodeDecodeError:
+                return as_stored(value.decode("latin-1"))
+    return _stored_at(payload, _BODY_IDS)
+
+
+def _content_key(app: str, url_connection: str | None, body: bytes) -> str:
+    connection = (url_connection or "").encode("utf-8", "surrogatepass")
+    return sha256(b"%b\n%d\n%b\n%b" % (app.encode(), len(connection), connection, body)).hexdigest()
+
+
+def _values(payload: Any, paths: Iterable[_Path]) -> Iterator[Any]:
+    if not isinstance(payload, dict):
+        return
+    for name, inner in paths:
+        found = payload.get(name)
+        if found is not None and inner is not None:
+            found = found.get(inner) if isinstance(found, dict) else None
+        if found is not None:
+            yield found
+
+
+def _text_at(payload: Any, paths: Iterable[_Path]) -> str | None:
+    for value in _values(payload, paths):
+        text = _scalar(value)
+        if text:
+            return text
+    return None
+
+
+def _stored_at(payload: Any, paths: Iterable[_Path]) -> str | None:
+    text = _text_at(payload, paths)
+    return None if text is None else as_stored(text)
+
+
+def _scalar(value: Any) -> str:
+    """Text or a whole number as text; empty for anything else and for blanks."""
+    if isinstance(value, str):
+        return "" if not value or value.isspace() else value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return ""
+
+
+def _key(item: Any) -> str:
+    if isinstance(item, dict):
+        return _scalar(item.get("key")) or _scalar(item.get("id"))
+    return _scalar(item)
+
+
+def _time_at(payload: Any, now: datetime) -> datetime | None:
+    for value in _values(payload, _TIMES):
+        found = _time(value)
+        if found is not None and found >= _EARLIEST:
+            return min(found, now)
+    return None
+
+
+def _time(value: Any) -> datetime | None:
+    """ISO-8601 (UTC where it names no zone) or a Unix time in seconds or milliseconds."""
+    try:
+        if isinstance(value, str):
+            if not value.replace(".", "", 1).isdecimal():
+                parsed = datetime.fromisoformat(value)
+                return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
+            value = float(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        seconds = value / 1000 if value > _MILLISECONDS_FROM else value
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    except (ValueError, OverflowError):
+        return None

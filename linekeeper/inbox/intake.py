@@ -1,0 +1,142 @@
+"""Making deliveries durable: all that wait go into one transaction, then each is answered.
+
+While one batch is being committed the next one gathers, so the number of commits follows the
+storage's speed and not the number of requests. Nobody is told "stored" before the commit of the
+own row; whatever goes wrong, everybody waiting is told that storage is down, and the next batch
+tries again.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol, Self, TypeAlias
+
+from linekeeper.inbox.delivery import Delivery, Receipt
+from linekeeper.inbox.postgres_writer import PostgresWriter
+from linekeeper.inbox.sqlite_writer import SqliteWriter
+from linekeeper.store import Store
+
+log = logging.getLogger(__name__)
+
+STORE_SECONDS = 4.0
+"""How long anybody waits for a commit; a sender gives up after 10 s (Makini FAQ)."""
+MAX_WAITING = 10_000
+MAX_BATCH = 512
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+
+
+_Waiting: TypeAlias = tuple[Delivery, asyncio.Future[Receipt]]
+
+
+class StorageDown(Exception):
+    """The delivery is not known to be stored; the sender should come again."""
+
+
+class Writer(Protocol):
+    """Stores a batch in one transaction; any exception means that nothing is known to be stored."""
+
+    async def write(self, batch: Sequence[Delivery]) -> Sequence[Receipt]:
+        """One receipt for each delivery, in order, after the commit."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the database."""
+        ...
+
+
+class Intake:
+    """The one way into `webhook_event`. Use as `async with Intake.open(store) as intake`."""
+
+    def __init__(self, writer: Writer, observe: Callable[[int, float], None] | None = None) -> None:
+        self._writer = writer
+        self._observe = observe
+        self._waiting: list[_Waiting] = []
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    def open(cls, store: Store, observe: Callable[[int, float], None] | None = None) -> Self:
+        """An intake into the database of `store`; nothing is contacted yet.
+
+        `observe` is told the rows and the seconds of each transaction.
+        """
+        writer: Writer
+        if store.is_sqlite:
+            writer = SqliteWriter(store.engine.url.database or "", seconds=STORE_SECONDS)
+        else:
+            writer = PostgresWriter(store.engine, seconds=STORE_SECONDS)
+        return cls(writer, observe)
+
+    @property
+    def waiting(self) -> int:
+        """Deliveries that are not in a transaction yet."""
+        return len(self._waiting)
+
+    async def store(self, delivery: Delivery) -> Receipt:
+        """Return when `delivery`, or the row it repeats, is durable. Raises `StorageDown`."""
+        if len(self._waiting) >= MAX_WAITING or self._task is None:
+            raise StorageDown
+        future: asyncio.Future[Receipt] = self._task.get_loop().create_future()
+        self._waiting.append((delivery, future))
+        self._wake.set()
+        return await future
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="webhook intake")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        self._refuse(self._waiting)
+        await self._writer.close()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            batch = self._take()
+            if not batch:
+                continue
+            try:
+                await self._commit(batch)
+            except Exception as error:
+                # Only the kind: a driver's message may quote the values it was given.
+                log.warning("webhooks: storing %d failed: %s", len(batch), type(error).__name__)
+                self._refuse(self._waiting)
+            finally:
+                self._refuse(batch)
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        """Store `batch` and answer it; beyond `STORE_SECONDS` everybody is refused meanwhile."""
+        began = time.perf_counter()
+        writing = {asyncio.create_task(self._writer.write([row for row, _ in batch]))}
+        while not (await asyncio.wait(writing, timeout=STORE_SECONDS))[0]:
+            log.warning("webhooks: the database has not answered for %g s", STORE_SECONDS)
+            self._refuse(batch)
+            self._refuse(self._waiting)
+        receipts = writing.pop().result()
+        for (_, future), receipt in zip(batch, receipts, strict=False):
+            if not future.done():
+                future.set_result(receipt)
+        if self._observe is not None:
+            self._observe(len(receipts), time.perf_counter() - began)
+
+    def _take(self) -> list[_Waiting]:
+        size = 0
+        for count, (row, _) in enumerate(self._waiting):
+            size += len(row.body)
+            if count and (count >= MAX_BATCH or size > MAX_BATCH_BYTES):
+                batch, self._waiting = self._waiting[:count], self._waiting[count:]
+                return batch
+        batch, self._waiting = self._waiting, []
+        self._wake.clear()
+        return batch
+
+    def _refuse(self, waiting: list[_Waiting]) -> None:
+        for _, future in waiting:
+            if not future.done():
+                future.set_exception(StorageDown())
+        waiting.clear()

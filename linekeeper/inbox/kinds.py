@@ -1,0 +1,127 @@
+"""What an event's name means: one of our kinds, and the entity it is about.
+
+One literal name is public, `assets.updated` (Makini docs); the others are inferred, so names are
+read as words, whatever separates them, and an operator's own patterns are asked first.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+RECORD_KINDS = frozenset({"record.inserted", "record.updated", "record.deleted"})
+UNKNOWN = "unknown"
+MAX_NAME = 200
+_REMEMBERED = 1024
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_OPERATIONS = {
+    **dict.fromkeys(("inserted", "created", "added"), "record.inserted"),
+    **dict.fromkeys(("updated", "changed", "modified"), "record.updated"),
+    **dict.fromkeys(("deleted", "removed"), "record.deleted"),
+}
+_AUTH = r"(re )?(auth|authentication|authori[sz]ation|reauth(entication|ori[sz]ation)?)"
+_ABOUT_CONNECTIONS = (
+    (
+        "sync.completed",
+        r"(connection |integration |data |initial |full )?(sync|synchroni[sz]ation) "
+        r"(completed?|completion|succeeded|success|successful|finished|done)",
+    ),
+    (
+        "sync.failed",
+        r"(connection |integration |data |initial |full )?(sync|synchroni[sz]ation) "
+        r"(failed|failure|fail|error|errored)",
+    ),
+    (
+        "connection.auth_required",
+        rf"(connection |integration )?(needs |requires ){_AUTH}"
+        rf"|(connection |integration )?{_AUTH} (is )?(required|needed|failed|failure|expired)"
+        r"|(connection |integration )reauth(entication|ori[sz]ation)?"
+        r"|(connection |integration )?credentials? (expired|invalid|revoked|changed)"
+        r"|(connection |integration )?login required",
+    ),
+    (
+        "connection.status_changed",
+        r"(connection|integration) (status|statuses)( changed?| updated?| inserted)?"
+        r"|(connection|integration) (online|offline|up|down|connected|disconnected|restored|lost)",
+    ),
+    ("system.error", r"(system|platform|makini) (error|failure|down|outage)"),
+)
+_BUILT_IN = tuple((kind, re.compile(pattern)) for kind, pattern in _ABOUT_CONNECTIONS)
+
+
+class Meaning(NamedTuple):
+    """A kind of ours, and the entity (as in `MAKINI_ENTITIES`) where it is about records."""
+
+    kind: str
+    entity: str | None = None
+
+
+class EventNames:
+    """Reads event names as one app spells them.
+
+    `patterns` (`fnmatch`, any case → kind) win over the built-in table. An entity that isn't
+    among `entities` is given without a path, as `materials`.
+    """
+
+    __slots__ = ("_entities", "_known", "_patterns")
+
+    def __init__(self, entities: Sequence[str], patterns: Mapping[str, str]) -> None:
+        self._patterns = tuple((pattern.lower(), kind) for pattern, kind in patterns.items())
+        self._entities: dict[tuple[str, ...], str] = {}
+        for entity in entities:
+            for name in (entity, entity.rpartition("/")[2]):
+                self._entities.setdefault(_singular(words(name)), entity)
+        self._known: dict[str, Meaning] = {}
+
+    def meaning(self, name: str | None) -> Meaning:
+        """What `name` means; `unknown` for what nothing matches."""
+        if not name or len(name) > MAX_NAME:
+            return Meaning(UNKNOWN)
+        known = self._known.get(name)
+        if known is None:
+            known = self._read(name)
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[name] = known
+        return known
+
+    def _read(self, name: str) -> Meaning:
+        parts = words(name)
+        lowered = name.lower()
+        for pattern, kind in self._patterns:
+            if fnmatchcase(lowered, pattern):
+                return Meaning(kind, self._entity(parts[:-1]) if kind in RECORD_KINDS else None)
+        text = " ".join(parts)
+        for kind, expression in _BUILT_IN:
+            if expression.fullmatch(text):
+                return Meaning(kind)
+        operation = _OPERATIONS.get(parts[-1]) if len(parts) > 1 else None
+        if operation is None:
+            return Meaning(UNKNOWN)
+        return Meaning(operation, self._entity(parts[:-1]))
+
+    def _entity(self, parts: tuple[str, ...]) -> str | None:
+        singular = _singular(parts)
+        for start in range(len(singular)):
+            found = self._entities.get(singular[start:])
+            if found is not None:
+                return found
+        return "-".join(parts) or None
+
+
+def words(name: str) -> tuple[str, ...]:
+    """The words of a name in hyphen, underscore, dot or camel case, in lower case."""
+    return tuple(word.lower() for word in _WORDS.findall(name))
+
+
+def _singular(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """The same words with the plural of the last one taken off, for comparing only."""
+    if not parts:
+        return parts
+    last = parts[-1]
+    if last.endswith("ies"):
+        last = last[:-3] + "y"
+    elif last.endswith("s"):
+        last = last[:-1]
+    return (*parts[:-1], last)

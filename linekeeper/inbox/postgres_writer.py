@@ -1,0 +1,110 @@
+"""Batches into PostgreSQL: asyncpg itself, one statement, and a call to whoever consumes."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import asyncpg
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from linekeeper.inbox.delivery import Delivery, Receipt
+
+CHANNEL = "linekeeper_inbox"
+"""What consumers LISTEN to."""
+
+_TYPES = {
+    **dict.fromkeys(Delivery._fields, "text"),
+    "id": "uuid",
+    "event_at": "timestamptz",
+    "rank": "int",
+    "received_at": "timestamptz",
+    "body": "bytea",
+}
+_ARRAYS = ", ".join(f"${n}::{_TYPES[name]}[]" for n, name in enumerate(Delivery._fields, 1))
+_NAMES = ", ".join(Delivery._fields)
+_INSERT = f"""
+WITH stored AS (
+  INSERT INTO webhook_event ({_NAMES}, next_attempt_at, source, status, attempts)
+  SELECT {_NAMES}, received_at, 'webhook', 'pending', 0 FROM unnest({_ARRAYS}) AS row({_NAMES})
+  ON CONFLICT DO NOTHING RETURNING id
+), told AS (
+  SELECT pg_notify('{CHANNEL}', '') WHERE EXISTS (SELECT FROM stored)
+)
+SELECT stored.id::text FROM stored, told
+"""  # noqa: S608 - our own names
+_FIND = """
+SELECT wanted.id::text AS wanted, event.id::text AS found
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS wanted(id, app, key, merge)
+JOIN webhook_event event ON event.app = wanted.app AND event.delivery_key = wanted.key
+UNION ALL
+SELECT wanted.id::text, event.id::text
+FROM unnest($1::uuid[], $4::text[]) AS wanted(id, merge)
+JOIN webhook_event event ON event.merge_key = wanted.merge
+"""
+_ROUNDS = 5
+
+
+class PostgresWriter:
+    """Writes over one connection of `engine`, made anew when it breaks."""
+
+    def __init__(self, engine: AsyncEngine, *, seconds: float) -> None:
+        self._engine = engine
+        self._seconds = seconds
+        self._connection: AsyncConnection | None = None
+        self._driver: Any = None
+
+    async def write(self, batch: Sequence[Delivery]) -> Sequence[Receipt]:
+        """See `Writer`. Raises whatever the driver, the network or the time-out raises."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await self._write(batch)
+        except BaseException:
+            await self._drop()
+            raise
+
+    async def close(self) -> None:
+        """See `Writer`."""
+        await self._drop()
+
+    async def _write(self, batch: Sequence[Delivery]) -> Sequence[Receipt]:
+        if self._driver is None:
+            await self._connect()
+        found: dict[str, str] = {}
+        missing = list(batch)
+        for _ in range(_ROUNDS):
+            # One order for all processes, so that two of them with the same ids don't deadlock.
+            missing.sort(key=lambda row: row.merge_key or row.delivery_key)
+            stored = await self._driver.fetch(_INSERT, *map(list, zip(*missing, strict=True)))
+            found |= {row[0]: row[0] for row in stored}
+            missing = [row for row in missing if row.id not in found]
+            if missing:
+                existing = await self._driver.fetch(
+                    _FIND,
+                    [row.id for row in missing],
+                    [row.app for row in missing],
+                    [row.delivery_key for row in missing],
+                    [row.merge_key for row in missing],
+                )
+                found |= dict(map(tuple, existing))
+                # What it repeated may have been claimed between the two statements: it is new now.
+                missing = [row for row in missing if row.id not in found]
+            if not missing:
+                return [Receipt(found[row.id], found[row.id] == row.id) for row in batch]
+        raise TimeoutError
+
+    async def _connect(self) -> None:
+        self._connection = await self._engine.connect()
+        raw = await self._connection.get_raw_connection()
+        self._driver = raw.driver_connection
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        driver, self._driver = self._driver, None
+        if driver is not None:
+            driver.terminate()
+        if connection is not None:
+            with suppress(SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await connection.invalidate()
+                await connection.close()

@@ -1,0 +1,197 @@
+"""Doing events again: first the plan, then the run (MISSION W6). The originals stay as they are.
+
+A replay is a new event that keeps its link to the first (`replay_of`). It is applied as any other
+is: by its own time, so an old event about a connection ends `stale`; a record is read as it is
+now. It is handed on under the id of the first, so a product that remembers ids takes it once.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, RowMapping, func, insert, literal_column, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from linekeeper.inbox.claim import Status
+from linekeeper.store import Store, new_id
+from linekeeper.store.tables import Connection, WebhookEvent
+
+SHOWN = 50
+_IN_A_TRANSACTION = 500
+_EVENT: Any = WebhookEvent.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
+_KEPT = (
+    "app",
+    "connection_ref",
+    "url_connection",
+    "event",
+    "kind",
+    "entity",
+    "rank",
+    "body",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which events: settled as `status`, received since then (UTC), of one connection or all."""
+
+    status: Status
+    since: datetime | None = None
+    connection_id: str | None = None
+    limit: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One event of a plan, to look at."""
+
+    id: str
+    received_at: datetime
+    event: str | None
+    connection: str | None
+    """Makini's key, or what the sender calls it."""
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayPlan:
+    """What a replay would do."""
+
+    events: int
+    """How many there are, `limit` aside."""
+    replayed: int
+    """How many a run with this limit does again, the oldest first."""
+    by_kind: Mapping[str, int]
+    without_body: int
+    """Too old: their payloads are pruned, they can't be done again."""
+    lines: Sequence[Line]
+
+
+async def plan_replay(store: Store, selection: Selection) -> ReplayPlan:
+    """What `replay` would do now; nothing is written."""
+    async with store.read() as session:
+        which = await _which(session, selection)
+        kinds = await session.execute(
+            select(col(WebhookEvent.kind), col(WebhookEvent.body).is_(None), func.count())
+            .where(*which)
+            .group_by(col(WebhookEvent.kind), col(WebhookEvent.body).is_(None))
+        )
+        by_kind: Counter[str] = Counter()
+        without_body = 0
+        for kind, is_pruned, count in kinds:
+            if is_pruned:
+                without_body += count
+            else:
+                by_kind[kind] += count
+        rows = await session.execute(
+            select(
+                col(WebhookEvent.id),
+                col(WebhookEvent.received_at),
+                col(WebhookEvent.event),
+                col(Connection.makini_key),
+                col(WebhookEvent.connection_ref),
+                col(WebhookEvent.error),
+            )
+            .outerjoin(Connection, col(Connection.id) == col(WebhookEvent.connection_id))
+            .where(*which, col(WebhookEvent.body).is_not(None))
+            .order_by(col(WebhookEvent.id))
+            .limit(min(SHOWN, selection.limit))
+        )
+        lines = [Line(row[0], row[1], row[2], row[3] or row[4], row[5]) for row in rows]
+    total = sum(by_kind.values())
+    return ReplayPlan(total, min(total, selection.limit), by_kind, without_body, lines)
+
+
+async def replay(store: Store, selection: Selection, *, now: datetime) -> AsyncIterator[int]:
+    """Do the selected events again, oldest first; yields how many after each transaction.
+
+    It may be broken off between two of them, and a further run goes on where it stopped: an event
+    that was done again is not selected any more (its replay may be).
+    """
+    left = selection.limit
+    while left > 0:
+        async with store.write() as session:
+            which = await _which(session, selection)
+            originals = (
+                (
+                    await session.execute(
+                        select(_EVENT)
+                        .where(
+                            *which,
+                            col(WebhookEvent.body).is_not(None),
+                            col(WebhookEvent.received_at) < now,  # not the replays of this run
+                        )
+                        .order_by(col(WebhookEvent.id))
+                        .limit(min(left, _IN_A_TRANSACTION))
+                    )
+                )
+                .mappings()
+                .all()
+            )
+            if originals:
+                await session.execute(
+                    insert(WebhookEvent), [_again(original, now) for original in originals]
+                )
+        if not originals:
+            return
+        left -= len(originals)
+        yield len(originals)
+
+
+def _again(original: RowMapping, now: datetime) -> dict[str, Any]:
+    identity = new_id()
+    own_lane = original["lane"] == original["id"]
+    return {
+        **{name: original[name] for name in _KEPT},
+        "id": identity,
+        "delivery_key": f"replay:{identity}",
+        "source": "replay",
+        "status": "pending",
+        "event_at": original["event_at"] or original["received_at"],
+        "lane": identity if own_lane else original["lane"],
+        "received_at": now,
+        "next_attempt_at": now,
+        "attempts": 0,
+        "replay_of": original["replay_of"] or original["id"],
+    }
+
+
+def not_replayed() -> ColumnElement[bool]:
+    """Events that no replay has taken the place of."""
+    later = aliased(WebhookEvent)
+    first = func.coalesce(col(WebhookEvent.replay_of), col(WebhookEvent.id))
+    exists: ColumnElement[bool] = (
+        select(col(later.id))
+        .where(
+            col(later.replay_of).is_not(None),
+            col(later.replay_of) == first,
+            col(later.id) > col(WebhookEvent.id),
+        )
+        .exists()
+    )
+    return ~exists
+
+
+async def _which(session: AsyncSession, selection: Selection) -> list[ColumnElement[bool]]:
+    which: list[ColumnElement[bool]] = [
+        # Spelled out, so that the partial indexes are used.
+        col(WebhookEvent.status) == literal_column(f"'{selection.status}'"),
+        not_replayed(),
+    ]
+    if selection.since is not None:
+        which.append(col(WebhookEvent.received_at) >= selection.since)
+    if selection.connection_id is not None:
+        known = await session.get(Connection, selection.connection_id)
+        names = [] if known is None else [known.makini_key, known.makini_id, known.id]
+        which.append(
+            or_(
+                col(WebhookEvent.connection_id) == selection.connection_id,
+                (col(WebhookEvent.app) == (known.app if known else ""))
+                & col(WebhookEvent.connection_ref).in_([name for name in names if name]),
+            )
+        )
+    return which

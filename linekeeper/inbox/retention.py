@@ -1,0 +1,91 @@
+"""How long webhooks are kept: payloads first, ids much longer (INTERFACE, MISSION W4)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Delete, Update, delete, func, select, update
+from sqlmodel import SQLModel, col
+
+from linekeeper.inbox.traces import hour_of
+from linekeeper.inbox.watch_queries import HABIT_DAYS, id_floor
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    DeliveryCount,
+    ReceiverHeartbeat,
+    WebhookEvent,
+    WebhookHour,
+)
+
+IDS_AT_LEAST = timedelta(days=30)
+"""A sender's id is known at least so long, so that a repeat is one."""
+BEATS_KEPT = timedelta(days=60)
+_AT_ONCE = 2_000
+
+_EVENT: Any = WebhookEvent.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many payloads were emptied and events removed, or would be."""
+
+    payloads: int
+    events: int
+
+
+async def prune_inbox(
+    store: Store,
+    *,
+    payloads_before: datetime,
+    events_before: datetime,
+    now: datetime,
+    dry_run: bool = False,
+) -> Pruned:
+    """Empty payloads of events received before the one time, remove those before the other.
+
+    Ids stay for `IDS_AT_LEAST` whatever is asked for; what is pending stays, with its payload.
+    With `dry_run` it only counts. Short transactions, so that nobody waits long for the lock.
+    """
+    events_before = min(events_before, now - IDS_AT_LEAST)
+    old = [_EVENT.c.id < id_floor(payloads_before), _EVENT.c.status != "pending"]
+    with_body = [*old, _EVENT.c.body.is_not(None)]
+    gone = [_EVENT.c.id < id_floor(events_before), _EVENT.c.status != "pending"]
+    if dry_run:
+        async with store.read() as session:
+            counted = [
+                await session.scalar(select(func.count()).select_from(_EVENT).where(*which)) or 0
+                for which in (with_body, gone)
+            ]
+        return Pruned(*counted)
+    emptied = await _repeat(
+        store, lambda some: update(_EVENT).where(_EVENT.c.id.in_(some)).values(body=None), with_body
+    )
+    removed = await _repeat(store, lambda some: delete(_EVENT).where(_EVENT.c.id.in_(some)), gone)
+    await _prune_counts(store, now)
+    return Pruned(emptied, removed)
+
+
+async def _repeat(store: Store, change: Callable[[Any], Update | Delete], which: list[Any]) -> int:
+    done = 0
+    while True:
+        async with store.write() as session:
+            some = select(_EVENT.c.id).where(*which).order_by(_EVENT.c.id).limit(_AT_ONCE)
+            rows = await session.execute(change(some).returning(_EVENT.c.id))
+            count = len(rows.all())
+        done += count
+        if count < _AT_ONCE:
+            return done
+
+
+async def _prune_counts(store: Store, now: datetime) -> None:
+    old: list[tuple[type[SQLModel], Any]] = [
+        (DeliveryCount, col(DeliveryCount.minute) < now - IDS_AT_LEAST),
+        (WebhookHour, col(WebhookHour.hour) < hour_of(now - timedelta(days=HABIT_DAYS + 1))),
+        (ReceiverHeartbeat, col(ReceiverHeartbeat.at) < now - BEATS_KEPT),
+    ]
+    for table, which in old:
+        async with store.write() as session:
+            await session.execute(
+                delete(table).where(which).execution_options(synchronize_session=False)
+            )

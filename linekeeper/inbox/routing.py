@@ -1,0 +1,100 @@
+"""Whose an event is: its reference, or its record keys, looked up among the connections."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.inbox.claim import Event
+from linekeeper.store.tables import Connection, Record
+
+_AT_ONCE = 2_000
+MOST_OWNERS = 20
+"""Connections read for one key that several of them have; beyond that the key tells nothing."""
+
+
+class Target(NamedTuple):
+    """A connection an event may be about."""
+
+    id: str
+    app: str
+    makini_key: str
+    makini_id: str | None
+    setup: str
+    health: str
+
+
+_COLUMNS = tuple(getattr(Connection, name) for name in Target._fields)
+
+
+async def connections_of(
+    session: AsyncSession, events: Iterable[Event]
+) -> dict[tuple[str, str], Target]:
+    """The connections that events name, by app and reference; an unknown reference is left out.
+
+    A reference is Makini's key, Makini's id or our id, in this order.
+    """
+    refs: defaultdict[str, set[str]] = defaultdict(set)
+    for event in events:
+        if event.connection_ref is not None:
+            refs[event.app].add(event.connection_ref)
+    found: dict[tuple[str, str], Target] = {}
+    for app, wanted in refs.items():
+        ordered = sorted(wanted)
+        for start in range(0, len(ordered), _AT_ONCE):
+            some = ordered[start : start + _AT_ONCE]
+            ids = [ref for ref in some if _is_id(ref)]
+            rows = await session.execute(
+                select(*_COLUMNS).where(
+                    col(Connection.app) == app,
+                    or_(
+                        col(Connection.makini_key).in_(some),
+                        col(Connection.makini_id).in_(some),
+                        col(Connection.id).in_(ids),
+                    ),
+                )
+            )
+            targets = [Target(*row) for row in rows]
+            for name in ("id", "makini_id", "makini_key"):  # the last one counts
+                for target in targets:
+                    if getattr(target, name) in wanted:
+                        found[app, getattr(target, name)] = target
+    return found
+
+
+async def owners_of(
+    session: AsyncSession, wanted: Mapping[tuple[str, str], Iterable[str]]
+) -> dict[tuple[str, str, str], Sequence[Target]]:
+    """Connections whose records have these keys, by app, entity and key, from the record index.
+
+    `wanted` are keys by app and entity. Keys are not unique among customers: one may have several
+    owners.
+    """
+    found: defaultdict[tuple[str, str, str], list[Target]] = defaultdict(list)
+    for (app, entity), keys in wanted.items():
+        ordered = sorted(set(keys))
+        for start in range(0, len(ordered), _AT_ONCE):
+            rows = await session.execute(
+                select(col(Record.key), *_COLUMNS)
+                .join(Connection, col(Connection.id) == col(Record.connection_id))
+                .where(
+                    and_(col(Record.entity) == entity, col(Connection.app) == app),
+                    col(Record.key).in_(ordered[start : start + _AT_ONCE]),
+                    col(Connection.setup) != "disconnected",
+                )
+                .order_by(col(Connection.id))
+            )
+            for key, *target in rows:
+                found[app, entity, key].append(Target(*target))
+    return {key: owners for key, owners in found.items() if len(owners) <= MOST_OWNERS}
+
+
+def _is_id(ref: str) -> bool:
+    try:
+        return str(UUID(ref)) == ref
+    except ValueError:
+        return False

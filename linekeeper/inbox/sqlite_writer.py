@@ -1,0 +1,120 @@
+"""Batches into SQLite: one thread, the driver itself, one statement for many rows.
+
+A statement for many rows lets go of Python's lock once, not once a row, which with a busy event
+loop beside it is most of the cost.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from linekeeper.inbox.delivery import Delivery, Receipt
+
+_COLUMNS = (*Delivery._fields[:-1], "next_attempt_at", "body")
+_INSERT = f"INSERT INTO webhook_event ({', '.join(_COLUMNS)}, source, status, attempts) VALUES "  # noqa: S608 - our own names
+_ROW = f"({', '.join('?' * len(_COLUMNS))}, 'webhook', 'pending', 0)"
+_STATEMENTS = {
+    rows: f"{_INSERT}{', '.join([_ROW] * rows)} ON CONFLICT DO NOTHING"
+    for rows in (1, 2, 4, 8, 16, 32, 64, 128)
+}
+_FIND = (
+    "SELECT id FROM webhook_event WHERE app = ? AND delivery_key = ?"
+    " UNION ALL SELECT id FROM webhook_event WHERE merge_key = ? LIMIT 1"
+)
+
+
+class SqliteWriter:
+    """Writes to the database file `path`; waits at most `seconds` for another writer."""
+
+    def __init__(self, path: str, *, seconds: float) -> None:
+        self._path = path
+        self._seconds = seconds
+        self._connection: sqlite3.Connection | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="webhook-intake")
+
+    async def write(self, batch: Sequence[Delivery]) -> Sequence[Receipt]:
+        """See `Writer`. Raises `sqlite3.Error`."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, batch)
+
+    async def close(self) -> None:
+        """See `Writer`."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+        self._thread.shutdown(wait=False)
+
+    def _write(self, batch: Sequence[Delivery]) -> Sequence[Receipt]:
+        try:
+            connection = self._connection or self._connect()
+            self._begin(connection)
+            new = sum(
+                connection.execute(_STATEMENTS[len(rows)], _values(rows)).rowcount
+                for rows in _pieces(batch)
+            )
+            if new == len(batch):
+                receipts = [Receipt(row.id, True) for row in batch]
+            else:
+                receipts = [_find(connection, row) for row in batch]
+            connection.execute("COMMIT")
+        except BaseException:
+            self._disconnect()  # rolls back; the next batch opens it anew
+            raise
+        return receipts
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Take the write lock. Asks more often than SQLite itself would: commits are short."""
+        deadline = time.monotonic() + self._seconds
+        pause = 0.0005
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(pause)
+                pause = min(pause * 1.5, 0.01)
+            else:
+                return
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=0, isolation_level=None)
+        connection.execute("PRAGMA synchronous=FULL")
+        self._connection = connection
+        return connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+
+def _pieces(batch: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
+    start = 0
+    while start < len(batch):
+        left = len(batch) - start
+        size = min(128, 1 << (left.bit_length() - 1))
+        yield batch[start : start + size]
+        start += size
+
+
+def _values(rows: Sequence[Delivery]) -> list[Any]:
+    values: list[Any] = []
+    for row in rows:
+        received = _text(row.received_at)
+        event_at = None if row.event_at is None else _text(row.event_at)
+        values += row[:9]
+        values += (event_at, row.lane, row.rank, received, received, row.body)
+    return values
+
+
+def _find(connection: sqlite3.Connection, row: Delivery) -> Receipt:
+    [found] = connection.execute(_FIND, (row.app, row.delivery_key, row.merge_key)).fetchone()
+    return Receipt(found, found == row.id)
+
+
+def _text(value: datetime) -> str:
+    return value.isoformat(timespec="microseconds")

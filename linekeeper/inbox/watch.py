@@ -1,0 +1,229 @@
+"""When something is wrong with the stream of webhooks itself (MISSION W7). Pure; times are UTC.
+
+What is seen of one app (`Stream`) gives findings; each is an incident of its own, open as long as
+it is found.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class WatchPolicy:
+    """From when on something is wrong. Shares are of 1."""
+
+    failing_share: float = 0.05
+    """Of the last hour's events that are dead or failing."""
+    failing_least: int = 5
+    forged_least: int = 20
+    """Deliveries turned away for their signature in ten minutes."""
+    forged_over: int = 5
+    """A burst is over below that many."""
+    oldest_seconds: float = 300.0
+    """Age of the oldest event nobody has tried yet."""
+    lag_seconds: float = 300.0
+    """From receipt to settled, of the slowest twentieth of the last quarter of an hour."""
+    depth: int = 100_000
+    forward_oldest_seconds: float = 900.0
+    silent_times: float = 2.0
+    """Longer than its longest silence in two weeks, that many times over."""
+    silent_least_hours: float = 6.0
+    silent_app_least_hours: float = 3.0
+    habit_least_hours: int = 24
+    """Hours with events it takes to speak of a habit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """How regularly webhooks came in the last two weeks, from one connection or a whole app."""
+
+    name: str
+    last_at: datetime
+    hours: int
+    """Hours in which any came."""
+    longest_gap: int
+    """Hours between two of those, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What is seen of one app's webhooks."""
+
+    app: str
+    pending: int = 0
+    """Waiting for their first attempt."""
+    oldest_at: datetime | None = None
+    """Receipt of the first of them."""
+    failing: int = 0
+    """Tried in vain, to be tried again."""
+    last_hour: int = 0
+    """Events received in it."""
+    dead_last_hour: int = 0
+    dead: int = 0
+    """In all that are kept, and not replayed."""
+    unrouted: int = 0
+    """In the last day, for longer than it takes to look again."""
+    forged: int = 0
+    """Turned away for their signature in the last ten minutes."""
+    lag_seconds: float = 0.0
+    forward_dead: int = 0
+    forward_waiting: int = 0
+    forward_oldest_at: datetime | None = None
+    forward_error: str = ""
+    habit: Habit | None = None
+    quiet: Sequence[Habit] = ()
+    """Connections from which nothing came for hours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong."""
+
+    app: str
+    kind: str
+    """Also the incident's."""
+    figure: float
+    """How bad it is, to compare with later."""
+    text: str
+
+    @property
+    def cause(self) -> str:
+        """Unique among open incidents (table `incident`)."""
+        return f"app:{self.app}:{self.kind}"
+
+
+KINDS = (
+    "webhooks_failing",
+    "webhooks_dead",
+    "webhooks_unrouted",
+    "webhooks_forged",
+    "webhooks_behind",
+    "webhooks_silent",
+    "forward_dead",
+    "forward_behind",
+)
+NAMES_SHOWN = 10
+
+
+def examine(
+    stream: Stream, *, policy: WatchPolicy, now: datetime, open_kinds: Collection[str] = ()
+) -> list[Finding]:
+    """What is wrong with `stream`. What is in `open_kinds` already is over only well below."""
+    found: list[tuple[str, float, str] | None] = [
+        _failing(stream, policy),
+        _many("webhooks_dead", stream.dead, "webhook {} dead: see the artifact webhooks, mend the "
+              "cause, then run replay-webhooks"),
+        _many("webhooks_unrouted", stream.unrouted, "webhook {} of no connection that is known"),
+        _forged(stream, policy, "webhooks_forged" in open_kinds),
+        _behind(stream, policy, now),
+        _silent(stream, policy, now),
+        _many("forward_dead", stream.forward_dead, "message {} given up: the product did not take "
+              "it for three days"),
+        _forward_behind(stream, policy, now),
+    ]  # fmt: skip
+    return [Finding(stream.app, *one) for one in found if one is not None]
+
+
+def is_worse(before: float, figure: float) -> bool:
+    """Whether it is so much worse that people should hear again."""
+    return figure >= 2 * max(before, 1.0)
+
+
+def _many(kind: str, count: int, text: str) -> tuple[str, float, str] | None:
+    if not count:
+        return None
+    one = count == 1
+    words = text.replace("webhook {}", "1 webhook is" if one else f"{count:,} webhooks are")
+    return kind, count, words.replace("message {}", "1 message is" if one else f"{count:,} are")
+
+
+def _failing(stream: Stream, policy: WatchPolicy) -> tuple[str, float, str] | None:
+    bad, every = stream.failing + stream.dead_last_hour, stream.last_hour
+    if bad < policy.failing_least or bad < policy.failing_share * max(every, 1):
+        return None
+    return "webhooks_failing", bad, f"{bad:,} of {every:,} webhooks of the last hour fail"
+
+
+def _forged(stream: Stream, policy: WatchPolicy, known: bool) -> tuple[str, float, str] | None:
+    if stream.forged < (policy.forged_over if known else policy.forged_least):
+        return None
+    text = (
+        f"{stream.forged:,} deliveries with a bad signature in ten minutes: somebody forges them, "
+        "or the webhook secret changed"
+    )
+    return "webhooks_forged", stream.forged, text
+
+
+def _behind(stream: Stream, policy: WatchPolicy, now: datetime) -> tuple[str, float, str] | None:
+    age = (now - stream.oldest_at).total_seconds() if stream.oldest_at else 0.0
+    if age >= policy.oldest_seconds:
+        text = f"{stream.pending:,} webhooks wait, the oldest for {_long(age)}: is a consumer up?"
+        return "webhooks_behind", age, text
+    if stream.pending >= policy.depth:
+        return "webhooks_behind", age, f"{stream.pending:,} webhooks wait"
+    if stream.lag_seconds >= policy.lag_seconds:
+        text = f"webhooks are applied {_long(stream.lag_seconds)} after they came"
+        return "webhooks_behind", stream.lag_seconds, text
+    return None
+
+
+def _silent(stream: Stream, policy: WatchPolicy, now: datetime) -> tuple[str, float, str] | None:
+    habit = stream.habit
+    if habit is not None and _is_silent(habit, policy, policy.silent_app_least_hours, now):
+        hours = _hours(habit.last_at, now)
+        text = (
+            f"no webhook of any connection for {_long(3600 * hours)} (longest silence before: "
+            f"{habit.longest_gap} h): is the URL still set at Makini?"
+        )
+        return "webhooks_silent", hours, text
+    silent = [
+        one for one in stream.quiet if _is_silent(one, policy, policy.silent_least_hours, now)
+    ]
+    if not silent:
+        return None
+    names = ", ".join(one.name for one in silent[:NAMES_SHOWN])
+    more = f" and {len(silent) - NAMES_SHOWN} more" if len(silent) > NAMES_SHOWN else ""
+    text = f"no webhook for much longer than usual from {names}{more}"
+    return "webhooks_silent", len(silent), text
+
+
+def _forward_behind(
+    stream: Stream, policy: WatchPolicy, now: datetime
+) -> tuple[str, float, str] | None:
+    age = (now - stream.forward_oldest_at).total_seconds() if stream.forward_oldest_at else 0.0
+    if age < policy.forward_oldest_seconds:
+        return None
+    why = f": {stream.forward_error}" if stream.forward_error else ""
+    text = (
+        f"{stream.forward_waiting:,} messages wait for the product, the oldest for "
+        f"{_long(age)}{why}"
+    )
+    return "forward_behind", age, text
+
+
+def _is_silent(habit: Habit, policy: WatchPolicy, least: float, now: datetime) -> bool:
+    if habit.hours < policy.habit_least_hours:
+        return False
+    longest = max(habit.longest_gap * policy.silent_times, least)
+    return now - habit.last_at >= timedelta(hours=longest)
+
+
+def longest_gap(hours: Iterable[int]) -> int:
+    """The greatest distance between two neighbours of ascending `hours`."""
+    longest, before = 0, None
+    for hour in hours:
+        if before is not None:
+            longest = max(longest, hour - before)
+        before = hour
+    return longest
+
+
+def _hours(since: datetime, now: datetime) -> float:
+    return (now - since).total_seconds() / 3600
+
+
+def _long(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

@@ -1,0 +1,243 @@
+"""Delivering mail: rows of the outbox channel `email`, rendered at delivery.
+
+A repeat has the same Message-ID, by which mail programs know it. What an incident asks for is
+looked up when its mail goes out: a customer who has logged in meanwhile gets none.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.message import EmailMessage
+from email.utils import format_datetime, parseaddr
+from urllib.parse import unquote, urlsplit
+from zoneinfo import ZoneInfo
+
+import aiosmtplib
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.config import MailConfig
+from linekeeper.connect.channel import is_due
+from linekeeper.connect.links import link_url
+from linekeeper.connect.signing import Signer, load_signer
+from linekeeper.notices.announce import announce
+from linekeeper.notices.changes import IncidentChange
+from linekeeper.notices.mail_text import SystemToLogIn, What, compose
+from linekeeper.store import Store
+from linekeeper.store.outbox import bury, claim, postpone, retry_at, settle
+from linekeeper.store.tables import (
+    Connection,
+    ConnectLink,
+    Contact,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Outbox,
+)
+
+GIVE_UP_AFTER = timedelta(days=3)
+TIMEOUT_SECONDS = 20.0
+_START_WITHIN_SECONDS = 60.0
+"""With the time-out it is less than a claim lasts (`outbox.CLAIM_SECONDS`)."""
+_PAUSE = timedelta(seconds=30)
+"""For the others, when the mail server takes nothing."""
+_BATCH = 20
+_LOST = "reauthorization_required"
+
+
+class Refused(Exception):
+    """The mail server will never take this mail; the message says why."""
+
+
+class Delayed(Exception):
+    """The mail server does not take it now; the message says why."""
+
+    def __init__(self, reason: str, *, everything: bool) -> None:
+        super().__init__(reason)
+        self.everything = everything
+        """Whether other mails would fare no better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A mail ready to go."""
+
+    recipients: Sequence[str]
+    subject: str
+    body: str
+
+
+async def deliver_mail(
+    store: Store, mail: MailConfig | None, owner: str, *, public_url: str
+) -> bool:
+    """Send the mails that are due; returns whether any was. Trouble stays in the row.
+
+    Without a mail account the rows are settled unsent, and say so.
+    """
+    if not await is_due(store, "email", now=utcnow()):
+        return False
+    rows = await claim(store, "email", owner, limit=_BATCH, now=utcnow())
+    if not rows:
+        return False
+    signer = await load_signer(store)
+    sent, began, held_up = False, time.monotonic(), ""
+    for position, row in enumerate(rows):
+        if held_up or time.monotonic() - began > _START_WITHIN_SECONDS:
+            until = utcnow() + (_PAUSE if held_up else timedelta())
+            await postpone(store, rows[position:], owner, held_up, until=until)
+            break
+        letter = await _letter(store, row, signer, public_url)
+        if letter is None or mail is None:
+            await settle(store, [row], owner, now=utcnow())
+            continue
+        if not letter.recipients:
+            await _give_up(store, row, owner, "no contact is known of this customer")
+            continue
+        try:
+            refused = await _send(mail, letter, row.id)
+        except Refused as problem:
+            await _give_up(store, row, owner, str(problem))
+        except Delayed as problem:
+            held_up = str(problem) if problem.everything else ""
+            await _later(store, row, owner, str(problem))
+        else:
+            sent = True
+            await settle(store, [row], owner, now=utcnow())
+            if refused:
+                await _tell(store, row, f"Not taken for {', '.join(refused)}")
+    return sent
+
+
+async def _letter(store: Store, row: Outbox, signer: Signer, public_url: str) -> Letter | None:
+    """The mail `row` asks for, as things are now; None if it isn't needed any more."""
+    what: What = row.payload["do"]
+    incident_id, customer_id = row.payload["incident_id"], row.payload["customer_id"]
+    async with store.read() as session:
+        customer = await session.get(Customer, customer_id)
+        if customer is None:
+            return None
+        recipients = list(
+            await session.scalars(
+                select(col(Contact.email))
+                .where(col(Contact.customer_id) == customer_id)
+                .order_by(col(Contact.id))
+            )
+        )
+        members = (
+            await session.scalars(
+                select(Connection)
+                .join(
+                    IncidentConnection, col(IncidentConnection.connection_id) == col(Connection.id)
+                )
+                .where(
+                    col(IncidentConnection.incident_id) == incident_id,
+                    col(Connection.customer_id) == customer_id,
+                )
+                .order_by(col(IncidentConnection.id))
+            )
+        ).all()
+        links = {
+            link.connection_id: link
+            for link in await session.scalars(
+                select(ConnectLink)
+                .where(
+                    col(ConnectLink.connection_id).in_([one.id for one in members]),
+                    col(ConnectLink.used_at).is_(None),
+                    col(ConnectLink.expires_at) > utcnow(),
+                )
+                .order_by(col(ConnectLink.id))
+            )
+        }
+    zone = _zone(customer.time_zone)
+    systems, ends = [], []
+    for one in {one.id: one for one in members}.values():
+        link = links.get(one.id)
+        lost = one.health == _LOST and one.setup != "disconnected"
+        if what == "thank" and not lost:
+            name = one.provider or one.name
+            systems.append(SystemToLogIn(name, one.health_since.astimezone(zone), ""))
+        elif what != "thank" and lost and link is not None:
+            ends.append(link.expires_at.astimezone(zone))
+            systems.append(
+                SystemToLogIn(
+                    one.provider or one.name,
+                    one.health_since.astimezone(zone),
+                    link_url(signer, public_url, link.id),
+                )
+            )
+    if not systems:
+        return None
+    text = compose(what, customer.name, systems, until=min(ends, default=None))
+    return Letter(recipients, text.subject, text.body)
+
+
+async def _send(mail: MailConfig, letter: Letter, identifier: str) -> list[str]:
+    """Hand the letter over; returns the recipients the server refused. Raises the two above."""
+    server = urlsplit(mail.smtp_url.get_secret_value())
+    sender = parseaddr(mail.sender)[1]
+    message = EmailMessage()
+    message["From"] = mail.sender
+    message["To"] = ", ".join(letter.recipients)
+    message["Subject"] = letter.subject
+    message["Date"] = format_datetime(utcnow())
+    message["Message-ID"] = f"<{identifier}@{sender.rpartition('@')[2] or 'linekeeper'}>"
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(letter.body)
+    try:
+        problems, _ = await aiosmtplib.send(
+            message,
+            hostname=server.hostname or "localhost",
+            port=server.port,
+            username=unquote(server.username) if server.username else None,
+            password=unquote(server.password) if server.password else None,
+            use_tls=server.scheme == "smtps",
+            timeout=TIMEOUT_SECONDS,
+        )
+    except aiosmtplib.SMTPRecipientsRefused as error:
+        codes = [one.code for one in error.recipients]
+        if codes and all(code >= 500 for code in codes):
+            raise Refused(f"the mail server refused every recipient ({codes[0]})") from None
+        reason = "the mail server takes no mail for these recipients now"
+        raise Delayed(reason, everything=False) from None
+    except aiosmtplib.SMTPResponseException as error:
+        raise Delayed(f"the mail server answered {error.code}", everything=True) from None
+    except (aiosmtplib.SMTPException, OSError) as error:
+        reason = f"the mail server can't be used ({type(error).__name__})"
+        raise Delayed(reason, everything=True) from None
+    return sorted(problems)
+
+
+async def _later(store: Store, row: Outbox, owner: str, reason: str) -> None:
+    now = utcnow()
+    if now - row.created_at > GIVE_UP_AFTER:
+        await _give_up(store, row, owner, f"given up after 3 days: {reason}")
+        return
+    await postpone(store, [row], owner, reason, until=retry_at(row.attempts, now=now))
+    if row.attempts == 1:
+        await _tell(store, row, f"A mail waits: {reason}; it is tried again for 3 days")
+
+
+async def _give_up(store: Store, row: Outbox, owner: str, reason: str) -> None:
+    await bury(store, row, owner, reason, now=utcnow())
+    await _tell(store, row, f"A mail was not sent: {reason}")
+
+
+async def _tell(store: Store, row: Outbox, text: str) -> None:
+    """In the incident's thread, so that operators know who was not told."""
+    now: datetime = utcnow()
+    async with store.write() as session:
+        customer = await session.get(Customer, row.payload["customer_id"])
+        incident = await session.get(Incident, row.payload["incident_id"])
+        if incident is not None:
+            whose = f"{customer.name}: " if customer else ""
+            change = IncidentChange(incident.id, "changed", f"{whose}{text}.")
+            await announce(store, session, [change], now=now)
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return ZoneInfo("UTC")

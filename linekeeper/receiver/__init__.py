@@ -1,0 +1,1 @@
+"""HTTP in: the webhooks routes on raw ASGI, everything else on Starlette."""

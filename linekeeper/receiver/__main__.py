@@ -1,0 +1,21 @@
+"""One worker of several: `python -m linekeeper.receiver DESCRIPTOR`, started by `workers`."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+from linekeeper.receiver.serve import run, until_stopped
+from linekeeper.settings import Settings
+
+
+async def _work(descriptor: int) -> None:
+    with socket.socket(fileno=descriptor) as listener:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(sys.stdin.fileno(), os.kill, os.getpid(), signal.SIGTERM)
+        await until_stopped(Settings(), listener, lambda: None)
+
+
+if __name__ == "__main__":
+    run(_work(int(sys.argv[1])))

@@ -1,0 +1,186 @@
+"""`/api/…`: what the operator's product asks and tells (INTERFACE "Over HTTP")."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import select
+from sqlmodel import col
+from starlette.background import BackgroundTask
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from linekeeper.clock import utcnow
+from linekeeper.customers.naming import label
+from linekeeper.health.report_call import Call, follow_up, record_call
+from linekeeper.makini import MakiniError
+from linekeeper.receiver.body import read_body
+from linekeeper.receiver.keys import require_key, runtime_of
+from linekeeper.reconnect.handout import (
+    HandedOut,
+    NoSuchConnection,
+    find_by_id_or_key,
+    hand_out,
+    open_incident_of,
+)
+from linekeeper.runtime import Runtime, UnknownApp
+from linekeeper.store.tables import Connection, Customer
+
+_MAX_REPORT = 16_384
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+async def list_connections(request: Request) -> Response:
+    """`GET /api/connections`: every connection with its setup and health."""
+    await require_key(request, "connections:read")
+    async with runtime_of(request).store.read() as session:
+        rows = await session.execute(
+            select(Connection, col(Customer.name))
+            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+            .order_by(col(Connection.id))
+        )
+        data = [_shown(connection, customer) for connection, customer in rows]
+    return _json({"data": data})
+
+
+async def show_connection(request: Request) -> Response:
+    """`GET /api/connections/{connection}`."""
+    await require_key(request, "connections:read")
+    rt = runtime_of(request)
+    connection = await _find(rt, request)
+    async with rt.store.read() as session:
+        customer = await session.scalar(
+            select(col(Customer.name)).where(col(Customer.id) == connection.customer_id)
+        )
+    incident = await open_incident_of(rt, connection.id)
+    return _json({**_shown(connection, customer), "incident": incident})
+
+
+async def token(request: Request) -> Response:
+    """`GET /api/connections/{connection}/token`: the access token it has now, or 409."""
+    holder = await require_key(request, "tokens:read")
+    rt = runtime_of(request)
+    connection = await _find(rt, request)
+    try:
+        given = await hand_out(rt, connection, by=holder.by, now=utcnow())
+    except MakiniError as error:
+        wait = str(int(error.retry_after or 30))
+        raise HTTPException(
+            503,
+            "Makini could not be asked for a token: try again",
+            headers={"Retry-After": wait},
+        ) from None
+    except UnknownApp as error:
+        raise HTTPException(409, str(error)) from None
+    if isinstance(given, HandedOut):
+        return _json(
+            {"access_token": given.access_token, "expires_at": _time(given.expires_at)},
+            headers=_NO_STORE,
+        )
+    return _json({"incident": given.incident, "error": given.reason}, status=409, headers=_NO_STORE)
+
+
+async def report(request: Request) -> Response:
+    """`POST /api/connections/{connection}/observations`: how a call of the product went."""
+    await require_key(request, "observations:write")
+    rt = runtime_of(request)
+    connection = await _find(rt, request)
+    call = _call(await read_body(request, _MAX_REPORT), utcnow())
+    await record_call(rt, connection.id, call)
+    then = (
+        BackgroundTask(_follow_up, rt, connection.app, connection.id) if call.is_trouble else None
+    )
+    return JSONResponse({"status": "accepted"}, status_code=202, background=then)
+
+
+async def _follow_up(rt: Runtime, app: str, connection_id: str) -> None:
+    try:
+        await follow_up(rt, app, connection_id)
+    except (MakiniError, UnknownApp):
+        return  # it is suspect: the next sweep looks again
+
+
+async def _find(rt: Runtime, request: Request) -> Connection:
+    async with rt.store.read() as session:
+        try:
+            return await find_by_id_or_key(session, request.path_params["connection"])
+        except NoSuchConnection as error:
+            raise HTTPException(404, str(error)) from None
+
+
+def _call(body: bytes, now: datetime) -> Call:
+    """The report in `body`. Raises `HTTPException` 422 with what is wrong."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise HTTPException(422, "the body is not JSON") from None
+    if not isinstance(value, dict):
+        raise HTTPException(422, "send an object such as {“status”: 401}")
+    status = value.get("status")
+    if not isinstance(status, int) or isinstance(status, bool) or not 0 <= status <= 999:
+        raise HTTPException(422, "status must be the HTTP status, or 0 if there was no answer")
+    return Call(
+        status=status,
+        at=_reported_time(value.get("at"), now),
+        code=_short(value.get("code")),
+        request_id=_short(value.get("request_id")),
+    )
+
+
+def _reported_time(value: object, now: datetime) -> datetime:
+    if value is None:
+        return now
+    try:
+        at = datetime.fromisoformat(str(value))
+        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise HTTPException(422, "at must be a time such as 2026-01-31T12:00:00Z") from None
+    return min(at, now)
+
+
+def _short(value: object) -> str | None:
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        return None
+    text = "".join(c for c in str(value) if c.isprintable())[:200]
+    return text or None
+
+
+def _shown(connection: Connection, customer: str | None) -> dict[str, Any]:
+    return {
+        "id": connection.id,
+        "app": connection.app,
+        "makini_key": connection.makini_key,
+        "label": label(customer, connection.provider, connection.name),
+        "name": connection.name,
+        "customer": customer,
+        "customer_id": connection.customer_id,
+        "provider": connection.provider,
+        "hosting": connection.hosting,
+        "tags": connection.tags,
+        "setup": connection.setup,
+        "health": connection.health,
+        "health_since": _time(connection.health_since),
+        "last_checked_at": _time(connection.last_checked_at),
+        "last_sync_at": _time(connection.last_sync_at),
+        "last_webhook_at": _time(connection.last_webhook_at),
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    return at.isoformat() if at is not None else None
+
+
+def _json(value: object, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(
+        orjson.dumps(value), status, media_type="application/json", headers=headers or {}
+    )
+
+
+ROUTES = [
+    Route("/api/connections", list_connections, methods=["GET"]),
+    Route("/api/connections/{connection}", show_connection, methods=["GET"]),
+    Route("/api/connections/{connection}/token", token, methods=["GET"]),
+    Route("/api/connections/{connection}/observations", report, methods=["POST"]),
+]

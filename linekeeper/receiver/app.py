@@ -1,0 +1,49 @@
+"""The receiver as one ASGI app."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+from linekeeper.inbox.intake import Intake
+from linekeeper.inbox.tally import Tally
+from linekeeper.receiver.answers import Send
+from linekeeper.receiver.apps import Apps
+from linekeeper.receiver.beat import Beat
+from linekeeper.receiver.bodies import Receive
+from linekeeper.receiver.metrics import observe_batch
+from linekeeper.receiver.site import make_site
+from linekeeper.receiver.webhooks import PREFIX, Scope, Webhooks
+from linekeeper.runtime import Runtime
+
+
+class Receiver:
+    """Routes by path; made by `open`, which also starts and ends what runs beside it."""
+
+    def __init__(self, webhooks: Webhooks, pages: Any) -> None:
+        self._webhooks = webhooks
+        self._pages = pages
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, runtime: Runtime) -> AsyncIterator[Self]:
+        """A receiver on `runtime`. Raises if its configuration can't be read even once."""
+        apps, tally = Apps(), Tally()
+        await apps.refresh(runtime.store, runtime.settings)
+        beat = Beat(runtime, apps, tally)
+        async with Intake.open(runtime.store, observe_batch) as intake:
+            webhooks = Webhooks(apps, intake, tally, max_body_bytes=runtime.settings.max_body_bytes)
+            beating = asyncio.create_task(beat.run(), name="receiver beat")
+            try:
+                yield cls(webhooks, make_site(runtime, beat))
+            finally:
+                beating.cancel()
+                await asyncio.wait([beating])
+                await beat.last()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+            await self._webhooks(scope, receive, send)
+        else:
+            await self._pages(scope, receive, send)

@@ -1,0 +1,81 @@
+"""Reading a request's body without trusting its length, or its speed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from linekeeper.inbox.verify import Headers
+from linekeeper.receiver.answers import BUSY, ENCODED, TOO_LARGE, TOO_SLOW, Message, Refusal
+
+BODY_SECONDS = 10.0
+HELD_BYTES = 64 * 1024 * 1024
+"""Of bodies that are still arriving, all together."""
+
+_TOO_SLOW = object()
+
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+
+
+class Disconnected(Exception):
+    """The sender went away before the end of the body."""
+
+
+class Bodies:
+    """Reads bodies of at most `max_bytes`. What arrives in one piece costs nothing extra."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held = 0
+        self.seconds = BODY_SECONDS
+
+    def refused(self, headers: Headers) -> Refusal | None:
+        """What can be said before reading. A body that is compressed is not unpacked: 415."""
+        length = headers.get(b"content-length")
+        if length is not None and length.isdigit() and int(length[:18]) > self._max_bytes:
+            return TOO_LARGE
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            return ENCODED
+        return None
+
+    async def read(self, receive: Receive) -> bytes | Refusal:
+        """The body, or why it was not read to its end. Raises `Disconnected`."""
+        task = asyncio.current_task()
+        assert task is not None
+        # asyncio.timeout would do, at four times the cost of a timer; this runs for every request.
+        timer = task.get_loop().call_later(self.seconds, task.cancel, _TOO_SLOW)
+        try:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise Disconnected
+            if message["more_body"]:
+                return await self._read_on(message, receive)
+            body: bytes = message["body"]
+            return body if len(body) <= self._max_bytes else TOO_LARGE
+        except asyncio.CancelledError as error:
+            if error.args != (_TOO_SLOW,):
+                raise
+            task.uncancel()
+            return TOO_SLOW
+        finally:
+            timer.cancel()
+
+    async def _read_on(self, message: Message, receive: Receive) -> bytes | Refusal:
+        parts: list[bytes] = []
+        held = 0
+        try:
+            while True:
+                body = message["body"]
+                parts.append(body)
+                held += len(body)
+                self._held += len(body)
+                if held > self._max_bytes:
+                    return TOO_LARGE
+                if self._held > HELD_BYTES:
+                    return BUSY
+                if not message["more_body"]:
+                    return b"".join(parts)
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise Disconnected
+        finally:
+            self._held -= held

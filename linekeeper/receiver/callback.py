@@ -1,0 +1,97 @@
+"""`GET /oauth/callback`: the customer comes back from Makini Link; always a page."""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from linekeeper.clock import utcnow
+from linekeeper.receiver.html import page
+from linekeeper.receiver.keys import runtime_of
+from linekeeper.reconnect.callback import Ended, Ending, finish
+
+_LONGEST = 4_096
+
+
+async def come_back(request: Request) -> Response:
+    """Exchange the code and tell the customer how it went."""
+    query = request.query_params
+    code, state = query.get("code"), query.get("state")
+    ending = await finish(
+        runtime_of(request),
+        code=code if code and len(code) <= _LONGEST else None,
+        state=state,
+        denied="error" in query,
+        now=utcnow(),
+    )
+    return _page(ending)
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """A page's title, text and status; `{system}` and `{came}` are filled in."""
+
+    title: str
+    text: str
+    status: int
+
+
+_NOT_OURS = _Words(
+    "This did not begin here",
+    "Please start from the link you were sent; without it we can't tell which system this login is "
+    "for. Nothing was changed.",
+    400,
+)
+_WORDS: dict[Ended, _Words] = {
+    "done": _Words(
+        "Done, thank you",
+        "{system} is connected again and the new login works. What changed meanwhile is being "
+        "fetched now. You can close this page.",
+        200,
+    ),
+    "no_state": _NOT_OURS,
+    "forged": _NOT_OURS,
+    "too_late": _Words(
+        "That took a little too long",
+        "For safety a login has to be finished within 30 minutes. Nothing was changed.",
+        400,
+    ),
+    "used": _Words(
+        "This page was used already",
+        "If you saw that it worked, there is nothing more to do.",
+        400,
+    ),
+    "denied": _Words(
+        "You did not log in",
+        "Nothing was changed, and {system} is not connected. Your link still works.",
+        400,
+    ),
+    "other_system": _Words(
+        "That was another system",
+        "You logged in to {came}, but {system} is the one that was asked for. Please try again and "
+        "choose that one.",
+        409,
+    ),
+    "refused": _Words(
+        "The login was not accepted",
+        "Makini did not accept this login for {system}. Your link still works: please try again, "
+        "with the user name and password the system has now.",
+        502,
+    ),
+    "away": _Words(
+        "Makini is not available",
+        "Your login could not be finished, which is not your fault. Your link still works: please "
+        "try again in a few minutes.",
+        502,
+    ),
+}
+
+
+def _page(ending: Ending) -> Response:
+    words = _WORDS[ending.how]
+    text = words.text.format(system=ending.system or "your system", came=ending.came)
+    return page(words.title, text, status=words.status, url=ending.connect_url, label="Try again")
+
+
+ROUTES = [Route("/oauth/callback", come_back, methods=["GET"])]

@@ -1,0 +1,109 @@
+"""`GET /connect/{token}`: the customer's page. Opening it changes nothing: scanners do it too."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlmodel import col
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from linekeeper.clock import utcnow
+from linekeeper.connect.links import authorize_url, make_state, read_link
+from linekeeper.connect.signing import load_signer
+from linekeeper.receiver.html import page, rendered
+from linekeeper.receiver.keys import runtime_of
+from linekeeper.runtime import Runtime, UnknownApp
+from linekeeper.store.tables import Connection, ConnectLink, Customer
+
+_ASK = "Ask whoever sent you this link for a new one; they have a button for that."
+
+
+@dataclass(frozen=True, slots=True)
+class _Invitation:
+    link: ConnectLink
+    customer: str
+    system: str
+    broken: bool
+    since: datetime | None
+
+
+async def show(request: Request) -> Response:
+    """What is asked of the customer and why, with one plain link to Makini Link."""
+    rt = runtime_of(request)
+    signer = await load_signer(rt.store)
+    identifier = read_link(signer, request.path_params["token"])
+    invitation = await _read(rt, identifier) if identifier else None
+    if invitation is None:
+        return page(
+            "This link is not complete",
+            "Perhaps it was cut in two by a mail program. Copy all of it into the address line.",
+            _ASK,
+            status=404,
+        )
+    link, now = invitation.link, utcnow()
+    if link.used_at is not None:
+        return page(
+            "You have logged in already",
+            f"{invitation.system} is connected. There is nothing more to do here.",
+            status=410,
+        )
+    if link.expires_at <= now:
+        return page("This link is too old", "It was good for seven days.", _ASK, status=410)
+    try:
+        app = await rt.app(link.app)
+    except UnknownApp:
+        return page("This can't be done right now", _ASK, status=503)
+    state = make_state(signer, link.id, now=now)
+    return rendered(
+        "connect.html",
+        title=_title(invitation),
+        why=_why(invitation),
+        system=invitation.system,
+        customer=invitation.customer,
+        url=authorize_url(app, rt.settings.resolved_public_url, state),
+        until=link.expires_at,
+    )
+
+
+def _title(one: _Invitation) -> str:
+    again = " again" if one.link.connection_id else ""
+    return f"Please log in to {one.system}{again}"
+
+
+def _why(one: _Invitation) -> str:
+    if not one.link.connection_id:
+        return (
+            f"We would like to connect {one.system} of {one.customer}. For that it needs a login."
+        )
+    if not one.broken:
+        return f"{one.system} of {one.customer} is connected. You can renew its login here."
+    since = f" since {one.since:%d %B %Y, %H:%M} UTC" if one.since else ""
+    return (
+        f"{one.system} of {one.customer} has not accepted the stored login{since}. Most often its "
+        "password was changed. Until you log in again, nothing can be read from it or sent to it."
+    )
+
+
+async def _read(rt: Runtime, identifier: str) -> _Invitation | None:
+    async with rt.store.read() as session:
+        link = await session.get(ConnectLink, identifier)
+        if link is None:
+            return None
+        connection = (
+            await session.get(Connection, link.connection_id) if link.connection_id else None
+        )
+        customer = await session.scalar(
+            select(col(Customer.name)).where(col(Customer.id) == link.customer_id)
+        )
+    return _Invitation(
+        link=link,
+        customer=customer or "your company",
+        system=link.system or (connection.name if connection else "") or "your system",
+        broken=connection is not None and connection.health == "reauthorization_required",
+        since=connection.health_since if connection is not None else None,
+    )
+
+
+ROUTES = [Route("/connect/{token}", show, methods=["GET"])]

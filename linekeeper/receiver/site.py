@@ -1,0 +1,62 @@
+"""Everything that is not a webhook, as one Starlette app."""
+
+import logging
+
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from linekeeper.receiver import api, callback, connect, pages, slack_actions
+from linekeeper.receiver.beat import Beat
+from linekeeper.receiver.html import page
+from linekeeper.runtime import Runtime
+from linekeeper.store import KeyProblem
+
+log = logging.getLogger(__name__)
+
+_FOR_CUSTOMERS = ("/connect/", "/oauth/")
+
+
+def make_site(runtime: Runtime, beat: Beat) -> Starlette:
+    """The pages and the product's API on `runtime`, which handlers find as `app.state.runtime`."""
+    site = Starlette(
+        routes=[
+            *pages.routes(beat),
+            *api.ROUTES,
+            *connect.ROUTES,
+            *callback.ROUTES,
+            *slack_actions.ROUTES,
+        ],
+        exception_handlers={
+            HTTPException: _refused,
+            SQLAlchemyError: _storage_down,
+            KeyProblem: _storage_down,
+        },
+    )
+    site.state.runtime = runtime
+    return site
+
+
+async def _refused(_: Request, problem: Exception) -> Response:
+    assert isinstance(problem, HTTPException)
+    return JSONResponse(
+        {"error": problem.detail}, status_code=problem.status_code, headers=problem.headers
+    )
+
+
+async def _storage_down(request: Request, problem: Exception) -> Response:
+    # Only the kind of error: a driver's message may quote values.
+    log.error("receiver: %s: %s", request.scope["path"].split("/")[1], type(problem).__name__)
+    if request.url.path.startswith(_FOR_CUSTOMERS):
+        return page(
+            "Please try again in a minute",
+            "This page can't be shown right now, which is not your fault. Your link still works.",
+            status=503,
+        )
+    return JSONResponse(
+        {"error": "Linekeeper's database can't be used right now: try again"},
+        status_code=503,
+        headers={"Retry-After": "5"},
+    )

@@ -1,0 +1,60 @@
+"""Several receiver processes on one port; one that dies is replaced."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+RESTART_SECONDS = 1.0
+STOP_SECONDS = 5.0
+
+
+async def supervise(listener: socket.socket, workers: int, ready: Callable[[], None]) -> None:
+    """Keep `workers` processes answering on `listener` until SIGINT or SIGTERM.
+
+    They share nothing but the port and the database; each ends by itself if this process dies.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    with tempfile.TemporaryDirectory(prefix="linekeeper-metrics-") as metrics:
+        keepers = [
+            asyncio.create_task(_keep(listener.fileno(), Path(metrics), stop))
+            for _ in range(workers)
+        ]
+        ready()
+        await stop.wait()
+        await asyncio.gather(*keepers)
+
+
+async def _keep(descriptor: int, metrics: Path, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "linekeeper.receiver",
+            str(descriptor),
+            stdin=asyncio.subprocess.PIPE,  # its end tells the worker that we are gone
+            pass_fds=[descriptor],
+            env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(metrics)},
+        )
+        ended = asyncio.create_task(process.wait())
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            done, _ = await asyncio.wait({ended}, timeout=STOP_SECONDS)
+            if not done:
+                process.kill()
+                await ended
+        stopped.cancel()
+        if not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), RESTART_SECONDS)

@@ -1,0 +1,270 @@
+"""Asking the customer: links, mails and the run of an incident, as the incident is now.
+
+Everything here compares what there should be with what there is, so that a repeat, a crash or two
+consumers at once change nothing: each thing has a key of its own.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig, Configuration
+from linekeeper.connect.channel import CHANNEL, is_due
+from linekeeper.connect.links import link_url, make_link
+from linekeeper.connect.signing import Signer, load_signer
+from linekeeper.health.operate import NoIncident
+from linekeeper.makini import ReadOnlyApp
+from linekeeper.notices.announce import announce
+from linekeeper.notices.changes import IncidentChange
+from linekeeper.reconnect.case import Case, Member, load_case
+from linekeeper.reconnect.remind import DEADLINE
+from linekeeper.runtime import Runtime
+from linekeeper.store.outbox import Message, claim, enqueue, postpone, retry_at, settle
+from linekeeper.store.tables import Audit, Contact, Incident, Reconnect
+
+WAKE_SECONDS = 10
+_TAGS = 10
+"""Customers a run is tagged with; more would fill the Runs page."""
+_ENDED = ("reconnected", "moved")
+"""Outcomes after which a reopened incident is a new attempt."""
+_BATCH = 50
+
+
+async def attend_due(rt: Runtime, *, now: datetime | None = None) -> bool:
+    """Work on the incidents health asked to have looked at; returns whether there were any."""
+    now = now or utcnow()
+    if not await is_due(rt.store, CHANNEL, now=now):
+        return False
+    rows = await claim(rt.store, CHANNEL, rt.owner, limit=_BATCH, now=now)
+    for row in rows:
+        try:
+            await attend(rt, str(row.payload.get("incident_id")), now=now)
+        except Exception as error:  # it is told in the row, and tried again
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            await postpone(
+                rt.store, [row], rt.owner, reason, until=retry_at(row.attempts, now=utcnow())
+            )
+        else:
+            await settle(rt.store, [row], rt.owner, now=utcnow())
+    return bool(rows)
+
+
+async def attend(rt: Runtime, incident_id: str, *, now: datetime) -> None:
+    """Bring the case of an incident in line with it: open it, ask, or let its run see the end."""
+    configuration = await rt.configuration()
+    signer = await load_signer(rt.store)
+    async with rt.store.write() as session:
+        case = await load_case(rt.store, incident_id, now=now, session=session)
+        if case is None:
+            return
+        if not case.is_open:
+            if case.is_working:
+                await wake(rt, session, case, now=now)
+            return
+        if case.reconnect is not None and case.reconnect.closed_at is not None:
+            if case.reconnect.outcome not in _ENDED:
+                return  # people gave it up, or time did; only its end opens it anew
+            await _reopen(session, case.reconnect, now)
+        reconnect = await _opened(session, case, now)
+        await start_run(rt, session, case, reconnect, now=now)
+        app = configuration.apps.get(case.incident.app)
+        if app is not None and app.manages:
+            asking = _Asking(rt, session, case, reconnect, now)
+            await asking.ask(configuration, app, signer)
+
+
+async def _opened(session: AsyncSession, case: Case, now: datetime) -> Reconnect:
+    reconnect = case.reconnect
+    if reconnect is None:
+        reconnect = Reconnect(
+            incident_id=case.incident.id, opened_at=now, deadline_at=now + DEADLINE
+        )
+        session.add(reconnect)
+    windows = {
+        one.connection_id: (one.last_good_at or one.health_since).isoformat()
+        for one in case.members
+        if one.live and one.connection_id not in reconnect.windows
+    }
+    if windows:
+        reconnect.windows = {**reconnect.windows, **windows}
+    await session.flush()
+    return reconnect
+
+
+async def _reopen(session: AsyncSession, reconnect: Reconnect, now: datetime) -> None:
+    reconnect.attempt += 1
+    reconnect.run_generation, reconnect.run_id = 1, None
+    reconnect.opened_at, reconnect.deadline_at = now, now + DEADLINE
+    reconnect.snoozed_until = reconnect.closed_at = reconnect.outcome = None
+    reconnect.answers, reconnect.windows, reconnect.counts = 0, {}, {}
+    await session.flush()
+
+
+class _Asking:
+    """Asking the customers of one case, in the caller's transaction."""
+
+    def __init__(
+        self, rt: Runtime, session: AsyncSession, case: Case, reconnect: Reconnect, now: datetime
+    ) -> None:
+        self._rt = rt
+        self._session = session
+        self._case = case
+        self._reconnect = reconnect
+        self._now = now
+
+    async def ask(self, configuration: Configuration, app: AppConfig, signer: Signer) -> None:
+        """Make the links that are missing, mail those who were not, show the link in Slack."""
+        waiting = self._case.waiting
+        made = {one.connection_id: await self._link(one) for one in waiting}
+        fresh = [one for one in waiting if one.link_id is None]
+        texts: list[str] = []
+        if fresh and app.notify_customers:
+            texts = await self._mail(fresh, configuration)
+        url = None
+        if len(waiting) == 1:
+            link_id = made[waiting[0].connection_id]
+            url = link_url(signer, self._rt.settings.resolved_public_url, link_id)
+        changed = await set_detail(self._session, self._case.incident, connect_url=url)
+        if changed or texts:
+            change = IncidentChange(self._case.incident.id, "changed", "\n".join(texts))
+            await announce(self._rt.store, self._session, [change], now=self._now)
+
+    async def _link(self, member: Member) -> str:
+        if member.link_id is not None:
+            return member.link_id
+        link = await make_link(
+            self._session,
+            app=member.app,
+            connection_id=member.connection_id,
+            customer_id=member.customer_id,
+            incident_id=self._case.incident.id,
+            system=member.system,
+            by="linekeeper",
+            now=self._now,
+        )
+        return link.id
+
+    async def _mail(self, fresh: Sequence[Member], configuration: Configuration) -> list[str]:
+        """One mail a customer; returns what operators should know of it."""
+        if configuration.mail is None:
+            return ["No customer was mailed: the block Mail is not filled in."]
+        customers = {one.customer_id: one.customer for one in fresh if one.customer_id}
+        reachable = await with_contacts(self._session, list(customers))
+        incident, attempt = self._case.incident.id, self._reconnect.attempt
+        rows = [mail(incident, attempt, one, "ask") for one in customers if one in reachable]
+        await enqueue(self._rt.store, self._session, rows, now=self._now)
+        lost = sorted(str(name) for one, name in customers.items() if one not in reachable)
+        if not lost:
+            return []
+        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+        return [f"Nobody to mail: no contact is known of {', '.join(lost[:5])}{more}."]
+
+
+def mail(incident_id: str, attempt: int, customer_id: str, what: str) -> Message:
+    """A mail to a customer about an incident: `ask`, `remind:<n>`, `again:<n>` or `thank`."""
+    return Message(
+        "email",
+        f"email:{incident_id}:{attempt}:{customer_id}:{what}",
+        {"do": what.partition(":")[0], "incident_id": incident_id, "customer_id": customer_id},
+        lane=f"email:{customer_id}",
+    )
+
+
+async def with_contacts(session: AsyncSession, customers: Sequence[str]) -> set[str]:
+    """Those of `customers` of whom somebody can be mailed."""
+    found: set[str] = set()
+    for start in range(0, len(customers), 5_000):
+        rows = await session.execute(
+            select(col(Contact.customer_id), func.count())
+            .where(col(Contact.customer_id).in_(customers[start : start + 5_000]))
+            .group_by(col(Contact.customer_id))
+        )
+        found |= {row[0] for row in rows}
+    return found
+
+
+async def start_run(
+    rt: Runtime, session: AsyncSession, case: Case, reconnect: Reconnect, *, now: datetime
+) -> None:
+    """Have the run of this attempt started: once, however often it is asked for."""
+    key = f"reconnect:{case.incident.id}:{reconnect.attempt}:{reconnect.run_generation}"
+    members = [one for one in case.members if one.live]
+    tags = [f"customer:{one.customer_slug}" for one in members[:_TAGS] if one.customer_slug]
+    tags += [f"connection:{one.slug}" for one in members[:_TAGS]]
+    payload: dict[str, Any] = {
+        "deployment": "reconnect",
+        "idempotency_key": key,
+        "name": case.incident.title,
+        "parameters": {"incident": case.incident.id},
+        "tags": [*dict.fromkeys(tags), "waiting:customer"],
+    }
+    await enqueue(rt.store, session, [Message("run", f"run:{key}", payload)], now=now)
+
+
+async def wake(rt: Runtime, session: AsyncSession, case: Case, *, now: datetime) -> None:
+    """Have the waiting run look at the database; at most every `WAKE_SECONDS`."""
+    reconnect = case.reconnect
+    if reconnect is None or reconnect.run_id is None:
+        return
+    turn = int(now.timestamp() // WAKE_SECONDS)
+    payload = {"resume": reconnect.run_id, "answer": {"by": "linekeeper"}}
+    key = f"run:wake:{reconnect.run_id}:{turn}"
+    await enqueue(rt.store, session, [Message("run", key, payload)], now=now)
+
+
+async def set_detail(session: AsyncSession, incident: Incident, **facts: str | None) -> bool:
+    """Set what the incident's message shows, in the caller's transaction; None removes it."""
+    detail = {name: value for name, value in incident.detail.items() if name not in facts}
+    detail |= {name: value for name, value in facts.items() if value is not None}
+    if detail == incident.detail:
+        return False
+    await session.execute(
+        update(Incident)
+        .where(col(Incident.id) == incident.id)
+        .values(detail=detail)
+        .execution_options(synchronize_session=False)
+    )
+    return True
+
+
+async def send_again(rt: Runtime, incident_id: str, *, by: str, now: datetime) -> str:
+    """Mail the links of an incident once more; where one was used or ended, a new one.
+
+    Returns what happened, in a sentence. Raises `NoIncident`, or `ReadOnlyApp` in `observe`.
+    """
+    configuration = await rt.configuration()
+    signer = await load_signer(rt.store)
+    async with rt.store.write() as session:
+        case = await load_case(rt.store, incident_id, now=now, session=session)
+        if case is None or not case.is_open or not case.waiting:
+            raise NoIncident("nobody has to log in any more")
+        app = await rt.app(case.incident.app)
+        if not app.manages:
+            raise ReadOnlyApp(app.name, "send a connect link")
+        reconnect = await _opened(session, case, now)
+        asking = _Asking(rt, session, case, reconnect, now)
+        await asking.ask(configuration, app, signer)
+        customers = list(dict.fromkeys(one.customer_id for one in case.waiting if one.customer_id))
+        reachable = await with_contacts(session, customers)
+        mailed = [one for one in customers if one in reachable]
+        if not (app.notify_customers and configuration.mail):
+            mailed = []
+        turn = int(now.timestamp() // 60)  # two presses at once are one mail
+        rows = [mail(incident_id, reconnect.attempt, one, f"again:{turn}") for one in mailed]
+        await enqueue(rt.store, session, rows, now=now)
+        sentence = (
+            f"the link is mailed again to {len(mailed)} customers"
+            if len(mailed) > 1
+            else "the link is mailed again"
+            if mailed
+            else "nobody is mailed (no contact, or mail is off): pass the link on from here"
+        )
+        session.add(Audit(at=now, by=by, action="reconnect.sent_again", subject=incident_id))
+        change = IncidentChange(incident_id, "changed", f"{by}: {sentence}.")
+        await announce(rt.store, session, [change], now=now)
+    return sentence

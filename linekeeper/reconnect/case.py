@@ -1,0 +1,163 @@
+"""One incident of lost logins, as everybody who works on it sees it: read from the database."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.customers.naming import label
+from linekeeper.health.judge import Health
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    Connection,
+    ConnectLink,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Reconnect,
+)
+
+KIND = Health.reauthorization_required.value
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A connection of the case."""
+
+    connection_id: str
+    app: str
+    slug: str
+    label: str
+    system: str
+    health: str
+    health_since: datetime
+    last_good_at: datetime | None
+    setup: str
+    customer_id: str | None
+    customer: str | None
+    customer_slug: str | None
+    time_zone: str
+    link_id: str | None
+    """Its newest link that still works."""
+    live: bool
+    """Whether it is in the incident now."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether its customer still has to log in."""
+        return self.health == KIND and self.setup != "disconnected"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """The incident, what is being done about it, and its connections, those who left included."""
+
+    incident: Incident
+    reconnect: Reconnect | None
+    members: Sequence[Member]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the incident is open and about lost logins."""
+        return self.incident.resolved_at is None and self.incident.kind == KIND
+
+    @property
+    def is_working(self) -> bool:
+        """Whether a run should be working on it."""
+        return self.reconnect is not None and self.reconnect.closed_at is None
+
+    @property
+    def waiting(self) -> list[Member]:
+        """Those whose customers still have to log in, in this incident."""
+        return [one for one in self.members if one.waits and one.live]
+
+    @property
+    def moved(self) -> bool:
+        """Whether what is still lost is another incident's concern now."""
+        return not self.is_open and any(one.waits for one in self.members)
+
+
+async def load_case(
+    store: Store, incident_id: str, *, now: datetime, session: AsyncSession | None = None
+) -> Case | None:
+    """The case of an incident; None if there is no such incident.
+
+    With a `session` it is read there, the incident's row locked.
+    """
+    if session is not None:
+        return await _load(session, incident_id, now, lock=True)
+    async with store.read() as reading:
+        return await _load(reading, incident_id, now, lock=False)
+
+
+async def _load(
+    session: AsyncSession, incident_id: str, now: datetime, *, lock: bool
+) -> Case | None:
+    found = select(Incident).where(col(Incident.id) == incident_id)
+    incident = await session.scalar(found.with_for_update() if lock else found)
+    if incident is None:
+        return None
+    reconnect = await session.get(Reconnect, incident_id)
+    rows = (
+        await session.execute(
+            select(Connection, Customer, col(IncidentConnection.left_at))
+            .join(IncidentConnection, col(IncidentConnection.connection_id) == col(Connection.id))
+            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+            .where(col(IncidentConnection.incident_id) == incident_id)
+            .order_by(col(IncidentConnection.left_at).nulls_last(), col(IncidentConnection.id))
+        )
+    ).all()
+    links = await _links(session, [row[0].id for row in rows], now)
+    members: dict[str, Member] = {}
+    for connection, customer, left_at in rows:
+        members[connection.id] = Member(
+            connection_id=connection.id,
+            app=connection.app,
+            slug=connection.slug,
+            label=label(customer.name if customer else None, connection.provider, connection.name),
+            system=connection.provider or connection.name,
+            health=connection.health,
+            health_since=connection.health_since,
+            last_good_at=connection.last_good_at,
+            setup=connection.setup,
+            customer_id=customer.id if customer else None,
+            customer=customer.name if customer else None,
+            customer_slug=customer.slug if customer else None,
+            time_zone=customer.time_zone if customer else "UTC",
+            link_id=links.get(connection.id),
+            live=left_at is None,
+        )
+    return Case(incident, reconnect, list(members.values()))
+
+
+async def _links(
+    session: AsyncSession, connections: Sequence[str], now: datetime
+) -> dict[str, str]:
+    links: dict[str, str] = {}
+    for start in range(0, len(connections), 5_000):
+        rows = await session.execute(
+            select(col(ConnectLink.connection_id), col(ConnectLink.id))
+            .where(
+                col(ConnectLink.connection_id).in_(connections[start : start + 5_000]),
+                col(ConnectLink.used_at).is_(None),
+                col(ConnectLink.expires_at) > now,
+            )
+            .order_by(col(ConnectLink.id))
+        )
+        links |= {str(row[0]): row[1] for row in rows}
+    return links
+
+
+async def open_cases(store: Store) -> list[str]:
+    """The incidents a run should be working on."""
+    async with store.read() as session:
+        return list(
+            await session.scalars(
+                select(col(Reconnect.incident_id))
+                .where(col(Reconnect.closed_at).is_(None))
+                .order_by(col(Reconnect.incident_id))
+            )
+        )

@@ -1,0 +1,221 @@
+"""The steps of a reconnect run. Each asks the database what is done, so that it can be repeated."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import update
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.health.conclude import conclude
+from linekeeper.health.judge import Observation, Outcome
+from linekeeper.health.operate import snooze_until
+from linekeeper.health.service import observe
+from linekeeper.health.sweep import probe_batch
+from linekeeper.makini import ErrorKind, MakiniError
+from linekeeper.notices.announce import announce
+from linekeeper.notices.changes import IncidentChange
+from linekeeper.notices.text import duration
+from linekeeper.reconnect.ask import mail, set_detail, with_contacts
+from linekeeper.reconnect.case import KIND, Case, load_case
+from linekeeper.reconnect.handout import makini_ref
+from linekeeper.reconnect.tokens import load_tokens
+from linekeeper.runtime import Runtime
+from linekeeper.store.outbox import enqueue
+from linekeeper.store.tables import Audit, Connection, Reconnect
+
+Next = Literal["wait", "prove", "moved", "given_up", "not_in_time", "closed"]
+
+
+class NoCase(Exception):
+    """There is nothing to reconnect; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What somebody put into the run's form."""
+
+    by: str
+    note: str = ""
+    snooze: str = "no"
+    """`no`, `1 hour`, `4 hours` or `Monday`."""
+    give_up: bool = False
+
+
+async def take_up(rt: Runtime, incident_id: str, run_id: str, *, now: datetime) -> Case:
+    """Work on the case of an incident as the run `run_id`. Raises `NoCase`."""
+    async with rt.store.write() as session:
+        case = await load_case(rt.store, incident_id, now=now, session=session)
+        if case is None:
+            raise NoCase(f"there is no incident {incident_id}")
+        if case.reconnect is None:
+            raise NoCase(f"{case.incident.title} is not about a lost login")
+        case.reconnect.run_id = run_id
+        changed = await set_detail(session, case.incident, run_id=run_id)
+        if changed:
+            await announce(rt.store, session, [IncidentChange(incident_id, "changed", "")], now=now)
+    return case
+
+
+def next_step(case: Case) -> Next:
+    """What the run should do now. Pure."""
+    reconnect = case.reconnect
+    if reconnect is None or reconnect.closed_at is not None:
+        return "closed"
+    if not case.is_open:
+        return "moved" if case.moved else "prove"
+    if reconnect.outcome == "given_up":
+        return "given_up"
+    if reconnect.outcome == "not_in_time":
+        return "not_in_time"
+    return "wait"
+
+
+async def take_answer(
+    rt: Runtime, incident_id: str, number: int, answer: Answer, *, now: datetime
+) -> None:
+    """Act on the `number`th answer of the run's form; each counts once."""
+    told = answer.note.strip() or answer.snooze != "no" or answer.give_up
+    async with rt.store.write() as session:
+        case = await load_case(rt.store, incident_id, now=now, session=session)
+        if case is None or case.reconnect is None or case.reconnect.answers >= number:
+            return
+        reconnect = case.reconnect
+        reconnect.answers = number
+        if not told:
+            return
+        by = answer.by.strip() or "somebody (reconnect form)"
+        texts = []
+        if answer.note.strip():
+            texts.append(f"{by}: {answer.note.strip()}")
+        if answer.snooze != "no":
+            reconnect.snoozed_until = snooze_until(answer.snooze, now)
+            texts.append(f"{by} snoozed reminders until {reconnect.snoozed_until:%a %H:%M} UTC.")
+        if answer.give_up and reconnect.outcome is None:
+            reconnect.outcome = "given_up"
+            texts.append(f"{by} gave up waiting. The incident stays open; no more mails are sent.")
+        detail = {"note": answer.note[:500], "snooze": answer.snooze, "give_up": answer.give_up}
+        session.add(
+            Audit(at=now, by=by, action="reconnect.answered", subject=incident_id, detail=detail)
+        )
+        change = IncidentChange(incident_id, "changed", "\n".join(texts))
+        await announce(rt.store, session, [change], now=now)
+
+
+async def prove(rt: Runtime, connection_id: str) -> str:
+    """Prove that a connection works: its status, and one page of one entity.
+
+    Returns what was seen. Raises `MakiniError` where that can be tried again, `Unproven` where the
+    login is lost again.
+    """
+    async with rt.store.read() as session:
+        connection = await session.get_one(Connection, connection_id)
+    if connection.setup == "disconnected":
+        return "disconnected" + (", replaced" if connection.replaced_by else "")
+    app = await rt.app(connection.app)
+    await probe_batch(rt, app, [connection_id], started=utcnow(), last_try=True)
+    async with rt.store.read() as session:
+        connection = await session.get_one(Connection, connection_id)
+        token = (await load_tokens(rt.store, session, [connection_id])).get(connection_id)
+    if connection.health == KIND:
+        raise Unproven("the login is lost again")
+    if token is None:
+        return f"{connection.health}, by Makini's list"
+    ref = makini_ref(connection, app.connection_field)
+    for entity in app.entities:
+        try:
+            async for _ in rt.makini(app).records(token.access, entity, connection=ref):
+                break
+        except MakiniError as error:
+            if error.kind is ErrorKind.not_found:
+                continue
+            if error.kind is ErrorKind.unauthorized and error.connection is not None:
+                await _lost_again(rt, connection_id, error)
+                raise Unproven("a read is refused with the new login") from error
+            raise
+        return f"{connection.health}; {entity} can be read"
+    return connection.health
+
+
+async def _lost_again(rt: Runtime, connection_id: str, error: MakiniError) -> None:
+    now = utcnow()
+    seen = Observation(
+        at=now,
+        source="reconnect",
+        outcome=Outcome.login_lost,
+        code=error.code or str(error.status),
+        message=error.message or "a read was refused",
+        request_id=error.request_id,
+    )
+    policy = (await rt.configuration()).policy
+    async with rt.store.write() as session:
+        await observe(rt.store, session, [(connection_id, seen)], policy=policy, now=now)
+        await conclude(rt.store, session, policy=policy, now=now)
+
+
+class Unproven(Exception):
+    """The new login doesn't work; the message says how that showed."""
+
+
+async def keep_counts(rt: Runtime, incident_id: str, connection_id: str, counts: Any) -> None:
+    """Remember what the back-fill of a connection brought."""
+    async with rt.store.write() as session:
+        reconnect = await session.get_one(Reconnect, incident_id, with_for_update=True)
+        reconnect.counts = {**reconnect.counts, connection_id: counts}
+
+
+async def close(rt: Runtime, incident_id: str, outcome: str, *, now: datetime) -> str:
+    """End the case; returns it in a sentence. People hear of it once."""
+    async with rt.store.write() as session:
+        case = await load_case(rt.store, incident_id, now=now, session=session)
+        if case is None or case.reconnect is None:
+            raise NoCase(f"there is no incident {incident_id}")
+        reconnect = case.reconnect
+        sentence = _sentence(case, outcome, now)
+        closed = await session.scalar(
+            update(Reconnect)
+            .where(col(Reconnect.incident_id) == incident_id, col(Reconnect.closed_at).is_(None))
+            .values(closed_at=now, outcome=outcome)
+            .returning(col(Reconnect.incident_id))
+        )
+        if closed is None or outcome == "moved":
+            return sentence
+        await set_detail(session, case.incident, connect_url=None)
+        if outcome == "reconnected":
+            change = IncidentChange(incident_id, "changed", sentence)
+            await announce(rt.store, session, [change], now=now)
+            await _thank(rt, case, reconnect, session, now)
+    return sentence
+
+
+async def _thank(
+    rt: Runtime, case: Case, reconnect: Reconnect, session: Any, now: datetime
+) -> None:
+    configuration = await rt.configuration()
+    app = configuration.apps.get(case.incident.app)
+    if app is None or not (app.manages and app.notify_customers and configuration.mail):
+        return
+    customers = list(dict.fromkeys(one.customer_id for one in case.members if one.customer_id))
+    reachable = await with_contacts(session, customers)
+    rows = [
+        mail(case.incident.id, reconnect.attempt, one, "thank")
+        for one in customers
+        if one in reachable
+    ]
+    await enqueue(rt.store, session, rows, now=now)
+
+
+def _sentence(case: Case, outcome: str, now: datetime) -> str:
+    reconnect = case.reconnect
+    assert reconnect is not None  # callers checked
+    lasted = duration((case.incident.resolved_at or now) - reconnect.opened_at)
+    if outcome != "reconnected":
+        return {
+            "not_in_time": f"not reconnected in time (waited {lasted})",
+            "given_up": f"given up after {lasted}",
+        }.get(outcome, "continued in another incident")
+    records = sum(int(one.get("records", 0)) for one in reconnect.counts.values())
+    caught = f"{records} records caught up" if reconnect.counts else "nothing to catch up"
+    many = f"{len(case.members)} connections, " if len(case.members) > 1 else ""
+    return f"Reconnected after {lasted}: {many}{caught}"

@@ -1,0 +1,86 @@
+"""When a customer is reminded, and when waiting ends (INTERFACE "Policy defaults"). Pure.
+
+Reminders are due 1, 3 and 5 working days after the first mail, at the customer's own time of day,
+and go out in the customer's working hours only.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+AFTER_WORKING_DAYS = (1, 3, 5)
+DEADLINE = timedelta(days=7)
+FIRST_HOUR, LAST_HOUR = 9, 17
+_SATURDAY = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What is due now for one customer: the number of a reminder, or 0."""
+
+    reminder: int = 0
+    last: bool = False
+    """No further reminder follows before the deadline."""
+
+
+def due(
+    opened_at: datetime,
+    zone: str,
+    *,
+    deadline_at: datetime,
+    snoozed_until: datetime | None,
+    now: datetime,
+) -> Due:
+    """Which reminder should have gone out by `now`; 0 while none is due or nobody is at work.
+
+    Of several that are due at once only the last counts: a customer is never told twice at once.
+    """
+    if now >= deadline_at or (snoozed_until is not None and now < snoozed_until):
+        return Due()
+    where = zone_of(zone)
+    if not is_working(now.astimezone(where)):
+        return Due()
+    number = 0
+    for place, days in enumerate(AFTER_WORKING_DAYS, start=1):
+        if due_at(opened_at, days, where) <= now:
+            number = place
+    return Due(number, number == len(AFTER_WORKING_DAYS))
+
+
+def due_at(opened_at: datetime, working_days: int, zone: tzinfo) -> datetime:
+    """The moment `working_days` after `opened_at`, within the working hours of `zone`."""
+    at = opened_at.astimezone(zone)
+    day = at.date()
+    left = working_days
+    while left or day.weekday() >= _SATURDAY:
+        day += timedelta(days=1)
+        if left and day.weekday() < _SATURDAY:
+            left -= 1
+    hour = min(max(at.hour, FIRST_HOUR), LAST_HOUR - 1)
+    minute = at.minute if hour == at.hour else 0
+    return datetime(day.year, day.month, day.day, hour, minute, tzinfo=zone)
+
+
+def is_working(local: datetime) -> bool:
+    """Whether people are at work at this local time."""
+    return local.weekday() < _SATURDAY and FIRST_HOUR <= local.hour < LAST_HOUR
+
+
+def next_working_moment(now: datetime, zone: str) -> datetime:
+    """`now`, or when work begins next in `zone`."""
+    local = now.astimezone(zone_of(zone))
+    if is_working(local):
+        return now
+    if local.weekday() >= _SATURDAY or local.hour >= LAST_HOUR:
+        local += timedelta(days=1)
+    while local.weekday() >= _SATURDAY:
+        local += timedelta(days=1)
+    return local.replace(hour=FIRST_HOUR, minute=0, second=0, microsecond=0)
+
+
+def zone_of(name: str) -> tzinfo:
+    """The time zone called `name`; UTC for one nobody knows."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return ZoneInfo("UTC")

@@ -1,0 +1,144 @@
+"""What time brings to open cases: reminders, the end of waiting, a run that should look.
+
+Driven by the consumer every few seconds and by the sweep; a repeat changes nothing.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlmodel import col
+
+from linekeeper.config import AppConfig, Configuration
+from linekeeper.notices.announce import announce, incident_lane
+from linekeeper.notices.changes import IncidentChange
+from linekeeper.notices.text import duration
+from linekeeper.reconnect.ask import mail, wake, with_contacts
+from linekeeper.reconnect.case import Case, Member, load_case, open_cases
+from linekeeper.reconnect.remind import due
+from linekeeper.runtime import Runtime
+from linekeeper.store.outbox import Message, enqueue
+from linekeeper.store.tables import Outbox, Reconnect
+
+
+async def watch(rt: Runtime, *, now: datetime) -> int:
+    """Look at every open case; returns how many there are."""
+    configuration = await rt.configuration()
+    incidents = await open_cases(rt.store)
+    for incident_id in incidents:
+        case = await load_case(rt.store, incident_id, now=now)
+        if case is None or case.reconnect is None:
+            continue
+        reconnect = case.reconnect
+        if not case.is_open or reconnect.outcome is not None:
+            await _wake(rt, case, now)
+        elif now >= reconnect.deadline_at:
+            await _end(rt, case, now)
+        else:
+            await _remind(rt, case, reconnect, configuration, now)
+    return len(incidents)
+
+
+async def _wake(rt: Runtime, case: Case, now: datetime) -> None:
+    if case.reconnect is not None and case.reconnect.run_id is not None:
+        async with rt.store.write() as session:
+            await wake(rt, session, case, now=now)
+
+
+async def _end(rt: Runtime, case: Case, now: datetime) -> None:
+    """The deadline passed: people are told, and the run ends `Failed`; the incident stays open."""
+    async with rt.store.write() as session:
+        ended = await session.scalar(
+            update(Reconnect)
+            .where(
+                col(Reconnect.incident_id) == case.incident.id,
+                col(Reconnect.closed_at).is_(None),
+                col(Reconnect.outcome).is_(None),
+            )
+            .values(outcome="not_in_time")
+            .returning(col(Reconnect.incident_id))
+        )
+        if ended is None:
+            return
+        names = _names(case.waiting)
+        text = (
+            f"Not reconnected in time: {names} did not log in within 7 days and several reminders. "
+            "No more mails are sent. Please call the customer."
+        )
+        change = IncidentChange(case.incident.id, "changed", text)
+        await announce(rt.store, session, [change], now=now)
+        await wake(rt, session, case, now=now)
+
+
+async def _remind(
+    rt: Runtime, case: Case, reconnect: Reconnect, configuration: Configuration, now: datetime
+) -> None:
+    owed: dict[str, int] = {}
+    for one in case.waiting:
+        if one.customer_id is None:
+            continue
+        reminder = due(
+            reconnect.opened_at,
+            one.time_zone,
+            deadline_at=reconnect.deadline_at,
+            snoozed_until=reconnect.snoozed_until,
+            now=now,
+        ).reminder
+        if reminder:
+            owed[one.customer_id] = reminder
+    if not owed:
+        return
+    app = configuration.apps.get(case.incident.app)
+    mails = _may_mail(app, configuration)
+    messages: list[Message] = []
+    for customer_id, number in owed.items():
+        if mails:
+            messages.append(
+                mail(case.incident.id, reconnect.attempt, customer_id, f"remind:{number}")
+            )
+    number = max(owed.values())
+    lane = incident_lane(case.incident.id)
+    lasting = duration(now - reconnect.opened_at)
+    whom = "reminded by mail" if mails else "not mailed: please remind them"
+    messages.append(
+        Message(
+            "slack",
+            f"{lane}:remind:{reconnect.attempt}:{number}",
+            {
+                "do": "diary",
+                "incident_id": case.incident.id,
+                "text": f"Still waiting after {lasting}: {_names(case.waiting)} ({whom}).",
+            },
+            lane,
+        )
+    )
+    async with rt.store.read() as session:
+        there = set(
+            await session.scalars(
+                select(col(Outbox.dedupe_key)).where(
+                    col(Outbox.dedupe_key).in_([one.dedupe_key for one in messages])
+                )
+            )
+        )
+        reachable = await with_contacts(session, list(owed))
+    new = [
+        one
+        for one in messages
+        if one.dedupe_key not in there
+        and (one.channel != "email" or one.payload["customer_id"] in reachable)
+    ]
+    if new:
+        async with rt.store.write() as session:
+            await enqueue(rt.store, session, new, now=now)
+
+
+def _may_mail(app: AppConfig | None, configuration: Configuration) -> bool:
+    return (
+        app is not None and app.manages and app.notify_customers and configuration.mail is not None
+    )
+
+
+def _names(members: Sequence[Member]) -> str:
+    names = [one.label for one in members]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

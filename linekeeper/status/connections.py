@@ -1,0 +1,100 @@
+"""Connections for the command line: all of them, or one with what happened to it."""
+
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col, select
+
+from linekeeper.customers.naming import label
+from linekeeper.store.tables import (
+    Connection,
+    Credential,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Transition,
+)
+
+HISTORY = 20
+
+
+async def list_connections(
+    session: AsyncSession, *, health: str | None = None
+) -> list[dict[str, Any]]:
+    """Every connection (with that `health`), by customer; plain data, times aware UTC."""
+    statement = (
+        select(Connection, Customer.name)
+        .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+        .order_by(col(Customer.name), col(Connection.name), col(Connection.makini_key))
+    )
+    if health is not None:
+        statement = statement.where(col(Connection.health) == health)
+    rows = await session.execute(statement)
+    return [
+        {
+            "label": label(customer, one.provider, one.name),
+            "id": one.id,
+            "makini_key": one.makini_key,
+            "app": one.app,
+            "setup": one.setup,
+            "health": one.health,
+            "health_since": one.health_since,
+            "last_checked_at": one.last_checked_at,
+        }
+        for one, customer in rows
+    ]
+
+
+async def describe_connection(session: AsyncSession, connection_id: str) -> dict[str, Any]:
+    """One connection, its open incidents and its last `HISTORY` transitions, newest first."""
+    one = await session.get_one(Connection, connection_id)
+    customer = await session.get(Customer, one.customer_id) if one.customer_id else None
+    credential = await session.get(Credential, connection_id)
+    incidents = await session.scalars(
+        select(Incident.title)
+        .join(IncidentConnection, col(IncidentConnection.incident_id) == col(Incident.id))
+        .where(
+            col(IncidentConnection.connection_id) == connection_id,
+            col(IncidentConnection.left_at).is_(None),
+            col(Incident.resolved_at).is_(None),
+        )
+    )
+    history = await session.scalars(
+        select(Transition)
+        .where(col(Transition.connection_id) == connection_id)
+        .order_by(col(Transition.at).desc(), col(Transition.id).desc())
+        .limit(HISTORY)
+    )
+    return {
+        "label": label(customer.name if customer else None, one.provider, one.name),
+        "id": one.id,
+        "makini_key": one.makini_key,
+        "app": one.app,
+        "name": one.name,
+        "provider": one.provider,
+        "customer": customer.name if customer else None,
+        "tags": list(one.tags),
+        "hosting": one.hosting,
+        "tier": one.tier,
+        "setup": one.setup,
+        "health": one.health,
+        "health_since": one.health_since,
+        "list_status": one.list_status,
+        "sync_status": one.sync_status,
+        "last_checked_at": one.last_checked_at,
+        "last_good_at": one.last_good_at,
+        "last_sync_at": one.last_sync_at,
+        "has_token": credential is not None,
+        "token_expires_at": credential.expires_at if credential else None,
+        "incidents": list(incidents),
+        "history": [
+            {
+                "at": step.at,
+                "axis": step.axis,
+                "before": step.before,
+                "after": step.after,
+                "source": step.source,
+            }
+            for step in history
+        ],
+    }

@@ -1,0 +1,276 @@
+"""The state of the fleet, of what is wrong and of what is waiting, in a few bounded queries."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import case, func
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col, select
+
+from linekeeper.config import Configuration
+from linekeeper.customers.naming import label
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    AppState,
+    Connection,
+    Credential,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Lease,
+    Outbox,
+)
+
+INCIDENTS_SHOWN = 100
+NAMES_SHOWN = 10
+UNSENT_SHOWN = 10
+_UNSENT = "no Slack configured; would have said: "
+
+
+@dataclass(frozen=True, slots=True)
+class OpenIncident:
+    """An incident that isn't over. `connections` holds the first `NAMES_SHOWN` of `members`."""
+
+    id: str
+    kind: str
+    scope: str
+    status: str
+    title: str
+    app: str
+    provider: str
+    opened_at: datetime
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    members: int
+    connections: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What is in the outbox of one channel."""
+
+    pending: int
+    dead: int
+    oldest_pending_at: datetime | None
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AppGlance:
+    """One Makini app. Both times are UTC; None: never."""
+
+    mode: str | None
+    """None: no block and no setting has this app any more."""
+    connections: int
+    last_list_at: datetime | None
+    last_check_at: datetime | None
+    """When a connection of it was last checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """Who is doing what, until when unless renewed."""
+
+    name: str
+    owner: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """Everything at `at` (UTC)."""
+
+    at: datetime
+    connections: int
+    customers: int
+    without_token: int
+    health: Mapping[str, int]
+    setup: Mapping[str, int]
+    open_incidents: int
+    incidents: tuple[OpenIncident, ...]
+    """The newest `INCIDENTS_SHOWN`."""
+    slack_configured: bool
+    outbox: Mapping[str, Waiting]
+    unsent: tuple[str, ...]
+    """The last messages that would have been sent if Slack were configured, newest first."""
+    apps: Mapping[str, AppGlance]
+    leases: tuple[HeldLease, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data with stable keys; times as ISO-8601 UTC."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+
+async def glance(store: Store, configuration: Configuration, *, now: datetime) -> Glance:
+    """Everything as it is at `now`, of one moment."""
+    async with store.read() as session:
+        health = await _counts(session, Connection.health)
+        incidents = await _incidents(session)
+        return Glance(
+            at=now,
+            connections=sum(health.values()),
+            customers=await session.scalar(select(func.count()).select_from(Customer)) or 0,
+            without_token=await _without_token(session),
+            health=health,
+            setup=await _counts(session, Connection.setup),
+            open_incidents=await session.scalar(
+                select(func.count())
+                .select_from(Incident)
+                .where(col(Incident.resolved_at).is_(None))
+            )
+            or 0,
+            incidents=incidents,
+            slack_configured=configuration.slack is not None,
+            outbox=await _outbox(session),
+            unsent=await _unsent(session),
+            apps=await _apps(session, configuration),
+            leases=tuple(
+                HeldLease(lease.name, lease.owner, lease.until)
+                for lease in await session.scalars(
+                    select(Lease).where(col(Lease.until) > now).order_by(col(Lease.name))
+                )
+            ),
+        )
+
+
+async def _counts(session: AsyncSession, column: Any) -> dict[str, int]:
+    """How many connections have which value; those disconnected count on the setup axis only."""
+    statement = select(column, func.count()).group_by(column).order_by(column)
+    if column is Connection.health:
+        statement = statement.where(col(Connection.setup) != "disconnected")
+    return {row[0]: row[1] for row in await session.execute(statement)}
+
+
+async def _without_token(session: AsyncSession) -> int:
+    return (
+        await session.scalar(
+            select(func.count())
+            .select_from(Connection)
+            .outerjoin(Credential, col(Credential.connection_id) == col(Connection.id))
+            .where(col(Credential.connection_id).is_(None), col(Connection.setup) != "disconnected")
+        )
+        or 0
+    )
+
+
+async def _incidents(session: AsyncSession) -> tuple[OpenIncident, ...]:
+    found = list(
+        await session.scalars(
+            select(Incident)
+            .where(col(Incident.resolved_at).is_(None))
+            .order_by(col(Incident.opened_at).desc())
+            .limit(INCIDENTS_SHOWN)
+        )
+    )
+    members = await session.execute(
+        select(IncidentConnection.incident_id, Customer.name, Connection.provider, Connection.name)
+        .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
+        .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+        .where(
+            col(IncidentConnection.incident_id).in_([incident.id for incident in found]),
+            col(IncidentConnection.left_at).is_(None),
+        )
+        .order_by(col(IncidentConnection.joined_at))
+    )
+    names: dict[str, list[str]] = {}
+    for incident_id, customer, provider, name in members:
+        names.setdefault(incident_id, []).append(label(customer, provider, name))
+    return tuple(
+        OpenIncident(
+            id=one.id,
+            kind=one.kind,
+            scope=one.scope,
+            status=one.status,
+            title=one.title,
+            app=one.app,
+            provider=one.provider,
+            opened_at=one.opened_at,
+            acknowledged_at=one.acknowledged_at,
+            acknowledged_by=one.acknowledged_by,
+            members=len(names.get(one.id, ())),
+            connections=tuple(names.get(one.id, ())[:NAMES_SHOWN]),
+        )
+        for one in found
+    )
+
+
+async def _outbox(session: AsyncSession) -> dict[str, Waiting]:
+    pending = col(Outbox.status) == "pending"
+    rows = await session.execute(
+        select(
+            Outbox.channel,
+            func.sum(case((pending, 1), else_=0)),
+            func.sum(case((pending, 0), else_=1)),
+            func.min(case((pending, Outbox.created_at))),
+        )
+        .where(col(Outbox.status).in_(("pending", "dead")))
+        .group_by(Outbox.channel)
+        .order_by(Outbox.channel)
+    )
+    return {
+        channel: Waiting(int(waiting), int(dead), oldest, await _last_error(session, channel))
+        for channel, waiting, dead, oldest in rows.all()
+    }
+
+
+async def _last_error(session: AsyncSession, channel: str) -> str | None:
+    return await session.scalar(
+        select(Outbox.error)
+        .where(
+            col(Outbox.channel) == channel,
+            col(Outbox.status).in_(("pending", "dead")),
+            col(Outbox.error).is_not(None),
+        )
+        .order_by(col(Outbox.seq).desc())
+        .limit(1)
+    )
+
+
+async def _unsent(session: AsyncSession) -> tuple[str, ...]:
+    rows = await session.scalars(
+        select(Outbox.error)
+        .where(
+            col(Outbox.channel) == "slack",
+            col(Outbox.status) == "sent",
+            col(Outbox.error).startswith(_UNSENT),
+        )
+        .order_by(col(Outbox.settled_at).desc(), col(Outbox.seq).desc())
+        .limit(UNSENT_SHOWN)
+    )
+    return tuple((error or "").removeprefix(_UNSENT) for error in rows)
+
+
+async def _apps(session: AsyncSession, configuration: Configuration) -> dict[str, AppGlance]:
+    listed: dict[str, datetime | None] = {
+        row[0]: row[1] for row in await session.execute(select(AppState.app, AppState.last_list_at))
+    }
+    counted: dict[str, tuple[int, datetime | None]] = {
+        app: (number, checked)
+        for app, number, checked in await session.execute(
+            select(
+                Connection.app, func.count(), func.max(col(Connection.last_checked_at))
+            ).group_by(Connection.app)
+        )
+    }
+    return {
+        app: AppGlance(
+            mode=configuration.apps[app].mode if app in configuration.apps else None,
+            connections=counted.get(app, (0, None))[0],
+            last_list_at=listed.get(app),
+            last_check_at=counted.get(app, (0, None))[1],
+        )
+        for app in sorted({*configuration.apps, *listed, *counted})
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(inner) for inner in value]
+    return value

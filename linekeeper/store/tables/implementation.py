@@ -1,0 +1,161 @@
+"""Bringing customers live: implementations, systems, gates; credits; preflight evidence."""
+
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Column, Index
+from sqlmodel import Field, SQLModel
+
+from linekeeper.store.tables.columns import identifier, optional_time, reference, time
+from linekeeper.store.types import Json
+
+
+class Implementation(SQLModel, table=True):
+    """One customer's way from kickoff to go-live."""
+
+    __table_args__ = (Index("implementation_status", "status"),)
+
+    id: str = identifier()
+    key: str = Field(unique=True)
+    """Customer and systems: a second start of the same is the same implementation."""
+    slug: str = Field(unique=True)
+    customer_id: str = reference("customer.id", index=True)
+    title: str
+    app: str = "default"
+    complexity: str
+    hosting: str
+    custom_workflows: int = 0
+    kickoff: date
+    committed: date | None = None
+    country: str | None = None
+    owner: str
+    """Who of us answers for it; a gate may have somebody else."""
+    status: str = "running"
+    """`running`, `held`, `live` or `abandoned`."""
+    held_because: str | None = None
+    template: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    """The gates as they were agreed at the start; a later template doesn't change them."""
+    started_at: datetime = time()
+    started_by: str
+    live_at: datetime | None = optional_time()
+    planned_p50: date
+    planned_p80: date
+    """The forecast made at the start, for comparison."""
+    p50: date
+    p80: date
+    chance: float | None = None
+    """Of keeping the committed date, 0 to 1."""
+    commitment: str = "none"
+    progress: float = 0
+    forecast_at: datetime = time()
+    digest: str | None = None
+    """Its line in the digest while something is late or will be; empty: as planned."""
+    told: str = ""
+    """The slip people were last told of, so that they are told once."""
+    actual: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    """Actual against plan, recorded at the go-live."""
+
+
+class ImplementationSystem(SQLModel, table=True):
+    """One of its systems, and the connection it became."""
+
+    __tablename__ = "implementation_system"
+    __table_args__ = (
+        Index("implementation_system_once", "implementation_id", "number", unique=True),
+        Index("implementation_system_connection", "connection_id"),
+    )
+
+    id: str = identifier()
+    implementation_id: str = reference("implementation.id")
+    number: int
+    """Counted from 1, as in the gates' ids."""
+    name: str
+    tier: str = "I"
+    cost: int
+    """Connection credits (estimate)."""
+    target: str | None = None
+    """Where Makini is to reach it, `host:port` or a URL; for preflight and the hand-over."""
+    connection_id: str | None = reference("connection.id", default=None)
+
+
+class Gate(SQLModel, table=True):
+    """What is known of one gate; what it is follows from the implementation's plan."""
+
+    __table_args__ = (
+        Index("gate_once", "implementation_id", "gate", unique=True),
+        Index("gate_status", "status"),
+    )
+
+    id: str = identifier()
+    implementation_id: str = reference("implementation.id")
+    gate: str
+    """Its id in the plan, such as `workflow-configuration-2`."""
+    title: str
+    check_name: str | None = Field(default=None)
+    """What proves it by itself; empty: a person says so in the form of its `gate` run."""
+    status: str = "pending"
+    """`pending`, `open`, `blocked`, `done` or `skipped`."""
+    owner: str
+    """Whose turn: `us`, `customer` or `makini`."""
+    assignee: str
+    """The person who sees to it."""
+    opened_at: datetime | None = optional_time()
+    done_at: datetime | None = optional_time()
+    done_by: str | None = None
+    evidence: str = ""
+    note: str = ""
+    skipped_because: str | None = None
+    blocks: list[dict[str, Any]] = Field(
+        default_factory=list, sa_column=Column(Json, nullable=False)
+    )
+    """Times in which it could not be worked on (linekeeper.implementation.evaluate.Block)."""
+    earliest: date | None = None
+    due: date | None = None
+    attempt: int = 0
+    """Grows with every run started for it; 0: none yet."""
+    answers: int = 0
+    """How many answers its present run gave; each counts once."""
+    refusal: str = ""
+    """Why the last answer was not taken, shown in the next form."""
+    run_id: str | None = None
+    changes: int = 0
+    """Counts what happened to it; part of the id of its events."""
+
+
+class CreditEntry(SQLModel, table=True):
+    """A line of the credit ledger (an estimate: Makini publishes no balance)."""
+
+    __tablename__ = "credit_entry"
+
+    id: str = identifier()
+    connection_id: str | None = reference("connection.id", default=None, index=True)
+    subject: str | None = Field(default=None, index=True)
+    """Whose: a connection's id, before there is one its `implementation_system`; empty: all's."""
+    implementation_id: str | None = reference("implementation.id", default=None)
+    delta: int
+    reason: str
+    """`grant`, `reserve`, `release`, `consume` or `return`."""
+    at: datetime = time(index=True)
+    by: str
+    note: str = ""
+
+
+class PreflightReport(SQLModel, table=True):
+    """What one preflight found of one target: evidence, never edited."""
+
+    __tablename__ = "preflight_report"
+    __table_args__ = (Index("preflight_report_of", "target", "vantage", "at"),)
+
+    id: str = identifier()
+    target: str
+    vantage: str
+    at: datetime = time()
+    """By the clock of the machine that checked."""
+    passed: bool
+    verdicts: list[dict[str, Any]] = Field(
+        default_factory=list, sa_column=Column(Json, nullable=False)
+    )
+    source: str
+    """`flow` (a worker of ours stood there: re-run daily) or `import` (a file somebody sent)."""
+    by: str
+    received_at: datetime = time()

@@ -1,0 +1,46 @@
+"""The doctor's checks as one task, and its table."""
+
+from collections.abc import Sequence
+
+from prefect import task
+from prefect.artifacts import acreate_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from linekeeper.cli.doctor_blocks import examine_blocks
+from linekeeper.cli.doctor_prefect import examine_prefect
+from linekeeper.doctor import Finding, Level, examine, examine_database, worst
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+
+_SIGNS = {Level.ok: "✅", Level.warn: "⚠️", Level.wrong: "❌"}
+
+
+@task(name="examine", cache_policy=NO_CACHE, persist_result=False)
+async def examine_everything(timeout_seconds: float) -> list[Finding]:
+    """Database, keys, apps, Slack, fleet, Prefect and the blocks."""
+    settings = Settings()
+
+    async def prefect() -> Sequence[Finding]:
+        return await examine_prefect(settings, seconds=timeout_seconds)
+
+    async def blocks() -> Sequence[Finding]:
+        return await examine_blocks(settings, seconds=timeout_seconds)
+
+    findings = await examine_database(settings, seconds=timeout_seconds)
+    if worst(findings) is Level.wrong:
+        return [*findings, *await prefect()]
+    async with Runtime.open(settings) as rt:
+        more = await examine(rt, others=[prefect, blocks], seconds=timeout_seconds)
+    return [*findings, *more]
+
+
+async def publish_findings(findings: Sequence[Finding]) -> None:
+    """Write the artifact `doctor`."""
+    order = [Level.wrong, Level.warn, Level.ok]
+    await acreate_table_artifact(
+        [
+            {"": _SIGNS[one.level], "What": one.name, "Found": one.text, "To mend": one.mend}
+            for one in sorted(findings, key=lambda one: order.index(one.level))
+        ],
+        key="doctor",
+    )

@@ -1,0 +1,151 @@
+"""Steps of implementations: which gates have a run, what people see."""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from prefect import get_client, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
+from prefect.context import FlowRunContext
+from prefect.tasks import exponential_backoff
+
+from linekeeper.clock import utcnow
+from linekeeper.cli.links import find_links
+from linekeeper.credits.report import credits_markdown
+from linekeeper.credits.service import ledger
+from linekeeper.implementation import queries
+from linekeeper.implementation.advance import Progress, look
+from linekeeper.implementation.report import (
+    Line,
+    handover_key,
+    implementation_key,
+    implementation_markdown,
+    portfolio_markdown,
+)
+from linekeeper.notices.view import Links
+from linekeeper.preflight.addresses import makini_addresses
+from linekeeper.preflight.handover import HandoverSystem, escape, handover
+from linekeeper.preflight.targets import parse_target
+from tasks.report import put_artifact
+from tasks.run import runtime
+
+PORTFOLIO, CREDITS = "portfolio", "credits"
+LIVE_SHOWN = timedelta(days=90)
+HUNG = timedelta(minutes=15)
+"""A gate's run suspends within seconds: one that runs longer has lost its process."""
+
+
+@task(
+    name="publish-implementations",
+    task_run_name="artifacts of implementations",
+    retries=2,
+    retry_delay_seconds=exponential_backoff(backoff_factor=3),
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def publish(ids: Sequence[str]) -> None:
+    """Write `implementation-<slug>` (and `handover-<slug>`) of `ids`, `portfolio` and `credits`."""
+    rt, now = runtime(), utcnow()
+    async with get_client() as client:
+        links = await relative_links(client)
+        for identifier in ids:
+            progress = await look(rt.store, identifier, now=now)
+            one = progress.standing.implementation
+            paper = _handover(progress)
+            if paper is not None:
+                await put_artifact(
+                    client, handover_key(one.slug), paper, description=f"For the IT of {one.title}"
+                )
+            await put_artifact(
+                client,
+                implementation_key(one.slug),
+                implementation_markdown(progress, now, links, handed_over=paper is not None),
+                description=one.title,
+            )
+        async with rt.store.read() as session:
+            rows = await queries.portfolio(session, live_since=now - LIVE_SHOWN)
+        await put_artifact(
+            client,
+            PORTFOLIO,
+            portfolio_markdown([Line(row, tuple(gates)) for row, gates in rows], now, links),
+            description="All implementations, those at risk first",
+        )
+        await put_artifact(
+            client,
+            CREDITS,
+            credits_markdown(await ledger(rt.store, today=now.date()), now, escape),
+            description="Connection credits: an estimate",
+        )
+
+
+@task(
+    name="gates-with-a-run",
+    task_run_name="gates that have a run",
+    retries=3,
+    retry_delay_seconds=exponential_backoff(backoff_factor=3),
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def gates_with_a_run() -> set[str]:
+    """Ids of the gates whose run waits, or is about to ask."""
+    unfinished = [one for one in StateType if one not in TERMINAL_STATES]
+    alive: set[str] = set()
+    seen: set[UUID] = set()
+    async with get_client() as client:
+        while True:
+            runs = await client.read_flow_runs(
+                deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=["gate"])),
+                flow_run_filter=FlowRunFilter(
+                    state=FlowRunFilterState(type=FlowRunFilterStateType(any_=unfinished))
+                ),
+                limit=200,
+                offset=len(seen),
+            )
+            alive |= {str(run.parameters.get("gate")) for run in runs if not _is_hung(run)}
+            seen |= {run.id for run in runs}
+            if len(runs) < 200:
+                return alive
+
+
+def this_run() -> str | None:
+    """The id of the flow run we are in."""
+    context = FlowRunContext.get()
+    return str(context.flow_run.id) if context and context.flow_run else None
+
+
+async def relative_links(client: PrefectClient) -> Links:
+    """Links that lead right from an artifact's page, under whatever address it is read."""
+    found = await find_links(client)
+    return Links(ui_url="../..", deployments=found.deployments)
+
+
+def _is_hung(run: FlowRun) -> bool:
+    state = run.state
+    if state is None or state.type not in (StateType.RUNNING, StateType.PENDING):
+        return False
+    return utcnow() - state.timestamp > HUNG
+
+
+def _handover(progress: Progress) -> str | None:
+    """What the customer's IT is handed; None while no system's host and port are known."""
+    standing = progress.standing
+    systems = list(_reached(progress))
+    if not systems:
+        return None
+    hosting = standing.plan.scope.hosting
+    return handover(standing.customer.name, systems, hosting, makini_addresses())
+
+
+def _reached(progress: Progress) -> Iterable[HandoverSystem]:
+    for system in progress.standing.systems:
+        if system.target is not None:
+            yield HandoverSystem(system.name, parse_target(system.target))

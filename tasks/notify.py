@@ -1,0 +1,70 @@
+"""Delivers what the flow has to tell, now and visibly; the consumer is the net."""
+
+from collections.abc import Sequence
+
+from prefect import get_client, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+from prefect.tasks import exponential_backoff
+from sqlmodel import col, select
+
+from linekeeper.cli.links import find_links
+from linekeeper.notices.announce import incident_lane
+from linekeeper.notices.deliver import deliver_due
+from linekeeper.store import Store
+from linekeeper.store.tables import Outbox
+from tasks.run import runtime
+
+
+class NotDelivered(Exception):
+    """Something is still to be told; the message says why. It stays in the outbox."""
+
+
+@task(
+    name="notify",
+    task_run_name="notify",
+    retries=3,
+    retry_delay_seconds=exponential_backoff(backoff_factor=3),
+    retry_jitter_factor=0.3,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def notify(lanes: Sequence[str]) -> int:
+    """Deliver what is due in Slack and return how many messages were sent.
+
+    `lanes` are those of the outbox the flow wrote to. Without Slack the log shows what would have
+    been sent. Raises `NotDelivered` while something in `lanes` is still to be told; call it with
+    `return_state=True` where that must not fail the flow.
+    """
+    rt, log = runtime(), get_run_logger()
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    async with get_client() as client:
+        links = await find_links(client, run_id=str(run.id) if run else None)
+    delivered = await deliver_due(rt.store, await rt.configuration(), rt.owner, links=links)
+    for text in delivered.unsent:
+        log.info("Slack is not configured; this would have been sent:\n%s", text)
+    left = await _left(rt.store, lanes)
+    if left:
+        raise NotDelivered(f"{len(left)} still to be told: {left[0]}")
+    return delivered.sent
+
+
+def incident_lanes(incident_ids: Sequence[str]) -> list[str]:
+    """The lanes of everything said about `incident_ids`."""
+    return [incident_lane(identifier) for identifier in incident_ids]
+
+
+async def _left(store: Store, lanes: Sequence[str]) -> list[str]:
+    """Why rows of `lanes` were not delivered, one reason a row."""
+    reasons: list[str] = []
+    async with store.read() as session:
+        for start in range(0, len(lanes), 500):
+            rows = await session.execute(
+                select(Outbox.status, Outbox.error).where(
+                    col(Outbox.lane).in_(lanes[start : start + 500]),
+                    col(Outbox.status).in_(["pending", "dead"]),
+                )
+            )
+            reasons += [error or f"it is {status}" for status, error in rows]
+    return reasons

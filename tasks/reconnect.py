@@ -1,0 +1,294 @@
+"""Steps of reconnecting: prove, back-fill, report; and the watch over runs that should be there."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from prefect import get_client, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.exceptions import ObjectNotFound
+from prefect.tasks import Task, exponential_backoff
+from sqlmodel import col, select
+
+from linekeeper.clock import utcnow
+from linekeeper.connect.links import link_url
+from linekeeper.connect.signing import load_signer
+from linekeeper.health.report import text
+from linekeeper.makini import MakiniError
+from linekeeper.notices.text import duration
+from linekeeper.reconcile.service import reconcile_window
+from linekeeper.reconnect import expiry, process
+from linekeeper.reconnect.ask import start_run
+from linekeeper.reconnect.case import Case, load_case, open_cases
+from linekeeper.reconnect.expiry import HORIZON, Renewed, horizon, renew_ending
+from linekeeper.reconnect.expiry_report import expiry_markdown
+from linekeeper.reconnect.process import Unproven
+from linekeeper.reconnect.watch import watch
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Transition
+from tasks.report import put_artifact
+from tasks.run import runtime
+
+_AT_ONCE = 8
+
+
+async def _passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether trying again can help."""
+    error = await state.aresult(raise_on_failure=False)
+    return isinstance(error, StillFailing) or (isinstance(error, MakiniError) and error.retryable)
+
+
+class StillFailing(Exception):
+    """Some could not be done; the task tries those again."""
+
+
+@task(
+    name="prove",
+    retries=4,
+    retry_delay_seconds=exponential_backoff(backoff_factor=2),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_passing,
+    timeout_seconds=1_800,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def prove(members: Mapping[str, str]) -> bool:
+    """Prove that connections (id → label) work again; False if a login is lost again.
+
+    Raises `MakiniError` where one could not be asked: the task tries again.
+    """
+    log, rt = get_run_logger(), runtime()
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(connection_id: str, label: str) -> bool:
+        async with gate:
+            try:
+                seen = await process.prove(rt, connection_id)
+            except Unproven as problem:
+                log.warning("%s: %s", label, problem)
+                return False
+        log.info("%s: %s", label, seen)
+        return True
+
+    return await _all(one, members)
+
+
+@task(
+    name="back-fill",
+    retries=4,
+    retry_delay_seconds=exponential_backoff(backoff_factor=5),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_passing,
+    timeout_seconds=7_200,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def back_fill(incident_id: str, members: Mapping[str, str], until: datetime) -> None:
+    """Fetch what changed at connections (id → label) between their last good moment and `until`.
+
+    The counts are kept as each is done, so a further try, or another run, does only the rest.
+    """
+    log, rt = get_run_logger(), runtime()
+    gate = asyncio.Semaphore(_AT_ONCE)
+    case = await load_case(rt.store, incident_id, now=utcnow())
+    assert case is not None  # the run works on it
+    assert case.reconnect is not None
+    windows, done = case.reconnect.windows, case.reconnect.counts
+
+    async def one(connection_id: str, label: str) -> bool:
+        if connection_id in done or connection_id not in windows:
+            return True
+        since = datetime.fromisoformat(windows[connection_id])
+        async with gate:
+            counts = await reconcile_window(rt, connection_id, since, until)
+        await process.keep_counts(rt, incident_id, connection_id, counts)
+        said = ", ".join(f"{count} {what}" for what, count in counts.items())
+        log.info("%s since %s: %s", label, f"{since:%Y-%m-%d %H:%M} UTC", said)
+        return True
+
+    await _all(one, members)
+
+
+async def _all(one: Callable[[str, str], Awaitable[bool]], members: Mapping[str, str]) -> bool:
+    """Whether all came out true; the first error is raised when the others are done."""
+    endings = await asyncio.gather(
+        *(one(connection_id, label) for connection_id, label in members.items()),
+        return_exceptions=True,
+    )
+    for ending in endings:
+        if isinstance(ending, BaseException):
+            raise ending
+    return all(endings)
+
+
+@task(
+    name="report-reconnect",
+    task_run_name="artifact of the reconnect",
+    retries=2,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def report_reconnect(incident_id: str) -> None:
+    """Write `reconnect-<incident>`: what was tried, who has to log in, by which link."""
+    rt = runtime()
+    case = await load_case(rt.store, incident_id, now=utcnow())
+    if case is None:
+        return
+    markdown = await _markdown(rt, case)
+    await publish(artifact_of(incident_id), markdown, description=case.incident.title)
+
+
+def artifact_of(incident_id: str) -> str:
+    """The artifact's key."""
+    return f"reconnect-{incident_id}"
+
+
+async def _markdown(rt: Runtime, case: Case) -> str:
+    signer = await load_signer(rt.store)
+    now = utcnow()
+    reconnect = case.reconnect
+    tried = await _tried(rt, [one.connection_id for one in case.members[:200]])
+    lines = [
+        f"# {text(case.incident.title)}",
+        f"Login lost {duration(now - case.incident.opened_at)} ago. What could be mended without "
+        "the customer was tried first (refresh the token, mint a new one).",
+        "| Connection | State | What Makini said | Connect link | Caught up |\n"
+        "|---|---|---|---|---|",
+    ]
+    rows = []
+    for one in case.members[:200]:
+        url = (
+            link_url(signer, rt.settings.resolved_public_url, one.link_id)
+            if one.waits and one.link_id
+            else None
+        )
+        counts = (reconnect.counts if reconnect else {}).get(one.connection_id, {})
+        state = "waits for its customer" if one.waits else one.health.replace("_", " ")
+        rows.append(
+            f"| {text(one.label)} | {state} | {text(tried.get(one.connection_id), 160)} | "
+            f"{f'[link]({url})' if url else '—'} | {counts.get('records', '—')} |"
+        )
+    more = len(case.members) - 200
+    return (
+        "\n\n".join(lines)
+        + "\n"
+        + "\n".join(rows)
+        + (f"\n\n… and {more} more.\n" if more > 0 else "\n")
+    )
+
+
+async def _tried(rt: Runtime, connections: Sequence[str]) -> dict[str, str]:
+    async with rt.store.read() as session:
+        rows = await session.execute(
+            select(Transition.connection_id, Transition.source, Transition.evidence)
+            .where(
+                col(Transition.connection_id).in_(connections),
+                col(Transition.axis) == "health",
+                col(Transition.after) == "reauthorization_required",
+            )
+            .order_by(col(Transition.at), col(Transition.id))
+        )
+        return {row[0]: f"{row[1]}: {_said(row[2])}" for row in rows}
+
+
+def _said(evidence: Mapping[str, Any]) -> str:
+    return " ".join(str(evidence[name]) for name in ("code", "message") if evidence.get(name))
+
+
+@task(
+    name="refresh-tokens",
+    task_run_name="renew what ends soon",
+    retries=3,
+    retry_delay_seconds=exponential_backoff(backoff_factor=20),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_passing,
+    timeout_seconds=3_600,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def renew_tokens() -> Renewed:
+    """Renew what ends within 7 days. Raises `StillFailing` where Makini could not be asked."""
+    result = await renew_ending(runtime(), now=utcnow())
+    log = get_run_logger()
+    log.info("%d renewed, %d can't be", len(result.renewed), len(result.ending))
+    for name, reason in list(result.failed.items())[:50]:
+        log.warning("%s: %s", name, reason)
+    if result.failed:
+        raise StillFailing(f"{len(result.failed)} could not be renewed")
+    return result
+
+
+async def report_expiry() -> int:
+    """Write the artifact `expiry`; returns how many logins are in it."""
+    rt, now = runtime(), utcnow()
+    expiries = await horizon(rt, until=now + HORIZON)
+    await publish(
+        "expiry",
+        expiry_markdown(expiries, now=now),
+        description=f"{len(expiries)} logins end within 31 days",
+    )
+    return len(expiries)
+
+
+async def publish(key: str, markdown: str, *, description: str) -> None:
+    """Write the artifact `key`."""
+    async with get_client() as client:
+        await put_artifact(client, key, markdown, description=description)
+
+
+async def announce_ending() -> int:
+    """Tell of logins that end and nothing of ours renews; returns how many."""
+    rt, now = runtime(), utcnow()
+    apps = (await rt.configuration()).apps
+    ending = [
+        one
+        for one in await horizon(rt, until=now + expiry.WITHIN)
+        if one.health != "reauthorization_required"
+        and not (one.app in apps and apps[one.app].manages and one.refreshable)
+    ]
+    return await expiry.announce_ending(rt, ending, now=now)
+
+
+async def watch_runs() -> int:
+    """See that every open case has its run: for one that is gone another is started.
+
+    Returns how many were started. A run that ended without closing its case counts as gone.
+    """
+    rt, now = runtime(), utcnow()
+    await watch(rt, now=now)
+    started = 0
+    async with get_client() as client:
+        for incident_id in await open_cases(rt.store):
+            case = await load_case(rt.store, incident_id, now=now)
+            if case is None or case.reconnect is None:
+                continue
+            if await _is_missing(client, case):
+                await _start_another(rt, incident_id, now)
+                started += 1
+    return started
+
+
+async def _is_missing(client: PrefectClient, case: Case) -> bool:
+    reconnect = case.reconnect
+    assert reconnect is not None  # the caller looked
+    if reconnect.run_id is None:
+        return False  # it is in the outbox, or about to begin
+    try:
+        run = await client.read_flow_run(UUID(reconnect.run_id))
+    except ObjectNotFound:
+        return True
+    return run.state is not None and run.state.is_final()
+
+
+async def _start_another(rt: Runtime, incident_id: str, now: datetime) -> None:
+    async with rt.store.write() as session:
+        case = await load_case(rt.store, incident_id, now=now, session=session)
+        if case is None or case.reconnect is None or case.reconnect.closed_at is not None:
+            return
+        case.reconnect.run_generation += 1
+        case.reconnect.run_id = None
+        await start_run(rt, session, case, case.reconnect, now=now)

@@ -1,0 +1,87 @@
+"""Steps about webhooks: drain what is left, name what is dead, publish, do again."""
+
+import time
+
+from prefect import get_client, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
+from prefect.tasks import exponential_backoff
+
+from linekeeper.clock import utcnow
+from linekeeper.consumer.connection_events import process_connection_events
+from linekeeper.consumer.record_events import process_record_events
+from linekeeper.consumer.report import webhooks_headline, webhooks_markdown
+from linekeeper.inbox.figures import Figures, read_figures
+from linekeeper.inbox.replay import ReplayPlan, Selection, plan_replay, replay
+from linekeeper.inbox.unrouted import route_again
+from tasks.report import put_artifact
+from tasks.run import runtime
+
+WEBHOOKS = "webhooks"
+DRAIN_SECONDS = 240.0
+"""Then the consumer, or the next run, goes on."""
+
+
+@task(
+    name="drain",
+    task_run_name="drain the inbox",
+    retries=2,
+    retry_delay_seconds=exponential_backoff(backoff_factor=5),
+    timeout_seconds=900,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def drain() -> int:
+    """Apply what is due, as the consumer does; returns how many found their connection by now."""
+    rt = runtime()
+    found = await route_again(rt.store, now=utcnow())
+    if found:
+        get_run_logger().info("%d unrouted events have a known connection by now", found)
+    until = time.monotonic() + DRAIN_SECONDS
+    while time.monotonic() < until and (
+        await process_connection_events(rt) or await process_record_events(rt)
+    ):
+        pass
+    return found
+
+
+@task(name="dead-webhook", task_run_name="{name}", cache_policy=NO_CACHE)
+async def dead_webhook(name: str, sentence: str) -> State[None]:
+    """A failed task run that carries the name of an event that was given up."""
+    get_run_logger().error("%s: %s", name, sentence)
+    return Failed(message=f"{name}: {sentence}")
+
+
+@task(name="report-webhooks", task_run_name="artifact webhooks", retries=2, cache_policy=NO_CACHE)
+async def report_webhooks() -> Figures:
+    """Write the artifact `webhooks` and return what it shows."""
+    rt = runtime()
+    figures = await read_figures(rt.store, sorted((await rt.configuration()).apps), now=utcnow())
+    async with get_client() as client:
+        await put_artifact(
+            client, WEBHOOKS, webhooks_markdown(figures), description=webhooks_headline(figures)
+        )
+    return figures
+
+
+@task(name="plan-replay", cache_policy=NO_CACHE, persist_result=False)
+async def plan(selection: Selection) -> ReplayPlan:
+    """What a replay would do."""
+    return await plan_replay(runtime().store, selection)
+
+
+@task(
+    name="replay",
+    retries=2,
+    retry_delay_seconds=exponential_backoff(backoff_factor=5),
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def run_replay(selection: Selection) -> int:
+    """Do the selected events again; returns how many. Going on after a failure repeats none."""
+    done = 0
+    async for count in replay(runtime().store, selection, now=utcnow()):
+        done += count
+        get_run_logger().info("%d put in again", done)
+    return done

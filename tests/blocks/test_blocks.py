@@ -1,0 +1,100 @@
+"""Blocks and the core's configuration say the same."""
+
+import pytest
+from pydantic import SecretStr
+
+from blocks import HealthPolicy, Mail, MakiniApp, SlackChannel
+from linekeeper import config as core
+
+APP = core.AppConfig(
+    name="acme",
+    mode="manage",
+    api_url="https://makini.acme.example",
+    link_url="https://link.acme.example",
+    client_id="id",
+    client_secret=SecretStr("s3cret"),
+    connection_field="id",
+    per_page=50,
+    paging="cursor",
+    since="modified_after",
+    per_minute=90,
+    timeout_seconds=4.5,
+    entities=("eam/assets", "wms/inventories"),
+    bodies=("eam/assets",),
+    webhook_secrets=(SecretStr("new"), SecretStr("old")),
+    webhook_scheme="standard",
+    webhook_reserialized=True,
+    event_kinds={"conn.*": "connection.auth_required", "sync": "sync.completed"},
+    state_required=False,
+    notify_customers=True,
+    forward_url="https://product.example/hooks",
+    forward_secret=SecretStr("sign"),
+)
+POLICY = core.HealthPolicy(probe_minutes=1, misses_unreachable=4, root_cause_share=0.25)
+SLACK = core.SlackConfig(
+    bot_token=SecretStr("xoxb-1"), channel="#line", signing_secret=SecretStr("sig")
+)
+MAIL = core.MailConfig(smtp_url=SecretStr("smtps://u:p@mail.example:465"), sender="a@b.example")
+
+
+def test_an_app_survives_the_way_through_its_block_unchanged() -> None:
+    assert MakiniApp.from_config(APP).to_config("acme") == APP
+    assert MakiniApp.from_config(core.AppConfig()).to_config("default") == core.AppConfig()
+
+
+def test_slack_policy_and_mail_survive_the_way_through_their_blocks() -> None:
+    assert SlackChannel.from_config(SLACK).to_config() == SLACK
+    assert HealthPolicy.from_config(POLICY).to_config() == POLICY
+    assert Mail.from_config(MAIL).to_config() == MAIL
+
+
+def test_an_empty_block_says_what_the_core_defaults_to() -> None:
+    assert MakiniApp().to_config("default") == core.AppConfig()
+    assert HealthPolicy().to_config() == core.HealthPolicy()
+
+
+def test_every_field_of_the_core_can_be_filled_in() -> None:
+    for block, config, apart in (
+        (MakiniApp, core.AppConfig, {"name"}),
+        (SlackChannel, core.SlackConfig, set()),
+        (HealthPolicy, core.HealthPolicy, set()),
+        (Mail, core.MailConfig, set()),
+    ):
+        assert set(block.model_fields) == set(config.model_fields) - apart
+
+
+@pytest.mark.parametrize("block", [MakiniApp, SlackChannel, HealthPolicy, Mail])
+def test_every_field_is_flat_and_explains_itself(block: type[MakiniApp]) -> None:
+    for name, field in block.model_json_schema()["properties"].items():
+        assert field["type"] in {"string", "number", "integer", "boolean"}, name
+        assert field["title"], name
+        assert field["description"].endswith((".", "...")) or "=" in field["description"], name
+
+
+def test_secrets_are_declared_as_secrets_and_do_not_show() -> None:
+    assert MakiniApp.model_json_schema()["secret_fields"] == [
+        "client_secret",
+        "webhook_secrets",
+        "forward_secret",
+    ]
+    shown = repr(MakiniApp.from_config(APP)) + repr(SlackChannel.from_config(SLACK))
+    shown += repr(Mail.from_config(MAIL))
+    for secret in ("s3cret", "old", "xoxb-1", "u:p"):
+        assert secret not in shown
+
+
+def test_lists_may_be_separated_by_commas_or_lines() -> None:
+    app = MakiniApp(entities="eam/assets,\n erp/purchase-orders\n")
+    assert app.to_config("default").entities == ("eam/assets", "erp/purchase-orders")
+
+
+@pytest.mark.parametrize(
+    ("block", "word"),
+    [
+        (MakiniApp(api_url="api.makini.io"), "https://"),
+        (MakiniApp(event_kinds="connection.revoked"), "name = value"),
+    ],
+)
+def test_a_bad_field_is_refused_with_what_is_wrong(block: MakiniApp, word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        block.to_config("default")

@@ -1,0 +1,113 @@
+"""The command itself: quick, helpful, and one line for what a user can mend."""
+
+import subprocess
+import sys
+
+import pytest
+
+from linekeeper.cli import COMMANDS
+from linekeeper.cli.errors import explain
+from tests.cli.commands import CommandLine
+
+KEY = "A" * 43 + "="
+
+
+def test_the_overview_lists_every_command_and_loads_none() -> None:
+    code = (
+        "import sys; sys.argv = ['linekeeper', '--help']\n"
+        "from linekeeper.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = {'prefect', 'sqlalchemy', 'httpx', 'pydantic', 'starlette'} & set(sys.modules)\n"
+        "print('HEAVY', sorted(heavy))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert "HEAVY []" in shown
+    assert all(name in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help(name: str, command: CommandLine) -> None:
+    said = command(name, "--help")
+    assert said.code == 0
+    assert f" linekeeper {name} " in said.out, said.out
+
+
+def test_the_version_is_one_line(command: CommandLine) -> None:
+    done = command("--version")
+    assert (done.code, done.out.split()[0]) == (0, "linekeeper")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"PREFECT_PORT": "abc"}, "LINEKEEPER_PREFECT_PORT: input should be a valid integer"),
+        ({"MAKINI_API_URL": "makini"}, "LINEKEEPER_MAKINI_API_URL: give a URL that starts with"),
+        ({"DATABASE_URL": "mysql://root:hunter2@db/x"}, "mysql://… is not supported"),
+        ({"DATABASE_URL": "nonsense"}, "LINEKEEPER_DATABASE_URL is not a database URL"),
+        (
+            {
+                "DATABASE_URL": "postgresql+asyncpg://u:hunter2@127.0.0.1:1/x",
+                "ENCRYPTION_KEYS": KEY,
+            },
+            "the database does not answer",
+        ),
+        ({"ENCRYPTION_KEYS": "hunter2"}, "each key is 32 url-safe base64-encoded bytes"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
+)
+def test_a_wrong_setting_is_one_line_without_its_value(
+    command: CommandLine, settings: dict[str, str], said: str
+) -> None:
+    command("migrate")
+    command.set(**settings)
+    done = command("status")
+    assert done.code == 1
+    assert done.err.count("\n") == 1
+    assert done.err.startswith("linekeeper: ")
+    assert said in done.err
+    assert "hunter2" not in done.err + done.out
+
+
+def test_wrong_usage_exits_with_2(command: CommandLine) -> None:
+    assert command("nonsense").code == 2
+    assert command("sandbox", "--scenario", "x").code == 2
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    assert explain(KeyError("x")) is None
+    assert explain(ExceptionGroup("several", [KeyError("x")])) is None
+
+
+def test_postgresql_without_keys_says_how_to_make_one(command: CommandLine) -> None:
+    command.set(DATABASE_URL="postgresql+asyncpg://db/x")
+    assert "LINEKEEPER_ENCRYPTION_KEYS is not set" in command("status").err
+
+
+def test_an_empty_database_says_what_to_run(command: CommandLine) -> None:
+    done = command("status")
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "run `linekeeper migrate`" in done.err
+
+
+def test_migrating_twice_says_so(command: CommandLine) -> None:
+    assert "it was empty" in command("migrate").out
+    assert "already" in command("migrate").out
+
+
+def test_customers_come_from_standard_input_too(command: CommandLine) -> None:
+    command("migrate")
+    done = command("customer", "import", "-", stdin="name,contacts\nAcme,a@x.org\n")
+    assert done.out.splitlines() == [
+        "+ Acme: contact a@x.org",
+        "1 customers created, 0 changed, 0 as they were",
+    ]
+    wrong = command("customer", "import", "-", stdin="name,owner\n,Kim\n")
+    assert wrong.code == 1
+    assert "line 2, column name: it is empty" in wrong.err
+
+
+def test_a_file_that_is_not_there_is_one_line(command: CommandLine) -> None:
+    done = command("customer", "import", "nowhere.csv")
+    assert done.err == "linekeeper: nowhere.csv can't be read: no such file or directory\n"

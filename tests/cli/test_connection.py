@@ -1,0 +1,108 @@
+"""Connections by hand, against a sandbox."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from linekeeper import sandbox
+from linekeeper.config import AppConfig
+from linekeeper.makini import MakiniClient
+from tests.cli.commands import CommandLine
+
+Run = Callable[..., Awaitable[tuple[int, str]]]
+
+
+@pytest.fixture
+async def box() -> AsyncIterator[sandbox.Served]:
+    async with sandbox.serving(sandbox.Settings(port=0, connections=3, seed=4)) as served:
+        yield served
+
+
+@pytest.fixture
+def run(box: sandbox.Served, command: CommandLine) -> Run:
+    """Run a command beside the sandbox; gives its exit code and all it said."""
+    command.set(
+        MAKINI_API_URL=box.url,
+        MAKINI_CLIENT_ID=box.world.settings.client_id,
+        MAKINI_CLIENT_SECRET=box.world.settings.client_secret,
+    )
+    command("migrate")
+
+    async def running(*arguments: str, stdin: str = "") -> tuple[int, str]:
+        said = await asyncio.to_thread(command, *arguments, stdin=stdin)
+        return said.code, said.out + said.err
+
+    return running
+
+
+async def _token(box: sandbox.Served) -> tuple[str, str]:
+    """A connection's key and a token of it."""
+    app = AppConfig(
+        mode="manage",
+        api_url=box.url,
+        client_id=box.world.settings.client_id,
+        client_secret=box.world.settings.client_secret,  # type: ignore[arg-type]  # pydantic wraps it
+    )
+    async with MakiniClient(app) as makini:
+        key = next(iter(box.world.connections))
+        return key, (await makini.mint_token(key)).access_token
+
+
+async def test_a_token_is_proven_before_it_is_stored_and_never_shown(
+    box: sandbox.Served, run: Run
+) -> None:
+    key, token = await _token(box)
+    pair = json.dumps({"access_token": token, "refresh_token": "r-secret", "expires_in": 300})
+    code, said = await run("connection", "add", "--key", key, "--tokens-file", "-", stdin=pair)
+    assert code == 0, said
+    assert said.endswith("added, the token works\n")
+    code, said = await run("connection", "show", key, "--json")
+    shown = json.loads(said)
+    assert (shown["makini_key"], shown["has_token"]) == (key, True)
+    assert token not in said
+    _, said = await run("connection", "list", "--json")
+    assert [row["label"] for row in json.loads(said)] == [shown["label"]]
+    _, said = await run("connection", "add", "--key", key, "--tokens-file", "-", stdin=pair)
+    assert said.endswith("new tokens stored, the token works\n")
+    code, said = await run("connection", "show", shown["label"].lower())
+    assert code == 0
+    assert key in said
+
+
+async def test_a_token_of_another_connection_is_refused(box: sandbox.Served, run: Run) -> None:
+    key, token = await _token(box)
+    pair = json.dumps({"access_token": token})
+    code, said = await run("connection", "add", "--key", "other", "--tokens-file", "-", stdin=pair)
+    assert code == 1
+    assert f"the token belongs to connection {key}" in said
+    _, said = await run("connection", "list")
+    assert said == "no connection\n"
+
+
+@pytest.mark.parametrize(
+    ("stdin", "said"),
+    [
+        ("", "holds no tokens"),
+        ('{"access_token": ""}', "holds no tokens"),
+        ('{"access_token": "two words"}', "holds no tokens"),
+        ('{"access_token": "t-wrong"}', "Makini refused the login"),
+    ],
+)
+async def test_a_useless_token_is_one_line(run: Run, stdin: str, said: str) -> None:
+    code, output = await run("connection", "add", "--key", "1", "--tokens-file", "-", stdin=stdin)
+    assert (code, output.count("\n")) == (1, 1)
+    assert said in output
+
+
+async def test_an_unknown_name_offers_the_nearest(box: sandbox.Served, run: Run) -> None:
+    key, token = await _token(box)
+    await run(
+        *("connection", "add", "--key", key, "--name", "Acme - SAP ECC", "--no-check"),
+        *("--tokens-file", "-"),
+        stdin=json.dumps({"access_token": token}),
+    )
+    code, said = await run("connection", "show", "Acmee")
+    assert code == 1
+    assert "The nearest: Acme" in said

@@ -1,0 +1,280 @@
+"""`linekeeper deploy` against a real Prefect server: seeds, compares, never tramples."""
+
+import io
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.events.schemas.automations import AutomationCore
+from pydantic import SecretStr
+from rich.console import Console
+
+from linekeeper.cli import checkout, project
+from linekeeper.cli.deploy import deploy
+from linekeeper.cli.errors import UserError
+from linekeeper.settings import Settings
+from tests.fixtures_prefect import PrefectServer
+
+SWEEP = "health-sweep/health-sweep"
+
+
+@pytest.fixture
+def seeds(clean_prefect: PrefectServer, tmp_path: Path) -> Settings:
+    """Settings that lead to the server and seed every block."""
+    return Settings(
+        home=tmp_path,
+        prefect_port=clean_prefect.port,
+        makini_api_url="http://127.0.0.1:9",
+        makini_client_id="client",
+        makini_client_secret=SecretStr("s3cret"),
+        slack_bot_token=SecretStr("xoxb-1"),
+        slack_channel="#line",
+    )
+
+
+async def deployed(settings: Settings, *, reset: bool = False, **options: Any) -> list[str]:
+    """Deploy, and return the lines it said."""
+    said = io.StringIO()
+    console = Console(file=said, soft_wrap=True, highlight=False)
+    await deploy(settings, reset=reset, console=console, **options)
+    return said.getvalue().splitlines()
+
+
+async def state(server: PrefectServer) -> dict[str, Any]:
+    """Everything of ours on the server, as the API tells it, apart from when it was asked."""
+    async with PrefectClient(server.api_url) as client:
+        pool = await client.read_work_pool("linekeeper")
+        return {
+            "pool": pool.model_dump(exclude={"status"}),
+            "queues": [
+                q.model_dump(exclude={"status", "last_polled"})
+                for q in await client.read_work_queues(work_pool_name="linekeeper")
+            ],
+            "deployments": sorted(
+                (
+                    d.model_dump(exclude={"status", "last_polled"})
+                    for d in await client.read_deployments()
+                ),
+                key=lambda one: str(one["name"]),
+            ),
+            "automations": sorted(
+                (a.model_dump() for a in await client.read_automations()),
+                key=lambda one: str(one["name"]),
+            ),
+            "documents": [d.model_dump() for d in await client.read_block_documents()],
+            "variables": [v.model_dump() for v in await client.read_variables()],
+        }
+
+
+async def test_deploying_makes_everything_and_deploying_again_changes_nothing(
+    seeds: Settings, clean_prefect: PrefectServer
+) -> None:
+    lines = await deployed(seeds)
+    assert "made work pool linekeeper" in lines
+    first = await state(clean_prefect)
+    assert await deployed(seeds) == [
+        f"deployed {len(first['deployments'])} deployments to {clean_prefect.api_url}"
+    ]
+    assert await state(clean_prefect) == first
+
+    names = {one["name"] for one in first["deployments"]}
+    assert names == {one.name for one in await project.wanted_deployments()}
+    queues = {q["name"]: (q["priority"], q["concurrency_limit"]) for q in first["queues"]}
+    assert queues["urgent"] < queues["routine"] < queues["bulk"]
+    assert queues["bulk"][1] == 1
+    assert len(first["automations"]) == 5
+    assert [(v["name"], v["value"]) for v in first["variables"]] == [("linekeeper_paused", False)]
+    assert {d["name"] for d in first["documents"]} == {"default"}
+    assert len(first["documents"]) == 3
+
+
+async def test_what_an_operator_set_stays_is_shown_and_reset_puts_it_back(
+    seeds: Settings, clean_prefect: PrefectServer
+) -> None:
+    await deployed(seeds)
+    first = await state(clean_prefect)
+    async with PrefectClient(clean_prefect.api_url) as client:
+        sweep = await client.read_deployment_by_name(SWEEP)
+        await client.update_deployment_schedule(
+            sweep.id,
+            sweep.schedules[0].id,
+            active=False,
+            schedule=IntervalSchedule(interval=timedelta(minutes=7)),
+        )
+        house = await client.read_deployment_by_name("housekeeping/housekeeping")
+        await client.update_deployment(
+            house.id,
+            DeploymentUpdate(
+                parameters={"outbox_days": 3}, tags=["mine"], concurrency_limit=2, paused=True
+            ),
+        )
+        adopt = await client.read_deployment_by_name("adopt/adopt")
+        await client.update_deployment(
+            adopt.id, DeploymentUpdate(work_pool_name="linekeeper", work_queue_name="urgent")
+        )
+        failed = (await client.read_automations_by_name("Linekeeper: run failed"))[0]
+        await client.pause_automation(failed.id)
+        late = (await client.read_automations_by_name("Linekeeper: run late"))[0]
+        two = late.model_dump(mode="json", exclude={"owner_resource"})
+        two["actions"] = [{"type": "do-nothing"}] * 2
+        await client.update_automation(late.id, AutomationCore.model_validate(two))
+    changed = await state(clean_prefect)
+
+    lines = await deployed(seeds)
+    assert await state(clean_prefect) == changed
+    assert [line for line in lines if line.startswith("left ")] == [
+        "left deployment health-sweep: schedule every-5-minutes: every 7 min, paused "
+        "(prefect.yaml: every 5 min)",
+        "left deployment housekeeping: tags: ['mine'] (prefect.yaml: ['house', 'linekeeper'])",
+        "left deployment housekeeping: parameters: {'outbox_days': 3} (prefect.yaml: {})",
+        "left deployment housekeeping: paused: True (prefect.yaml: False)",
+        "left deployment housekeeping: concurrency_limit: 2 (prefect.yaml: none)",
+        "left deployment adopt: work_queue_name: urgent (prefect.yaml: routine)",
+        "left automation Linekeeper: run failed: disabled",
+        "left automation Linekeeper: run late: actions",
+    ]
+    assert "--reset" in lines[-1]
+
+    await deployed(seeds, reset=True)
+    back = await state(clean_prefect)
+    assert [shape(one) for one in back["deployments"]] == [
+        shape(one) for one in first["deployments"]
+    ]
+    assert all(one["enabled"] for one in back["automations"])
+    assert await deployed(seeds) == [
+        f"deployed {len(first['deployments'])} deployments to {clean_prefect.api_url}"
+    ]
+
+
+def shape(deployment: dict[str, Any]) -> dict[str, Any]:
+    """What a deployment is, apart from ids and times."""
+    limit = deployment["global_concurrency_limit"]
+    kept = ("name", "tags", "parameters", "paused", "work_queue_name", "entrypoint", "description")
+    return {
+        **{name: deployment[name] for name in kept},
+        "limit": limit and limit["limit"],
+        "schedules": [
+            (one["slug"], one["active"], one["schedule"]) for one in deployment["schedules"]
+        ],
+    }
+
+
+async def test_a_schedule_an_operator_deleted_does_not_come_back(
+    seeds: Settings, clean_prefect: PrefectServer
+) -> None:
+    await deployed(seeds)
+    async with PrefectClient(clean_prefect.api_url) as client:
+        sweep = await client.read_deployment_by_name(SWEEP)
+        await client.delete_deployment_schedule(sweep.id, sweep.schedules[0].id)
+        lines = await deployed(seeds)
+        assert (await client.read_deployment_by_name(SWEEP)).schedules == []
+    assert (
+        "left deployment health-sweep: schedule every-5-minutes: none (prefect.yaml: every 5 min)"
+        in lines
+    )
+
+
+async def test_the_code_of_a_deployment_follows_the_checkout_and_its_schedule_stays(
+    seeds: Settings, clean_prefect: PrefectServer
+) -> None:
+    await deployed(seeds)
+    async with PrefectClient(clean_prefect.api_url) as client:
+        house = await client.read_deployment_by_name("housekeeping/housekeeping")
+        await client.update_deployment(
+            house.id, DeploymentUpdate(description="an older version's", version="0.0.1")
+        )
+        lines = await deployed(seeds)
+        now = await client.read_deployment_by_name("housekeeping/housekeeping")
+    assert "deployment housekeeping: updated description, version" in lines
+    assert "Removes what nobody needs" in (now.description or "")
+    assert [s.id for s in now.schedules] == [s.id for s in house.schedules]
+
+
+async def test_a_block_an_operator_edited_stays_and_reset_puts_the_settings_back(
+    seeds: Settings, clean_prefect: PrefectServer
+) -> None:
+    await deployed(seeds)
+    seeds.makini_mode = "manage"
+    lines = await deployed(seeds)
+    assert "left block makini-app/default: mode (settings say otherwise)" in lines
+    async with PrefectClient(clean_prefect.api_url) as client:
+        assert await mode(client) == "observe"
+        await deployed(seeds, reset=True)
+        assert await mode(client) == "manage"
+    assert not any("s3cret" in line for line in lines)
+
+
+async def mode(client: PrefectClient) -> str:
+    """The mode of the app `default`, as its block has it."""
+    document = (await client.read_block_documents_by_type("makini-app"))[0]
+    return str(document.data["mode"])
+
+
+async def test_no_schedules_pauses_every_schedule(
+    seeds: Settings, clean_prefect: PrefectServer
+) -> None:
+    await deployed(seeds, schedules_active=False)
+    async with PrefectClient(clean_prefect.api_url) as client:
+        made = [s.active for d in await client.read_deployments() for s in d.schedules]
+        assert made
+        assert not any(made)
+        sweep = await client.read_deployment_by_name(SWEEP)
+        await client.update_deployment_schedule(sweep.id, sweep.schedules[0].id, active=True)
+        lines = await deployed(seeds, schedules_active=False)
+        assert "deployment health-sweep: paused schedule every-5-minutes" in lines
+        assert not (await client.read_deployment_by_name(SWEEP)).schedules[0].active
+
+
+async def test_the_sandbox_sweep_goes_with_the_sandbox(
+    seeds: Settings, clean_prefect: PrefectServer
+) -> None:
+    await deployed(seeds, sweep_seconds=30)
+    async with PrefectClient(clean_prefect.api_url) as client:
+        demo = (await client.read_deployment_by_name(SWEEP)).schedules
+        assert [(s.slug, s.schedule.interval) for s in demo] == [("demo", timedelta(seconds=30))]
+        again = await deployed(seeds, sweep_seconds=30)
+        assert not [line for line in again if line.startswith("left ")]
+        await deployed(seeds)
+        after = (await client.read_deployment_by_name(SWEEP)).schedules
+        assert [s.slug for s in after] == ["every-5-minutes"]
+
+
+async def test_no_server_is_one_line_that_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linekeeper.cli.deploy.START_SECONDS", 0.0)
+    with pytest.raises(UserError, match="can't be reached") as raised:
+        await deployed(Settings(home=tmp_path, prefect_port=1))
+    assert "linekeeper up" in str(raised.value)
+
+
+async def test_prefect_deploy_all_works_from_the_root_once_the_pool_is_there(
+    seeds: Settings, clean_prefect: PrefectServer
+) -> None:
+    code, said = await clean_prefect.run(
+        "prefect", "work-pool", "create", "linekeeper", "--type", "process"
+    )
+    assert code == 0, said
+    code, said = await clean_prefect.run("prefect", "deploy", "--all", cwd=checkout.root())
+    assert code == 0, said
+    wanted = await project.wanted_deployments()
+    async with PrefectClient(clean_prefect.api_url) as client:
+        found = {d.name: d for d in await client.read_deployments()}
+    assert found.keys() == {one.name for one in wanted}
+    lines = await deployed(seeds)
+    assert not [line for line in lines if line.startswith("left deployment")]
+    for one in wanted:
+        assert found[one.name].entrypoint == one.entrypoint
+        assert found[one.name].pull_steps == one.pull_steps
+
+
+async def test_prefect_block_register_takes_the_module(clean_prefect: PrefectServer) -> None:
+    code, said = await clean_prefect.run(
+        "prefect", "block", "register", "--module", "blocks", cwd=checkout.root()
+    )
+    assert code == 0, said
+    assert "Successfully registered 4 blocks" in said

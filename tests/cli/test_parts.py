@@ -1,0 +1,92 @@
+"""What `up` runs, and what each part is told."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from linekeeper.cli import parts
+from linekeeper.cli.parts import Choice
+from linekeeper.config import AppConfig
+from linekeeper.settings import Settings
+
+NEEDED = Choice(sandbox=None, schedules=True, connections=24, scenario="demo", seed=1)
+REAL = AppConfig(api_url="https://api.makini.io")
+DEMO = AppConfig(api_url="http://127.0.0.1:9999")
+
+
+@pytest.mark.parametrize(
+    ("asked", "url", "apps", "wanted"),
+    [
+        (None, None, {}, True),
+        (None, None, {"default": DEMO}, True),
+        (None, None, {"default": REAL}, False),
+        (None, None, {"default": DEMO, "other": REAL}, False),
+        (None, "https://api.makini.io", {}, False),
+        (True, "https://api.makini.io", {"default": REAL}, True),
+        (False, None, {}, False),
+    ],
+)
+def test_the_sandbox_starts_where_no_makini_is_configured(
+    asked: bool | None, url: str | None, apps: dict[str, AppConfig], wanted: bool
+) -> None:
+    choice = Choice(asked, True, 24, "demo", 1)
+    assert parts.wants_sandbox(choice, Settings(makini_api_url=url), apps) is wanted
+
+
+def test_made_up_trouble_goes_to_the_made_up_slack() -> None:
+    settings = Settings(
+        slack_bot_token=SecretStr("xoxb-real"),
+        slack_channel="ops",
+        makini_api_url="https://api.makini.io",
+        makini_client_secret=SecretStr("real"),
+        sandbox_port=9123,
+        forward_url="https://product.real",
+        notify_customers=True,
+    )
+    box = parts.sandbox_settings(settings, NEEDED)
+    told = parts.environment(settings, {}, box)
+    assert told["LINEKEEPER_SLACK_API_URL"] == "http://127.0.0.1:9123/slack/api/"
+    assert told["LINEKEEPER_MAKINI_API_URL"] == "http://127.0.0.1:9123"
+    assert told["LINEKEEPER_MAKINI_MODE"] == "manage"
+    assert told["LINEKEEPER_PROBE_MINUTES"] == "0"
+    assert told["LINEKEEPER_NOTIFY_CUSTOMERS"] == "false"
+    assert not any("real" in value for value in told.values())
+
+
+def test_what_an_env_file_says_reaches_every_part(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text(
+        "LINEKEEPER_MAKINI_WEBHOOK_SECRETS=a,b\nLINEKEEPER_NOTIFY_CUSTOMERS=true\n"
+        "LINEKEEPER_HOME=somewhere\n"
+    )
+    settings = Settings(_env_file=file)
+    told = parts.environment(settings, {}, None)
+    assert told["LINEKEEPER_MAKINI_WEBHOOK_SECRETS"] == "a,b"
+    assert told["LINEKEEPER_NOTIFY_CUSTOMERS"] == "true"
+    assert told["LINEKEEPER_HOME"] == str(Path("somewhere").resolve())
+    assert "LINEKEEPER_SLACK_CHANNEL" not in told
+
+
+def test_prefect_gets_a_home_and_a_port_of_ours_unless_there_is_one() -> None:
+    settings = Settings(prefect_port=4999)
+    own = parts.environment(settings, {"PATH": "/bin"}, None)
+    assert own["PREFECT_API_URL"] == "http://127.0.0.1:4999/api"
+    assert own["PREFECT_HOME"].endswith("/.linekeeper/prefect")
+    theirs = parts.environment(settings, {"PREFECT_API_URL": "https://prefect.acme/api"}, None)
+    assert theirs["PREFECT_API_URL"] == "https://prefect.acme/api"
+    assert "PREFECT_HOME" not in theirs
+
+
+def test_a_servers_password_is_its_clients_too() -> None:
+    told = parts.environment(Settings(), {"PREFECT_SERVER_API_AUTH_STRING": "admin:pw"}, None)
+    assert told["PREFECT_API_AUTH_STRING"] == "admin:pw"
+
+
+def test_no_secret_shows_where_a_part_is_shown() -> None:
+    child = parts.consumer({"LINEKEEPER_SLACK_BOT_TOKEN": "xoxb-real"})
+    assert "xoxb-real" not in repr(child)
+
+
+def test_a_receiver_that_listens_everywhere_is_asked_on_this_machine() -> None:
+    assert parts.receiver_url(Settings(receiver_host="0.0.0.0")) == "http://127.0.0.1:8642"

@@ -1,0 +1,120 @@
+"""The consumer survives what happens to its loops, hears of changes, and ends when asked."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+
+import pytest
+from sqlmodel import select
+
+from linekeeper.cli.orchestrator import PrefectOrchestrator
+from linekeeper.clock import utcnow
+from linekeeper.consumer import run_consumer
+from linekeeper.consumer.lanes import Lane, keep
+from linekeeper.consumer.waker import Waker
+from linekeeper.notices.announce import say
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store import Store, new_id
+from linekeeper.store.outbox import Message, enqueue
+from linekeeper.store.tables import Outbox
+
+
+async def statuses(store: Store) -> dict[str, str]:
+    """Channel → status of its one row."""
+    async with store.read() as session:
+        found = await session.execute(select(Outbox.channel, Outbox.status))
+        return {row.channel: row.status for row in found}
+
+
+async def test_with_prefect_away_slack_goes_on_and_the_rest_waits(
+    settings: Settings, nobody: PrefectOrchestrator
+) -> None:
+    stop = asyncio.Event()
+    async with Runtime.open(settings) as rt:
+        consumer = asyncio.create_task(
+            run_consumer(rt, nobody, find_links=nobody.find_links, stop=stop)
+        )
+        async with rt.store.write() as session:
+            await say(rt.store, session, "hello", "Hello", utcnow())
+            row = Message("run", new_id(), {"deployment": "test-alert"})
+            await enqueue(rt.store, session, [row], now=utcnow())
+        async with asyncio.timeout(20):
+            while (await statuses(rt.store))["slack"] != "sent":
+                await asyncio.sleep(0.05)
+        assert (await statuses(rt.store))["run"] == "pending"
+        assert not consumer.done()
+        stop.set()
+        async with asyncio.timeout(5):
+            await consumer
+
+
+async def test_a_loop_that_fails_is_told_of_once_and_goes_on(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linekeeper.consumer.lanes.MAX_BACK_OFF", 0.0)
+    stop, tries = asyncio.Event(), 0
+
+    async def step() -> bool:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise OSError("no route")
+        stop.set()
+        return False
+
+    with caplog.at_level(logging.INFO, logger="linekeeper.consumer"):
+        await keep(Lane("events", step, every=0.0, woken=False), Waker(store), stop)
+    assert [record.message for record in caplog.records] == [
+        "events: OSError: no route; trying again",
+        "events: works again",
+    ]
+
+
+async def test_who_waits_hears_of_a_write_at_once_and_not_only_in_time(
+    settings: Settings, store: Store
+) -> None:
+    waker = Waker(store)
+    watching = asyncio.create_task(waker.run())
+    await asyncio.sleep(0)
+    async with Store.open(settings) as another, asyncio.timeout(20):
+        while not waker.changes:  # until the watch has its first look behind it
+            async with another.write() as session:
+                await enqueue(another, session, [Message("run", new_id())], now=utcnow())
+            await asyncio.sleep(0.1)
+        seen = waker.changes
+        waiting = asyncio.create_task(waker.wait(seen, seconds=600))
+        async with another.write() as session:
+            await enqueue(another, session, [Message("run", new_id())], now=utcnow())
+        await waiting
+        await waker.wait(seen, seconds=600)  # it was seen before we looked: no waiting
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_the_command_says_ready_and_ends_when_asked(settings: Settings) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "linekeeper.cli",
+        "consumer",
+        env={
+            **os.environ,
+            "LINEKEEPER_HOME": str(settings.home),
+            "LINEKEEPER_DATABASE_URL": settings.resolved_database_url,
+            "LINEKEEPER_ENCRYPTION_KEYS": settings.encryption_keys[0].get_secret_value(),
+            "LINEKEEPER_PREFECT_PORT": "1",
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    line = await process.stdout.readline()
+    assert line.decode().startswith("consumer ready")
+    process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(10):
+        _, errors = await process.communicate()
+    assert process.returncode == 0
+    assert b"Traceback" not in errors

@@ -1,0 +1,135 @@
+"""The whole examination: database, apps, fleet, and others handed in."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+
+from linekeeper import sandbox
+from linekeeper.doctor import Finding, Level, examine, examine_database, worst
+from linekeeper.doctor.fleet import public_url
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.tables import Connection, Contact, Customer
+
+
+async def test_a_database_in_order_is_said_to_be(store: Store, settings: Settings) -> None:
+    findings = await examine_database(settings)
+    assert worst(findings) != Level.wrong
+    assert findings[0].text.startswith("SQLite" if store.is_sqlite else "PostgreSQL")
+
+
+async def test_another_key_than_the_databases_is_wrong(store: Store, settings: Settings) -> None:
+    other = SecretStr(Fernet.generate_key().decode())
+    findings = await examine_database(settings.model_copy(update={"encryption_keys": (other,)}))
+    assert [(one.name, one.level) for one in findings] == [("encryption keys", "wrong")]
+
+
+async def test_an_empty_database_says_what_to_run(empty_settings: Settings) -> None:
+    findings = await examine_database(empty_settings)
+    assert worst(findings) == Level.wrong
+    assert "linekeeper migrate" in findings[0].mend
+
+
+async def test_looking_at_a_home_that_isnt_there_makes_none(tmp_path: Path) -> None:
+    home = tmp_path / "nowhere"
+    (finding,) = await examine_database(Settings(home=home))
+    assert finding.text == "there is none yet"
+    assert not home.exists()
+
+
+async def test_a_database_nobody_answers_at_is_wrong(tmp_path: Path) -> None:
+    settings = Settings(
+        home=tmp_path,
+        database_url=SecretStr("postgresql+asyncpg://u:hunter2@127.0.0.1:1/x"),
+        encryption_keys=(SecretStr(Fernet.generate_key().decode()),),
+    )
+    (finding,) = await examine_database(settings)
+    assert finding.level == "wrong"
+    assert "does not answer" in finding.text
+    assert "hunter2" not in repr(finding)
+
+
+async def test_keys_others_may_read_are_pointed_out(tmp_path: Path) -> None:
+    from linekeeper.store.migrate import migrate
+
+    settings = Settings(home=tmp_path)
+    async with Store.open(settings) as opened:
+        await migrate(opened)
+    (tmp_path / "encryption-keys").chmod(0o644)
+    findings = {one.name: one for one in await examine_database(settings)}
+    assert findings["encryption keys"].level == "warn"
+
+
+async def test_everything_is_looked_at_together(store: Store, settings: Settings) -> None:
+    async with sandbox.serving(sandbox.Settings(port=0, connections=2)) as box:
+        configured = settings.model_copy(
+            update={
+                "makini_api_url": box.url,
+                "makini_client_id": box.world.settings.client_id,
+                "makini_client_secret": SecretStr(box.world.settings.client_secret),
+            }
+        )
+        await _fleet(store)
+
+        async def prefect() -> Sequence[Finding]:
+            return [Finding("prefect", Level.ok, "answers")]
+
+        async with Runtime.open(configured) as rt:
+            findings = {one.name: one for one in await examine(rt, others=[prefect], seconds=5)}
+    assert findings["prefect"].level == "ok"
+    assert findings["app default · login"].level == "ok"
+    assert findings["slack"].level == "warn"
+    assert findings["contacts"].text == "1 customers without a contact: Acme"
+    tokens = findings["app default · tokens"]
+    assert tokens.text.startswith("1 connections without one")
+    assert "mode to manage" in tokens.mend
+    assert worst(findings.values()) == Level.warn
+
+
+async def test_no_app_at_all_is_pointed_out(store: Store, settings: Settings) -> None:
+    async with Runtime.open(settings) as rt:
+        findings = {one.name: one for one in await examine(rt)}
+    assert findings["makini"].level == "warn"
+
+
+async def test_an_address_that_is_none_is_a_finding(store: Store, settings: Settings) -> None:
+    broken = settings.model_copy(update={"makini_api_url": "https://user:hunter2@makini"})
+    async with Runtime.open(broken) as rt:
+        findings = {one.name: one for one in await examine(rt)}
+    assert findings["app default · address"].level == "wrong"
+    assert "hunter2" not in repr(findings)
+
+
+@pytest.mark.parametrize(
+    ("url", "level"),
+    [
+        (None, "warn"),
+        ("http://lines.acme.example", "warn"),
+        ("https://lines.acme.example/", "ok"),
+        ("https://localhost:8642", "warn"),
+    ],
+)
+def test_an_address_nobody_outside_can_use_is_pointed_out(url: str | None, level: str) -> None:
+    assert public_url(Settings(public_url=url)).level == level
+
+
+def test_the_worst_of_nothing_is_ok() -> None:
+    assert worst([]) == Level.ok
+
+
+async def _fleet(store: Store) -> None:
+    """Acme, whom nobody could tell, with one connection; Zeta, whom one could."""
+    acme, zeta = Customer(name="Acme", slug="acme"), Customer(name="Zeta", slug="zeta")
+    async with store.write() as session:
+        session.add_all([acme, zeta])
+        await session.flush()
+        session.add(Contact(customer_id=zeta.id, email="z@x.org"))
+        session.add(
+            Connection(
+                app="default", makini_key="1", customer_id=acme.id, name="Acme - SAP", slug="a"
+            )
+        )

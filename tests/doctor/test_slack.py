@@ -1,0 +1,77 @@
+"""What the doctor says of Slack, against the sandbox's."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from linekeeper import sandbox
+from linekeeper.config import SlackConfig
+from linekeeper.doctor import Finding, worst
+from linekeeper.doctor.slack import examine_slack
+
+
+@pytest.fixture(scope="module")
+async def box() -> AsyncIterator[sandbox.Served]:
+    async with sandbox.serving(sandbox.Settings(port=0, connections=0)) as served:
+        yield served
+
+
+def _config(box: sandbox.Served, **changes: object) -> SlackConfig:
+    given_box = box.world.settings
+    return SlackConfig.model_validate(
+        {
+            "bot_token": given_box.slack_token,
+            "channel": "linekeeper",
+            "signing_secret": given_box.slack_signing_secret,
+            "api_url": f"{box.url}/slack/api/",
+            **changes,
+        }
+    )
+
+
+async def _examine(config: SlackConfig | None) -> dict[str, Finding]:
+    return {found.name: found for found in await examine_slack(config, seconds=5)}
+
+
+async def test_a_channel_in_order_has_nothing_to_mend(box: sandbox.Served) -> None:
+    found = await _examine(_config(box))
+    assert worst(found.values()) == "ok", found
+    assert set(found) == {"slack · token", "slack · scopes", "slack · channel linekeeper"}
+
+
+async def test_a_look_posts_nothing(box: sandbox.Served) -> None:
+    await _examine(_config(box))
+    assert not any(method.startswith("chat.") for method in box.world.slack.calls)
+
+
+async def test_no_slack_is_a_warning() -> None:
+    (found,) = (await _examine(None)).values()
+    assert (found.level, "nobody is told" in found.text) == ("warn", True)
+
+
+async def test_a_wrong_token_is_named_and_not_shown(box: sandbox.Served) -> None:
+    (found,) = (await _examine(_config(box, bot_token="xoxb-hunter2"))).values()
+    assert found.level == "wrong"
+    assert "invalid_auth" in found.text
+    assert "bot token" in found.mend
+    assert "hunter2" not in repr(found)
+
+
+async def test_a_channel_the_bot_cant_see_is_pointed_out(box: sandbox.Served) -> None:
+    found = (await _examine(_config(box, channel="nowhere")))["slack · channel nowhere"]
+    assert found.level == "warn"
+    assert "test-alert" in found.mend
+    by_id = (await _examine(_config(box, channel="C0NOWHERE1")))["slack · channel C0NOWHERE1"]
+    assert by_id.level == "wrong"
+    assert "channel_not_found" in by_id.text
+
+
+async def test_a_missing_signing_secret_is_pointed_out(box: sandbox.Served) -> None:
+    assert (await _examine(_config(box, signing_secret="")))["slack · buttons"].level == "warn"
+
+
+async def test_what_isnt_slack_is_a_finding(box: sandbox.Served) -> None:
+    for url in ("http://127.0.0.1:1/", f"{box.url}/nothing/", f"{box.url}/slack/"):
+        (found,) = (await _examine(_config(box, api_url=url))).values()
+        assert found.level == "wrong", found
+        assert found.mend

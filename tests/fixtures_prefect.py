@@ -1,0 +1,124 @@
+"""A real Prefect server of its own for all tests that need one, started once."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+    del os.environ[name]  # a developer's own server and profiles stay out of it
+HOME = Path(tempfile.mkdtemp(prefix="linekeeper-prefect-"))
+os.environ["PREFECT_HOME"] = str(HOME / "client")
+os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
+os.environ["DO_NOT_TRACK"] = "1"
+
+START_SECONDS = 90
+
+
+@dataclass(frozen=True, slots=True)
+class PrefectServer:
+    """Where it is, and the environment in which commands talk to it."""
+
+    host: str
+    port: int
+
+    @property
+    def api_url(self) -> str:
+        return f"http://{self.host}:{self.port}/api"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PREFECT_API_URL": self.api_url, "NO_COLOR": "1", "COLUMNS": "200"}
+
+    async def run(self, *arguments: str, cwd: Path | None = None, **more: str) -> tuple[int, str]:
+        """Run `python -m …` against it; returns the exit code and all it said."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            *arguments,
+            cwd=cwd,
+            env={**self.environment, **more},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        return process.returncode or 0, said.decode()
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[PrefectServer]:
+    """One server for the session, with a home and a port of its own."""
+    from linekeeper.cli.server import server_environment
+    from linekeeper.settings import Settings
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    server = PrefectServer("127.0.0.1", port)
+    own = server_environment(Settings(home=HOME / "server", prefect_port=port))
+    with (HOME / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
+            env={**os.environ, **own},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_ready(server, process)
+        yield server
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        shutil.rmtree(HOME, ignore_errors=True)
+
+
+def _wait_until_ready(server: PrefectServer, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{server.api_url}/health", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise RuntimeError(f"the Prefect server did not start:\n{(HOME / 'server.log').read_text()}")
+
+
+@pytest.fixture
+async def clean_prefect(prefect_server: PrefectServer) -> PrefectServer:
+    """The server with nothing of Linekeeper's on it."""
+    from prefect.client.orchestration import PrefectClient
+    from prefect.exceptions import ObjectNotFound
+
+    async with PrefectClient(prefect_server.api_url) as client:
+        for deployment in await client.read_deployments():
+            await client.delete_deployment(deployment.id)
+        for automation in await client.read_automations():
+            await client.delete_automation(automation.id)
+        for document in await client.read_block_documents():
+            await client.delete_block_document(document.id)
+        for variable in await client.read_variables():
+            await client.delete_variable_by_name(variable.name)
+        with suppress(ObjectNotFound):
+            await client.delete_work_pool("linekeeper")
+    return prefect_server

@@ -1,0 +1,65 @@
+"""Flows run here as Prefect runs them, on a real server, against a store of their own."""
+
+import gc
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
+
+from linekeeper.cli.server import prefect_at
+from linekeeper.settings import Settings
+from tests.fixtures_prefect import PrefectServer
+
+
+class Running:
+    """A place to run flows in, and to look at what became of them."""
+
+    def __init__(self, client: PrefectClient) -> None:
+        self.client = client
+
+    async def last(self) -> FlowRun:
+        """The run started last."""
+        runs = await self.client.read_flow_runs()
+        return max(runs, key=lambda run: run.created or UUID(int=0))
+
+    async def artifact(self, key: str) -> str:
+        """The latest artifact `key`, as text."""
+        answer = await self.client.request("GET", f"/artifacts/{key}/latest")
+        return str(answer.json()["data"])
+
+
+@pytest.fixture
+async def running(
+    clean_prefect: PrefectServer,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> AsyncIterator[Running]:
+    """The environment of a worker's run: ours leads to the store, Prefect's to the server.
+
+    Prefect leaves a socket open for every flow it runs (its look for a result storage), which
+    goes with a run's process; here it has to go with the test.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LINEKEEPER_HOME", str(settings.home))
+    monkeypatch.setenv("LINEKEEPER_DATABASE_URL", settings.resolved_database_url)
+    key = settings.encryption_keys[0].get_secret_value()
+    monkeypatch.setenv("LINEKEEPER_ENCRYPTION_KEYS", key)
+    monkeypatch.setenv("LINEKEEPER_PREFECT_PORT", str(clean_prefect.port))
+    async with PrefectClient(clean_prefect.api_url) as client:
+        yield Running(client)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@contextmanager
+def on(server: PrefectServer) -> Iterator[None]:
+    """Flows called inside run on `server`."""
+    with prefect_at(Settings(prefect_port=server.port)):
+        yield

@@ -1,0 +1,149 @@
+"""test-alert, housekeeping, import-customers and doctor, run as Prefect runs them."""
+
+from datetime import timedelta
+
+import pytest
+from prefect.client.schemas.objects import State
+from pydantic import SecretStr
+from sqlalchemy import update
+from sqlmodel import select
+
+from flows.doctor import doctor
+from flows.housekeeping import housekeeping
+from flows.import_customers import import_customers
+from flows.test_alert import test_alert as alert
+from linekeeper.clock import utcnow
+from linekeeper.config import SlackConfig
+from linekeeper.orchestrator import Blocks
+from linekeeper.sandbox import Settings as SandboxSettings
+from linekeeper.sandbox import serving
+from linekeeper.store import Store
+from linekeeper.store.configuration import save_blocks
+from linekeeper.store.outbox import Message, enqueue
+from linekeeper.store.tables import Customer, Outbox
+from tests.fixtures_prefect import PrefectServer
+from tests.flows.conftest import Running, on
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+CSV = "name,contacts,owner\nAcme,Ann <ann@acme.example>,Petra\nBolt,bob@bolt.example,\n"
+
+
+async def ended(state: State[object]) -> tuple[str, str]:
+    """A state's name and message."""
+    return state.name or "", state.message or ""
+
+
+async def test_a_test_alert_arrives_in_slack(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    box = SandboxSettings(port=0, connections=0, records_per_connection=0)
+    async with serving(box) as sandbox:
+        slack = SlackConfig(
+            bot_token=SecretStr(box.slack_token),
+            channel="#linekeeper",
+            api_url=f"{sandbox.url}/slack/api/",
+        )
+        await save_blocks(store, Blocks(slack=slack), now=utcnow())
+        with on(clean_prefect):
+            state = await alert("Hello from the test", return_state=True)
+        assert await ended(state) == ("Completed", "Sent to #linekeeper")
+        assert "Hello from the test" in str(sandbox.world.slack.snapshot())
+    assert (await running.last()).name == "test-alert · sent"
+
+
+async def test_without_slack_a_test_alert_says_so_and_shows_the_message(
+    running: Running, clean_prefect: PrefectServer
+) -> None:
+    with on(clean_prefect):
+        state = await alert("Hello", return_state=True)
+    name, message = await ended(state)
+    assert name == "Completed"
+    assert "not configured" in message
+    assert (await running.last()).name == "test-alert · Slack is not configured"
+
+
+async def test_a_test_alert_slack_refuses_fails_and_says_why(
+    running: Running,
+    store: Store,
+    clean_prefect: PrefectServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tasks.notify.notify.retries", 0)
+    box = SandboxSettings(port=0, connections=0, records_per_connection=0)
+    async with serving(box) as sandbox:
+        slack = SlackConfig(
+            bot_token=SecretStr("xoxb-wrong"),
+            channel="#linekeeper",
+            api_url=f"{sandbox.url}/slack/api/",
+        )
+        await save_blocks(store, Blocks(slack=slack), now=utcnow())
+        with on(clean_prefect):
+            state = await alert("Hello", return_state=True)
+    name, message = await ended(state)
+    assert name == "Failed"
+    assert "invalid_auth" in message
+
+
+async def test_housekeeping_removes_what_was_delivered_long_ago_and_nothing_that_waits(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    now = utcnow()
+    async with store.write() as session:
+        messages = [Message("event", key) for key in ("old", "new", "waiting", "dead")]
+        await enqueue(store, session, messages, now=now - timedelta(days=40))
+        for key, status, days in (("old", "sent", 8), ("new", "sent", 6), ("dead", "dead", 39)):
+            await session.execute(
+                update(Outbox)
+                .where(Outbox.dedupe_key == key)
+                .values(status=status, settled_at=now - timedelta(days=days))
+            )
+    with on(clean_prefect):
+        dry = await housekeeping(dry_run=True, return_state=True)
+        assert (await ended(dry))[1].startswith("Would remove 1 outbox rows, 0 observations")
+        wet = await housekeeping(return_state=True)
+        assert (await ended(wet))[1].startswith("Removed 1 outbox rows, 0 observations")
+    async with store.read() as session:
+        left = set(await session.scalars(select(Outbox.dedupe_key)))
+    assert left == {"new", "waiting", "dead"}
+    assert (await running.last()).name.startswith("housekeeping · removed 1 outbox rows")
+
+
+async def test_an_import_is_a_dry_run_first_and_again_changes_nothing(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    with on(clean_prefect):
+        dry = await import_customers(CSV, return_state=True)
+        assert await ended(dry) == ("Completed", "2 new, 0 changed, 0 unchanged")
+        async with store.read() as session:
+            assert not list(await session.scalars(select(Customer)))
+        assert "Would be new (2)" in await running.artifact("import-customers")
+        await import_customers(CSV, by="Petra", dry_run=False)
+        again = await import_customers(CSV, dry_run=False, return_state=True)
+    assert await ended(again) == ("Completed", "0 new, 0 changed, 2 unchanged")
+    async with store.read() as session:
+        assert set(await session.scalars(select(Customer.name))) == {"Acme", "Bolt"}
+
+
+async def test_an_import_with_a_problem_fails_and_names_it(
+    running: Running, clean_prefect: PrefectServer
+) -> None:
+    with on(clean_prefect):
+        state = await import_customers("name,contacts\nAcme,no-address\n", return_state=True)
+    name, message = await ended(state)
+    assert name == "Failed"
+    assert "no-address" in message
+    assert "problems, nothing imported" in (await running.last()).name
+
+
+async def test_the_doctor_fails_if_something_is_wrong_and_publishes_its_table(
+    running: Running, clean_prefect: PrefectServer
+) -> None:
+    with on(clean_prefect):
+        state = await doctor(return_state=True)
+    name, message = await ended(state)
+    assert name == "Failed"
+    assert "linekeeper" in message  # no pool, nothing deployed on this server
+    table = await running.artifact("doctor")
+    assert "linekeeper deploy" in table
+    assert "wrong" in (await running.last()).name

@@ -1,0 +1,57 @@
+"""A sandbox's adopted fleet, a product that listens, and a runtime on each database."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from pydantic import SecretStr
+
+from linekeeper import sandbox
+from linekeeper.clock import utcnow
+from linekeeper.health.sweep import due, probe_batch, take_list
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from tests.inbox.process.product import SECRET, Product, listening
+from tests.inbox.process.stage import Stage
+
+
+@pytest.fixture
+async def fleet() -> AsyncIterator[sandbox.Served]:
+    """A Makini with six connections in which nothing happens by itself."""
+    made = sandbox.Settings(connections=6, records_per_connection=80, per_minute=0, port=0)
+    async with sandbox.serving(made) as serving:
+        yield serving
+
+
+@pytest.fixture
+async def product() -> AsyncIterator[Product]:
+    """The operator's product: takes what is handed on and verifies it."""
+    async with listening() as product:
+        yield product
+
+
+@pytest.fixture
+async def stage(
+    settings: Settings, store: Store, fleet: sandbox.Served, product: Product
+) -> AsyncIterator[Stage]:
+    """A fleet that is adopted, probed and well; what is accepted is handed on to `product`."""
+    managed = settings.model_copy(
+        update={
+            "makini_api_url": fleet.url,
+            "makini_client_id": "sandbox-client",
+            "makini_client_secret": SecretStr("sandbox-secret"),
+            "makini_mode": "manage",
+            "makini_per_minute": 0,
+            "probe_minutes": 0,
+            "forward_url": product.url,
+            "forward_secret": SecretStr(SECRET),
+        }
+    )
+    async with Runtime.open(managed) as rt:
+        app = await rt.app("default")
+        now = utcnow()
+        await take_list(rt, app, now=now)
+        policy = (await rt.configuration()).policy
+        for ids in (await due(rt, app, policy, now=now)).batches:
+            await probe_batch(rt, app, ids, started=now, last_try=True)
+        yield await Stage.set(rt, fleet, product)

@@ -1,0 +1,113 @@
+import asyncio
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.store.tables import Observation, Outbox, Transition
+from tests.inbox.process.stage import Stage, about
+
+
+async def test_an_auth_required_event_opens_an_incident_in_the_same_transaction(
+    stage: Stage,
+) -> None:
+    [one, *_] = stage.connections
+    receipt = await stage.deliver(about(one, "connection.auth_required", utcnow()))
+    await stage.process()
+    event = await stage.event(receipt.id)
+    assert (event.status, event.connection_id) == ("processed", one.id)
+    assert (await stage.connection(one)).health == "reauthorization_required"
+    [incident] = await stage.incidents()
+    assert incident.kind == "reauthorization_required"
+    async with stage.rt.store.read() as session:
+        slack = await session.scalars(select(Outbox).where(col(Outbox.channel) == "slack"))
+        assert [row.payload["do"] for row in slack] == ["show", "diary"]
+
+
+async def test_an_older_event_is_recorded_and_ends_stale(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    now = utcnow()
+    await stage.deliver(about(one, "connection.auth_required", now))
+    late = await stage.deliver(
+        about(one, "connection.status_changed", now - timedelta(seconds=5), to="online")
+    )
+    await stage.process()
+    assert (await stage.event(late.id)).status == "stale"
+    assert (await stage.connection(one)).health == "reauthorization_required"
+    async with stage.rt.store.read() as session:
+        rows = list(
+            await session.scalars(
+                select(Observation).where(
+                    col(Observation.connection_id) == one.id, col(Observation.source) == "webhook"
+                )
+            )
+        )
+    assert sorted((row.outcome, row.applied) for row in rows) == [
+        ("answered", False),
+        ("login_lost", True),
+    ]
+
+
+async def test_events_out_of_order_end_in_the_state_of_the_newest(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    now = utcnow()
+    await asyncio.sleep(0.01)  # none of them is from the future
+    for milliseconds, kind, word in (
+        (3, "connection.status_changed", "online"),
+        (1, "connection.auth_required", ""),
+        (2, "connection.status_changed", "inactive"),
+    ):
+        await stage.deliver(about(one, kind, now + timedelta(milliseconds=milliseconds), to=word))
+    await stage.process()
+    assert (await stage.connection(one)).health == "healthy"
+    assert await stage.incidents() == []
+    assert [event.status for event in await stage.events()] == ["processed", "stale", "stale"]
+
+
+async def test_a_repeated_id_has_one_effect(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    body = about(one, "connection.auth_required", utcnow())
+    first, again = await stage.deliver(body), await stage.deliver(body)
+    await stage.process()
+    await stage.deliver(body)
+    await stage.process()
+    assert (first.id, True, False) == (again.id, first.is_new, again.is_new)
+    [event] = await stage.events()
+    assert event.status == "processed"
+    async with stage.rt.store.read() as session:
+        rows = list(
+            await session.scalars(
+                select(Transition).where(
+                    col(Transition.connection_id) == one.id, col(Transition.source) == "webhook"
+                )
+            )
+        )
+    assert len(rows) == 1
+
+
+async def test_an_event_of_an_unknown_connection_is_unrouted_and_says_so(stage: Stage) -> None:
+    receipt = await stage.deliver({"id": "x", "type": "sync.completed", "connection_id": "nobody"})
+    await stage.process()
+    event = await stage.event(receipt.id)
+    assert (event.status, event.error) == ("unrouted", "no connection is known as nobody")
+
+
+async def test_the_last_webhook_of_a_connection_is_noted(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    receipt = await stage.deliver(about(one, "sync.completed", utcnow(), result="success"))
+    await stage.process()
+    event = await stage.event(receipt.id)
+    after = await stage.connection(one)
+    assert after.last_webhook_at == event.received_at
+    assert after.last_sync_at == event.event_at
+
+
+async def test_what_the_sandbox_announces_is_understood(stage: Stage) -> None:
+    [one, two, *_] = stage.connections
+    await stage.deliver(about(one, "sync.failed", utcnow(), error="The system reported an error."))
+    await stage.deliver(about(two, "connection.status_changed", utcnow(), to="offline"))
+    await stage.process()
+    assert (await stage.connection(one)).health == "degraded"
+    suspect = await stage.connection(two)
+    assert (suspect.health, suspect.suspect) == ("healthy", True)

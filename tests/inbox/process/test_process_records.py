@@ -1,0 +1,142 @@
+from sqlalchemy import delete, select, update
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.store.tables import Change, Connection, Credential
+from tests.inbox.process.stage import Stage, about
+
+
+async def changed(stage: Stage, which: Connection, entity: str, count: int = 3) -> list[str]:
+    made = await stage.control(
+        "records", connection=which.makini_key, entity=entity, make=count, announce=False
+    )
+    [keys] = [one["made"] for one in made["records"][which.makini_key].values()]
+    return keys
+
+
+def event_of(entity: str, keys: list[str]) -> dict[str, object]:
+    return {"event": f"{entity.partition('/')[2]}.updated", "body": keys}
+
+
+async def entity_of(stage: Stage, which: Connection) -> str:
+    truth = await stage.truth()
+    [records] = [one["records"] for one in truth["connections"] if one["key"] == which.makini_key]
+    return next(iter(records))
+
+
+async def test_the_records_an_event_names_are_read_and_stored(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    keys = await changed(stage, one, "eam/assets")
+    receipt = await stage.deliver(event_of("eam/assets", keys), to=one)
+    await stage.process()
+    event = await stage.event(receipt.id)
+    assert (event.status, event.connection_id) == ("processed", one.id)
+    assert {row.key for row in await stage.records()} == set(keys)
+    async with stage.rt.store.read() as session:
+        changes = list(await session.scalars(select(Change)))
+    assert {(row.op, row.source, row.recovered) for row in changes} == {
+        ("inserted", "webhook", False)
+    }
+    assert len(changes) == len(keys)
+
+
+async def test_a_body_that_makes_no_sense_is_dead_with_its_reason(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    for body, reason in (
+        (b"\xff\xfe", "its body is no JSON object"),
+        ({"hello": 1}, "it names no event"),
+        ({"event": "moon.rising"}, "no kind is known for moon.rising"),
+        ({"event": "assets.updated", "body": []}, "no record keys"),
+    ):
+        receipt = await stage.deliver(body, to=one)
+        await stage.process()
+        event = await stage.event(receipt.id)
+        assert event.status == "dead"
+        assert reason in (event.error or "")
+
+
+async def test_an_event_on_a_broken_login_is_left_to_the_back_fill(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    keys = await changed(stage, one, "eam/assets")
+    await stage.deliver(about(one, "connection.auth_required", utcnow()))
+    receipt = await stage.deliver(event_of("eam/assets", keys), to=one)
+    await stage.process()
+    assert (await stage.event(receipt.id)).status == "deferred"
+    assert await stage.records() == []
+
+
+async def test_a_connection_without_token_is_deferred(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    async with stage.rt.store.write() as session:
+        await session.execute(delete(Credential).where(col(Credential.connection_id) == one.id))
+    receipt = await stage.deliver(event_of("eam/assets", ["1"]), to=one)
+    await stage.process()
+    event = await stage.event(receipt.id)
+    assert (event.status, event.error) == ("deferred", "the connection has no token")
+
+
+async def test_a_login_that_breaks_while_reading_is_seen_at_once(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    keys = await changed(stage, one, "eam/assets")
+    await stage.control(f"connections/{one.makini_key}/change-credentials")
+    receipt = await stage.deliver(event_of("eam/assets", keys), to=one)
+    await stage.process()
+    assert (await stage.event(receipt.id)).status == "deferred"
+    assert (await stage.connection(one)).health == "reauthorization_required"
+    assert len(await stage.incidents()) == 1
+
+
+async def test_keys_without_connection_are_found_in_the_record_index(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    keys = await changed(stage, one, "eam/assets")
+    await stage.deliver(event_of("eam/assets", keys), to=one)
+    await stage.process()
+    known = await stage.deliver(event_of("eam/assets", keys[:1]))
+    unknown = await stage.deliver(event_of("eam/assets", ["no-such-key"]))
+    await stage.process()
+    event = await stage.event(known.id)
+    assert (event.status, event.connection_id) == ("processed", one.id)
+    assert (await stage.event(unknown.id)).status == "unrouted"
+
+
+async def test_the_same_content_after_a_claim_is_a_new_event(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    keys = await changed(stage, one, "eam/assets")
+    first, merged = [await stage.deliver(event_of("eam/assets", keys), to=one) for _ in range(2)]
+    await stage.process()
+    later = await stage.deliver(event_of("eam/assets", keys), to=one)
+    assert (merged.id, merged.is_new, later.is_new) == (first.id, False, True)
+
+
+async def test_a_makini_that_is_away_is_asked_again_and_its_lane_waits(stage: Stage) -> None:
+    [one, two, *_] = stage.connections
+    mine, other = await changed(stage, one, "eam/assets"), await changed(stage, two, "eam/assets")
+    await stage.control(f"connections/{one.makini_key}/go-offline")
+    first = await stage.deliver(event_of("eam/assets", mine), to=one)
+    behind = await stage.deliver(event_of("eam/work-orders", ["x"]), to=one)
+    free = await stage.deliver(event_of("eam/assets", other), to=two)
+    await stage.process()
+    assert [(await stage.event(r.id)).status for r in (first, behind, free)] == [
+        "pending",
+        "pending",
+        "processed",
+    ]
+    waiting = await stage.event(first.id)
+    assert waiting.attempts == 1
+    assert waiting.next_attempt_at > utcnow()
+    assert (await stage.event(behind.id)).attempts == 0
+    await stage.control(f"connections/{one.makini_key}/come-online")
+    await make_due(stage)
+    await stage.process()
+    assert {event.status for event in await stage.events()} == {"processed"}
+
+
+async def make_due(stage: Stage) -> None:
+    from linekeeper.store.tables import WebhookEvent
+
+    async with stage.rt.store.write() as session:
+        await session.execute(
+            update(WebhookEvent)
+            .where(col(WebhookEvent.status) == "pending")
+            .values(next_attempt_at=utcnow())
+        )
