@@ -56,8 +56,9 @@ def run() -> dict[str, Any]:
             peak.append(measured["peak_mb"])
             grown.append(_database_mb(folder) - before)
         plain = _child("plain", env)["seconds"] / PLAIN * CONNECTIONS
-    small, large = _child("core", {**os.environ, "BENCH_SIZE": "10000"}), _child(
-        "core", {**os.environ, "BENCH_SIZE": "100000"}
+    small, large = (
+        _child("core", {**os.environ, "BENCH_SIZE": "10000"}),
+        _child("core", {**os.environ, "BENCH_SIZE": "100000"}),
     )
     return {
         "connections": CONNECTIONS,
@@ -115,12 +116,12 @@ async def _flow() -> float:
 
 async def _bare() -> float:
     import orjson
+    from sqlmodel import select
 
     from linekeeper.makini.wire import open_client
     from linekeeper.reconnect.tokens import load_tokens
     from linekeeper.runtime import Runtime
     from linekeeper.store.tables import Credential
-    from sqlmodel import select
 
     async with Runtime.open() as rt:
         async with rt.store.read() as session:
@@ -156,10 +157,10 @@ async def _plain() -> float:
     """One mapped task per connection, as one would write it first."""
     import httpx
     from prefect import flow, task
+    from sqlmodel import select
 
     from linekeeper.runtime import Runtime
     from linekeeper.store.tables import Connection
-    from sqlmodel import select
 
     async with Runtime.open() as rt:
         async with rt.store.read() as session:
@@ -192,6 +193,7 @@ async def _core() -> float:
     """The core alone on `BENCH_SIZE` connections; Makini's answers are made in this process."""
     import httpx
     import orjson
+    from sqlmodel import select
 
     from linekeeper.clock import utcnow
     from linekeeper.config import AppConfig
@@ -203,7 +205,6 @@ async def _core() -> float:
     from linekeeper.store import Store
     from linekeeper.store.migrate import migrate
     from linekeeper.store.tables import Connection
-    from sqlmodel import select
 
     size = int(os.environ["BENCH_SIZE"])
     status = orjson.dumps({"data": {"id": "x", "sync_status": "done", "provider": "SAP ECC"}})

@@ -18,12 +18,14 @@ from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
 from prefect.context import FlowRunContext
 from prefect.tasks import exponential_backoff
 
-from linekeeper.clock import utcnow
 from linekeeper.cli.links import find_links
+from linekeeper.clock import utcnow
 from linekeeper.credits.report import credits_markdown
 from linekeeper.credits.service import ledger
 from linekeeper.implementation import queries
 from linekeeper.implementation.advance import Progress, look
+from linekeeper.implementation.answer import Asked
+from linekeeper.implementation.news import tags
 from linekeeper.implementation.report import (
     Line,
     handover_key,
@@ -149,3 +151,15 @@ def _reached(progress: Progress) -> Iterable[HandoverSystem]:
     for system in progress.standing.systems:
         if system.target is not None:
             yield HandoverSystem(system.name, parse_target(system.target))
+
+
+async def retag(asked: Asked) -> None:
+    """Tag this run with whom it waits for now, beside what it was tagged with."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    kept = {tag for tag in context.flow_run.tags if not tag.startswith(("waiting:", "owner:"))}
+    async with get_client() as client:
+        await client.update_flow_run(
+            context.flow_run.id, tags=sorted(kept | set(tags(asked.standing, asked.row)))
+        )

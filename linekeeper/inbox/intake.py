@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 STORE_SECONDS = 4.0
 """How long anybody waits for a commit; a sender gives up after 10 s (Makini FAQ)."""
 MAX_WAITING = 10_000
+MAX_WAITING_BYTES = 64 * 1024 * 1024
 MAX_BATCH = 512
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 
@@ -52,6 +53,7 @@ class Intake:
         self._writer = writer
         self._observe = observe
         self._waiting: list[_Waiting] = []
+        self._bytes = 0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -68,17 +70,14 @@ class Intake:
             writer = PostgresWriter(store.engine, seconds=STORE_SECONDS)
         return cls(writer, observe)
 
-    @property
-    def waiting(self) -> int:
-        """Deliveries that are not in a transaction yet."""
-        return len(self._waiting)
-
     async def store(self, delivery: Delivery) -> Receipt:
         """Return when `delivery`, or the row it repeats, is durable. Raises `StorageDown`."""
-        if len(self._waiting) >= MAX_WAITING or self._task is None:
+        full = len(self._waiting) >= MAX_WAITING or self._bytes >= MAX_WAITING_BYTES
+        if full or self._task is None:
             raise StorageDown
         future: asyncio.Future[Receipt] = self._task.get_loop().create_future()
         self._waiting.append((delivery, future))
+        self._bytes += len(delivery.body)
         self._wake.set()
         return await future
 
@@ -130,8 +129,10 @@ class Intake:
             size += len(row.body)
             if count and (count >= MAX_BATCH or size > MAX_BATCH_BYTES):
                 batch, self._waiting = self._waiting[:count], self._waiting[count:]
+                self._bytes -= size - len(row.body)
                 return batch
         batch, self._waiting = self._waiting, []
+        self._bytes = 0
         self._wake.clear()
         return batch
 

@@ -175,7 +175,7 @@ def _only_member(member: MemberView, pen: Pen) -> list[str]:
     parts = [*_naming(member, pen), f"Makini key {pen.code(member.makini_key)}"]
     lines = [f"{pen.strong('Touches')} {' · '.join(parts)}"]
     evidence = _evidence(member.code, member.message, member.request_id, pen)
-    if evidence:
+    if evidence and member.left_at is None:
         lines.append(f"{pen.strong('Makini said')} {evidence}")
     return lines
 
@@ -193,7 +193,7 @@ def _member(member: MemberView, view: IncidentView, pen: Pen) -> str:
 
 def _naming(member: MemberView, pen: Pen, *, but: str = "") -> list[str]:
     parts = [pen.text(member.label)]
-    if member.provider and member.provider != but:
+    if member.provider and member.provider != but and member.provider not in member.label:
         parts.append(pen.text(member.provider))
     if member.critical:
         parts.append("critical customer")

@@ -1,0 +1,42 @@
+"""Saying that somebody has taken an incident, for teams without Slack."""
+
+from typing import Annotated, Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from linekeeper.clock import utcnow
+from linekeeper.health import operate
+from linekeeper.health.operate import NoIncident
+from tasks.notify import incident_lanes, notify
+from tasks.run import open_runtime, rename
+
+
+@flow(name="acknowledge", flow_run_name="acknowledge", retries=0)
+async def acknowledge(
+    incident: Annotated[
+        str, Field(title="Incident", description="Its id; links in messages fill it in")
+    ],
+    by: Annotated[str, Field(title="By", description="Who takes it", min_length=1)],
+    snooze: Annotated[
+        Literal["no", "1 hour", "4 hours", "Monday"],
+        Field(title="Snooze", description="Hold reminders back until then"),
+    ] = "no",
+) -> State[None]:
+    """Acknowledge an incident, and perhaps snooze it. Sweeps don't turn red for it again."""
+    async with open_runtime() as rt:
+        try:
+            sentence = await operate.acknowledge(
+                rt.store, incident.strip(), by=by.strip(), now=utcnow()
+            )
+            if snooze != "no":
+                sentence = await operate.snooze(
+                    rt.store, incident.strip(), snooze, by=by.strip(), now=utcnow()
+                )
+        except NoIncident as error:
+            return Failed(message=str(error))
+        await rename(f"acknowledge · {sentence}")
+        await notify(incident_lanes([incident.strip()]), return_state=True)
+        return Completed(message=sentence)

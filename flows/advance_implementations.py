@@ -1,0 +1,77 @@
+"""Move all implementations on, and start again what was lost."""
+
+from typing import Annotated
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from linekeeper.clock import utcnow
+from linekeeper.implementation.advance import (
+    NoSuchImplementation,
+    advance,
+    advance_all,
+    restart_lost,
+)
+from linekeeper.implementation.find import find_implementation
+from linekeeper.runtime import Runtime
+from tasks.implementation import gates_with_a_run, publish
+from tasks.run import is_paused, only_one, open_runtime, rename, skipped
+
+
+@flow(name="advance-implementations", flow_run_name="advance", retries=0)
+async def advance_implementations(
+    implementation: Annotated[
+        str,
+        Field(
+            title="Implementation",
+            description="One only, by its title, slug or customer; empty: all",
+        ),
+    ] = "",
+) -> State[None]:
+    """Settle what is proven, open what became possible, forecast anew, say what will slip.
+
+    Starts the run of an open gate again if it was lost.
+    """
+    if await is_paused():
+        return skipped("Paused: the variable linekeeper_paused is set")
+    async with open_runtime() as rt:
+        if implementation.strip():
+            return await _one(rt, implementation)
+        async with only_one("advance-implementations") as held:
+            if held is None:
+                await rename("advance · skipped")
+                return skipped("Another run is moving them on")
+            return await _all(rt)
+
+
+async def _one(rt: Runtime, wanted: str) -> State[None]:
+    try:
+        async with rt.store.read() as session:
+            identifier = await find_implementation(session, wanted)
+        progress = await advance(rt.store, identifier, now=utcnow())
+    except NoSuchImplementation as error:
+        return Failed(message=str(error))
+    await publish([identifier])
+    one = progress.standing.implementation
+    done = round(100 * progress.evaluation.progress)
+    await rename(f"advance · {one.title} · {done} %")
+    return Completed(message=f"{one.title}: {done} %, go-live likely {progress.outlook.p50}")
+
+
+async def _all(rt: Runtime) -> State[None]:
+    before = utcnow()
+    alive = await gates_with_a_run()
+    done = await advance_all(rt.store, now=utcnow())
+    restarted = await restart_lost(rt.store, alive, before=before, now=utcnow())
+    await publish([*done.moved, *done.aged])
+    for line in done.slipping:
+        get_run_logger().warning("%s", line)
+    summary = (
+        f"{done.looked_at} looked at, {len(done.moved)} moved on, {len(done.slipping)} slipping"
+    )
+    if restarted:
+        summary += f", {restarted} lost runs started again"
+    await rename(f"advance · {len(done.moved)} moved on, {len(done.slipping)} slipping")
+    return Completed(message=summary)

@@ -1,0 +1,60 @@
+"""A connect link without an incident."""
+
+from typing import Annotated
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from linekeeper.clock import utcnow
+from linekeeper.customers.find import NotFound
+from linekeeper.health.report import text
+from linekeeper.makini import ReadOnlyApp
+from linekeeper.reconnect.invite import BadInvitation, Invitation, invite_again, invite_new
+from linekeeper.runtime import Runtime, UnknownApp
+from tasks.reconnect import publish
+from tasks.run import open_runtime, rename
+
+
+@flow(name="connect", flow_run_name="connect", retries=0)
+async def connect(
+    customer: Annotated[
+        str, Field(title="Customer", description="Whose new system; a new customer is made")
+    ] = "",
+    system: Annotated[
+        str, Field(title="System", description="What is connected", examples=["UpKeep"])
+    ] = "",
+    connection: Annotated[
+        str,
+        Field(title="Connection", description="Instead: one we know, to renew its login in time"),
+    ] = "",
+    by: Annotated[str, Field(title="By", description="Who asks; it is kept in the audit")] = "",
+    app: Annotated[str, Field(title="App", description="The Makini app")] = "default",
+) -> State[None]:
+    """Make a link by which a customer logs in. Pass it on; it is good for 7 days, once.
+
+    The link is in the artifact `connect-link`. Nothing is mailed.
+    """
+    async with open_runtime() as rt:
+        try:
+            made = await _invite(rt, customer, system, connection, by.strip(), app)
+        except (NotFound, BadInvitation, ReadOnlyApp, UnknownApp) as error:
+            return Failed(message=str(error))
+        await publish(
+            "connect-link",
+            f"# {text(made.for_whom)}\n\n[{made.url}]({made.url})\n\nFor this customer only. Good "
+            f"until {made.expires_at:%Y-%m-%d %H:%M} UTC, or until the login succeeds.\n",
+            description=made.for_whom,
+        )
+        await rename(f"connect · {made.for_whom}")
+        return Completed(message=f"The link for {made.for_whom} is in the artifact connect-link")
+
+
+async def _invite(
+    rt: Runtime, customer: str, system: str, connection: str, by: str, app: str
+) -> Invitation:
+    who = by or "connect form"
+    if connection.strip():
+        return await invite_again(rt, connection, by=who, now=utcnow())
+    return await invite_new(rt, customer, system, app=app, by=who, now=utcnow())

@@ -1,0 +1,46 @@
+"""The credit ledger: checked against Makini's list each night; and told how many were bought."""
+
+from typing import Annotated
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from linekeeper.clock import utcnow
+from linekeeper.credits.decide import CreditError
+from linekeeper.credits.service import check, ledger, set_bought
+from tasks.implementation import publish
+from tasks.run import is_paused, open_runtime, rename, skipped
+
+
+@flow(name="credits", flow_run_name="credits", retries=0)
+async def credits(
+    bought: Annotated[
+        int | None,
+        Field(title="Bought", description="Credits held at Makini in all; empty: no change", ge=0),
+    ] = None,
+    by: Annotated[str, Field(title="By", description="Who says so; needed with a number")] = "",
+) -> State[None]:
+    """Check the ledger against the list of connections; it then follows the list.
+
+    Makini publishes no balance, so the ledger is an estimate. Results: artifact `credits`.
+    """
+    if await is_paused():
+        return skipped("Paused: the variable linekeeper_paused is set")
+    async with open_runtime() as rt:
+        now = utcnow()
+        if bought is not None:
+            try:
+                await set_bought(rt.store, bought, by=by, now=now)
+            except CreditError as refusal:
+                return Failed(message=f"Refused, nothing was changed. {refusal}")
+        leaks = await check(rt.store, now=now)
+        for leak in leaks[:50]:
+            get_run_logger().warning("%s: %s", leak.kind, leak.message)
+        await publish([])
+        own = await ledger(rt.store, today=now.date())
+        left = f"{own.balance.available} available" if own.known else "bought not said"
+        summary = f"{own.balance.consumed} taken, {own.balance.reserved} reserved, {left}"
+        await rename(f"credits · {summary}")
+        return Completed(message=f"{summary} (estimate); {len(leaks)} don't agree")

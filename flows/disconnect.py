@@ -1,0 +1,67 @@
+"""Disconnecting a connection for good: first a preview, then with a typed confirmation."""
+
+from typing import Annotated
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from linekeeper.customers.find import NotFound
+from linekeeper.health.report import text
+from linekeeper.makini import MakiniError, ReadOnlyApp
+from linekeeper.reconnect import disconnect as core
+from linekeeper.reconnect.disconnect import NotConfirmed
+from linekeeper.runtime import UnknownApp
+from tasks.reconnect import publish
+from tasks.run import open_runtime, rename
+
+
+@flow(name="disconnect", flow_run_name="disconnect", retries=0)
+async def disconnect(
+    connection: Annotated[
+        str,
+        Field(
+            title="Connection",
+            description="Its name, `Customer · System`, a tag, or Makini's key",
+            min_length=1,
+        ),
+    ],
+    confirm: Annotated[
+        str,
+        Field(
+            title="Confirm",
+            description="Empty: only a preview. To do it, type Makini's key of the connection",
+        ),
+    ] = "",
+    by: Annotated[str, Field(title="By", description="Who does it; kept in the audit")] = "",
+) -> State[None]:
+    """Delete a connection at Makini, destroy its tokens, return its credits; history stays.
+
+    Without a confirmation it only says what would happen. There is no undo.
+    """
+    async with open_runtime() as rt:
+        try:
+            preview = await core.preview(rt, connection)
+            lines = "\n".join(f"- {text(line, 300)}" for line in preview.lines)
+            if not confirm.strip():
+                await publish(
+                    "disconnect",
+                    f"# Preview: {text(preview.named.label)}\n\n{lines}\n\nNothing was done. To do "
+                    f"it, run this again with *Confirm* `{preview.named.makini_key}`.\n",
+                    description=f"Preview: {preview.named.label}",
+                )
+                for line in preview.lines:
+                    get_run_logger().info("%s", line)
+                await rename(f"disconnect · preview of {preview.named.label}")
+                return Completed(message="Only a preview; see the artifact disconnect")
+            sentence = await core.disconnect(rt, connection, confirm=confirm, by=by)
+        except (NotFound, NotConfirmed, ReadOnlyApp, UnknownApp, MakiniError) as error:
+            return Failed(message=str(error))
+        await publish(
+            "disconnect",
+            f"# {text(sentence, 300)}\n\n{lines}\n\nDone by {text(by)}.\n",
+            description=sentence,
+        )
+        await rename(f"disconnect · {preview.named.label}")
+        return Completed(message=sentence)

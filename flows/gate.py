@@ -1,0 +1,112 @@
+"""One open gate that waits for a person: suspended until its form is sent."""
+
+from typing import Annotated, Literal
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.flow_runs import asuspend_flow_run
+from prefect.input import RunInput
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from linekeeper.clock import utcnow
+from linekeeper.implementation.answer import Answer, Asked, NoSuchGate, answer, ask
+from linekeeper.implementation.news import run_name
+from linekeeper.preflight.handover import escape
+from tasks.implementation import publish, retag, this_run
+from tasks.run import open_runtime, rename, skipped
+
+WAITS_SECONDS = 2 * 365 * 86_400
+"""Prefect's own time-out, far beyond any implementation: when one is late is decided by us."""
+
+
+class GateForm(RunInput):
+    """What the person who sees to the gate says of it."""
+
+    outcome: Literal["done", "blocked", "carry on"] = Field(
+        title="Outcome",
+        default="done",
+        description="blocked: it can't be worked on for now. carry on: it can again",
+    )
+    evidence: str = Field(
+        title="Evidence",
+        default="",
+        description="What shows that it is done: a link, a ticket, who tested what",
+    )
+    note: str = Field(title="Note", default="", description="Anything else worth keeping")
+    blocked_because: str = Field(title="Blocked because", default="", description="If blocked: why")
+    whose_turn: Literal["us", "customer", "makini"] = Field(
+        title="Whose turn", default="customer", description="If blocked: who has to act"
+    )
+    by: str = Field(title="By", description="Who says so; kept in the audit", min_length=1)
+
+
+@flow(name="gate", flow_run_name="gate", retries=0)
+async def gate(
+    gate: Annotated[
+        str,
+        Field(title="Gate", description="The id of an open gate; Linekeeper starts these runs"),
+    ],
+) -> State[None]:
+    """Wait, suspended, until somebody says that a gate of an implementation is done.
+
+    It may say *blocked* and *carry on* as often as need be. A form for a gate that is done already
+    changes nothing.
+    """
+    run_id = this_run()
+    async with open_runtime() as rt:
+        while True:
+            try:
+                asked = await ask(rt.store, gate, run_id=run_id)
+            except NoSuchGate as error:
+                return Failed(message=str(error))
+            name = run_name(asked.standing, asked.row)
+            if asked.settled:
+                await rename(f"{name} · {asked.row.status}")
+                return skipped(f"{name} is {asked.row.status}: nothing to ask")
+            await rename(name)
+            await retag(asked)
+            await publish([asked.standing.implementation.id])
+            number = asked.row.answers
+            given = await asuspend_flow_run(
+                wait_for_input=GateForm.with_initial_data(description=_question(asked)),
+                timeout=WAITS_SECONDS,
+                key=f"answer-{number}",
+            )
+            taken = await answer(
+                rt.store,
+                gate,
+                Answer(
+                    given.outcome,
+                    given.evidence,
+                    given.note,
+                    given.blocked_because,
+                    given.whose_turn,
+                    given.by,
+                ),
+                number=number,
+                run_id=run_id,
+                now=utcnow(),
+            )
+            get_run_logger().info("%s", taken.message)
+            if taken.settled:
+                await publish([asked.standing.implementation.id])
+                await rename(f"{name} · {'done' if taken.progress else 'settled before'}")
+                return Completed(message=taken.message)
+
+
+def _question(asked: Asked) -> str:
+    one, row = asked.standing.implementation, asked.row
+    lines = [f"**{escape(run_name(asked.standing, row))}**"]
+    if row.refusal:
+        lines.append(f"**The last answer was not taken:** {escape(row.refusal)}.")
+    if row.status == "blocked":
+        lines.append(f"Blocked: {escape(row.blocks[-1]['because'])}.")
+    opened = f"Open since {row.opened_at:%Y-%m-%d}. " if row.opened_at else ""
+    due = f"Due {row.due}. " if row.due else ""
+    lines.append(
+        f"{opened}{due}For {escape(row.assignee)}. Go-live likely {one.p50}"
+        + (f", committed {one.committed}." if one.committed else ".")
+    )
+    lines.append(f"The whole implementation: artifact `implementation-{one.slug}`.")
+    return "\n\n".join(lines)

@@ -1,0 +1,130 @@
+"""Start an implementation, or move on the one there is."""
+
+from datetime import date
+from typing import Annotated, Literal
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from linekeeper.clock import utcnow
+from linekeeper.implementation.scope import PlanError
+from linekeeper.implementation.start import Form, Started, start
+from tasks.implementation import publish
+from tasks.run import is_paused, open_runtime, rename, skipped
+
+
+@flow(name="implementation", flow_run_name="implementation {customer}", retries=0)
+async def implementation(
+    customer: Annotated[
+        str,
+        Field(title="Customer", description="By name; one nobody knows yet is made", min_length=1),
+    ],
+    systems: Annotated[
+        list[str],
+        Field(title="Systems", description="One each, as people call it", examples=[["SAP ECC"]]),
+    ],
+    kickoff: Annotated[date, Field(title="Kickoff", description="The first day")],
+    by: Annotated[
+        str, Field(title="By", description="Who starts it; kept in the audit", min_length=1)
+    ],
+    complexity: Annotated[
+        Literal["standard", "custom", "enterprise"],
+        Field(
+            title="Complexity",
+            description="standard: 1 to 2 weeks, no customisation. custom: 2 to 6. "
+            "enterprise: several systems, 6 to 10",
+        ),
+    ] = "standard",
+    hosting: Annotated[
+        Literal["cloud", "on-premises", "self-hosted"],
+        Field(title="Hosting", description="On-premises doubles the connection credits"),
+    ] = "cloud",
+    custom_workflows: Annotated[
+        int, Field(title="Custom workflows", description="How many are to be built")
+    ] = 0,
+    committed: Annotated[
+        date | None,
+        Field(title="Committed go-live", description="The date promised to the customer"),
+    ] = None,
+    country: Annotated[
+        str | None,
+        Field(title="Country", description="Two letters, such as DE: whose holidays count"),
+    ] = None,
+    owner: Annotated[
+        str,
+        Field(title="Owner", description="Who of us answers for it; empty: the customer's owner"),
+    ] = "",
+    targets: Annotated[
+        list[str],
+        Field(
+            title="Hosts and ports",
+            description="Of each system, in the same order: host:port or URL. For on-premises; "
+            "may come later",
+        ),
+    ] = [],  # noqa: B006  a form's default; never changed
+    tiers: Annotated[
+        list[Literal["I", "II", "III"]],
+        Field(title="Tiers", description="Of each system, in the same order; not given: I"),
+    ] = [],  # noqa: B006  a form's default; never changed
+    app: Annotated[
+        str, Field(title="App", description="The Makini app it connects to")
+    ] = "default",
+    over_credits_because: Annotated[
+        str,
+        Field(
+            title="Start without enough credits, because",
+            description="Only then: why it starts although the credits won't do",
+        ),
+    ] = "",
+) -> State[None]:
+    """Start an implementation: its gates open as they become possible, each waits for its people.
+
+    The same customer and systems again move on the implementation there is. What can't be is
+    refused with its field, and nothing is stored.
+    """
+    if await is_paused():
+        return skipped("Paused: the variable linekeeper_paused is set")
+    async with open_runtime() as rt:
+        form = Form(
+            customer=customer,
+            systems=systems,
+            complexity=complexity,
+            kickoff=kickoff,
+            by=by,
+            hosting=hosting,
+            custom_workflows=custom_workflows,
+            committed=committed,
+            country=country,
+            owner=owner,
+            targets=targets,
+            tiers=list(tiers),
+            app=app,
+            over_credits_because=over_credits_because,
+        )
+        try:
+            started = await start(rt.store, form, now=utcnow())
+        except PlanError as refusal:
+            await rename(f"implementation · {customer[:60]} · refused")
+            return Failed(message=f"Refused, nothing was stored. {refusal}")
+        one = started.progress.standing.implementation
+        await rename(f"{one.title} · {'started' if started.new else 'moved on'}")
+        await publish([one.id])
+        message = _message(started)
+        get_run_logger().info(message)
+        return Completed(message=message)
+
+
+def _message(started: Started) -> str:
+    one, outlook = started.progress.standing.implementation, started.progress.outlook
+    evaluation = started.progress.evaluation
+    waiting = [started.progress.standing.gates[gate].title for gate in evaluation.having("open")]
+    begins = f"waits for: {', '.join(waiting)}" if waiting else f"begins on {one.kickoff}"
+    if one.status == "live":
+        return f"{one.title} is live since {one.actual.get('live')}"
+    word = "started" if started.new else "was there already, and was moved on"
+    return (
+        f"{one.title} {word}; {begins}. Go-live likely {outlook.p50}, four in five by "
+        f"{outlook.p80}. {started.credits} Artifact implementation-{one.slug}"
+    )

@@ -1,0 +1,135 @@
+"""Check from here whether customers' systems are reachable, as they must or must not be."""
+
+from typing import Annotated, Literal
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from linekeeper.clock import utcnow
+from linekeeper.implementation.watch import advance_targets
+from linekeeper.preflight.evidence import NoSuchPlace, conclude_drift, find_places, name_target
+from linekeeper.preflight.intake import ReportError, parse_report
+from linekeeper.preflight.order import OrderError, take_order
+from linekeeper.preflight.report import Report
+from linekeeper.runtime import Runtime
+from tasks.implementation import publish
+from tasks.preflight import check, keep_report, proven_orders, report_preflight
+from tasks.run import is_paused, open_runtime, rename, skipped
+
+
+class _Refused(Exception):
+    """The form asks for what can't be done."""
+
+
+@flow(name="preflight", flow_run_name="preflight", retries=0)
+async def preflight(
+    system: Annotated[
+        str,
+        Field(
+            title="System",
+            description="`Customer · System`, or a customer, of an implementation. Everything "
+            "empty: what was proven is checked again",
+            examples=["Acme · SAP ECC"],
+        ),
+    ] = "",
+    targets: Annotated[
+        list[str],
+        Field(
+            title="Hosts and ports",
+            description="host:port or URL; empty: those of the system",
+            examples=[["erp.acme.example:44300"]],
+        ),
+    ] = [],  # noqa: B006  a form's default; never changed
+    vantage: Annotated[
+        Literal["inside", "allowlisted", "outside"],
+        Field(
+            title="Vantage",
+            description="Where the worker is: inside the customer's network, at an address its "
+            "firewall allows, or outside, from where nothing may be open",
+        ),
+    ] = "inside",
+    timeout: Annotated[
+        float, Field(title="Time-out", description="Seconds, for each check", gt=0, le=120)
+    ] = 5.0,
+    report: Annotated[
+        str,
+        Field(
+            title="Report",
+            description="Instead: the JSON of `linekeeper preflight --json` that somebody sent",
+        ),
+    ] = "",
+    by: Annotated[str, Field(title="By", description="Who; kept with a report")] = "",
+) -> State[None]:
+    """Check DNS, TCP, TLS, HTTP and clock of systems; keep the verdicts as evidence.
+
+    Daily, without a form, it checks again what was proven before: a change opens an incident. Ends
+    `Failed` if something is found that wasn't known.
+    """
+    if await is_paused():
+        return skipped("Paused: the variable linekeeper_paused is set")
+    async with open_runtime() as rt:
+        try:
+            if report.strip():
+                return await _import(rt, report, by)
+            if system.strip() or targets:
+                return await _check(rt, system, targets, vantage, timeout)
+        except (_Refused, NoSuchPlace, OrderError, ReportError) as refusal:
+            await rename("preflight · refused")
+            return Failed(message=f"Refused, nothing was checked. {refusal}")
+        return await _check_again(rt, timeout)
+
+
+async def _check(
+    rt: Runtime, system: str, targets: list[str], vantage: str, timeout: float
+) -> State[None]:
+    async with rt.store.read() as session:
+        places = await find_places(session, system) if system.strip() else []
+    wanted = targets or [one.target for one in places if one.target is not None]
+    if not wanted:
+        raise _Refused(f"targets: {system} has no host and port yet; give them")
+    order = take_order(wanted, vantage, timeout)
+    if len(places) == 1 and len(order.targets) == 1:
+        await name_target(rt.store, places[0], str(order.targets[0]))
+    found = await check(order)
+    await keep_report(found, source="flow", by="preflight")
+    return await _conclude(rt, [found])
+
+
+async def _import(rt: Runtime, text: str, by: str) -> State[None]:
+    found = parse_report(text.encode())
+    new = await keep_report(found, source="import", by=by.strip() or "preflight form")
+    get_run_logger().info("%d of %d targets are new evidence", new, len(found.targets))
+    return await _conclude(rt, [found], checked_here=False)
+
+
+async def _check_again(rt: Runtime, timeout: float) -> State[None]:
+    reports = []
+    for order in await proven_orders(timeout):
+        found = await check(order)
+        await keep_report(found, source="flow", by="preflight")
+        reports.append(found)
+    if not reports:
+        await rename("preflight · nothing to check")
+        return skipped("Nothing was proven yet: run it for a system first")
+    return await _conclude(rt, reports, again=True)
+
+
+async def _conclude(
+    rt: Runtime, reports: list[Report], *, checked_here: bool = True, again: bool = False
+) -> State[None]:
+    now = utcnow()
+    changes = await conclude_drift(rt.store, reports, now=now) if checked_here else []
+    targets = [target for report in reports for target in report.targets]
+    moved = await advance_targets(rt.store, targets, now=now)
+    await publish([one.standing.implementation.id for one in moved])
+    await report_preflight(reports)
+    findings = [finding for report in reports for finding in report.findings]
+    opened = [change for change in changes if change.what == "opened"]
+    summary = f"{len(targets)} checked, {len(findings)} findings"
+    await rename(f"preflight · {summary}")
+    said = "; ".join(f"{one.target}: {one.message}" for one in findings[:5])
+    if opened or (findings and not again):
+        return Failed(message=f"{summary}: {said}")
+    return Completed(message=f"{summary}{': known, ' + said if said else ''}")

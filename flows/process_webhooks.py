@@ -1,0 +1,47 @@
+"""The net under the consumer: drain, publish, turn red for what is newly dead."""
+
+from contextlib import suppress
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.exceptions import FailedRun
+from prefect.states import Completed, Failed
+
+from linekeeper.clock import utcnow
+from linekeeper.consumer.report import webhooks_headline, whose
+from linekeeper.inbox.figures import mark_reported, newly_dead
+from tasks.run import only_one, open_runtime, rename, skipped
+from tasks.webhooks import dead_webhook, drain, report_webhooks
+
+MOST_NAMED = 50
+"""Failed task runs for dead events; the rest is in the artifact."""
+
+
+@flow(name="process-webhooks", flow_run_name="webhooks", retries=0)
+async def process_webhooks() -> State[None]:
+    """Apply what the consumer left, and publish how the stream of webhooks is.
+
+    Ends `Failed` when an event is newly dead, each of them a failed task run; `Skipped` where
+    another run is at it. A pause does not stop it: webhooks are applied all the same.
+    """
+    async with open_runtime() as rt, only_one("process-webhooks") as held:
+        if held is None:
+            await rename("webhooks · skipped")
+            return skipped("Another run is still at it; this one had nothing to add")
+        await drain()
+        started = utcnow()
+        dead = await newly_dead(rt.store)
+        for one in dead[:MOST_NAMED]:
+            name = f"{whose(one)} · {one.event}"
+            received = f"received {one.at:%Y-%m-%d %H:%M} UTC"
+            with suppress(FailedRun):  # its failure is the message, not ours
+                await dead_webhook(name, f"{received}, event {one.id}: {one.error}")
+        count = await mark_reported(rt.store, now=started)
+        figures = await report_webhooks()
+        headline = webhooks_headline(figures)
+        if count:
+            await rename(f"webhooks · {count:,} newly dead")
+            return Failed(message=f"{count:,} newly dead: {dead[0].error} ({headline})")
+        waiting = figures.total("pending")
+        await rename(f"webhooks · {waiting:,} waiting" if waiting else "webhooks · all applied")
+        return Completed(message=headline)

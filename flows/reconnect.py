@@ -1,0 +1,192 @@
+"""One incident of lost logins, from asking the customer to caught up: one run, however long."""
+
+import itertools
+from typing import Annotated, Literal
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.flow_runs import asuspend_flow_run
+from prefect.input import RunInput
+from prefect.states import Completed, Failed
+from pydantic import Field
+from sqlmodel import col, select
+
+from linekeeper.clock import utcnow
+from linekeeper.customers.find import NotFound, find_connection
+from linekeeper.reconnect.ask import attend
+from linekeeper.reconnect.case import Case, load_case
+from linekeeper.reconnect.process import (
+    Answer,
+    Next,
+    NoCase,
+    close,
+    next_step,
+    take_answer,
+    take_up,
+)
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import IncidentConnection
+from tasks.notify import NotDelivered, incident_lanes, notify
+from tasks.reconnect import artifact_of, back_fill, prove, report_reconnect
+from tasks.run import open_runtime, rename, skipped
+
+PROOFS = 3
+WAITS_SECONDS = 180 * 86_400
+"""Prefect's own time-out, far beyond ours: when waiting ends is decided in our database."""
+
+
+class WaitingForCustomer(RunInput):
+    """Nothing to do here: the run goes on by itself once the customer has logged in."""
+
+    note: str = Field(default="", title="Note", description="Kept in the incident's thread")
+    snooze: Literal["no", "1 hour", "4 hours", "Monday"] = Field(
+        default="no", title="Snooze reminders", description="Nobody is reminded until then"
+    )
+    give_up: bool = Field(
+        default=False,
+        title="Give up",
+        description="Stop asking the customer. The run ends Failed, the incident stays open",
+    )
+    by: str = Field(default="", title="By", description="Who answers; it is kept in the audit")
+
+
+@flow(name="reconnect", flow_run_name="reconnect", retries=0)
+async def reconnect(
+    incident: Annotated[
+        str, Field(title="Incident", description="An incident's id; or give a connection")
+    ] = "",
+    connection: Annotated[
+        str,
+        Field(
+            title="Connection",
+            description="Its name, `Customer · System`, a tag, or Makini's key",
+            examples=["Acme Metals · SAP ECC"],
+        ),
+    ] = "",
+) -> State[None]:
+    """Wait for the customer's login; then prove it, fetch what was missed, and close.
+
+    It waits suspended and costs nothing. Ends `Reconnected`, or `Failed` if it was given up or the
+    deadline passed; the incident is open then.
+    """
+    async with open_runtime() as rt:
+        try:
+            incident_id = incident.strip() or await _incident_of(rt, connection)
+            case = await _begin(rt, incident_id)
+        except (NoCase, NotFound) as error:
+            return Failed(message=str(error))
+        await rename(case.incident.title)
+        await report_reconnect(incident_id)
+        step = await _wait(rt, incident_id)
+        return await _end(rt, incident_id, step)
+
+
+async def _wait(rt: Runtime, incident_id: str) -> Next:
+    """Wait until there is something else to do; what that is. A proof that fails waits again."""
+    unproven = 0
+    for number in itertools.count(1):
+        case = await _case(rt, incident_id)
+        step = next_step(case)
+        while step == "prove" and not await _prove(case):
+            unproven += 1
+            if unproven > PROOFS:
+                raise RuntimeError(
+                    f"{case.incident.title}: well by its status, yet it can't be read"
+                )
+            case = await _case(rt, incident_id)
+            step = next_step(case)
+        if step != "wait":
+            return step
+        given = await asuspend_flow_run(
+            wait_for_input=WaitingForCustomer.with_initial_data(
+                description=_waiting(case, incident_id)
+            ),
+            timeout=WAITS_SECONDS,
+            key=f"waiting-{number}",
+        )
+        answer = Answer(given.by, given.note, given.snooze, given.give_up)
+        await take_answer(rt, incident_id, number, answer, now=utcnow())
+    raise AssertionError("unreachable")
+
+
+async def _begin(rt: Runtime, incident_id: str) -> Case:
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    await attend(rt, incident_id, now=utcnow())
+    return await take_up(rt, incident_id, str(run.id) if run else "", now=utcnow())
+
+
+async def _case(rt: Runtime, incident_id: str) -> Case:
+    case = await load_case(rt.store, incident_id, now=utcnow())
+    assert case is not None  # it was taken up, and incidents are never removed
+    return case
+
+
+async def _incident_of(rt: Runtime, connection: str) -> str:
+    if not connection.strip():
+        raise NoCase("Give an incident or a connection")
+    async with rt.store.read() as session:
+        named = await find_connection(session, connection)
+        found = await session.scalar(
+            select(IncidentConnection.incident_id).where(
+                col(IncidentConnection.connection_id) == named.id,
+                col(IncidentConnection.left_at).is_(None),
+                col(IncidentConnection.kind) == "reauthorization_required",
+            )
+        )
+    if found is None:
+        raise NoCase(
+            f"{named.label} has not lost its login. To renew a login all the same, run `connect`"
+        )
+    return found
+
+
+async def _prove(case: Case) -> bool:
+    """Whether every connection of the case works."""
+    named = prove.with_options(task_run_name=f"prove {_name(case)}")
+    return await named({one.connection_id: one.label for one in case.members})
+
+
+def _name(case: Case) -> str:
+    only = len(case.members) == 1
+    return case.members[0].label if only else f"{len(case.members)} connections"
+
+
+def _waiting(case: Case, incident_id: str) -> str:
+    names = [one.label for one in case.waiting]
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return (
+        f"**Waiting for a login:** {', '.join(names[:10])}{more}.\n\n"
+        "The run goes on by itself once the customer has logged in, or the connection is well "
+        f"again. Links and state: artifact `{artifact_of(incident_id)}`. This form is only for a "
+        "note, a snooze, or giving up."
+    )
+
+
+async def _end(rt: Runtime, incident_id: str, step: Next) -> State[None]:
+    if step == "prove":
+        await _catch_up(await _case(rt, incident_id))
+    outcome = {"prove": "reconnected", "closed": ""}.get(step, step)
+    if not outcome:
+        return skipped("This reconnect was ended before")
+    sentence = await close(rt, incident_id, outcome, now=utcnow())
+    await report_reconnect(incident_id)
+    case = await _case(rt, incident_id)
+    await rename(f"{case.incident.title} · {sentence}")
+    try:
+        await notify(incident_lanes([incident_id]))
+    except NotDelivered as error:  # it stays in the outbox, and the consumer tries on
+        get_run_logger().warning("%s", error)
+    if outcome == "reconnected":
+        return Completed(name="Reconnected", message=sentence)
+    if outcome == "moved":
+        return skipped("Part of a wider incident, which has a run of its own")
+    return Failed(message=f"{case.incident.title}: {sentence}")
+
+
+async def _catch_up(case: Case) -> None:
+    members = {one.connection_id: one.label for one in case.members if one.setup != "disconnected"}
+    until = case.incident.resolved_at or utcnow()
+    named = back_fill.with_options(task_run_name=f"back-fill {_name(case)}")
+    await named(case.incident.id, members, until)

@@ -1,0 +1,41 @@
+"""Every six hours: renew logins well before they end; announce those that can't be."""
+
+from contextlib import suppress
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from tasks.notify import NotDelivered, notify
+from tasks.reconnect import (
+    StillFailing,
+    announce_ending,
+    renew_tokens,
+    report_expiry,
+)
+from tasks.run import only_one, open_runtime, rename, skipped
+
+
+@flow(name="refresh-tokens", flow_run_name="refresh-tokens", retries=0)
+async def refresh_tokens() -> State[None]:
+    """Renew the tokens that end within 7 days, in `manage`; write the artifact `expiry`.
+
+    It works while Linekeeper is paused, too: a token that ends can't wait. Ends `Failed` when
+    Makini could not be asked about some.
+    """
+    async with open_runtime(), only_one("refresh-tokens") as held:
+        if held is None:
+            return skipped("Another run renews tokens already")
+        trouble, renewed = "", 0
+        try:
+            renewed = len((await renew_tokens()).renewed)
+        except StillFailing as error:
+            trouble = str(error)
+        announced = await announce_ending()
+        listed = await report_expiry()
+        if announced:
+            with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
+                await notify([])
+        summary = f"{renewed} renewed, {announced} need a login soon, {listed} end within 31 days"
+        await rename(f"refresh-tokens · {summary}")
+        return Failed(message=f"{trouble}; {summary}") if trouble else Completed(message=summary)

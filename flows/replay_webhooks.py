@@ -1,0 +1,83 @@
+"""Do webhooks again: plan first, then run."""
+
+from datetime import datetime
+from typing import Annotated
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from linekeeper.customers.find import NotFound, find_connection
+from linekeeper.health.report import code, text
+from linekeeper.inbox.claim import Status
+from linekeeper.inbox.replay import ReplayPlan, Selection
+from tasks.run import open_runtime, rename
+from tasks.webhooks import plan, run_replay
+
+
+@flow(name="replay-webhooks", flow_run_name="replay {status}", retries=0)
+async def replay_webhooks(
+    status: Annotated[
+        Status, Field(title="Status", description="Which events: as what they were settled")
+    ] = "dead",
+    since: Annotated[
+        datetime | None,
+        Field(title="Since", description="Received then or later; empty: all that are kept"),
+    ] = None,
+    connection: Annotated[
+        str | None,
+        Field(
+            title="Connection",
+            description="Its name, `Customer · System`, a tag, or Makini's key; empty: all",
+        ),
+    ] = None,
+    limit: Annotated[
+        int, Field(title="At most", ge=1, le=1_000_000, description="The oldest ones first")
+    ] = 1_000,
+    dry_run: Annotated[
+        bool,
+        Field(title="Dry run", description="Only say what would be done again; write nothing"),
+    ] = True,
+) -> State[None]:
+    """Put settled webhooks in again; each replay keeps its link to the original.
+
+    It may be cancelled at any time: a further run goes on where it stopped. They are applied by the
+    consumer, or the next `process-webhooks`, and handed on to the product under their old ids.
+    """
+    async with open_runtime() as rt:
+        connection_id = None
+        if connection:
+            try:
+                async with rt.store.read() as session:
+                    connection_id = (await find_connection(session, connection)).id
+            except NotFound as error:
+                return Failed(message=str(error))
+        selection = Selection(status, since, connection_id, limit)
+        planned = await plan(selection)
+        await acreate_markdown_artifact(_table(planned, status), key="replay-webhooks")
+        if dry_run:
+            summary = f"would replay {planned.replayed:,} of {planned.events:,} {status}"
+        else:
+            summary = f"replayed {await run_replay(selection):,} {status}"
+        get_run_logger().info(summary)
+        await rename(f"replay · {summary}")
+        pruned = planned.without_body
+        note = f"; {pruned:,} are too old, their payloads are pruned" if pruned else ""
+        return Completed(message=summary.capitalize() + note)
+
+
+def _table(planned: ReplayPlan, status: str) -> str:
+    kinds = ", ".join(f"{count:,} {text(kind)}" for kind, count in sorted(planned.by_kind.items()))
+    lines = [
+        f"# {planned.replayed:,} of {planned.events:,} {status} webhooks",
+        kinds or "There are none.",
+        "| Received | Connection | Event | Why | Id |\n|---|---|---|---|---|",
+    ]
+    rows = [
+        f"| {one.received_at:%Y-%m-%d %H:%M} | {text(one.connection)} | {text(one.event)} "
+        f"| {text(one.error, 160)} | {code(one.id)} |"
+        for one in planned.lines
+    ]
+    return "\n\n".join(lines) + "\n" + "\n".join(rows) + "\n"

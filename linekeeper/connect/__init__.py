@@ -1,0 +1,1 @@
+"""The link by which a customer logs in: made, signed, sent, used up."""

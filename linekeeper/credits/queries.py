@@ -1,0 +1,98 @@
+"""The credit ledger's rows, read and written."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import cast
+
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.credits.decide import Entry, Reason
+from linekeeper.store import Store, new_id
+from linekeeper.store.tables import CreditEntry
+
+
+async def lock_ledger(store: Store, session: AsyncSession) -> None:
+    """Let nobody else write entries until the transaction ends; SQLite has one writer anyway."""
+    if not store.is_sqlite:
+        await session.execute(text("LOCK TABLE credit_entry IN SHARE ROW EXCLUSIVE MODE"))
+
+
+async def entries_of(session: AsyncSession, subjects: Sequence[str]) -> list[Entry]:
+    """The entries of `subjects`, in the order they were written."""
+    found: list[Entry] = []
+    for start in range(0, len(subjects), 10_000):
+        rows = await session.execute(
+            select(
+                col(CreditEntry.subject),
+                col(CreditEntry.delta),
+                col(CreditEntry.reason),
+                col(CreditEntry.at),
+            )
+            .where(col(CreditEntry.subject).in_(subjects[start : start + 10_000]))
+            .order_by(col(CreditEntry.id))
+        )
+        found += [Entry(row[0], row[1], cast("Reason", row[2]), row[3]) for row in rows]
+    return found
+
+
+async def sums(session: AsyncSession) -> list[Entry]:
+    """The whole ledger as one entry for each subject and reason: the same sums, far fewer rows."""
+    rows = await session.execute(
+        select(
+            col(CreditEntry.subject),
+            func.sum(CreditEntry.delta),
+            col(CreditEntry.reason),
+            func.max(CreditEntry.at),
+        ).group_by(col(CreditEntry.subject), col(CreditEntry.reason))
+    )
+    return [Entry(row[0], int(row[1]), cast("Reason", row[2]), row[3]) for row in rows]
+
+
+async def post(
+    session: AsyncSession,
+    entries: Iterable[Entry],
+    *,
+    by: str,
+    note: str = "",
+    connection_id: str | None = None,
+    implementation_id: str | None = None,
+) -> int:
+    """Add `entries` to the ledger; returns how many there were."""
+    rows = [
+        {
+            "id": new_id(),
+            "connection_id": connection_id,
+            "subject": entry.subject,
+            "implementation_id": implementation_id,
+            "delta": entry.delta,
+            "reason": entry.reason,
+            "at": entry.at,
+            "by": by,
+            "note": note,
+        }
+        for entry in entries
+    ]
+    if rows:
+        await session.execute(insert(CreditEntry), rows)
+    return len(rows)
+
+
+async def holders(session: AsyncSession, subjects: Sequence[str]) -> frozenset[str]:
+    """Those of `subjects` that hold credits, reserved or consumed."""
+    held: set[str] = set()
+    for start in range(0, len(subjects), 10_000):
+        rows = await session.execute(
+            select(col(CreditEntry.subject))
+            .where(col(CreditEntry.subject).in_(subjects[start : start + 10_000]))
+            .group_by(col(CreditEntry.subject))
+            .having(func.sum(CreditEntry.delta) < 0)
+        )
+        held |= {row[0] for row in rows if row[0] is not None}
+    return frozenset(held)
+
+
+async def last_written(session: AsyncSession) -> datetime | None:
+    """When the ledger last changed; None while it is empty."""
+    return await session.scalar(select(func.max(CreditEntry.at)))

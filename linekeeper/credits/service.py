@@ -1,0 +1,280 @@
+"""The credit ledger at work: what is set aside, taken, returned; checked against Makini's list."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.credits import queries
+from linekeeper.credits.decide import (
+    Balance,
+    CreditError,
+    Entry,
+    Fit,
+    Leak,
+    Listed,
+    Override,
+    Planned,
+    Tariff,
+    Week,
+    balance,
+    consume,
+    find_leaks,
+    give_back,
+    need_by_week,
+    reserve,
+    will_it_fit,
+)
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    Audit,
+    Connection,
+    Customer,
+    Implementation,
+    ImplementationSystem,
+)
+
+TARIFF = Tariff()
+DEFAULT_TIER = "I"
+MAX_BOUGHT = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Credits to set aside for one planned connection."""
+
+    subject: str
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The ledger as it stands: every figure is an estimate of ours."""
+
+    balance: Balance
+    known: bool
+    """Whether anybody said how many credits were bought."""
+    weeks: tuple[Week, ...]
+    leaks: tuple[Leak, ...]
+
+
+async def fit(session: AsyncSession, costs: Sequence[int], override: Override | None = None) -> Fit:
+    """Whether connections that cost `costs` may be planned (MISSION B8).
+
+    Nothing is refused while nobody has said how many credits were bought.
+    """
+    entries = await queries.sums(session)
+    if not _is_known(entries):
+        return Fit(
+            True,
+            0,
+            f"It needs {sum(costs)} credits (estimate); how many were bought nobody has said: "
+            "say so in the form of the deployment credits.",
+        )
+    return will_it_fit(balance(entries).available, costs, override)
+
+
+async def set_aside(
+    session: AsyncSession,
+    reservations: Sequence[Reservation],
+    *,
+    implementation_id: str,
+    by: str,
+    note: str = "",
+    now: datetime,
+) -> None:
+    """Reserve credits for planned connections; one that holds some already is left alone."""
+    entries = await queries.entries_of(session, [one.subject for one in reservations])
+    new = [entry for one in reservations for entry in reserve(entries, one.subject, one.cost, now)]
+    await queries.post(session, new, by=by, note=note, implementation_id=implementation_id)
+
+
+async def consume_on_connect(
+    session: AsyncSession,
+    connection_id: str,
+    cost: int,
+    *,
+    planned: str | None = None,
+    implementation_id: str | None = None,
+    by: str,
+    now: datetime,
+    note: str = "",
+) -> int:
+    """The connection is established: it takes its credits, and what `planned` held is released.
+
+    Doing it again changes nothing. Returns how many entries were written.
+    """
+    subjects = [connection_id] if planned is None else [connection_id, planned]
+    entries = await queries.entries_of(session, subjects)
+    released = give_back(entries, planned, now) if planned is not None else ()
+    return await queries.post(
+        session,
+        (*released, *consume(entries, connection_id, cost, now)),
+        by=by,
+        note=note,
+        connection_id=connection_id,
+        implementation_id=implementation_id,
+    )
+
+
+async def return_credits(
+    session: AsyncSession, connection_id: str, *, by: str, now: datetime, note: str = ""
+) -> int:
+    """The connection was disconnected: what it holds comes back. Returns how many credits.
+
+    Doing it again changes nothing.
+    """
+    entries = await queries.entries_of(session, [connection_id])
+    back = give_back(entries, connection_id, now)
+    await queries.post(session, back, by=by, note=note, connection_id=connection_id)
+    return sum(entry.delta for entry in back)
+
+
+async def release(
+    session: AsyncSession,
+    subjects: Sequence[str],
+    *,
+    implementation_id: str,
+    by: str,
+    now: datetime,
+) -> None:
+    """Planned connections will not come: their reservations end."""
+    entries = await queries.entries_of(session, subjects)
+    back = [entry for subject in subjects for entry in give_back(entries, subject, now)]
+    await queries.post(session, back, by=by, implementation_id=implementation_id)
+
+
+async def set_bought(store: Store, bought: int, *, by: str, now: datetime) -> int:
+    """Record that `bought` credits are held at Makini in all; returns the change.
+
+    Raises `CreditError` with field and reason.
+    """
+    if not 0 <= bought <= MAX_BOUGHT:
+        raise CreditError("bought", f"{bought} is outside 0 to {MAX_BOUGHT:,}")
+    if not by.strip():
+        raise CreditError("by", "say who you are: it is kept in the audit")
+    async with store.write() as session:
+        await queries.lock_ledger(store, session)
+        entries = await queries.sums(session)
+        delta = bought - balance(entries).granted
+        if delta or not _is_known(entries):
+            entry = Entry(None, delta, "grant", now)
+            await queries.post(session, [entry], by=by, note=f"{bought} in all")
+            session.add(
+                Audit(
+                    at=now,
+                    by=by,
+                    action="credits.bought",
+                    subject="credits",
+                    detail={"bought": bought, "change": delta},
+                )
+            )
+            await session.flush()
+    return delta
+
+
+async def check(store: Store, *, now: datetime) -> tuple[Leak, ...]:
+    """Compare the ledger with the live list, then let the ledger follow it (INTERFACE "Credits").
+
+    A connection the ledger didn't know takes its credits now; one that is gone returns them.
+    Returns what didn't agree, and what costs credits and does nothing.
+    """
+    async with store.write() as session:
+        await queries.lock_ledger(store, session)
+        entries = await queries.sums(session)
+        listed, gone = await _live(session)
+        leaks = find_leaks(entries, listed)
+        cost = {one.subject: one.cost for one in listed}
+        for leak in leaks:
+            if leak.kind == "not in ledger":
+                await consume_on_connect(
+                    session,
+                    leak.subject,
+                    cost[leak.subject],
+                    by="credits",
+                    note="found in Makini's list",
+                    now=now,
+                )
+            elif leak.kind == "not at Makini" and leak.subject in gone:
+                await return_credits(
+                    session, leak.subject, by="credits", note="gone from Makini's list", now=now
+                )
+    return leaks
+
+
+async def ledger(store: Store, *, today: date) -> Ledger:
+    """Balance, the portfolio's need by week, and what leaks."""
+    async with store.read() as session:
+        entries = await queries.sums(session)
+        listed, _ = await _live(session)
+        planned = await _planned(session)
+    return Ledger(
+        balance=balance(entries),
+        known=_is_known(entries),
+        weeks=need_by_week(entries, planned, today),
+        leaks=find_leaks(entries, listed),
+    )
+
+
+def cost_of(tier: str | None, hosting: str) -> int:
+    """Credits of a connection; a tier nobody said counts as I. Raises `CreditError`."""
+    return TARIFF.cost(tier or DEFAULT_TIER, hosting)
+
+
+def _is_known(entries: Sequence[Entry]) -> bool:
+    return any(entry.reason == "grant" for entry in entries)
+
+
+async def _live(session: AsyncSession) -> tuple[list[Listed], set[str]]:
+    """Connections as Makini listed them last, and the ids of those that are disconnected."""
+    rows = await session.execute(
+        select(
+            col(Connection.id),
+            col(Customer.name),
+            col(Connection.provider),
+            col(Connection.name),
+            col(Connection.list_status),
+            col(Connection.tier),
+            col(Connection.hosting),
+            col(Connection.created_at),
+            col(Connection.setup),
+        ).outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+    )
+    listed: list[Listed] = []
+    gone: set[str] = set()
+    for row in rows:
+        if row[8] == "disconnected":
+            gone.add(row[0])
+            continue
+        listed.append(
+            Listed(
+                subject=row[0],
+                customer=row[1] or "",
+                provider=row[2],
+                name=row[3],
+                status=row[4] or "pending",
+                cost=cost_of(row[5], row[6]),
+                since=row[7],
+            )
+        )
+    return listed, gone
+
+
+async def _planned(session: AsyncSession) -> list[Planned]:
+    """Connections that implementations on their way still expect, when their go-live is likely."""
+    rows = await session.execute(
+        select(
+            col(ImplementationSystem.id),
+            col(ImplementationSystem.cost),
+            col(Implementation.kickoff),
+        )
+        .join(Implementation, col(Implementation.id) == col(ImplementationSystem.implementation_id))
+        .where(
+            col(Implementation.status).in_(("running", "held")),
+            col(ImplementationSystem.connection_id).is_(None),
+        )
+    )
+    return [Planned(row[0], row[1], row[2]) for row in rows]

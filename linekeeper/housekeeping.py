@@ -1,0 +1,63 @@
+"""What nobody needs any more: delivered outbox rows, old observations."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, delete, func
+from sqlmodel import col, select
+
+from linekeeper.store import Store
+from linekeeper.store.tables import Observation, Outbox
+
+BATCH = 2_000
+"""Rows a transaction: short ones, so that nobody waits long for the lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many rows were removed, or would be."""
+
+    outbox: int
+    observations: int
+
+
+async def prune(
+    store: Store, *, outbox_before: datetime, observations_before: datetime, dry_run: bool = False
+) -> Pruned:
+    """Remove outbox rows delivered before the one time, observations made before the other.
+
+    What waits, and what is dead and may be replayed, stays. With `dry_run` it only counts.
+    """
+    outbox = (col(Outbox.status) == "sent") & (col(Outbox.settled_at) < outbox_before)
+    observations = col(Observation.at) < observations_before
+    act = _count if dry_run else _remove
+    return Pruned(
+        outbox=await act(store, Outbox, outbox),
+        observations=await act(store, Observation, observations),
+    )
+
+
+async def _count(
+    store: Store, table: type[Outbox | Observation], which: ColumnElement[bool]
+) -> int:
+    async with store.read() as session:
+        return await session.scalar(select(func.count()).select_from(table).where(which)) or 0
+
+
+async def _remove(
+    store: Store, table: type[Outbox | Observation], which: ColumnElement[bool]
+) -> int:
+    removed = 0
+    while True:
+        async with store.write() as session:
+            some = select(table.id).where(which).limit(BATCH)
+            gone = await session.execute(
+                delete(table)
+                .where(col(table.id).in_(some))
+                .returning(col(table.id))
+                .execution_options(synchronize_session=False)
+            )
+            count = len(gone.all())
+        removed += count
+        if count < BATCH:
+            return removed

@@ -1,0 +1,315 @@
+"""Moving implementations on: what is proven is settled, what became possible is opened.
+
+All of it is read from the database, so it may be done by anybody at any time, and again: with
+nothing new it changes nothing.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.credits.service import consume_on_connect, cost_of
+from linekeeper.customers.setup import ESTABLISHED
+from linekeeper.implementation import news, queries
+from linekeeper.implementation.evaluate import Change, Evaluation, evaluate
+from linekeeper.implementation.golive import go_live
+from linekeeper.implementation.outlook import Outlook, forecast_plan
+from linekeeper.implementation.proofs import Evidence, bind, prove
+from linekeeper.implementation.slip import news_in, slip_of
+from linekeeper.implementation.standing import Standing
+from linekeeper.store import Store
+from linekeeper.store.outbox import Message
+from linekeeper.store.tables import Connection, Gate, Implementation
+
+BY_CHECK = "check"
+"""`done_by` of a gate that proved itself."""
+TRIALS_OF_ALL = 2_000
+"""Trials of the hourly forecast of all; one that moves is forecast with the full number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """An implementation after it was moved on."""
+
+    standing: Standing
+    evaluation: Evaluation
+    outlook: Outlook
+    lacks: dict[str, str]
+    """What each automatic gate that isn't proven waits for."""
+
+
+@dataclass(slots=True)
+class Round:
+    """What moving all of them on did."""
+
+    looked_at: int = 0
+    moved: list[str] = field(default_factory=list)
+    """Ids of those where something opened, was done or was connected."""
+    aged: list[str] = field(default_factory=list)
+    """Ids of those that stand still, and were last forecast on an earlier day."""
+    slipping: list[str] = field(default_factory=list)
+    """Digest lines."""
+
+
+class NoSuchImplementation(Exception):
+    """Nothing answers to that name; the message offers what does."""
+
+
+async def advance(store: Store, identifier: str, *, now: datetime) -> Progress:
+    """Move one implementation on and forecast it anew. Raises `NoSuchImplementation`."""
+    async with store.write() as session:
+        standing = await queries.load(session, identifier, lock=True)
+        if standing is None:
+            raise NoSuchImplementation(f"there is no implementation {identifier}")
+        evaluation, lacks = await advance_in(store, session, standing, now=now)
+    return await forecast_anew(store, standing, evaluation, lacks, now=now)
+
+
+async def advance_in(
+    store: Store, session: AsyncSession, standing: Standing, *, now: datetime
+) -> tuple[Evaluation, dict[str, str]]:
+    """Move it on in the caller's transaction, which holds its lock; returns how it stands then."""
+    one = standing.implementation
+    seen = await queries.evidence(session, [standing])
+    if one.status in queries.UNDERWAY:
+        await _connect(session, standing, seen, now)
+        seen = await queries.evidence(session, [standing])
+    proofs, lacks = prove(standing, seen)
+    if one.status not in queries.UNDERWAY:
+        proofs = {}
+    held = one.status != "running"
+    evaluation = evaluate(standing.plan, standing.states, proofs, now, standing.calendar, held=held)
+    messages: list[Message | None] = []
+    for change in evaluation.changes:
+        row = standing.gates[change.gate]
+        messages += _apply(standing, row, change)
+    if evaluation.live and one.status in queries.UNDERWAY:
+        messages.append(await go_live(session, standing, evaluation, now=now))
+    await session.flush()
+    await news.send(store, session, messages, now=now)
+    return evaluation, lacks
+
+
+async def forecast_anew(
+    store: Store,
+    standing: Standing,
+    evaluation: Evaluation,
+    lacks: dict[str, str],
+    *,
+    now: datetime,
+) -> Progress:
+    """Forecast from where it stands and keep the result; tell of a slip that is new."""
+    outlook = await asyncio.to_thread(forecast_plan, standing.plan, standing.calendar, evaluation)
+    async with store.write() as session:
+        await _keep(store, session, standing, evaluation, outlook, now=now)
+    return Progress(standing, evaluation, outlook, lacks)
+
+
+async def look(store: Store, identifier: str, *, now: datetime) -> Progress:
+    """How one implementation stands, without moving it. Raises `NoSuchImplementation`."""
+    async with store.read() as session:
+        standing = await queries.load(session, identifier)
+        if standing is None:
+            raise NoSuchImplementation(f"there is no implementation {identifier}")
+        _, lacks = prove(standing, await queries.evidence(session, [standing]))
+    at = standing.implementation.live_at or now
+    evaluation = evaluate(standing.plan, standing.states, {}, at, standing.calendar, held=True)
+    outlook = await asyncio.to_thread(forecast_plan, standing.plan, standing.calendar, evaluation)
+    return Progress(standing, evaluation, outlook, lacks)
+
+
+async def ready(session: AsyncSession, *, now: datetime) -> list[str]:
+    """Ids of those that have something to move on with."""
+    standings = await queries.load_underway(session)
+    return [
+        standing.implementation.id
+        for standing, _, moves in await _survey(session, standings, now)
+        if moves
+    ]
+
+
+async def advance_all(store: Store, *, now: datetime) -> Round:
+    """Move on all that are underway. Those nothing happened to are only forecast anew."""
+    async with store.read() as session:
+        surveyed = await _survey(session, await queries.load_underway(session), now)
+    done = Round(looked_at=len(surveyed))
+    for standing, _, moves in surveyed:
+        one = standing.implementation
+        if moves:
+            await advance(store, one.id, now=now)
+            done.moved.append(one.id)
+        elif one.forecast_at.date() != now.date():
+            done.aged.append(one.id)
+    still = [(standing, evaluation) for standing, evaluation, moves in surveyed if not moves]
+    outlooks = await asyncio.to_thread(_forecast_all, still)
+    async with store.write() as session:
+        for (standing, evaluation), outlook in zip(still, outlooks, strict=True):
+            await _keep(store, session, standing, evaluation, outlook, now=now)
+    async with store.read() as session:
+        done.slipping = list(
+            await session.scalars(
+                select(col(Implementation.digest))
+                .where(col(Implementation.digest).is_not(None))
+                .where(col(Implementation.status).in_(queries.UNDERWAY))
+                .order_by(col(Implementation.id))
+            )
+        )
+    return done
+
+
+async def _survey(
+    session: AsyncSession, standings: Sequence[Standing], now: datetime
+) -> list[tuple[Standing, Evaluation, bool]]:
+    """How each of `standings` is, and whether there is something to move it on with."""
+    seen = await queries.evidence(session, standings)
+    taken = await queries.spoken_for(session, list({one.customer.id for one in standings}))
+    surveyed = []
+    for standing in standings:
+        proofs, _ = prove(standing, seen)
+        evaluation = evaluate(
+            standing.plan, standing.states, proofs, now, standing.calendar, held=standing.held
+        )
+        moves = evaluation.changes or evaluation.live or _may_connect(standing, seen, taken)
+        surveyed.append((standing, evaluation, bool(moves)))
+    return surveyed
+
+
+async def restart_lost(store: Store, alive: set[str], *, before: datetime, now: datetime) -> int:
+    """Start the runs of open gates again that nobody runs any more; returns how many.
+
+    `alive` are the ids of the gates that have an unfinished run, as listed at `before`.
+    """
+    async with store.write() as session:
+        lost = await queries.lost_gates(session, alive, before=before)
+        for row in lost:
+            standing = await queries.load(session, row.implementation_id, lock=True)
+            if standing is None:
+                continue
+            current = standing.gates[row.gate]
+            current.attempt += 1
+            current.answers = 0
+            current.run_id = None
+            await session.flush()
+            await news.send(store, session, [news.gate_run(standing, current)], now=now)
+    return len(lost)
+
+
+def _forecast_all(still: Sequence[tuple[Standing, Evaluation]]) -> list[Outlook]:
+    return [
+        forecast_plan(standing.plan, standing.calendar, evaluation, trials=TRIALS_OF_ALL)
+        for standing, evaluation in still
+    ]
+
+
+def _may_connect(standing: Standing, seen: Evidence, taken: set[str]) -> bool:
+    owed = any(
+        system.connection_id is not None
+        and system.connection_id not in seen.credited
+        and system.connection_id in seen.connections
+        and seen.connections[system.connection_id].setup in ESTABLISHED
+        for system in standing.systems
+    )
+    return owed or bool(_bound(standing, seen, taken))
+
+
+def _bound(standing: Standing, seen: Evidence, taken: Iterable[str]) -> dict[str, str]:
+    gone = set(taken)
+    free = [one for one in seen.connections.values() if one.id not in gone]
+    return bind(standing.systems, standing.customer.name, free, standing.implementation.started_at)
+
+
+async def _connect(
+    session: AsyncSession, standing: Standing, seen: Evidence, now: datetime
+) -> None:
+    """Recognise the customer's new connections as the systems; those established take credits."""
+    one = standing.implementation
+    taken = await queries.spoken_for(session, [standing.customer.id])
+    found = _bound(standing, seen, taken)
+    for system in standing.systems:
+        system.connection_id = found.get(system.id, system.connection_id)
+        if system.connection_id is None or system.connection_id in seen.credited:
+            continue
+        facts = seen.connections.get(system.connection_id)
+        connection = await session.get(Connection, system.connection_id)
+        if facts is None or connection is None or facts.setup not in ESTABLISHED:
+            continue
+        system.tier = connection.tier or system.tier
+        system.cost = cost_of(system.tier, one.hosting)
+        await consume_on_connect(
+            session,
+            connection.id,
+            system.cost,
+            planned=system.id,
+            implementation_id=one.id,
+            by="implementation",
+            note=one.title,
+            now=now,
+        )
+    await session.flush()
+
+
+def _apply(standing: Standing, row: Gate, change: Change) -> list[Message | None]:
+    row.changes += 1
+    if change.to == "open":
+        row.status = "open"
+        row.opened_at = change.at
+        text = f"{row.title} may begin"
+        messages: list[Message | None] = [news.gate_event(standing, row, "opened", change.at, text)]
+        if row.check_name is None:
+            row.attempt += 1
+            messages.append(news.gate_run(standing, row))
+        return messages
+    row.status = "done"
+    row.done_at = change.at
+    row.done_by = BY_CHECK
+    row.evidence = change.proof.text if change.proof else ""
+    return [news.gate_event(standing, row, "done", change.at, row.evidence)]
+
+
+async def _keep(
+    store: Store,
+    session: AsyncSession,
+    standing: Standing,
+    evaluation: Evaluation,
+    outlook: Outlook,
+    *,
+    now: datetime,
+) -> None:
+    one = standing.implementation
+    slip = slip_of(standing, evaluation, outlook)
+    told = "\n".join(slip.signs) if slip else ""
+    values = {
+        "p50": outlook.p50,
+        "p80": outlook.p80,
+        "chance": outlook.forecast.chance,
+        "commitment": outlook.commitment,
+        "progress": evaluation.progress,
+        "forecast_at": now,
+        "digest": slip.line if slip else None,
+        "told": told,
+    }
+    if slip is not None and news_in(slip, one.told):
+        claimed = await session.scalar(
+            update(Implementation)
+            .where(col(Implementation.id) == one.id, col(Implementation.told) == one.told)
+            .values(told=told)
+            .returning(col(Implementation.id))
+            .execution_options(synchronize_session=False)
+        )
+        if claimed is not None:
+            at = news.working_moment(standing.calendar, now)
+            subject = f"implementation:{one.id}:slip:{now:%Y%m%d%H%M%S}"
+            await news.send(store, session, [news.say(subject, slip.line, not_before=at)], now=now)
+    await session.execute(
+        update(Implementation)
+        .where(col(Implementation.id) == one.id)
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
+    for name, value in values.items():
+        setattr(one, name, value)

@@ -1,0 +1,184 @@
+"""What a person says of a gate in the form of its run; taken once, whoever sends it again."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, get_args
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.implementation import news, queries
+from linekeeper.implementation.advance import Progress, advance_in, forecast_anew
+from linekeeper.implementation.evaluate import SETTLED
+from linekeeper.implementation.forecast import OWNERS
+from linekeeper.implementation.standing import Standing, blocked, unblocked
+from linekeeper.store import Store
+from linekeeper.store.outbox import Message
+from linekeeper.store.tables import Audit, Gate
+
+Outcome = Literal["done", "blocked", "carry on"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+MAX_TEXT = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One form. Nothing of it is trusted."""
+
+    outcome: str
+    evidence: str = ""
+    note: str = ""
+    blocked_because: str = ""
+    whose_turn: str = "customer"
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the run of a gate has to ask."""
+
+    standing: Standing
+    row: Gate
+    settled: bool
+    """There is nothing to ask any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of an answer: `progress` where something changed."""
+
+    message: str
+    settled: bool
+    progress: Progress | None = None
+
+
+class NoSuchGate(Exception):
+    """There is no gate of that id."""
+
+
+async def ask(store: Store, gate_id: str, *, run_id: str | None) -> Asked:
+    """The gate as it is now; `run_id` is the run that asks, kept so that it can be found.
+
+    A run whose gate was given to a later one has nothing to ask. Raises `NoSuchGate`.
+    """
+    async with store.write() as session:
+        standing, row = await _load(session, gate_id)
+        mine = row.run_id in (None, run_id)
+        over = row.status in SETTLED or standing.implementation.status == "abandoned"
+        if run_id is not None and mine and not over:
+            row.run_id = run_id
+            await session.flush()
+    return Asked(standing, row, settled=over or not mine)
+
+
+async def answer(
+    store: Store, gate_id: str, given: Answer, *, number: int, run_id: str | None, now: datetime
+) -> Taken:
+    """Take answer `number` (from 0) of the run `run_id`, and move the implementation on with it.
+
+    One that was taken before, comes from a run given up, or comes when the gate is settled changes
+    nothing. One that says too little is refused, with the reason in the next form.
+    """
+    async with store.write() as session:
+        standing, row = await _load(session, gate_id)
+        if row.status in SETTLED or standing.implementation.status == "abandoned":
+            return Taken(_settled_words(row), True)
+        if row.run_id != run_id:
+            return Taken("Another run asks for this gate now.", True)
+        if row.answers != number:
+            return Taken("This answer was taken before.", row.status in SETTLED)
+        row.answers += 1
+        row.refusal = refuse(row, given) or ""
+        if row.refusal:
+            await session.flush()
+            return Taken(row.refusal, False)
+        message = _take(standing, row, given, now)
+        session.add(_audit(standing, row, given, now))
+        await session.flush()
+        await news.send(store, session, [message], now=now)
+        evaluation, lacks = await advance_in(store, session, standing, now=now)
+    progress = await forecast_anew(store, standing, evaluation, lacks, now=now)
+    text = f"{row.title}: {given.outcome} by {given.by.strip()}"
+    return Taken(text, row.status in SETTLED, progress)
+
+
+def refuse(row: Gate, given: Answer) -> str | None:
+    """Why an answer can't be taken; None if it can. Pure."""
+    texts = (given.evidence, given.note, given.blocked_because, given.by)
+    problems = (
+        (
+            any(len(text) > MAX_TEXT for text in texts),
+            f"a text is over {MAX_TEXT} characters: put the rest where it belongs and link it",
+        ),
+        (not given.by.strip(), "by: say who you are"),
+        (given.whose_turn not in OWNERS, f"whose turn: must be one of {', '.join(OWNERS)}"),
+        (given.outcome not in OUTCOMES, f"outcome: must be one of {', '.join(OUTCOMES)}"),
+        (
+            given.outcome == "done" and not given.evidence.strip(),
+            "evidence: say what shows that it is done",
+        ),
+        (
+            given.outcome == "blocked" and not given.blocked_because.strip(),
+            "blocked because: say what keeps it from being done",
+        ),
+        (given.outcome == "carry on" and row.status != "blocked", "outcome: it is not blocked"),
+    )
+    return next((reason for wrong, reason in problems if wrong), None)
+
+
+def _take(standing: Standing, row: Gate, given: Answer, now: datetime) -> Message:
+    row.changes += 1
+    row.note = given.note.strip() or row.note
+    if given.outcome == "done":
+        row.blocks = unblocked(row.blocks, now)
+        row.status, row.done_at, row.done_by = "done", now, given.by.strip()
+        row.evidence = given.evidence.strip()
+        return news.gate_event(standing, row, "done", now, row.evidence)
+    if given.outcome == "blocked":
+        because = given.blocked_because.strip()
+        row.blocks = blocked(row.blocks, because, given.whose_turn, now)
+        row.status = "blocked"
+        return news.gate_event(standing, row, "blocked", now, because)
+    row.blocks = unblocked(row.blocks, now)
+    row.status = "open"
+    return news.gate_event(standing, row, "unblocked", now, row.note)
+
+
+def _audit(standing: Standing, row: Gate, given: Answer, now: datetime) -> Audit:
+    return Audit(
+        at=now,
+        by=given.by.strip(),
+        action=f"gate.{given.outcome.replace(' ', '_')}",
+        subject=news.run_name(standing, row),
+        detail={
+            "implementation": standing.implementation.id,
+            "gate": row.gate,
+            "evidence": given.evidence.strip(),
+            "note": given.note.strip(),
+            "blocked_because": given.blocked_because.strip(),
+        },
+    )
+
+
+def _settled_words(row: Gate) -> str:
+    if row.status == "skipped":
+        return f"{row.title} was skipped: {row.skipped_because}"
+    if row.status == "done":
+        return f"{row.title} is done already, by {row.done_by}: nothing was changed"
+    return f"{row.title} is not asked for any more: the implementation was abandoned"
+
+
+async def _load(session: AsyncSession, gate_id: str) -> tuple[Standing, Gate]:
+    # Only its address: the row itself is read once the implementation is locked.
+    place = select(col(Gate.implementation_id), col(Gate.gate)).where(col(Gate.id) == gate_id)
+    found = (await session.execute(place)).first() if _is_id(gate_id) else None
+    if found is None:
+        raise NoSuchGate(f"there is no gate {gate_id[:40]!a}: gates are started by Linekeeper")
+    standing = await queries.load(session, found[0], lock=True)
+    assert standing is not None  # gates belong to an implementation
+    return standing, standing.gates[found[1]]
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == 36 and all(c in "0123456789abcdef-" for c in text)

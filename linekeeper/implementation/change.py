@@ -1,0 +1,238 @@
+"""What an operator changes about an implementation that is underway; every change is audited."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Literal, get_args
+
+from linekeeper.credits.service import release
+from linekeeper.implementation import news, queries
+from linekeeper.implementation.advance import (
+    NoSuchImplementation,
+    Progress,
+    advance_in,
+    forecast_anew,
+)
+from linekeeper.implementation.evaluate import SETTLED
+from linekeeper.implementation.find import find_gate, find_implementation
+from linekeeper.implementation.forecast import OWNERS
+from linekeeper.implementation.scope import MAX_YEARS_AHEAD, PlanError
+from linekeeper.implementation.standing import Standing, unblocked
+from linekeeper.preflight.targets import TargetError, parse_target
+from linekeeper.store import Store
+from linekeeper.store.outbox import Message
+from linekeeper.store.tables import Audit, Gate
+
+Action = Literal["hold", "resume", "skip", "move", "reassign", "target", "abandon"]
+ACTIONS: tuple[Action, ...] = get_args(Action)
+Day = Literal["committed", "due", "earliest"]
+MAX_REASON = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One change. Nothing of it is trusted; fields an action doesn't need are left alone."""
+
+    implementation: str
+    action: str
+    by: str
+    gate: str = ""
+    """A gate's title or id; empty where the whole implementation is meant."""
+    reason: str = ""
+    which_date: str = "committed"
+    day: date | None = None
+    to: str = ""
+    """A person, or `us`, `customer`, `makini`; for `target` a `host:port`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What was done, in words, and how it stands now."""
+
+    message: str
+    progress: Progress
+
+
+async def change(store: Store, wanted: Update, *, now: datetime) -> Changed:
+    """Do it, or raise `PlanError` or `NoSuchImplementation`; then nothing was changed."""
+    if wanted.action not in ACTIONS:
+        raise PlanError("action", f"{wanted.action[:40]!a} is not one of {', '.join(ACTIONS)}")
+    if not wanted.by.strip():
+        raise PlanError("by", "say who you are: it is kept in the audit")
+    if len(wanted.reason) > MAX_REASON:
+        raise PlanError("reason", f"is over {MAX_REASON} characters")
+    async with store.write() as session:
+        identifier = await find_implementation(session, wanted.implementation)
+        standing = await queries.load(session, identifier, lock=True)
+        if standing is None:
+            raise NoSuchImplementation(f"there is no implementation {identifier}")
+        one = standing.implementation
+        if one.status not in queries.UNDERWAY:
+            raise PlanError("implementation", f"{one.title} is {one.status}: nothing to change")
+        message, rows = _ACTIONS[wanted.action](_Edit(standing, wanted, now))
+        if one.status == "abandoned":
+            await release(
+                session,
+                [system.id for system in standing.systems],
+                implementation_id=one.id,
+                by=wanted.by.strip(),
+                now=now,
+            )
+        session.add(_audit(standing, wanted, message, now))
+        await session.flush()
+        await news.send(store, session, rows, now=now)
+        # Dates and owners are part of the plan, which was made from them.
+        renewed = await queries.load(session, one.id)
+        assert renewed is not None  # it was loaded a moment ago
+        evaluation, lacks = await advance_in(store, session, renewed, now=now)
+    progress = await forecast_anew(store, renewed, evaluation, lacks, now=now)
+    return Changed(message, progress)
+
+
+_Done = tuple[str, list[Message | None]]
+"""What was done, in words, and what is to be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Edit:
+    """One change of one implementation's rows; raises `PlanError`."""
+
+    standing: Standing
+    wanted: Update
+    now: datetime
+
+    def hold(self) -> _Done:
+        one = self.standing.implementation
+        if one.status == "held":
+            return f"{one.title} is on hold already", []
+        one.status, one.held_because = "held", _reason(self.wanted)
+        return f"{one.title} is on hold: {one.held_because}. Open gates stay open", []
+
+    def resume(self) -> _Done:
+        one = self.standing.implementation
+        if one.status == "running":
+            return f"{one.title} was not on hold", []
+        one.status, one.held_because = "running", None
+        return f"{one.title} goes on", []
+
+    def skip(self) -> _Done:
+        row = find_gate(self.standing, self.wanted.gate)
+        _unsettled(row)
+        row.changes += 1
+        row.blocks = unblocked(row.blocks, self.now)
+        row.status, row.skipped_because = "skipped", _reason(self.wanted)
+        text = f"{row.title} is skipped: {row.skipped_because}"
+        return text, [
+            news.gate_event(self.standing, row, "skipped", self.now, row.skipped_because),
+            news.end_run(row, self.now),
+        ]
+
+    def move(self) -> _Done:
+        one, day = self.standing.implementation, self.wanted.day
+        if self.wanted.which_date not in get_args(Day):
+            raise PlanError("which_date", f"must be one of {', '.join(get_args(Day))}")
+        if day is None:
+            raise PlanError("date", "is empty")
+        if day.year > self.now.year + MAX_YEARS_AHEAD:
+            raise PlanError("date", f"{day} is more than {MAX_YEARS_AHEAD} years ahead")
+        if day < one.kickoff:
+            raise PlanError("date", f"{day} is before the kickoff on {one.kickoff}")
+        if self.wanted.which_date == "committed":
+            before, one.committed = one.committed, day
+            return f"{one.title}: committed {day} instead of {before or 'nothing'}", []
+        row = find_gate(self.standing, self.wanted.gate)
+        _unsettled(row)
+        if self.wanted.which_date == "due":
+            row.due = day
+        elif row.status != "pending":
+            raise PlanError("gate", f"{row.title} is open already")
+        else:
+            row.earliest = day
+        return f"{row.title}: {self.wanted.which_date} {day}", []
+
+    def reassign(self) -> _Done:
+        one, to = self.standing.implementation, " ".join(self.wanted.to.split())
+        if not to or len(to) > 120 or not to.isprintable():
+            raise PlanError("to", "say to whom: a person, or us, customer, makini")
+        if not self.wanted.gate.strip():
+            if to in OWNERS:
+                raise PlanError("to", "an implementation belongs to a person of ours")
+            for row in self.standing.gates.values():
+                if row.assignee == one.owner and row.status not in SETTLED:
+                    row.assignee = to
+            one.owner = to
+            return f"{one.title} belongs to {to} now", []
+        row = find_gate(self.standing, self.wanted.gate)
+        _unsettled(row)
+        if to in OWNERS:
+            row.owner = to
+        else:
+            row.assignee = to
+        row.changes += 1
+        return f"{row.title} is for {to} now", [
+            news.gate_event(self.standing, row, "reassigned", self.now, to)
+        ]
+
+    def target(self) -> _Done:
+        """Where a system is reached; `gate` names the system, and may be empty if there is one."""
+        try:
+            target = str(parse_target(self.wanted.to.strip()))
+        except TargetError as error:
+            raise PlanError("to", str(error)) from None
+        named = self.wanted.gate.casefold().strip()
+        found = [one for one in self.standing.systems if not named or one.name.casefold() == named]
+        if len(found) != 1:
+            names = ", ".join(one.name for one in self.standing.systems)
+            raise PlanError("gate", f"name the system the target is of: {names}")
+        found[0].target = target
+        return f"{found[0].name} is reached at {target}", []
+
+    def abandon(self) -> _Done:
+        one = self.standing.implementation
+        one.status, one.held_because = "abandoned", _reason(self.wanted)
+        one.key = f"{one.key}:{one.id}"  # the same systems may be started anew
+        one.digest = None
+        open_rows = [
+            row for row in self.standing.gates.values() if row.status in ("open", "blocked")
+        ]
+        ends = [news.end_run(row, self.now) for row in open_rows if row.check_name is None]
+        return f"{one.title} was abandoned: {one.held_because}", ends
+
+
+_ACTIONS: Mapping[str, Callable[[_Edit], _Done]] = {
+    "hold": _Edit.hold,
+    "resume": _Edit.resume,
+    "skip": _Edit.skip,
+    "move": _Edit.move,
+    "reassign": _Edit.reassign,
+    "target": _Edit.target,
+    "abandon": _Edit.abandon,
+}
+
+
+def _reason(wanted: Update) -> str:
+    reason = " ".join(wanted.reason.split())
+    if not reason:
+        raise PlanError("reason", "say why: it is kept in the audit")
+    return reason
+
+
+def _unsettled(row: Gate) -> None:
+    if row.status in SETTLED:
+        raise PlanError("gate", f"{row.title} is {row.status} already")
+
+
+def _audit(standing: Standing, wanted: Update, message: str, now: datetime) -> Audit:
+    detail: dict[str, Any] = {
+        "implementation": standing.implementation.id,
+        "gate": wanted.gate or None,
+        "reason": wanted.reason or None,
+        "text": message,
+    }
+    return Audit(
+        at=now,
+        by=wanted.by.strip(),
+        action=f"implementation.{wanted.action}",
+        subject=standing.implementation.title,
+        detail=detail,
+    )

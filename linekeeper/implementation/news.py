@@ -1,0 +1,133 @@
+"""What leaves the house when an implementation moves: events, runs to start, words for Slack.
+
+Each is a row of the outbox, written in the transaction that makes it true.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from slugify import slugify
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from linekeeper.implementation.calendar import FIRST_HOUR, HOURS, WorkingCalendar
+from linekeeper.implementation.queries import run_key
+from linekeeper.implementation.standing import Standing, turn_of
+from linekeeper.store import Store
+from linekeeper.store.outbox import Message, enqueue
+from linekeeper.store.tables import Gate
+
+MAX_TAG = 100
+
+
+def gate_event(standing: Standing, row: Gate, what: str, at: datetime, text: str = "") -> Message:
+    """`linekeeper.implementation.<gate>` for one change; `row.changes` has been counted up."""
+    one = standing.implementation
+    resource = f"linekeeper.implementation.{one.id}"
+    key = f"event:{resource}:{row.gate}:{row.changes}"
+    return Message(
+        "event",
+        key,
+        {
+            "name": f"linekeeper.implementation.{row.gate}",
+            "occurred": at.isoformat(),
+            "resource": {
+                "prefect.resource.id": resource,
+                "prefect.resource.name": one.title,
+                "linekeeper.gate": row.gate,
+                "linekeeper.status": row.status,
+            },
+            "related": [
+                {
+                    "prefect.resource.id": f"linekeeper.customer.{standing.customer.id}",
+                    "prefect.resource.role": "customer",
+                    "prefect.resource.name": standing.customer.name,
+                }
+            ],
+            "payload": {
+                "what": what,
+                "gate": row.gate,
+                "title": row.title,
+                "owner": row.owner,
+                "text": text,
+            },
+        },
+        lane=f"event:{resource}",
+    )
+
+
+def gate_run(standing: Standing, row: Gate) -> Message:
+    """Start the run in which a person says that the gate is done; once for each attempt."""
+    key = run_key(row)
+    return Message(
+        "run",
+        key,
+        {
+            "deployment": "gate",
+            "idempotency_key": key,
+            "name": run_name(standing, row),
+            "parameters": {"gate": row.id},
+            "tags": tags(standing, row),
+        },
+    )
+
+
+def end_run(row: Gate, at: datetime) -> Message | None:
+    """Let the run of a gate that was settled elsewhere go on to its end; None if it has none."""
+    if row.run_id is None:
+        return None
+    answer = {
+        "outcome": "done",
+        "evidence": "",
+        "note": "",
+        "blocked_because": "",
+        "whose_turn": "us",
+        "by": "Linekeeper",
+    }
+    return Message(
+        "run",
+        f"{run_key(row)}:end:{row.changes}",
+        {"resume": row.run_id, "answer": answer},
+        # The run may be about to suspend; resuming it before that would be lost.
+        not_before=at + timedelta(seconds=2),
+    )
+
+
+def run_name(standing: Standing, row: Gate) -> str:
+    """`Acme · SAP ECC · Basic workflow configuration`."""
+    return f"{standing.customer.name} · {row.title}"
+
+
+def tags(standing: Standing, row: Gate) -> list[str]:
+    """What the run is found by on the Runs page."""
+    return [
+        f"implementation:{standing.implementation.slug}"[:MAX_TAG],
+        f"owner:{slugify(row.assignee)}"[:MAX_TAG],
+        f"waiting:{turn_of(row)}",
+    ]
+
+
+def say(subject: str, text: str, *, not_before: datetime | None = None) -> Message:
+    """A message in Slack; each `subject` is said once."""
+    payload = {"do": "say", "subject": subject, "text": text}
+    return Message("slack", f"slack:say:{subject}", payload, not_before=not_before)
+
+
+async def send(
+    store: Store, session: AsyncSession, messages: Sequence[Message | None], *, now: datetime
+) -> None:
+    """Write what there is to send in the caller's transaction."""
+    await enqueue(store, session, [one for one in messages if one is not None], now=now)
+
+
+def working_moment(calendar: WorkingCalendar, at: datetime) -> datetime:
+    """`at`, or the next moment inside working hours. Pure."""
+    local = at.astimezone(calendar.zone)
+    day = local.date()
+    inside = FIRST_HOUR <= local.hour < FIRST_HOUR + HOURS
+    if calendar.is_working(day) and inside:
+        return at
+    if local.hour >= FIRST_HOUR + HOURS or not calendar.is_working(day):
+        day = calendar.first(day + timedelta(days=1))
+    start = datetime(day.year, day.month, day.day, FIRST_HOUR, tzinfo=calendar.zone)
+    return start.astimezone(at.tzinfo or ZoneInfo("UTC"))

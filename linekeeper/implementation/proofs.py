@@ -1,0 +1,218 @@
+"""What proves an automatic gate, and what is missing where nothing does. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from slugify import slugify
+
+from linekeeper.implementation.evaluate import Proof
+from linekeeper.implementation.standing import Standing
+from linekeeper.store.tables import ImplementationSystem
+
+_SYNCED = frozenset({"done", "fulldone"})
+_WELL = frozenset({"healthy", "degraded"})
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFacts:
+    """What counts as evidence about one connection. Times are UTC."""
+
+    id: str
+    name: str
+    provider: str
+    setup: str
+    health: str
+    has_token: bool
+    sync_status: str | None
+    last_good_at: datetime | None
+    last_sync_at: datetime | None
+    created_at: datetime
+    delivered_at: datetime | None = None
+    """When its first signed delivery was processed."""
+    polled_at: datetime | None = None
+    """When all its entities had been read to the end; None: not yet."""
+    drift: int = 0
+    """What the last reading of them found that the webhooks had not brought, or differently."""
+    poll_trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The last preflight of one target from one vantage."""
+
+    at: datetime
+    passed: bool
+    finding: str = ""
+    """The first thing it found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything the database knows that proves a gate."""
+
+    connections: Mapping[str, ConnectionFacts] = field(default_factory=dict)
+    preflights: Mapping[tuple[str, str], Seen] = field(default_factory=dict)
+    """By target and vantage."""
+    listed: Mapping[str, datetime] = field(default_factory=dict)
+    """When each app last gave its whole list."""
+    credited: frozenset[str] = frozenset()
+    """Subjects of the ledger that hold credits: connections' ids, planned systems' ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """What an automatic gate still waits for."""
+
+    text: str
+
+
+def prove(standing: Standing, evidence: Evidence) -> tuple[dict[str, Proof], dict[str, str]]:
+    """The proofs there are, and for each automatic gate without one what it waits for."""
+    proofs: dict[str, Proof] = {}
+    lacks: dict[str, str] = {}
+    for gate in standing.plan.gates:
+        if gate.check is None:
+            continue
+        found = _CHECKS[gate.check](standing, standing.system(gate.system), evidence)
+        if isinstance(found, Proof):
+            proofs[gate.id] = found
+        else:
+            lacks[gate.id] = found.text
+    return proofs, lacks
+
+
+def bind(
+    systems: Sequence[ImplementationSystem],
+    customer: str,
+    candidates: Sequence[ConnectionFacts],
+    since: datetime,
+) -> dict[str, str]:
+    """Which connection of the customer is which of the `systems` that have none yet.
+
+    By provider or name. The one connection made after `since` that is left is the one system that
+    is left, whatever it is called. `candidates` are those that belong to no system.
+    """
+    found: dict[str, str] = {}
+    free = {one.id: one for one in candidates if one.setup != "disconnected"}
+    waiting = [one for one in systems if one.connection_id is None]
+    for system in waiting:
+        named = slugify(system.name)
+        texts = {named, slugify(f"{customer} {system.name}")}
+        same = [one for one in free.values() if texts & {slugify(one.provider), slugify(one.name)}]
+        if len(same) == 1:
+            found[system.id] = same[0].id
+            del free[same[0].id]
+    left = [one for one in waiting if one.id not in found]
+    new = [one for one in free.values() if one.created_at >= since]
+    if len(left) == 1 and len(new) == 1:
+        found[left[0].id] = new[0].id
+    return found
+
+
+_Found = Proof | Lack
+_Check = Callable[[Standing, ImplementationSystem | None, Evidence], _Found]
+
+
+def _credits(standing: Standing, _: ImplementationSystem | None, evidence: Evidence) -> _Found:
+    for system in standing.systems:
+        if not {system.id, system.connection_id} & evidence.credited:
+            return Lack(f"No credits are reserved for {system.name}.")
+    total = sum(system.cost for system in standing.systems)
+    return Proof(standing.implementation.started_at, f"{total} credits are set aside (estimate).")
+
+
+def _preflight(standing: Standing, _: ImplementationSystem | None, evidence: Evidence) -> _Found:
+    latest: list[datetime] = []
+    said: list[str] = []
+    for system in standing.systems:
+        if system.target is None:
+            return Lack(
+                f"{system.name} has no host and port yet: run preflight for it with its target."
+            )
+        outside = evidence.preflights.get((system.target, "outside"))
+        if outside is not None and not outside.passed:
+            return Lack(f"{system.target} from outside: {outside.finding}")
+        inner = [
+            (vantage, seen)
+            for vantage in ("inside", "allowlisted")
+            if (seen := evidence.preflights.get((system.target, vantage))) is not None
+        ]
+        if not inner:
+            return Lack(
+                f"{system.target} was not checked from inside, nor from an allowed address."
+            )
+        vantage, last = max(inner, key=lambda item: item[1].at)
+        if not last.passed:
+            return Lack(f"{system.target} from {vantage}: {last.finding}")
+        latest.append(last.at)
+        said.append(f"{system.target} from {vantage}")
+    return Proof(max(latest), f"Preflight found nothing: {', '.join(said)}.")
+
+
+def _instance(standing: Standing, _: ImplementationSystem | None, evidence: Evidence) -> _Found:
+    app = standing.implementation.app
+    at = evidence.listed.get(app)
+    if at is None or at < standing.implementation.started_at:
+        return Lack(f"The Makini app {app} has not given its connection list since the start.")
+    return Proof(at, f"The Makini app {app} gave its connection list.")
+
+
+def _token(_: Standing, system: ImplementationSystem | None, evidence: Evidence) -> _Found:
+    one = _connection(system, evidence)
+    if isinstance(one, Lack):
+        return one
+    if not one.has_token:
+        return Lack("It is connected, but there is no token of ours.")
+    if one.health not in _WELL or one.last_good_at is None:
+        return Lack(f"The connection is {one.health.replace('_', ' ')}.")
+    return Proof(one.last_good_at, "The connection answers with its token.")
+
+
+def _synced(_: Standing, system: ImplementationSystem | None, evidence: Evidence) -> _Found:
+    one = _connection(system, evidence)
+    if isinstance(one, Lack):
+        return one
+    if one.sync_status is None and one.setup == "live" and one.last_sync_at is not None:
+        return Proof(one.last_sync_at, "Makini lists it as active, and it has synced.")
+    if one.sync_status not in _SYNCED or one.last_good_at is None:
+        return Lack(f"Sync status: {one.sync_status or 'not known yet'}.")
+    return Proof(one.last_sync_at or one.last_good_at, f"Sync status {one.sync_status}.")
+
+
+def _delivered(_: Standing, system: ImplementationSystem | None, evidence: Evidence) -> _Found:
+    one = _connection(system, evidence)
+    if isinstance(one, Lack):
+        return one
+    if one.delivered_at is None:
+        return Lack("No signed delivery of this connection was processed yet.")
+    return Proof(one.delivered_at, "A signed delivery arrived and was processed.")
+
+
+def _reconciled(_: Standing, system: ImplementationSystem | None, evidence: Evidence) -> _Found:
+    one = _connection(system, evidence)
+    if isinstance(one, Lack):
+        return one
+    if one.polled_at is None:
+        return Lack(one.poll_trouble or "It was not reconciled yet.")
+    if one.drift:
+        return Lack(f"The last reconciliation found {one.drift} that the webhooks did not bring.")
+    return Proof(one.polled_at, "The last reconciliation found no drift.")
+
+
+def _connection(system: ImplementationSystem | None, evidence: Evidence) -> ConnectionFacts | Lack:
+    known = None if system is None else evidence.connections.get(system.connection_id or "")
+    if known is None:
+        return Lack("The customer has not connected it yet: send the link of `connect`.")
+    return known
+
+
+_CHECKS: Mapping[str, _Check] = {
+    "credits_reserved": _credits,
+    "preflight_passed": _preflight,
+    "instance_answers": _instance,
+    "token_works": _token,
+    "first_sync_done": _synced,
+    "delivery_arrived": _delivered,
+    "drift_zero": _reconciled,
+}

@@ -1,0 +1,292 @@
+"""Implementations, and what proves their gates, read from the database in a few statements."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import and_, exists, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from linekeeper.credits.queries import holders
+from linekeeper.implementation.proofs import ConnectionFacts, Evidence, Seen
+from linekeeper.implementation.standing import Standing, standing
+from linekeeper.store.tables import (
+    AppState,
+    Connection,
+    Credential,
+    Customer,
+    Drift,
+    Gate,
+    Implementation,
+    ImplementationSystem,
+    Outbox,
+    PreflightReport,
+    Watermark,
+    WebhookEvent,
+)
+
+UNDERWAY = ("running", "held")
+
+
+async def load(session: AsyncSession, identifier: str, *, lock: bool = False) -> Standing | None:
+    """One implementation; with `lock` nobody else changes it until the transaction ends."""
+    statement = select(Implementation).where(col(Implementation.id) == identifier)
+    if lock:
+        statement = statement.with_for_update().execution_options(populate_existing=True)
+    found = await load_many(session, list(await session.scalars(statement)))
+    return found[0] if found else None
+
+
+async def load_underway(session: AsyncSession) -> list[Standing]:
+    """All that are running or held, the oldest first."""
+    statement = (
+        select(Implementation)
+        .where(col(Implementation.status).in_(UNDERWAY))
+        .order_by(col(Implementation.id))
+    )
+    return await load_many(session, list(await session.scalars(statement)))
+
+
+async def load_many(session: AsyncSession, rows: Sequence[Implementation]) -> list[Standing]:
+    """The standings of `rows`, in their order."""
+    ids = [row.id for row in rows]
+    systems: dict[str, list[ImplementationSystem]] = {}
+    gates: dict[str, list[Gate]] = {}
+    for one in await _among(session, ImplementationSystem, "implementation_id", ids):
+        systems.setdefault(one.implementation_id, []).append(one)
+    for gate in await _among(session, Gate, "implementation_id", ids):
+        gates.setdefault(gate.implementation_id, []).append(gate)
+    owners = [row.customer_id for row in rows]
+    customers = {one.id: one for one in await _among(session, Customer, "id", owners)}
+    return [
+        standing(row, customers[row.customer_id], systems.get(row.id, ()), gates.get(row.id, ()))
+        for row in rows
+    ]
+
+
+async def evidence(session: AsyncSession, standings: Sequence[Standing]) -> Evidence:
+    """What proves the gates of `standings`, and their customers' other connections."""
+    customers = list({one.customer.id for one in standings})
+    targets = {s.target for one in standings for s in one.systems if s.target is not None}
+    connections = await _connections(session, customers)
+    subjects = [s.id for one in standings for s in one.systems]
+    subjects += [c for one in standings for s in one.systems if (c := s.connection_id)]
+    return Evidence(
+        connections=connections,
+        preflights=await last_preflights(session, targets),
+        listed={
+            one.app: one.last_list_at
+            for one in await session.scalars(select(AppState))
+            if one.last_list_at is not None
+        },
+        credited=await holders(session, subjects),
+    )
+
+
+async def spoken_for(session: AsyncSession, customers: Sequence[str]) -> set[str]:
+    """Connections of `customers` that are a system of some implementation already."""
+    rows = await session.scalars(
+        select(col(ImplementationSystem.connection_id))
+        .join(Implementation, col(Implementation.id) == col(ImplementationSystem.implementation_id))
+        .where(
+            col(Implementation.customer_id).in_(customers),
+            col(Implementation.status) != "abandoned",
+            col(ImplementationSystem.connection_id).is_not(None),
+        )
+    )
+    return {one for one in rows if one is not None}
+
+
+async def last_preflights(
+    session: AsyncSession, targets: Iterable[str]
+) -> dict[tuple[str, str], Seen]:
+    """The last preflight of each of `targets` from each vantage."""
+    wanted = sorted(set(targets))
+    if not wanted:
+        return {}
+    newer = aliased(PreflightReport)
+    rows = await session.scalars(
+        select(PreflightReport).where(
+            col(PreflightReport.target).in_(wanted),
+            ~exists().where(
+                col(newer.target) == col(PreflightReport.target),
+                col(newer.vantage) == col(PreflightReport.vantage),
+                or_(
+                    col(newer.at) > col(PreflightReport.at),
+                    and_(
+                        col(newer.at) == col(PreflightReport.at),
+                        col(newer.id) > col(PreflightReport.id),
+                    ),
+                ),
+            ),
+        )
+    )
+    return {
+        (row.target, row.vantage): Seen(row.at, row.passed, _finding(row.verdicts)) for row in rows
+    }
+
+
+async def lost_gates(session: AsyncSession, alive: set[str], *, before: datetime) -> list[Gate]:
+    """Open gates that wait for a person and whose run is gone.
+
+    `alive` are the gates that have a run in Prefect, as listed at `before`; a run that was handed
+    over later than that, or waits to be, isn't gone.
+    """
+    rows = await session.scalars(
+        select(Gate)
+        .join(Implementation, col(Implementation.id) == col(Gate.implementation_id))
+        .where(
+            col(Implementation.status).in_(UNDERWAY),
+            col(Gate.check_name).is_(None),
+            col(Gate.status).in_(("open", "blocked")),
+        )
+        .order_by(col(Gate.id))
+    )
+    missing = [row for row in rows if row.id not in alive]
+    keys = {run_key(row): row for row in missing}
+    coming = await session.scalars(
+        select(col(Outbox.dedupe_key)).where(
+            col(Outbox.dedupe_key).in_(list(keys)),
+            or_(col(Outbox.status) == "pending", col(Outbox.settled_at) >= before),
+        )
+    )
+    on_the_way = set(coming)
+    return [row for key, row in keys.items() if key not in on_the_way]
+
+
+async def portfolio(
+    session: AsyncSession, *, live_since: datetime
+) -> list[tuple[Implementation, list[Gate]]]:
+    """All that are underway or went live since then, each with its open gates, oldest first."""
+    rows = list(
+        await session.scalars(
+            select(Implementation)
+            .where(
+                or_(
+                    col(Implementation.status).in_(UNDERWAY),
+                    and_(
+                        col(Implementation.status) == "live",
+                        col(Implementation.live_at) >= live_since,
+                    ),
+                )
+            )
+            .order_by(col(Implementation.id))
+        )
+    )
+    waiting: dict[str, list[Gate]] = {}
+    for gate in await session.scalars(
+        select(Gate)
+        .where(col(Gate.status).in_(("open", "blocked")))
+        .order_by(col(Gate.opened_at), col(Gate.id))
+    ):
+        waiting.setdefault(gate.implementation_id, []).append(gate)
+    return [(row, waiting.get(row.id, [])) for row in rows]
+
+
+def run_key(gate: Gate) -> str:
+    """What makes the run of a gate's present attempt one run."""
+    return f"gate:{gate.id}:{gate.attempt}"
+
+
+async def _among(session: AsyncSession, table: Any, column: str, ids: Sequence[str]) -> list[Any]:
+    found: list[Any] = []
+    wanted = sorted(set(ids))
+    for start in range(0, len(wanted), 10_000):
+        portion = wanted[start : start + 10_000]
+        found += await session.scalars(
+            select(table)
+            .where(getattr(table, column).in_(portion))
+            .execution_options(populate_existing=True)
+        )
+    return found
+
+
+async def _connections(
+    session: AsyncSession, customers: Sequence[str]
+) -> dict[str, ConnectionFacts]:
+    rows = (
+        await session.execute(
+            select(
+                Connection,
+                exists().where(col(Credential.connection_id) == col(Connection.id)),
+            ).where(col(Connection.customer_id).in_(customers))
+        )
+    ).all()
+    ids = [row[0].id for row in rows]
+    delivered = await session.execute(
+        select(col(WebhookEvent.connection_id), func.min(WebhookEvent.processed_at))
+        .where(
+            col(WebhookEvent.connection_id).in_(ids),
+            col(WebhookEvent.status) == "processed",
+            col(WebhookEvent.source) == "webhook",
+        )
+        .group_by(col(WebhookEvent.connection_id))
+    )
+    arrived = {row[0]: row[1] for row in delivered}
+    polled = await _polled(session, ids)
+    return {
+        one.id: ConnectionFacts(
+            id=one.id,
+            name=one.name,
+            provider=one.provider,
+            setup=one.setup,
+            health=one.health,
+            has_token=bool(has_token),
+            sync_status=one.sync_status,
+            last_good_at=one.last_good_at,
+            last_sync_at=one.last_sync_at,
+            created_at=one.created_at,
+            delivered_at=arrived.get(one.id),
+            **polled.get(one.id, {}),
+        )
+        for one, has_token in rows
+    }
+
+
+async def _polled(session: AsyncSession, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """When all entities of a connection had been read to the end, and what that found."""
+    marks: dict[str, list[Watermark]] = {}
+    for mark in await session.scalars(
+        select(Watermark).where(col(Watermark.connection_id).in_(ids))
+    ):
+        marks.setdefault(mark.connection_id, []).append(mark)
+    found: dict[str, dict[str, Any]] = {}
+    for identifier, own in marks.items():
+        offered = [mark for mark in own if mark.offered]
+        trouble = next((mark.error for mark in offered if mark.error), None)
+        unread = any(mark.polled_at is None for mark in offered)
+        times = [mark.polled_at for mark in offered if mark.polled_at is not None]
+        if trouble or unread or not times:
+            why = trouble or "its entities were not all read yet"
+            found[identifier] = {"poll_trouble": f"Reconciliation: {why}."}
+        else:
+            found[identifier] = {"polled_at": min(times)}
+    # A run that counted something leaves a row of its own moment; one that found nothing, none.
+    drift = await session.execute(
+        select(
+            col(Drift.connection_id),
+            func.sum(Drift.missed + Drift.mismatched + Drift.deleted),
+        )
+        .join(
+            Watermark,
+            and_(
+                col(Watermark.connection_id) == col(Drift.connection_id),
+                col(Watermark.entity) == col(Drift.entity),
+                col(Watermark.polled_at) <= col(Drift.run_at),
+            ),
+        )
+        .where(col(Drift.connection_id).in_(ids))
+        .group_by(col(Drift.connection_id))
+    )
+    for identifier, count in drift:
+        found.setdefault(identifier, {})["drift"] = int(count or 0)
+    return found
+
+
+def _finding(verdicts: Sequence[dict[str, Any]]) -> str:
+    findings = [one for one in verdicts if one.get("status") == "finding"]
+    if findings:
+        return str(findings[0].get("message", ""))
+    return "it could not be judged"

@@ -1,0 +1,253 @@
+"""The artifacts `implementation-<slug>` and `portfolio` as Markdown. Pure; times are UTC.
+
+Whatever came from a form is shown as text and nothing else (`preflight.handover.escape`).
+"""
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from linekeeper.implementation.advance import Progress
+from linekeeper.implementation.chart import gantt
+from linekeeper.implementation.evaluate import SETTLED
+from linekeeper.implementation.plan import TRADITIONAL_MONTHS, ahead_of_traditional
+from linekeeper.implementation.standing import turn_of
+from linekeeper.notices.view import Links
+from linekeeper.preflight.handover import escape
+from linekeeper.store.tables import Gate, Implementation
+
+MAX_CELL = 160
+MATTER_MOST = 3
+_TURNS = {"us": "our turn", "customer": "the customer's turn", "makini": "Makini's turn"}
+_TURN = {"us": "us", "customer": "the customer", "makini": "Makini"}
+_MARKS = {
+    "pending": "·",
+    "open": "▶ open",
+    "blocked": "■ blocked",
+    "done": "✓",
+    "skipped": "– skipped",
+}
+
+
+def implementation_key(slug: str) -> str:
+    """The key of an implementation's artifact."""
+    return f"implementation-{slug}"
+
+
+def handover_key(slug: str) -> str:
+    """The key of what the customer's IT is handed."""
+    return f"handover-{slug}"
+
+
+def implementation_markdown(
+    progress: Progress, now: datetime, links: Links, *, handed_over: bool
+) -> str:
+    """One implementation: how it stands, its Gantt, who is waited for, every gate."""
+    one = progress.standing.implementation
+    svg = gantt(progress.outlook, one.title, one.live_at or now, progress.evaluation)
+    picture = base64.b64encode(svg.encode()).decode()
+    parts = [
+        f"# {escape(one.title)}",
+        *_headline(progress),
+        f"![Gantt: planned, actual, forecast](data:image/svg+xml;base64,{picture})",
+        *_waiting(progress, links),
+        "## Gates",
+        _gates(progress, links),
+        *_matters(progress),
+    ]
+    if handed_over and (url := links.artifact(handover_key(one.slug))):
+        parts.append(f"[Hand-over for the customer's IT]({url})")
+    if url := links.form("implementation-update", {"implementation": one.slug}):
+        parts.append(f"[Hold, skip a gate, move a date, reassign]({url})")
+    return "\n\n".join(parts) + "\n"
+
+
+def _headline(progress: Progress) -> Iterable[str]:
+    one, outlook = progress.standing.implementation, progress.outlook
+    status = f"**{one.status}**" + (f": {escape(one.held_because)}" if one.held_because else "")
+    yield (
+        f"{status} · {one.complexity}, {one.hosting} · owner {escape(one.owner)} · "
+        f"kickoff {one.kickoff} · {round(100 * progress.evaluation.progress)} % done"
+    )
+    low, high = outlook.plan.published
+    if one.status == "live":
+        yield _actual(one.actual)
+    else:
+        promise = ""
+        if one.committed is not None:
+            chance = round(100 * (outlook.forecast.chance or 0))
+            promise = f" Committed {one.committed}: **{outlook.commitment}**, chance {chance} %."
+        yield (
+            f"Go-live likely **{outlook.p50}**, four in five by {outlook.p80}; "
+            f"at the start it was {one.planned_p50}.{promise}"
+        )
+    for reason in outlook.plan.beyond:
+        yield f"Beyond the published {low} to {high} weeks: {escape(reason)}."
+    short, long = ahead_of_traditional(outlook.forecast.p80)
+    yield (
+        f"Published are {low} to {high} weeks. A traditional project takes {TRADITIONAL_MONTHS[0]} "
+        f"to {TRADITIONAL_MONTHS[1]} months: this is {short:g} to {long:g} weeks ahead."
+    )
+    waited = progress.evaluation.waited
+    yield (
+        f"So far {waited['us']:.1f} working days were ours, {waited['customer']:.1f} went by "
+        f"waiting for the customer, {waited['makini']:.1f} for Makini."
+    )
+
+
+def _actual(facts: dict[str, Any]) -> str:
+    kept = {None: "", True: ", as committed", False: f", committed was {facts.get('committed')}"}
+    return (
+        f"Live since **{facts.get('live')}**{kept[facts.get('kept')]}; planned was "
+        f"{facts.get('planned')}. It took {facts.get('days')} working days of "
+        f"{facts.get('days_planned')} planned."
+    )
+
+
+def _waiting(progress: Progress, links: Links) -> Iterable[str]:
+    rows = [progress.standing.gates[gate] for gate in progress.evaluation.having("open", "blocked")]
+    asked = [row for row in rows if row.check_name is None]
+    if not asked:
+        return
+    yield "## Waiting for people"
+    lines = []
+    for row in asked:
+        url = links.run(row.run_id) if row.run_id else None
+        title = f"[{escape(row.title)}]({url})" if url else escape(row.title)
+        late = progress.evaluation.late.get(row.gate)
+        blocked = (
+            f", blocked: {escape(row.blocks[-1]['because'])}" if row.status == "blocked" else ""
+        )
+        lines.append(
+            f"- {title}: {escape(row.assignee)}, {_TURNS.get(turn_of(row), '')} since "
+            f"{row.opened_at:%Y-%m-%d}{blocked}{_LATE[late]}"
+        )
+    yield "\n".join(lines)
+
+
+_LATE = {None: "", "soon": " · **late soon**", "overdue": " · **overdue**"}
+
+
+def _gates(progress: Progress, links: Links) -> str:
+    lines = ["| | Gate | Turn | Opened | Done | Likely by | Evidence, or what it waits for |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    outlook = progress.outlook
+    for gate in outlook.plan.gates:
+        row = progress.standing.gates[gate.id]
+        likely = outlook.calendar.finish(outlook.start, outlook.forecast.gates[gate.id].finish_p50)
+        url = links.run(row.run_id) if row.run_id and row.status not in SETTLED else None
+        title = f"[{escape(row.title)}]({url})" if url else escape(row.title)
+        if gate.id in outlook.plan.critical_path:
+            title = f"**{title}**"
+        lines.append(
+            f"| {_MARKS[row.status]}{_LATE[progress.evaluation.late.get(gate.id)]} | {title} | "
+            f"{_TURN.get(turn_of(row), row.owner)} | {_day(row.opened_at)} | {_day(row.done_at)} | "
+            f"{'' if row.status in SETTLED else likely} | {_cell(_said(progress, row))} |"
+        )
+    return "\n".join(lines)
+
+
+def _said(progress: Progress, row: Gate) -> str:
+    if row.status == "skipped":
+        return row.skipped_because or ""
+    if row.status == "done":
+        by = f" ({row.done_by})" if row.done_by and row.check_name is None else ""
+        return f"{row.evidence}{by}"
+    if row.status == "blocked":
+        return str(row.blocks[-1]["because"])
+    if row.status == "open":
+        return progress.lacks.get(row.gate, "") or row.note
+    return f"not before {row.earliest}" if row.earliest else ""
+
+
+def _matters(progress: Progress) -> Iterable[str]:
+    if progress.standing.implementation.status == "live":
+        return
+    ranked = progress.outlook.forecast.matter_most(MATTER_MOST)
+    if ranked:
+        named = ", ".join(
+            f"{escape(progress.standing.gates[gate].title)} ({one.days:.1f} days)"
+            for gate, one in ranked
+        )
+        yield f"What matters most for the date: {named}."
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One implementation in the portfolio."""
+
+    implementation: Implementation
+    waiting: tuple[Gate, ...] = ()
+    """Open gates, the oldest first."""
+
+
+def portfolio_markdown(lines: Sequence[Line], now: datetime, links: Links) -> str:
+    """All implementations, those at risk first."""
+    underway = [one for one in lines if one.implementation.status in ("running", "held")]
+    live = [one for one in lines if one.implementation.status == "live"]
+    slipping = [one.implementation.digest for one in underway if one.implementation.digest]
+    parts = [
+        "# Implementations",
+        f"{len(underway)} underway, {len(slipping)} of them slipping; {len(live)} live. "
+        f"As of {now:%Y-%m-%d %H:%M} UTC.",
+    ]
+    if slipping:
+        parts.append("\n".join(f"- {escape(line)}" for line in slipping))
+    if underway:
+        parts.append(_table(sorted(underway, key=_risk), links))
+    if live:
+        rows = ["## Live", "", "| Implementation | Live | Planned | Days | Planned days |"]
+        rows.append("|---|---|---|--:|--:|")
+        for one in sorted(live, key=lambda item: item.implementation.id, reverse=True):
+            facts = one.implementation.actual
+            rows.append(
+                f"| {_linked(one.implementation, links)} | {facts.get('live')} | "
+                f"{facts.get('planned')} | {facts.get('days')} | {facts.get('days_planned')} |"
+            )
+        parts.append("\n".join(rows))
+    if not lines:
+        parts.append("None was started yet: use the form of the deployment `implementation`.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(lines: Sequence[Line], links: Links) -> str:
+    rows = [
+        "| Implementation | Done | Likely live | Four in five | Committed | Waiting for | Owner |",
+        "|---|--:|---|---|---|---|---|",
+    ]
+    for line in lines:
+        one = line.implementation
+        promise = "—"
+        if one.committed is not None:
+            chance = round(100 * (one.chance or 0))
+            promise = f"{one.committed} ({one.commitment}, {chance} %)"
+        waiting = "; ".join(
+            f"{_TURN.get(turn_of(gate), gate.owner)}: {gate.title}" for gate in line.waiting[:2]
+        )
+        held = "on hold; " if one.status == "held" else ""
+        rows.append(
+            f"| {_linked(one, links)} | {round(100 * one.progress)} % | {one.p50} | {one.p80} | "
+            f"{promise} | {_cell(held + waiting)} | {escape(one.owner)} |"
+        )
+    return "\n".join(rows)
+
+
+def _risk(line: Line) -> tuple[int, float, date]:
+    one = line.implementation
+    order = {"late": 0, "at risk": 1}.get(one.commitment, 2 if one.digest else 3)
+    return order, one.chance if one.chance is not None else 1.0, one.p50
+
+
+def _linked(one: Implementation, links: Links) -> str:
+    url = links.artifact(implementation_key(one.slug))
+    return f"[{escape(one.title)}]({url})" if url else escape(one.title)
+
+
+def _cell(text: str) -> str:
+    return escape(text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 1]}…")
+
+
+def _day(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d}" if at is not None else ""

@@ -1,0 +1,128 @@
+"""An implementation as it is stored: rows become the plan and the states that `evaluate` takes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from linekeeper.implementation.calendar import WorkingCalendar
+from linekeeper.implementation.evaluate import Block, GateState
+from linekeeper.implementation.plan import Plan, make_plan
+from linekeeper.implementation.scope import Complexity, Hosting, Scope
+from linekeeper.implementation.template import Owner, Template
+from linekeeper.store.tables import Customer, Gate, Implementation, ImplementationSystem
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One implementation with all that belongs to it. The rows may be written to."""
+
+    implementation: Implementation
+    customer: Customer
+    systems: Sequence[ImplementationSystem]
+    """In the order of their numbers."""
+    gates: Mapping[str, Gate]
+    """By the gate's id in the plan."""
+    plan: Plan
+    calendar: WorkingCalendar
+
+    @property
+    def states(self) -> dict[str, GateState]:
+        """What `evaluate` needs to know of each gate."""
+        owners = {gate.id: gate.owner for gate in self.plan.gates}
+        return {one: state_of(row, owners[one]) for one, row in self.gates.items() if one in owners}
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing new may open."""
+        return self.implementation.status == "held"
+
+    def system(self, number: int | None) -> ImplementationSystem | None:
+        """The system a gate is about."""
+        return next((one for one in self.systems if one.number == number), None)
+
+
+def standing(
+    implementation: Implementation,
+    customer: Customer,
+    systems: Iterable[ImplementationSystem],
+    gates: Iterable[Gate],
+) -> Standing:
+    """Put the rows together. Pure."""
+    ordered = sorted(systems, key=lambda one: one.number)
+    scope = Scope(
+        complexity=cast("Complexity", implementation.complexity),
+        hosting=cast("Hosting", implementation.hosting),
+        systems=len(ordered),
+        custom_workflows=implementation.custom_workflows,
+        kickoff=implementation.kickoff,
+        country=implementation.country,
+        committed=implementation.committed,
+        system_names=tuple(one.name for one in ordered),
+    )
+    return Standing(
+        implementation=implementation,
+        customer=customer,
+        systems=ordered,
+        gates={row.gate: row for row in gates},
+        plan=make_plan(scope, Template.model_validate(implementation.template)),
+        calendar=calendar_of(implementation.country, customer.time_zone),
+    )
+
+
+def calendar_of(country: str | None, time_zone: str) -> WorkingCalendar:
+    """The customer's working days, in its own zone; UTC where the zone isn't known.
+
+    Raises `PlanError` for a country whose holidays aren't known.
+    """
+    return WorkingCalendar(country, _zone(time_zone))
+
+
+@lru_cache
+def _zone(name: str) -> Any:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return UTC
+
+
+def state_of(row: Gate, planned: str) -> GateState:
+    """The stored row of a gate whose owner was `planned`."""
+    return GateState(
+        opened_at=row.opened_at,
+        done_at=row.done_at,
+        skipped_because=row.skipped_because,
+        blocks=tuple(
+            Block(
+                since=datetime.fromisoformat(one["since"]),
+                because=one["because"],
+                by=one["by"],
+                until=datetime.fromisoformat(one["until"]) if one.get("until") else None,
+            )
+            for one in row.blocks
+        ),
+        owner=cast("Owner", row.owner) if row.owner != planned else None,
+        earliest=row.earliest,
+        due=row.due,
+    )
+
+
+def blocked(
+    blocks: Sequence[Mapping[str, Any]], because: str, by: str, at: datetime
+) -> list[dict[str, Any]]:
+    """The blocks with one more that begins at `at`."""
+    return [*unblocked(blocks, at), {"since": at.isoformat(), "because": because, "by": by}]
+
+
+def unblocked(blocks: Sequence[Mapping[str, Any]], at: datetime) -> list[dict[str, Any]]:
+    """The blocks, the last one ended at `at` if it hadn't."""
+    return [
+        one if one.get("until") else {**one, "until": at.isoformat()} for one in map(dict, blocks)
+    ]
+
+
+def turn_of(row: Gate) -> str:
+    """Whose turn an open gate is: its owner's, or of whoever blocks it."""
+    return str(row.blocks[-1]["by"] if row.status == "blocked" and row.blocks else row.owner)

@@ -1,0 +1,69 @@
+"""Moving implementations on at once when something new proves a gate, whoever learned it.
+
+The consumer looks every few seconds; the hourly run is the net, and redraws what people see.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlmodel import col
+
+from linekeeper.implementation import news, queries
+from linekeeper.implementation.advance import Progress, advance, ready
+from linekeeper.store import Store
+from linekeeper.store.outbox import Message
+from linekeeper.store.tables import Implementation, ImplementationSystem
+
+
+async def watch(store: Store, *, now: datetime) -> bool:
+    """Move on those whose gates can be, and have their artifacts drawn; whether there were any."""
+    async with store.read() as session:
+        any_underway = await session.scalar(
+            select(func.count())
+            .select_from(Implementation)
+            .where(col(Implementation.status).in_(queries.UNDERWAY))
+        )
+        ids = [] if not any_underway else await ready(session, now=now)
+    for identifier in ids:
+        progress = await advance(store, identifier, now=now)
+        async with store.write() as session:
+            await news.send(store, session, [_redraw(progress)], now=now)
+    return bool(ids)
+
+
+async def advance_targets(store: Store, targets: Iterable[str], *, now: datetime) -> list[Progress]:
+    """Move on the implementations that have a system at one of `targets`."""
+    async with store.read() as session:
+        ids = await session.scalars(
+            select(col(ImplementationSystem.implementation_id))
+            .join(
+                Implementation,
+                col(Implementation.id) == col(ImplementationSystem.implementation_id),
+            )
+            .where(
+                col(Implementation.status).in_(queries.UNDERWAY),
+                col(ImplementationSystem.target).in_(list(targets)),
+            )
+            .distinct()
+        )
+        found = sorted(ids)
+    return [await advance(store, identifier, now=now) for identifier in found]
+
+
+def _redraw(progress: Progress) -> Message:
+    one = progress.standing.implementation
+    moved = sum(row.changes for row in progress.standing.gates.values())
+    connected = sum(system.connection_id is not None for system in progress.standing.systems)
+    key = f"implementation:{one.id}:redraw:{moved}:{connected}:{one.status}"
+    return Message(
+        "run",
+        key,
+        {
+            "deployment": "advance-implementations",
+            "idempotency_key": key,
+            "name": f"advance · {one.title}",
+            "parameters": {"implementation": one.slug},
+            "tags": [f"implementation:{one.slug}"[: news.MAX_TAG]],
+        },
+    )

@@ -1,0 +1,210 @@
+"""Preflight reports as evidence, and the incident when something proven no longer holds.
+
+The checks themselves need no database; what they found is kept here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.notices.announce import announce
+from linekeeper.notices.changes import IncidentChange
+from linekeeper.preflight.report import Report
+from linekeeper.preflight.targets import parse_target
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    Audit,
+    Connection,
+    Customer,
+    Implementation,
+    ImplementationSystem,
+    Incident,
+    PreflightReport,
+)
+
+TOPIC = "preflight"
+KIND = "preflight_failed"
+Source = Literal["flow", "import"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A system with a target, as people call it."""
+
+    system_id: str
+    implementation_id: str
+    connection_id: str | None
+    app: str
+    label: str
+    target: str | None
+
+
+class NoSuchPlace(Exception):
+    """Nothing answers to that name; the message says what does."""
+
+
+async def keep(store: Store, report: Report, *, source: Source, by: str, now: datetime) -> int:
+    """Keep `report` as evidence, a row a target; returns how many were new.
+
+    The same report again changes nothing.
+    """
+    async with store.write() as session:
+        known = set(
+            await session.scalars(
+                select(col(PreflightReport.target)).where(
+                    col(PreflightReport.target).in_(report.targets),
+                    col(PreflightReport.vantage) == report.vantage,
+                    col(PreflightReport.at) == report.at,
+                )
+            )
+        )
+        new = [target for target in report.targets if target not in known]
+        session.add_all(
+            PreflightReport(
+                target=target,
+                vantage=report.vantage,
+                at=min(report.at, now),
+                passed=report.passed(target),
+                verdicts=[asdict(one) for one in report.verdicts if one.target == target],
+                source=source,
+                by=by,
+                received_at=now,
+            )
+            for target in new
+        )
+        if new and source == "import":
+            session.add(
+                Audit(
+                    at=now,
+                    by=by,
+                    action="preflight.import",
+                    subject=f"{len(new)} targets from {report.vantage}",
+                    detail={"targets": new, "findings": len(report.findings)},
+                )
+            )
+        await session.flush()
+    return len(new)
+
+
+async def places(session: AsyncSession) -> list[Place]:
+    """Every system of an implementation that wasn't abandoned."""
+    rows = await session.execute(
+        select(
+            col(ImplementationSystem.id),
+            col(ImplementationSystem.implementation_id),
+            col(ImplementationSystem.connection_id),
+            col(Implementation.app),
+            col(Customer.name),
+            col(ImplementationSystem.name),
+            col(ImplementationSystem.target),
+            col(Connection.setup),
+        )
+        .join(Implementation, col(Implementation.id) == col(ImplementationSystem.implementation_id))
+        .join(Customer, col(Customer.id) == col(Implementation.customer_id))
+        .outerjoin(Connection, col(Connection.id) == col(ImplementationSystem.connection_id))
+        .where(col(Implementation.status) != "abandoned")
+        .order_by(col(ImplementationSystem.id))
+    )
+    return [
+        Place(row[0], row[1], row[2], row[3], f"{row[4]} · {row[5]}", row[6])
+        for row in rows
+        if row[7] != "disconnected"
+    ]
+
+
+async def find_places(session: AsyncSession, wanted: str) -> list[Place]:
+    """The systems `wanted` names: a customer, or `Customer · System`. Raises `NoSuchPlace`."""
+    everything = await places(session)
+    folded = _fold(wanted)
+    found = [one for one in everything if _fold(one.label) == folded]
+    if not found:
+        found = [one for one in everything if _fold(one.label.split(" · ")[0]) == folded]
+    if not found:
+        labels = "; ".join(sorted(one.label for one in everything)[:8]) or "none: start one first"
+        raise NoSuchPlace(f"no system of an implementation answers to {wanted!r}: {labels}")
+    return found
+
+
+async def name_target(store: Store, place: Place, target: str) -> None:
+    """Keep where the system of `place` is reached, if nobody has said so before."""
+    async with store.write() as session:
+        await session.execute(
+            update(ImplementationSystem)
+            .where(
+                col(ImplementationSystem.id) == place.system_id,
+                col(ImplementationSystem.target).is_(None),
+            )
+            .values(target=str(parse_target(target)))
+        )
+
+
+async def proven(session: AsyncSession) -> list[tuple[str, str]]:
+    """Targets and vantages that a worker of ours once found in order: what is checked daily."""
+    current = {one.target for one in await places(session) if one.target is not None}
+    rows = await session.execute(
+        select(col(PreflightReport.target), col(PreflightReport.vantage))
+        .where(col(PreflightReport.source) == "flow", col(PreflightReport.passed).is_(True))
+        .distinct()
+    )
+    return sorted((row[0], row[1]) for row in rows if row[0] in current)
+
+
+async def conclude_drift(
+    store: Store, reports: Sequence[Report], *, now: datetime
+) -> list[IncidentChange]:
+    """Open the incident of what was proven and no longer holds; resolve it when it does again."""
+    async with store.write() as session:
+        held = {(t, v) for t, v in await proven(session)}
+        named = {one.target: one for one in await places(session) if one.target is not None}
+        changes: list[IncidentChange] = []
+        for report in reports:
+            for target in report.targets:
+                if (target, report.vantage) not in held:
+                    continue
+                place = named[target]
+                change = await _conclude(session, report, target, place, now)
+                changes += [change] if change else []
+        if changes:
+            await announce(store, session, changes, now=now)
+    return changes
+
+
+async def _conclude(
+    session: AsyncSession, report: Report, target: str, place: Place, now: datetime
+) -> IncidentChange | None:
+    cause = f"preflight:{target}:{report.vantage}"
+    opened = await session.scalar(
+        select(Incident).where(col(Incident.cause) == cause, col(Incident.resolved_at).is_(None))
+    )
+    if report.passed(target):
+        if opened is None:
+            return None
+        opened.status, opened.resolved_at = "resolved", now
+        await session.flush()
+        return IncidentChange(opened.id, "resolved", f"{target} is as it was proven again")
+    findings = [one for one in report.findings if one.target == target]
+    if opened is not None or not findings:
+        return None  # known already, or it couldn't be judged this time
+    incident = Incident(
+        topic=TOPIC,
+        kind=KIND,
+        scope="connection",
+        cause=cause,
+        app=place.app,
+        title=f"{place.label} · {target} from {report.vantage}",
+        opened_at=now,
+        detail={"target": target, "vantage": report.vantage, "check": findings[0].check},
+    )
+    session.add(incident)
+    await session.flush()
+    text = f"It was in order, and no longer is: {findings[0].message}"
+    return IncidentChange(incident.id, "opened", text)
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.replace("·", " ").casefold().split())

@@ -1,0 +1,191 @@
+"""Writing what was listed, some hundred records a transaction; the watermark with the last."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from linekeeper.clock import utcnow
+from linekeeper.inbox.forward import RecoveredChange, forward_changes
+from linekeeper.reconcile.accounting import Counts, count_due
+from linekeeper.reconcile.compare import better, was_announced
+from linekeeper.reconcile.deliveries import delivered_since
+from linekeeper.reconcile.marks import save_mark
+from linekeeper.reconcile.queries import known_records, lock_feed
+from linekeeper.reconcile.target import Target
+from linekeeper.reconcile.upsert import Read, Reckoning, read_records, reckon, write
+from linekeeper.reconcile.watermark import move
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Watermark
+
+BATCH_RECORDS = 500
+BATCH_BYTES = 8 << 20
+DELIVERY_DAYS = 3
+DELIVERY_MARGIN = timedelta(hours=1)
+"""A delivery may come this long before the change it announces can be read."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records to write together, as they came."""
+
+    asked_at: datetime
+    """When the first of them was asked for."""
+    read: dict[str, Read] = field(default_factory=dict)
+    size: int = 0
+    """Bytes of JSON."""
+
+    def add(self, records: Sequence[Mapping[str, Any]], *, bodies: bool) -> Iterable[str]:
+        """Add a page; returns its keys. Contents are kept only where `bodies` are wanted."""
+        read = read_records(records, asked_at=self.asked_at)
+        for key, one in read.items():
+            if bodies:
+                self.size += len(one.text)
+            else:
+                one.text = b""
+            other = self.read.get(key)
+            if other is None or better(other.found, one.found) is one.found:
+                self.read[key] = one
+        return read
+
+    @property
+    def is_full(self) -> bool:
+        """Whether to write it before adding more."""
+        return len(self.read) >= BATCH_RECORDS or self.size >= BATCH_BYTES
+
+
+class Writer:
+    """Writes one listing of one entity.
+
+    The first complete listing is the baseline: it fills the index and says nothing in the feed.
+    """
+
+    def __init__(
+        self,
+        rt: Runtime,
+        target: Target,
+        entity: str,
+        mark: Watermark | None,
+        *,
+        started: datetime,
+        run_at: datetime,
+        cause: str | None,
+        filtered: bool,
+    ) -> None:
+        self._rt = rt
+        self._store = rt.store
+        self._target = target
+        self._entity = entity
+        self._mark = mark
+        self._started = started
+        self._run_at = run_at
+        self._cause = cause
+        self._filtered = filtered
+        self._is_baseline = mark is None or mark.full_at is None or not mark.offered
+        self._bodies = entity in target.app.bodies
+        self._newest: datetime | None = None
+        self.counts = Counts()
+
+    async def write(self, batch: Batch) -> int:
+        """Bring `batch` into the index; returns how many records were written."""
+        read = self._seen(batch)
+        if not self._is_baseline and not await self._differs(read):
+            return 0
+        async with self._store.write() as session:
+            return await self._apply(session, read)
+
+    async def finish(self, batch: Batch) -> int:
+        """The same for the last batch, and the watermark moves in its transaction."""
+        read = self._seen(batch)
+        mark = self._mark
+        position = move(mark.position if mark else None, self._newest, started=self._started)
+        moved = mark is None or position != mark.position
+        async with self._store.write() as session:
+            written = await self._apply(session, read)
+            self.counts = await count_due(
+                session, self._target.id, self._entity, run_at=self._run_at, cause=self._cause
+            )
+            await save_mark(
+                self._store, session, self._target.id, self._entity,
+                position=position,
+                moved_at=self._started if moved or mark is None else mark.moved_at,
+                polled_at=self._started,
+                full_at=self._started if self._is_baseline or mark is None else mark.full_at,
+                offered=True,
+                filtered=self._filtered,
+                error=None,
+            )  # fmt: skip
+        return written
+
+    def _seen(self, batch: Batch) -> dict[str, Read]:
+        times = (one.found.time for one in batch.read.values())
+        known = [time for time in times if time is not None]
+        if self._newest is not None:
+            known.append(self._newest)
+        self._newest = max(known, default=None)
+        return batch.read
+
+    async def _differs(self, read: dict[str, Read]) -> bool:
+        """Whether anything of it would be written; a look without any lock."""
+        async with self._store.read() as session:
+            reckoning = await self._reckon(session, read)
+        return bool(reckoning.rows or reckoning.marked)
+
+    async def _apply(self, session: AsyncSession, read: dict[str, Read]) -> int:
+        last = await lock_feed(self._store, session, self._target.id)
+        reckoning = await self._reckon(session, read)
+        if self._is_baseline:
+            reckoning.new = []
+        else:
+            await self._explain(session, reckoning)
+            for seq, change in enumerate(reckoning.new, start=last + 1):
+                change["seq"] = seq
+        await write(self._store, session, self._target.id, self._entity, reckoning)
+        if not reckoning.new:
+            return len(reckoning.rows)
+        await forward_changes(
+            self._store,
+            session,
+            self._target.app,
+            [self._recovered(change) for change in reckoning.new if change["recovered"]],
+            now=utcnow(),
+        )
+        return len(reckoning.rows)
+
+    async def _reckon(self, session: AsyncSession, read: dict[str, Read]) -> Reckoning:
+        if not read:
+            return Reckoning()
+        known = await known_records(self._store, session, self._target.id, self._entity, list(read))
+        return reckon(self._target.id, self._entity, read, known, now=utcnow(), bodies=self._bodies)
+
+    async def _explain(self, session: AsyncSession, reckoning: Reckoning) -> None:
+        """Say of each change whether a delivery had come for it, or it was missed."""
+        if not reckoning.new:
+            return
+        now = utcnow()
+        oldest = now - timedelta(days=DELIVERY_DAYS)
+        last = self._mark.polled_at if self._mark else None
+        since = oldest if last is None else max(oldest, last - DELIVERY_MARGIN)
+        delivered = await delivered_since(
+            session, self._target.id, self._entity, self._target.lanes, since=since
+        )
+        for change in reckoning.new:
+            key = change["key"]
+            came_at = delivered.get(key)
+            if was_announced(reckoning.before[key], reckoning.found[key], came_at, now=now):
+                change.update(announced_at=came_at, due="seen")
+            else:
+                change.update(recovered=True, due=change["due"] or "missed")
+
+    def _recovered(self, change: dict[str, Any]) -> RecoveredChange:
+        return RecoveredChange(
+            id=change["id"],
+            connection_id=self._target.id,
+            makini_key=self._target.makini_key,
+            entity=self._entity,
+            key=change["key"],
+            op=change["op"],
+            at=change["updated_at"] or change["at"],
+        )

@@ -1,0 +1,108 @@
+"""Who reads which connection: leases taken, kept and given back many at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import or_, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.reconcile.queries import one_of
+from linekeeper.store import Store
+from linekeeper.store.tables import Lease
+
+SECONDS = 60.0
+_PREFIX = "reconcile:"
+
+
+class Claims:
+    """The connections this run may read. `owner` is this run's alone."""
+
+    def __init__(self, store: Store, owner: str) -> None:
+        self._store = store
+        self._owner = owner
+        self.held: set[str] = set()
+
+    async def take(self, ids: Sequence[str]) -> list[str]:
+        """Those of `ids` that nobody else holds, in their order; held from now on."""
+        if not ids:
+            return []
+        now = utcnow()
+        dialect: Any = sqlite if self._store.is_sqlite else postgresql
+        statement = dialect.insert(Lease).values(
+            [
+                {
+                    "name": _PREFIX + one,
+                    "owner": self._owner,
+                    "until": now + timedelta(seconds=SECONDS),
+                    "fence": 1,
+                }
+                for one in sorted(ids)
+            ]
+        )
+        statement = statement.on_conflict_do_update(
+            index_elements=["name"],
+            set_={
+                "owner": statement.excluded.owner,
+                "until": statement.excluded.until,
+                "fence": col(Lease.fence) + 1,
+            },
+            where=or_(col(Lease.until) <= now, col(Lease.owner) == self._owner),
+        ).returning(col(Lease.name))
+        async with self._store.write() as session:
+            taken = {name.removeprefix(_PREFIX) for name in await session.scalars(statement)}
+        self.held |= taken
+        return [one for one in ids if one in taken]
+
+    async def give_back(self, ids: Sequence[str]) -> None:
+        """Others may read `ids` again."""
+        self.held -= set(ids)
+        async with self._store.write() as session:
+            await session.execute(self._of(ids).values(until=utcnow()))
+
+    async def renew(self) -> None:
+        """Hold on to what is held; what another run took over is let go."""
+        if not self.held:
+            return
+        until = utcnow() + timedelta(seconds=SECONDS)
+        async with self._store.write() as session:
+            kept = await session.scalars(
+                self._of(sorted(self.held)).values(until=until).returning(col(Lease.name))
+            )
+            self.held &= {name.removeprefix(_PREFIX) for name in kept}
+
+    def _of(self, ids: Sequence[str]) -> Any:
+        return (
+            update(Lease)
+            .where(
+                one_of(self._store, Lease.name, [_PREFIX + one for one in ids]),
+                col(Lease.owner) == self._owner,
+            )
+            .execution_options(synchronize_session=False)
+        )
+
+
+@asynccontextmanager
+async def claiming(store: Store, owner: str) -> AsyncIterator[Claims]:
+    """Claims that are kept for the block and given back after it."""
+    claims = Claims(store, owner)
+    keeper = asyncio.create_task(_every(SECONDS / 3, claims.renew))
+    try:
+        yield claims
+    finally:
+        keeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeper
+        if claims.held:
+            await claims.give_back(sorted(claims.held))
+
+
+async def _every(seconds: float, step: Callable[[], Any]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        with suppress(Exception):  # the lease outlives two missed renewals
+            await step()

@@ -1,0 +1,114 @@
+"""What a record that was read means beside the one in the index. Pure (DESIGN "Poll")."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+Source = Literal["webhook", "poll", "event"]
+"""`webhook`: the current state, read because a delivery named it. `poll`: the current state, read
+in a listing. `event`: the state an event carried, which may be old by now."""
+
+
+class Verdict(StrEnum):
+    """What to do with a record that was read."""
+
+    inserted = "inserted"
+    updated = "updated"
+    same = "same"
+    older = "older"
+    """What the index holds was read later: nothing is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the index holds."""
+
+    time: datetime | None
+    hash: str
+    seen_at: datetime
+    """When it was read."""
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was read."""
+
+    time: datetime | None
+    hash: str
+    asked_at: datetime
+    """When it was asked for: the state is from then or later."""
+    current: bool = True
+    """Whether it is the source's state, rather than one an event carried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict, and whether the index disagreed with a source that reported no newer time."""
+
+    verdict: Verdict
+    mismatched: bool = False
+
+
+_INSERTED = Decision(Verdict.inserted)
+_UPDATED = Decision(Verdict.updated)
+_MISMATCHED = Decision(Verdict.updated, mismatched=True)
+_SAME = Decision(Verdict.same)
+_OLDER = Decision(Verdict.older)
+
+
+def decide(known: Known | None, found: Found) -> Decision:
+    """Newer by source time, then by contents; never over what was read later.
+
+    A newer source time always wins. With an equal, missing or earlier one (clocks go back, some
+    entities have none) the state asked for after the index's was read is the source's truth; one
+    asked for before it lost a race. What an event carried wins by its source time alone.
+    """
+    if known is None:
+        return _INSERTED
+    return _carried(known, found) if not found.current else _read(known, found)
+
+
+def _carried(known: Known, found: Found) -> Decision:
+    if _newer(known.time, found.time):
+        return _INSERTED if known.deleted else _UPDATED
+    return _SAME if known.hash == found.hash and not known.deleted else _OLDER
+
+
+def _read(known: Known, found: Found) -> Decision:
+    newer, later = _newer(known.time, found.time), found.asked_at > known.seen_at
+    if known.deleted:
+        return _INSERTED if newer or later else _OLDER
+    if known.hash == found.hash:
+        return _SAME
+    if newer or not later:
+        return _UPDATED if newer else _OLDER
+    return _UPDATED if known.time is None or found.time is None else _MISMATCHED
+
+
+def better(first: Found, second: Found) -> Found:
+    """Of two readings of one key in the same listing, the one that is newer (the later, if equal).
+
+    Pages shift while they are read, so a key may come twice.
+    """
+    return first if _newer(second.time, first.time) else second
+
+
+def was_announced(
+    known: Known | None, found: Found, delivered_at: datetime | None, *, now: datetime
+) -> bool:
+    """Whether a delivery that came at `delivered_at` announced the change from known to found.
+
+    It did unless the index was read after it came (then it announced that), or the change was
+    made after it came. A source time in the future says nothing.
+    """
+    if delivered_at is None:
+        return False
+    if known is not None and delivered_at < known.seen_at:
+        return False
+    return found.time is None or found.time > now or delivered_at >= found.time
+
+
+def _newer(known: datetime | None, found: datetime | None) -> bool:
+    return known is not None and found is not None and found > known

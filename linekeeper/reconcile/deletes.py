@@ -1,0 +1,29 @@
+"""When a record that isn't listed any more is deleted here (MISSION B9). Pure.
+
+Makini reports no deletions. Two complete listings must agree that a record is gone, and never so
+many go at once that it looks like a source that lost its data, a filter or a permission.
+"""
+
+from datetime import datetime, timedelta
+
+CAP_SHARE = 0.2
+"""Of a connection's live records of one entity."""
+SMALL = 10
+"""With fewer live records than this, `SMALL_CAP` may go."""
+SMALL_CAP = 2
+UNDO = timedelta(days=30)
+
+
+def cap(live: int) -> int:
+    """How many of `live` records may be deleted together without asking anybody."""
+    return SMALL_CAP if live < SMALL else int(live * CAP_SHARE)
+
+
+def is_believed(gone: int, live: int, *, held: int = 0) -> bool:
+    """Whether `gone` of `live` records are deleted at once; `held` more wait for a decision."""
+    return gone + held <= cap(live)
+
+
+def may_undo(applied_at: datetime, *, now: datetime) -> bool:
+    """Whether a deletion can still be undone."""
+    return now - applied_at <= UNDO

@@ -1,0 +1,65 @@
+"""Which records the deliveries named, processed or not."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.inbox.identify import read, record_keys
+from linekeeper.inbox.kinds import RECORD_KINDS
+from linekeeper.reconcile.fields import stored_key
+from linekeeper.store.tables import WebhookEvent
+
+_AT_ONCE = 1_000
+
+
+async def delivered_since(
+    session: AsyncSession,
+    connection_id: str,
+    entity: str,
+    lanes: Sequence[str],
+    *,
+    since: datetime,
+) -> dict[str, datetime]:
+    """When the newest delivery came that named each record of `entity`, of those since `since`.
+
+    `lanes` are those its deliveries wait in until it is known whose they are.
+    """
+    found: dict[str, datetime] = {}
+    after = ""
+    while True:
+        statement = (
+            select(
+                col(WebhookEvent.id),
+                col(WebhookEvent.received_at),
+                col(WebhookEvent.body),
+            )
+            .where(
+                or_(
+                    and_(
+                        col(WebhookEvent.connection_id) == connection_id,
+                        col(WebhookEvent.received_at) >= since,
+                    ),
+                    and_(
+                        col(WebhookEvent.status) == "pending",
+                        col(WebhookEvent.lane).in_(lanes),
+                    ),
+                ),
+                col(WebhookEvent.kind).in_(RECORD_KINDS),
+                or_(col(WebhookEvent.entity) == entity, col(WebhookEvent.entity).is_(None)),
+            )
+            .order_by(col(WebhookEvent.id))
+            .limit(_AT_ONCE)
+        )
+        if after:
+            statement = statement.where(col(WebhookEvent.id) > after)
+        rows = (await session.execute(statement)).all()
+        for _, received_at, body in rows:
+            keys = record_keys(read(body)) if body is not None else []
+            for key in map(stored_key, keys):
+                found[key] = max(received_at, found.get(key, received_at))
+        if len(rows) < _AT_ONCE:
+            return found
+        after = rows[-1][0]

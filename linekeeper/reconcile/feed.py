@@ -1,0 +1,125 @@
+"""The change feed: what changed, in order, with a cursor that never skips anything.
+
+Rows are numbered per connection when they are written (`seq`), and get their place in the feed of
+all connections (`position`) when it is first read: so a transaction that commits late is placed
+after what was read before it, never in front.
+"""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.store import Store
+from linekeeper.store.tables import Change, Connection, FeedEnd
+from linekeeper.store.upsert import insert_ignore
+
+MOST = 1_000
+_PLACED_AT_ONCE = 5_000
+_VERSION = "1:"
+
+
+class BadCursor(ValueError):
+    """The cursor is none of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the feed, and the cursor to go on with."""
+
+    changes: Sequence[dict[str, Any]]
+    """As `GET /api/changes` gives them (INTERFACE "Bodies")."""
+    next: str
+
+
+async def read_feed(store: Store, after: str | None, *, limit: int = MOST) -> Page:
+    """Up to `limit` changes after the cursor `after`, from the beginning without one.
+
+    Each connection's changes come in the order in which they were found, each once. With nothing
+    new, `next` is the same place again. Raises `BadCursor`.
+    """
+    position = _position(after)
+    await _place(store)
+    async with store.read() as session:
+        rows = (
+            await session.execute(
+                select(Change, col(Connection.makini_key))
+                .join(Connection, col(Connection.id) == col(Change.connection_id))
+                .where(col(Change.position) > position)
+                .order_by(col(Change.position))
+                .limit(min(limit, MOST))
+            )
+        ).all()
+    changes = [
+        {
+            "id": change.id,
+            "connection": change.connection_id,
+            "makini_key": makini_key,
+            "entity": change.entity,
+            "key": change.key,
+            "op": change.op,
+            "updated_at": change.updated_at,
+        }
+        for change, makini_key in rows
+    ]
+    last = rows[-1][0].position if rows else position
+    return Page(changes, cursor(last or 0))
+
+
+def cursor(position: int) -> str:
+    """The opaque text for a place in the feed."""
+    return base64.urlsafe_b64encode(f"{_VERSION}{position}".encode()).decode().rstrip("=")
+
+
+def _position(after: str | None) -> int:
+    if not after:
+        return 0
+    try:
+        text = base64.urlsafe_b64decode(after + "=" * (-len(after) % 4)).decode("ascii")
+        number = text.removeprefix(_VERSION)
+        if text == number or not (number.isascii() and number.isdigit()) or len(number) > 18:
+            raise ValueError(text)
+        return int(number)
+    except (ValueError, binascii.Error) as error:
+        raise BadCursor("the cursor is none of ours: give `next` of an earlier answer") from error
+
+
+async def _place(store: Store) -> None:
+    """Give every change that has none its place, each connection's in order."""
+    while True:
+        async with store.read() as session:
+            if not await _unplaced(session, 1):
+                return
+        async with store.write() as session:
+            last = await _lock_end(store, session)
+            ids = await _unplaced(session, _PLACED_AT_ONCE)
+            if ids:
+                connection = await session.connection()
+                await connection.execute(
+                    update(Change.__table__)  # type: ignore[attr-defined]  # SQLModel's table
+                    .where(col(Change.id) == bindparam("of"))
+                    .values(position=bindparam("at")),
+                    [{"of": one, "at": at} for at, one in enumerate(ids, start=last + 1)],
+                )
+                await session.execute(update(FeedEnd).values(position=last + len(ids)))
+
+
+async def _lock_end(store: Store, session: AsyncSession) -> int:
+    await session.execute(insert_ignore(store, FeedEnd, [{"id": 1, "position": 0}]))
+    return await session.scalar(select(col(FeedEnd.position)).with_for_update()) or 0
+
+
+async def _unplaced(session: AsyncSession, limit: int) -> list[str]:
+    return list(
+        await session.scalars(
+            select(col(Change.id))
+            .where(col(Change.position).is_(None))
+            .order_by(col(Change.connection_id), col(Change.seq))
+            .limit(limit)
+        )
+    )

@@ -1,0 +1,218 @@
+"""Trust in the webhooks, measured after each run: what turned bad is said, what never comes is an
+incident with the URL to configure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.customers.naming import label
+from linekeeper.notices.announce import say
+from linekeeper.reconcile.incidents import open_incident, resolve_incident
+from linekeeper.reconcile.trust import WINDOW, Measured, state_after
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Connection, Customer, Drift, WebhookTrust
+from linekeeper.store.upsert import insert_or_update
+
+TOPIC = "webhooks"
+WIDESPREAD = 5
+"""So many connections of one app without webhooks, and half of it, are one incident."""
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A connection's trust, before and after."""
+
+    connection_id: str
+    label: str
+    app: str
+    makini_key: str
+    before: str
+    after: str
+    measured: Measured
+
+    @property
+    def turned_bad(self) -> bool:
+        """Whether people have to hear of it."""
+        return self.after == "bad" and self.before != "bad"
+
+
+async def measure(rt: Runtime, *, now: datetime) -> list[Verdict]:
+    """Measure every connection that was counted in the window; one line in Slack for all that
+    turned bad; open and resolve the incidents of those whose webhooks never come."""
+    verdicts = await _verdicts(rt, now)
+    if not verdicts:
+        return []
+    store = rt.store
+    async with store.write() as session:
+        rows = [
+            {
+                "connection_id": one.connection_id,
+                "state": one.after,
+                "since": now,
+                "missed": one.measured.lost,
+                "late": one.measured.late,
+                "webhooks_seen": one.measured.webhooks_seen,
+                "late_seconds": one.measured.late_seconds,
+                "measured_at": now,
+            }
+            for one in verdicts
+        ]
+        kept = ["missed", "late", "webhooks_seen", "late_seconds", "measured_at"]
+        changed = {one.connection_id for one in verdicts if one.before != one.after}
+        for moved in (True, False):
+            some = [row for row in rows if (row["connection_id"] in changed) == moved]
+            for start in range(0, len(some), 1_000):
+                await session.execute(
+                    insert_or_update(
+                        store,
+                        WebhookTrust,
+                        some[start : start + 1_000],
+                        key=["connection_id"],
+                        update=[*kept, "state", "since"] if moved else kept,
+                    )
+                )
+        bad = [one for one in verdicts if one.turned_bad]
+        if bad:
+            await say(store, session, f"webhook-trust:{now.isoformat()}", sentence(bad), now)
+        await _incidents(rt, session, verdicts, now)
+    return verdicts
+
+
+def sentence(bad: Sequence[Verdict]) -> str:
+    """The one line about connections whose webhooks turned bad. Pure."""
+    worst = sorted(bad, key=lambda one: -(one.measured.miss_rate or 0.0))
+    said = []
+    for one in worst[:_NAMED]:
+        rate, delay = one.measured.miss_rate or 0.0, one.measured.mean_delay
+        late = f", late ones by {delay / 60:.0f} min on average" if delay else ""
+        said.append(
+            f"{one.label} missed {rate:.0%} ({one.measured.lost} of {one.measured.changes} "
+            f"changes){late}"
+        )
+    more = f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    return (
+        f"Webhooks can't be trusted: {'; '.join(said)}{more}. Linekeeper polls them tighter and "
+        "hands on what was missed."
+    )
+
+
+def webhook_url(public_url: str, app: str, makini_key: str) -> str:
+    """Where a connection's webhooks are to be sent."""
+    return f"{public_url}/webhooks/{app}/{makini_key}"
+
+
+async def _verdicts(rt: Runtime, now: datetime) -> list[Verdict]:
+    since = now - WINDOW
+    async with rt.store.read() as session:
+        rows = await session.execute(
+            select(
+                col(Drift.connection_id),
+                func.sum(col(Drift.missed)),
+                func.sum(col(Drift.late)),
+                func.sum(col(Drift.webhooks_seen)),
+                func.sum(col(Drift.late_seconds)),
+            )
+            .where(col(Drift.run_at) >= since, col(Drift.cause).is_(None))
+            .group_by(col(Drift.connection_id))
+        )
+        counted = {
+            row[0]: Measured(int(row[1]), int(row[2]), int(row[3]), float(row[4])) for row in rows
+        }
+        known = await session.execute(
+            select(
+                col(Connection.id),
+                col(Connection.app),
+                col(Connection.makini_key),
+                col(Connection.name),
+                col(Connection.provider),
+                col(Connection.last_webhook_at),
+                col(Customer.name),
+                func.coalesce(col(WebhookTrust.state), "unknown"),
+            )
+            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+            .outerjoin(WebhookTrust, col(WebhookTrust.connection_id) == col(Connection.id))
+            .where(col(Connection.setup) != "disconnected")
+        )
+        verdicts = []
+        for identifier, app, key, name, provider, webhook_at, customer, before in known:
+            measured = counted.get(identifier)
+            if measured is None and before == "unknown":
+                continue
+            measured = measured or Measured()
+            ever = webhook_at is not None and webhook_at >= since
+            verdicts.append(
+                Verdict(
+                    identifier,
+                    label(customer, provider, name),
+                    app,
+                    key,
+                    before,
+                    state_after(before, measured, ever_announced=ever),
+                    measured,
+                )
+            )
+    return verdicts
+
+
+async def _incidents(
+    rt: Runtime, session: AsyncSession, verdicts: Sequence[Verdict], now: datetime
+) -> None:
+    store, public = rt.store, rt.settings.resolved_public_url
+    for app in {one.app for one in verdicts}:
+        silent = [one for one in verdicts if one.app == app and one.after == "none"]
+        total = await session.scalar(
+            select(func.count()).select_from(Connection).where(
+                col(Connection.app) == app, col(Connection.setup).in_(("syncing", "live"))
+            )
+        )  # fmt: skip
+        wide = len(silent) >= WIDESPREAD and len(silent) * 2 >= (total or 0)
+        cause = f"app:{app}:webhooks"
+        if wide:
+            url = f"{public}/webhooks/{app}"
+            await open_incident(
+                store,
+                session,
+                topic=TOPIC,
+                kind="webhooks_unconfigured",
+                scope="app",
+                cause=cause,
+                app=app,
+                title=f"app {app} · webhooks look unconfigured",
+                text=f"{len(silent)} connections changed and not one webhook came. In Makini's "
+                f"dashboard, send webhooks to {url} (or, per connection, to {url}/<key>).",
+                connections=[one.connection_id for one in silent],
+                detail={"url": url},
+                now=now,
+            )
+            continue
+        if not silent:
+            await resolve_incident(store, session, cause, "Webhooks come in again", now=now)
+        for one in verdicts:
+            if one.app != app:
+                continue
+            own = f"connection:{one.connection_id}:webhooks"
+            if one.after != "none":
+                if one.before == "none":
+                    await resolve_incident(store, session, own, "Webhooks come in", now=now)
+                continue
+            url = webhook_url(public, app, one.makini_key)
+            await open_incident(
+                store,
+                session,
+                topic=TOPIC,
+                kind="webhooks_unconfigured",
+                scope="connection",
+                cause=own,
+                app=app,
+                title=f"{one.label} · webhooks look unconfigured",
+                text=f"{one.measured.lost} changes in {WINDOW // timedelta(days=1)} days and not "
+                f"one webhook. In Makini's dashboard, send its webhooks to {url}",
+                connections=[one.connection_id],
+                detail={"url": url},
+                now=now,
+            )

@@ -1,0 +1,37 @@
+"""How often what is read. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Cadences. A routine run reads whatever falls due before the next one."""
+
+    routine: timedelta = timedelta(minutes=15)
+    tight: timedelta = timedelta(minutes=5)
+    """Critical customers, and connections whose webhooks can't be trusted."""
+    loose: timedelta = timedelta(minutes=60)
+    """Connections whose webhooks have proved good."""
+    full: timedelta = timedelta(days=7)
+    confirm: timedelta = timedelta(minutes=10)
+    """After a listing from which records were missing: list again to confirm."""
+    slack: timedelta = timedelta(minutes=2)
+    """A run that starts a little early finds what is due all the same."""
+
+    def cadence(self, trust: str, *, critical: bool) -> timedelta:
+        """How long a connection may go unread, by the state of its webhooks' trust."""
+        if critical or trust in ("bad", "none"):
+            return self.tight
+        return self.loose if trust == "good" else self.routine
+
+    def is_full_due(
+        self, full_at: datetime | None, confirm_at: datetime | None, *, now: datetime
+    ) -> bool:
+        """Whether to list everything."""
+        if full_at is None or now - full_at >= self.full:
+            return True
+        return confirm_at is not None and now >= confirm_at
+
+
+POLICY = Policy()

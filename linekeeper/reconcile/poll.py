@@ -1,0 +1,237 @@
+"""Reading one entity of one connection to the end, page by page."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from linekeeper.clock import utcnow
+from linekeeper.makini import ErrorKind, MakiniError
+from linekeeper.reconcile.accounting import Counts
+from linekeeper.reconcile.batch import Batch, Writer
+from linekeeper.reconcile.deleting import conclude_listing
+from linekeeper.reconcile.listing import KeySet
+from linekeeper.reconcile.marks import load_mark, note_failure, note_not_offered
+from linekeeper.reconcile.policy import POLICY
+from linekeeper.reconcile.target import Login, Target
+from linekeeper.reconcile.watermark import read_from
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Watermark
+
+TRIES_A_PAGE = 5
+TRIES_A_LISTING = 3
+LONGEST_WAIT = 120.0
+"""Seconds; a source that asks for a longer pause is left for the next run."""
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to read of an entity, and why."""
+
+    run_at: datetime
+    full: bool = False
+    """List everything, whatever the watermark says."""
+    since: datetime | None = None
+    """Read from here on at least, even where the watermark is later."""
+    cause: str | None = None
+    """`backfill` or `outage` (see `drift.cause`)."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """How reading one entity went."""
+
+    entity: str
+    outcome: str = "read"
+    """`read`, `not_offered` or `failed`."""
+    full: bool = False
+    records: int = 0
+    written: int = 0
+    counts: Counts = field(default_factory=Counts)
+    error: MakiniError | None = None
+    is_news: bool = False
+    """It failed, and had not failed the last time."""
+    held_back: int = 0
+    """Records that look deleted but are too many to believe it."""
+
+
+class ListingBroken(Exception):
+    """What was listed is not the whole: pages shifted while they were read."""
+
+
+async def read_entity(
+    rt: Runtime,
+    target: Target,
+    login: Login,
+    entity: str,
+    question: Question,
+    *,
+    sleep: Sleep = asyncio.sleep,
+) -> Reading:
+    """Bring `entity` of `target` up to date in the index; the reading says how it went.
+
+    Everything the source changed since the watermark is in the index afterwards, and only then the
+    watermark moves, with the last page. A listing that shifts while it is read starts again from
+    its first page; a page that fails in passing is asked for again; a source that refuses the time
+    filter is listed whole.
+    """
+    mark = await load_mark(rt.store, target.id, entity)
+    reading = Reading(entity)
+    try:
+        await _Reader(
+            rt, target, login, mark, question=question, reading=reading, sleep=sleep
+        ).run()
+    except MakiniError as error:
+        if error.kind is ErrorKind.not_found:
+            reading.outcome = "not_offered"
+            await note_not_offered(rt.store, target.id, entity, now=question.run_at)
+            return reading
+        reading.outcome, reading.error = "failed", error
+        reading.is_news = mark is None or mark.error is None
+        await note_failure(rt.store, target.id, entity, str(error))
+    return reading
+
+
+class _Reader:
+    def __init__(
+        self,
+        rt: Runtime,
+        target: Target,
+        login: Login,
+        mark: Watermark | None,
+        *,
+        question: Question,
+        reading: Reading,
+        sleep: Sleep,
+    ) -> None:
+        self._rt = rt
+        self._makini = rt.makini(target.app)
+        self._target = target
+        self._login = login
+        self._mark = mark
+        self._question = question
+        self._reading = reading
+        self._sleep = sleep
+        self._failures = 0
+        self._filtered = mark is None or mark.filtered
+        self._sizes: set[tuple[int, int]] = set()
+
+    async def run(self) -> None:
+        since = self._since()
+        for left in reversed(range(TRIES_A_LISTING)):
+            try:
+                await self._list(since)
+                return
+            except ListingBroken as error:
+                if not left:
+                    raise self._broken(str(error)) from error
+            except MakiniError as error:
+                if error.kind is ErrorKind.rejected and since is not None:
+                    self._filtered, since = False, None
+                    if not left:
+                        raise
+                elif error.kind is not ErrorKind.malformed or not left:
+                    raise
+
+    def _since(self) -> datetime | None:
+        mark, question = self._mark, self._question
+        if question.full or mark is None or mark.position is None or not mark.filtered:
+            return None
+        if POLICY.is_full_due(mark.full_at, mark.confirm_at, now=question.run_at):
+            return None
+        since = read_from(mark.position, mark.moved_at, mark.polled_at)
+        return since if question.since is None else min(since, question.since)
+
+    async def _list(self, since: datetime | None) -> None:
+        """One listing, from the first page to the last."""
+        started = utcnow()
+        reading, target = self._reading, self._target
+        reading.full, reading.records, reading.written = since is None, 0, 0
+        writer = Writer(
+            self._rt,
+            target,
+            reading.entity,
+            self._mark,
+            started=started,
+            run_at=self._question.run_at,
+            cause=self._question.cause,
+            filtered=self._filtered,
+        )
+        keys, total = KeySet(), None
+        bodies = reading.entity in target.app.bodies
+        token = await self._login.token()
+        if token is None:
+            raise self._no_token()
+        batch = Batch(asked_at=started)
+        pages = self._makini.records(
+            token, reading.entity, connection=target.ref, since=since, again=self._again
+        )
+        asked_at = utcnow()
+        async for page in pages:
+            self._failures = 0
+            if batch.is_full:
+                reading.written += await writer.write(batch)
+                batch = Batch(asked_at=asked_at)
+            for key in batch.add(page.records, bodies=bodies):
+                keys.add(key)
+            reading.records += len(page.records)
+            total = page.total if page.total is not None else total
+            asked_at = utcnow()
+        self._refuse_half(len(keys), total)
+        reading.written += await writer.finish(batch)
+        reading.counts = writer.counts
+        if since is None:
+            concluded = await conclude_listing(
+                self._rt,
+                target,
+                reading.entity,
+                keys,
+                started=started,
+                run_at=self._question.run_at,
+            )
+            reading.counts.add(concluded.counts)
+            reading.held_back = concluded.held_back
+
+    def _refuse_half(self, listed: int, total: int | None) -> None:
+        """Raise `ListingBroken` where fewer records came than the source says it has.
+
+        A source that gives the same two numbers again simply counts otherwise.
+        """
+        if total is None or listed >= total or (listed, total) in self._sizes:
+            return
+        self._sizes.add((listed, total))
+        raise ListingBroken(f"{listed} of {total} records came: they shifted while being read")
+
+    async def _again(self, error: MakiniError) -> str | None:
+        """What to ask for a failed page with, after the pause it needs; None to give up."""
+        self._failures += 1
+        if self._failures >= TRIES_A_PAGE:
+            return None
+        if error.kind is ErrorKind.unauthorized and error.connection is not None:
+            return await self._login.renewed()
+        if not error.retryable or error.kind is ErrorKind.circuit_open:
+            return None
+        wait = max(error.retry_after or 0.0, 2.0 ** (self._failures - 1))
+        if wait > LONGEST_WAIT:
+            return None
+        await self._sleep(wait)
+        return await self._login.token()
+
+    def _no_token(self) -> MakiniError:
+        return MakiniError(
+            ErrorKind.forbidden,
+            "there is no token for it, and Linekeeper may not mint one",
+            app=self._target.app.name,
+            connection=self._target.ref,
+        )
+
+    def _broken(self, reason: str) -> MakiniError:
+        return MakiniError(
+            ErrorKind.malformed,
+            f"{reason}, {TRIES_A_LISTING} times in a row",
+            app=self._target.app.name,
+            connection=self._target.ref,
+            retryable=True,
+        )

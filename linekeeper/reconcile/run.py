@@ -1,0 +1,84 @@
+"""A whole run: what is due of every app, pass by pass, then what it says of the webhooks."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+
+from linekeeper.clock import utcnow
+from linekeeper.reconcile.due import PASSES, Order
+from linekeeper.reconcile.measure import measure
+from linekeeper.reconcile.outage import covered, note_outages, uncovered
+from linekeeper.reconcile.poll import Sleep
+from linekeeper.reconcile.service import Run, read_pass
+from linekeeper.runtime import Runtime
+
+
+async def reconcile(
+    rt: Runtime,
+    *,
+    connections: Sequence[str] | None = None,
+    entities: Sequence[str] | None = None,
+    full: bool = False,
+    everything: bool = True,
+    shard: str | None = None,
+    started: datetime | None = None,
+    sleep: Sleep = asyncio.sleep,
+) -> Run:
+    """Bring the index up to date and measure the webhooks: all that a run of the flow does.
+
+    `everything` reads what isn't due by its cadence too; `full` lists all instead of what changed.
+    Any number of these may run at once and share the work.
+    """
+    started = started or utcnow()
+    order = await make_order(
+        rt,
+        connections=connections,
+        entities=entities,
+        full=full,
+        everything=everything,
+        shard=shard,
+        started=started,
+    )
+    total = Run()
+    for app in (await rt.configuration()).apps.values():
+        for which in PASSES:
+            total.add(await read_pass(rt, app, order, which, sleep=sleep))
+    await conclude(rt, order, total)
+    return total
+
+
+async def make_order(
+    rt: Runtime,
+    *,
+    connections: Sequence[str] | None,
+    entities: Sequence[str] | None,
+    full: bool,
+    everything: bool,
+    shard: str | None,
+    started: datetime,
+) -> Order:
+    """What such a run reads; absences of our receiver are found here."""
+    await note_outages(rt.store, now=started)
+    return Order(
+        started=started,
+        connections=connections,
+        entities=entities,
+        full=full,
+        everything=everything,
+        shard=shard,
+        window=await uncovered(rt.store),
+    )
+
+
+async def conclude(rt: Runtime, order: Order, run: Run) -> None:
+    """What a run says at its end: of our own outage, and of the webhooks."""
+    now = utcnow()
+    if order.window is not None and order.connections is None and order.entities is None:
+        await covered(
+            rt.store,
+            order.window,
+            connections=len(run.connections),
+            recovered=run.counts.recovered,
+            now=now,
+        )
+    await measure(rt, now=now)

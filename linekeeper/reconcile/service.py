@@ -1,0 +1,288 @@
+"""Reconciling: many connections side by side, shared with whoever else does the same."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
+from linekeeper.health.judge import Observation, Outcome
+from linekeeper.health.service import observe
+from linekeeper.makini import ErrorKind, MakiniError
+from linekeeper.reconcile.accounting import Counts
+from linekeeper.reconcile.claims import Claims, claiming
+from linekeeper.reconcile.deleting import apply_agreed
+from linekeeper.reconcile.due import Order, Pass, of_pass, standings
+from linekeeper.reconcile.policy import POLICY
+from linekeeper.reconcile.poll import Question, Reading, Sleep, read_entity
+from linekeeper.reconcile.target import Login, Target, load_targets
+from linekeeper.runtime import Runtime
+from linekeeper.store import new_id
+from linekeeper.store.tables import Change, Connection, Watermark
+
+SIDE_BY_SIDE = 16
+"""Connections read at once by one worker."""
+OTHERS_SECONDS = 1.0
+"""Between two looks at what other workers hold."""
+
+_ENDS_CONNECTION = frozenset(
+    {
+        ErrorKind.unauthorized,
+        ErrorKind.forbidden,
+        ErrorKind.rate_limited,
+        ErrorKind.unavailable,
+        ErrorKind.timeout,
+        ErrorKind.network,
+        ErrorKind.circuit_open,
+    }
+)
+"""After these the connection's other entities are left for the next run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An entity that could not be read."""
+
+    connection_id: str
+    name: str
+    entity: str
+    message: str
+    is_news: bool
+    retryable: bool
+
+
+@dataclass(slots=True)
+class Run:
+    """What a run, or a part of one, did."""
+
+    connections: set[str] = field(default_factory=set)
+    readings: int = 0
+    full: int = 0
+    records: int = 0
+    written: int = 0
+    held_back: int = 0
+    circuits: int = 0
+    """Connections left alone because their circuit is open."""
+    counts: Counts = field(default_factory=Counts)
+    failures: list[Failure] = field(default_factory=list)
+
+    def add(self, other: "Run") -> None:
+        """Add what another part did."""
+        self.connections |= other.connections
+        self.readings += other.readings
+        self.full += other.full
+        self.records += other.records
+        self.written += other.written
+        self.held_back += other.held_back
+        self.circuits = max(self.circuits, other.circuits)
+        self.counts.add(other.counts)
+        self.failures += other.failures
+
+    def took(self, target: Target, reading: Reading) -> None:
+        """Add how reading one entity went."""
+        self.connections.add(target.id)
+        if reading.outcome == "failed" and reading.error is not None:
+            self.failures.append(
+                Failure(
+                    target.id,
+                    target.name,
+                    reading.entity,
+                    str(reading.error),
+                    reading.is_news,
+                    reading.error.retryable,
+                )
+            )
+            return
+        self.readings += 1
+        self.full += reading.full
+        self.records += reading.records
+        self.written += reading.written
+        self.held_back += reading.held_back
+        self.counts.add(reading.counts)
+
+
+async def read_pass(
+    rt: Runtime, app: AppConfig, order: Order, which: Pass, *, sleep: Sleep = asyncio.sleep
+) -> Run:
+    """Read what is due in this pass, with every other worker that does so.
+
+    Returns when nothing is left that isn't read or was tried here, also by others: what a worker
+    that died had claimed is taken over. A failure of one connection is in the result and holds up
+    nobody else.
+    """
+    run = Run()
+    entities = len(order.of(app))
+    owner = f"{rt.owner}:{new_id()}"
+    tried: set[str] = set()
+    running: dict[asyncio.Task[Run], str] = {}
+    async with claiming(rt.store, owner) as claims, asyncio.TaskGroup() as group:
+        while True:
+            known, run.circuits = await standings(rt, app, order)
+            wanted = of_pass(which, known, order, entities, order.window)
+            queue = _in_shard(
+                [one for one in wanted if one not in tried and one not in claims.held], order
+            )
+            if not queue and not running:
+                return run
+            advanced = False
+            while queue:
+                free = SIDE_BY_SIDE - len(running)
+                if free:
+                    some, queue = queue[:free], queue[free:]
+                    mine = await claims.take(some)
+                    for target in await _still_due(rt, app, order, which, mine):
+                        task = group.create_task(_read(rt, target, order, which, sleep))
+                        running[task] = target.id
+                    advanced = advanced or bool(mine)
+                if len(running) >= SIDE_BY_SIDE:
+                    await _collect(run, running, tried, claims)
+            if running:
+                await _collect(run, running, tried, claims)
+            elif not advanced:
+                await sleep(OTHERS_SECONDS)
+
+
+async def _collect(
+    run: Run, running: dict[asyncio.Task[Run], str], tried: set[str], claims: Claims
+) -> None:
+    """Wait until some have been read; their claims are given back."""
+    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    finished = [running.pop(task) for task in done]
+    for task in done:
+        run.add(task.result())
+    tried.update(finished)
+    await claims.give_back(finished)
+
+
+async def _still_due(
+    rt: Runtime, app: AppConfig, order: Order, which: Pass, ids: Sequence[str]
+) -> list[Target]:
+    """Those of `ids` nobody else has read since they were looked up."""
+    if not ids:
+        return []
+    narrowed = Order(
+        started=order.started,
+        connections=ids,
+        entities=order.entities,
+        full=order.full,
+        everything=order.everything,
+        window=order.window,
+    )
+    known, _ = await standings(rt, app, narrowed)
+    due = set(of_pass(which, known, narrowed, len(order.of(app)), order.window))
+    targets = await load_targets(rt, app, ids)
+    return [target for target in targets if target.id in due]
+
+
+def _in_shard(ids: list[str], order: Order) -> list[str]:
+    """The same ids; each shard begins at another place, so that they seldom meet."""
+    if not order.shard or len(ids) < 2:
+        return ids
+    start = sum(order.shard.encode()) * len(ids) // 7 % len(ids)
+    return ids[start:] + ids[:start]
+
+
+async def _read(rt: Runtime, target: Target, order: Order, which: Pass, sleep: Sleep) -> Run:
+    """Read the entities of one connection that this pass is about."""
+    marks = await _marks(rt, target.id)
+    run = Run()
+    login = Login(rt, target)
+    await apply_agreed(rt.store, target.app, target.id, target.makini_key, now=utcnow())
+    window = order.window if which == "catch-up" else None
+    for entity in order.of(target.app):
+        mark = marks.get(entity)
+        whole = (
+            mark is None
+            or POLICY.is_full_due(mark.full_at, mark.confirm_at, now=order.started)
+            or (order.full and mark.full_at is not None and mark.full_at < order.started)
+        )
+        if whole != (which == "full"):
+            continue
+        if not whole and mark is not None:
+            read_already = mark.polled_at is not None and mark.polled_at >= order.started
+            if read_already or not mark.offered:
+                continue
+        question = Question(
+            run_at=order.started,
+            full=whole,
+            since=window.since if window else None,
+            cause="outage" if window else None,
+        )
+        reading = await read_entity(rt, target, login, entity, question, sleep=sleep)
+        run.took(target, reading)
+        if reading.error is not None:
+            await tell_judge(rt, target, reading.error)
+            if reading.error.kind in _ENDS_CONNECTION:
+                break
+    return run
+
+
+async def _marks(rt: Runtime, connection_id: str) -> dict[str, Watermark]:
+    async with rt.store.read() as session:
+        rows = await session.scalars(
+            select(Watermark).where(col(Watermark.connection_id) == connection_id)
+        )
+        return {row.entity: row for row in rows}
+
+
+async def tell_judge(rt: Runtime, target: Target, error: MakiniError) -> None:
+    """A login that nothing of ours mends is an observation (MISSION C1); other failures of data
+    calls are left to the next probe."""
+    if error.kind is not ErrorKind.unauthorized or error.connection is None:
+        return
+    now = utcnow()
+    observation = Observation(
+        at=now,
+        source="reconcile",
+        outcome=Outcome.login_lost,
+        code=error.code or str(error.status or error.kind.value),
+        message=error.message or "a data call was refused",
+        request_id=error.request_id,
+    )
+    policy = (await rt.configuration()).policy
+    async with rt.store.write() as session:
+        await observe(rt.store, session, [(target.id, observation)], policy=policy, now=now)
+
+
+async def reconcile_window(
+    rt: Runtime, connection_id: str, since: datetime, until: datetime
+) -> dict[str, int]:
+    """Read what changed at a connection from `since` on, for the back-fill after a reconnect.
+
+    Returns counts: `records` read, changes `recovered` and `webhooks_seen`, those `in_window`
+    (by the time the source gives, or found now), `failed` entities. Raises the first `MakiniError`
+    if no entity could be read. Safe to repeat.
+    """
+    async with rt.store.read() as session:
+        row = await session.get(Connection, connection_id)
+    if row is None:
+        raise LookupError(f"there is no connection {connection_id}")
+    app = await rt.app(row.app)
+    (target,) = await load_targets(rt, app, [connection_id])
+    started, run, login = utcnow(), Run(), Login(rt, target)
+    first: MakiniError | None = None
+    for entity in app.entities:
+        question = Question(run_at=started, since=since, cause="backfill")
+        reading = await read_entity(rt, target, login, entity, question)
+        run.took(target, reading)
+        first = first or reading.error
+    if first is not None and not run.readings:
+        raise first
+    async with rt.store.read() as session:
+        found = await session.execute(
+            select(col(Change.updated_at)).where(
+                col(Change.connection_id) == connection_id, col(Change.at) >= started
+            )
+        )
+        inside = sum(time is None or since <= time <= until for (time,) in found)
+    return {
+        "records": run.records,
+        "recovered": run.counts.recovered,
+        "webhooks_seen": run.counts.webhooks_seen,
+        "in_window": inside,
+        "failed": len(run.failures),
+    }

@@ -1,0 +1,72 @@
+"""Steps of preflight: check, keep, show."""
+
+from collections.abc import Sequence
+
+from prefect import get_client, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from linekeeper.clock import utcnow
+from linekeeper.preflight import evidence
+from linekeeper.preflight.evidence import Source
+from linekeeper.preflight.handover import escape
+from linekeeper.preflight.order import MAX_TARGETS, Order, take_order
+from linekeeper.preflight.report import Report, as_text
+from linekeeper.preflight.run import preflight
+from linekeeper.preflight.verdict import NOT_PROVEN, PROVES
+from tasks.report import put_artifact
+from tasks.run import runtime
+
+PREFLIGHT = "preflight"
+
+
+@task(
+    name="check",
+    task_run_name="check from {order.vantage}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def check(order: Order) -> Report:
+    """Look at every target; a host that hangs costs its time-outs and no more."""
+    found = await preflight(order, utcnow)
+    get_run_logger().info("%s", as_text(found))
+    return found
+
+
+async def keep_report(found: Report, *, source: Source, by: str) -> int:
+    """Keep it as evidence; returns how many of its targets were new."""
+    return await evidence.keep(runtime().store, found, source=source, by=by, now=utcnow())
+
+
+async def proven_orders(timeout: float) -> list[Order]:
+    """What was proven from here, as orders to check it again: one for each vantage."""
+    async with runtime().store.read() as session:
+        proven = await evidence.proven(session)
+    by_vantage: dict[str, list[str]] = {}
+    for target, vantage in proven:
+        by_vantage.setdefault(vantage, []).append(target)
+    return [
+        take_order(targets[start : start + MAX_TARGETS], vantage, timeout)
+        for vantage, targets in by_vantage.items()
+        for start in range(0, len(targets), MAX_TARGETS)
+    ]
+
+
+@task(name="report-preflight", task_run_name="artifact preflight", cache_policy=NO_CACHE)
+async def report_preflight(reports: Sequence[Report]) -> None:
+    """Write the artifact `preflight`: the verdicts of this run."""
+    parts = ["# Preflight"]
+    for found in reports:
+        parts.append(f"## From {found.vantage}, {found.at:%Y-%m-%d %H:%M} UTC")
+        parts.append(f"It can prove {PROVES[found.vantage]}.")
+        rows = ["| | Target | Check | What was seen |", "|---|---|---|---|"]
+        rows += [
+            f"| {'**finding**' if one.status == 'finding' else one.status} | "
+            f"{escape(one.target)} | {one.check} | {escape(one.message)} |"
+            for one in found.verdicts
+        ]
+        parts.append("\n".join(rows))
+    parts.append(NOT_PROVEN)
+    async with get_client() as client:
+        await put_artifact(
+            client, PREFLIGHT, "\n\n".join(parts) + "\n", description="The last preflight"
+        )

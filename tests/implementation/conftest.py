@@ -1,0 +1,149 @@
+"""An office that starts implementations on each database, with a clock that can be moved."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper.implementation.advance import Progress, advance
+from linekeeper.implementation.answer import Answer, Taken, answer, ask
+from linekeeper.implementation.change import Changed, Update, change
+from linekeeper.implementation.start import Form, Started, start
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    Connection,
+    Credential,
+    Customer,
+    Gate,
+    Outbox,
+    Watermark,
+    WebhookEvent,
+)
+
+MONDAY = datetime(2027, 3, 1, 9, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Office:
+    """What an operator, a customer and Makini do to one implementation."""
+
+    store: Store
+    now: datetime = MONDAY
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    def later(self, **passed: float) -> None:
+        self.now += timedelta(**passed)
+
+    async def start(self, **changed: Any) -> Started:
+        given: dict[str, Any] = {
+            "customer": "Acme",
+            "systems": ["SAP ECC"],
+            "complexity": "standard",
+            "kickoff": self.now.date(),
+            "owner": "Petra",
+            "by": "Olaf",
+        }
+        return await start(self.store, Form(**given | changed), now=self.now)
+
+    async def advance(self, progress: Progress) -> Progress:
+        return await advance(self.store, progress.standing.implementation.id, now=self.now)
+
+    async def gate(self, progress: Progress, name: str) -> Gate:
+        async with self.store.read() as session:
+            found = await session.scalar(
+                select(Gate).where(
+                    col(Gate.implementation_id) == progress.standing.implementation.id,
+                    col(Gate.gate) == name,
+                )
+            )
+        assert found is not None
+        return found
+
+    async def says(self, progress: Progress, name: str, **changed: Any) -> Taken:
+        """Somebody fills in the form of the gate's run."""
+        row = await self.gate(progress, name)
+        run = f"run-{row.id}-{row.attempt}"
+        asked = await ask(self.store, row.id, run_id=run)
+        given: dict[str, Any] = {"outcome": "done", "evidence": "it is in the wiki", "by": "Petra"}
+        return await answer(
+            self.store,
+            row.id,
+            Answer(**given | changed),
+            number=asked.row.answers,
+            run_id=run,
+            now=self.now,
+        )
+
+    async def update(self, progress: Progress, action: str, **changed: Any) -> Changed:
+        wanted = Update(progress.standing.implementation.slug, action, by="Olaf", **changed)
+        return await change(self.store, wanted, now=self.now)
+
+    async def connects(self, customer: str, system: str, **changed: Any) -> str:
+        """The customer logs in; Makini lists the connection, and a sweep finds it well."""
+        values: dict[str, Any] = {
+            "setup": "live",
+            "health": "healthy",
+            "sync_status": "fulldone",
+            "last_good_at": self.now,
+            "last_sync_at": self.now,
+        }
+        async with self.store.write() as session:
+            owner = await session.scalar(select(Customer).where(col(Customer.name) == customer))
+            assert owner is not None
+            one = Connection(
+                app="default",
+                makini_key=f"key-{system}",
+                customer_id=owner.id,
+                name=f"{customer} · {system}",
+                slug=f"{owner.slug}-{system}".lower().replace(" ", "-"),
+                provider=system,
+                list_status="Active",
+                created_at=self.now,
+                **values | changed,
+            )
+            session.add(one)
+            await session.flush()
+            session.add(Credential(connection_id=one.id, access_token="sealed"))
+        return one.id
+
+    async def delivers(self, connection_id: str) -> None:
+        async with self.store.write() as session:
+            session.add(
+                WebhookEvent(
+                    app="default",
+                    delivery_key=f"delivery-{connection_id}",
+                    status="processed",
+                    connection_id=connection_id,
+                    kind="records.updated",
+                    lane=connection_id,
+                    received_at=self.now,
+                    processed_at=self.now,
+                )
+            )
+
+    async def reconciles(self, connection_id: str) -> None:
+        async with self.store.write() as session:
+            session.add(
+                Watermark(
+                    connection_id=connection_id,
+                    entity="eam/assets",
+                    polled_at=self.now,
+                    full_at=self.now,
+                )
+            )
+
+    async def outbox(self, channel: str) -> list[Outbox]:
+        async with self.store.read() as session:
+            return list(
+                await session.scalars(
+                    select(Outbox).where(col(Outbox.channel) == channel).order_by(col(Outbox.seq))
+                )
+            )
+
+
+@pytest.fixture
+def office(store: Store) -> Office:
+    return Office(store)

@@ -1,0 +1,289 @@
+"""From the form to the go-live, in the database."""
+
+from datetime import date, timedelta
+
+import pytest
+from sqlalchemy import func, select
+from sqlmodel import col
+
+from linekeeper.implementation.advance import advance_all, look, restart_lost
+from linekeeper.implementation.answer import Answer, answer, ask
+from linekeeper.implementation.scope import PlanError
+from linekeeper.store.tables import Audit, Connection, CreditEntry, Drift, Gate, Implementation
+from tests.implementation.conftest import Office
+
+
+async def to_live(office: Office, progress) -> None:
+    """Everything a standard cloud implementation needs, in order."""
+    await office.says(progress, "kickoff")
+    connection = await office.connects("Acme", "SAP ECC")
+    await office.advance(progress)
+    await office.says(progress, "workflow-configuration-1")
+    await office.delivers(connection)
+    await office.reconciles(connection)
+    await office.advance(progress)
+    await office.says(progress, "validation")
+    await office.says(progress, "go-live")
+
+
+async def test_a_start_reserves_credits_opens_the_kickoff_and_starts_its_run(office: Office):
+    started = await office.start()
+    assert started.new
+    assert started.progress.evaluation.having("open") == ("kickoff",)
+    [run] = await office.outbox("run")
+    assert run.payload["deployment"] == "gate"
+    assert run.payload["name"] == "Acme · Kickoff and technical requirements"
+    assert run.payload["idempotency_key"] == run.dedupe_key
+    assert run.payload["tags"] == ["implementation:acme-sap-ecc", "owner:petra", "waiting:us"]
+    [event] = await office.outbox("event")
+    assert event.payload["name"] == "linekeeper.implementation.kickoff"
+    async with office.store.read() as session:
+        assert await session.scalar(select(func.sum(CreditEntry.delta))) == -1
+
+
+async def test_the_same_customer_and_systems_are_the_same_implementation(office: Office):
+    first = await office.start(systems=["SAP ECC", "UpKeep"], complexity="custom")
+    second = await office.start(customer=" acme ", systems=["UPKEEP", "SAP  ECC"])
+    assert not second.new
+    assert second.progress.standing.implementation.id == first.progress.standing.implementation.id
+    async with office.store.read() as session:
+        assert await session.scalar(select(func.count()).select_from(Implementation)) == 1
+    assert len(await office.outbox("run")) == 1
+    assert (await office.start(systems=["Maximo"])).new
+
+
+async def test_standard_goes_live_by_evidence_and_forms(office: Office):
+    started = await office.start(committed=office.now.date() + timedelta(days=11))
+    await to_live(office, started.progress)
+    end = await look(office.store, started.progress.standing.implementation.id, now=office.now)
+    one = end.standing.implementation
+    assert one.status == "live"
+    assert set(end.evaluation.statuses.values()) == {"done"}
+    assert one.actual["kept"] is True
+    async with office.store.read() as session:
+        [connection] = await session.scalars(select(Connection))
+        assert connection.setup == "live"
+        assert connection.next_probe_at == office.now
+        rows = await session.execute(
+            select(col(CreditEntry.reason), func.sum(CreditEntry.delta)).group_by(
+                col(CreditEntry.reason)
+            )
+        )
+        assert {row[0]: row[1] for row in rows} == {"reserve": -1, "release": 1, "consume": -1}
+    said = [row.payload["text"] for row in await office.outbox("slack")]
+    assert "is live, as promised" in said[-1]
+
+
+async def test_moving_on_again_changes_nothing(office: Office):
+    started = await office.start()
+    await to_live(office, started.progress)
+    before = [len(await office.outbox(c)) for c in ("run", "event", "slack")]
+    again = await office.advance(started.progress)
+    assert again.evaluation.changes == ()
+    assert before == [len(await office.outbox(c)) for c in ("run", "event", "slack")]
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"kickoff": date(2027, 2, 26)}, "kickoff"),
+        ({"committed": date(2027, 2, 27)}, "committed"),
+        ({"systems": []}, "systems"),
+        ({"systems": [f"S{n}" for n in range(500)]}, "systems"),
+        ({"systems": ["SAP ECC", "sap ecc"]}, "systems"),
+        ({"country": "XX"}, "country"),
+        ({"owner": " "}, "owner"),
+        ({"by": ""}, "by"),
+        ({"customer": "\x07"}, "customer"),
+        ({"complexity": "heroic"}, "complexity"),
+        ({"targets": ["nowhere"]}, "targets"),
+        ({"tiers": ["IX"]}, "tiers"),
+        ({"hosting": "mainframe"}, "hosting"),
+    ],
+)
+async def test_what_cannot_be_is_refused_and_nothing_is_stored(office: Office, changed, field):
+    with pytest.raises(PlanError) as refused:
+        await office.start(**changed)
+    assert refused.value.field == field
+    async with office.store.read() as session:
+        assert await session.scalar(select(func.count()).select_from(Implementation)) == 0
+        assert await session.scalar(select(func.count()).select_from(Audit)) == 0
+
+
+async def test_a_form_sent_twice_counts_once(office: Office):
+    started = await office.start()
+    row = await office.gate(started.progress, "kickoff")
+    await ask(office.store, row.id, run_id="run-1")
+    given = Answer("done", evidence="minutes", by="Petra")
+    for _ in range(2):
+        taken = await answer(office.store, row.id, given, number=0, run_id="run-1", now=office.now)
+        assert taken.settled
+    assert "done already" in taken.message
+    async with office.store.read() as session:
+        audits = await session.scalars(select(Audit).where(col(Audit.action) == "gate.done"))
+        assert len(list(audits)) == 1
+
+
+async def test_a_form_that_says_too_little_is_asked_again_with_the_reason(office: Office):
+    started = await office.start()
+    taken = await office.says(started.progress, "kickoff", evidence=" ")
+    assert not taken.settled
+    assert taken.message.startswith("evidence:")
+    row = await office.gate(started.progress, "kickoff")
+    assert (row.status, row.refusal, row.answers) == ("open", taken.message, 1)
+
+
+async def test_time_blocked_by_the_customer_is_not_ours(office: Office):
+    started = await office.start()
+    office.later(hours=4)
+    await office.says(started.progress, "kickoff", outcome="blocked", blocked_because="nobody came")
+    office.later(days=1)
+    taken = await office.says(started.progress, "kickoff", outcome="carry on")
+    office.later(hours=2)
+    assert (await office.says(started.progress, "kickoff")).settled
+    assert taken.progress is not None
+    assert taken.progress.evaluation.waited["customer"] == pytest.approx(1.0)
+    row = await office.gate(started.progress, "kickoff")
+    assert row.blocks[0]["because"] == "nobody came"
+    assert row.blocks[0]["until"] is not None
+
+
+async def test_a_lost_run_is_started_again_and_a_living_one_is_not(office: Office):
+    started = await office.start()
+    row = await office.gate(started.progress, "kickoff")
+    office.later(weeks=6)
+    # Not handed over to Prefect yet: not lost.
+    assert await restart_lost(office.store, set(), before=office.now, now=office.now) == 0
+    async with office.store.write() as session:
+        for one in await office.outbox("run"):
+            one.status, one.settled_at = "sent", office.now - timedelta(weeks=6)
+            await session.merge(one)
+    assert await restart_lost(office.store, {row.id}, before=office.now, now=office.now) == 0
+    assert await restart_lost(office.store, set(), before=office.now, now=office.now) == 1
+    assert await restart_lost(office.store, set(), before=office.now, now=office.now) == 0
+    assert [one.dedupe_key for one in await office.outbox("run")] == [
+        f"gate:{row.id}:1",
+        f"gate:{row.id}:2",
+    ]
+    assert (await office.says(started.progress, "kickoff")).settled
+
+
+async def test_the_answer_of_a_run_given_up_changes_nothing(office: Office):
+    started = await office.start()
+    row = await office.gate(started.progress, "kickoff")
+    await ask(office.store, row.id, run_id="new")
+    assert (await ask(office.store, row.id, run_id="old")).settled
+    given = Answer("done", evidence="x", by="Petra")
+    taken = await answer(office.store, row.id, given, number=0, run_id="old", now=office.now)
+    assert "Another run" in taken.message
+    assert (await office.gate(started.progress, "kickoff")).status == "open"
+
+
+async def test_gates_of_several_systems_wait_side_by_side(office: Office):
+    started = await office.start(
+        complexity="enterprise", systems=["SAP ECC", "UpKeep"], custom_workflows=1
+    )
+    for gate in ("kickoff", "security-review", "design"):
+        await office.says(started.progress, gate)
+    await office.connects("Acme", "UpKeep")
+    await office.connects("Acme", "SAP ECC")
+    after = await office.advance(started.progress)
+    waiting = [g for g in after.evaluation.having("open") if g.startswith("workflow-conf")]
+    assert waiting == ["workflow-configuration-1", "workflow-configuration-2"]
+    names = {row.payload["name"] for row in await office.outbox("run")}
+    assert "Acme · UpKeep · Basic workflow configuration" in names
+
+
+async def test_drift_keeps_the_reconciliation_gate_open(office: Office):
+    started = await office.start()
+    await office.says(started.progress, "kickoff")
+    connection = await office.connects("Acme", "SAP ECC")
+    await office.advance(started.progress)
+    await office.says(started.progress, "workflow-configuration-1")
+    await office.delivers(connection)
+    await office.reconciles(connection)
+    async with office.store.write() as session:
+        session.add(
+            Drift(connection_id=connection, entity="eam/assets", run_at=office.now, missed=3)
+        )
+    after = await office.advance(started.progress)
+    assert after.evaluation.statuses["reconciliation-1"] == "open"
+    assert after.lacks["reconciliation-1"].startswith("The last reconciliation found 3")
+
+
+async def test_on_hold_nothing_opens_and_resuming_carries_on(office: Office):
+    started = await office.start()
+    held = await office.update(started.progress, "hold", reason="budget freeze")
+    assert held.progress.standing.held
+    await office.says(started.progress, "kickoff")
+    assert (await office.gate(started.progress, "credits")).status == "pending"
+    resumed = await office.update(started.progress, "resume")
+    assert resumed.progress.evaluation.statuses["credits"] == "done"
+
+
+async def test_skipping_needs_a_reason_ends_the_run_and_opens_what_follows(office: Office):
+    started = await office.start()
+    row = await office.gate(started.progress, "kickoff")
+    await ask(office.store, row.id, run_id="run-9")
+    with pytest.raises(PlanError, match="reason"):
+        await office.update(started.progress, "skip", gate="kickoff")
+    done = await office.update(started.progress, "skip", gate="Kickoff", reason="known customer")
+    assert done.progress.evaluation.statuses["kickoff"] == "skipped"
+    assert done.progress.evaluation.statuses["authentication-1"] == "open"
+    assert (await office.outbox("run"))[-1].payload["resume"] == "run-9"
+
+
+async def test_dates_move_and_work_is_given_to_others(office: Office):
+    started = await office.start()
+    moved = await office.update(started.progress, "move", day=date(2027, 3, 2))
+    assert moved.progress.outlook.commitment == "late"
+    with pytest.raises(PlanError, match="before the kickoff"):
+        await office.update(started.progress, "move", day=date(2027, 1, 2))
+    later = date(2027, 3, 15)
+    moved = await office.update(
+        started.progress, "move", which_date="earliest", gate="go-live", day=later
+    )
+    assert moved.progress.outlook.p50 >= later
+    await office.update(started.progress, "reassign", to="Quentin")
+    await office.update(started.progress, "reassign", gate="validation", to="us")
+    row = await office.gate(started.progress, "validation")
+    assert (row.assignee, row.owner) == ("Quentin", "us")
+
+
+async def test_an_abandoned_implementation_gives_its_credits_back(office: Office):
+    started = await office.start()
+    await office.update(started.progress, "abandon", reason="they left")
+    async with office.store.read() as session:
+        assert await session.scalar(select(func.sum(CreditEntry.delta))) == 0
+    assert (await office.start()).new
+
+
+async def test_a_slip_is_told_once_in_working_hours_and_stands_in_the_digest(office: Office):
+    started = await office.start(committed=date(2027, 3, 9))
+    office.later(days=5, hours=12)  # a Saturday night, the kickoff still open
+    for _ in range(2):
+        done = await advance_all(office.store, now=office.now)
+        assert done.moved == []
+        [line] = done.slipping
+        assert "overdue: Kickoff" in line
+        assert "is late" in line
+        office.later(minutes=5)
+    told = [row for row in await office.outbox("slack") if "slip" in row.dedupe_key]
+    assert len(told) == 1
+    assert told[0].next_attempt_at.isoformat() == "2027-03-08T09:00:00+00:00"
+    assert started.new
+
+
+async def test_weeks_of_waiting_lose_nothing(office: Office):
+    started = await office.start()
+    row = await office.gate(started.progress, "kickoff")
+    await ask(office.store, row.id, run_id="run-1")
+    office.later(weeks=9)
+    await advance_all(office.store, now=office.now)
+    given = Answer("done", evidence="minutes", by="Petra")
+    taken = await answer(office.store, row.id, given, number=0, run_id="run-1", now=office.now)
+    assert taken.settled
+    async with office.store.read() as session:
+        opened = await session.scalars(select(col(Gate.gate)).where(col(Gate.status) == "open"))
+        assert set(opened) == {"authentication-1"}
+    assert len(await office.outbox("run")) == 1

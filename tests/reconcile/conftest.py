@@ -1,0 +1,146 @@
+"""A sandbox's fleet with records, a runtime on each database, and the truth to compare with."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from sqlmodel import col, select
+
+from linekeeper import sandbox
+from linekeeper.clock import utcnow
+from linekeeper.health.sweep import take_list
+from linekeeper.reconcile.fields import source_time, stored_key
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.tables import Change, Connection, Record
+
+ENTITIES = ("eam/work-orders", "eam/assets", "eam/sites", "erp/purchase-orders")
+
+
+@dataclass(slots=True)
+class Peer:
+    """The sandbox, by its controls."""
+
+    url: str
+    http: httpx.AsyncClient
+
+    async def set(self, path: str, **body: Any) -> Any:
+        """`POST /_control/<path>`."""
+        answer = await self.http.post(f"{self.url}/_control/{path}", json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+    async def truth(self) -> dict[str, dict[str, dict[str, str | None]]]:
+        """Every live record's time by connection key, entity and key, of the entities we read."""
+        answer = await self.http.get(f"{self.url}/_control/truth?webhooks=0")
+        records = answer.json()["records"]
+        return {
+            connection: {
+                entity: times for entity, times in found.items() if entity in ENTITIES and times
+            }
+            for connection, found in records.items()
+        }
+
+    async def calls(self) -> dict[str, int]:
+        """How often each route was called since the last look."""
+        answer = await self.http.get(f"{self.url}/_control/calls")
+        await self.http.delete(f"{self.url}/_control/calls")
+        calls: dict[str, int] = answer.json()["calls"]
+        return calls
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    """A Makini with four connections of sixty records in which nothing happens by itself."""
+    settings = sandbox.Settings(
+        port=0, connections=4, records_per_connection=60, scenario="quiet", per_minute=0
+    )
+    async with sandbox.serving(settings) as served, httpx.AsyncClient() as http:
+        yield Peer(served.url, http)
+
+
+def pointed_at(settings: Settings, url: str, **changes: Any) -> Settings:
+    """Settings of a runtime that manages the sandbox at `url`."""
+    return settings.model_copy(
+        update={
+            "makini_api_url": url,
+            "makini_client_id": "sandbox-client",
+            "makini_client_secret": SecretStr("sandbox-secret"),
+            "makini_mode": "manage",
+            "makini_per_minute": 0,
+            "makini_entities": ENTITIES,
+            **changes,
+        }
+    )
+
+
+@pytest.fixture
+async def rt(settings: Settings, store: Store, peer: Peer) -> AsyncIterator[Runtime]:
+    """A runtime that manages the sandbox's fleet, adopted."""
+    async with Runtime.open(pointed_at(settings, peer.url)) as runtime:
+        await adopt(runtime)
+        yield runtime
+
+
+async def adopt(rt: Runtime) -> None:
+    """Take the sandbox's connections into the books."""
+    for app in (await rt.configuration()).apps.values():
+        await take_list(rt, app, now=utcnow())
+
+
+async def index(rt: Runtime) -> dict[str, dict[str, dict[str, Any]]]:
+    """The live index as `Peer.truth` gives the truth, times as datetimes."""
+    async with rt.store.read() as session:
+        rows = await session.execute(
+            select(
+                col(Connection.makini_key),
+                col(Record.entity),
+                col(Record.key),
+                col(Record.updated_at),
+            )
+            .join(Connection, col(Connection.id) == col(Record.connection_id))
+            .where(col(Record.deleted_at).is_(None))
+        )
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        for connection, entity, key, updated_at in rows:
+            found.setdefault(connection, {}).setdefault(entity, {})[key] = updated_at
+        return found
+
+
+def parsed(truth: dict[str, dict[str, dict[str, str | None]]]) -> dict[str, Any]:
+    """The truth with its times read and its keys as they are stored."""
+    return {
+        connection: {
+            entity: {
+                stored_key(key): source_time({"updatedAt": time}) for key, time in times.items()
+            }
+            for entity, times in found.items()
+        }
+        for connection, found in truth.items()
+    }
+
+
+async def feed(rt: Runtime) -> list[Change]:
+    """Every change, each connection's in order."""
+    async with rt.store.read() as session:
+        rows = await session.scalars(
+            select(Change).order_by(col(Change.connection_id), col(Change.seq))
+        )
+        return list(rows)
+
+
+Check = Callable[[], Awaitable[None]]
+
+
+@pytest.fixture
+def agree(rt: Runtime, peer: Peer) -> Check:
+    """`await agree()`: the index is what the sandbox really holds."""
+
+    async def check() -> None:
+        assert await index(rt) == parsed(await peer.truth())
+
+    return check

@@ -1,0 +1,325 @@
+"""Asking customers: one link, one mail, one run, whoever is killed and however often."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from pydantic import SecretStr
+from sqlalchemy import update
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.health.conclude import conclude
+from linekeeper.notices.deliver import deliver_due
+from linekeeper.notices.mail import deliver_mail
+from linekeeper.reconnect.ask import attend, attend_due
+from linekeeper.reconnect.watch import watch
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import (
+    Connection,
+    ConnectLink,
+    Contact,
+    Customer,
+    Outbox,
+    Reconnect,
+)
+
+from .conftest import House
+
+
+class Post:
+    """A real SMTP server; `answer` is what it says to mail."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+        self.answer = "250 OK"
+        self.refuse: str | None = None
+
+    async def handle_RCPT(
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: Any
+    ) -> str:
+        if self.refuse is not None and self.refuse in address:
+            return "550 no such mailbox"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
+        if self.answer.startswith("250"):
+            content = envelope.content
+            assert isinstance(content, bytes)
+            parsed = message_from_bytes(content, policy=policy.default)
+            assert isinstance(parsed, EmailMessage)
+            self.mails.append(parsed)
+        return self.answer
+
+
+@pytest.fixture
+async def post() -> AsyncIterator[tuple[Post, str]]:
+    handler = Post()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: SMTP(handler), "127.0.0.1", 0)
+    async with server:
+        yield handler, f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+Opened = Callable[..., Awaitable[House]]
+
+
+async def asking(open_house: Opened, url: str, **more: Any) -> House:
+    """A house that mails customers, each with a contact."""
+    house = await open_house(
+        smtp_url=SecretStr(url), mail_from="Line <line@op.example>", notify_customers=True, **more
+    )
+    async with house.store.write() as session:
+        for customer in await house.rows(Customer):
+            session.add(Contact(customer_id=customer.id, email=f"it@{customer.slug}.example"))
+    return house
+
+
+async def work(house: House) -> None:
+    """What the consumer does, until nothing is left."""
+    rt = house.rt
+    for _ in range(10):
+        more = await attend_due(rt)
+        more |= await deliver_mail(
+            rt.store,
+            (await rt.configuration()).mail,
+            rt.owner,
+            public_url=rt.settings.resolved_public_url,
+        )
+        if not more:
+            return
+
+
+async def outbox(house: House, channel: str) -> list[Outbox]:
+    rows = await house.rows(Outbox, col(Outbox.channel) == channel)
+    return sorted(rows, key=lambda row: row.seq)
+
+
+async def test_a_lost_login_makes_one_link_one_mail_and_one_run(
+    open_house: Opened, post: tuple[Post, str]
+) -> None:
+    mailbox, url = post
+    house = await asking(open_house, url)
+    [one, *_] = await house.connections()
+    await house.lose_login(one)
+    await work(house)
+    await house.sweep()
+    await work(house)
+    [incident] = await house.incidents()
+    [link] = await house.rows(ConnectLink)
+    [mail] = mailbox.mails
+    assert one.provider in mail["Subject"]
+    body = mail.get_content()
+    [path] = re.findall(r"/connect/[\w-]+", body)
+    assert (await house.http.get(path)).status_code == 200
+    assert link.connection_id == one.id
+    [run] = await outbox(house, "run")
+    assert run.payload["deployment"] == "reconnect"
+    assert run.payload["name"] == incident.title
+    assert run.payload["parameters"] == {"incident": incident.id}
+    assert run.payload["idempotency_key"] == f"reconnect:{incident.id}:1:1"
+    assert {"waiting:customer", f"connection:{one.slug}"} <= set(run.payload["tags"])
+    assert "/connect/" not in str(run.payload)
+    delivered = await deliver_due(house.store, await house.rt.configuration(), "tests")
+    assert any(path in text for text in delivered.unsent)
+
+
+async def test_in_observe_there_is_a_run_and_no_link_and_no_mail(
+    open_house: Opened, post: tuple[Post, str]
+) -> None:
+    mailbox, url = post
+    house = await asking(open_house, url, makini_mode="manage")
+    [one, *_] = await house.connections()
+    watcher = house.rt.settings.model_copy(update={"makini_mode": "observe"})
+    await house.lose_login(one)
+    async with Runtime.open(watcher) as observing:
+        assert await attend_due(observing)
+    await work(house)
+    assert await house.rows(ConnectLink) == []
+    assert mailbox.mails == []
+    assert len(await outbox(house, "run")) == 1
+
+
+async def test_without_notify_customers_operators_get_the_link_and_nobody_is_mailed(
+    house: House,
+) -> None:
+    [one, *_] = await house.connections()
+    await house.lose_login(one)
+    await work(house)
+    assert len(await house.rows(ConnectLink)) == 1
+    assert await outbox(house, "email") == []
+    [incident] = await house.incidents()
+    assert "/connect/" in incident.detail["connect_url"]
+
+
+async def test_asking_again_and_again_asks_once(open_house: Opened, post: tuple[Post, str]) -> None:
+    mailbox, url = post
+    house = await asking(open_house, url)
+    [one, *_] = await house.connections()
+    await house.lose_login(one)
+    [incident] = await house.incidents()
+    await asyncio.gather(*(attend(house.rt, incident.id, now=utcnow()) for _ in range(4)))
+    await work(house)
+    await attend(house.rt, incident.id, now=utcnow())
+    await work(house)
+    assert len(mailbox.mails) == 1
+    assert len(await house.rows(ConnectLink)) == 1
+    assert len(await outbox(house, "run")) == 1
+
+
+async def test_one_who_logs_in_before_the_mail_goes_gets_none(
+    open_house: Opened, post: tuple[Post, str]
+) -> None:
+    mailbox, url = post
+    house = await asking(open_house, url)
+    [one, *_] = await house.connections()
+    await house.lose_login(one)
+    await attend_due(house.rt)
+    await house.control(f"connections/{one.makini_key}/restore-credentials")
+    await house.sweep()
+    await work(house)
+    assert mailbox.mails == []
+    assert {row.status for row in await outbox(house, "email")} == {"sent"}
+
+
+async def test_many_of_one_provider_are_one_incident_one_run_and_a_mail_a_customer(
+    open_house: Opened, post: tuple[Post, str]
+) -> None:
+    mailbox, url = post
+    house = await asking(open_house, url, connections=24)
+    victims = [one for one in await house.connections() if one.provider == "UpKeep"]
+    assert len(victims) >= 5
+    for one in victims:
+        await house.control(f"connections/{one.makini_key}/change-credentials")
+    await house.sweep()
+    await work(house)
+    assert len([one for one in await house.incidents() if one.status == "open"]) == 1
+    assert len(await outbox(house, "run")) == 1
+    assert len(await house.rows(ConnectLink)) == len(victims)
+    assert len(mailbox.mails) == len({one.customer_id for one in victims})
+    assert len({mail["Message-ID"] for mail in mailbox.mails}) == len(mailbox.mails)
+
+
+async def test_a_mail_server_that_takes_nothing_is_tried_again_and_operators_are_told(
+    open_house: Opened, post: tuple[Post, str]
+) -> None:
+    mailbox, url = post
+    house = await asking(open_house, url)
+    mailbox.answer = "451 try later"
+    [one, *_] = await house.connections()
+    await house.lose_login(one)
+    await work(house)
+    [row] = await outbox(house, "email")
+    assert (row.status, row.error) == ("pending", "the mail server answered 451")
+    assert any("A mail waits" in str(row.payload) for row in await outbox(house, "slack"))
+    mailbox.answer = "250 OK"
+    async with house.store.write() as session:
+        await session.execute(update(Outbox).values(next_attempt_at=utcnow()))
+    await work(house)
+    assert len(mailbox.mails) == 1
+
+
+async def test_an_address_nobody_has_is_given_up_and_operators_are_told(
+    open_house: Opened, post: tuple[Post, str]
+) -> None:
+    mailbox, url = post
+    house = await asking(open_house, url)
+    mailbox.refuse = "@"
+    [one, *_] = await house.connections()
+    await house.lose_login(one)
+    await work(house)
+    [row] = await outbox(house, "email")
+    assert row.status == "dead"
+    assert any("was not sent" in str(row.payload) for row in await outbox(house, "slack"))
+
+
+async def test_a_customer_without_a_contact_is_told_to_operators(
+    open_house: Opened, post: tuple[Post, str]
+) -> None:
+    _, url = post
+    house = await asking(open_house, url)
+    async with house.store.write() as session:
+        for contact in await house.rows(Contact):
+            await session.delete(contact)
+    [one, *_] = await house.connections()
+    await house.lose_login(one)
+    await work(house)
+    assert await outbox(house, "email") == []
+    assert any("Nobody to mail" in str(row.payload) for row in await outbox(house, "slack"))
+
+
+async def test_reminders_go_out_once_and_stop_when_the_login_is_back(
+    open_house: Opened, post: tuple[Post, str]
+) -> None:
+    mailbox, url = post
+    house = await asking(open_house, url)
+    [one, *_] = await house.connections()
+    await house.lose_login(one)
+    await work(house)
+    [case] = await house.rows(Reconnect)
+    later = next_weekday_noon(case.opened_at + timedelta(days=4))
+    for _ in range(3):
+        await watch(house.rt, now=later)
+    async with house.store.write() as session:
+        await session.execute(update(Outbox).values(next_attempt_at=utcnow()))
+    await work(house)
+    assert [mail["Subject"].startswith("Reminder") for mail in mailbox.mails] == [False, True]
+    async with house.store.write() as session:
+        await session.execute(
+            update(Connection).where(col(Connection.id) == one.id).values(health="healthy")
+        )
+        await conclude(
+            house.store, session, policy=(await house.rt.configuration()).policy, now=utcnow()
+        )
+    await watch(house.rt, now=later + timedelta(days=1))
+    await work(house)
+    assert len(mailbox.mails) == 2
+
+
+async def test_after_the_deadline_the_case_ends_and_the_incident_stays_open(house: House) -> None:
+    [one, *_] = await house.connections()
+    await house.lose_login(one)
+    await work(house)
+    [case] = await house.rows(Reconnect)
+    for _ in range(2):
+        await watch(house.rt, now=case.deadline_at)
+    [case] = await house.rows(Reconnect)
+    assert case.outcome == "not_in_time"
+    [incident] = await house.incidents()
+    assert incident.resolved_at is None
+    told = [row for row in await outbox(house, "slack") if "Not reconnected" in str(row.payload)]
+    assert len(told) == 1
+
+
+async def test_a_login_lost_again_within_the_hour_is_a_new_attempt_with_a_new_link(
+    house: House,
+) -> None:
+    [one, *_] = await house.connections()
+    await house.lose_login(one)
+    await work(house)
+    async with house.store.write() as session:
+        await session.execute(update(ConnectLink).values(used_at=utcnow()))
+        await session.execute(update(Reconnect).values(closed_at=utcnow(), outcome="reconnected"))
+    await house.control(f"connections/{one.makini_key}/restore-credentials")
+    await house.sweep()
+    await house.lose_login(one)
+    await work(house)
+    assert len(await house.incidents()) == 1
+    [case] = await house.rows(Reconnect)
+    assert (case.attempt, case.outcome) == (2, None)
+    assert len(await house.rows(ConnectLink)) == 2
+    assert len({row.payload["idempotency_key"] for row in await outbox(house, "run")}) == 2
+
+
+def next_weekday_noon(at: Any) -> Any:
+    at = at.replace(hour=12)
+    while at.weekday() >= 5:
+        at += timedelta(days=1)
+    return at
