@@ -119,9 +119,9 @@ async def _bare() -> float:
     from sqlmodel import select
 
     from linekeeper.makini.wire import open_client
-    from linekeeper.reconnect.tokens import load_tokens
     from linekeeper.runtime import Runtime
     from linekeeper.store.tables import Credential
+    from linekeeper.tokens import load_tokens
 
     async with Runtime.open() as rt:
         async with rt.store.read() as session:
@@ -199,12 +199,12 @@ async def _core() -> float:
     from linekeeper.config import AppConfig
     from linekeeper.health.sweep import due, probe_batch, take_list
     from linekeeper.makini import MakiniClient, TokenPair
-    from linekeeper.reconnect.tokens import save_tokens
     from linekeeper.runtime import Runtime
     from linekeeper.settings import Settings
     from linekeeper.store import Store
     from linekeeper.store.migrate import migrate
     from linekeeper.store.tables import Connection
+    from linekeeper.tokens import save_tokens
 
     size = int(os.environ["BENCH_SIZE"])
     status = orjson.dumps({"data": {"id": "x", "sync_status": "done", "provider": "SAP ECC"}})

@@ -1,5 +1,6 @@
 """Saying that somebody has taken an incident, for teams without Slack."""
 
+from contextlib import suppress
 from typing import Annotated, Literal
 
 from prefect import flow
@@ -10,7 +11,7 @@ from pydantic import Field
 from linekeeper.clock import utcnow
 from linekeeper.health import operate
 from linekeeper.health.operate import NoIncident
-from tasks.notify import incident_lanes, notify
+from tasks.notify import NotDelivered, incident_lanes, notify
 from tasks.run import open_runtime, rename
 
 
@@ -38,5 +39,6 @@ async def acknowledge(
         except NoIncident as error:
             return Failed(message=str(error))
         await rename(f"acknowledge · {sentence}")
-        await notify(incident_lanes([incident.strip()]), return_state=True)
+        with suppress(NotDelivered):  # said already; the deliverer is the net
+            await notify(incident_lanes([incident.strip()]))
         return Completed(message=sentence)

@@ -33,8 +33,8 @@ async def notify(lanes: Sequence[str]) -> int:
     """Deliver what is due in Slack and return how many messages were sent.
 
     `lanes` are those of the outbox the flow wrote to. Without Slack the log shows what would have
-    been sent. Raises `NotDelivered` while something in `lanes` is still to be told; call it with
-    `return_state=True` where that must not fail the flow.
+    been sent. Raises `NotDelivered` while something in `lanes` is still to be told; suppress
+    it where that must not fail the flow.
     """
     rt, log = runtime(), get_run_logger()
     context = FlowRunContext.get()

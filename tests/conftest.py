@@ -18,6 +18,8 @@ from linekeeper.store import Store
 from linekeeper.store.engine import make_engine
 from linekeeper.store.migrate import migrate
 
+pytest_plugins = ["tests.fixtures_prefect"]
+
 for name in [name for name in os.environ if name.startswith("LINEKEEPER_")]:
     del os.environ[name]  # a developer's own settings don't reach the tests
 

@@ -166,8 +166,8 @@ async def _add(
     from linekeeper.customers.find import named_connections
     from linekeeper.makini import ListedConnection
     from linekeeper.makini.models import is_token
-    from linekeeper.reconnect.tokens import save_tokens
     from linekeeper.runtime import Runtime
+    from linekeeper.tokens import save_tokens
 
     if not key.strip():
         raise UserError("--key is empty: give Makini's key of the connection")

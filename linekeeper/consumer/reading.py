@@ -11,9 +11,8 @@ from linekeeper.health.probe import understand_error
 from linekeeper.inbox.routing import Target
 from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
 from linekeeper.reconcile.fields import record_key, stored_key
-from linekeeper.reconnect.heal import renew
-from linekeeper.reconnect.tokens import Token
 from linekeeper.runtime import Runtime
+from linekeeper.tokens import Token, renew
 
 
 class Records(NamedTuple):

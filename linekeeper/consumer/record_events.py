@@ -25,8 +25,8 @@ from linekeeper.inbox.claim import Claimed, Event, Settled, claim_events
 from linekeeper.inbox.plan import Ask, Plan, Wanted, plan, understand
 from linekeeper.inbox.routing import Target, connections_of, owners_of
 from linekeeper.reconcile.upsert import upsert_records
-from linekeeper.reconnect.tokens import Token, load_tokens
 from linekeeper.runtime import Runtime
+from linekeeper.tokens import Token, load_tokens
 
 RANK = 1
 BATCH = 2_000

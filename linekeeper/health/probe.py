@@ -5,9 +5,8 @@ from datetime import datetime
 from linekeeper.config import AppConfig
 from linekeeper.health.judge import Observation, Outcome
 from linekeeper.makini import ConnectionStatus, ErrorKind, MakiniClient, MakiniError
-from linekeeper.reconnect.heal import renew
-from linekeeper.reconnect.tokens import Token
 from linekeeper.store import Store
+from linekeeper.tokens import Token, renew
 
 _SYNC = {
     "done": Outcome.answered,

@@ -22,11 +22,11 @@ from linekeeper.health.judge import Health, Observation, Outcome
 from linekeeper.health.probe import probe, understand_error
 from linekeeper.health.service import Change, observe
 from linekeeper.makini import ListedConnection, MakiniError
-from linekeeper.reconnect.tokens import Token, load_tokens
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.tables import AppState, Connection, Credential, Customer, Transition
 from linekeeper.store.upsert import insert_or_update
+from linekeeper.tokens import Token, load_tokens
 
 BATCH = 500
 CONCURRENCY = 100

@@ -7,10 +7,9 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from linekeeper.config import AppConfig
-from linekeeper.reconnect.heal import renew
-from linekeeper.reconnect.tokens import Token, load_tokens
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection
+from linekeeper.tokens import Token, load_tokens, renew
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ from linekeeper.health.probe import understand
 from linekeeper.health.service import observe
 from linekeeper.makini import ConnectionStatus, ListedConnection, MakiniError, TokenPair
 from linekeeper.reconnect.match import Asked, Known, Match, match
-from linekeeper.reconnect.tokens import save_tokens
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store import Store, new_id
 from linekeeper.store.leases import holding
@@ -33,6 +32,7 @@ from linekeeper.store.tables import (
     Transition,
 )
 from linekeeper.store.upsert import insert_ignore
+from linekeeper.tokens import save_tokens
 
 SOURCE = "reconnect"
 _LEASE_SECONDS = 90

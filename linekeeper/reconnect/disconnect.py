@@ -13,7 +13,6 @@ from linekeeper.customers.find import Named, find_connection
 from linekeeper.health.conclude import conclude
 from linekeeper.makini import ErrorKind, MakiniError, ReadOnlyApp
 from linekeeper.reconnect.handout import makini_ref
-from linekeeper.reconnect.tokens import destroy_tokens
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import (
     Audit,
@@ -26,6 +25,7 @@ from linekeeper.store.tables import (
     Record,
     Transition,
 )
+from linekeeper.tokens import destroy_tokens
 
 
 class NotConfirmed(Exception):

@@ -15,12 +15,11 @@ from linekeeper.clock import utcnow
 from linekeeper.customers.naming import label
 from linekeeper.makini import MakiniError
 from linekeeper.reconnect.handout import makini_ref
-from linekeeper.reconnect.heal import renew
 from linekeeper.reconnect.remind import next_working_moment
-from linekeeper.reconnect.tokens import load_tokens
 from linekeeper.runtime import Runtime
 from linekeeper.store.outbox import Message, enqueue
 from linekeeper.store.tables import Connection, Credential, Customer
+from linekeeper.tokens import load_tokens, renew
 
 WITHIN = timedelta(days=7)
 HORIZON = timedelta(days=31)

@@ -9,10 +9,9 @@ from sqlmodel import col
 
 from linekeeper.health.judge import Health
 from linekeeper.makini import MakiniError
-from linekeeper.reconnect.heal import renew
-from linekeeper.reconnect.tokens import MINT_MARGIN, Token, load_tokens
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Audit, Connection, Incident, IncidentConnection
+from linekeeper.tokens import MINT_MARGIN, Token, load_tokens, renew
 
 
 class NoSuchConnection(Exception):

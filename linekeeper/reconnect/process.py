@@ -20,10 +20,10 @@ from linekeeper.notices.text import duration
 from linekeeper.reconnect.ask import mail, set_detail, with_contacts
 from linekeeper.reconnect.case import KIND, Case, load_case
 from linekeeper.reconnect.handout import makini_ref
-from linekeeper.reconnect.tokens import load_tokens
 from linekeeper.runtime import Runtime
 from linekeeper.store.outbox import enqueue
 from linekeeper.store.tables import Audit, Connection, Reconnect
+from linekeeper.tokens import load_tokens
 
 Next = Literal["wait", "prove", "moved", "given_up", "not_in_time", "closed"]
 

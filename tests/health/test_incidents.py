@@ -78,9 +78,9 @@ totals = st.fixed_dictionaries(
 @given(st.lists(st.tuples(troubles, totals, st.integers(1, 90)), max_size=12))
 def test_whatever_happens_each_trouble_is_in_exactly_one_open_incident(steps) -> None:
     world = World()
-    for current, total, minutes in steps:
+    for drawn, total, minutes in steps:
         # A connection keeps its provider, whatever the generator drew.
-        current = [trouble(int(one.connection_id[1:]), one.kind) for one in current]
+        current = [trouble(int(one.connection_id[1:]), one.kind) for one in drawn]
         world.now += timedelta(minutes=minutes)
         world.step(current, total)
         members = [member for one in world.open.values() for member in one.members]

@@ -17,7 +17,6 @@ from sqlalchemy import update
 from linekeeper.clock import utcnow
 from linekeeper.connect.links import link_url, make_link, make_state, read_link, read_state
 from linekeeper.connect.signing import Signer, load_signer
-from linekeeper.reconnect.tokens import load_tokens
 from linekeeper.store import new_id
 from linekeeper.store.tables import (
     Audit,
@@ -27,6 +26,7 @@ from linekeeper.store.tables import (
     Credential,
     Transition,
 )
+from linekeeper.tokens import load_tokens
 from tests.reconnect.conftest import House, house, open_house
 
 __all__ = ["house", "open_house"]  # fixtures
@@ -78,7 +78,7 @@ async def token_of(here: House, connection: Connection) -> str:
 async def test_logging_in_again_mends_the_connection_and_uses_the_link_up(house: House) -> None:
     [one, *_] = await house.connections()
     await house.lose_login(one)
-    link, path = await link_for(house, one)
+    _, path = await link_for(house, one)
     answer = await through(house, path, one.makini_key)
     assert answer.status_code == 200
     assert "Done" in answer.text
@@ -303,7 +303,7 @@ async def test_makini_stumbling_is_502_and_the_link_still_works(
 
 async def test_a_code_that_makini_refuses_is_502(house: House) -> None:
     [one, *_] = await house.connections()
-    link, path = await link_for(house, one)
+    link, _ = await link_for(house, one)
     state = make_state(await load_signer(house.store), link.id, now=utcnow())
     answer = await house.http.get("/oauth/callback", params={"code": "guess", "state": state})
     assert answer.status_code == 502

@@ -1,5 +1,6 @@
 """What the tests of processing say and see: deliveries in, events, connections, records out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,6 +24,8 @@ from linekeeper.store import new_id
 from linekeeper.store.tables import Connection, Incident, Outbox, Record, WebhookEvent
 from tests.inbox.process.product import Product
 
+NO_HEADERS: Mapping[bytes, bytes] = {}
+
 
 @dataclass
 class Stage:
@@ -40,13 +43,17 @@ class Stage:
             return cls(rt, fleet, product, list(rows))
 
     async def deliver(
-        self, body: object, *, to: Connection | str | None = None, headers: dict[bytes, bytes] = {}
+        self,
+        body: object,
+        *,
+        to: Connection | str | None = None,
+        headers: Mapping[bytes, bytes] = NO_HEADERS,
     ) -> Receipt:
         """Store a delivery as the receiver does."""
         return (await self.deliver_all([(body, to)], headers=headers))[0]
 
     async def deliver_all(
-        self, bodies: list[tuple[object, Any]], *, headers: dict[bytes, bytes] = {}
+        self, bodies: list[tuple[object, Any]], *, headers: Mapping[bytes, bytes] = NO_HEADERS
     ) -> list[Receipt]:
         app = await self.rt.app("default")
         names = EventNames(app.entities, app.event_kinds)

@@ -9,9 +9,9 @@ import asyncio
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.makini import ErrorKind, MakiniClient, MakiniError, TokenPair
-from linekeeper.reconnect.tokens import Token, load_tokens, save_tokens
 from linekeeper.store import Store, new_id
 from linekeeper.store.leases import holding
+from linekeeper.tokens.saved import Token, load_tokens, save_tokens
 
 _FINAL = frozenset(
     {ErrorKind.unauthorized, ErrorKind.forbidden, ErrorKind.not_found, ErrorKind.rejected}
