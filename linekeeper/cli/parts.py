@@ -69,12 +69,13 @@ def environment(
     """What every part gets: ours, Prefect's, and what a `.env` file says, wherever it runs.
 
     With the sandbox its Makini and its Slack take the place of those that are configured, and
-    nothing is forwarded or mailed: made-up trouble must not reach real people or the product.
+    nothing is forwarded or mailed off this machine: made-up trouble must not reach real people or
+    the product. Mode and pace are the sandbox's unless set.
     """
     own: dict[str, Any] = {name: getattr(settings, name) for name in settings.model_fields_set}
     own["home"] = settings.home.resolve()
-    own.setdefault("makini_per_minute", 0 if sandbox is not None else None)
     if sandbox is not None:
+        own = {"makini_per_minute": 0, "makini_mode": "manage", "probe_minutes": 0, **own}
         url = sandbox_url(settings)
         own |= {
             "makini_api_url": url,
@@ -83,10 +84,8 @@ def environment(
             "makini_client_secret": sandbox.client_secret,
             "makini_webhook_secrets": (sandbox.webhook_secret,),
             "makini_webhook_scheme": "makini",
-            "makini_mode": "manage",
-            "notify_customers": False,
-            "forward_url": "",
-            "probe_minutes": 0,
+            "notify_customers": settings.notify_customers and _stays_here(settings.smtp_url),
+            "forward_url": settings.forward_url if _stays_here(settings.forward_url) else "",
             "slack_bot_token": sandbox.slack_token,
             "slack_channel": sandbox.slack_channels[0],
             "slack_signing_secret": sandbox.slack_signing_secret,
@@ -182,6 +181,11 @@ def receiver_url(settings: Settings) -> str:
     if host in ("0.0.0.0", "::"):  # noqa: S104 - it is asked about, not listened on
         host = "127.0.0.1"
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.receiver_port}"
+
+
+def _stays_here(url: object) -> bool:
+    """Whether what is sent to `url` stays on this machine."""
+    return bool(url) and is_loopback(urlsplit(_text(url)).hostname or "")
 
 
 def _text(value: object) -> str:

@@ -1,0 +1,199 @@
+"""`linekeeper up` with its sandbox, once for all browser tests, and a Chromium to look at it."""
+
+import asyncio
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.async_api import Browser, Page, async_playwright
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState
+from prefect.client.schemas.filters import FlowRunFilterStateName as StateName
+from prefect.client.schemas.objects import FlowRun
+
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+"""A browser that talks to nobody but us."""
+PRODUCT = "http://127.0.0.1:{port}/hooks"
+
+
+@dataclass
+class House:
+    """A running `linekeeper up`, and what a test may do to it and ask of it."""
+
+    home: Path
+    ports: dict[str, int]
+    environment: dict[str, str]
+    process: asyncio.subprocess.Process
+    said: list[str] = field(default_factory=list)
+    http: httpx.AsyncClient = field(init=False)
+
+    def url(self, part: str) -> str:
+        """Where `part` is: prefect, receiver or sandbox."""
+        return f"http://127.0.0.1:{self.ports[part]}"
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the running parts."""
+        return Settings(home=self.home, _env_file=None)
+
+    def store(self) -> Any:
+        """`async with house.store() as store`: the database the parts work on."""
+        return Store.open(self.settings)
+
+    def prefect(self) -> PrefectClient:
+        """`async with house.prefect() as client`: Prefect's own client."""
+        return PrefectClient(f"{self.url('prefect')}/api")
+
+    async def control(self, path: str, **body: object) -> Any:
+        """`POST /_control/{path}` of the sandbox; returns its JSON."""
+        answer = await self.http.post(f"{self.url('sandbox')}/_control/{path}", json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+    async def slack(self) -> list[dict[str, Any]]:
+        """The messages in the sandbox's Slack."""
+        answer = await self.http.get(f"{self.url('sandbox')}/_control/slack")
+        return list(answer.json()["messages"])
+
+    async def linekeeper(self, *arguments: str) -> tuple[int, str]:
+        """Run `linekeeper …` beside it; returns the exit code and all it said."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "linekeeper.cli", *arguments),
+            env=self.environment,
+            cwd=ROOT,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        return process.returncode or 0, said.decode()
+
+    async def trigger(self, deployment: str, **parameters: object) -> FlowRun:
+        """Start `deployment/deployment` and return its run, ended."""
+        async with self.prefect() as client:
+            found = await client.read_deployment_by_name(f"{deployment}/{deployment}")
+            run = await client.create_flow_run_from_deployment(found.id, parameters=parameters)
+        return await self.ended(run.id)
+
+    async def ended(self, run_id: Any, *, seconds: float = 90) -> FlowRun:
+        """The run, once it is over."""
+
+        async def over() -> FlowRun | None:
+            async with self.prefect() as client:
+                run = await client.read_flow_run(run_id)
+            return run if run.state is not None and run.state.is_final() else None
+
+        return await until(over, seconds=seconds, what=f"run {run_id} to end")
+
+    async def runs(self, *, state: str | None = None) -> list[FlowRun]:
+        """The flow runs, newest first; those in the state named `state`."""
+        named = (
+            FlowRunFilter(state=FlowRunFilterState(name=StateName(any_=[state]))) if state else None
+        )
+        async with self.prefect() as client:
+            return await client.read_flow_runs(flow_run_filter=named)
+
+
+async def until(
+    question: Callable[[], Awaitable[Any]], *, seconds: float = 60, what: str = "it"
+) -> Any:
+    """The first answer that is not None or False; fails after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while True:
+            answer = await question()
+            if answer:
+                return answer
+            await asyncio.sleep(0.3)
+    raise AssertionError(f"waited {seconds} s for {what}")
+
+
+@pytest.fixture(scope="session")
+async def house() -> AsyncIterator[House]:
+    """`linekeeper up --sandbox --scenario quiet --no-schedules`, with ports of its own."""
+    with tempfile.TemporaryDirectory(prefix="linekeeper-e2e-", ignore_cleanup_errors=True) as name:
+        home = Path(name) / "home"
+        ports = {part: _free_port() for part in ("prefect", "receiver", "sandbox", "product")}
+        environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")},
+            "DO_NOT_TRACK": "1",
+            "LINEKEEPER_HOME": str(home),
+            **{f"LINEKEEPER_{part.upper()}_PORT": str(ports[part]) for part in list(ports)[:3]},
+            "LINEKEEPER_FORWARD_URL": PRODUCT.format(port=ports["product"]),
+        }
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "linekeeper.cli", "up", "--sandbox", "--scenario", "quiet"),
+            *("--no-schedules", "--connections", "24"),
+            env=environment,
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        one = House(home, ports, environment, process)
+        ready = asyncio.Event()
+        listening = asyncio.create_task(_listen(one, ready))
+        async with httpx.AsyncClient(timeout=30) as one.http:
+            try:
+                await asyncio.wait_for(ready.wait(), 150)
+                if process.returncode is not None or not one.said[-1].startswith("ready"):
+                    raise RuntimeError("\n".join(one.said))
+                yield one
+            finally:
+                if process.returncode is None:
+                    process.terminate()
+                    await process.wait()
+                await listening
+
+
+async def _listen(house: House, ready: asyncio.Event) -> None:
+    assert house.process.stdout is not None
+    while line := (await house.process.stdout.readline()).decode():
+        house.said.append(line.rstrip())
+        if line.startswith("ready"):
+            ready.set()
+    ready.set()
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """Debian's Chromium."""
+    executable = next((path for path in CHROMIUM if Path(path).exists()), None)
+    assert executable, "The browser tests need Chromium. Run first: sudo apt-get install chromium"
+    async with async_playwright() as playwright:
+        one = await playwright.chromium.launch(executable_path=executable, args=list(QUIET))
+        yield one
+        await one.close()
+
+
+@pytest.fixture
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """A fresh page, as wide as a laptop."""
+    context = await browser.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(30_000)
+    yield await context.new_page()
+    await context.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
