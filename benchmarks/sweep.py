@@ -115,10 +115,12 @@ async def _flow() -> float:
 
 
 async def _bare() -> float:
+    import aiohttp
+    import httpx
     import orjson
+    from httpx_aiohttp import AiohttpTransport
     from sqlmodel import select
 
-    from linekeeper.makini.wire import open_client
     from linekeeper.runtime import Runtime
     from linekeeper.store.tables import Credential
     from linekeeper.tokens import load_tokens
@@ -130,7 +132,10 @@ async def _bare() -> float:
         app = await rt.app("default")
         admin = await rt.makini(app)._admin.get()
     begin = time.perf_counter()
-    async with open_client(app.api_url) as client:
+    transport = AiohttpTransport(
+        client=lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=100))
+    )
+    async with httpx.AsyncClient(transport=transport) as client:
         headers = {"Authorization": f"Bearer {admin}"}
         page, last = 1, 1
         while page <= last:

@@ -1,6 +1,7 @@
 """Look at every connection: list, probe what is due, conclude, tell."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.health.app import list_failed
 from linekeeper.health.news import Findings, find_news, mark_reported, since
-from linekeeper.health.sweep import due
+from linekeeper.health.sweep import Batch, due
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
 from tasks.health import in_trouble, list_connections, probe_connections
@@ -25,6 +26,9 @@ from tasks.run import is_paused, only_one, open_runtime, rename, skipped
 
 MOST_NAMED = 50
 """Failed task runs a sweep makes for connections in trouble; the rest is in the artifact."""
+
+BATCHES_AT_ONCE = 2
+"""One is probed while another is written; the calls in flight are the client's to limit."""
 
 
 @dataclass(slots=True)
@@ -101,8 +105,14 @@ async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
             f"{app.per_minute} calls a minute bears no more between two sweeps"
         )
         logger.warning("%s: %s", app.name, sweep.note)
-    for number, ids in enumerate(work.batches, start=1):
-        batch = await probe_connections(app.name, number, ids, started)
+    side_by_side = asyncio.Semaphore(BATCHES_AT_ONCE)
+
+    async def probe(number: int, ids: Sequence[str]) -> Batch:
+        async with side_by_side:
+            return await probe_connections(app.name, number, ids, started)
+
+    batches = [probe(number, ids) for number, ids in enumerate(work.batches, start=1)]
+    for batch in await asyncio.gather(*batches):
         if batch.trouble and sweep.trouble is None:
             sweep.trouble = f"app {app.name}: {batch.skipped} not probed: {batch.trouble}"
     return sweep
