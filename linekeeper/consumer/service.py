@@ -10,6 +10,7 @@ from linekeeper.consumer.lanes import Lane, keep
 from linekeeper.consumer.record_events import process_record_events
 from linekeeper.consumer.settings import copy_blocks
 from linekeeper.consumer.waker import Waker
+from linekeeper.implementation.watch import watch as watch_implementations
 from linekeeper.inbox.deliver import Forwarder
 from linekeeper.notices.deliver import deliver_due
 from linekeeper.notices.mail import deliver_mail
@@ -24,6 +25,7 @@ OUTBOX_EVERY = 2.0
 """Seconds until rows whose time has come are looked for, without any change to see."""
 LINKS_EVERY = 60.0
 RECONNECTS_EVERY = 10.0
+IMPLEMENTATIONS_EVERY = 5.0
 ENDING_SECONDS = 3.0
 """How long a step may take to finish once the end is asked for."""
 
@@ -60,11 +62,16 @@ def lanes(
         await watch(rt, now=utcnow())
         return False
 
+    async def look_at_implementations() -> bool:
+        await watch_implementations(rt.store, now=utcnow())
+        return False
+
     return [
         Lane("connection webhooks", lambda: process_connection_events(rt), every=OUTBOX_EVERY),
         Lane("record webhooks", lambda: process_record_events(rt), every=OUTBOX_EVERY),
         Lane("reconnects", lambda: attend_due(rt), every=OUTBOX_EVERY),
         Lane("open reconnects", look_at_reconnects, every=RECONNECTS_EVERY, woken=False),
+        Lane("implementations", look_at_implementations, every=IMPLEMENTATIONS_EVERY, woken=False),
         Lane("mail", mail, every=OUTBOX_EVERY),
         Lane("forward", forwarder.deliver, every=OUTBOX_EVERY),
         Lane("block settings", blocks, every=BLOCKS_EVERY, woken=False),
