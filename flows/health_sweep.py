@@ -21,6 +21,7 @@ from linekeeper.runtime import Runtime
 from tasks.health import in_trouble, list_connections, probe_connections
 from tasks.heartbeat import heartbeat
 from tasks.notify import NotDelivered, notify
+from tasks.reconnect import watch_runs
 from tasks.report import is_fleet_stale, report_connections, report_fleet
 from tasks.run import is_paused, only_one, open_runtime, rename, skipped
 
@@ -75,6 +76,7 @@ async def _sweep(rt: Runtime) -> State[None]:
         with suppress(FailedRun):  # its failure is the message, not ours
             await in_trouble(news.name, news.sentence)
     await mark_reported(rt.store, findings.news, now=utcnow())
+    await watch_runs()
     done = await since(rt.store, started)
     named = [news.connection_id for news in findings.news if news.connection_id]
     changed = list(dict.fromkeys([*named, *done.changed]))

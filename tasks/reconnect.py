@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect import get_client, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.tasks import Task, exponential_backoff
 from sqlmodel import col, select
 
@@ -256,7 +257,8 @@ async def announce_ending() -> int:
 async def watch_runs() -> int:
     """See that every open case has its run: for one that is gone another is started.
 
-    Returns how many were started. A run that ended without closing its case counts as gone.
+    Returns how many were started. A run that ended without closing its case counts as gone. Where
+    Prefect does not answer, it is left to the next sweep.
     """
     rt, now = runtime(), utcnow()
     await watch(rt, now=now)
@@ -266,7 +268,14 @@ async def watch_runs() -> int:
             case = await load_case(rt.store, incident_id, now=now)
             if case is None or case.reconnect is None:
                 continue
-            if await _is_missing(client, case):
+            try:
+                missing = await _is_missing(client, case)
+            except (httpx.HTTPError, PrefectHTTPStatusError) as error:
+                get_run_logger().warning(
+                    "the runs of open reconnects could not be looked at: %s", type(error).__name__
+                )
+                break
+            if missing:
                 await _start_another(rt, incident_id, now)
                 started += 1
     return started

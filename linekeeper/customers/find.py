@@ -59,6 +59,20 @@ async def find_connection(session: AsyncSession, wanted: str) -> Named:
     raise NotFound(_nearest(wanted, everything))
 
 
+async def find_customer(session: AsyncSession, wanted: str) -> Customer:
+    """The customer called `wanted` (name, slug or id). Raises `NotFound` with the nearest names."""
+    everybody = list(await session.scalars(select(Customer).order_by(col(Customer.name))))
+    folded = _fold(wanted)
+    for one in everybody:
+        if wanted.strip() == one.id or folded in (_fold(one.name), _fold(one.slug)):
+            return one
+    names = {_fold(one.name): one.name for one in everybody}
+    close = difflib.get_close_matches(folded, list(names), n=5, cutoff=0.3)
+    offers = [names[match] for match in close] or sorted(names.values())[:5]
+    nearest = f"The nearest: {'; '.join(offers)}" if offers else "None is known yet"
+    raise NotFound(f"no customer is called {wanted.strip()!r}. {nearest}")
+
+
 async def named_connections(session: AsyncSession) -> list[Named]:
     """Every connection with its names."""
     rows = await session.execute(

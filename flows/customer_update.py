@@ -1,0 +1,72 @@
+"""Changing what is known of one customer, by a form."""
+
+from typing import Annotated, Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from linekeeper.clock import utcnow
+from linekeeper.customers.change import BadChange, Change, change_customer
+from linekeeper.customers.find import NotFound
+from tasks.run import open_runtime, rename
+
+
+@flow(name="customer-update", flow_run_name="customer-update", retries=0)
+async def customer_update(
+    customer: Annotated[
+        str, Field(title="Customer", description="Its name", examples=["Acme Metals"], min_length=1)
+    ],
+    by: Annotated[str, Field(title="By", description="Who changes it", min_length=1)],
+    contacts: Annotated[
+        str,
+        Field(
+            title="Contacts to add",
+            description="Who is mailed when a login is lost: `Ann <ann@acme.example>; bob@…`",
+        ),
+    ] = "",
+    remove_contacts: Annotated[
+        str, Field(title="Contacts to remove", description="Their mail addresses")
+    ] = "",
+    time_zone: Annotated[
+        str,
+        Field(
+            title="Time zone",
+            description="Reminders come in its working hours",
+            examples=["Europe/Berlin"],
+        ),
+    ] = "",
+    locale: Annotated[
+        str, Field(title="Language", description="Such as `en` or `de-CH`", examples=["en"])
+    ] = "",
+    owner: Annotated[
+        str,
+        Field(title="Owner", description="Who looks after it here: a name or a Slack member's id"),
+    ] = "",
+    critical: Annotated[
+        Literal["leave", "yes", "no"],
+        Field(title="Critical", description="Critical customers come first and are probed often"),
+    ] = "leave",
+) -> State[None]:
+    """Change one customer: contacts, time zone, language, owner, critical.
+
+    What is left empty stays as it is. The same again changes nothing.
+    """
+    change = Change(
+        contacts=contacts,
+        remove_contacts=remove_contacts,
+        time_zone=time_zone,
+        locale=locale,
+        owner=owner,
+        critical="" if critical == "leave" else critical,
+    )
+    async with open_runtime() as rt:
+        try:
+            name, changed = await change_customer(
+                rt.store, customer, change, by=by.strip(), now=utcnow()
+            )
+        except (NotFound, BadChange) as error:
+            return Failed(message=str(error))
+        await rename(f"customer-update · {name}: {len(changed)} changed")
+        return Completed(message=f"{name}: {'; '.join(changed) or 'nothing to change'}")

@@ -1,0 +1,133 @@
+"""Changing one customer by a form: only what is given changes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.customers.csv_file import read_customers
+from linekeeper.customers.find import find_customer
+from linekeeper.store import Store
+from linekeeper.store.tables import Audit, Contact, Customer
+
+_HEADINGS = ("name", "contacts", "time zone", "locale", "owner", "critical")
+
+
+class BadChange(Exception):
+    """A value can't be understood, or nothing was given; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the form says; empty: it stays. `contacts` look like `Ann <ann@a.example>; bob@…`."""
+
+    contacts: str = ""
+    remove_contacts: str = ""
+    time_zone: str = ""
+    locale: str = ""
+    owner: str = ""
+    critical: str = ""
+    """`yes`, `no`, or empty."""
+
+
+async def change_customer(
+    store: Store, wanted: str, change: Change, *, by: str, now: datetime
+) -> tuple[str, list[str]]:
+    """Change the customer called `wanted`; returns its name and what changed, a phrase each.
+
+    The same again changes nothing. Raises `NotFound`, or `BadChange` with what to mend; then
+    nothing was changed.
+    """
+    said = _understood(change)
+    gone = _understood(Change(contacts=change.remove_contacts)).contacts
+    async with store.write() as session:
+        customer = await find_customer(session, wanted)
+        changed = [
+            f"{name.replace('_', ' ')}: {_shown(value)}"
+            for name, value in said.values.items()
+            if getattr(customer, name) != value
+        ]
+        for name, value in said.values.items():
+            setattr(customer, name, value)
+        await session.flush()
+        changed += await _contacts(session, customer, said.contacts, gone)
+        if changed:
+            session.add(
+                Audit(
+                    at=now,
+                    by=by,
+                    action="customer.changed",
+                    subject=customer.id,
+                    detail={"changed": [phrase[:200] for phrase in changed[:50]]},
+                )
+            )
+            await session.flush()
+        return customer.name, changed
+
+
+async def _contacts(
+    session: AsyncSession,
+    customer: Customer,
+    given: Mapping[str, str],
+    gone: Mapping[str, str],
+) -> list[str]:
+    """Add or rename `given`, remove `gone` (mail address → name)."""
+    rows = await session.scalars(select(Contact).where(col(Contact.customer_id) == customer.id))
+    have = {row.email.lower(): row for row in rows}
+    if unknown := gone.keys() - have.keys():
+        raise BadChange(f"no contact of {customer.name} is {', '.join(sorted(unknown))}")
+    changed: list[str] = []
+    for email, name in given.items():
+        row = have.get(email)
+        if row is None:
+            session.add(Contact(customer_id=customer.id, email=email, name=name))
+            changed.append(f"contact added: {email}")
+        elif name and row.name != name:
+            row.name = name
+            changed.append(f"contact renamed: {email}")
+    await session.flush()
+    for email in gone.keys() - given.keys():
+        await session.execute(delete(Contact).where(col(Contact.id) == have[email].id))
+        changed.append(f"contact removed: {email}")
+    return changed
+
+
+@dataclass(frozen=True, slots=True)
+class _Understood:
+    values: Mapping[str, Any]
+    contacts: Mapping[str, str]
+
+
+def _understood(change: Change) -> _Understood:
+    """The form's texts, by the rules of the import."""
+    cells = (
+        "customer",
+        change.contacts,
+        change.time_zone,
+        change.locale,
+        change.owner,
+        change.critical,
+    )
+    quoted = ",".join('"' + " ".join(cell.split()).replace('"', '""') + '"' for cell in cells)
+    rows, problems = read_customers(f"{','.join(_HEADINGS)}\n{quoted}\n".encode())
+    if problems:
+        raise BadChange("; ".join(f"{one.column}: {one.text}" for one in problems))
+    [row] = rows
+    given = {
+        "time_zone": row.time_zone,
+        "locale": row.locale,
+        "owner": row.owner,
+        "critical": row.critical,
+    }
+    return _Understood(
+        {name: value for name, value in given.items() if value is not None},
+        {person.email: person.name for person in row.contacts},
+    )
+
+
+def _shown(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
