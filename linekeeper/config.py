@@ -1,4 +1,4 @@
-"""What an operator tunes, as plain data: one Makini app, Slack, health policy, mail.
+"""What an operator tunes, as plain data: one Makini app, Slack, health policy, alerts, mail.
 
 Each is filled in as a Prefect block, copied by the consumer into the table `app_setting`, and
 read from there by every part (DESIGN "Three kinds of process"). Every unknown of MAKINI.md is a
@@ -13,6 +13,7 @@ Mode = Literal["observe", "manage"]
 Paging = Literal["page", "cursor"]
 SinceFilter = Literal["filter", "modified_after"]
 WebhookScheme = Literal["makini", "standard"]
+Severity = Literal["low", "normal", "critical"]
 
 DEFAULT_ENTITIES = ("eam/work-orders", "eam/assets", "eam/sites", "erp/purchase-orders")
 
@@ -111,6 +112,31 @@ class MailConfig(_Config):
     sender: str
 
 
+class AlertPolicy(_Config):
+    """Who hears what, when (INTERFACE "Policy defaults"). Units are in the names."""
+
+    time_zone: str = "UTC"
+    quiet_hours: str = ""
+    """Of Slack, such as `22:00-07:00`; empty: none. Critical incidents pass."""
+    quiet_days: str = ""
+    """Such as `sat, sun`."""
+    first_after_minutes: float = Field(default=0, ge=0, le=1440)
+    """Told only if it lasts so long; critical incidents at once."""
+    remind_hours: float = Field(default=4, gt=0)
+    remind_growth: float = Field(default=2, ge=1)
+    """Each gap between reminders is so many times the one before ..."""
+    remind_max_hours: float = Field(default=24, gt=0)
+    """... and never longer than this."""
+    escalate_minutes: float = Field(default=60, ge=0)
+    escalate_from: Literal["low", "normal", "critical", "never"] = "critical"
+    cap_per_hour: int = Field(default=20, ge=1)
+    """First messages an hour in a channel; what is beyond is one message."""
+    elsewhere: tuple[SecretStr, ...] = ()
+    """Apprise URLs: told of escalations, and of everything Slack can't be told."""
+    elsewhere_quiet_hours: str = ""
+    elsewhere_quiet_days: str = ""
+
+
 class Configuration(_Config):
     """Everything together, as one process sees it at one moment."""
 
@@ -118,3 +144,4 @@ class Configuration(_Config):
     slack: SlackConfig | None = None
     policy: HealthPolicy = HealthPolicy()
     mail: MailConfig | None = None
+    alerts: AlertPolicy = AlertPolicy()
