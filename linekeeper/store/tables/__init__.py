@@ -1,5 +1,6 @@
 """The tables. Columns named in INTERFACE "Tables" are a promise to other programs."""
 
+from linekeeper.store.tables.alerts import Notice, NoticeChannel, Silence
 from linekeeper.store.tables.fleet import Connection, Contact, Credential, Customer
 from linekeeper.store.tables.health import Incident, IncidentConnection, Observation, Transition
 from linekeeper.store.tables.house import AppSetting, AppState, Audit, Lease, NoticeMessage, Outbox
@@ -54,6 +55,8 @@ __all__ = [
     "Incident",
     "IncidentConnection",
     "Lease",
+    "Notice",
+    "NoticeChannel",
     "NoticeMessage",
     "Observation",
     "Outage",
@@ -63,6 +66,7 @@ __all__ = [
     "Reconnect",
     "Record",
     "RejectedDelivery",
+    "Silence",
     "Transition",
     "Watermark",
     "WebhookEvent",

@@ -123,6 +123,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
+        "notice_channel",
+        sa.Column("channel", sa.String(), nullable=False),
+        sa.Column("trouble", sa.String(), nullable=False),
+        sa.Column("needs_mending", sa.Boolean(), nullable=False),
+        sa.Column("since", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("channel"),
+    )
+    op.create_table(
         "notice_message",
         sa.Column("subject", sa.String(), nullable=False),
         sa.Column("channel", sa.String(), nullable=False),
@@ -199,6 +207,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("rejected_delivery_of", "rejected_delivery", ["app", "at"])
+    op.create_table(
+        "silence",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("scope", sa.String(), nullable=False),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("label", sa.String(), nullable=False),
+        sa.Column("starts_at", UtcDateTime(), nullable=False),
+        sa.Column("ends_at", UtcDateTime(), nullable=False),
+        sa.Column("by", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("ended_at", UtcDateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("silence_ends", "silence", ["ends_at"])
     op.create_table(
         "connection",
         sa.Column("id", Id(), nullable=False),
@@ -297,6 +320,25 @@ def upgrade() -> None:
     )
     op.create_index("implementation_status", "implementation", ["status"])
     op.create_index(op.f("ix_implementation_customer_id"), "implementation", ["customer_id"])
+    op.create_table(
+        "notice",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("incident_id", Id(), nullable=False),
+        sa.Column("channel", sa.String(), nullable=False),
+        sa.Column("step", sa.String(), nullable=False),
+        sa.Column("fold", sa.String(), nullable=True),
+        sa.Column("severity", sa.String(), nullable=False),
+        sa.Column("why", sa.String(), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["incident_id"],
+            ["incident.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_notice_at"), "notice", ["at"])
+    op.create_index("notice_fold", "notice", ["fold"])
+    op.create_index("notice_once", "notice", ["incident_id", "channel", "step"], unique=True)
     op.create_table(
         "reconnect",
         sa.Column("incident_id", Id(), nullable=False),

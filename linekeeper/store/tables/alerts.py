@@ -1,0 +1,63 @@
+"""What people were told and why, when they are not to be told, and whether they can be."""
+
+from datetime import datetime
+
+from sqlalchemy import Index
+from sqlmodel import Field, SQLModel
+
+from linekeeper.store.tables.columns import identifier, optional_time, reference, time
+
+
+class Notice(SQLModel, table=True):
+    """One decision of the alert policy: this is said of an incident, once (or never will be)."""
+
+    __table_args__ = (
+        Index("notice_once", "incident_id", "channel", "step", unique=True),
+        Index("notice_fold", "fold"),
+    )
+
+    id: str = identifier()
+    incident_id: str = reference("incident.id")
+    channel: str
+    """`slack` or `elsewhere`."""
+    step: str
+    """`first`, `reminder:<n>`, `escalation`, `resolved`; `never`: it will not be told."""
+    fold: str | None = None
+    """The one message that tells of several incidents, if it is part of one."""
+    severity: str = "normal"
+    why: str = ""
+    at: datetime = time(index=True)
+
+
+class Silence(SQLModel, table=True):
+    """A time in which trouble of some connections is observed and recorded, not told."""
+
+    __table_args__ = (Index("silence_ends", "ends_at"),)
+
+    id: str = identifier()
+    kind: str = "maintenance"
+    """`maintenance` or `mute`."""
+    scope: str
+    """`connection`, `customer`, `provider` or `all`."""
+    subject: str = ""
+    """The connection's or customer's id, or the provider's name."""
+    label: str
+    """What it is about, as people call it."""
+    starts_at: datetime = time()
+    ends_at: datetime = time()
+    by: str
+    reason: str = ""
+    ended_at: datetime | None = optional_time()
+    """When somebody ended it early."""
+
+
+class NoticeChannel(SQLModel, table=True):
+    """Whether a channel takes messages; no row: nothing is known against it."""
+
+    __tablename__ = "notice_channel"
+
+    channel: str = Field(primary_key=True)
+    trouble: str
+    """Why it takes none, and what to mend."""
+    needs_mending: bool = False
+    since: datetime = time()
