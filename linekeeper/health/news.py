@@ -24,6 +24,7 @@ from linekeeper.store.tables import (
 )
 
 Reason = Literal["new", "worse", "unacknowledged"]
+_HEALTHS = frozenset(Health)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,8 @@ async def mark_reported(store: Store, news: Iterable[News], *, now: datetime) ->
 def _reason(kind: str, reported: str | None) -> Reason | None:
     if reported is None:
         return "new"
+    if kind == reported or kind not in _HEALTHS or reported not in _HEALTHS:
+        return None  # a member of an incident that is not about its health
     return "worse" if SEVERITY[Health(kind)] > SEVERITY[Health(reported)] else None
 
 

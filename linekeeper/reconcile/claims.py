@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import or_, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -17,14 +18,19 @@ from linekeeper.store.tables import Lease
 
 SECONDS = 60.0
 _PREFIX = "reconcile:"
+_LONG = "full"
 
 
 class Claims:
-    """The connections this run may read. `owner` is this run's alone."""
+    """The connections this run may read. `owner` is this run's alone.
 
-    def __init__(self, store: Store, owner: str) -> None:
+    `pace` is the pass it is in.
+    """
+
+    def __init__(self, store: Store, owner: str, pace: str) -> None:
         self._store = store
-        self._owner = owner
+        self._owner = f"{pace}|{owner}"
+        self._pace = pace
         self.held: set[str] = set()
 
     async def take(self, ids: Sequence[str]) -> list[str]:
@@ -58,6 +64,24 @@ class Claims:
         self.held |= taken
         return [one for one in ids if one in taken]
 
+    async def busy(self, ids: Sequence[str]) -> set[str]:
+        """Those of `ids` that somebody is listing whole, which may take hours: only who wants to
+        list them too waits for that."""
+        if self._pace == _LONG:
+            return set()
+        async with self._store.read() as session:
+            rows = await session.execute(
+                select(col(Lease.name), col(Lease.owner)).where(
+                    one_of(self._store, Lease.name, [_PREFIX + one for one in ids]),
+                    col(Lease.until) > utcnow(),
+                )
+            )
+            return {
+                name.removeprefix(_PREFIX)
+                for name, owner in rows
+                if owner.partition("|")[0] == _LONG
+            }
+
     async def give_back(self, ids: Sequence[str]) -> None:
         """Others may read `ids` again."""
         self.held -= set(ids)
@@ -87,9 +111,9 @@ class Claims:
 
 
 @asynccontextmanager
-async def claiming(store: Store, owner: str) -> AsyncIterator[Claims]:
+async def claiming(store: Store, owner: str, pace: str) -> AsyncIterator[Claims]:
     """Claims that are kept for the block and given back after it."""
-    claims = Claims(store, owner)
+    claims = Claims(store, owner, pace)
     keeper = asyncio.create_task(_every(SECONDS / 3, claims.renew))
     try:
         yield claims
@@ -98,7 +122,8 @@ async def claiming(store: Store, owner: str) -> AsyncIterator[Claims]:
         with suppress(asyncio.CancelledError):
             await keeper
         if claims.held:
-            await claims.give_back(sorted(claims.held))
+            with suppress(SQLAlchemyError, OSError):  # they run out by themselves
+                await claims.give_back(sorted(claims.held))
 
 
 async def _every(seconds: float, step: Callable[[], Any]) -> None:

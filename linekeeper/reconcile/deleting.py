@@ -13,8 +13,8 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.inbox.forward import RecoveredChange, forward_changes
 from linekeeper.reconcile.accounting import Counts, count_due
-from linekeeper.reconcile.deletes import is_believed
-from linekeeper.reconcile.incidents import open_incident
+from linekeeper.reconcile.deletes import UNDO, is_believed
+from linekeeper.reconcile.incidents import open_incident, resolve_incident
 from linekeeper.reconcile.listing import KeySet
 from linekeeper.reconcile.marks import save_mark
 from linekeeper.reconcile.policy import POLICY
@@ -70,6 +70,8 @@ async def conclude_listing(
             full_at=started,
             confirm_at=started + POLICY.confirm if absent else None,
         )  # fmt: skip
+        await _settle_proposals(rt, session, target.id, entity, now=now)
+        await _forget_bodies(session, target.id, entity, now=now)
     if deletion is not None and deletion.status == "proposed":
         result.held_back = deletion.records
     await apply_agreed(store, target.app, target.id, target.makini_key, now=now)
@@ -111,6 +113,7 @@ async def apply_agreed(
                         update(Deletion)
                         .where(col(Deletion.id) == identifier)
                         .values(status="applied")
+                        .execution_options(synchronize_session=False)
                     )
                     break
                 entity = gone[0][0]
@@ -119,7 +122,7 @@ async def apply_agreed(
                     update(Record)
                     .where(*_of(connection_id, entity))
                     .where(one_of(store, Record.key, keys))
-                    .values(deleted_at=now, seen_at=now, body=None)
+                    .values(deleted_at=now, seen_at=now)
                     .execution_options(synchronize_session=False)
                 )
                 rows = _changes(connection_id, entity, keys, "deleted", last=last, now=now)
@@ -244,12 +247,7 @@ async def _propose(
             .values(deletion_id=deletion.id)
             .execution_options(synchronize_session=False)
         )
-    deletion.records = (
-        await session.scalar(
-            select(func.count()).select_from(Record).where(col(Record.deletion_id) == deletion.id)
-        )
-        or 0
-    )
+    deletion.records = await _count(session, deletion.id)
     await session.flush()
     if not believed:
         share = f"{deletion.records} of {live}"
@@ -261,7 +259,7 @@ async def _propose(
             scope="connection",
             cause=cause(target.id, entity),
             app=target.app.name,
-            title=f"{target.name} · {entity}: {share} records look deleted",
+            title=f"{target.label} · {entity}: {share} records look deleted",
             text=f"Two complete listings lack {share} records of {entity}: too many to delete "
             "without being told. Accept or refuse in the form `deletions`.",
             connections=[target.id],
@@ -269,6 +267,56 @@ async def _propose(
             now=now,
         )
     return deletion
+
+
+async def _settle_proposals(
+    rt: Runtime, session: AsyncSession, connection_id: str, entity: str, *, now: datetime
+) -> None:
+    """Of what waits for a decision, records that were read again are out; with none left it is
+    void, and its incident over."""
+    held = list(
+        await session.scalars(
+            select(Deletion).where(
+                col(Deletion.connection_id) == connection_id,
+                col(Deletion.entity) == entity,
+                col(Deletion.status) == "proposed",
+            )
+        )
+    )
+    for deletion in held:
+        deletion.records = await _count(session, deletion.id)
+        if not deletion.records:
+            deletion.status = "void"
+            await resolve_incident(
+                rt.store,
+                session,
+                cause(connection_id, entity),
+                f"The records of {entity} are back at the source; nothing was deleted",
+                now=now,
+            )
+    await session.flush()
+
+
+async def _count(session: AsyncSession, deletion_id: str) -> int:
+    return (
+        await session.scalar(
+            select(func.count()).select_from(Record).where(col(Record.deletion_id) == deletion_id)
+        )
+        or 0
+    )
+
+
+async def _forget_bodies(
+    session: AsyncSession, connection_id: str, entity: str, *, now: datetime
+) -> None:
+    """A tombstone keeps the record's body for as long as it can be undone."""
+    await session.execute(
+        update(Record)
+        .where(*_of(connection_id, entity))
+        .where(col(Record.deleted_at) < now - UNDO, col(Record.body).is_not(None))
+        .values(body=None)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def cause(connection_id: str, entity: str) -> str:

@@ -46,11 +46,11 @@ def absences(spans: Iterable[tuple[datetime, datetime]]) -> list[Window]:
     return windows
 
 
-async def note_outages(store: Store, *, now: datetime) -> list[Window]:
+async def note_outages(store: Store, *, now: datetime, starting_runs: bool = False) -> list[Window]:
     """Write down absences not known yet and return them.
 
-    One longer than senders go on asking starts a run at once; the others are covered by the next
-    one on its schedule.
+    With `starting_runs` one longer than senders go on asking starts a run at once; the others are
+    covered by the next one on its schedule.
     """
     async with store.read() as session:
         spans = (
@@ -69,7 +69,7 @@ async def note_outages(store: Store, *, now: datetime) -> list[Window]:
         for window in new:
             row = Outage(since=window.since, until=window.until, found_at=now)
             await session.execute(insert_ignore(store, Outage, [row.model_dump()]))
-            if window.length > SENDER_GIVES_UP:
+            if starting_runs and window.length > SENDER_GIVES_UP:
                 key = f"reconcile:outage:{window.since.isoformat()}"
                 run = {
                     "deployment": "reconcile",
@@ -96,15 +96,21 @@ async def uncovered(store: Store) -> Window | None:
 
 
 async def covered(
-    store: Store, window: Window, *, connections: int, recovered: int, now: datetime
+    store: Store, window: Window, *, connections: int, left: int, recovered: int, now: datetime
 ) -> None:
-    """Every connection has been read from `window.since` on: note it and say so, once."""
+    """`connections` have been read from `window.since` on: note it and say so, once.
+
+    `left` could not be read; their watermarks stand, so whichever run reads them next covers it.
+    """
     async with store.write() as session:
         done: Sequence[str] = (
             await session.scalars(
                 update(Outage)
                 .where(col(Outage.covered_at).is_(None), col(Outage.until) <= window.until)
-                .values(covered_at=now, detail={"connections": connections, "recovered": recovered})
+                .values(
+                    covered_at=now,
+                    detail={"connections": connections, "recovered": recovered, "left": left},
+                )
                 .returning(col(Outage.id))
             )
         ).all()
@@ -115,6 +121,8 @@ async def covered(
         text = (
             f"Our receiver was away from {window.since:%Y-%m-%d %H:%M} to "
             f"{window.until:%Y-%m-%d %H:%M} UTC, {hours:.1f} h{long}. That time has been read "
-            f"again at all {connections} connections: {recovered} changes recovered."
+            f"again at {connections:,} connections: {recovered:,} changes recovered."
         )
+        if left:
+            text += f" {left:,} could not be read and follow as soon as they can."
         await say(store, session, f"outage:{window.since.isoformat()}", text, now)

@@ -6,10 +6,12 @@ from datetime import datetime
 
 from linekeeper.clock import utcnow
 from linekeeper.reconcile.due import PASSES, Order
-from linekeeper.reconcile.measure import measure
+from linekeeper.reconcile.measure import Verdict, measure
 from linekeeper.reconcile.outage import covered, note_outages, uncovered
 from linekeeper.reconcile.poll import Sleep
+from linekeeper.reconcile.purge import purge_disconnected
 from linekeeper.reconcile.service import Run, read_pass
+from linekeeper.reconcile.trust_queries import together
 from linekeeper.runtime import Runtime
 
 
@@ -70,15 +72,20 @@ async def make_order(
     )
 
 
-async def conclude(rt: Runtime, order: Order, run: Run) -> None:
-    """What a run says at its end: of our own outage, and of the webhooks."""
+async def conclude(rt: Runtime, order: Order, run: Run) -> list[Verdict]:
+    """What a run says at its end: of our own outage, and of the webhooks; how they are trusted."""
     now = utcnow()
-    if order.window is not None and order.connections is None and order.entities is None:
+    whole = order.connections is None and order.entities is None
+    if order.window is not None and whole:
+        done = await together(rt.store, order.started)
         await covered(
             rt.store,
             order.window,
-            connections=len(run.connections),
-            recovered=run.counts.recovered,
+            connections=done.connections,
+            left=len({failure.connection_id for failure in run.failures}) + run.circuits,
+            recovered=done.counts.recovered,
             now=now,
         )
-    await measure(rt, now=now)
+    if whole:
+        await purge_disconnected(rt.store)
+    return await measure(rt, now=now)

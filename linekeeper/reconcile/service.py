@@ -1,11 +1,13 @@
 """Reconciling: many connections side by side, shared with whoever else does the same."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -17,12 +19,15 @@ from linekeeper.reconcile.accounting import Counts
 from linekeeper.reconcile.claims import Claims, claiming
 from linekeeper.reconcile.deleting import apply_agreed
 from linekeeper.reconcile.due import Order, Pass, of_pass, standings
+from linekeeper.reconcile.marks import note_failure
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.poll import Question, Reading, Sleep, read_entity
 from linekeeper.reconcile.target import Login, Target, load_targets
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.tables import Change, Connection, Watermark
+
+log = logging.getLogger(__name__)
 
 SIDE_BY_SIDE = 16
 """Connections read at once by one worker."""
@@ -48,7 +53,7 @@ class Failure:
     """An entity that could not be read."""
 
     connection_id: str
-    name: str
+    label: str
     entity: str
     message: str
     is_news: bool
@@ -89,7 +94,7 @@ class Run:
             self.failures.append(
                 Failure(
                     target.id,
-                    target.name,
+                    target.label,
                     reading.entity,
                     str(reading.error),
                     reading.is_news,
@@ -106,20 +111,26 @@ class Run:
 
 
 async def read_pass(
-    rt: Runtime, app: AppConfig, order: Order, which: Pass, *, sleep: Sleep = asyncio.sleep
+    rt: Runtime,
+    app: AppConfig,
+    order: Order,
+    which: Pass,
+    *,
+    run: Run | None = None,
+    sleep: Sleep = asyncio.sleep,
 ) -> Run:
     """Read what is due in this pass, with every other worker that does so.
 
     Returns when nothing is left that isn't read or was tried here, also by others: what a worker
     that died had claimed is taken over. A failure of one connection is in the result and holds up
-    nobody else.
+    nobody else. A `run` given is added to as it goes, for who wants to watch.
     """
-    run = Run()
+    run = Run() if run is None else run
     entities = len(order.of(app))
     owner = f"{rt.owner}:{new_id()}"
     tried: set[str] = set()
     running: dict[asyncio.Task[Run], str] = {}
-    async with claiming(rt.store, owner) as claims, asyncio.TaskGroup() as group:
+    async with claiming(rt.store, owner, which) as claims, asyncio.TaskGroup() as group:
         while True:
             known, run.circuits = await standings(rt, app, order)
             wanted = of_pass(which, known, order, entities, order.window)
@@ -143,6 +154,7 @@ async def read_pass(
             if running:
                 await _collect(run, running, tried, claims)
             elif not advanced:
+                tried |= await claims.busy(wanted)
                 await sleep(OTHERS_SECONDS)
 
 
@@ -212,13 +224,36 @@ async def _read(rt: Runtime, target: Target, order: Order, which: Pass, sleep: S
             since=window.since if window else None,
             cause="outage" if window else None,
         )
-        reading = await read_entity(rt, target, login, entity, question, sleep=sleep)
+        try:
+            reading = await read_entity(rt, target, login, entity, question, sleep=sleep)
+        except (SQLAlchemyError, OSError):
+            raise  # ours, not this connection's
+        except Exception as error:
+            # Whatever one system sends, it holds up nobody else.
+            log.exception("%s: reading %s failed", target.label, entity)
+            reading = await _strange(rt, target, entity, mark, error)
         run.took(target, reading)
         if reading.error is not None:
             await tell_judge(rt, target, reading.error)
             if reading.error.kind in _ENDS_CONNECTION:
                 break
     return run
+
+
+async def _strange(
+    rt: Runtime, target: Target, entity: str, mark: Watermark | None, error: Exception
+) -> Reading:
+    """A failure nobody foresaw, as one of this entity."""
+    strange = MakiniError(
+        ErrorKind.malformed,
+        f"{type(error).__name__}: {error}"[:300],
+        app=target.app.name,
+        connection=target.ref,
+    )
+    await note_failure(rt.store, target.id, entity, str(strange))
+    return Reading(
+        entity, outcome="failed", error=strange, is_news=mark is None or mark.error is None
+    )
 
 
 async def _marks(rt: Runtime, connection_id: str) -> dict[str, Watermark]:

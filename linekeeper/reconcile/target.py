@@ -7,8 +7,9 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from linekeeper.config import AppConfig
+from linekeeper.customers.naming import label
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Connection
+from linekeeper.store.tables import Connection, Customer
 from linekeeper.tokens import Token, load_tokens, renew
 
 
@@ -21,7 +22,8 @@ class Target:
     ref: str
     """The listed field `app.connection_field` names."""
     makini_key: str
-    name: str
+    label: str
+    """`Customer · System`."""
     health: str
     setup: str
     lanes: Sequence[str]
@@ -38,9 +40,13 @@ async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[
                     col(Connection.makini_key),
                     col(Connection.makini_id),
                     col(Connection.name),
+                    col(Connection.provider),
+                    col(Customer.name),
                     col(Connection.health),
                     col(Connection.setup),
-                ).where(col(Connection.id).in_(ids), col(Connection.app) == app.name)
+                )
+                .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+                .where(col(Connection.id).in_(ids), col(Connection.app) == app.name)
             )
         ).all()
     return [
@@ -49,12 +55,12 @@ async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[
             app=app,
             ref=(key if app.connection_field == "key" else makini_id) or key,
             makini_key=key,
-            name=name,
+            label=label(customer, provider, name),
             health=health,
             setup=setup,
             lanes=[f"{app.name}/{ref}" for ref in (identifier, key, makini_id) if ref],
         )
-        for identifier, key, makini_id, name, health, setup in rows
+        for identifier, key, makini_id, name, provider, customer, health, setup in rows
     ]
 
 

@@ -1,0 +1,149 @@
+"""Poll every connection for what its webhooks missed, repair, and measure (MISSION W8, B3)."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Annotated
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.exceptions import FailedRun
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from linekeeper.clock import utcnow
+from linekeeper.customers.find import NotFound
+from linekeeper.health.news import since
+from linekeeper.reconcile.due import Order, Pass
+from linekeeper.reconcile.named import UnknownEntity, find_connections, find_entities
+from linekeeper.reconcile.run import make_order
+from linekeeper.reconcile.service import Failure, Run
+from linekeeper.reconcile.trust_queries import together
+from linekeeper.runtime import Runtime
+from tasks.notify import NotDelivered, notify
+from tasks.reconcile import measure_webhooks, not_read, read_changes, report_trust
+from tasks.run import by_hand, is_paused, only_one, open_runtime, rename, skipped
+
+MOST_NAMED = 50
+"""Failed task runs for connections that can't be read; the rest is in the artifact."""
+
+
+@flow(name="reconcile", flow_run_name="reconcile", retries=0)
+async def reconcile(
+    connections: Annotated[
+        list[str] | None,
+        Field(
+            title="Connections",
+            description="Only these, each by name, `Customer · System`, tag or Makini's key; "
+            "empty: every one",
+        ),
+    ] = None,
+    entities: Annotated[
+        list[str] | None,
+        Field(
+            title="Entities",
+            description="Only these, such as `eam/work-orders`; empty: all that are configured",
+        ),
+    ] = None,
+    full: Annotated[
+        bool,
+        Field(
+            title="Full",
+            description="List everything instead of what changed. Finds deletions; takes long",
+        ),
+    ] = False,
+    shard: Annotated[
+        str | None,
+        Field(
+            title="Shard",
+            description="Any word, another for each run that is to share the work; empty: one "
+            "run. Whatever is left by a run that died, the others take over",
+        ),
+    ] = None,
+) -> State[None]:
+    """Read what changed at the sources, bring the index up to date, measure the webhooks.
+
+    Ends `Failed` when a connection can't be read that could be before, each of them one failed task
+    run, or when the work could not be done; `Skipped` where another run of the same shard is at it.
+    A scheduled run reads what is due by its cadence, one started by hand reads everything.
+    """
+    if await is_paused():
+        return skipped("Paused: the variable linekeeper_paused is set")
+    async with open_runtime() as rt:
+        try:
+            ids = await find_connections(rt.store, connections)
+            wanted = await find_entities(rt, entities)
+        except (NotFound, UnknownEntity) as error:
+            return Failed(message=str(error))
+        async with only_one(f"reconcile:{shard or 'all'}") as held:
+            if held is None:
+                await rename("reconcile · skipped")
+                return skipped("Another run is still reading; this one had nothing to add")
+            order = await make_order(
+                rt,
+                connections=ids,
+                entities=wanted,
+                full=full,
+                everything=by_hand(),
+                shard=shard,
+                started=utcnow(),
+            )
+            run = await read(rt, order, ("catch-up", "routine"))
+        async with only_one(f"reconcile-full:{shard or 'all'}") as held:
+            note = "" if held else "; another run is still listing everything"
+            if held:
+                run.add(await read(rt, order, ("full",)))
+        return await conclusion(rt, order, run, name="reconcile", note=note)
+
+
+async def read(rt: Runtime, order: Order, passes: Sequence[Pass]) -> Run:
+    """These passes over every app."""
+    run = Run()
+    for app in (await rt.configuration()).apps:
+        for which in passes:
+            run.add(await read_changes(app, which, order))
+    return run
+
+
+async def conclusion(
+    rt: Runtime, order: Order, run: Run, *, name: str, note: str = ""
+) -> State[None]:
+    """Measure, publish, tell; the state in which the run ends."""
+    await measure_webhooks(order, run)
+    report = await report_trust()
+    done = await since(rt.store, order.started)
+    if done.lanes:
+        with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
+            await notify(done.lanes)
+    new = newly_failed(run.failures)
+    for one in new[:MOST_NAMED]:
+        with suppress(FailedRun):  # its failure is the message, not ours
+            await not_read(one.label, f"{one.entity}: {one.message}")
+    work = await together(rt.store, order.started, connections=order.connections)
+    known = len({failure.connection_id for failure in run.failures}) - len(new)
+    said = [work.summary]
+    if new:
+        said.append(f"{len(new)} newly not readable")
+    if known:
+        said.append(f"{known} known not readable")
+    summary = ", ".join(said)
+    await rename(f"{name} · {summary}")
+    measured = report.measured
+    rate = "" if measured.miss_rate is None else f"; miss rate {measured.miss_rate:.1%}"
+    circuits = f"; {run.circuits} left alone, their circuit is open" if run.circuits else ""
+    message = f"{summary}{rate}{circuits}{note}"
+    if not (await rt.configuration()).apps:
+        return Failed(message="No Makini app is configured: fill in a MakiniApp block")
+    if new:
+        reasons = "; ".join(f"{one.label}: {one.entity}: {one.message}" for one in new[:5])
+        more = f"; and {len(new) - 5} more" if len(new) > 5 else ""
+        return Failed(message=f"{message}: {reasons}{more}")
+    return Completed(message=message)
+
+
+def newly_failed(failures: Sequence[Failure]) -> list[Failure]:
+    """The first failure of each connection that could be read the last time."""
+    first: dict[str, Failure] = {}
+    for failure in failures:
+        if failure.is_news:
+            first.setdefault(failure.connection_id, failure)
+    return list(first.values())

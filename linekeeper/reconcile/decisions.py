@@ -1,0 +1,165 @@
+"""What people decide about deletions: accept or refuse those held back, undo those applied."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.customers.find import NotFound, find_connection
+from linekeeper.customers.naming import label
+from linekeeper.reconcile.deletes import UNDO, may_undo
+from linekeeper.reconcile.deleting import apply_agreed, cause, restore
+from linekeeper.reconcile.incidents import resolve_incident
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Audit, Connection, Customer, Deletion
+
+Decision = Literal["accept", "refuse", "undo"]
+
+_FROM = {"accept": ("proposed", "agreed"), "refuse": ("proposed",), "undo": ("applied",)}
+_DONE = {"accept": "accepted", "refuse": "refused", "undo": "undone"}
+
+
+class NoDeletion(Exception):
+    """Nothing answers to that name in a state to be decided; the message says what does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What became of one deletion."""
+
+    label: str
+    entity: str
+    records: int
+    decision: Decision
+
+    @property
+    def sentence(self) -> str:
+        """In one line."""
+        what = {
+            "accept": "deleted here",
+            "refuse": "kept, and not proposed again until the source lists them",
+            "undo": "restored",
+        }[self.decision]
+        return f"{self.label} · {self.entity}: {self.records:,} records {what}"
+
+
+async def decide_deletions(
+    rt: Runtime, wanted: str, decision: Decision, *, by: str, now: datetime
+) -> list[Decided]:
+    """Accept, refuse or undo the deletion `wanted`: its id, or a connection with what waits there.
+
+    Raises `NoDeletion` where nothing is to be decided, also when 30 days are over. Repeating it
+    after a crash completes it.
+    """
+    found = await _find(rt, wanted.strip(), decision, now)
+    done = []
+    for deletion, connection, name in found:
+        app = await rt.app(connection.app)
+        if decision == "accept":
+            await _mark(rt, deletion, decision, "agreed", by=by, now=now)
+            records = await apply_agreed(
+                rt.store, app, connection.id, connection.makini_key, now=now
+            )
+        elif decision == "undo":
+            records = await restore(rt.store, app, deletion, connection.makini_key, now=now)
+            await _mark(rt, deletion, decision, "undone", by=by, now=now)
+        else:
+            records = deletion.records
+            await _mark(rt, deletion, decision, "refused", by=by, now=now)
+        done.append(Decided(name, deletion.entity, records, decision))
+    return done
+
+
+async def _mark(
+    rt: Runtime, deletion: Deletion, decision: Decision, status: str, *, by: str, now: datetime
+) -> None:
+    async with rt.store.write() as session:
+        moved = await session.execute(
+            update(Deletion)
+            .where(col(Deletion.id) == deletion.id, col(Deletion.status) == deletion.status)
+            .values(status=status, decided_by=by, decided_at=now)
+            .returning(col(Deletion.id))
+            .execution_options(synchronize_session=False)
+        )
+        if moved.scalar_one_or_none() is None:
+            raise NoDeletion("somebody else has just decided about it")
+        session.add(
+            Audit(
+                at=now,
+                by=by,
+                action=f"deletion.{_DONE[decision]}",
+                subject=deletion.id,
+                detail={"entity": deletion.entity, "records": deletion.records},
+            )
+        )
+        await session.flush()
+        if decision != "undo":
+            await resolve_incident(
+                rt.store,
+                session,
+                cause(deletion.connection_id, deletion.entity),
+                f"{_DONE[decision].capitalize()} by {by}",
+                now=now,
+            )
+
+
+async def _find(
+    rt: Runtime, wanted: str, decision: Decision, now: datetime
+) -> Sequence[tuple[Deletion, Connection, str]]:
+    async with rt.store.read() as session:
+        one = await session.get(Deletion, wanted) if _is_id(wanted) else None
+        if one is not None:
+            ids = [one.id]
+        else:
+            ids = await _of_connection(session, wanted, decision)
+        rows = (
+            await session.execute(
+                select(Deletion, Connection, col(Customer.name))
+                .join(Connection, col(Connection.id) == col(Deletion.connection_id))
+                .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+                .where(col(Deletion.id).in_(ids))
+                .order_by(col(Deletion.id))
+            )
+        ).all()
+    if not rows:
+        raise NoDeletion(f"{wanted}: nothing there can be {_DONE[decision]}")
+    for deletion, _, _ in rows:
+        if deletion.status not in _FROM[decision]:
+            raise NoDeletion(f"this deletion is {deletion.status}: it can't be {_DONE[decision]}")
+        if decision == "undo" and not may_undo(deletion.decided_at or deletion.at, now=now):
+            raise NoDeletion(f"it is longer ago than {UNDO.days} days: it can't be undone")
+    return [
+        (deletion, connection, label(customer, connection.provider, connection.name))
+        for deletion, connection, customer in rows
+    ]
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+async def _of_connection(session: AsyncSession, wanted: str, decision: Decision) -> list[str]:
+    """What can be decided at the connection called `wanted`; of what was applied, the last."""
+    try:
+        named = await find_connection(session, wanted)
+    except NotFound as error:
+        raise NoDeletion(f"no deletion has that id, and {error}") from None
+    found = list(
+        await session.scalars(
+            select(col(Deletion.id))
+            .where(
+                col(Deletion.connection_id) == named.id,
+                col(Deletion.status).in_(_FROM[decision]),
+            )
+            .order_by(col(Deletion.at).desc())
+        )
+    )
+    return found[:1] if decision == "undo" else found

@@ -1,0 +1,68 @@
+"""What people asked to read, by the names they gave, and why it can't be."""
+
+from collections.abc import Sequence
+
+from sqlmodel import col, select
+
+from linekeeper.customers.find import find_connection
+from linekeeper.customers.setup import ESTABLISHED
+from linekeeper.makini import may_call_data
+from linekeeper.runtime import Runtime
+from linekeeper.store import Store
+from linekeeper.store.tables import Connection, Credential
+
+
+class UnknownEntity(Exception):
+    """No app reads an entity of that name; the message offers those that are read."""
+
+
+async def find_connections(store: Store, wanted: Sequence[str] | None) -> list[str] | None:
+    """The ids of the connections called `wanted`; None (every one) where none is named.
+
+    Raises `NotFound`.
+    """
+    names = [name for name in wanted or [] if name.strip()]
+    if not names:
+        return None
+    async with store.read() as session:
+        return list(dict.fromkeys([(await find_connection(session, one)).id for one in names]))
+
+
+async def find_entities(rt: Runtime, wanted: Sequence[str] | None) -> list[str] | None:
+    """The entities called `wanted`, in full (`assets` is `eam/assets`); None where none is named.
+
+    One with an area (`eam/locations`) is read though no app is configured to. Raises
+    `UnknownEntity`.
+    """
+    names = [name.strip().strip("/") for name in wanted or [] if name.strip()]
+    if not names:
+        return None
+    apps = (await rt.configuration()).apps.values()
+    known = list(dict.fromkeys(entity for app in apps for entity in app.entities))
+    found: dict[str, None] = {}
+    for name in names:
+        short = [one for one in known if one.partition("/")[2] == name]
+        if name not in known and not short and "/" not in name:
+            raise UnknownEntity(f"no entity is called {name!r}; there are {', '.join(known)}")
+        found.update(dict.fromkeys(short or [name]))
+    return list(found)
+
+
+async def why_not_read(rt: Runtime, connection_id: str) -> str | None:
+    """Why the records of a connection may not be read now; None if they may."""
+    async with rt.store.read() as session:
+        connection = await session.get_one(Connection, connection_id)
+        has_token = await session.scalar(
+            select(col(Credential.connection_id)).where(
+                col(Credential.connection_id) == connection_id
+            )
+        )
+    app = await rt.app(connection.app)
+    if connection.setup not in ESTABLISHED:
+        return f"it is {connection.setup}"
+    if not may_call_data(connection.health):
+        words = connection.health.replace("_", " ")
+        return f"it is {words}, so its circuit is open; check-connection looks again"
+    if has_token is None and not app.manages:
+        return f"there is no token for it, and app {app.name} may not mint one (mode observe)"
+    return None

@@ -1,0 +1,318 @@
+"""What the artifact `webhook-trust` shows, read from the database."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.customers.naming import label
+from linekeeper.reconcile.accounting import Counts
+from linekeeper.reconcile.deletes import UNDO
+from linekeeper.reconcile.trust import WINDOW, Measured
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    Deletion,
+    Drift,
+    Outage,
+    Watermark,
+    WebhookTrust,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustLine:
+    """One connection: how its webhooks did over the window."""
+
+    label: str
+    makini_key: str
+    app: str
+    state: str
+    since: datetime | None
+    """Since when it is in this state; None before it was first measured."""
+    measured: Measured
+    mismatched: int
+    deleted: int
+    polled_at: datetime | None
+    """When the entity read longest ago was last read; None if something never was."""
+    trouble: str | None
+    """Why something of it could not be read the last time."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPoint:
+    """What the runs counted that began in the same stretch of time from `at` on."""
+
+    at: datetime
+    missed: int
+    late: int
+    webhooks_seen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Deletions that wait for somebody's decision, or can still be undone."""
+
+    id: str
+    label: str
+    entity: str
+    status: str
+    records: int
+    live: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TrustReport:
+    """All of it at `now`."""
+
+    now: datetime
+    lines: Sequence[TrustLine]
+    points: Sequence[RunPoint]
+    step: timedelta
+    held: Sequence[Held]
+    outages: Sequence[Outage]
+
+    @property
+    def measured(self) -> Measured:
+        """The whole fleet together."""
+        total = [line.measured for line in self.lines]
+        return Measured(
+            missed=sum(one.missed for one in total),
+            late=sum(one.late for one in total),
+            webhooks_seen=sum(one.webhooks_seen for one in total),
+            late_seconds=sum(one.late_seconds for one in total),
+        )
+
+
+POINTS = 48
+
+
+async def trust_report(store: Store, *, now: datetime) -> TrustReport:
+    """How far each established connection's webhooks can be relied on."""
+    since = now - WINDOW
+    async with store.read() as session:
+        lines = await _lines(session, since)
+        points, step = await _points(session, since, now)
+        held = await _held(session, now)
+        outages = list(
+            await session.scalars(
+                select(Outage)
+                .where(col(Outage.until) >= since)
+                .order_by(col(Outage.since).desc())
+                .limit(10)
+            )
+        )
+    return TrustReport(now, lines, points, step, held, outages)
+
+
+async def _lines(session: AsyncSession, since: datetime) -> list[TrustLine]:
+    counted = (
+        select(
+            col(Drift.connection_id).label("id"),
+            func.sum(col(Drift.missed)).label("missed"),
+            func.sum(col(Drift.late)).label("late"),
+            func.sum(col(Drift.webhooks_seen)).label("seen"),
+            func.sum(col(Drift.late_seconds)).label("seconds"),
+            func.sum(col(Drift.mismatched)).label("mismatched"),
+            func.sum(col(Drift.deleted)).label("deleted"),
+        )
+        .where(col(Drift.run_at) >= since, col(Drift.cause).is_(None))
+        .group_by(col(Drift.connection_id))
+        .subquery()
+    )
+    read = (
+        select(
+            col(Watermark.connection_id).label("id"),
+            func.min(col(Watermark.polled_at)).label("polled_at"),
+            func.count().label("entities"),
+            func.count(col(Watermark.polled_at)).label("polled"),
+            func.max(col(Watermark.error)).label("error"),
+        )
+        .group_by(col(Watermark.connection_id))
+        .subquery()
+    )
+    rows = await session.execute(
+        select(
+            Connection,
+            col(Customer.name),
+            WebhookTrust,
+            counted.c.missed, counted.c.late, counted.c.seen, counted.c.seconds,
+            counted.c.mismatched, counted.c.deleted,
+            read.c.polled_at, read.c.entities, read.c.polled, read.c.error,
+        )
+        .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+        .outerjoin(WebhookTrust, col(WebhookTrust.connection_id) == col(Connection.id))
+        .outerjoin(counted, counted.c.id == col(Connection.id))
+        .outerjoin(read, read.c.id == col(Connection.id))
+        .where(col(Connection.setup).in_(("syncing", "live")))
+        .order_by(col(Connection.id))
+    )  # fmt: skip
+    lines = [
+        TrustLine(
+            label=label(customer, connection.provider, connection.name),
+            makini_key=connection.makini_key,
+            app=connection.app,
+            state=trust.state if trust else "unknown",
+            since=trust.since if trust else None,
+            measured=Measured(
+                int(missed or 0), int(late or 0), int(seen or 0), float(seconds or 0.0)
+            ),
+            mismatched=int(mismatched or 0),
+            deleted=int(deleted or 0),
+            polled_at=polled_at if entities and entities == polled else None,
+            trouble=error,
+        )
+        for (
+            connection, customer, trust, missed, late, seen, seconds, mismatched, deleted,
+            polled_at, entities, polled, error,
+        ) in rows
+    ]  # fmt: skip
+    worst = {"none": 0, "bad": 1, "unknown": 2, "good": 2}
+    return sorted(
+        lines,
+        key=lambda one: (
+            worst.get(one.state, 2),
+            -(one.measured.miss_rate or 0.0),
+            -one.measured.changes,
+            one.label,
+        ),
+    )
+
+
+async def _points(
+    session: AsyncSession, since: datetime, now: datetime
+) -> tuple[list[RunPoint], timedelta]:
+    """What was counted over time, in at most `POINTS` steps from the first count on."""
+    mine = (col(Drift.run_at) >= since, col(Drift.cause).is_(None))
+    first = await session.scalar(select(func.min(col(Drift.run_at))).where(*mine))
+    if first is None:
+        return [], timedelta(minutes=15)
+    span = max(now - first, timedelta(minutes=15))
+    step = next((step for step in _STEPS if span <= step * (POINTS - 1)), _STEPS[-1])
+    rows = await session.execute(
+        select(
+            col(Drift.run_at),
+            func.sum(col(Drift.missed)),
+            func.sum(col(Drift.late)),
+            func.sum(col(Drift.webhooks_seen)),
+        )
+        .where(*mine)
+        .group_by(col(Drift.run_at))
+        .order_by(col(Drift.run_at))
+    )
+    found: dict[int, list[int]] = {}
+    for run_at, missed, late, seen in rows:
+        sums = found.setdefault(int(run_at.timestamp() // step.total_seconds()), [0, 0, 0])
+        for place, number in enumerate((missed, late, seen)):
+            sums[place] += int(number)
+    last = int(now.timestamp() // step.total_seconds())
+    points = []
+    for number in range(min(found), max(last, *found) + 1):
+        missed, late, seen = found.get(number, [0, 0, 0])
+        at = datetime.fromtimestamp(number * step.total_seconds(), now.tzinfo)
+        points.append(RunPoint(at, missed, late, seen))
+    return points, step
+
+
+_STEPS = tuple(timedelta(minutes=minutes) for minutes in (15, 30, 60, 120, 240, 480))
+
+
+async def _held(session: AsyncSession, now: datetime) -> list[Held]:
+    rows = await session.execute(
+        select(Deletion, Connection, col(Customer.name))
+        .join(Connection, col(Connection.id) == col(Deletion.connection_id))
+        .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+        .where(
+            or_(
+                col(Deletion.status) == "proposed",
+                and_(
+                    col(Deletion.status) == "applied",
+                    func.coalesce(col(Deletion.decided_at), col(Deletion.at)) >= now - UNDO,
+                ),
+            )
+        )
+        .order_by(col(Deletion.status).desc(), col(Deletion.at).desc())
+        .limit(50)
+    )
+    return [
+        Held(
+            deletion.id,
+            label(customer, connection.provider, connection.name),
+            deletion.entity,
+            deletion.status,
+            deletion.records,
+            deletion.live,
+            deletion.at,
+        )
+        for deletion, connection, customer in rows
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """What all workers together did since a moment."""
+
+    connections: int
+    """With an entity read to the end since."""
+    counts: Counts
+    held: int
+    """Records that look deleted and wait for a decision."""
+
+    @property
+    def summary(self) -> str:
+        """In a few words, for the name of a run."""
+        said = [f"{self.connections:,} read"]
+        if self.counts.recovered:
+            said.append(f"{self.counts.recovered:,} recovered")
+        if self.counts.late:
+            said.append(f"{self.counts.late:,} late")
+        if self.held:
+            said.append(f"{self.held:,} deletions wait for you")
+        return ", ".join(said)
+
+
+async def together(
+    store: Store, started: datetime, *, connections: Sequence[str] | None = None
+) -> Together:
+    """What every worker's runs since `started` did, of all connections or only these."""
+    drift = [col(Drift.run_at) >= started]
+    marks = [col(Watermark.polled_at) >= started]
+    held = [col(Deletion.status) == "proposed"]
+    if connections is not None:
+        drift.append(col(Drift.connection_id).in_(connections))
+        marks.append(col(Watermark.connection_id).in_(connections))
+        held.append(col(Deletion.connection_id).in_(connections))
+    async with store.read() as session:
+        row = (
+            await session.execute(
+                select(
+                    *(
+                        func.coalesce(func.sum(column), 0)
+                        for column in (
+                            col(Drift.missed), col(Drift.late), col(Drift.mismatched),
+                            col(Drift.deleted), col(Drift.webhooks_seen), col(Drift.late_seconds),
+                        )
+                    )
+                ).where(and_(*drift))
+            )
+        ).one()  # fmt: skip
+        read = await session.scalar(
+            select(func.count(col(Watermark.connection_id).distinct())).where(and_(*marks))
+        )
+        waiting = await session.scalar(
+            select(func.coalesce(func.sum(col(Deletion.records)), 0)).where(and_(*held))
+        )
+    counts = Counts(
+        missed=int(row[0]),
+        late=int(row[1]),
+        mismatched=int(row[2]),
+        deleted=int(row[3]),
+        webhooks_seen=int(row[4]),
+        late_seconds=float(row[5]),
+    )
+    return Together(read or 0, counts, int(waiting or 0))

@@ -1,0 +1,134 @@
+"""Steps of reconciling: read a pass, measure the webhooks, publish, name who could not be read."""
+
+import asyncio
+import time
+
+from prefect import get_client, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
+from prefect.tasks import exponential_backoff
+
+from linekeeper.cli.links import find_links
+from linekeeper.clock import utcnow
+from linekeeper.reconcile.due import Order, Pass
+from linekeeper.reconcile.measure import Verdict
+from linekeeper.reconcile.purge import purge
+from linekeeper.reconcile.run import conclude
+from linekeeper.reconcile.service import Run, read_pass
+from linekeeper.reconcile.trust_queries import TrustReport, trust_report
+from linekeeper.reconcile.trust_report import KEY, trust_headline, trust_markdown
+from tasks.report import put_artifact
+from tasks.run import runtime
+
+SAYS_EVERY = 30.0
+"""Seconds between two lines of a long pass."""
+
+
+@task(
+    name="read-changes",
+    task_run_name="{which} {app}",
+    retries=3,
+    retry_delay_seconds=exponential_backoff(backoff_factor=5),
+    retry_jitter_factor=0.5,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def read_changes(app: str, which: Pass, order: Order) -> Run:
+    """Read what is due of `app` in this pass, with every other worker that does so.
+
+    A connection that can't be read is in the result. What raises is ours (the database went away):
+    the next try goes on where it stopped.
+    """
+    rt, log = runtime(), get_run_logger()
+    begun = time.monotonic()
+    progress = asyncio.create_task(_say_progress(app, which, run := Run()))
+    try:
+        await read_pass(rt, await rt.app(app), order, which, run=run)
+    finally:
+        progress.cancel()
+    if run.readings or run.failures:
+        log.info(
+            "%s of %s: %d connections, %d listings (%d whole), %d records, %d written, %d missed "
+            "by webhooks, %d failed, in %.1f s",
+            which,
+            app,
+            len(run.connections),
+            run.readings,
+            run.full,
+            run.records,
+            run.written,
+            run.counts.missed,
+            len(run.failures),
+            time.monotonic() - begun,
+        )
+    return run
+
+
+async def _say_progress(app: str, which: str, run: Run) -> None:
+    log = get_run_logger()
+    while True:
+        await asyncio.sleep(SAYS_EVERY)
+        log.info(
+            "%s of %s: %d connections, %d records so far",
+            which,
+            app,
+            len(run.connections),
+            run.records,
+        )
+
+
+@task(
+    name="measure-webhooks",
+    task_run_name="measure the webhooks",
+    retries=3,
+    retry_delay_seconds=exponential_backoff(backoff_factor=5),
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def measure_webhooks(order: Order, run: Run) -> list[Verdict]:
+    """How each connection's webhooks are trusted after this run; what turned bad is in the outbox.
+
+    Incidents of webhooks that never come are opened and resolved here.
+    """
+    verdicts = await conclude(runtime(), order, run)
+    for one in verdicts:
+        if one.after != one.before:
+            get_run_logger().info("%s: webhooks %s, were %s", one.label, one.after, one.before)
+    return verdicts
+
+
+@task(
+    name="report-trust",
+    task_run_name="artifact webhook-trust",
+    retries=2,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def report_trust() -> TrustReport:
+    """Write the artifact `webhook-trust` and return what it shows."""
+    report = await trust_report(runtime().store, now=utcnow())
+    async with get_client() as client:
+        links = await find_links(client)
+        await put_artifact(
+            client,
+            KEY,
+            trust_markdown(report, links.deployments),
+            description=trust_headline(report),
+        )
+    return report
+
+
+@task(name="not-read", task_run_name="{name}", cache_policy=NO_CACHE)
+async def not_read(name: str, sentence: str) -> State[None]:
+    """A failed task run that carries the name of a connection that could not be read."""
+    return Failed(message=f"{name}: {sentence}")
+
+
+@task(name="purge-records", task_run_name="purge the records of {name}", cache_policy=NO_CACHE)
+async def purge_records(connection_id: str, name: str) -> int:
+    """Forget what the index holds of a connection; returns how many records went."""
+    async with runtime().store.write() as session:
+        gone = await purge(session, connection_id)
+    get_run_logger().info("%s: %d records purged", name, gone)
+    return gone
