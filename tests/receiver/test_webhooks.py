@@ -1,0 +1,329 @@
+"""What the webhooks routes answer, and what is in the database then (INTERFACE "Over HTTP")."""
+
+import asyncio
+import base64
+import gzip
+import hmac
+import json
+import time
+from itertools import product
+
+import pytest
+from sqlmodel import select
+
+from linekeeper.clock import utcnow
+from linekeeper.inbox.forward import signed_headers
+from linekeeper.inbox.tally import Tally
+from linekeeper.settings import Settings
+from linekeeper.store.tables import DeliveryCount, RejectedDelivery
+from tests.receiver.conftest import MAX_BODY, STANDARD_SECRET, Here, head, receiving, signature
+
+EVENT = {"id": "evt_1", "event": "assets.updated", "body": ["0900"], "connection_id": "c1"}
+BODY = json.dumps(EVENT).encode()
+
+
+async def test_an_accepted_delivery_is_durable_and_unprocessed_when_it_is_answered(
+    here: Here,
+) -> None:
+    answer = await here.post(BODY, "/webhooks/default/from-url")
+    [event] = await here.events()
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "accepted", "id": event.id}
+    assert (event.status, event.attempts, event.body) == ("pending", 0, BODY)
+    assert (event.app, event.delivery_key, event.kind) == ("default", "evt_1", "record.updated")
+    assert (event.connection_ref, event.url_connection) == ("c1", "from-url")
+
+
+async def test_a_repeat_is_answered_with_the_first_ones_id_and_leaves_no_row(here: Here) -> None:
+    first = (await here.post(BODY)).json()
+    again = await here.post(json.dumps({**EVENT, "body": ["other"]}).encode())
+    assert (again.status_code, again.json()) == (200, {"status": "duplicate", "id": first["id"]})
+    assert len(await here.events()) == 1
+
+
+async def test_the_same_id_at_two_apps_is_two_events(here: Here) -> None:
+    await here.post(BODY)
+    headers = signed_headers("evt_1", BODY, STANDARD_SECRET, now=utcnow())
+    other = await here.http.post("/webhooks/standard", content=BODY, headers=headers)
+    assert other.json()["status"] == "accepted"
+    assert {event.app for event in await here.events()} == {"default", "standard"}
+
+
+async def test_of_many_at_once_with_one_id_one_is_accepted(here: Here) -> None:
+    answers = await asyncio.gather(*(here.post(BODY) for _ in range(40)))
+    said = [answer.json() for answer in answers]
+    assert sorted(one["status"] for one in said) == ["accepted"] + ["duplicate"] * 39
+    [event] = await here.events()
+    assert {one["id"] for one in said} == {event.id}
+
+
+async def test_a_content_without_id_merges_with_what_nobody_has_claimed(here: Here) -> None:
+    body = {"event": "assets.updated", "body": ["0900"]}
+    answers = await asyncio.gather(*(here.post(body, "/webhooks/default/c1") for _ in range(10)))
+    assert sorted(one.json()["status"] for one in answers) == ["accepted"] + ["duplicate"] * 9
+    elsewhere = await here.post(body, "/webhooks/default/c2")
+    assert elsewhere.json()["status"] == "accepted"
+    assert len(await here.events()) == 2
+
+
+async def test_hex_and_base64_of_any_of_the_secrets_count(here: Here) -> None:
+    for secret, encoding, prefix in product(
+        ("s3cret", "older"), ("hex", "base64"), ("", "sha256=")
+    ):
+        body = json.dumps({"id": secret + encoding + prefix}).encode()
+        digest = hmac.digest(secret.encode(), body, "sha256")
+        text = digest.hex() if encoding == "hex" else base64.b64encode(digest).decode()
+        headers = {"x-webhook-signature": prefix + text}
+        answer = await here.http.post("/webhooks/default", content=body, headers=headers)
+        assert answer.status_code == 200
+    assert len(await here.events()) == 8
+
+
+async def test_standard_webhooks_are_verified_where_the_app_says_so(here: Here) -> None:
+    good = signed_headers("msg_1", BODY, STANDARD_SECRET, now=utcnow())
+    vector = {
+        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+    }
+    for headers, body, status, said in (
+        (good, BODY, 200, "accepted"),
+        (good, BODY, 200, "duplicate"),
+        ({**good, "webhook-id": "msg_2"}, BODY, 401, "bad_signature"),
+        ({**good, "webhook-signature": "v1,a,b"}, BODY, 401, "malformed_signature"),
+        ({**good, "webhook-timestamp": "soon"}, BODY, 401, "bad_timestamp"),
+        (vector, b'{"test": 2432232314}', 401, "stale_timestamp"),
+        ({"x-webhook-signature": signature(BODY)}, BODY, 401, "no_signature"),
+    ):
+        answer = await here.http.post("/webhooks/standard", content=body, headers=headers)
+        assert answer.status_code == status
+        assert said in answer.json().values()
+    [event] = await here.events()
+    assert event.delivery_key == "msg_1"
+
+
+async def test_a_forged_delivery_is_refused_and_does_not_occupy_its_id(here: Here) -> None:
+    for headers, cause in (
+        ({"x-webhook-signature": "0" * 64}, "bad_signature"),
+        ({"x-webhook-signature": "v1,a,b"}, "malformed_signature"),
+        ({"x-webhook-signature": ""}, "no_signature"),
+        ({}, "no_signature"),
+        ({"x-webhook-signature": signature(BODY + b" ")}, "bad_signature"),
+    ):
+        answer = await here.http.post("/webhooks/default", content=BODY, headers=headers)
+        assert (answer.status_code, answer.json()) == (401, {"error": cause})
+    assert await here.events() == []
+    assert (await here.post(BODY)).json()["status"] == "accepted"
+    # Known by now, and refused all the same: a forger learns nothing of ids.
+    forged = await here.post(BODY, secret="guessed")
+    assert forged.status_code == 401
+
+
+async def test_an_app_without_secrets_takes_nothing(here: Here) -> None:
+    answer = await here.post(BODY, "/webhooks/bare", secret="")
+    assert (answer.status_code, answer.json()) == (401, {"error": "no_secret"})
+
+
+async def test_what_is_no_route_says_so(here: Here) -> None:
+    for method, path, status in (
+        ("POST", "/webhooks/nobody", 404),
+        ("POST", "/webhooks/", 404),
+        ("POST", "/webhooks", 404),
+        ("POST", "/webhooks/default/c1/more", 404),
+        ("POST", "/webhooks/%00%ff", 404),
+        ("POST", "/webhooks/default%2f..%2f", 404),
+        ("GET", "/webhooks/default", 405),
+        ("PUT", "/webhooks/default", 405),
+    ):
+        answer = await here.http.request(method, path, content=b"x")
+        assert answer.status_code == status, path
+
+
+SENSELESS = [
+    (b"", "unknown"),
+    (b"\xff\xfe\x00 not text", "unknown"),
+    (b"null", "unknown"),
+    (b"[" * 20_000 + b"]" * 20_000, "unknown"),
+    (b'{"a":' * 9_000 + b"1" + b"}" * 9_000, "unknown"),
+    (b'{"event":"moon.rising","id":"\\u0000"}', "unknown"),
+    (b'{"id": 1e400}', "unknown"),
+    (b'{"event":"assets.updated","timestamp":"9999-12-31T23:59:59-23:59"}', "record.updated"),
+]
+
+
+async def test_a_genuine_body_that_makes_no_sense_is_stored_and_answered(here: Here) -> None:
+    for body, _ in SENSELESS:
+        answer = await here.post(body)
+        assert (answer.status_code, answer.json()["status"]) == (200, "accepted")
+    events = await here.events()
+    assert [(event.body, event.kind) for event in events] == SENSELESS
+    assert all(event.event_at is None or event.event_at <= event.received_at for event in events)
+
+
+async def test_hostile_ids_are_hashed_and_still_identify(here: Here) -> None:
+    for identity in ("x" * 10_240, "a\r\nSet-Cookie: b=c", "a\0b", "\u202egnp.exe", "a\u2028b"):
+        said = [
+            (await here.post({"id": identity, "connection_id": identity})).json() for _ in range(2)
+        ]
+        assert [one["status"] for one in said] == ["accepted", "duplicate"]
+    for event in await here.events():
+        assert event.delivery_key.startswith("sha256:")
+        assert (event.connection_ref or "").startswith("sha256:")
+    long = await here.post({"id": 5}, headers={"x-webhook-id": "y" * 10_240})
+    assert long.headers.keys() == {"date", "content-type", "content-length"}
+
+
+async def test_a_body_is_taken_up_to_the_limit_and_not_beyond(here: Here) -> None:
+    most = b'{"id":"most"}'.ljust(MAX_BODY)
+    assert (await here.post(most)).status_code == 200
+    over = await here.post(most + b" ")
+    assert (over.status_code, over.json()) == (413, {"error": "too_large"})
+    assert len(await here.events()) == 1
+
+
+async def test_a_hundred_megabytes_are_refused_without_being_read(here: Here) -> None:
+    declared = head(f"Content-Length: {100 << 20}", f"X-Webhook-Signature: {'0' * 64}")
+    assert b" 413 " in (await here.raw(declared)).partition(b"\r\n")[0]
+
+    sent = 0
+    _, writer = await asyncio.open_connection("127.0.0.1", here.port)
+    writer.write(head("Transfer-Encoding: chunked", f"X-Webhook-Signature: {'0' * 64}"))
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    try:
+        async with asyncio.timeout(20):
+            while sent < 100 << 20:
+                writer.write(chunk)
+                await writer.drain()
+                sent += len(chunk)
+    except ConnectionError:
+        pass
+    finally:
+        writer.transport.abort()
+    assert sent < 20 << 20  # it hung up; what is on the way is the network's
+    assert (await here.http.get("/healthz")).status_code == 200
+    assert await here.events() == []
+
+
+async def test_a_gzip_bomb_is_not_unpacked(here: Here) -> None:
+    bomb = gzip.compress(b"0" * (32 << 20))
+    assert len(bomb) < MAX_BODY
+    answer = await here.post(bomb, headers={"content-encoding": "gzip"})
+    assert (answer.status_code, answer.json()) == (415, {"error": "content_encoding"})
+
+
+async def test_a_chunked_body_is_read_to_its_end(here: Here) -> None:
+    headers = ["Transfer-Encoding: chunked", f"X-Webhook-Signature: {signature(BODY)}"]
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in BODY) + b"0\r\n\r\n"
+    answer = await here.raw(head("Connection: close", *headers), chunks)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    [event] = await here.events()
+    assert event.body == BODY
+
+
+async def test_a_body_that_never_ends_is_given_up(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linekeeper.receiver.bodies.BODY_SECONDS", 0.3)
+    async with receiving(settings) as here:
+        signed = f"X-Webhook-Signature: {signature(BODY)}"
+        for framing, part in (
+            ("Transfer-Encoding: chunked", b'5\r\n{"a":\r\n'),
+            ("Content-Length: 1000", b'{"a":'),
+            ("Transfer-Encoding: chunked", b""),
+        ):
+            answer = await here.raw(head(framing, signed), part)
+            assert answer.startswith(b"HTTP/1.1 408 ")
+        assert await here.events() == []
+
+
+async def test_what_breaks_off_leaves_nothing(here: Here) -> None:
+    signed = f"X-Webhook-Signature: {signature(BODY)}"
+    for request in (
+        [head("Content-Length: 1000", signed), BODY],
+        [head("Transfer-Encoding: chunked", signed), b"5\r\nab"],
+        [b"POST /webhooks/default HT"],
+    ):
+        assert b" 200 " not in await here.raw(*request, end=True)
+    assert (await here.post(BODY)).status_code == 200
+    assert len(await here.events()) == 1
+
+
+async def test_what_is_no_http_is_a_bad_request(here: Here) -> None:
+    for request in (
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"POST /webhooks/default HTTP/9.9\r\n\r\n",
+        head("Content-Length: -1"),
+        head("Content-Length: 5", "Content-Length: 6"),
+        head("Transfer-Encoding: chunked") + b"ZZZ\r\n",
+        head("X-Bad\0Name: 1"),
+        head("Content-Length: 9" + "9" * 100),
+    ):
+        answer = await here.raw(request, end=True)
+        assert not answer or answer.split(b" ")[1] in (b"400", b"413")
+    assert await here.events() == []
+
+
+async def test_a_head_that_is_too_long_or_too_slow_is_cut_off(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linekeeper.receiver.protocol.GuardedProtocol.head_seconds", 0.3)
+    assert await here.raw(b"POST /webhooks/default HTTP/1.1\r\nX-Slow: ") == b""
+    long = [b"X-Long-%d: %b\r\n" % (n, b"y" * 8_000) for n in range(200)]
+    answer = await here.raw(b"POST /webhooks/default HTTP/1.1\r\n", *long)
+    assert not answer or answer.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_answers_are_counted_for_prometheus(here: Here) -> None:
+    await here.post(BODY, secret="guessed")
+    await here.post(BODY)
+    await here.post(BODY)
+    await here.http.post("/webhooks/nobody", content=b"")
+    metrics = (await here.http.get("/metrics")).text
+    assert 'linekeeper_deliveries_total{answer="accepted",app="default"}' in metrics
+    assert 'linekeeper_deliveries_total{answer="bad_signature",app="default"}' in metrics
+    assert (await here.http.get("/readyz")).status_code == 200
+
+
+async def test_a_flood_of_bad_signatures_is_a_count_and_a_sample_without_secrets(
+    here: Here,
+) -> None:
+    tally = Tally()
+    for number in range(20_000):
+        tally.count("default", "bad_signature")
+        tally.sample(
+            "default",
+            "bad_signature",
+            path=b"/webhooks/default",
+            headers=[
+                (b"x-webhook-signature", b"%064d" % number),
+                (b"authorization", b"Bearer hidden"),
+                (b"User-Agent", b"some\x00body"),
+                *((b"x-%d" % n, b"v") for n in range(100)),
+            ],
+            size=number,
+            at=utcnow(),
+        )
+    await tally.flush(here.rt.store, now=utcnow())
+    await tally.flush(here.rt.store, now=utcnow())
+    async with here.rt.store.read() as session:
+        [count] = list(await session.scalars(select(DeliveryCount)))
+        samples = list(await session.scalars(select(RejectedDelivery)))
+    assert (count.app, count.cause, count.count) == ("default", "bad_signature", 20_000)
+    assert len(samples) == 20
+    for sample in samples:
+        assert "hidden" not in str(sample.headers)
+        assert not any("signature" in name for name in sample.headers)
+        assert len(sample.headers) <= 40
+    assert max(sample.size for sample in samples) == 19_999
+
+
+async def test_a_clock_that_jumps_changes_no_answer(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = time.time()
+    for number, jump in enumerate((0, 86_400 * 400, -86_400 * 400, 0)):
+        monkeypatch.setattr("linekeeper.receiver.webhooks.time.time", lambda by=jump: began + by)
+        said = (await here.post({"id": f"j{number}", "timestamp": began})).json()
+        assert said["status"] == "accepted"
+        assert (await here.post({"id": f"j{number}"})).json()["status"] == "duplicate"
+    assert len(await here.events()) == 4
