@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Mapping
+import queue
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +23,11 @@ from linekeeper.orchestrator import Blocks
 from linekeeper.receiver import serve
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
+from linekeeper.store import Store
 from linekeeper.store.configuration import save_blocks
+from linekeeper.store.migrate import migrate
 from linekeeper.store.tables import WebhookEvent
+from tests.conftest import Engine
 
 SECRET = "s3cret"
 STANDARD_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -117,3 +122,38 @@ async def here(settings: Settings) -> AsyncIterator[Here]:
     """A receiver on each database."""
     async with receiving(settings) as here:
         yield here
+
+
+@pytest.fixture(scope="module")
+def fuzzed(
+    engine: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[asyncio.AbstractEventLoop, Here]]:
+    """A receiver in a thread of its own, for tests that hypothesis calls again and again."""
+    loop = asyncio.new_event_loop()
+    ready: queue.Queue[Here | BaseException] = queue.Queue()
+    stop = asyncio.Event()
+
+    async def serve_until_stopped() -> None:
+        settings = await engine.make(tmp_path_factory.mktemp("fuzz") / "home")
+        async with Store.open(settings) as store:
+            await migrate(store)
+        async with receiving(settings) as here:
+            ready.put(here)
+            await stop.wait()
+        await engine.drop(settings)
+
+    def run() -> None:
+        try:
+            loop.run_until_complete(serve_until_stopped())
+        except BaseException as error:
+            ready.put(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    here = ready.get(timeout=60)
+    if isinstance(here, BaseException):
+        raise here
+    yield loop, here
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+    loop.close()
