@@ -1,0 +1,248 @@
+"""reconcile, reconcile-connection and deletions, run as Prefect runs them."""
+
+import base64
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from prefect.client.schemas.actions import VariableCreate
+from prefect.client.schemas.objects import State
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from flows.deletions import deletions
+from flows.health_sweep import health_sweep
+from flows.reconcile import reconcile
+from flows.reconcile_connection import reconcile_connection
+from linekeeper import sandbox
+from linekeeper.clock import utcnow
+from linekeeper.reconcile.policy import POLICY
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    Audit,
+    Connection,
+    Deletion,
+    Drift,
+    Incident,
+    Watermark,
+)
+from tests.fixtures_prefect import PrefectServer
+from tests.flows.conftest import Running, on
+from tests.reconcile.conftest import Peer, adopt, index, parsed, pointed_at
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+on_sqlite = pytest.mark.parametrize("engine", ["sqlite"], indirect=True, scope="session")
+"""Where the database makes no difference to the flow; the core is tested on both."""
+
+
+@pytest.fixture
+async def peer(running: Running, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Peer]:
+    """A sandbox whose fleet the flows read and in whose Slack they speak."""
+    box = sandbox.Settings(port=0, connections=4, records_per_connection=60, per_minute=0)
+    async with sandbox.serving(box) as served, httpx.AsyncClient() as http:
+        for name, value in {
+            "MAKINI_API_URL": served.url,
+            "MAKINI_CLIENT_ID": "sandbox-client",
+            "MAKINI_CLIENT_SECRET": box.client_secret,
+            "MAKINI_MODE": "manage",
+            "MAKINI_PER_MINUTE": "0",
+            "PROBE_MINUTES": "0",
+            "PUBLIC_URL": "https://linekeeper.example",
+            "SLACK_BOT_TOKEN": box.slack_token,
+            "SLACK_CHANNEL": "#linekeeper",
+            "SLACK_API_URL": f"{served.url}/slack/api/",
+        }.items():
+            monkeypatch.setenv(f"LINEKEEPER_{name}", value)
+        yield Peer(served.url, http)
+
+
+@pytest.fixture
+async def rt(settings: Settings, store: Store, peer: Peer) -> AsyncIterator[Runtime]:
+    """A runtime beside the flows', to look with."""
+    async with Runtime.open(pointed_at(settings, peer.url)) as opened:
+        await adopt(opened)
+        yield opened
+
+
+def ended(state: State[Any]) -> tuple[str, str]:
+    """A state's name and message."""
+    return state.name or "", state.message or ""
+
+
+async def slack(peer: Peer) -> list[str]:
+    """What was said in Slack."""
+    answer = await peer.http.get(f"{peer.url}/_control/slack")
+    return [str(message) for message in answer.json()["messages"]]
+
+
+async def test_a_run_recovers_what_was_missed_and_says_so_in_name_table_chart_and_one_line(
+    rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
+) -> None:
+    with on(clean_prefect):
+        first = await reconcile(return_state=True)
+        assert ended(first)[0] == "Completed"
+        async with rt.store.write() as session:
+            one = (await session.scalars(select(Connection).order_by(col(Connection.id)))).first()
+            assert one is not None
+            session.add(
+                Drift(connection_id=one.id, entity="eam/assets", run_at=utcnow(), webhooks_seen=70)
+            )
+        await peer.set(
+            "records", connection=one.makini_key, entity="eam/assets", change=20, announce=False
+        )
+        await peer.set(
+            "records", connection=one.makini_key, entity="eam/work-orders", make=10, announce=False
+        )
+        again = await reconcile(return_state=True)
+    assert await index(rt) == parsed(await peer.truth())
+    assert ended(again) == ("Completed", "4 read, 30 recovered; miss rate 30.0%")
+    assert (await running.last()).name == "reconcile · 4 read, 30 recovered"
+    table = await running.artifact("webhook-trust")
+    assert "| **30.0%** | 30 | 70 | 0 | — |" in table
+    [picture] = re.findall(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)\)", table)
+    drawing = base64.b64decode(picture).decode()
+    assert drawing.startswith("<svg")
+    assert drawing.count('<rect class="m"') == 2  # its legend and one bar
+    said = [text for text in await slack(peer) if "can't be trusted" in text]
+    assert len(said) == 1
+    assert "missed 30% (30 of 100 changes)" in said[0]
+    with on(clean_prefect):
+        await reconcile()
+    assert len([text for text in await slack(peer) if "can't be trusted" in text]) == 1
+
+
+@on_sqlite
+async def test_each_connection_that_newly_cant_be_read_is_one_failed_task_run_and_red_once(
+    rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
+) -> None:
+    with on(clean_prefect):
+        await reconcile()
+        async with rt.store.read() as session:
+            one = (await session.scalars(select(Connection).order_by(col(Connection.id)))).first()
+        assert one is not None
+        await peer.set(f"connections/{one.makini_key}/change-credentials")
+        red = await reconcile(return_state=True)
+        run = await running.last()
+        assert ended(red)[0] == "Failed"
+        assert "1 newly not readable" in ended(red)[1]
+        await peer.set("records", change=20, announce=False)
+        again = await reconcile(return_state=True)
+        assert ended(again)[0] == "Completed"
+    tasks = await running.client.read_task_runs()
+    failed = [task for task in tasks if task.flow_run_id == run.id and task.state_name == "Failed"]
+    assert len(failed) == 1
+    assert one.provider in failed[0].name
+
+
+@on_sqlite
+async def test_webhooks_that_never_come_are_an_incident_with_the_url_and_the_sweep_bears_it(
+    rt: Runtime, peer: Peer, clean_prefect: PrefectServer
+) -> None:
+    with on(clean_prefect):
+        await reconcile()
+        async with rt.store.read() as session:
+            one = (await session.scalars(select(Connection).order_by(col(Connection.id)))).first()
+        assert one is not None
+        await peer.set("records", connection=one.makini_key, change=10, announce=False)
+        await reconcile()
+        async with rt.store.read() as session:
+            [incident] = await session.scalars(
+                select(Incident).where(col(Incident.kind) == "webhooks_unconfigured")
+            )
+        url = f"https://linekeeper.example/webhooks/default/{one.makini_key}"
+        assert incident.detail["url"] == url
+        assert any(url in text for text in await slack(peer))
+        first = await health_sweep(return_state=True)
+        assert ended(first)[0] == "Failed"  # new to the sweep
+        second = await health_sweep(return_state=True)
+        assert ended(second)[0] == "Completed"
+
+
+@on_sqlite
+async def test_one_connection_is_read_by_name_and_a_wrong_name_offers_the_nearest(
+    rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
+) -> None:
+    async with rt.store.read() as session:
+        one = (await session.scalars(select(Connection).order_by(col(Connection.id)))).first()
+    assert one is not None
+    with on(clean_prefect):
+        state = await reconcile_connection(one.makini_key, return_state=True)
+        assert ended(state)[0] == "Completed"
+        found = await index(rt)
+        truth = parsed(await peer.truth())
+        assert found == {one.makini_key: truth[one.makini_key]}
+        await peer.set("records", connection=one.makini_key, change=6, announce=False)
+        state = await reconcile_connection(
+            one.makini_key, entities=["assets", "eam/work-orders"], full=True, return_state=True
+        )
+        assert "6 missed by webhooks" in ended(state)[1]
+        wrong = await reconcile_connection(f"{one.name} typo", return_state=True)
+        assert ended(wrong)[0] == "Failed"
+        assert "The nearest" in ended(wrong)[1]
+        none = await reconcile_connection(one.makini_key, entities=["pumps"], return_state=True)
+        assert "no entity is called 'pumps'" in ended(none)[1]
+
+
+async def test_too_many_deletions_wait_for_a_decision_which_can_be_undone(
+    rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
+) -> None:
+    async with rt.store.read() as session:
+        one = (await session.scalars(select(Connection).order_by(col(Connection.id)))).first()
+    assert one is not None
+    key = one.makini_key
+    with on(clean_prefect):
+        await reconcile_connection(key)
+        before = await index(rt)
+        await peer.set("records", connection=key, entity="eam/assets", delete=15)
+        await reconcile_connection(key, full=True)
+        assert await index(rt) == before  # one listing alone proves nothing
+        await _confirm_now(rt)
+        state = await reconcile_connection(key, full=True, return_state=True)
+        assert "15 look deleted and wait for you" in ended(state)[1]
+        assert await index(rt) == before
+        table = await running.artifact("webhook-trust")
+        assert "waits for you" in table
+        async with rt.store.read() as session:
+            [held] = await session.scalars(select(Deletion))
+        refused = await deletions("nothing-of-that-name", "accept", "Petra", return_state=True)
+        assert ended(refused)[0] == "Failed"
+        done = await deletions(held.id, "accept", "Petra", return_state=True)
+        assert "15 records deleted here" in ended(done)[1]
+        assert await index(rt) == {key: parsed(await peer.truth())[key]}
+        async with rt.store.read() as session:
+            [incident] = await session.scalars(
+                select(Incident).where(col(Incident.kind) == "deletions_held")
+            )
+            assert incident.status == "resolved"
+        undone = await deletions(key, "undo", "Petra", return_state=True)
+        assert "15 records restored" in ended(undone)[1]
+        assert await index(rt) == before
+    async with rt.store.read() as session:
+        actions = list(await session.scalars(select(Audit.action).order_by(col(Audit.at))))
+    assert actions == ["deletion.accepted", "deletion.undone"]
+
+
+async def _confirm_now(rt: Runtime) -> None:
+    """As if the time until the listing that confirms had passed."""
+    async with rt.store.write() as session:
+        await session.execute(
+            update(Watermark)
+            .where(col(Watermark.confirm_at).is_not(None))
+            .values(confirm_at=utcnow() - POLICY.confirm)
+        )
+
+
+@on_sqlite
+async def test_the_pause_stops_it(
+    rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
+) -> None:
+    with on(clean_prefect):
+        await running.client.create_variable(VariableCreate(name="linekeeper_paused", value=True))
+        state = await reconcile(return_state=True)
+        await running.client.delete_variable_by_name("linekeeper_paused")
+    assert ended(state)[0] == "Skipped"
+    assert await index(rt) == {}
