@@ -21,21 +21,19 @@ class Readiness:
 
     def __init__(self, beat: Beat) -> None:
         self._beat = beat
-        self._lock = asyncio.Lock()
+        self._writing: asyncio.Task[None] | None = None
         self._asked = 0.0
-        self._ready = False
 
     async def ready(self) -> bool:
-        """True if a write was committed just now."""
-        async with self._lock:
-            if time.monotonic() - self._asked > ASK_AGAIN_SECONDS:
-                try:
-                    await asyncio.wait_for(self._beat.can_store(), READY_SECONDS)
-                    self._ready = True
-                except Exception:  # whatever it is, we can't store
-                    self._ready = False
-                self._asked = time.monotonic()
-            return self._ready
+        """True if a write was committed just now; says so, or not, within `READY_SECONDS`."""
+        stale = time.monotonic() - self._asked > ASK_AGAIN_SECONDS
+        if self._writing is None or (self._writing.done() and stale):
+            self._writing = asyncio.create_task(self._beat.can_store(), name="readiness")
+            self._writing.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._asked = time.monotonic()
+        # Not cancelled when it is late: the driver would first wait for the lock all the same.
+        done, _ = await asyncio.wait({self._writing}, timeout=READY_SECONDS)
+        return bool(done) and self._writing.exception() is None
 
 
 def routes(beat: Beat) -> list[Route]:
