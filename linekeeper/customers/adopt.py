@@ -92,13 +92,6 @@ async def adopt(
         await session.execute(insert(Connection), rows)
     result.ids |= {row["makini_key"]: row["id"] for row in rows}
     await _change(session, changes, now)
-    for portion in _portions(list(result.ids.values())):
-        await session.execute(
-            update(Connection)
-            .where(col(Connection.id).in_(portion))
-            .values(listed_at=now)
-            .execution_options(synchronize_session=False)
-        )
     return result
 
 
@@ -173,7 +166,6 @@ def _row(app: str, one: ListedConnection, owners: dict[str, str], now: datetime)
         "suspect": True,
         "judged": {},
         "created_at": now,
-        "listed_at": now,
     }
 
 

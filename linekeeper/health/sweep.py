@@ -5,7 +5,7 @@ anywhere is completed by the next (DESIGN "Nothing is lost").
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Container, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -83,7 +83,7 @@ async def take_list(rt: Runtime, app: AppConfig, *, now: datetime) -> Adoption:
                 await observe(rt.store, session, seen, policy=policy, now=now)
             total.add(adoption)
     async with rt.store.write() as session:
-        await _drop_missing(session, rt, app.name, now)
+        await _drop_missing(session, rt, app.name, total.ids, now)
         await conclude(rt.store, session, policy=policy, now=now)
     await app_health.list_worked(rt.store, app, now=now)
     return total
@@ -148,43 +148,42 @@ async def _said_by_list(
     return seen
 
 
-async def _drop_missing(session: AsyncSession, rt: Runtime, app: str, now: datetime) -> None:
-    before = await session.scalar(
-        select(col(AppState.last_list_at)).where(col(AppState.app) == app)
-    )
-    if before is not None:
-        gone = (
-            await session.execute(
-                select(col(Connection.id), col(Connection.setup)).where(
-                    col(Connection.app) == app,
-                    col(Connection.setup) != "disconnected",
-                    col(Connection.listed_at) < before,
-                )
-            )
-        ).all()
-        if gone:
-            await session.execute(
-                update(Connection)
-                .where(col(Connection.id).in_([row.id for row in gone]))
-                .values(setup="disconnected")
-                .execution_options(synchronize_session=False)
-            )
-            await session.execute(
-                insert(Transition),
-                [
-                    {
-                        "id": new_id(),
-                        "connection_id": row.id,
-                        "at": now,
-                        "axis": "setup",
-                        "before": row.setup,
-                        "after": "disconnected",
-                        "source": "list",
-                        "evidence": {"message": "missing from two complete lists"},
-                    }
-                    for row in gone
-                ],
-            )
+async def _drop_missing(
+    session: AsyncSession, rt: Runtime, app: str, listed: Container[str], now: datetime
+) -> None:
+    rows = (
+        await session.execute(
+            select(
+                col(Connection.id),
+                col(Connection.makini_key),
+                col(Connection.setup),
+                col(Connection.missing_since),
+            ).where(col(Connection.app) == app, col(Connection.setup) != "disconnected")
+        )
+    ).all()
+    missing = [row for row in rows if row.makini_key not in listed]
+    gone = [row for row in missing if row.missing_since is not None]
+    await _set(session, [row.id for row in gone], setup="disconnected", missing_since=None)
+    await _set(session, [row.id for row in missing if row.missing_since is None], missing_since=now)
+    back = [row.id for row in rows if row.missing_since and row.makini_key in listed]
+    await _set(session, back, missing_since=None)
+    if gone:
+        await session.execute(
+            insert(Transition),
+            [
+                {
+                    "id": new_id(),
+                    "connection_id": row.id,
+                    "at": now,
+                    "axis": "setup",
+                    "before": row.setup,
+                    "after": "disconnected",
+                    "source": "list",
+                    "evidence": {"message": "missing from two complete lists"},
+                }
+                for row in gone
+            ],
+        )
     await session.execute(
         insert_or_update(
             rt.store,
@@ -194,6 +193,16 @@ async def _drop_missing(session: AsyncSession, rt: Runtime, app: str, now: datet
             update=["last_list_at"],
         )
     )
+
+
+async def _set(session: AsyncSession, ids: Sequence[str], **values: object) -> None:
+    for start in range(0, len(ids), 10_000):
+        await session.execute(
+            update(Connection)
+            .where(col(Connection.id).in_(ids[start : start + 10_000]))
+            .values(**values)
+            .execution_options(synchronize_session=False)
+        )
 
 
 async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetime) -> Due:
@@ -253,46 +262,49 @@ async def probe_batch(
     batch = Batch()
     seen: list[tuple[str, Observation]] = []
     makini = rt.makini(app)
-    gate = asyncio.Semaphore(CONCURRENCY)
+    waiting = iter(members)
     app_error: MakiniError | None = None
 
     async def look(member: _Member) -> None:
         nonlocal app_error
-        async with gate:
-            at = utcnow()
-            try:
-                observation = await probe(
-                    rt.store,
-                    makini,
-                    app,
-                    connection_id=member.id,
-                    makini_ref=member.ref,
-                    token=member.token,
-                    owner=rt.owner,
-                    at=at,
-                )
-            except MakiniError as error:
-                known = member.health == Health.unreachable.value
-                if error.retryable and not last_try and not known:
-                    batch.unanswered += 1
-                    batch.retry_after = max(batch.retry_after, error.retry_after or 0.0)
-                    return
-                observation = understand_error(error, at)
-                if observation is None:
-                    batch.skipped += 1
-                    if error.connection is None:
-                        app_error = error
-                    return
-            else:
-                if observation is None:
-                    observation = _by_list_alone(member, at)
+        at = utcnow()
+        try:
+            observation = await probe(
+                rt.store,
+                makini,
+                app,
+                connection_id=member.id,
+                makini_ref=member.ref,
+                token=member.token,
+                owner=rt.owner,
+                at=at,
+            )
+        except MakiniError as error:
+            known = member.health == Health.unreachable.value
+            if error.retryable and not last_try and not known:
+                batch.unanswered += 1
+                batch.retry_after = max(batch.retry_after, error.retry_after or 0.0)
+                return
+            observation = understand_error(error, at)
+            if observation is None:
+                batch.skipped += 1
+                if error.connection is None:
+                    app_error = error
+                return
+        else:
+            if observation is None:
+                observation = _by_list_alone(member, at)
         batch.missed += observation.outcome is Outcome.missed
         batch.answered += observation.outcome is not Outcome.missed
         seen.append((member.id, observation))
 
+    async def work() -> None:
+        for member in waiting:
+            await look(member)
+
     async with asyncio.TaskGroup() as group:
-        for member in members:
-            group.create_task(look(member))
+        for _ in range(min(CONCURRENCY, len(members))):
+            group.create_task(work())
     if app_error is not None:
         batch.trouble = str(app_error)
         await app_health.count_failure(rt.store, app, app_error)

@@ -1,11 +1,13 @@
 """Opening the database: one `Store`, short transactions, the same code on both engines."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import orjson
 from sqlalchemy import event
 from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine import make_url
@@ -41,11 +43,7 @@ class Store:
         Raises `KeyProblem` where a key is needed and absent, `StoreError` for a URL that is
         neither SQLite nor PostgreSQL.
         """
-        url = settings.resolved_database_url
-        keys = [key.get_secret_value() for key in settings.encryption_keys]
-        if not keys:
-            keys = _keys_at_home(url, settings.home)
-        return cls(make_engine(url), Cipher(keys))
+        return cls(make_engine(settings.resolved_database_url), Cipher(encryption_keys(settings)))
 
     @property
     def is_sqlite(self) -> bool:
@@ -87,6 +85,15 @@ def _session(connection: Any) -> AsyncSession:
     return AsyncSession(bind=connection, expire_on_commit=False, autoflush=False)
 
 
+def encryption_keys(settings: Settings) -> list[str]:
+    """The keys of `settings`, the one that encrypts first; made where `Store.open` may make them.
+
+    Raises `KeyProblem` where they are needed and absent.
+    """
+    keys = [key.get_secret_value() for key in settings.encryption_keys]
+    return keys or _keys_at_home(settings.resolved_database_url, settings.home)
+
+
 def _keys_at_home(url: str, home: Path) -> list[str]:
     file = home / "encryption-keys"
     if file.exists():
@@ -106,6 +113,16 @@ def _keys_at_home(url: str, home: Path) -> list[str]:
     return read_or_make_keys(file)
 
 
+def _to_json(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # a lone surrogate, or a number beyond 64 bits
+        return json.dumps(value)
+
+
+_JSON: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": json.loads}
+
+
 def make_engine(url: str) -> AsyncEngine:
     """An engine with the pragmas and transaction modes every part relies on."""
     try:
@@ -114,7 +131,7 @@ def make_engine(url: str) -> AsyncEngine:
         raise StoreError("LINEKEEPER_DATABASE_URL is not a database URL") from error
     if driver == "postgresql+asyncpg":
         return create_async_engine(
-            url, pool_size=10, max_overflow=10, pool_pre_ping=True, pool_timeout=30
+            url, pool_size=10, max_overflow=10, pool_pre_ping=True, pool_timeout=30, **_JSON
         )
     if driver != "sqlite+aiosqlite":
         raise StoreError(
@@ -124,7 +141,7 @@ def make_engine(url: str) -> AsyncEngine:
     database = make_url(url).database
     if database:
         Path(database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url, connect_args={"timeout": BUSY_SECONDS})
+    engine = create_async_engine(url, connect_args={"timeout": BUSY_SECONDS}, **_JSON)
     event.listen(engine.sync_engine, "connect", _on_sqlite_connect)
     event.listen(engine.sync_engine, "begin", _on_sqlite_begin)
     return engine

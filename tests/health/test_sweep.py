@@ -57,7 +57,7 @@ async def test_a_new_fleet_is_adopted_given_tokens_and_found_well(rt: Runtime) -
         customers = list(await session.scalars(select(Customer)))
         assert len(list(await session.scalars(select(Credential)))) == 12
     assert {one.customer_id for one in found} == {one.id for one in customers}
-    before = [one.model_dump(exclude={"listed_at", "last_checked_at"}) for one in found]
+    before = [one.model_dump(exclude={"last_checked_at"}) for one in found]
     assert await incidents(rt) == []
     await sweep(rt)
     after = await connections(rt)

@@ -72,8 +72,8 @@ class Connection(SQLModel, table=True):
     next_probe_at: datetime | None = optional_time()
     judged: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
     """What `judge` remembers (linekeeper.health.judge.Judged), as JSON."""
-    listed_at: datetime | None = optional_time()
-    """Last seen in Makini's list."""
+    missing_since: datetime | None = optional_time()
+    """Since when Makini's list lacks it; in the next list without it, it is disconnected."""
     replaced_by: str | None = Field(default=None, sa_type=Id)
     """The connection that a new login of the same customer at the same system became."""
     created_at: datetime = time()

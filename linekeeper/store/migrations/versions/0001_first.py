@@ -249,7 +249,7 @@ def upgrade() -> None:
         sa.Column("last_webhook_at", UtcDateTime(), nullable=True),
         sa.Column("next_probe_at", UtcDateTime(), nullable=True),
         sa.Column("judged", Json, nullable=False),
-        sa.Column("listed_at", UtcDateTime(), nullable=True),
+        sa.Column("missing_since", UtcDateTime(), nullable=True),
         sa.Column("replaced_by", Id(), nullable=True),
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.ForeignKeyConstraint(
