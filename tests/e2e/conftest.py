@@ -32,6 +32,8 @@ QUIET = (
     "--disable-sync",
 )
 """A browser that talks to nobody but us."""
+PARTS = ("prefect", "receiver", "sandbox", "product", "mail")
+"""The ports of a house. At the last two a test may listen: for what is forwarded, and mailed."""
 PRODUCT = "http://127.0.0.1:{port}/hooks"
 
 
@@ -131,13 +133,16 @@ async def house() -> AsyncIterator[House]:
     """`linekeeper up --sandbox --scenario quiet --no-schedules`, with ports of its own."""
     with tempfile.TemporaryDirectory(prefix="linekeeper-e2e-", ignore_cleanup_errors=True) as name:
         home = Path(name) / "home"
-        ports = {part: _free_port() for part in ("prefect", "receiver", "sandbox", "product")}
+        ports = {part: _free_port() for part in PARTS}
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")},
             "DO_NOT_TRACK": "1",
             "LINEKEEPER_HOME": str(home),
             **{f"LINEKEEPER_{part.upper()}_PORT": str(ports[part]) for part in list(ports)[:3]},
             "LINEKEEPER_FORWARD_URL": PRODUCT.format(port=ports["product"]),
+            "LINEKEEPER_NOTIFY_CUSTOMERS": "true",
+            "LINEKEEPER_SMTP_URL": f"smtp://127.0.0.1:{ports['mail']}",
+            "LINEKEEPER_MAIL_FROM": "Line <line@operator.example>",
         }
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "linekeeper.cli", "up", "--sandbox", "--scenario", "quiet"),

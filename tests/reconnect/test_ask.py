@@ -4,12 +4,9 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
-from email import message_from_bytes, policy
-from email.message import EmailMessage
 from typing import Any
 
 import pytest
-from aiosmtpd.smtp import SMTP, Envelope, Session
 from pydantic import SecretStr
 from sqlalchemy import update
 from sqlmodel import col
@@ -31,41 +28,13 @@ from linekeeper.store.tables import (
 )
 
 from .conftest import House
-
-
-class Post:
-    """A real SMTP server; `answer` is what it says to mail."""
-
-    def __init__(self) -> None:
-        self.mails: list[EmailMessage] = []
-        self.answer = "250 OK"
-        self.refuse: str | None = None
-
-    async def handle_RCPT(
-        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: Any
-    ) -> str:
-        if self.refuse is not None and self.refuse in address:
-            return "550 no such mailbox"
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
-
-    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
-        if self.answer.startswith("250"):
-            content = envelope.content
-            assert isinstance(content, bytes)
-            parsed = message_from_bytes(content, policy=policy.default)
-            assert isinstance(parsed, EmailMessage)
-            self.mails.append(parsed)
-        return self.answer
+from .post import Post, listening
 
 
 @pytest.fixture
 async def post() -> AsyncIterator[tuple[Post, str]]:
-    handler = Post()
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: SMTP(handler), "127.0.0.1", 0)
-    async with server:
-        yield handler, f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with listening() as server:
+        yield server, server.url
 
 
 Opened = Callable[..., Awaitable[House]]

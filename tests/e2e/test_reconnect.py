@@ -1,0 +1,167 @@
+"""From "credentials changed" to "caught up", as the customer and the operator see it."""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+from sqlmodel import col, select
+
+from linekeeper.store.tables import Connection, Customer, Incident, Reconnect, Record
+from tests.e2e.conftest import House, until
+from tests.reconnect.post import Post, listening
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+
+@pytest.fixture
+async def post(house: House) -> AsyncIterator[Post]:
+    """The mail server the house was told of."""
+    async with listening(house.ports["mail"]) as server:
+        yield server
+
+
+async def chosen(house: House) -> tuple[Connection, Customer]:
+    """A connection that is well, of a customer who has only this one of its provider."""
+    async with house.store() as store, store.read() as session:
+        rows = await session.execute(
+            select(Connection, Customer)
+            .join(Customer, col(Customer.id) == col(Connection.customer_id))
+            .where(col(Connection.setup) == "live", col(Connection.health) == "healthy")
+            .order_by(col(Connection.makini_key).desc())
+            .limit(1)
+        )
+        connection, customer = rows.one()
+        return connection, customer
+
+
+async def rows(house: House, statement: Any) -> list[Any]:
+    async with house.store() as store, store.read() as session:
+        return list(await session.scalars(statement))
+
+
+async def message_about(house: House, text: str) -> dict[str, Any] | None:
+    """The incident's message, which is not in a thread."""
+    found = [m for m in await house.slack() if text in str(m) and not m.get("thread_ts")]
+    return found[-1] if found else None
+
+
+async def waiting_run(house: House, incident_id: str) -> Any:
+    for run in await house.runs(state="Suspended"):
+        if run.parameters.get("incident") == incident_id:
+            return run
+    return None
+
+
+async def ask_for_a_login(house: House, post: Post) -> tuple[Connection, Customer, Incident, Any]:
+    """Change a system's credentials; returns what there is once its run waits."""
+    await house.trigger("health-sweep")
+    connection, customer = await chosen(house)
+    told = await house.trigger(
+        "customer-update",
+        customer=customer.name,
+        by="Petra",
+        contacts=f"Ann <ann@{customer.slug}.example>",
+        time_zone="Europe/Berlin",
+    )
+    assert told.state is not None
+    assert told.state.name == "Completed", told.state.message
+    await house.control(f"connections/{connection.makini_key}/change-credentials")
+
+    async def opened() -> Any:
+        open_ones = await rows(
+            house,
+            select(Incident).where(
+                col(Incident.resolved_at).is_(None),
+                col(Incident.cause).contains(connection.id),
+            ),
+        )
+        return open_ones[0] if open_ones else None
+
+    incident = await until(opened, what="the incident")
+    run = await until(lambda: waiting_run(house, incident.id), what="the run to wait", seconds=90)
+    return connection, customer, incident, run
+
+
+async def test_credentials_change_and_the_customer_logs_in_again(
+    house: House, page: Page, post: Post
+) -> None:
+    connection, customer, incident, run = await ask_for_a_login(house, post)
+    label = f"{customer.name} · {connection.provider}"
+    assert run.name == label
+    assert {"waiting:customer", f"connection:{connection.slug}"} <= set(run.tags)
+    assert f"customer:{customer.slug}" in run.tags
+
+    # What changes meanwhile, nobody tells us of.
+    await house.control(
+        "records", connection=connection.makini_key, make=40, change=0, delete=0, announce=False
+    )
+
+    async def told() -> Any:
+        message = await message_about(house, label)
+        return message if message and "/connect/" in str(message) else None
+
+    message = await until(told, what="the message with the link")
+    [link] = set(re.findall(r"http://[^\s|>\"]+/connect/[\w-]+", str(message)))
+    mail = await until(post.first, what="the mail")
+    assert link in mail.get_content()
+
+    await page.goto(link)
+    await expect(page.get_by_role("heading", level=1)).to_contain_text("Please log in to")
+    await page.get_by_role("link", name=re.compile("Log in to")).click()
+    await page.get_by_label("System").select_option(connection.makini_key)
+    await page.get_by_label("User name").fill("pat")
+    await page.get_by_label("Password").fill("the new one")
+    await page.get_by_role("button", name="Approve").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Done, thank you")
+
+    ended = await house.ended(run.id)
+    assert ended.state is not None
+    assert ended.state.name == "Reconnected", ended.state.message
+    assert "caught up" in str(ended.state.message)
+
+    async def green() -> Any:
+        now = await message_about(house, label)
+        return now if now and "large_green_circle" in str(now) else None
+
+    settled = await until(green, what="the message to turn green")
+    assert "/connect/" not in str(settled)
+
+    truth = (
+        await house.http.get(
+            f"{house.url('sandbox')}/_control/truth", params={"connection": connection.makini_key}
+        )
+    ).json()
+    there = truth["records"][connection.makini_key]
+    ours = await rows(house, select(Record).where(col(Record.connection_id) == connection.id))
+    have = {(one.entity, one.key) for one in ours}
+    missing = {
+        (entity, key)
+        for entity, records in there.items()
+        for key in records
+        if entity in {one[0] for one in have} and (entity, key) not in have
+    }
+    assert len(have) >= 40
+    assert not missing
+    [case] = await rows(house, select(Reconnect).where(col(Reconnect.incident_id) == incident.id))
+    assert case.outcome == "reconnected"
+    thanks = await until(lambda: post.with_subject("connected again"), what="the thanks")
+    assert customer.slug in thanks["To"]
+
+    await page.goto(f"{house.url('prefect')}/runs?state=Reconnected")
+    await expect(page.get_by_text(re.compile(re.escape(label))).first).to_be_visible()
+
+    code, said = await house.linekeeper("key", "add", f"product-{incident.id}")
+    assert code == 0, said
+    key = said.split()[-1]
+    answer = await house.http.get(
+        f"{house.url('receiver')}/api/connections/{connection.makini_key}/token",
+        headers={"Authorization": f"Bearer {key}"},
+    )
+    token = answer.json()["access_token"]
+    status = await house.http.get(
+        f"{house.url('sandbox')}/api/integrations/current",
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    assert status.json()["data"]["id"] == connection.makini_key
