@@ -33,10 +33,10 @@ class GateForm(RunInput):
         default="",
         description="What shows that it is done: a link, a ticket, who tested what",
     )
-    note: str = Field(title="Note", default="", description="Anything else worth keeping")
-    blocked_because: str = Field(title="Blocked because", default="", description="If blocked: why")
+    note: str = Field(title="Note", default="")
+    blocked_because: str = Field(title="If blocked, because", default="")
     whose_turn: Literal["us", "customer", "makini"] = Field(
-        title="Whose turn", default="customer", description="If blocked: who has to act"
+        title="If blocked, whose turn", default="customer"
     )
     by: str = Field(title="By", description="Who says so; kept in the audit", min_length=1)
 

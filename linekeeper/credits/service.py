@@ -22,6 +22,7 @@ from linekeeper.credits.decide import (
     Week,
     balance,
     consume,
+    counted,
     find_leaks,
     give_back,
     need_by_week,
@@ -71,7 +72,7 @@ async def fit(session: AsyncSession, costs: Sequence[int], override: Override | 
         return Fit(
             True,
             0,
-            f"It needs {sum(costs)} credits (estimate); how many were bought nobody has said: "
+            f"It needs {counted(sum(costs))} (estimate); how many were bought nobody has said: "
             "say so in the form of the deployment credits.",
         )
     return will_it_fit(balance(entries).available, costs, override)

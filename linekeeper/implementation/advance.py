@@ -303,8 +303,8 @@ async def _keep(
         )
         if claimed is not None:
             at = news.working_moment(standing.calendar, now)
-            subject = f"implementation:{one.id}:slip:{now:%Y%m%d%H%M%S}"
-            await news.send(store, session, [news.say(subject, slip.line, not_before=at)], now=now)
+            line = news.say(standing, f"slip:{now:%Y%m%d%H%M%S}", slip.line, not_before=at)
+            await news.send(store, session, [line], now=now)
     await session.execute(
         update(Implementation)
         .where(col(Implementation.id) == one.id)

@@ -80,7 +80,10 @@ async def change(store: Store, wanted: Update, *, now: datetime) -> Changed:
             )
         session.add(_audit(standing, wanted, message, now))
         await session.flush()
-        await news.send(store, session, rows, now=now)
+        told = news.say(
+            standing, f"change:{now:%Y%m%d%H%M%S%f}", f"{message} ({wanted.by.strip()})."
+        )
+        await news.send(store, session, [*rows, told], now=now)
         # Dates and owners are part of the plan, which was made from them.
         renewed = await queries.load(session, one.id)
         assert renewed is not None  # it was loaded a moment ago

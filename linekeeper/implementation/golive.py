@@ -49,7 +49,7 @@ async def go_live(
     one.live_at = now
     one.held_because = None
     one.actual = actual(standing, evaluation, now)
-    return news.say(f"implementation:{one.id}:live", _words(standing, one.actual))
+    return news.say(standing, "live", _words(standing, one.actual))
 
 
 def actual(standing: Standing, evaluation: Evaluation, now: datetime) -> dict[str, Any]:

@@ -107,9 +107,11 @@ def tags(standing: Standing, row: Gate) -> list[str]:
     ]
 
 
-def say(subject: str, text: str, *, not_before: datetime | None = None) -> Message:
-    """A message in Slack; each `subject` is said once."""
-    payload = {"do": "say", "subject": subject, "text": text}
+def say(standing: Standing, what: str, text: str, *, not_before: datetime | None = None) -> Message:
+    """A message in the implementation's one thread in Slack; each `what` is said once."""
+    thread = f"implementation:{standing.implementation.id}"
+    subject = f"{thread}:{what}"
+    payload = {"do": "say", "subject": subject, "thread": thread, "text": text}
     return Message("slack", f"slack:say:{subject}", payload, not_before=not_before)
 
 

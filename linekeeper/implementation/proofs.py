@@ -6,6 +6,7 @@ from datetime import datetime
 
 from slugify import slugify
 
+from linekeeper.credits.decide import counted
 from linekeeper.implementation.evaluate import Proof
 from linekeeper.implementation.standing import Standing
 from linekeeper.store.tables import ImplementationSystem
@@ -119,7 +120,7 @@ def _credits(standing: Standing, _: ImplementationSystem | None, evidence: Evide
         if not {system.id, system.connection_id} & evidence.credited:
             return Lack(f"No credits are reserved for {system.name}.")
     total = sum(system.cost for system in standing.systems)
-    return Proof(standing.implementation.started_at, f"{total} credits are set aside (estimate).")
+    return Proof(standing.implementation.started_at, f"{counted(total)} set aside (estimate).")
 
 
 def _preflight(standing: Standing, _: ImplementationSystem | None, evidence: Evidence) -> _Found:
@@ -203,7 +204,7 @@ def _reconciled(_: Standing, system: ImplementationSystem | None, evidence: Evid
 def _connection(system: ImplementationSystem | None, evidence: Evidence) -> ConnectionFacts | Lack:
     known = None if system is None else evidence.connections.get(system.connection_id or "")
     if known is None:
-        return Lack("The customer has not connected it yet: send the link of `connect`.")
+        return Lack("The customer has not connected it yet: send them the link.")
     return known
 
 

@@ -13,6 +13,8 @@ from linekeeper.implementation.advance import Progress
 from linekeeper.implementation.chart import gantt
 from linekeeper.implementation.evaluate import SETTLED
 from linekeeper.implementation.plan import TRADITIONAL_MONTHS, ahead_of_traditional
+from linekeeper.implementation.plan import Gate as PlannedGate
+from linekeeper.implementation.queries import UNDERWAY
 from linekeeper.implementation.standing import turn_of
 from linekeeper.notices.view import Links
 from linekeeper.preflight.handover import escape
@@ -22,13 +24,6 @@ MAX_CELL = 160
 MATTER_MOST = 3
 _TURNS = {"us": "our turn", "customer": "the customer's turn", "makini": "Makini's turn"}
 _TURN = {"us": "us", "customer": "the customer", "makini": "Makini"}
-_MARKS = {
-    "pending": "·",
-    "open": "▶ open",
-    "blocked": "■ blocked",
-    "done": "✓",
-    "skipped": "– skipped",
-}
 
 
 def implementation_key(slug: str) -> str:
@@ -59,7 +54,9 @@ def implementation_markdown(
     ]
     if handed_over and (url := links.artifact(handover_key(one.slug))):
         parts.append(f"[Hand-over for the customer's IT]({url})")
-    if url := links.form("implementation-update", {"implementation": one.slug}):
+    if one.status in UNDERWAY and (
+        url := links.form("implementation-update", {"implementation": one.slug})
+    ):
         parts.append(f"[Hold, skip a gate, move a date, reassign]({url})")
     return "\n\n".join(parts) + "\n"
 
@@ -131,8 +128,7 @@ _LATE = {None: "", "soon": " · **late soon**", "overdue": " · **overdue**"}
 
 
 def _gates(progress: Progress, links: Links) -> str:
-    lines = ["| | Gate | Turn | Opened | Done | Likely by | Evidence, or what it waits for |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    lines = ["| Gate | Turn | When | Evidence, or what it waits for |", "|---|---|---|---|"]
     outlook = progress.outlook
     for gate in outlook.plan.gates:
         row = progress.standing.gates[gate.id]
@@ -142,11 +138,37 @@ def _gates(progress: Progress, links: Links) -> str:
         if gate.id in outlook.plan.critical_path:
             title = f"**{title}**"
         lines.append(
-            f"| {_MARKS[row.status]}{_LATE[progress.evaluation.late.get(gate.id)]} | {title} | "
-            f"{_TURN.get(turn_of(row), row.owner)} | {_day(row.opened_at)} | {_day(row.done_at)} | "
-            f"{'' if row.status in SETTLED else likely} | {_cell(_said(progress, row))} |"
+            f"| {title} | {_TURN.get(turn_of(row), row.owner)} | {_when(row, likely)}"
+            f"{_LATE[progress.evaluation.late.get(gate.id)]} | {_cell(_said(progress, row))}"
+            f"{_ask_for(progress, gate, links)} |"
         )
     return "\n".join(lines)
+
+
+def _ask_for(progress: Progress, gate: PlannedGate, links: Links) -> str:
+    """The form that gives the customer's link, where its login is what is waited for."""
+    standing = progress.standing
+    system, row = standing.system(gate.system), standing.gates[gate.id]
+    if gate.check != "token_works" or row.status != "open" or system is None:
+        return ""
+    if system.connection_id is not None:
+        return ""
+    wanted = {"customer": standing.customer.name, "system": system.name}
+    url = links.form("connect", {**wanted, "app": standing.implementation.app})
+    return f" [Get the link]({url})" if url else ""
+
+
+def _when(row: Gate, likely: date) -> str:
+    match row.status:
+        case "done":
+            return f"✓ {row.done_at:%Y-%m-%d}"
+        case "skipped":
+            return "– skipped"
+        case "open":
+            return f"▶ since {row.opened_at:%m-%d}, likely {likely}"
+        case "blocked":
+            return f"■ blocked, likely {likely}"
+    return f"likely {likely}"
 
 
 def _said(progress: Progress, row: Gate) -> str:
@@ -247,7 +269,3 @@ def _linked(one: Implementation, links: Links) -> str:
 
 def _cell(text: str) -> str:
     return escape(text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 1]}…")
-
-
-def _day(at: datetime | None) -> str:
-    return f"{at:%Y-%m-%d}" if at is not None else ""

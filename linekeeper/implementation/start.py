@@ -109,7 +109,7 @@ async def start(store: Store, form: Form, *, now: datetime) -> Started:
             if not verdict.allowed:
                 raise PlanError("credits", verdict.message)
             standing = await _make(session, order, customer, credits=verdict.message, now=now)
-            greeting = news.say(f"implementation:{standing.implementation.id}:start", _words(order))
+            greeting = news.say(standing, "start", _words(order))
             await news.send(store, session, [greeting], now=now)
             evaluation, lacks = await advance_in(store, session, standing, now=now)
     if raced is not None:

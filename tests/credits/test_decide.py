@@ -129,7 +129,7 @@ def test_what_fits_exactly_is_allowed():
 def test_what_does_not_fit_is_refused_with_the_shortfall():
     fit = will_it_fit(5, [4, 4])
     assert (fit.allowed, fit.short) == (False, 3)
-    assert "needs 8 credits, 5 are available" in fit.message
+    assert "needs 8 credits, 5 available" in fit.message
 
 
 def test_an_override_needs_a_reason_and_a_name():
