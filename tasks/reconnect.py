@@ -106,8 +106,10 @@ async def back_fill(incident_id: str, members: Mapping[str, str], until: datetim
         since = datetime.fromisoformat(windows[connection_id])
         async with gate:
             counts = await reconcile_window(rt, connection_id, since, until)
-        await process.keep_counts(rt, incident_id, connection_id, counts)
-        said = ", ".join(f"{count} {what}" for what, count in counts.items())
+        kept = await process.keep_counts(
+            rt, incident_id, connection_id, counts, since=since, until=until
+        )
+        said = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in kept.items())
         log.info("%s since %s: %s", label, f"{since:%Y-%m-%d %H:%M} UTC", said)
         return True
 
@@ -171,7 +173,7 @@ async def _markdown(rt: Runtime, case: Case) -> str:
         state = "waits for its customer" if one.waits else one.health.replace("_", " ")
         rows.append(
             f"| {text(one.label)} | {state} | {text(tried.get(one.connection_id), 160)} | "
-            f"{f'[link]({url})' if url else '—'} | {counts.get('records', '—')} |"
+            f"{f'[link]({url})' if url else '—'} | {counts.get('caught_up', '—')} |"
         )
     more = len(case.members) - 200
     return (

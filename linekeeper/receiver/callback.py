@@ -9,7 +9,8 @@ from starlette.routing import Route
 from linekeeper.clock import utcnow
 from linekeeper.receiver.html import page
 from linekeeper.receiver.keys import runtime_of
-from linekeeper.reconnect.callback import Ended, Ending, finish
+from linekeeper.reconnect.callback import finish
+from linekeeper.reconnect.login import Ended, Ending
 
 _LONGEST = 4_096
 

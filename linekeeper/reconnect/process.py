@@ -1,10 +1,12 @@
 """The steps of a reconnect run. Each asks the database what is done, so that it can be repeated."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import update
+from sqlalchemy import distinct, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -22,7 +24,7 @@ from linekeeper.reconnect.case import KIND, Case, load_case
 from linekeeper.reconnect.handout import makini_ref
 from linekeeper.runtime import Runtime
 from linekeeper.store.outbox import enqueue
-from linekeeper.store.tables import Audit, Connection, Reconnect
+from linekeeper.store.tables import Audit, Change, Connection, Reconnect, Record
 from linekeeper.tokens import load_tokens
 
 Next = Literal["wait", "prove", "moved", "given_up", "not_in_time", "closed"]
@@ -158,11 +160,52 @@ class Unproven(Exception):
     """The new login doesn't work; the message says how that showed."""
 
 
-async def keep_counts(rt: Runtime, incident_id: str, connection_id: str, counts: Any) -> None:
-    """Remember what the back-fill of a connection brought."""
+async def keep_counts(
+    rt: Runtime,
+    incident_id: str,
+    connection_id: str,
+    counts: Mapping[str, int],
+    *,
+    since: datetime,
+    until: datetime,
+) -> dict[str, int]:
+    """Remember what the back-fill of a connection brought; returns it with `caught_up`.
+
+    That is how many records changed at the source from `since` to `until` and reached the index
+    only after the login was lost: the same number however often the back-fill was begun.
+    """
     async with rt.store.write() as session:
         reconnect = await session.get_one(Reconnect, incident_id, with_for_update=True)
-        reconnect.counts = {**reconnect.counts, connection_id: counts}
+        caught_up = await _caught_up(session, connection_id, reconnect.opened_at, since, until)
+        kept = {**counts, "caught_up": caught_up}
+        reconnect.counts = {**reconnect.counts, connection_id: kept}
+    return kept
+
+
+async def _caught_up(
+    session: AsyncSession,
+    connection_id: str,
+    lost_at: datetime,
+    since: datetime,
+    until: datetime,
+) -> int:
+    dated = await session.scalar(
+        select(func.count())
+        .select_from(Record)
+        .where(
+            col(Record.connection_id) == connection_id,
+            col(Record.updated_at).between(since, until),
+            col(Record.seen_at) >= lost_at,
+        )
+    )
+    undated = await session.scalar(
+        select(func.count(distinct(col(Change.entity) + ":" + col(Change.key)))).where(
+            col(Change.connection_id) == connection_id,
+            col(Change.updated_at).is_(None),
+            col(Change.at) >= lost_at,
+        )
+    )
+    return (dated or 0) + (undated or 0)
 
 
 async def close(rt: Runtime, incident_id: str, outcome: str, *, now: datetime) -> str:
@@ -215,7 +258,7 @@ def _sentence(case: Case, outcome: str, now: datetime) -> str:
             "not_in_time": f"not reconnected in time (waited {lasted})",
             "given_up": f"given up after {lasted}",
         }.get(outcome, "continued in another incident")
-    records = sum(int(one.get("records", 0)) for one in reconnect.counts.values())
-    caught = f"{records} records caught up" if reconnect.counts else "nothing to catch up"
+    records = sum(int(one.get("caught_up", 0)) for one in reconnect.counts.values())
+    caught = f"{records} records caught up" if records else "nothing to catch up"
     many = f"{len(case.members)} connections, " if len(case.members) > 1 else ""
     return f"Reconnected after {lasted}: {many}{caught}"
