@@ -21,6 +21,8 @@ COMMANDS = {
     "sandbox": (_RUNNING, "Run a Makini and a Slack on this machine."),
     "migrate": (_SETTING_UP, "Bring the database's schema up to date."),
     "deploy": (_SETTING_UP, "Seed pool, blocks, deployments and automations; show differences."),
+    "backup": (_SETTING_UP, "Write everything into one file."),
+    "restore": (_SETTING_UP, "Put a backup into an empty database."),
     "status": (_LOOKING, "Show the fleet, what is wrong, and what waits to be told."),
     "doctor": (_LOOKING, "Check every setting and peer, and say what to mend."),
     "connection": (_FLEET, "Add, list and show connections."),

@@ -1,6 +1,6 @@
 """The block documents on a Prefect server: read into what the core takes, seeded from settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -10,7 +10,8 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from pydantic import SecretStr, ValidationError
 
 from blocks import HealthPolicy, Mail, MakiniApp, SlackChannel
-from linekeeper.config import AppConfig
+from linekeeper.config import AppConfig, Configuration, MailConfig, SlackConfig
+from linekeeper.config import HealthPolicy as Policy
 from linekeeper.consumer.settings import BrokenBlocks
 from linekeeper.orchestrator import Blocks
 from linekeeper.settings import Settings
@@ -70,31 +71,50 @@ async def register(client: PrefectClient) -> None:
 
 
 async def seed(
-    client: PrefectClient, settings: Settings, *, reset: bool
+    client: PrefectClient, settings: Settings, *, reset: bool, before: Configuration | None = None
 ) -> tuple[list[str], list[str]]:
     """Save the documents `settings` describe and the server lacks.
 
-    Returns the names of those saved, and what else differs: left, or with `reset` saved too.
-    Values are not shown.
+    What a server that is gone had, `before`, counts more than the settings. Returns the names of
+    those saved, and what else differs: left, or with `reset` saved too. Values are not shown.
     """
-    wanted: list[tuple[str, Block]] = [(DEFAULT, HealthPolicy.from_config(settings.seed_policy))]
-    if settings.seed_app is not None:
-        wanted.append((settings.seed_app.name, MakiniApp.from_config(settings.seed_app)))
-    if settings.seed_slack is not None:
-        wanted.append((DEFAULT, SlackChannel.from_config(settings.seed_slack)))
-    if settings.seed_mail is not None:
-        wanted.append((DEFAULT, Mail.from_config(settings.seed_mail)))
+    described = _blocks(
+        [settings.seed_app] if settings.seed_app else [],
+        settings.seed_slack,
+        settings.seed_policy,
+        settings.seed_mail,
+    )
+    known = (
+        _blocks(before.apps.values(), before.slack, before.policy, before.mail) if before else {}
+    )
     saved, different = [], []
-    for name, block in wanted:
+    for shown, (name, block) in (described | known).items():
         there = (await _documents(client, type(block))).get(name)
-        shown = f"{block.get_block_type_slug()}/{name}"
-        fields = [] if there is None else _different_fields(there, block)
+        wanted = described.get(shown, (name, block))[1]
+        fields = [] if there is None else _different_fields(there, wanted)
         if there is None or (fields and reset):
-            await block.save(name, overwrite=True, client=client)
+            chosen = block if there is None else wanted
+            await chosen.save(name, overwrite=True, client=client)
             saved.append(shown)
         elif fields:
             different.append(f"{shown}: {', '.join(fields)} (settings say otherwise)")
     return saved, different
+
+
+def _blocks(
+    apps: Iterable[AppConfig],
+    slack: SlackConfig | None,
+    policy: Policy,
+    mail: MailConfig | None,
+) -> dict[str, tuple[str, Block]]:
+    """`type/name` → the document's name and what it should hold."""
+    blocks: list[tuple[str, Block]] = [(DEFAULT, HealthPolicy.from_config(policy))]
+    blocks += [(app.name, MakiniApp.from_config(app)) for app in apps]
+    if slack is not None:
+        blocks.append((DEFAULT, SlackChannel.from_config(slack)))
+    if mail is not None:
+        blocks.append((DEFAULT, Mail.from_config(mail)))
+    return {f"{block.get_block_type_slug()}/{name}": (name, block) for name, block in blocks}
 
 
 def _different_fields(there: dict[str, Any], block: Block) -> list[str]:

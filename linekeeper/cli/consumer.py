@@ -6,6 +6,9 @@ import signal
 
 import typer
 
+REMEMBER_EVERY = 300.0
+"""Seconds between two looks at what operators set in the Prefect UI."""
+
 
 def consumer_command() -> None:
     """Deliver the outbox and copy block settings, whether Prefect is there or not.
@@ -19,6 +22,7 @@ def consumer_command() -> None:
 async def _run() -> None:
     from linekeeper.cli.orchestrator import PrefectOrchestrator
     from linekeeper.consumer import run_consumer
+    from linekeeper.consumer.lanes import Lane
     from linekeeper.runtime import Runtime
     from linekeeper.settings import Settings
 
@@ -31,7 +35,18 @@ async def _run() -> None:
         PrefectOrchestrator.open(settings) as orchestrator,
     ):
         typer.echo(f"consumer ready, with Prefect at {orchestrator.url}")
-        await run_consumer(rt, orchestrator, find_links=orchestrator.find_links, stop=stop)
+
+        async def remember() -> bool:
+            await orchestrator.remember(rt.store)
+            return False
+
+        await run_consumer(
+            rt,
+            orchestrator,
+            find_links=orchestrator.find_links,
+            stop=stop,
+            also=[Lane("what is set in Prefect", remember, every=REMEMBER_EVERY, woken=False)],
+        )
 
 
 def _log_to_stderr() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, TypeVar
 
@@ -14,7 +15,7 @@ from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
 from prefect.workers.process import ProcessWorker
 from rich.console import Console
 
-from linekeeper.cli import automations, block_documents, deployments, project
+from linekeeper.cli import automations, block_documents, deployments, desk, project
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.server import POOL, prefect_at
 from linekeeper.settings import Settings
@@ -39,6 +40,7 @@ async def deploy(
 
     What is missing is made. What an operator set stays and is shown where it differs; `reset` puts
     it back. Without `schedules_active` every schedule is paused, those that are there too.
+    Into a Prefect that is new, though ours is not, goes what operators had set in the one before.
     `sweep_seconds` gives the sweep a schedule of its own (the sandbox's), which goes with the next
     deploy without it. Raises `UserError` if Prefect can't be reached or refuses.
     """
@@ -46,22 +48,52 @@ async def deploy(
     if sweep_seconds is not None:
         wanted = project.with_demo_sweep(wanted, sweep_seconds)
     with prefect_at(settings) as url:
-        async with get_client() as client:
-            seeder = _Seeder(client, url, console, reset=reset)
-            await seeder.infrastructure()
+        async with get_client() as client, desk.memory(settings) as memory:
+            seeder = _Seeder(client, url, console, memory, reset=reset)
+            await seeder.recall()
             await seeder.blocks(settings)
+            await seeder.infrastructure()
             for deployment in wanted:
                 await seeder.deployment(deployment, schedules_active=schedules_active)
             await seeder.automations()
+            await seeder.remember()
     seeder.say_the_end(len(wanted))
 
 
 class _Seeder:
     """One pass over what the server should have; tells the console what it did."""
 
-    def __init__(self, client: PrefectClient, url: str, console: Console, *, reset: bool) -> None:
+    def __init__(
+        self,
+        client: PrefectClient,
+        url: str,
+        console: Console,
+        memory: desk.Memory,
+        *,
+        reset: bool,
+    ) -> None:
         self._client, self._url, self._console, self._reset = client, url, console, reset
+        self._memory = memory
+        self._lost: desk.Desk | None = None
+        """What an operator had set in a Prefect that is gone."""
         self._left = 0
+
+    async def recall(self) -> None:
+        """See whether this Prefect is a new one, and what was set in the one before."""
+        if self._reset:
+            return
+        self._lost = await self._patiently(lambda: self._memory.lost(self._client))
+        if self._lost is not None:
+            self._say("this Prefect is new: what operators had set before comes back")
+            self._lost, problems = await desk.put_documents_back(self._client, self._lost)
+            for problem in problems:
+                self._say(problem)
+
+    async def remember(self) -> None:
+        """Keep what is set now in our database, for the day Prefect's is lost."""
+        await self._patiently(lambda: self._memory.keep(self._client))
+        if self._memory.trouble:
+            self._say(f"what is set in Prefect can't be remembered: {self._memory.trouble}")
 
     async def infrastructure(self) -> None:
         """Pool, queues, variable."""
@@ -75,24 +107,29 @@ class _Seeder:
         if await self._make(lambda: self._client.create_work_pool(pool)):
             self._made(f"work pool {POOL}")
         for name, (priority, limit) in QUEUES.items():
-            create = partial(
+            create_queue = partial(
                 self._client.create_work_queue,
                 name,
                 priority=priority,
                 concurrency_limit=limit,
                 work_pool_name=POOL,
             )
-            if await self._make(create):
+            if await self._make(create_queue):
                 self._made(f"work queue {name}")
-        variable = VariableCreate(name=PAUSED_VARIABLE, value=False, tags=["linekeeper"])
-        if await self._make(lambda: self._client.create_variable(variable)):
-            self._made(f"variable {PAUSED_VARIABLE}")
+        variables = {PAUSED_VARIABLE: {"value": False, "tags": ["linekeeper"]}}
+        for name, fields in (variables | (self._lost.variables if self._lost else {})).items():
+            variable = VariableCreate(name=name, **fields)
+            if await self._make(partial(self._client.create_variable, variable)):
+                self._made(f"variable {name}")
+        if self._lost is not None:
+            await self._patiently(partial(desk.put_pool_back, self._client, self._lost))
 
     async def blocks(self, settings: Settings) -> None:
         """Block types, and the documents the settings describe."""
         await self._patiently(lambda: block_documents.register(self._client))
+        before = None if self._reset else await self._memory.blocks(settings, self._lost)
         made, different = await self._patiently(
-            lambda: block_documents.seed(self._client, settings, reset=self._reset)
+            lambda: block_documents.seed(self._client, settings, reset=self._reset, before=before)
         )
         for name in made:
             self._made(f"block {name}")
@@ -103,7 +140,10 @@ class _Seeder:
         """One deployment."""
         outcome = await self._patiently(
             lambda: deployments.upsert(
-                self._client, wanted, reset=self._reset, schedules_active=schedules_active
+                self._client,
+                _as_it_was(wanted, self._lost),
+                reset=self._reset,
+                schedules_active=schedules_active,
             )
         )
         if outcome.made:
@@ -115,10 +155,12 @@ class _Seeder:
 
     async def automations(self) -> None:
         """The automations."""
+        wanted = automations.wanted_automations(POOL)
+        if self._lost is not None:
+            before = {name: desk.automation(one) for name, one in self._lost.automations.items()}
+            wanted = [*({one.name: one for one in wanted} | before).values()]
         made, different = await self._patiently(
-            lambda: automations.upsert(
-                self._client, automations.wanted_automations(POOL), reset=self._reset
-            )
+            lambda: automations.upsert(self._client, wanted, reset=self._reset)
         )
         for name in made:
             self._made(f"automation {name}")
@@ -134,8 +176,11 @@ class _Seeder:
         )
         self._console.print(f"deployed {count} deployments to {self._url}{left}", markup=False)
 
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False)
+
     def _made(self, what: str) -> None:
-        self._console.print(f"{'set' if self._reset else 'made'} {what}", markup=False)
+        self._say(f"{'set' if self._reset else 'made'} {what}")
 
     def _differs(self, what: str) -> None:
         self._left += 1
@@ -178,6 +223,25 @@ class _Seeder:
                 )
             await asyncio.sleep(wait)
             wait = min(wait * 2, 5.0)
+
+
+def _as_it_was(wanted: project.Wanted, lost: desk.Desk | None) -> project.Wanted:
+    """A deployment with what an operator had set on it in the Prefect that is gone."""
+    settings = lost.settings(wanted.name) if lost else None
+    schedules = lost.schedules(wanted.name) if lost else None
+    if not settings or schedules is None:
+        return wanted
+    return replace(
+        wanted,
+        pool=settings["work_pool_name"],
+        queue=settings["work_queue_name"],
+        tags=settings["tags"],
+        parameters=settings["parameters"],
+        job_variables=settings["job_variables"],
+        paused=settings["paused"],
+        concurrency_limit=settings["concurrency_limit"],
+        schedules=schedules,
+    )
 
 
 def deploy_command(

@@ -39,8 +39,8 @@ def of_operator(wanted: Wanted) -> dict[str, Any]:
         "tags": wanted.tags,
         "parameters": wanted.parameters,
         "job_variables": wanted.job_variables,
-        "paused": False,
-        "concurrency_limit": None,
+        "paused": wanted.paused,
+        "concurrency_limit": wanted.concurrency_limit,
     }
 
 

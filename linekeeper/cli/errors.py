@@ -22,6 +22,7 @@ def explain(error: BaseException) -> str | None:
     from pydantic_settings import SettingsError
     from sqlalchemy.exc import DBAPIError
 
+    from linekeeper.backup import BackupError
     from linekeeper.customers.find import NotFound
     from linekeeper.makini import MakiniError, ReadOnlyApp
     from linekeeper.orchestrator import OrchestratorUnavailable
@@ -42,6 +43,7 @@ def explain(error: BaseException) -> str | None:
         return _file(error)
     expected = (
         UserError,
+        BackupError,
         KeyProblem,
         StoreError,
         MakiniError,

@@ -1,12 +1,12 @@
 """`linekeeper key`: what the operator's product calls Linekeeper with."""
 
 import asyncio
-import getpass
 from typing import Annotated
 
 import typer
 
 from linekeeper.cli.errors import UserError
+from linekeeper.cli.who import who
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Make, list and revoke the product's keys."
@@ -71,7 +71,7 @@ async def _add(name: str, scopes: list[str]) -> str:
 
     try:
         async with Runtime.open() as rt, rt.store.write() as session:
-            return await make_key(session, name, scopes, by=_who(), now=utcnow())
+            return await make_key(session, name, scopes, by=who(), now=utcnow())
     except KeyRefused as error:
         raise UserError(str(error)) from None
 
@@ -106,10 +106,6 @@ async def _revoke(name: str) -> None:
 
     try:
         async with Runtime.open() as rt, rt.store.write() as session:
-            await revoke_key(session, name, by=_who(), now=utcnow())
+            await revoke_key(session, name, by=who(), now=utcnow())
     except KeyRefused as error:
         raise UserError(str(error)) from None
-
-
-def _who() -> str:
-    return f"{getpass.getuser()} (command line)"

@@ -11,12 +11,13 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
-from linekeeper.cli import block_documents
+from linekeeper.cli import block_documents, desk
 from linekeeper.cli.links import find_links
-from linekeeper.cli.server import prefect_at
+from linekeeper.cli.server import POOL, prefect_at
 from linekeeper.notices.view import Links
 from linekeeper.orchestrator import Blocks, Event, OrchestratorUnavailable, Run
 from linekeeper.settings import Settings
+from linekeeper.store import Store
 
 CALL_SECONDS = 20.0
 """How long one call may take, repeats by Prefect's client included."""
@@ -100,10 +101,22 @@ class PrefectOrchestrator:
     async def read_blocks(self) -> Blocks:
         """The blocks as they are now.
 
-        Raises `OrchestratorUnavailable`; `BrokenBlocks` if some don't make sense.
+        Raises `OrchestratorUnavailable`, also for a server that is new and not deployed to: that
+        it has no blocks is nobody's wish. Raises `BrokenBlocks` if some don't make sense.
         """
         async with self._call():
+            try:
+                await self._client.read_work_pool(POOL)
+            except ObjectNotFound:
+                raise OrchestratorUnavailable(
+                    f"Prefect at {self.url} has no pool {POOL}: run `linekeeper deploy`"
+                ) from None
             return await block_documents.read(self._client)
+
+    async def remember(self, store: Store) -> None:
+        """Keep in our database what operators set there. Raises `OrchestratorUnavailable`."""
+        async with self._call():
+            await desk.remember(self._client, store)
 
     async def find_links(self) -> Links:
         """Where the UI is, and the forms of our deployments. Raises `OrchestratorUnavailable`."""

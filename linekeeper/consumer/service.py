@@ -1,7 +1,7 @@
 """The consumer: what always runs, with Prefect down too (DESIGN "Three kinds of process")."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
@@ -87,9 +87,14 @@ def lanes(
 
 
 async def run_consumer(
-    rt: Runtime, orchestrator: Orchestrator, *, find_links: FindLinks, stop: asyncio.Event
+    rt: Runtime,
+    orchestrator: Orchestrator,
+    *,
+    find_links: FindLinks,
+    stop: asyncio.Event,
+    also: Sequence[Lane] = (),
 ) -> None:
-    """Apply webhooks, deliver the outbox and copy the blocks until `stop`.
+    """Apply webhooks, deliver the outbox and copy the blocks until `stop`; and what `also` does.
 
     It ends within `ENDING_SECONDS` then.
     Nothing that happens to one loop ends another. A step that is cut off is repeated by the next
@@ -100,7 +105,7 @@ async def run_consumer(
     async with Forwarder(rt) as forwarder:
         loops = [
             asyncio.create_task(keep(lane, waker, stop), name=lane.name)
-            for lane in (watch, *lanes(rt, orchestrator, find_links, forwarder))
+            for lane in (watch, *lanes(rt, orchestrator, find_links, forwarder), *also)
         ]
         try:
             await stop.wait()

@@ -1,5 +1,6 @@
 """Encryption of tokens and settings at rest (MultiFernet: the first key encrypts, all decrypt)."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -44,6 +45,11 @@ class Cipher:
     def rotate(self, token: str) -> str:
         """The same text under the first key. Raises `KeyProblem` if none of the keys fits."""
         return self.encrypt(self.decrypt(token))
+
+
+def fingerprint(key: str) -> str:
+    """What a key is known by, without giving it away: 12 hexadecimal digits."""
+    return hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
 def read_or_make_keys(file: Path) -> list[str]:

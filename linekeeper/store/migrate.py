@@ -16,7 +16,8 @@ from linekeeper.store.tables import AppSetting
 from linekeeper.store.upsert import insert_ignore
 
 _LOCK = 4_217_001  # PostgreSQL's advisory lock for migrations
-_KEY_CHECK = "encryption-key-check"
+KEY_CHECK = "encryption-key-check"
+"""The setting that holds a known text under our key."""
 
 
 def _config() -> Config:
@@ -42,7 +43,7 @@ async def migrate(store: Store) -> tuple[str | None, str]:
             async with connection.begin():
                 if not store.is_sqlite:
                     await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-                before = await connection.run_sync(_current)
+                before = await connection.run_sync(schema_of)
                 await connection.run_sync(_upgrade)
     except DBAPIError as error:
         raise StoreError(describe(error)) from error
@@ -54,7 +55,7 @@ async def require_current(store: Store) -> None:
     """Raise `StoreError` unless the schema is the one this code is written for."""
     try:
         async with store.engine.connect() as connection:
-            found = await connection.run_sync(_current)
+            found = await connection.run_sync(schema_of)
     except (DBAPIError, OSError) as error:
         raise StoreError(describe(error)) from error
     if found != head():
@@ -79,34 +80,47 @@ def describe(error: Exception) -> str:
     return f"the database refused: {cause}"
 
 
-def _current(connection: Connection) -> str | None:
+def schema_of(connection: Connection) -> str | None:
+    """The schema version of a database; None for an empty one."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _upgrade(connection: Connection) -> None:
+def build_schema(connection: Connection, revision: str) -> bool:
+    """Bring a database up to `revision`, or `head`; False if this code doesn't know that one."""
     config = _config()
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    found = _current(connection)
+    if revision != "head" and revision not in _known(config):
+        return False
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+    return True
+
+
+def _known(config: Config) -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+
+
+def _upgrade(connection: Connection) -> None:
+    known = _known(_config())
+    found = schema_of(connection)
     if found is not None and found not in known:
         raise StoreError(
             f"the database's schema {found} is newer than this version of Linekeeper: "
             "upgrade Linekeeper, or restore the backup taken before the upgrade"
         )
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    build_schema(connection, "head")
 
 
 async def _check_key(store: Store) -> None:
     """Write a known text under our key the first time; afterwards it must read back."""
     async with store.read() as session:
-        found = await session.get(AppSetting, _KEY_CHECK)
+        found = await session.get(AppSetting, KEY_CHECK)
     if found is None:
         row = {
-            "name": _KEY_CHECK,
-            "value": store.cipher.encrypt(_KEY_CHECK),
+            "name": KEY_CHECK,
+            "value": store.cipher.encrypt(KEY_CHECK),
             "updated_at": utcnow(),
         }
         async with store.write() as session:
             await session.execute(insert_ignore(store, AppSetting, [row]))
-            found = await session.get_one(AppSetting, _KEY_CHECK)
+            found = await session.get_one(AppSetting, KEY_CHECK)
     store.cipher.decrypt(found.value)

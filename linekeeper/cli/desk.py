@@ -1,0 +1,287 @@
+"""What operators set in Prefect, remembered in our database and put back into a new Prefect.
+
+A Prefect is new where its work pool is not the one remembered: then `deploy` seeds not what
+`prefect.yaml` says but what was set before. What it never had (a notification's block of a type
+the server doesn't know) is told.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import (
+    BlockDocumentCreate,
+    DeploymentScheduleCreate,
+    WorkPoolUpdate,
+)
+from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+
+from linekeeper.cli.server import POOL, prefect_at
+from linekeeper.clock import utcnow
+from linekeeper.config import Configuration
+from linekeeper.settings import Settings
+from linekeeper.store import KeyProblem, Store, StoreError
+from linekeeper.store.configuration import load_configuration
+from linekeeper.store.desk import load_desk, save_desk
+from linekeeper.store.migrate import require_current
+
+OURS = "linekeeper"
+"""Deployments and automations with this tag, and variables whose name starts so, are ours."""
+SECONDS = 20.0
+_OPERATORS = (
+    "work_pool_name",
+    "work_queue_name",
+    "tags",
+    "parameters",
+    "job_variables",
+    "paused",
+)
+_ACTIONS = ("actions", "actions_on_trigger", "actions_on_resolve")
+_QUEUE = ("priority", "concurrency_limit", "is_paused")
+_Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What was set, as plain JSON; by the names people know."""
+
+    pool_id: str
+    pool: _Json
+    queues: dict[str, _Json]
+    variables: dict[str, _Json]
+    deployments: dict[str, _Json]
+    automations: dict[str, _Json]
+    documents: dict[str, _Json] = field(default_factory=dict)
+    """Blocks the automations' actions name, by their id then."""
+
+    def schedules(self, deployment: str) -> list[DeploymentScheduleCreate] | None:
+        """The schedules a deployment had; None if it isn't remembered."""
+        known = self.deployments.get(deployment)
+        if known is None:
+            return None
+        return [DeploymentScheduleCreate.model_validate(one) for one in known["schedules"]]
+
+    def settings(self, deployment: str) -> _Json:
+        """The fields of a deployment that are an operator's, as the API takes them."""
+        known = self.deployments.get(deployment, {})
+        return {name: value for name, value in known.items() if name != "schedules"}
+
+
+async def look(client: PrefectClient) -> Desk | None:
+    """What is set now; None where nothing is deployed. Errors of Prefect's client pass through."""
+    try:
+        pool = await client.read_work_pool(POOL)
+    except ObjectNotFound:
+        return None
+    queues = await client.read_work_queues(work_pool_name=POOL)
+    automations = {
+        one.name: one.model_dump(mode="json", exclude={"id", "owner_resource"})
+        for one in await client.read_automations()
+        if OURS in one.tags or one.name.startswith("Linekeeper:")
+    }
+    return Desk(
+        pool_id=str(pool.id),
+        pool={"is_paused": pool.is_paused, "concurrency_limit": pool.concurrency_limit},
+        queues={one.name: {name: getattr(one, name) for name in _QUEUE} for one in queues},
+        variables={
+            one.name: {"value": one.value, "tags": one.tags}
+            for one in await client.read_variables()
+            if one.name.startswith(OURS)
+        },
+        deployments={
+            one.name: {
+                **{name: getattr(one, name) for name in _OPERATORS},
+                "concurrency_limit": one.global_concurrency_limit
+                and one.global_concurrency_limit.limit,
+                "schedules": [_schedule(schedule) for schedule in one.schedules],
+            }
+            for one in await client.read_deployments()
+            if one.work_pool_name == POOL or OURS in one.tags
+        },
+        automations=automations,
+        documents=await _documents(client, automations),
+    )
+
+
+async def put_documents_back(client: PrefectClient, desk: Desk) -> tuple[Desk, list[str]]:
+    """Make the blocks the automations' actions need; the desk with their new ids, and problems."""
+    new: dict[str, str] = {}
+    problems = []
+    for old, document in desk.documents.items():
+        try:
+            new[old] = await _make(client, document)
+        except (ObjectNotFound, PrefectHTTPStatusError) as error:
+            problems.append(
+                f"block {document['type']}/{document['name']} could not be put back "
+                f"({type(error).__name__}): make it again, and choose it in its automation"
+            )
+    automations = {
+        name: one | {kind: [_moved(action, new) for action in one[kind]] for kind in _ACTIONS}
+        for name, one in desk.automations.items()
+    }
+    return Desk(
+        desk.pool_id, desk.pool, desk.queues, desk.variables, desk.deployments, automations
+    ), problems
+
+
+async def put_pool_back(client: PrefectClient, desk: Desk) -> None:
+    """Limits and pauses of the pool and of its queues."""
+    await client.update_work_pool(POOL, WorkPoolUpdate(**desk.pool))
+    for queue in await client.read_work_queues(work_pool_name=POOL):
+        if queue.name in desk.queues:
+            await client.update_work_queue(queue.id, **desk.queues[queue.name])
+
+
+def automation(fields: Mapping[str, Any]) -> AutomationCore:
+    """An automation to make, from what was remembered."""
+    return AutomationCore.model_validate(dict(fields))
+
+
+@asynccontextmanager
+async def memory(settings: Settings) -> AsyncIterator["Memory"]:
+    """The place to remember in: our database, if it is there. Raises nothing of its own."""
+    async with AsyncExitStack() as stack:
+        found = Memory(None, None, None)
+        if _is_there(settings):
+            try:
+                store = await stack.enter_async_context(Store.open(settings))
+                await require_current(store)
+                found = Memory(store, await _load(store), None)
+            except (StoreError, KeyProblem, DBAPIError, OSError) as error:
+                found = Memory(None, None, str(error))
+        yield found
+
+
+def _is_there(settings: Settings) -> bool:
+    url = make_url(settings.resolved_database_url)
+    return not url.drivername.startswith("sqlite") or Path(url.database or "").is_file()
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is remembered, and where."""
+
+    store: Store | None
+    known: Desk | None
+    trouble: str | None
+    """Why the database could not be used; None where it could, or where there is none yet."""
+
+    async def lost(self, client: PrefectClient) -> Desk | None:
+        """What a new Prefect has to get back; None where this one is known, or nothing is."""
+        if self.known is None:
+            return None
+        try:
+            pool = await client.read_work_pool(POOL)
+        except ObjectNotFound:
+            return self.known
+        return None if str(pool.id) == self.known.pool_id else self.known
+
+    async def blocks(self, settings: Settings, lost: Desk | None) -> Configuration | None:
+        """The blocks' last copy, where the Prefect they were in is gone or none was remembered."""
+        if self.store is None or (lost is None and self.known is not None):
+            return None
+        return await load_configuration(self.store, settings)
+
+    async def keep(self, client: PrefectClient) -> bool:
+        """Remember what is set now; returns whether it could be."""
+        if self.store is None or (desk := await look(client)) is None:
+            return False
+        await save_desk(self.store, _plain(desk), now=utcnow())
+        return True
+
+
+async def remember(client: PrefectClient, store: Store) -> bool:
+    """Remember what is set now, unless this Prefect is a new one that waits for `deploy`."""
+    known, desk = await _load(store), await look(client)
+    if desk is None or (known is not None and known.pool_id != desk.pool_id):
+        return False
+    await save_desk(store, _plain(desk), now=utcnow())
+    return True
+
+
+async def remember_now(store: Store, settings: Settings) -> str:
+    """The same, where Prefect may be away; returns in words what is remembered."""
+    try:
+        with prefect_at(settings, retries=0):
+            async with asyncio.timeout(SECONDS), get_client() as client:
+                if await remember(client, store):
+                    return "what operators set there is in it, as of now"
+        why = "nothing is deployed there"
+    except (httpx.HTTPError, PrefectHTTPStatusError, TimeoutError, RuntimeError) as error:
+        why = f"it does not answer ({type(error).__name__})"
+    known = await load_desk(store) is not None
+    return f"{why}; in it is {'what was last seen' if known else 'nothing'} of it"
+
+
+def _plain(desk: Desk) -> _Json:
+    return {name: getattr(desk, name) for name in Desk.__dataclass_fields__}
+
+
+async def _load(store: Store) -> Desk | None:
+    known = await load_desk(store)
+    return None if known is None else Desk(**known)
+
+
+def _schedule(schedule: DeploymentSchedule) -> _Json:
+    fields = schedule.model_dump(mode="json", include={"schedule", "active", "parameters", "slug"})
+    return {**fields, "max_scheduled_runs": schedule.max_scheduled_runs}
+
+
+async def _documents(client: PrefectClient, automations: Mapping[str, _Json]) -> dict[str, _Json]:
+    wanted = {
+        str(action["block_document_id"])
+        for one in automations.values()
+        for kind in _ACTIONS
+        for action in one[kind]
+        if action.get("block_document_id")
+    }
+    found = {}
+    for one in sorted(wanted):
+        try:
+            document = await client.read_block_document(UUID(one))
+        except ObjectNotFound:
+            continue
+        if document.block_type is not None:
+            found[one] = {
+                "type": document.block_type.slug,
+                "name": document.name,
+                "data": document.data,
+            }
+    return found
+
+
+async def _make(client: PrefectClient, document: _Json) -> str:
+    kind = await client.read_block_type_by_slug(document["type"])
+    schema = await client.get_most_recent_block_schema_for_block_type(kind.id)
+    if schema is None:
+        raise ObjectNotFound(LookupError(document["type"]))
+    try:
+        there = await client.read_block_document_by_name(document["name"], document["type"])
+    except ObjectNotFound:
+        there = await client.create_block_document(
+            BlockDocumentCreate(
+                name=document["name"],
+                data=document["data"],
+                block_schema_id=schema.id,
+                block_type_id=kind.id,
+            )
+        )
+    return str(there.id)
+
+
+def _moved(action: _Json, new: Mapping[str, str]) -> _Json:
+    """An action whose block has another id now; one whose block is gone does nothing."""
+    old = action.get("block_document_id")
+    if not old:
+        return action
+    return {**action, "block_document_id": new[old]} if old in new else {"type": "do-nothing"}

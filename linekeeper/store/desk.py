@@ -1,0 +1,39 @@
+"""What operators set in the Prefect UI, remembered: it comes back when Prefect's database is lost.
+
+Encrypted, since notification blocks hold addresses that are secrets. `linekeeper.cli.desk` takes
+it from Prefect and puts it back; here it is plain JSON.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from linekeeper.store.engine import Store
+from linekeeper.store.tables import AppSetting
+from linekeeper.store.upsert import insert_or_update
+
+_NAME = "prefect-desk"
+
+
+async def load_desk(store: Store) -> dict[str, Any] | None:
+    """What was remembered last. Raises `KeyProblem` if it can't be decrypted."""
+    async with store.read() as session:
+        row = await session.get(AppSetting, _NAME)
+    if row is None:
+        return None
+    desk: dict[str, Any] = orjson.loads(store.cipher.decrypt(row.value))
+    return desk
+
+
+async def save_desk(store: Store, desk: dict[str, Any], *, now: datetime) -> bool:
+    """Remember `desk`; returns whether it is different from before."""
+    if await load_desk(store) == desk:
+        return False
+    value = store.cipher.encrypt(orjson.dumps(desk, option=orjson.OPT_SORT_KEYS).decode())
+    row = {"name": _NAME, "value": value, "updated_at": now}
+    async with store.write() as session:
+        await session.execute(
+            insert_or_update(store, AppSetting, [row], key=["name"], update=["value", "updated_at"])
+        )
+    return True

@@ -1,0 +1,357 @@
+"""A backup holds everything of one moment, goes into either engine, and is whole or refused."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+from sqlalchemy import text
+from sqlmodel import SQLModel, select
+
+from linekeeper.backup import BackupError, back_up, read_header, restore
+from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
+from linekeeper.orchestrator import Blocks
+from linekeeper.settings import Settings
+from linekeeper.store import KeyProblem, Store
+from linekeeper.store.cipher import fingerprint
+from linekeeper.store.configuration import load_configuration, save_blocks
+from linekeeper.store.engine import encryption_keys
+from linekeeper.store.migrate import head, migrate, require_current
+from linekeeper.store.tables import (
+    Audit,
+    Connection,
+    Credential,
+    Customer,
+    Implementation,
+    Incident,
+    IncidentConnection,
+    Outbox,
+    WebhookEvent,
+)
+from tests.conftest import KEY, Engine, _drop_sqlite, _make_sqlite
+
+NOW = utcnow()
+BODY = bytes(range(256))
+
+
+@pytest.fixture
+async def filled(store: Store) -> Store:
+    """A store with a bit of everything: bytes, JSON, dates, times, secrets, nothing at all."""
+    customer = Customer(name="Ümlaut ⚙ GmbH", slug="umlaut", critical=True)
+    connection = Connection(
+        app="default",
+        makini_key="k1",
+        customer_id=customer.id,
+        name="SAP",
+        slug="sap",
+        provider="sap",
+        tags=["a", "ü"],
+    )
+    incident = Incident(
+        kind="reauthorization_required",
+        scope="connection",
+        cause="c:1",
+        app="default",
+        title="t",
+        detail={"deep": [1, 2.5, None, {"x": "y"}]},
+    )
+    async with store.write() as session:
+        session.add(customer)
+        await session.flush()
+        session.add_all([connection, incident])
+        await session.flush()
+        session.add_all(
+            [
+                IncidentConnection(
+                    incident_id=incident.id, connection_id=connection.id, kind=incident.kind
+                ),
+                Credential(
+                    connection_id=connection.id,
+                    access_token=store.cipher.encrypt("access"),
+                    refresh_token=store.cipher.encrypt("refresh"),
+                    expires_at=NOW + timedelta(days=3),
+                ),
+                WebhookEvent(
+                    app="default", delivery_key="d1", kind="x", lane="l", body=BODY, received_at=NOW
+                ),
+                Implementation(
+                    key="i",
+                    slug="i",
+                    customer_id=customer.id,
+                    title="i",
+                    complexity="standard",
+                    hosting="cloud",
+                    kickoff=date(2026, 1, 5),
+                    owner="o",
+                    started_by="o",
+                    planned_p50=date(2026, 1, 20),
+                    planned_p80=date(2026, 1, 22),
+                    p50=date(2026, 1, 20),
+                    p80=date(2026, 1, 22),
+                ),
+                Outbox(channel="slack", dedupe_key="one", lane="l", payload={"a": None}),
+            ]
+        )
+    await save_blocks(store, Blocks(apps=[AppConfig(mode="manage")]), now=NOW)
+    return store
+
+
+@pytest.fixture(params=["same", "other"])
+async def target(
+    request: pytest.FixtureRequest, engine: Engine, tmp_path: Path
+) -> AsyncIterator[Settings]:
+    """An empty database with the same keys: on the same engine, and on SQLite from PostgreSQL."""
+    make, drop = engine.make, engine.drop
+    if request.param == "other":
+        make, drop = _make_sqlite, _drop_sqlite
+        if engine.name == "sqlite":
+            make, drop = _postgres(request)
+    settings = await make(tmp_path / "target")
+    yield settings
+    await drop(settings)
+
+
+def _postgres(request: pytest.FixtureRequest) -> tuple[Any, Any]:
+    url = request.getfixturevalue("postgres_url")
+    from linekeeper.store.engine import make_engine
+
+    async def admin(statement: str) -> None:
+        engine = make_engine(url).execution_options(isolation_level="AUTOCOMMIT")
+        async with engine.connect() as connection:
+            await connection.execute(text(statement))
+        await engine.dispose()
+
+    name = "restored"
+
+    async def make(home: Path) -> Settings:
+        await admin(f"CREATE DATABASE {name}")
+        return Settings(
+            home=home,
+            encryption_keys=(KEY,),
+            database_url=SecretStr(url.replace("/postgres?", f"/{name}?")),
+        )
+
+    async def drop(_: Settings) -> None:
+        await admin(f"DROP DATABASE {name} WITH (FORCE)")
+
+    return make, drop
+
+
+@pytest.fixture
+async def empty(engine: Engine, tmp_path: Path) -> AsyncIterator[Settings]:
+    """An empty database beside the filled one."""
+    settings = await engine.make(tmp_path / "empty")
+    yield settings
+    await engine.drop(settings)
+
+
+async def contents(store: Store) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table, but for the audit of the restore."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    async with store.read() as session:
+        for mapper in SQLModel._sa_registry.mappers:
+            rows = [row.model_dump() for row in await session.scalars(select(mapper.class_))]
+            found[mapper.class_.__tablename__] = sorted(
+                (row for row in rows if row.get("action") != "backup.restored"), key=repr
+            )
+    return found
+
+
+async def taken(store: Store, settings: Settings, path: Path) -> Path:
+    """A backup of `store` at `path`."""
+    await back_up(store, path, encryption_keys(settings), now=NOW)
+    return path
+
+
+async def test_everything_comes_back_as_it_was_on_either_engine(
+    filled: Store, settings: Settings, target: Settings, tmp_path: Path
+) -> None:
+    file = await taken(filled, settings, tmp_path / "b")
+    before = await contents(filled)
+    assert sum(len(rows) for rows in before.values()) > 8
+    async with Store.open(target) as store:
+        done = await restore(store, file, by="me", now=NOW)
+        assert await contents(store) == before
+        await require_current(store)
+        assert (await load_configuration(store, target)).apps["default"].manages
+        async with store.read() as session:
+            [audit] = await session.scalars(select(Audit))
+            [credential] = await session.scalars(select(Credential))
+        assert (audit.by, audit.action) == ("me", "backup.restored")
+        assert store.cipher.decrypt(credential.access_token) == "access"
+    assert done.rows == sum(len(rows) for rows in before.values())
+
+
+async def test_a_backup_is_of_one_moment_while_others_write(
+    filled: Store, settings: Settings, tmp_path: Path
+) -> None:
+    stop = asyncio.Event()
+
+    async def write() -> int:
+        number = 0
+        while not stop.is_set():
+            async with filled.write() as session:  # two rows, always together
+                for half in ("x", "y"):
+                    session.add(Audit(at=NOW, by="w", action=half, subject=str(number)))
+            number += 1
+        return number
+
+    writing = asyncio.create_task(write())
+    while writing and not await _count(filled):
+        await asyncio.sleep(0.01)
+    file = await taken(filled, settings, tmp_path / "b")
+    stop.set()
+    await writing
+    lines = gzip.decompress(file.read_bytes()).splitlines()
+    rows = [orjson.loads(line) for line in lines if b'"w"' in line]
+    halves = [row[3] for row in rows]
+    assert halves
+    assert halves.count("x") == halves.count("y")
+
+
+async def _count(store: Store) -> int:
+    async with store.read() as session:
+        return len(list(await session.scalars(select(Audit.id))))
+
+
+async def test_the_keys_are_not_in_the_file_and_nobody_else_may_read_it(
+    filled: Store, settings: Settings, tmp_path: Path
+) -> None:
+    file = await taken(filled, settings, tmp_path / "b")
+    assert file.stat().st_mode & 0o777 == 0o600
+    plain = gzip.decompress(file.read_bytes())
+    for secret in (KEY.get_secret_value(), "access", "refresh"):
+        assert f'"{secret}"'.encode() not in plain
+    assert KEY.get_secret_value().encode() not in plain
+    assert read_header(file).keys == (fingerprint(KEY.get_secret_value()),)
+    assert [one.name for one in tmp_path.iterdir() if "part" in one.name] == []
+
+
+async def test_another_key_is_refused_and_nothing_is_written(
+    filled: Store, settings: Settings, empty: Settings, tmp_path: Path
+) -> None:
+    file = await taken(filled, settings, tmp_path / "b")
+    other = SecretStr(Fernet.generate_key().decode())
+    wrong = empty.model_copy(update={"encryption_keys": (other,)})
+    async with Store.open(wrong) as store:
+        with pytest.raises(KeyProblem, match=fingerprint(KEY.get_secret_value())):
+            await restore(store, file, by="me", now=NOW)
+        assert await tables(store) == []
+
+
+async def test_a_secret_an_older_key_wrote_needs_that_key_too(
+    filled: Store, settings: Settings, empty: Settings, tmp_path: Path
+) -> None:
+    newer = SecretStr(Fernet.generate_key().decode())
+    both = settings.model_copy(update={"encryption_keys": (newer, KEY)})
+    async with Store.open(both) as rotating:
+        file = await taken(rotating, both, tmp_path / "b")
+    only = empty.model_copy(update={"encryption_keys": (newer,)})
+    async with Store.open(only) as store:
+        with pytest.raises(KeyProblem, match=fingerprint(KEY.get_secret_value())):
+            await restore(store, file, by="me", now=NOW)
+        assert await tables(store) == []
+
+
+async def tables(store: Store) -> list[str]:
+    """What is in the database."""
+    from sqlalchemy import inspect
+
+    async with store.engine.connect() as connection:
+        return await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+
+
+async def test_a_part_of_a_file_is_refused(
+    filled: Store, settings: Settings, empty: Settings, tmp_path: Path
+) -> None:
+    whole = await taken(filled, settings, tmp_path / "b")
+    part = tmp_path / "part"
+    async with Store.open(empty) as store:
+        for share in (0.0, 0.2, 0.6, 0.999):
+            part.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
+            with pytest.raises(BackupError):
+                await restore(store, part, by="me", now=NOW)
+        assert await tables(store) == []
+
+
+async def test_a_file_that_lost_its_last_lines_or_had_one_changed_is_refused(
+    filled: Store, settings: Settings, empty: Settings, tmp_path: Path
+) -> None:
+    lines = gzip.decompress((await taken(filled, settings, tmp_path / "b")).read_bytes())
+    shorter = b"\n".join(lines.split(b"\n")[:-2]) + b"\n"
+    for number, forged in enumerate((shorter, lines.replace(b'"SAP"', b'"SAQ"'))):
+        file = tmp_path / f"forged{number}"
+        file.write_bytes(gzip.compress(forged))
+        async with Store.open(empty) as store:
+            with pytest.raises(BackupError, match="not whole"):
+                await restore(store, file, by="me", now=NOW)
+            assert await tables(store) == []
+
+
+async def test_what_is_no_backup_is_refused(empty: Settings, tmp_path: Path) -> None:
+    text_file, zipped = tmp_path / "a.txt", tmp_path / "a.gz"
+    text_file.write_text("hello")
+    zipped.write_bytes(gzip.compress(b"hello\n"))
+    async with Store.open(empty) as store:
+        for file in (text_file, zipped, tmp_path / "missing", tmp_path):
+            with pytest.raises(BackupError):
+                await restore(store, file, by="me", now=NOW)
+
+
+async def test_a_backup_of_a_newer_schema_is_refused(
+    filled: Store, settings: Settings, empty: Settings, tmp_path: Path
+) -> None:
+    file = await taken(filled, settings, tmp_path / "b")
+    newer = tmp_path / "newer"
+    newer.write_bytes(gzip.compress(_resealed(gzip.decompress(file.read_bytes()), schema="9999")))
+    async with Store.open(empty) as store:
+        with pytest.raises(BackupError, match="newer Linekeeper"):
+            await restore(store, newer, by="me", now=NOW)
+        assert await tables(store) == []
+
+
+def _resealed(plain: bytes, **changes: object) -> bytes:
+    import hashlib
+
+    lines = plain.rstrip(b"\n").split(b"\n")
+    lines[0] = orjson.dumps({**orjson.loads(lines[0]), **changes})
+    body = b"".join(line + b"\n" for line in lines[:-1])
+    end = orjson.loads(lines[-1])
+    end["end"]["sha256"] = hashlib.sha256(body).hexdigest()
+    return body + orjson.dumps(end) + b"\n"
+
+
+async def test_a_database_that_is_not_empty_is_refused_and_an_empty_schema_is_not(
+    filled: Store, settings: Settings, empty: Settings, tmp_path: Path
+) -> None:
+    file = await taken(filled, settings, tmp_path / "b")
+    before = await contents(filled)
+    with pytest.raises(BackupError, match="not empty"):
+        await restore(filled, file, by="me", now=NOW)
+    assert await contents(filled) == before
+    async with Store.open(empty) as store:
+        await migrate(store)
+        await restore(store, file, by="me", now=NOW)
+        with pytest.raises(BackupError, match="not empty"):
+            await restore(store, file, by="me", now=NOW)
+
+
+async def test_a_file_that_cannot_be_written_leaves_the_one_before(
+    filled: Store, settings: Settings, tmp_path: Path
+) -> None:
+    with pytest.raises(BackupError, match="can't be written"):
+        await taken(filled, settings, tmp_path / "no" / "such" / "folder")
+    file = await taken(filled, settings, tmp_path / "b")
+    good = file.read_bytes()
+    async with filled.write() as session:
+        await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(Exception, match=head()):
+        await taken(filled, settings, file)
+    assert file.read_bytes() == good
