@@ -23,8 +23,10 @@ from linekeeper.makini.models import (
     normalise_status,
     normalise_sync_status,
 )
+from linekeeper.makini.wire import TOO_LARGE
 
 __all__ = [
+    "TOO_LARGE",
     "AppCircuit",
     "Bucket",
     "Budget",

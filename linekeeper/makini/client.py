@@ -176,6 +176,7 @@ class MakiniClient:
         connection: str,
         since: datetime | None = None,
         keys: Sequence[str] | None = None,
+        per_page: int | None = None,
         again: Again | None = None,
     ) -> AsyncIterator[RecordPage]:
         """Yield the records of an entity such as `eam/assets`, page by page.
@@ -184,13 +185,15 @@ class MakiniClient:
         documented, so both are hints: `rejected` means that the source refuses the filter (list
         without it and compare), more may come than was asked for, and a key that is missing
         proves nothing until `record` says so. `not_found`: this system doesn't offer the entity.
-        A listing that repeats a page, breaks off or has no end raises `malformed`.
+        A listing that repeats a page, breaks off or has no end raises `malformed`; so does a page
+        over `MAX_BODY_BYTES`, with the code `TOO_LARGE`: ask for fewer records in `per_page`
+        (default: the app's).
 
         `again` is awaited with the error of a page that could not be read: it returns the token
         to ask for the same page with, or None to raise the error.
         """
         for filters in filter_queries(self.app.since, since, keys):
-            pages = Pages(self.app.paging, self.app.per_page)
+            pages = Pages(self.app.paging, per_page or self.app.per_page)
             while (question := pages.question) is not None:
                 url = self._url(f"/api/{quote(entity)}", [*filters, *question])
                 try:

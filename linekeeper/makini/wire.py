@@ -20,6 +20,8 @@ from linekeeper.makini.failures import from_answer, from_exception
 from linekeeper.makini.fields import clean
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
+TOO_LARGE = "ANSWER_TOO_LARGE"
+"""Our code for an answer over `MAX_BODY_BYTES`: ask for fewer records a page."""
 MAX_IN_FLIGHT = 100
 KEEP_IDLE_SECONDS = 4.0
 """Shorter than what common servers keep (5 s), so that none closes under a request."""
@@ -164,6 +166,7 @@ class Wire:
                     f"it is larger than {MAX_BODY_BYTES >> 20} MiB",
                     app=self.app.name,
                     connection=connection,
+                    code=TOO_LARGE,
                     status=response.status_code,
                     request_id=request_id,
                 )

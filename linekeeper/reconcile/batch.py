@@ -83,7 +83,7 @@ class Writer:
         self._run_at = run_at
         self._cause = cause
         self._filtered = filtered
-        self._is_baseline = mark is None or mark.full_at is None or not mark.offered
+        self.is_baseline = mark is None or mark.full_at is None or not mark.offered
         self._bodies = entity in target.app.bodies
         self._newest: datetime | None = None
         self.counts = Counts()
@@ -91,16 +91,21 @@ class Writer:
     async def write(self, batch: Batch) -> int:
         """Bring `batch` into the index; returns how many records were written."""
         read = self._seen(batch)
-        if not self._is_baseline and not await self._differs(read):
+        if not self.is_baseline and not await self._differs(read):
             return 0
         async with self._store.write() as session:
             return await self._apply(session, read)
 
-    async def finish(self, batch: Batch) -> int:
-        """The same for the last batch, and the watermark moves in its transaction."""
+    async def finish(self, batch: Batch, *, shifted: bool = False) -> int:
+        """The same for the last batch, and the watermark moves in its transaction.
+
+        After a listing that `shifted` it stays, if there is one, and the next run lists again.
+        """
         read = self._seen(batch)
         mark = self._mark
         position = move(mark.position if mark else None, self._newest, started=self._started)
+        if shifted and mark is not None and mark.position is not None:
+            position = mark.position
         moved = mark is None or position != mark.position
         async with self._store.write() as session:
             written = await self._apply(session, read)
@@ -112,10 +117,11 @@ class Writer:
                 position=position,
                 moved_at=self._started if moved or mark is None else mark.moved_at,
                 polled_at=self._started,
-                full_at=self._started if self._is_baseline or mark is None else mark.full_at,
+                full_at=self._started if self.is_baseline or mark is None else mark.full_at,
                 offered=True,
                 filtered=self._filtered,
                 error=None,
+                **({"confirm_at": self._started} if shifted else {}),
             )  # fmt: skip
         return written
 
@@ -136,7 +142,7 @@ class Writer:
     async def _apply(self, session: AsyncSession, read: dict[str, Read]) -> int:
         last = await lock_feed(self._store, session, self._target.id)
         reckoning = await self._reckon(session, read)
-        if self._is_baseline:
+        if self.is_baseline:
             reckoning.new = []
         else:
             await self._explain(session, reckoning)

@@ -39,12 +39,20 @@ class Concluded:
 
 
 async def conclude_listing(
-    rt: Runtime, target: Target, entity: str, keys: KeySet, *, started: datetime, run_at: datetime
+    rt: Runtime,
+    target: Target,
+    entity: str,
+    keys: KeySet,
+    *,
+    started: datetime,
+    run_at: datetime,
+    again: bool = False,
 ) -> Concluded:
     """Compare the index with the complete listing `keys` that began at `started`.
 
     What it lacks for the first time is marked; what an earlier one lacked too is deleted, unless
-    that is over the cap: then nothing is, and an incident asks somebody to decide.
+    that is over the cap: then nothing is, and an incident asks somebody to decide. `again` asks
+    for another listing in the next run, whatever this one says.
     """
     store, result = rt.store, Concluded()
     absent, agreed, live = await _missing(store, target.id, entity, keys, started)
@@ -68,7 +76,7 @@ async def conclude_listing(
         await save_mark(
             store, session, target.id, entity,
             full_at=started,
-            confirm_at=started + POLICY.confirm if absent else None,
+            confirm_at=started if again else started + POLICY.confirm if absent else None,
         )  # fmt: skip
         await _settle_proposals(rt, session, target.id, entity, now=now)
         await _forget_bodies(session, target.id, entity, now=now)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from linekeeper.clock import utcnow
-from linekeeper.makini import ErrorKind, MakiniError
+from linekeeper.makini import TOO_LARGE, ErrorKind, MakiniError
 from linekeeper.reconcile.accounting import Counts
 from linekeeper.reconcile.batch import Batch, Writer
 from linekeeper.reconcile.deleting import conclude_listing
@@ -20,6 +20,8 @@ from linekeeper.store.tables import Watermark
 
 TRIES_A_PAGE = 5
 TRIES_A_LISTING = 3
+SMALLER = 8
+"""A page too large to take is asked for again in parts of this."""
 LONGEST_WAIT = 120.0
 """Seconds; a source that asks for a longer pause is left for the next run."""
 
@@ -61,6 +63,30 @@ class ListingBroken(Exception):
     """What was listed is not the whole: pages shifted while they were read."""
 
 
+@dataclass(slots=True)
+class Sizes:
+    """How many records the source said it has, page by page."""
+
+    pages: int = 0
+    last: int | None = None
+    shrank: bool = False
+    """Records went meanwhile, so those behind them moved up and some were never shown."""
+    changed: bool = False
+
+    def saw(self, total: int | None) -> None:
+        """A page said `total`, or nothing."""
+        if self.pages and total is not None and self.last is not None:
+            self.shrank = self.shrank or total < self.last
+        self.changed = self.changed or (self.pages > 0 and total != self.last)
+        self.pages += 1
+        self.last = total if total is not None else self.last
+
+    @property
+    def steady(self) -> bool:
+        """Whether nothing can have moved: one page, or the same number said by each."""
+        return self.pages <= 1 or (self.last is not None and not self.changed)
+
+
 async def read_entity(
     rt: Runtime,
     target: Target,
@@ -95,6 +121,8 @@ async def read_entity(
 
 
 class _Reader:
+    """Reads one entity, beginning again as often as it takes."""
+
     def __init__(
         self,
         rt: Runtime,
@@ -116,23 +144,27 @@ class _Reader:
         self._sleep = sleep
         self._failures = 0
         self._filtered = mark is None or mark.filtered
+        self._per_page = target.app.per_page
         self._sizes: set[tuple[int, int]] = set()
 
     async def run(self) -> None:
         since = self._since()
-        for left in reversed(range(TRIES_A_LISTING)):
+        tries = 0
+        while True:
+            tries += 1
+            last = tries >= TRIES_A_LISTING
             try:
-                await self._list(since)
+                await self._list(since, bear_shifts=last and since is None)
                 return
             except ListingBroken as error:
-                if not left:
+                if last:
                     raise self._broken(str(error)) from error
             except MakiniError as error:
                 if error.kind is ErrorKind.rejected and since is not None:
-                    self._filtered, since = False, None
-                    if not left:
-                        raise
-                elif error.kind is not ErrorKind.malformed or not left:
+                    self._filtered, since, tries = False, None, 0
+                elif error.code == TOO_LARGE and self._per_page > 1:
+                    self._per_page, tries = max(1, self._per_page // SMALLER), 0
+                elif error.kind is not ErrorKind.malformed or last:
                     raise
 
     def _since(self) -> datetime | None:
@@ -144,8 +176,12 @@ class _Reader:
         since = read_from(mark.position, mark.moved_at, mark.polled_at)
         return since if question.since is None else min(since, question.since)
 
-    async def _list(self, since: datetime | None) -> None:
-        """One listing, from the first page to the last."""
+    async def _list(self, since: datetime | None, *, bear_shifts: bool) -> None:
+        """One listing, from the first page to the last.
+
+        Raises `ListingBroken` where it shifted while being read; with `bear_shifts` what was read
+        counts all the same, but proves nothing gone and is listed again in the next run.
+        """
         started = utcnow()
         reading, target = self._reading, self._target
         reading.full, reading.records, reading.written = since is None, 0, 0
@@ -159,14 +195,19 @@ class _Reader:
             cause=self._question.cause,
             filtered=self._filtered,
         )
-        keys, total = KeySet(), None
+        keys, sizes = KeySet(), Sizes()
         bodies = reading.entity in target.app.bodies
         token = await self._login.token()
         if token is None:
             raise self._no_token()
         batch = Batch(asked_at=started)
         pages = self._makini.records(
-            token, reading.entity, connection=target.ref, since=since, again=self._again
+            token,
+            reading.entity,
+            connection=target.ref,
+            since=since,
+            per_page=self._per_page,
+            again=self._again,
         )
         asked_at = utcnow()
         async for page in pages:
@@ -177,12 +218,17 @@ class _Reader:
             for key in batch.add(page.records, bodies=bodies):
                 keys.add(key)
             reading.records += len(page.records)
-            total = page.total if page.total is not None else total
+            sizes.saw(page.total)
+            if sizes.shrank and not bear_shifts:
+                raise ListingBroken(f"records went while it was read ({sizes.last} are left)")
             asked_at = utcnow()
-        self._refuse_half(len(keys), total)
-        reading.written += await writer.finish(batch)
+        short = self._is_half(len(keys), sizes.last)
+        if short and not bear_shifts:
+            raise ListingBroken(f"{len(keys)} of {sizes.last} records came")
+        shifted = short or sizes.shrank
+        reading.written += await writer.finish(batch, shifted=shifted)
         reading.counts = writer.counts
-        if since is None:
+        if since is None and not shifted:
             concluded = await conclude_listing(
                 self._rt,
                 target,
@@ -190,19 +236,20 @@ class _Reader:
                 keys,
                 started=started,
                 run_at=self._question.run_at,
+                again=writer.is_baseline and not sizes.steady,
             )
             reading.counts.add(concluded.counts)
             reading.held_back = concluded.held_back
 
-    def _refuse_half(self, listed: int, total: int | None) -> None:
-        """Raise `ListingBroken` where fewer records came than the source says it has.
+    def _is_half(self, listed: int, total: int | None) -> bool:
+        """Whether fewer records came than the source says it has.
 
         A source that gives the same two numbers again simply counts otherwise.
         """
         if total is None or listed >= total or (listed, total) in self._sizes:
-            return
+            return False
         self._sizes.add((listed, total))
-        raise ListingBroken(f"{listed} of {total} records came: they shifted while being read")
+        return True
 
     async def _again(self, error: MakiniError) -> str | None:
         """What to ask for a failed page with, after the pause it needs; None to give up."""
