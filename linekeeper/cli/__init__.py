@@ -25,13 +25,14 @@ COMMANDS = {
     "restore": (_SETTING_UP, "Put a backup into an empty database."),
     "status": (_LOOKING, "Show the fleet, what is wrong, and what waits to be told."),
     "doctor": (_LOOKING, "Check every setting and peer, and say what to mend."),
-    "connection": (_FLEET, "Add, list and show connections."),
+    "connection": (_FLEET, "Add, list, show, link and disconnect connections."),
     "customer": (_FLEET, "Import customers from a CSV file."),
     "key": (_FLEET, "Make, list and revoke the product's keys."),
+    "rotate-keys": (_SETTING_UP, "Encrypt all tokens and settings anew under the first key."),
     "plan": (_FLEET, "Show what an implementation would look like."),
     "preflight": (_FLEET, "Check the network from here to a customer's system."),
 }
-"""Each is `<name>_command`, or a Typer `app`, in `linekeeper.cli.<name>`."""
+"""Each is `<name>_command`, or a Typer `app`, in `linekeeper.cli.<name>` (`-` is `_` there)."""
 
 
 class _Group(TyperGroup):
@@ -55,11 +56,12 @@ app = typer.Typer(
 
 def _load(name: str) -> Any:
     """The command called `name`, with its options."""
-    module = import_module(f"{__name__}.{name}")
+    called = name.replace("-", "_")
+    module = import_module(f"{__name__}.{called}")
     loaded: typer.Typer | None = getattr(module, "app", None)
     if loaded is None:
         loaded = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        loaded.command(name)(getattr(module, f"{name}_command"))
+        loaded.command(name)(getattr(module, f"{called}_command"))
     return typer.main.get_command(loaded)
 
 

@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from linekeeper.cli.errors import UserError
+from linekeeper.cli.login import disconnect_command, link_command, login_command
 
 if TYPE_CHECKING:
     from linekeeper.makini import TokenPair
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Add, list and show connections."
+    no_args_is_help=True,
+    add_completion=False,
+    help="Add, list, show, link and disconnect connections.",
 )
+app.command("link")(link_command)
+app.command("login")(login_command)
+app.command("disconnect")(disconnect_command)
 
 
 @app.callback()
 def _connection() -> None:
-    """Add, list and show connections."""
+    """Add, list, show, link and disconnect connections."""
 
 
 @app.command("add")

@@ -17,8 +17,13 @@ async def require_key(request: Request, scope: str) -> KeyHolder:
     of the request has been looked at then.
     """
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    return await require_key_text(request, key if scheme.lower() == "bearer" else "", scope)
+
+
+async def require_key_text(request: Request, key: str, scope: str) -> KeyHolder:
+    """The holder of `key`, if it may do `scope`; raises as `require_key` does."""
     key = key.strip()
-    if scheme.lower() != "bearer" or not key or len(key) > _MAX_KEY:
+    if not key or len(key) > _MAX_KEY:
         raise _unauthorized("send a key: Authorization: Bearer lk_… (made by `linekeeper key add`)")
     store = runtime_of(request).store
     async with store.read() as session:

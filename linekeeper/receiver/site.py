@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from linekeeper.receiver import api, callback, connect, pages, slack_actions
+from linekeeper.receiver import api, callback, connect, pages, paste, slack_actions
 from linekeeper.receiver.beat import Beat
 from linekeeper.receiver.html import page
 from linekeeper.runtime import Runtime
@@ -28,6 +28,7 @@ def make_site(runtime: Runtime, beat: Beat) -> Starlette:
             *connect.ROUTES,
             *callback.ROUTES,
             *slack_actions.ROUTES,
+            *paste.ROUTES,
         ],
         exception_handlers={
             HTTPException: _refused,

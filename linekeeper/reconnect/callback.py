@@ -11,7 +11,7 @@ from sqlmodel import col
 
 from linekeeper.connect.links import State, link_url, read_state
 from linekeeper.connect.signing import load_signer
-from linekeeper.reconnect.login import Ended, Ending, redeem_code
+from linekeeper.reconnect.login import Attempt, Ended, Ending
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.leases import holding
@@ -38,7 +38,7 @@ async def finish(
     # One callback of a link at a time: a second login kills the pair of the first.
     me = f"{rt.owner}:{new_id()}"
     async with holding(rt.store, f"connect:{link.id}", me, seconds=_LEASE_SECONDS, wait=True):
-        ending = await redeem_code(rt, link, code, url=url, now=now)
+        ending = await Attempt(rt, link, url).with_code(code)
     await _note(rt, read, ending.how)
     return ending
 

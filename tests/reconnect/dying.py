@@ -1,0 +1,86 @@
+"""A process that does one step of a reconnect and is killed as it commits to a certain table.
+
+`python -m tests.reconnect.dying STEP TABLE JSON`: the step runs against the database and the Makini
+of the environment. It dies by SIGKILL right before the first commit after a statement that writes
+`TABLE`, or right after it where the name ends in `+`; without a table it lives.
+"""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from typing import Any
+
+from sqlalchemy import event
+
+from linekeeper.clock import utcnow
+from linekeeper.notices.deliver import deliver_due
+from linekeeper.notices.mail import deliver_mail
+from linekeeper.reconnect.ask import attend_due
+from linekeeper.reconnect.callback import finish
+from linekeeper.runtime import Runtime
+from linekeeper.tokens import load_tokens, renew
+
+
+def die_at(rt: Runtime, table: str) -> None:
+    """Arrange for the end."""
+    after = table.endswith("+")
+    writes = re.compile(rf"(INSERT|UPDATE|DELETE)\b.*?\b{table.rstrip('+')}\b", re.I | re.S)
+    engine = rt.store.engine.sync_engine
+    seen = committed = False
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def executing(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        nonlocal seen
+        if committed:
+            os.kill(os.getpid(), signal.SIGKILL)
+        seen = seen or bool(writes.match(statement.lstrip()))
+
+    @event.listens_for(engine, "commit")
+    def committing(_connection: Any) -> None:
+        nonlocal committed
+        if seen and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        committed = seen
+
+
+async def step(rt: Runtime, name: str, given: dict[str, Any]) -> None:
+    """One of the steps, as consumer and receiver do them."""
+    configuration = await rt.configuration()
+    match name:
+        case "renew":
+            app = await rt.app("default")
+            async with rt.store.read() as session:
+                tokens = await load_tokens(rt.store, session, [given["connection"]])
+            await renew(
+                rt.store,
+                rt.makini(app),
+                app,
+                connection_id=given["connection"],
+                makini_ref=given["key"],
+                refused=tokens.get(given["connection"]),
+                owner=rt.owner,
+            )
+        case "ask":
+            await attend_due(rt)
+        case "mail":
+            url = rt.settings.resolved_public_url
+            await deliver_mail(rt.store, configuration.mail, rt.owner, public_url=url)
+        case "slack":
+            await deliver_due(rt.store, configuration, rt.owner)
+        case "callback":
+            await finish(rt, code=given["code"], state=given["state"], denied=False, now=utcnow())
+
+
+async def main(name: str, table: str, given: str) -> None:
+    async with Runtime.open() as rt:
+        await rt.configuration()
+        if table:
+            die_at(rt, table)
+        await step(rt, name, json.loads(given))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:4]))
