@@ -104,13 +104,12 @@ def _wait_until_ready(server: PrefectServer, process: subprocess.Popen[bytes]) -
     raise RuntimeError(f"the Prefect server did not start:\n{(HOME / 'server.log').read_text()}")
 
 
-@pytest.fixture
-async def clean_prefect(prefect_server: PrefectServer) -> PrefectServer:
-    """The server with nothing of Linekeeper's on it."""
+async def forget_everything(server: PrefectServer) -> None:
+    """Leave nothing of Linekeeper's on the server."""
     from prefect.client.orchestration import PrefectClient
     from prefect.exceptions import ObjectNotFound
 
-    async with PrefectClient(prefect_server.api_url) as client:
+    async with PrefectClient(server.api_url) as client:
         for deployment in await client.read_deployments():
             await client.delete_deployment(deployment.id)
         for automation in await client.read_automations():
@@ -121,4 +120,10 @@ async def clean_prefect(prefect_server: PrefectServer) -> PrefectServer:
             await client.delete_variable_by_name(variable.name)
         with suppress(ObjectNotFound):
             await client.delete_work_pool("linekeeper")
+
+
+@pytest.fixture
+async def clean_prefect(prefect_server: PrefectServer) -> PrefectServer:
+    """The server with nothing of Linekeeper's on it."""
+    await forget_everything(prefect_server)
     return prefect_server
