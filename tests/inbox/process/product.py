@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,10 @@ class Product:
     raw: list[bytes] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     unverified: int = 0
+    wait: float = 0.0
+    """Seconds before each answer."""
+    says: bytes = b""
+    """The body of each answer."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -36,8 +41,6 @@ class Product:
             if not message.get("more_body"):
                 break
         headers = dict(scope["headers"])
-        import time
-
         verdict = Verifier("standard", [SECRET]).verify(headers, body, now=time.time())
         self.unverified += not isinstance(verdict, Accepted)
         status = self.answers.pop(0) if self.answers else 200
@@ -47,8 +50,9 @@ class Product:
             self.raw.append(body)
         else:
             self.refused.append(identity)
+        await asyncio.sleep(self.wait)
         await send({"type": "http.response.start", "status": status, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
+        await send({"type": "http.response.body", "body": self.says})
 
 
 @asynccontextmanager

@@ -128,7 +128,7 @@ class Trial:
                 await asyncio.gather(
                     *(self.deliver(http, identity, body, path) for _ in range(copies))
                 )
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.03)
 
     def event(self, identity: str, chance: random.Random) -> tuple[bytes, str]:
         connection = chance.choice(self.stage.connections)

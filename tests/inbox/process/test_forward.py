@@ -1,0 +1,259 @@
+"""Handing on to the product: signed, in order for each connection, for three days, each event."""
+
+import base64
+import hmac
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import orjson
+import pytest
+from sqlalchemy import select, update
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.health.webhooks import watch
+from linekeeper.inbox.deliver import Forwarder
+from linekeeper.inbox.forward import RecoveredChange, forward_changes, signed_headers
+from linekeeper.runtime import Runtime
+from linekeeper.store import new_id
+from linekeeper.store.tables import Connection, Incident, Outbox
+from tests.inbox.process.product import SECRET, listening
+from tests.inbox.process.stage import Stage, about
+
+
+async def online(stage: Stage, *which: Connection) -> list[str]:
+    """An applied event about each; their ids."""
+    receipts = [
+        await stage.deliver(about(one, "connection.status_changed", utcnow(), to="online"))
+        for one in which
+    ]
+    await stage.process()
+    return [receipt.id for receipt in receipts]
+
+
+def later(**delta: float) -> Callable[[], datetime]:
+    return lambda: utcnow() + timedelta(**delta)
+
+
+async def forward(stage: Stage, clock: Callable[[], datetime]) -> None:
+    async with Forwarder(stage.rt, clock) as forwarder:
+        while await forwarder.deliver():
+            pass
+
+
+async def states(stage: Stage) -> list[tuple[str, int]]:
+    return [(row.status, row.attempts) for row in await stage.forwards()]
+
+
+def test_the_signature_is_the_one_of_the_standard() -> None:
+    at = datetime.fromtimestamp(1614265330).astimezone()
+    headers = signed_headers(
+        "msg_p5jXN8AQM9LWM0D4loKWxJek", b'{"test": 2432232314}', SECRET, now=at
+    )
+    assert headers["webhook-timestamp"] == "1614265330"
+    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    plain = signed_headers("a", b"{}", "typed in", now=at)
+    digest = hmac.digest(b"typed in", b"a.1614265330.{}", "sha256")
+    assert plain["webhook-signature"] == f"v1,{base64.b64encode(digest).decode()}"
+    assert "webhook-signature" not in signed_headers("a", b"{}", "", now=at)
+
+
+async def test_an_event_is_handed_on_as_interface_says_with_makinis_own_bytes(
+    stage: Stage,
+) -> None:
+    [one, *_] = stage.connections
+    raw = b'{ "event":"assets.updated",\n "body":["0001", "0001", "2"], "x": 1.10 }'
+    receipt = await stage.deliver(raw, to=one)
+    await stage.process()
+    await stage.forward()
+    event = await stage.event(receipt.id)
+    [(identity, body)] = stage.product.taken
+    assert identity == receipt.id
+    assert stage.product.unverified == 0
+    at = event.received_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    assert body == {
+        "type": "record.updated",
+        "timestamp": at,
+        "data": {
+            "connection": one.id,
+            "makini_key": one.makini_key,
+            "entity": "eam/assets",
+            "keys": ["0001", "2"],
+            "recovered": False,
+            "original": orjson.loads(raw),
+        },
+    }
+    assert raw in stage.product.raw[0]
+
+
+async def test_each_accepted_delivery_is_handed_on_whatever_became_of_it(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    now = utcnow()
+    bodies = [
+        (about(one, "connection.auth_required", now), None),
+        (about(one, "sync.completed", now - timedelta(hours=1), result="success"), None),
+        ({"event": "assets.updated", "body": ["1"]}, one),
+        ({"event": "assets.updated", "body": ["1"]}, "nobody"),
+        (b"\xff not JSON", None),
+    ]
+    receipts = await stage.deliver_all(bodies)
+    await stage.process()
+    await stage.forward()
+    became = [(await stage.event(receipt.id)).status for receipt in receipts]
+    assert became == ["processed", "stale", "deferred", "unrouted", "dead"]
+    assert {identity for identity, _ in stage.product.taken} == {one.id for one in receipts}
+    senseless = next(body for identity, body in stage.product.taken if identity == receipts[4].id)
+    assert "original" not in senseless["data"]
+
+
+async def test_a_refused_message_holds_up_its_connection_and_nobody_else(stage: Stage) -> None:
+    [one, two, *_] = stage.connections
+    [first] = await online(stage, one)
+    stage.product.answers = [422]
+    await stage.forward()
+    assert stage.product.refused == [first]
+    second, other = await online(stage, one, two)
+    await stage.forward()
+    assert [identity for identity, _ in stage.product.taken] == [other]
+    await forward(stage, later(minutes=1))
+    taken = [identity for identity, _ in stage.product.taken]
+    assert taken == [other, first, second]
+    assert stage.product.unverified == 0
+
+
+async def test_a_product_in_trouble_is_asked_with_one_message_at_a_time(stage: Stage) -> None:
+    ids = await online(stage, *stage.connections)
+    stage.product.answers = [503] * 40
+    async with Forwarder(stage.rt) as forwarder:
+        for _ in range(5):
+            await forwarder.deliver()
+    assert 1 <= len(stage.product.refused) <= len(ids)
+    asked = len(stage.product.refused)
+    moment = utcnow()
+    async with Forwarder(stage.rt, lambda: moment) as forwarder:
+        forwarder._pauses.clear()
+        for minutes in (20, 40):
+            moment = utcnow() + timedelta(minutes=minutes)
+            await forwarder.deliver()
+    assert len(stage.product.refused) > asked
+    stage.product.answers.clear()
+    await forward(stage, later(hours=2))
+    assert {identity for identity, _ in stage.product.taken} == set(ids)
+
+
+async def test_a_product_that_is_away_gets_everything_once_it_is_back(stage: Stage) -> None:
+    url = stage.product.url
+    async with listening() as gone:
+        away = gone.url
+    settings = stage.rt.settings.model_copy(update={"forward_url": away})
+    async with Runtime.open(settings) as rt:
+        ids = await online(
+            Stage(rt, stage.fleet, stage.product, stage.connections), *stage.connections[:3]
+        )
+        async with Forwarder(rt) as forwarder:
+            await forwarder.deliver()
+    rows = await stage.forwards()
+    assert {row.status for row in rows} == {"pending"}
+    assert any("could not be reached" in (row.error or "") for row in rows)
+    assert stage.rt.settings.forward_url == url
+    await forward(stage, later(minutes=5))
+    assert {identity for identity, _ in stage.product.taken} == set(ids)
+
+
+async def test_after_three_days_it_is_dead_and_people_hear_of_it(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    await online(stage, one)
+    stage.product.answers = [400] * 3
+    for days in (0, 1, 2.9):
+        await forward(stage, later(days=days))
+    assert await states(stage) == [("pending", 3)]
+    stage.product.answers = [400]
+    await forward(stage, later(days=3.1))
+    assert await states(stage) == [("dead", 4)]
+    [row] = await stage.forwards()
+    assert "given up after 3 days" in (row.error or "")
+    assert "answered 400" in (row.error or "")
+    # What comes after it goes on.
+    [second] = await online(stage, one)
+    await forward(stage, later(days=3.2))
+    assert [identity for identity, _ in stage.product.taken] == [second]
+
+    await watch(stage.rt, utcnow())
+    async with stage.rt.store.read() as session:
+        [incident] = list(
+            await session.scalars(select(Incident).where(col(Incident.topic) == "webhooks"))
+        )
+        slack = list(await session.scalars(select(Outbox).where(col(Outbox.channel) == "slack")))
+    assert (incident.kind, incident.app) == ("forward_dead", "default")
+    assert "1 message is given up" in (incident.title or "")
+    assert slack
+
+
+async def test_what_is_forwarded_in_vain_for_days_is_given_up_together(stage: Stage) -> None:
+    ids = await online(stage, *stage.connections[:4])
+    async with stage.rt.store.write() as session:
+        await session.execute(
+            update(Outbox)
+            .where(col(Outbox.channel) == "forward")
+            .values(created_at=utcnow() - timedelta(days=4))
+        )
+    stage.product.answers = [500] * 40
+    await forward(stage, utcnow)
+    assert {status for status, _ in await states(stage)} == {"dead"}
+    assert len(await stage.forwards()) == len(ids)
+
+
+async def test_a_recovered_change_is_handed_on_once(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    app = await stage.rt.app("default")
+    change = RecoveredChange(
+        id=new_id(),
+        connection_id=one.id,
+        makini_key=one.makini_key,
+        entity="eam/assets",
+        key="0007",
+        op="updated",
+        at=datetime.fromisoformat("2026-01-01T12:00:00+00:00"),
+    )
+    for _ in range(2):
+        async with stage.rt.store.write() as session:
+            await forward_changes(stage.rt.store, session, app, [change], now=utcnow())
+    await stage.forward()
+    assert stage.product.taken == [
+        (
+            change.id,
+            {
+                "type": "record.updated",
+                "timestamp": "2026-01-01T12:00:00.000000Z",
+                "data": {
+                    "connection": one.id,
+                    "makini_key": one.makini_key,
+                    "entity": "eam/assets",
+                    "keys": ["0007"],
+                    "recovered": True,
+                },
+            },
+        )
+    ]
+
+
+async def test_without_a_forward_url_nothing_is_written(stage: Stage) -> None:
+    settings = stage.rt.settings.model_copy(update={"forward_url": None})
+    async with Runtime.open(settings) as rt:
+        await online(Stage(rt, stage.fleet, stage.product, stage.connections), *stage.connections)
+    assert await stage.forwards() == []
+
+
+async def test_a_slow_or_talkative_product_does_not_hold_us(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linekeeper.inbox.deliver.TIMEOUT_SECONDS", 0.2)
+    [one, *_] = stage.connections
+    await online(stage, one)
+    stage.product.wait = 0.8
+    await forward(stage, utcnow)
+    assert [status for status, _ in await states(stage)] == ["pending"]
+    stage.product.wait = 0.0
+    stage.product.says = b"x" * 10_000_000
+    await forward(stage, later(minutes=5))
+    assert [status for status, _ in await states(stage)] == ["sent"]

@@ -1,0 +1,171 @@
+"""Doing events again, looking again for an owner, giving up, and forgetting in time."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select, update
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.inbox.attempts import LONGEST_WAIT, MOST_ATTEMPTS, MOST_CALLS, next_attempt
+from linekeeper.inbox.replay import Selection, plan_replay, replay
+from linekeeper.inbox.retention import prune_inbox
+from linekeeper.inbox.unrouted import route_again
+from linekeeper.makini import ErrorKind, MakiniError
+from linekeeper.store import new_id
+from linekeeper.store.tables import Connection, WebhookEvent
+from tests.inbox.process.stage import Stage, about
+
+
+async def run(stage: Stage, selection: Selection) -> int:
+    return sum([count async for count in replay(stage.rt.store, selection, now=utcnow())])
+
+
+async def test_a_replay_keeps_its_link_and_takes_the_place_of_the_original(stage: Stage) -> None:
+    [one, two, *_] = stage.connections
+    bodies = [({"id": f"r{n}", "event": "moon.rising"}, one) for n in range(3)]
+    originals = await stage.deliver_all([*bodies, ({"id": "x", "event": "moon.rising"}, two)])
+    await stage.process()
+    selection = Selection("dead", connection_id=one.id, limit=2)
+    planned = await plan_replay(stage.rt.store, selection)
+    assert (planned.events, planned.replayed, planned.by_kind) == (3, 2, {"unknown": 3})
+    assert [line.id for line in planned.lines] == [receipt.id for receipt in originals[:2]]
+    assert len(await stage.events()) == 4, "a plan writes nothing"
+
+    assert await run(stage, selection) == 2
+    assert await run(stage, Selection("dead", connection_id=one.id)) == 1
+    assert await run(stage, Selection("dead", connection_id=one.id)) == 0, "each once"
+    again = [event for event in await stage.events() if event.source == "replay"]
+    assert [event.replay_of for event in again] == [receipt.id for receipt in originals[:3]]
+    await stage.process()
+    assert {(await stage.event(event.id)).status for event in again} == {"dead"}
+    # A replay that died too may be replayed, and still leads to the first.
+    assert await run(stage, Selection("dead", connection_id=one.id)) == 3
+    newest = [event for event in await stage.events() if event.source == "replay"][3:]
+    assert {event.replay_of for event in newest} == {receipt.id for receipt in originals[:3]}
+
+
+async def test_a_replay_is_handed_on_under_the_id_of_the_first(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    receipt = await stage.deliver({"id": "a", "event": "assets.updated", "body": ["1"]}, to=one)
+    await stage.process()
+    await stage.forward()
+    await run(stage, Selection("processed"))
+    await stage.process()
+    await stage.forward()
+    assert [identity for identity, _ in stage.product.taken] == [receipt.id] * 2
+
+
+async def test_an_old_event_about_a_connection_ends_stale_when_it_is_done_again(
+    stage: Stage,
+) -> None:
+    [one, *_] = stage.connections
+    await stage.deliver(about(one, "connection.auth_required", utcnow()))
+    await stage.process()
+    await stage.deliver(about(one, "connection.status_changed", utcnow(), to="online"))
+    await stage.process()
+    assert (await stage.connection(one)).health == "healthy"
+    assert await run(stage, Selection("processed", limit=1)) == 1
+    await stage.process()
+    assert (await stage.connection(one)).health == "healthy"
+    [again] = [event for event in await stage.events() if event.source == "replay"]
+    assert again.status == "stale"
+
+
+async def test_an_unrouted_event_finds_its_connection_once_it_is_listed(stage: Stage) -> None:
+    receipts = await stage.deliver_all(
+        [({"id": name, "type": "sync.completed", "connection_id": name}, None) for name in "ab"]
+    )
+    await stage.process()
+    assert await route_again(stage.rt.store, now=utcnow()) == 0
+    async with stage.rt.store.write() as session:
+        session.add(
+            Connection(
+                id=new_id(), app="default", makini_key="a", name="A", slug="a", provider="UpKeep"
+            )
+        )
+    assert await route_again(stage.rt.store, now=utcnow()) == 1
+    await stage.process()
+    assert [(await stage.event(one.id)).status for one in receipts[:1]] == ["processed"]
+    assert len([event for event in await stage.events() if event.status == "unrouted"]) <= 1
+
+
+async def test_payloads_go_first_ids_stay_a_month_and_what_waits_stays(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    now = utcnow()
+    for number in range(4):
+        await stage.deliver({"id": f"p{number}", "event": "moon.rising"}, to=one)
+    await stage.process()
+    waiting = await stage.deliver({"id": "w", "event": "assets.updated", "body": ["1"]}, to=one)
+    later = now + timedelta(days=20)
+    kept = {"payloads_before": later - timedelta(days=14), "events_before": later, "now": later}
+    dry = await prune_inbox(stage.rt.store, **kept, dry_run=True)
+    assert (dry.payloads, dry.events) == (4, 0)
+    assert all(event.body for event in await stage.events())
+    done = await prune_inbox(stage.rt.store, **kept)
+    assert (done.payloads, done.events) == (4, 0)
+    assert [bool(event.body) for event in await stage.events()] == [False] * 4 + [True]
+    # The id is still known: a repeat is one. What has no payload can't be done again.
+    assert not (await stage.deliver({"id": "p0", "event": "moon.rising"}, to=one)).is_new
+    planned = await plan_replay(stage.rt.store, Selection("dead"))
+    assert (planned.events, planned.without_body) == (0, 4)
+    later = now + timedelta(days=31)
+    kept = {"payloads_before": later, "events_before": later, "now": later}
+    assert (await prune_inbox(stage.rt.store, **kept)).events == 4
+    [left] = await stage.events()
+    assert (left.id, left.status) == (waiting.id, "pending")
+
+
+async def test_an_event_that_fails_for_an_unknown_reason_is_retried_then_dead(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [one, two, *_] = stage.connections
+    poison = await stage.deliver(about(one, "sync.completed", utcnow(), result="success"))
+    behind = await stage.deliver(about(one, "sync.completed", utcnow(), result="success"))
+    free = await stage.deliver(about(two, "sync.completed", utcnow(), result="success"))
+    from linekeeper.consumer import connection_events
+
+    real = connection_events.statement
+    first = f'"{(await stage.event(poison.id)).delivery_key}"'
+
+    def broken(kind: str, event: str | None, payload: object) -> object:
+        if isinstance(payload, dict) and f'"{payload["id"]}"' == first:
+            raise ArithmeticError("a defect of ours")
+        return real(kind, event, payload)
+
+    monkeypatch.setattr("linekeeper.consumer.connection_events.statement", broken)
+    for attempt in range(1, MOST_ATTEMPTS + 1):
+        await stage.process()
+        assert (await stage.event(poison.id)).attempts == attempt
+        assert (await stage.event(free.id)).status == "processed"
+        if attempt < MOST_ATTEMPTS:
+            assert (await stage.event(behind.id)).status == "pending"
+        async with stage.rt.store.write() as session:
+            await session.execute(
+                update(WebhookEvent)
+                .where(col(WebhookEvent.status) == "pending")
+                .values(next_attempt_at=utcnow())
+            )
+    await stage.process()
+    dead = await stage.event(poison.id)
+    assert (dead.status, dead.error) == ("dead", "ArithmeticError: a defect of ours")
+    assert (await stage.event(behind.id)).status == "processed"
+    async with stage.rt.store.read() as session:
+        claimed = await session.scalars(
+            select(WebhookEvent).where(col(WebhookEvent.claimed_by).is_not(None))
+        )
+        assert list(claimed) == []
+
+
+def test_a_call_limit_is_no_failure_and_what_never_mends_is_given_up_at_once() -> None:
+    now = utcnow()
+    limited = MakiniError(ErrorKind.rate_limited, "slow down", app="default", retry_after=90)
+    away = MakiniError(ErrorKind.unavailable, "away", app="default")
+    wrong = MakiniError(ErrorKind.rejected, "no", app="default")
+    assert next_attempt(500, limited, now=now) == now + timedelta(seconds=LONGEST_WAIT)
+    assert next_attempt(1, limited, now=now) == now + timedelta(seconds=90)
+    assert next_attempt(MOST_CALLS - 1, away, now=now) is not None
+    assert next_attempt(MOST_CALLS, away, now=now) is None
+    assert next_attempt(1, wrong, now=now) is None
+    assert next_attempt(1, RuntimeError(), now=now) == now + timedelta(seconds=2)
+    assert next_attempt(MOST_ATTEMPTS, RuntimeError(), now=now) is None

@@ -1,0 +1,140 @@
+"""The stream's own incidents, as the sweep opens and resolves them (MISSION W7)."""
+
+from datetime import timedelta
+
+from sqlalchemy import insert, select, update
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.health.webhooks import watch
+from linekeeper.inbox.tally import Tally
+from linekeeper.inbox.traces import hour_of
+from linekeeper.store.tables import Connection, Incident, Outbox, WebhookEvent, WebhookHour
+from tests.inbox.process.stage import Stage, about
+
+
+async def incidents(stage: Stage) -> dict[str, Incident]:
+    """Those that are open, by kind."""
+    async with stage.rt.store.read() as session:
+        rows = await session.scalars(
+            select(Incident).where(
+                col(Incident.topic) == "webhooks", col(Incident.resolved_at).is_(None)
+            )
+        )
+        return {row.kind: row for row in rows}
+
+
+async def told(stage: Stage) -> int:
+    """How many Slack messages were written or rewritten."""
+    async with stage.rt.store.read() as session:
+        rows = await session.scalars(select(Outbox).where(col(Outbox.channel) == "slack"))
+        return len(list(rows))
+
+
+async def shift(stage: Stage, **values: object) -> None:
+    async with stage.rt.store.write() as session:
+        await session.execute(update(WebhookEvent).values(**values))
+
+
+async def test_dead_events_are_one_incident_that_ends_when_they_are_replayed(
+    stage: Stage,
+) -> None:
+    [one, *_] = stage.connections
+    await stage.deliver({"id": "d1", "event": "moon.rising"}, to=one)
+    await stage.process()
+    now = utcnow()
+    changed = await watch(stage.rt, now)
+    first = (await incidents(stage))["webhooks_dead"]
+    assert changed == [first.id]
+    assert (first.scope, first.app) == ("app", "default")
+    assert first.title is not None
+    assert "1 webhook is dead" in first.title
+    before = await told(stage)
+    assert before > 0
+
+    await watch(stage.rt, now)
+    assert await told(stage) == before, "what is known is not told again"
+    for number in range(2, 5):
+        await stage.deliver({"id": f"d{number}", "event": "moon.rising"}, to=one)
+    await stage.process()
+    assert await watch(stage.rt, now) == [first.id], "twice as many is news"
+    assert "4 webhooks are dead" in ((await incidents(stage))["webhooks_dead"].title or "")
+
+    await shift(stage, status="processed")
+    await watch(stage.rt, utcnow())
+    assert await incidents(stage) == {}
+
+
+async def test_what_is_unrouted_is_told_only_after_it_was_looked_at_again(stage: Stage) -> None:
+    await stage.deliver({"id": "u", "type": "sync.completed", "connection_id": "nobody"})
+    await stage.process()
+    await watch(stage.rt, utcnow())
+    assert await incidents(stage) == {}
+    await watch(stage.rt, utcnow() + timedelta(minutes=40))
+    assert "webhooks_unrouted" in await incidents(stage)
+
+
+async def test_an_event_nobody_takes_is_told_by_its_age(stage: Stage) -> None:
+    await stage.deliver({"id": "w", "event": "assets.updated", "body": ["1"]})
+    await watch(stage.rt, utcnow())
+    assert await incidents(stage) == {}
+    later = utcnow() + timedelta(minutes=6)
+    await watch(stage.rt, later)
+    behind = (await incidents(stage))["webhooks_behind"]
+    assert "1 webhooks wait, the oldest for 6 min" in (behind.title or "")
+    await stage.process()
+    await watch(stage.rt, later)
+    assert "webhooks_behind" not in await incidents(stage)
+
+
+async def test_a_burst_of_bad_signatures_is_one_incident_and_passes(stage: Stage) -> None:
+    now = utcnow()
+    tally = Tally()
+    for _ in range(500):
+        tally.count("default", "bad_signature")
+    tally.count("", "unknown_app")
+    await tally.flush(stage.rt.store, now=now)
+    await watch(stage.rt, now)
+    forged = (await incidents(stage))["webhooks_forged"]
+    assert "500 deliveries with a bad signature" in (forged.title or "")
+    await watch(stage.rt, now + timedelta(minutes=20))
+    assert await incidents(stage) == {}
+
+
+async def test_a_connection_that_falls_silent_against_its_habit_is_told(stage: Stage) -> None:
+    [one, two, *_] = stage.connections
+    now = utcnow()
+    async with stage.rt.store.write() as session:
+        # Hourly events for two days from both; the first one stopped nine hours ago.
+        rows = [
+            {"connection_id": which.id, "hour": hour_of(now - timedelta(hours=hours)), "events": 3}
+            for which, since in ((one, 9), (two, 0))
+            for hours in range(since, since + 48)
+        ]
+        await session.execute(insert(WebhookHour), rows)
+        await session.execute(
+            update(Connection)
+            .where(col(Connection.id).in_([one.id, two.id]))
+            .values(last_webhook_at=now, setup="live", health="healthy")
+        )
+        await session.execute(
+            update(Connection)
+            .where(col(Connection.id) == one.id)
+            .values(last_webhook_at=now - timedelta(hours=9))
+        )
+    await watch(stage.rt, now)
+    silent = (await incidents(stage))["webhooks_silent"]
+    assert (silent.title or "").endswith(f"from {one.name}")
+    await stage.deliver(about(one, "sync.completed", now, result="success"))
+    await stage.process()
+    await watch(stage.rt, now)
+    assert await incidents(stage) == {}
+
+
+async def test_two_sweeps_at_once_open_each_incident_once(stage: Stage) -> None:
+    import asyncio
+
+    await stage.deliver({"id": "d", "event": "moon.rising"}, to=stage.connections[0])
+    await stage.process()
+    await asyncio.gather(*(watch(stage.rt, utcnow()) for _ in range(4)))
+    assert list(await incidents(stage)) == ["webhooks_dead"]

@@ -1,0 +1,130 @@
+"""When the stream of webhooks is in trouble: the decision alone."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linekeeper.inbox.watch import (
+    KINDS,
+    Habit,
+    Stream,
+    WatchPolicy,
+    examine,
+    is_worse,
+    longest_gap,
+)
+
+NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
+POLICY = WatchPolicy()
+QUIET = Stream("default")
+
+
+def found(stream: Stream, **more: object) -> dict[str, str]:
+    """Kind → text."""
+    return {one.kind: one.text for one in examine(stream, policy=POLICY, now=NOW, **more)}
+
+
+def hours_ago(hours: float) -> datetime:
+    return NOW - timedelta(hours=hours)
+
+
+def test_a_quiet_stream_is_fine() -> None:
+    assert found(QUIET) == {}
+    assert found(replace(QUIET, last_hour=10_000, pending=500, oldest_at=hours_ago(0.01))) == {}
+
+
+def test_dead_and_unrouted_events_are_named_with_their_number() -> None:
+    assert found(replace(QUIET, dead=1))["webhooks_dead"].startswith("1 webhook is dead")
+    assert found(replace(QUIET, dead=1200))["webhooks_dead"].startswith("1,200 webhooks are dead")
+    assert found(replace(QUIET, unrouted=2)) == {
+        "webhooks_unrouted": "2 webhooks are of no connection that is known"
+    }
+
+
+def test_a_failure_rate_counts_from_a_share_and_a_least_number() -> None:
+    assert found(replace(QUIET, failing=4, last_hour=4)) == {}
+    assert found(replace(QUIET, failing=5, last_hour=101)) == {}
+    assert "5 of 100" in found(replace(QUIET, failing=5, last_hour=100))["webhooks_failing"]
+
+
+def test_a_burst_of_bad_signatures_is_over_only_well_below_where_it_begins() -> None:
+    assert found(replace(QUIET, forged=19)) == {}
+    assert "webhooks_forged" in found(replace(QUIET, forged=20))
+    known = ["webhooks_forged"]
+    assert "webhooks_forged" in found(replace(QUIET, forged=5), open_kinds=known)
+    assert found(replace(QUIET, forged=4), open_kinds=known) == {}
+
+
+def test_the_age_of_the_oldest_counts_whatever_the_depth() -> None:
+    one = replace(QUIET, pending=1, oldest_at=hours_ago(0.2))
+    assert "the oldest for 12 min" in found(one)["webhooks_behind"]
+    assert "webhooks_behind" in found(replace(QUIET, pending=100_000, oldest_at=NOW))
+    assert "webhooks_behind" in found(replace(QUIET, lag_seconds=301))
+
+
+def test_forwarding_in_trouble_is_told_with_the_products_answer() -> None:
+    waiting = replace(
+        QUIET, forward_waiting=3, forward_oldest_at=hours_ago(1), forward_error="answered 500"
+    )
+    assert found(waiting)["forward_behind"] == (
+        "3 messages wait for the product, the oldest for 60 min: answered 500"
+    )
+    assert found(replace(waiting, forward_oldest_at=hours_ago(0.2))) == {}
+    assert "1 message is given up" in found(replace(QUIET, forward_dead=1))["forward_dead"]
+
+
+def test_silence_is_measured_against_its_own_habit() -> None:
+    chatty = Habit("Acme · SAP ECC", hours_ago(7), hours=200, longest_gap=1)
+    rare = Habit("Bolt · UpKeep", hours_ago(7), hours=200, longest_gap=12)
+    young = Habit("New · UpKeep", hours_ago(700), hours=5, longest_gap=1)
+    assert found(replace(QUIET, quiet=[rare, young])) == {}
+    assert found(replace(QUIET, quiet=[rare, chatty])) == {
+        "webhooks_silent": "no webhook for much longer than usual from Acme · SAP ECC"
+    }
+    app = Habit("default", hours_ago(4), hours=200, longest_gap=1)
+    assert "no webhook of any connection" in found(replace(QUIET, habit=app))["webhooks_silent"]
+    many = [replace(chatty, name=f"c{n}") for n in range(30)]
+    assert "and 20 more" in found(replace(QUIET, quiet=many))["webhooks_silent"]
+
+
+def test_it_is_worse_from_twice_as_bad_on() -> None:
+    assert [is_worse(3, figure) for figure in (3, 5.9, 6)] == [False, False, True]
+    assert is_worse(0, 2)
+    assert not is_worse(0, 1.5)
+
+
+def test_the_longest_gap_is_between_neighbours() -> None:
+    assert longest_gap([]) == longest_gap([5]) == 0
+    assert longest_gap([1, 2, 9, 10]) == 7
+
+
+times = st.none() | st.integers(-100, 100).map(hours_ago)
+counts = st.integers(0, 10**9)
+
+
+@given(
+    st.builds(
+        Stream,
+        app=st.just("a"),
+        pending=counts,
+        oldest_at=times,
+        failing=counts,
+        last_hour=counts,
+        dead_last_hour=counts,
+        dead=counts,
+        unrouted=counts,
+        forged=counts,
+        lag_seconds=st.floats(0, 1e9),
+        forward_dead=counts,
+        forward_waiting=counts,
+        forward_oldest_at=times,
+    )
+)
+def test_whatever_is_seen_each_kind_is_found_once_and_has_a_sentence(stream: Stream) -> None:
+    findings = examine(stream, policy=POLICY, now=NOW)
+    kinds = [one.kind for one in findings]
+    assert len(kinds) == len(set(kinds))
+    assert set(kinds) <= set(KINDS)
+    assert all(one.text and "{}" not in one.text for one in findings)
