@@ -27,8 +27,9 @@ async def watch(store: Store, *, now: datetime) -> bool:
         ids = [] if not any_underway else await ready(session, now=now)
     for identifier in ids:
         progress = await advance(store, identifier, now=now)
-        async with store.write() as session:
-            await news.send(store, session, [_redraw(progress)], now=now)
+        if not _draws_itself(progress):
+            async with store.write() as session:
+                await news.send(store, session, [_redraw(progress)], now=now)
     return bool(ids)
 
 
@@ -49,6 +50,12 @@ async def advance_targets(store: Store, targets: Iterable[str], *, now: datetime
         )
         found = sorted(ids)
     return [await advance(store, identifier, now=now) for identifier in found]
+
+
+def _draws_itself(progress: Progress) -> bool:
+    """Whether a person's gate opened: its run draws what people see, before it waits."""
+    opened = {one.gate for one in progress.evaluation.changes if one.to == "open"}
+    return any(gate.id in opened and gate.check is None for gate in progress.standing.plan.gates)
 
 
 def _redraw(progress: Progress) -> Message:
