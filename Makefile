@@ -42,7 +42,7 @@ test: install browser
 	@$(BIN)/python -m pytest $(ARGS) -m "not soak"
 
 soak: install browser
-	@$(BIN)/python -m pytest $(ARGS) -m soak -p no:timeout
+	@$(BIN)/python -m pytest $(ARGS) -m soak --timeout 0
 
 bench: install
 	@$(BIN)/python -m benchmarks $(ARGS)
