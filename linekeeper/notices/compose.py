@@ -35,22 +35,22 @@ class Rendered:
 def incident(view: IncidentView, *, now: datetime, links: Links = _NO_LINKS) -> Rendered:
     """The incident's one message, as it should read now."""
     pen = Mrkdwn()
-    light = _light(view)
+    sign = light(view)
     headline = _headline(view)
-    room = HEADER_LIMIT - len(light) - len(headline) - 1
+    room = HEADER_LIMIT - len(sign) - len(headline) - 1
     title = shown(view.title, room, escape=without_angles)
     lines = [*_what(view, pen, now), *_members(view, pen), *_ahead(view, pen)]
     blocks: list[dict[str, Any]] = [
-        {"type": "header", "text": {"type": "plain_text", "text": f"{light} {title}{headline}"}},
-        *_sections(lines),
+        {"type": "header", "text": {"type": "plain_text", "text": f"{sign} {title}{headline}"}},
+        *sections(lines),
     ]
     shortcuts = [link for link in _links(view, links, pen) if width(link) <= SECTION_LIMIT]
     if shortcuts:
-        blocks.append({"type": "context", "elements": [_mrkdwn(link) for link in shortcuts]})
+        blocks.append({"type": "context", "elements": [mrkdwn(link) for link in shortcuts]})
     if links.buttons and view.resolved_at is None:
         blocks.append(buttons(view, links))
     since = _since(view, pen, now)
-    return Rendered(f"{light} {pen.text(view.title)}{headline}\n{since}", blocks)
+    return Rendered(f"{sign} {pen.text(view.title)}{headline}\n{since}", blocks)
 
 
 def plain(view: IncidentView, *, now: datetime, links: Links = _NO_LINKS) -> str:
@@ -66,10 +66,37 @@ def plain(view: IncidentView, *, now: datetime, links: Links = _NO_LINKS) -> str
     return "\n".join(lines)
 
 
+def reminder(view: IncidentView, step: str, why: str, *, now: datetime) -> Rendered:
+    """A reminder or an escalation, in the thread: it calls those who own it."""
+    pen = Mrkdwn()
+    whose = _whose(view, pen)
+    written = f"{_calling(view, step, why, pen, now)}\n{whose}"
+    return Rendered(written, [{"type": "section", "text": mrkdwn(written)}])
+
+
+def plain_reminder(view: IncidentView, step: str, why: str, *, now: datetime) -> str:
+    """The same for logs and other channels."""
+    return _calling(view, step, why, Plain(), now)
+
+
+def _calling(view: IncidentView, step: str, why: str, pen: Pen, now: datetime) -> str:
+    lead = {
+        "escalation": ":rotating_light: Escalated",
+        "first": "New",
+        "resolved": "Resolved",
+    }.get(step, f"Reminder {step.partition(':')[2]}")
+    if not isinstance(pen, Mrkdwn):
+        lead = lead.rpartition(": ")[2]
+    lasting = duration((view.resolved_at or now) - view.opened_at)
+    headline = words.headline(view.kind)
+    what = f"{pen.text(view.title)}" + (f" {headline}" if headline else "")
+    return f"{lead}: {what}, for {lasting} ({pen.text(why)})"
+
+
 def note(text: str) -> Rendered:
     """A text of its own, or an entry of a diary."""
     written = Mrkdwn().text(text, SECTION_LIMIT, keep_lines=True) or "(nothing)"
-    return Rendered(written, [{"type": "section", "text": _mrkdwn(written)}])
+    return Rendered(written, [{"type": "section", "text": mrkdwn(written)}])
 
 
 def _headline(view: IncidentView) -> str:
@@ -89,7 +116,8 @@ def _state(view: IncidentView) -> str:
     return "ACKNOWLEDGED" if _taken(view) else "OPEN"
 
 
-def _light(view: IncidentView) -> str:
+def light(view: IncidentView) -> str:
+    """The colour its state has everywhere."""
     if view.merged_into is not None:
         return _WHITE
     if view.resolved_at is not None:
@@ -243,7 +271,7 @@ def _text_of(view: IncidentView, name: str) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _sections(lines: Sequence[str]) -> list[dict[str, Any]]:
+def sections(lines: Sequence[str]) -> list[dict[str, Any]]:
     """`lines` packed whole into as few sections as hold them."""
     packed: list[str] = []
     for line in lines:
@@ -251,9 +279,9 @@ def _sections(lines: Sequence[str]) -> list[dict[str, Any]]:
             packed[-1] += f"\n{line}"
         else:
             packed.append(line)
-    return [{"type": "section", "text": _mrkdwn(text)} for text in packed]
+    return [{"type": "section", "text": mrkdwn(text)} for text in packed]
 
 
-def _mrkdwn(text: str) -> dict[str, Any]:
-    """`verbatim` keeps Slack from making links and mentions out of what it finds in the text."""
+def mrkdwn(text: str) -> dict[str, Any]:
+    """A text; `verbatim` keeps Slack from making links and mentions of what it finds in it."""
     return {"type": "mrkdwn", "text": text, "verbatim": True}

@@ -2,20 +2,25 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from linekeeper.clock import utcnow
-from linekeeper.config import Configuration, SlackConfig
+from linekeeper.config import Configuration
 from linekeeper.notices.announce import incident_lane
-from linekeeper.notices.queries import load_views
+from linekeeper.notices.attend import attend
+from linekeeper.notices.channels import mark_broken, mark_well
+from linekeeper.notices.compose_fold import plain_fold
+from linekeeper.notices.policy import Decision
+from linekeeper.notices.queries import first_notices, incidents_of_fold, load_views
 from linekeeper.notices.refusals import SlackTrouble, unreachable
 from linekeeper.notices.settling import (
     give_back,
     hold_channel,
     settle_overtaken,
     settle_unsent,
+    settle_withheld,
 )
 from linekeeper.notices.slack import Pacer, open_channel
 from linekeeper.notices.teller import Teller, Unsayable, said
@@ -43,6 +48,8 @@ class Delivered:
     sent: int = 0
     postponed: int = 0
     dead: int = 0
+    withheld: int = 0
+    """Not to be said now, or never: the policy says why on each row."""
     held: list[str] = field(default_factory=list)
     """Why rows were postponed or given up, each reason once."""
     unsent: list[str] = field(default_factory=list)
@@ -65,10 +72,15 @@ async def deliver_due(
     Each row is said at least once, in a form in which a repeat is harmless. Trouble with Slack is
     never raised: the row stays, with the reason, and is tried again. Without Slack the rows are
     settled and their texts are in `unsent`. Errors of the database are raised.
+
+    First the alert policy is asked what is due to be said; what it holds back is settled unsaid,
+    and its first notice will show all of it.
     """
+    decision = await attend(store, configuration, now=clock())
     delivery = _Delivery(
-        store, configuration.slack, owner=owner, clock=clock, links=links or Links(), pacer=pacer
+        store, configuration, owner=owner, clock=clock, links=links or Links(), pacer=pacer
     )
+    delivery.decided = decision
     for lanes in _lanes(incident_ids):
         while limit > 0 and not delivery.held_up:
             rows = await claim(
@@ -94,7 +106,7 @@ class _Delivery:
     def __init__(
         self,
         store: Store,
-        slack: SlackConfig | None,
+        configuration: Configuration,
         *,
         owner: str,
         clock: Callable[[], datetime],
@@ -102,15 +114,18 @@ class _Delivery:
         pacer: Pacer,
     ) -> None:
         self._store = store
-        self._slack = slack
+        self._configuration = configuration
+        self._slack = slack = configuration.slack
         self._owner = owner
         self._clock = clock
         buttons = slack is not None and bool(slack.signing_secret.get_secret_value())
         self._links = replace(links, buttons=buttons)
         self._pacer = pacer
         self.outcome = Delivered()
+        self.decided = Decision()
         self.held_up = False
         """The channel is in trouble: whatever came next would fare no better."""
+        self._is_well = False
 
     async def round(self, rows: Sequence[Outbox]) -> None:
         """Say the claimed `rows`, their lanes side by side."""
@@ -118,6 +133,7 @@ class _Delivery:
         views = await load_views(
             self._store, [i for row in rows if isinstance(i := row.payload.get("incident_id"), str)]
         )
+        firsts, rows = await self._withhold(rows, views)
         if self._slack is None:
             await self._keep(rows, views)
             return
@@ -130,7 +146,9 @@ class _Delivery:
                 if self.held_up or late:
                     untouched.append(row)
                 else:
-                    await self._deliver(row, views.get(row.payload.get("incident_id", "")), teller)
+                    incident_id = row.payload.get("incident_id", "")
+                    view, fold = views.get(incident_id), firsts.get(incident_id)
+                    await self._deliver(row, view, fold, teller)
 
         async with open_channel(self._slack, self._pacer) as channel:
             teller = Teller(self._store, channel, self._links, self._clock)
@@ -143,10 +161,31 @@ class _Delivery:
             if ending is not None:
                 raise ending
 
-    async def _deliver(self, row: Outbox, view: IncidentView | None, teller: Teller) -> None:
+    async def _withhold(
+        self, rows: Sequence[Outbox], views: Mapping[str, IncidentView]
+    ) -> tuple[dict[str, str | None], Sequence[Outbox]]:
+        """Settle what is not to be told now; the first notices of the rest, and the rest."""
+        firsts = await first_notices(self._store, views)
+        if views.keys() - firsts.keys():  # news since the policy was asked
+            again = await attend(self._store, self._configuration, now=self._clock())
+            again.never = self.decided.never | again.never
+            self.decided = again
+            firsts = await first_notices(self._store, views)
+        untold = views.keys() - firsts.keys()
+        if not untold:
+            return firsts, rows
+        back = [row for row in rows if row.payload.get("incident_id") in untold]
+        why = {row.id: self.decided.reason(row.payload["incident_id"]) for row in back}
+        await settle_withheld(self._store, back, self._owner, why, now=self._clock())
+        self.outcome.withheld += len(back)
+        return firsts, [row for row in rows if row.id not in why]
+
+    async def _deliver(
+        self, row: Outbox, view: IncidentView | None, fold: str | None, teller: Teller
+    ) -> None:
         try:
             async with asyncio.timeout(_EACH_WITHIN_SECONDS):
-                await teller.say(row, view)
+                await teller.say(row, view, fold)
         except SlackTrouble as trouble:
             await self._failed(row, view, trouble)
         except TimeoutError:
@@ -157,6 +196,9 @@ class _Delivery:
             await settle(self._store, [row], self._owner, now=self._clock())
             await self._settle_overtaken([row], {view.id: view} if view else {})
             self.outcome.sent += 1
+            if not self._is_well:
+                self._is_well = True
+                await mark_well(self._store, "slack")
 
     async def _failed(self, row: Outbox, view: IncidentView | None, trouble: SlackTrouble) -> None:
         now = self._clock()
@@ -175,6 +217,10 @@ class _Delivery:
         if trouble.reach == "channel" and not self.held_up:
             self.held_up = True
             await hold_channel(self._store, reason, until=until)
+            if trouble.code != "ratelimited":
+                await mark_broken(
+                    self._store, "slack", reason, needs_mending=not trouble.passing, now=now
+                )
 
     async def _bury(self, row: Outbox, reason: str) -> None:
         await bury(self._store, row, self._owner, reason, now=self._clock())
@@ -186,8 +232,13 @@ class _Delivery:
         texts: dict[str, str] = {}
         for row in rows:
             try:
-                view = views.get(row.payload.get("incident_id", ""))
-                texts[row.id] = said(row, view, now=now, links=self._links)
+                if row.payload.get("do") == "fold":
+                    key = str(row.payload["fold"])
+                    of_it = await load_views(self._store, await incidents_of_fold(self._store, key))
+                    texts[row.id] = plain_fold(key, list(of_it.values()), links=self._links)
+                else:
+                    view = views.get(row.payload.get("incident_id", ""))
+                    texts[row.id] = said(row, view, now=now, links=self._links)
             except Unsayable as reason:
                 await self._bury(row, str(reason))
         kept = [row for row in rows if row.id in texts]
@@ -203,7 +254,10 @@ class _Delivery:
             view = views.get(row.payload.get("incident_id", ""))
             if view is not None and row.payload.get("do") == "show":
                 lane, _, revision = row.dedupe_key.rpartition(":")
+                if revision == "first":
+                    continue
                 keys += [f"{lane}:{n}" for n in range(int(revision) + 1, view.revision + 1)]
+                keys.append(f"{incident_lane(view.id)}:first")
         if keys:
             await settle_overtaken(self._store, keys, now=self._clock())
 

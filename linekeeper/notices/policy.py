@@ -100,6 +100,16 @@ class Decision:
     never: dict[str, str] = field(default_factory=dict)
     held: dict[str, Held] = field(default_factory=dict)
 
+    def reason(self, incident_id: str) -> str:
+        """Why an incident is not told of now."""
+        if incident_id in self.never:
+            return self.never[incident_id]
+        holding = self.held.get(incident_id)
+        if holding is None:
+            return "not to be told"
+        ends = "" if holding.until == FOREVER else f" until {holding.until:%Y-%m-%d %H:%M} UTC"
+        return f"{holding.why}{ends}"
+
 
 def severity(kind: str, scope: str, *, live: bool, critical: bool) -> Severity:
     """How much an incident matters: `live` if a member is, `critical` if its customer is."""

@@ -16,8 +16,13 @@ from linekeeper.store.tables import (
     Customer,
     Incident,
     IncidentConnection,
+    Notice,
     Observation,
+    Outbox,
 )
+
+WITHHELD = "withheld: "
+"""How the note begins on a row that was not said because the policy held it back."""
 
 _AT_ONCE = 5_000
 """Ids in one statement."""
@@ -77,6 +82,49 @@ async def members_of(
     return found
 
 
+async def first_notices(store: Store, incident_ids: Collection[str]) -> dict[str, str | None]:
+    """Those that Slack is to be told of, each with the message it shares with others, if it does.
+
+    An incident that isn't among them is not to be told, or not yet.
+    """
+    found: dict[str, str | None] = {}
+    async with store.read() as session:
+        for some in _pieces(sorted(set(incident_ids))):
+            rows = await session.execute(
+                select(col(Notice.incident_id), col(Notice.fold)).where(
+                    col(Notice.incident_id).in_(some),
+                    col(Notice.channel) == "slack",
+                    col(Notice.step) == "first",
+                )
+            )
+            found |= {row[0]: row[1] for row in rows}
+    return found
+
+
+async def incidents_of_fold(store: Store, key: str) -> list[str]:
+    """The incidents that the one message `key` tells of."""
+    async with store.read() as session:
+        rows = await session.scalars(
+            select(col(Notice.incident_id)).where(col(Notice.fold) == key).order_by(col(Notice.id))
+        )
+        return list(rows)
+
+
+async def withheld_texts(store: Store, lane: str) -> list[str]:
+    """What an incident's diary would have said while it was not to be told, oldest first."""
+    async with store.read() as session:
+        rows = await session.scalars(
+            select(col(Outbox.payload))
+            .where(
+                col(Outbox.lane) == lane,
+                col(Outbox.status) == "sent",
+                col(Outbox.error).startswith(WITHHELD),
+            )
+            .order_by(col(Outbox.seq))
+        )
+        return [str(one["text"]) for one in rows if one.get("do") == "diary"]
+
+
 async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, IncidentView]:
     """The incidents as they are now; an id without an incident is left out."""
     views: dict[str, IncidentView] = {}
@@ -84,7 +132,7 @@ async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, I
         for some in _pieces(sorted(set(incident_ids))):
             incidents = await session.scalars(select(Incident).where(col(Incident.id).in_(some)))
             members, counts = await _members(session, some)
-            wider = await _merged_into(session, some)
+            wider = await merged_into(session, some)
             for incident in incidents:
                 count, left = counts.get(incident.id, (0, 0))
                 views[incident.id] = IncidentView(
@@ -155,8 +203,8 @@ async def _members(
     return members, counts
 
 
-async def _merged_into(session: AsyncSession, incident_ids: Sequence[str]) -> dict[str, str]:
-    """Titles of the incidents in which these go on: there a connection was when they resolved."""
+async def merged_into(session: AsyncSession, incident_ids: Sequence[str]) -> dict[str, str]:
+    """Titles of the incidents in which these go on: a connection was there when they resolved."""
     narrow, wide, here, there = (
         aliased(Incident),
         aliased(Incident),

@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import update
 from sqlmodel import col
 
+from linekeeper.notices.queries import WITHHELD
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Outbox
 
@@ -29,6 +30,30 @@ async def settle_unsent(
                     claimed_by=None,
                     claimed_until=None,
                     error=f"no Slack configured; would have said: {said[row.id]}"[:500],
+                )
+                .execution_options(synchronize_session=False)
+            )
+
+
+async def settle_withheld(
+    store: Store, rows: Sequence[Outbox], owner: str, why: Mapping[str, str], *, now: datetime
+) -> None:
+    """Settle `rows` that the policy holds back (`why`, by row id): the first notice tells all."""
+    async with store.write() as session:
+        for row in rows:
+            await session.execute(
+                update(Outbox)
+                .where(
+                    col(Outbox.id) == row.id,
+                    col(Outbox.claimed_by) == owner,
+                    col(Outbox.status) == "pending",
+                )
+                .values(
+                    status="sent",
+                    settled_at=now,
+                    claimed_by=None,
+                    claimed_until=None,
+                    error=f"{WITHHELD}{why[row.id]}"[:500],
                 )
                 .execution_options(synchronize_session=False)
             )

