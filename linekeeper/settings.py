@@ -4,7 +4,6 @@ They say where things are. What an operator tunes lives in blocks (`linekeeper.c
 settings below that mirror a block only seed it.
 """
 
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -87,7 +86,7 @@ class Settings(BaseSettings):
     def _empty_is_absent(cls, value: object) -> object:
         return None if value == "" else value
 
-    @cached_property
+    @property
     def resolved_database_url(self) -> str:
         """The store's URL: what was set, or SQLite in `home`."""
         if self.database_url is not None:

@@ -10,6 +10,7 @@ import httpx
 from prefect import get_client, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.tasks import Task, exponential_backoff
@@ -23,14 +24,14 @@ from linekeeper.makini import MakiniError
 from linekeeper.notices.text import duration
 from linekeeper.reconcile.service import reconcile_window
 from linekeeper.reconnect import expiry, process
-from linekeeper.reconnect.ask import start_run
+from linekeeper.reconnect.ask import run_key, start_run
 from linekeeper.reconnect.case import Case, load_case, open_cases
 from linekeeper.reconnect.expiry import HORIZON, Renewed, horizon, renew_ending
 from linekeeper.reconnect.expiry_report import expiry_markdown
 from linekeeper.reconnect.process import Unproven
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Transition
+from linekeeper.store.tables import Outbox, Reconnect, Transition
 from tasks.report import put_artifact
 from tasks.run import runtime
 
@@ -271,7 +272,7 @@ async def watch_runs() -> int:
             if case is None or case.reconnect is None:
                 continue
             try:
-                missing = await _is_missing(client, case)
+                missing = await _is_missing(rt, client, case.reconnect)
             except (httpx.HTTPError, PrefectHTTPStatusError) as error:
                 get_run_logger().warning(
                     "the runs of open reconnects could not be looked at: %s", type(error).__name__
@@ -283,16 +284,29 @@ async def watch_runs() -> int:
     return started
 
 
-async def _is_missing(client: PrefectClient, case: Case) -> bool:
-    reconnect = case.reconnect
-    assert reconnect is not None  # the caller looked
+async def _is_missing(rt: Runtime, client: PrefectClient, reconnect: Reconnect) -> bool:
     if reconnect.run_id is None:
-        return False  # it is in the outbox, or about to begin
+        return await _never_began(rt, client, run_key(reconnect))
     try:
         run = await client.read_flow_run(UUID(reconnect.run_id))
     except ObjectNotFound:
         return True
     return run.state is not None and run.state.is_final()
+
+
+async def _never_began(rt: Runtime, client: PrefectClient, key: str) -> bool:
+    """Whether a run was handed to a Prefect that lost it before it began."""
+    async with rt.store.read() as session:
+        on_the_way = await session.scalar(
+            select(Outbox.id).where(
+                col(Outbox.dedupe_key) == f"run:{key}", col(Outbox.status) == "pending"
+            )
+        )
+    if on_the_way is not None:
+        return False
+    ours = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[key]))
+    runs = await client.read_flow_runs(flow_run_filter=ours)
+    return all(run.state is not None and run.state.is_final() for run in runs)
 
 
 async def _start_another(rt: Runtime, incident_id: str, now: datetime) -> None:

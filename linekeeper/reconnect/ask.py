@@ -188,11 +188,16 @@ async def with_contacts(session: AsyncSession, customers: Sequence[str]) -> set[
     return found
 
 
+def run_key(reconnect: Reconnect) -> str:
+    """Prefect's idempotency key of the run that works on a case; `run:<key>` in the outbox."""
+    return f"reconnect:{reconnect.incident_id}:{reconnect.attempt}:{reconnect.run_generation}"
+
+
 async def start_run(
     rt: Runtime, session: AsyncSession, case: Case, reconnect: Reconnect, *, now: datetime
 ) -> None:
     """Have the run of this attempt started: once, however often it is asked for."""
-    key = f"reconnect:{case.incident.id}:{reconnect.attempt}:{reconnect.run_generation}"
+    key = run_key(reconnect)
     members = [one for one in case.members if one.live]
     tags = [f"customer:{one.customer_slug}" for one in members[:_TAGS] if one.customer_slug]
     tags += [f"connection:{one.slug}" for one in members[:_TAGS]]
