@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import Artifact
+from prefect.artifacts import MarkdownArtifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
@@ -46,11 +46,8 @@ async def adopt(
                     total.add(await list_connections(name, utcnow()))
             except MakiniError as error:
                 troubles.append(str(error))
-        await Artifact(
-            key="adopt",
-            type="markdown",
-            description="The last adoption",
-            data=_table(total, dry_run),
+        await MarkdownArtifact(
+            key="adopt", description="The last adoption", markdown=_table(total, dry_run)
         ).acreate()
         would = "would be " if dry_run else ""
         summary = (

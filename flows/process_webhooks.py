@@ -41,7 +41,8 @@ async def process_webhooks() -> State[None]:
         headline = webhooks_headline(figures)
         if count:
             await rename(f"webhooks · {count:,} newly dead")
-            return Failed(message=f"{count:,} newly dead: {dead[0].error} ({headline})")
+            why = dead[0].error if dead else "see the artifact"
+            return Failed(message=f"{count:,} newly dead: {why} ({headline})")
         waiting = figures.total("pending")
         await rename(f"webhooks · {waiting:,} waiting" if waiting else "webhooks · all applied")
         return Completed(message=headline)

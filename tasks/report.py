@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from prefect import get_client, task
-from prefect.artifacts import Artifact
+from prefect.artifacts import MarkdownArtifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import ArtifactUpdate
@@ -67,7 +67,7 @@ async def put_artifact(client: PrefectClient, key: str, markdown: str, *, descri
     """Write the artifact `key`: the one there is, so that its page and its links stay the same."""
     known = (await _stored(client, [key])).get(key)
     if known is None:
-        await Artifact(key=key, type="markdown", description=description, data=markdown).acreate()
+        await MarkdownArtifact(key=key, description=description, markdown=markdown).acreate()
         return
     await client.update_artifact(known.id, ArtifactUpdate(data=markdown, description=description))
 

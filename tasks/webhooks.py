@@ -80,8 +80,9 @@ async def plan(selection: Selection) -> ReplayPlan:
 )
 async def run_replay(selection: Selection) -> int:
     """Do the selected events again; returns how many. Going on after a failure repeats none."""
-    done = 0
-    async for count in replay(runtime().store, selection, now=utcnow()):
+    rt = runtime()
+    apps, done = (await rt.configuration()).apps, 0
+    async for count in replay(rt.store, apps, selection, now=utcnow()):
         done += count
         get_run_logger().info("%d put in again", done)
     return done

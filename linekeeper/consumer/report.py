@@ -79,7 +79,7 @@ def webhooks_markdown(figures: Figures) -> str:
                     [
                         when(one.at, now),
                         text(one.app),
-                        text(one.cause),
+                        text(one.cause.replace("_", " ")),
                         text(one.path, 100),
                         f"{one.size:,}",
                     ]

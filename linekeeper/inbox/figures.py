@@ -121,7 +121,7 @@ async def newly_dead(store: Store) -> list[Ended]:
 
 
 async def mark_reported(store: Store, *, now: datetime) -> int:
-    """Remember that a run was red for all that is dead by now; returns for how many."""
+    """Remember that a run was red for all that is dead at `now`; returns for how many."""
     async with store.write() as session:
         rows = await session.execute(
             update(WebhookEvent)
@@ -129,6 +129,7 @@ async def mark_reported(store: Store, *, now: datetime) -> int:
                 _is("dead"),
                 col(WebhookEvent.reported_at).is_(None),
                 col(WebhookEvent.processed_at) <= now,
+                not_replayed(),
             )
             .values(reported_at=now)
             .returning(col(WebhookEvent.id))

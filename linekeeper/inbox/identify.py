@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import orjson
 
 from linekeeper.config import WebhookScheme
-from linekeeper.inbox.kinds import RECORD_KINDS, EventNames
+from linekeeper.inbox.kinds import EventNames, rank_of
 from linekeeper.inbox.verify import Headers
 
 MAX_TEXT = 200
@@ -76,8 +76,8 @@ class Identity(NamedTuple):
 
     @property
     def rank(self) -> int:
-        """0 for what is about a connection: applied before what is about records."""
-        return 1 if self.kind in RECORD_KINDS or self.kind == "unknown" else 0
+        """0 for what is about a connection: applied before what is about records, 1."""
+        return rank_of(self.kind)
 
 
 def identify(

@@ -57,6 +57,11 @@ class Meaning(NamedTuple):
     entity: str | None = None
 
 
+def rank_of(kind: str) -> int:
+    """0 for what is about a connection: applied before what is about records, 1."""
+    return 1 if kind in RECORD_KINDS or kind == UNKNOWN else 0
+
+
 class EventNames:
     """Reads event names as one app spells them.
 

@@ -16,7 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
+from linekeeper.config import AppConfig
 from linekeeper.inbox.claim import Status
+from linekeeper.inbox.identify import as_stored
+from linekeeper.inbox.kinds import EventNames, rank_of
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Connection, WebhookEvent
 
@@ -28,9 +31,6 @@ _KEPT = (
     "connection_ref",
     "url_connection",
     "event",
-    "kind",
-    "entity",
-    "rank",
     "body",
 )
 
@@ -106,12 +106,17 @@ async def plan_replay(store: Store, selection: Selection) -> ReplayPlan:
     return ReplayPlan(total, min(total, selection.limit), by_kind, without_body, lines)
 
 
-async def replay(store: Store, selection: Selection, *, now: datetime) -> AsyncIterator[int]:
+async def replay(
+    store: Store, apps: Mapping[str, AppConfig], selection: Selection, *, now: datetime
+) -> AsyncIterator[int]:
     """Do the selected events again, oldest first; yields how many after each transaction.
+
+    `apps` are those configured now, by name.
 
     It may be broken off between two of them, and a further run goes on where it stopped: an event
     that was done again is not selected any more (its replay may be).
     """
+    names = {name: EventNames(app.entities, app.event_kinds) for name, app in apps.items()}
     left = selection.limit
     while left > 0:
         async with store.write() as session:
@@ -134,7 +139,8 @@ async def replay(store: Store, selection: Selection, *, now: datetime) -> AsyncI
             )
             if originals:
                 await session.execute(
-                    insert(WebhookEvent), [_again(original, now) for original in originals]
+                    insert(WebhookEvent),
+                    [_again(one, names.get(one["app"]), now) for one in originals],
                 )
         if not originals:
             return
@@ -142,11 +148,19 @@ async def replay(store: Store, selection: Selection, *, now: datetime) -> AsyncI
         yield len(originals)
 
 
-def _again(original: RowMapping, now: datetime) -> dict[str, Any]:
+def _again(original: RowMapping, names: EventNames | None, now: datetime) -> dict[str, Any]:
     identity = new_id()
     own_lane = original["lane"] == original["id"]
+    kind, entity = (
+        (original["kind"], original["entity"])
+        if names is None
+        else names.meaning(original["event"])
+    )
     return {
         **{name: original[name] for name in _KEPT},
+        "kind": kind,
+        "entity": entity if entity is None else as_stored(entity),
+        "rank": rank_of(kind),
         "id": identity,
         "delivery_key": f"replay:{identity}",
         "source": "replay",

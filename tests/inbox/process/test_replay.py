@@ -18,7 +18,8 @@ from tests.inbox.process.stage import Stage, about
 
 
 async def run(stage: Stage, selection: Selection) -> int:
-    return sum([count async for count in replay(stage.rt.store, selection, now=utcnow())])
+    apps = (await stage.rt.configuration()).apps
+    return sum([count async for count in replay(stage.rt.store, apps, selection, now=utcnow())])
 
 
 async def test_a_replay_keeps_its_link_and_takes_the_place_of_the_original(stage: Stage) -> None:

@@ -1,0 +1,173 @@
+"""process-webhooks and replay-webhooks, run as Prefect runs them."""
+
+from datetime import timedelta
+
+import pytest
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, State
+
+from flows.process_webhooks import process_webhooks
+from flows.replay_webhooks import replay_webhooks
+from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
+from linekeeper.inbox.delivery import make_delivery
+from linekeeper.inbox.identify import identify
+from linekeeper.inbox.intake import Intake
+from linekeeper.inbox.kinds import EventNames
+from linekeeper.inbox.tally import Tally
+from linekeeper.orchestrator import Blocks
+from linekeeper.store import Store, new_id
+from linekeeper.store.configuration import save_blocks
+from linekeeper.store.leases import holding
+from linekeeper.store.tables import Connection, Customer, WebhookEvent
+from tests.fixtures_prefect import PrefectServer
+from tests.flows.conftest import Running, on
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+
+async def connect(store: Store, key: str) -> None:
+    customer = Customer(id=new_id(), name="Acme", slug="acme")
+    async with store.write() as session:
+        session.add(customer)
+        await session.flush()
+        session.add(
+            Connection(
+                id=new_id(),
+                app="default",
+                makini_key=key,
+                name="Acme · SAP ECC",
+                slug=f"acme-{key}",
+                provider="SAP ECC",
+                customer_id=customer.id,
+            )
+        )
+
+
+async def deliver(store: Store, *bodies: bytes, to: str) -> list[str]:
+    names = EventNames(("eam/assets",), {})
+    ids = []
+    async with Intake.open(store) as intake:
+        for body in bodies:
+            now = utcnow()
+            identity = identify("default", names, {}, to, body, now=now)
+            delivery = make_delivery(new_id(), "default", identity, body, received_at=now)
+            ids.append((await intake.store(delivery)).id)
+    return ids
+
+
+async def ended(state: State[object]) -> tuple[str, str]:
+    return state.name or "", state.message or ""
+
+
+async def task_runs(running: Running, run: FlowRun) -> list[tuple[str, str]]:
+    """Name and state of the task runs of a flow run."""
+    runs = await running.client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+    )
+    return [(one.name, one.state.name if one.state else "") for one in runs]
+
+
+async def events(store: Store) -> list[WebhookEvent]:
+    from sqlmodel import select
+
+    async with store.read() as session:
+        return list(await session.scalars(select(WebhookEvent).order_by(WebhookEvent.id)))
+
+
+async def test_the_net_applies_what_is_left_and_is_red_once_for_each_dead_event(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    app = AppConfig(entities=("eam/assets",))
+    await save_blocks(store, Blocks(apps=[app]), now=utcnow())
+    await connect(store, "c1")
+    await deliver(
+        store,
+        b'{"id":"1","type":"connection.status_changed","details":{"to":"online"}}',
+        b'{"id":"2","event":"moon | rising"}',
+        b"\xff",
+        to="c1",
+    )
+    await deliver(store, b'{"id":"3","type":"sync.completed"}', to="nobody")
+    tally = Tally()
+    tally.count("default", "bad_signature")
+    tally.sample(
+        "default", "bad_signature", path=b"/webhooks/default", headers=[], size=7, at=utcnow()
+    )
+    await tally.flush(store, now=utcnow())
+
+    with on(clean_prefect):
+        state = await process_webhooks(return_state=True)
+    name, message = await ended(state)
+    assert name == "Failed"
+    assert message.startswith("2 newly dead: ")
+    run = await running.last()
+    assert run.name == "webhooks · 2 newly dead"
+    failed = [one for one, state_name in await task_runs(running, run) if state_name == "Failed"]
+    assert sorted(failed) == ["Acme · SAP ECC · (no name)", "Acme · SAP ECC · moon | rising"]
+    shown = await running.artifact("webhooks")
+    assert "1 processed in a day, 2 dead, 1 unrouted" in shown
+    assert "moon \\| rising" in shown
+    assert "bad signature | 1" in shown
+    assert "nobody" in shown
+    assert "/webhooks/default" in shown
+    assert shown.startswith("# 1 processed in a day"), "Markdown, also when it is written first"
+
+    with on(clean_prefect):
+        state = await process_webhooks(return_state=True)
+    assert (await ended(state))[0] == "Completed", "what is known is not red again"
+    assert (await running.last()).name == "webhooks · all applied"
+
+
+async def test_while_another_run_is_at_it_one_that_was_scheduled_is_skipped(
+    running: Running, store: Store, clean_prefect: PrefectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.run.by_hand", lambda: False)
+    async with holding(store, "process-webhooks", "somebody", wait=False) as held:
+        assert held is not None
+        with on(clean_prefect):
+            state = await process_webhooks(return_state=True)
+    assert (await ended(state))[0] == "Skipped"
+    assert (await running.last()).name == "webhooks · skipped"
+
+
+async def test_a_replay_is_planned_first_and_then_done_and_the_net_applies_it(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    await connect(store, "c1")
+    await save_blocks(store, Blocks(apps=[AppConfig(entities=("eam/assets",))]), now=utcnow())
+    body = b'{"id":"1","event":"lamp.lit","details":{"to":"online"}}'
+    [original] = await deliver(store, body, to="c1")
+    with on(clean_prefect):
+        await process_webhooks(return_state=True)
+        # The operator teaches what the name means, looks at the plan, and runs it.
+        app = AppConfig(entities=("eam/assets",), event_kinds={"lamp.*": "sync.completed"})
+        await save_blocks(store, Blocks(apps=[app]), now=utcnow())
+        state = await replay_webhooks(return_state=True)
+        assert await ended(state) == ("Completed", "Would replay 1 of 1 dead")
+        shown = await running.artifact("replay-webhooks")
+        assert original in shown
+        assert "no kind is known for lamp.lit" in shown
+        assert len(await events(store)) == 1
+        state = await replay_webhooks(
+            connection="Acme · SAP ECC",
+            since=utcnow() - timedelta(hours=1),
+            dry_run=False,
+            return_state=True,
+        )
+        assert await ended(state) == ("Completed", "Replayed 1 dead")
+        state = await process_webhooks(return_state=True)
+    assert (await ended(state))[0] == "Completed"
+    first, again = await events(store)
+    assert (first.status, again.status, again.replay_of) == ("dead", "processed", first.id)
+
+
+async def test_a_replay_of_an_unknown_connection_says_which_are_near(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    await connect(store, "c1")
+    with on(clean_prefect):
+        state = await replay_webhooks(connection="Acne", return_state=True)
+    name, message = await ended(state)
+    assert name == "Failed"
+    assert "Acme" in message
