@@ -1,0 +1,264 @@
+"""refresh-tokens, connect, disconnect, acknowledge, customer-update, and the watch over reconnects,
+run as Prefect runs them. What suspends needs a worker: tests/e2e/test_reconnect.py."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Crashed, Suspended
+from sqlalchemy import select
+
+from flows.acknowledge import acknowledge
+from flows.connect import connect
+from flows.customer_update import customer_update
+from flows.disconnect import disconnect
+from flows.health_sweep import health_sweep
+from flows.reconnect import reconnect
+from flows.refresh_tokens import refresh_tokens
+from linekeeper import sandbox
+from linekeeper.clock import utcnow
+from linekeeper.makini import TokenPair
+from linekeeper.reconnect.ask import attend_due
+from linekeeper.runtime import Runtime
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    Audit,
+    Connection,
+    ConnectLink,
+    Contact,
+    Credential,
+    Customer,
+    Incident,
+    Outbox,
+    Reconnect,
+)
+from linekeeper.tokens import save_tokens
+from tests.fixtures_prefect import PrefectServer
+from tests.flows.conftest import Running, on
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    # What they call is proven on both databases in tests/reconnect.
+    pytest.mark.parametrize("engine", ["sqlite"], indirect=True),
+]
+
+
+@flow(name="stand-in")
+def stand_in() -> None:
+    """A run that is there to be looked at."""
+
+
+@pytest.fixture
+async def fleet(running: Running, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[sandbox.Served]:
+    """A sandbox's Makini with four connections, adopted and well."""
+    box = sandbox.Settings(port=0, connections=4, records_per_connection=10)
+    async with sandbox.serving(box) as served:
+        for name, value in {
+            "MAKINI_API_URL": served.url,
+            "MAKINI_LINK_URL": served.url,
+            "MAKINI_CLIENT_ID": box.client_id,
+            "MAKINI_CLIENT_SECRET": box.client_secret,
+            "MAKINI_MODE": "manage",
+            "MAKINI_PER_MINUTE": "0",
+            "PROBE_MINUTES": "0",
+        }.items():
+            monkeypatch.setenv(f"LINEKEEPER_{name}", value)
+        yield served
+
+
+async def rows(store: Store, table: Any, *where: Any) -> list[Any]:
+    async with store.read() as session:
+        return list(await session.scalars(select(table).where(*where)))
+
+
+async def swept(server: PrefectServer) -> State[Any]:
+    with on(server):
+        state: State[Any] = await health_sweep(return_state=True)
+    return state
+
+
+def ended(state: State[Any]) -> tuple[str, str]:
+    return state.name or "", state.message or ""
+
+
+async def lost(store: Store, server: PrefectServer, fleet: sandbox.Served) -> Connection:
+    """A connection whose login is lost, and asked for."""
+    await swept(server)
+    [one, *_] = await rows(store, Connection)
+    found = fleet.world.find(one.makini_key)
+    assert found is not None
+    fleet.world.change_credentials(found)
+    assert (await swept(server)).name == "Failed"
+    async with Runtime.open() as rt:
+        await attend_due(rt)
+    return one  # type: ignore[no-any-return]
+
+
+async def test_what_ends_soon_is_renewed_and_in_the_artifact(
+    running: Running, store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
+) -> None:
+    await swept(clean_prefect)
+    [soon, later, *_] = await rows(store, Connection)
+    for one, days in ((soon, 3), (later, 20)):
+        found = fleet.world.find(one.makini_key)
+        assert found is not None
+        pair = fleet.world.tokens.pair(found)
+        ends = utcnow() + timedelta(days=days)
+        async with store.write() as session:
+            given = TokenPair(pair.access, pair.refresh, ends, minted=False)
+            await save_tokens(store, session, {one.id: given}, now=utcnow())
+    with on(clean_prefect):
+        state = await refresh_tokens(return_state=True)
+    assert ended(state) == ("Completed", "1 renewed, 0 need a login soon, 2 end within 31 days")
+    assert (await running.last()).name.startswith("refresh-tokens · 1 renewed")
+    table = await running.artifact("expiry")
+    assert table.count("by itself") == 2
+    assert "data:image/svg+xml;base64" in table
+    kept = {row.connection_id: row for row in await rows(store, Credential)}
+    assert kept[soon.id].expires_at > utcnow() + timedelta(days=25)
+
+
+async def test_a_link_is_made_without_an_incident_and_nonsense_is_refused(
+    running: Running, store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
+) -> None:
+    await swept(clean_prefect)
+    [one, *_] = await rows(store, Connection)
+    with on(clean_prefect):
+        assert ended(await connect(connection=one.name, by="Petra", return_state=True))[0] == (
+            "Completed"
+        )
+        assert re.search(r"/connect/[\w-]{20,}", await running.artifact("connect-link"))
+        new = await connect(customer="Zeta Steel", system="UpKeep", return_state=True)
+        assert new.name == "Completed"
+        for wrong in ({}, {"connection": "nobody"}, {"customer": "x", "system": "y", "app": "z"}):
+            assert (await connect(**wrong, return_state=True)).name == "Failed"
+    assert len(await rows(store, ConnectLink)) == 2
+    assert {row.by for row in await rows(store, Audit)} == {"Petra", "connect form"}
+
+
+async def test_disconnecting_is_a_preview_until_the_key_is_typed_by_somebody(
+    running: Running, store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
+) -> None:
+    one = await lost(store, clean_prefect, fleet)
+    with on(clean_prefect):
+        seen = await disconnect(one.makini_key, return_state=True)
+        assert ended(seen) == ("Completed", "Only a preview; see the artifact disconnect")
+        for confirm, by in ((one.makini_key, ""), ("yes", "Petra")):
+            refused = await disconnect(one.makini_key, confirm, by, return_state=True)
+            assert refused.name == "Failed"
+        assert fleet.world.find(one.makini_key) is not None
+        done = await disconnect(one.makini_key, one.makini_key, "Petra", return_state=True)
+        assert done.name == "Completed", done.message
+        again = await disconnect(one.makini_key, one.makini_key, "Petra", return_state=True)
+        assert again.name == "Completed", again.message
+    assert fleet.world.find(one.makini_key) is None
+    [row] = await rows(store, Connection, Connection.id == one.id)
+    assert row.setup == "disconnected"
+    assert await rows(store, Credential, Credential.connection_id == one.id) == []
+    assert [i.status for i in await rows(store, Incident)] == ["resolved"]
+    assert all(link.expires_at <= utcnow() for link in await rows(store, ConnectLink))
+
+
+async def test_an_incident_is_acknowledged_and_snoozed_by_somebody(
+    store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
+) -> None:
+    await lost(store, clean_prefect, fleet)
+    [incident] = await rows(store, Incident)
+    with on(clean_prefect):
+        state = await acknowledge(incident.id, "Petra", "4 hours", return_state=True)
+        assert state.name == "Completed", state.message
+        assert (await acknowledge("nothing", "Petra", return_state=True)).name == "Failed"
+    [incident] = await rows(store, Incident)
+    assert (incident.status, incident.acknowledged_by) == ("acknowledged", "Petra")
+    [case] = await rows(store, Reconnect)
+    assert case.snoozed_until > utcnow() + timedelta(hours=3)
+    assert {"incident.acknowledged", "incident.snoozed"} <= {
+        row.action for row in await rows(store, Audit)
+    }
+
+
+async def test_a_customer_gets_a_contact_by_the_form(
+    store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
+) -> None:
+    await swept(clean_prefect)
+    name = (await rows(store, Customer))[0].name
+    with on(clean_prefect):
+        state = await customer_update(name, "Petra", contacts="a@b.example", return_state=True)
+        assert state.name == "Completed", state.message
+        wrong = await customer_update(name, "Petra", time_zone="Mars", return_state=True)
+        assert ended(wrong)[0] == "Failed"
+    assert [row.email for row in await rows(store, Contact)] == ["a@b.example"]
+
+
+@pytest.mark.parametrize("what", ["cancelled", "crashed", "deleted", "waiting"])
+async def test_a_run_that_is_gone_while_waiting_is_started_anew_by_the_next_sweep(
+    running: Running,
+    store: Store,
+    clean_prefect: PrefectServer,
+    fleet: sandbox.Served,
+    what: str,
+) -> None:
+    await lost(store, clean_prefect, fleet)
+    run = await running.client.create_flow_run(stand_in, state=Suspended(timeout_seconds=900))
+    async with store.write() as session:
+        [case] = await session.scalars(select(Reconnect))
+        case.run_id = str(run.id)
+    match what:
+        case "cancelled":
+            await running.client.set_flow_run_state(run.id, Cancelled(), force=True)
+        case "crashed":
+            await running.client.set_flow_run_state(run.id, Crashed(), force=True)
+        case "deleted":
+            await running.client.delete_flow_run(UUID(str(run.id)))
+    for _ in range(2):
+        await swept(clean_prefect)
+    keys = [row.payload["idempotency_key"] for row in await started(store)]
+    assert len(keys) == (1 if what == "waiting" else 2)
+    assert len(set(keys)) == len(keys)
+
+
+async def started(store: Store) -> list[Outbox]:
+    found = await rows(store, Outbox, Outbox.channel == "run")
+    return [row for row in found if row.payload.get("deployment") == "reconnect"]
+
+
+async def test_a_login_mended_elsewhere_ends_the_run_reconnected_with_its_numbers(
+    running: Running, store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
+) -> None:
+    one = await lost(store, clean_prefect, fleet)
+    found = fleet.world.find(one.makini_key)
+    assert found is not None
+    fleet.world.change_records(found, next(iter(fleet.world.records.of(found))), make=7)
+    fleet.world.restore_credentials(found)
+    await swept(clean_prefect)
+    [incident] = await rows(store, Incident)
+    with on(clean_prefect):
+        state = await reconnect(incident.id, return_state=True)
+        again = await reconnect(incident.id, return_state=True)
+    assert state.name == "Reconnected", state.message
+    assert "7 records caught up" in str(state.message)
+    assert again.name == "Skipped"
+    [case] = await rows(store, Reconnect)
+    assert case.outcome == "reconnected"
+
+
+async def test_a_connection_that_has_its_login_has_no_run_and_is_told_what_to_do(
+    store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
+) -> None:
+    await swept(clean_prefect)
+    [one, *_] = await rows(store, Connection)
+    with on(clean_prefect):
+        for given, said in (
+            ({"connection": one.makini_key}, "has not lost its login"),
+            ({"connection": "nobody"}, "nearest"),
+            ({"incident": "nothing"}, "no incident"),
+            ({}, "Give an incident or a connection"),
+        ):
+            state = await reconnect(**given, return_state=True)
+            assert state.name == "Failed"
+            assert said in str(state.message)
