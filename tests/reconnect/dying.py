@@ -2,7 +2,8 @@
 
 `python -m tests.reconnect.dying STEP TABLE JSON`: the step runs against the database and the Makini
 of the environment. It dies by SIGKILL right before the first commit after a statement that writes
-`TABLE`, or right after it where the name ends in `+`; without a table it lives.
+`TABLE`, or right after it where the name ends in `+`; `'sent'` is the first commit that settles
+outbox rows. Without a table it lives.
 """
 
 import asyncio
@@ -27,16 +28,18 @@ from linekeeper.tokens import load_tokens, renew
 def die_at(rt: Runtime, table: str) -> None:
     """Arrange for the end."""
     after = table.endswith("+")
-    writes = re.compile(rf"(INSERT|UPDATE|DELETE)\b.*?\b{table.rstrip('+')}\b", re.I | re.S)
+    name = table.rstrip("+")
+    writes = re.compile(rf"(INSERT|UPDATE|DELETE)\b.*?\b{name}\b", re.I | re.S)
     engine = rt.store.engine.sync_engine
     seen = committed = False
 
     @event.listens_for(engine, "before_cursor_execute")
-    def executing(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+    def executing(_c: Any, _cursor: Any, statement: str, values: Any, *_rest: Any) -> None:
         nonlocal seen
         if committed:
             os.kill(os.getpid(), signal.SIGKILL)
-        seen = seen or bool(writes.match(statement.lstrip()))
+        settles = name == "'sent'" and statement.startswith("UPDATE outbox") and "sent" in values
+        seen = seen or settles or bool(writes.match(statement.lstrip()))
 
     @event.listens_for(engine, "commit")
     def committing(_connection: Any) -> None:

@@ -1,0 +1,183 @@
+"""`kill -9` at each step of a reconnect: the process completes, and nobody is told twice."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import update
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.connect.links import link_url
+from linekeeper.connect.signing import load_signer
+from linekeeper.notices.deliver import deliver_due
+from linekeeper.settings import Settings
+from linekeeper.store.tables import (
+    ConnectLink,
+    Lease,
+    Outbox,
+)
+from tests.receiver.test_connect import authorize_link, log_in, through
+from tests.reconnect.conftest import House
+from tests.reconnect.post import Post, listening
+from tests.reconnect.test_ask import Opened, asking, outbox, work
+
+SEED = 7
+
+
+def one_of(step: str, *tables: str) -> str:
+    """Where the process of `step` dies: seeded, so that a failure can be looked at again."""
+    return random.Random(f"{SEED}:{step}").choice(tables)
+
+
+@pytest.fixture
+async def post() -> AsyncIterator[Post]:
+    async with listening() as server:
+        yield server
+
+
+async def opened(open_house: Opened, post: Post) -> House:
+    """A house that mails, with the sandbox's Slack, and a login lost."""
+    here = await asking(open_house, post.url)
+    sandbox = here.fleet.world.settings
+    here.rt.settings = here.rt.settings.model_copy(
+        update={
+            "slack_bot_token": SecretStr(sandbox.slack_token),
+            "slack_channel": sandbox.slack_channels[0],
+            "slack_api_url": f"{here.fleet.url}/slack/api/",
+        }
+    )
+    here.rt._configuration = None
+    [one, *_] = await here.connections()
+    await here.lose_login(one)
+    return here
+
+
+async def killed(here: House, step: str, table: str, **given: Any) -> None:
+    """Do `step` in a process that dies as it commits to `table`; then let its claims run out."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.reconnect.dying", step, table, json.dumps(given)),
+        env={**os.environ, **environment(here.rt.settings)},
+    )
+    assert await process.wait() == -signal.SIGKILL, f"{step} never wrote {table}"
+    async with here.store.write() as session:
+        await session.execute(update(Outbox).values(claimed_until=utcnow()))
+        await session.execute(update(Lease).values(until=utcnow()))
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings of the house, as another process gets them."""
+    names = (
+        *("home", "database_url", "encryption_keys", "public_url"),
+        *("makini_api_url", "makini_link_url", "makini_client_id", "makini_client_secret"),
+        *("makini_mode", "makini_per_minute", "notify_customers", "smtp_url", "mail_from"),
+        *("slack_bot_token", "slack_channel", "slack_api_url"),
+    )
+    values = {name: getattr(settings, name) for name in names}
+    values["database_url"] = settings.resolved_database_url
+    return {
+        f"LINEKEEPER_{name.upper()}": _text(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, tuple):
+        return ",".join(map(_text, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def messages(here: House) -> list[dict[str, Any]]:
+    return list(here.fleet.world.slack.snapshot())
+
+
+async def told(here: House) -> None:
+    for _ in range(10):
+        configuration = await here.rt.configuration()
+        if not (await deliver_due(here.store, configuration, here.rt.owner)).sent:
+            return
+
+
+async def test_killed_while_asking_there_is_one_link_one_run_and_one_mail(
+    open_house: Opened, post: Post
+) -> None:
+    here = await opened(open_house, post)
+    await killed(here, "ask", one_of("ask", "reconnect", "connect_link", "outbox", "connect_link+"))
+    await work(here)
+    assert len(await here.rows(ConnectLink)) == 1
+    assert len(await outbox(here, "run")) == 1
+    assert len(post.mails) == 1
+
+
+async def test_killed_before_and_after_the_mail_was_taken_it_is_one_mail_to_its_reader(
+    open_house: Opened, post: Post
+) -> None:
+    here = await opened(open_house, post)
+    from linekeeper.reconnect.ask import attend_due
+
+    await attend_due(here.rt)
+    await killed(here, "mail", "outbox+")  # claimed, nothing sent
+    assert post.mails == []
+    await killed_as_it_settles(here, post)
+    await work(here)
+    assert len({mail["Message-ID"] for mail in post.mails}) == 1
+    assert {row.status for row in await outbox(here, "email")} == {"sent"}
+
+
+async def killed_as_it_settles(here: House, post: Post) -> None:
+    """The server has taken the mail; the process dies before that is written down."""
+    await killed(here, "mail", "'sent'")
+    assert len(post.mails) == 1
+
+
+async def test_killed_while_telling_slack_there_is_one_message_and_each_line_once(
+    open_house: Opened, post: Post
+) -> None:
+    here = await opened(open_house, post)
+    await work(here)
+    await killed(here, "slack", one_of("slack", "notice_message", "notice_message+", "outbox+"))
+    await told(here)
+    [message] = messages(here)
+    said = [reply["text"] for reply in message["replies"]]
+    assert len(said) == len(set(said))
+    assert "/connect/" in str(message)
+    assert {row.status for row in await outbox(here, "slack")} == {"sent"}
+
+
+@pytest.mark.parametrize("table", ["connect_attempt+", "credential", "credential+"])
+async def test_killed_in_the_callback_the_link_still_works_or_the_login_is_stored(
+    open_house: Opened, post: Post, table: str
+) -> None:
+    here = await opened(open_house, post)
+    await work(here)
+    [one, *_] = await here.connections()
+    [link] = await here.rows(ConnectLink)
+    path = link_url(await load_signer(here.store), "", link.id)
+    location = await log_in(here, await authorize_link(here, path), one.makini_key)
+    query = {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}
+    await killed(here, "callback", table, **query)
+    stored = table == "credential+"
+    again = await here.http.get(location)
+    assert again.status_code == 400  # its state was used; the page says what to do
+    if not stored:
+        assert path in again.text
+        assert (await through(here, path, one.makini_key)).status_code == 200
+    assert (await here.connection(one.id)).health == "healthy"
+    assert [row.status for row in await here.incidents()] == ["resolved"]
+    [kept] = await here.rows(ConnectLink, col(ConnectLink.used_at).is_not(None))
+    assert kept.used_for == one.id
+    await work(here)
+    await told(here)
+    assert len(messages(here)) == 1
+    assert len(post.mails) == 1
