@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from linekeeper.config import AppConfig, HealthPolicy, MailConfig, SlackConfig
+from linekeeper.config import AlertPolicy, AppConfig, HealthPolicy, MailConfig, SlackConfig
 
 
 class OrchestratorUnavailable(Exception):
@@ -44,6 +44,7 @@ class Blocks:
     apps: Sequence[AppConfig] = ()
     slack: SlackConfig | None = None
     policy: HealthPolicy | None = None
+    alerts: AlertPolicy | None = None
     mail: MailConfig | None = None
 
 

@@ -9,14 +9,15 @@ from prefect.client.orchestration import PrefectClient
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from pydantic import SecretStr, ValidationError
 
-from blocks import HealthPolicy, Mail, MakiniApp, SlackChannel
+from blocks import AlertPolicy, HealthPolicy, Mail, MakiniApp, SlackChannel
+from linekeeper.config import AlertPolicy as Alerts
 from linekeeper.config import AppConfig, Configuration, MailConfig, SlackConfig
 from linekeeper.config import HealthPolicy as Policy
 from linekeeper.consumer.settings import BrokenBlocks
 from linekeeper.orchestrator import Blocks
 from linekeeper.settings import Settings
 
-BLOCKS: tuple[type[Block], ...] = (MakiniApp, SlackChannel, HealthPolicy, Mail)
+BLOCKS: tuple[type[Block], ...] = (MakiniApp, SlackChannel, HealthPolicy, AlertPolicy, Mail)
 DEFAULT = "default"
 """The document that is read, of a type that is there once."""
 
@@ -31,6 +32,7 @@ async def read(client: PrefectClient) -> Blocks:
     apps = await _documents(client, MakiniApp)
     slack = (await _documents(client, SlackChannel)).get(DEFAULT)
     policy = (await _documents(client, HealthPolicy)).get(DEFAULT)
+    alerts = (await _documents(client, AlertPolicy)).get(DEFAULT)
     mail = (await _documents(client, Mail)).get(DEFAULT)
     broken: dict[str, str] = {}
 
@@ -55,6 +57,9 @@ async def read(client: PrefectClient) -> Blocks:
         policy=None
         if policy is None
         else checked("policy", HealthPolicy, DEFAULT, lambda: HealthPolicy(**policy).to_config()),
+        alerts=None
+        if alerts is None
+        else checked("alerts", AlertPolicy, DEFAULT, lambda: AlertPolicy(**alerts).to_config()),
         mail=None
         if mail is None
         else checked("mail", Mail, DEFAULT, lambda: Mail(**mail).to_config()),
@@ -82,10 +87,13 @@ async def seed(
         [settings.seed_app] if settings.seed_app else [],
         settings.seed_slack,
         settings.seed_policy,
+        Alerts(),
         settings.seed_mail,
     )
     known = (
-        _blocks(before.apps.values(), before.slack, before.policy, before.mail) if before else {}
+        _blocks(before.apps.values(), before.slack, before.policy, before.alerts, before.mail)
+        if before
+        else {}
     )
     saved, different = [], []
     for shown, (name, block) in (described | known).items():
@@ -105,10 +113,14 @@ def _blocks(
     apps: Iterable[AppConfig],
     slack: SlackConfig | None,
     policy: Policy,
+    alerts: Alerts,
     mail: MailConfig | None,
 ) -> dict[str, tuple[str, Block]]:
     """`type/name` → the document's name and what it should hold."""
-    blocks: list[tuple[str, Block]] = [(DEFAULT, HealthPolicy.from_config(policy))]
+    blocks: list[tuple[str, Block]] = [
+        (DEFAULT, HealthPolicy.from_config(policy)),
+        (DEFAULT, AlertPolicy.from_config(alerts)),
+    ]
     blocks += [(app.name, MakiniApp.from_config(app)) for app in apps]
     if slack is not None:
         blocks.append((DEFAULT, SlackChannel.from_config(slack)))

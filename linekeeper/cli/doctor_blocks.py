@@ -26,6 +26,7 @@ async def examine_blocks(settings: Settings, *, seconds: float) -> Sequence[Find
         for name, block in (
             ("Slack", blocks.slack),
             ("policy", blocks.policy),
+            ("alerts", blocks.alerts),
             ("mail", blocks.mail),
         )
         if block is not None

@@ -13,8 +13,8 @@ from linekeeper.store.configuration import load_configuration, save_blocks
 class BrokenBlocks(Exception):
     """Some blocks don't make sense; `good` are the others.
 
-    `problems` says what is wrong for each name of a broken one: `app:<name>`, `slack`, `policy`
-    or `mail`.
+    `problems` says what is wrong for each name of a broken one: `app:<name>`, `slack`, `policy`,
+    `alerts` or `mail`.
     """
 
     def __init__(self, good: Blocks, problems: Mapping[str, str]) -> None:
@@ -43,6 +43,7 @@ async def copy_blocks(
                 apps=[*error.good.apps, *kept],
                 slack=old.slack if "slack" in error.problems else error.good.slack,
                 policy=old.policy if "policy" in error.problems else error.good.policy,
+                alerts=old.alerts if "alerts" in error.problems else error.good.alerts,
                 mail=old.mail if "mail" in error.problems else error.good.mail,
             ),
             now=now,

@@ -111,6 +111,19 @@ class Decision:
         return f"{holding.why}{ends}"
 
 
+def check(policy: AlertPolicy) -> None:
+    """Raise `ValueError` that says what in `policy` contradicts itself."""
+    quiet_times(policy.quiet_hours, policy.quiet_days, policy.time_zone)
+    quiet_times(policy.elsewhere_quiet_hours, policy.elsewhere_quiet_days, policy.time_zone)
+    if policy.remind_max_hours < policy.remind_hours:
+        raise ValueError(
+            f"the longest gap between reminders ({policy.remind_max_hours:g} h) is shorter than "
+            f"the first ({policy.remind_hours:g} h)"
+        )
+    if any("://" not in url.get_secret_value() for url in policy.elsewhere):
+        raise ValueError("elsewhere: an entry is no URL; separate URLs by spaces")
+
+
 def severity(kind: str, scope: str, *, live: bool, critical: bool) -> Severity:
     """How much an incident matters: `live` if a member is, `critical` if its customer is."""
     if kind not in _LOSSES:

@@ -8,7 +8,14 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from sqlalchemy import delete
 from sqlmodel import col, select
 
-from linekeeper.config import AppConfig, Configuration, HealthPolicy, MailConfig, SlackConfig
+from linekeeper.config import (
+    AlertPolicy,
+    AppConfig,
+    Configuration,
+    HealthPolicy,
+    MailConfig,
+    SlackConfig,
+)
 from linekeeper.orchestrator import Blocks
 from linekeeper.settings import Settings
 from linekeeper.store.engine import Store
@@ -40,6 +47,7 @@ async def load_configuration(store: Store, settings: Settings) -> Configuration:
         apps=apps,
         slack=_copy(SlackConfig, texts.get("slack")) or settings.seed_slack,
         policy=_copy(HealthPolicy, texts.get("policy")) or settings.seed_policy,
+        alerts=_copy(AlertPolicy, texts.get("alerts")) or AlertPolicy(),
         mail=_copy(MailConfig, texts.get("mail")) or settings.seed_mail,
     )
 
@@ -50,6 +58,7 @@ async def save_blocks(store: Store, blocks: Blocks, *, now: datetime) -> bool:
     for name, model in (
         ("slack", blocks.slack),
         ("policy", blocks.policy),
+        ("alerts", blocks.alerts),
         ("mail", blocks.mail),
     ):
         if model is not None:

@@ -1,9 +1,11 @@
 """Blocks and the core's configuration say the same."""
 
+from collections.abc import Callable
+
 import pytest
 from pydantic import SecretStr
 
-from blocks import HealthPolicy, Mail, MakiniApp, SlackChannel
+from blocks import AlertPolicy, HealthPolicy, Mail, MakiniApp, SlackChannel
 from linekeeper import config as core
 
 APP = core.AppConfig(
@@ -37,6 +39,16 @@ SLACK = core.SlackConfig(
 MAIL = core.MailConfig(smtp_url=SecretStr("smtps://u:p@mail.example:465"), sender="a@b.example")
 
 
+ALERTS = core.AlertPolicy(
+    time_zone="Europe/Berlin",
+    quiet_hours="22:00-07:00",
+    quiet_days="sun",
+    remind_hours=2,
+    escalate_from="normal",
+    elsewhere=(SecretStr("json://user:pa,ss@hook.example/"), SecretStr("mailto://b.example")),
+)
+
+
 def test_an_app_survives_the_way_through_its_block_unchanged() -> None:
     assert MakiniApp.from_config(APP).to_config("acme") == APP
     assert MakiniApp.from_config(core.AppConfig()).to_config("default") == core.AppConfig()
@@ -46,11 +58,13 @@ def test_slack_policy_and_mail_survive_the_way_through_their_blocks() -> None:
     assert SlackChannel.from_config(SLACK).to_config() == SLACK
     assert HealthPolicy.from_config(POLICY).to_config() == POLICY
     assert Mail.from_config(MAIL).to_config() == MAIL
+    assert AlertPolicy.from_config(ALERTS).to_config() == ALERTS
 
 
 def test_an_empty_block_says_what_the_core_defaults_to() -> None:
     assert MakiniApp().to_config("default") == core.AppConfig()
     assert HealthPolicy().to_config() == core.HealthPolicy()
+    assert AlertPolicy().to_config() == core.AlertPolicy()
 
 
 def test_every_field_of_the_core_can_be_filled_in() -> None:
@@ -59,11 +73,12 @@ def test_every_field_of_the_core_can_be_filled_in() -> None:
         (SlackChannel, core.SlackConfig, set()),
         (HealthPolicy, core.HealthPolicy, set()),
         (Mail, core.MailConfig, set()),
+        (AlertPolicy, core.AlertPolicy, set()),
     ):
         assert set(block.model_fields) == set(config.model_fields) - apart
 
 
-@pytest.mark.parametrize("block", [MakiniApp, SlackChannel, HealthPolicy, Mail])
+@pytest.mark.parametrize("block", [MakiniApp, SlackChannel, HealthPolicy, AlertPolicy, Mail])
 def test_every_field_is_flat_and_explains_itself(block: type[MakiniApp]) -> None:
     for name, field in block.model_json_schema()["properties"].items():
         assert field["type"] in {"string", "number", "integer", "boolean"}, name
@@ -79,7 +94,8 @@ def test_secrets_are_declared_as_secrets_and_do_not_show() -> None:
     ]
     shown = repr(MakiniApp.from_config(APP)) + repr(SlackChannel.from_config(SLACK))
     shown += repr(Mail.from_config(MAIL))
-    for secret in ("s3cret", "old", "xoxb-1", "u:p"):
+    shown += repr(AlertPolicy.from_config(ALERTS))
+    for secret in ("pa,ss", "s3cret", "old", "xoxb-1", "u:p"):
         assert secret not in shown
 
 
@@ -89,12 +105,17 @@ def test_lists_may_be_separated_by_commas_or_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("block", "word"),
+    ("read", "word"),
     [
-        (MakiniApp(api_url="api.makini.io"), "https://"),
-        (MakiniApp(event_kinds="connection.revoked"), "name = value"),
+        (lambda: MakiniApp(api_url="api.makini.io").to_config("default"), "https://"),
+        (lambda: MakiniApp(event_kinds="connection.off").to_config("default"), "name = value"),
+        (AlertPolicy(quiet_hours="late").to_config, "22:00-07:00"),
+        (AlertPolicy(quiet_days="mon tue wed thu fri sat sun").to_config, "nobody would hear"),
+        (AlertPolicy(remind_hours=48).to_config, "longest gap"),
+        (AlertPolicy(elsewhere=SecretStr("pagerduty")).to_config, "no URL"),
+        (AlertPolicy(time_zone="Berlin").to_config, "time zone"),
     ],
 )
-def test_a_bad_field_is_refused_with_what_is_wrong(block: MakiniApp, word: str) -> None:
+def test_a_bad_field_is_refused_with_what_is_wrong(read: Callable[[], object], word: str) -> None:
     with pytest.raises(ValueError, match=word):
-        block.to_config("default")
+        read()

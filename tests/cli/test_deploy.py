@@ -277,4 +277,4 @@ async def test_prefect_block_register_takes_the_module(clean_prefect: PrefectSer
         "prefect", "block", "register", "--module", "blocks", cwd=checkout.root()
     )
     assert code == 0, said
-    assert "Successfully registered 4 blocks" in said
+    assert "Successfully registered 5 blocks" in said
