@@ -22,16 +22,24 @@ from linekeeper.health.report import (
     fleet_markdown,
 )
 from linekeeper.health.report_queries import connection_reports, fleet_report
+from linekeeper.status.audit import (
+    MARKDOWN_ROWS,
+    audit_headline,
+    audit_markdown,
+    hand_outs,
+    read_audit,
+)
 from tasks.run import runtime
 
 FLEET = "fleet"
+AUDIT = "audit"
 FRESH = timedelta(hours=1)
 """An artifact is written when something changed, else no more often than this."""
 
 
-@task(name="report-fleet", task_run_name="artifact fleet", retries=2, cache_policy=NO_CACHE)
+@task(name="report-fleet", task_run_name="artifacts fleet, audit", retries=2, cache_policy=NO_CACHE)
 async def report_fleet(notes: Mapping[str, str]) -> None:
-    """Write the artifact `fleet`; `notes` by app is what the sweep has to say about it."""
+    """Write the artifacts `fleet` and `audit`; `notes` by app is what the sweep has to say."""
     rt = runtime()
     report = await fleet_report(rt.store, await rt.configuration(), now=utcnow(), notes=notes)
     async with get_client() as client:
@@ -40,6 +48,19 @@ async def report_fleet(notes: Mapping[str, str]) -> None:
         await put_artifact(
             client, FLEET, fleet_markdown(report, links), description=fleet_headline(report)
         )
+        await _report_audit(client)
+
+
+async def _report_audit(client: PrefectClient) -> None:
+    rt, now = runtime(), utcnow()
+    entries = await read_audit(rt.store, limit=MARKDOWN_ROWS)
+    taken = await hand_outs(rt.store, since=now - timedelta(days=1))
+    await put_artifact(
+        client,
+        AUDIT,
+        audit_markdown(entries, taken, now=now),
+        description=audit_headline(entries, now),
+    )
 
 
 @task(

@@ -24,6 +24,7 @@ COMMANDS = {
     "backup": (_SETTING_UP, "Write everything into one file."),
     "restore": (_SETTING_UP, "Put a backup into an empty database."),
     "status": (_LOOKING, "Show the fleet, what is wrong, and what waits to be told."),
+    "audit": (_LOOKING, "Show who did what."),
     "doctor": (_LOOKING, "Check every setting and peer, and say what to mend."),
     "connection": (_FLEET, "Add, list, show, link and disconnect connections."),
     "customer": (_FLEET, "Import customers from a CSV file."),

@@ -1,0 +1,65 @@
+"""`linekeeper audit`: who did what."""
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from linekeeper.status.audit import Entry
+
+
+def audit_command(
+    *,
+    days: Annotated[float, typer.Option(min=0, help="How far back.")] = 30,
+    by: Annotated[str, typer.Option(metavar="TEXT", help="Only of whom, or a part of it.")] = "",
+    action: Annotated[str, typer.Option(metavar="TEXT", help="Only what, or a part of it.")] = "",
+    tokens: Annotated[bool, typer.Option("--tokens", help="Show token hand-outs too.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with stable keys.")] = False,
+) -> None:
+    """Show who did what: in Slack, in forms, with keys, and on the command line.
+
+    Examples:
+
+      linekeeper audit
+
+      linekeeper audit --by anna --days 7
+
+      linekeeper audit --tokens --json
+    """
+    entries = asyncio.run(
+        _read(timedelta(days=days), by=by, action=action, tokens=tokens, limit=limit)
+    )
+    if as_json:
+        import json
+
+        typer.echo(json.dumps([one.as_json() for one in entries], indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from linekeeper.status.audit import more
+
+    table = Table()
+    for heading in ("at (UTC)", "who", "what", "to what", "more"):
+        table.add_column(heading, overflow="fold")
+    for one in entries:
+        cells = (f"{one.at:%Y-%m-%d %H:%M}", one.by, one.action, one.subject, more(one.detail))
+        table.add_row(*(Text(cell) for cell in cells))
+    Console(highlight=False).print(table if entries else "nobody did anything in that time")
+
+
+async def _read(
+    back: timedelta, *, by: str, action: str, tokens: bool, limit: int
+) -> "list[Entry]":
+    from linekeeper.clock import utcnow
+    from linekeeper.runtime import Runtime
+    from linekeeper.status.audit import read_audit
+
+    async with Runtime.open() as rt:
+        return await read_audit(
+            rt.store, since=utcnow() - back, by=by, action=action, tokens=tokens, limit=limit
+        )

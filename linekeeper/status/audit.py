@@ -1,0 +1,191 @@
+"""Who did what: from Slack, forms, keys and the command line, newest first."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col, select
+
+from linekeeper.customers.naming import label
+from linekeeper.health.report import text, when
+from linekeeper.store import Store
+from linekeeper.store.tables import Audit, Connection, Customer, Incident
+
+HAND_OUT = "token.handed_out"
+MARKDOWN_ROWS = 200
+_LOOK_UP = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing somebody did."""
+
+    at: datetime
+    by: str
+    action: str
+    subject: str
+    """A connection or incident by the name people know; else as it was written down."""
+    detail: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data; the time as ISO-8601 UTC."""
+        return {
+            "at": self.at.isoformat(),
+            "by": self.by,
+            "action": self.action,
+            "subject": self.subject,
+            "detail": dict(self.detail),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class HandOuts:
+    """Tokens a key took since a time: too many for a line each."""
+
+    by: str
+    tokens: int
+    connections: int
+    last_at: datetime
+
+
+async def read_audit(
+    store: Store,
+    *,
+    since: datetime | None = None,
+    by: str = "",
+    action: str = "",
+    tokens: bool = False,
+    limit: int = 100,
+) -> list[Entry]:
+    """The newest `limit` entries since `since`; token hand-outs only with `tokens`.
+
+    `by` and `action` are parts of what they name, in upper or lower case.
+    """
+    statement = select(Audit).order_by(col(Audit.at).desc(), col(Audit.id).desc()).limit(limit)
+    if since is not None:
+        statement = statement.where(col(Audit.at) >= since)
+    if not tokens:
+        statement = statement.where(col(Audit.action) != HAND_OUT)
+    for column, part in ((col(Audit.by), by), (col(Audit.action), action)):
+        if part:
+            statement = statement.where(func.lower(column).contains(part.lower(), autoescape=True))
+    async with store.read() as session:
+        rows = list(await session.scalars(statement))
+        names = await _names(session, [row.subject for row in rows])
+    return [
+        Entry(row.at, row.by, row.action, names.get(row.subject, row.subject), row.detail)
+        for row in rows
+    ]
+
+
+async def hand_outs(store: Store, *, since: datetime) -> list[HandOuts]:
+    """What each key took since `since`, most first."""
+    async with store.read() as session:
+        rows = await session.execute(
+            select(
+                Audit.by,
+                func.count(),
+                func.count(col(Audit.subject).distinct()),
+                func.max(col(Audit.at)),
+            )
+            .where(col(Audit.action) == HAND_OUT, col(Audit.at) >= since)
+            .group_by(Audit.by)
+            .order_by(func.count().desc(), Audit.by)
+        )
+        return [HandOuts(*row) for row in rows.all()]
+
+
+def audit_headline(entries: Sequence[Entry], now: datetime) -> str:
+    """One line about the last day."""
+    day = [one for one in entries if (now - one.at).total_seconds() < 86_400]
+    people = len({one.by for one in day})
+    if not day:
+        return "Nobody did anything in the last 24 hours"
+    return f"{len(day)} things done in the last 24 hours by {people}"
+
+
+def audit_markdown(entries: Sequence[Entry], taken: Sequence[HandOuts], *, now: datetime) -> str:
+    """The artifact `audit`; times in UTC."""
+    parts = [
+        f"# {audit_headline(entries, now)}",
+        f"{now:%Y-%m-%d %H:%M} UTC · the newest {MARKDOWN_ROWS}; everything: `linekeeper audit`",
+        _table(
+            ["When", "Who", "What", "To what", "More"],
+            (
+                [
+                    when(one.at, now),
+                    text(one.by),
+                    text(one.action),
+                    text(one.subject, 100),
+                    text(more(one.detail), 120),
+                ]
+                for one in entries[:MARKDOWN_ROWS]
+            ),
+        )
+        if entries
+        else "Nothing was done yet.",
+    ]
+    if taken:
+        parts += [
+            "## Tokens handed out in the last 24 hours",
+            _table(
+                ["Key", "Tokens", "Connections", "Last"],
+                (
+                    [
+                        text(one.by),
+                        f"{one.tokens:,}",
+                        f"{one.connections:,}",
+                        when(one.last_at, now),
+                    ]
+                    for one in taken
+                ),
+            ),
+        ]
+    return "\n\n".join(parts)
+
+
+def more(detail: Mapping[str, Any]) -> str:
+    """`rows 12, bytes 3400`: what an entry holds besides, in one line."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {_short(value)}"
+        for name, value in detail.items()
+        if value not in (None, "", [], {}, False)
+    )
+
+
+def _short(value: object) -> str:
+    if isinstance(value, list | tuple):
+        shown = ", ".join(str(one) for one in value[:3])
+        return f"{shown} and {len(value) - 3} more" if len(value) > 3 else shown
+    return str(value)
+
+
+async def _names(session: AsyncSession, subjects: Iterable[str]) -> dict[str, str]:
+    """What people call the connections and incidents among `subjects`."""
+    ids = sorted({one for one in subjects if _is_id(one)})
+    names: dict[str, str] = {}
+    for start in range(0, len(ids), _LOOK_UP):
+        some = ids[start : start + _LOOK_UP]
+        connections = await session.execute(
+            select(Connection.id, Customer.name, Connection.provider, Connection.name)
+            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+            .where(col(Connection.id).in_(some))
+        )
+        names |= {one: label(customer, kind, name) for one, customer, kind, name in connections}
+        incidents = await session.execute(
+            select(Incident.id, Incident.title).where(col(Incident.id).in_(some))
+        )
+        names |= {row[0]: row[1] for row in incidents}
+    return names
+
+
+def _is_id(subject: str) -> bool:
+    return len(subject) == 36 and subject.count("-") == 4
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])

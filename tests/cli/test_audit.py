@@ -1,0 +1,83 @@
+"""`linekeeper audit`, and the table in the Prefect UI."""
+
+import json
+from datetime import timedelta
+
+from linekeeper.clock import utcnow
+from linekeeper.status.audit import audit_headline, audit_markdown, hand_outs, read_audit
+from linekeeper.store import Store
+from linekeeper.store.tables import Audit, Connection, Customer, Incident
+from tests.cli.commands import CommandLine
+
+NOW = utcnow()
+
+
+async def fill(store: Store) -> None:
+    """Things done from Slack, a form, a key and the command line."""
+    customer = Customer(name="Acme", slug="acme")
+    connection = Connection(
+        app="default", makini_key="k", customer_id=customer.id, name="ECC", slug="a", provider="SAP"
+    )
+    incident = Incident(
+        kind="unreachable", scope="provider", cause="p", app="default", title="SAP is down"
+    )
+    async with store.write() as session:
+        session.add_all([customer, incident])
+        await session.flush()
+        session.add(connection)
+        done = [
+            ("U07 (Slack)", "incident.acknowledged", incident.id, {}),
+            ("Petra", "reconnect.answered", incident.id, {"note": "called | them", "by": None}),
+            ("anna (command line)", "key.added", "product", {"scopes": ["a", "b", "c", "d"]}),
+            *(("product (key)", "token.handed_out", connection.id, {}) for _ in range(5)),
+        ]
+        for minutes, (by, action, subject, detail) in enumerate(reversed(done)):
+            at = NOW - timedelta(hours=1) + timedelta(minutes=minutes)
+            session.add(Audit(at=at, by=by, action=action, subject=subject, detail=detail))
+        session.add(Audit(at=NOW - timedelta(days=3), by="old", action="x", subject="y"))
+
+
+async def test_the_audit_names_what_people_know_and_can_be_narrowed(store: Store) -> None:
+    await fill(store)
+    everything = await read_audit(store)
+    assert [(one.by, one.subject) for one in everything] == [
+        ("U07 (Slack)", "SAP is down"),
+        ("Petra", "SAP is down"),
+        ("anna (command line)", "product"),
+        ("old", "y"),
+    ]
+    assert len(await read_audit(store, tokens=True)) == 9
+    assert [one.by for one in await read_audit(store, by="petra")] == ["Petra"]
+    assert [one.by for one in await read_audit(store, action="KEY.")] == ["anna (command line)"]
+    assert len(await read_audit(store, since=NOW - timedelta(days=1))) == 3
+    assert len(await read_audit(store, limit=2)) == 2
+    tokens = await read_audit(store, tokens=True, action="token")
+    assert {one.subject for one in tokens} == {"Acme · SAP"}
+
+
+async def test_the_table_counts_token_hand_outs_by_key_and_escapes_what_people_wrote(
+    store: Store,
+) -> None:
+    await fill(store)
+    entries = await read_audit(store)
+    taken = await hand_outs(store, since=NOW - timedelta(days=1))
+    assert [(one.by, one.tokens, one.connections) for one in taken] == [("product (key)", 5, 1)]
+    assert audit_headline(entries, NOW) == "3 things done in the last 24 hours by 3"
+    table = audit_markdown(entries, taken, now=NOW)
+    assert "called \\| them" in table
+    assert "scopes a, b, c and 1 more" in table
+    assert "| product \\(key\\) | 5 | 1 |" in table or "| product (key) | 5 | 1 |" in table
+    assert "Nothing was done" in audit_markdown([], [], now=NOW)
+
+
+def test_the_command_shows_a_table_or_json(command: CommandLine) -> None:
+    assert command("migrate").code == 0
+    assert "nobody did anything" in command("audit").out
+    assert command("key", "add", "product").code == 0
+    said = command("audit")
+    assert (said.code, said.err) == (0, "")
+    assert "key.added" in said.out
+    assert "(command line)" in said.out
+    [entry] = json.loads(command("audit", "--json", "--by", "command").out)
+    assert entry["subject"] == "product"
+    assert json.loads(command("audit", "--json", "--by", "nobody").out) == []
