@@ -4,8 +4,8 @@ import gc
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import PrefectClient
@@ -25,7 +25,7 @@ class Running:
     async def last(self) -> FlowRun:
         """The run started last."""
         runs = await self.client.read_flow_runs()
-        return max(runs, key=lambda run: run.created or UUID(int=0))
+        return max(runs, key=lambda run: run.created or datetime.min.replace(tzinfo=UTC))
 
     async def artifact(self, key: str) -> str:
         """The latest artifact `key`, as text."""

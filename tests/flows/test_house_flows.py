@@ -24,7 +24,7 @@ from linekeeper.store.tables import Customer, Outbox
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
 
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
 CSV = "name,contacts,owner\nAcme,Ann <ann@acme.example>,Petra\nBolt,bob@bolt.example,\n"
 

@@ -1,0 +1,195 @@
+"""health-sweep, check-connection and adopt, run as Prefect runs them against a sandbox."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import State
+from prefect.variables import Variable
+from sqlalchemy import select
+from sqlmodel import col
+
+from flows.adopt import adopt
+from flows.check_connection import check_connection
+from flows.health_sweep import health_sweep
+from linekeeper import sandbox
+from linekeeper.clock import utcnow
+from linekeeper.store import Store
+from linekeeper.store.leases import holding
+from linekeeper.store.tables import Connection, Incident
+from tests.fixtures_prefect import PrefectServer
+from tests.flows.conftest import Running, on
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
+Control = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture
+async def box(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[sandbox.Served]:
+    """A Makini with six connections, managed by the flows that run here."""
+    settings = sandbox.Settings(connections=6, scenario="quiet", per_minute=0)
+    async with sandbox.serving(settings) as serving:
+        for name, value in {
+            "MAKINI_API_URL": serving.url,
+            "MAKINI_CLIENT_ID": "sandbox-client",
+            "MAKINI_CLIENT_SECRET": "sandbox-secret",
+            "MAKINI_MODE": "manage",
+            "MAKINI_PER_MINUTE": "0",
+            "PROBE_MINUTES": "0",
+        }.items():
+            monkeypatch.setenv(f"LINEKEEPER_{name}", value)
+        yield serving
+
+
+@pytest.fixture
+def control(box: sandbox.Served) -> Control:
+    """`await control(path, **body)`: what happens at Makini."""
+
+    async def post(path: str, **body: Any) -> None:
+        async with httpx.AsyncClient() as client:
+            (await client.post(f"{box.url}/_control/{path}", json=body)).raise_for_status()
+
+    return post
+
+
+async def connections(store: Store) -> list[Connection]:
+    async with store.read() as session:
+        return list(await session.scalars(select(Connection).order_by(col(Connection.id))))
+
+
+async def failed_tasks(running: Running) -> list[str]:
+    """The names of the last run's failed task runs."""
+    run = await running.last()
+    tasks = await running.client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+    )
+    return [one.name for one in tasks if one.state is not None and one.state.is_failed()]
+
+
+async def test_red_means_new(
+    running: Running, clean_prefect: PrefectServer, store: Store, control: Control
+) -> None:
+    async def sweep() -> tuple[str, str, str]:
+        with on(clean_prefect):
+            state: State[None] = await health_sweep(return_state=True)
+        return (state.name or "", (await running.last()).name, state.message or "")
+
+    assert await sweep() == ("Completed", "sweep · all well", "6 checked, all well")
+    [victim, other, *_] = await connections(store)
+    await control(f"connections/{victim.makini_key}/change-credentials")
+    name, title, message = await sweep()
+    assert (name, title) == ("Failed", "sweep · 1 new")
+    assert message.startswith("6 checked, 1 new: ")
+    assert "must log in" in message or "reauthorization" in message
+    [task] = await failed_tasks(running)
+    assert victim.name.split(" · ")[0] in task
+
+    assert (await sweep())[:2] == ("Completed", "sweep · 1 known")
+    await control(f"connections/{other.makini_key}/deactivate")
+    assert (await sweep())[:2] == ("Failed", "sweep · 1 new, 1 known")
+
+    page = await running.artifact("fleet")
+    assert "data:image/svg+xml;base64," in page
+    assert victim.name in page
+    own = await running.artifact(f"connection-{victim.slug}")
+    assert "login lost" in own
+    assert "req\\_" in own or "req_" in own  # what Makini's support asks for
+
+    for one in (victim, other):
+        await control(f"connections/{one.makini_key}/mend")
+    assert (await sweep())[:2] == ("Completed", "sweep · all well")
+    async with store.read() as session:
+        assert set(await session.scalars(select(Incident.status))) == {"resolved"}
+
+
+async def test_a_list_that_fails_is_red_the_first_time_and_nobody_is_well_by_it(
+    running: Running, clean_prefect: PrefectServer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINEKEEPER_MAKINI_CLIENT_ID", "wrong")
+    monkeypatch.setenv("LINEKEEPER_MAKINI_CLIENT_SECRET", "wrong")
+    settings = sandbox.Settings(connections=2, scenario="quiet")
+    async with sandbox.serving(settings) as serving:
+        monkeypatch.setenv("LINEKEEPER_MAKINI_API_URL", serving.url)
+        with on(clean_prefect):
+            state = await health_sweep(return_state=True)
+    assert state.name == "Failed"
+    assert "app default: the list failed" in (state.message or "")
+    assert "wrong" not in (state.message or "")
+    assert (await running.last()).name.startswith("sweep · could not do its work")
+    assert await connections(store) == []
+
+
+async def test_no_answer_is_tried_again_and_then_an_observation_not_a_failure(
+    running: Running, clean_prefect: PrefectServer, store: Store, control: Control
+) -> None:
+    with on(clean_prefect):
+        await health_sweep(return_state=True)
+        [victim, *_] = await connections(store)
+        await control(f"connections/{victim.makini_key}/go-offline")
+        state = await health_sweep(return_state=True)
+    assert state.name == "Completed", state.message
+    run = await running.last()
+    batches = [
+        one
+        for one in await running.client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+        )
+        if one.name.startswith("probe ")
+    ]
+    assert [one.run_count for one in batches] == [3]  # its retries are seen in the UI
+    [victim, *_] = await connections(store)
+    assert (victim.health, victim.suspect) == ("healthy", True)
+
+
+async def test_without_an_app_it_says_what_to_fill_in(
+    running: Running, clean_prefect: PrefectServer
+) -> None:
+    with on(clean_prefect):
+        state = await health_sweep(return_state=True)
+    assert state.name == "Failed"
+    assert "fill in a MakiniApp block" in (state.message or "")
+
+
+async def test_paused_or_already_running_ends_skipped(
+    running: Running,
+    clean_prefect: PrefectServer,
+    store: Store,
+    box: sandbox.Served,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with on(clean_prefect):
+        await Variable.aset("linekeeper_paused", True)
+        state = await health_sweep(return_state=True)
+        await Variable.aunset("linekeeper_paused")
+        assert (state.name, await connections(store)) == ("Skipped", [])
+        monkeypatch.setattr("tasks.run.by_hand", lambda: False)
+        async with holding(store, "health-sweep", "another worker", wait=False) as held:
+            assert held is not None
+            state = await health_sweep(return_state=True)
+    assert (state.name, await connections(store)) == ("Skipped", [])
+
+
+async def test_one_connection_is_checked_by_any_of_its_names(
+    running: Running, clean_prefect: PrefectServer, store: Store, control: Control
+) -> None:
+    with on(clean_prefect):
+        assert (await adopt(dry_run=True, return_state=True)).message == (
+            "6 would be adopted, 0 would be changed, 0 known"
+        )
+        assert await connections(store) == []
+        await adopt(dry_run=False, return_state=True)
+        [victim, *_] = await connections(store)
+        state = await check_connection(victim.makini_key, return_state=True)
+        assert state.name == "Completed", state.message
+        await control(f"connections/{victim.makini_key}/change-credentials")
+        state = await check_connection(victim.name, return_state=True)
+        assert state.name == "Failed"
+        assert "reauthorization required since" in (state.message or "")
+        assert "reauthorization required" in (await running.last()).name
+        state = await check_connection(victim.name[:-2], return_state=True)
+    assert state.name == "Failed"
+    assert victim.name in (state.message or "")  # the nearest ones
+    assert utcnow() > victim.created_at
