@@ -14,7 +14,8 @@ STYLES = {"ok": "green", "warning": "yellow", "finding": "bold red", "skipped": 
 def preflight_command(
     *,
     targets: Annotated[
-        list[str] | None, typer.Argument(metavar="TARGET...", help="host:port or URL.")
+        list[str] | None,
+        typer.Argument(metavar="TARGET... | import FILE", help="host:port or URL."),
     ] = None,
     vantage: Annotated[
         str, typer.Option(metavar="inside|allowlisted|outside", help="Where this machine is.")
@@ -29,7 +30,20 @@ def preflight_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check DNS, TCP, TLS, HTTP and clock of each TARGET; exit 1 if anything is found."""
+    """Check DNS, TCP, TLS, HTTP and clock of each TARGET; exit 1 if anything is found.
+
+    `import FILE` instead keeps the JSON that a customer's IT sent as evidence; - reads standard
+    input. It moves on the implementations that wait for it.
+
+    Examples:
+
+      linekeeper preflight erp.acme.example:44300 --vantage inside --json > inside.json
+
+      linekeeper preflight import inside.json
+    """
+    if targets is not None and targets[:1] == ["import"]:
+        _import(targets[1:])
+        return
     if bundle is not None:
         _write_bundle(bundle)
         return
@@ -50,6 +64,49 @@ def preflight_command(
         _show(report)
     if report.findings:
         raise typer.Exit(1)
+
+
+def _import(files: list[str]) -> None:
+    import asyncio
+
+    from linekeeper.preflight.intake import ReportError, parse_report
+
+    if len(files) != 1:
+        raise _refused("import: give one file, or - for standard input")
+    try:
+        found = parse_report(_read(files[0]))
+        new, moved = asyncio.run(_keep(found))
+    except ReportError as error:
+        raise _refused(f"import: {files[0]}: {error}") from None
+    _show(found)
+    typer.echo(f"{new} of {len(found.targets)} targets are new evidence")
+    for line in moved:
+        typer.echo(line)
+
+
+def _read(file: str) -> bytes:
+    from linekeeper.preflight.intake import MAX_BYTES
+
+    if file == "-":
+        return typer.get_binary_stream("stdin").read(MAX_BYTES + 1)
+    try:
+        with Path(file).open("rb") as opened:
+            return opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _refused(f"import: {file} can't be read: {error.strerror}") from None
+
+
+async def _keep(found: "Report") -> tuple[int, list[str]]:
+    from linekeeper.cli.who import who
+    from linekeeper.clock import utcnow
+    from linekeeper.implementation.watch import take_report
+    from linekeeper.runtime import Runtime
+
+    async with Runtime.open() as rt:
+        new, moved = await take_report(rt.store, found, by=who(), now=utcnow())
+    return new, [
+        f"{one.standing.implementation.title}: go-live likely {one.outlook.p50}" for one in moved
+    ]
 
 
 def _write_bundle(path: Path) -> None:

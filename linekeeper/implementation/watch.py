@@ -11,6 +11,8 @@ from sqlmodel import col
 
 from linekeeper.implementation import news, queries
 from linekeeper.implementation.advance import Progress, advance, ready
+from linekeeper.preflight.evidence import keep
+from linekeeper.preflight.report import Report
 from linekeeper.store import Store
 from linekeeper.store.outbox import Message
 from linekeeper.store.tables import Implementation, ImplementationSystem
@@ -52,17 +54,33 @@ async def advance_targets(store: Store, targets: Iterable[str], *, now: datetime
     return [await advance(store, identifier, now=now) for identifier in found]
 
 
+async def take_report(
+    store: Store, report: Report, *, by: str, now: datetime
+) -> tuple[int, list[Progress]]:
+    """Keep what a customer's IT found and move on whoever waits for it.
+
+    Returns how many of its targets are new evidence, and how those implementations stand now.
+    """
+    new = await keep(store, report, source="import", by=by, now=now)
+    moved = await advance_targets(store, report.targets, now=now)
+    async with store.write() as session:
+        await news.send(
+            store, session, [_redraw(one, f":{report.at.isoformat()}") for one in moved], now=now
+        )
+    return new, moved
+
+
 def _draws_itself(progress: Progress) -> bool:
     """Whether a person's gate opened: its run draws what people see, before it waits."""
     opened = {one.gate for one in progress.evaluation.changes if one.to == "open"}
     return any(gate.id in opened and gate.check is None for gate in progress.standing.plan.gates)
 
 
-def _redraw(progress: Progress) -> Message:
+def _redraw(progress: Progress, because: str = "") -> Message:
     one = progress.standing.implementation
     moved = sum(row.changes for row in progress.standing.gates.values())
     connected = sum(system.connection_id is not None for system in progress.standing.systems)
-    key = f"implementation:{one.id}:redraw:{moved}:{connected}:{one.status}"
+    key = f"implementation:{one.id}:redraw:{moved}:{connected}:{one.status}{because}"
     return Message(
         "run",
         key,

@@ -5,7 +5,7 @@ The checks themselves need no database; what they found is kept here.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from sqlalchemy import select, update
@@ -14,6 +14,7 @@ from sqlmodel import col
 
 from linekeeper.notices.announce import announce
 from linekeeper.notices.changes import IncidentChange
+from linekeeper.preflight.intake import ReportError
 from linekeeper.preflight.report import Report
 from linekeeper.preflight.targets import parse_target
 from linekeeper.store import Store
@@ -29,6 +30,8 @@ from linekeeper.store.tables import (
 
 TOPIC = "preflight"
 KIND = "preflight_failed"
+CLOCK_SKEW = timedelta(hours=1)
+"""How far the clock of a customer's machine may be ahead of ours."""
 Source = Literal["flow", "import"]
 
 
@@ -51,8 +54,14 @@ class NoSuchPlace(Exception):
 async def keep(store: Store, report: Report, *, source: Source, by: str, now: datetime) -> int:
     """Keep `report` as evidence, a row a target; returns how many were new.
 
-    The same report again changes nothing.
+    The same report again changes nothing. Raises `ReportError` for one from the future, since it
+    would count as the latest for too long.
     """
+    if report.at > now + CLOCK_SKEW:
+        raise ReportError(
+            f"at: {report.at:%Y-%m-%d %H:%M} UTC is in the future: the clock of the machine that "
+            "checked is wrong; set it, and check again"
+        )
     async with store.write() as session:
         known = set(
             await session.scalars(
@@ -68,7 +77,7 @@ async def keep(store: Store, report: Report, *, source: Source, by: str, now: da
             PreflightReport(
                 target=target,
                 vantage=report.vantage,
-                at=min(report.at, now),
+                at=report.at,
                 passed=report.passed(target),
                 verdicts=[asdict(one) for one in report.verdicts if one.target == target],
                 source=source,

@@ -188,8 +188,8 @@ def _generic(systems: Sequence[HandoverSystem], makini: MakiniAddresses) -> str:
 
 def _check(systems: Sequence[HandoverSystem], hosting: Hosting) -> str:
     targets = " ".join(dict.fromkeys(_quoted(one.target) for one in systems))
-    inside = f"linekeeper preflight {targets} --vantage inside --json > inside.json"
-    outside = f"linekeeper preflight {targets} --vantage outside --json > outside.json"
+    inside = f"python3 preflight.pyz {targets} --vantage inside --json > inside.json"
+    outside = f"python3 preflight.pyz {targets} --vantage outside --json > outside.json"
     lines = [inside] if hosting != "on-premises" else [inside, outside]
     where = (
         "the first inside your network, the second on any machine outside it that isn't allowed: "
@@ -198,8 +198,10 @@ def _check(systems: Sequence[HandoverSystem], hosting: Hosting) -> str:
         else "on a machine that must reach the systems"
     )
     return (
-        f"## Check it\n\nRun {where}. Then send us the JSON. That Makini reaches the systems is "
-        f"proven only by Makini's own connection status.\n\n{_fenced('sh', chr(10).join(lines))}"
+        f"## Check it\n\nWith the file `preflight.pyz` that we send you (it needs Python 3.11 and "
+        f"installs nothing), run {where}. Then send us the JSON. That Makini reaches the systems "
+        f"is proven only by Makini's own connection status.\n\n"
+        f"{_fenced('sh', chr(10).join(lines))}"
     )
 
 

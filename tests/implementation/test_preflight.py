@@ -1,0 +1,193 @@
+"""Preflight as evidence: what closes a gate, what keeps it shut, what turns later."""
+
+import asyncio
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+from sqlmodel import col
+from typer.testing import CliRunner
+
+from linekeeper.cli import app
+from linekeeper.implementation.advance import look
+from linekeeper.implementation.watch import advance_targets, take_report, watch
+from linekeeper.preflight.evidence import conclude_drift, keep
+from linekeeper.preflight.intake import ReportError
+from linekeeper.preflight.order import take_order
+from linekeeper.preflight.report import Report, as_json
+from linekeeper.preflight.run import preflight
+from linekeeper.settings import Settings
+from linekeeper.store.tables import Audit, Incident, PreflightReport
+from tests.implementation.conftest import Office
+
+
+class Door:
+    """A port on loopback that opens and closes, as a customer's firewall lets it."""
+
+    def __init__(self) -> None:
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(
+            lambda _, writer: writer.close(), "127.0.0.1", self.port
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        await self._server.wait_closed()
+
+    @property
+    def target(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+@pytest.fixture
+async def door() -> Door:
+    """Closed; its port is known and free."""
+    one = Door()
+    await one.open()
+    await one.close()
+    return one
+
+
+async def checked(office: Office, door: Door, vantage: str = "inside") -> Report:
+    return await preflight(take_order([door.target], vantage, 1.0), lambda: office.now)
+
+
+async def on_premises(office: Office, door: Door):
+    """Started, with the network prepared: only preflight is still to come."""
+    started = await office.start(
+        systems=["SAP ECC"],
+        complexity="enterprise",
+        hosting="on-premises",
+        targets=[door.target],
+        committed=office.now.date() + timedelta(weeks=9),
+    )
+    for gate in ("kickoff", "security-review", "network"):
+        office.later(days=1)
+        await office.says(started.progress, gate)
+    return started.progress
+
+
+async def test_a_closed_port_keeps_the_gate_shut_and_opening_it_moves_the_forecast(
+    office: Office, door: Door
+):
+    progress = await on_premises(office, door)
+    office.later(days=10)
+    await office.says(progress, "design")  # from now on only the door is waited for
+    found = await checked(office, door)
+    await keep(office.store, found, source="flow", by="preflight", now=office.now)
+    [shut] = await advance_targets(office.store, [door.target], now=office.now)
+    assert shut.lacks["preflight"].startswith(f"{door.target} from inside: ")
+    assert "authentication-1" in shut.evaluation.having("pending")
+
+    await door.open()
+    office.later(minutes=5)
+    found = await checked(office, door)
+    await keep(office.store, found, source="flow", by="preflight", now=office.now)
+    [moved] = await advance_targets(office.store, [door.target], now=office.now)
+    await door.close()
+    assert "preflight" in moved.evaluation.having("done")
+    assert "authentication-1" in moved.evaluation.having("open")
+    assert moved.outlook.forecast.p50 < shut.outlook.forecast.p50
+    again = await look(office.store, progress.standing.implementation.id, now=office.now)
+    assert again.outlook.p50 == moved.outlook.p50
+
+
+async def test_a_port_open_to_the_world_keeps_the_gate_shut(office: Office, door: Door):
+    progress = await on_premises(office, door)
+    await door.open()
+    for vantage in ("inside", "outside"):
+        found = await checked(office, door, vantage)
+        await keep(office.store, found, source="import", by="their IT", now=office.now)
+    await door.close()
+    moved = await office.advance(progress)
+    assert "Open from outside" in moved.lacks["preflight"]
+
+
+async def test_what_was_proven_and_turns_is_one_incident_until_it_holds_again(
+    office: Office, door: Door
+):
+    await on_premises(office, door)
+    said = []
+    for is_open in (False, True, False, False, True):
+        if is_open:
+            await door.open()
+        found = await checked(office, door)
+        await keep(office.store, found, source="flow", by="preflight", now=office.now)
+        changes = await conclude_drift(office.store, [found], now=office.now)
+        said.append([change.what for change in changes])
+        if is_open:
+            await door.close()
+        office.later(days=1)
+    assert said == [[], [], ["opened"], [], ["resolved"]]
+    async with office.store.read() as session:
+        [incident] = await session.scalars(select(Incident))
+    assert incident.kind == "preflight_failed"
+    assert incident.title == f"Acme · SAP ECC · {door.target} from inside"
+
+
+async def test_the_file_of_a_customers_it_counts_once_and_moves_the_implementation(
+    office: Office, door: Door
+):
+    await on_premises(office, door)
+    await door.open()
+    found = await checked(office, door)
+    await door.close()
+    new, [moved] = await take_report(office.store, found, by="Ann", now=office.now)
+    assert new == 1
+    assert "preflight" in moved.evaluation.having("done")
+    runs = len(await office.outbox("run"))
+    assert (await take_report(office.store, found, by="Ann", now=office.now))[0] == 0
+    assert len(await office.outbox("run")) == runs
+    async with office.store.read() as session:
+        assert len(list(await session.scalars(select(PreflightReport)))) == 1
+        audits = await session.scalars(
+            select(Audit.by).where(col(Audit.action) == "preflight.import")
+        )
+        assert list(audits) == ["Ann"]
+    assert await watch(office.store, now=office.now) is False
+
+
+async def test_a_report_from_the_future_is_refused(office: Office, door: Door):
+    await on_premises(office, door)
+    found = await checked(office, door)
+    with pytest.raises(ReportError, match="is in the future"):
+        await keep(
+            office.store, found, source="import", by="Ann", now=office.now - timedelta(days=1)
+        )
+
+
+async def test_the_command_imports_a_file_and_says_what_is_new(
+    office: Office,
+    door: Door,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+):
+    key = settings.encryption_keys[0].get_secret_value()
+    monkeypatch.setenv("LINEKEEPER_HOME", str(settings.home))
+    monkeypatch.setenv("LINEKEEPER_DATABASE_URL", settings.resolved_database_url)
+    monkeypatch.setenv("LINEKEEPER_ENCRYPTION_KEYS", key)
+    found = await preflight(take_order([door.target], "inside", 1.0))
+    file = tmp_path / "inside.json"
+    await asyncio.to_thread(file.write_text, as_json(found))
+
+    def run(*words: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, ["preflight", "import", *words])
+        return result.exit_code, result.output
+
+    code, said = await asyncio.to_thread(run, str(file))
+    assert code == 0, said
+    assert "1 of 1 targets are new evidence" in said
+    assert "0 of 1 targets are new evidence" in (await asyncio.to_thread(run, str(file)))[1]
+    await asyncio.to_thread(file.write_text, json.dumps({"version": 1}))
+    code, said = await asyncio.to_thread(run, str(file))
+    assert code == 2
+    assert said.count("\n") == 1
+    assert (await asyncio.to_thread(run, "/no/such"))[0] == 2
