@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from linekeeper.clock import utcnow
+from linekeeper.connect.channel import is_due
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.consumer.delivery import deliver_events, deliver_runs
 from linekeeper.consumer.lanes import Lane, keep
@@ -13,6 +14,7 @@ from linekeeper.consumer.waker import Waker
 from linekeeper.implementation.watch import watch as watch_implementations
 from linekeeper.inbox.deliver import Forwarder
 from linekeeper.notices.deliver import deliver_due
+from linekeeper.notices.elsewhere import deliver_elsewhere
 from linekeeper.notices.mail import deliver_mail
 from linekeeper.notices.view import Links
 from linekeeper.orchestrator import Orchestrator
@@ -53,6 +55,12 @@ def lanes(
         delivered = await deliver_due(rt.store, await rt.configuration(), rt.owner, links=links)
         return delivered.sent > 0
 
+    async def elsewhere() -> bool:
+        configuration = await rt.configuration()
+        if not await is_due(rt.store, "elsewhere", now=utcnow()):
+            return False
+        return await deliver_elsewhere(rt.store, configuration, rt.owner, links=links)
+
     async def mail() -> bool:
         account = (await rt.configuration()).mail
         public_url = rt.settings.resolved_public_url
@@ -77,6 +85,7 @@ def lanes(
         Lane("block settings", blocks, every=BLOCKS_EVERY, woken=False),
         Lane("links", look_up_links, every=LINKS_EVERY, woken=False),
         Lane("slack", slack, every=OUTBOX_EVERY),
+        Lane("elsewhere", elsewhere, every=OUTBOX_EVERY),
         Lane(
             "events",
             lambda: deliver_events(rt.store, orchestrator, rt.owner),

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from sqlalchemy import func
 from sqlmodel import col, select
 
+from linekeeper.doctor.alerts import examine_alerts
 from linekeeper.doctor.finding import Finding, warn, wrong
 from linekeeper.doctor.fleet import (
     connections_without_token,
@@ -55,6 +56,7 @@ async def examine(
     looks = [
         *(app(name) for name in sorted(configuration.apps)),
         examine_slack(configuration.slack, seconds=seconds),
+        examine_alerts(rt.store, configuration),
         *(look() for look in others),
     ]
     found = await asyncio.gather(*looks)

@@ -1,0 +1,58 @@
+"""Who hears of incidents: the policy, the channels that take nothing, the URLs elsewhere."""
+
+import asyncio
+
+import apprise
+
+from linekeeper.config import Configuration
+from linekeeper.doctor.finding import Finding, ok, warn, wrong
+from linekeeper.notices.attend import targets
+from linekeeper.notices.channels import troubles
+from linekeeper.notices.policy import check
+from linekeeper.store import Store
+
+_BLOCK = "correct it in the AlertPolicy block"
+
+
+async def examine_alerts(store: Store, configuration: Configuration) -> list[Finding]:
+    """What is to be said about how incidents are told. Nothing is sent."""
+    policy = configuration.alerts
+    try:
+        check(policy)
+    except ValueError as error:
+        return [wrong("alerts · policy", str(error), _BLOCK)]
+    findings = [
+        await asyncio.to_thread(_readable, url) for url in targets(policy.elsewhere).values()
+    ]
+    for one in await troubles(store):
+        text, _, mend = one.trouble.rpartition(": ")
+        since = f"takes nothing since {one.since:%Y-%m-%d %H:%M} UTC"
+        name = f"alerts · {one.channel}"
+        if one.needs_mending:
+            findings.append(wrong(name, f"{since}: {text or one.trouble}", mend or _BLOCK))
+        else:
+            findings.append(warn(name, f"{since}: {one.trouble}", "it is tried again by itself"))
+    if configuration.slack is None and not policy.elsewhere:
+        text = "nobody hears of incidents: neither Slack nor an URL elsewhere is filled in"
+        findings.append(warn("alerts", text, "fill in a SlackChannel or an AlertPolicy block"))
+    if findings:
+        return [one for one in findings if one.mend] or [ok("alerts", _told(configuration))]
+    return [ok("alerts", _told(configuration))]
+
+
+def _readable(url: str) -> Finding:
+    scheme = url.partition("://")[0][:20]
+    name = f"alerts · elsewhere {scheme}"
+    if apprise.Apprise().add(url):
+        return ok(name, "Apprise can read the URL")
+    return wrong(name, f"Apprise can't read the URL {scheme}://…", _BLOCK)
+
+
+def _told(configuration: Configuration) -> str:
+    policy = configuration.alerts
+    places = [
+        *(["Slack"] if configuration.slack else []),
+        *([f"{len(policy.elsewhere)} elsewhere"] if policy.elsewhere else []),
+    ]
+    quiet = " and ".join(filter(None, (policy.quiet_hours, policy.quiet_days))) or "never"
+    return f"told in {' and '.join(places)}; quiet: {quiet} ({policy.time_zone})"

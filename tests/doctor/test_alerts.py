@@ -1,0 +1,43 @@
+"""What the doctor says of how incidents are told."""
+
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import SecretStr
+
+from linekeeper.config import AlertPolicy, Configuration, SlackConfig
+from linekeeper.doctor.alerts import examine_alerts
+from linekeeper.doctor.finding import worst
+from linekeeper.notices.channels import mark_broken, mark_well
+from linekeeper.notices.refusals import refused
+from linekeeper.store import Store
+
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+SLACK = SlackConfig(bot_token=SecretStr("xoxb-1"), channel="#line")
+
+
+async def test_a_channel_that_takes_nothing_is_named_until_it_does(store: Store) -> None:
+    now = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
+    for code in ("not_in_channel", "is_archived"):
+        await mark_broken(store, "slack", str(refused(code)), needs_mending=True, now=now)
+    [found] = await examine_alerts(store, Configuration(slack=SLACK))
+    assert found.text == "takes nothing since 2026-03-04 12:00 UTC: Slack refuses: is_archived"
+    assert found.mend == "unarchive the channel, or name another in the SlackChannel block"
+    await mark_well(store, "slack")
+    [found] = await examine_alerts(store, Configuration(slack=SLACK))
+    assert found.level == "ok"
+
+
+async def test_urls_and_policies_that_make_no_sense_are_named_without_secrets(
+    store: Store,
+) -> None:
+    alerts = AlertPolicy(elsewhere=(SecretStr("nonsense://secret"), SecretStr("json://h/")))
+    [found] = await examine_alerts(store, Configuration(slack=SLACK, alerts=alerts))
+    assert found.text == "Apprise can't read the URL nonsense://…"
+    contradicting = AlertPolicy(remind_hours=30)
+    [found] = await examine_alerts(store, Configuration(slack=SLACK, alerts=contradicting))
+    assert "shorter than the first" in found.text
+
+
+async def test_where_nobody_would_hear_it_says_so(store: Store) -> None:
+    assert worst(await examine_alerts(store, Configuration())) == "warn"
