@@ -1,5 +1,7 @@
 """A sandbox's fleet with records, a runtime on each database, and the truth to compare with."""
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +15,10 @@ from linekeeper import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.health.sweep import take_list
 from linekeeper.reconcile.fields import source_time, stored_key
+from linekeeper.reconcile.run import reconcile
+from linekeeper.reconcile.service import Run
 from linekeeper.runtime import Runtime
+from linekeeper.sandbox.world import World
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Change, Connection, Record
@@ -27,6 +32,13 @@ class Peer:
 
     url: str
     http: httpx.AsyncClient
+    world: World | None = None
+    """Where it runs in this process."""
+
+    def at_call(self, number: int, does: Callable[[], None], *, route: str) -> None:
+        """Do something when `route` is called for the `number`-th time from now on."""
+        assert self.world is not None
+        self.world.calls = _Calls(route, number, does)
 
     async def set(self, path: str, **body: Any) -> Any:
         """`POST /_control/<path>`."""
@@ -60,7 +72,31 @@ async def peer() -> AsyncIterator[Peer]:
         port=0, connections=4, records_per_connection=60, scenario="quiet", per_minute=0
     )
     async with sandbox.serving(settings) as served, httpx.AsyncClient() as http:
-        yield Peer(served.url, http)
+        yield Peer(served.url, http, served.world)
+
+
+class _Calls(Counter[tuple[str, str]]):
+    """The sandbox's counts, and something that happens at one of them."""
+
+    def __init__(self, route: str, number: int, does: Callable[[], None]) -> None:
+        super().__init__()
+        self._at = ("GET", route), number
+        self._does = does
+
+    def __setitem__(self, key: tuple[str, str], value: int) -> None:
+        super().__setitem__(key, value)
+        if (key, value) == self._at:
+            self._does()
+
+
+async def no_sleep(_: float) -> None:
+    """Time flies."""
+    await asyncio.sleep(0)
+
+
+async def run(rt: Runtime, **options: Any) -> Run:
+    """A run that doesn't wait."""
+    return await reconcile(rt, **{"sleep": no_sleep, **options})
 
 
 def pointed_at(settings: Settings, url: str, **changes: Any) -> Settings:

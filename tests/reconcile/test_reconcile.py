@@ -1,25 +1,12 @@
 """After a run the index is what the source holds, and the feed says how it got there."""
 
-import asyncio
 from collections import Counter
-from typing import Any
 
 from sqlmodel import select
 
-from linekeeper.reconcile.run import reconcile
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Drift, Outbox, Watermark
-from tests.reconcile.conftest import Check, Peer, feed
-
-
-async def no_sleep(_: float) -> None:
-    """Time flies."""
-    await asyncio.sleep(0)
-
-
-async def run(rt: Runtime, **options: Any) -> Any:
-    """A run that doesn't wait."""
-    return await reconcile(rt, sleep=no_sleep, **options)
+from tests.reconcile.conftest import Check, Peer, feed, run
 
 
 async def test_the_first_run_is_a_baseline_and_says_nothing_in_the_feed(
