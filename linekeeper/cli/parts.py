@@ -53,6 +53,7 @@ def sandbox_settings(settings: Settings, choice: Choice) -> Sandbox:
         connections=choice.connections,
         scenario="demo" if choice.scenario == "demo" else "quiet",
         seed=choice.seed,
+        state_path=settings.home.resolve() / "sandbox.state",
         webhook_url=f"{base}/webhooks/default",
         slack_actions_url=f"{base}/slack/actions",
     )
@@ -169,7 +170,7 @@ def sandbox(settings: Settings, box: Sandbox, shared: Mapping[str, str], answers
     command = [
         *(sys.executable, "-m", "linekeeper.cli", "sandbox", "--port", str(box.port)),
         *("--connections", str(box.connections), "--seed", str(box.seed)),
-        *("--scenario", box.scenario),
+        *("--scenario", box.scenario, "--state", str(box.state_path)),
         *("--webhook-url", str(box.webhook_url), "--actions-url", str(box.slack_actions_url)),
     ]
     return Child("sandbox", command, shared, is_ready=answers(f"{sandbox_url(settings)}/healthz"))

@@ -1,5 +1,6 @@
 """`linekeeper sandbox`: a Makini and a Slack on this machine."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,11 +40,20 @@ def sandbox_command(
     per_minute: Annotated[
         int, typer.Option(min=0, help="Calls a minute before it answers 429; 0 = no limit.")
     ] = 0,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="A file in which tokens, records and messages outlive a restart; "
+            "nothing is kept without.",
+            show_default=False,
+        ),
+    ] = None,
     latency_ms: Annotated[float, typer.Option(min=0, help="Added to every answer.")] = 0.0,
 ) -> None:
     """Run a Makini and a Slack on this machine, with a fleet and faults on demand.
 
-    Foreground, loopback only, nothing is kept. Faults: POST /_control/…; the Slack page: /slack.
+    Foreground, loopback only. Faults: POST /_control/…; the Slack page: /slack.
 
     Examples:
 
@@ -70,6 +80,7 @@ def sandbox_command(
             slack_actions_url=actions_url,
             per_minute=per_minute,
             latency_ms=latency_ms,
+            state_path=state,
         )
     except ValueError as error:
         raise UserError(str(error)) from error
