@@ -29,7 +29,7 @@ _OURS = ResourceSpecification(
 )
 _RUN = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
 _HOW = (
-    "To be told, add the action *Send a notification*; deploying again leaves it. "
+    "To be told, add the action “Send a notification”; deploying again leaves it. "
     "Disable it here if you don't want it."
 )
 
@@ -67,7 +67,7 @@ def wanted_automations(pool: str) -> list[AutomationCore]:
         ),
         AutomationCore(
             name="Linekeeper: pool not ready",
-            description=f"No worker polls the pool `{pool}`: nothing runs. {_HOW}",
+            description=f"No worker polls the pool “{pool}”: nothing runs. {_HOW}",
             tags=[TAG],
             trigger=EventTrigger(
                 expect={"prefect.work-pool.not-ready"},

@@ -104,7 +104,8 @@ def audit_headline(entries: Sequence[Entry], now: datetime) -> str:
     people = len({one.by for one in day})
     if not day:
         return "Nobody did anything in the last 24 hours"
-    return f"{len(day)} things done in the last 24 hours by {people}"
+    things = "1 thing" if len(day) == 1 else f"{len(day)} things"
+    return f"{things} done in the last 24 hours, by {people}"
 
 
 def audit_markdown(entries: Sequence[Entry], taken: Sequence[HandOuts], *, now: datetime) -> str:
