@@ -1,0 +1,87 @@
+"""Planned work, or trouble that is known: observed and recorded, not announced."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from linekeeper.clock import utcnow
+from linekeeper.customers.find import NotFound
+from linekeeper.notices import silence
+from linekeeper.notices.silence import BadWindow
+from tasks.run import open_runtime, rename
+
+
+@flow(name="maintenance-window", flow_run_name="maintenance-window", retries=0)
+async def maintenance_window(
+    scope: Annotated[
+        Literal["connection", "customer", "provider", "all"],
+        Field(title="Of what", description="How far it reaches"),
+    ],
+    by: Annotated[str, Field(title="By", description="Who says so", min_length=1)],
+    subject: Annotated[
+        str,
+        Field(
+            title="Name",
+            description="A connection's or customer's name, or a provider; empty for all",
+            examples=["Acme · SAP ECC"],
+        ),
+    ] = "",
+    action: Annotated[
+        Literal["begin", "mute", "end"],
+        Field(
+            title="What to do",
+            description="Begin a maintenance window, mute what is known, or end either now",
+        ),
+    ] = "begin",
+    hours: Annotated[
+        float, Field(title="Hours", description="How long it lasts", gt=0, le=2160)
+    ] = 2,
+    starts: Annotated[
+        datetime | None, Field(title="Starts", description="Empty: now. UTC unless it says else")
+    ] = None,
+    reason: Annotated[
+        str, Field(title="Reason", description="What is being done, for the record", max_length=500)
+    ] = "",
+) -> State[None]:
+    """Observe and record trouble of a connection, customer, provider or all, and tell nobody.
+
+    What is still wrong when it ends is told then. Sweeps go on; their runs show what they find.
+    """
+    now = utcnow()
+    start = now if starts is None else starts
+    if start.tzinfo is None:
+        start = start.replace(tzinfo=UTC)
+    async with open_runtime() as rt:
+        try:
+            if action == "end":
+                found, ended = await silence.end(
+                    rt.store, scope, subject, by=by.strip(), now=utcnow()
+                )
+                sentence = f"{ended} ended for {found.label}"
+                await rename(f"maintenance-window · {sentence}")
+                return Completed(message=sentence if ended else f"none is open for {found.label}")
+            found = await silence.begin(
+                rt.store,
+                scope,
+                subject,
+                kind="mute" if action == "mute" else "maintenance",
+                starts_at=start,
+                lasts=timedelta(hours=hours),
+                by=by.strip(),
+                reason=reason.strip(),
+                now=now,
+            )
+        except (NotFound, BadWindow) as error:
+            await rename("maintenance-window · not understood")
+            return Failed(message=str(error))
+    until = max(start, now) + timedelta(hours=hours)
+    what = "muted" if action == "mute" else "maintenance"
+    await rename(f"maintenance-window · {found.label} until {until:%a %H:%M} UTC")
+    return Completed(
+        message=f"{what}: {found.label} ({found.reach} connections) from "
+        f"{max(start, now):%Y-%m-%d %H:%M} until {until:%Y-%m-%d %H:%M} UTC"
+    )
