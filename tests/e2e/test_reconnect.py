@@ -3,13 +3,22 @@
 import re
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.async_api import Page, expect
 from sqlmodel import col, select
 
-from linekeeper.store.tables import Connection, Customer, Incident, Reconnect, Record
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Reconnect,
+    Record,
+)
 from tests.e2e.conftest import House, until
+from tests.e2e.secrets import leaks, secrets_now
 from tests.reconnect.post import Post, listening
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
@@ -22,13 +31,24 @@ async def post(house: House) -> AsyncIterator[Post]:
         yield server
 
 
+def in_the_address(url: str) -> dict[str, str]:
+    """The code and the state a customer's browser carries from Makini Link back to us."""
+    query = parse_qs(urlsplit(url).query)
+    is_ours = urlsplit(url).path == "/oauth/callback"
+    return {name: query[name][0] for name in ("code", "state") if is_ours and name in query}
+
+
 async def chosen(house: House) -> tuple[Connection, Customer]:
-    """A connection that is well, of a customer who has only this one of its provider."""
+    """A connection that is well, and was never in trouble."""
     async with house.store() as store, store.read() as session:
         rows = await session.execute(
             select(Connection, Customer)
             .join(Customer, col(Customer.id) == col(Connection.customer_id))
-            .where(col(Connection.setup) == "live", col(Connection.health) == "healthy")
+            .where(
+                col(Connection.setup) == "live",
+                col(Connection.health) == "healthy",
+                col(Connection.id).not_in(select(col(IncidentConnection.connection_id))),
+            )
             .order_by(col(Connection.makini_key).desc())
             .limit(1)
         )
@@ -87,6 +107,8 @@ async def ask_for_a_login(house: House, post: Post) -> tuple[Connection, Custome
 async def test_credentials_change_and_the_customer_logs_in_again(
     house: House, page: Page, post: Post
 ) -> None:
+    secrets = await secrets_now(house)
+    page.on("request", lambda request: secrets.update(in_the_address(request.url)))
     connection, customer, incident, run = await ask_for_a_login(house, post)
     label = f"{customer.name} · {connection.provider}"
     assert run.name == label
@@ -165,3 +187,10 @@ async def test_credentials_change_and_the_customer_logs_in_again(
         headers={"Authorization": f"Bearer {token}"},
     )
     assert status.json()["data"]["id"] == connection.makini_key
+
+    secrets |= {f"new {name}": one for name, one in (await secrets_now(house)).items()}
+    secrets["product's key"] = key
+    assert {"code", "state"} <= secrets.keys()
+    said = [str(await house.slack()), *(mail.as_string() for mail in post.mails)]
+    assert leaks(house, secrets, said) == []
+    assert leaks(house, {"what may be told": connection.makini_key}, said)  # it does look
