@@ -9,8 +9,8 @@ from pydantic import Field
 
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
-from linekeeper.health.report import text
 from linekeeper.makini import ReadOnlyApp
+from linekeeper.markdown import text
 from linekeeper.reconnect.invite import BadInvitation, Invitation, invite_again, invite_new
 from linekeeper.runtime import Runtime, UnknownApp
 from tasks.reconnect import publish

@@ -8,8 +8,8 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from linekeeper.customers.find import NotFound
-from linekeeper.health.report import text
 from linekeeper.makini import MakiniError, ReadOnlyApp
+from linekeeper.markdown import text
 from linekeeper.reconnect import disconnect as core
 from linekeeper.reconnect.disconnect import NotConfirmed
 from linekeeper.runtime import UnknownApp

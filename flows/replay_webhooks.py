@@ -10,9 +10,9 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from linekeeper.customers.find import NotFound, find_connection
-from linekeeper.health.report import code, text
 from linekeeper.inbox.claim import Status
 from linekeeper.inbox.replay import ReplayPlan, Selection
+from linekeeper.markdown import code, text
 from tasks.run import open_runtime, rename
 from tasks.webhooks import plan, run_replay
 

@@ -19,8 +19,8 @@ from sqlmodel import col, select
 from linekeeper.clock import utcnow
 from linekeeper.connect.links import link_url
 from linekeeper.connect.signing import load_signer
-from linekeeper.health.report import text
 from linekeeper.makini import MakiniError
+from linekeeper.markdown import text
 from linekeeper.notices.text import duration
 from linekeeper.reconcile.service import reconcile_window
 from linekeeper.reconnect import expiry, process

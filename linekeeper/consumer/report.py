@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from linekeeper.customers.naming import label
-from linekeeper.health.report import ago, code, text, when
 from linekeeper.inbox.figures import Counted, Ended, Figures
+from linekeeper.markdown import ago, code, text, when
 
 MAX_ERROR = 200
 

@@ -1,13 +1,6 @@
-"""The artifacts `fleet` and `connection-<slug>` as Markdown. Pure; times are shown in UTC.
+"""The artifacts `fleet` and `connection-<slug>` as Markdown. Pure; times are shown in UTC."""
 
-Whatever comes from outside (names, messages, ids) is shown as text and nothing else: it can't
-break a table, make a link or an image, or turn the reading direction round.
-"""
-
-import base64
 import json
-import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,15 +16,10 @@ from linekeeper.health.report_queries import (
     OpenIncident,
     TroubleLine,
 )
+from linekeeper.markdown import MAX_MESSAGE, ago, code, image, table, text, when
 
-MAX_NAME, MAX_MESSAGE, MAX_ID = 60, 160, 100
 MAX_TABLE_BYTES = 400_000
 """The fleet's troubles end there, so that the artifact stays under half a megabyte."""
-
-_SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_[]|~#"} | {"<": "&lt;", ">": "&gt;"})
-_ENTITY = re.compile(r"&(?=#?\w+;)")
-_LINK_LIKE = re.compile(r":(?=//)|www(?=\.)|@", re.IGNORECASE)
-_WORD_JOINER = "\u2060"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,45 +60,6 @@ def artifact_key(slug: str) -> str:
     return f"connection-{slug}"
 
 
-def text(value: str | None, most: int = MAX_NAME) -> str:
-    """`value` as Markdown that shows it, on one line of at most `most` characters; `—` if empty."""
-    shown = (
-        char if char.isprintable() else " "
-        for char in value or ""
-        if unicodedata.category(char) != "Cf"
-    )
-    flat = " ".join("".join(shown).split())
-    if len(flat) > most:
-        flat = f"{flat[: most - 1]}…"
-    safe = _ENTITY.sub("&amp;", flat).translate(_SPECIAL)
-    # A joiner nobody sees keeps addresses from becoming links.
-    return _LINK_LIKE.sub(rf"\g<0>{_WORD_JOINER}", safe) or "—"
-
-
-def code(value: str | None) -> str:
-    """An id to copy."""
-    if value and re.fullmatch(rf"[A-Za-z0-9._:-]{{1,{MAX_ID}}}", value):
-        return f"`{value}`"
-    return text(value, MAX_ID)
-
-
-def ago(at: datetime, now: datetime) -> str:
-    """How long ago, or in how long, in whole minutes, hours (up to two days) or days."""
-    seconds = abs((now - at).total_seconds())
-    if seconds < 60:
-        return "just now"
-    unit, length = ("min", 60) if seconds < 3600 else ("h", 3600)
-    if seconds >= 172_800:
-        unit, length = "d", 86_400
-    amount = f"{int(seconds // length)} {unit}"
-    return f"{amount} ago" if at <= now else f"in {amount}"
-
-
-def when(at: datetime | None, now: datetime) -> str:
-    """A time with its age; `—` if there is none."""
-    return f"{at:%Y-%m-%d %H:%M} UTC ({ago(at, now)})" if at is not None else "—"
-
-
 def fleet_headline(report: FleetReport) -> str:
     """One line for the artifact's description and the run: how the fleet is."""
     total = report.connections
@@ -144,7 +93,7 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
     parts = [
         f"# {fleet_headline(report)}",
         " · ".join([f"{report.at:%Y-%m-%d %H:%M} UTC", *counts]),
-        _image("Connections by health over time", states_over_time(report.history)),
+        image("Connections by health over time", states_over_time(report.history)),
         _bar_length(report),
     ]
     if report.troubles:
@@ -153,7 +102,7 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
         parts += [
             "## In trouble",
             "Critical customers (❗) first, then the newest.",
-            _table(
+            table(
                 ["Health", "Connection", "Last answer", "Incident"],
                 rows,
             ),
@@ -161,7 +110,7 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
         ]
     parts += [
         "## Apps",
-        _table(
+        table(
             ["App", "Mode", "Connections", "Healthy", "Last listed", "Note"],
             (_app(one, report.at) for one in report.apps),
         ),
@@ -200,11 +149,11 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
                 f"[fleet]({links.artifact('fleet')})",
             ]
         ),
-        _image("Health of this connection over time", timeline(changes, now, one.health)),
+        image("Health of this connection over time", timeline(changes, now, one.health)),
         "## What happens next",
         next_step(report),
         "## Open incidents",
-        _table(
+        table(
             ["Incident", "Opened", "Acknowledged"],
             (
                 [text(incident.title, MAX_MESSAGE), when(incident.opened_at, now), _taken(incident)]
@@ -214,10 +163,10 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
         if report.incidents
         else "None.",
         "## What it is",
-        _table(["", ""], _facts(report)),
+        table(["", ""], _facts(report)),
         "Makini's support asks for the connection and the request ids below.",
         "## What changed",
-        _table(
+        table(
             ["When", "Change", "Told by", "Evidence"],
             (
                 [
@@ -234,7 +183,7 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
         else "Nothing yet.",
         "## What was seen",
         "Good answers that change nothing are not listed.",
-        _table(
+        table(
             ["When", "Source", "Outcome", "Answer"],
             (
                 [
@@ -409,12 +358,3 @@ def _evidence(evidence: Mapping[str, Any]) -> str:
             for name, value in list(evidence.items())[:8]
         )
     )
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _image(alt: str, svg: str) -> str:
-    return f"![{alt}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"

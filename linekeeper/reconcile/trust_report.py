@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from linekeeper.health.report import ago, text, when
+from linekeeper.markdown import ago, text, when
 from linekeeper.reconcile.outage import SENDER_GIVES_UP
 from linekeeper.reconcile.trust import BAD, GOOD, WINDOW
 from linekeeper.reconcile.trust_chart import changes_over_time

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from linekeeper.health.report import text
+from linekeeper.markdown import text
 from linekeeper.reconnect.expiry import WITHIN, Expiry
 
 DAYS = 31

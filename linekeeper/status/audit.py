@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from linekeeper.customers.naming import label
-from linekeeper.health.report import text, when
+from linekeeper.markdown import text, when
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Connection, Customer, Incident
 

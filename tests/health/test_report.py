@@ -20,13 +20,9 @@ from linekeeper.config import AppConfig, Configuration
 from linekeeper.health.judge import Health, is_trouble
 from linekeeper.health.report import (
     ReportLinks,
-    ago,
     artifact_key,
-    code,
     connection_markdown,
     fleet_markdown,
-    text,
-    when,
 )
 from linekeeper.health.report_queries import (
     OBSERVATIONS_SHOWN,
@@ -42,6 +38,7 @@ from linekeeper.health.report_queries import (
     fleet_report,
     in_trouble,
 )
+from linekeeper.markdown import ago, code, text, when
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (
     AppState,

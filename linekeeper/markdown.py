@@ -1,0 +1,67 @@
+"""Markdown for artifacts, from text nobody vouches for. Pure; times are shown in UTC.
+
+Whatever comes from outside (names, messages, ids) is shown as text and nothing else: it can't
+break a table, make a link or an image, or turn the reading direction round.
+"""
+
+import base64
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+MAX_NAME, MAX_MESSAGE, MAX_ID = 60, 160, 100
+_SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_[]|~#"} | {"<": "&lt;", ">": "&gt;"})
+_ENTITY = re.compile(r"&(?=#?\w+;)")
+_LINK_LIKE = re.compile(r":(?=//)|www(?=\.)|@", re.IGNORECASE)
+_WORD_JOINER = "\u2060"
+
+
+def text(value: str | None, most: int = MAX_NAME) -> str:
+    """`value` as Markdown that shows it, on one line of at most `most` characters; `—` if empty."""
+    shown = (
+        char if char.isprintable() else " "
+        for char in value or ""
+        if unicodedata.category(char) != "Cf"
+    )
+    flat = " ".join("".join(shown).split())
+    if len(flat) > most:
+        flat = f"{flat[: most - 1]}…"
+    safe = _ENTITY.sub("&amp;", flat).translate(_SPECIAL)
+    # A joiner nobody sees keeps addresses from becoming links.
+    return _LINK_LIKE.sub(rf"\g<0>{_WORD_JOINER}", safe) or "—"
+
+
+def code(value: str | None) -> str:
+    """An id to copy."""
+    if value and re.fullmatch(rf"[A-Za-z0-9._:-]{{1,{MAX_ID}}}", value):
+        return f"`{value}`"
+    return text(value, MAX_ID)
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """How long ago, or in how long, in whole minutes, hours (up to two days) or days."""
+    seconds = abs((now - at).total_seconds())
+    if seconds < 60:
+        return "just now"
+    unit, length = ("min", 60) if seconds < 3600 else ("h", 3600)
+    if seconds >= 172_800:
+        unit, length = "d", 86_400
+    amount = f"{int(seconds // length)} {unit}"
+    return f"{amount} ago" if at <= now else f"in {amount}"
+
+
+def when(at: datetime | None, now: datetime) -> str:
+    """A time with its age; `—` if there is none."""
+    return f"{at:%Y-%m-%d %H:%M} UTC ({ago(at, now)})" if at is not None else "—"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; the cells are Markdown already."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def image(alt: str, svg: str) -> str:
+    """A picture that goes with the text."""
+    return f"![{alt}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
