@@ -8,6 +8,7 @@ from email.message import EmailMessage
 from typing import Any
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from pydantic import SecretStr
 
 
 class Post:
@@ -22,6 +23,11 @@ class Post:
     @property
     def url(self) -> str:
         return f"smtp://127.0.0.1:{self.port}"
+
+    @property
+    def secret(self) -> SecretStr:
+        """The same, as the settings take it."""
+        return SecretStr(self.url)
 
     async def first(self) -> EmailMessage | None:
         return self.mails[0] if self.mails else None

@@ -19,6 +19,7 @@ from linekeeper.clock import utcnow
 from linekeeper.connect.links import link_url
 from linekeeper.connect.signing import load_signer
 from linekeeper.notices.deliver import deliver_due
+from linekeeper.reconnect.ask import attend_due
 from linekeeper.settings import Settings
 from linekeeper.store.tables import (
     ConnectLink,
@@ -47,6 +48,14 @@ async def post() -> AsyncIterator[Post]:
 async def opened(open_house: Opened, post: Post) -> House:
     """A house that mails, with the sandbox's Slack, and a login lost."""
     here = await asking(open_house, post.url)
+    with_slack(here)
+    [one, *_] = await here.connections()
+    await here.lose_login(one)
+    return here
+
+
+def with_slack(here: House) -> None:
+    """Have it tell the sandbox's Slack."""
     sandbox = here.fleet.world.settings
     here.rt.settings = here.rt.settings.model_copy(
         update={
@@ -56,9 +65,6 @@ async def opened(open_house: Opened, post: Post) -> House:
         }
     )
     here.rt._configuration = None
-    [one, *_] = await here.connections()
-    await here.lose_login(one)
-    return here
 
 
 async def killed(here: House, step: str, table: str, **given: Any) -> None:
@@ -124,8 +130,6 @@ async def test_killed_before_and_after_the_mail_was_taken_it_is_one_mail_to_its_
     open_house: Opened, post: Post
 ) -> None:
     here = await opened(open_house, post)
-    from linekeeper.reconnect.ask import attend_due
-
     await attend_due(here.rt)
     await killed(here, "mail", "outbox+")  # claimed, nothing sent
     assert post.mails == []
