@@ -42,11 +42,6 @@ GOALS = {
     "first_of_the_day_200_s": 10.0,
     "gantt_60_gates_mb": 0.06,
 }
-    "forecast_ratio": 50,
-    "hourly_200_s": 10.0,
-    "first_of_the_day_200_s": 10.0,
-    "gantt_60_gates_mb": 0.06,
-}
 REPEATS, PLAIN_REPEATS = 9, 3
 AGREE = 0.02
 
