@@ -79,7 +79,7 @@ class DatabaseBudget:
                 )
             ).scalar_one()
             now = await self._now(session)
-            bucket, result = step(_read(row), now)
+            bucket, result = step(read_bucket(row), now)
             await session.execute(
                 update(AppState).where(col(AppState.app) == app).values(budget=_written(bucket))
             )
@@ -92,7 +92,8 @@ class DatabaseBudget:
         return found
 
 
-def _read(row: dict[str, Any]) -> Bucket | None:
+def read_bucket(row: dict[str, Any]) -> Bucket | None:
+    """The bucket as `app_state.budget` keeps it; None for an app that has not called yet."""
     if "tokens" not in row:
         return None
     blocked = row.get("blocked_until")

@@ -20,6 +20,7 @@ from linekeeper.config import (
     SlackConfig,
     WebhookScheme,
 )
+from linekeeper.logs import Format
 
 SecretList = Annotated[tuple[SecretStr, ...], NoDecode]
 TextList = Annotated[tuple[str, ...], NoDecode]
@@ -41,6 +42,7 @@ class Settings(BaseSettings):
     sandbox_port: int = 8643
     max_body_bytes: int = 1_048_576
     heartbeat_url: str | None = None
+    log_format: Format = "text"
 
     makini_api_url: str | None = None
     makini_link_url: str | None = None

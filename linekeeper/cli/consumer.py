@@ -1,7 +1,6 @@
 """`linekeeper consumer`: the service that always runs, in the foreground."""
 
 import asyncio
-import logging
 import signal
 
 import typer
@@ -15,7 +14,6 @@ def consumer_command() -> None:
 
     Foreground; several may run side by side. SIGTERM or Ctrl-C ends it within five seconds.
     """
-    _log_to_stderr()
     asyncio.run(_run())
 
 
@@ -23,6 +21,7 @@ async def _run() -> None:
     from linekeeper.cli.orchestrator import PrefectOrchestrator
     from linekeeper.consumer import run_consumer
     from linekeeper.consumer.lanes import Lane
+    from linekeeper.logs import set_up
     from linekeeper.runtime import Runtime
     from linekeeper.settings import Settings
 
@@ -30,6 +29,7 @@ async def _run() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     settings = Settings()
+    set_up(settings.log_format)
     async with (
         Runtime.open(settings) as rt,
         PrefectOrchestrator.open(settings) as orchestrator,
@@ -47,13 +47,3 @@ async def _run() -> None:
             stop=stop,
             also=[Lane("what is set in Prefect", remember, every=REMEMBER_EVERY, woken=False)],
         )
-
-
-def _log_to_stderr() -> None:
-    """One line each, of ours only: Prefect and the libraries log as they are set up to."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    log = logging.getLogger("linekeeper")
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False

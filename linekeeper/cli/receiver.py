@@ -1,6 +1,5 @@
 """`linekeeper receiver`: the HTTP side alone, in the foreground."""
 
-import logging
 from typing import Annotated
 
 import typer
@@ -13,13 +12,14 @@ def receiver_command(
     ] = 1,
 ) -> None:
     """Take webhooks until Ctrl-C or SIGTERM; each is durable before it is answered."""
+    from linekeeper.logs import set_up
     from linekeeper.receiver import serve
     from linekeeper.receiver.workers import supervise
     from linekeeper.settings import Settings
     from linekeeper.store import KeyProblem, StoreError
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     settings = Settings()
+    set_up(settings.log_format)
     try:
         with serve.listening(settings) as listener:
 

@@ -28,6 +28,7 @@ from linekeeper.inbox.claim import (
 )
 from linekeeper.inbox.forward import forward_events
 from linekeeper.inbox.traces import leave_traces
+from linekeeper.logs import ids_of
 from linekeeper.runtime import Runtime
 
 log = logging.getLogger("linekeeper.consumer")
@@ -76,12 +77,20 @@ async def failed(
     for [head, *others], error in troubles:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         until = next_attempt(head.attempts, error, now=now)
+        about = {"event": head.id, "connection": head.connection_ref, "app": head.app}
+        about |= ids_of(error)
         if until is None:
             dead[head.id] = Settled("dead", note=reason)
-            log.warning("event %s is dead after attempt %d: %s", head.id, head.attempts, reason)
+            log.warning(
+                "event %s is dead after attempt %d: %s",
+                head.id,
+                head.attempts,
+                reason,
+                extra=about,
+            )
         else:
             retries[head.id] = Retry(until, reason)
-            log.info("event %s: attempt %d failed: %s", head.id, head.attempts, reason)
+            log.info("event %s: attempt %d failed: %s", head.id, head.attempts, reason, extra=about)
         behind.update((event.id, until or now) for event in others)
 
     async def effects(session: AsyncSession, events: Sequence[Event]) -> Mapping[str, Settled]:

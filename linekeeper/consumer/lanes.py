@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from linekeeper.consumer.waker import Waker
+from linekeeper.logs import ids_of
 
 MAX_BACK_OFF = 30.0
 _log = logging.getLogger("linekeeper.consumer")
@@ -38,7 +39,7 @@ async def keep(lane: Lane, waker: Waker, stop: asyncio.Event) -> None:
             failures += 1
             line = f"{type(error).__name__}: {error}".splitlines()[0]
             if line != told:
-                _log.warning("%s: %s; trying again", lane.name, line)
+                _log.warning("%s: %s; trying again", lane.name, line, extra=ids_of(error))
                 told = line
             await _pause(stop, min(2.0**failures, MAX_BACK_OFF))
             continue

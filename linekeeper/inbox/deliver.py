@@ -235,7 +235,8 @@ class _Round:
             self._dead[row["id"]] = self._expired[message.app] = (
                 f"given up after {GIVE_UP_AFTER.days} days: {error}"
             )
-            log.warning("forward %s is dead: %s", message.id, error)
+            about = {"event": message.id, "app": message.app}
+            log.warning("forward %s is dead: %s", message.id, error, extra=about)
             return now
         wait = min(2.0 ** min(row["attempts"], 10), LONGEST_WAIT)
         until = now + timedelta(seconds=wait)

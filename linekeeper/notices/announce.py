@@ -1,5 +1,6 @@
 """Saying that something happened: rows of the outbox, in the transaction that makes it true."""
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -11,6 +12,8 @@ from linekeeper.notices.queries import members_of, next_revisions
 from linekeeper.notices.text import shown
 from linekeeper.store.engine import Store
 from linekeeper.store.outbox import Message, enqueue
+
+log = logging.getLogger(__name__)
 
 _TEXT_LIMIT = 3_000
 
@@ -53,6 +56,7 @@ async def announce(
             entry = {"do": "diary", "incident_id": incident_id, "text": "\n".join(texts)}
             messages.append(Message("slack", f"{lane}:diary:{incident.revision}", entry, lane))
         for change in its_changes:
+            log.info("%s: %s", incident.title, change.what, extra={"incident": incident_id})
             text = shown(change.text, _TEXT_LIMIT, keep_lines=True)
             event = incident_event(
                 incident, change.what, members.get(incident_id, []), text, now=now

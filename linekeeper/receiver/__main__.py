@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 
+from linekeeper.logs import set_up
 from linekeeper.receiver.serve import run, until_stopped
 from linekeeper.settings import Settings
 
@@ -14,7 +15,9 @@ async def _work(descriptor: int) -> None:
     with socket.socket(fileno=descriptor) as listener:
         loop = asyncio.get_running_loop()
         loop.add_reader(sys.stdin.fileno(), os.kill, os.getpid(), signal.SIGTERM)
-        await until_stopped(Settings(), listener, lambda: None)
+        settings = Settings()
+        set_up(settings.log_format)
+        await until_stopped(settings, listener, lambda: None)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,30 @@
 """The routes that are not webhooks: alive, can store, Prometheus."""
 
 import asyncio
+import logging
 import time
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from linekeeper.clock import utcnow
 from linekeeper.receiver.beat import Beat
 from linekeeper.receiver.metrics import CONTENT_TYPE_LATEST, exposition
+from linekeeper.runtime import Runtime
+from linekeeper.status.gauges import down, read_gauges
+from linekeeper.status.gauges import exposition as of_gauges
+from linekeeper.store import KeyProblem
 
 READY_SECONDS = 4.0
 """How long storing may take before we are not ready."""
 ASK_AGAIN_SECONDS = 1.0
 """A write at most this often, however many ask."""
+GAUGES_SECONDS = 10.0
+"""How old what the database says may be."""
+
+log = logging.getLogger(__name__)
 
 
 class Readiness:
@@ -36,9 +47,36 @@ class Readiness:
         return bool(done) and self._writing.exception() is None
 
 
-def routes(beat: Beat) -> list[Route]:
+class Gauges:
+    """What the database says of consumer, outbox, budget and fleet; read now and then."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._lock = asyncio.Lock()
+        self._text, self._read = b"", 0.0
+
+    async def text(self) -> bytes:
+        """Prometheus' format, at most `GAUGES_SECONDS` old; that it is down where it is down."""
+        async with self._lock:
+            if not self._text or time.monotonic() - self._read > GAUGES_SECONDS:
+                self._text = await self._look()
+                self._read = time.monotonic()
+            return self._text
+
+    async def _look(self) -> bytes:
+        runtime = self._runtime
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                configuration = await runtime.configuration()
+                return of_gauges(await read_gauges(runtime.store, configuration, now=utcnow()))
+        except (SQLAlchemyError, KeyProblem, OSError, TimeoutError) as error:
+            log.warning("receiver: metrics: %s", type(error).__name__)
+            return down()
+
+
+def routes(beat: Beat, runtime: Runtime) -> list[Route]:
     """`/healthz`, `/readyz`, `/metrics`."""
-    readiness = Readiness(beat)
+    readiness, gauges = Readiness(beat), Gauges(runtime)
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "alive"})
@@ -51,6 +89,6 @@ def routes(beat: Beat) -> list[Route]:
         )
 
     async def metrics(_: Request) -> Response:
-        return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
+        return Response(exposition() + await gauges.text(), media_type=CONTENT_TYPE_LATEST)
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]

@@ -23,7 +23,7 @@ def make_site(runtime: Runtime, beat: Beat) -> Starlette:
     """The pages and the product's API on `runtime`, which handlers find as `app.state.runtime`."""
     site = Starlette(
         routes=[
-            *pages.routes(beat),
+            *pages.routes(beat, runtime),
             *api.ROUTES,
             *connect.ROUTES,
             *callback.ROUTES,

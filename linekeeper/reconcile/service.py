@@ -230,7 +230,8 @@ async def _read(rt: Runtime, target: Target, order: Order, which: Pass, sleep: S
             raise  # ours, not this connection's
         except Exception as error:
             # Whatever one system sends, it holds up nobody else.
-            log.exception("%s: reading %s failed", target.label, entity)
+            about = {"connection": target.id, "app": target.app.name}
+            log.exception("%s: reading %s failed", target.label, entity, extra=about)
             reading = await _strange(rt, target, entity, mark, error)
         run.took(target, reading)
         if reading.error is not None:

@@ -1,0 +1,57 @@
+"""Logs: a line for people, or a JSON object a line for machines (`LINEKEEPER_LOG_FORMAT=json`)."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+IDS = ("app", "connection", "incident", "event", "request_id")
+"""What a line may be about: our ids, and Makini's request id. Given as `extra=`."""
+
+Format = Literal["text", "json"]
+
+
+class JsonLines(logging.Formatter):
+    """One object a line: `at` (UTC), `level`, `logger`, `message`, and the ids it is about."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        at = datetime.fromtimestamp(record.created, UTC)
+        line: dict[str, Any] = {
+            "at": at.isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= ids_of(record)
+        if record.exc_info and record.exc_info[1] is not None:
+            line = ids_of(record.exc_info[1]) | line
+            line["error"] = type(record.exc_info[1]).__name__
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def ids_of(something: object) -> dict[str, str]:
+    """The ids an error (such as `MakiniError`) or a log record carries."""
+    return {
+        name: value
+        for name in IDS
+        if isinstance(value := getattr(something, name, None), str) and value
+    }
+
+
+def set_up(form: Format, *, level: int = logging.INFO, stream: TextIO | None = None) -> None:
+    """Log what is ours to `stream` (stderr); libraries log as they are set up to."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(
+        JsonLines()
+        if form == "json"
+        else logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+    )
+    log = logging.getLogger("linekeeper")
+    for old in list(log.handlers):
+        log.removeHandler(old)
+    log.addHandler(handler)
+    log.setLevel(level)
+    log.propagate = False
