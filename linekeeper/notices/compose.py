@@ -93,6 +93,11 @@ def _calling(view: IncidentView, step: str, why: str, pen: Pen, now: datetime) -
     return f"{lead}: {what}, for {lasting} ({pen.text(why)})"
 
 
+def ours(text: str) -> Rendered:
+    """A text in Slack's own mrkdwn, written by us; what is too long for one section is packed."""
+    return Rendered(text[:SECTION_LIMIT], sections(text.split("\n")))
+
+
 def note(text: str) -> Rendered:
     """A text of its own, or an entry of a diary."""
     written = Mrkdwn().text(text, SECTION_LIMIT, keep_lines=True) or "(nothing)"

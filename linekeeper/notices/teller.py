@@ -43,6 +43,8 @@ class Teller:
         `fold` is the message it was told in, if that is not its own.
         """
         match row.payload:
+            case {"do": "say", "mrkdwn": str(text)}:
+                await self._post_once(row, compose.ours(text), key=row.dedupe_key)
             case {"do": "say", "text": str(text)}:
                 await self._post_once(row, compose.note(text), key=row.dedupe_key)
             case {"do": "fold", "fold": str(key)}:

@@ -2,12 +2,27 @@
 
 import pytest
 from prefect.client.schemas.objects import State
+from pydantic import SecretStr
 from sqlalchemy import select
 
+from flows.digest import digest
 from flows.maintenance_window import maintenance_window
 from linekeeper.clock import utcnow
-from linekeeper.store import Store
-from linekeeper.store.tables import Audit, Connection, Customer, Silence
+from linekeeper.config import SlackConfig
+from linekeeper.notices import IncidentChange, announce
+from linekeeper.orchestrator import Blocks
+from linekeeper.sandbox import Settings as SandboxSettings
+from linekeeper.sandbox import serving
+from linekeeper.store import Store, new_id
+from linekeeper.store.configuration import save_blocks
+from linekeeper.store.tables import (
+    Audit,
+    Connection,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Silence,
+)
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
 
@@ -72,3 +87,43 @@ async def test_a_window_is_begun_and_ended_by_the_form(
     assert windows[0].subject == acme
     assert windows[1].ends_at > utcnow()
     assert audit == ["maintenance.begun", "mute.begun", "maintenance.ended"]
+
+
+async def test_the_digest_is_said_once_a_day_and_kept_as_an_artifact(
+    running: Running, store: Store, clean_prefect: PrefectServer, acme: str
+) -> None:
+    now = utcnow()
+    async with store.write() as session:
+        incident = Incident(
+            id=new_id(),
+            kind="unreachable",
+            scope="connection",
+            cause="test",
+            app="default",
+            title="Acme · SAP ECC",
+            opened_at=now,
+        )
+        session.add(incident)
+        await session.flush()
+        session.add(
+            IncidentConnection(incident_id=incident.id, connection_id=acme, kind="unreachable")
+        )
+        await announce(store, session, [IncidentChange(incident.id, "opened", "Gone.")], now=now)
+    box = SandboxSettings(port=0, connections=0, records_per_connection=0)
+    async with serving(box) as sandbox:
+        slack = SlackConfig(
+            bot_token=SecretStr(box.slack_token),
+            channel="#linekeeper",
+            api_url=f"{sandbox.url}/slack/api/",
+        )
+        await save_blocks(store, Blocks(slack=slack), now=now)
+        with on(clean_prefect):
+            for _ in range(2):
+                state = await digest(return_state=True)
+                assert said(state) == "Completed: Digest: 1 new incident, 0 resolved, 1 open"
+        texts = [m["text"] for m in sandbox.world.slack.snapshot()]
+    assert (await running.last()).name == "digest · 1 new incident, 0 resolved, 1 open"
+    [message] = [text for text in texts if "Digest" in text]
+    assert "• Acme · SAP ECC does not answer: open since" in message
+    artifact = await running.artifact("digest")
+    assert "| First messages per root cause | 1.00 | 1.00 |" in artifact

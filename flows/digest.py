@@ -1,0 +1,34 @@
+"""The day in one message and one artifact."""
+
+from contextlib import suppress
+from typing import Annotated
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from pydantic import Field
+
+from tasks.digest import write_digest
+from tasks.notify import NotDelivered, notify
+from tasks.run import is_paused, open_runtime, rename, skipped
+
+
+@flow(name="digest", flow_run_name="digest", retries=0)
+async def digest(
+    tell: Annotated[
+        bool, Field(title="Tell Slack", description="Off: only the artifact is written")
+    ] = True,
+) -> State[None]:
+    """Say what happened since the last digest, how fast it was mended, and what is ahead.
+
+    Said once a day, however often it runs; the artifact is written anew each time.
+    """
+    if await is_paused():
+        return skipped("Paused: the variable linekeeper_paused is set")
+    async with open_runtime():
+        sentence, lane = await write_digest(tell=tell)
+        if lane:
+            with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
+                await notify([lane])
+    await rename(f"digest · {sentence.removeprefix('Digest: ')}")
+    return Completed(message=sentence)

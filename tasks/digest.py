@@ -1,0 +1,25 @@
+"""Steps of the digest: the artifact, and the message."""
+
+from prefect import get_client, task
+from prefect.cache_policies import NO_CACHE
+
+from linekeeper.cli.links import find_links
+from linekeeper.clock import utcnow
+from linekeeper.digest.report import headline, markdown
+from linekeeper.digest.service import gather, say_digest
+from tasks.report import put_artifact
+from tasks.run import runtime
+
+DIGEST = "digest"
+
+
+@task(name="write-digest", task_run_name="artifact digest", retries=2, cache_policy=NO_CACHE)
+async def write_digest(*, tell: bool) -> tuple[str, str]:
+    """Write the artifact `digest`, and with `tell` the outbox row; returns headline and lane."""
+    rt = runtime()
+    day = await gather(rt.store, now=utcnow())
+    async with get_client() as client:
+        await put_artifact(client, DIGEST, markdown(day), description=headline(day))
+        links = await find_links(client)
+    lane = await say_digest(rt.store, day, links) if tell else ""
+    return headline(day), lane
