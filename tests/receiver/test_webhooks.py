@@ -279,6 +279,7 @@ async def test_answers_are_counted_for_prometheus(here: Here) -> None:
     await here.post(BODY)
     await here.http.post("/webhooks/nobody", content=b"")
     metrics = (await here.http.get("/metrics")).text
+    assert "linekeeper_up 1.0" in metrics
     assert 'linekeeper_deliveries_total{answer="accepted",app="default"}' in metrics
     assert 'linekeeper_deliveries_total{answer="bad_signature",app="default"}' in metrics
     assert (await here.http.get("/readyz")).status_code == 200
