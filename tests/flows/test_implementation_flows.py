@@ -1,0 +1,255 @@
+"""implementation, its updates, advance, gate, preflight and credits, run as Prefect runs them."""
+
+import re
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.schemas.actions import VariableCreate
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.states import Cancelled, Crashed
+from sqlmodel import col, select
+
+from flows.advance_implementations import advance_implementations
+from flows.credits import credits
+from flows.gate import gate
+from flows.implementation import implementation
+from flows.implementation_update import implementation_update
+from flows.preflight import preflight
+from linekeeper.cli.orchestrator import PrefectOrchestrator
+from linekeeper.clock import utcnow
+from linekeeper.consumer.delivery import deliver_runs
+from linekeeper.settings import Settings
+from linekeeper.store import Store, new_id
+from linekeeper.store.tables import (
+    Audit,
+    CreditEntry,
+    Customer,
+    Gate,
+    Implementation,
+    Incident,
+    Outbox,
+)
+from tests.fixtures_prefect import PrefectServer
+from tests.flows.conftest import Running, on
+from tests.implementation.test_preflight import Door
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+HOSTILE = "<script>alert(1)</script> ![x](http://evil.example) $(reboot) `id` | ; rm -rf /"
+
+
+def told(state: State[Any]) -> tuple[str, str]:
+    """A state's name and message."""
+    return state.name or "", state.message or ""
+
+
+async def begin(**changed: Any) -> State[Any]:
+    """Send the form of `implementation`."""
+    given: dict[str, Any] = {
+        "customer": "Acme",
+        "systems": ["SAP ECC"],
+        "kickoff": utcnow().date(),
+        "by": "Olaf",
+        "owner": "Petra",
+    }
+    state: State[Any] = await implementation(**given | changed, return_state=True)
+    return state
+
+
+async def stored(store: Store, statement: Any) -> list[Any]:
+    async with store.read() as session:
+        return list(await session.scalars(statement))
+
+
+async def test_what_cannot_be_is_refused_in_the_run_and_nothing_is_stored(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    today = utcnow().date()
+    with on(clean_prefect):
+        for changed, field in (
+            ({"kickoff": today - timedelta(days=1)}, "kickoff"),
+            ({"country": "QQ"}, "country"),
+            ({"systems": []}, "systems"),
+            ({"systems": [f"System {n}" for n in range(500)]}, "systems"),
+            ({"committed": today - timedelta(days=3)}, "committed"),
+            ({"systems": ["UpKeep", " upkeep "]}, "systems"),
+            ({"customer": "Acme\x1b[2J"}, "customer"),
+        ):
+            name, message = told(await begin(**changed))
+            assert name == "Failed"
+            assert message.startswith(f"Refused, nothing was stored. {field}: "), message
+        assert "refused" in (await running.last()).name
+        paused = VariableCreate(name="linekeeper_paused", value=True)
+        await running.client.create_variable(paused)
+        assert told(await begin())[0] == "Skipped"
+    for table in (Implementation, Customer, Gate, CreditEntry, Audit, Outbox):
+        assert not await stored(store, select(table)), table
+
+
+async def test_hostile_text_stays_text_wherever_people_read_it(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    with on(clean_prefect):
+        name, message = told(
+            await begin(
+                customer=HOSTILE,
+                systems=[HOSTILE],
+                owner=HOSTILE,
+                hosting="on-premises",
+                targets=["erp.acme.example:44300"],
+            )
+        )
+        assert name == "Completed", message
+        [one] = await stored(store, select(Implementation))
+        assert re.fullmatch(r"[a-z0-9-]+", one.slug)
+        state = await implementation_update(
+            one.slug, "hold", by=HOSTILE, reason=HOSTILE, return_state=True
+        )
+        assert told(state)[0] == "Completed"
+    keys = (f"implementation-{one.slug}", f"handover-{one.slug}", "portfolio", "credits")
+    for key in keys:
+        text = await running.artifact(key)
+        rules = re.findall(r"```.*?```", text, re.S)
+        assert not any("reboot" in rule or "rm -rf" in rule for rule in rules), key
+        prose = re.sub(r"```.*?```", "", text, flags=re.S)
+        assert "<script" not in prose, key
+        assert "](http://evil" not in prose, key
+
+
+async def test_two_starts_are_one_and_an_operators_changes_are_kept_in_the_audit(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    with on(clean_prefect):
+        assert "started" in told(await begin())[1]
+        name, message = told(await begin(customer="ACME", systems=["sap  ecc"]))
+        assert (name, "was there already" in message) == ("Completed", True)
+        refused = await implementation_update(
+            "Acme", "skip", by="Olaf", gate="kick", return_state=True
+        )
+        assert told(refused) == (
+            "Failed",
+            "Refused, nothing was changed. reason: say why: it is kept in the audit",
+        )
+        nobody = await implementation_update(
+            "Bolt", "hold", by="Olaf", reason="x", return_state=True
+        )
+        assert "The nearest: Acme · SAP ECC" in told(nobody)[1]
+        skipped = await implementation_update(
+            "Acme", "skip", by="Olaf", gate="kickoff", reason="done by phone", return_state=True
+        )
+        assert told(skipped)[0] == "Completed"
+    assert len(await stored(store, select(Implementation))) == 1
+    actions = await stored(store, select(col(Audit.action)).order_by(col(Audit.id)))
+    assert actions == ["implementation.start", "implementation.skip"]
+    assert "done by phone" in await running.artifact("implementation-acme-sap-ecc")
+
+
+async def test_a_gates_run_that_is_cancelled_crashed_or_deleted_is_started_again(
+    running: Running,
+    store: Store,
+    settings: Settings,
+    clean_prefect: PrefectServer,
+) -> None:
+    own = settings.model_copy(update={"prefect_port": clean_prefect.port})
+    flow_id = await running.client.create_flow_from_name("gate")
+    await running.client.create_deployment(flow_id, "gate")
+    lost_by = ("cancelled", "crashed", "deleted")
+    with on(clean_prefect):
+        await begin()
+        async with PrefectOrchestrator.open(own) as orchestrator:
+            for attempt, how in enumerate(lost_by, start=1):
+                await deliver_runs(store, orchestrator, "test")
+                assert told(await advance_implementations(return_state=True))[1].endswith(
+                    "0 slipping"
+                )
+                run = await _run_of_the_gate(running, attempt)
+                if how == "deleted":
+                    await running.client.delete_flow_run(run.id)
+                else:
+                    lost = Cancelled() if how == "cancelled" else Crashed()
+                    await running.client.set_flow_run_state(run.id, lost, force=True)
+                said = told(await advance_implementations(return_state=True))[1]
+                assert "1 lost runs started again" in said, (how, said)
+                again = told(await advance_implementations(return_state=True))[1]
+                assert "lost" not in again, (how, again)
+    [row] = await stored(store, select(Gate).where(col(Gate.status) == "open"))
+    assert row.attempt == 4
+
+
+async def _run_of_the_gate(running: Running, attempt: int) -> FlowRun:
+    runs = [run for run in await running.client.read_flow_runs() if "gate" in run.parameters]
+    unfinished = [run for run in runs if run.state and run.state.type == StateType.SCHEDULED]
+    assert len(unfinished) == 1, attempt
+    assert unfinished[0].name == "Acme · Kickoff and technical requirements"
+    return unfinished[0]
+
+
+async def test_a_run_for_a_gate_that_is_settled_or_unknown_ends_at_once(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    with on(clean_prefect):
+        for nonsense in (new_id(), "'; drop table gate; --", ""):
+            name, message = told(await gate(nonsense, return_state=True))
+            assert (name, "there is no gate" in message) == ("Failed", True)
+        await begin()
+        await implementation_update("Acme", "skip", by="Olaf", gate="kickoff", reason="known")
+        [row] = await stored(store, select(Gate).where(col(Gate.gate) == "kickoff"))
+        name, message = told(await gate(row.id, return_state=True))
+    assert (name, message) == (
+        "Skipped",
+        "Acme · Kickoff and technical requirements is skipped: nothing to ask",
+    )
+
+
+async def test_preflight_finds_a_closed_port_and_its_daily_run_what_turns_later(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    door = Door()
+    await door.open()
+    await door.close()
+    with on(clean_prefect):
+        assert told(await preflight(return_state=True))[0] == "Skipped"
+        await begin(hosting="on-premises", complexity="enterprise")
+        for wrong in ({"system": "Bolt"}, {"system": "Acme"}, {"report": "{}"}, {"targets": ["x"]}):
+            name, message = told(await preflight(**wrong, return_state=True))
+            assert (name, message.startswith("Refused, nothing was checked. ")) == ("Failed", True)
+        shut = await preflight("Acme", [door.target], timeout=1, return_state=True)
+        assert told(shut)[0] == "Failed"
+        assert "1 findings" in told(shut)[1]
+        await door.open()
+        assert told(await preflight("Acme", timeout=1, return_state=True))[0] == "Completed"
+        await door.close()
+        assert told(await preflight(timeout=1, return_state=True))[0] == "Failed"
+        assert told(await preflight(timeout=1, return_state=True))[0] == "Completed"  # known
+        await door.open()
+        assert told(await preflight(timeout=1, return_state=True))[0] == "Completed"
+        await door.close()
+    [incident] = await stored(store, select(Incident))
+    assert incident.status == "resolved"
+    assert "## From inside" in await running.artifact("preflight")
+    assert door.target in await running.artifact("handover-acme-sap-ecc")
+
+
+async def test_credits_that_will_not_do_are_said_before_the_start(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    with on(clean_prefect):
+        assert told(await credits(bought=3, return_state=True))[0] == "Failed"
+        assert told(await credits(bought=3, by="Olaf", return_state=True))[1].startswith(
+            "0 taken, 0 reserved, 3 available (estimate)"
+        )
+        big: dict[str, Any] = {"hosting": "on-premises", "tiers": ["II"]}
+        name, message = told(await begin(**big))
+        assert name == "Failed"
+        assert "credits: It needs 4 credits, 3 available (estimate): 1 short" in message
+        assert not await stored(store, select(Implementation))
+        name, message = told(await begin(**big, over_credits_because="more come on Monday"))
+        assert name == "Completed"
+    shown = await running.artifact("credits")
+    assert "| 3 | 4 | 0 | -1 |" in shown
+    assert re.search(r"\| \d{4}-\d\d-\d\d \| 4 \| -1 \*\*short\*\* \|", shown), shown
+    [audit] = await stored(store, select(Audit).where(col(Audit.action) == "implementation.start"))
+    assert audit.detail["over_credits_because"] == "more come on Monday"
+    assert UUID(audit.detail["implementation"])
