@@ -122,6 +122,15 @@ async def rt(settings: Settings, store: Store, peer: Peer) -> AsyncIterator[Runt
         yield runtime
 
 
+@pytest.fixture
+async def forwarding(settings: Settings, store: Store, peer: Peer) -> AsyncIterator[Runtime]:
+    """A runtime whose product is to hear of every change."""
+    told = pointed_at(settings, peer.url, forward_url="http://127.0.0.1:9/hooks")
+    async with Runtime.open(told) as runtime:
+        await adopt(runtime)
+        yield runtime
+
+
 async def adopt(rt: Runtime) -> None:
     """Take the sandbox's connections into the books."""
     for app in (await rt.configuration()).apps.values():
@@ -130,7 +139,12 @@ async def adopt(rt: Runtime) -> None:
 
 async def index(rt: Runtime) -> dict[str, dict[str, dict[str, Any]]]:
     """The live index as `Peer.truth` gives the truth, times as datetimes."""
-    async with rt.store.read() as session:
+    return await index_of(rt.store)
+
+
+async def index_of(store: Store) -> dict[str, dict[str, dict[str, Any]]]:
+    """The same of a store."""
+    async with store.read() as session:
         rows = await session.execute(
             select(
                 col(Connection.makini_key),
@@ -173,10 +187,10 @@ Check = Callable[[], Awaitable[None]]
 
 
 @pytest.fixture
-def agree(rt: Runtime, peer: Peer) -> Check:
+def agree(store: Store, peer: Peer) -> Check:
     """`await agree()`: the index is what the sandbox really holds."""
 
     async def check() -> None:
-        assert await index(rt) == parsed(await peer.truth())
+        assert await index_of(store) == parsed(await peer.truth())
 
     return check
