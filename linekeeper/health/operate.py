@@ -9,7 +9,7 @@ from sqlmodel import col
 
 from linekeeper.notices.announce import announce
 from linekeeper.notices.changes import IncidentChange
-from linekeeper.store import Store
+from linekeeper.store import Store, is_id
 from linekeeper.store.tables import Audit, Incident, Reconnect
 
 SNOOZES = ("1 hour", "4 hours", "Monday")
@@ -97,7 +97,7 @@ def is_snoozed(incident: Incident, now: datetime) -> bool:
 
 async def _open(session: AsyncSession, incident_id: str) -> Incident:
     incident = None
-    if len(incident_id) == 36:
+    if is_id(incident_id):
         incident = await session.get(Incident, incident_id, with_for_update=True)
     if incident is None:
         raise NoIncident(f"there is no incident {incident_id}")

@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import Health
-from linekeeper.store import Store
+from linekeeper.store import Store, is_id
 from linekeeper.store.tables import (
     Connection,
     ConnectLink,
@@ -87,6 +87,8 @@ async def load_case(
 
     With a `session` it is read there, the incident's row locked.
     """
+    if not is_id(incident_id):
+        return None
     if session is not None:
         return await _load(session, incident_id, now, lock=True)
     async with store.read() as reading:

@@ -10,6 +10,7 @@ from sqlmodel import col
 from linekeeper.health.judge import Health
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
+from linekeeper.store import is_id
 from linekeeper.store.tables import Audit, Connection, Incident, IncidentConnection
 from linekeeper.tokens import MINT_MARGIN, Token, load_tokens, renew
 
@@ -37,7 +38,7 @@ class Withheld:
 async def find_by_id_or_key(session: AsyncSession, wanted: str) -> Connection:
     """The connection with our id, or Makini's key, `wanted`. Raises `NoSuchConnection`."""
     matches = [col(Connection.makini_key) == wanted]
-    if _is_id(wanted):
+    if is_id(wanted):
         matches.append(col(Connection.id) == wanted)
     found = list(await session.scalars(select(Connection).where(or_(*matches)).limit(3)))
     exact = [one for one in found if one.id == wanted]
@@ -129,7 +130,3 @@ def makini_ref(connection: Connection, field_: str) -> str:
 
 def _is_ending(token: Token, now: datetime) -> bool:
     return token.expires_at is not None and token.expires_at - now < MINT_MARGIN
-
-
-def _is_id(text: str) -> bool:
-    return len(text) == 36 and text.count("-") == 4 and text.replace("-", "").isalnum()

@@ -2,6 +2,6 @@
 
 from linekeeper.store.cipher import Cipher, KeyProblem
 from linekeeper.store.engine import Store, StoreError
-from linekeeper.store.types import new_id
+from linekeeper.store.types import is_id, new_id
 
-__all__ = ["Cipher", "KeyProblem", "Store", "StoreError", "new_id"]
+__all__ = ["Cipher", "KeyProblem", "Store", "StoreError", "is_id", "new_id"]

@@ -1,5 +1,6 @@
 """Column types that are the same in Python on both databases."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,14 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 def new_id() -> str:
     """A UUIDv7 as text: sorts by the time it was made."""
     return str(uuid_utils.uuid7())
+
+
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` can be an id of ours; PostgreSQL refuses to compare anything else with one."""
+    return _ID.fullmatch(text) is not None
 
 
 class Id(TypeDecorator[str]):

@@ -71,7 +71,9 @@ async def test_connections_are_listed_and_found_by_id_and_by_makinis_key(house: 
     for name in (one["id"], one["makini_key"]):
         shown = (await house.http.get(f"/api/connections/{name}", headers=headers)).json()
         assert (shown["id"], shown["health"], shown["incident"]) == (one["id"], "healthy", None)
-    assert (await house.http.get("/api/connections/nobody", headers=headers)).status_code == 404
+    for name in ("nobody", "zzzzzzzz-zzzz-zzzz-zzzz-zzzzzzzzzzzz"):
+        missing = await house.http.get(f"/api/connections/{name}", headers=headers)
+        assert missing.status_code == 404
 
 
 async def test_the_token_works_at_makini_and_handing_it_out_is_audited(house: House) -> None:

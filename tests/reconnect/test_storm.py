@@ -1,41 +1,110 @@
 """500 connections of one provider lose their logins in a minute, and get them back."""
 
+import asyncio
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 import pytest
+from pydantic import SecretStr
 
+from linekeeper import sandbox
+from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.notices.deliver import deliver_due
+from linekeeper.notices.mail import deliver_mail
+from linekeeper.reconnect.ask import attend_due
 from linekeeper.store.tables import ConnectLink, Contact, Customer, Reconnect
-from tests.reconnect.post import listening
+from tests.reconnect.conftest import House
+from tests.reconnect.post import Post, listening
 from tests.reconnect.test_ask import Opened, outbox, work
 from tests.reconnect.test_kills import told, with_slack
 
 HOW_MANY = 500
 
 
+@asynccontextmanager
+async def stormy(open_house: Opened, post: Post) -> AsyncIterator[House]:
+    """A house with `HOW_MANY` more of one provider, which gets Makini's webhooks."""
+    here = await open_house(
+        connections=6,
+        smtp_url=post.secret,
+        mail_from="Line <line@op.example>",
+        notify_customers=True,
+        makini_webhook_secrets=(SecretStr(sandbox.Settings().webhook_secret),),
+    )
+    with_slack(here)
+    for number in range(HOW_MANY):
+        here.fleet.world.create(
+            name=f"Customer {number:03} · UpKeep",
+            email=f"it@c{number}.example",
+            provider="upkeep",
+        )
+    await here.sweep()
+    async with here.store.write() as session:
+        for customer in await here.rows(Customer):
+            session.add(Contact(customer_id=customer.id, email=f"it@{customer.slug}.example"))
+    yield here
+
+
+async def consume(here: House) -> None:
+    """The consumer's loops, until cancelled."""
+    rt = here.rt
+
+    async def mail() -> bool:
+        configuration = await rt.configuration()
+        url = rt.settings.resolved_public_url
+        return await deliver_mail(rt.store, configuration.mail, rt.owner, public_url=url)
+
+    async def slack() -> bool:
+        return bool((await deliver_due(rt.store, await rt.configuration(), rt.owner)).sent)
+
+    async def keep(step: Callable[[], Awaitable[bool]]) -> None:
+        while True:
+            if not await step():
+                await asyncio.sleep(0.05)
+
+    async with asyncio.TaskGroup() as group:
+        for step in (
+            lambda: process_connection_events(rt),
+            lambda: attend_due(rt),
+            mail,
+            slack,
+        ):
+            group.create_task(keep(step))
+
+
+@pytest.mark.soak
+async def test_500_told_of_by_webhooks_end_as_one_incident_and_a_mail_a_customer(
+    open_house: Opened,
+) -> None:
+    async with listening() as post, stormy(open_house, post) as here:
+        consuming = asyncio.create_task(consume(here))
+        await here.control(
+            "settings",
+            webhook_url=f"{here.rt.settings.public_url}/webhooks/default",
+        )
+        upkeeps = [one for one in await here.connections() if one.provider == "UpKeep"]
+        began = time.monotonic()
+        await here.control("providers/upkeep/change-credentials")
+        while len(post.mails) < len(upkeeps) and time.monotonic() - began < 100:
+            await asyncio.sleep(0.2)
+        print(f"{len(post.mails)} mails after {time.monotonic() - began:.1f} s")
+        await asyncio.sleep(3)
+        consuming.cancel()
+        with suppress(asyncio.CancelledError):
+            await consuming
+        ones = await here.incidents()
+        assert len(await outbox(here, "run")) == 1
+        assert len(here.fleet.world.slack.snapshot()) == 1
+        assert len(post.mails) == len({one.customer_id for one in upkeeps})
+        assert len([o for o in ones if o.resolved_at is None]) == 1
+
+
 @pytest.mark.soak
 async def test_500_of_one_provider_are_one_incident_one_run_one_thread_and_a_mail_a_customer(
     open_house: Opened,
 ) -> None:
-    async with listening() as post:
-        here = await open_house(
-            connections=6,
-            smtp_url=post.secret,
-            mail_from="Line <line@op.example>",
-            notify_customers=True,
-        )
-        with_slack(here)
-        for number in range(HOW_MANY):
-            here.fleet.world.create(
-                name=f"Customer {number:03} · UpKeep",
-                email=f"it@c{number}.example",
-                provider="upkeep",
-                pending=False,
-            )
-        await here.sweep()
-        async with here.store.write() as session:
-            for customer in await here.rows(Customer):
-                session.add(Contact(customer_id=customer.id, email=f"it@{customer.slug}.example"))
+    async with listening() as post, stormy(open_house, post) as here:
         began = time.monotonic()
         await here.control("providers/upkeep/change-credentials")
         await here.sweep()
