@@ -13,6 +13,7 @@ from linekeeper.markdown import text
 from linekeeper.reconnect import disconnect as core
 from linekeeper.reconnect.disconnect import NotConfirmed
 from linekeeper.runtime import UnknownApp
+from tasks.reconcile import purge_records
 from tasks.reconnect import publish
 from tasks.run import open_runtime, rename
 
@@ -56,6 +57,7 @@ async def disconnect(
                 await rename(f"disconnect · preview of {preview.named.label}")
                 return Completed(message="Only a preview; see the artifact disconnect")
             sentence = await core.disconnect(rt, connection, confirm=confirm, by=by)
+            await purge_records(preview.named.id, preview.named.label)
         except (NotFound, NotConfirmed, ReadOnlyApp, UnknownApp, MakiniError) as error:
             return Failed(message=str(error))
         await publish(

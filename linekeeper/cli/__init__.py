@@ -30,6 +30,7 @@ COMMANDS = {
     "customer": (_FLEET, "Import customers from a CSV file."),
     "key": (_FLEET, "Make, list and revoke the product's keys."),
     "rotate-keys": (_SETTING_UP, "Encrypt all tokens and settings anew under the first key."),
+    "records": (_FLEET, "Export the index of records, or purge it."),
     "plan": (_FLEET, "Show what an implementation would look like."),
     "preflight": (_FLEET, "Check the network from here to a customer's system."),
 }

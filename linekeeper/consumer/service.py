@@ -18,6 +18,7 @@ from linekeeper.notices.elsewhere import deliver_elsewhere
 from linekeeper.notices.mail import deliver_mail
 from linekeeper.notices.view import Links
 from linekeeper.orchestrator import Orchestrator
+from linekeeper.reconcile.outage import note_outages
 from linekeeper.reconnect.ask import attend_due
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
@@ -28,6 +29,7 @@ OUTBOX_EVERY = 2.0
 LINKS_EVERY = 60.0
 RECONNECTS_EVERY = 10.0
 IMPLEMENTATIONS_EVERY = 5.0
+OUTAGES_EVERY = 30.0
 ENDING_SECONDS = 3.0
 """How long a step may take to finish once the end is asked for."""
 
@@ -74,12 +76,17 @@ def lanes(
         await watch_implementations(rt.store, now=utcnow())
         return False
 
+    async def look_for_outages() -> bool:
+        await note_outages(rt.store, now=utcnow(), starting_runs=True)
+        return False
+
     return [
         Lane("connection webhooks", lambda: process_connection_events(rt), every=OUTBOX_EVERY),
         Lane("record webhooks", lambda: process_record_events(rt), every=OUTBOX_EVERY),
         Lane("reconnects", lambda: attend_due(rt), every=OUTBOX_EVERY),
         Lane("open reconnects", look_at_reconnects, every=RECONNECTS_EVERY, woken=False),
         Lane("implementations", look_at_implementations, every=IMPLEMENTATIONS_EVERY, woken=False),
+        Lane("outages of ours", look_for_outages, every=OUTAGES_EVERY, woken=False),
         Lane("mail", mail, every=OUTBOX_EVERY),
         Lane("forward", forwarder.deliver, every=OUTBOX_EVERY),
         Lane("block settings", blocks, every=BLOCKS_EVERY, woken=False),

@@ -18,6 +18,7 @@ from linekeeper.health.report_call import Call, follow_up, record_call
 from linekeeper.makini import MakiniError
 from linekeeper.receiver.body import read_body
 from linekeeper.receiver.keys import require_key, runtime_of
+from linekeeper.reconcile.feed import MOST, BadCursor, read_feed
 from linekeeper.reconnect.handout import (
     HandedOut,
     NoSuchConnection,
@@ -93,6 +94,21 @@ async def report(request: Request) -> Response:
         BackgroundTask(_follow_up, rt, connection.app, connection.id) if call.is_trouble else None
     )
     return JSONResponse({"status": "accepted"}, status_code=202, background=then)
+
+
+async def changes(request: Request) -> Response:
+    """`GET /api/changes?after=CURSOR`: the change feed from a cursor on; 400 for one not ours."""
+    await require_key(request, "changes:read")
+    wanted = request.query_params.get("limit", str(MOST))
+    if not (wanted.isascii() and wanted.isdigit() and 0 < int(wanted[:9]) <= MOST):
+        raise HTTPException(422, f"limit must be a number from 1 to {MOST}")
+    try:
+        page = await read_feed(
+            runtime_of(request).store, request.query_params.get("after"), limit=int(wanted)
+        )
+    except BadCursor as error:
+        raise HTTPException(400, str(error)) from None
+    return _json({"data": page.changes, "next": page.next}, headers=_NO_STORE)
 
 
 async def _follow_up(rt: Runtime, app: str, connection_id: str) -> None:
@@ -179,6 +195,7 @@ def _json(value: object, *, status: int = 200, headers: dict[str, str] | None = 
 
 
 ROUTES = [
+    Route("/api/changes", changes, methods=["GET"]),
     Route("/api/connections", list_connections, methods=["GET"]),
     Route("/api/connections/{connection}", show_connection, methods=["GET"]),
     Route("/api/connections/{connection}/token", token, methods=["GET"]),
