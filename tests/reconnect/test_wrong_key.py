@@ -1,0 +1,64 @@
+"""Started with another encryption key: it says so, hands nothing out, and loses nothing."""
+
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+from sqlalchemy import func, select
+from sqlmodel import col
+
+from linekeeper.connect.signing import load_signer
+from linekeeper.reconnect.ask import attend_due
+from linekeeper.runtime import Runtime
+from linekeeper.store import KeyProblem, Store
+from linekeeper.store.rotate import rotate_keys
+from linekeeper.store.tables import AppSetting, ConnectLink, Credential
+from linekeeper.tokens import load_tokens
+from tests.reconnect.conftest import House
+
+
+def other_key() -> SecretStr:
+    return SecretStr(Fernet.generate_key().decode())
+
+
+async def test_with_another_key_no_part_starts_and_nothing_is_lost(house: House) -> None:
+    one, two, *_ = await house.connections()
+    headers = await house.key()
+    await house.lose_login(one)
+    wrong = house.rt.settings.model_copy(update={"encryption_keys": (other_key(),)})
+    with pytest.raises(KeyProblem, match="LINEKEEPER_ENCRYPTION_KEYS"):
+        async with Runtime.open(wrong):
+            pass
+    assert await attend_due(house.rt)  # with the right one it goes on where it was
+    assert len(await house.rows(ConnectLink)) == 1
+    answer = await house.http.get(f"/api/connections/{two.id}/token", headers=headers)
+    assert answer.status_code == 200
+
+
+async def test_keys_are_rotated_and_the_old_one_can_go_also_after_a_break(house: House) -> None:
+    old, new = house.rt.settings.encryption_keys[0], other_key()
+    await load_signer(house.store)
+    both = house.rt.settings.model_copy(update={"encryption_keys": (new, old)})
+    async with Store.open(both) as store:
+        async with store.write() as session:  # an earlier rotation got this far
+            first = (await session.scalars(select(Credential).limit(1))).one()
+            first.access_token = store.cipher.rotate(first.access_token)
+        assert await rotate_keys(store) > 0
+        assert await rotate_keys(store) > 0  # again: harmless
+    only_new = house.rt.settings.model_copy(update={"encryption_keys": (new,)})
+    async with Store.open(only_new) as store, store.read() as session:
+        ids = [one.id for one in await house.connections()]
+        assert len(await load_tokens(store, session, ids)) == len(ids)
+        for kept in await session.scalars(select(col(AppSetting.value))):
+            assert store.cipher.decrypt(kept)
+        assert await session.scalar(select(func.count()).select_from(AppSetting))
+
+
+async def test_a_rotation_that_meets_a_key_nobody_has_stops_and_changes_nothing_of_it(
+    house: House,
+) -> None:
+    before = {row.connection_id: row.access_token for row in await house.rows(Credential)}
+    wrong = house.rt.settings.model_copy(update={"encryption_keys": (other_key(),)})
+    async with Store.open(wrong) as store:
+        with pytest.raises(KeyProblem):
+            await rotate_keys(store)
+    assert {row.connection_id: row.access_token for row in await house.rows(Credential)} == before
