@@ -7,21 +7,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from pydantic import SecretStr
 from sqlmodel import col, select
 
 from linekeeper import sandbox
 from linekeeper.clock import utcnow
+from linekeeper.consumer.record_events import process_record_events
 from linekeeper.health.sweep import take_list
+from linekeeper.inbox.delivery import make_delivery
+from linekeeper.inbox.identify import identify
+from linekeeper.inbox.intake import Intake
+from linekeeper.inbox.kinds import EventNames
 from linekeeper.reconcile.fields import source_time, stored_key
 from linekeeper.reconcile.run import reconcile
 from linekeeper.reconcile.service import Run
 from linekeeper.runtime import Runtime
 from linekeeper.sandbox.world import World
 from linekeeper.settings import Settings
-from linekeeper.store import Store
-from linekeeper.store.tables import Change, Connection, Record
+from linekeeper.store import Store, new_id
+from linekeeper.store.tables import Change, Connection, Drift, Record
 
 ENTITIES = ("eam/work-orders", "eam/assets", "eam/sites", "erp/purchase-orders")
 
@@ -115,6 +121,15 @@ def pointed_at(settings: Settings, url: str, **changes: Any) -> Settings:
 
 
 @pytest.fixture
+async def one(rt: Runtime) -> Connection:
+    """The first of the connections."""
+    async with rt.store.read() as session:
+        found = (await session.scalars(select(Connection).order_by(col(Connection.id)))).first()
+    assert found is not None
+    return found
+
+
+@pytest.fixture
 async def rt(settings: Settings, store: Store, peer: Peer) -> AsyncIterator[Runtime]:
     """A runtime that manages the sandbox's fleet, adopted."""
     async with Runtime.open(pointed_at(settings, peer.url)) as runtime:
@@ -181,6 +196,29 @@ async def feed(rt: Runtime) -> list[Change]:
             select(Change).order_by(col(Change.connection_id), col(Change.seq))
         )
         return list(rows)
+
+
+async def deliver(rt: Runtime, makini_key: str, keys: list[str], *, plural: str = "assets") -> None:
+    """A webhook that names `keys` comes in, as the receiver stores it."""
+    app = await rt.app("default")
+    raw = orjson.dumps({"event": f"{plural}.updated", "body": keys})
+    now = utcnow()
+    names = EventNames(app.entities, app.event_kinds)
+    identity = identify(app.name, names, {}, makini_key, raw, now=now)
+    async with Intake.open(rt.store) as intake:
+        await intake.store(make_delivery(new_id(), app.name, identity, raw, received_at=now))
+
+
+async def process(rt: Runtime) -> None:
+    """The consumer applies what waits."""
+    while await process_record_events(rt):
+        pass
+
+
+async def drift(rt: Runtime) -> list[Drift]:
+    """What was counted, oldest first."""
+    async with rt.store.read() as session:
+        return list(await session.scalars(select(Drift).order_by(col(Drift.run_at))))
 
 
 Check = Callable[[], Awaitable[None]]

@@ -6,7 +6,6 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-import orjson
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -16,11 +15,6 @@ from sqlmodel import col, select
 
 from linekeeper import sandbox
 from linekeeper.clock import utcnow
-from linekeeper.consumer.record_events import process_record_events
-from linekeeper.inbox.delivery import make_delivery
-from linekeeper.inbox.identify import identify
-from linekeeper.inbox.intake import Intake
-from linekeeper.inbox.kinds import EventNames
 from linekeeper.reconcile.decisions import NoDeletion, decide_deletions
 from linekeeper.reconcile.fields import source_time
 from linekeeper.runtime import Runtime
@@ -29,7 +23,7 @@ from linekeeper.settings import Settings
 from linekeeper.store import new_id
 from linekeeper.store.tables import Change, Connection, Drift, Lease, Record, Watermark
 from tests.conftest import Engine
-from tests.reconcile.conftest import adopt, pointed_at, run
+from tests.reconcile.conftest import adopt, deliver, pointed_at, process, run
 
 ENTITY = "eam/assets"
 ROUTE = "/api/eam/assets"
@@ -128,7 +122,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def process(self) -> None:
         """The consumer applies what waits."""
-        self.do(self._process())
+        self.do(process(self.world.rt))
 
     @rule(full=st.booleans())
     def poll(self, full: bool) -> None:
@@ -168,20 +162,8 @@ class Machine(RuleBasedStateMachine):
     # Underneath
 
     async def _deliver(self, keys: list[str]) -> None:
-        if not keys:
-            return
-        rt = self.world.rt
-        app = await rt.app("default")
-        raw = orjson.dumps({"event": "assets.updated", "body": keys})
-        now = utcnow()
-        names = EventNames(app.entities, app.event_kinds)
-        identity = identify(app.name, names, {}, self.source.key, raw, now=now)
-        async with Intake.open(rt.store) as intake:
-            await intake.store(make_delivery(new_id(), app.name, identity, raw, received_at=now))
-
-    async def _process(self) -> None:
-        while await process_record_events(self.world.rt):
-            pass
+        if keys:
+            await deliver(self.world.rt, self.source.key, keys)
 
     async def _poll(self, *, full: bool = False) -> None:
         rt = self.world.rt

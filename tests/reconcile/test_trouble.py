@@ -20,15 +20,11 @@ from tests.reconcile.conftest import Check, Peer, adopt, feed, index, parsed, po
 ORDERS = "/api/eam/work-orders"
 
 
-@pytest.fixture
-async def one(rt: Runtime, peer: Peer) -> Connection:
-    """The connection that gets into trouble; its pages hold seven records."""
+@pytest.fixture(autouse=True)
+def small_pages(peer: Peer) -> None:
+    """Pages of seven records."""
     assert peer.world is not None
     peer.world.settings.page_limit = 7
-    async with rt.store.read() as session:
-        found = (await session.scalars(select(Connection).order_by(col(Connection.id)))).first()
-    assert found is not None
-    return found
 
 
 def deleting(peer: Peer, one: Connection, *indexes: int) -> Callable[[], None]:
