@@ -79,6 +79,12 @@ class HealthPolicy(Block):
         title="Root cause from (share)",
         description="... if they are at least this share of the provider's connections.",
     )
+    root_cause_minutes: float = Field(
+        default=10,
+        ge=0,
+        title="Root cause within (minutes)",
+        description="So many of one provider falling within it are one incident too.",
+    )
     remind_hours: float = Field(
         default=4,
         gt=0,

@@ -101,6 +101,8 @@ class HealthPolicy(_Config):
     stale_sync_hours: float = Field(default=24, gt=0)
     root_cause_members: int = Field(default=5, ge=2)
     root_cause_share: float = Field(default=0.5, gt=0, le=1)
+    root_cause_minutes: float = Field(default=10, ge=0)
+    """So many members in trouble within it are one cause too, whatever their share."""
     remind_hours: float = Field(default=4, gt=0)
     """A sweep is red again for an incident unacknowledged this long."""
 

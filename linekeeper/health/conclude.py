@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import func, insert, or_, select, text, update
+from sqlalchemy import and_, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -17,7 +17,8 @@ from linekeeper.config import HealthPolicy
 from linekeeper.connect.channel import attend
 from linekeeper.customers.naming import label
 from linekeeper.customers.setup import ESTABLISHED
-from linekeeper.health.incidents import Open, Past, Scope, Trouble, Wanted, decide
+from linekeeper.health.causes import Scope, Trouble
+from linekeeper.health.incidents import Open, Past, Wanted, decide
 from linekeeper.health.judge import is_trouble
 from linekeeper.notices.announce import announce
 from linekeeper.notices.changes import IncidentChange, What
@@ -37,6 +38,7 @@ class _Who:
     setup: str
     health: str
     answered: bool
+    since: datetime
 
 
 async def conclude(
@@ -48,7 +50,7 @@ async def conclude(
     opened = await _open_incidents(session)
     fleet = await _concerned(session, [one for each in opened for one in each.members])
     troubles = [
-        Trouble(identifier, who.app, who.provider, who.health)
+        Trouble(identifier, who.app, who.provider, who.health, who.since)
         for identifier, who in fleet.items()
         if is_trouble(who.setup, who.health, answered=who.answered)
     ]
@@ -64,6 +66,7 @@ async def conclude(
         totals=await _totals(session),
         policy=policy,
         now=now,
+        suspects=await _suspects(session),
     )
     before = {one.id: one for one in opened}
     changes: list[IncidentChange] = []
@@ -126,7 +129,10 @@ def _scope(text: str) -> Scope:
 
 
 async def _concerned(session: AsyncSession, members: Sequence[str]) -> dict[str, _Who]:
-    """Every connection that isn't healthy, and every member of an incident."""
+    """Every connection that may be in trouble, and every member of an incident."""
+    heard_of = or_(
+        col(Connection.health) != "unknown", col(Connection.last_answered_at).is_not(None)
+    )
     who: dict[str, _Who] = {}
     portions = [members[start : start + 10_000] for start in range(0, len(members), 10_000)]
     for portion in portions or [[]]:
@@ -140,13 +146,25 @@ async def _concerned(session: AsyncSession, members: Sequence[str]) -> dict[str,
                 col(Connection.setup),
                 col(Connection.health),
                 col(Connection.last_answered_at),
+                col(Connection.health_since),
             )
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-            .where(or_(col(Connection.health) != "healthy", col(Connection.id).in_(portion)))
+            .where(
+                or_(
+                    and_(col(Connection.health) != "healthy", heard_of),
+                    col(Connection.id).in_(portion),
+                )
+            )
         )
         who |= {
             row[0]: _Who(
-                label(row[1], row[2], row[3]), row[4], row[2], row[5], row[6], row[7] is not None
+                label(row[1], row[2], row[3]),
+                row[4],
+                row[2],
+                row[5],
+                row[6],
+                row[7] is not None,
+                row[8],
             )
             for row in rows
         }
@@ -186,6 +204,20 @@ async def _totals(session: AsyncSession) -> dict[tuple[str, str], int]:
     rows = await session.execute(
         select(col(Connection.app), col(Connection.provider), func.count())
         .where(col(Connection.setup).in_(ESTABLISHED))
+        .group_by(col(Connection.app), col(Connection.provider))
+    )
+    return {(row[0], row[1]): row[2] for row in rows}
+
+
+async def _suspects(session: AsyncSession) -> dict[tuple[str, str], int]:
+    """Connections that don't answer but are not in trouble yet, by (app, provider)."""
+    rows = await session.execute(
+        select(col(Connection.app), col(Connection.provider), func.count())
+        .where(
+            col(Connection.setup).in_(ESTABLISHED),
+            col(Connection.suspect).is_(True),
+            col(Connection.health).in_(("healthy", "degraded")),
+        )
         .group_by(col(Connection.app), col(Connection.provider))
     )
     return {(row[0], row[1]): row[2] for row in rows}
@@ -306,7 +338,8 @@ def _title(wanted: Wanted, fleet: Mapping[str, _Who]) -> str:
     if wanted.scope == "connection":
         return fleet[next(iter(wanted.members))].label
     where = wanted.provider if wanted.scope == "provider" else f"app {wanted.app}"
-    return f"{where or 'unnamed provider'} · {len(wanted.members)} connections"
+    count = len(wanted.members)
+    return f"{where or 'unnamed provider'} · {count} connection{'s' if count != 1 else ''}"
 
 
 def _changed_text(wanted: Wanted, before: Mapping[str, str], fleet: Mapping[str, _Who]) -> str:

@@ -7,26 +7,15 @@ provider, or of one app, that fail alike; it starts as the incident of the first
 so that people see one message that is edited.
 """
 
-from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
 
 from linekeeper.config import HealthPolicy
+from linekeeper.health.causes import Cause, Scope, Trouble, find_causes
 
-Scope = Literal["connection", "provider", "app"]
 _WIDTH: dict[str, int] = {"connection": 0, "provider": 1, "app": 2}
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """A connection in trouble: `kind` is its health."""
-
-    connection_id: str
-    app: str
-    provider: str
-    kind: str
+_NOBODY: Mapping[tuple[str, str], int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +81,15 @@ def decide(
     totals: Mapping[tuple[str, str], int],
     policy: HealthPolicy,
     now: datetime,
+    suspects: Mapping[tuple[str, str], int] = _NOBODY,
 ) -> Decision:
     """Return which incidents to open, change, merge and resolve.
 
     `past` holds, by connection, the resolved incident it was in last; `totals` the number of
-    connections that are set up, by (app, provider).
+    connections that are set up, by (app, provider); `suspects` those of them that don't answer
+    but are not in trouble yet, so that an outage is one incident from its first connection on.
     """
+    causes = find_causes(troubles, totals, suspects, policy)
     incidents = {
         one.id: Wanted(one.id, one.scope, one.kind, one.app, one.provider) for one in opened
     }
@@ -119,7 +111,9 @@ def decide(
         since = now - timedelta(minutes=policy.reopen_minutes)
         if last is not None and last.resolved_at < since:
             last = None
-        home = _home(trouble, incidents, last)
+        home = _home(
+            trouble, _wider(trouble, incidents, in_trouble, causes, policy), last, incidents
+        )
         if home is None:
             home = Wanted(None, "connection", trouble.kind, trouble.app, trouble.provider)
             new.append(home)
@@ -127,7 +121,7 @@ def decide(
             incidents[home.id] = home
         home.members[trouble.connection_id] = trouble.kind
     everything = [*incidents.values(), *new]
-    _group(everything, in_trouble, totals, policy, before)
+    _group(everything, causes, before)
     for wanted in everything:
         if wanted.members and wanted.scope == "connection":
             wanted.kind = next(iter(wanted.members.values()))
@@ -143,13 +137,44 @@ def _belongs(one: Open, trouble: Trouble) -> bool:
     return one.scope == "connection" or trouble.kind == one.kind
 
 
-def _home(trouble: Trouble, incidents: Mapping[str, Wanted], last: Past | None) -> Wanted | None:
-    """The incident a connection newly in trouble belongs to, if there is one already."""
+def _wider(
+    trouble: Trouble,
+    incidents: Mapping[str, Wanted],
+    in_trouble: Mapping[str, Trouble],
+    causes: Sequence[Cause],
+    policy: HealthPolicy,
+) -> Wanted | None:
+    """The wider incident that a connection newly in trouble belongs to, if there is one.
+
+    It takes the connection if its cause reaches so far, or if its last member fell not long ago:
+    what falls alone hours after the others has a cause of its own.
+    """
+    recently = timedelta(minutes=policy.reopen_minutes)
     for one in sorted(incidents.values(), key=lambda one: -_WIDTH[one.scope]):
         alike = one.kind == trouble.kind and one.app == trouble.app
         wide = one.scope == "app" or (one.scope == "provider" and one.provider == trouble.provider)
-        if alike and wide:
+        if not (alike and wide):
+            continue
+        fell = [at for member in one.members if (at := in_trouble[member].since) is not None]
+        if (
+            trouble.since is None
+            or not fell
+            or trouble.since - max(fell) <= recently
+            or any(
+                cause.scope == one.scope and trouble.connection_id in cause.members
+                for cause in causes
+            )
+        ):
             return one
+    return None
+
+
+def _home(
+    trouble: Trouble, wider: Wanted | None, last: Past | None, incidents: Mapping[str, Wanted]
+) -> Wanted | None:
+    """The incident a connection newly in trouble belongs to, if there is one already."""
+    if wider is not None:
+        return wider
     if last is None or last.incident_id in incidents:
         return None
     if last.scope != "connection" and last.kind != trouble.kind:
@@ -159,41 +184,18 @@ def _home(trouble: Trouble, incidents: Mapping[str, Wanted], last: Past | None) 
     )
 
 
-def _group(
-    everything: list[Wanted],
-    in_trouble: Mapping[str, Trouble],
-    totals: Mapping[tuple[str, str], int],
-    policy: HealthPolicy,
-    before: Mapping[str, Open],
-) -> None:
+def _group(everything: list[Wanted], causes: Sequence[Cause], before: Mapping[str, Open]) -> None:
     """Merge incidents with one root cause into the oldest of them, whose message is kept."""
-    of_app: Counter[str] = Counter()
-    for (app, _), total in totals.items():
-        of_app[app] += total
-    alike_app = Counter((one.app, one.kind) for one in in_trouble.values())
-    providers: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for one in in_trouble.values():
-        providers[one.app, one.kind].add(one.provider)
-    for (app, kind), count in sorted(alike_app.items()):
-        if len(providers[app, kind]) > 1 and _is_one_cause(count, of_app[app], policy):
-            group = [one for one in everything if one.app == app and _all_alike(one, kind)]
-            _merge(group, "app", kind, before)
-    alike_provider = Counter((one.app, one.provider, one.kind) for one in in_trouble.values())
-    for (app, provider, kind), count in sorted(alike_provider.items()):
-        if _is_one_cause(count, totals.get((app, provider), 0), policy):
-            group = [
-                one
-                for one in everything
-                if one.app == app
-                and one.scope != "app"
-                and one.provider == provider
-                and _all_alike(one, kind)
-            ]
-            _merge(group, "provider", kind, before)
-
-
-def _is_one_cause(count: int, total: int, policy: HealthPolicy) -> bool:
-    return count >= policy.root_cause_members and count >= total * policy.root_cause_share
+    for cause in causes:
+        group = [
+            one
+            for one in everything
+            if one.app == cause.app
+            and _all_alike(one, cause.kind)
+            and (cause.scope == "app" or (one.scope != "app" and one.provider == cause.provider))
+            and (one.members.keys() <= cause.members or one.scope == cause.scope)
+        ]
+        _merge(group, cause.scope, cause.kind, before)
 
 
 def _all_alike(one: Wanted, kind: str) -> bool:

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.config import HealthPolicy
-from linekeeper.health.incidents import Decision, Open, Past, Trouble, decide
+from linekeeper.health.causes import Trouble
+from linekeeper.health.incidents import Decision, Open, Past, decide
 
 NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 POLICY = HealthPolicy()

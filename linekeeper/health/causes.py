@@ -1,0 +1,111 @@
+"""Which troubles have one root cause: alike in app, provider, kind or moment. Pure."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from linekeeper.config import HealthPolicy
+
+Scope = Literal["connection", "provider", "app"]
+
+_MISSED = "unreachable"
+"""The kind that connections are on the way to while they are suspect."""
+_APP_SHARE = 0.02
+"""Of several providers' connections so many at one moment are the app's trouble."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A connection in trouble: `kind` is its health, `since` when it became that."""
+
+    connection_id: str
+    app: str
+    provider: str
+    kind: str
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One root cause of several connections' trouble."""
+
+    scope: Scope
+    app: str
+    provider: str
+    kind: str
+    members: frozenset[str]
+
+
+def find_causes(
+    troubles: Collection[Trouble],
+    totals: Mapping[tuple[str, str], int],
+    suspects: Mapping[tuple[str, str], int],
+    policy: HealthPolicy,
+) -> Sequence[Cause]:
+    """The root causes behind `troubles`, the widest first.
+
+    One is seen in at least `root_cause_members` connections of a provider (or of several
+    providers: the app) that fail alike, if they are `root_cause_share` of them, those suspect
+    counted in; or if that many fell within `root_cause_minutes`.
+    """
+    of_app: dict[tuple[str, str], list[Trouble]] = defaultdict(list)
+    of_provider: dict[tuple[str, str, str], list[Trouble]] = defaultdict(list)
+    for one in troubles:
+        of_app[one.app, one.kind].append(one)
+        of_provider[one.app, one.provider, one.kind].append(one)
+    sizes: Counter[str] = Counter()
+    doubts: Counter[str] = Counter()
+    doubtful: defaultdict[str, set[str]] = defaultdict(set)
+    for (app, _), total in totals.items():
+        sizes[app] += total
+    for (app, provider), count in suspects.items():
+        doubts[app] += count
+        if count:
+            doubtful[app].add(provider)
+    causes = []
+    for (app, kind), some in sorted(of_app.items()):
+        more = doubts[app] if kind == _MISSED else 0
+        providers = {one.provider for one in some} | (doubtful[app] if more else set())
+        if len(providers) < 2:
+            continue
+        if _is_share(len(some) + more, sizes[app], policy):
+            causes.append(Cause("app", app, "", kind, _ids(some)))
+            continue
+        least = max(policy.root_cause_members, round(sizes[app] * _APP_SHARE))
+        together = _at_one_moment(some, least, policy)
+        if len({one.provider for one in together}) > 1:
+            causes.append(Cause("app", app, "", kind, _ids(together)))
+    for (app, provider, kind), some in sorted(of_provider.items()):
+        more = suspects.get((app, provider), 0) if kind == _MISSED else 0
+        if _is_share(len(some) + more, totals.get((app, provider), 0), policy):
+            causes.append(Cause("provider", app, provider, kind, _ids(some)))
+        elif together := _at_one_moment(some, policy.root_cause_members, policy):
+            causes.append(Cause("provider", app, provider, kind, _ids(together)))
+    return causes
+
+
+def _is_share(count: int, total: int, policy: HealthPolicy) -> bool:
+    return count >= policy.root_cause_members and count >= total * policy.root_cause_share
+
+
+def _at_one_moment(troubles: Iterable[Trouble], least: int, policy: HealthPolicy) -> list[Trouble]:
+    """Those that fell with at least `least - 1` others within the policy's minutes."""
+    dated = sorted(
+        ((one.since, one.connection_id, one) for one in troubles if one.since is not None),
+        key=lambda entry: entry[:2],
+    )
+    within = timedelta(minutes=policy.root_cause_minutes)
+    found: dict[str, Trouble] = {}
+    start = 0
+    for end, (since, _, _) in enumerate(dated):
+        while since - dated[start][0] > within:
+            start += 1
+        if end - start + 1 >= least:
+            found |= {identifier: one for _, identifier, one in dated[start : end + 1]}
+    return list(found.values())
+
+
+def _ids(troubles: Iterable[Trouble]) -> frozenset[str]:
+    return frozenset(one.connection_id for one in troubles)

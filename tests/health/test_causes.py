@@ -1,0 +1,132 @@
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from linekeeper.config import HealthPolicy
+from linekeeper.health.causes import Trouble, find_causes
+from linekeeper.health.incidents import Open, Past, decide
+
+NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+POLICY = HealthPolicy()
+SAP = ("default", "SAP")
+TOTALS = {SAP: 40, ("default", "UpKeep"): 60, ("default", "Maximo"): 900}
+
+
+def down(number: int, provider: str = "SAP", *, ago: int = 0, kind: str = "unreachable") -> Trouble:
+    return Trouble(f"{provider}-{number:03}", "default", provider, kind, NOW - ago * MINUTE)
+
+
+def scopes(troubles: list[Trouble], suspects: dict[tuple[str, str], int]) -> list[tuple[str, int]]:
+    causes = find_causes(troubles, TOTALS, suspects, POLICY)
+    return [(cause.scope, len(cause.members)) for cause in causes]
+
+
+def test_the_first_of_an_outage_is_known_as_one_by_those_that_are_suspect() -> None:
+    assert scopes([down(0)], {SAP: 25}) == [("provider", 1)]
+    assert scopes([down(0)], {SAP: 3}) == []
+    assert scopes([down(0, kind="reauthorization_required")], {SAP: 39}) == []
+
+
+def test_makini_as_a_whole_is_known_by_suspects_of_all_providers() -> None:
+    everywhere = {SAP: 39, ("default", "UpKeep"): 60, ("default", "Maximo"): 700}
+    assert scopes([down(0)], everywhere)[0] == ("app", 1)
+
+
+def test_what_falls_at_one_moment_is_one_cause_however_few_they_are() -> None:
+    burst = [down(n, "Maximo", ago=n) for n in range(6)]
+    assert scopes(burst, {}) == [("provider", 6)]
+    spread = [down(n, "Maximo", ago=20 * n) for n in range(6)]
+    assert scopes(spread, {}) == []
+
+
+def test_some_of_every_provider_at_one_moment_are_the_app() -> None:
+    some = [down(n, provider, ago=n % 9) for provider in ("SAP", "Maximo") for n in range(12)]
+    assert scopes(some, {})[0] == ("app", 24)
+
+
+def test_what_falls_alone_hours_later_is_an_incident_of_its_own() -> None:
+    old = [down(n, "Maximo", ago=300 + n) for n in range(6)]
+    wide = Open(
+        "i1",
+        "provider",
+        "unreachable",
+        "default",
+        "Maximo",
+        NOW,
+        dict.fromkeys([one.connection_id for one in old], "unreachable"),
+    )
+    decision = decide(
+        [*old, down(99, "Maximo")], [wide], past={}, totals=TOTALS, policy=POLICY, now=NOW
+    )
+    assert [(one.id, list(one.members)) for one in decision.wanted] == [(None, ["Maximo-099"])]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(
+                st.integers(0, 12),
+                st.sampled_from(["SAP", "UpKeep"]),
+                st.sampled_from(["unreachable", "reauthorization_required"]),
+            ),
+            max_size=20,
+        ),
+        min_size=2,
+        max_size=8,
+    ),
+    st.integers(0, 40),
+)
+def test_however_it_goes_a_cause_is_open_once_and_deciding_again_changes_nothing(
+    steps: list[list[tuple[int, str, str]]], suspect: int
+) -> None:
+    totals = {SAP: 12, ("default", "UpKeep"): 30}
+    opened: dict[str, Open] = {}
+    past: dict[str, Past] = {}
+    since: dict[str, datetime] = {}
+    made = 0
+    for number, step in enumerate(steps):
+        now = NOW + 7 * number * MINUTE
+        kinds = {f"{provider}-{n}": (provider, kind) for n, provider, kind in step}
+        since = {one: since.get(one, now) for one in kinds}
+        troubles = [Trouble(one, "default", p, k, since[one]) for one, (p, k) in kinds.items()]
+        for again in (False, True):
+            decision = decide(
+                troubles,
+                list(opened.values()),
+                past=past,
+                totals=totals,
+                policy=POLICY,
+                now=now,
+                suspects={SAP: suspect},
+            )
+            if again:
+                assert not decision.wanted
+                assert not decision.resolved
+                break
+            for gone in [*decision.resolved, *(m for w in decision.wanted for m in w.merged)]:
+                one = opened.pop(gone)
+                past |= {m: Past(gone, one.scope, k, now) for m, k in one.members.items()}
+            for wanted in decision.wanted:
+                made += wanted.id is None
+                identifier = wanted.id or f"n{made}"
+                opened[identifier] = Open(
+                    identifier,
+                    wanted.scope,
+                    wanted.kind,
+                    wanted.app,
+                    wanted.provider,
+                    now,
+                    dict(wanted.members),
+                )
+            causes = Counter(
+                (one.scope, one.app, one.provider, one.kind)
+                for one in opened.values()
+                if one.scope != "connection"
+            )
+            assert all(count == 1 for count in causes.values())
+            members = Counter(member for one in opened.values() for member in one.members)
+            assert members == Counter(kinds.keys())
