@@ -1,0 +1,111 @@
+"""Every command in the docs exists with the options shown; those that can be run are run."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+from linekeeper.cli import COMMANDS, app
+from linekeeper.settings import Settings
+from tests.cli.commands import CommandLine
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHELL = {"sh", "bash", "shell"}
+ELSEWHERE = {"up", "receiver", "consumer", "sandbox", "deploy"}
+"""They stay in the foreground, or need a Prefect: tests/cli and tests/e2e run them."""
+PLACEHOLDER = re.compile(r"[<>…]|\b(FILE|NAME|KEY|TARGET|DATE|HOST)\b")
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Every command line of a page's shell blocks, as its words."""
+    for token in MarkdownIt().parse(page.read_text()):
+        kind = token.info.split(" ")[0] if token.type == "fence" else ""
+        if kind in SHELL or kind == "console":
+            lines = token.content.replace("\\\n", " ").splitlines()
+            if kind == "console":  # what is typed comes after the prompt
+                lines = [line[2:] for line in lines if line.startswith("$ ")]
+            for line in lines:
+                for part in line.split("&&"):
+                    words = shlex.split(part, comments=True)
+                    if words:
+                        yield words
+
+
+def inline(page: Path) -> Iterator[list[str]]:
+    """`linekeeper …` in the running text, where it is a whole command."""
+    for token in MarkdownIt().parse(page.read_text()):
+        for child in token.children or []:
+            if child.type == "code_inline" and child.content.startswith("linekeeper "):
+                yield shlex.split(child.content)
+
+
+def ours(words: list[str]) -> list[str] | None:
+    """What follows `linekeeper`, if that is what is called."""
+    while words and re.fullmatch(r"\w+=\S*", words[0]):
+        words = words[1:]
+    name = words[0].removeprefix(".venv/bin/") if words else ""
+    return words[1:] if name == "linekeeper" else None
+
+
+def parse(arguments: list[str]) -> None:
+    """Read a command line as typer does, without running it; raises what a user would be told."""
+    import typer
+
+    command = typer.main.get_command(app)
+    context = command.make_context("linekeeper", list(arguments))
+    while hasattr(command, "resolve_command"):
+        _, command, rest = command.resolve_command(
+            context, [*context._protected_args, *context.args]
+        )
+        context = command.make_context(command.name or "", rest, parent=context)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_a_page_is_one_that_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    for words in commands(page):
+        if (arguments := ours(words)) is not None:
+            parse(arguments)
+        elif words[0] == "make":
+            assert set(words[1:]) - {one for one in words if "=" in one} <= targets, words
+    for words in inline(page):
+        if not any(PLACEHOLDER.search(word) for word in words):
+            assert words[1] in COMMANDS, words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_setting_a_page_names_is_one_that_exists(page: Path) -> None:
+    named = set(re.findall(r"LINEKEEPER_([A-Z]+(?:_[A-Z]+)*)\b", page.read_text()))
+    assert named <= {name.upper() for name in Settings.model_fields}
+
+
+def test_what_the_docs_call_can_be_run_in_the_order_of_the_pages(
+    command: CommandLine, tmp_path: Path
+) -> None:
+    command.set(PREFECT_PORT="1")
+    (tmp_path / "customers.csv").write_text("name,contacts\nAcme,ann@acme.example\n")
+    (tmp_path / "backups").mkdir()
+    assert command("migrate").code == 0
+    ran = set()
+    for name in ("security", "operations", "backup", "index"):
+        for words in commands(ROOT / "docs" / f"{name}.md"):
+            arguments = ours(words)
+            if not arguments or arguments[0] in ELSEWHERE:
+                continue
+            if arguments[0] == "restore":
+                command.set(HOME=str(tmp_path / "practice"), ENCRYPTION_KEYS=_keys(tmp_path))
+            said = command(*(one.replace("$(date +%F)", "today") for one in arguments))
+            allowed = {0, 1} if arguments[0] == "doctor" else {0}
+            assert said.code in allowed, (words, said)
+            ran.add(arguments[0])
+            if arguments[0] == "restore":
+                command.set(HOME=str(tmp_path / "home"), ENCRYPTION_KEYS="")
+    assert ran >= {"backup", "restore", "audit", "status", "doctor", "migrate", "key"}
+
+
+def _keys(folder: Path) -> str:
+    return (folder / "home" / "encryption-keys").read_text().strip()
