@@ -43,7 +43,7 @@ async def read_feed(store: Store, after: str | None, *, limit: int = MOST) -> Pa
     Each connection's changes come in the order in which they were found, each once. With nothing
     new, `next` is the same place again. Raises `BadCursor`.
     """
-    position = _position(after)
+    position = position_of(after)
     await _place(store)
     async with store.read() as session:
         rows = (
@@ -76,7 +76,8 @@ def cursor(position: int) -> str:
     return base64.urlsafe_b64encode(f"{_VERSION}{position}".encode()).decode().rstrip("=")
 
 
-def _position(after: str | None) -> int:
+def position_of(after: str | None) -> int:
+    """The place a cursor stands for; 0 without one. Raises `BadCursor`."""
     if not after:
         return 0
     try:

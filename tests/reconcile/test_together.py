@@ -1,0 +1,140 @@
+"""Workers share a run and take over what another left; our own outages are covered."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from sqlmodel import col, select
+
+from linekeeper.clock import utcnow
+from linekeeper.reconcile.measure import measure
+from linekeeper.reconcile.outage import note_outages
+from linekeeper.reconcile.trust_queries import together, trust_report
+from linekeeper.reconcile.trust_report import trust_headline, trust_markdown
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.tables import Connection, Lease, Outage, Outbox, ReceiverHeartbeat, Watermark
+from tests.reconcile.conftest import Check, Peer, drift, feed, pointed_at, run
+
+
+async def test_two_shards_read_each_connection_once_and_add_up(
+    rt: Runtime, settings: Settings, peer: Peer, agree: Check
+) -> None:
+    await run(rt)
+    await peer.set("records", change=40, announce=False)
+    async with rt.store.read() as session:
+        marks = len(list(await session.scalars(select(Watermark).where(col(Watermark.offered)))))
+    await peer.calls()
+    started = utcnow()
+    async with Runtime.open(pointed_at(settings, peer.url)) as other:
+        first, second = await asyncio.gather(
+            run(rt, shard="a", started=started), run(other, shard="b", started=started)
+        )
+    await agree()
+    calls = await peer.calls()
+    assert sum(n for call, n in calls.items() if call.startswith("GET /api/e")) == marks
+    assert not first.connections & second.connections
+    assert first.counts.missed + second.counts.missed == 40
+    both = await together(rt.store, started)
+    assert (both.connections, both.counts.missed) == (4, 40)
+
+
+async def test_what_a_dead_worker_had_claimed_is_taken_over(
+    rt: Runtime, peer: Peer, one: Connection, agree: Check
+) -> None:
+    async with rt.store.write() as session:
+        until = utcnow() + timedelta(seconds=1)
+        session.add(Lease(name=f"reconcile:{one.id}", owner="routine|dead", until=until, fence=7))
+
+    async def moment(_: float) -> None:
+        await asyncio.sleep(0.05)
+
+    done = await run(rt, sleep=moment)
+    assert one.id in done.connections
+    await agree()
+
+
+async def test_nobody_waits_for_a_connection_that_is_being_listed_whole(
+    rt: Runtime, peer: Peer, one: Connection
+) -> None:
+    await run(rt)
+    async with rt.store.write() as session:
+        until = utcnow() + timedelta(hours=1)
+        await session.merge(
+            Lease(name=f"reconcile:{one.id}", owner="full|alive", until=until, fence=7)
+        )
+        await session.flush()
+    done = await run(rt)
+    assert len(done.connections) == 3
+
+
+async def _away(store: Store, hours: float) -> tuple[object, object]:
+    """The receiver was away for so long, until a minute ago."""
+    back = utcnow() - timedelta(minutes=1)
+    gone = back - timedelta(hours=hours)
+    async with store.write() as session:
+        for since, at in ((gone - timedelta(days=1), gone), (back, utcnow())):
+            session.add(ReceiverHeartbeat(receiver="r", since=since, at=at))
+        await session.flush()
+    return gone, back
+
+
+@pytest.mark.parametrize(("hours", "starts"), [(3.0, False), (30.0, True)])
+async def test_an_outage_of_ours_is_covered_by_the_next_run_and_no_reason_to_distrust(
+    rt: Runtime, peer: Peer, hours: float, starts: bool, agree: Check
+) -> None:
+    await run(rt)
+    await _away(rt.store, hours)
+    assert len(await note_outages(rt.store, now=utcnow(), starting_runs=True)) == 1
+    assert await note_outages(rt.store, now=utcnow(), starting_runs=True) == []
+    async with rt.store.read() as session:
+        runs = list(await session.scalars(select(Outbox).where(col(Outbox.channel) == "run")))
+    assert [row.payload["deployment"] for row in runs] == (["reconcile"] if starts else [])
+    async with rt.store.write() as session:
+        for mark in await session.scalars(select(Watermark)):
+            if mark.polled_at is not None:
+                mark.polled_at -= timedelta(hours=hours + 1)
+            session.add(mark)
+        await session.flush()
+    await peer.set("records", change=30, announce=False)
+    await run(rt, everything=False)
+    await agree()
+    assert len(await feed(rt)) == 30
+    assert {row.cause for row in await drift(rt)} == {"outage"}
+    assert all(one.measured.changes == 0 for one in await measure(rt, now=utcnow()))
+    async with rt.store.read() as session:
+        [outage] = await session.scalars(select(Outage))
+        said = [
+            str(row.payload["text"])
+            for row in await session.scalars(select(Outbox).where(col(Outbox.channel) == "slack"))
+            if "text" in row.payload
+        ]
+    assert outage.covered_at is not None
+    assert outage.detail == {"connections": 4, "recovered": 30, "left": 0}
+    [text] = [line for line in said if "receiver was away" in line]
+    assert "30 changes recovered" in text
+    assert ("longer than senders go on asking" in text) == starts
+    await run(rt)
+    async with rt.store.read() as session:
+        [outage] = await session.scalars(select(Outage))
+    assert outage.detail["recovered"] == 30
+
+
+async def test_the_table_shows_an_outage_and_text_from_outside_as_text(
+    rt: Runtime, peer: Peer, one: Connection
+) -> None:
+    await run(rt)
+    await _away(rt.store, 3)
+    await note_outages(rt.store, now=utcnow())
+    async with rt.store.write() as session:
+        row = await session.get_one(Connection, one.id)
+        row.provider = "<b>|[x](http://evil.example)"
+        session.add(row)
+        await session.flush()
+    report = await trust_report(rt.store, now=utcnow())
+    table = trust_markdown(report, {"deletions": "an-id"})
+    assert "## Our own outages" in table
+    assert "<b>" not in table
+    assert "](http://evil" not in table
+    assert trust_headline(report).startswith("No change was counted")
