@@ -1,0 +1,460 @@
+"""A month of a fleet, seeded and replayed in process: what operators would have heard.
+
+Everything below the clock is real: observations are judged and concluded in a real SQLite, the
+alert policy decides, notices go to the sandbox's Slack over loopback HTTP. What happens to the
+fleet is drawn from a seed: outages of providers and of single systems, changed passwords, flapping,
+blips, Makini itself away, planned maintenance. `python -m benchmarks.month` prints the figures.
+"""
+
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+from sqlalchemy import func, insert, select
+from sqlmodel import col
+
+from linekeeper.config import AlertPolicy, AppConfig, Configuration, HealthPolicy, SlackConfig
+from linekeeper.digest.measures import measure
+from linekeeper.digest.queries import read_lives
+from linekeeper.health.app import list_failed, list_worked
+from linekeeper.health.conclude import conclude
+from linekeeper.health.judge import Health, Judged, Observation, Outcome, dump
+from linekeeper.health.news import find_news, mark_reported
+from linekeeper.health.operate import NoIncident, acknowledge
+from linekeeper.health.service import observe
+from linekeeper.makini import ErrorKind, MakiniError
+from linekeeper.notices.deliver import deliver_due
+from linekeeper.notices.queries import merged_into
+from linekeeper.notices.quiet import quiet_times
+from linekeeper.notices.slack import Pacer
+from linekeeper.sandbox import Settings as SandboxSettings
+from linekeeper.sandbox import serving
+from linekeeper.settings import Settings
+from linekeeper.store import Store, new_id
+from linekeeper.store.migrate import migrate
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Notice,
+    NoticeMessage,
+    Outbox,
+    Silence,
+)
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SWEEP = 5 * MINUTE
+LOOK = 6
+"""Sweeps between two looks of the policy while nothing changes."""
+QUIET = "22:00-07:00"
+GOALS = {"replay_s": 60.0, "first_message_headroom": 1.0, "red_run_headroom": 1.0, "announced": 1.0}
+MESSAGES_PER_CAUSE, RED_RUNS = 1.3, 5.0
+_PROVIDERS = (("SAP ECC", 30), ("UpKeep", 18), ("Maximo", 14), ("S/4HANA", 12), ("Infor EAM", 8),
+              ("Fiix", 6), ("eMaint", 4), ("Oracle", 4), ("Dynamics", 2), ("Odoo", 2))  # fmt: skip
+
+
+@dataclass(slots=True)
+class Cause:
+    """Something that happens to connections (by number) from `start` to `end`."""
+
+    kind: str
+    members: Sequence[int]
+    start: datetime
+    end: datetime
+    outcome: Outcome = Outcome.missed
+    silent: bool = False
+    """Planned: to be recorded, not told."""
+
+
+@dataclass(slots=True)
+class Replay:
+    """What was seen."""
+
+    causes: Counter[str] = field(default_factory=Counter)
+    unheard: list[str] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def run() -> dict[str, Any]:
+    """The figures of 30 days and 1,000 connections, with the goals beside them."""
+    return {**asyncio.run(replay()).figures, "goals": GOALS}
+
+
+async def replay(*, days: int = 30, connections: int = 1_000, seed: int = 7) -> Replay:
+    """Live through `days` of `connections`; the same seed gives the same month."""
+    with tempfile.TemporaryDirectory() as name:
+        settings = Settings(home=Path(name), _env_file=None)
+        sandbox = SandboxSettings(port=0, connections=0, records_per_connection=0)
+        async with Store.open(settings) as store, serving(sandbox) as served:
+            await migrate(store)
+            slack = SlackConfig(
+                bot_token=SecretStr(sandbox.slack_token),
+                channel="#linekeeper",
+                api_url=f"{served.url}/slack/api/",
+            )
+            alerts = AlertPolicy(quiet_hours=QUIET)
+            month = _Month(
+                store, Configuration(slack=slack, alerts=alerts), days, connections, seed
+            )
+            began = time.perf_counter()
+            await month.live()
+            seconds = time.perf_counter() - began
+            return await month.look_back(seconds, len(served.world.slack.snapshot()))
+
+
+class _Month:
+    def __init__(
+        self, store: Store, configuration: Configuration, days: int, connections: int, seed: int
+    ) -> None:
+        self.store = store
+        self.configuration = configuration
+        self.app = AppConfig()
+        self.policy = HealthPolicy()
+        self.end = START + days * DAY
+        self.days = days
+        self.chance = random.Random(seed)
+        self.now = START
+        self.ids = [new_id() for _ in range(connections)]
+        self.number = {identifier: n for n, identifier in enumerate(self.ids)}
+        names = [name for name, _ in _PROVIDERS]
+        weights = [weight for _, weight in _PROVIDERS]
+        self.provider = self.chance.choices(names, weights, k=connections)
+        self.causes = sorted(self._script(days, connections), key=lambda one: one.start)
+        self.uneasy: set[int] = set()
+        """Connections that a sweep would look at whatever their turn."""
+        self.red_runs = 0
+        self.acknowledging: list[tuple[datetime, str]] = []
+        self.known: set[str] = set()
+
+    def _script(self, days: int, connections: int) -> list[Cause]:
+        chance, scale = self.chance, days / 30
+        by_provider: dict[str, list[int]] = {}
+        for n, name in enumerate(self.provider):
+            by_provider.setdefault(name, []).append(n)
+        large = [name for name, some in by_provider.items() if len(some) >= 8]
+        taken: set[int] = set()
+
+        def times(per_month: float) -> range:
+            return range(max(1, round(per_month * scale)))
+
+        def moment() -> datetime:
+            return START + HOUR + chance.random() * (days * DAY - 6 * HOUR)
+
+        def alone() -> list[int]:
+            free = [n for n in range(connections) if n not in taken]
+            one = chance.choice(free)
+            taken.add(one)
+            return [one]
+
+        def lasting(least: float, most: float) -> timedelta:
+            return chance.uniform(least, most) * MINUTE
+
+        def cause(kind: str, members: Sequence[int], length: timedelta, **more: Any) -> Cause:
+            start = moment()
+            return Cause(kind, members, start, start + length, **more)
+
+        share = connections / 1_000
+        script = [
+            cause("provider outage", by_provider[chance.choice(large)], lasting(25, 240))
+            for _ in times(8)
+        ]
+        for _ in times(3):
+            some = by_provider[chance.choice(large)]
+            part = chance.sample(some, max(6, len(some) * 3 // 10)) if len(some) > 12 else some
+            script.append(cause("partial outage", part, lasting(30, 120)))
+        for _ in times(45 * share):
+            script.append(
+                cause("changed password", alone(), lasting(60, 2_400), outcome=Outcome.login_lost)
+            )
+        script += [cause("system outage", alone(), lasting(20, 720)) for _ in times(60 * share)]
+        script += [cause("blip", alone(), lasting(4, 8)) for _ in times(200 * share)]
+        script += [cause("makini outage", range(connections), lasting(30, 90)) for _ in times(2)]
+        script += [
+            cause("maintenance", by_provider[chance.choice(large)], lasting(30, 110), silent=True)
+            for _ in times(6)
+        ]
+        for _ in times(12 * share):
+            [one], at = alone(), moment()
+            until = at + chance.uniform(4, 8) * HOUR
+            while at < until:
+                down = lasting(16, 25)
+                script.append(Cause("flapping", [one], at, at + down))
+                at += down + lasting(10, 20)
+        return script
+
+    async def live(self) -> None:
+        await self._populate()
+        sweep, look, away = 0, 0, False
+        while self.now < self.end:
+            active = [one for one in self.causes if one.start <= self.now < one.end]
+            is_away = any(one.kind == "makini outage" for one in active)
+            if is_away != away:
+                away = is_away
+                await self._list(away)
+                look = 0
+            changed = await self._sweep(active, sweep)
+            await self._acknowledge()
+            if changed or look <= 0 or (self.now.minute == 0 and self.now.hour == 7):
+                look = LOOK
+                await self._tell()
+            sweep, look = sweep + 1, look - 1
+            self.now += SWEEP
+
+    async def _populate(self) -> None:
+        chance = self.chance
+        customers = [
+            {
+                "id": new_id(),
+                "name": f"Customer {n:03}",
+                "slug": f"customer-{n:03}",
+                "owner": chance.choice(("Petra", "Jonas", "Mei")),
+                "critical": chance.random() < 0.1,
+                "time_zone": "UTC",
+                "locale": "en",
+                "created_at": START,
+            }
+            for n in range(max(4, len(self.ids) // 3))
+        ]
+        judged = dump(Judged(Health.healthy, Health.healthy, "active", observed_at=START))
+        rows = [
+            {
+                "id": identifier,
+                "app": "default",
+                "makini_key": f"key-{n:05}",
+                "customer_id": chance.choice(customers)["id"],
+                "name": self.provider[n],
+                "slug": f"c{n:05}",
+                "provider": self.provider[n],
+                "email": "",
+                "hosting": "cloud",
+                "tags": [],
+                "setup": "live",
+                "health": "healthy",
+                "health_since": START,
+                "suspect": False,
+                "last_answered_at": START,
+                "judged": judged,
+                "created_at": START,
+            }
+            for n, identifier in enumerate(self.ids)
+        ]
+        windows = [
+            {
+                "id": new_id(),
+                "kind": "maintenance",
+                "scope": "provider",
+                "subject": self.provider[one.members[0]],
+                "label": self.provider[one.members[0]],
+                "starts_at": one.start - 10 * MINUTE,
+                "ends_at": one.end + 30 * MINUTE,
+                "by": "Petra",
+                "reason": "planned",
+            }
+            for one in self.causes
+            if one.silent
+        ]
+        async with self.store.write() as session:
+            await session.execute(insert(Customer), customers)
+            await session.execute(insert(Connection), rows)
+            if windows:
+                await session.execute(insert(Silence), windows)
+
+    async def _list(self, away: bool) -> None:
+        if away:
+            error = MakiniError(ErrorKind.unavailable, "503 Service Unavailable", app="default")
+            await list_failed(self.store, self.app, error, now=self.now)
+        else:
+            await list_worked(self.store, self.app, now=self.now)
+
+    async def _sweep(self, active: Sequence[Cause], sweep: int) -> bool:
+        """One sweep over those that are not plainly well; whether anything changed."""
+        outcome: dict[int, Outcome] = {}
+        for one in active:
+            for n in one.members:
+                if outcome.get(n) is not Outcome.missed:
+                    outcome[n] = one.outcome
+        due = sorted(
+            n for n in outcome.keys() | self.uneasy if n in self.uneasy or (n + sweep) % 2 == 0
+        )
+        if not due:
+            return False
+        seen = [
+            (
+                self.ids[n],
+                Observation(
+                    at=self.now,
+                    source="probe",
+                    outcome=outcome.get(n, Outcome.answered),
+                    latency=0.2,
+                    code="TIMEOUT" if outcome.get(n) is Outcome.missed else None,
+                ),
+            )
+            for n in due
+        ]
+        async with self.store.write() as session:
+            changes = await observe(self.store, session, seen, policy=self.policy, now=self.now)
+            if changes:
+                await conclude(self.store, session, policy=self.policy, now=self.now)
+        async with self.store.read() as session:
+            rows = await session.scalars(
+                select(col(Connection.id)).where(
+                    (col(Connection.health) != "healthy") | col(Connection.suspect).is_(True)
+                )
+            )
+            self.uneasy = {self.number[identifier] for identifier in rows}
+        return bool(changes)
+
+    async def _tell(self) -> None:
+        findings = await find_news(self.store, policy=self.policy, now=self.now)
+        if findings.news:
+            self.red_runs += 1
+            await mark_reported(self.store, findings.news, now=self.now)
+        await deliver_due(
+            self.store,
+            self.configuration,
+            "month",
+            clock=lambda: self.now,
+            limit=1_000,
+            pacer=Pacer(0),
+        )
+        async with self.store.read() as session:
+            told = await session.execute(
+                select(col(Notice.incident_id), col(Notice.severity)).where(
+                    col(Notice.step) == "first", col(Notice.at) > self.now - HOUR
+                )
+            )
+            for incident_id, severity in told:
+                if incident_id in self.known or severity == "low":
+                    continue
+                self.known.add(incident_id)
+                at_work = 7 <= self.now.hour < 19
+                if self.chance.random() < (0.85 if at_work else 0.5):
+                    wait = self.chance.uniform(5, 90 if at_work else 400) * MINUTE
+                    self.acknowledging.append((self.now + wait, incident_id))
+
+    async def _acknowledge(self) -> None:
+        due = [one for one in self.acknowledging if one[0] <= self.now]
+        for one in due:
+            self.acknowledging.remove(one)
+            try:
+                await acknowledge(self.store, one[1], by="Petra", now=self.now)
+            except NoIncident:
+                continue  # it is over
+
+    async def look_back(self, seconds: float, in_slack: int) -> Replay:
+        """The figures."""
+        result = Replay()
+        quiet = quiet_times(QUIET, "", "UTC")
+        async with self.store.read() as session:
+            notices = list(await session.scalars(select(Notice)))
+            incidents = list(await session.scalars(select(Incident)))
+            merged = set(await merged_into(session, [one.id for one in incidents]))
+            memberships = (
+                await session.execute(
+                    select(
+                        col(IncidentConnection.incident_id),
+                        col(IncidentConnection.connection_id),
+                        col(IncidentConnection.joined_at),
+                    )
+                )
+            ).all()
+            subjects = set(await session.scalars(select(col(NoticeMessage.subject))))
+            left = await session.scalar(
+                select(func.count())
+                .select_from(Outbox)
+                .where(col(Outbox.channel) == "slack", col(Outbox.status) == "pending")
+            )
+            lives = await read_lives(session, START)
+        firsts = {one.incident_id: one for one in notices if one.step == "first"}
+        never = {one.incident_id: one.why for one in notices if one.step == "never"}
+        result.unheard = [
+            f"incident {one.title} {one.kind} {one.opened_at}"
+            for one in incidents
+            if one.id not in firsts
+            and one.id not in merged
+            and not never.get(one.id, "").startswith("over before it was told: ")
+            and not (one.resolved_at is None and one.opened_at > self.end - 9 * HOUR)
+        ]
+        joined: dict[str, list[tuple[datetime, str]]] = {}
+        for incident_id, connection_id, at in memberships:
+            joined.setdefault(connection_id, []).append((at, incident_id))
+        away = [one for one in self.causes if one.kind == "makini outage"]
+        planned = [one for one in self.causes if one.silent]
+        roots: Counter[str] = Counter()
+        flapping: set[int] = set()
+        for one in self.causes:
+            if one.kind == "blip" or one.end > self.end - 10 * HOUR or one.silent:
+                continue
+            if one.kind == "flapping":
+                if one.members[0] in flapping:
+                    continue
+                flapping.add(one.members[0])
+            roots[one.kind] += 1
+            if one.kind == "makini outage" or self._is_hidden(one, [*away, *planned]):
+                continue
+            found = {
+                incident_id
+                for n in one.members
+                for at, incident_id in joined.get(self.ids[n], ())
+                if one.start <= at <= one.end + 30 * MINUTE
+            }
+            if not any(identifier in firsts or identifier in merged for identifier in found):
+                lasted = (one.end - one.start) / MINUTE
+                result.unheard.append(f"{one.kind} at {one.start:%d %H:%M} for {lasted:.0f} min")
+        messages = {one.fold or one.incident_id for one in firsts.values()}
+        loud = [one for one in notices if one.step != "never" and quiet.holds(one.at)]
+        traced = {
+            f"fold:{one.fold}" if one.fold else f"incident:{one.incident_id}" for one in notices
+        }
+        weeks = self.days / 7
+        causes = sum(roots.values())
+        red = self.red_runs / weeks / (len(self.ids) / 100)
+        figures = measure(lives, since=START, now=self.end)
+        result.causes = roots
+        result.figures = {
+            "replay_s": round(seconds, 1),
+            "root_causes": causes,
+            "incidents": len(incidents) - len(merged),
+            "first_messages": len(messages),
+            "messages_in_slack": in_slack,
+            "first_messages_per_root_cause": round(len(messages) / max(causes, 1), 3),
+            "first_message_headroom": round(MESSAGES_PER_CAUSE * causes / max(len(messages), 1), 3),
+            "red_runs_per_100_a_week": round(red, 2),
+            "red_run_headroom": round(RED_RUNS / max(red, 0.01), 2),
+            "announced": round(1 - len(result.unheard) / max(len(incidents), 1), 4),
+            "loud_in_quiet_hours": sum(one.severity != "critical" for one in loud),
+            "untraced": len(subjects - traced) + max(0, in_slack - len(subjects)),
+            "left_unsaid": left or 0,
+            "not_announced_on_purpose": len(never.keys() - merged),
+            "reminders": sum(one.step.startswith("reminder") for one in notices),
+            "escalations": sum(one.step == "escalation" for one in notices),
+            "acknowledged": round(figures.acknowledged or 0, 2),
+            "false_alarms": round(figures.false_alarm_share or 0, 2),
+        }
+        return result
+
+    def _is_hidden(self, one: Cause, others: Sequence[Cause]) -> bool:
+        """Whether it happened within something that is told instead of it, or not at all."""
+        return any(
+            other.start - 20 * MINUTE <= one.start and one.end <= other.end + 40 * MINUTE
+            for other in others
+            if set(one.members) <= set(other.members)
+        )
+
+
+if __name__ == "__main__":
+    found = run()
+    json.dump(found, sys.stdout, indent=2)
+    sys.stdout.write("\n")
