@@ -16,7 +16,8 @@ _KINDS = {
     "reauthorization_required": Words(
         "must log in again",
         "The system refuses the stored login; calls on this connection fail.",
-        "The customer must log in again; the next sweep then finds it well and resolves this.",
+        "The customer must log in again, by the connect link. Then it is proven, what was missed "
+        "is fetched, and this resolves.",
     ),
     "unreachable": Words(
         "does not answer",
