@@ -23,9 +23,10 @@ from linekeeper.clock import utcnow
 from linekeeper.credits.report import credits_markdown
 from linekeeper.credits.service import ledger
 from linekeeper.implementation import queries
-from linekeeper.implementation.advance import Progress, look
+from linekeeper.implementation.advance import look
 from linekeeper.implementation.answer import Asked
 from linekeeper.implementation.news import tags
+from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.report import (
     Line,
     handover_key,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import select
+from sqlalchemy import Date, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -265,12 +265,14 @@ async def _live(session: AsyncSession) -> tuple[list[Listed], set[str]]:
 
 
 async def _planned(session: AsyncSession) -> list[Planned]:
-    """Connections that implementations on their way still expect, when their go-live is likely."""
+    """Connections that implementations on their way still expect, when their login is likely."""
     rows = await session.execute(
         select(
             col(ImplementationSystem.id),
             col(ImplementationSystem.cost),
-            col(Implementation.kickoff),
+            func.coalesce(
+                col(ImplementationSystem.connects), col(Implementation.kickoff), type_=Date
+            ),
         )
         .join(Implementation, col(Implementation.id) == col(ImplementationSystem.implementation_id))
         .where(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -18,9 +18,9 @@ from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.implementation import news, queries
 from linekeeper.implementation.evaluate import Change, Evaluation, evaluate
 from linekeeper.implementation.golive import go_live
-from linekeeper.implementation.outlook import Outlook, forecast_plan
-from linekeeper.implementation.proofs import Evidence, bind, prove
-from linekeeper.implementation.slip import news_in, slip_of
+from linekeeper.implementation.outlook import Outlook
+from linekeeper.implementation.progress import Progress, forecast_anew, forecast_standing, keep
+from linekeeper.implementation.proofs import Evidence, Lack, bind, prove
 from linekeeper.implementation.standing import Standing
 from linekeeper.store import Store
 from linekeeper.store.outbox import Message
@@ -30,17 +30,6 @@ BY_CHECK = "check"
 """`done_by` of a gate that proved itself."""
 TRIALS_OF_ALL = 2_000
 """Trials of the hourly forecast of all; one that moves is forecast with the full number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """An implementation after it was moved on."""
-
-    standing: Standing
-    evaluation: Evaluation
-    outlook: Outlook
-    lacks: dict[str, str]
-    """What each automatic gate that isn't proven waits for."""
 
 
 @dataclass(slots=True)
@@ -72,7 +61,7 @@ async def advance(store: Store, identifier: str, *, now: datetime) -> Progress:
 
 async def advance_in(
     store: Store, session: AsyncSession, standing: Standing, *, now: datetime
-) -> tuple[Evaluation, dict[str, str]]:
+) -> tuple[Evaluation, dict[str, Lack]]:
     """Move it on in the caller's transaction, which holds its lock; returns how it stands then."""
     one = standing.implementation
     seen = await queries.evidence(session, [standing])
@@ -95,21 +84,6 @@ async def advance_in(
     return evaluation, lacks
 
 
-async def forecast_anew(
-    store: Store,
-    standing: Standing,
-    evaluation: Evaluation,
-    lacks: dict[str, str],
-    *,
-    now: datetime,
-) -> Progress:
-    """Forecast from where it stands and keep the result; tell of a slip that is new."""
-    outlook = await asyncio.to_thread(forecast_plan, standing.plan, standing.calendar, evaluation)
-    async with store.write() as session:
-        await _keep(store, session, standing, evaluation, outlook, now=now)
-    return Progress(standing, evaluation, outlook, lacks)
-
-
 async def look(store: Store, identifier: str, *, now: datetime) -> Progress:
     """How one implementation stands, without moving it. Raises `NoSuchImplementation`."""
     async with store.read() as session:
@@ -119,7 +93,7 @@ async def look(store: Store, identifier: str, *, now: datetime) -> Progress:
         _, lacks = prove(standing, await queries.evidence(session, [standing]))
     at = standing.implementation.live_at or now
     evaluation = evaluate(standing.plan, standing.states, {}, at, standing.calendar, held=True)
-    outlook = await asyncio.to_thread(forecast_plan, standing.plan, standing.calendar, evaluation)
+    outlook = await asyncio.to_thread(forecast_standing, standing, evaluation, lacks)
     return Progress(standing, evaluation, outlook, lacks)
 
 
@@ -127,9 +101,9 @@ async def ready(session: AsyncSession, *, now: datetime) -> list[str]:
     """Ids of those that have something to move on with."""
     standings = await queries.load_underway(session)
     return [
-        standing.implementation.id
-        for standing, _, moves in await _survey(session, standings, now)
-        if moves
+        one.standing.implementation.id
+        for one in await _survey(session, standings, now)
+        if one.moves
     ]
 
 
@@ -138,18 +112,18 @@ async def advance_all(store: Store, *, now: datetime) -> Round:
     async with store.read() as session:
         surveyed = await _survey(session, await queries.load_underway(session), now)
     done = Round(looked_at=len(surveyed))
-    for standing, _, moves in surveyed:
-        one = standing.implementation
-        if moves:
-            await advance(store, one.id, now=now)
-            done.moved.append(one.id)
-        elif one.forecast_at.date() != now.date():
-            done.aged.append(one.id)
-    still = [(standing, evaluation) for standing, evaluation, moves in surveyed if not moves]
+    for one in surveyed:
+        implementation = one.standing.implementation
+        if one.moves:
+            await advance(store, implementation.id, now=now)
+            done.moved.append(implementation.id)
+        elif implementation.forecast_at.date() != now.date():
+            done.aged.append(implementation.id)
+    still = [one for one in surveyed if not one.moves]
     outlooks = await asyncio.to_thread(_forecast_all, still)
     async with store.write() as session:
-        for (standing, evaluation), outlook in zip(still, outlooks, strict=True):
-            await _keep(store, session, standing, evaluation, outlook, now=now)
+        for one, outlook in zip(still, outlooks, strict=True):
+            await keep(store, session, one.standing, one.evaluation, outlook, now=now)
     async with store.read() as session:
         done.slipping = list(
             await session.scalars(
@@ -162,20 +136,29 @@ async def advance_all(store: Store, *, now: datetime) -> Round:
     return done
 
 
+@dataclass(frozen=True, slots=True)
+class _Surveyed:
+    """How an implementation is, and whether there is something to move it on with."""
+
+    standing: Standing
+    evaluation: Evaluation
+    lacks: dict[str, Lack]
+    moves: bool
+
+
 async def _survey(
     session: AsyncSession, standings: Sequence[Standing], now: datetime
-) -> list[tuple[Standing, Evaluation, bool]]:
-    """How each of `standings` is, and whether there is something to move it on with."""
+) -> list[_Surveyed]:
     seen = await queries.evidence(session, standings)
     taken = await queries.spoken_for(session, list({one.customer.id for one in standings}))
     surveyed = []
     for standing in standings:
-        proofs, _ = prove(standing, seen)
+        proofs, lacks = prove(standing, seen)
         evaluation = evaluate(
             standing.plan, standing.states, proofs, now, standing.calendar, held=standing.held
         )
         moves = evaluation.changes or evaluation.live or _may_connect(standing, seen, taken)
-        surveyed.append((standing, evaluation, bool(moves)))
+        surveyed.append(_Surveyed(standing, evaluation, lacks, bool(moves)))
     return surveyed
 
 
@@ -199,10 +182,9 @@ async def restart_lost(store: Store, alive: set[str], *, before: datetime, now: 
     return len(lost)
 
 
-def _forecast_all(still: Sequence[tuple[Standing, Evaluation]]) -> list[Outlook]:
+def _forecast_all(still: Sequence[_Surveyed]) -> list[Outlook]:
     return [
-        forecast_plan(standing.plan, standing.calendar, evaluation, trials=TRIALS_OF_ALL)
-        for standing, evaluation in still
+        forecast_standing(one.standing, one.evaluation, one.lacks, TRIALS_OF_ALL) for one in still
     ]
 
 
@@ -269,47 +251,3 @@ def _apply(standing: Standing, row: Gate, change: Change) -> list[Message | None
     row.done_by = BY_CHECK
     row.evidence = change.proof.text if change.proof else ""
     return [news.gate_event(standing, row, "done", change.at, row.evidence)]
-
-
-async def _keep(
-    store: Store,
-    session: AsyncSession,
-    standing: Standing,
-    evaluation: Evaluation,
-    outlook: Outlook,
-    *,
-    now: datetime,
-) -> None:
-    one = standing.implementation
-    slip = slip_of(standing, evaluation, outlook)
-    told = "\n".join(slip.signs) if slip else ""
-    values = {
-        "p50": outlook.p50,
-        "p80": outlook.p80,
-        "chance": outlook.forecast.chance,
-        "commitment": outlook.commitment,
-        "progress": evaluation.progress,
-        "forecast_at": now,
-        "digest": slip.line if slip else None,
-        "told": told,
-    }
-    if slip is not None and news_in(slip, one.told):
-        claimed = await session.scalar(
-            update(Implementation)
-            .where(col(Implementation.id) == one.id, col(Implementation.told) == one.told)
-            .values(told=told)
-            .returning(col(Implementation.id))
-            .execution_options(synchronize_session=False)
-        )
-        if claimed is not None:
-            at = news.working_moment(standing.calendar, now)
-            line = news.say(standing, f"slip:{now:%Y%m%d%H%M%S}", slip.line, not_before=at)
-            await news.send(store, session, [line], now=now)
-    await session.execute(
-        update(Implementation)
-        .where(col(Implementation.id) == one.id)
-        .values(**values)
-        .execution_options(synchronize_session=False)
-    )
-    for name, value in values.items():
-        setattr(one, name, value)

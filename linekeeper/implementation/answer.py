@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.implementation import news, queries
-from linekeeper.implementation.advance import Progress, advance_in, forecast_anew
+from linekeeper.implementation.advance import advance_in
 from linekeeper.implementation.evaluate import SETTLED
 from linekeeper.implementation.forecast import OWNERS
+from linekeeper.implementation.progress import Progress, forecast_anew
 from linekeeper.implementation.standing import Standing, blocked, unblocked
 from linekeeper.store import Store
 from linekeeper.store.outbox import Message

@@ -9,13 +9,12 @@ from linekeeper.credits.service import release
 from linekeeper.implementation import news, queries
 from linekeeper.implementation.advance import (
     NoSuchImplementation,
-    Progress,
     advance_in,
-    forecast_anew,
 )
 from linekeeper.implementation.evaluate import SETTLED
 from linekeeper.implementation.find import find_gate, find_implementation
 from linekeeper.implementation.forecast import OWNERS
+from linekeeper.implementation.progress import Progress, forecast_anew
 from linekeeper.implementation.scope import MAX_YEARS_AHEAD, PlanError
 from linekeeper.implementation.standing import Standing, unblocked
 from linekeeper.preflight.targets import TargetError, parse_target

@@ -22,12 +22,12 @@ DATE_WIDTH, MAX_LABEL = 60, 46
 
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#1f2937}.s{font-size:10px;fill:#4b5563}"
-    ".t{font-size:14px;font-weight:600}.bg{fill:#fff}.g{stroke:#d1d5db}.p{fill:#93b4e8}"
+    ".t{font-size:14px;font-weight:600}.bg{fill:#fff}.r{fill:#f3f5f8}.g{stroke:#d1d5db}.p{fill:#93b4e8}"
     ".k{fill:#2f6fd6}.f{fill:none;stroke:#b45309;stroke-width:3;stroke-linecap:round}"
     ".a{fill:#15803d}.b{fill:#b91c1c}.n{stroke:#b91c1c;stroke-dasharray:4 3}.c{font-weight:600}"
     ".d{stroke:#6d28d9;stroke-dasharray:1 3;stroke-width:2}.h{fill:#a16207}"
     ".w{fill:url(#w)}"
-    "@media(prefers-color-scheme:dark){text{fill:#e5e7eb}.s{fill:#aab1bd}.bg{fill:#161b24}"
+    "@media(prefers-color-scheme:dark){text{fill:#e5e7eb}.s{fill:#aab1bd}.bg{fill:#161b24}.r{fill:#1c2330}"
     ".g{stroke:#343c4a}.p{fill:#3d5a8f}.k{fill:#6ea8fe}.f{stroke:#fbbf24}.a{fill:#4ade80}"
     ".b{fill:#f87171}.n{stroke:#f87171}.d{stroke:#c4b5fd}.h{fill:#facc15}}"
 )
@@ -136,6 +136,9 @@ def _draw(
         f'<text class="t" x="{MARGIN}" y="22">{_text(title, 100)}</text>'
         f'<text class="s" x="{MARGIN}" y="40">{_text(subtitle, 100)}</text>'
     ]
+    for n in range(1, len(bars), 2):
+        y = HEADER + ROW * n
+        parts.append(f'<path class="r" d="M0 {y}h{WIDTH}v{ROW}H0z"/>')
     for day, label in _ticks(first, last):
         parts.append(f'<path class="g" d="M{at(day)} {HEADER - 6}V{bottom}"/>')
         if (last - day) * scale > DATE_WIDTH:

@@ -1,6 +1,7 @@
 """A plan with its forecast in dates: what `linekeeper plan` prints and flows publish."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from linekeeper.implementation.plan import (
     TRADITIONAL_MONTHS,
     Gate,
     Plan,
+    Span,
     ahead_of_traditional,
     make_plan,
     weeks,
@@ -48,13 +50,17 @@ def forecast_plan(
     calendar: WorkingCalendar,
     evaluation: Evaluation | None = None,
     *,
+    setbacks: Collection[str] = (),
     seed: int = 0,
     trials: int = TRIALS,
 ) -> Outlook:
-    """Forecast `plan` from where `evaluation` says it stands, or from its start."""
+    """Forecast `plan` from where `evaluation` says it stands, or from its start.
+
+    A gate of `setbacks` was tried and failed: it takes as long as what it needs, and itself.
+    """
     start = calendar.first(plan.scope.kickoff)
     result = forecast(
-        plan.gates,
+        _again(plan, setbacks),
         trials=trials,
         seed=seed,
         progress=None if evaluation is None else evaluation.so_far,
@@ -71,6 +77,19 @@ def forecast_plan(
         p80=p80,
         commitment=judge_commitment(plan.scope.committed, p50, p80),
     )
+
+
+def _again(plan: Plan, setbacks: Collection[str]) -> Sequence[Gate]:
+    if not setbacks:
+        return plan.gates
+    by_id = {gate.id: gate for gate in plan.gates}
+
+    def longer(gate: Gate) -> Gate:
+        spans = [gate.days, *(by_id[need].days for need in gate.needs)]
+        sums = (sum(getattr(one, which) for one in spans) for which in ("best", "likely", "worst"))
+        return replace(gate, days=Span(*sums))
+
+    return [longer(gate) if gate.id in setbacks else gate for gate in plan.gates]
 
 
 def as_json(outlook: Outlook) -> dict[str, Any]:

@@ -66,12 +66,14 @@ class Lack:
     """What an automatic gate still waits for."""
 
     text: str
+    setback: bool = False
+    """It was tried and failed: what leads up to it has to be done again."""
 
 
-def prove(standing: Standing, evidence: Evidence) -> tuple[dict[str, Proof], dict[str, str]]:
+def prove(standing: Standing, evidence: Evidence) -> tuple[dict[str, Proof], dict[str, Lack]]:
     """The proofs there are, and for each automatic gate without one what it waits for."""
     proofs: dict[str, Proof] = {}
-    lacks: dict[str, str] = {}
+    lacks: dict[str, Lack] = {}
     for gate in standing.plan.gates:
         if gate.check is None:
             continue
@@ -79,7 +81,7 @@ def prove(standing: Standing, evidence: Evidence) -> tuple[dict[str, Proof], dic
         if isinstance(found, Proof):
             proofs[gate.id] = found
         else:
-            lacks[gate.id] = found.text
+            lacks[gate.id] = found
     return proofs, lacks
 
 
@@ -133,7 +135,7 @@ def _preflight(standing: Standing, _: ImplementationSystem | None, evidence: Evi
             )
         outside = evidence.preflights.get((system.target, "outside"))
         if outside is not None and not outside.passed:
-            return Lack(f"{system.target} from outside: {outside.finding}")
+            return Lack(f"{system.target} from outside: {outside.finding}", setback=True)
         inner = [
             (vantage, seen)
             for vantage in ("inside", "allowlisted")
@@ -145,10 +147,10 @@ def _preflight(standing: Standing, _: ImplementationSystem | None, evidence: Evi
             )
         vantage, last = max(inner, key=lambda item: item[1].at)
         if not last.passed:
-            return Lack(f"{system.target} from {vantage}: {last.finding}")
+            return Lack(f"{system.target} from {vantage}: {last.finding}", setback=True)
         latest.append(last.at)
         said.append(f"{system.target} from {vantage}")
-    return Proof(max(latest), f"Preflight found nothing: {', '.join(said)}.")
+    return Proof(max(latest), f"Preflight found nothing: {', '.join(dict.fromkeys(said))}.")
 
 
 def _instance(standing: Standing, _: ImplementationSystem | None, evidence: Evidence) -> _Found:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from linekeeper.implementation.advance import Progress
 from linekeeper.implementation.chart import gantt
 from linekeeper.implementation.evaluate import SETTLED
 from linekeeper.implementation.plan import TRADITIONAL_MONTHS, ahead_of_traditional
 from linekeeper.implementation.plan import Gate as PlannedGate
+from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.queries import UNDERWAY
 from linekeeper.implementation.standing import turn_of
 from linekeeper.notices.view import Links
@@ -180,7 +180,8 @@ def _said(progress: Progress, row: Gate) -> str:
     if row.status == "blocked":
         return str(row.blocks[-1]["because"])
     if row.status == "open":
-        return progress.lacks.get(row.gate, "") or row.note
+        lack = progress.lacks.get(row.gate)
+        return lack.text if lack else row.note
     return f"not before {row.earliest}" if row.earliest else ""
 
 

@@ -20,9 +20,10 @@ from linekeeper.credits.decide import CreditError, Override
 from linekeeper.credits.queries import lock_ledger
 from linekeeper.credits.service import Reservation, cost_of, fit, set_aside
 from linekeeper.implementation import news, queries
-from linekeeper.implementation.advance import Progress, advance_in, forecast_anew
+from linekeeper.implementation.advance import advance_in
 from linekeeper.implementation.outlook import Outlook, forecast_plan
 from linekeeper.implementation.plan import make_plan
+from linekeeper.implementation.progress import Progress, forecast_anew
 from linekeeper.implementation.scope import MAX_NAME, PlanError, Scope, parse_scope
 from linekeeper.implementation.standing import Standing, calendar_of
 from linekeeper.implementation.template import Template, load_template

@@ -10,7 +10,8 @@ from sqlalchemy import func, select
 from sqlmodel import col
 
 from linekeeper.implementation import news, queries
-from linekeeper.implementation.advance import Progress, advance, ready
+from linekeeper.implementation.advance import advance, ready
+from linekeeper.implementation.progress import Progress
 from linekeeper.preflight.evidence import keep
 from linekeeper.preflight.report import Report
 from linekeeper.store import Store

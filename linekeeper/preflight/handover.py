@@ -182,6 +182,7 @@ def _generic(systems: Sequence[HandoverSystem], makini: MakiniAddresses) -> str:
         for one in systems
         for network in makini.networks
     ]
+    rows = list(dict.fromkeys(rows))
     rows.append("| deny | any other | the hosts above | the ports above, from the internet |")
     return "\n".join(["| Action | From | To | Port |", "|---|---|---|---|", *rows])
 

@@ -33,8 +33,9 @@ from linekeeper.store.tables import (
 )
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
-from tests.implementation.test_preflight import Door
+from tests.preflight.door import Door, door
 
+__all__ = ["door"]
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 HOSTILE = "<script>alert(1)</script> ![x](http://evil.example) $(reboot) `id` | ; rm -rf /"
@@ -204,11 +205,8 @@ async def test_a_run_for_a_gate_that_is_settled_or_unknown_ends_at_once(
 
 
 async def test_preflight_finds_a_closed_port_and_its_daily_run_what_turns_later(
-    running: Running, store: Store, clean_prefect: PrefectServer
+    running: Running, store: Store, clean_prefect: PrefectServer, door: Door
 ) -> None:
-    door = Door()
-    await door.open()
-    await door.close()
     with on(clean_prefect):
         assert told(await preflight(return_state=True))[0] == "Skipped"
         await begin(hosting="on-premises", complexity="enterprise")
@@ -218,14 +216,14 @@ async def test_preflight_finds_a_closed_port_and_its_daily_run_what_turns_later(
         shut = await preflight("Acme", [door.target], timeout=1, return_state=True)
         assert told(shut)[0] == "Failed"
         assert "1 findings" in told(shut)[1]
-        await door.open()
+        door.open()
         assert told(await preflight("Acme", timeout=1, return_state=True))[0] == "Completed"
-        await door.close()
+        door.close()
         assert told(await preflight(timeout=1, return_state=True))[0] == "Failed"
         assert told(await preflight(timeout=1, return_state=True))[0] == "Completed"  # known
-        await door.open()
+        door.open()
         assert told(await preflight(timeout=1, return_state=True))[0] == "Completed"
-        await door.close()
+        door.close()
     [incident] = await stored(store, select(Incident))
     assert incident.status == "resolved"
     assert "## From inside" in await running.artifact("preflight")

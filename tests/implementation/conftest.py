@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import select
 from sqlmodel import col
 
-from linekeeper.implementation.advance import Progress, advance
+from linekeeper.implementation.advance import advance
 from linekeeper.implementation.answer import Answer, Taken, answer, ask
 from linekeeper.implementation.change import Changed, Update, change
+from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.start import Form, Started, start
 from linekeeper.store import Store
 from linekeeper.store.tables import (

@@ -21,38 +21,9 @@ from linekeeper.preflight.run import preflight
 from linekeeper.settings import Settings
 from linekeeper.store.tables import Audit, Incident, PreflightReport
 from tests.implementation.conftest import Office
+from tests.preflight.door import Door, door
 
-
-class Door:
-    """A port on loopback that opens and closes, as a customer's firewall lets it."""
-
-    def __init__(self) -> None:
-        self._server: asyncio.Server | None = None
-        self.port = 0
-
-    async def open(self) -> None:
-        self._server = await asyncio.start_server(
-            lambda _, writer: writer.close(), "127.0.0.1", self.port
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def close(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        await self._server.wait_closed()
-
-    @property
-    def target(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-
-@pytest.fixture
-async def door() -> Door:
-    """Closed; its port is known and free."""
-    one = Door()
-    await one.open()
-    await one.close()
-    return one
+__all__ = ["door"]
 
 
 async def checked(office: Office, door: Door, vantage: str = "inside") -> Report:
@@ -83,15 +54,15 @@ async def test_a_closed_port_keeps_the_gate_shut_and_opening_it_moves_the_foreca
     found = await checked(office, door)
     await keep(office.store, found, source="flow", by="preflight", now=office.now)
     [shut] = await advance_targets(office.store, [door.target], now=office.now)
-    assert shut.lacks["preflight"].startswith(f"{door.target} from inside: ")
+    assert shut.lacks["preflight"].text.startswith(f"{door.target} from inside: ")
     assert "authentication-1" in shut.evaluation.having("pending")
 
-    await door.open()
+    door.open()
     office.later(minutes=5)
     found = await checked(office, door)
     await keep(office.store, found, source="flow", by="preflight", now=office.now)
     [moved] = await advance_targets(office.store, [door.target], now=office.now)
-    await door.close()
+    door.close()
     assert "preflight" in moved.evaluation.having("done")
     assert "authentication-1" in moved.evaluation.having("open")
     assert moved.outlook.forecast.p50 < shut.outlook.forecast.p50
@@ -101,13 +72,13 @@ async def test_a_closed_port_keeps_the_gate_shut_and_opening_it_moves_the_foreca
 
 async def test_a_port_open_to_the_world_keeps_the_gate_shut(office: Office, door: Door):
     progress = await on_premises(office, door)
-    await door.open()
+    door.open()
     for vantage in ("inside", "outside"):
         found = await checked(office, door, vantage)
         await keep(office.store, found, source="import", by="their IT", now=office.now)
-    await door.close()
+    door.close()
     moved = await office.advance(progress)
-    assert "Open from outside" in moved.lacks["preflight"]
+    assert "Open from outside" in moved.lacks["preflight"].text
 
 
 async def test_what_was_proven_and_turns_is_one_incident_until_it_holds_again(
@@ -117,13 +88,13 @@ async def test_what_was_proven_and_turns_is_one_incident_until_it_holds_again(
     said = []
     for is_open in (False, True, False, False, True):
         if is_open:
-            await door.open()
+            door.open()
         found = await checked(office, door)
         await keep(office.store, found, source="flow", by="preflight", now=office.now)
         changes = await conclude_drift(office.store, [found], now=office.now)
         said.append([change.what for change in changes])
         if is_open:
-            await door.close()
+            door.close()
         office.later(days=1)
     assert said == [[], [], ["opened"], [], ["resolved"]]
     async with office.store.read() as session:
@@ -136,9 +107,9 @@ async def test_the_file_of_a_customers_it_counts_once_and_moves_the_implementati
     office: Office, door: Door
 ):
     await on_premises(office, door)
-    await door.open()
+    door.open()
     found = await checked(office, door)
-    await door.close()
+    door.close()
     new, [moved] = await take_report(office.store, found, by="Ann", now=office.now)
     assert new == 1
     assert "preflight" in moved.evaluation.having("done")

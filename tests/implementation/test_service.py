@@ -208,7 +208,7 @@ async def test_drift_keeps_the_reconciliation_gate_open(office: Office):
         )
     after = await office.advance(started.progress)
     assert after.evaluation.statuses["reconciliation-1"] == "open"
-    assert after.lacks["reconciliation-1"].startswith("The last reconciliation found 3")
+    assert after.lacks["reconciliation-1"].text.startswith("The last reconciliation found 3")
 
 
 async def test_on_hold_nothing_opens_and_resuming_carries_on(office: Office):

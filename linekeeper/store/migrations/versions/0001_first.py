@@ -557,6 +557,7 @@ def upgrade() -> None:
         sa.Column("tier", sa.String(), nullable=False),
         sa.Column("cost", sa.Integer(), nullable=False),
         sa.Column("target", sa.String(), nullable=True),
+        sa.Column("connects", sa.Date(), nullable=True),
         sa.Column("connection_id", Id(), nullable=True),
         sa.ForeignKeyConstraint(
             ["connection_id"],
