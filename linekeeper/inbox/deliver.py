@@ -14,23 +14,17 @@ from typing import Any, Self
 
 import aiohttp
 import httpx
-from sqlalchemy import Executable, RowMapping, bindparam, literal_column, select, update
-from sqlmodel import col
+from sqlalchemy import Executable, bindparam, literal_column, update
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.inbox import lanes
-from linekeeper.inbox.forward import (
-    CHANNEL,
-    change_message,
-    event_message,
-    lane_prefix,
-    signed_headers,
-)
+from linekeeper.inbox.forward import CHANNEL, lane_prefix, signed_headers
 from linekeeper.inbox.lanes import Claim, Work
+from linekeeper.inbox.messages import Outgoing, read_messages
 from linekeeper.makini.wire import open_client
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Connection, Outbox, WebhookEvent
+from linekeeper.store.tables import Outbox
 
 log = logging.getLogger("linekeeper.consumer")
 
@@ -42,7 +36,7 @@ ROUND_SECONDS = 45.0
 BATCH = 400
 AT_ONCE = 32
 LONGEST_WAIT = 600.0
-LONGEST_PAUSE = 60.0
+LONGEST_PAUSE = 15.0
 MAX_ANSWER_BYTES = 65_536
 _MAX_ERROR = 500
 _UNREACHABLE = (
@@ -61,14 +55,6 @@ _WORK = Work(
     which=_OUTBOX.c.channel == literal_column(f"'{CHANNEL}'"),
     columns=[_OUTBOX.c.payload, _OUTBOX.c.created_at],
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    row: RowMapping
-    app: str
-    id: str
-    body: bytes
 
 
 @dataclass(slots=True)
@@ -159,12 +145,16 @@ class _Round:
         self._retry: dict[str, tuple[datetime, str]] = {}
         self._back: dict[str, datetime] = {}
         self._expired: dict[str, str] = {}
+        self._back_again: set[str] = set()
+        """Apps whose product takes messages again."""
         self._deadline = time.monotonic() + ROUND_SECONDS
 
     async def run(self) -> bool:
         try:
-            by_lane: dict[str, list[_Message]] = {}
-            for message in await self._messages():
+            by_lane: dict[str, list[Outgoing]] = {}
+            messages, gone = await read_messages(self._store, self._claim.rows)
+            self._dead.update(dict.fromkeys(gone, "the event it is about is no longer kept"))
+            for message in messages:
                 by_lane.setdefault(message.row["lane"], []).append(message)
             gate = asyncio.Semaphore(AT_ONCE)
             async with asyncio.TaskGroup() as group:
@@ -174,7 +164,7 @@ class _Round:
             await self._settle()
         return bool(self._sent or self._dead)
 
-    async def _lane(self, messages: Sequence[_Message], gate: asyncio.Semaphore) -> None:
+    async def _lane(self, messages: Sequence[Outgoing], gate: asyncio.Semaphore) -> None:
         async with gate:
             for position, message in enumerate(messages):
                 waits = self._waits(message.app)
@@ -182,7 +172,8 @@ class _Round:
                     error = await self._post(message, self._apps[message.app])
                     if error is None:
                         self._sent.append(message.row["id"])
-                        self._forwarder._pauses.pop(message.app, None)
+                        if self._forwarder._pauses.pop(message.app, None) is not None:
+                            self._back_again.add(message.app)
                         continue
                     waits = self._failed(message, error)
                     rest = messages[position + 1 :]
@@ -199,7 +190,7 @@ class _Round:
         pause = self._forwarder._pauses.get(app)
         return pause.until if pause is not None and pause.until > now else None
 
-    async def _post(self, message: _Message, app: AppConfig) -> str | None:
+    async def _post(self, message: Outgoing, app: AppConfig) -> str | None:
         """Post it; returns why it wasn't taken, None if it was."""
         headers = signed_headers(
             message.id,
@@ -229,7 +220,7 @@ class _Round:
         wait = min(2.0 ** min(failures, 10), LONGEST_PAUSE)
         self._forwarder._pauses[app] = _Pause(failures, now + timedelta(seconds=wait))
 
-    def _failed(self, message: _Message, error: str) -> datetime:
+    def _failed(self, message: Outgoing, error: str) -> datetime:
         now, row = self._forwarder._clock(), message.row
         if now - row["created_at"] > GIVE_UP_AFTER:
             self._dead[row["id"]] = self._expired[message.app] = (
@@ -242,47 +233,6 @@ class _Round:
         until = now + timedelta(seconds=wait)
         self._retry[row["id"]] = (until, error)
         return until
-
-    async def _messages(self) -> list[_Message]:
-        """What to say for each row, in order. A row whose event is gone is given up."""
-        wanted = [row["payload"]["event"] for row in self._claim.rows if "event" in row["payload"]]
-        async with self._store.read() as session:
-            rows = await session.execute(
-                select(
-                    col(WebhookEvent.id),
-                    col(WebhookEvent.app),
-                    col(WebhookEvent.replay_of),
-                    col(WebhookEvent.kind),
-                    col(WebhookEvent.event_at),
-                    col(WebhookEvent.received_at),
-                    col(WebhookEvent.connection_id),
-                    col(WebhookEvent.entity),
-                    col(WebhookEvent.body),
-                    col(Connection.makini_key),
-                )
-                .outerjoin(Connection, col(Connection.id) == col(WebhookEvent.connection_id))
-                .where(col(WebhookEvent.id).in_(wanted))
-            )
-            events = {row.id: row for row in rows}
-        messages = []
-        for row in self._claim.rows:
-            payload = row["payload"]
-            if "change" in payload:
-                app = row["lane"].removeprefix(lane_prefix("")[:-1]).partition("/")[0]
-                messages.append(_Message(row, app, payload["change"], change_message(payload)))
-            elif event := events.get(payload["event"]):
-                body = event_message(
-                    kind=event.kind,
-                    at=event.event_at or event.received_at,
-                    connection_id=event.connection_id,
-                    makini_key=event.makini_key,
-                    entity=event.entity,
-                    body=event.body,
-                )
-                messages.append(_Message(row, event.app, event.replay_of or event.id, body))
-            else:
-                self._dead[row["id"]] = "the event it is about is no longer kept"
-        return messages
 
     async def _settle(self) -> None:
         now = self._forwarder._clock()
@@ -325,6 +275,22 @@ class _Round:
                 await lanes.give_back(session, _WORK, self._claim.token, back)
             for app, why in self._expired.items():
                 await session.execute(_give_up(app, why[:_MAX_ERROR], now))
+            for app in self._back_again:
+                await session.execute(_bring_forward(app, now))
+
+
+def _bring_forward(app: str, now: datetime) -> Executable:
+    """The product is back: what waits for a further try need not wait any longer."""
+    return (
+        update(_OUTBOX)
+        .where(
+            _WORK.waiting,
+            _OUTBOX.c.lane.startswith(lane_prefix(app), autoescape=True),
+            _OUTBOX.c.claimed_by.is_(None),
+            _OUTBOX.c.next_attempt_at > now,
+        )
+        .values(next_attempt_at=now)
+    )
 
 
 def _give_up(app: str, why: str, now: datetime) -> Executable:

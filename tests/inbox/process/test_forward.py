@@ -160,6 +160,23 @@ async def test_a_product_that_is_away_gets_everything_once_it_is_back(stage: Sta
     assert {identity for identity, _ in stage.product.taken} == set(ids)
 
 
+async def test_a_product_that_is_back_need_not_wait_for_further_tries(stage: Stage) -> None:
+    ids = await online(stage, *stage.connections)
+    moment = utcnow()
+    async with Forwarder(stage.rt, lambda: moment) as forwarder:
+        stage.product.answers = [500] * 300
+        while len(stage.product.refused) < 30:  # the tries are far apart by now
+            moment += timedelta(seconds=20)
+            await forwarder.deliver()
+        stage.product.answers.clear()
+        while not stage.product.taken:
+            moment += timedelta(seconds=5)
+            await forwarder.deliver()
+        while await forwarder.deliver():
+            pass
+    assert {identity for identity, _ in stage.product.taken} == set(ids)
+
+
 async def test_after_three_days_it_is_dead_and_people_hear_of_it(stage: Stage) -> None:
     [one, *_] = stage.connections
     await online(stage, one)
