@@ -67,6 +67,9 @@ class Letter:
     recipients: Sequence[str]
     subject: str
     body: str
+    html: str
+    thread: str
+    """The same for all mails to one customer about one incident."""
 
 
 async def deliver_mail(
@@ -169,8 +172,10 @@ async def _letter(store: Store, row: Outbox, signer: Signer, public_url: str) ->
             )
     if not systems:
         return None
-    text = compose(what, customer.name, systems, until=min(ends, default=None))
-    return Letter(recipients, text.subject, text.body)
+    text = compose(
+        what, customer.name, systems, until=min(ends, default=None), locale=customer.locale
+    )
+    return Letter(recipients, text.subject, text.body, text.html, f"{incident_id}.{customer_id}")
 
 
 async def _send(mail: MailConfig, letter: Letter, identifier: str) -> list[str]:
@@ -182,9 +187,12 @@ async def _send(mail: MailConfig, letter: Letter, identifier: str) -> list[str]:
     message["To"] = ", ".join(letter.recipients)
     message["Subject"] = letter.subject
     message["Date"] = format_datetime(utcnow())
-    message["Message-ID"] = f"<{identifier}@{sender.rpartition('@')[2] or 'linekeeper'}>"
+    domain = sender.rpartition("@")[2] or "linekeeper"
+    message["Message-ID"] = f"<{identifier}@{domain}>"
+    message["References"] = f"<{letter.thread}@{domain}>"  # by which mail programs make a thread
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(letter.body)
+    message.add_alternative(letter.html, subtype="html")
     try:
         problems, _ = await aiosmtplib.send(
             message,

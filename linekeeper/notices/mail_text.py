@@ -1,13 +1,40 @@
-"""What customers are mailed. Pure; no secret is in it but the connect links."""
+"""What customers are mailed, in their language. No secret is in it but the connect links.
 
-from collections.abc import Sequence
+Each language is one file in `mails/`: a text in paragraphs, from which the HTML part is made too,
+so that both say the same.
+"""
+
+import html
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
 
 from linekeeper.notices.text import shown
 
 What = Literal["ask", "remind", "again", "thank"]
+
+FOLDER = Path(__file__).parent / "mails"
+_ENGLISH = "en"
+_TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_JINJA = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)  # noqa: S701 - text
+_LINK = re.compile(r"https?://\S+")
+_PAGE = (
+    '<!doctype html><html lang="{lang}"><head><meta charset="utf-8"><title>{title}</title></head>'
+    '<body style="font:16px/1.5 system-ui,sans-serif;color:#1f2937;max-width:36em;margin:2em auto;'
+    'padding:0 1em">{body}</body></html>'
+)
+_BUTTON = (
+    '<p><a href="{url}" style="display:inline-block;background:#1d4ed8;color:#fff;'
+    'padding:.6em 1.2em;border-radius:.4em;text-decoration:none">{host}</a><br>'
+    '<small style="color:#4b5563;word-break:break-all">{url}</small></p>'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,66 +48,104 @@ class SystemToLogIn:
 
 @dataclass(frozen=True, slots=True)
 class MailText:
-    """A mail as it is written."""
+    """A mail as it is written: the same in plain text and in HTML."""
 
     subject: str
     body: str
+    html: str = ""
 
 
 def compose(
-    what: What, customer: str, systems: Sequence[SystemToLogIn], *, until: datetime | None
+    what: What,
+    customer: str,
+    systems: Sequence[SystemToLogIn],
+    *,
+    until: datetime | None,
+    locale: str = _ENGLISH,
 ) -> MailText:
-    """The mail to `customer` about `systems`; `until` is when the first of the links ends."""
-    names = _listed([one.name for one in systems])
-    if what == "thank":
-        return MailText(
-            _subject(f"{names} is connected again" if len(systems) == 1 else "Connected again"),
-            f"Hello,\n\n{names} of {shown(customer)} {_are(systems)} connected again, and what "
-            "changed meanwhile has been fetched. There is nothing more to do. Thank you!\n",
-        )
-    reminder = what == "remind"
-    subject = f"{'Reminder: please' if reminder else 'Please'} log in to {names} again"
-    parts = [
-        "Hello,",
-        f"{names} of {shown(customer)} {_do(systems)} not accept the stored login any more. Most "
-        "often its password was changed.",
-        "What is at stake: until somebody logs in again, nothing can be read from it or sent to "
-        "it, and whatever is built on that data stands still.",
-    ]
-    if len(systems) == 1:
-        parts.append(f"It takes two or three minutes. Please open this page:\n\n{systems[0].url}")
-    else:
-        parts.append("It takes two or three minutes for each. Please open these pages:")
-        parts += [f"{shown(one.name)}:\n{one.url}" for one in systems]
-    parts.append(
-        "\n".join(
-            f"{shown(one.name)}: no access since {one.since:%d %B %Y, %H:%M} ({one.since:%Z})"
-            for one in systems
-        )
+    """The mail to `customer` about `systems`; `until` is when the first of the links ends.
+
+    A language nobody wrote a file for is English; `de-CH` is `de` where there is no file for it.
+    """
+    lang = language(locale)
+    words = _words(lang)
+    texts = words["thanks" if what == "thank" else "login"]
+    values: dict[str, Any] = {
+        "customer": shown(customer),
+        "names": _listed([one.name for one in systems], words),
+        "many": len(systems) != 1,
+        "reminder": what == "remind",
+        "until": until,
+        "systems": [
+            {"name": shown(one.name), "since": one.since, "url": one.url} for one in systems
+        ],
+    }
+    subject = shown(_rendered(texts["subject"], values, words), 150)
+    body = _rendered(texts["body"], values, words)
+    paragraphs = [part.strip() for part in re.split(r"\n\s*\n", body) if part.strip()]
+    page = _PAGE.format(
+        lang=html.escape(lang), title=html.escape(subject), body="".join(map(_marked, paragraphs))
     )
-    ends = f" until {until:%d %B %Y}" if until else ""
-    parts.append(
-        f"The links are meant for {shown(customer)} only and work{ends}. You will never be asked "
-        "for a password by mail. If somebody else looks after this system, please pass this on. "
-        "Once the login works you will hear no more of this."
+    return MailText(subject, "\n\n".join(paragraphs) + "\n", page)
+
+
+def language(locale: str) -> str:
+    """The nearest language there is a file for."""
+    parts = locale.strip().replace("_", "-").split("-")
+    while parts and _TAG.fullmatch("-".join(parts)):
+        for known in languages():
+            if known.casefold() == "-".join(parts).casefold():
+                return known
+        parts.pop()
+    return _ENGLISH
+
+
+@cache
+def languages() -> tuple[str, ...]:
+    """Those there is a file for."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+
+
+@cache
+def _words(lang: str) -> Mapping[str, Any]:
+    return tomllib.loads((FOLDER / f"{lang}.toml").read_text(encoding="utf-8"))
+
+
+def _rendered(template: str, values: Mapping[str, Any], words: Mapping[str, Any]) -> str:
+    made = _JINJA.overlay()
+    made.filters = made.filters | {
+        "moment": lambda at: _written(at, words["moment"], words),
+        "day": lambda at: _written(at, words["day"], words),
+    }
+    return made.from_string(template).render(values)
+
+
+def _written(at: datetime, form: str, words: Mapping[str, Any]) -> str:
+    return form.format(
+        day=at.day,
+        month=words["months"][at.month - 1],
+        year=at.year,
+        time=f"{at:%H:%M}",
+        zone=f"{at:%Z}",
     )
-    return MailText(_subject(subject), "\n\n".join(parts) + "\n")
 
 
-def _subject(text: str) -> str:
-    return shown(text, 150)
+def _marked(paragraph: str) -> str:
+    """A paragraph as HTML; one that is only a link is a button."""
+    if _LINK.fullmatch(paragraph):
+        url = html.escape(paragraph, quote=True)
+        host = html.escape(paragraph.split("/")[2])
+        return _BUTTON.format(url=url, host=host)
+    lines = (html.escape(line, quote=True) for line in paragraph.splitlines())
+    return f"<p>{'<br>'.join(lines)}</p>"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str], words: Mapping[str, Any]) -> str:
     once = list(dict.fromkeys(shown(name, 60) for name in names))
+    if not once:
+        return str(words["nameless"])
+    last = once[-1]
     if len(once) > 3:
-        return f"{', '.join(once[:2])} and {len(once) - 2} more"
-    return " and ".join(filter(None, (", ".join(once[:-1]), once[-1]))) if once else "your system"
-
-
-def _are(systems: Sequence[SystemToLogIn]) -> str:
-    return "is" if len(systems) == 1 else "are"
-
-
-def _do(systems: Sequence[SystemToLogIn]) -> str:
-    return "does" if len(systems) == 1 else "do"
+        once, last = [*once[:2], ""], str(words["more"]).format(count=len(once) - 2)
+    before = ", ".join(once[:-1])
+    return f"{before} {words['and']} {last}" if before else last

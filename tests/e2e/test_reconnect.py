@@ -21,7 +21,7 @@ from linekeeper.store.tables import (
 )
 from tests.e2e.conftest import ROOT, House, until
 from tests.e2e.secrets import leaks, secrets_now
-from tests.reconnect.post import Post, listening
+from tests.reconnect.post import Post, listening, text_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -146,7 +146,7 @@ async def test_credentials_change_and_the_customer_logs_in_again(
     message = await until(told, what="the message with the link")
     [link] = set(re.findall(r"http://[^\s|>\"]+/connect/[\w-]+", str(message)))
     mail = await until(post.first, what="the mail")
-    assert link in mail.get_content()
+    assert link in text_of(mail)
 
     await page.goto(link)
     await expect(page.get_by_role("heading", level=1)).to_contain_text("Please log in to")

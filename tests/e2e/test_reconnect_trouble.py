@@ -16,7 +16,7 @@ from sqlmodel import col, select
 from linekeeper.store.tables import Connection, Incident, Reconnect
 from tests.e2e.conftest import House, until
 from tests.e2e.test_reconnect import ask_for_a_login, message_about, rows, waiting_run
-from tests.reconnect.post import Post, listening
+from tests.reconnect.post import Post, listening, text_of
 
 KEPT = {"sandbox", "linekeeper.cli.reaper"}
 """The sandbox is the world, and the world goes on."""
@@ -32,7 +32,7 @@ async def post(house: House) -> AsyncIterator[Post]:
 async def log_in(house: House, post: Post, connection: Connection) -> str:
     """Go the customer's way without a browser; returns the last page."""
     mail = await until(post.first, what="the mail")
-    [link] = re.findall(r"http://\S+/connect/[\w-]+", mail.get_content())
+    [link] = re.findall(r"http://\S+/connect/[\w-]+", text_of(mail))
     shown = await house.http.get(link)
     [href] = re.findall(r'<a class="go" href="([^"]+)"', shown.text)
     asked = {k: v[0] for k, v in parse_qs(urlsplit(html.unescape(href)).query).items()}

@@ -11,6 +11,13 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from pydantic import SecretStr
 
 
+def text_of(mail: EmailMessage) -> str:
+    """What its plain part says."""
+    part = mail.get_body(("plain",))
+    assert part is not None, "a mail without a text part"
+    return str(part.get_content())
+
+
 class Post:
     """Its mails; `answer` is what it says to one, `refuse` a part of addresses it doesn't know."""
 

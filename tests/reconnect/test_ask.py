@@ -28,7 +28,7 @@ from linekeeper.store.tables import (
 )
 
 from .conftest import House
-from .post import Post, listening
+from .post import Post, listening, text_of
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ async def test_a_lost_login_makes_one_link_one_mail_and_one_run(
     [link] = await house.rows(ConnectLink)
     [mail] = mailbox.mails
     assert one.provider in mail["Subject"]
-    body = mail.get_content()
+    body = text_of(mail)
     [path] = re.findall(r"/connect/[\w-]+", body)
     assert (await house.http.get(path)).status_code == 200
     assert link.connection_id == one.id
