@@ -1,10 +1,14 @@
 """The consumer: what always runs, with Prefect down too (DESIGN "Three kinds of process")."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from linekeeper.clock import utcnow
 from linekeeper.connect.channel import is_due
+from linekeeper.consumer.alive import BEAT_SECONDS, beat, retire
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.consumer.delivery import deliver_events, deliver_runs
 from linekeeper.consumer.lanes import Lane, keep
@@ -32,7 +36,8 @@ IMPLEMENTATIONS_EVERY = 5.0
 OUTAGES_EVERY = 30.0
 ENDING_SECONDS = 3.0
 """How long a step may take to finish once the end is asked for."""
-
+RETIRING_SECONDS = 1.0
+log = logging.getLogger(__name__)
 
 FindLinks = Callable[[], Awaitable[Links]]
 """Where the Prefect UI and its forms are, for links in messages."""
@@ -46,6 +51,11 @@ def lanes(
 
     async def blocks() -> bool:
         await copy_blocks(rt.store, rt.settings, orchestrator, now=utcnow())
+        return False
+
+    async def be_alive() -> bool:
+        for owner in await beat(rt.store, rt.owner):
+            log.warning("consumer %s is gone: its work is taken over", owner)
         return False
 
     async def look_up_links() -> bool:
@@ -81,6 +91,7 @@ def lanes(
         return False
 
     return [
+        Lane("alive", be_alive, every=BEAT_SECONDS, woken=False),
         Lane("connection webhooks", lambda: process_connection_events(rt), every=OUTBOX_EVERY),
         Lane("record webhooks", lambda: process_record_events(rt), every=OUTBOX_EVERY),
         Lane("reconnects", lambda: attend_due(rt), every=OUTBOX_EVERY),
@@ -132,3 +143,12 @@ async def run_consumer(
             for loop in loops:
                 loop.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
+    await _retire(rt)
+
+
+async def _retire(rt: Runtime) -> None:
+    try:
+        async with asyncio.timeout(RETIRING_SECONDS):
+            await retire(rt.store, rt.owner)
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        log.warning("what was claimed waits for its claim to run out: %s", type(error).__name__)

@@ -15,6 +15,7 @@ from linekeeper.config import Configuration
 from linekeeper.inbox.watch_queries import read_streams
 from linekeeper.makini.budget import grant
 from linekeeper.store import Store
+from linekeeper.store.leases import CONSUMER
 from linekeeper.store.migrate import head
 from linekeeper.store.tables import (
     AppState,
@@ -217,14 +218,16 @@ async def _house(session: AsyncSession, now: datetime) -> list[Gauge]:
             col(ReceiverHeartbeat.at) >= now - ALIVE
         )
     )
-    held = await session.scalars(select(Lease.name).where(col(Lease.until) > now))
+    held = list(await session.scalars(select(Lease.name).where(col(Lease.until) > now)))
+    consumers = sum(name.startswith(CONSUMER) for name in held)
     return [
+        _one("linekeeper_consumers", "Consumers that are alive.", consumers),
         _one("linekeeper_receivers", "Receivers that could store lately.", receivers or 0),
         _labelled(
             "linekeeper_lease_held",
             "What is under way.",
             ("name",),
-            [((name,), 1) for name in held],
+            [((name,), 1) for name in held if not name.startswith(CONSUMER)],
         ),
     ]
 

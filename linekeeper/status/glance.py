@@ -12,6 +12,7 @@ from sqlmodel import col, select
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.store import Store
+from linekeeper.store.leases import CONSUMER
 from linekeeper.store.tables import (
     AppState,
     Connection,
@@ -130,7 +131,9 @@ async def glance(store: Store, configuration: Configuration, *, now: datetime) -
             leases=tuple(
                 HeldLease(lease.name, lease.owner, lease.until)
                 for lease in await session.scalars(
-                    select(Lease).where(col(Lease.until) > now).order_by(col(Lease.name))
+                    select(Lease)
+                    .where(col(Lease.until) > now, ~col(Lease.name).startswith(CONSUMER))
+                    .order_by(col(Lease.name))
                 )
             ),
         )

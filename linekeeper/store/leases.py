@@ -14,6 +14,9 @@ from linekeeper.store.engine import Store
 from linekeeper.store.tables import Lease
 from linekeeper.store.upsert import insert_ignore
 
+CONSUMER = "consumer:"
+"""Leases with such a name say that a consumer is alive (`linekeeper.consumer.alive`)."""
+
 
 class LeaseLost(Exception):
     """Another owner took the lease over; what was done since may not be settled."""

@@ -1,0 +1,73 @@
+"""Who consumes: each says so every few seconds, and takes over what one that died had claimed.
+
+Without it what a dead consumer held would wait for its claims to run out. Taking a claim from one
+that only seemed dead is safe: whoever settles proves that the claim is still its own.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, func, or_, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col, select
+
+from linekeeper.clock import utcnow
+from linekeeper.store import Store
+from linekeeper.store.leases import CONSUMER
+from linekeeper.store.tables import Lease, Outbox, WebhookEvent
+from linekeeper.store.upsert import insert_or_update
+
+BEAT_SECONDS = 2.0
+DEAD_AFTER = timedelta(seconds=7)
+"""With the beat: another consumer has the work within ten seconds."""
+
+
+async def beat(store: Store, owner: str) -> list[str]:
+    """Say that `owner` consumes; returns the owners found dead, whose claims are free now."""
+    async with store.write() as session:
+        now = await _now(store, session)
+        row = {"name": CONSUMER + owner, "owner": owner, "until": now + DEAD_AFTER, "fence": 0}
+        await session.execute(insert_or_update(store, Lease, [row], key=["name"], update=["until"]))
+        dead = list(
+            await session.scalars(
+                select(Lease.owner).where(
+                    col(Lease.name).startswith(CONSUMER, autoescape=True), col(Lease.until) < now
+                )
+            )
+        )
+        await _let_go(session, dead, now)
+    return dead
+
+
+async def retire(store: Store, owner: str) -> None:
+    """Say that `owner` ends: what it had claimed is free at once."""
+    async with store.write() as session:
+        await _let_go(session, [owner], await _now(store, session))
+
+
+async def _let_go(session: AsyncSession, owners: Iterable[str], now: datetime) -> None:
+    for owner in owners:
+        for table in (WebhookEvent, Outbox):
+            claimed: Any = col(table.claimed_by)
+            values: dict[str, Any] = {"claimed_by": None, "next_attempt_at": now}
+            if table is Outbox:
+                values["claimed_until"] = None
+            await session.execute(
+                update(table)
+                .where(
+                    col(table.status) == "pending",
+                    or_(claimed == owner, claimed.startswith(f"{owner}/", autoescape=True)),
+                )
+                .values(**values)
+                .execution_options(synchronize_session=False)
+            )
+        await session.execute(delete(Lease).where(col(Lease.name) == CONSUMER + owner))
+
+
+async def _now(store: Store, session: AsyncSession) -> datetime:
+    """One clock for all: the database's where they may be on several machines."""
+    if store.is_sqlite:
+        return utcnow()
+    found: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+    return found

@@ -1,0 +1,91 @@
+"""A consumer that dies is replaced within seconds; one that only seemed dead does no harm."""
+
+from datetime import timedelta
+
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from linekeeper.clock import utcnow
+from linekeeper.consumer.alive import beat, retire
+from linekeeper.inbox.claim import Settled, claim_events, settle, still_ours
+from linekeeper.store import Store
+from linekeeper.store.outbox import Message, claim, enqueue
+from linekeeper.store.outbox import settle as settle_outbox
+from linekeeper.store.tables import Lease, Outbox, WebhookEvent
+
+NOW = utcnow() - timedelta(seconds=1)
+
+
+async def work(store: Store) -> None:
+    """One webhook and one message that wait."""
+    async with store.write() as session:
+        session.add(
+            WebhookEvent(
+                app="default",
+                delivery_key="d",
+                kind="x",
+                lane="l",
+                received_at=NOW,
+                next_attempt_at=NOW,
+            )
+        )
+        await enqueue(store, session, [Message("slack", "one")], now=NOW)
+
+
+async def dies(store: Store, owner: str) -> None:
+    """Nothing is heard of `owner` any more."""
+    async with store.write() as session:
+        await session.execute(
+            update(Lease)
+            .where(col(Lease.owner) == owner)
+            .values(until=utcnow() - timedelta(seconds=1))
+        )
+
+
+async def test_what_a_dead_consumer_had_claimed_is_free_once_another_notices(store: Store) -> None:
+    await work(store)
+    assert await beat(store, "a:1") == []
+    held = await claim_events(store, "a:1", rank=1, limit=9, now=utcnow())
+    rows = await claim(store, "slack", "a:1", limit=9, now=utcnow())
+    assert len(held.events) == len(rows) == 1
+    assert await beat(store, "b:2") == []
+    assert (await claim_events(store, "b:2", rank=1, limit=9, now=utcnow())).events == ()
+
+    await dies(store, "a:1")
+    assert await beat(store, "b:2") == ["a:1"]
+    assert await beat(store, "b:2") == []
+    taken = await claim_events(store, "b:2", rank=1, limit=9, now=utcnow())
+    assert [one.id for one in taken.events] == [one.id for one in held.events]
+    assert len(await claim(store, "slack", "b:2", limit=9, now=utcnow())) == 1
+
+    # It was not dead after all: what it settles now is refused.
+    async with store.write() as session:
+        assert await still_ours(session, held, held.events) == []
+        [event] = await still_ours(session, taken, taken.events)
+        await settle(session, {event.id: Settled("processed")}, now=utcnow())
+    await settle_outbox(store, rows, "a:1", now=utcnow())
+    async with store.read() as session:
+        assert await session.scalar(select(Outbox.status)) == "pending"
+
+
+async def test_one_that_ends_by_itself_leaves_nothing_claimed(store: Store) -> None:
+    await work(store)
+    await beat(store, "a:1")
+    await claim_events(store, "a:1", rank=1, limit=9, now=utcnow())
+    await claim(store, "slack", "a:1", limit=9, now=utcnow())
+    await retire(store, "a:1")
+    assert len((await claim_events(store, "b:2", rank=1, limit=9, now=utcnow())).events) == 1
+    assert len(await claim(store, "slack", "b:2", limit=9, now=utcnow())) == 1
+    async with store.read() as session:
+        assert list(await session.scalars(select(Lease.name))) == []
+
+
+async def test_an_owner_whose_name_begins_like_anothers_keeps_its_work(store: Store) -> None:
+    await work(store)
+    await beat(store, "a:1")
+    await beat(store, "a:11")
+    held = await claim_events(store, "a:11", rank=1, limit=9, now=utcnow())
+    await dies(store, "a:1")
+    assert await beat(store, "b:2") == ["a:1"]
+    async with store.write() as session:
+        assert len(await still_ours(session, held, held.events)) == 1
