@@ -24,6 +24,8 @@ from linekeeper.store.tables import (
 WITHHELD = "withheld: "
 """How the note begins on a row that was not said because the policy held it back."""
 
+_NARROW, _WIDE = aliased(Incident), aliased(Incident)
+_HERE, _THERE = aliased(IncidentConnection), aliased(IncidentConnection)
 _AT_ONCE = 5_000
 """Ids in one statement."""
 _EVIDENCE_BEFORE = timedelta(hours=1)
@@ -132,8 +134,9 @@ async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, I
         for some in _pieces(sorted(set(incident_ids))):
             incidents = await session.scalars(select(Incident).where(col(Incident.id).in_(some)))
             members, counts = await _members(session, some)
-            wider = await merged_into(session, some)
-            for incident in incidents:
+            found = incidents.all()
+            wider = await merged_into(session, [one.id for one in found if one.resolved_at])
+            for incident in found:
                 count, left = counts.get(incident.id, (0, 0))
                 views[incident.id] = IncidentView(
                     id=incident.id,
@@ -205,12 +208,9 @@ async def _members(
 
 async def merged_into(session: AsyncSession, incident_ids: Sequence[str]) -> dict[str, str]:
     """Titles of the incidents in which these go on: a connection was there when they resolved."""
-    narrow, wide, here, there = (
-        aliased(Incident),
-        aliased(Incident),
-        aliased(IncidentConnection),
-        aliased(IncidentConnection),
-    )
+    if not incident_ids:
+        return {}
+    narrow, wide, here, there = _NARROW, _WIDE, _HERE, _THERE
     rows = await session.execute(
         select(col(narrow.id), col(wide.title))
         .join(here, col(here.incident_id) == col(narrow.id))
