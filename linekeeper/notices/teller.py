@@ -45,6 +45,8 @@ class Teller:
         match row.payload:
             case {"do": "say", "mrkdwn": str(text)}:
                 await self._post_once(row, compose.ours(text), key=row.dedupe_key)
+            case {"do": "say", "thread": str(subject), "text": str(text)}:
+                await self._say_in_thread(row, subject, text)
             case {"do": "say", "text": str(text)}:
                 await self._post_once(row, compose.note(text), key=row.dedupe_key)
             case {"do": "fold", "fold": str(key)}:
@@ -62,6 +64,22 @@ class Teller:
                 await self._remind(row, _needed(row, view), step, why, fold)
             case _:
                 raise Unsayable(f"{row.dedupe_key} asks for something unknown")
+
+    async def _say_in_thread(self, row: Outbox, subject: str, text: str) -> None:
+        """The first of its thread begins it; what follows is seen in the channel too."""
+        known = await message_of(self._store, subject, self._channel.name)
+        entry = compose.note(text)
+        if known is not None:
+            head = Posted(known.ts, known.place)
+            try:
+                await self._post_once(row, entry, key=row.dedupe_key, thread=head, broadcast=True)
+            except SlackTrouble as trouble:
+                if trouble.code not in GONE:
+                    raise
+            else:
+                return
+        posted = await self._post_once(row, entry, key=row.dedupe_key)
+        await self._remember(subject, posted)
 
     async def _show(self, row: Outbox, view: IncidentView, *, key: str) -> Posted:
         rendered = self._render(view)

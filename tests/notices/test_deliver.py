@@ -13,6 +13,7 @@ from linekeeper.notices import Links, say
 from linekeeper.notices.slack import Pacer
 from linekeeper.sandbox.slack import SlackFaults
 from linekeeper.store import Store
+from linekeeper.store.outbox import Message, enqueue
 from linekeeper.store.tables import IncidentConnection, NoticeMessage, Outbox
 from tests.notices.conftest import Desk
 
@@ -348,3 +349,24 @@ async def test_through_errors_waits_and_lost_answers_everything_is_seen_once(
     assert {row.status for row in await slack_rows(desk.store)} == {"sent"}
     assert len(desk.messages()) == 6
     assert [len(m["replies"]) for m in desk.messages()] == [1] * 6
+
+
+async def test_what_is_said_of_one_thread_is_one_thread_even_if_its_head_is_gone(
+    desk: Desk,
+) -> None:
+    async def tell(number: int) -> None:
+        payload = {"do": "say", "thread": "implementation:1", "text": f"News {number}"}
+        async with desk.store.write() as session:
+            message = Message("slack", f"slack:say:{number}", payload)
+            await enqueue(desk.store, session, [message], now=desk.now())
+        await desk.deliver()
+
+    for number in range(3):
+        await tell(number)
+    [head] = [one for one in desk.messages() if one["text"] == "News 0"]
+    assert [reply["text"] for reply in head["replies"]] == ["News 1", "News 2"]
+    desk.slack.delete(head["channel_id"], head["ts"])
+    await tell(3)
+    await tell(4)
+    [head] = [one for one in desk.messages() if one["text"] == "News 3"]
+    assert [reply["text"] for reply in head["replies"]] == ["News 4"]
