@@ -1,0 +1,139 @@
+"""The ledger in the database: checked against Makini's list, followed, refused, forecast."""
+
+import asyncio
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper.credits.decide import CreditError
+from linekeeper.credits.report import credits_markdown
+from linekeeper.credits.service import check, ledger, return_credits, set_bought
+from linekeeper.implementation.scope import PlanError
+from linekeeper.implementation.start import Form, Started, start
+from linekeeper.preflight.handover import escape
+from linekeeper.store import Store
+from linekeeper.store.tables import Connection, CreditEntry, Customer, Implementation
+
+NOW = datetime(2027, 3, 1, 9, tzinfo=UTC)
+
+
+async def connect(store: Store, name: str, status: str = "Active", **changed: Any) -> str:
+    """A connection in Makini's list."""
+    async with store.write() as session:
+        customer = await session.scalar(select(Customer).where(col(Customer.name) == "Acme"))
+        if customer is None:
+            customer = Customer(name="Acme", slug="acme")
+            session.add(customer)
+            await session.flush()
+        taken = len(list(await session.scalars(select(col(Connection.id)))))
+        one = Connection(
+            app="default",
+            makini_key=f"key-{taken}",
+            customer_id=customer.id,
+            name=name,
+            slug=f"acme-{taken}",
+            provider="SAP ECC",
+            list_status=status,
+            created_at=NOW + timedelta(minutes=taken),
+            **{"setup": "live", "tier": "II", "hosting": "on-premises"} | changed,
+        )
+        session.add(one)
+        await session.flush()
+    return one.id
+
+
+async def begin(store: Store, customer: str, **changed: Any) -> Started:
+    form = Form(
+        **{
+            "customer": customer,
+            "systems": ["UpKeep"],
+            "complexity": "standard",
+            "kickoff": NOW.date(),
+            "owner": "Petra",
+            "by": "Olaf",
+        }
+        | changed
+    )
+    return await start(store, form, now=NOW)
+
+
+async def test_the_nightly_check_names_leaks_and_the_ledger_follows_the_list(store: Store):
+    first = await connect(store, "Plant 1")
+    again = await connect(store, "Plant 1")
+    idle = await connect(store, "Plant 2", "Inactive")
+    await connect(store, "Plant 3", "Pending", setup="pending")
+    leaks = {leak.kind: leak.subject for leak in await check(store, now=NOW)}
+    assert leaks == {"not in ledger": first, "duplicate": again, "inactive": idle}
+    assert (await ledger(store, today=NOW.date())).balance.consumed == 4
+    kinds = [leak.kind for leak in await check(store, now=NOW)]
+    assert sorted(kinds) == ["duplicate", "inactive"]
+
+    async with store.write() as session:
+        gone = await session.get_one(Connection, first)
+        gone.setup = "disconnected"
+    leaks = {leak.kind: leak.subject for leak in await check(store, now=NOW)}
+    assert leaks == {"not in ledger": again, "not at Makini": first, "inactive": idle}
+    assert (await ledger(store, today=NOW.date())).balance.consumed == 4
+
+
+async def test_disconnecting_returns_what_the_connection_held_once(store: Store):
+    one = await connect(store, "Plant 1")
+    await check(store, now=NOW)
+    given = []
+    for _ in range(2):
+        async with store.write() as session:
+            given.append(await return_credits(session, one, by="Olaf", now=NOW))
+    assert given == [4, 0]
+
+
+async def test_two_starts_at_once_do_not_spend_the_same_credits(store: Store):
+    await set_bought(store, 1, by="Olaf", now=NOW)
+    ended = await asyncio.gather(
+        *(begin(store, f"Customer {n}") for n in range(4)), return_exceptions=True
+    )
+    refused = [one for one in ended if isinstance(one, PlanError)]
+    assert len(refused) == 3
+    assert {one.field for one in refused} == {"credits"}
+    assert (await ledger(store, today=NOW.date())).balance.available == 0
+
+
+async def test_the_same_start_many_times_at_once_is_one_implementation(store: Store):
+    ended = await asyncio.gather(*(begin(store, " acme" if n % 2 else "Acme") for n in range(6)))
+    assert sum(one.new for one in ended) == 1
+    async with store.read() as session:
+        assert len(list(await session.scalars(select(Implementation)))) == 1
+        entries = list(await session.scalars(select(col(CreditEntry.delta))))
+    assert entries == [-1]
+
+
+async def test_the_need_falls_into_the_week_in_which_the_login_is_likely(store: Store):
+    await set_bought(store, 5, by="Olaf", now=NOW)
+    await begin(store, "Soon")
+    await begin(
+        store,
+        "Later",
+        complexity="enterprise",
+        systems=["SAP ECC", "Maximo"],
+        tiers=["II", "II"],
+        kickoff=NOW.date() + timedelta(weeks=3),
+    )
+    own = await ledger(store, today=NOW.date())
+    needs = {week.monday: week.need for week in own.weeks if week.need}
+    assert needs == {date(2027, 3, 1): 1, date(2027, 3, 29): 4}
+    assert own.weeks[-1].left == 0
+    shown = credits_markdown(own, NOW, escape)
+    assert "| 5 | 5 | 0 | 0 |" in shown
+    assert "| 2027-03-29 | 4 | 0 |" in shown
+
+
+@pytest.mark.parametrize(
+    ("bought", "by", "field"), [(-1, "Olaf", "bought"), (10**9, "Olaf", "bought"), (5, " ", "by")]
+)
+async def test_a_number_that_cannot_be_is_refused(store: Store, bought: int, by: str, field: str):
+    with pytest.raises(CreditError) as refusal:
+        await set_bought(store, bought, by=by, now=NOW)
+    assert refusal.value.field == field
+    assert not (await ledger(store, today=NOW.date())).known
