@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.inbox.forward import RecoveredChange, forward_changes
@@ -13,14 +16,14 @@ from linekeeper.reconcile.accounting import Counts, count_due
 from linekeeper.reconcile.compare import better, was_announced
 from linekeeper.reconcile.deliveries import delivered_since
 from linekeeper.reconcile.marks import save_mark
-from linekeeper.reconcile.queries import known_records, lock_feed
+from linekeeper.reconcile.queries import known_records, lock_feed, write_records
 from linekeeper.reconcile.target import Target
-from linekeeper.reconcile.upsert import Read, Reckoning, read_records, reckon, write
+from linekeeper.reconcile.upsert import Read, Reckoning, read_records, reckon, record_row, write
 from linekeeper.reconcile.watermark import move
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Watermark
+from linekeeper.store.tables import Record, Watermark
 
-BATCH_RECORDS = 500
+BATCH_RECORDS = 2_000
 BATCH_BYTES = 8 << 20
 DELIVERY_DAYS = 3
 DELIVERY_MARGIN = timedelta(hours=1)
@@ -85,6 +88,7 @@ class Writer:
         self._filtered = filtered
         self.is_baseline = mark is None or mark.full_at is None or not mark.offered
         self._bodies = entity in target.app.bodies
+        self._is_fresh: bool | None = None
         self._newest: datetime | None = None
         self.counts = Counts()
 
@@ -93,6 +97,8 @@ class Writer:
         read = self._seen(batch)
         if not self.is_baseline and not await self._differs(read):
             return 0
+        if self.is_baseline and await self._insert(read):
+            return len(read)
         async with self._store.write() as session:
             return await self._apply(session, read)
 
@@ -124,6 +130,47 @@ class Writer:
                 **({"confirm_at": self._started} if shifted else {}),
             )  # fmt: skip
         return written
+
+    async def _insert(self, read: dict[str, Read]) -> bool:
+        """Insert `read` where nothing was in the index before this listing; whether that went.
+
+        It does not where a key came already, on an earlier page or by a webhook.
+        """
+        if self._is_fresh is None:
+            self._is_fresh = await self._is_empty()
+        if not self._is_fresh:
+            return False
+        now = utcnow()
+        place, bodies = (self._target.id, self._entity), self._bodies
+        rows = [
+            record_row(*place, key, one, bodies=bodies, seen_at=now) for key, one in read.items()
+        ]
+        try:
+            async with self._store.write() as session:
+                if not self._store.is_sqlite:  # there a writing transaction is alone anyway
+                    await lock_feed(self._store, session, self._target.id)
+                await write_records(self._store, session, rows, replacing=False)
+        except IntegrityError:
+            self._is_fresh = False
+            return False
+        return True
+
+    @property
+    def wrote_all(self) -> bool:
+        """Whether the index holds this listing and nothing else."""
+        return bool(self._is_fresh)
+
+    async def _is_empty(self) -> bool:
+        async with self._store.read() as session:
+            found = await session.scalar(
+                select(col(Record.key))
+                .where(
+                    col(Record.connection_id) == self._target.id,
+                    col(Record.entity) == self._entity,
+                )
+                .limit(1)
+            )
+        return found is None
 
     def _seen(self, batch: Batch) -> dict[str, Read]:
         times = (one.found.time for one in batch.read.values())

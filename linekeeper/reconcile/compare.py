@@ -31,9 +31,9 @@ class Known:
     deleted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
-    """What was read."""
+    """What was read; there may be millions."""
 
     time: datetime | None
     hash: str

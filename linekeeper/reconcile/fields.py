@@ -22,6 +22,8 @@ def record_key(record: Mapping[str, Any]) -> str | None:
     Keys are opaque text with leading zeros (Makini docs); a number is taken as it is written.
     """
     value = record.get("key")
+    if type(value) is str and 0 < len(value) <= MAX_KEY and value.isalnum() and value.isascii():
+        return value
     if value is None:
         value = record.get("id")
     if isinstance(value, str):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -12,6 +13,7 @@ from linekeeper.reconcile.batch import Batch, Writer
 from linekeeper.reconcile.deleting import conclude_listing
 from linekeeper.reconcile.listing import KeySet
 from linekeeper.reconcile.marks import load_mark, note_failure, note_not_offered
+from linekeeper.reconcile.pipeline import Behind, one_ahead
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.target import Login, Target
 from linekeeper.reconcile.watermark import read_from
@@ -209,26 +211,26 @@ class _Reader:
             per_page=self._per_page,
             again=self._again,
         )
-        asked_at = utcnow()
-        async for page in pages:
-            self._failures = 0
-            if batch.is_full:
-                reading.written += await writer.write(batch)
-                batch = Batch(asked_at=asked_at)
-            for key in batch.add(page.records, bodies=bodies):
-                keys.add(key)
-            reading.records += len(page.records)
-            sizes.saw(page.total)
-            if sizes.shrank and not bear_shifts:
-                raise ListingBroken(f"records went while it was read ({sizes.last} are left)")
-            asked_at = utcnow()
+        async with Behind() as writing, aclosing(one_ahead(pages)) as listed:
+            async for page, asked_at in listed:
+                self._failures = 0
+                if batch.is_full:
+                    reading.written += await writing.then(writer.write(batch))
+                    batch = Batch(asked_at=asked_at)
+                for key in batch.add(page.records, bodies=bodies):
+                    keys.add(key)
+                reading.records += len(page.records)
+                sizes.saw(page.total)
+                if sizes.shrank and not bear_shifts:
+                    raise ListingBroken(f"records went while it was read ({sizes.last} are left)")
+            reading.written += await writing.done()
         short = self._is_half(len(keys), sizes.last)
         if short and not bear_shifts:
             raise ListingBroken(f"{len(keys)} of {sizes.last} records came")
         shifted = short or sizes.shrank
         reading.written += await writer.finish(batch, shifted=shifted)
         reading.counts = writer.counts
-        if since is None and not shifted:
+        if since is None and not shifted and not (writer.wrote_all and sizes.steady):
             concluded = await conclude_listing(
                 self._rt,
                 target,

@@ -100,6 +100,21 @@ def read_records(
     return read
 
 
+def record_row(
+    connection_id: str, entity: str, key: str, one: Read, *, bodies: bool, seen_at: datetime
+) -> dict[str, Any]:
+    """A live record, as `write_records` takes it."""
+    return {
+        "connection_id": connection_id,
+        "entity": entity,
+        "key": key,
+        "updated_at": one.found.time,
+        "hash": one.found.hash,
+        "body": one.text.decode() if bodies else None,
+        "seen_at": seen_at,
+    }
+
+
 def reckon(
     connection_id: str,
     entity: str,
@@ -121,20 +136,7 @@ def reckon(
             continue
         if decision.verdict is Verdict.older:
             continue
-        result.rows.append(
-            {
-                "connection_id": connection_id,
-                "entity": entity,
-                "key": key,
-                "updated_at": one.found.time,
-                "deleted_at": None,
-                "hash": one.found.hash,
-                "body": one.text.decode() if bodies else None,
-                "seen_at": now,
-                "absent_since": None,
-                "deletion_id": None,
-            }
-        )
+        result.rows.append(record_row(connection_id, entity, key, one, bodies=bodies, seen_at=now))
         result.before[key] = held
         result.found[key] = one.found
         result.new.append(
