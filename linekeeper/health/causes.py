@@ -46,9 +46,9 @@ def find_causes(
 ) -> Sequence[Cause]:
     """The root causes behind `troubles`, the widest first.
 
-    One is seen in at least `root_cause_members` connections of a provider (or of several
-    providers: the app) that fail alike, if they are `root_cause_share` of them, those suspect
-    counted in; or if that many fell within `root_cause_minutes`.
+    One is seen in at least `root_cause_members` connections of a provider that fail alike, if
+    they are `root_cause_share` of them, those suspect counted in; or if that many fell within
+    `root_cause_minutes`. It is the app's if the same holds beyond the provider that is hit most.
     """
     of_app: dict[tuple[str, str], list[Trouble]] = defaultdict(list)
     of_provider: dict[tuple[str, str, str], list[Trouble]] = defaultdict(list)
@@ -70,12 +70,19 @@ def find_causes(
         providers = {one.provider for one in some} | (doubtful[app] if more else set())
         if len(providers) < 2:
             continue
-        if _is_share(len(some) + more, sizes[app], policy):
+        hit = Counter({p: n for (a, p), n in suspects.items() if a == app} if more else {})
+        hit.update(one.provider for one in some)
+        worst, most = max(hit.items(), key=lambda entry: (entry[1], entry[0]))
+        others = len(some) + more - most
+        elsewhere = sizes[app] - totals.get((app, worst), 0)
+        wide = others >= elsewhere * policy.root_cause_share
+        if wide and _is_share(len(some) + more, sizes[app], policy):
             causes.append(Cause("app", app, "", kind, _ids(some)))
             continue
         least = max(policy.root_cause_members, round(sizes[app] * _APP_SHARE))
         together = _at_one_moment(some, least, policy)
-        if len({one.provider for one in together}) > 1:
+        hit = Counter(one.provider for one in together)
+        if hit and hit.total() - max(hit.values()) >= policy.root_cause_members:
             causes.append(Cause("app", app, "", kind, _ids(together)))
     for (app, provider, kind), some in sorted(of_provider.items()):
         more = suspects.get((app, provider), 0) if kind == _MISSED else 0

@@ -47,6 +47,11 @@ def test_some_of_every_provider_at_one_moment_are_the_app() -> None:
     assert scopes(some, {})[0] == ("app", 24)
 
 
+def test_one_more_that_falls_beside_a_providers_outage_does_not_make_it_the_apps() -> None:
+    outage = [down(n, ago=n % 9) for n in range(40)]
+    assert scopes([*outage, down(1, "Maximo")], {})[0] == ("provider", 40)
+
+
 def test_what_falls_alone_hours_later_is_an_incident_of_its_own() -> None:
     old = [down(n, "Maximo", ago=300 + n) for n in range(6)]
     wide = Open(
