@@ -1,0 +1,74 @@
+"""What is in `deploy/` names commands, settings and figures that exist."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig, Configuration
+from linekeeper.receiver.metrics import exposition as of_receiver
+from linekeeper.settings import Settings
+from linekeeper.status.gauges import exposition, read_gauges
+from linekeeper.store import Store
+from tests.docs.test_commands import ours, parse
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+
+
+def check(command: str) -> None:
+    """`linekeeper …` and `prefect worker start …`, also inside `sh -c`."""
+    words = shlex.split(command)
+    if words[:2] in (["sh", "-c"], ["/bin/sh", "-c"]):
+        for part in words[2].split("&&"):
+            check(part)
+        return
+    words[0] = words[0].removeprefix("/opt/linekeeper/")
+    if (arguments := ours(words)) is not None:
+        parse(arguments)
+    else:
+        assert Path(words[0]).name == "prefect", command
+        assert words[1:3] in (["worker", "start"], ["server", "start"]), command
+
+
+def test_every_command_and_setting_of_the_compose_file_exists() -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    known = {f"LINEKEEPER_{name.upper()}" for name in Settings.model_fields}
+    commands = [one["command"] for one in compose["services"].values() if "command" in one]
+    assert len(commands) == 8
+    for command in commands:
+        check(command)
+    for service in compose["services"].values():
+        for name in service.get("environment", {}):
+            if name.startswith("LINEKEEPER_"):
+                assert name in known
+    for name, service in compose["services"].items():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert not source.startswith("./") or (DEPLOY / source).is_file(), name
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_every_command_of_a_unit_exists(unit: Path) -> None:
+    text = unit.read_text()
+    [command] = re.findall(r"^ExecStart=(.*)$", text, re.M)
+    check(command.replace("%%", "%"))
+    assert "Not run here" in text
+
+
+async def test_every_figure_the_dashboard_and_the_alerts_ask_for_is_served(store: Store) -> None:
+    configuration = Configuration(apps={"default": AppConfig()})
+    served = exposition(await read_gauges(store, configuration, now=utcnow())) + of_receiver()
+    names = set(re.findall(r"^# TYPE (\w+) ", served.decode(), re.M))
+    names |= {f"{name}_{part}" for name in names for part in ("bucket", "sum", "count", "total")}
+    dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    rules = yaml.safe_load((DEPLOY / "prometheus-rules.yaml").read_text())
+    asked += [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    wanted = {name for one in asked for name in re.findall(r"\blinekeeper_\w+", one)}
+    assert wanted <= names
+    assert len(dashboard["panels"]) == len({panel["id"] for panel in dashboard["panels"]})
