@@ -35,6 +35,7 @@ QUIET = (
 PARTS = ("prefect", "receiver", "sandbox", "product", "mail")
 """The ports of a house. At the last two a test may listen: for what is forwarded, and mailed."""
 PRODUCT = "http://127.0.0.1:{port}/hooks"
+PRODUCT_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 @dataclass
@@ -140,6 +141,7 @@ async def house() -> AsyncIterator[House]:
             "LINEKEEPER_HOME": str(home),
             **{f"LINEKEEPER_{part.upper()}_PORT": str(ports[part]) for part in list(ports)[:3]},
             "LINEKEEPER_FORWARD_URL": PRODUCT.format(port=ports["product"]),
+            "LINEKEEPER_FORWARD_SECRET": PRODUCT_SECRET,
             "LINEKEEPER_NOTIFY_CUSTOMERS": "true",
             "LINEKEEPER_SMTP_URL": f"smtp://127.0.0.1:{ports['mail']}",
             "LINEKEEPER_MAIL_FROM": "Line <line@operator.example>",
