@@ -221,6 +221,7 @@ async def _connect(
         if facts is None or connection is None or facts.setup not in ESTABLISHED:
             continue
         system.tier = connection.tier or system.tier
+        connection.tier, connection.hosting = system.tier, one.hosting
         system.cost = cost_of(system.tier, one.hosting)
         await consume_on_connect(
             session,

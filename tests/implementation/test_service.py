@@ -1,12 +1,13 @@
 """From the form to the go-live, in the database."""
 
+import asyncio
 from datetime import date, timedelta
 
 import pytest
 from sqlalchemy import func, select
 from sqlmodel import col
 
-from linekeeper.implementation.advance import advance_all, look, restart_lost
+from linekeeper.implementation.advance import advance, advance_all, look, restart_lost
 from linekeeper.implementation.answer import Answer, answer, ask
 from linekeeper.implementation.scope import PlanError
 from linekeeper.store.tables import Audit, Connection, CreditEntry, Drift, Gate, Implementation
@@ -287,3 +288,45 @@ async def test_weeks_of_waiting_lose_nothing(office: Office):
         opened = await session.scalars(select(col(Gate.gate)).where(col(Gate.status) == "open"))
         assert set(opened) == {"authentication-1"}
     assert len(await office.outbox("run")) == 1
+
+
+async def test_what_was_agreed_of_a_system_is_what_its_connection_costs(office: Office):
+    started = await office.start(
+        complexity="enterprise",
+        hosting="on-premises",
+        tiers=["III"],
+        targets=["erp.acme.example:44300"],
+    )
+    identifier = await office.connects("Acme", "SAP ECC")
+    await office.advance(started.progress)
+    async with office.store.read() as session:
+        connection = await session.get_one(Connection, identifier)
+        deltas = await session.scalars(select(col(CreditEntry.delta)).order_by(CreditEntry.id))
+        assert list(deltas) == [-8, 8, -8]
+    assert (connection.tier, connection.hosting) == ("III", "on-premises")
+
+
+async def test_starting_again_while_another_moves_it_on_loses_and_doubles_nothing(office: Office):
+    started = await office.start()
+    identifier = started.progress.standing.implementation.id
+    row = await office.gate(started.progress, "kickoff")
+    await ask(office.store, row.id, run_id="run-1")
+    given = Answer("done", evidence="minutes", by="Petra")
+    ended = await asyncio.gather(
+        *(
+            answer(office.store, row.id, given, number=0, run_id="run-1", now=office.now)
+            for _ in range(4)
+        ),
+        *(advance(office.store, identifier, now=office.now) for _ in range(3)),
+        advance_all(office.store, now=office.now),
+        office.start(),
+    )
+    assert len([one for one in ended[:4] if one.progress is not None]) == 1
+    async with office.store.read() as session:
+        audited = await session.scalars(
+            select(col(Audit.action)).where(col(Audit.action) == "gate.done")
+        )
+        assert list(audited) == ["gate.done"]
+    names = [row.payload["name"] for row in await office.outbox("event")]
+    assert len(names) == len({row.dedupe_key for row in await office.outbox("event")})
+    assert names.count("linekeeper.implementation.kickoff") == 2  # opened, done
