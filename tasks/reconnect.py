@@ -23,12 +23,10 @@ from linekeeper.makini import MakiniError
 from linekeeper.markdown import text
 from linekeeper.notices.text import duration
 from linekeeper.reconcile.service import reconcile_window
-from linekeeper.reconnect import expiry, process
-from linekeeper.reconnect.ask import run_key, start_run
+from linekeeper.reconnect import process
 from linekeeper.reconnect.case import Case, load_case, open_cases
-from linekeeper.reconnect.expiry import HORIZON, Renewed, horizon, renew_ending
-from linekeeper.reconnect.expiry_report import expiry_markdown
 from linekeeper.reconnect.process import Unproven
+from linekeeper.reconnect.runs import run_key, start_another
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Outbox, Reconnect, Transition
@@ -38,7 +36,7 @@ from tasks.run import runtime
 _AT_ONCE = 8
 
 
-async def _passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+async def is_passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Whether trying again can help."""
     error = await state.aresult(raise_on_failure=False)
     return isinstance(error, StillFailing) or (isinstance(error, MakiniError) and error.retryable)
@@ -53,7 +51,7 @@ class StillFailing(Exception):
     retries=4,
     retry_delay_seconds=exponential_backoff(backoff_factor=2),
     retry_jitter_factor=0.5,
-    retry_condition_fn=_passing,
+    retry_condition_fn=is_passing,
     timeout_seconds=1_800,
     cache_policy=NO_CACHE,
     persist_result=False,
@@ -84,7 +82,7 @@ async def prove(members: Mapping[str, str]) -> bool:
     retries=4,
     retry_delay_seconds=exponential_backoff(backoff_factor=5),
     retry_jitter_factor=0.5,
-    retry_condition_fn=_passing,
+    retry_condition_fn=is_passing,
     timeout_seconds=7_200,
     cache_policy=NO_CACHE,
     persist_result=False,
@@ -105,6 +103,9 @@ async def back_fill(incident_id: str, members: Mapping[str, str], until: datetim
         if connection_id in done or connection_id not in windows:
             return True
         since = datetime.fromisoformat(windows[connection_id])
+        if not await process.can_read(rt, connection_id):
+            log.warning("%s: nothing is fetched: no token, and none may be minted", label)
+            return True
         async with gate:
             counts = await reconcile_window(rt, connection_id, since, until)
         kept = await process.keep_counts(
@@ -203,58 +204,10 @@ def _said(evidence: Mapping[str, Any]) -> str:
     return " ".join(str(evidence[name]) for name in ("code", "message") if evidence.get(name))
 
 
-@task(
-    name="refresh-tokens",
-    task_run_name="renew what ends soon",
-    retries=3,
-    retry_delay_seconds=exponential_backoff(backoff_factor=20),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=_passing,
-    timeout_seconds=3_600,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-async def renew_tokens() -> Renewed:
-    """Renew what ends within 7 days. Raises `StillFailing` where Makini could not be asked."""
-    result = await renew_ending(runtime(), now=utcnow())
-    log = get_run_logger()
-    log.info("%d renewed, %d can't be", len(result.renewed), len(result.ending))
-    for name, reason in list(result.failed.items())[:50]:
-        log.warning("%s: %s", name, reason)
-    if result.failed:
-        raise StillFailing(f"{len(result.failed)} could not be renewed")
-    return result
-
-
-async def report_expiry() -> int:
-    """Write the artifact `expiry`; returns how many logins are in it."""
-    rt, now = runtime(), utcnow()
-    expiries = await horizon(rt, until=now + HORIZON)
-    await publish(
-        "expiry",
-        expiry_markdown(expiries, now=now),
-        description=f"{len(expiries)} logins end within 31 days",
-    )
-    return len(expiries)
-
-
 async def publish(key: str, markdown: str, *, description: str) -> None:
     """Write the artifact `key`."""
     async with get_client() as client:
         await put_artifact(client, key, markdown, description=description)
-
-
-async def announce_ending() -> int:
-    """Tell of logins that end and nothing of ours renews; returns how many."""
-    rt, now = runtime(), utcnow()
-    apps = (await rt.configuration()).apps
-    ending = [
-        one
-        for one in await horizon(rt, until=now + expiry.WITHIN)
-        if one.health != "reauthorization_required"
-        and not (one.app in apps and apps[one.app].manages and one.refreshable)
-    ]
-    return await expiry.announce_ending(rt, ending, now=now)
 
 
 async def watch_runs() -> int:
@@ -279,8 +232,7 @@ async def watch_runs() -> int:
                 )
                 break
             if missing:
-                await _start_another(rt, incident_id, now)
-                started += 1
+                started += await start_another(rt, incident_id, now=now)
     return started
 
 
@@ -307,13 +259,3 @@ async def _never_began(rt: Runtime, client: PrefectClient, key: str) -> bool:
     ours = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[key]))
     runs = await client.read_flow_runs(flow_run_filter=ours)
     return all(run.state is not None and run.state.is_final() for run in runs)
-
-
-async def _start_another(rt: Runtime, incident_id: str, now: datetime) -> None:
-    async with rt.store.write() as session:
-        case = await load_case(rt.store, incident_id, now=now, session=session)
-        if case is None or case.reconnect is None or case.reconnect.closed_at is not None:
-            return
-        case.reconnect.run_generation += 1
-        case.reconnect.run_id = None
-        await start_run(rt, session, case, case.reconnect, now=now)

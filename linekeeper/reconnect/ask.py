@@ -6,7 +6,6 @@ consumers at once change nothing: each thing has a key of its own.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,13 +22,11 @@ from linekeeper.notices.announce import announce
 from linekeeper.notices.changes import IncidentChange
 from linekeeper.reconnect.case import Case, Member, load_case
 from linekeeper.reconnect.remind import DEADLINE
+from linekeeper.reconnect.runs import start_run, wake
 from linekeeper.runtime import Runtime
 from linekeeper.store.outbox import Message, claim, enqueue, postpone, retry_at, settle
 from linekeeper.store.tables import Audit, Contact, Incident, Reconnect
 
-WAKE_SECONDS = 10
-_TAGS = 10
-"""Customers a run is tagged with; more would fill the Runs page."""
 _ENDED = ("reconnected", "moved")
 """Outcomes after which a reopened incident is a new attempt."""
 _BATCH = 50
@@ -186,40 +183,6 @@ async def with_contacts(session: AsyncSession, customers: Sequence[str]) -> set[
         )
         found |= {row[0] for row in rows}
     return found
-
-
-def run_key(reconnect: Reconnect) -> str:
-    """Prefect's idempotency key of the run that works on a case; `run:<key>` in the outbox."""
-    return f"reconnect:{reconnect.incident_id}:{reconnect.attempt}:{reconnect.run_generation}"
-
-
-async def start_run(
-    rt: Runtime, session: AsyncSession, case: Case, reconnect: Reconnect, *, now: datetime
-) -> None:
-    """Have the run of this attempt started: once, however often it is asked for."""
-    key = run_key(reconnect)
-    members = [one for one in case.members if one.live]
-    tags = [f"customer:{one.customer_slug}" for one in members[:_TAGS] if one.customer_slug]
-    tags += [f"connection:{one.slug}" for one in members[:_TAGS]]
-    payload: dict[str, Any] = {
-        "deployment": "reconnect",
-        "idempotency_key": key,
-        "name": case.incident.title,
-        "parameters": {"incident": case.incident.id},
-        "tags": [*dict.fromkeys(tags), "waiting:customer"],
-    }
-    await enqueue(rt.store, session, [Message("run", f"run:{key}", payload)], now=now)
-
-
-async def wake(rt: Runtime, session: AsyncSession, case: Case, *, now: datetime) -> None:
-    """Have the waiting run look at the database; at most every `WAKE_SECONDS`."""
-    reconnect = case.reconnect
-    if reconnect is None or reconnect.run_id is None:
-        return
-    turn = int(now.timestamp() // WAKE_SECONDS)
-    payload = {"resume": reconnect.run_id, "answer": {"by": "linekeeper"}}
-    key = f"run:wake:{reconnect.run_id}:{turn}"
-    await enqueue(rt.store, session, [Message("run", key, payload)], now=now)
 
 
 async def set_detail(session: AsyncSession, incident: Incident, **facts: str | None) -> bool:

@@ -140,6 +140,14 @@ async def prove(rt: Runtime, connection_id: str) -> str:
     return connection.health
 
 
+async def can_read(rt: Runtime, connection_id: str) -> bool:
+    """Whether there is a token to read its data with, or one may be minted."""
+    async with rt.store.read() as session:
+        connection = await session.get_one(Connection, connection_id)
+        tokens = await load_tokens(rt.store, session, [connection_id])
+    return bool(tokens) or (await rt.app(connection.app)).manages
+
+
 async def _lost_again(rt: Runtime, connection_id: str, error: MakiniError) -> None:
     now = utcnow()
     seen = Observation(

@@ -11,7 +11,7 @@ import pytest
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Crashed, Suspended
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from flows.acknowledge import acknowledge
 from flows.connect import connect
@@ -37,7 +37,7 @@ from linekeeper.store.tables import (
     Outbox,
     Reconnect,
 )
-from linekeeper.tokens import save_tokens
+from linekeeper.tokens import destroy_tokens, save_tokens
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
 
@@ -245,6 +245,44 @@ async def test_a_login_mended_elsewhere_ends_the_run_reconnected_with_its_number
     assert again.name == "Skipped"
     [case] = await rows(store, Reconnect)
     assert case.outcome == "reconnected"
+
+
+async def test_in_observe_without_a_token_it_ends_reconnected_too_and_asked_nobody(
+    store: Store,
+    clean_prefect: PrefectServer,
+    fleet: sandbox.Served,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = await lost(store, clean_prefect, fleet)
+    monkeypatch.setenv("LINEKEEPER_MAKINI_MODE", "observe")
+    async with store.write() as session:
+        await destroy_tokens(session, one.id)
+    found = fleet.world.find(one.makini_key)
+    assert found is not None
+    fleet.world.restore_credentials(found)
+    await swept(clean_prefect)
+    [incident] = await rows(store, Incident)
+    with on(clean_prefect):
+        state = await reconnect(incident.id, return_state=True)
+    assert state.name == "Reconnected", state.message
+    assert "nothing to catch up" in str(state.message)
+
+
+async def test_a_run_that_fails_again_and_again_is_started_ever_less_often(
+    running: Running, store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
+) -> None:
+    await lost(store, clean_prefect, fleet)
+    for _ in range(4):
+        run = await running.client.create_flow_run(stand_in, state=Crashed())
+        async with store.write() as session:
+            [case] = await session.scalars(select(Reconnect))
+            case.run_id = str(run.id)
+        await swept(clean_prefect)
+    assert len(await started(store)) == 2
+    async with store.write() as session:
+        await session.execute(update(Outbox).values(created_at=utcnow() - timedelta(minutes=11)))
+    await swept(clean_prefect)
+    assert len(await started(store)) == 3
 
 
 async def test_a_connection_that_has_its_login_has_no_run_and_is_told_what_to_do(

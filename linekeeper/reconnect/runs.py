@@ -1,0 +1,83 @@
+"""The run of a case: started once, woken, and started anew where it is gone."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.reconnect.case import Case, load_case
+from linekeeper.runtime import Runtime
+from linekeeper.store.outbox import Message, enqueue
+from linekeeper.store.tables import Outbox, Reconnect
+
+WAKE_SECONDS = 10
+LONGEST_PAUSE = timedelta(hours=4)
+"""Between runs of a case that end without closing it."""
+_TAGS = 10
+"""Customers a run is tagged with; more would fill the Runs page."""
+
+
+async def start_run(
+    rt: Runtime, session: AsyncSession, case: Case, reconnect: Reconnect, *, now: datetime
+) -> None:
+    """Have the run of this attempt started: once, however often it is asked for."""
+    key = run_key(reconnect)
+    members = [one for one in case.members if one.live]
+    tags = [f"customer:{one.customer_slug}" for one in members[:_TAGS] if one.customer_slug]
+    tags += [f"connection:{one.slug}" for one in members[:_TAGS]]
+    payload: dict[str, Any] = {
+        "deployment": "reconnect",
+        "idempotency_key": key,
+        "name": case.incident.title,
+        "parameters": {"incident": case.incident.id},
+        "tags": [*dict.fromkeys(tags), "waiting:customer"],
+    }
+    await enqueue(rt.store, session, [Message("run", f"run:{key}", payload)], now=now)
+
+
+async def start_another(rt: Runtime, incident_id: str, *, now: datetime) -> bool:
+    """Have another run started where the last one is gone; False while it is too early for that.
+
+    The first takes over at once, later ones ever less often, up to every `LONGEST_PAUSE`.
+    """
+    async with rt.store.write() as session:
+        case = await load_case(rt.store, incident_id, now=now, session=session)
+        if case is None or case.reconnect is None or case.reconnect.closed_at is not None:
+            return False
+        reconnect = case.reconnect
+        last = await session.scalar(
+            select(col(Outbox.created_at)).where(
+                col(Outbox.dedupe_key) == f"run:{run_key(reconnect)}"
+            )
+        )
+        if last is not None and now - last < _pause(reconnect.run_generation):
+            return False
+        reconnect.run_generation += 1
+        reconnect.run_id = None
+        await start_run(rt, session, case, reconnect, now=now)
+        return True
+
+
+def _pause(generation: int) -> timedelta:
+    if generation == 1:
+        return timedelta()
+    pause: timedelta = timedelta(minutes=5) * 2 ** min(generation - 1, 10)
+    return min(pause, LONGEST_PAUSE)
+
+
+def run_key(reconnect: Reconnect) -> str:
+    """The idempotency key of the run that should be working on it."""
+    return f"reconnect:{reconnect.incident_id}:{reconnect.attempt}:{reconnect.run_generation}"
+
+
+async def wake(rt: Runtime, session: AsyncSession, case: Case, *, now: datetime) -> None:
+    """Have the waiting run look at the database; at most every `WAKE_SECONDS`."""
+    reconnect = case.reconnect
+    if reconnect is None or reconnect.run_id is None:
+        return
+    turn = int(now.timestamp() // WAKE_SECONDS)
+    payload = {"resume": reconnect.run_id, "answer": {"by": "linekeeper"}}
+    key = f"run:wake:{reconnect.run_id}:{turn}"
+    await enqueue(rt.store, session, [Message("run", key, payload)], now=now)

@@ -1,0 +1,60 @@
+"""Steps of refresh-tokens: renew what ends soon, announce what can't be, show the horizon."""
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.tasks import exponential_backoff
+
+from linekeeper.clock import utcnow
+from linekeeper.reconnect import expiry
+from linekeeper.reconnect.expiry import HORIZON, Renewed, horizon, renew_ending
+from linekeeper.reconnect.expiry_report import expiry_markdown
+from tasks.reconnect import StillFailing, is_passing, publish
+from tasks.run import runtime
+
+
+@task(
+    name="refresh-tokens",
+    task_run_name="renew what ends soon",
+    retries=3,
+    retry_delay_seconds=exponential_backoff(backoff_factor=20),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=is_passing,
+    timeout_seconds=3_600,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def renew_tokens() -> Renewed:
+    """Renew what ends within 7 days. Raises `StillFailing` where Makini could not be asked."""
+    result = await renew_ending(runtime(), now=utcnow())
+    log = get_run_logger()
+    log.info("%d renewed, %d can't be", len(result.renewed), len(result.ending))
+    for name, reason in list(result.failed.items())[:50]:
+        log.warning("%s: %s", name, reason)
+    if result.failed:
+        raise StillFailing(f"{len(result.failed)} could not be renewed")
+    return result
+
+
+async def report_expiry() -> int:
+    """Write the artifact `expiry`; returns how many logins are in it."""
+    rt, now = runtime(), utcnow()
+    expiries = await horizon(rt, until=now + HORIZON)
+    await publish(
+        "expiry",
+        expiry_markdown(expiries, now=now),
+        description=f"{len(expiries)} logins end within 31 days",
+    )
+    return len(expiries)
+
+
+async def announce_ending() -> int:
+    """Tell of logins that end and nothing of ours renews; returns how many."""
+    rt, now = runtime(), utcnow()
+    apps = (await rt.configuration()).apps
+    ending = [
+        one
+        for one in await horizon(rt, until=now + expiry.WITHIN)
+        if one.health != "reauthorization_required"
+        and not (one.app in apps and apps[one.app].manages and one.refreshable)
+    ]
+    return await expiry.announce_ending(rt, ending, now=now)
