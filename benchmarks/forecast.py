@@ -23,11 +23,12 @@ from linekeeper.implementation.advance import advance_all, look, restart_lost
 from linekeeper.implementation.calendar import WorkingCalendar
 from linekeeper.implementation.chart import gantt
 from linekeeper.implementation.forecast import TRIALS, forecast
+from linekeeper.implementation.order import Form
 from linekeeper.implementation.outlook import forecast_plan
 from linekeeper.implementation.plan import Gate, Plan, make_plan
 from linekeeper.implementation.report import implementation_markdown
 from linekeeper.implementation.scope import COMPLEXITIES, HOSTINGS, parse_scope
-from linekeeper.implementation.start import Form, start
+from linekeeper.implementation.start import start
 from linekeeper.implementation.template import load_template
 from linekeeper.notices.view import Links
 from linekeeper.settings import Settings

@@ -9,8 +9,9 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from linekeeper.clock import utcnow
+from linekeeper.implementation.order import Form
 from linekeeper.implementation.scope import PlanError
-from linekeeper.implementation.start import Form, Started, start
+from linekeeper.implementation.start import Started, start
 from tasks.implementation import publish
 from tasks.run import is_paused, open_runtime, rename, skipped
 

@@ -5,29 +5,23 @@ The same customer and the same systems are the same implementation, whoever star
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from pathlib import Path
+from datetime import datetime
 
 from slugify import slugify
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.credits.decide import CreditError, Override
 from linekeeper.credits.queries import lock_ledger
-from linekeeper.credits.service import Reservation, cost_of, fit, set_aside
+from linekeeper.credits.service import Reservation, fit, set_aside
 from linekeeper.implementation import news, queries
 from linekeeper.implementation.advance import advance_in
-from linekeeper.implementation.outlook import Outlook, forecast_plan
-from linekeeper.implementation.plan import make_plan
+from linekeeper.implementation.order import Form, Order, check, fold, words
 from linekeeper.implementation.progress import Progress, forecast_anew
-from linekeeper.implementation.scope import MAX_NAME, PlanError, Scope, parse_scope
-from linekeeper.implementation.standing import Standing, calendar_of
-from linekeeper.implementation.template import Template, load_template
-from linekeeper.preflight.targets import TargetError, parse_target
+from linekeeper.implementation.scope import PlanError
+from linekeeper.implementation.standing import Standing
 from linekeeper.store import Store
 from linekeeper.store.tables import (
     Audit,
@@ -36,29 +30,6 @@ from linekeeper.store.tables import (
     Implementation,
     ImplementationSystem,
 )
-
-TEMPLATES = "LINEKEEPER_TEMPLATES"
-"""A directory of one's own gate templates."""
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What the operator filled in. Nothing of it is trusted."""
-
-    customer: str
-    systems: Sequence[str]
-    complexity: str
-    kickoff: date | str
-    by: str
-    hosting: str = "cloud"
-    custom_workflows: int = 0
-    committed: date | str | None = None
-    country: str | None = None
-    owner: str = ""
-    targets: Sequence[str] = ()
-    tiers: Sequence[str] = ()
-    app: str = "default"
-    over_credits_because: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +40,6 @@ class Started:
     new: bool
     credits: str
     """What it costs, and whether it fits; an estimate."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """The form, checked."""
-
-    scope: Scope
-    outlook: Outlook
-    template: Template
-    customer: str
-    owner: str
-    by: str
-    app: str
-    costs: tuple[int, ...]
-    tiers: tuple[str, ...]
-    targets: tuple[str | None, ...]
-    override: Override | None
 
 
 async def start(store: Store, form: Form, *, now: datetime) -> Started:
@@ -110,7 +64,7 @@ async def start(store: Store, form: Form, *, now: datetime) -> Started:
             if not verdict.allowed:
                 raise PlanError("credits", verdict.message)
             standing = await _make(session, order, customer, credits=verdict.message, now=now)
-            greeting = news.say(standing, "start", _words(order))
+            greeting = news.say(standing, "start", words(order))
             await news.send(store, session, [greeting], now=now)
             evaluation, lacks = await advance_in(store, session, standing, now=now)
     if raced is not None:
@@ -119,49 +73,8 @@ async def start(store: Store, form: Form, *, now: datetime) -> Started:
     return Started(progress, True, verdict.message)
 
 
-def check(form: Form, known: Customer | None, *, now: datetime) -> _Order:
-    """The form as an order, or `PlanError`; asks nobody but the form and its template."""
-    customer = _line("customer", form.customer)
-    by = _line("by", form.by)
-    owner = _line("owner", form.owner or (known.owner if known and known.owner else ""))
-    _once(form.systems)
-    calendar = calendar_of(None, known.time_zone if known else "UTC")
-    scope = parse_scope(
-        complexity=form.complexity,
-        hosting=form.hosting,
-        systems=len(form.systems),
-        custom_workflows=form.custom_workflows,
-        kickoff=form.kickoff,
-        committed=form.committed or None,
-        country=form.country or None,
-        system_names=tuple(form.systems),
-        today=now.astimezone(calendar.zone).date(),
-    )
-    own = os.environ.get(TEMPLATES)
-    template = load_template(scope.complexity, Path(own) if own else None)
-    calendar = calendar_of(scope.country, known.time_zone if known else "UTC")
-    tiers = _of_each("tiers", form.tiers, scope)
-    try:
-        costs = tuple(cost_of(tier, scope.hosting) for tier in tiers)
-    except CreditError as error:
-        raise PlanError("tiers", error.reason) from None
-    return _Order(
-        scope=scope,
-        outlook=forecast_plan(make_plan(scope, template), calendar),
-        template=template,
-        customer=known.name if known else customer,
-        owner=owner,
-        by=by,
-        app=_line("app", form.app),
-        costs=costs,
-        tiers=tuple(tier or "I" for tier in tiers),
-        targets=_targets(form.targets, scope),
-        override=Override(by, form.over_credits_because) if form.over_credits_because else None,
-    )
-
-
 async def _make(
-    session: AsyncSession, order: _Order, customer: Customer, *, credits: str, now: datetime
+    session: AsyncSession, order: Order, customer: Customer, *, credits: str, now: datetime
 ) -> Standing:
     scope, outlook = order.scope, order.outlook
     names = scope.system_names
@@ -250,13 +163,13 @@ async def _move_on(store: Store, identifier: str, now: datetime) -> Started:
 
 async def _customer(session: AsyncSession, name: str) -> Customer | None:
     """The customer of that name; case and spaces don't matter."""
-    wanted = _fold(name)
+    wanted = fold(name)
     rows = await session.execute(select(col(Customer.id), col(Customer.name)))
-    found = next((row[0] for row in rows if _fold(row[1]) == wanted), None)
+    found = next((row[0] for row in rows if fold(row[1]) == wanted), None)
     return None if found is None else await session.get(Customer, found)
 
 
-async def _new_customer(session: AsyncSession, order: _Order, now: datetime) -> Customer:
+async def _new_customer(session: AsyncSession, order: Order, now: datetime) -> Customer:
     taken = set(await session.scalars(select(col(Customer.slug))))
     customer = Customer(
         name=order.customer,
@@ -287,57 +200,5 @@ def _unused(text: str, taken: set[str]) -> str:
 
 
 def _key(customer_id: str, systems: Sequence[str]) -> str:
-    names = "\n".join(sorted(map(_fold, systems)))
+    names = "\n".join(sorted(map(fold, systems)))
     return f"{customer_id}:{hashlib.sha256(names.encode()).hexdigest()[:32]}"
-
-
-def _fold(text: str) -> str:
-    return " ".join(text.casefold().split())
-
-
-def _line(field: str, value: str) -> str:
-    text = " ".join(value.split())
-    if not text:
-        raise PlanError(field, "is empty")
-    if len(text) > MAX_NAME or not text.isprintable():
-        raise PlanError(field, f"must be one line of at most {MAX_NAME} characters")
-    return text
-
-
-def _once(systems: Sequence[str]) -> None:
-    seen: set[str] = set()
-    for name in systems:
-        if _fold(name) in seen:
-            raise PlanError(
-                "systems", f"{name[:40]!a} is there twice; tell them apart, such as by their site"
-            )
-        seen.add(_fold(name))
-
-
-def _of_each(field: str, values: Sequence[str], scope: Scope) -> tuple[str | None, ...]:
-    if len(values) > scope.systems:
-        raise PlanError(field, f"{len(values)} of them for {scope.systems} systems")
-    return (*(value.strip() or None for value in values), *[None] * (scope.systems - len(values)))
-
-
-def _targets(values: Sequence[str], scope: Scope) -> tuple[str | None, ...]:
-    try:
-        return tuple(
-            str(parse_target(value)) if value else None
-            for value in _of_each("targets", values, scope)
-        )
-    except TargetError as error:
-        raise PlanError("targets", str(error)) from None
-
-
-def _words(order: _Order) -> str:
-    scope = order.scope
-    weeks = f"{order.outlook.plan.published[0]} to {order.outlook.plan.published[1]} weeks"
-    beyond = "".join(f" Beyond them: {reason}." for reason in order.outlook.plan.beyond)
-    promised = f", committed {scope.committed}" if scope.committed else ""
-    return (
-        f"{order.customer} starts with {', '.join(scope.system_names)}: {scope.complexity}, "
-        f"{scope.hosting}, kickoff {scope.kickoff}, go-live likely {order.outlook.p50} "
-        f"(four in five: {order.outlook.p80}){promised}. Published are {weeks}.{beyond} "
-        f"Owner {order.owner}."
-    )

@@ -11,8 +11,9 @@ from sqlmodel import col
 from linekeeper.credits.decide import CreditError
 from linekeeper.credits.report import credits_markdown
 from linekeeper.credits.service import check, ledger, return_credits, set_bought
+from linekeeper.implementation.order import Form
 from linekeeper.implementation.scope import PlanError
-from linekeeper.implementation.start import Form, Started, start
+from linekeeper.implementation.start import Started, start
 from linekeeper.preflight.handover import escape
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, CreditEntry, Customer, Implementation

@@ -11,8 +11,9 @@ from sqlmodel import col
 from linekeeper.implementation.advance import advance
 from linekeeper.implementation.answer import Answer, Taken, answer, ask
 from linekeeper.implementation.change import Changed, Update, change
+from linekeeper.implementation.order import Form
 from linekeeper.implementation.progress import Progress
-from linekeeper.implementation.start import Form, Started, start
+from linekeeper.implementation.start import Started, start
 from linekeeper.store import Store
 from linekeeper.store.tables import (
     Connection,

@@ -1,0 +1,152 @@
+"""What the operator's form asks for, checked before anything is stored."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+from linekeeper.credits.decide import CreditError, Override
+from linekeeper.credits.service import cost_of
+from linekeeper.implementation.outlook import Outlook, forecast_plan
+from linekeeper.implementation.plan import make_plan
+from linekeeper.implementation.scope import MAX_NAME, PlanError, Scope, parse_scope
+from linekeeper.implementation.standing import calendar_of
+from linekeeper.implementation.template import Template, load_template
+from linekeeper.preflight.targets import TargetError, parse_target
+from linekeeper.store.tables import Customer
+
+TEMPLATES = "LINEKEEPER_TEMPLATES"
+"""A directory of one's own gate templates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What the operator filled in. Nothing of it is trusted."""
+
+    customer: str
+    systems: Sequence[str]
+    complexity: str
+    kickoff: date | str
+    by: str
+    hosting: str = "cloud"
+    custom_workflows: int = 0
+    committed: date | str | None = None
+    country: str | None = None
+    owner: str = ""
+    targets: Sequence[str] = ()
+    tiers: Sequence[str] = ()
+    app: str = "default"
+    over_credits_because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A form that can be."""
+
+    scope: Scope
+    outlook: Outlook
+    template: Template
+    customer: str
+    owner: str
+    by: str
+    app: str
+    costs: tuple[int, ...]
+    tiers: tuple[str, ...]
+    targets: tuple[str | None, ...]
+    override: Override | None
+
+
+def check(form: Form, known: Customer | None, *, now: datetime) -> Order:
+    """The form as an order, or `PlanError`; asks nobody but the form and its template."""
+    customer = _line("customer", form.customer)
+    by = _line("by", form.by)
+    owner = _line("owner", form.owner or (known.owner if known and known.owner else ""))
+    _once(form.systems)
+    calendar = calendar_of(None, known.time_zone if known else "UTC")
+    scope = parse_scope(
+        complexity=form.complexity,
+        hosting=form.hosting,
+        systems=len(form.systems),
+        custom_workflows=form.custom_workflows,
+        kickoff=form.kickoff,
+        committed=form.committed or None,
+        country=form.country or None,
+        system_names=tuple(form.systems),
+        today=now.astimezone(calendar.zone).date(),
+    )
+    own = os.environ.get(TEMPLATES)
+    template = load_template(scope.complexity, Path(own) if own else None)
+    calendar = calendar_of(scope.country, known.time_zone if known else "UTC")
+    tiers = _of_each("tiers", form.tiers, scope)
+    try:
+        costs = tuple(cost_of(tier, scope.hosting) for tier in tiers)
+    except CreditError as error:
+        raise PlanError("tiers", error.reason) from None
+    return Order(
+        scope=scope,
+        outlook=forecast_plan(make_plan(scope, template), calendar),
+        template=template,
+        customer=known.name if known else customer,
+        owner=owner,
+        by=by,
+        app=_line("app", form.app),
+        costs=costs,
+        tiers=tuple(tier or "I" for tier in tiers),
+        targets=_targets(form.targets, scope),
+        override=Override(by, form.over_credits_because) if form.over_credits_because else None,
+    )
+
+
+def words(order: Order) -> str:
+    """What Slack is told of the start."""
+    scope = order.scope
+    weeks = f"{order.outlook.plan.published[0]} to {order.outlook.plan.published[1]} weeks"
+    beyond = "".join(f" Beyond them: {reason}." for reason in order.outlook.plan.beyond)
+    promised = f", committed {scope.committed}" if scope.committed else ""
+    return (
+        f"{order.customer} starts with {', '.join(scope.system_names)}: {scope.complexity}, "
+        f"{scope.hosting}, kickoff {scope.kickoff}, go-live likely {order.outlook.p50} "
+        f"(four in five: {order.outlook.p80}){promised}. Published are {weeks}.{beyond} "
+        f"Owner {order.owner}."
+    )
+
+
+def fold(text: str) -> str:
+    """As names compare: without case and repeated spaces."""
+    return " ".join(text.casefold().split())
+
+
+def _line(field: str, value: str) -> str:
+    text = " ".join(value.split())
+    if not text:
+        raise PlanError(field, "is empty")
+    if len(text) > MAX_NAME or not text.isprintable():
+        raise PlanError(field, f"must be one line of at most {MAX_NAME} characters")
+    return text
+
+
+def _once(systems: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in systems:
+        if fold(name) in seen:
+            raise PlanError(
+                "systems", f"{name[:40]!a} is there twice; tell them apart, such as by their site"
+            )
+        seen.add(fold(name))
+
+
+def _of_each(field: str, values: Sequence[str], scope: Scope) -> tuple[str | None, ...]:
+    if len(values) > scope.systems:
+        raise PlanError(field, f"{len(values)} of them for {scope.systems} systems")
+    return (*(value.strip() or None for value in values), *[None] * (scope.systems - len(values)))
+
+
+def _targets(values: Sequence[str], scope: Scope) -> tuple[str | None, ...]:
+    try:
+        return tuple(
+            str(parse_target(value)) if value else None
+            for value in _of_each("targets", values, scope)
+        )
+    except TargetError as error:
+        raise PlanError("targets", str(error)) from None
