@@ -92,7 +92,9 @@ def run() -> dict[str, Any]:
     return {**asyncio.run(replay()).figures, "goals": GOALS}
 
 
-async def replay(*, days: int = 30, connections: int = 1_000, seed: int = 7) -> Replay:
+async def replay(
+    *, days: int = 30, connections: int = 1_000, seed: int = 7, quiet: str = QUIET
+) -> Replay:
     """Live through `days` of `connections`; the same seed gives the same month."""
     with tempfile.TemporaryDirectory() as name:
         settings = Settings(home=Path(name), _env_file=None)
@@ -104,7 +106,7 @@ async def replay(*, days: int = 30, connections: int = 1_000, seed: int = 7) -> 
                 channel="#linekeeper",
                 api_url=f"{served.url}/slack/api/",
             )
-            alerts = AlertPolicy(quiet_hours=QUIET)
+            alerts = AlertPolicy(quiet_hours=quiet)
             month = _Month(
                 store, Configuration(slack=slack, alerts=alerts), days, connections, seed
             )

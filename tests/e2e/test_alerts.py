@@ -1,0 +1,99 @@
+"""An outage, planned work and the digest, as operators meet them in Slack and in the Prefect UI."""
+
+import re
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+from sqlmodel import col, select
+
+from linekeeper.store.tables import Connection, Customer, Silence
+from tests.e2e.conftest import House, until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+PROVIDER = "UpKeep"
+
+
+async def _fleet(house: House) -> list[tuple[Connection, Customer]]:
+    async with house.store() as store, store.read() as session:
+        rows = await session.execute(
+            select(Connection, Customer)
+            .join(Customer, col(Customer.id) == col(Connection.customer_id))
+            .where(col(Connection.setup) == "live", col(Connection.health) == "healthy")
+            .order_by(col(Connection.makini_key))
+        )
+        return [(row[0], row[1]) for row in rows]
+
+
+async def _window_from_its_form(house: House, page: Page, customer: str) -> None:
+    """Fill in the form of `maintenance-window` for `customer` and press Submit."""
+    async with house.prefect() as client:
+        found = await client.read_deployment_by_name("maintenance-window/maintenance-window")
+    parameters = f'{{"scope":"customer","subject":"{customer}","by":"Petra","hours":1}}'
+    await page.goto(
+        f"{house.url('prefect')}/deployments/deployment/{found.id}/run?parameters={parameters}"
+    )
+    await page.get_by_role("button", name="Submit").click()
+
+    async def begun() -> Any:
+        async with house.store() as store, store.read() as session:
+            return await session.scalar(select(Silence).limit(1))
+
+    await until(begun, what="the window")
+
+
+async def test_an_outage_is_one_message_planned_work_is_none_and_the_digest_tells_of_both(
+    house: House, page: Page
+) -> None:
+    await house.trigger("health-sweep")
+    fleet = await _fleet(house)
+    hit = [one for one, _ in fleet if one.provider == PROVIDER]
+    assert len(hit) >= 5, [one.provider for one, _ in fleet]
+    owners = {customer.id for one, customer in fleet if one.provider == PROVIDER}
+    planned, customer = next(
+        (one, whose)
+        for one, whose in fleet
+        if whose.id not in owners and sum(other.id == whose.id for _, other in fleet) == 1
+    )
+    await _window_from_its_form(house, page, customer.name)
+    before = len(await house.slack())
+    keys = [one.makini_key for one in [*hit, planned]]
+    await house.control("webhooks", drop=1.0)
+    try:
+        for key in keys:
+            await house.control(f"connections/{key}/go-offline")
+        for _ in range(3):
+            await house.trigger("health-sweep")
+
+        async def told() -> Any:
+            return (await house.slack())[before:] or None
+
+        [message] = await until(told, what="the one message of the outage")
+        assert f"{PROVIDER} · {len(hit)} connections" in message["text"]
+        assert all(customer.name not in str(m) for m in (await house.slack())[before:])
+        await page.goto(f"{house.url('sandbox')}/slack")
+        shown = page.get_by_text(re.compile(rf"{PROVIDER} · {len(hit)} connections")).first
+        await expect(shown).to_be_visible()
+
+        run = await house.trigger("digest")
+        assert run.state is not None
+        assert "2 new incidents" in (run.state.message or "")
+        [digest] = [m for m in (await house.slack())[before:] if "Digest" in m["text"]]
+        assert "(not announced)" not in digest["text"]  # its end is not known yet
+    finally:
+        for key in keys:
+            await house.control(f"connections/{key}/come-online")
+        await house.control("webhooks", drop=0.0)
+    await house.trigger("health-sweep")
+
+    async def green() -> Any:
+        [message, *_] = (await house.slack())[before:]
+        return "resolved" in message["text"] or None
+
+    await until(green, what="the message to turn green")
+    async with house.prefect() as client:
+        answer = await client.request("GET", "/artifacts/digest/latest")
+    await page.goto(f"{house.url('prefect')}/artifacts/artifact/{answer.json()['id']}")
+    await expect(page.get_by_text("How well alerts work").first).to_be_visible()
+    await expect(page.get_by_role("img", name="Incidents opened by day").first).to_be_visible()
