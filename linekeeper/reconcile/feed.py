@@ -103,9 +103,12 @@ async def _place(store: Store) -> None:
                 connection = await session.connection()
                 await connection.execute(
                     update(Change.__table__)  # type: ignore[attr-defined]  # SQLModel's table
-                    .where(col(Change.id) == bindparam("of"))
-                    .values(position=bindparam("at")),
-                    [{"of": one, "at": at} for at, one in enumerate(ids, start=last + 1)],
+                    .where(col(Change.id) == bindparam("placed_id"))
+                    .values(position=bindparam("placed_at")),
+                    [
+                        {"placed_id": one, "placed_at": at}
+                        for at, one in enumerate(ids, start=last + 1)
+                    ],
                 )
                 await session.execute(update(FeedEnd).values(position=last + len(ids)))
 
