@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import LargeBinary, MetaData, select
+from sqlalchemy import Connection, LargeBinary, MetaData, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
 from linekeeper import __version__
 from linekeeper.backup.file import Header, Writer, writing
-from linekeeper.store import Store
+from linekeeper.store import Store, StoreError
 from linekeeper.store.cipher import fingerprint
-from linekeeper.store.migrate import head, require_current
+from linekeeper.store.migrate import head, require_current, schema_of
 
 PROOF = "linekeeper backup"
 _PORTION = 1_000
@@ -47,6 +47,12 @@ async def back_up(store: Store, path: Path, keys: Sequence[str], *, now: datetim
         if not store.is_sqlite:
             connection = await plain.execution_options(isolation_level="REPEATABLE READ")
         async with connection.begin():
+            schema: str | None = await connection.run_sync(_schema)
+            if schema != head():
+                raise StoreError(
+                    f"the database's schema {schema} is newer than this version of Linekeeper "
+                    f"(schema {head()}): back it up with the new version"
+                )
             header = Header(
                 version=__version__,
                 schema=head(),
@@ -62,6 +68,10 @@ async def back_up(store: Store, path: Path, keys: Sequence[str], *, now: datetim
                 for table in tables:
                     await _write(connection, writer, table)
     return Taken(writer.rows, len(tables), writer.size, header.keys)
+
+
+def _schema(connection: Connection) -> Any:
+    return schema_of(connection)
 
 
 async def _write(connection: AsyncConnection, writer: Writer, table: Any) -> None:

@@ -17,7 +17,14 @@ from sqlmodel import SQLModel, col
 from linekeeper.backup.dump import PROOF
 from linekeeper.backup.file import BackupError, Header, Reader
 from linekeeper.store import KeyProblem, Store, StoreError
-from linekeeper.store.migrate import KEY_CHECK, build_schema, describe, schema_of
+from linekeeper.store.migrate import (
+    KEY_CHECK,
+    SERVES,
+    build_schema,
+    describe,
+    say_whom_it_serves,
+    schema_of,
+)
 from linekeeper.store.tables import AppSetting, Audit, Credential
 
 _PORTION = 500
@@ -59,6 +66,7 @@ async def restore(store: Store, path: Path, *, by: str, now: datetime) -> Restor
                     )
                 rows = await _load(connection, reader)
                 await connection.run_sync(build_schema, "head")
+                await connection.run_sync(say_whom_it_serves, store.cipher)
                 await _require_readable(connection, store, path, header)
                 await _note(connection, header, by=by, now=now)
                 schema = await connection.run_sync(schema_of)
@@ -91,7 +99,7 @@ async def _make_room(connection: AsyncConnection) -> None:
         if table.name == "alembic_version":
             continue
         if table.name == AppSetting.__tablename__:
-            counted = counted.where(table.c.name != KEY_CHECK)
+            counted = counted.where(table.c.name.not_in((KEY_CHECK, SERVES)))
         if count := await connection.scalar(counted):
             raise BackupError(
                 f"the database is not empty ({count} rows in {table.name}): restore into an empty "

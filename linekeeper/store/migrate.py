@@ -6,11 +6,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import delete, insert, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
+from sqlmodel import col
 
 from linekeeper.clock import utcnow
+from linekeeper.store.cipher import Cipher
 from linekeeper.store.engine import Store, StoreError
 from linekeeper.store.tables import AppSetting
 from linekeeper.store.upsert import insert_ignore
@@ -18,6 +20,8 @@ from linekeeper.store.upsert import insert_ignore
 _LOCK = 4_217_001  # PostgreSQL's advisory lock for migrations
 KEY_CHECK = "encryption-key-check"
 """The setting that holds a known text under our key."""
+SERVES = "schema-serves"
+"""The setting that names the older schemas whose code may work on this one."""
 
 
 def _config() -> Config:
@@ -45,6 +49,7 @@ async def migrate(store: Store) -> tuple[str | None, str]:
                     await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
                 before = await connection.run_sync(schema_of)
                 await connection.run_sync(_upgrade)
+                await connection.run_sync(say_whom_it_serves, store.cipher)
     except DBAPIError as error:
         raise StoreError(describe(error)) from error
     await _check_key(store)
@@ -52,13 +57,22 @@ async def migrate(store: Store) -> tuple[str | None, str]:
 
 
 async def require_current(store: Store) -> None:
-    """Raise `StoreError` unless the schema is the one this code is written for."""
+    """Raise `StoreError` unless this code can work on the schema.
+
+    That is the one it is written for, or a newer one that says it serves this code too: so old
+    consumers and runs go on while a release is rolled out.
+    """
     try:
         async with store.engine.connect() as connection:
             found = await connection.run_sync(schema_of)
     except (DBAPIError, OSError) as error:
         raise StoreError(describe(error)) from error
-    if found != head():
+    if found != head() and not (found and head() in await _served(store)):
+        if found and found > head():
+            raise StoreError(
+                f"the database's schema {found} is too new for this version of Linekeeper "
+                f"(schema {head()}): upgrade Linekeeper"
+            )
         raise StoreError(
             f"the database's schema is {found or 'empty'}, this version needs {head()}: "
             "run `linekeeper migrate`"
@@ -93,6 +107,23 @@ def build_schema(connection: Connection, revision: str) -> bool:
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
     return True
+
+
+def say_whom_it_serves(connection: Connection, cipher: Cipher) -> None:
+    """Write down which older code may work on this schema: the migration's `serves`."""
+    script = ScriptDirectory.from_config(_config()).get_revision("head")
+    serves: tuple[str, ...] = getattr(script.module, "serves", ()) if script else ()
+    connection.execute(delete(AppSetting).where(col(AppSetting.name) == SERVES))
+    if serves:
+        row = {"name": SERVES, "value": cipher.encrypt(",".join(serves)), "updated_at": utcnow()}
+        connection.execute(insert(AppSetting), [row])
+
+
+async def _served(store: Store) -> list[str]:
+    async with store.read() as session:
+        named = select(col(AppSetting.value)).where(col(AppSetting.name) == SERVES)
+        value = await session.scalar(named)
+    return store.cipher.decrypt(value).split(",") if value else []
 
 
 def _known(config: Config) -> set[str]:
