@@ -25,8 +25,15 @@ async def acknowledge(
         Literal["no", "1 hour", "4 hours", "Monday"],
         Field(title="Snooze", description="Hold reminders back until then"),
     ] = "no",
+    mute_hours: Annotated[
+        float,
+        Field(title="Mute (hours)", description="Say nothing more of it so long", ge=0, le=2160),
+    ] = 0,
 ) -> State[None]:
-    """Acknowledge an incident, and perhaps snooze it. Sweeps don't turn red for it again."""
+    """Acknowledge an incident, and perhaps snooze or mute it.
+
+    Sweeps don't turn red for it again.
+    """
     async with open_runtime() as rt:
         try:
             sentence = await operate.acknowledge(
@@ -35,6 +42,10 @@ async def acknowledge(
             if snooze != "no":
                 sentence = await operate.snooze(
                     rt.store, incident.strip(), snooze, by=by.strip(), now=utcnow()
+                )
+            if mute_hours:
+                sentence = await operate.mute(
+                    rt.store, incident.strip(), mute_hours, by=by.strip(), now=utcnow()
                 )
         except NoIncident as error:
             return Failed(message=str(error))

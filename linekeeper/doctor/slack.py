@@ -15,7 +15,9 @@ from linekeeper.doctor.makini import LOOPBACK
 from linekeeper.notices.refusals import refused
 
 NEEDED_SCOPES = ("chat:write",)
-USEFUL_SCOPES = {"files:write": "charts in messages"}
+USEFUL_SCOPES = {
+    "channels:history": "to find a message again after a crash; groups:history if it is private",
+}
 _PAGES = 10
 _CHANNEL_ID = re.compile(r"[CGD][A-Z0-9]{8,}")
 _PROVE = "send one with the deployment test-alert"
@@ -96,7 +98,11 @@ def _scopes(granted: frozenset[str]) -> list[Finding]:
                 "add it under OAuth & Permissions of the Slack app and install it again",
             )
         ]
-    lacking = [f"{s} ({why})" for s, why in USEFUL_SCOPES.items() if s not in granted]
+    lacking = [
+        f"{scope} ({why})"
+        for scope, why in USEFUL_SCOPES.items()
+        if not granted & {scope, scope.replace("channels:", "groups:")}
+    ]
     if lacking:
         return [
             warn(

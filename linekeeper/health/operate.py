@@ -1,4 +1,4 @@
-"""What operators do to an incident: acknowledge it, snooze it. Audited, and told in its message."""
+"""What operators do to an incident: acknowledge, snooze, mute it. Audited, told in its message."""
 
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -74,6 +74,35 @@ async def snooze(store: Store, incident_id: str, choice: str, *, by: str, now: d
         text = f"Snoozed by {by} until {until:%a %d %b, %H:%M} UTC."
         await announce(store, session, [IncidentChange(incident_id, "changed", text)], now=now)
         return f"{incident.title} is snoozed until {until:%a %H:%M} UTC"
+
+
+async def mute(store: Store, incident_id: str, hours: float, *, by: str, now: datetime) -> str:
+    """Say nothing more of it for so many hours, not even of an escalation. Raises `NoIncident`.
+
+    Its message goes on being edited, and what is still wrong then is told again.
+    """
+    until = now + timedelta(hours=hours)
+    async with store.write() as session:
+        incident = await _open(session, incident_id)
+        muted = {"muted_at": now.isoformat(), "muted_until": until.isoformat()}
+        await session.execute(
+            update(Incident)
+            .where(col(Incident.id) == incident_id)
+            .values(detail={**incident.detail, **muted})
+            .execution_options(synchronize_session=False)
+        )
+        session.add(
+            Audit(
+                at=now,
+                by=by,
+                action="incident.muted",
+                subject=incident_id,
+                detail={"until": until.isoformat()},
+            )
+        )
+        text = f"Muted by {by} until {until:%a %d %b, %H:%M} UTC."
+        await announce(store, session, [IncidentChange(incident_id, "changed", text)], now=now)
+        return f"{incident.title} is muted until {until:%a %H:%M} UTC"
 
 
 def snooze_until(choice: str, now: datetime) -> datetime:

@@ -49,7 +49,8 @@ async def call(request: Request) -> Response:
         return json(refused)
     if fault == "lost":
         await asyncio.sleep(slack.faults.timeout_seconds)
-    return json({"ok": True, **answer}, headers={"X-OAuth-Scopes": "chat:write,files:write"})
+    scopes = "chat:write,files:write,channels:history"
+    return json({"ok": True, **answer}, headers={"X-OAuth-Scopes": scopes})
 
 
 async def upload(request: Request) -> Response:

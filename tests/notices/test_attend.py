@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy
-from linekeeper.health.operate import acknowledge, snooze
+from linekeeper.health.operate import acknowledge, mute, snooze
 from linekeeper.notices import IncidentChange, announce
 from linekeeper.notices.attend import attend
 from linekeeper.store import Store, new_id
@@ -163,6 +163,21 @@ async def test_a_snoozed_incident_is_quiet_until_then(desk: Desk) -> None:
     desk.ahead = timedelta(hours=9)
     await desk.deliver()
     assert any("Reminder" in r["text"] for r in desk.messages()[0]["replies"])
+
+
+async def test_a_muted_incident_is_edited_and_calls_nobody_until_the_mute_ends(
+    desk: Desk,
+) -> None:
+    incident_id = await desk.open()
+    await desk.deliver()
+    await mute(desk.store, incident_id, 48, by="Petra", now=desk.now())
+    desk.ahead = timedelta(hours=47)
+    await desk.deliver()
+    [message] = desk.messages()
+    assert [r["text"].partition(" until")[0] for r in message["replies"]][1:] == ["Muted by Petra"]
+    desk.ahead = timedelta(hours=53)
+    await desk.deliver()
+    assert "Reminder 1" in desk.messages()[0]["replies"][-1]["text"]
 
 
 async def test_a_burst_beyond_the_cap_is_one_more_message(desk: Desk) -> None:
