@@ -22,7 +22,7 @@ from linekeeper.notices.announce import announce
 from linekeeper.notices.changes import IncidentChange
 from linekeeper.reconnect.case import Case, Member, load_case
 from linekeeper.reconnect.remind import DEADLINE
-from linekeeper.reconnect.runs import start_run, wake
+from linekeeper.reconnect.runs import start_run, wake, withdraw_run
 from linekeeper.runtime import Runtime
 from linekeeper.store.outbox import Message, claim, enqueue, postpone, retry_at, settle
 from linekeeper.store.tables import Audit, Contact, Incident, Reconnect
@@ -60,7 +60,10 @@ async def attend(rt: Runtime, incident_id: str, *, now: datetime) -> None:
         if case is None:
             return
         if not case.is_open:
-            if case.is_working:
+            if case.moved and case.reconnect and await withdraw_run(session, case, now=now):
+                case.reconnect.closed_at, case.reconnect.outcome = now, "moved"
+                await session.flush()
+            elif case.is_working:
                 await wake(rt, session, case, now=now)
             return
         if case.reconnect is not None and case.reconnect.closed_at is not None:

@@ -31,6 +31,7 @@ class Member:
     app: str
     slug: str
     label: str
+    provider: str
     system: str
     health: str
     health_since: datetime
@@ -120,6 +121,7 @@ async def _load(
             app=connection.app,
             slug=connection.slug,
             label=label(customer.name if customer else None, connection.provider, connection.name),
+            provider=connection.provider,
             system=connection.provider or connection.name,
             health=connection.health,
             health_since=connection.health_since,

@@ -3,18 +3,21 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.reconnect.case import Case, load_case
+from linekeeper.reconnect.case import KIND, Case, load_case
 from linekeeper.runtime import Runtime
 from linekeeper.store.outbox import Message, enqueue
-from linekeeper.store.tables import Outbox, Reconnect
+from linekeeper.store.tables import Connection, Incident, IncidentConnection, Outbox, Reconnect
 
 WAKE_SECONDS = 10
 LONGEST_PAUSE = timedelta(hours=4)
 """Between runs of a case that end without closing it."""
+CALM = 4
+"""So many more logins of one provider lost within `HOLD` are no coincidence."""
+HOLD = timedelta(seconds=60)
 _TAGS = 10
 """Customers a run is tagged with; more would fill the Runs page."""
 
@@ -34,7 +37,54 @@ async def start_run(
         "parameters": {"incident": case.incident.id},
         "tags": [*dict.fromkeys(tags), "waiting:customer"],
     }
-    await enqueue(rt.store, session, [Message("run", f"run:{key}", payload)], now=now)
+    begins = await _held_until(session, case, now=now)
+    row = Message("run", f"run:{key}", payload, not_before=begins)
+    await enqueue(rt.store, session, [row], now=now)
+
+
+async def _held_until(session: AsyncSession, case: Case, *, now: datetime) -> datetime | None:
+    """When the run may begin; None for now.
+
+    While one login after the other of a provider is lost they soon become one incident with one
+    run, so the runs of the single ones are held back. The customers are asked at once.
+    """
+    incident = case.incident
+    if incident.scope != "connection" or not case.members:
+        return None
+    alike = await session.scalar(
+        select(func.count())
+        .select_from(Incident)
+        .join(IncidentConnection, col(IncidentConnection.incident_id) == col(Incident.id))
+        .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
+        .where(
+            col(Incident.id) != incident.id,
+            col(Incident.kind) == KIND,
+            col(Incident.app) == incident.app,
+            col(Incident.resolved_at).is_(None),
+            col(Incident.opened_at) > now - HOLD,
+            col(Connection.provider) == case.members[0].provider,
+        )
+    )
+    return now + HOLD if (alike or 0) >= CALM else None
+
+
+async def withdraw_run(session: AsyncSession, case: Case, *, now: datetime) -> bool:
+    """Whether the run of a case was still held back; then it is not started any more."""
+    reconnect = case.reconnect
+    if reconnect is None or reconnect.run_id is not None:
+        return False
+    withdrawn = await session.scalar(
+        update(Outbox)
+        .where(
+            col(Outbox.dedupe_key) == f"run:{run_key(reconnect)}",
+            col(Outbox.status) == "pending",
+            col(Outbox.claimed_by).is_(None),
+        )
+        .values(status="sent", settled_at=now, error="not needed: part of a wider incident")
+        .returning(col(Outbox.id))
+        .execution_options(synchronize_session=False)
+    )
+    return withdrawn is not None
 
 
 async def start_another(rt: Runtime, incident_id: str, *, now: datetime) -> bool:

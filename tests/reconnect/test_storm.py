@@ -9,10 +9,12 @@ import pytest
 from pydantic import SecretStr
 
 from linekeeper import sandbox
+from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.notices.deliver import deliver_due
 from linekeeper.notices.mail import deliver_mail
 from linekeeper.reconnect.ask import attend_due
+from linekeeper.reconnect.runs import CALM
 from linekeeper.store.tables import ConnectLink, Contact, Customer, Reconnect
 from tests.reconnect.conftest import House
 from tests.reconnect.post import Post, listening
@@ -131,3 +133,27 @@ async def test_500_of_one_provider_are_one_incident_one_run_one_thread_and_a_mai
         assert len(await here.rows(Reconnect)) == 1
         assert len(await outbox(here, "run")) <= 2  # to start it, and to wake it
         assert len(here.fleet.world.slack.snapshot()) == 1
+
+
+async def test_logins_lost_one_after_the_other_start_few_runs_and_end_as_one(
+    open_house: Opened,
+) -> None:
+    here = await open_house(connections=6)
+    for number in range(14):
+        here.fleet.world.create(name=f"C {number} · Fiix", email="it@c.example", provider="fiix")
+    await here.sweep()
+    fiix = [one for one in await here.connections() if one.provider == "Fiix"]
+    for one in fiix:
+        await here.lose_login(one)
+        await attend_due(here.rt)
+    now = utcnow()
+    cases = await here.rows(Reconnect)
+    runs = await outbox(here, "run")
+    starts = [row for row in runs if "resume" not in row.payload and row.next_attempt_at <= now]
+    begun = [row for row in starts if row.error is None]
+    assert len([one for one in await here.incidents() if one.resolved_at is None]) == 1
+    assert len(cases) > len(begun)
+    assert len(begun) <= CALM + 2
+    held = [row for row in runs if row.error]
+    assert {row.status for row in held} == {"sent"}
+    assert len([one for one in cases if one.outcome == "moved"]) == len(held)
