@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linekeeper.notices import IncidentView, Links, MemberView, compose
+from linekeeper.notices.compose_fold import fold, plain_fold
 from linekeeper.notices.text import width
 from linekeeper.notices.view import MEMBERS_SHOWN
 from linekeeper.sandbox.slack import check_blocks
@@ -247,3 +248,26 @@ def test_no_text_of_its_own_breaks_the_limits(text: str) -> None:
     check_blocks(list(rendered.blocks))
     assert "<" not in rendered.text
     assert width(rendered.text) <= 3000
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    many=st.lists(views, max_size=4).flatmap(
+        lambda some: st.integers(1, 40).map(lambda times: some * times)
+    ),
+    step=st.sampled_from(["reminder:3", "escalation", "first", "resolved"]),
+    why=nasty,
+    now=times,
+)
+def test_no_message_about_several_and_no_reminder_breaks_the_limits_either(
+    many: list[IncidentView], step: str, why: str, now: datetime
+) -> None:
+    rendered = [fold("morning:2026", many, links=LINKS), fold("cap:x", many)]
+    rendered += [compose.reminder(view, step, why, now=now) for view in many[:3]]
+    for message in rendered:
+        check_blocks([dict(block) for block in message.blocks])
+        said = message.text + str(message.blocks)
+        assert width(message.text) <= 3_000
+        assert not re.search(r"<!(?!date|subteam)", said)
+        assert not re.search(r"@(channel|here|everyone)", said)
+    assert plain_fold("cap:x", many)
