@@ -20,6 +20,8 @@ from linekeeper.store.tables import (
 
 IDS_AT_LEAST = timedelta(days=30)
 """A sender's id is known at least so long, so that a repeat is one."""
+PAYLOADS_AT_LEAST = timedelta(days=4)
+"""Longer than a message to the product is tried: it quotes the payload."""
 BEATS_KEPT = timedelta(days=60)
 _AT_ONCE = 2_000
 
@@ -44,9 +46,11 @@ async def prune_inbox(
 ) -> Pruned:
     """Empty payloads of events received before the one time, remove those before the other.
 
-    Ids stay for `IDS_AT_LEAST` whatever is asked for; what is pending stays, with its payload.
+    Ids stay for `IDS_AT_LEAST`, payloads for `PAYLOADS_AT_LEAST`, whatever is asked for; what is
+    pending stays, with its payload.
     With `dry_run` it only counts. Short transactions, so that nobody waits long for the lock.
     """
+    payloads_before = min(payloads_before, now - PAYLOADS_AT_LEAST)
     events_before = min(events_before, now - IDS_AT_LEAST)
     old = [_EVENT.c.id < id_floor(payloads_before), _EVENT.c.status != "pending"]
     with_body = [*old, _EVENT.c.body.is_not(None)]

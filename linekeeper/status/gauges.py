@@ -164,14 +164,20 @@ async def _webhooks(
     oldest = Gauge("linekeeper_events_oldest_seconds", "Age of the oldest of them.", ("app",))
     dead = Gauge("linekeeper_events_dead", "Webhooks given up.", ("app",))
     lag = Gauge("linekeeper_events_lag_seconds", "From received to applied, p95.", ("app",))
-    forged = Gauge("linekeeper_deliveries_forged", "Bad signatures in the last hour.", ("app",))
+    forged = Gauge("linekeeper_deliveries_forged", "Bad signatures in ten minutes.", ("app",))
+    failing = Gauge("linekeeper_events_failing", "Webhooks tried in vain so far.", ("app",))
+    unrouted = Gauge("linekeeper_events_unrouted", "Of no connection that is known.", ("app",))
+    hour = Gauge("linekeeper_events_last_hour", "Webhooks received in an hour.", ("app",))
     for one in await read_streams(session, configuration.apps, now=now):
         pending.set(one.pending, one.app)
         oldest.set(_age(one.oldest_at, now) if one.oldest_at else 0, one.app)
         dead.set(one.dead, one.app)
         lag.set(one.lag_seconds, one.app)
         forged.set(one.forged, one.app)
-    return [pending, oldest, dead, lag, forged]
+        failing.set(one.failing, one.app)
+        unrouted.set(one.unrouted, one.app)
+        hour.set(one.last_hour, one.app)
+    return [pending, oldest, dead, lag, forged, failing, unrouted, hour]
 
 
 async def _outbox(session: AsyncSession, now: datetime) -> list[Gauge]:

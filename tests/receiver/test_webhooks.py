@@ -5,6 +5,7 @@ import base64
 import gzip
 import hmac
 import json
+import re
 import time
 from itertools import product
 
@@ -282,6 +283,10 @@ async def test_answers_are_counted_for_prometheus(here: Here) -> None:
     assert "linekeeper_up 1.0" in metrics
     assert 'linekeeper_deliveries_total{answer="accepted",app="default"}' in metrics
     assert 'linekeeper_deliveries_total{answer="bad_signature",app="default"}' in metrics
+    assert 'linekeeper_events_pending{app="default"} 1.0' in metrics
+    assert 'linekeeper_events_unrouted{app="standard"} 0.0' in metrics
+    [oldest] = re.findall(r'linekeeper_events_oldest_seconds{app="default"} (\S+)', metrics)
+    assert 0 <= float(oldest) < 60
     assert (await here.http.get("/readyz")).status_code == 200
 
 
