@@ -95,5 +95,6 @@ async def test_an_outage_is_one_message_planned_work_is_none_and_the_digest_tell
     async with house.prefect() as client:
         answer = await client.request("GET", "/artifacts/digest/latest")
     await page.goto(f"{house.url('prefect')}/artifacts/artifact/{answer.json()['id']}")
-    await expect(page.get_by_text("How well alerts work").first).to_be_visible()
-    await expect(page.get_by_role("img", name="Incidents opened by day").first).to_be_visible()
+    await expect(page.get_by_text("How well alerts work").first).to_be_visible(timeout=30_000)
+    chart = page.get_by_role("img", name="Incidents opened by day").first
+    await expect(chart).to_be_visible(timeout=30_000)
