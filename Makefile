@@ -39,7 +39,7 @@ ifeq ($(CHROMIUM),)
 endif
 
 test: install browser
-	@$(BIN)/python -m pytest $(ARGS) -m "not soak"
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS) -m "not soak"
 
 soak: install browser
 	@$(BIN)/python -m pytest $(ARGS) -m soak --timeout 0

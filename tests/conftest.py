@@ -23,6 +23,16 @@ pytest_plugins = ["tests.fixtures_prefect"]
 for name in [name for name in os.environ if name.startswith("LINEKEEPER_")]:
     del os.environ[name]  # a developer's own settings don't reach the tests
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side, tests of the running house share one, and so do those of a Prefect server."""
+    for item in items:
+        if "e2e" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("house"))
+        elif "prefect_server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("prefect"))
+
+
 KEY = SecretStr(Fernet.generate_key().decode())
 
 

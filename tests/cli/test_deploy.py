@@ -89,7 +89,7 @@ async def test_deploying_makes_everything_and_deploying_again_changes_nothing(
     assert len(first["automations"]) == 5
     assert [(v["name"], v["value"]) for v in first["variables"]] == [("linekeeper_paused", False)]
     assert {d["name"] for d in first["documents"]} == {"default"}
-    assert len(first["documents"]) == 3
+    assert len(first["documents"]) == 4
 
 
 async def test_what_an_operator_set_stays_is_shown_and_reset_puts_it_back(
