@@ -17,7 +17,7 @@ from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.queries import UNDERWAY
 from linekeeper.implementation.standing import turn_of
 from linekeeper.notices.view import Links
-from linekeeper.preflight.handover import escape
+from linekeeper.preflight.handover import escape, link
 from linekeeper.store.tables import Gate, Implementation
 
 MAX_CELL = 160
@@ -112,7 +112,7 @@ def _waiting(progress: Progress, links: Links) -> Iterable[str]:
     lines = []
     for row in asked:
         url = links.run(row.run_id) if row.run_id else None
-        title = f"[{escape(row.title)}]({url})" if url else escape(row.title)
+        title = link(row.title, url)
         late = progress.evaluation.late.get(row.gate)
         blocked = (
             f", blocked: {escape(row.blocks[-1]['because'])}" if row.status == "blocked" else ""
@@ -134,7 +134,7 @@ def _gates(progress: Progress, links: Links) -> str:
         row = progress.standing.gates[gate.id]
         likely = outlook.calendar.finish(outlook.start, outlook.forecast.gates[gate.id].finish_p50)
         url = links.run(row.run_id) if row.run_id and row.status not in SETTLED else None
-        title = f"[{escape(row.title)}]({url})" if url else escape(row.title)
+        title = link(row.title, url)
         if gate.id in outlook.plan.critical_path:
             title = f"**{title}**"
         lines.append(
@@ -237,8 +237,8 @@ def portfolio_markdown(lines: Sequence[Line], now: datetime, links: Links) -> st
 
 def _table(lines: Sequence[Line], links: Links) -> str:
     rows = [
-        "| Implementation | Done | Likely live | Four in five | Committed | Waiting for | Owner |",
-        "|---|--:|---|---|---|---|---|",
+        "| Implementation | Done | Likely live | Committed | Waiting for |",
+        "|---|--:|---|---|---|",
     ]
     for line in lines:
         one = line.implementation
@@ -250,9 +250,10 @@ def _table(lines: Sequence[Line], links: Links) -> str:
             f"{_TURN.get(turn_of(gate), gate.owner)}: {gate.title}" for gate in line.waiting[:2]
         )
         held = "on hold; " if one.status == "held" else ""
+        likely = f"{one.p50}" if one.p50 == one.p80 else f"{one.p50} to {one.p80:%m-%d}"
         rows.append(
-            f"| {_linked(one, links)} | {round(100 * one.progress)} % | {one.p50} | {one.p80} | "
-            f"{promise} | {_cell(held + waiting)} | {escape(one.owner)} |"
+            f"| {_linked(one, links)} ({escape(one.owner)}) | {round(100 * one.progress)} % | "
+            f"{likely} | {promise} | {_cell(held + waiting)} |"
         )
     return "\n".join(rows)
 
@@ -264,8 +265,7 @@ def _risk(line: Line) -> tuple[int, float, date]:
 
 
 def _linked(one: Implementation, links: Links) -> str:
-    url = links.artifact(implementation_key(one.slug))
-    return f"[{escape(one.title)}]({url})" if url else escape(one.title)
+    return link(one.title, links.artifact(implementation_key(one.slug)))
 
 
 def _cell(text: str) -> str:

@@ -16,7 +16,8 @@ from linekeeper.preflight.targets import Target
 Hosting = Literal["cloud", "on-premises", "self-hosted"]
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+.!|<>&~=:@\-])")
-_ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "|": "&#124;", ":": "&#58;", "@": "&#64;"}
+_PLAIN = str.maketrans("[]<>|`*\\!&", "()‹›¦'∗/ǃ＆")
+"""What stands in a link's label for what Markdown would take as its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,23 @@ def handover(
 
 
 def escape(text: str) -> str:
-    """One line of plain text, whatever Markdown or HTML it contains; no link comes alive."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return _SPECIAL.sub(lambda match: _ENTITIES.get(match[1], f"\\{match[1]}"), line)
+    """One line of plain text, whatever Markdown or HTML it contains; no link comes alive.
+
+    With backslashes only: Prefect's pages show numeric entities as they stand.
+    """
+    return _SPECIAL.sub(r"\\\1", _line(text))
+
+
+def link(text: str, url: str | None) -> str:
+    """`text` as the label of a link, or escaped where there is no `url`.
+
+    Prefect's pages take no backslash in a label: what would be Markdown there is replaced.
+    """
+    return f"[{_line(text).translate(_PLAIN)}]({url})" if url else escape(text)
+
+
+def _line(text: str) -> str:
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def _wanted(systems: Sequence[HandoverSystem]) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from linekeeper.preflight.addresses import makini_addresses
-from linekeeper.preflight.handover import HandoverSystem, escape, handover
+from linekeeper.preflight.handover import HandoverSystem, escape, handover, link
 from linekeeper.preflight.targets import parse_target
 
 MAKINI = makini_addresses()
@@ -113,3 +113,15 @@ def test_text_from_a_form_stays_text(text):
 
 def test_escaping_leaves_plain_words_alone():
     assert escape("Acme  Söhne\n2") == "Acme Söhne 2"
+
+
+@given(st.text(max_size=60) | st.sampled_from([
+    "a](http://e.example)", "![x](y)", "`id`", "<b>x</b>", "a|b", "\\", "**x**", "&lt;b&gt;",
+]))  # fmt: skip
+def test_a_label_from_a_form_leads_where_we_say_and_nowhere_else(text):
+    page = f"| a |\n|---|\n| {link('x' + text, '../../runs/1')} |\n"
+    tokens = MarkdownIt("commonmark").enable("table").parse(page)
+    inline = [inner for token in tokens for inner in token.children or ()]
+    assert [one.attrGet("href") for one in inline if one.type == "link_open"] == ["../../runs/1"]
+    assert not {one.type for one in inline} & {"html_inline", "image", "code_inline"}
+    assert link(text, None) == escape(text)
