@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from linekeeper.receiver import api, callback, connect, pages, paste, slack_actions
+from linekeeper.receiver import api, callback, connect, openapi, pages, paste, slack_actions
 from linekeeper.receiver.beat import Beat
 from linekeeper.receiver.html import page
 from linekeeper.runtime import Runtime
@@ -25,6 +25,7 @@ def make_site(runtime: Runtime, beat: Beat) -> Starlette:
         routes=[
             *pages.routes(beat, runtime),
             *api.ROUTES,
+            *openapi.ROUTES,
             *connect.ROUTES,
             *callback.ROUTES,
             *slack_actions.ROUTES,

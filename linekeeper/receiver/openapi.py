@@ -1,0 +1,232 @@
+"""`GET /openapi.json`: the routes programs use, as an OpenAPI 3.1 document (INTERFACE)."""
+
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from linekeeper import __version__
+
+_Json = dict[str, Any]
+
+_TEXT: _Json = {"type": "string"}
+_OPTIONAL: _Json = {"type": ["string", "null"]}
+_TIME: _Json = {"type": ["string", "null"], "format": "date-time"}
+_ERROR: _Json = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"type": "string"}},
+}
+
+
+def _object(required: _Json, **optional: _Json) -> _Json:
+    return {
+        "type": "object",
+        "required": list(required),
+        "properties": {**required, **optional},
+    }
+
+
+def _answer(description: str, schema: _Json) -> _Json:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _errors(**descriptions: str) -> _Json:
+    return {
+        status.removeprefix("s"): _answer(text, _ERROR) for status, text in descriptions.items()
+    }
+
+
+_CONNECTION = _object(
+    {
+        "id": _TEXT,
+        "app": _TEXT,
+        "makini_key": _TEXT,
+        "label": _TEXT,
+        "name": _TEXT,
+        "customer": _OPTIONAL,
+        "customer_id": _OPTIONAL,
+        "provider": _TEXT,
+        "hosting": _TEXT,
+        "tags": {"type": "array"},
+        "setup": _TEXT,
+        "health": _TEXT,
+        "health_since": _TIME,
+        "last_checked_at": _TIME,
+        "last_sync_at": _TIME,
+        "last_webhook_at": _TIME,
+    },
+    incident=_OPTIONAL,
+)
+_CHANGE = _object(
+    {
+        "id": _TEXT,
+        "connection": _TEXT,
+        "makini_key": _TEXT,
+        "entity": _TEXT,
+        "key": _TEXT,
+        "op": {"enum": ["inserted", "updated", "deleted"]},
+        "updated_at": _TIME,
+    }
+)
+_KEY_ERRORS = {
+    "s401": "No key, or one that is unknown or revoked",
+    "s403": "The key lacks the scope",
+    "s503": "The database can't be used: try again",
+}
+_WEBHOOK_ERRORS = {
+    "s400": "No valid HTTP",
+    "s401": "Not proven genuine",
+    "s404": "No app of that name",
+    "s408": "The body did not come to its end",
+    "s413": "Too long",
+    "s415": "Compressed",
+    "s503": "Not stored: come again",
+}
+_BEARER = [{"key": []}]
+
+
+def _parameter(name: str, place: str, description: str, schema: _Json = _TEXT) -> _Json:
+    return {
+        "name": name,
+        "in": place,
+        "required": place == "path",
+        "description": description,
+        "schema": schema if place != "path" else {**schema, "minLength": 1},
+    }
+
+
+_CONNECTION_ID = _parameter("connection", "path", "Our id, or Makini's key")
+_APP = _parameter("app", "path", "`default` unless named")
+
+
+def _read(summary: str, scope: str, schema: _Json, *parameters: _Json, **errors: str) -> _Json:
+    return {
+        "get": {
+            "summary": summary,
+            "description": f"Scope `{scope}`.",
+            "security": _BEARER,
+            "parameters": list(parameters),
+            "responses": {"200": _answer(summary, schema), **_errors(**_KEY_ERRORS, **errors)},
+        }
+    }
+
+
+def _webhook(*parameters: _Json) -> _Json:
+    schema = _object({"status": {"enum": ["accepted", "duplicate"]}, "id": _TEXT})
+    return {
+        "post": {
+            "summary": "Store a webhook of Makini",
+            "security": [{"signature": []}],
+            "parameters": list(parameters),
+            "requestBody": {"required": True, "content": {"application/json": {"schema": {}}}},
+            "responses": {"200": _answer("It is durable", schema), **_errors(**_WEBHOOK_ERRORS)},
+        }
+    }
+
+
+def _state(summary: str, word: str, **more: _Json) -> _Json:
+    schema = _object({"status": {"const": word}})
+    return {
+        "get": {
+            "summary": summary,
+            "security": [],
+            "responses": {"200": _answer(summary, schema), **more},
+        }
+    }
+
+
+_NOT_FOUND = {"s404": "No such connection"}
+_REPORT = _object(
+    {"status": {"type": "integer", "minimum": 0, "maximum": 999}},
+    code={"type": ["string", "integer", "null"]},
+    request_id={"type": ["string", "integer", "null"]},
+    at=_TIME,
+)
+
+DOCUMENT: _Json = {
+    "openapi": "3.1.0",
+    "info": {
+        "title": "Linekeeper",
+        "version": __version__,
+        "description": "What Makini posts to, and what the operator's product asks and tells.",
+    },
+    "components": {
+        "securitySchemes": {
+            "key": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "Made by `linekeeper key add`",
+            },
+            "signature": {"type": "apiKey", "in": "header", "name": "X-Webhook-Signature"},
+        }
+    },
+    "paths": {
+        "/webhooks/{app}": _webhook(_APP),
+        "/webhooks/{app}/{connection}": _webhook(_APP, _CONNECTION_ID),
+        "/api/connections": _read(
+            "Every connection",
+            "connections:read",
+            _object({"data": {"type": "array", "items": _CONNECTION}}),
+        ),
+        "/api/connections/{connection}": _read(
+            "One connection", "connections:read", _CONNECTION, _CONNECTION_ID, **_NOT_FOUND
+        ),
+        "/api/connections/{connection}/token": _read(
+            "The access token it has now",
+            "tokens:read",
+            _object({"access_token": _TEXT, "expires_at": _TIME}),
+            _CONNECTION_ID,
+            **_NOT_FOUND,
+            s409="There is no token that works; `incident` is being worked on",
+        ),
+        "/api/connections/{connection}/observations": {
+            "post": {
+                "summary": "Tell how a call of the product went",
+                "description": "Scope `observations:write`.",
+                "security": _BEARER,
+                "parameters": [_CONNECTION_ID],
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": _REPORT}},
+                },
+                "responses": {
+                    "202": _answer("Noted", _object({"status": {"const": "accepted"}})),
+                    **_errors(
+                        **_KEY_ERRORS,
+                        **_NOT_FOUND,
+                        s400="The body broke off",
+                        s413="Too long",
+                        s422="It is no report; `error` says why",
+                    ),
+                },
+            }
+        },
+        "/api/changes": _read(
+            "The change feed",
+            "changes:read",
+            _object({"data": {"type": "array", "items": _CHANGE}, "next": _OPTIONAL}),
+            _parameter("after", "query", "`next` of the page before; none: from the beginning"),
+            _parameter("limit", "query", "At most so many", {"type": "integer", "minimum": 1}),
+            s400="No cursor of ours",
+            s422="No such limit",
+        ),
+        "/healthz": _state("Alive", "alive"),
+        "/readyz": _state(
+            "Can store",
+            "ready",
+            **{"503": _answer("Can't store", _object({"status": {"const": "storage down"}}))},
+        ),
+    },
+}
+_BODY = orjson.dumps(DOCUMENT)
+
+
+async def show(_: Request) -> Response:
+    """The document."""
+    return Response(_BODY, media_type="application/json")
+
+
+ROUTES = [Route("/openapi.json", show, methods=["GET"])]
