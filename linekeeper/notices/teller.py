@@ -108,6 +108,9 @@ class Teller:
                 return
         posted = await self._post_once(row, rendered, key=row.dedupe_key, edit_found=True)
         await self._remember(f"fold:{key}", posted)
+        # What changed before others could find the message to edit.
+        if (again := await self._render_fold(key)) != rendered:
+            await self._edit_if_possible(posted, again)
 
     async def _edit_known(self, view: IncidentView, fold: str) -> None:
         """Edit what there is of an incident that was told with others; nothing is posted."""
