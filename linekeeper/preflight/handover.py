@@ -16,6 +16,7 @@ from linekeeper.preflight.targets import Target
 Hosting = Literal["cloud", "on-premises", "self-hosted"]
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+.!|<>&~=:@\-])")
+_ENTITIES = {"<": "&lt;", ">": "&gt;"}
 _PLAIN = str.maketrans("[]<>|`*\\!&", "()‹›¦'∗/ǃ＆")
 """What stands in a link's label for what Markdown would take as its own."""
 
@@ -54,9 +55,9 @@ def handover(
 def escape(text: str) -> str:
     """One line of plain text, whatever Markdown or HTML it contains; no link comes alive.
 
-    With backslashes only: Prefect's pages show numeric entities as they stand.
+    Without numeric entities: Prefect's pages show them as they stand.
     """
-    return _SPECIAL.sub(r"\\\1", _line(text))
+    return _SPECIAL.sub(lambda found: _ENTITIES.get(found[1], f"\\{found[1]}"), _line(text))
 
 
 def link(text: str, url: str | None) -> str:
