@@ -37,6 +37,8 @@ class Withheld:
 
 async def find_by_id_or_key(session: AsyncSession, wanted: str) -> Connection:
     """The connection with our id, or Makini's key, `wanted`. Raises `NoSuchConnection`."""
+    if "\0" in wanted:  # PostgreSQL can't even be asked
+        raise NoSuchConnection("no connection has this id or key")
     matches = [col(Connection.makini_key) == wanted]
     if is_id(wanted):
         matches.append(col(Connection.id) == wanted)
