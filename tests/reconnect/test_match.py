@@ -1,0 +1,93 @@
+"""Whose login a customer came back with: by id, else by what is known of its system."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linekeeper.makini import ConnectionStatus, ListedConnection
+from linekeeper.reconnect.match import Asked, Known, match
+
+ACME = Known("1", "k1", None, "c1", "Acme", "UpKeep", "it@acme.example", "live")
+BOLT = Known("2", "k2", None, "c2", "Bolt", "Fiix", "it@bolt.example", "live")
+LISTED = {
+    "k1": ListedConnection("k1", "k1", "Acme · UpKeep", "it@acme.example", provider="UpKeep"),
+    "k2": ListedConnection("k2", "k2", "Bolt · Fiix", "it@bolt.example", provider="Fiix"),
+}
+
+
+def status(
+    identifier: str, company: str = "Acme", provider: str = "upkeep", email: str = "IT@acme.example"
+) -> ConnectionStatus:
+    return ConnectionStatus(identifier, company, email, provider, None, "done", None, None, 0.1)
+
+
+def asked(known: Known | None, system: str = "", customer: str | None = None) -> Asked:
+    return Asked(known, customer or (known.customer_id if known else None), system)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "came", "listed", "kind"),
+    [
+        (ACME, status("k1"), "k1 k2", "same"),
+        (ACME, status("k2", "Bolt", "fiix", "it@bolt.example"), "k1 k2", "other"),
+        (ACME, status("new"), "k2", "replaces"),  # Makini gave it another id
+        (ACME, status("new", "Other company"), "k2", "other"),
+        (ACME, status("new", provider="fiix"), "k2", "other"),
+        (ACME, status("new", email="somebody@acme.example"), "k2", "other"),
+    ],
+)
+def test_the_login_of_a_connection_is_its_own_or_its_successors_or_another_systems(
+    wanted: Known, came: ConnectionStatus, listed: str, kind: str
+) -> None:
+    found = match(asked(wanted), came, [LISTED[key] for key in listed.split()], [ACME, BOLT])
+    assert found.kind == kind
+
+
+def test_what_was_asked_for_and_is_still_there_is_not_replaced_by_a_second_one() -> None:
+    second = replace(ACME, id="3", makini_key="k3")
+    third = ListedConnection("k3", "k3", "Acme · UpKeep", "it@acme.example", provider="UpKeep")
+    found = match(asked(ACME), status("k3"), [*LISTED.values(), third], [ACME, second])
+    assert (found.kind, found.known) == ("other", second)
+
+
+def test_metadata_says_whose_it_is_before_company_and_mail_do() -> None:
+    new = ListedConnection("n", "n", "?", provider="UpKeep", metadata={"customer": "Acme"})
+    assert match(asked(ACME), status("n", "Holding", email="x@y.example"), [new], [ACME]).kind == (
+        "replaces"
+    )
+    other = replace(new, metadata={"customer": "Bolt"})
+    assert match(asked(ACME), status("n"), [other], [ACME]).kind == "other"
+
+
+def test_a_link_for_a_new_system_takes_that_system_of_that_customer() -> None:
+    link = asked(None, "UpKeep", "c1")
+    assert match(link, status("n"), [], [BOLT]).kind == "new"
+    assert match(link, status("k1"), [LISTED["k1"]], [ACME]).kind == "known"
+    assert match(link, status("n", provider="fiix"), [], []).kind == "other"
+    assert match(asked(None, "UpKeep", "c2"), status("k1"), [], [ACME]).kind == "other"
+
+
+@given(
+    st.sampled_from([ACME, BOLT, None]),
+    st.text(max_size=8),
+    st.text(max_size=8),
+    st.text(max_size=8),
+    st.lists(st.sampled_from(list(LISTED.values())), max_size=2),
+)
+def test_whatever_comes_only_the_connection_asked_for_is_ever_the_same(
+    wanted: Known | None,
+    identifier: str,
+    company: str,
+    provider: str,
+    listed: list[ListedConnection],
+) -> None:
+    came = status(identifier, company, provider)
+    found = match(asked(wanted), came, listed, [ACME, BOLT])
+    if found.kind == "same":
+        assert wanted is not None
+        assert identifier == wanted.makini_key
+    if found.kind == "replaces":
+        assert wanted is not None
+        assert wanted.makini_key not in {one.key for one in listed} or found.known is None
