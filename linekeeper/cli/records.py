@@ -1,6 +1,7 @@
 """`linekeeper records`: the index of what the systems hold."""
 
 import asyncio
+import getpass
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -126,9 +127,11 @@ def _open(output: Path, stack: ExitStack) -> BinaryIO:
 
 
 async def _purge(wanted: str) -> str:
+    from linekeeper.clock import utcnow
     from linekeeper.customers.find import NotFound, find_connection
     from linekeeper.reconcile.purge import purge
     from linekeeper.runtime import Runtime
+    from linekeeper.store.tables import Audit
 
     async with Runtime.open() as rt:
         try:
@@ -138,4 +141,10 @@ async def _purge(wanted: str) -> str:
             raise UserError(str(error)) from None
         async with rt.store.write() as session:
             gone = await purge(session, named.id)
+            by = f"{getpass.getuser()} (command line)"
+            detail = {"records": gone}
+            session.add(
+                Audit(at=utcnow(), by=by, action="records.purged", subject=named.id, detail=detail)
+            )
+            await session.flush()
     return f"{named.label}: {gone:,} records forgotten"

@@ -11,7 +11,7 @@ from sqlmodel import col
 from linekeeper.notices.announce import announce
 from linekeeper.notices.changes import IncidentChange
 from linekeeper.store import Store, new_id
-from linekeeper.store.tables import Incident, IncidentConnection
+from linekeeper.store.tables import Connection, Incident, IncidentConnection
 from linekeeper.store.upsert import insert_ignore
 
 
@@ -88,6 +88,40 @@ async def resolve_incident(
         .values(status="resolved", resolved_at=now)
     )
     await announce(store, session, [IncidentChange(identifier, "resolved", text)], now=now)
+
+
+async def resolve_of_disconnected(store: Store, topics: Sequence[str], *, now: datetime) -> int:
+    """Resolve open incidents of `topics` about connections that are disconnected; how many.
+
+    Whose it is says the cause: its second part is the connection's id.
+    """
+    async with store.read() as session:
+        causes = list(
+            await session.scalars(
+                select(col(Incident.cause)).where(
+                    col(Incident.topic).in_(topics),
+                    col(Incident.scope) == "connection",
+                    col(Incident.resolved_at).is_(None),
+                )
+            )
+        )
+        whose = {cause: cause.split(":")[1] for cause in causes}
+        gone = set(
+            await session.scalars(
+                select(col(Connection.id)).where(
+                    col(Connection.id).in_(sorted(set(whose.values()))),
+                    col(Connection.setup) == "disconnected",
+                )
+            )
+        )
+    over = [cause for cause, connection in whose.items() if connection in gone]
+    if over:
+        async with store.write() as session:
+            for cause in over:
+                await resolve_incident(
+                    store, session, cause, "The connection was disconnected", now=now
+                )
+    return len(over)
 
 
 async def _open(session: AsyncSession, cause: str) -> str | None:

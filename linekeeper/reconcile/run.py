@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from linekeeper.clock import utcnow
+from linekeeper.reconcile import deleting
+from linekeeper.reconcile import measure as measuring
 from linekeeper.reconcile.due import PASSES, Order
+from linekeeper.reconcile.incidents import resolve_of_disconnected
 from linekeeper.reconcile.measure import Verdict, measure
 from linekeeper.reconcile.outage import covered, note_outages, uncovered
 from linekeeper.reconcile.poll import Sleep
@@ -88,4 +91,5 @@ async def conclude(rt: Runtime, order: Order, run: Run) -> list[Verdict]:
         )
     if whole:
         await purge_disconnected(rt.store)
+        await resolve_of_disconnected(rt.store, (deleting.TOPIC, measuring.TOPIC), now=now)
     return await measure(rt, now=now)

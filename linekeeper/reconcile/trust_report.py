@@ -54,31 +54,33 @@ def trust_markdown(report: TrustReport, forms: Mapping[str, str]) -> str:
         *_held(report, forms),
         _connections(report),
         *_outages(report),
-        f"*Miss rate = missed / (missed + announced); what came late is announced. Above "
-        f"{BAD:.0%} webhooks are bad and the connection is polled tighter, up to {GOOD:.0%} they "
-        "are good and it is polled looser. Back-fills after a reconnect and after an outage of "
-        "ours are not counted. Every change is in the index, and was handed on, however it was "
-        "found.*",
+        f"Miss rate = missed / (missed + announced); what came late is announced. Above {BAD:.0%} "
+        f"webhooks are bad and the connection is polled tighter, up to {GOOD:.0%} they are good "
+        "and it is polled looser. *Other*: other contents at the same time. Back-fills after a "
+        "reconnect and after an outage of ours are not counted. Every change is in the index, and "
+        "was handed on, however it was found.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _connections(report: TrustReport) -> str:
     table = (
-        "| Connection | Webhooks | Miss rate | Missed | Announced | Late | Late by | Other "
-        "contents | Deleted | Last read |\n|---|---|--:|--:|--:|--:|--:|--:|--:|---|"
+        "| Connection | Webhooks | Miss rate | Missed | Announced | of them late | Other | Deleted "
+        "| Last read |\n|---|---|--:|--:|--:|--:|--:|--:|---|"
     )
     for line in report.lines[:MOST_LINES]:
         table += "\n" + _row(line, report)
     if len(report.lines) > MOST_LINES:
-        table += f"\n| and {len(report.lines) - MOST_LINES:,} more | | | | | | | | | |"
+        table += f"\n| and {len(report.lines) - MOST_LINES:,} more | | | | | | | | |"
     return table if report.lines else "No connection is live yet."
 
 
 def _row(line: TrustLine, report: TrustReport) -> str:
     one = line.measured
     rate = "—" if one.miss_rate is None else f"{one.miss_rate:.1%}"
-    delay = "—" if one.mean_delay is None else _minutes(one.mean_delay)
+    late = f"{one.late:,}"
+    if one.mean_delay is not None:
+        late += f" (by {_minutes(one.mean_delay)})"
     read = "never" if line.polled_at is None else ago(line.polled_at, report.now)
     if line.trouble:
         read += f" ⚠️ {text(line.trouble, 100)}"
@@ -87,7 +89,7 @@ def _row(line: TrustLine, report: TrustReport) -> str:
         state += f", since {line.since:%m-%d %H:%M}"
     return (
         f"| {text(line.label)} | {state} | {rate} | {one.lost:,} | {one.announced:,} "
-        f"| {one.late:,} | {delay} | {line.mismatched:,} | {line.deleted:,} | {read} |"
+        f"| {late} | {line.mismatched:,} | {line.deleted:,} | {read} |"
     )
 
 

@@ -9,7 +9,15 @@ from sqlmodel import col, select
 from linekeeper.clock import utcnow
 from linekeeper.reconcile.measure import measure
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Connection, Customer, Outbox, Record, Watermark, WebhookTrust
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    Incident,
+    Outbox,
+    Record,
+    Watermark,
+    WebhookTrust,
+)
 from tests.reconcile.conftest import Peer, deliver, drift, feed, process, run
 
 
@@ -163,9 +171,10 @@ async def test_what_a_disconnected_system_held_is_forgotten_and_what_was_counted
     rt: Runtime, peer: Peer, one: Connection
 ) -> None:
     await run(rt)
-    await changed(peer, one, 3)
+    await changed(peer, one, 6)
     await run(rt)
     async with rt.store.write() as session:
+        assert list(await session.scalars(select(Incident.status))) == ["open"]
         await session.execute(
             update(Connection).where(col(Connection.id) == one.id).values(setup="disconnected")
         )
@@ -174,9 +183,10 @@ async def test_what_a_disconnected_system_held_is_forgotten_and_what_was_counted
         left = await session.scalar(
             select(func.count()).select_from(Record).where(col(Record.connection_id) == one.id)
         )
+        assert list(await session.scalars(select(Incident.status))) == ["resolved"]
     assert left == 0
     assert await feed(rt) == []
-    assert sum(row.missed for row in await drift(rt)) == 3
+    assert sum(row.missed for row in await drift(rt)) == 6
 
 
 async def test_a_webhook_for_a_record_the_source_no_longer_has_changes_nothing(

@@ -150,7 +150,8 @@ class Deletion(SQLModel, table=True):
     connection_id: str = reference("connection.id")
     entity: str
     status: str
-    """`proposed` (over the cap, nothing deleted), `applied`, `refused`, `undone` or `void`."""
+    """`proposed` (over the cap, nothing deleted), `agreed` (being applied), `applied`, `refused`,
+    `undone` or `void` (the source has them after all)."""
     records: int
     live: int
     """Live records of the entity before it."""
