@@ -1,0 +1,147 @@
+"""The machine is gone. With a backup and the keys a fresh one goes on, beside an empty Prefect.
+
+A whole `linekeeper up` twice over: `make soak` runs it.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prefect.client.schemas.actions import DeploymentUpdate, VariableUpdate
+from prefect.client.schemas.objects import FlowRun
+from sqlmodel import col, select
+
+from linekeeper import sandbox
+from linekeeper.store.tables import Audit, Connection, Customer, Incident
+from tests.e2e.conftest import ROOT, House, _free_port, until
+
+pytestmark = pytest.mark.soak
+HOUSEKEEPING = "housekeeping/housekeeping"
+
+
+@asynccontextmanager
+async def _up(home: Path, ports: dict[str, int], makini: str) -> AsyncIterator[House]:
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "LINEKEEPER_"))},
+        "DO_NOT_TRACK": "1",
+        "LINEKEEPER_HOME": str(home),
+        "LINEKEEPER_PREFECT_PORT": str(ports["prefect"]),
+        "LINEKEEPER_RECEIVER_PORT": str(ports["receiver"]),
+        "LINEKEEPER_MAKINI_API_URL": makini,
+        "LINEKEEPER_MAKINI_LINK_URL": makini,
+        "LINEKEEPER_MAKINI_CLIENT_ID": "sandbox-client",
+        "LINEKEEPER_MAKINI_CLIENT_SECRET": "sandbox-secret",
+        "LINEKEEPER_MAKINI_MODE": "manage",
+        "LINEKEEPER_MAKINI_PER_MINUTE": "0",
+        "LINEKEEPER_PROBE_MINUTES": "0",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "linekeeper.cli", "up", "--no-sandbox", "--no-schedules"),
+        env=environment,
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    house = House(home, ports, environment, process)
+    assert process.stdout is not None
+    async with httpx.AsyncClient(timeout=30) as house.http:
+        try:
+            async with asyncio.timeout(300):
+                while not (line := (await process.stdout.readline()).decode()).startswith("ready"):
+                    house.said.append(line.rstrip())
+                    assert line, house.said
+            reading = asyncio.create_task(process.stdout.read())
+            yield house
+        finally:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+            await process.wait()
+            await reading
+
+
+async def _waiting(house: House) -> list[FlowRun]:
+    return [
+        run
+        for run in await house.runs()
+        if "incident" in run.parameters and run.state is not None and run.state.is_paused()
+    ]
+
+
+async def _one(house: House, table: Any, **where: object) -> Any:
+    async with house.store() as store, store.read() as session:
+        conditions = [col(getattr(table, name)) == value for name, value in where.items()]
+        return (await session.scalars(select(table).where(*conditions))).first()
+
+
+async def test_a_fresh_machine_goes_on_where_the_old_one_stopped(tmp_path: Path) -> None:
+    ports = {part: _free_port() for part in ("prefect", "receiver")}
+    backup, keys = tmp_path / "backup", tmp_path / "keys"
+    box = sandbox.Settings(port=0, connections=8, records_per_connection=10)
+    async with sandbox.serving(box) as fleet:
+        ports["sandbox"] = int(fleet.url.rsplit(":", 1)[1])
+        async with _up(tmp_path / "old", ports, fleet.url) as old:
+            await old.trigger("health-sweep")
+            csv = "name,contacts,owner\n"
+            customer = await _one(old, Customer)
+            csv += f"{customer.name},Ann <ann@acme.example>,Petra\n"
+            await old.trigger("import-customers", csv=csv, by="Petra", dry_run=False)
+            connection = await _one(old, Connection, health="healthy", setup="live")
+            await old.control(f"connections/{connection.makini_key}/change-credentials")
+            await old.trigger("health-sweep")
+            [run] = await until(lambda: _waiting(old), seconds=120, what="the run that waits")
+            incident = run.parameters["incident"]
+            await old.trigger("acknowledge", incident=incident, by="Petra")
+            async with old.prefect() as client:
+                house = await client.read_deployment_by_name(HOUSEKEEPING)
+                await client.update_deployment(
+                    house.id, DeploymentUpdate(parameters={"outbox_days": 3})
+                )
+                await client.update_variable(VariableUpdate(name="linekeeper_paused", value=False))
+            code, said = await old.linekeeper("backup", str(backup))
+            assert code == 0, said
+            assert "as of now" in said
+            shutil.copy(tmp_path / "old" / "encryption-keys", keys)
+        shutil.rmtree(tmp_path / "old")
+
+        (tmp_path / "new").mkdir()
+        shutil.copy(keys, tmp_path / "new" / "encryption-keys")
+        said = await _command(tmp_path / "new", "restore", str(backup))
+        assert "restored" in said
+        async with _up(tmp_path / "new", ports, fleet.url) as new:
+            async with new.prefect() as client:
+                house = await client.read_deployment_by_name(HOUSEKEEPING)
+                assert house.parameters == {"outbox_days": 3}
+            found = await _one(new, Incident, id=incident)
+            assert (found.status, found.acknowledged_by) == ("acknowledged", "Petra")
+            assert (await _one(new, Customer, id=customer.id)).owner == "Petra"
+            assert await _one(new, Audit, action="backup.restored") is not None
+
+            await new.trigger("health-sweep")
+            [again] = await until(lambda: _waiting(new), seconds=120, what="the run to wait again")
+            assert again.parameters["incident"] == incident
+
+            await new.control(f"connections/{connection.makini_key}/restore-credentials")
+            await new.trigger("health-sweep")
+            over = await new.ended(again.id, seconds=180)
+            assert over.state is not None
+            assert over.state.name == "Reconnected", over.state.message
+            assert (await _one(new, Incident, id=incident)).resolved_at is not None
+
+
+async def _command(home: Path, *arguments: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "linekeeper.cli", *arguments),
+        env={**os.environ, "LINEKEEPER_HOME": str(home)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    return said.decode()
