@@ -151,7 +151,7 @@ async def upsert(
 
 
 def _differences(found: Automation, wanted: AutomationCore) -> list[str]:
-    there, here = found.model_dump(mode="json"), wanted.model_dump(mode="json")
+    there, here = found.model_dump(), wanted.model_dump()  # as JSON, sets come in any order
     words = {"enabled": "enabled" if found.enabled else "disabled"}
     names = ("enabled", "description", "tags", "trigger", "actions")
     return [words.get(name, name) for name in names if there[name] != here[name]]
