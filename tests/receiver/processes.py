@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,7 @@ async def start(
     port: int = 0,
     extra: Mapping[str, str] | None = None,
     before: Callable[[], None] | None = None,
+    arguments: Sequence[str] = (),
 ) -> Part:
     """Start `linekeeper {name}` on the database of `settings`; returns when it says ready."""
     environment = {
@@ -60,7 +61,7 @@ async def start(
     }
     with log.open("ab") as errors:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "linekeeper.cli", name),
+            *(sys.executable, "-m", "linekeeper.cli", name, *arguments),
             env=environment,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
@@ -84,9 +85,12 @@ async def part(
     port: int = 0,
     extra: Mapping[str, str] | None = None,
     before: Callable[[], None] | None = None,
+    arguments: Sequence[str] = (),
 ) -> AsyncIterator[Part]:
     """`start`, and the end of it after the block."""
-    running = await start(name, settings, log, port=port, extra=extra, before=before)
+    running = await start(
+        name, settings, log, port=port, extra=extra, before=before, arguments=arguments
+    )
     try:
         yield running
     finally:
