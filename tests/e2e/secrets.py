@@ -11,6 +11,10 @@ from linekeeper.tokens import load_tokens
 from tests.e2e.conftest import House
 
 
+NOT_OURS = ("encryption-keys", "sandbox.state")
+"""Where a secret belongs: the keys, and the memory of the sandbox, which stands for Makini."""
+
+
 async def secrets_now(house: House) -> dict[str, str]:
     """The tokens the house holds at this moment, and what it was given to work with, by name."""
     box = Sandbox()
@@ -46,5 +50,5 @@ def _written(house: House, said: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     for number, text in enumerate(said):
         yield f"text {number}", text.encode()
     for file in sorted(house.home.rglob("*")):
-        if file.is_file() and file != house.home / "encryption-keys":
+        if file.is_file() and not file.name.startswith(NOT_OURS):
             yield str(file.relative_to(house.home)), Path(file).read_bytes()
