@@ -12,7 +12,7 @@ from linekeeper.clock import utcnow
 from linekeeper.implementation.advance import NoSuchImplementation
 from linekeeper.implementation.change import Update, change
 from linekeeper.implementation.scope import PlanError
-from tasks.implementation import publish
+from tasks.implementation import publish, retag_waiting
 from tasks.run import open_runtime, rename
 
 
@@ -74,6 +74,8 @@ async def implementation_update(
             return Failed(message=f"Refused, nothing was changed. {refusal}")
         one = done.progress.standing.implementation
         await publish([one.id])
+        if action == "reassign":
+            await retag_waiting(done.progress.standing)
         await rename(f"update · {one.title} · {action}")
         get_run_logger().info("%s", done.message)
         return Completed(

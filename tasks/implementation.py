@@ -16,6 +16,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
 from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound
 from prefect.tasks import exponential_backoff
 
 from linekeeper.cli.links import find_links
@@ -34,10 +35,12 @@ from linekeeper.implementation.report import (
     implementation_markdown,
     portfolio_markdown,
 )
+from linekeeper.implementation.standing import Standing
 from linekeeper.notices.view import Links
 from linekeeper.preflight.addresses import makini_addresses
 from linekeeper.preflight.handover import HandoverSystem, escape, handover
 from linekeeper.preflight.targets import parse_target
+from linekeeper.store.tables import Gate
 from tasks.report import put_artifact
 from tasks.run import runtime
 
@@ -159,8 +162,23 @@ async def retag(asked: Asked) -> None:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
-    kept = {tag for tag in context.flow_run.tags if not tag.startswith(("waiting:", "owner:"))}
     async with get_client() as client:
-        await client.update_flow_run(
-            context.flow_run.id, tags=sorted(kept | set(tags(asked.standing, asked.row)))
-        )
+        await _tag(client, context.flow_run, asked.standing, asked.row)
+
+
+async def retag_waiting(standing: Standing) -> None:
+    """The same for every run that waits for a gate of `standing`: it was given to somebody else."""
+    async with get_client() as client:
+        for row in standing.gates.values():
+            if row.run_id is None or row.status not in ("open", "blocked"):
+                continue
+            try:
+                run = await client.read_flow_run(UUID(row.run_id))
+            except ObjectNotFound:
+                continue  # lost: the next advance starts it again, with its tags
+            await _tag(client, run, standing, row)
+
+
+async def _tag(client: PrefectClient, run: FlowRun, standing: Standing, row: Gate) -> None:
+    kept = {tag for tag in run.tags if not tag.startswith(("waiting:", "owner:"))}
+    await client.update_flow_run(run.id, tags=sorted(kept | set(tags(standing, row))))

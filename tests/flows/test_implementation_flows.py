@@ -20,6 +20,7 @@ from flows.preflight import preflight
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.consumer.delivery import deliver_runs
+from linekeeper.implementation.answer import ask
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (
@@ -166,6 +167,7 @@ async def test_a_gates_run_that_is_cancelled_crashed_or_deleted_is_started_again
                     "0 slipping"
                 )
                 run = await _run_of_the_gate(running, attempt)
+                await _given_to_bob(running, store, run)
                 if how == "deleted":
                     await running.client.delete_flow_run(run.id)
                 else:
@@ -177,6 +179,16 @@ async def test_a_gates_run_that_is_cancelled_crashed_or_deleted_is_started_again
                 assert "lost" not in again, (how, again)
     [row] = await stored(store, select(Gate).where(col(Gate.status) == "open"))
     assert row.attempt == 4
+
+
+async def _given_to_bob(running: Running, store: Store, run: FlowRun) -> None:
+    [row] = await stored(store, select(Gate).where(col(Gate.status) == "open"))
+    await ask(store, row.id, run_id=str(run.id))  # as the run does when it begins
+    for to in ("Bob", "customer"):
+        await implementation_update("Acme", "reassign", by="Olaf", gate="kickoff", to=to)
+    tags = set((await running.client.read_flow_run(run.id)).tags)
+    assert {"owner:bob", "waiting:customer", "implementation:acme-sap-ecc"} <= tags
+    assert not tags & {"owner:petra", "waiting:us"}
 
 
 async def _run_of_the_gate(running: Running, attempt: int) -> FlowRun:
