@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,6 +31,8 @@ from linekeeper.runtime import Runtime
 BLOCKS_EVERY = 30.0
 OUTBOX_EVERY = 2.0
 """Seconds until rows whose time has come are looked for, without any change to see."""
+POLICY_EVERY = 5.0
+"""Seconds until the alert policy is asked what time alone has made due."""
 LINKS_EVERY = 60.0
 RECONNECTS_EVERY = 10.0
 IMPLEMENTATIONS_EVERY = 5.0
@@ -48,6 +51,7 @@ def lanes(
 ) -> list[Lane]:
     """The loops of the consumer."""
     links = Links()
+    policy_asked = float("-inf")
 
     async def blocks() -> bool:
         await copy_blocks(rt.store, rt.settings, orchestrator, now=utcnow())
@@ -64,6 +68,11 @@ def lanes(
         return False
 
     async def slack() -> bool:
+        nonlocal policy_asked
+        now = time.monotonic()
+        if now - policy_asked < POLICY_EVERY and not await is_due(rt.store, "slack", now=utcnow()):
+            return False
+        policy_asked = now
         delivered = await deliver_due(rt.store, await rt.configuration(), rt.owner, links=links)
         return delivered.sent > 0
 
