@@ -13,6 +13,8 @@ from linekeeper.store.outbox import Message, enqueue
 from linekeeper.store.tables import Connection, Incident, IncidentConnection, Outbox, Reconnect
 
 WAKE_SECONDS = 10
+WAKE_SOON = timedelta(minutes=2)
+WAKE_LATER_SECONDS = 300
 LONGEST_PAUSE = timedelta(hours=4)
 """Between runs of a case that end without closing it."""
 CALM = 4
@@ -123,11 +125,13 @@ def run_key(reconnect: Reconnect) -> str:
 
 
 async def wake(rt: Runtime, session: AsyncSession, case: Case, *, now: datetime) -> None:
-    """Have the waiting run look at the database; at most every `WAKE_SECONDS`."""
+    """Have the waiting run look at the database: soon, and if that didn't help, now and then."""
     reconnect = case.reconnect
     if reconnect is None or reconnect.run_id is None:
         return
-    turn = int(now.timestamp() // WAKE_SECONDS)
+    over = case.incident.resolved_at or reconnect.deadline_at
+    every = WAKE_SECONDS if abs(now - over) < WAKE_SOON else WAKE_LATER_SECONDS
+    turn = int(now.timestamp() // every)
     payload = {"resume": reconnect.run_id, "answer": {"by": "linekeeper"}}
     key = f"run:wake:{reconnect.run_id}:{turn}"
     await enqueue(rt.store, session, [Message("run", key, payload)], now=now)

@@ -10,7 +10,6 @@ from linekeeper.store.tables import Credential
 from linekeeper.tokens import load_tokens
 from tests.e2e.conftest import House
 
-
 NOT_OURS = ("encryption-keys", "sandbox.state")
 """Where a secret belongs: the keys, and the memory of the sandbox, which stands for Makini."""
 
