@@ -1,11 +1,11 @@
 """The artifact `webhooks` as Markdown. Pure; times are shown in UTC."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from linekeeper.customers.naming import label
 from linekeeper.inbox.figures import Counted, Ended, Figures
-from linekeeper.markdown import ago, code, text, when
+from linekeeper.markdown import ago, code, table, text, when
 
 MAX_ERROR = 200
 
@@ -32,7 +32,7 @@ def webhooks_markdown(figures: Figures) -> str:
         f"# {webhooks_headline(figures)}",
         f"{now:%Y-%m-%d %H:%M} UTC · counts are of the last 24 hours",
         "## By app",
-        _table(
+        table(
             [
                 "App",
                 "Waiting",
@@ -73,7 +73,7 @@ def webhooks_markdown(figures: Figures) -> str:
     if figures.rejected:
         parts += [
             "Turned away last:",
-            _table(
+            table(
                 ["When", "App", "Why", "Path", "Bytes"],
                 (
                     [
@@ -101,7 +101,7 @@ def whose(one: Ended) -> str:
 
 
 def _ended(ended: Sequence[Ended], now: datetime) -> str:
-    return _table(
+    return table(
         ["Received", "Connection", "Event", "Why", "Id"],
         (
             [
@@ -118,7 +118,7 @@ def _ended(ended: Sequence[Ended], now: datetime) -> str:
 
 def _counts(counted: Sequence[Counted], what: str) -> str:
     apps = any(one.app for one in counted)
-    return _table(
+    return table(
         [*(["App"] if apps else []), what, "Count"],
         (
             [
@@ -129,9 +129,3 @@ def _counts(counted: Sequence[Counted], what: str) -> str:
             for one in counted
         ),
     )
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join(lines)

@@ -3,7 +3,6 @@
 Whatever came from a form is shown as text and nothing else (`preflight.handover.escape`).
 """
 
-import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -16,6 +15,7 @@ from linekeeper.implementation.plan import Gate as PlannedGate
 from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.queries import UNDERWAY
 from linekeeper.implementation.standing import turn_of
+from linekeeper.markdown import image
 from linekeeper.notices.view import Links
 from linekeeper.preflight.handover import escape, link
 from linekeeper.store.tables import Gate, Implementation
@@ -42,11 +42,10 @@ def implementation_markdown(
     """One implementation: how it stands, its Gantt, who is waited for, every gate."""
     one = progress.standing.implementation
     svg = gantt(progress.outlook, one.title, one.live_at or now, progress.evaluation)
-    picture = base64.b64encode(svg.encode()).decode()
     parts = [
         f"# {escape(one.title)}",
         *_headline(progress),
-        f"![Gantt: planned, actual, forecast](data:image/svg+xml;base64,{picture})",
+        image("Gantt: planned, actual, forecast", svg),
         *_waiting(progress, links),
         "## Gates",
         _gates(progress, links),

@@ -1,11 +1,10 @@
 """The artifact `webhook-trust` as Markdown. Pure; times are shown in UTC."""
 
-import base64
 import json
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from linekeeper.markdown import ago, text, when
+from linekeeper.markdown import ago, image, text, when
 from linekeeper.reconcile.outage import SENDER_GIVES_UP
 from linekeeper.reconcile.trust import BAD, GOOD, WINDOW
 from linekeeper.reconcile.trust_chart import changes_over_time
@@ -39,14 +38,14 @@ def trust_headline(report: TrustReport) -> str:
 def trust_markdown(report: TrustReport, forms: Mapping[str, str]) -> str:
     """The artifact. `forms` are the deployments' ids by name, for links to their forms."""
     measured = report.measured
-    picture = base64.b64encode(changes_over_time(report.points, report.step).encode()).decode()
+    svg = changes_over_time(report.points, report.step)
     rate = "—" if measured.miss_rate is None else f"{measured.miss_rate:.1%}"
     delay = "—" if measured.mean_delay is None else _minutes(measured.mean_delay)
     parts = [
         "# Webhook trust",
         f"**{trust_headline(report)}.** As of {report.now:%Y-%m-%d %H:%M} UTC, over the last "
         f"{WINDOW.days} days.",
-        f"![Changes announced and missed over time](data:image/svg+xml;base64,{picture})",
+        image("Changes announced and missed over time", svg),
         "| Miss rate | Missed | Announced | of them late | Late by, on average |\n"
         "|--:|--:|--:|--:|--:|\n"
         f"| **{rate}** | {measured.lost:,} | {measured.announced:,} | {measured.late:,} "

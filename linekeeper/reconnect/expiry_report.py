@@ -1,11 +1,10 @@
 """The artifact `expiry`: when logins end, as a chart of 31 days and a table. Pure."""
 
-import base64
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from linekeeper.markdown import text
+from linekeeper.markdown import image, text
 from linekeeper.reconnect.expiry import WITHIN, Expiry
 
 DAYS = 31
@@ -41,8 +40,7 @@ def _how(one: Expiry) -> str:
 def _image(expiries: Sequence[Expiry], now: datetime) -> str:
     counts = Counter(max(0, (one.expires_at - now).days) for one in expiries)
     svg = chart([counts.get(day, 0) for day in range(DAYS)], now)
-    encoded = base64.b64encode(svg.encode()).decode()
-    return f"![logins that end, by day](data:image/svg+xml;base64,{encoded})"
+    return image("logins that end, by day", svg)
 
 
 def chart(counts: Sequence[int], now: datetime) -> str:

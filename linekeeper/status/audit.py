@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from linekeeper.customers.naming import label
-from linekeeper.markdown import text, when
+from linekeeper.markdown import table, text, when
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Connection, Customer, Incident
 
@@ -113,7 +113,7 @@ def audit_markdown(entries: Sequence[Entry], taken: Sequence[HandOuts], *, now: 
     parts = [
         f"# {audit_headline(entries, now)}",
         f"{now:%Y-%m-%d %H:%M} UTC · the newest {MARKDOWN_ROWS}; everything: `linekeeper audit`",
-        _table(
+        table(
             ["When", "Who", "What", "To what", "More"],
             (
                 [
@@ -132,7 +132,7 @@ def audit_markdown(entries: Sequence[Entry], taken: Sequence[HandOuts], *, now: 
     if taken:
         parts += [
             "## Tokens handed out in the last 24 hours",
-            _table(
+            table(
                 ["Key", "Tokens", "Connections", "Last"],
                 (
                     [
@@ -185,8 +185,3 @@ async def _names(session: AsyncSession, subjects: Iterable[str]) -> dict[str, st
 
 def _is_id(subject: str) -> bool:
     return len(subject) == 36 and subject.count("-") == 4
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
