@@ -187,6 +187,7 @@ async def test_one_connection_is_read_by_name_and_a_wrong_name_offers_the_neares
         assert "no entity is called 'pumps'" in ended(none)[1]
 
 
+@on_sqlite
 async def test_too_many_deletions_wait_for_a_decision_which_can_be_undone(
     rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
 ) -> None:

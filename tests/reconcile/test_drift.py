@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import func, update
 from sqlmodel import col, select
 
@@ -132,6 +133,7 @@ async def test_other_contents_at_the_same_time_are_mismatched(
     assert [change.recovered for change in await feed(rt)] == [True, True]
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True, scope="session")
 async def test_a_source_behind_a_critical_customer_or_bad_webhooks_is_read_every_time(
     rt: Runtime, peer: Peer, one: Connection
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from linekeeper.clock import utcnow
 from linekeeper.receiver import serve
@@ -95,6 +96,7 @@ async def test_the_product_reads_it_over_http_with_a_key(
             assert (await http.get("/api/changes")).status_code == 401
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True, scope="session")
 async def test_the_index_is_exported_as_ndjson(
     rt: Runtime, settings: Settings, peer: Peer, one: Connection, tmp_path: Path
 ) -> None:

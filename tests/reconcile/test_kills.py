@@ -119,7 +119,7 @@ async def feed_is_right(rt: Runtime) -> None:
 async def test_a_killed_process_loses_nothing_and_says_nothing_twice(
     forwarding: Runtime, peer: Peer, settings: Settings, tmp_path: Path, agree: Check
 ) -> None:
-    await trial(forwarding, peer, settings, tmp_path, kills=3, seed=4)
+    await trial(forwarding, peer, settings, tmp_path, kills=2, seed=4)
     await _completed(forwarding, agree)
 
 

@@ -287,7 +287,7 @@ def play(engine: Engine, template: Settings, home: Path, *, examples: int, steps
 def test_whatever_happens_index_and_feed_are_right_in_the_end(
     engine: Engine, migrated: Settings, tmp_path: Path
 ) -> None:
-    play(engine, migrated, tmp_path / "home", examples=5, steps=12)
+    play(engine, migrated, tmp_path / "home", examples=4, steps=10)
 
 
 @pytest.mark.soak
