@@ -1,13 +1,13 @@
 """`linekeeper customer`: who owns the systems."""
 
 import asyncio
-import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from linekeeper.cli.errors import UserError
+from linekeeper.cli.who import who
 
 if TYPE_CHECKING:
     from linekeeper.customers.importing import ImportPlan
@@ -77,6 +77,4 @@ async def _import(data: bytes, *, dry_run: bool) -> "ImportPlan":
     from linekeeper.runtime import Runtime
 
     async with Runtime.open() as rt:
-        return await import_customers(
-            rt.store, data, by=f"{getpass.getuser()} (command line)", now=utcnow(), dry_run=dry_run
-        )
+        return await import_customers(rt.store, data, by=who(), now=utcnow(), dry_run=dry_run)

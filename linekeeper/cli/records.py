@@ -1,7 +1,6 @@
 """`linekeeper records`: the index of what the systems hold."""
 
 import asyncio
-import getpass
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from linekeeper.cli.errors import UserError
+from linekeeper.cli.who import who
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Export the index of records, or purge it."
@@ -141,7 +141,7 @@ async def _purge(wanted: str) -> str:
             raise UserError(str(error)) from None
         async with rt.store.write() as session:
             gone = await purge(session, named.id)
-            by = f"{getpass.getuser()} (command line)"
+            by = who()
             detail = {"records": gone}
             session.add(
                 Audit(at=utcnow(), by=by, action="records.purged", subject=named.id, detail=detail)
