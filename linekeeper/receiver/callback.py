@@ -63,6 +63,11 @@ _WORDS: dict[Ended, _Words] = {
         "If you saw that it worked, there is nothing more to do.",
         400,
     ),
+    "ended": _Words(
+        "This connection was ended",
+        "{system} is not connected to us any more, so no login is needed. Nothing was changed.",
+        400,
+    ),
     "denied": _Words(
         "You did not log in",
         "Nothing was changed, and {system} is not connected. Your link still works.",

@@ -15,7 +15,7 @@ from linekeeper.reconnect.login import Attempt, Ended, Ending
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.leases import holding
-from linekeeper.store.tables import ConnectAttempt, ConnectLink
+from linekeeper.store.tables import ConnectAttempt, Connection, ConnectLink
 from linekeeper.store.upsert import insert_ignore
 
 _LEASE_SECONDS = 90
@@ -51,14 +51,17 @@ async def _admit(
         return Ending("no_state")
     signer = await load_signer(rt.store)
     read = read_state(signer, state)
-    link = None
+    link = connection = None
     if read is not None:
         async with rt.store.read() as session:
             link = await session.get(ConnectLink, read.link_id)
+            if link is not None and link.connection_id is not None:
+                connection = await session.get(Connection, link.connection_id)
     if read is None or link is None:
         return Ending("forged")
-    if link.used_at is not None:
-        return Ending("used", link.system)
+    ended = connection is not None and connection.setup == "disconnected"
+    if link.used_at is not None or (ended and link.expires_at <= now):
+        return Ending("used" if link.used_at is not None else "ended", link.system)
     url = link_url(signer, rt.settings.resolved_public_url, link.id)
     if read.expires_at <= now:
         return Ending("too_late", link.system, connect_url=url)

@@ -32,6 +32,7 @@ Ended = Literal[
     "forged",
     "too_late",
     "used",
+    "ended",
     "denied",
     "other_system",
     "refused",

@@ -17,6 +17,7 @@ from sqlalchemy import update
 from linekeeper.clock import utcnow
 from linekeeper.connect.links import link_url, make_link, make_state, read_link, read_state
 from linekeeper.connect.signing import Signer, load_signer
+from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.store import new_id
 from linekeeper.store.tables import (
     Audit,
@@ -318,6 +319,20 @@ async def test_a_callback_of_a_connection_that_was_deleted_is_refused(house: Hou
     assert gone is not None
     house.fleet.world.remove(gone)
     assert (await house.http.get(location)).status_code == 502
+
+
+async def test_a_callback_of_a_connection_that_operators_ended_is_not_exchanged(
+    house: House,
+) -> None:
+    [one, *_] = await house.connections()
+    _, path = await link_for(house, one)
+    location = await log_in(house, await authorize_link(house, path), one.makini_key)
+    await disconnect(house.rt, one.makini_key, confirm=one.makini_key, by="Petra")
+    answer = await house.http.get(location)
+    assert answer.status_code == 400
+    assert "was ended" in answer.text
+    assert await house.rows(Credential, Credential.connection_id == one.id) == []
+    assert (await house.connection(one.id)).setup == "disconnected"
 
 
 async def test_no_code_token_or_state_is_written_down(
