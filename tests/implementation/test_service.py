@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -10,6 +11,7 @@ from sqlmodel import col
 from linekeeper.implementation.advance import advance, advance_all, look, restart_lost
 from linekeeper.implementation.answer import Answer, answer, ask
 from linekeeper.implementation.scope import PlanError
+from linekeeper.implementation.template import SHIPPED
 from linekeeper.store.tables import Audit, Connection, CreditEntry, Drift, Gate, Implementation
 from tests.implementation.conftest import Office
 
@@ -330,3 +332,37 @@ async def test_starting_again_while_another_moves_it_on_loses_and_doubles_nothin
     names = [row.payload["name"] for row in await office.outbox("event")]
     assert len(names) == len({row.dedupe_key for row in await office.outbox("event")})
     assert names.count("linekeeper.implementation.kickoff") == 2  # opened, done
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("needs: [kickoff]", "needs: [kickoff, go-live]", "circle"),
+        ("    owner: us\n", "", "owner"),
+        ("best: 1, likely: 1, worst: 1}", "best: -1, likely: 1, worst: 1}", "best"),
+        ("best: 1, likely: 1, worst: 1}", "best: 3, likely: 1, worst: 1}", "must not get smaller"),
+    ],
+)
+async def test_a_teams_template_that_cannot_be_is_refused_before_anything_is_stored(
+    office: Office, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: str, new: str, reason: str
+):
+    shipped = (SHIPPED / "standard.yaml").read_text("utf-8")
+    assert old in shipped
+    (tmp_path / "standard.yaml").write_text(shipped.replace(old, new, 1), "utf-8")
+    monkeypatch.setenv("LINEKEEPER_TEMPLATES", str(tmp_path))
+    with pytest.raises(PlanError, match=reason) as refused:
+        await office.start()
+    assert "standard.yaml" in str(refused.value)
+    async with office.store.read() as session:
+        assert await session.scalar(select(func.count()).select_from(Gate)) == 0
+
+
+async def test_an_implementation_keeps_the_gates_it_was_started_with(
+    office: Office, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    started = await office.start()
+    (tmp_path / "standard.yaml").write_text("not: a template", "utf-8")
+    monkeypatch.setenv("LINEKEEPER_TEMPLATES", str(tmp_path))
+    await office.says(started.progress, "kickoff")
+    again = await office.advance(started.progress)
+    assert again.evaluation.having("open") == ("authentication-1",)
