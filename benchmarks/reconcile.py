@@ -22,7 +22,7 @@ import httpx
 
 RECORDS = int(os.environ.get("BENCH_RECORDS", "1000000"))
 ROWS, MERGED, BATCH, ROUNDS = 20_000, 1_000, 500, 5
-FLEET, SMALL, LARGE = 24, 200, 20_000
+FLEET, SMALL, LARGE = 16, 200, 4_000
 SHARED, DELAY_MS = 64, 300
 KEY = "LvnFJyaRMLl_GlESbT2b5VtjIKCEjxYyKIaHRGFmYyk="
 ENTITIES = "eam/work-orders,eam/assets,eam/sites,erp/purchase-orders"

@@ -79,7 +79,8 @@ async def conclude_listing(
             confirm_at=started if again else started + POLICY.confirm if absent else None,
         )  # fmt: skip
         await _settle_proposals(rt, session, target.id, entity, now=now)
-        await _forget_bodies(session, target.id, entity, now=now)
+        if entity in target.app.bodies:
+            await _forget_bodies(session, target.id, entity, now=now)
     if deletion is not None and deletion.status == "proposed":
         result.held_back = deletion.records
     await apply_agreed(store, target.app, target.id, target.makini_key, now=now)
