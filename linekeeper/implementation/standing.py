@@ -1,5 +1,6 @@
 """An implementation as it is stored: rows become the plan and the states that `evaluate` takes."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -67,9 +68,15 @@ def standing(
         customer=customer,
         systems=ordered,
         gates={row.gate: row for row in gates},
-        plan=make_plan(scope, Template.model_validate(implementation.template)),
+        plan=_plan(scope, json.dumps(implementation.template, sort_keys=True)),
         calendar=calendar_of(implementation.country, customer.time_zone),
     )
+
+
+@lru_cache(maxsize=512)
+def _plan(scope: Scope, template: str) -> Plan:
+    """The consumer looks at all of them every few seconds; their plans don't change."""
+    return make_plan(scope, Template.model_validate_json(template))
 
 
 def calendar_of(country: str | None, time_zone: str) -> WorkingCalendar:
