@@ -68,9 +68,8 @@ class Teller:
     async def _say_in_thread(self, row: Outbox, subject: str, text: str) -> None:
         """The first of its thread begins it; what follows is seen in the channel too."""
         known = await message_of(self._store, subject, self._channel.name)
-        entry = compose.note(text)
         if known is not None:
-            head = Posted(known.ts, known.place)
+            head, entry = Posted(known.ts, known.place), compose.note(text)
             try:
                 await self._post_once(row, entry, key=row.dedupe_key, thread=head, broadcast=True)
             except SlackTrouble as trouble:
@@ -78,7 +77,8 @@ class Teller:
                     raise
             else:
                 return
-        posted = await self._post_once(row, entry, key=row.dedupe_key)
+        page = self._links.artifact(key) if (key := row.payload.get("page")) else None
+        posted = await self._post_once(row, compose.note(text, page), key=row.dedupe_key)
         await self._remember(subject, posted)
 
     async def _show(self, row: Outbox, view: IncidentView, *, key: str) -> Posted:
