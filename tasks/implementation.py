@@ -26,12 +26,11 @@ from linekeeper.credits.service import ledger
 from linekeeper.implementation import queries
 from linekeeper.implementation.advance import look
 from linekeeper.implementation.answer import Asked
-from linekeeper.implementation.news import tags
+from linekeeper.implementation.news import implementation_key, tags
 from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.report import (
     Line,
     handover_key,
-    implementation_key,
     implementation_markdown,
     portfolio_markdown,
 )

@@ -20,6 +20,11 @@ from linekeeper.store.tables import Gate
 MAX_TAG = 100
 
 
+def implementation_key(slug: str) -> str:
+    """The key of an implementation's artifact."""
+    return f"implementation-{slug}"
+
+
 def gate_event(standing: Standing, row: Gate, what: str, at: datetime, text: str = "") -> Message:
     """`linekeeper.implementation.<gate>` for one change; `row.changes` has been counted up."""
     one = standing.implementation
@@ -111,7 +116,8 @@ def say(standing: Standing, what: str, text: str, *, not_before: datetime | None
     """A message in the implementation's one thread in Slack; each `what` is said once."""
     thread = f"implementation:{standing.implementation.id}"
     subject = f"{thread}:{what}"
-    payload = {"do": "say", "subject": subject, "thread": thread, "text": text}
+    page = implementation_key(standing.implementation.slug)
+    payload = {"do": "say", "subject": subject, "thread": thread, "text": text, "page": page}
     return Message("slack", f"slack:say:{subject}", payload, not_before=not_before)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from linekeeper.implementation.chart import gantt
 from linekeeper.implementation.evaluate import SETTLED
+from linekeeper.implementation.news import implementation_key
 from linekeeper.implementation.plan import TRADITIONAL_MONTHS, ahead_of_traditional
 from linekeeper.implementation.plan import Gate as PlannedGate
 from linekeeper.implementation.progress import Progress
@@ -24,11 +25,6 @@ MAX_CELL = 160
 MATTER_MOST = 3
 _TURNS = {"us": "our turn", "customer": "the customer's turn", "makini": "Makini's turn"}
 _TURN = {"us": "us", "customer": "the customer", "makini": "Makini"}
-
-
-def implementation_key(slug: str) -> str:
-    """The key of an implementation's artifact."""
-    return f"implementation-{slug}"
 
 
 def handover_key(slug: str) -> str:

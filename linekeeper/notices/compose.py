@@ -98,10 +98,15 @@ def ours(text: str) -> Rendered:
     return Rendered(text[:SECTION_LIMIT], sections(text.split("\n")))
 
 
-def note(text: str) -> Rendered:
-    """A text of its own, or an entry of a diary."""
-    written = Mrkdwn().text(text, SECTION_LIMIT, keep_lines=True) or "(nothing)"
-    return Rendered(written, [{"type": "section", "text": mrkdwn(written)}])
+def note(text: str, page: str | None = None) -> Rendered:
+    """A text of its own, or an entry of a diary; `page` is where more of it is."""
+    pen = Mrkdwn()
+    written = pen.text(text, SECTION_LIMIT, keep_lines=True) or "(nothing)"
+    blocks: list[dict[str, Any]] = [{"type": "section", "text": mrkdwn(written)}]
+    if page is not None:
+        link = mrkdwn(pen.link(page, "Open in Prefect"))
+        blocks.append({"type": "context", "elements": [link]})
+    return Rendered(written, blocks)
 
 
 def _headline(view: IncidentView) -> str:
