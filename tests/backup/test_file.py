@@ -1,0 +1,70 @@
+"""The file appears whole or not at all, also where the disk is full."""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from linekeeper.backup.file import BackupError, Header, Reader, writing
+from linekeeper.store import new_id
+
+HEADER = Header("0.1.0", "0001", "sqlite", "2026-11-25T00:00:00+00:00", ("abc",), "proof")
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file grows beyond `size` bytes inside the block."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def write(path: Path, rows: int) -> None:
+    """A backup of one table."""
+    with writing(path, HEADER) as writer:
+        writer.table("t", ["a"])
+        for _ in range(rows):
+            writer.row([new_id()])
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_backup_before_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "b"
+    write(file, 3)
+    before = file.read_bytes()
+    with room_for(20_000), pytest.raises(BackupError, match="no backup was made"):
+        write(file, 20_000)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+    assert Reader.of(file).verify() == HEADER
+
+
+def test_an_error_on_the_way_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        write_something_strange(tmp_path / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_something_strange(path: Path) -> None:
+    """A value that no column has."""
+    with writing(path, HEADER) as writer:
+        writer.table("t", ["a"])
+        writer.row([object()])
+
+
+def test_what_is_written_is_read_back_in_order(tmp_path: Path) -> None:
+    with writing(tmp_path / "b", HEADER) as writer:
+        writer.table("empty", ["x"])
+        writer.table("t", ["a", "b"])
+        writer.row([1, "[ü]\n{"])
+        writer.row([None, {"end": {"rows": 0}, "table": 1}])
+    reader = Reader.of(tmp_path / "b")
+    assert reader.verify() == HEADER
+    assert list(reader.rows()) == [
+        ("t", ["a", "b"], [1, "[ü]\n{"]),
+        ("t", ["a", "b"], [None, {"end": {"rows": 0}, "table": 1}]),
+    ]
