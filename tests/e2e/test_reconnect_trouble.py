@@ -50,7 +50,7 @@ async def reconnected(house: House, incident: Incident) -> Reconnect:
         )
         return case if case.closed_at is not None else None
 
-    case: Reconnect = await until(closed, what="the case to close", seconds=180)
+    case: Reconnect = await until(closed, what="the case to close", seconds=300)
     return case
 
 
@@ -70,7 +70,7 @@ async def test_an_answer_is_taken_once_and_the_run_waits_on(house: House, post: 
         )
         return case.answers == 1 and await waiting_run(house, incident.id)
 
-    await until(waits_again, what="the run to wait again", seconds=90)
+    await until(waits_again, what="the run to wait again", seconds=240)
 
     async def noted() -> bool:
         return "They call back at noon" in str(await message_about(house, run.name))
@@ -136,6 +136,7 @@ async def test_killed_while_it_waits_or_as_it_works_it_completes_and_says_all_on
     assert message is not None
     replies = [reply["text"] for reply in message["replies"]]
     assert len(replies) == len(set(replies))
+    await until(lambda: post.with_subject("connected again"), what="the thanks")
     assert len([m for m in post.mails if "connected again" in m["Subject"]]) == 1
 
 
