@@ -5,17 +5,19 @@ import shutil
 import stat
 from pathlib import Path
 
-from sqlalchemy import false, update
+from sqlalchemy import false, func, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import col
 
+from linekeeper.clock import utcnow
 from linekeeper.doctor.finding import Finding, ok, warn, wrong
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem, Store, StoreError
 from linekeeper.store.migrate import describe, head, require_current
-from linekeeper.store.tables import Lease
+from linekeeper.store.tables import Audit, Connection, Lease
 
 MIN_FREE_BYTES = 1 << 30
+BACKUP_DAYS = 8
 
 
 async def examine_database(settings: Settings, *, seconds: float = 10.0) -> list[Finding]:
@@ -30,6 +32,7 @@ async def examine_database(settings: Settings, *, seconds: float = 10.0) -> list
                 # Changes nothing, but needs what a change needs.
                 await session.execute(update(Lease).where(false()).values({col(Lease.fence): 0}))
             kind = "SQLite" if store.is_sqlite else "PostgreSQL"
+            backup = await _backup(store)
     except TimeoutError:
         return [wrong(name, f"no answer within {seconds:g} s", "check LINEKEEPER_DATABASE_URL")]
     except KeyProblem as problem:
@@ -41,7 +44,28 @@ async def examine_database(settings: Settings, *, seconds: float = 10.0) -> list
         text, _, mend = describe(problem).partition(": ")
         return [wrong(name, text, mend or "check LINEKEEPER_DATABASE_URL")]
     findings = [ok(name, f"{kind} answers, schema {head()}, our keys fit, it can be written")]
-    return findings + [found for found in (_key_file(settings), _room(settings)) if found]
+    others = (_key_file(settings), _room(settings), backup)
+    return findings + [found for found in others if found]
+
+
+async def _backup(store: Store) -> Finding | None:
+    """When one was taken last; nothing while there is nobody to lose."""
+    async with store.read() as session:
+        known = await session.scalar(select(func.count()).select_from(Connection))
+        taken = await session.scalar(
+            select(func.max(col(Audit.at))).where(col(Audit.action) == "backup.taken")
+        )
+    if not known:
+        return None
+    mend = "run `linekeeper backup FILE` daily, and keep the file on another machine"
+    if taken is None:
+        return warn("backup", "none was taken yet", mend)
+    days = (utcnow() - taken).days
+    return (
+        ok("backup", f"{days} days old")
+        if days <= BACKUP_DAYS
+        else warn("backup", f"the last one is {days} days old", mend)
+    )
 
 
 def _missing(settings: Settings) -> bool:

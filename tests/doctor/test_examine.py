@@ -1,6 +1,7 @@
 """The whole examination: database, apps, fleet, and others handed in."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,13 @@ from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from linekeeper import sandbox
+from linekeeper.clock import utcnow
 from linekeeper.doctor import Finding, Level, examine, examine_database, worst
 from linekeeper.doctor.fleet import public_url
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.tables import Connection, Contact, Customer
+from linekeeper.store.tables import Audit, Connection, Contact, Customer
 
 
 async def test_a_database_in_order_is_said_to_be(store: Store, settings: Settings) -> None:
@@ -133,3 +135,33 @@ async def _fleet(store: Store) -> None:
                 app="default", makini_key="1", customer_id=acme.id, name="Acme - SAP", slug="a"
             )
         )
+
+
+async def test_a_fleet_without_a_recent_backup_is_pointed_out(
+    store: Store, settings: Settings
+) -> None:
+    async def said() -> list[str]:
+        found = await examine_database(settings)
+        return [f"{one.level}: {one.text}" for one in found if one.name == "backup"]
+
+    assert await said() == []
+    async with store.write() as session:
+        customer = Customer(name="A", slug="a")
+        session.add(customer)
+        await session.flush()
+        session.add(
+            Connection(
+                app="default",
+                makini_key="k",
+                customer_id=customer.id,
+                name="n",
+                slug="n",
+                provider="p",
+            )
+        )
+    assert await said() == ["warn: none was taken yet"]
+    for days, expected in ((20, "warn: the last one is 20 days old"), (2, "ok: 2 days old")):
+        async with store.write() as session:
+            at = utcnow() - timedelta(days=days, minutes=1)
+            session.add(Audit(at=at, by="me", action="backup.taken", subject="b"))
+        assert await said() == [expected]
