@@ -33,7 +33,7 @@ GOALS = {
     "postgresql_upsert_of_merge": 10.0,
     "full_load_of_bare_loop": 0.7,
     "full_load_peak_mb": 300.0,
-    "linear_full_load_peak": 1.25,
+    "linear_full_load_peak": 1.5,
     "linear_nothing_requests": 1.0,
     "linear_nothing_writes": 0.0,
     "linear_nothing_by_records": 1.5,

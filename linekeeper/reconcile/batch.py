@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -25,6 +26,9 @@ from linekeeper.store.tables import Record, Watermark
 
 BATCH_RECORDS = 2_000
 BATCH_BYTES = 8 << 20
+GATHERED = 100_000
+"""Records that all first listings of this process gather, to write them in the order of their keys:
+neighbours share pages, and a million keys in any order would dirty each page many times over."""
 DELIVERY_DAYS = 3
 DELIVERY_MARGIN = timedelta(hours=1)
 """A delivery may come this long before the change it announces can be read."""
@@ -39,6 +43,8 @@ class Batch:
     read: dict[str, Read] = field(default_factory=dict)
     size: int = 0
     """Bytes of JSON."""
+    most: int = BATCH_RECORDS
+    """Records after which it is full."""
 
     def add(self, records: Sequence[Mapping[str, Any]], *, bodies: bool) -> Iterable[str]:
         """Add a page; returns its keys. Contents are kept only where `bodies` are wanted."""
@@ -56,7 +62,16 @@ class Batch:
     @property
     def is_full(self) -> bool:
         """Whether to write it before adding more."""
-        return len(self.read) >= BATCH_RECORDS or self.size >= BATCH_BYTES
+        return len(self.read) >= self.most or self.size >= BATCH_BYTES
+
+
+def _in_order(read: dict[str, Read]) -> list[dict[str, Read]]:
+    """`read` by key, in pieces of one transaction each; one empty piece where there is nothing."""
+    if len(read) <= BATCH_RECORDS:
+        return [read]
+    keys = sorted(read)
+    pieces = (keys[start : start + BATCH_RECORDS] for start in range(0, len(keys), BATCH_RECORDS))
+    return [{key: read[key] for key in piece} for piece in pieces]
 
 
 class Writer:
@@ -88,13 +103,26 @@ class Writer:
         self._filtered = filtered
         self.is_baseline = mark is None or mark.full_at is None or not mark.offered
         self._bodies = entity in target.app.bodies
+        if self.is_baseline:
+            _baselines.add(self)
         self._is_fresh: bool | None = None
         self._newest: datetime | None = None
         self.counts = Counts()
 
+    def batch(self, asked_at: datetime) -> Batch:
+        """An empty batch, as large as is good."""
+        share = GATHERED // len(_baselines) if self.is_baseline and not self._bodies else 0
+        return Batch(asked_at, most=max(BATCH_RECORDS, share))
+
     async def write(self, batch: Batch) -> int:
         """Bring `batch` into the index; returns how many records were written."""
-        read = self._seen(batch)
+        written = 0
+        for read in _in_order(self._seen(batch)):
+            written += await self._write(read)
+        return written
+
+    async def _write(self, read: dict[str, Read]) -> int:
+        """One transaction, none where nothing differs."""
         if not self.is_baseline and not await self._differs(read):
             return 0
         if self.is_baseline and await self._insert(read):
@@ -107,14 +135,15 @@ class Writer:
 
         After a listing that `shifted` it stays, if there is one, and the next run lists again.
         """
-        read = self._seen(batch)
+        *before, read = _in_order(self._seen(batch))
+        earlier = sum([await self._write(some) for some in before])
         mark = self._mark
         position = move(mark.position if mark else None, self._newest, started=self._started)
         if shifted and mark is not None and mark.position is not None:
             position = mark.position
         moved = mark is None or position != mark.position
         async with self._store.write() as session:
-            written = await self._apply(session, read)
+            written = earlier + await self._apply(session, read)
             self.counts = await count_due(
                 session, self._target.id, self._entity, run_at=self._run_at, cause=self._cause
             )
@@ -242,3 +271,7 @@ class Writer:
             op=change["op"],
             at=change["updated_at"] or change["at"],
         )
+
+
+_baselines: WeakSet[Writer] = WeakSet()
+"""The first listings under way in this process."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from linekeeper.clock import utcnow
 from linekeeper.makini import TOO_LARGE, ErrorKind, MakiniError
 from linekeeper.reconcile.accounting import Counts
-from linekeeper.reconcile.batch import Batch, Writer
+from linekeeper.reconcile.batch import Writer
 from linekeeper.reconcile.deleting import conclude_listing
 from linekeeper.reconcile.listing import KeySet
 from linekeeper.reconcile.marks import load_mark, note_failure, note_not_offered
@@ -202,7 +202,7 @@ class _Reader:
         token = await self._login.token()
         if token is None:
             raise self._no_token()
-        batch = Batch(asked_at=started)
+        batch = writer.batch(started)
         pages = self._makini.records(
             token,
             reading.entity,
@@ -216,7 +216,7 @@ class _Reader:
                 self._failures = 0
                 if batch.is_full:
                     reading.written += await writing.then(writer.write(batch))
-                    batch = Batch(asked_at=asked_at)
+                    batch = writer.batch(asked_at)
                 for key in batch.add(page.records, bodies=bodies):
                     keys.add(key)
                 reading.records += len(page.records)
