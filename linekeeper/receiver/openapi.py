@@ -85,7 +85,7 @@ _WEBHOOK_ERRORS = {
     "s415": "Compressed",
     "s503": "Not stored: come again",
 }
-_BEARER = [{"key": []}]
+_BEARER: list[_Json] = [{"key": []}]
 
 
 def _parameter(name: str, place: str, description: str, schema: _Json = _TEXT) -> _Json:
