@@ -16,7 +16,8 @@ from sqlmodel import col
 
 from linekeeper.config import Configuration
 from linekeeper.notices.announce import incident_lane
-from linekeeper.notices.policy import PATIENCE, Decision, Say, decide
+from linekeeper.notices.decision import Decision, Say
+from linekeeper.notices.policy import PATIENCE, decide
 from linekeeper.notices.situations import State, read_state
 from linekeeper.store.engine import Store
 from linekeeper.store.outbox import Message, enqueue

@@ -12,8 +12,8 @@ from linekeeper.notices.announce import incident_lane
 from linekeeper.notices.attend import attend
 from linekeeper.notices.channels import mark_broken, mark_well
 from linekeeper.notices.compose_fold import plain_fold
-from linekeeper.notices.policy import Decision
-from linekeeper.notices.queries import first_notices, incidents_of_fold, load_views
+from linekeeper.notices.decision import Decision
+from linekeeper.notices.queries import load_views
 from linekeeper.notices.refusals import SlackTrouble, unreachable
 from linekeeper.notices.settling import (
     give_back,
@@ -24,6 +24,7 @@ from linekeeper.notices.settling import (
 )
 from linekeeper.notices.slack import Pacer, open_channel
 from linekeeper.notices.teller import Teller, Unsayable, said
+from linekeeper.notices.told import first_notices, incidents_of_fold
 from linekeeper.notices.view import IncidentView, Links
 from linekeeper.store.engine import Store
 from linekeeper.store.outbox import bury, claim, postpone, retry_at, settle

@@ -16,13 +16,8 @@ from linekeeper.store.tables import (
     Customer,
     Incident,
     IncidentConnection,
-    Notice,
     Observation,
-    Outbox,
 )
-
-WITHHELD = "withheld: "
-"""How the note begins on a row that was not said because the policy held it back."""
 
 _NARROW, _WIDE = aliased(Incident), aliased(Incident)
 _HERE, _THERE = aliased(IncidentConnection), aliased(IncidentConnection)
@@ -82,49 +77,6 @@ async def members_of(
         for incident_id, *about in rows:
             found.setdefault(incident_id, []).append(About(*about))
     return found
-
-
-async def first_notices(store: Store, incident_ids: Collection[str]) -> dict[str, str | None]:
-    """Those that Slack is to be told of, each with the message it shares with others, if it does.
-
-    An incident that isn't among them is not to be told, or not yet.
-    """
-    found: dict[str, str | None] = {}
-    async with store.read() as session:
-        for some in _pieces(sorted(set(incident_ids))):
-            rows = await session.execute(
-                select(col(Notice.incident_id), col(Notice.fold)).where(
-                    col(Notice.incident_id).in_(some),
-                    col(Notice.channel) == "slack",
-                    col(Notice.step) == "first",
-                )
-            )
-            found |= {row[0]: row[1] for row in rows}
-    return found
-
-
-async def incidents_of_fold(store: Store, key: str) -> list[str]:
-    """The incidents that the one message `key` tells of."""
-    async with store.read() as session:
-        rows = await session.scalars(
-            select(col(Notice.incident_id)).where(col(Notice.fold) == key).order_by(col(Notice.id))
-        )
-        return list(rows)
-
-
-async def withheld_texts(store: Store, lane: str) -> list[str]:
-    """What an incident's diary would have said while it was not to be told, oldest first."""
-    async with store.read() as session:
-        rows = await session.scalars(
-            select(col(Outbox.payload))
-            .where(
-                col(Outbox.lane) == lane,
-                col(Outbox.status) == "sent",
-                col(Outbox.error).startswith(WITHHELD),
-            )
-            .order_by(col(Outbox.seq))
-        )
-        return [str(one["text"]) for one in rows if one.get("do") == "diary"]
 
 
 async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, IncidentView]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import update
 from sqlmodel import col
 
-from linekeeper.notices.queries import WITHHELD
+from linekeeper.notices.told import WITHHELD
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Outbox
 

@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import Configuration
-from linekeeper.notices.policy import FOREVER, Reach, Silence, Situation, Told, severity
+from linekeeper.notices.decision import FOREVER, Reach, Silence, Situation, Told
+from linekeeper.notices.policy import severity
 from linekeeper.notices.queries import merged_into
 from linekeeper.store.tables import (
     Connection,

@@ -11,9 +11,10 @@ from linekeeper.notices import compose
 from linekeeper.notices.compose import Rendered
 from linekeeper.notices.compose_fold import fold as compose_fold
 from linekeeper.notices.places import message_of, place_of, remember
-from linekeeper.notices.queries import incidents_of_fold, load_views, withheld_texts
+from linekeeper.notices.queries import load_views
 from linekeeper.notices.refusals import GONE, UNEDITABLE, SlackTrouble
 from linekeeper.notices.slack import Posted, SlackChannel
+from linekeeper.notices.told import incidents_of_fold, withheld_texts
 from linekeeper.notices.view import IncidentView, Links
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Outbox

@@ -7,16 +7,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from linekeeper.config import AlertPolicy, Severity
-from linekeeper.notices.policy import (
-    Decision,
-    Reach,
-    Silence,
-    Situation,
-    Told,
-    decide,
-    reminder_gap,
-    severity,
-)
+from linekeeper.notices.decision import Decision, Reach, Silence, Situation, Told
+from linekeeper.notices.policy import decide, reminder_gap, severity
 from linekeeper.notices.quiet import quiet_times
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)  # a Wednesday
@@ -253,7 +245,9 @@ def test_whenever_it_is_asked_nothing_is_repeated_forgotten_or_too_loud(
             one = of[said.incident_id]
             assert one.severity == "critical" or not hush.holds(now)
             assert not any(s.starts_at <= now < s.ends_at for s in one.silences) or (
-                said.step == "first" and one.resolved_at is not None and one.resolved_at <= now
+                said.step in ("first", "resolved")
+                and one.resolved_at is not None
+                and one.resolved_at <= now
             )
         for one in as_known(now):
             known = decision.held.get(one.id) or any(t.incident_id == one.id for t in teller.told)

@@ -1,0 +1,100 @@
+"""What the alert policy is asked and what it answers, as plain data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from linekeeper.config import Severity
+
+Channel = Literal["slack", "elsewhere"]
+Cause = Literal["silence", "lasting", "quiet", "cap"]
+
+FOREVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A time in which an incident is observed and recorded, not told: maintenance, a mute, …"""
+
+    starts_at: datetime
+    ends_at: datetime
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """An incident as the policy sees it."""
+
+    id: str
+    severity: Severity
+    opened_at: datetime
+    acknowledged_at: datetime | None = None
+    resolved_at: datetime | None = None
+    merged: bool = False
+    """It goes on in a wider incident."""
+    snoozed_until: datetime | None = None
+    silences: Sequence[Silence] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Something that was decided to be said: `first`, `reminder:<n>`, `escalation`, `resolved`."""
+
+    incident_id: str
+    channel: str
+    step: str
+    at: datetime
+    fold: str | None = None
+    """The one message that tells of several incidents, if it is part of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Something to say now, and why now."""
+
+    incident_id: str
+    channel: Channel
+    step: str
+    why: str
+    fold: str | None = None
+    severity: Severity = "normal"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Not now: why, and until when at least."""
+
+    cause: Cause
+    why: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Whether Slack can be reached, and which incidents have a message there."""
+
+    configured: bool = True
+    broken_since: datetime | None = None
+    needs_mending: bool = False
+    """Only a person can mend it: a token, a scope, a channel."""
+    delivered: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Decision:
+    """What is to be said now, what never will be and why, what waits."""
+
+    say: list[Say] = field(default_factory=list)
+    never: dict[str, str] = field(default_factory=dict)
+    held: dict[str, Held] = field(default_factory=dict)
+
+    def reason(self, incident_id: str) -> str:
+        """Why an incident is not told of now."""
+        if incident_id in self.never:
+            return self.never[incident_id]
+        holding = self.held.get(incident_id)
+        if holding is None:
+            return "not to be told"
+        ends = "" if holding.until == FOREVER else f" until {holding.until:%Y-%m-%d %H:%M} UTC"
+        return f"{holding.why}{ends}"

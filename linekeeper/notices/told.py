@@ -1,0 +1,57 @@
+"""What was decided to be said, and what was held back, as deliverers have to know it."""
+
+from collections.abc import Collection
+
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper.store.engine import Store
+from linekeeper.store.tables import Notice, Outbox
+
+_AT_ONCE = 5_000
+WITHHELD = "withheld: "
+"""How the note begins on a row that was not said because the policy held it back."""
+
+
+async def first_notices(store: Store, incident_ids: Collection[str]) -> dict[str, str | None]:
+    """Those that Slack is to be told of, each with the message it shares with others, if it does.
+
+    An incident that isn't among them is not to be told, or not yet.
+    """
+    found: dict[str, str | None] = {}
+    ids = sorted(set(incident_ids))
+    async with store.read() as session:
+        for start in range(0, len(ids), _AT_ONCE):
+            rows = await session.execute(
+                select(col(Notice.incident_id), col(Notice.fold)).where(
+                    col(Notice.incident_id).in_(ids[start : start + _AT_ONCE]),
+                    col(Notice.channel) == "slack",
+                    col(Notice.step) == "first",
+                )
+            )
+            found |= {row[0]: row[1] for row in rows}
+    return found
+
+
+async def incidents_of_fold(store: Store, key: str) -> list[str]:
+    """The incidents that the one message `key` tells of."""
+    async with store.read() as session:
+        rows = await session.scalars(
+            select(col(Notice.incident_id)).where(col(Notice.fold) == key).order_by(col(Notice.id))
+        )
+        return list(rows)
+
+
+async def withheld_texts(store: Store, lane: str) -> list[str]:
+    """What an incident's diary would have said while it was not to be told, oldest first."""
+    async with store.read() as session:
+        rows = await session.scalars(
+            select(col(Outbox.payload))
+            .where(
+                col(Outbox.lane) == lane,
+                col(Outbox.status) == "sent",
+                col(Outbox.error).startswith(WITHHELD),
+            )
+            .order_by(col(Outbox.seq))
+        )
+        return [str(one["text"]) for one in rows if one.get("do") == "diary"]
