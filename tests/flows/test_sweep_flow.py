@@ -30,7 +30,7 @@ Control = Callable[..., Awaitable[None]]
 @pytest.fixture
 async def box(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[sandbox.Served]:
     """A Makini with six connections, managed by the flows that run here."""
-    settings = sandbox.Settings(connections=6, scenario="quiet", per_minute=0)
+    settings = sandbox.Settings(port=0, connections=6, scenario="quiet", per_minute=0)
     async with sandbox.serving(settings) as serving:
         for name, value in {
             "MAKINI_API_URL": serving.url,
@@ -110,7 +110,7 @@ async def test_a_list_that_fails_is_red_the_first_time_and_nobody_is_well_by_it(
 ) -> None:
     monkeypatch.setenv("LINEKEEPER_MAKINI_CLIENT_ID", "wrong")
     monkeypatch.setenv("LINEKEEPER_MAKINI_CLIENT_SECRET", "wrong")
-    settings = sandbox.Settings(connections=2, scenario="quiet")
+    settings = sandbox.Settings(port=0, connections=2, scenario="quiet")
     async with sandbox.serving(settings) as serving:
         monkeypatch.setenv("LINEKEEPER_MAKINI_API_URL", serving.url)
         with on(clean_prefect):

@@ -14,7 +14,7 @@ from linekeeper.store import Store
 @pytest.fixture
 async def fleet() -> AsyncIterator[sandbox.Served]:
     """A Makini with twelve connections in which nothing happens by itself."""
-    settings = sandbox.Settings(connections=12, scenario="quiet", per_minute=0)
+    settings = sandbox.Settings(port=0, connections=12, scenario="quiet", per_minute=0)
     async with sandbox.serving(settings) as serving:
         yield serving
 
