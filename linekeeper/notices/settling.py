@@ -15,36 +15,24 @@ async def settle_unsent(
     store: Store, rows: Sequence[Outbox], owner: str, said: Mapping[str, str], *, now: datetime
 ) -> None:
     """Settle `rows`, keeping on each what would have been said (`said`, by row id)."""
-    async with store.write() as session:
-        for row in rows:
-            await session.execute(
-                update(Outbox)
-                .where(
-                    col(Outbox.id) == row.id,
-                    col(Outbox.claimed_by) == owner,
-                    col(Outbox.status) == "pending",
-                )
-                .values(
-                    status="sent",
-                    settled_at=now,
-                    claimed_by=None,
-                    claimed_until=None,
-                    error=f"no Slack configured; would have said: {said[row.id]}"[:500],
-                )
-                .execution_options(synchronize_session=False)
-            )
+    notes = {row.id: f"no Slack configured; would have said: {said[row.id]}" for row in rows}
+    await _settle(store, notes, owner, now)
 
 
 async def settle_withheld(
     store: Store, rows: Sequence[Outbox], owner: str, why: Mapping[str, str], *, now: datetime
 ) -> None:
     """Settle `rows` that the policy holds back (`why`, by row id): the first notice tells all."""
+    await _settle(store, {row.id: f"{WITHHELD}{why[row.id]}" for row in rows}, owner, now)
+
+
+async def _settle(store: Store, notes: Mapping[str, str], owner: str, now: datetime) -> None:
     async with store.write() as session:
-        for row in rows:
+        for identifier, note in notes.items():
             await session.execute(
                 update(Outbox)
                 .where(
-                    col(Outbox.id) == row.id,
+                    col(Outbox.id) == identifier,
                     col(Outbox.claimed_by) == owner,
                     col(Outbox.status) == "pending",
                 )
@@ -53,7 +41,7 @@ async def settle_withheld(
                     settled_at=now,
                     claimed_by=None,
                     claimed_until=None,
-                    error=f"{WITHHELD}{why[row.id]}"[:500],
+                    error=note[:500],
                 )
                 .execution_options(synchronize_session=False)
             )
