@@ -9,7 +9,13 @@ from pydantic import Field
 
 from linekeeper.clock import utcnow
 from linekeeper.implementation.watch import advance_targets
-from linekeeper.preflight.evidence import NoSuchPlace, conclude_drift, find_places, name_target
+from linekeeper.preflight.evidence import (
+    NoSuchPlace,
+    conclude_drift,
+    find_places,
+    name_target,
+    nobodys,
+)
 from linekeeper.preflight.intake import ReportError, parse_report
 from linekeeper.preflight.order import OrderError, take_order
 from linekeeper.preflight.report import Report
@@ -101,6 +107,8 @@ async def _import(rt: Runtime, text: str, by: str) -> State[None]:
     found = parse_report(text.encode())
     new = await keep_report(found, source="import", by=by.strip() or "preflight form")
     get_run_logger().info("%d of %d targets are new evidence", new, len(found.targets))
+    if unknown := await nobodys(rt.store, found):
+        get_run_logger().warning("%s", unknown)
     return await _conclude(rt, [found], checked_here=False)
 
 

@@ -75,12 +75,12 @@ def _import(files: list[str]) -> None:
         raise _refused("import: give one file, or - for standard input")
     try:
         found = parse_report(_read(files[0]))
-        new, moved = asyncio.run(_keep(found))
+        new, lines = asyncio.run(_keep(found))
     except ReportError as error:
         raise _refused(f"import: {files[0]}: {error}") from None
     _show(found)
     typer.echo(f"{new} of {len(found.targets)} targets are new evidence")
-    for line in moved:
+    for line in lines:
         typer.echo(line)
 
 
@@ -100,13 +100,16 @@ async def _keep(found: "Report") -> tuple[int, list[str]]:
     from linekeeper.cli.who import who
     from linekeeper.clock import utcnow
     from linekeeper.implementation.watch import take_report
+    from linekeeper.preflight.evidence import nobodys
     from linekeeper.runtime import Runtime
 
     async with Runtime.open() as rt:
         new, moved = await take_report(rt.store, found, by=who(), now=utcnow())
-    return new, [
+        unknown = await nobodys(rt.store, found)
+    lines = [
         f"{one.standing.implementation.title}: go-live likely {one.outlook.p50}" for one in moved
     ]
+    return new, [*lines, *([unknown] if unknown else [])]
 
 
 def _write_bundle(path: Path) -> None:

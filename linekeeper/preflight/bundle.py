@@ -1,4 +1,4 @@
-"""Preflight as one file, for a machine where Linekeeper isn't installed (Python 3.11 is)."""
+"""Preflight as one file, for a machine on which only Python is installed."""
 
 import zipfile
 from pathlib import Path
@@ -15,7 +15,22 @@ MODULES = (
     "targets",
     "verdict",
 )
-_START = "import sys\nfrom linekeeper.preflight.__main__ import main\nsys.exit(main())\n"
+_START = """\
+import sys
+
+if sys.version_info < (3, 11):
+    sys.stderr.write(
+        "preflight needs Python 3.11 or newer, and this is %d.%d. Try python3.11 or python3.12, "
+        "or a machine that has one: it only has to stand at the same place in the network.\\n"
+        % tuple(sys.version_info[:2])
+    )
+    sys.exit(2)
+
+from linekeeper.preflight.__main__ import main
+
+sys.exit(main())
+"""
+"""Understood by any Python, so that an old one says what is missing."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 

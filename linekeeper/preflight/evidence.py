@@ -100,6 +100,20 @@ async def keep(store: Store, report: Report, *, source: Source, by: str, now: da
     return len(new)
 
 
+async def nobodys(store: Store, report: Report) -> str:
+    """In a sentence, the targets of `report` that no system of an implementation is reached at;
+    empty if there are none. Such evidence proves no gate."""
+    async with store.read() as session:
+        known = {one.target for one in await places(session)}
+    unknown = [target for target in report.targets if target not in known]
+    if not unknown:
+        return ""
+    return (
+        f"No implementation has a system at {', '.join(unknown[:5])}: it proves no gate. If it is "
+        "one of theirs, say so in implementation-update, action target"
+    )
+
+
 async def places(session: AsyncSession) -> list[Place]:
     """Every system of an implementation that wasn't abandoned."""
     rows = await session.execute(

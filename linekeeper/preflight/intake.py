@@ -1,5 +1,6 @@
 """Reports that come back from a customer's IT. Whatever the bytes, a report or a clear refusal."""
 
+import codecs
 from datetime import UTC
 from typing import Annotated, Any
 
@@ -45,11 +46,12 @@ def parse_report(data: bytes) -> Report:
 
     Every target has a verdict, every verdict a target, all from the report's own vantage: a file
     with its findings cut out is refused, as far as that can be seen. Control characters go.
+    PowerShell's `>` writes UTF-16, which is read too.
     """
     if len(data) > MAX_BYTES:
         raise ReportError(f"is over {MAX_BYTES // 1024} KB, so not a preflight report")
     try:
-        raw = _Report.model_validate_json(data)
+        raw = _Report.model_validate_json(_utf8(data))
     except ValidationError as error:
         raise ReportError(_first(error)) from None
     if raw.version != VERSION:
@@ -82,6 +84,13 @@ def parse_report(data: bytes) -> Report:
             for one in raw.verdicts
         ),
     )
+
+
+def _utf8(data: bytes) -> bytes:
+    """Without a byte-order mark, and from UTF-16 where one says so; rubbish stays rubbish."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace").encode()
+    return data.removeprefix(codecs.BOM_UTF8)
 
 
 def _first(error: ValidationError) -> str:

@@ -44,7 +44,7 @@ def as_json(report: Report) -> str:
         "targets": list(report.targets),
         "verdicts": [asdict(one) for one in report.verdicts],
     }
-    return json.dumps(data, indent=2, ensure_ascii=False)
+    return json.dumps(data, indent=2)  # ASCII: whatever a shell makes of it on the way to a file
 
 
 def as_text(report: Report) -> str:

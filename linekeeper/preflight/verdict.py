@@ -4,6 +4,7 @@
 from `outside` it must not: there an open port is the finding.
 """
 
+import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -68,6 +69,14 @@ def _from_outside(facts: Facts) -> Iterable[_Found]:
             f"Open from outside at {_list(open_at)}: anybody can connect. "
             "Close it for all but Makini's addresses.",
         )
+    elif all(_is_inner(address) for address, _ in facts.tcp.outcomes):
+        addresses = _list(address for address, _ in facts.tcp.outcomes)
+        yield (
+            "tcp",
+            "skipped",
+            f"Can't tell: {addresses} is an inner address, which from outside leads elsewhere or "
+            "nowhere. Check the one the firewall shows to the internet.",
+        )
     elif all(outcome == "unreachable" for _, outcome in facts.tcp.outcomes):
         yield (
             "tcp",
@@ -76,6 +85,25 @@ def _from_outside(facts: Facts) -> Iterable[_Found]:
         )
     else:
         yield "tcp", "ok", f"Closed from outside, as it should be ({_outcomes(facts.tcp)})."
+
+
+_INNER = tuple(
+    ipaddress.ip_network(one)
+    for one in (
+        *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
+        *("fc00::/7", "fe80::/10"),
+    )
+)
+"""Addresses that mean something within a network only (RFC 1918, 6598, 3927, 4193, 4291)."""
+
+
+def _is_inner(address: str) -> bool:
+    """Total: the scope of a link-local address may be part of it."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    return any(found in network for network in _INNER)
 
 
 def _must_reach(target: Target, facts: Facts, now: datetime) -> Iterable[_Found]:

@@ -1,21 +1,26 @@
 """Preflight against real peers: whatever they do, a verdict comes within the time-outs."""
 
+import ast
 import asyncio
 import json
 import socket
 import subprocess
 import sys
 import threading
+import zipfile
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from linekeeper.preflight import checks
 from linekeeper.preflight.bundle import write_bundle
+from linekeeper.preflight.facts import Facts, TcpFact
 from linekeeper.preflight.intake import parse_report
 from linekeeper.preflight.order import take_order
 from linekeeper.preflight.report import Report, as_json
 from linekeeper.preflight.run import preflight
+from linekeeper.preflight.targets import parse_target
+from linekeeper.preflight.verdict import judge
 
 from .conftest import answer_ok, drip, say_nothing, saying
 
@@ -199,15 +204,32 @@ async def test_a_server_error_is_reached_all_the_same(serve):
     ],
 )
 async def test_a_clock_that_differs_is_judged_by_how_much(date, status):
-    from linekeeper.preflight.facts import Facts, TcpFact
-    from linekeeper.preflight.targets import parse_target
-    from linekeeper.preflight.verdict import judge
-
     now = datetime(2027, 3, 1, 10, tzinfo=UTC)
     head = f"HTTP/1.1 200 OK\r\nDate: {date}\r\n\r\n".encode()
     facts = Facts(tcp=TcpFact((("192.0.2.1", "open"),)), http=checks.read_head(head, now))
     verdicts = judge(parse_target("http://192.0.2.1"), "inside", facts, now)
     assert {one.check: one.status for one in verdicts}["clock"] == status
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        ("10.1.2.3", "skipped"),
+        ("192.168.0.9", "skipped"),
+        ("fd00::7", "skipped"),
+        ("fe80::1%eth0", "skipped"),
+        ("198.51.100.7", "ok"),
+        ("2001:db8::7", "ok"),
+    ],
+)
+async def test_from_outside_an_inner_address_proves_nothing(address, status):
+    facts = Facts(tcp=TcpFact(((address, "timeout"),)))
+    [verdict] = judge(parse_target("erp.example:443"), "outside", facts, datetime.now(UTC))
+    assert (verdict.check, verdict.status) == ("tcp", status)
+    assert ("inner address" in verdict.message) is (status == "skipped")
+    opened = Facts(tcp=TcpFact(((address, "open"),)))
+    [verdict] = judge(parse_target("erp.example:443"), "outside", opened, datetime.now(UTC))
+    assert verdict.status == "finding"
 
 
 async def test_the_report_comes_back_as_it_was_written(serve):
@@ -232,3 +254,28 @@ def test_the_bundle_runs_alone_with_nothing_installed(tmp_path, closed_port):
     assert done.returncode == 1, done.stderr
     assert json.loads(done.stdout)["passed"] is False
     assert parse_report(done.stdout).findings[0].check == "tcp"
+
+
+def test_the_bundle_tells_an_old_python_what_is_missing(tmp_path):
+    bundle = tmp_path / "preflight.pyz"
+    write_bundle(bundle)
+    with zipfile.ZipFile(bundle) as archive:
+        start = archive.read("__main__.py").decode()
+    ast.parse(start, feature_version=(3, 4))  # or it would be a syntax error there
+    old = "import sys, runpy; sys.version_info = (3, 9, 2); runpy.run_path(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", old, str(bundle), "127.0.0.1:1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("preflight needs Python 3.11 or newer, and this is 3.9. ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "ascii"])
+async def test_a_report_is_read_however_a_shell_wrote_it_to_a_file(encoding, closed_port):
+    report = await run(f"127.0.0.1:{closed_port}")
+    assert parse_report(as_json(report).encode(encoding)) == report
