@@ -6,11 +6,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import func, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import select, update
 from sqlmodel import col
 
-from linekeeper.clock import utcnow
 from linekeeper.makini.budget import Bucket, grant, new_bucket, penalise
 from linekeeper.store import Store
 from linekeeper.store.tables import AppState
@@ -78,18 +76,12 @@ class DatabaseBudget:
                     select(col(AppState.budget)).where(col(AppState.app) == app).with_for_update()
                 )
             ).scalar_one()
-            now = await self._now(session)
+            now = await self._store.clock(session)
             bucket, result = step(read_bucket(row), now)
             await session.execute(
                 update(AppState).where(col(AppState.app) == app).values(budget=_written(bucket))
             )
         return result
-
-    async def _now(self, session: AsyncSession) -> datetime:
-        if self._store.is_sqlite:
-            return utcnow()
-        found: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
-        return found
 
 
 def read_bucket(row: dict[str, Any]) -> Bucket | None:

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, or_, update
+from sqlalchemy import delete, or_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
-from linekeeper.clock import utcnow
 from linekeeper.store import Store
 from linekeeper.store.leases import CONSUMER
 from linekeeper.store.tables import Lease, Outbox, WebhookEvent
@@ -26,7 +25,7 @@ DEAD_AFTER = timedelta(seconds=7)
 async def beat(store: Store, owner: str) -> list[str]:
     """Say that `owner` consumes; returns the owners found dead, whose claims are free now."""
     async with store.write() as session:
-        now = await _now(store, session)
+        now = await store.clock(session)
         row = {"name": CONSUMER + owner, "owner": owner, "until": now + DEAD_AFTER, "fence": 0}
         await session.execute(insert_or_update(store, Lease, [row], key=["name"], update=["until"]))
         dead = list(
@@ -43,7 +42,7 @@ async def beat(store: Store, owner: str) -> list[str]:
 async def retire(store: Store, owner: str) -> None:
     """Say that `owner` ends: what it had claimed is free at once."""
     async with store.write() as session:
-        await _let_go(session, [owner], await _now(store, session))
+        await _let_go(session, [owner], await store.clock(session))
 
 
 async def _let_go(session: AsyncSession, owners: Iterable[str], now: datetime) -> None:
@@ -63,11 +62,3 @@ async def _let_go(session: AsyncSession, owners: Iterable[str], now: datetime) -
                 .execution_options(synchronize_session=False)
             )
         await session.execute(delete(Lease).where(col(Lease.name) == CONSUMER + owner))
-
-
-async def _now(store: Store, session: AsyncSession) -> datetime:
-    """One clock for all: the database's where they may be on several machines."""
-    if store.is_sqlite:
-        return utcnow()
-    found: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
-    return found

@@ -18,6 +18,7 @@ from linekeeper.store.tables import Audit, Connection, Lease
 
 MIN_FREE_BYTES = 1 << 30
 BACKUP_DAYS = 8
+CLOCK_WARN_SECONDS = 30.0
 
 
 async def examine_database(settings: Settings, *, seconds: float = 10.0) -> list[Finding]:
@@ -33,6 +34,7 @@ async def examine_database(settings: Settings, *, seconds: float = 10.0) -> list
                 await session.execute(update(Lease).where(false()).values({col(Lease.fence): 0}))
             kind = "SQLite" if store.is_sqlite else "PostgreSQL"
             backup = await _backup(store)
+            clock = None if store.is_sqlite else await _clock(store)
     except TimeoutError:
         return [wrong(name, f"no answer within {seconds:g} s", "check LINEKEEPER_DATABASE_URL")]
     except KeyProblem as problem:
@@ -44,8 +46,22 @@ async def examine_database(settings: Settings, *, seconds: float = 10.0) -> list
         text, _, mend = describe(problem).partition(": ")
         return [wrong(name, text, mend or "check LINEKEEPER_DATABASE_URL")]
     findings = [ok(name, f"{kind} answers, schema {head()}, our keys fit, it can be written")]
-    others = (_key_file(settings), _room(settings), backup)
+    others = (_key_file(settings), _room(settings), clock, backup)
     return findings + [found for found in others if found]
+
+
+async def _clock(store: Store) -> Finding:
+    """How far this machine's clock is from the database's, by which leases and budget go."""
+    async with store.read() as session:
+        before = utcnow()
+        theirs = await store.clock(session)
+        ours = before + (utcnow() - before) / 2
+    off = (ours - theirs).total_seconds()
+    if abs(off) < CLOCK_WARN_SECONDS:
+        return ok("clock", f"within {CLOCK_WARN_SECONDS:g} s of the database's")
+    side = "ahead of" if off > 0 else "behind"
+    said = f"this machine's is {abs(off):.0f} s {side} the database's"
+    return wrong("clock", said, "synchronise both (NTP): the order of what is observed hangs on it")
 
 
 async def _backup(store: Store) -> Finding | None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import or_, select, update
@@ -11,7 +11,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col
 
-from linekeeper.clock import utcnow
 from linekeeper.reconcile.queries import one_of
 from linekeeper.store import Store
 from linekeeper.store.tables import Lease
@@ -37,30 +36,12 @@ class Claims:
         """Those of `ids` that nobody else holds, in their order; held from now on."""
         if not ids:
             return []
-        now = utcnow()
-        dialect: Any = sqlite if self._store.is_sqlite else postgresql
-        statement = dialect.insert(Lease).values(
-            [
-                {
-                    "name": _PREFIX + one,
-                    "owner": self._owner,
-                    "until": now + timedelta(seconds=SECONDS),
-                    "fence": 1,
-                }
-                for one in sorted(ids)
-            ]
-        )
-        statement = statement.on_conflict_do_update(
-            index_elements=["name"],
-            set_={
-                "owner": statement.excluded.owner,
-                "until": statement.excluded.until,
-                "fence": col(Lease.fence) + 1,
-            },
-            where=or_(col(Lease.until) <= now, col(Lease.owner) == self._owner),
-        ).returning(col(Lease.name))
         async with self._store.write() as session:
-            taken = {name.removeprefix(_PREFIX) for name in await session.scalars(statement)}
+            now = await self._store.clock(session)
+            taken = {
+                name.removeprefix(_PREFIX)
+                for name in await session.scalars(self._taking(ids, now=now))
+            }
         self.held |= taken
         return [one for one in ids if one in taken]
 
@@ -73,7 +54,7 @@ class Claims:
             rows = await session.execute(
                 select(col(Lease.name), col(Lease.owner)).where(
                     one_of(self._store, Lease.name, [_PREFIX + one for one in ids]),
-                    col(Lease.until) > utcnow(),
+                    col(Lease.until) > await self._store.clock(session),
                 )
             )
             return {
@@ -86,18 +67,42 @@ class Claims:
         """Others may read `ids` again."""
         self.held -= set(ids)
         async with self._store.write() as session:
-            await session.execute(self._of(ids).values(until=utcnow()))
+            now = await self._store.clock(session)
+            await session.execute(self._of(ids).values(until=now))
 
     async def renew(self) -> None:
         """Hold on to what is held; what another run took over is let go."""
         if not self.held:
             return
-        until = utcnow() + timedelta(seconds=SECONDS)
         async with self._store.write() as session:
+            until = await self._store.clock(session) + timedelta(seconds=SECONDS)
             kept = await session.scalars(
                 self._of(sorted(self.held)).values(until=until).returning(col(Lease.name))
             )
             self.held &= {name.removeprefix(_PREFIX) for name in kept}
+
+    def _taking(self, ids: Sequence[str], *, now: datetime) -> Any:
+        dialect: Any = sqlite if self._store.is_sqlite else postgresql
+        statement = dialect.insert(Lease).values(
+            [
+                {
+                    "name": _PREFIX + one,
+                    "owner": self._owner,
+                    "until": now + timedelta(seconds=SECONDS),
+                    "fence": 1,
+                }
+                for one in sorted(ids)
+            ]
+        )
+        return statement.on_conflict_do_update(
+            index_elements=["name"],
+            set_={
+                "owner": statement.excluded.owner,
+                "until": statement.excluded.until,
+                "fence": col(Lease.fence) + 1,
+            },
+            where=or_(col(Lease.until) <= now, col(Lease.owner) == self._owner),
+        ).returning(col(Lease.name))
 
     def _of(self, ids: Sequence[str]) -> Any:
         return (

@@ -3,17 +3,19 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import orjson
-from sqlalchemy import event
+from sqlalchemy import event, func, select
 from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
+from linekeeper.clock import utcnow
 from linekeeper.settings import Settings
 from linekeeper.store.cipher import Cipher, KeyProblem, read_or_make_keys
 
@@ -64,6 +66,16 @@ class Store:
             async with _session(connection) as session:
                 yield session
                 await session.commit()
+
+    async def clock(self, session: AsyncSession) -> datetime:
+        """What time it is for all who share this database, whatever their machines believe.
+
+        PostgreSQL's own clock; SQLite is one machine's, and that machine's clock counts.
+        """
+        if self.is_sqlite:
+            return utcnow()
+        found: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+        return found
 
     async def close(self) -> None:
         """Give the connections back."""

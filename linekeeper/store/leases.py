@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from sqlalchemy import or_, update
 from sqlmodel import col, select
 
-from linekeeper.clock import utcnow
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Lease
 from linekeeper.store.upsert import insert_ignore
@@ -102,12 +101,13 @@ async def holding(
     """Hold `name` for the block and renew it meanwhile; yields None where another holds it.
 
     With `wait` it keeps asking, once a second, until the lease is free. If the lease is lost while
-    the block runs, the block is cancelled and `LeaseLost` raised.
+    the block runs, the block is cancelled and `LeaseLost` raised. What counts is the clock of the
+    database, so a machine whose own is off neither takes what others hold nor loses its own.
     """
-    held = await acquire(store, name, owner, seconds=seconds, now=utcnow())
+    held = await acquire(store, name, owner, seconds=seconds, now=await _clock(store))
     while held is None and wait:
         await asyncio.sleep(1)
-        held = await acquire(store, name, owner, seconds=seconds, now=utcnow())
+        held = await acquire(store, name, owner, seconds=seconds, now=await _clock(store))
     if held is None:
         yield None
         return
@@ -118,7 +118,7 @@ async def holding(
         nonlocal lost
         while True:
             await asyncio.sleep(seconds / 3)
-            if not await renew(store, held, seconds=seconds, now=utcnow()):
+            if not await renew(store, held, seconds=seconds, now=await _clock(store)):
                 lost = True
                 if task is not None:
                     task.cancel()
@@ -138,4 +138,9 @@ async def holding(
         with suppress(asyncio.CancelledError):
             await keeper
         if not lost:
-            await release(store, held, now=utcnow())
+            await release(store, held, now=await _clock(store))
+
+
+async def _clock(store: Store) -> datetime:
+    async with store.read() as session:
+        return await store.clock(session)

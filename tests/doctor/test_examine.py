@@ -24,6 +24,19 @@ async def test_a_database_in_order_is_said_to_be(store: Store, settings: Setting
     assert findings[0].text.startswith("SQLite" if store.is_sqlite else "PostgreSQL")
 
 
+@pytest.mark.parametrize(("minutes", "said"), [(10, "600 s ahead of"), (-10, "600 s behind")])
+async def test_a_clock_that_differs_from_the_databases_is_wrong(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch, minutes: int, said: str
+) -> None:
+    if store.is_sqlite:
+        pytest.skip("SQLite has no clock of its own")
+    off = timedelta(minutes=minutes)
+    monkeypatch.setattr("linekeeper.doctor.database.utcnow", lambda: utcnow() + off)
+    [found] = [one for one in await examine_database(settings) if one.name == "clock"]
+    assert found.level == "wrong"
+    assert said in found.text
+
+
 async def test_another_key_than_the_databases_is_wrong(store: Store, settings: Settings) -> None:
     other = SecretStr(Fernet.generate_key().decode())
     findings = await examine_database(settings.model_copy(update={"encryption_keys": (other,)}))

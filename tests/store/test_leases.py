@@ -63,3 +63,24 @@ async def test_losing_the_lease_ends_the_block(store: Store) -> None:
 
     with pytest.raises(LeaseLost):
         await work()
+
+
+@pytest.mark.parametrize("off", [timedelta(minutes=10), -timedelta(minutes=10)])
+async def test_a_machine_whose_clock_is_off_takes_nothing_from_others_and_keeps_its_own(
+    store: Store, monkeypatch: pytest.MonkeyPatch, off: timedelta
+) -> None:
+    if store.is_sqlite:
+        pytest.skip("SQLite is one machine's, and that machine's clock counts")
+    async with holding(store, "sweep", "right") as held:
+        assert held is not None
+        with monkeypatch.context() as machine:
+            machine.setattr("linekeeper.store.engine.utcnow", lambda: utcnow() + off)
+            async with holding(store, "sweep", "off") as taken:
+                assert taken is None
+    with monkeypatch.context() as machine:
+        machine.setattr("linekeeper.store.engine.utcnow", lambda: utcnow() + off)
+        async with holding(store, "sweep", "off") as held:
+            assert held is not None
+            machine.undo()
+            async with holding(store, "sweep", "right") as taken:
+                assert taken is None
