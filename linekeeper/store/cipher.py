@@ -14,7 +14,7 @@ class KeyProblem(Exception):
 class Cipher:
     """Encrypts text with the first key; decrypts what any of the keys encrypted."""
 
-    __slots__ = ("_fernet",)
+    __slots__ = ("_fernet", "_first")
 
     def __init__(self, keys: list[str]) -> None:
         if not keys:
@@ -22,11 +22,12 @@ class Cipher:
                 "no encryption key: set LINEKEEPER_ENCRYPTION_KEYS, or put the keys back"
             )
         try:
-            self._fernet = MultiFernet([Fernet(key) for key in keys])
+            fernets = [Fernet(key) for key in keys]
         except ValueError as error:
             raise KeyProblem(
                 "LINEKEEPER_ENCRYPTION_KEYS: each key is 32 url-safe base64-encoded bytes"
             ) from error
+        self._fernet, self._first = MultiFernet(fernets), fernets[0]
 
     def encrypt(self, text: str) -> str:
         """`text`, readable only with one of the keys."""
@@ -41,6 +42,14 @@ class Cipher:
                 "this database was encrypted with another key: put the key it was written with "
                 "into LINEKEEPER_ENCRYPTION_KEYS (comma list; the first one encrypts)"
             ) from error
+
+    def is_first(self, token: str) -> bool:
+        """Whether `token` is under the first key."""
+        try:
+            self._first.decrypt(token.encode())
+        except InvalidToken:
+            return False
+        return True
 
     def rotate(self, token: str) -> str:
         """The same text under the first key. Raises `KeyProblem` if none of the keys fits."""

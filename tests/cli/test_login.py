@@ -49,4 +49,5 @@ async def test_a_connection_is_linked_given_a_login_and_disconnected_by_hand(
 
     code, said = await run("rotate-keys")
     assert code == 0, said
+    assert "0 encrypted anew" in said  # there is one key, and everything is under it
     assert "under the first key" in said
