@@ -16,6 +16,7 @@ from linekeeper.inbox.forward import RecoveredChange, forward_changes
 from linekeeper.reconcile.accounting import Counts, count_due
 from linekeeper.reconcile.compare import better, was_announced
 from linekeeper.reconcile.deliveries import delivered_since
+from linekeeper.reconcile.listing import Sizes
 from linekeeper.reconcile.marks import save_mark
 from linekeeper.reconcile.queries import known_records, lock_feed, write_records
 from linekeeper.reconcile.target import Target
@@ -107,6 +108,10 @@ class Writer:
             _baselines.add(self)
         self._is_fresh: bool | None = None
         self._newest: datetime | None = None
+        self._found_older = False
+        """Something differed that had changed before the last listing began."""
+        self.is_unsettled = False
+        """After `finish`: nothing says yet from when on to ask; another whole listing has to."""
         self.counts = Counts()
 
     def batch(self, asked_at: datetime) -> Batch:
@@ -130,35 +135,50 @@ class Writer:
         async with self._store.write() as session:
             return await self._apply(session, read)
 
-    async def finish(self, batch: Batch, *, shifted: bool = False) -> int:
+    async def finish(
+        self, batch: Batch, sizes: Sizes, *, listed: int, whole: bool, shifted: bool
+    ) -> int:
         """The same for the last batch, and the watermark moves in its transaction.
 
-        After a listing that `shifted` it stays, if there is one, and the next run lists again.
+        `listed` different keys came. A listing that `shifted` moves nothing, and a `whole` one is
+        repeated in the next run; one that may have lost a record between two pages moves it no
+        further than to the listing before, and only if that one had lost nothing: two that agree.
         """
         *before, read = _in_order(self._seen(batch))
         earlier = sum([await self._write(some) for some in before])
         mark = self._mark
-        position = move(mark.position if mark else None, self._newest, started=self._started)
-        if shifted and mark is not None and mark.position is not None:
-            position = mark.position
-        moved = mark is None or position != mark.position
         async with self._store.write() as session:
             written = earlier + await self._apply(session, read)
+            proved = not shifted and sizes.proves(listed, self._newest, started=self._started)
+            position = self._position(proved=proved, shifted=shifted)
+            settled = proved and mark is not None and position == mark.position
+            self.is_unsettled = position is None and self._newest is not None
+            again = shifted or self.is_unsettled
             self.counts = await count_due(
                 session, self._target.id, self._entity, run_at=self._run_at, cause=self._cause
             )
             await save_mark(
                 self._store, session, self._target.id, self._entity,
                 position=position,
-                moved_at=self._started if moved or mark is None else mark.moved_at,
+                moved_at=mark.moved_at if settled and mark is not None else self._started,
                 polled_at=self._started,
                 full_at=self._started if self.is_baseline or mark is None else mark.full_at,
                 offered=True,
                 filtered=self._filtered,
                 error=None,
-                **({"confirm_at": self._started} if shifted else {}),
+                **({"confirm_at": self._started} if whole and again else {}),
             )  # fmt: skip
         return written
+
+    def _position(self, *, proved: bool, shifted: bool) -> datetime | None:
+        mark = self._mark
+        held = mark.position if mark is not None else None
+        if proved:
+            return move(held, self._newest, started=self._started)
+        if shifted or self.is_baseline or self._found_older:
+            return held
+        until = mark.polled_at if mark is not None else None
+        return held if until is None else move(held, self._newest, started=until)
 
     async def _insert(self, read: dict[str, Read]) -> bool:
         """Insert `read` where nothing was in the index before this listing; whether that went.
@@ -218,6 +238,7 @@ class Writer:
     async def _apply(self, session: AsyncSession, read: dict[str, Read]) -> int:
         last = await lock_feed(self._store, session, self._target.id)
         reckoning = await self._reckon(session, read)
+        self._note_older(reckoning)
         if self.is_baseline:
             reckoning.new = []
         else:
@@ -235,6 +256,12 @@ class Writer:
             now=utcnow(),
         )
         return len(reckoning.rows)
+
+    def _note_older(self, reckoning: Reckoning) -> None:
+        polled_at = self._mark.polled_at if self._mark is not None else None
+        if polled_at is not None and not self._found_older:
+            times = (found.time for found in reckoning.found.values())
+            self._found_older = any(time is None or time <= polled_at for time in times)
 
     async def _reckon(self, session: AsyncSession, read: dict[str, Read]) -> Reckoning:
         if not read:

@@ -5,6 +5,7 @@ many go at once that it looks like a source that lost its data, a filter or a pe
 """
 
 from datetime import datetime, timedelta
+from typing import Literal
 
 CAP_SHARE = 0.2
 """Of a connection's live records of one entity."""
@@ -12,6 +13,23 @@ SMALL = 10
 """With fewer live records than this, `SMALL_CAP` may go."""
 SMALL_CAP = 2
 UNDO = timedelta(days=30)
+
+Absence = Literal["first", "agreed"]
+
+
+def absence(
+    absent_since: datetime | None, seen_at: datetime, *, started: datetime, decided: bool
+) -> Absence | None:
+    """What it means that a complete listing begun at `started` lacks a live record.
+
+    `first`: nobody had missed it before; `agreed`: an earlier listing lacked it too. None where it
+    was read since, or somebody decides about it already.
+    """
+    if decided or seen_at >= started:
+        return None
+    if absent_since is None:
+        return "first"
+    return "agreed" if absent_since < started else None
 
 
 def cap(live: int) -> int:

@@ -1,10 +1,45 @@
-"""The keys of one complete listing, in eight bytes each."""
+"""What is remembered of one listing while it is read: its keys, and how many it said there are."""
 
 from array import array
 from bisect import bisect_left
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
+CLOCKS = timedelta(minutes=1)
+"""By how much a source's clock may be behind ours without a change being overlooked."""
 _PARTS = 256
 _MASK = (1 << 64) - 1
+
+
+@dataclass(slots=True)
+class Sizes:
+    """How many records the source said it has, page by page."""
+
+    pages: int = 0
+    last: int | None = None
+    shrank: bool = False
+    """Records went meanwhile, so those behind them moved up and some were never shown."""
+    changed: bool = False
+
+    def saw(self, total: int | None) -> None:
+        """A page said `total`, or nothing."""
+        if self.pages and total is not None and self.last is not None:
+            self.shrank = self.shrank or total < self.last
+        self.changed = self.changed or (self.pages > 0 and total != self.last)
+        self.pages += 1
+        self.last = total if total is not None else self.last
+
+    def proves(self, listed: int, newest: datetime | None, *, started: datetime) -> bool:
+        """Whether `listed` different keys, changed up to `newest`, must be all there are.
+
+        One page is the picture of a moment. Between two a record can slip through when one before
+        it goes or moves: then the totals differ, fewer keys came than there are, or something
+        changed after the listing `started`. Where a source says no totals, nothing is proved.
+        """
+        if self.pages <= 1:
+            return True
+        complete = not self.changed and self.last is not None and listed >= self.last
+        return complete and (newest is None or newest < started - CLOCKS)
 
 
 class KeySet:

@@ -19,6 +19,7 @@ async def one_ahead(items: AsyncIterator[T]) -> AsyncGenerator[tuple[T, datetime
         while (item := await coming) is not None:
             was_asked_at, asked_at = asked_at, utcnow()
             coming = asyncio.ensure_future(_next(items))
+            await asyncio.sleep(0)  # it is on its way before the caller is busy with this one
             yield item, was_asked_at
     finally:
         await _drop(coming)

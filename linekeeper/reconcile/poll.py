@@ -11,7 +11,7 @@ from linekeeper.makini import TOO_LARGE, ErrorKind, MakiniError
 from linekeeper.reconcile.accounting import Counts
 from linekeeper.reconcile.batch import Writer
 from linekeeper.reconcile.deleting import conclude_listing
-from linekeeper.reconcile.listing import KeySet
+from linekeeper.reconcile.listing import KeySet, Sizes
 from linekeeper.reconcile.marks import load_mark, note_failure, note_not_offered
 from linekeeper.reconcile.pipeline import Behind, one_ahead
 from linekeeper.reconcile.policy import POLICY
@@ -26,6 +26,10 @@ SMALLER = 8
 """A page too large to take is asked for again in parts of this."""
 LONGEST_WAIT = 120.0
 """Seconds; a source that asks for a longer pause is left for the next run."""
+
+_ENDS_LOOP = frozenset({ErrorKind.rejected, ErrorKind.not_found})
+"""After the first page these are no answer to the question but the end of this loop: the source
+lets go of its cursors when something changes, and asks to begin again."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -63,30 +67,6 @@ class Reading:
 
 class ListingBroken(Exception):
     """What was listed is not the whole: pages shifted while they were read."""
-
-
-@dataclass(slots=True)
-class Sizes:
-    """How many records the source said it has, page by page."""
-
-    pages: int = 0
-    last: int | None = None
-    shrank: bool = False
-    """Records went meanwhile, so those behind them moved up and some were never shown."""
-    changed: bool = False
-
-    def saw(self, total: int | None) -> None:
-        """A page said `total`, or nothing."""
-        if self.pages and total is not None and self.last is not None:
-            self.shrank = self.shrank or total < self.last
-        self.changed = self.changed or (self.pages > 0 and total != self.last)
-        self.pages += 1
-        self.last = total if total is not None else self.last
-
-    @property
-    def steady(self) -> bool:
-        """Whether nothing can have moved: one page, or the same number said by each."""
-        return self.pages <= 1 or (self.last is not None and not self.changed)
 
 
 async def read_entity(
@@ -156,7 +136,7 @@ class _Reader:
             tries += 1
             last = tries >= TRIES_A_LISTING
             try:
-                await self._list(since, bear_shifts=last and since is None)
+                await self._list(since, bear_shifts=last)
                 return
             except ListingBroken as error:
                 if last:
@@ -182,7 +162,7 @@ class _Reader:
         """One listing, from the first page to the last.
 
         Raises `ListingBroken` where it shifted while being read; with `bear_shifts` what was read
-        counts all the same, but proves nothing gone and is listed again in the next run.
+        counts all the same, but proves nothing gone and moves no watermark.
         """
         started = utcnow()
         reading, target = self._reading, self._target
@@ -211,26 +191,35 @@ class _Reader:
             per_page=self._per_page,
             again=self._again,
         )
-        async with Behind() as writing, aclosing(one_ahead(pages)) as listed:
-            async for page, asked_at in listed:
-                self._failures = 0
-                if batch.is_full:
-                    reading.written += await writing.then(writer.write(batch))
-                    batch = writer.batch(asked_at)
-                for key in batch.add(page.records, bodies=bodies):
-                    keys.add(key)
-                reading.records += len(page.records)
-                sizes.saw(page.total)
-                if sizes.shrank and not bear_shifts:
-                    raise ListingBroken(f"records went while it was read ({sizes.last} are left)")
-            reading.written += await writing.done()
-        short = self._is_half(len(keys), sizes.last)
+        try:
+            async with Behind() as writing, aclosing(one_ahead(pages)) as listed:
+                async for page, asked_at in listed:
+                    self._failures = 0
+                    if batch.is_full:
+                        reading.written += await writing.then(writer.write(batch))
+                        batch = writer.batch(asked_at)
+                    for key in batch.add(page.records, bodies=bodies):
+                        keys.add(key)
+                    reading.records += len(page.records)
+                    sizes.saw(page.total)
+                    if sizes.shrank and not bear_shifts:
+                        raise ListingBroken(f"records went while it was read ({sizes.last} left)")
+                reading.written += await writing.done()
+        except MakiniError as error:
+            if sizes.pages and error.kind in _ENDS_LOOP:
+                refused = f"page {sizes.pages + 1} was refused ({error.status})"
+                raise ListingBroken(refused) from error
+            raise
+        count = len(keys)
+        short = self._is_half(count, sizes.last)
         if short and not bear_shifts:
-            raise ListingBroken(f"{len(keys)} of {sizes.last} records came")
+            raise ListingBroken(f"{count} of {sizes.last} records came")
         shifted = short or sizes.shrank
-        reading.written += await writer.finish(batch, shifted=shifted)
+        reading.written += await writer.finish(
+            batch, sizes, listed=count, whole=since is None, shifted=shifted
+        )
         reading.counts = writer.counts
-        if since is None and not shifted and not (writer.wrote_all and sizes.steady):
+        if since is None and not shifted and not writer.wrote_all:
             concluded = await conclude_listing(
                 self._rt,
                 target,
@@ -238,7 +227,7 @@ class _Reader:
                 keys,
                 started=started,
                 run_at=self._question.run_at,
-                again=writer.is_baseline and not sizes.steady,
+                again=writer.is_unsettled,
             )
             reading.counts.add(concluded.counts)
             reading.held_back = concluded.held_back

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linekeeper.reconcile.deletes import UNDO, cap, is_believed, may_undo
+from linekeeper.reconcile.deletes import UNDO, absence, cap, is_believed, may_undo
 from linekeeper.reconcile.feed import BadCursor, cursor, position_of
-from linekeeper.reconcile.listing import KeySet
+from linekeeper.reconcile.listing import CLOCKS, KeySet, Sizes
 from linekeeper.reconcile.outage import AWAY, absences
-from linekeeper.reconcile.poll import Sizes
 from linekeeper.reconcile.trust import BAD, ENOUGH, GOOD, Measured, state_after
 from linekeeper.reconcile.watermark import OVERLAP, move, read_from
 
@@ -125,12 +124,36 @@ def test_a_set_of_keys_knows_what_was_listed(listed: set[str], others: set[str])
     assert not any(key in keys for key in others - listed)
 
 
-@given(st.lists(st.none() | st.integers(0, 5), max_size=8))
-def test_a_listing_that_shrank_or_changed_is_noticed(totals: list[int | None]) -> None:
+@given(
+    totals=st.lists(st.none() | st.integers(0, 5), max_size=8),
+    listed=st.integers(0, 6),
+    newest=st.none() | TIMES,
+)
+def test_a_listing_proves_something_only_where_nothing_can_have_slipped_through(
+    totals: list[int | None], listed: int, newest: datetime | None
+) -> None:
     sizes = Sizes()
     for total in totals:
         sizes.saw(total)
     known = [total for total in totals if total is not None]
     assert sizes.shrank == any(b < a for a, b in pairwise(known))
-    if len(totals) > 1:
-        assert sizes.steady == (len(set(totals)) == 1 and bool(known))
+    proved = sizes.proves(listed, newest, started=NOW)
+    if len(totals) <= 1:
+        assert proved
+    else:
+        same = len(set(totals)) == 1 and bool(known)
+        quiet = newest is None or newest < NOW - CLOCKS
+        assert proved == (same and quiet and listed >= known[0])
+
+
+@given(absent=st.none() | TIMES, seen=TIMES, decided=st.booleans())
+def test_a_record_is_gone_only_if_two_listings_lack_it_and_nobody_has_seen_it_since(
+    absent: datetime | None, seen: datetime, decided: bool
+) -> None:
+    verdict = absence(absent, seen, started=NOW, decided=decided)
+    if decided or seen >= NOW:
+        assert verdict is None
+    elif absent is None:
+        assert verdict == "first"
+    else:
+        assert verdict == ("agreed" if absent < NOW else None)

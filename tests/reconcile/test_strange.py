@@ -130,3 +130,59 @@ async def test_a_listing_that_is_no_listing_fails_or_is_empty_and_deletes_nothin
         for _ in range(3):
             await run(rt, full=True)
         assert set(await keys(rt)) == {"1", "2", "3"}, body
+
+
+@pytest.mark.parametrize(("status", "first"), [(400, False), (404, True), (410, True)])
+async def test_a_loop_broken_by_a_change_begins_again_at_its_first_cursor(
+    rt: Runtime, server: Peer, status: int, first: bool
+) -> None:
+    if not first:
+        server.answer("GET", ASSETS, pages([asset("0")]))
+        await run(rt)
+    server.seen.clear()
+    broken = 0
+
+    def answer(request: Request) -> Response:
+        nonlocal broken
+        if "cursor" not in request.query_params:
+            return JSONResponse({"data": [asset("1", 1 + broken)], "next_cursor": f"c{broken}"})
+        if not broken:
+            broken += 1
+            return JSONResponse({"code": "MUTATION_DURING_PAGINATION"}, status)
+        return JSONResponse({"data": [asset("2", 4)]})
+
+    server.answer("GET", ASSETS, answer)
+    done = await run(rt)
+    assert not done.failures
+    assert {"1", "2"} <= set(await keys(rt))
+    cursors = [seen.parameters.get("cursor") for seen in server.asked(ASSETS)]
+    assert cursors == [None, "c0", None, "c1"]
+    filters = {seen.parameters.get("filter[updatedAt:gteq]") for seen in server.asked(ASSETS)}
+    assert len(filters) == 1  # it was not taken for a refusal of the filter
+    async with rt.store.read() as session:
+        [mark] = await session.scalars(select(Watermark))
+    assert mark.offered
+    assert mark.filtered
+
+
+async def test_a_loop_that_breaks_every_time_fails_and_moves_nothing(
+    rt: Runtime, server: Peer
+) -> None:
+    server.answer("GET", ASSETS, pages([asset("0")]))
+    await run(rt)
+
+    def answer(request: Request) -> Response:
+        if "cursor" in request.query_params:
+            return JSONResponse({"code": "MUTATION_DURING_PAGINATION"}, 400)
+        return JSONResponse({"data": [asset("1", 5)], "next_cursor": "c"})
+
+    server.answer("GET", ASSETS, answer)
+    [failure] = (await run(rt)).failures
+    assert "was refused" in failure.message
+    async with rt.store.read() as session:
+        [mark] = await session.scalars(select(Watermark))
+    assert mark.position is not None
+    assert mark.position.minute == 0
+    server.answer("GET", ASSETS, pages([asset("1", 5)]))
+    assert not (await run(rt)).failures
+    assert set(await keys(rt)) == {"0", "1"}

@@ -1,7 +1,7 @@
 """Whatever a source does while it is read: afterwards the index is right, each change once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta, timezone
 from typing import Any
 
@@ -11,7 +11,6 @@ from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
-from linekeeper.sandbox.records import Change as Made
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Deletion, Incident, Record, Watermark
@@ -27,19 +26,6 @@ def small_pages(peer: Peer) -> None:
     peer.world.settings.page_limit = 7
 
 
-def deleting(peer: Peer, one: Connection, *indexes: int) -> Callable[[], None]:
-    """Delete the work orders at these places, as a step."""
-
-    def step() -> None:
-        assert peer.world is not None
-        connection = peer.world.connections[one.makini_key]
-        orders = peer.world.records.of(connection)["eam/work-orders"]
-        for place in indexes:
-            orders.put(Made(peer.world._tick(), 0, deleted=True), place)
-
-    return step
-
-
 async def marks(rt: Runtime) -> list[Watermark]:
     """Every watermark."""
     async with rt.store.read() as session:
@@ -49,50 +35,6 @@ async def marks(rt: Runtime) -> list[Watermark]:
 async def agrees(rt: Runtime, peer: Peer, one: Connection) -> bool:
     """Whether the index of this connection is what its source holds."""
     return (await index(rt))[one.makini_key] == parsed(await peer.truth())[one.makini_key]
-
-
-async def test_records_that_go_while_a_listing_is_read_make_it_begin_again(
-    rt: Runtime, peer: Peer, one: Connection
-) -> None:
-    peer.at_call(2, deleting(peer, one, 0, 1, 2), route=ORDERS)
-    done = await run(rt, connections=[one.id])
-    assert not done.failures
-    assert await agrees(rt, peer, one)
-
-
-async def test_where_records_go_at_every_page_the_listing_is_repeated_in_the_next_run(
-    rt: Runtime, peer: Peer, one: Connection
-) -> None:
-    left = iter(range(12))
-
-    def again() -> None:
-        place = next(left, None)
-        if place is not None:
-            deleting(peer, one, place)()
-            peer.at_call(2, again, route=ORDERS)
-
-    peer.at_call(2, again, route=ORDERS)
-    done = await run(rt, connections=[one.id])
-    assert not done.failures
-    await run(rt, connections=[one.id])
-    await lacks_nothing(rt, peer, one)
-
-
-async def lacks_nothing(rt: Runtime, peer: Peer, one: Connection) -> None:
-    """The index holds whatever the source does; what is gone takes two listings."""
-    truth = parsed(await peer.truth())[one.makini_key]["eam/work-orders"]
-    found = (await index(rt))[one.makini_key]["eam/work-orders"]
-    assert truth.items() <= found.items()
-
-
-async def test_a_first_listing_by_cursors_that_shifted_is_listed_again_in_the_next_run(
-    rt: Runtime, peer: Peer, one: Connection
-) -> None:
-    await peer.set("settings", paging="cursor")
-    peer.at_call(2, deleting(peer, one, 0, 1, 2), route=ORDERS)
-    await run(rt, connections=[one.id])
-    await run(rt, connections=[one.id])
-    await lacks_nothing(rt, peer, one)
 
 
 async def test_a_page_that_repeats_for_ever_fails_and_leaves_everything_as_it_was(

@@ -1,0 +1,199 @@
+"""Absent records and deletions in the database, many in one statement."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.reconcile.queries import one_of
+from linekeeper.store import Store
+from linekeeper.store.tables import Deletion, Record
+
+AT_ONCE = 500
+"""Records a transaction writes."""
+_SCAN = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A live record, as far as a listing that lacks it asks."""
+
+    key: str
+    absent_since: datetime | None
+    deletion_id: str | None
+    seen_at: datetime
+
+
+async def live_records(
+    store: Store, connection_id: str, entity: str
+) -> AsyncIterator[Sequence[Live]]:
+    """The live records by key, some thousand at a time; nothing is locked meanwhile."""
+    after = ""
+    while True:
+        async with store.read() as session:
+            rows = await session.execute(
+                select(
+                    col(Record.key),
+                    col(Record.absent_since),
+                    col(Record.deletion_id),
+                    col(Record.seen_at),
+                )
+                .where(*_of(connection_id, entity))
+                .where(col(Record.deleted_at).is_(None), col(Record.key) > after)
+                .order_by(col(Record.key))
+                .limit(_SCAN)
+            )
+            found = [Live(*row) for row in rows]
+        if found:
+            yield found
+            after = found[-1].key
+        if len(found) < _SCAN:
+            return
+
+
+async def mark_absent(
+    store: Store,
+    session: AsyncSession,
+    connection_id: str,
+    entity: str,
+    keys: Sequence[str],
+    *,
+    started: datetime,
+) -> None:
+    """A complete listing begun at `started` lacks `keys`, for the first time."""
+    for some in _pieces(keys):
+        await _set(
+            session,
+            *_of(connection_id, entity),
+            one_of(store, Record.key, some),
+            col(Record.seen_at) < started,
+            col(Record.absent_since).is_(None),
+            absent_since=started,
+        )
+
+
+async def assign(
+    store: Store,
+    session: AsyncSession,
+    deletion: Deletion,
+    keys: Sequence[str],
+    *,
+    started: datetime,
+) -> None:
+    """`keys` belong to `deletion` from now on; one that was read meanwhile is not gone."""
+    for some in _pieces(keys):
+        await _set(
+            session,
+            *_of(deletion.connection_id, deletion.entity),
+            one_of(store, Record.key, some),
+            col(Record.absent_since) < started,
+            col(Record.seen_at) < started,
+            deletion_id=deletion.id,
+        )
+    deletion.records = await count_of(session, deletion.id)
+    await session.flush()
+
+
+async def proposed(session: AsyncSession, connection_id: str, entity: str) -> Deletion | None:
+    """The deletion that waits for a decision."""
+    found: Deletion | None = await session.scalar(
+        select(Deletion).where(
+            col(Deletion.connection_id) == connection_id,
+            col(Deletion.entity) == entity,
+            col(Deletion.status) == "proposed",
+        )
+    )
+    return found
+
+
+async def agreed_deletions(store: Store, connection_id: str) -> list[str]:
+    """The ids of those agreed on whose tombstones are not all written."""
+    async with store.read() as session:
+        return list(
+            await session.scalars(
+                select(col(Deletion.id)).where(
+                    col(Deletion.connection_id) == connection_id, col(Deletion.status) == "agreed"
+                )
+            )
+        )
+
+
+async def count_of(session: AsyncSession, deletion_id: str) -> int:
+    """How many records belong to a deletion."""
+    counted = select(func.count()).select_from(Record)
+    return await session.scalar(counted.where(col(Record.deletion_id) == deletion_id)) or 0
+
+
+async def some_of(
+    session: AsyncSession, deletion_id: str, *, deleted: bool
+) -> list[tuple[str, str]]:
+    """Entity and key of some of a deletion's records, those with or without their tombstone."""
+    has_tombstone = col(Record.deleted_at).is_not(None)
+    rows = await session.execute(
+        select(col(Record.entity), col(Record.key))
+        .where(col(Record.deletion_id) == deletion_id, has_tombstone if deleted else ~has_tombstone)
+        .order_by(col(Record.key))
+        .limit(AT_ONCE)
+    )
+    return [(entity, key) for entity, key in rows]
+
+
+async def settle(session: AsyncSession, deletion_id: str, status: str) -> None:
+    """Set the status of a deletion."""
+    await session.execute(
+        update(Deletion)
+        .where(col(Deletion.id) == deletion_id)
+        .values(status=status)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def put_tombstones(
+    store: Store,
+    session: AsyncSession,
+    connection_id: str,
+    entity: str,
+    keys: Sequence[str],
+    *,
+    now: datetime,
+) -> None:
+    """`keys` are deleted, as of `now`."""
+    mine = (*_of(connection_id, entity), one_of(store, Record.key, keys))
+    await _set(session, *mine, deleted_at=now, seen_at=now)
+
+
+async def take_tombstones(
+    store: Store, session: AsyncSession, connection_id: str, entity: str, keys: Sequence[str]
+) -> None:
+    """`keys` are live again; what they belonged to stays noted."""
+    mine = (*_of(connection_id, entity), one_of(store, Record.key, keys))
+    await _set(session, *mine, deleted_at=None, absent_since=None)
+
+
+async def forget_bodies(
+    session: AsyncSession, connection_id: str, entity: str, *, before: datetime
+) -> None:
+    """Bodies of what was deleted before `before` go; a tombstone needs none after that."""
+    old = (col(Record.deleted_at) < before, col(Record.body).is_not(None))
+    await _set(session, *_of(connection_id, entity), *old, body=None)
+
+
+def _of(connection_id: str, entity: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return col(Record.connection_id) == connection_id, col(Record.entity) == entity
+
+
+def _pieces(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (keys[start : start + AT_ONCE] for start in range(0, len(keys), AT_ONCE))
+
+
+async def _set(session: AsyncSession, *conditions: ColumnElement[bool], **values: Any) -> None:
+    await session.execute(
+        update(Record)
+        .where(*conditions)
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
