@@ -45,5 +45,5 @@ async def _run() -> None:
             orchestrator,
             find_links=orchestrator.find_links,
             stop=stop,
-            also=[Lane("what is set in Prefect", remember, every=REMEMBER_EVERY, woken=False)],
+            also=[Lane("what is set in Prefect", remember, every=REMEMBER_EVERY)],
         )

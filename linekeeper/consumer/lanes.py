@@ -21,8 +21,8 @@ class Lane:
     """Does what there is to do; returns whether there may be more."""
     every: float
     """Seconds until the next step where there was nothing more."""
-    woken: bool = True
-    """Whether a change in the database brings the next step forward."""
+    waits_for: str | None = None
+    """What brings the next step forward once it is due (`waiting`); None: only time does."""
 
 
 async def keep(lane: Lane, waker: Waker, stop: asyncio.Event) -> None:
@@ -32,7 +32,7 @@ async def keep(lane: Lane, waker: Waker, stop: asyncio.Event) -> None:
     """
     failures, told = 0, ""
     while not stop.is_set():
-        seen = waker.changes
+        seen = waker.seen[lane.waits_for] if lane.waits_for else 0
         try:
             more = await lane.step()
         except Exception as error:
@@ -48,8 +48,8 @@ async def keep(lane: Lane, waker: Waker, stop: asyncio.Event) -> None:
             failures, told = 0, ""
         if more:
             continue
-        if lane.woken:
-            await waker.wait(seen, seconds=lane.every)
+        if lane.waits_for:
+            await waker.wait(lane.waits_for, seen, seconds=lane.every)
         else:
             await _pause(stop, lane.every)
 

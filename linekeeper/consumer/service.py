@@ -15,6 +15,7 @@ from linekeeper.consumer.delivery import deliver_events, deliver_runs
 from linekeeper.consumer.lanes import Lane, keep
 from linekeeper.consumer.record_events import process_record_events
 from linekeeper.consumer.settings import copy_blocks
+from linekeeper.consumer.waiting import CONNECTION_WEBHOOKS, RECORD_WEBHOOKS
 from linekeeper.consumer.waker import Waker
 from linekeeper.implementation.watch import watch as watch_implementations
 from linekeeper.inbox.deliver import Forwarder
@@ -100,25 +101,41 @@ def lanes(
         return False
 
     return [
-        Lane("alive", be_alive, every=BEAT_SECONDS, woken=False),
-        Lane("connection webhooks", lambda: process_connection_events(rt), every=OUTBOX_EVERY),
-        Lane("record webhooks", lambda: process_record_events(rt), every=OUTBOX_EVERY),
-        Lane("reconnects", lambda: attend_due(rt), every=OUTBOX_EVERY),
-        Lane("open reconnects", look_at_reconnects, every=RECONNECTS_EVERY, woken=False),
-        Lane("implementations", look_at_implementations, every=IMPLEMENTATIONS_EVERY, woken=False),
-        Lane("outages of ours", look_for_outages, every=OUTAGES_EVERY, woken=False),
-        Lane("mail", mail, every=OUTBOX_EVERY),
-        Lane("forward", forwarder.deliver, every=OUTBOX_EVERY),
-        Lane("block settings", blocks, every=BLOCKS_EVERY, woken=False),
-        Lane("links", look_up_links, every=LINKS_EVERY, woken=False),
-        Lane("slack", slack, every=OUTBOX_EVERY),
-        Lane("elsewhere", elsewhere, every=OUTBOX_EVERY),
+        Lane("alive", be_alive, every=BEAT_SECONDS),
+        Lane(
+            "connection webhooks",
+            lambda: process_connection_events(rt),
+            every=OUTBOX_EVERY,
+            waits_for=CONNECTION_WEBHOOKS,
+        ),
+        Lane(
+            "record webhooks",
+            lambda: process_record_events(rt),
+            every=OUTBOX_EVERY,
+            waits_for=RECORD_WEBHOOKS,
+        ),
+        Lane("reconnects", lambda: attend_due(rt), every=OUTBOX_EVERY, waits_for="reconnect"),
+        Lane("open reconnects", look_at_reconnects, every=RECONNECTS_EVERY),
+        Lane("implementations", look_at_implementations, every=IMPLEMENTATIONS_EVERY),
+        Lane("outages of ours", look_for_outages, every=OUTAGES_EVERY),
+        Lane("mail", mail, every=OUTBOX_EVERY, waits_for="email"),
+        Lane("forward", forwarder.deliver, every=OUTBOX_EVERY, waits_for="forward"),
+        Lane("block settings", blocks, every=BLOCKS_EVERY),
+        Lane("links", look_up_links, every=LINKS_EVERY),
+        Lane("slack", slack, every=OUTBOX_EVERY, waits_for="slack"),
+        Lane("elsewhere", elsewhere, every=OUTBOX_EVERY, waits_for="elsewhere"),
         Lane(
             "events",
             lambda: deliver_events(rt.store, orchestrator, rt.owner),
             every=OUTBOX_EVERY,
+            waits_for="event",
         ),
-        Lane("runs", lambda: deliver_runs(rt.store, orchestrator, rt.owner), every=OUTBOX_EVERY),
+        Lane(
+            "runs",
+            lambda: deliver_runs(rt.store, orchestrator, rt.owner),
+            every=OUTBOX_EVERY,
+            waits_for="run",
+        ),
     ]
 
 
@@ -137,7 +154,7 @@ async def run_consumer(
     consumer once its claim has run out.
     """
     waker = Waker(rt.store)
-    watch = Lane("database", waker.run, every=0, woken=False)
+    watch = Lane("database", waker.run, every=0)
     async with Forwarder(rt) as forwarder:
         loops = [
             asyncio.create_task(keep(lane, waker, stop), name=lane.name)
@@ -146,7 +163,7 @@ async def run_consumer(
         try:
             await stop.wait()
             loops[0].cancel()
-            waker.wake()
+            waker.wake_all()
             await asyncio.wait(loops, timeout=ENDING_SECONDS)
         finally:
             for loop in loops:

@@ -1,33 +1,36 @@
-"""Who waits for something to do hears soon that the database changed."""
+"""Who waits for something to do hears soon that there is some."""
 
 import asyncio
+from collections import Counter, defaultdict
 from typing import Any, NoReturn
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from linekeeper.clock import utcnow
+from linekeeper.consumer.waiting import due
 from linekeeper.inbox.postgres_writer import CHANNEL
 from linekeeper.store import Store
 
 LOOK_SECONDS = 0.05
-"""SQLite's cheap look."""
+"""Between two looks whether the database changed, and the least between two at what is due."""
 PULSE_SECONDS = 0.25
 """On PostgreSQL, where only the inbox is announced."""
 
 
 class Waker:
-    """Looks for changes while `run()` runs; `wait()` ends at the next one.
+    """Looks for changes while `run()` runs; `wait()` ends once what it waits for is due.
 
     On SQLite a look is `PRAGMA data_version`, which costs microseconds and sees the writes of
     every process. On PostgreSQL the receiver announces what it stored (NOTIFY); for the rest every
-    pulse counts as a change: who waits looks for itself.
+    pulse counts as a change. After a change one query tells what is due (`waiting`), and only who
+    waits for that is woken: somebody who writes other things all the time wakes nobody.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._pulse = asyncio.Event()
-        self.changes = 0
-        """How many were seen; take it before looking, and pass it to `wait`."""
+        self._pulses: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.seen: Counter[str] = Counter()
+        """How often each was found due; take its count before looking, and pass it to `wait`."""
 
     async def run(self) -> NoReturn:
         """Look until cancelled. Errors of the database pass through."""
@@ -35,44 +38,69 @@ class Waker:
             await self._listen()
         # One connection for all looks: the version counts what others than itself wrote.
         async with self._store.engine.connect() as connection:
-            before = await _version(connection)
+            before = -1
             while True:
-                await asyncio.sleep(LOOK_SECONDS)
                 version = await _version(connection)
                 if version != before:
                     before = version
-                    self.wake()
+                    await self._look(connection)
+                await asyncio.sleep(LOOK_SECONDS)
 
     async def _listen(self) -> NoReturn:
+        announced = asyncio.Event()
         async with self._store.engine.connect() as connection:
             driver: Any = (await connection.get_raw_connection()).driver_connection
             try:
-                await driver.add_listener(CHANNEL, lambda *_: self.wake())
+                await driver.add_listener(CHANNEL, lambda *_: announced.set())
                 while not driver.is_closed():
-                    await asyncio.sleep(PULSE_SECONDS)
-                    self.wake()
+                    async with self._store.engine.connect() as looking:
+                        await self._look(looking)
+                    await asyncio.sleep(LOOK_SECONDS)
+                    await _either(announced, PULSE_SECONDS - LOOK_SECONDS)
+                    announced.clear()
             finally:
                 driver.terminate()  # it listens: it can't go back to the pool
                 await connection.invalidate()
         raise ConnectionError("the database closed the connection")
 
-    async def wait(self, seen: int, *, seconds: float) -> None:
-        """Return once there was a change after the first `seen`, at the latest after `seconds`."""
+    async def _look(self, connection: AsyncConnection) -> None:
+        found = await due(connection, now=utcnow())
+        await connection.rollback()
+        for what in found:
+            self.wake(what)
+
+    async def wait(self, what: str, seen: int, *, seconds: float) -> None:
+        """Return once `what` was found due after the first `seen` times, or after `seconds`."""
         try:
             async with asyncio.timeout(seconds):
-                while self.changes == seen:
-                    await self._pulse.wait()
+                while self.seen[what] == seen:
+                    await self._pulses[what].wait()
         except TimeoutError:
             return
 
-    def wake(self) -> None:
+    def wake(self, what: str) -> None:
+        """Wake who waits for `what`."""
+        self.seen[what] += 1
+        pulse = self._pulses.pop(what, None)
+        if pulse is not None:
+            pulse.set()
+
+    def wake_all(self) -> None:
         """Wake everybody who waits."""
-        self.changes += 1
-        pulse, self._pulse = self._pulse, asyncio.Event()
-        pulse.set()
+        for what in list(self._pulses):
+            self.wake(what)
 
 
 async def _version(connection: AsyncConnection) -> int:
-    version = (await connection.execute(text("PRAGMA data_version"))).scalar_one()
-    await connection.rollback()
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    [[version]] = await driver.execute_fetchall("PRAGMA data_version")
     return int(version)
+
+
+async def _either(event: asyncio.Event, seconds: float) -> None:
+    """Wait for `event`, at most so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+from datetime import timedelta
 
 import pytest
 from sqlmodel import select
@@ -19,7 +20,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.outbox import Message, enqueue
-from linekeeper.store.tables import Outbox
+from linekeeper.store.tables import Lease, Outbox
 
 
 async def statuses(store: Store) -> dict[str, str]:
@@ -66,7 +67,7 @@ async def test_a_loop_that_fails_is_told_of_once_and_goes_on(
         return False
 
     with caplog.at_level(logging.INFO, logger="linekeeper.consumer"):
-        await keep(Lane("events", step, every=0.0, woken=False), Waker(store), stop)
+        await keep(Lane("events", step, every=0.0), Waker(store), stop)
     assert [record.message for record in caplog.records] == [
         "events: OSError: no route; trying again",
         "events: works again",
@@ -78,18 +79,38 @@ async def test_who_waits_hears_of_a_write_at_once_and_not_only_in_time(
 ) -> None:
     waker = Waker(store)
     watching = asyncio.create_task(waker.run())
-    await asyncio.sleep(0)
     async with Store.open(settings) as another, asyncio.timeout(20):
-        while not waker.changes:  # until the watch has its first look behind it
-            async with another.write() as session:
-                await enqueue(another, session, [Message("run", new_id())], now=utcnow())
-            await asyncio.sleep(0.1)
-        seen = waker.changes
-        waiting = asyncio.create_task(waker.wait(seen, seconds=600))
+        waiting = asyncio.create_task(waker.wait("run", 0, seconds=600))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
         async with another.write() as session:
             await enqueue(another, session, [Message("run", new_id())], now=utcnow())
         await waiting
-        await waker.wait(seen, seconds=600)  # it was seen before we looked: no waiting
+        await waker.wait("run", 0, seconds=600)  # it was seen before we looked: no waiting
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_what_others_write_wakes_only_who_waits_for_it(
+    settings: Settings, store: Store
+) -> None:
+    waker = Waker(store)
+    watching = asyncio.create_task(waker.run())
+    async with Store.open(settings) as another, asyncio.timeout(20):
+        for number in range(20):
+            async with another.write() as session:
+                session.add(Lease(name=f"busy {number}", owner="other", until=utcnow()))
+            await asyncio.sleep(0.02)
+        assert not waker.seen
+        tomorrow = utcnow() + timedelta(days=1)
+        async with another.write() as session:
+            messages = [
+                Message("slack", new_id(), not_before=tomorrow),
+                Message("email", new_id()),
+            ]
+            await enqueue(another, session, messages, now=utcnow())
+        await waker.wait("email", 0, seconds=600)
+        assert set(waker.seen) == {"email"}
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
 
