@@ -210,9 +210,12 @@ class _Month:
                 look = 0
             changed = await self._sweep(active, sweep)
             await self._acknowledge()
+            if away:
+                self.red["runs"] += 1
+                self.red["list failed"] += 1
             if changed or look <= 0 or (self.now.minute == 0 and self.now.hour == 7):
                 look = LOOK
-                await self._tell()
+                await self._tell(away)
             sweep, look = sweep + 1, look - 1
             self.now += SWEEP
 
@@ -334,10 +337,10 @@ class _Month:
             return (n + sweep) % 2 == 0
         return before is not what or times < 3 or what is Outcome.answered or (n + sweep) % 9 == 0
 
-    async def _tell(self) -> None:
+    async def _tell(self, away: bool) -> None:
         findings = await find_news(self.store, policy=self.policy, now=self.now)
         if findings.news:
-            self.red["runs"] += 1
+            self.red["runs"] += not away
             self.red.update({one.reason for one in findings.news})
             await mark_reported(self.store, findings.news, now=self.now)
         await deliver_due(

@@ -13,6 +13,7 @@ from pydantic import Field
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.health.news import since
+from linekeeper.notices.untold import in_window
 from linekeeper.reconcile.due import Order, Pass
 from linekeeper.reconcile.named import UnknownEntity, find_connections, find_entities
 from linekeeper.reconcile.run import make_order
@@ -114,7 +115,8 @@ async def conclusion(
     if done.lanes:
         with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
             await notify(done.lanes)
-    new = newly_failed(run.failures)
+    quiet = await in_window(rt.store, [one.connection_id for one in run.failures], utcnow())
+    new = [one for one in newly_failed(run.failures) if one.connection_id not in quiet]
     for one in new[:MOST_NAMED]:
         with suppress(FailedRun):  # its failure is the message, not ours
             await not_read(one.label, f"{one.entity}: {one.message}")

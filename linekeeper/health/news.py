@@ -13,6 +13,7 @@ from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import SEVERITY, Health
 from linekeeper.health.operate import is_snoozed
+from linekeeper.notices.untold import untold
 from linekeeper.store import Store
 from linekeeper.store.tables import (
     Connection,
@@ -62,6 +63,8 @@ class Findings:
 
     news: Sequence[News]
     known: int
+    untold: int = 0
+    """Not to be announced now: in a maintenance window, muted, part of an app's own trouble."""
 
     @property
     def summary(self) -> str:
@@ -71,12 +74,16 @@ class Findings:
             (sum(one.reason == "worse" for one in self.news), "worse"),
             (sum(one.reason == "unacknowledged" for one in self.news), "unacknowledged"),
             (self.known, "known"),
+            (self.untold, "not announced"),
         ]
         return ", ".join(f"{count} {word}" for count, word in counts if count) or "all well"
 
 
 async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Findings:
-    """What to turn red for, read from what is open and what runs were red for before."""
+    """What to turn red for, read from what is open and what runs were red for before.
+
+    What is not to be announced now is no news; it is if it is still wrong afterwards.
+    """
     async with store.read() as session:
         members = (
             await session.execute(
@@ -106,10 +113,11 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
                 .order_by(col(Incident.id))
             )
         )
+        silent = await untold(session, incidents, now)
         news = []
         for member, incident, identifier, slug, provider, name, since, customer in members:
             reason = _reason(member.kind, member.reported_kind)
-            if reason is not None:
+            if reason is not None and incident.id not in silent:
                 news.append(
                     News(
                         reason=reason,
@@ -127,7 +135,7 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
     told = {one.incident_id for one in news}
     with_members = {incident.id for _, incident, *_ in members}
     for incident in incidents:
-        if incident.id in told:
+        if incident.id in told or incident.id in silent:
             continue
         fresh = incident.reported_at is None and incident.id not in with_members
         due = incident.reported_at is not None and now - incident.reported_at >= timedelta(
@@ -137,12 +145,14 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
             news.append(_of_incident(incident, "new" if fresh else "unacknowledged"))
     told = {one.incident_id for one in news if one.membership_id is None}
     fresh_members = {one.membership_id for one in news}
-    known = sum(
-        member.id not in fresh_members and incident.id not in told
+    others = [
+        incident.id
         for member, incident, *_ in members
-    )
-    known += sum(one.id not in with_members and one.id not in told for one in incidents)
-    return Findings(news, known)
+        if member.id not in fresh_members and incident.id not in told
+    ]
+    others += [one.id for one in incidents if one.id not in with_members and one.id not in told]
+    quiet = sum(identifier in silent for identifier in others)
+    return Findings(news, known=len(others) - quiet, untold=quiet)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What the alert policy has to know, read in few statements."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import Configuration
-from linekeeper.notices.decision import FOREVER, Reach, Silence, Situation, Told
+from linekeeper.notices.decision import Reach, Situation, Told
 from linekeeper.notices.policy import severity
 from linekeeper.notices.queries import merged_into
+from linekeeper.notices.untold import FORGOTTEN_AFTER, silences, time_of
 from linekeeper.store.tables import (
     Connection,
     Customer,
@@ -22,15 +23,8 @@ from linekeeper.store.tables import (
     NoticeChannel,
     NoticeMessage,
 )
-from linekeeper.store.tables import Silence as SilenceRow
 
-FORGOTTEN_AFTER = timedelta(days=7)
-"""What was resolved longer ago and never told will not be."""
-APP_GRACE = timedelta(minutes=15)
-"""After an app's trouble its connections have so long to be well again."""
 _HOUR = timedelta(hours=1)
-_COVERED = ("unreachable", "unknown", "degraded", "webhooks_silent", "webhooks_behind")
-"""Kinds that follow from the trouble of an app as a whole."""
 _AT_ONCE = 5_000
 
 
@@ -60,8 +54,7 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
     ids = [one.id for one in incidents]
     facts = await _facts(session, ids)
     merged = await merged_into(session, [one.id for one in incidents if one.resolved_at])
-    silences = await _silences(session, ids, now)
-    covers = await _covers(session, now)
+    hushed = await silences(session, incidents, now)
     situations = [
         Situation(
             id=one.id,
@@ -70,8 +63,8 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
             acknowledged_at=one.acknowledged_at,
             resolved_at=one.resolved_at,
             merged=one.id in merged,
-            snoozed_until=_time(one.detail.get("snoozed_until")),
-            silences=[*silences.get(one.id, ()), *_of_app(one, covers), *_muted(one)],
+            snoozed_until=time_of(one.detail.get("snoozed_until")),
+            silences=hushed[one.id],
         )
         for one in incidents
     ]
@@ -121,102 +114,6 @@ async def _facts(session: AsyncSession, ids: Sequence[str]) -> dict[str, dict[st
     return found
 
 
-async def _silences(
-    session: AsyncSession, ids: Sequence[str], now: datetime
-) -> dict[str, list[Silence]]:
-    """The windows that cover every connection of an incident."""
-    rows = (
-        await session.scalars(
-            select(SilenceRow).where(
-                col(SilenceRow.ends_at) > now - FORGOTTEN_AFTER, col(SilenceRow.starts_at) <= now
-            )
-        )
-    ).all()
-    windows = [(row, _window(row)) for row in rows if _end(row) > row.starts_at]
-    if not windows:
-        return {}
-    members: dict[str, set[tuple[str | None, ...]]] = {one: set() for one in ids}
-    for some in _pieces(ids):
-        found = await session.execute(
-            select(
-                col(IncidentConnection.incident_id),
-                col(Connection.id),
-                col(Connection.customer_id),
-                col(Connection.provider),
-            )
-            .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
-            .where(col(IncidentConnection.incident_id).in_(some))
-        )
-        for incident_id, *one in found:
-            members[incident_id].add((one[0], one[1], one[2]))
-    return {
-        incident_id: covering
-        for incident_id, some_members in members.items()
-        if (
-            covering := [
-                window
-                for row, window in windows
-                if row.scope == "all"
-                or (some_members and all(_covers_member(row, one) for one in some_members))
-            ]
-        )
-    }
-
-
-def _covers_member(row: SilenceRow, member: tuple[str | None, ...]) -> bool:
-    connection_id, customer_id, provider = member
-    return row.subject == {
-        "connection": connection_id,
-        "customer": customer_id,
-        "provider": provider,
-    }.get(row.scope)
-
-
-def _window(row: SilenceRow) -> Silence:
-    reason = f": {row.reason}" if row.reason else ""
-    return Silence(row.starts_at, _end(row), f"{row.kind} of {row.label}{reason}")
-
-
-def _end(row: SilenceRow) -> datetime:
-    return min(row.ends_at, row.ended_at or row.ends_at)
-
-
-async def _covers(session: AsyncSession, now: datetime) -> Mapping[str, list[tuple[str, Silence]]]:
-    """By app, the times in which it was in trouble as a whole, each with its incident."""
-    rows = await session.scalars(
-        select(Incident).where(
-            col(Incident.scope) == "app",
-            col(Incident.kind).in_(("list_failed", "unreachable")),
-            or_(
-                col(Incident.resolved_at).is_(None),
-                col(Incident.resolved_at) > now - FORGOTTEN_AFTER,
-            ),
-        )
-    )
-    covers: dict[str, list[tuple[str, Silence]]] = {}
-    for row in sorted(rows, key=lambda row: (row.opened_at, row.id)):
-        end = row.resolved_at + APP_GRACE if row.resolved_at else FOREVER
-        why = f"follows from the trouble of app {row.app} as a whole"
-        covers.setdefault(row.app, []).append((row.id, Silence(row.opened_at, end, why)))
-    return covers
-
-
-def _of_app(one: Incident, covers: Mapping[str, list[tuple[str, Silence]]]) -> list[Silence]:
-    """An app's trouble silences what follows from it, and what opened while it lasted."""
-    if one.kind not in _COVERED:
-        return []
-    return [
-        silence
-        for identifier, silence in covers.get(one.app, ())
-        if identifier != one.id and silence.starts_at <= one.opened_at < silence.ends_at
-    ]
-
-
-def _muted(one: Incident) -> list[Silence]:
-    since, until = (_time(one.detail.get(name)) for name in ("muted_at", "muted_until"))
-    return [Silence(since, until, "muted")] if since and until and since < until else []
-
-
 async def _told(session: AsyncSession, ids: Collection[str], now: datetime) -> list[Told]:
     recent = await session.scalars(select(Notice).where(col(Notice.at) > now - _HOUR))
     rows = {row.id: row for row in recent}
@@ -251,10 +148,6 @@ async def _delivered(session: AsyncSession, channel: str, ids: Sequence[str]) ->
     for subject in found:
         delivered |= {subjects[subject]} if subject in subjects else set(of_fold[subject])
     return frozenset(delivered)
-
-
-def _time(text: object) -> datetime | None:
-    return datetime.fromisoformat(text) if isinstance(text, str) else None
 
 
 def _pieces(ids: Sequence[str]) -> list[Sequence[str]]:

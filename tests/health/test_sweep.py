@@ -1,4 +1,5 @@
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -8,8 +9,10 @@ from sqlmodel import col
 from linekeeper import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.health.news import find_news, mark_reported
+from linekeeper.health.operate import mute
 from linekeeper.health.sweep import due, probe_batch, take_list
 from linekeeper.makini import ErrorKind, MakiniError
+from linekeeper.notices.silence import begin
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import (
     Connection,
@@ -200,6 +203,43 @@ async def test_red_means_new(rt: Runtime, fleet: sandbox.Served) -> None:
     async with rt.store.write() as session:
         await session.execute(update(Incident).values(status="acknowledged"))
     assert (await find_news(rt.store, policy=policy, now=later)).summary == "1 known"
+
+
+@pytest.mark.parametrize("scope", ["connection", "customer", "provider", "all", "muted"])
+async def test_planned_work_is_no_red_run_and_what_outlasts_it_is(
+    rt: Runtime, fleet: sandbox.Served, scope: Any
+) -> None:
+    await sweep(rt)
+    policy = (await rt.configuration()).policy
+    [victim, *_] = await connections(rt)
+    now = utcnow()
+    names = {"connection": victim.makini_key, "provider": victim.provider}
+    async with rt.store.read() as session:
+        names["customer"] = await session.scalar(
+            select(Customer.name).where(col(Customer.id) == victim.customer_id)
+        )
+    if scope != "muted":
+        await begin(
+            rt.store,
+            scope,
+            names.get(scope, ""),
+            kind="maintenance",
+            starts_at=now,
+            lasts=timedelta(hours=1),
+            by="Petra",
+            reason="",
+            now=now,
+        )
+    await control(fleet, f"connections/{victim.makini_key}/change-credentials")
+    await sweep(rt)
+    if scope == "muted":
+        [incident] = await incidents(rt)
+        await mute(rt.store, incident.id, 1, by="Petra", now=now)
+    findings = await find_news(rt.store, policy=policy, now=utcnow())
+    assert (list(findings.news), findings.summary) == ([], "1 not announced")
+    await mark_reported(rt.store, findings.news, now=utcnow())
+    later = utcnow() + timedelta(hours=1, minutes=1)
+    assert (await find_news(rt.store, policy=policy, now=later)).summary == "1 new"
 
 
 @pytest.mark.parametrize("trouble", ["500", "html", "truncated", "repeat", "429"])
