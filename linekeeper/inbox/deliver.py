@@ -7,8 +7,8 @@ died between the answer and the commit) is harmless to a product that remembers 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ from sqlalchemy import Executable, bindparam, literal_column, update
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.inbox import lanes
-from linekeeper.inbox.forward import CHANNEL, lane_prefix, signed_headers
+from linekeeper.inbox.forward import CHANNEL, GONE, REFUSED, lane_prefix, signed_headers
 from linekeeper.inbox.lanes import Claim, Work
 from linekeeper.inbox.messages import Outgoing, read_messages
 from linekeeper.makini.wire import open_client
@@ -39,6 +39,8 @@ LONGEST_WAIT = 600.0
 LONGEST_PAUSE = 15.0
 MAX_ANSWER_BYTES = 65_536
 _MAX_ERROR = 500
+_BUSY = frozenset({408, 425, 429})
+"""Answers that say "not now" rather than "not this"."""
 _UNREACHABLE = (
     httpx.HTTPError,
     httpx.InvalidURL,
@@ -59,8 +61,9 @@ _WORK = Work(
 
 @dataclass(slots=True)
 class _Pause:
-    """The product of an app does not answer: one message at a time finds out when it does."""
+    """The product of an app takes nothing: one message at a time finds out when it does."""
 
+    url: str
     failures: int
     until: datetime
 
@@ -112,16 +115,22 @@ class Forwarder:
             if app.forward_url
         }
         now = self._clock()
+        self._pauses = {
+            name: pause
+            for name, pause in self._pauses.items()
+            if name in apps and apps[name].forward_url == pause.url
+        }
         paused = {name for name, pause in self._pauses.items() if pause.until > now}
         if not apps or apps.keys() <= paused:
             return False
+        work = _but(paused)
         async with self._rt.store.read() as session:
-            if not await lanes.is_due(session, _WORK, now=now):
+            if not await lanes.is_due(session, work, now=now):
                 return False
-        probing = any(name in self._pauses for name in apps)
+        probing = self._pauses.keys() - paused
         claim = await lanes.claim(
             self._rt.store,
-            _WORK,
+            work,
             self._rt.owner,
             limit=1 if probing else BATCH,
             now=now,
@@ -206,19 +215,24 @@ class _Round:
             return f"{url} could not be reached: {type(error).__name__}"
         if 200 <= status < 300:
             return None
-        if status == 429 or status >= 500:
+        if status == 410:  # its address is no more, says the standard: sending is to end
+            self._pause(message.app, seconds=LONGEST_WAIT)
+            return f"{GONE}{url} answered 410 Gone"
+        if status in _BUSY or status >= 500:
             self._pause(message.app)
-        return f"{url} answered {status}"
+            return f"{url} answered {status}"
+        return f"{REFUSED}{url} answered {status} to webhook-id {message.id}"
 
-    def _pause(self, app: str) -> None:
+    def _pause(self, app: str, *, seconds: float | None = None) -> None:
         """The product itself is in trouble: another message would fare no better."""
         now = self._forwarder._clock()
         pause = self._forwarder._pauses.get(app)
         if pause is not None and pause.until > now:
             return
         failures = pause.failures + 1 if pause is not None else 1
-        wait = min(2.0 ** min(failures, 10), LONGEST_PAUSE)
-        self._forwarder._pauses[app] = _Pause(failures, now + timedelta(seconds=wait))
+        wait = seconds or min(2.0 ** min(failures, 10), LONGEST_PAUSE)
+        url = self._apps[app].forward_url or ""
+        self._forwarder._pauses[app] = _Pause(url, failures, now + timedelta(seconds=wait))
 
     def _failed(self, message: Outgoing, error: str) -> datetime:
         now, row = self._forwarder._clock(), message.row
@@ -277,6 +291,14 @@ class _Round:
                 await session.execute(_give_up(app, why[:_MAX_ERROR], now))
             for app in self._back_again:
                 await session.execute(_bring_forward(app, now))
+
+
+def _but(paused: Collection[str]) -> Work:
+    """All work but that of the `paused` apps: theirs waits, and holds up no other's."""
+    which = _WORK.which
+    for app in paused:
+        which &= ~_OUTBOX.c.lane.startswith(lane_prefix(app), autoescape=True)
+    return replace(_WORK, which=which)
 
 
 def _bring_forward(app: str, now: datetime) -> Executable:

@@ -23,6 +23,8 @@ from linekeeper.store import Store
 from linekeeper.store.outbox import Message, enqueue
 
 CHANNEL = "forward"
+REFUSED, GONE = "refused: ", "gone: "
+"""How the note begins on a row that the product refuses, or whose address it says is no more."""
 
 
 @dataclass(frozen=True, slots=True)

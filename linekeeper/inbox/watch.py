@@ -26,6 +26,8 @@ class WatchPolicy:
     """From receipt to settled, of the slowest twentieth of the last quarter of an hour."""
     depth: int = 100_000
     forward_oldest_seconds: float = 900.0
+    forward_refused_seconds: float = 300.0
+    """Age of a message that the product refuses, time after time."""
     silent_times: float = 2.0
     """Longer than its longest silence in two weeks, that many times over."""
     silent_least_hours: float = 6.0
@@ -71,6 +73,14 @@ class Stream:
     forward_waiting: int = 0
     forward_oldest_at: datetime | None = None
     forward_error: str = ""
+    """Of those that wait; not behind one that is refused."""
+    refused: int = 0
+    """Messages that the product answers with "not this", tried several times."""
+    refused_at: datetime | None = None
+    """When the first of them was to be handed on."""
+    refused_error: str = ""
+    forward_gone: str = ""
+    """The product says that its address is no more, in these words."""
     habit: Habit | None = None
     quiet: Sequence[Habit] = ()
     """Connections from which nothing came for hours."""
@@ -101,6 +111,7 @@ KINDS = (
     "webhooks_behind",
     "webhooks_silent",
     "forward_dead",
+    "forward_refused",
     "forward_behind",
 )
 NAMES_SHOWN = 10
@@ -120,6 +131,7 @@ def examine(
         _silent(stream, policy, now),
         _many("forward_dead", stream.forward_dead, "message {} given up: the product did not take "
               "it for three days"),
+        _forward_refused(stream, policy, now),
         _forward_behind(stream, policy, now),
     ]  # fmt: skip
     return [Finding(stream.app, *one) for one in found if one is not None]
@@ -188,11 +200,33 @@ def _silent(stream: Stream, policy: WatchPolicy, now: datetime) -> tuple[str, fl
     return "webhooks_silent", len(silent), text
 
 
+def _forward_refused(
+    stream: Stream, policy: WatchPolicy, now: datetime
+) -> tuple[str, float, str] | None:
+    if stream.forward_gone:
+        text = (
+            f"the product's address is no more ({stream.forward_gone}): nothing is handed on but "
+            "one message every 10 min, to see; correct or empty Forward URL in the MakiniApp block"
+        )
+        return "forward_refused", stream.forward_waiting, text
+    if stream.refused_at is None or (now - stream.refused_at).total_seconds() < (
+        policy.forward_refused_seconds
+    ):
+        return None
+    what = "a message" if stream.refused == 1 else f"{stream.refused:,} messages"
+    text = (
+        f"the product refuses {what} ({stream.refused_error}); what follows on the same connection "
+        "waits, for three days at most: mend the product, or let it answer 2xx to that id to go on "
+        "without it"
+    )
+    return "forward_refused", stream.refused, text
+
+
 def _forward_behind(
     stream: Stream, policy: WatchPolicy, now: datetime
 ) -> tuple[str, float, str] | None:
     age = (now - stream.forward_oldest_at).total_seconds() if stream.forward_oldest_at else 0.0
-    if age < policy.forward_oldest_seconds:
+    if age < policy.forward_oldest_seconds or stream.forward_gone:
         return None
     why = f": {stream.forward_error}" if stream.forward_error else ""
     text = (

@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Integer, case, func, literal_column, select
+from sqlalchemy import Integer, case, func, literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from linekeeper.inbox.forward import CHANNEL
+from linekeeper.inbox.forward import CHANNEL, GONE, REFUSED
 from linekeeper.inbox.replay import not_replayed
 from linekeeper.inbox.traces import hour_of
 from linekeeper.inbox.verify import Cause
@@ -26,6 +27,8 @@ QUIET_FROM = timedelta(hours=3)
 LOOK_AGAIN = timedelta(minutes=30)
 """Until then an unrouted event may still find its connection (process-webhooks, 15 min)."""
 LAG_SAMPLE = 1_000
+REFUSED_TIMES = 3
+"""A message refused less often may be a product that restarts."""
 
 FORGED: tuple[Cause, ...] = ("bad_signature", "malformed_signature", "no_signature")
 
@@ -42,6 +45,7 @@ async def read_streams(
     forged = await _forged(session, now)
     lag = await _lag(session, now)
     forward = await _forward(session)
+    refused = await _refused(session)
     habits = await _app_habits(session, now)
     quiet = await _quiet(session, now)
     return [
@@ -60,6 +64,10 @@ async def read_streams(
             forward_waiting=forward[app][1],
             forward_oldest_at=forward[app][2],
             forward_error=forward[app][3],
+            refused=refused[app][0],
+            refused_at=refused[app][1],
+            refused_error=refused[app][2],
+            forward_gone=refused[app][3],
             habit=habits.get(app),
             quiet=quiet[app],
         )
@@ -166,18 +174,23 @@ async def _lag(session: AsyncSession, now: datetime) -> dict[str, float]:
 async def _forward(
     session: AsyncSession,
 ) -> dict[str, tuple[int, int, datetime | None, str]]:
-    # The app is in the lane: `forward:<app>/…`; no app's name has a slash in it.
     found: dict[str, tuple[int, int, datetime | None, str]] = defaultdict(lambda: (0, 0, None, ""))
-    begins = len(CHANNEL) + 2
-    rest = func.substr(col(Outbox.lane), begins)
-    app = func.substr(rest, 1, _position(session, rest) - 1)
+    behind = aliased(Outbox)
+    held_up = col(Outbox.lane).in_(
+        select(col(behind.lane)).where(
+            col(behind.channel) == CHANNEL,
+            col(behind.status) == "pending",
+            col(behind.error).startswith(REFUSED),
+        )
+    )
+    app = _app_of_lane(session)
     rows = await session.execute(
         select(
             app,
             col(Outbox.status),
             func.count(),
-            func.min(col(Outbox.created_at)),
-            func.max(col(Outbox.error)),
+            func.min(case((~held_up, col(Outbox.created_at)))),
+            func.max(case((~held_up, col(Outbox.error)))),
         )
         .where(col(Outbox.channel) == CHANNEL, col(Outbox.status).in_(["pending", "dead"]))
         .group_by(app, col(Outbox.status))
@@ -191,9 +204,42 @@ async def _forward(
     return found
 
 
-def _position(session: AsyncSession, text: Any) -> Any:
+async def _refused(session: AsyncSession) -> dict[str, tuple[int, datetime | None, str, str]]:
+    """How many the product refuses time after time, since when, why; its word that it is gone."""
+    found: dict[str, tuple[int, datetime | None, str, str]] = defaultdict(lambda: (0, None, "", ""))
+    app, error = _app_of_lane(session), col(Outbox.error)
+    again = error.startswith(REFUSED) & (col(Outbox.attempts) >= REFUSED_TIMES)
+    rows = await session.execute(
+        select(
+            app,
+            func.sum(case((again, 1), else_=0)),
+            func.min(case((again, col(Outbox.created_at)))),
+            func.min(case((again, error))),
+            func.min(case((error.startswith(GONE), error))),
+        )
+        .where(
+            col(Outbox.channel) == CHANNEL,
+            col(Outbox.status) == "pending",
+            or_(error.startswith(REFUSED), error.startswith(GONE)),
+        )
+        .group_by(app)
+    )
+    for name, count, oldest, why, gone in rows:
+        found[name] = (
+            int(count or 0),
+            oldest,
+            (why or "").removeprefix(REFUSED),
+            (gone or "").removeprefix(GONE),
+        )
+    return found
+
+
+def _app_of_lane(session: AsyncSession) -> Any:
+    """The app is in the lane: `forward:<app>/…`; no app's name has a slash in it."""
+    rest = func.substr(col(Outbox.lane), len(CHANNEL) + 2)
     sqlite = session.get_bind().dialect.name == "sqlite"
-    return func.instr(text, "/") if sqlite else func.strpos(text, "/")
+    place = func.instr(rest, "/") if sqlite else func.strpos(rest, "/")
+    return func.substr(rest, 1, place - 1)
 
 
 async def _app_habits(session: AsyncSession, now: datetime) -> dict[str, Habit]:

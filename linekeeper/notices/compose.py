@@ -18,6 +18,9 @@ SECTION_LIMIT = 3_000
 HEADER_LIMIT = 150
 
 _MESSAGE_LIMIT = 300
+_FOUND_LIMIT = 1_000
+_TITLE_SHOWN = 110
+"""Of a longer title the header has a part only, so all of it is said below."""
 _OWNERS_SHOWN = 5
 _RED, _YELLOW, _GREEN = ":red_circle:", ":large_yellow_circle:", ":large_green_circle:"
 _WHITE = ":white_circle:"
@@ -143,6 +146,8 @@ def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
     lines = []
     if meaning := words.meaning(view.kind):
         lines.append(f"{pen.strong('What')} {meaning}")
+    elif (found := _text_of(view, "found")) and len(view.title) > _TITLE_SHOWN:
+        lines.append(f"{pen.strong('What')} {pen.text(found, _FOUND_LIMIT)}")
     if cause := _root_cause(view, pen):
         lines.append(f"{pen.strong('Root cause')} {cause}")
     lines.append(_since(view, pen, now))

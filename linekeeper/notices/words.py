@@ -45,6 +45,18 @@ _KINDS = {
         "Asked again every sweep; resolves by itself when the list comes back. "
         "If Makini refuses the login, mend the client id and secret in the MakiniApp block.",
     ),
+    "forward_refused": Words(
+        "",
+        "",
+        "Tried again with growing gaps, for three days; resolves by itself once the product takes "
+        "it.",
+    ),
+    "forward_behind": Words(
+        "",
+        "",
+        "Tried again every 15 s, for three days; once the product is back everything follows in "
+        "order, and this resolves.",
+    ),
 }
 _OTHER = Words("", "", "Looked at every sweep; resolves by itself when the cause is gone.")
 _RESOLVED = "Nothing to do."

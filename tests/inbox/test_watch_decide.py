@@ -75,6 +75,30 @@ def test_forwarding_in_trouble_is_told_with_the_products_answer() -> None:
     assert "1 message is given up" in found(replace(QUIET, forward_dead=1))["forward_dead"]
 
 
+def test_a_message_that_is_refused_is_told_soon_with_what_to_do() -> None:
+    refused = replace(
+        QUIET,
+        refused=1,
+        refused_at=hours_ago(0.1),
+        refused_error="http://product/hooks answered 422 to webhook-id 0197",
+    )
+    text = found(refused)["forward_refused"]
+    assert "refuses a message (http://product/hooks answered 422 to webhook-id 0197)" in text
+    assert "mend the product, or let it answer 2xx to that id" in text
+    assert found(replace(refused, refused_at=hours_ago(0.05))) == {}
+
+
+def test_an_address_that_is_no_more_is_told_at_once_and_only_once() -> None:
+    gone = replace(
+        QUIET,
+        forward_waiting=40,
+        forward_oldest_at=hours_ago(2),
+        forward_gone="http://product/hooks answered 410 Gone",
+    )
+    assert list(found(gone)) == ["forward_refused"]
+    assert "correct or empty Forward URL" in found(gone)["forward_refused"]
+
+
 def test_silence_is_measured_against_its_own_habit() -> None:
     chatty = Habit("Acme · SAP ECC", hours_ago(7), hours=200, longest_gap=1)
     rare = Habit("Bolt · UpKeep", hours_ago(7), hours=200, longest_gap=12)
@@ -120,6 +144,9 @@ counts = st.integers(0, 10**9)
         forward_dead=counts,
         forward_waiting=counts,
         forward_oldest_at=times,
+        refused=counts,
+        refused_at=times,
+        forward_gone=st.sampled_from(["", "answered 410 Gone"]),
     )
 )
 def test_whatever_is_seen_each_kind_is_found_once_and_has_a_sentence(stream: Stream) -> None:

@@ -14,8 +14,10 @@ from linekeeper.clock import utcnow
 from linekeeper.health.webhooks import watch
 from linekeeper.inbox.deliver import Forwarder
 from linekeeper.inbox.forward import RecoveredChange, forward_changes, signed_headers
+from linekeeper.orchestrator import Blocks
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
+from linekeeper.store.configuration import save_blocks
 from linekeeper.store.tables import Connection, Incident, Outbox
 from tests.inbox.process.product import SECRET, listening
 from tests.inbox.process.stage import Stage, about
@@ -119,6 +121,92 @@ async def test_a_refused_message_holds_up_its_connection_and_nobody_else(stage: 
     taken = [identity for identity, _ in stage.product.taken]
     assert taken == [other, first, second]
     assert stage.product.unverified == 0
+
+
+async def kinds(stage: Stage) -> dict[str, str]:
+    """Open incidents about webhooks, with what they say."""
+    async with stage.rt.store.read() as session:
+        rows = await session.scalars(
+            select(Incident).where(
+                col(Incident.topic) == "webhooks", col(Incident.resolved_at).is_(None)
+            )
+        )
+        return {row.kind: row.title for row in rows}
+
+
+async def test_people_hear_of_a_refused_message_after_minutes_and_of_its_end(stage: Stage) -> None:
+    [one, two, *_] = stage.connections
+    [first] = await online(stage, one)
+    stage.product.answers = [422] * 6
+    for minutes in (0, 1, 2):
+        await forward(stage, later(minutes=minutes))
+    await online(stage, one)
+    await watch(stage.rt, utcnow())
+    assert await kinds(stage) == {}
+    await forward(stage, later(minutes=30))
+    await watch(stage.rt, utcnow() + timedelta(minutes=40))
+    said = await kinds(stage)
+    assert list(said) == ["forward_refused"]  # what waits behind it is no trouble of its own
+    assert "refuses a message" in said["forward_refused"]
+    assert f"answered 422 to webhook-id {first}" in said["forward_refused"]
+    stage.product.answers.clear()
+    await online(stage, two)
+    await forward(stage, later(hours=1))
+    await watch(stage.rt, utcnow() + timedelta(hours=1))
+    assert await kinds(stage) == {}
+    assert len(stage.product.taken) == 3
+
+
+async def test_an_address_that_is_gone_is_told_at_once_and_asked_every_ten_minutes(
+    stage: Stage,
+) -> None:
+    ids = await online(stage, *stage.connections)
+    stage.product.answers = [410] * 200
+    moment = utcnow()
+    async with Forwarder(stage.rt, lambda: moment) as forwarder:
+        while await forwarder.deliver():
+            pass
+        asked = len(stage.product.refused)
+        for _ in range(9):
+            moment += timedelta(minutes=1)
+            await forwarder.deliver()
+        assert len(stage.product.refused) == asked
+        await watch(stage.rt, moment)
+        assert list(await kinds(stage)) == ["forward_refused"]
+        moment += timedelta(minutes=2)
+        await forwarder.deliver()
+        assert len(stage.product.refused) == asked + 1
+        stage.product.answers.clear()
+        moment += timedelta(minutes=11)
+        while await forwarder.deliver():
+            pass
+    assert {identity for identity, _ in stage.product.taken} == set(ids)
+    await watch(stage.rt, moment)
+    assert await kinds(stage) == {}
+
+
+async def test_a_product_that_is_away_holds_up_no_other_app(stage: Stage) -> None:
+    [one, two, *_] = stage.connections
+    async with listening() as gone:
+        away = gone.url
+    app = await stage.rt.app("default")
+    other = app.model_copy(update={"name": "other", "forward_url": away})
+    async with stage.rt.store.write() as session:
+        for n in range(40):
+            change = RecoveredChange(
+                new_id(), one.id, one.makini_key, "eam/assets", str(n), "updated", utcnow()
+            )
+            await forward_changes(stage.rt.store, session, other, [change], now=utcnow())
+        for n in range(5):
+            change = RecoveredChange(
+                new_id(), two.id, two.makini_key, "eam/assets", str(n), "updated", utcnow()
+            )
+            await forward_changes(stage.rt.store, session, app, [change], now=utcnow())
+    await save_blocks(stage.rt.store, Blocks(apps=[app, other]), now=utcnow())
+    async with Runtime.open(stage.rt.settings) as rt, Forwarder(rt) as forwarder:
+        for _ in range(6):
+            await forwarder.deliver()
+    assert len(stage.product.taken) == 5
 
 
 async def test_a_product_in_trouble_is_asked_with_one_message_at_a_time(stage: Stage) -> None:
