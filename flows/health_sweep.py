@@ -22,7 +22,7 @@ from tasks.health import in_trouble, list_connections, probe_connections
 from tasks.heartbeat import heartbeat
 from tasks.notify import NotDelivered, notify
 from tasks.reconnect import watch_runs
-from tasks.report import is_fleet_stale, report_connections, report_fleet
+from tasks.report import FLEET, is_stale, report_connections, report_fleet
 from tasks.run import is_paused, only_one, open_runtime, rename, skipped
 
 MOST_NAMED = 50
@@ -82,7 +82,7 @@ async def _sweep(rt: Runtime) -> State[None]:
     changed = list(dict.fromkeys([*named, *done.changed]))
     if changed:
         await report_connections(changed[:MOST_NAMED])
-    if changed or any(sweep.adopted for sweep in sweeps) or await is_fleet_stale():
+    if changed or any(sweep.adopted for sweep in sweeps) or await is_stale(FLEET):
         await report_fleet({sweep.app: sweep.note for sweep in sweeps if sweep.note})
     if done.lanes:
         with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on

@@ -10,8 +10,9 @@ from prefect.states import Completed, Failed
 from linekeeper.clock import utcnow
 from linekeeper.consumer.report import webhooks_headline, whose
 from linekeeper.inbox.figures import mark_reported, newly_dead
-from tasks.run import only_one, open_runtime, rename, skipped
-from tasks.webhooks import dead_webhook, drain, report_webhooks
+from tasks.report import is_stale
+from tasks.run import by_hand, only_one, open_runtime, rename, skipped
+from tasks.webhooks import WEBHOOKS, dead_webhook, drain, report_webhooks, webhook_figures
 
 MOST_NAMED = 50
 """Failed task runs for dead events; the rest is in the artifact."""
@@ -28,7 +29,7 @@ async def process_webhooks() -> State[None]:
         if held is None:
             await rename("webhooks · skipped")
             return skipped("Another run is still at it; this one had nothing to add")
-        await drain()
+        found = await drain()
         started = utcnow()
         dead = await newly_dead(rt.store)
         for one in dead[:MOST_NAMED]:
@@ -37,7 +38,9 @@ async def process_webhooks() -> State[None]:
             with suppress(FailedRun):  # its failure is the message, not ours
                 await dead_webhook(name, f"{received}, event {one.id}: {one.error}")
         count = await mark_reported(rt.store, now=started)
-        figures = await report_webhooks()
+        figures = await webhook_figures()
+        if found or count or figures.total("pending") or by_hand() or await is_stale(WEBHOOKS):
+            await report_webhooks(figures)
         headline = webhooks_headline(figures)
         if count:
             await rename(f"webhooks · {count:,} newly dead")

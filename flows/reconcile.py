@@ -14,14 +14,16 @@ from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.health.news import since
 from linekeeper.notices.untold import in_window
-from linekeeper.reconcile.due import Order, Pass
+from linekeeper.reconcile.due import Order, Pass, due_in
 from linekeeper.reconcile.named import UnknownEntity, find_connections, find_entities
 from linekeeper.reconcile.run import make_order
 from linekeeper.reconcile.service import Failure, Run
-from linekeeper.reconcile.trust_queries import together
+from linekeeper.reconcile.trust_queries import together, trust_report
+from linekeeper.reconcile.trust_report import KEY as TRUST
 from linekeeper.runtime import Runtime
 from tasks.notify import NotDelivered, notify
 from tasks.reconcile import measure_webhooks, not_read, read_changes, report_trust
+from tasks.report import is_stale
 from tasks.run import by_hand, is_paused, only_one, open_runtime, rename, skipped
 
 MOST_NAMED = 50
@@ -97,11 +99,14 @@ async def reconcile(
 
 
 async def read(rt: Runtime, order: Order, passes: Sequence[Pass]) -> Run:
-    """These passes over every app."""
+    """These passes over every app; one in which nothing is due leaves no task run."""
     run = Run()
-    for app in (await rt.configuration()).apps:
+    for app in (await rt.configuration()).apps.values():
         for which in passes:
-            run.add(await read_changes(app, which, order))
+            due, circuits = await due_in(rt, app, order, which)
+            run.circuits = max(run.circuits, circuits)
+            if due:
+                run.add(await read_changes(app.name, which, order))
     return run
 
 
@@ -109,8 +114,11 @@ async def conclusion(
     rt: Runtime, order: Order, run: Run, *, name: str, note: str = ""
 ) -> State[None]:
     """Measure, publish, tell; the state in which the run ends."""
-    await measure_webhooks(order, run)
-    report = await report_trust()
+    verdicts = await measure_webhooks(order, run)
+    turned = any(one.after != one.before for one in verdicts)
+    if turned or run.counts.recovered or by_hand() or await is_stale(TRUST):
+        await report_trust()
+    report = await trust_report(rt.store, now=utcnow())
     done = await since(rt.store, order.started)
     if done.lanes:
         with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on

@@ -16,7 +16,7 @@ from linekeeper.reconcile.measure import Verdict
 from linekeeper.reconcile.purge import purge
 from linekeeper.reconcile.run import conclude
 from linekeeper.reconcile.service import Run, read_pass
-from linekeeper.reconcile.trust_queries import TrustReport, trust_report
+from linekeeper.reconcile.trust_queries import trust_report
 from linekeeper.reconcile.trust_report import KEY, trust_headline, trust_markdown
 from tasks.report import put_artifact
 from tasks.run import runtime
@@ -105,8 +105,8 @@ async def measure_webhooks(order: Order, run: Run) -> list[Verdict]:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-async def report_trust() -> TrustReport:
-    """Write the artifact `webhook-trust` and return what it shows."""
+async def report_trust() -> None:
+    """Write the artifact `webhook-trust`."""
     report = await trust_report(runtime().store, now=utcnow())
     async with get_client() as client:
         links = await find_links(client)
@@ -116,7 +116,6 @@ async def report_trust() -> TrustReport:
             trust_markdown(report, links.deployments),
             description=trust_headline(report),
         )
-    return report
 
 
 @task(name="not-read", task_run_name="{name}", cache_policy=NO_CACHE)

@@ -93,10 +93,10 @@ async def put_artifact(client: PrefectClient, key: str, markdown: str, *, descri
     await client.update_artifact(known.id, ArtifactUpdate(data=markdown, description=description))
 
 
-async def is_fleet_stale() -> bool:
-    """Whether the artifact `fleet` is missing or older than `FRESH`."""
+async def is_stale(key: str) -> bool:
+    """Whether the artifact `key` is missing or older than `FRESH`."""
     async with get_client() as client:
-        known = (await _stored(client, [FLEET])).get(FLEET)
+        known = (await _stored(client, [key])).get(key)
     return known is None or known.updated is None or utcnow() - known.updated > FRESH
 
 

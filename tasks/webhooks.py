@@ -53,16 +53,19 @@ async def dead_webhook(name: str, sentence: str) -> State[None]:
     return Failed(message=f"{name}: {sentence}")
 
 
-@task(name="report-webhooks", task_run_name="artifact webhooks", retries=2, cache_policy=NO_CACHE)
-async def report_webhooks() -> Figures:
-    """Write the artifact `webhooks` and return what it shows."""
+async def webhook_figures() -> Figures:
+    """How the stream of webhooks is."""
     rt = runtime()
-    figures = await read_figures(rt.store, sorted((await rt.configuration()).apps), now=utcnow())
+    return await read_figures(rt.store, sorted((await rt.configuration()).apps), now=utcnow())
+
+
+@task(name="report-webhooks", task_run_name="artifact webhooks", retries=2, cache_policy=NO_CACHE)
+async def report_webhooks(figures: Figures) -> None:
+    """Write the artifact `webhooks`."""
     async with get_client() as client:
         await put_artifact(
             client, WEBHOOKS, webhooks_markdown(figures), description=webhooks_headline(figures)
         )
-    return figures
 
 
 @task(name="plan-replay", cache_policy=NO_CACHE, persist_result=False)

@@ -140,6 +140,13 @@ async def standings(rt: Runtime, app: AppConfig, order: Order) -> tuple[list[Sta
     return found, len(rows) - len(closed)
 
 
+async def due_in(rt: Runtime, app: AppConfig, order: Order, which: Pass) -> tuple[list[str], int]:
+    """The connections of `app` to read in this pass, most urgent first, and how many may not be
+    read because their circuit is open."""
+    known, circuits = await standings(rt, app, order)
+    return of_pass(which, known, order, len(order.of(app)), order.window), circuits
+
+
 def of_pass(
     which: Pass, standings: Sequence[Standing], order: Order, entities: int, window: Window | None
 ) -> list[str]:

@@ -18,7 +18,7 @@ from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.reconcile.accounting import Counts
 from linekeeper.reconcile.claims import Claims, claiming
 from linekeeper.reconcile.deleting import apply_agreed
-from linekeeper.reconcile.due import Order, Pass, of_pass, standings
+from linekeeper.reconcile.due import Order, Pass, due_in
 from linekeeper.reconcile.marks import note_failure
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.poll import Question, Reading, Sleep, read_entity
@@ -126,14 +126,12 @@ async def read_pass(
     nobody else. A `run` given is added to as it goes, for who wants to watch.
     """
     run = Run() if run is None else run
-    entities = len(order.of(app))
     owner = f"{rt.owner}:{new_id()}"
     tried: set[str] = set()
     running: dict[asyncio.Task[Run], str] = {}
     async with claiming(rt.store, owner, which) as claims, asyncio.TaskGroup() as group:
         while True:
-            known, run.circuits = await standings(rt, app, order)
-            wanted = of_pass(which, known, order, entities, order.window)
+            wanted, run.circuits = await due_in(rt, app, order, which)
             queue = _in_shard(
                 [one for one in wanted if one not in tried and one not in claims.held], order
             )
@@ -184,8 +182,8 @@ async def _still_due(
         everything=order.everything,
         window=order.window,
     )
-    known, _ = await standings(rt, app, narrowed)
-    due = set(of_pass(which, known, narrowed, len(order.of(app)), order.window))
+    wanted, _ = await due_in(rt, app, narrowed, which)
+    due = set(wanted)
     targets = await load_targets(rt, app, ids)
     return [target for target in targets if target.id in due]
 
