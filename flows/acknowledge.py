@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from linekeeper.clock import utcnow
+from linekeeper.clock import utcnow, zone_of
 from linekeeper.health import operate
 from linekeeper.health.operate import NoIncident
 from tasks.notify import NotDelivered, incident_lanes, notify
@@ -40,8 +40,9 @@ async def acknowledge(
                 rt.store, incident.strip(), by=by.strip(), now=utcnow()
             )
             if snooze != "no":
+                zone = zone_of((await rt.configuration()).alerts.time_zone)
                 sentence = await operate.snooze(
-                    rt.store, incident.strip(), snooze, by=by.strip(), now=utcnow()
+                    rt.store, incident.strip(), snooze, by=by.strip(), now=utcnow(), zone=zone
                 )
             if mute_hours:
                 sentence = await operate.mute(

@@ -1,7 +1,6 @@
 """What operators do to an incident: acknowledge, snooze, mute it. Audited, told in its message."""
 
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import datetime, timedelta, tzinfo
 
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -41,12 +40,14 @@ async def acknowledge(store: Store, incident_id: str, *, by: str, now: datetime)
         return f"{incident.title} is acknowledged"
 
 
-async def snooze(store: Store, incident_id: str, choice: str, *, by: str, now: datetime) -> str:
-    """Hold reminders back for `1 hour`, `4 hours`, or until `Monday` 9:00 UTC.
+async def snooze(
+    store: Store, incident_id: str, choice: str, *, by: str, now: datetime, zone: tzinfo
+) -> str:
+    """Hold reminders back for `1 hour`, `4 hours`, or until `Monday` 9:00 in `zone`.
 
     Runs don't turn red again for it meanwhile. Raises `NoIncident`.
     """
-    until = snooze_until(choice, now)
+    until = snooze_until(choice, now, zone)
     async with store.write() as session:
         incident = await _open(session, incident_id)
         detail = {**incident.detail, "snoozed_until": until.isoformat()}
@@ -71,9 +72,9 @@ async def snooze(store: Store, incident_id: str, choice: str, *, by: str, now: d
                 detail={"until": until.isoformat()},
             )
         )
-        text = f"Snoozed by {by} until {until:%a %d %b, %H:%M} UTC."
+        text = f"Snoozed by {by} until {until:%a %d %b, %H:%M %Z}."
         await announce(store, session, [IncidentChange(incident_id, "changed", text)], now=now)
-        return f"{incident.title} is snoozed until {until:%a %H:%M} UTC"
+        return f"{incident.title} is snoozed until {until:%a %H:%M %Z}"
 
 
 async def mute(store: Store, incident_id: str, hours: float, *, by: str, now: datetime) -> str:
@@ -105,14 +106,14 @@ async def mute(store: Store, incident_id: str, hours: float, *, by: str, now: da
         return f"{incident.title} is muted until {until:%a %H:%M} UTC"
 
 
-def snooze_until(choice: str, now: datetime) -> datetime:
-    """When a snooze ends. Raises `NoIncident` for a choice there isn't. Pure."""
+def snooze_until(choice: str, now: datetime, zone: tzinfo) -> datetime:
+    """When a snooze ends, in `zone`. Raises `NoIncident` for a choice there isn't. Pure."""
     if choice == "1 hour":
-        return now + timedelta(hours=1)
+        return (now + timedelta(hours=1)).astimezone(zone)
     if choice == "4 hours":
-        return now + timedelta(hours=4)
+        return (now + timedelta(hours=4)).astimezone(zone)
     if choice == "Monday":
-        local = now.astimezone(ZoneInfo("UTC"))
+        local = now.astimezone(zone)
         day = local + timedelta(days=7 - local.weekday())
         return day.replace(hour=_MORNING, minute=0, second=0, microsecond=0)
     raise NoIncident(f"there is no snooze {choice!r}; there are {', '.join(SNOOZES)}")

@@ -44,11 +44,17 @@ _NOT_OURS = _Words(
     "for. Nothing was changed.",
     400,
 )
+_AGAIN = _Words(
+    "Done, thank you",
+    "{system} is connected again and the new login works. What changed meanwhile is being fetched "
+    "now. You can close this page.",
+    200,
+)
 _WORDS: dict[Ended, _Words] = {
     "done": _Words(
         "Done, thank you",
-        "{system} is connected again and the new login works. What changed meanwhile is being "
-        "fetched now. You can close this page.",
+        "{system} is connected and the new login works. There is nothing more to do. You can close "
+        "this page.",
         200,
     ),
     "no_state": _NOT_OURS,
@@ -95,7 +101,7 @@ _WORDS: dict[Ended, _Words] = {
 
 
 def _page(ending: Ending) -> Response:
-    words = _WORDS[ending.how]
+    words = _AGAIN if ending.how == "done" and ending.was_lost else _WORDS[ending.how]
     text = words.text.format(system=ending.system or "your system", came=ending.came)
     return page(words.title, text, status=words.status, url=ending.connect_url, label="Try again")
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from linekeeper.clock import utcnow
+from linekeeper.clock import utcnow, zone_of
 from linekeeper.health.operate import NoIncident, acknowledge, snooze
 from linekeeper.makini import ReadOnlyApp
 from linekeeper.notices.buttons import ACKNOWLEDGE, SNOOZE, pressed
@@ -51,7 +51,8 @@ async def _do(rt: Runtime, what: tuple[str, str, str], by: str) -> None:
         if name == ACKNOWLEDGE:
             await acknowledge(rt.store, incident_id, by=by, now=now)
         elif name == SNOOZE:
-            await snooze(rt.store, incident_id, choice, by=by, now=now)
+            zone = zone_of((await rt.configuration()).alerts.time_zone)
+            await snooze(rt.store, incident_id, choice, by=by, now=now, zone=zone)
         else:
             await send_again(rt, incident_id, by=by, now=now)
     except (NoIncident, ReadOnlyApp, UnknownApp):

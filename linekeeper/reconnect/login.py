@@ -51,6 +51,8 @@ class Ending:
     """What was logged in to, where it is something else."""
     connect_url: str | None = None
     """The link, where it still works."""
+    was_lost: bool = False
+    """The login replaces one that was lost: what changed meanwhile is fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,8 @@ class Attempt:
             await conclude(rt.store, session, policy=policy, now=now)
         if found.kind == "other":
             return Ending("other_system", link.system, came=what(status), connect_url=self.url)
-        return Ending("done", link.system or status.provider)
+        was_lost = link.incident_id is not None
+        return Ending("done", link.system or status.provider, was_lost=was_lost)
 
     async def _use_up(self, session: AsyncSession, owner: str, now: datetime) -> None:
         await session.execute(

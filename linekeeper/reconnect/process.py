@@ -9,7 +9,7 @@ from sqlalchemy import distinct, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.clock import utcnow
+from linekeeper.clock import utcnow, zone_of
 from linekeeper.health.conclude import conclude
 from linekeeper.health.judge import Observation, Outcome
 from linekeeper.health.operate import snooze_until
@@ -79,6 +79,7 @@ async def take_answer(
 ) -> None:
     """Act on the `number`th answer of the run's form; each counts once."""
     told = answer.note.strip() or answer.snooze != "no" or answer.give_up
+    zone = zone_of((await rt.configuration()).alerts.time_zone)
     async with rt.store.write() as session:
         case = await load_case(rt.store, incident_id, now=now, session=session)
         if case is None or case.reconnect is None or case.reconnect.answers >= number:
@@ -92,8 +93,8 @@ async def take_answer(
         if answer.note.strip():
             texts.append(f"{by}: {answer.note.strip()}")
         if answer.snooze != "no":
-            reconnect.snoozed_until = snooze_until(answer.snooze, now)
-            texts.append(f"{by} snoozed reminders until {reconnect.snoozed_until:%a %H:%M} UTC.")
+            reconnect.snoozed_until = until = snooze_until(answer.snooze, now, zone)
+            texts.append(f"{by} snoozed reminders until {until:%a %H:%M %Z}.")
         if answer.give_up and reconnect.outcome is None:
             reconnect.outcome = "given_up"
             texts.append(f"{by} gave up waiting. The incident stays open; no more mails are sent.")

@@ -6,7 +6,8 @@ and go out in the customer's working hours only.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from linekeeper.clock import zone_of
 
 AFTER_WORKING_DAYS = (1, 3, 5)
 DEADLINE = timedelta(days=7)
@@ -76,11 +77,3 @@ def next_working_moment(now: datetime, zone: str) -> datetime:
     while local.weekday() >= _SATURDAY:
         local += timedelta(days=1)
     return local.replace(hour=FIRST_HOUR, minute=0, second=0, microsecond=0)
-
-
-def zone_of(name: str) -> tzinfo:
-    """The time zone called `name`; UTC for one nobody knows."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return ZoneInfo("UTC")

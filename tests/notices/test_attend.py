@@ -156,7 +156,7 @@ async def test_a_reminder_overtaken_by_an_acknowledgement_is_not_said(desk: Desk
 async def test_a_snoozed_incident_is_quiet_until_then(desk: Desk) -> None:
     incident_id = await desk.open()
     await desk.deliver()
-    await snooze(desk.store, incident_id, "4 hours", by="Petra", now=desk.now())
+    await snooze(desk.store, incident_id, "4 hours", by="Petra", now=desk.now(), zone=UTC)
     desk.ahead = timedelta(hours=7)
     await desk.deliver()
     assert not any("Reminder" in r["text"] for r in desk.messages()[0]["replies"])

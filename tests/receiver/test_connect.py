@@ -184,7 +184,10 @@ async def test_a_new_system_becomes_a_connection_of_its_customer(house: House) -
         )
     [link] = await house.rows(ConnectLink)
     path = link_url(await load_signer(house.store), "", link.id)
-    assert (await through(house, path, "new:fiix")).status_code == 200
+    answer = await through(house, path, "new:fiix")
+    assert answer.status_code == 200
+    assert "Fiix is connected and the new login works" in answer.text
+    assert "again" not in answer.text
     assert len(await house.connections()) == 7
     [link] = await house.rows(ConnectLink)
     made = await house.connection(str(link.used_for))

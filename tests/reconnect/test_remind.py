@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linekeeper.clock import zone_of
 from linekeeper.health.operate import snooze_until
 from linekeeper.reconnect.remind import (
     DEADLINE,
@@ -14,7 +15,6 @@ from linekeeper.reconnect.remind import (
     due_at,
     is_working,
     next_working_moment,
-    zone_of,
 )
 
 CHICAGO = ZoneInfo("America/Chicago")
@@ -62,8 +62,17 @@ def test_a_zone_nobody_knows_is_utc() -> None:
 
 def test_monday_is_the_next_one_also_on_a_monday() -> None:
     monday = datetime(2026, 1, 12, 8, 0, tzinfo=UTC)
-    assert snooze_until("Monday", monday) == datetime(2026, 1, 19, 9, 0, tzinfo=UTC)
-    assert snooze_until("4 hours", monday) == monday + timedelta(hours=4)
+    assert snooze_until("Monday", monday, UTC) == datetime(2026, 1, 19, 9, 0, tzinfo=UTC)
+    assert snooze_until("4 hours", monday, UTC) == monday + timedelta(hours=4)
+
+
+def test_monday_is_monday_morning_where_the_operators_are() -> None:
+    sunday_in_chicago = datetime(2026, 3, 30, 3, 0, tzinfo=UTC)  # Monday already in UTC
+    at_nine = datetime(2026, 3, 30, 9, 0, tzinfo=CHICAGO)
+    assert snooze_until("Monday", sunday_in_chicago, CHICAGO) == at_nine
+    before_the_clocks_change = datetime(2026, 3, 7, 12, 0, tzinfo=CHICAGO)
+    monday = snooze_until("Monday", before_the_clocks_change, CHICAGO)
+    assert (monday.hour, monday.utcoffset()) == (9, timedelta(hours=-5))
 
 
 _MOMENTS = st.integers(0, 4 * 365 * 24 * 60).map(
