@@ -7,7 +7,7 @@ nothing new it changes nothing.
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,7 +20,7 @@ from linekeeper.implementation.evaluate import Change, Evaluation, evaluate
 from linekeeper.implementation.golive import go_live
 from linekeeper.implementation.outlook import Outlook
 from linekeeper.implementation.progress import Progress, forecast_anew, forecast_standing, keep
-from linekeeper.implementation.proofs import Evidence, Lack, bind, prove
+from linekeeper.implementation.proofs import ConnectionFacts, Evidence, Lack, bind, prove
 from linekeeper.implementation.standing import Standing
 from linekeeper.store import Store
 from linekeeper.store.outbox import Message
@@ -40,7 +40,8 @@ class Round:
     moved: list[str] = field(default_factory=list)
     """Ids of those where something opened, was done or was connected."""
     aged: list[str] = field(default_factory=list)
-    """Ids of those that stand still, and were last forecast on an earlier day."""
+    """Ids of those that stand still, and look otherwise than people last saw them: a day has
+    passed, or something is late or in trouble that wasn't."""
     slipping: list[str] = field(default_factory=list)
     """Digest lines."""
 
@@ -78,7 +79,7 @@ async def advance_in(
         row = standing.gates[change.gate]
         messages += _apply(standing, row, change)
     if evaluation.live and one.status in queries.UNDERWAY:
-        messages.append(await go_live(session, standing, evaluation, now=now))
+        messages += await go_live(session, standing, evaluation, now=now)
     await session.flush()
     await news.send(store, session, messages, now=now)
     return evaluation, lacks
@@ -117,13 +118,17 @@ async def advance_all(store: Store, *, now: datetime) -> Round:
         if one.moves:
             await advance(store, implementation.id, now=now)
             done.moved.append(implementation.id)
-        elif implementation.forecast_at.date() != now.date():
-            done.aged.append(implementation.id)
     still = [one for one in surveyed if not one.moves]
+    seen = {one.standing.implementation.id: _seen(one) for one in still}
     outlooks = await asyncio.to_thread(_forecast_all, still)
     async with store.write() as session:
         for one, outlook in zip(still, outlooks, strict=True):
-            await keep(store, session, one.standing, one.evaluation, outlook, now=now)
+            await keep(
+                store, session, one.standing, one.evaluation, outlook, lacks=one.lacks, now=now
+            )
+    for one in still:
+        if _seen(one) != seen[one.standing.implementation.id]:
+            done.aged.append(one.standing.implementation.id)
     async with store.read() as session:
         done.slipping = list(
             await session.scalars(
@@ -144,6 +149,12 @@ class _Surveyed:
     evaluation: Evaluation
     lacks: dict[str, Lack]
     moves: bool
+
+
+def _seen(one: _Surveyed) -> tuple[date, str]:
+    """What decides whether its artifact has to be drawn again."""
+    implementation = one.standing.implementation
+    return implementation.forecast_at.date(), implementation.told
 
 
 async def _survey(
@@ -200,9 +211,20 @@ def _may_connect(standing: Standing, seen: Evidence, taken: set[str]) -> bool:
 
 
 def _bound(standing: Standing, seen: Evidence, taken: Iterable[str]) -> dict[str, str]:
-    gone = set(taken)
-    free = [one for one in seen.connections.values() if one.id not in gone]
-    return bind(standing.systems, standing.customer.name, free, standing.implementation.started_at)
+    """By system, its connection: of one that has none yet, or whose own is gone."""
+    spoken_for = set(taken)
+    free = [one for one in seen.connections.values() if one.id not in spoken_for]
+    gone = {one.id: one.replaced_by for one in seen.connections.values() if _is_gone(one)}
+    since = standing.implementation.started_at
+    found = bind(standing.systems, standing.customer.name, free, since, gone)
+    for system in standing.systems:
+        if successor := gone.get(system.connection_id or ""):
+            found[system.id] = successor
+    return found
+
+
+def _is_gone(one: ConnectionFacts) -> bool:
+    return one.setup == "disconnected"
 
 
 async def _connect(

@@ -14,7 +14,7 @@ from linekeeper.implementation.evaluate import SETTLED
 from linekeeper.implementation.forecast import OWNERS
 from linekeeper.implementation.progress import Progress, forecast_anew
 from linekeeper.implementation.standing import Standing, blocked, unblocked
-from linekeeper.store import Store
+from linekeeper.store import Store, is_id
 from linekeeper.store.outbox import Message
 from linekeeper.store.tables import Audit, Gate
 
@@ -173,13 +173,9 @@ def _settled_words(row: Gate) -> str:
 async def _load(session: AsyncSession, gate_id: str) -> tuple[Standing, Gate]:
     # Only its address: the row itself is read once the implementation is locked.
     place = select(col(Gate.implementation_id), col(Gate.gate)).where(col(Gate.id) == gate_id)
-    found = (await session.execute(place)).first() if _is_id(gate_id) else None
+    found = (await session.execute(place)).first() if is_id(gate_id) else None
     if found is None:
         raise NoSuchGate(f"there is no gate {gate_id[:40]!a}: gates are started by Linekeeper")
     standing = await queries.load(session, found[0], lock=True)
     assert standing is not None  # gates belong to an implementation
     return standing, standing.gates[found[1]]
-
-
-def _is_id(text: str) -> bool:
-    return len(text) == 36 and all(c in "0123456789abcdef-" for c in text)

@@ -14,6 +14,7 @@ from linekeeper.implementation.advance import (
 from linekeeper.implementation.evaluate import SETTLED
 from linekeeper.implementation.find import find_gate, find_implementation
 from linekeeper.implementation.forecast import OWNERS
+from linekeeper.implementation.golive import begin_alerts
 from linekeeper.implementation.progress import Progress, forecast_anew
 from linekeeper.implementation.scope import MAX_YEARS_AHEAD, PlanError
 from linekeeper.implementation.standing import Standing, unblocked
@@ -77,6 +78,7 @@ async def change(store: Store, wanted: Update, *, now: datetime) -> Changed:
                 by=wanted.by.strip(),
                 now=now,
             )
+            rows += await begin_alerts(session, standing, now)
         session.add(_audit(standing, wanted, message, now))
         await session.flush()
         told = news.say(

@@ -1,24 +1,38 @@
-"""Go-live: the connections are looked after from now on, and actual stands beside plan."""
+"""Go-live: the connections are looked after from now on, and actual stands beside plan.
+
+Until then they are probed and reconciled too, because gates are proven by it, but nobody is
+alarmed (`linekeeper.customers.underway`): what is wrong stands on the implementation's own page.
+"""
 
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
+from linekeeper.connect.channel import attend
 from linekeeper.implementation import news
 from linekeeper.implementation.evaluate import Evaluation
 from linekeeper.implementation.plan import ahead_of_traditional
 from linekeeper.implementation.standing import Standing
+from linekeeper.reconnect.remind import DEADLINE
 from linekeeper.store.outbox import Message
-from linekeeper.store.tables import Connection, Transition
+from linekeeper.store.tables import (
+    Connection,
+    Incident,
+    IncidentConnection,
+    Reconnect,
+    Transition,
+)
 
 
 async def go_live(
     session: AsyncSession, standing: Standing, evaluation: Evaluation, *, now: datetime
-) -> Message:
+) -> list[Message]:
     """Turn on probes, reconciliation and alerts for its connections, record actual against plan.
 
-    In the caller's transaction; returns what people are told.
+    In the caller's transaction; returns what is to be sent.
     """
     one = standing.implementation
     for system in standing.systems:
@@ -49,7 +63,35 @@ async def go_live(
     one.live_at = now
     one.held_because = None
     one.actual = actual(standing, evaluation, now)
-    return news.say(standing, "live", _words(standing, one.actual))
+    told = news.say(standing, "live", _words(standing, one.actual))
+    return [told, *await begin_alerts(session, standing, now)]
+
+
+async def begin_alerts(session: AsyncSession, standing: Standing, now: datetime) -> list[Message]:
+    """What is wrong with its connections is told from now on, and their customers are asked.
+
+    Their time to log in begins now. Returns what is to be sent, in the caller's transaction.
+    """
+    own = [one.connection_id for one in standing.systems if one.connection_id is not None]
+    incidents = list(
+        await session.scalars(
+            select(col(Incident.id))
+            .join(IncidentConnection, col(IncidentConnection.incident_id) == col(Incident.id))
+            .where(
+                col(IncidentConnection.connection_id).in_(own),
+                col(IncidentConnection.left_at).is_(None),
+                col(Incident.resolved_at).is_(None),
+            )
+            .distinct()
+            .order_by(col(Incident.id))
+        )
+    )
+    await session.execute(
+        update(Reconnect)
+        .where(col(Reconnect.incident_id).in_(incidents), col(Reconnect.closed_at).is_(None))
+        .values(deadline_at=now + DEADLINE)
+    )
+    return attend(incidents)
 
 
 def actual(standing: Standing, evaluation: Evaluation, now: datetime) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Order:
     own = os.environ.get(TEMPLATES)
     template = load_template(scope.complexity, Path(own) if own else None)
     calendar = calendar_of(scope.country, known.time_zone if known else "UTC")
-    tiers = _of_each("tiers", form.tiers, scope)
+    tiers = _of_each("tiers", [tier.upper() for tier in form.tiers], scope)
     try:
         costs = tuple(cost_of(tier, scope.hosting) for tier in tiers)
     except CreditError as error:

@@ -1,6 +1,7 @@
 """How far an implementation is, forecast from where it stands; kept, and told where it slips."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +13,7 @@ from linekeeper.implementation import news
 from linekeeper.implementation.evaluate import Evaluation
 from linekeeper.implementation.forecast import TRIALS
 from linekeeper.implementation.outlook import Outlook, forecast_plan
-from linekeeper.implementation.proofs import Lack
+from linekeeper.implementation.proofs import Lack, troubles
 from linekeeper.implementation.slip import news_in, slip_of
 from linekeeper.implementation.standing import Standing
 from linekeeper.store import Store
@@ -27,7 +28,7 @@ class Progress:
     evaluation: Evaluation
     outlook: Outlook
     lacks: dict[str, Lack]
-    """What each automatic gate that isn't proven waits for."""
+    """What gates wait for (`proofs.prove`)."""
 
 
 async def forecast_anew(
@@ -41,7 +42,7 @@ async def forecast_anew(
     """Forecast from where it stands and keep the result; tell of a slip that is new."""
     outlook = await asyncio.to_thread(forecast_standing, standing, evaluation, lacks)
     async with store.write() as session:
-        await keep(store, session, standing, evaluation, outlook, now=now)
+        await keep(store, session, standing, evaluation, outlook, lacks=lacks, now=now)
     return Progress(standing, evaluation, outlook, lacks)
 
 
@@ -66,11 +67,12 @@ async def keep(
     evaluation: Evaluation,
     outlook: Outlook,
     *,
+    lacks: Mapping[str, Lack],
     now: datetime,
 ) -> None:
     """Store the forecast in the caller's transaction, and tell of a slip that is new."""
     one = standing.implementation
-    slip = slip_of(standing, evaluation, outlook)
+    slip = slip_of(standing, evaluation, outlook, troubles(lacks))
     told = "\n".join(slip.signs) if slip else ""
     values = {
         "p50": outlook.p50,

@@ -1,6 +1,6 @@
 """What proves an automatic gate, and what is missing where nothing does. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -13,6 +13,7 @@ from linekeeper.store.tables import ImplementationSystem
 
 _SYNCED = frozenset({"done", "fulldone"})
 _WELL = frozenset({"healthy", "degraded"})
+_LOST = frozenset({"unreachable", "reauthorization_required", "inactive"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class ConnectionFacts:
     provider: str
     setup: str
     health: str
+    health_since: datetime
     has_token: bool
     sync_status: str | None
     last_good_at: datetime | None
@@ -36,6 +38,8 @@ class ConnectionFacts:
     drift: int = 0
     """What the last reading of them found that the webhooks had not brought, or differently."""
     poll_trouble: str | None = None
+    replaced_by: str | None = None
+    """The connection that a new login at the same system became."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,27 +66,58 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """A system whose connection was there and doesn't work now."""
+
+    system: str
+    connection_id: str
+    health: str
+    """`unreachable`, `reauthorization_required`, `inactive`, or `disconnected`."""
+    since: datetime
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong, and what ends it."""
+        return {
+            "reauthorization_required": "The customer has to log in again.",
+            "inactive": "Makini refuses the connection: credits, or not allowed.",
+            "disconnected": "The connection was disconnected: it has to be connected anew.",
+        }.get(self.health, f"The connection is {self.health}.")
+
+
+@dataclass(frozen=True, slots=True)
 class Lack:
-    """What an automatic gate still waits for."""
+    """What a gate still waits for."""
 
     text: str
     setback: bool = False
     """It was tried and failed: what leads up to it has to be done again."""
+    trouble: Trouble | None = None
+    """Its system doesn't work."""
 
 
 def prove(standing: Standing, evidence: Evidence) -> tuple[dict[str, Proof], dict[str, Lack]]:
-    """The proofs there are, and for each automatic gate without one what it waits for."""
+    """The proofs there are; for each automatic gate without one what it waits for, and for every
+    gate of a system in trouble that it is."""
     proofs: dict[str, Proof] = {}
     lacks: dict[str, Lack] = {}
     for gate in standing.plan.gates:
+        system = standing.system(gate.system)
+        if (trouble := _trouble(system, evidence)) is not None:
+            lacks[gate.id] = Lack(trouble.sentence, trouble=trouble)
         if gate.check is None:
             continue
-        found = _CHECKS[gate.check](standing, standing.system(gate.system), evidence)
+        found = _CHECKS[gate.check](standing, system, evidence)
         if isinstance(found, Proof):
             proofs[gate.id] = found
         else:
-            lacks[gate.id] = found
+            lacks.setdefault(gate.id, found)
     return proofs, lacks
+
+
+def troubles(lacks: Mapping[str, Lack]) -> tuple[Trouble, ...]:
+    """The systems in trouble, each once."""
+    return tuple(dict.fromkeys(one.trouble for one in lacks.values() if one.trouble is not None))
 
 
 def bind(
@@ -90,15 +125,16 @@ def bind(
     customer: str,
     candidates: Sequence[ConnectionFacts],
     since: datetime,
+    gone: Collection[str] = (),
 ) -> dict[str, str]:
-    """Which connection of the customer is which of the `systems` that have none yet.
+    """Which connection of the customer is which of the `systems` that have none, or one of `gone`.
 
     By provider or name. The one connection made after `since` that is left is the one system that
     is left, whatever it is called. `candidates` are those that belong to no system.
     """
     found: dict[str, str] = {}
     free = {one.id: one for one in candidates if one.setup != "disconnected"}
-    waiting = [one for one in systems if one.connection_id is None]
+    waiting = [one for one in systems if one.connection_id is None or one.connection_id in gone]
     for system in waiting:
         named = slugify(system.name)
         texts = {named, slugify(f"{customer} {system.name}")}
@@ -201,6 +237,16 @@ def _reconciled(_: Standing, system: ImplementationSystem | None, evidence: Evid
     if one.drift:
         return Lack(f"The last reconciliation found {one.drift} that the webhooks did not bring.")
     return Proof(one.polled_at, "The last reconciliation found no drift.")
+
+
+def _trouble(system: ImplementationSystem | None, evidence: Evidence) -> Trouble | None:
+    one = None if system is None else evidence.connections.get(system.connection_id or "")
+    if system is None or one is None:
+        return None
+    health = "disconnected" if one.setup == "disconnected" else one.health
+    if health != "disconnected" and (health not in _LOST or one.last_good_at is None):
+        return None  # what never worked yet is what its gates wait for
+    return Trouble(system.name, one.id, health, one.health_since)
 
 
 def _connection(system: ImplementationSystem | None, evidence: Evidence) -> ConnectionFacts | Lack:

@@ -233,12 +233,14 @@ async def _connections(
             provider=one.provider,
             setup=one.setup,
             health=one.health,
+            health_since=one.health_since,
             has_token=bool(has_token),
             sync_status=one.sync_status,
             last_good_at=one.last_good_at,
             last_sync_at=one.last_sync_at,
             created_at=one.created_at,
             delivered_at=arrived.get(one.id),
+            replaced_by=one.replaced_by,
             **polled.get(one.id, {}),
         )
         for one, has_token in rows

@@ -14,6 +14,7 @@ from linekeeper.implementation.news import implementation_key
 from linekeeper.implementation.plan import TRADITIONAL_MONTHS, ahead_of_traditional
 from linekeeper.implementation.plan import Gate as PlannedGate
 from linekeeper.implementation.progress import Progress
+from linekeeper.implementation.proofs import troubles
 from linekeeper.implementation.queries import UNDERWAY
 from linekeeper.implementation.standing import turn_of
 from linekeeper.markdown import image
@@ -21,6 +22,8 @@ from linekeeper.notices.view import Links
 from linekeeper.preflight.handover import escape, link
 from linekeeper.store.tables import Gate, Implementation
 
+PORTFOLIO = "portfolio"
+"""The key of the artifact of all implementations."""
 MAX_CELL = 160
 MATTER_MOST = 3
 _TURNS = {"us": "our turn", "customer": "the customer's turn", "makini": "Makini's turn"}
@@ -42,6 +45,7 @@ def implementation_markdown(
         f"# {escape(one.title)}",
         *_headline(progress),
         image("Gantt: planned, actual, forecast", svg),
+        *_in_trouble(progress, links),
         *_waiting(progress, links),
         "## Gates",
         _gates(progress, links),
@@ -53,6 +57,8 @@ def implementation_markdown(
         url := links.form("implementation-update", {"implementation": one.slug})
     ):
         parts.append(f"[Hold, skip a gate, move a date, reassign]({url})")
+    if url := links.artifact(PORTFOLIO):
+        parts.append(f"[All implementations]({url})")
     return "\n\n".join(parts) + "\n"
 
 
@@ -96,6 +102,31 @@ def _actual(facts: dict[str, Any]) -> str:
         f"{facts.get('planned')}. It took {facts.get('days')} working days of "
         f"{facts.get('days_planned')} planned."
     )
+
+
+def _in_trouble(progress: Progress, links: Links) -> Iterable[str]:
+    """Systems that were connected and don't work; before the go-live it is told here only."""
+    one = progress.standing.implementation
+    found = troubles(progress.lacks)
+    if not found or one.status not in UNDERWAY:
+        return
+    yield "## In trouble"
+    lines = []
+    for trouble in found:
+        wanted: dict[str, str] = {"connection": trouble.connection_id}
+        if trouble.health == "disconnected":
+            wanted = {"customer": progress.standing.customer.name, "system": trouble.system}
+            wanted["app"] = one.app
+        form, what = ("check-connection", "Check now")
+        if trouble.health in ("disconnected", "reauthorization_required"):
+            form, what = ("connect", "Get the link")
+        url = links.form(form, wanted)
+        lines.append(
+            f"- **{escape(trouble.system)}** since {trouble.since:%Y-%m-%d %H:%M} UTC: "
+            f"{escape(trouble.sentence)}" + (f" [{what}]({url})" if url else "")
+        )
+    yield "\n".join(lines)
+    yield "What came with this implementation raises no alert and no mail before its go-live."
 
 
 def _waiting(progress: Progress, links: Links) -> Iterable[str]:

@@ -1,12 +1,14 @@
 """Whether an implementation slips, and the one line that says so. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from linekeeper.implementation.evaluate import Evaluation
 from linekeeper.implementation.outlook import Outlook
+from linekeeper.implementation.proofs import Trouble
 from linekeeper.implementation.standing import Standing, turn_of
 
-GATES_NAMED = 3
+NAMED = 3
 _TURN = {"us": "ours", "customer": "the customer's", "makini": "Makini's"}
 
 
@@ -18,8 +20,13 @@ class Slip:
     line: str
 
 
-def slip_of(standing: Standing, evaluation: Evaluation, outlook: Outlook) -> Slip | None:
-    """The slip at one moment; None while everything is as planned, or the work is on hold."""
+def slip_of(
+    standing: Standing, evaluation: Evaluation, outlook: Outlook, troubles: Sequence[Trouble]
+) -> Slip | None:
+    """The slip at one moment; None while everything is as planned, or the work is on hold.
+
+    A system in trouble is one: before the go-live nobody else tells of it.
+    """
     one = standing.implementation
     if one.status != "running":
         return None
@@ -30,6 +37,10 @@ def slip_of(standing: Standing, evaluation: Evaluation, outlook: Outlook) -> Sli
         if gates:
             signs += [f"{lateness}:{gate}" for gate in gates]
             parts.append(f"{word}: {_named(standing, gates)}")
+    if troubles:
+        signs += [f"{one.health}:{one.connection_id}" for one in troubles]
+        named = [f"{one.system} ({one.health.replace('_', ' ')})" for one in troubles]
+        parts.append(f"in trouble: {_listed(named)}")
     if outlook.commitment in ("at risk", "late"):
         signs.append(f"commitment:{outlook.commitment}")
         chance = round(100 * (outlook.forecast.chance or 0))
@@ -49,6 +60,9 @@ def news_in(slip: Slip | None, told: str) -> bool:
 
 def _named(standing: Standing, gates: list[str]) -> str:
     rows = [standing.gates[gate] for gate in gates]
-    named = [f"{row.title} ({_TURN.get(turn_of(row), row.owner)} turn)" for row in rows]
-    more = len(named) - GATES_NAMED
-    return ", ".join(named[:GATES_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return _listed([f"{row.title} ({_TURN.get(turn_of(row), row.owner)} turn)" for row in rows])
+
+
+def _listed(named: Sequence[str]) -> str:
+    more = len(named) - NAMED
+    return ", ".join(named[:NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -7,6 +7,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.customers.underway import implemented
 from linekeeper.notices.decision import FOREVER, Silence
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Connection, Incident, IncidentConnection
@@ -30,9 +31,16 @@ async def silences(
     """By incident, the times in which it is not to be told; those that begin later are left out."""
     ids = [one.id for one in incidents]
     windows = await _of_windows(session, ids, now)
+    ahead = await _before_go_live(session, incidents)
     covers = await _covers(session, now)
     return {
-        one.id: [*windows.get(one.id, ()), *_of_app(one, covers), *_muted(one)] for one in incidents
+        one.id: [
+            *windows.get(one.id, ()),
+            *ahead.get(one.id, ()),
+            *_of_app(one, covers),
+            *_muted(one),
+        ]
+        for one in incidents
     }
 
 
@@ -76,6 +84,44 @@ async def _of_windows(
     windows = await _windows(session, now)
     if not windows:
         return {}
+    members = await _members(session, ids)
+    return {
+        incident_id: covering
+        for incident_id, some_members in members.items()
+        if (
+            covering := [
+                window
+                for row, window in windows
+                if row.scope == "all"
+                or (some_members and all(_covers_member(row, one) for one in some_members))
+            ]
+        )
+    }
+
+
+async def _before_go_live(
+    session: AsyncSession, incidents: Sequence[Incident]
+) -> dict[str, list[Silence]]:
+    """By incident, the time in which all its connections were being implemented."""
+    members = await _members(session, [one.id for one in incidents if one.scope != "app"])
+    ids = {identifier for some in members.values() for identifier, *_ in some}
+    underway = await implemented(session, sorted(ids))
+    found: dict[str, list[Silence]] = {}
+    for incident_id, some in members.items():
+        own = [underway.get(identifier) for identifier, *_ in some]
+        came_with = [one for one in own if one is not None]
+        if not came_with or len(came_with) < len(own):
+            continue
+        since = max(one.since for one in came_with)
+        until = min(one.live_at or FOREVER for one in came_with)
+        if since < until:
+            why = f"{came_with[0].title} is not live yet: its implementation says it"
+            found[incident_id] = [Silence(since, until, why)]
+    return found
+
+
+async def _members(session: AsyncSession, ids: Sequence[str]) -> dict[str, set[_Who]]:
+    """Who is or was in each of the incidents `ids`."""
     members: dict[str, set[_Who]] = {one: set() for one in ids}
     for some in _pieces(ids):
         found = await session.execute(
@@ -90,18 +136,7 @@ async def _of_windows(
         )
         for incident_id, identifier, customer_id, provider in found:
             members[incident_id].add((identifier, customer_id, provider))
-    return {
-        incident_id: covering
-        for incident_id, some_members in members.items()
-        if (
-            covering := [
-                window
-                for row, window in windows
-                if row.scope == "all"
-                or (some_members and all(_covers_member(row, one) for one in some_members))
-            ]
-        )
-    }
+    return members
 
 
 async def _windows(session: AsyncSession, now: datetime) -> list[tuple[SilenceRow, Silence]]:

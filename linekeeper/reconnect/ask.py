@@ -119,7 +119,7 @@ class _Asking:
 
     async def ask(self, configuration: Configuration, app: AppConfig, signer: Signer) -> None:
         """Make the links that are missing, mail those who were not, show the link in Slack."""
-        waiting = self._case.waiting
+        waiting = self._case.to_ask
         made = {one.connection_id: await self._link(one) for one in waiting}
         fresh = [one for one in waiting if one.link_id is None]
         texts: list[str] = []
@@ -214,13 +214,15 @@ async def send_again(rt: Runtime, incident_id: str, *, by: str, now: datetime) -
         case = await load_case(rt.store, incident_id, now=now, session=session)
         if case is None or not case.is_open or not case.waiting:
             raise NoIncident("nobody has to log in any more")
+        if not case.to_ask:
+            raise NoIncident("it is not live yet: send the link from its implementation's page")
         app = await rt.app(case.incident.app)
         if not app.manages:
             raise ReadOnlyApp(app.name, "send a connect link")
         reconnect = await _opened(session, case, now)
         asking = _Asking(rt, session, case, reconnect, now)
         await asking.ask(configuration, app, signer)
-        customers = list(dict.fromkeys(one.customer_id for one in case.waiting if one.customer_id))
+        customers = list(dict.fromkeys(one.customer_id for one in case.to_ask if one.customer_id))
         reachable = await with_contacts(session, customers)
         mailed = [one for one in customers if one in reachable]
         if not (app.notify_customers and configuration.mail):

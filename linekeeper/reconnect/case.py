@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.naming import label
+from linekeeper.customers.underway import implemented
 from linekeeper.health.judge import Health
 from linekeeper.store import Store, is_id
 from linekeeper.store.tables import (
@@ -45,6 +46,10 @@ class Member:
     """Its newest link that still works."""
     live: bool
     """Whether it is in the incident now."""
+    implementing: bool = False
+    """Its go-live is ahead: whoever implements it speaks with the customer, no mail of ours."""
+    live_at: datetime | None = None
+    """The go-live of the implementation it came with."""
 
     @property
     def waits(self) -> bool:
@@ -74,6 +79,11 @@ class Case:
     def waiting(self) -> list[Member]:
         """Those whose customers still have to log in, in this incident."""
         return [one for one in self.members if one.waits and one.live]
+
+    @property
+    def to_ask(self) -> list[Member]:
+        """Those of `waiting` whose customers hear of it from us."""
+        return [one for one in self.waiting if not one.implementing]
 
     @property
     def moved(self) -> bool:
@@ -113,9 +123,12 @@ async def _load(
             .order_by(col(IncidentConnection.left_at).nulls_last(), col(IncidentConnection.id))
         )
     ).all()
-    links = await _links(session, [row[0].id for row in rows], now)
+    ids = [row[0].id for row in rows]
+    links = await _links(session, ids, now)
+    underway = await implemented(session, ids)
     members: dict[str, Member] = {}
     for connection, customer, left_at in rows:
+        came_with = underway.get(connection.id)
         members[connection.id] = Member(
             connection_id=connection.id,
             app=connection.app,
@@ -133,6 +146,8 @@ async def _load(
             time_zone=customer.time_zone if customer else "UTC",
             link_id=links.get(connection.id),
             live=left_at is None,
+            implementing=came_with is not None and came_with.live_at is None,
+            live_at=came_with.live_at if came_with else None,
         )
     return Case(incident, reconnect, list(members.values()))
 

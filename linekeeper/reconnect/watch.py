@@ -33,6 +33,8 @@ async def watch(rt: Runtime, *, now: datetime) -> int:
         reconnect = case.reconnect
         if not case.is_open or reconnect.outcome is not None:
             await _wake(rt, case, now)
+        elif case.waiting and not case.to_ask:
+            continue  # nobody is asked before the go-live
         elif now >= reconnect.deadline_at:
             await _end(rt, case, now)
         else:
@@ -61,7 +63,7 @@ async def _end(rt: Runtime, case: Case, now: datetime) -> None:
         )
         if ended is None:
             return
-        names = _names(case.waiting)
+        names = _names(case.to_ask)
         text = (
             f"Not reconnected in time: {names} did not log in within 7 days and several reminders. "
             "No more mails are sent. Please call the customer."
@@ -75,11 +77,11 @@ async def _remind(
     rt: Runtime, case: Case, reconnect: Reconnect, configuration: Configuration, now: datetime
 ) -> None:
     owed: dict[str, int] = {}
-    for one in case.waiting:
+    for one in case.to_ask:
         if one.customer_id is None:
             continue
         reminder = due(
-            reconnect.opened_at,
+            max(reconnect.opened_at, one.live_at or reconnect.opened_at),
             one.time_zone,
             deadline_at=reconnect.deadline_at,
             snoozed_until=reconnect.snoozed_until,
@@ -108,7 +110,7 @@ async def _remind(
             {
                 "do": "diary",
                 "incident_id": case.incident.id,
-                "text": f"Still waiting after {lasting}: {_names(case.waiting)} ({whom}).",
+                "text": f"Still waiting after {lasting}: {_names(case.to_ask)} ({whom}).",
             },
             lane,
         )

@@ -86,6 +86,7 @@ class Office:
     async def connects(self, customer: str, system: str, **changed: Any) -> str:
         """The customer logs in; Makini lists the connection, and a sweep finds it well."""
         values: dict[str, Any] = {
+            "makini_key": f"key-{system}",
             "setup": "live",
             "health": "healthy",
             "sync_status": "fulldone",
@@ -95,12 +96,11 @@ class Office:
         async with self.store.write() as session:
             owner = await session.scalar(select(Customer).where(col(Customer.name) == customer))
             assert owner is not None
+            values["slug"] = f"{owner.slug}-{system}".lower().replace(" ", "-")
             one = Connection(
                 app="default",
-                makini_key=f"key-{system}",
                 customer_id=owner.id,
                 name=f"{customer} · {system}",
-                slug=f"{owner.slug}-{system}".lower().replace(" ", "-"),
                 provider=system,
                 list_status="Active",
                 created_at=self.now,

@@ -366,3 +366,30 @@ async def test_an_implementation_keeps_the_gates_it_was_started_with(
     await office.says(started.progress, "kickoff")
     again = await office.advance(started.progress)
     assert again.evaluation.having("open") == ("authentication-1",)
+
+
+async def test_starts_at_the_same_moment_are_one_implementation(office: Office):
+    started = await asyncio.gather(*(office.start() for _ in range(4)))
+    assert [one.new for one in started].count(True) == 1
+    assert len({one.progress.standing.implementation.id for one in started}) == 1
+    assert len(await office.outbox("run")) == 1
+    async with office.store.read() as session:
+        assert await session.scalar(select(func.sum(CreditEntry.delta))) == -1
+
+
+async def test_a_system_whose_connection_ended_is_the_one_that_takes_its_place(office: Office):
+    started = await office.start()
+    await office.says(started.progress, "kickoff")
+    first = await office.connects("Acme", "SAP ECC")
+    await office.advance(started.progress)
+    async with office.store.write() as session:
+        (await session.get_one(Connection, first)).setup = "disconnected"
+    gone = await office.advance(started.progress)
+    assert gone.lacks["workflow-configuration-1"].text.startswith("The connection was disconnected")
+    second = await office.connects("Acme", "SAP ECC", makini_key="key-2", slug="acme-sap-ecc-2")
+    round_ = await advance_all(office.store, now=office.now)
+    assert round_.moved == [started.progress.standing.implementation.id]
+    after = await office.advance(started.progress)
+    assert [one.connection_id for one in after.standing.systems] == [second]
+    assert "workflow-configuration-1" not in after.lacks
+    assert (await advance_all(office.store, now=office.now)).moved == []
