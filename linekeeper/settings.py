@@ -4,6 +4,7 @@ They say where things are. What an operator tunes lives in blocks (`linekeeper.c
 settings below that mirror a block only seed it.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from linekeeper.config import (
     DEFAULT_ENTITIES,
+    AlertPolicy,
     AppConfig,
     HealthPolicy,
     MailConfig,
@@ -22,6 +24,7 @@ from linekeeper.config import (
 )
 from linekeeper.logs import Format
 
+_HOURS = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d)")
 SecretList = Annotated[tuple[SecretStr, ...], NoDecode]
 TextList = Annotated[tuple[str, ...], NoDecode]
 
@@ -61,6 +64,8 @@ class Settings(BaseSettings):
     forward_secret: SecretStr | None = None
 
     probe_minutes: float = Field(default=10, ge=0)
+    quiet_hours: str = ""
+    """Seeds the block AlertPolicy: `22:00-07:00`, UTC."""
 
     slack_bot_token: SecretStr | None = None
     slack_channel: str | None = None
@@ -87,6 +92,14 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_absent(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def _two_times(cls, value: str) -> str:
+        found = _HOURS.fullmatch(value)
+        if value and (found is None or found[1] == found[2]):
+            raise ValueError("write quiet hours as 22:00-07:00")
+        return value
 
     @property
     def resolved_database_url(self) -> str:
@@ -141,6 +154,11 @@ class Settings(BaseSettings):
     def seed_policy(self) -> HealthPolicy:
         """The health policy with what the environment changes."""
         return HealthPolicy(probe_minutes=self.probe_minutes)
+
+    @property
+    def seed_alerts(self) -> AlertPolicy:
+        """The alert policy with what the environment changes."""
+        return AlertPolicy(quiet_hours=self.quiet_hours)
 
     @property
     def seed_mail(self) -> MailConfig | None:

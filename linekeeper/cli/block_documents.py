@@ -87,7 +87,7 @@ async def seed(
         [settings.seed_app] if settings.seed_app else [],
         settings.seed_slack,
         settings.seed_policy,
-        Alerts(),
+        settings.seed_alerts,
         settings.seed_mail,
     )
     known = (

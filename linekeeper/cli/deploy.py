@@ -34,19 +34,19 @@ async def deploy(
     reset: bool,
     console: Console,
     schedules_active: bool = True,
-    sweep_seconds: float | None = None,
+    demo: project.Demo | None = None,
 ) -> None:
     """Make pool, queues, block types, blocks, variable, deployments and automations.
 
     What is missing is made. What an operator set stays and is shown where it differs; `reset` puts
     it back. Without `schedules_active` every schedule is paused, those that are there too.
     Into a Prefect that is new, though ours is not, goes what operators had set in the one before.
-    `sweep_seconds` gives the sweep a schedule of its own (the sandbox's), which goes with the next
-    deploy without it. Raises `UserError` if Prefect can't be reached or refuses.
+    `demo` gives schedules of the sandbox's own, which go with the next deploy without it. Raises
+    `UserError` if Prefect can't be reached or refuses.
     """
     wanted = await project.wanted_deployments()
-    if sweep_seconds is not None:
-        wanted = project.with_demo_sweep(wanted, sweep_seconds)
+    if demo is not None:
+        wanted = project.with_demo(wanted, demo)
     with prefect_at(settings) as url:
         async with get_client() as client, desk.memory(settings) as memory:
             seeder = _Seeder(client, url, console, memory, reset=reset)

@@ -14,7 +14,7 @@ from rich.console import Console
 from linekeeper.cli.deploy import deploy
 from linekeeper.cli.errors import explain
 from linekeeper.cli.orchestrator import PrefectOrchestrator
-from linekeeper.cli.project import SWEEP
+from linekeeper.cli.project import SWEEP, Demo
 from linekeeper.orchestrator import Run
 from linekeeper.settings import Settings
 from linekeeper.store import new_id
@@ -24,22 +24,22 @@ def deploy_first(
     *,
     no_schedules: Annotated[bool, typer.Option("--no-schedules")] = False,
     sweep_seconds: Annotated[float | None, typer.Option()] = None,
+    morning: Annotated[str, typer.Option(help="When the demo's digest comes.")] = "",
     sweep_now: Annotated[bool, typer.Option("--sweep-now")] = False,
 ) -> None:
     """Deploy; with `sweep_now` start a health-sweep."""
-    asyncio.run(
-        _deploy(schedules_active=not no_schedules, sweep_seconds=sweep_seconds, sweep_now=sweep_now)
-    )
+    demo = Demo(sweep_seconds, morning) if sweep_seconds is not None else None
+    asyncio.run(_deploy(schedules_active=not no_schedules, demo=demo, sweep_now=sweep_now))
 
 
-async def _deploy(*, schedules_active: bool, sweep_seconds: float | None, sweep_now: bool) -> None:
+async def _deploy(*, schedules_active: bool, demo: Demo | None, sweep_now: bool) -> None:
     settings = Settings()
     await deploy(
         settings,
         reset=False,
         console=Console(highlight=False, soft_wrap=True),
         schedules_active=schedules_active,
-        sweep_seconds=sweep_seconds,
+        demo=demo,
     )
     if sweep_now:
         async with PrefectOrchestrator.open(settings) as orchestrator:

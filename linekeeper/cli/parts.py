@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from linekeeper.cli.server import POOL, server_environment
 from linekeeper.cli.supervisor import Child
 from linekeeper.config import AppConfig
 from linekeeper.sandbox import Settings as Sandbox
+from linekeeper.sandbox.scenario import NIGHT_FROM, NIGHT_SECONDS
 from linekeeper.settings import Settings
 
 SANDBOX_SWEEP_SECONDS = 30.0
@@ -57,6 +59,17 @@ def sandbox_settings(settings: Settings, choice: Choice) -> Sandbox:
         webhook_url=f"{base}/webhooks/default",
         slack_actions_url=f"{base}/slack/actions",
     )
+
+
+def night(
+    choice: Choice, settings: Settings, apps: Mapping[str, AppConfig], *, now: datetime
+) -> tuple[datetime, datetime] | None:
+    """The night of the demo, which has one the first time it is started at `now`; else None."""
+    if choice.scenario != "demo" or not choice.schedules or apps or settings.quiet_hours:
+        return None
+    first = now + timedelta(seconds=NIGHT_FROM + 59)
+    begins = first.replace(second=0, microsecond=0)
+    return begins, begins + timedelta(seconds=NIGHT_SECONDS)
 
 
 def sandbox_url(settings: Settings) -> str:
@@ -131,12 +144,18 @@ def worker(shared: Mapping[str, str]) -> Child:
     )
 
 
-def deployments(shared: Mapping[str, str], *, schedules: bool, sandbox: bool) -> Child:
-    """The one-off that makes pool, blocks, deployments and automations once the server is there."""
+def deployments(
+    shared: Mapping[str, str], *, schedules: bool, sandbox: bool, morning: datetime | None = None
+) -> Child:
+    """The one-off that makes pool, blocks, deployments and automations once the server is there.
+
+    `morning` is when the sandbox's digest comes.
+    """
     options = [] if schedules else ["--no-schedules"]
     if sandbox:
         options += ["--sweep-seconds", str(SANDBOX_SWEEP_SECONDS)]
         options += ["--sweep-now"] if schedules else []
+        options += ["--morning", f"{morning:%H:%M}"] if morning else []
     return Child(
         "deploy",
         (sys.executable, "-m", "linekeeper.cli.deploy_first", *options),

@@ -17,9 +17,9 @@ from linekeeper import __version__
 from linekeeper.cli.checkout import root
 from linekeeper.cli.errors import UserError
 
-SWEEP = "health-sweep"
+SWEEP, DIGEST = "health-sweep", "digest"
 DEMO_SLUG = "demo"
-"""The schedule that takes the place of the sweep's own while the sandbox is shown."""
+"""The schedule that takes the place of a deployment's own while the sandbox is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,31 @@ async def wanted_deployments(file: Path | None = None) -> list[Wanted]:
         raise UserError(f"{file} can't be used: {type(error).__name__}: {error}") from error
 
 
-def with_demo_sweep(wanted: list[Wanted], seconds: float) -> list[Wanted]:
-    """The same, sweeping every `seconds` and not as the file says."""
-    every = DeploymentScheduleCreate(
-        schedule=IntervalSchedule(interval=timedelta(seconds=seconds)), slug=DEMO_SLUG, active=True
-    )
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """Schedules of the sandbox's own: a sweep every so many seconds, the digest at `HH:MM` UTC."""
+
+    sweep_seconds: float
+    morning: str = ""
+
+
+def with_demo(wanted: list[Wanted], demo: Demo) -> list[Wanted]:
+    """The same, with the sweep, and the digest if there is a morning, as `demo` says."""
+    every = IntervalSchedule(interval=timedelta(seconds=demo.sweep_seconds))
+    schedules: dict[str, SCHEDULE_TYPES] = {SWEEP: every}
+    if demo.morning:
+        hour, minute = demo.morning.split(":")
+        schedules[DIGEST] = CronSchedule(cron=f"{int(minute)} {int(hour)} * * *", timezone="UTC")
     return [
-        replace(deployment, schedules=[every]) if deployment.name == SWEEP else deployment
-        for deployment in wanted
+        replace(
+            one,
+            schedules=[
+                DeploymentScheduleCreate(schedule=schedules[one.name], slug=DEMO_SLUG, active=True)
+            ],
+        )
+        if one.name in schedules
+        else one
+        for one in wanted
     ]
 
 

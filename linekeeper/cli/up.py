@@ -115,6 +115,7 @@ async def _start(
     """Start every part, side by side where the order doesn't matter; returns the URLs."""
     from linekeeper.cli import parts
     from linekeeper.cli.probe import answers
+    from linekeeper.clock import utcnow
 
     own_server = not os.environ.get("PREFECT_API_URL")
     first = parts.environment(settings, os.environ, None)
@@ -130,10 +131,20 @@ async def _start(
                 supervisor.start(parts.prefect_server(settings, first, answers)),
             )
         apps = await progress.step("database", _migrate(settings))
-        box = None
+        box = night = None
         if parts.wants_sandbox(choice, settings, apps):
             box = parts.sandbox_settings(settings, choice)
             require_free_port(box.host, box.port, "SANDBOX_PORT", "the sandbox")
+            night = parts.night(choice, settings, apps, now=utcnow())
+        if night is not None:
+            begins, morning = night
+            settings = settings.model_copy(
+                update={"quiet_hours": f"{begins:%H:%M}-{morning:%H:%M}"}
+            )
+            progress.line(
+                f"demo: a night from {begins:%H:%M} to {morning:%H:%M} UTC (quiet hours in the "
+                "block AlertPolicy), then the digest"
+            )
         shared = parts.environment(settings, os.environ, box)
         _say_where_the_block_counts(shared.get("LINEKEEPER_MAKINI_API_URL"), apps, progress)
         if box is not None:
@@ -141,7 +152,12 @@ async def _start(
         begin(
             "deployments",
             supervisor.run(
-                parts.deployments(shared, schedules=choice.schedules, sandbox=box is not None)
+                parts.deployments(
+                    shared,
+                    schedules=choice.schedules,
+                    sandbox=box is not None,
+                    morning=night and night[1],
+                )
             ),
         )
         begin("consumer", supervisor.start(parts.consumer(shared)))

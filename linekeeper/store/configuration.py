@@ -47,7 +47,7 @@ async def load_configuration(store: Store, settings: Settings) -> Configuration:
         apps=apps,
         slack=_copy(SlackConfig, texts.get("slack")) or settings.seed_slack,
         policy=_copy(HealthPolicy, texts.get("policy")) or settings.seed_policy,
-        alerts=_copy(AlertPolicy, texts.get("alerts")) or AlertPolicy(),
+        alerts=_copy(AlertPolicy, texts.get("alerts")) or settings.seed_alerts,
         mail=_copy(MailConfig, texts.get("mail")) or settings.seed_mail,
     )
 

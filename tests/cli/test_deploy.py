@@ -19,7 +19,7 @@ from linekeeper.cli.errors import UserError
 from linekeeper.settings import Settings
 from tests.fixtures_prefect import PrefectServer
 
-SWEEP = "health-sweep/health-sweep"
+SWEEP, DIGEST = "health-sweep/health-sweep", "digest/digest"
 
 
 @pytest.fixture
@@ -229,18 +229,24 @@ async def test_no_schedules_pauses_every_schedule(
         assert not (await client.read_deployment_by_name(SWEEP)).schedules[0].active
 
 
-async def test_the_sandbox_sweep_goes_with_the_sandbox(
+async def test_the_sandbox_schedules_go_with_the_sandbox(
     seeds: Settings, clean_prefect: PrefectServer
 ) -> None:
-    await deployed(seeds, sweep_seconds=30)
+    demo = project.Demo(30, "09:07")
+    await deployed(seeds, demo=demo)
     async with PrefectClient(clean_prefect.api_url) as client:
-        demo = (await client.read_deployment_by_name(SWEEP)).schedules
-        assert [(s.slug, s.schedule.interval) for s in demo] == [("demo", timedelta(seconds=30))]
-        again = await deployed(seeds, sweep_seconds=30)
+        sweep = (await client.read_deployment_by_name(SWEEP)).schedules
+        assert [(s.slug, s.schedule.interval) for s in sweep] == [("demo", timedelta(seconds=30))]
+        digest = (await client.read_deployment_by_name(DIGEST)).schedules
+        assert [(s.slug, s.schedule.cron) for s in digest] == [("demo", "7 9 * * *")]
+        again = await deployed(seeds, demo=demo)
         assert not [line for line in again if line.startswith("left ")]
         await deployed(seeds)
-        after = (await client.read_deployment_by_name(SWEEP)).schedules
-        assert [s.slug for s in after] == ["every-5-minutes"]
+        slugs = [
+            [s.slug for s in (await client.read_deployment_by_name(name)).schedules]
+            for name in (SWEEP, DIGEST)
+        ]
+        assert slugs == [["every-5-minutes"], ["daily"]]
 
 
 async def test_no_server_is_one_line_that_says_what_to_do(

@@ -1,9 +1,11 @@
 """What `up` runs, and what each part is told."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from linekeeper.cli import parts
 from linekeeper.cli.parts import Choice
@@ -32,6 +34,27 @@ def test_the_sandbox_starts_where_no_makini_is_configured(
 ) -> None:
     choice = Choice(asked, True, 24, "demo", 1)
     assert parts.wants_sandbox(choice, Settings(makini_api_url=url), apps) is wanted
+
+
+def test_the_demo_has_a_night_the_first_time_it_is_started() -> None:
+    now, settings = datetime(2026, 11, 25, 14, 17, 12, tzinfo=UTC), Settings()
+    found = parts.night(NEEDED, settings, {}, now=now)
+    assert found is not None
+    begins, ends = found
+    assert (f"{begins:%H:%M:%S}", f"{ends:%H:%M:%S}") == ("14:26:00", "14:30:00")
+    box = parts.sandbox_settings(settings, NEEDED)
+    quiet = settings.model_copy(update={"quiet_hours": f"{begins:%H:%M}-{ends:%H:%M}"})
+    assert parts.environment(quiet, {}, box)["LINEKEEPER_QUIET_HOURS"] == "14:26-14:30"
+    assert parts.night(NEEDED, settings, {"default": DEMO}, now=now) is None
+    assert parts.night(NEEDED, quiet, {}, now=now) is None
+    for other in (replace(NEEDED, scenario="quiet"), replace(NEEDED, schedules=False)):
+        assert parts.night(other, settings, {}, now=now) is None
+
+
+@pytest.mark.parametrize("hours", ["22-7", "25:00-07:00", "07:00-07:00"])
+def test_quiet_hours_that_make_no_sense_are_refused(hours: str) -> None:
+    with pytest.raises(ValidationError, match="22:00-07:00"):
+        Settings(quiet_hours=hours)
 
 
 def test_made_up_trouble_goes_to_the_made_up_slack() -> None:

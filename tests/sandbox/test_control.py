@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from slack_sdk.web.async_client import AsyncWebClient
 
 from linekeeper.sandbox import Settings, create_app, serving
-from linekeeper.sandbox.scenario import script
+from linekeeper.sandbox.scenario import DAY_SECONDS, NIGHT_FROM, NIGHT_SECONDS, script
 from linekeeper.sandbox.world import World
 
 from .conftest import Box
@@ -172,35 +173,62 @@ async def test_it_is_alive(box: Box) -> None:
     assert (await box.http.get("/healthz")).text == "ok"
 
 
-def test_the_demo_tells_the_story_in_order() -> None:
+def play_until(world: World, seconds: float) -> dict[float, Counter[str]]:
+    """How many connections are in each state after each step of the demo."""
+    states = {}
+    for step in script(world):
+        if step.at > seconds:
+            break
+        assert not states or step.at >= max(states)
+        step.does()
+        states[step.at] = Counter(c.state for c in world.connections.values())
+    return states
+
+
+def test_the_demo_is_a_day_with_its_night_and_ends_well() -> None:
     world = World(Settings(scenario="demo"))
-    steps = script(world)
-    states: dict[float, set[str]] = {}
-    at = 0.0
-    for step in steps:
-        assert step.at >= at
-        at = step.at
-        if at > 600:
+    states = play_until(world, DAY_SECONDS)
+    assert states[20] == Counter(healthy=23, offline=1)
+    assert states[45] == Counter(healthy=22, offline=1) + Counter({"login lost": 1})
+    assert [states[at]["offline"] for at in (90, 150, 175)] == [2, 1, 2]
+    by_day = [at for at in states if at < NIGHT_FROM]
+    assert max(states[at]["offline"] for at in by_day) >= 6
+    assert states[max(by_day)] == Counter(healthy=23) + Counter({"login lost": 1})
+    night = [at for at in states if NIGHT_FROM + 60 <= at < NIGHT_FROM + NIGHT_SECONDS]
+    assert states[max(night)] == Counter(healthy=21) + Counter({"login lost": 2, "offline": 1})
+    assert states[max(states)] == Counter(healthy=24)
+
+
+def test_one_connection_of_the_demo_keeps_falling_over() -> None:
+    world = World(Settings(scenario="demo"))
+    falls: Counter[str] = Counter()
+    before: set[str] = set()
+    for step in script(world):
+        if step.at > NIGHT_FROM:
             break
         step.does()
-        states[at] = {c.state for c in world.connections.values()}
-    assert states[20] == {"healthy", "login lost"}
-    assert states[60] == {"healthy", "login lost", "offline"}
-    assert states[90] == {"healthy", "offline"}
-    assert states[180] == {"healthy"}
-    assert states[max(states)] == {"healthy"}
+        down = {c.key for c in world.connections.values() if c.offline}
+        falls.update(down - before)
+        before = down
+    assert sorted(falls.values())[-2:] == [1, 3]
+
+
+@pytest.mark.parametrize("connections", [0, 1, 3, 24])
+def test_a_demo_of_any_size_plays_and_mends_itself(connections: int) -> None:
+    world = World(Settings(scenario="demo", connections=connections))
+    play_until(world, 2 * DAY_SECONDS)
+    assert all(c.state == "healthy" for c in world.connections.values())
 
 
 def test_the_outage_takes_at_least_five_connections_of_one_provider() -> None:
     for seed in range(5):
         world = World(Settings(seed=seed))
-        for step in script(world):
-            if step.at > 320:
-                break
-            step.does()
-        down = [c for c in world.connections.values() if c.state == "offline"]
-        assert len(down) >= 5
-        assert len({c.provider.slug for c in down}) == 1
+        play_until(world, 250)
+        down = Counter(c.provider.slug for c in world.connections.values() if c.offline)
+        assert down.most_common(1)[0][1] >= 5
+        assert max(down.values()) == sum(
+            c.provider.slug == max(down, key=down.__getitem__) for c in world.connections.values()
+        )
 
 
 async def test_the_demo_plays_by_itself_at_any_speed(open_box: Opens) -> None:
