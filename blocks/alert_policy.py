@@ -78,8 +78,9 @@ class AlertPolicy(Block):
     elsewhere: SecretStr = Field(
         default=SecretStr(""),
         title="Elsewhere",
-        description="Apprise URLs separated by spaces (pagerduty://, msteams://, mailto://, "
-        "json://, and more): told of escalations, and of everything that Slack can't be told.",
+        description="Apprise URLs separated by spaces (pagerduty://, workflows:// for Teams, "
+        "mailto://, json://, and more): told of escalations, and of everything that Slack can't be "
+        "told.",
     )
     elsewhere_quiet_hours: str = Field(
         default="",

@@ -18,7 +18,7 @@ from linekeeper.notices import compose
 from linekeeper.notices.attend import targets
 from linekeeper.notices.channels import mark_broken, mark_well
 from linekeeper.notices.queries import load_views
-from linekeeper.notices.text import Plain
+from linekeeper.notices.text import Plain, shown
 from linekeeper.notices.view import IncidentView, Links
 from linekeeper.store.engine import Store
 from linekeeper.store.outbox import bury, claim, postpone, retry_at, settle
@@ -29,6 +29,9 @@ _TIMEOUT_SECONDS = 20.0
 _BATCH = 4
 _NO_LINKS = Links()
 _TEXT_LIMIT = 3_000
+_ALARMS_ONLY = frozenset({"pagerduty"})
+"""Services in which all that Apprise sends is an alarm of its own: they hear of no end."""
+_BRACKETS = {"<": "\u2039", ">": "\u203a", "[": "\uff3b", "]": "\uff3d"}
 
 logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it logs URLs, which are secrets
 
@@ -61,7 +64,7 @@ async def deliver_elsewhere(
     for row in rows:
         target = str(row.payload.get("target"))
         words = words_of(row, views, now=clock(), links=links)
-        if words is None or target not in urls:
+        if words is None or target not in urls or _needless(urls[target], words):
             await settle(store, [row], owner, now=clock())
             continue
         trouble = await _send(urls[target], words)
@@ -103,7 +106,16 @@ def words_of(
         return Words(title, "\n".join(lines)[:_TEXT_LIMIT], bad)
     [(view, calling)] = parts
     whole = compose.plain(view, now=now, links=links)
-    return Words(f"Linekeeper: {Plain().text(view.title)}", f"{calling}\n\n{whole}", bad)
+    return Words(f"Linekeeper: {_title(view.title)}", f"{calling}\n\n{whole}", bad)
+
+
+def _title(raw: str) -> str:
+    """A title, in which Apprise escapes nothing: without what some service makes markup of."""
+    return shown(raw, escape=lambda character: _BRACKETS.get(character, character))
+
+
+def _needless(url: str, words: Words) -> bool:
+    return not words.bad and url.partition("://")[0].lower() in _ALARMS_ONLY
 
 
 async def _send(url: str, words: Words) -> str:
@@ -115,7 +127,12 @@ async def _send(url: str, words: Words) -> str:
     kind = apprise.NotifyType.FAILURE if words.bad else apprise.NotifyType.SUCCESS
     try:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
-            taken = await sender.async_notify(body=words.body, title=words.title, notify_type=kind)
+            taken = await sender.async_notify(
+                body=words.body,
+                title=words.title,
+                notify_type=kind,
+                body_format=apprise.NotifyFormat.TEXT,  # else HTML and Markdown are made of names
+            )
     except TimeoutError:
         return f"{scheme}://… did not answer within {_TIMEOUT_SECONDS:.0f} s"
     except Exception as error:  # a plug-in's own trouble must not hold up the others

@@ -1,11 +1,19 @@
-"""Escalation and fall-back through Apprise, to a real webhook on this machine."""
+"""Escalation and fall-back through Apprise, to real services on this machine."""
 
+import ssl
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import apprise.plugins.pagerduty
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 from sqlalchemy import select
 
@@ -18,6 +26,7 @@ from linekeeper.notices.elsewhere import deliver_elsewhere
 from linekeeper.sandbox.slack import SlackFaults
 from linekeeper.store.tables import Outbox
 from tests.notices.conftest import Desk
+from tests.reconnect.post import listening, text_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
@@ -40,24 +49,57 @@ class Pager:
         return [one["title"] for one in self.heard]
 
 
-@pytest.fixture
-async def pager(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pager]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+@asynccontextmanager
+async def taking(tls: ssl.SSLContext | None = None) -> AsyncIterator[Pager]:
     one = Pager()
     app = web.Application()
-    app.router.add_post("/", one.take)
+    app.router.add_post("/{path:.*}", one.take)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     one.port = runner.addresses[0][1]
     yield one
     await runner.cleanup()
 
 
+@pytest.fixture
+async def pager(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pager]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    async with taking() as one:
+        yield one
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> ssl.SSLContext:
+    """A certificate that nobody but its own key vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "tls.pem").write_bytes(secret + certificate.public_bytes(pem))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "tls.pem")
+    return context
+
+
 def also(desk: Desk, pager: Pager, **fields: Any) -> None:
-    url = SecretStr(f"json://user:very-secret@127.0.0.1:{pager.port}/")
-    policy = AlertPolicy(elsewhere=(url,), **fields)
+    through(desk, f"json://user:very-secret@127.0.0.1:{pager.port}/", **fields)
+
+
+def through(desk: Desk, url: str, **fields: Any) -> None:
+    policy = AlertPolicy(elsewhere=(SecretStr(url),), **fields)
     desk.configuration = desk.configuration.model_copy(update={"alerts": policy})
 
 
@@ -166,3 +208,79 @@ async def test_a_service_that_fails_is_tried_again_and_named_without_its_secret(
     await deliver(desk)
     assert len(pager.heard) == 1
     assert await troubles(desk.store) == []
+
+
+EVIL = "<at>all</at> [Log in](http://evil.example) <b>Acme</b> @everyone"
+
+
+async def lived_through(desk: Desk) -> None:
+    """An incident that nobody takes, and its end."""
+    incident_id = await desk.open(customer=EVIL)
+    await deliver(desk)
+    desk.ahead = timedelta(minutes=61)
+    await deliver(desk)
+    await desk.change(incident_id, "resolved", status="resolved", resolved_at=desk.now())
+    await deliver(desk)
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+async def test_teams_hears_it_and_no_name_becomes_a_link_or_a_mention(
+    desk: Desk, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    async with taking(tls) as teams:
+        url = f"workflows://127.0.0.1:{teams.port}/flow/signature?verify=no"
+        through(desk, url, escalate_from="normal")
+        await lived_through(desk)
+    assert len(teams.heard) == 2
+    said = str(teams.heard)
+    assert "Escalated: " in said
+    assert "Resolved: " in said
+    assert "'entities'" not in said  # people who are mentioned
+    assert "[Log in](" not in said
+    assert "@everyone" not in said
+
+
+async def test_pagerduty_is_alarmed_and_no_end_is_a_further_alarm(
+    desk: Desk, pager: Pager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = f"http://127.0.0.1:{pager.port}/v2/enqueue"
+    monkeypatch.setitem(apprise.plugins.pagerduty.PAGERDUTY_API_LOOKUP, "us", at)
+    through(desk, "pagerduty://integration@api-key", escalate_from="normal")
+    await lived_through(desk)
+    [alarm] = pager.heard
+    assert alarm["event_action"] == "trigger"
+    assert alarm["payload"]["severity"] == "critical"
+    assert "Escalated: " in alarm["payload"]["summary"]
+    async with desk.store.read() as session:
+        rows = await session.scalars(select(Outbox).where(Outbox.channel == "elsewhere"))
+        assert {row.status for row in rows} == {"sent"}
+
+
+async def test_a_mailbox_gets_lines_as_they_are_and_no_markup_of_a_name(desk: Desk) -> None:
+    async with listening() as post:
+        url = f"mailto://127.0.0.1:{post.port}?from=line@op.example&to=team@op.example"
+        through(desk, url, escalate_from="normal")
+        await lived_through(desk)
+    assert [mail["To"] for mail in post.mails] == ["team@op.example"] * 2
+    first = post.mails[0]
+    assert "\n[OPEN] " in text_of(first).replace("\r\n", "\n")
+    page = first.get_body(("html",))
+    assert page is None or "<b>Acme" not in str(page.get_content())
+
+
+@pytest.mark.parametrize("answer", ["451 not now", "550 nothing from you"])
+async def test_a_mailbox_that_takes_nothing_is_tried_again(desk: Desk, answer: str) -> None:
+    async with listening() as post:
+        url = f"mailto://127.0.0.1:{post.port}?from=line@op.example&to=team@op.example"
+        through(desk, url, escalate_from="normal")
+        post.answer = answer
+        await lived_through(desk)
+        assert post.mails == []
+        [trouble] = await troubles(desk.store)
+        assert trouble.trouble.startswith("mailto://… did not take the message")
+        post.answer = "250 OK"
+        desk.ahead = timedelta(hours=2)
+        await deliver(desk)
+    assert len(post.mails) == 1  # it is over: only its end is left to tell
+    assert "Resolved" in text_of(post.mails[0])
