@@ -13,6 +13,7 @@ from linekeeper.doctor.fleet import (
     customers_without_contact,
     public_url,
 )
+from linekeeper.doctor.mail import examine_mail
 from linekeeper.doctor.makini import examine_app
 from linekeeper.doctor.slack import examine_slack
 from linekeeper.makini import MakiniError
@@ -26,7 +27,7 @@ Look = Callable[[], Awaitable[Sequence[Finding]]]
 async def examine(
     rt: Runtime, *, others: Sequence[Look] = (), seconds: float = 10.0
 ) -> list[Finding]:
-    """What is to be said about apps, Slack, the fleet and what `others` look at.
+    """What is to be said about apps, Slack, mail, the fleet and what `others` look at.
 
     Only looks: nothing is minted, posted or changed. Each look may take `seconds`.
     """
@@ -57,6 +58,7 @@ async def examine(
         *(app(name) for name in sorted(configuration.apps)),
         examine_slack(configuration.slack, seconds=seconds),
         examine_alerts(rt.store, configuration),
+        examine_mail(rt.store, configuration, seconds=seconds),
         *(look() for look in others),
     ]
     found = await asyncio.gather(*looks)

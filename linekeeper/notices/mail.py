@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
+from typing import Any
 from urllib.parse import unquote, urlsplit
+from zoneinfo import ZoneInfo
 
 import aiosmtplib
 from sqlalchemy import select
 from sqlmodel import col
 
-from linekeeper.clock import utcnow, zone_of
+from linekeeper.clock import utcnow
 from linekeeper.config import MailConfig
 from linekeeper.connect.channel import is_due
 from linekeeper.connect.links import link_url
@@ -112,6 +114,19 @@ async def deliver_mail(
     return sent
 
 
+def server_of(mail: MailConfig) -> dict[str, Any]:
+    """How aiosmtplib is told of the account."""
+    server = urlsplit(mail.smtp_url.get_secret_value())
+    return {
+        "hostname": server.hostname or "localhost",
+        "port": server.port,
+        "username": unquote(server.username) if server.username else None,
+        "password": unquote(server.password) if server.password else None,
+        "use_tls": server.scheme == "smtps",
+        "timeout": TIMEOUT_SECONDS,
+    }
+
+
 async def _letter(store: Store, row: Outbox, signer: Signer, public_url: str) -> Letter | None:
     """The mail `row` asks for, as things are now; None if it isn't needed any more."""
     what: What = row.payload["do"]
@@ -152,7 +167,7 @@ async def _letter(store: Store, row: Outbox, signer: Signer, public_url: str) ->
                 .order_by(col(ConnectLink.id))
             )
         }
-    zone = zone_of(customer.time_zone)
+    zone = _zone(customer.time_zone)
     systems, ends = [], []
     for one in {one.id: one for one in members}.values():
         link = links.get(one.id)
@@ -179,7 +194,6 @@ async def _letter(store: Store, row: Outbox, signer: Signer, public_url: str) ->
 
 async def _send(mail: MailConfig, letter: Letter, identifier: str) -> list[str]:
     """Hand the letter over; returns the recipients the server refused. Raises the two above."""
-    server = urlsplit(mail.smtp_url.get_secret_value())
     sender = parseaddr(mail.sender)[1]
     message = EmailMessage()
     message["From"] = mail.sender
@@ -193,15 +207,7 @@ async def _send(mail: MailConfig, letter: Letter, identifier: str) -> list[str]:
     message.set_content(letter.body)
     message.add_alternative(letter.html, subtype="html")
     try:
-        problems, _ = await aiosmtplib.send(
-            message,
-            hostname=server.hostname or "localhost",
-            port=server.port,
-            username=unquote(server.username) if server.username else None,
-            password=unquote(server.password) if server.password else None,
-            use_tls=server.scheme == "smtps",
-            timeout=TIMEOUT_SECONDS,
-        )
+        problems, _ = await aiosmtplib.send(message, **server_of(mail))
     except aiosmtplib.SMTPRecipientsRefused as error:
         codes = [one.code for one in error.recipients]
         if codes and all(code >= 500 for code in codes):
@@ -241,3 +247,10 @@ async def _tell(store: Store, row: Outbox, text: str) -> None:
             whose = f"{customer.name}: " if customer else ""
             change = IncidentChange(incident.id, "changed", f"{whose}{text}.")
             await announce(store, session, [change], now=now)
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return ZoneInfo("UTC")

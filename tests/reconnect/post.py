@@ -1,13 +1,14 @@
 """A real SMTP server that keeps what it is sent, and refuses what it is told to."""
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from typing import Any
+from typing import Any, Literal
 
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from pydantic import SecretStr
 
 
@@ -19,12 +20,16 @@ def text_of(mail: EmailMessage) -> str:
 
 
 class Post:
-    """Its mails; `answer` is what it says to one, `refuse` a part of addresses it doesn't know."""
+    """Its mails; `answer` is what it says to one, `refuse` a part of addresses it doesn't know.
+
+    `drops` ends the connection without an answer, before or after it has kept the mail.
+    """
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
         self.answer = "250 OK"
         self.refuse: str | None = None
+        self.drops: Literal["before", "after"] | None = None
         self.port = 0
 
     @property
@@ -50,7 +55,11 @@ class Post:
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
+    async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:
+        if self.drops is not None and server.transport is not None:
+            server.transport.abort()
+        if self.drops == "before":
+            return "421 too late"
         if self.answer.startswith("250"):
             content = envelope.content
             assert isinstance(content, bytes)
@@ -61,11 +70,25 @@ class Post:
 
 
 @asynccontextmanager
-async def listening(port: int = 0) -> AsyncIterator[Post]:
-    """A server at `port` of this machine, or at a free one."""
+async def listening(
+    port: int = 0, *, account: tuple[str, str] | None = None
+) -> AsyncIterator[Post]:
+    """A server at `port` of this machine, or at a free one; it wants an `account` if given one."""
     post = Post()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: SMTP(post), "127.0.0.1", port)
+
+    def takes(_server: SMTP, _session: Session, _envelope: Envelope, _how: str, who: Any) -> Any:
+        wanted = account and LoginPassword(*(part.encode() for part in account))
+        return AuthResult(success=who == wanted, handled=False)
+
+    def serve() -> SMTP:
+        if account is None:
+            return SMTP(post)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a password without TLS: on loopback
+            return SMTP(post, authenticator=takes, auth_required=True, auth_require_tls=False)
+
+    server = await loop.create_server(serve, "127.0.0.1", port)
     async with server:
         post.port = server.sockets[0].getsockname()[1]
         yield post

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import SecretStr
@@ -195,6 +195,32 @@ async def test_a_mail_server_that_takes_nothing_is_tried_again_and_operators_are
     assert len(mailbox.mails) == 1
 
 
+@pytest.mark.parametrize(("drops", "copies"), [("before", 1), ("after", 2)])
+async def test_a_mail_server_that_accepts_and_drops_gets_it_again_under_the_same_id(
+    open_house: Opened,
+    post: tuple[Post, str],
+    drops: Literal["before", "after"],
+    copies: int,
+) -> None:
+    mailbox, url = post
+    house = await asking(open_house, url)
+    mailbox.drops = drops
+    [one, *_] = await house.connections()
+    await house.lose_login(one)
+    await work(house)
+    [row] = await outbox(house, "email")
+    assert row.status == "pending"
+    assert "the mail server can't be used" in (row.error or "")
+    assert any("A mail waits" in str(row.payload) for row in await outbox(house, "slack"))
+    mailbox.drops = None
+    async with house.store.write() as session:
+        await session.execute(update(Outbox).values(next_attempt_at=utcnow()))
+    await work(house)
+    assert len(mailbox.mails) == copies
+    assert len({mail["Message-ID"] for mail in mailbox.mails}) == 1
+    assert len({mail["References"] for mail in mailbox.mails}) == 1
+
+
 async def test_an_address_nobody_has_is_given_up_and_operators_are_told(
     open_house: Opened, post: tuple[Post, str]
 ) -> None:
@@ -240,6 +266,9 @@ async def test_reminders_go_out_once_and_stop_when_the_login_is_back(
         await session.execute(update(Outbox).values(next_attempt_at=utcnow()))
     await work(house)
     assert [mail["Subject"].startswith("Reminder") for mail in mailbox.mails] == [False, True]
+    assert len({mail["Message-ID"] for mail in mailbox.mails}) == 2
+    [thread] = {mail["References"] for mail in mailbox.mails}
+    assert thread
     async with house.store.write() as session:
         await session.execute(
             update(Connection).where(col(Connection.id) == one.id).values(health="healthy")
