@@ -368,7 +368,8 @@ async def _adopt(
     import httpx
 
     from linekeeper.clock import utcnow
-    from linekeeper.health.sweep import due, probe_batch, take_list
+    from linekeeper.health.batch import probe_batch
+    from linekeeper.health.sweep import due, take_list
     from linekeeper.runtime import Runtime
     from linekeeper.store import Store
     from linekeeper.store.migrate import migrate

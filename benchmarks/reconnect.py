@@ -29,7 +29,8 @@ from sqlmodel import col
 from linekeeper import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
-from linekeeper.health.sweep import due, probe_batch, take_list
+from linekeeper.health.batch import probe_batch
+from linekeeper.health.sweep import due, take_list
 from linekeeper.notices.mail import deliver_mail
 from linekeeper.receiver import serve
 from linekeeper.reconcile.service import reconcile_window

@@ -208,7 +208,8 @@ async def _core() -> float:
 
     from linekeeper.clock import utcnow
     from linekeeper.config import AppConfig
-    from linekeeper.health.sweep import due, probe_batch, take_list
+    from linekeeper.health.batch import probe_batch
+    from linekeeper.health.sweep import due, take_list
     from linekeeper.makini import MakiniClient, TokenPair
     from linekeeper.runtime import Runtime
     from linekeeper.settings import Settings

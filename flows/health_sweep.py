@@ -14,8 +14,9 @@ from prefect.states import Completed, Failed
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.health.app import list_failed
+from linekeeper.health.batch import Batch
 from linekeeper.health.news import Findings, find_news, mark_reported, since
-from linekeeper.health.sweep import Batch, due
+from linekeeper.health.sweep import due
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
 from tasks.health import in_trouble, list_connections, probe_connections

@@ -13,7 +13,8 @@ from prefect.states import Failed
 from prefect.tasks import Task, exponential_backoff
 
 from linekeeper.customers.adopt import Adoption
-from linekeeper.health.sweep import Batch, probe_batch, take_list
+from linekeeper.health.batch import Batch, probe_batch
+from linekeeper.health.sweep import take_list
 from linekeeper.makini import MakiniError
 from tasks.run import runtime
 

@@ -13,7 +13,7 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.health.sweep import probe_batch
+from linekeeper.health.batch import probe_batch
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.tables import Connection, Observation

@@ -1,35 +1,30 @@
-"""The sweep: list, probe what is due in batches, conclude.
+"""The sweep: take the list, choose what to probe; the probing is in `batch`.
 
 Each step takes what it needs from the database and leaves it there, so that a sweep killed
 anywhere is completed by the next (DESIGN "Nothing is lost").
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import and_, case, insert, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.customers.adopt import Adoption, adopt
 from linekeeper.health import app as app_health
 from linekeeper.health.conclude import conclude
 from linekeeper.health.judge import Health, Observation, Outcome
-from linekeeper.health.probe import probe, understand_error
-from linekeeper.health.service import Change, observe
-from linekeeper.makini import ListedConnection, MakiniError
+from linekeeper.health.service import observe
+from linekeeper.makini import ListedConnection
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.tables import AppState, Connection, Credential, Customer, Transition
 from linekeeper.store.upsert import insert_or_update
-from linekeeper.tokens import Token, load_tokens
 
-BATCH = 500
-CONCURRENCY = 100
+BATCH = 2_000
 SWEEP_MINUTES = 5.0
 """How far apart sweeps are scheduled; what falls due before the next one is probed in this one."""
 BUDGET_SHARE = 0.75
@@ -48,23 +43,6 @@ class Due:
     def batches(self) -> list[Sequence[str]]:
         """The ids in batches."""
         return [self.ids[start : start + BATCH] for start in range(0, len(self.ids), BATCH)]
-
-
-@dataclass(slots=True)
-class Batch:
-    """What a try at a batch of probes gave."""
-
-    answered: int = 0
-    missed: int = 0
-    skipped: int = 0
-    """Nothing was learned of them: Makini's call limit, or the app's own trouble."""
-    unanswered: int = 0
-    """A further try may still reach them; nothing is recorded of them yet."""
-    retry_after: float = 0.0
-    """Seconds Makini asked to wait."""
-    changes: list[Change] = field(default_factory=list)
-    trouble: str | None = None
-    """What is wrong with the app, where calls failed for a reason of its own."""
 
 
 async def take_list(rt: Runtime, app: AppConfig, *, now: datetime) -> Adoption:
@@ -238,126 +216,3 @@ async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetim
         ids = list(await session.scalars(statement))
     bearable = int(app.per_minute * SWEEP_MINUTES * BUDGET_SHARE) if app.per_minute else len(ids)
     return Due(ids[:bearable], max(0, len(ids) - bearable))
-
-
-@dataclass(frozen=True, slots=True)
-class _Member:
-    id: str
-    ref: str
-    health: str
-    lifecycle: str
-    token: Token | None
-
-
-async def probe_batch(
-    rt: Runtime, app: AppConfig, ids: Sequence[str], *, started: datetime, last_try: bool
-) -> Batch:
-    """Probe those of `ids` not checked since `started`; one transaction for all that answered.
-
-    A miss is an observation only on the last try, or for a connection that is unreachable already;
-    before that it is left for the next try.
-    """
-    policy = (await rt.configuration()).policy
-    members = await _unfinished(rt, app, ids, started)
-    batch = Batch()
-    seen: list[tuple[str, Observation]] = []
-    makini = rt.makini(app)
-    waiting = iter(members)
-    app_error: MakiniError | None = None
-
-    async def look(member: _Member) -> None:
-        nonlocal app_error
-        at = utcnow()
-        try:
-            observation = await probe(
-                rt.store,
-                makini,
-                app,
-                connection_id=member.id,
-                makini_ref=member.ref,
-                token=member.token,
-                owner=rt.owner,
-                at=at,
-            )
-        except MakiniError as error:
-            known = member.health == Health.unreachable.value
-            if error.retryable and not last_try and not known:
-                batch.unanswered += 1
-                batch.retry_after = max(batch.retry_after, error.retry_after or 0.0)
-                return
-            observation = understand_error(error, at)
-            if observation is None:
-                batch.skipped += 1
-                if error.connection is None:
-                    app_error = error
-                return
-        else:
-            if observation is None:
-                observation = _by_list_alone(member, at)
-        batch.missed += observation.outcome is Outcome.missed
-        batch.answered += observation.outcome is not Outcome.missed
-        seen.append((member.id, observation))
-
-    async def work() -> None:
-        for member in waiting:
-            await look(member)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(min(CONCURRENCY, len(members))):
-            group.create_task(work())
-    if app_error is not None:
-        batch.trouble = str(app_error)
-        await app_health.count_failure(rt.store, app, app_error)
-    if seen:
-        now = utcnow()
-        async with rt.store.write() as session:
-            batch.changes = await observe(rt.store, session, seen, policy=policy, now=now)
-            if batch.changes:
-                await conclude(rt.store, session, policy=policy, now=now)
-    return batch
-
-
-def _by_list_alone(member: _Member, at: datetime) -> Observation:
-    return Observation(
-        at=at,
-        source="list",
-        outcome=Outcome.listed,
-        lifecycle=member.lifecycle,
-        decisive=True,
-        message="there is no token, and Makini mints none",
-    )
-
-
-async def _unfinished(
-    rt: Runtime, app: AppConfig, ids: Sequence[str], started: datetime
-) -> list[_Member]:
-    reference = Connection.makini_key if app.connection_field == "key" else Connection.makini_id
-    async with rt.store.read() as session:
-        rows = (
-            await session.execute(
-                select(
-                    col(Connection.id),
-                    col(reference),
-                    col(Connection.makini_key),
-                    col(Connection.health),
-                    col(Connection.judged),
-                ).where(
-                    col(Connection.id).in_(ids),
-                    or_(
-                        col(Connection.last_checked_at).is_(None),
-                        col(Connection.last_checked_at) < started,
-                    ),
-                )
-            )
-        ).all()
-        tokens = await load_tokens(rt.store, session, [row[0] for row in rows])
-    return [
-        _Member(
-            id=row[0],
-            ref=row[1] or row[2],
-            health=row[3],
-            lifecycle=row[4].get("lifecycle", ""),
-            token=tokens.get(row[0]),
-        )
-        for row in rows
-    ]

@@ -10,11 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow, zone_of
+from linekeeper.health.batch import probe_batch
 from linekeeper.health.conclude import conclude
 from linekeeper.health.judge import Observation, Outcome
 from linekeeper.health.operate import snooze_until
 from linekeeper.health.service import observe
-from linekeeper.health.sweep import probe_batch
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.notices.announce import announce
 from linekeeper.notices.changes import IncidentChange

@@ -7,7 +7,8 @@ from sqlmodel import func, select
 from linekeeper import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.customers.importing import import_customers
-from linekeeper.health.sweep import due, probe_batch, take_list
+from linekeeper.health.batch import probe_batch
+from linekeeper.health.sweep import due, take_list
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store

@@ -14,7 +14,8 @@ import httpx
 from sqlalchemy import event
 
 from linekeeper.clock import utcnow
-from linekeeper.health.sweep import due, probe_batch, take_list
+from linekeeper.health.batch import probe_batch
+from linekeeper.health.sweep import due, take_list
 from linekeeper.makini.wire import _Direct
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store

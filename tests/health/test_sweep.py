@@ -1,3 +1,4 @@
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -8,9 +9,11 @@ from sqlmodel import col
 
 from linekeeper import sandbox
 from linekeeper.clock import utcnow
+from linekeeper.health import batch
+from linekeeper.health.batch import probe_batch
 from linekeeper.health.news import find_news, mark_reported
 from linekeeper.health.operate import mute
-from linekeeper.health.sweep import due, probe_batch, take_list
+from linekeeper.health.sweep import due, take_list
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.notices.silence import begin
 from linekeeper.runtime import Runtime
@@ -295,3 +298,24 @@ async def test_an_unknown_status_in_the_list_is_never_healthy(
     assert victim.health == "unknown"
     [incident] = await incidents(rt)
     assert incident.kind == "unknown"
+
+
+async def test_one_that_hangs_does_not_keep_what_the_others_said(
+    rt: Runtime, fleet: sandbox.Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sweep(rt)
+    [victim, *_] = await connections(rt)
+    await control(fleet, f"connections/{victim.makini_key}/slow", seconds=60)
+    monkeypatch.setattr(batch, "WRITE_SECONDS", 0.1)
+    started = utcnow()
+    again = asyncio.create_task(sweep(rt))
+    waiting = {"all"}
+    while len(waiting) > 1 or "all" in waiting:
+        assert not again.done()
+        await asyncio.sleep(0.1)
+        found = await connections(rt)
+        waiting = {one.id for one in found if (one.last_checked_at or started) <= started}
+    assert waiting == {victim.id}
+    again.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await again

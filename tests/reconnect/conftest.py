@@ -12,7 +12,8 @@ from sqlmodel import col
 
 from linekeeper import sandbox
 from linekeeper.clock import utcnow
-from linekeeper.health.sweep import due, probe_batch, take_list
+from linekeeper.health.batch import probe_batch
+from linekeeper.health.sweep import due, take_list
 from linekeeper.receiver import serve
 from linekeeper.reconnect.keys import make_key
 from linekeeper.runtime import Runtime
