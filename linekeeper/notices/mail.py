@@ -12,13 +12,12 @@ from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
 from typing import Any
 from urllib.parse import unquote, urlsplit
-from zoneinfo import ZoneInfo
 
 import aiosmtplib
 from sqlalchemy import select
 from sqlmodel import col
 
-from linekeeper.clock import utcnow
+from linekeeper.clock import utcnow, zone_of
 from linekeeper.config import MailConfig
 from linekeeper.connect.channel import is_due
 from linekeeper.connect.links import link_url
@@ -167,7 +166,7 @@ async def _letter(store: Store, row: Outbox, signer: Signer, public_url: str) ->
                 .order_by(col(ConnectLink.id))
             )
         }
-    zone = _zone(customer.time_zone)
+    zone = zone_of(customer.time_zone)
     systems, ends = [], []
     for one in {one.id: one for one in members}.values():
         link = links.get(one.id)
@@ -247,10 +246,3 @@ async def _tell(store: Store, row: Outbox, text: str) -> None:
             whose = f"{customer.name}: " if customer else ""
             change = IncidentChange(incident.id, "changed", f"{whose}{text}.")
             await announce(store, session, [change], now=now)
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        return ZoneInfo("UTC")
