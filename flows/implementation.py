@@ -50,9 +50,12 @@ async def implementation(
         Field(title="Committed go-live", description="The date promised to the customer"),
     ] = None,
     country: Annotated[
-        str | None,
-        Field(title="Country", description="Two letters, such as DE: whose holidays count"),
-    ] = None,
+        str,
+        Field(
+            title="Country",
+            description="Two letters, such as DE: whose holidays count; empty: weekends only",
+        ),
+    ] = "",
     owner: Annotated[
         str,
         Field(title="Owner", description="Who of us answers for it; empty: the customer's owner"),
@@ -66,8 +69,12 @@ async def implementation(
         ),
     ] = [],  # noqa: B006  a form's default; never changed
     tiers: Annotated[
-        list[Literal["I", "II", "III"]],
-        Field(title="Tiers", description="Of each system, in the same order; not given: I"),
+        list[str],  # a list of choices is a form in which each can be chosen once only
+        Field(
+            title="Tiers",
+            description="I, II or III, of each system, in the same order; not given: I",
+            examples=[["I", "III"]],
+        ),
     ] = [],  # noqa: B006  a form's default; never changed
     app: Annotated[
         str, Field(title="App", description="The Makini app it connects to")
@@ -100,7 +107,7 @@ async def implementation(
             country=country,
             owner=owner,
             targets=targets,
-            tiers=list(tiers),
+            tiers=tiers,
             app=app,
             over_credits_because=over_credits_because,
         )

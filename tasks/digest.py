@@ -7,6 +7,7 @@ from linekeeper.cli.links import find_links
 from linekeeper.clock import utcnow
 from linekeeper.digest.report import headline, markdown
 from linekeeper.digest.service import gather, say_digest
+from linekeeper.notices.places import with_artifacts
 from tasks.report import put_artifact
 from tasks.run import runtime
 
@@ -20,6 +21,6 @@ async def write_digest(*, tell: bool) -> tuple[str, str]:
     day = await gather(rt.store, now=utcnow())
     async with get_client() as client:
         await put_artifact(client, DIGEST, markdown(day), description=headline(day))
-        links = await find_links(client)
+        links = await with_artifacts(rt.store, await find_links(client), [DIGEST])
     lane = await say_digest(rt.store, day, links) if tell else ""
     return headline(day), lane

@@ -29,12 +29,14 @@ from linekeeper.implementation.answer import Asked
 from linekeeper.implementation.news import implementation_key, tags
 from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.report import (
+    PORTFOLIO,
     Line,
     handover_key,
     implementation_markdown,
     portfolio_markdown,
 )
 from linekeeper.implementation.standing import Standing
+from linekeeper.notices.places import with_artifacts
 from linekeeper.notices.view import Links
 from linekeeper.preflight.addresses import makini_addresses
 from linekeeper.preflight.handover import HandoverSystem, escape, handover
@@ -43,7 +45,7 @@ from linekeeper.store.tables import Gate
 from tasks.report import put_artifact
 from tasks.run import runtime
 
-PORTFOLIO, CREDITS = "portfolio", "credits"
+CREDITS = "credits"
 LIVE_SHOWN = timedelta(days=90)
 HUNG = timedelta(minutes=15)
 """A gate's run suspends within seconds: one that runs longer has lost its process."""
@@ -61,7 +63,7 @@ async def publish(ids: Sequence[str]) -> None:
     """Write `implementation-<slug>` (and `handover-<slug>`) of `ids`, `portfolio` and `credits`."""
     rt, now = runtime(), utcnow()
     async with get_client() as client:
-        links = await relative_links(client)
+        deployed = await relative_links(client)
         for identifier in ids:
             progress = await look(rt.store, identifier, now=now)
             one = progress.standing.implementation
@@ -70,6 +72,7 @@ async def publish(ids: Sequence[str]) -> None:
                 await put_artifact(
                     client, handover_key(one.slug), paper, description=f"For the IT of {one.title}"
                 )
+            links = await with_artifacts(rt.store, deployed, [handover_key(one.slug), PORTFOLIO])
             await put_artifact(
                 client,
                 implementation_key(one.slug),
@@ -78,6 +81,8 @@ async def publish(ids: Sequence[str]) -> None:
             )
         async with rt.store.read() as session:
             rows = await queries.portfolio(session, live_since=now - LIVE_SHOWN)
+        pages = [implementation_key(row.slug) for row, _ in rows]
+        links = await with_artifacts(rt.store, deployed, pages)
         await put_artifact(
             client,
             PORTFOLIO,

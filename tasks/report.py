@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from http import HTTPStatus
+from uuid import UUID
 
 from prefect import get_client, task
-from prefect.artifacts import MarkdownArtifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact as Stored
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from linekeeper.clock import utcnow
 from linekeeper.health.report import (
@@ -22,6 +23,7 @@ from linekeeper.health.report import (
     fleet_markdown,
 )
 from linekeeper.health.report_queries import connection_reports, fleet_report
+from linekeeper.notices.places import artifact_ids, remember_artifact
 from linekeeper.status.audit import (
     MARKDOWN_ROWS,
     audit_headline,
@@ -29,6 +31,7 @@ from linekeeper.status.audit import (
     hand_outs,
     read_audit,
 )
+from linekeeper.store.leases import holding
 from tasks.run import runtime
 
 FLEET = "fleet"
@@ -85,38 +88,54 @@ async def report_connections(ids: Sequence[str]) -> None:
 
 
 async def put_artifact(client: PrefectClient, key: str, markdown: str, *, description: str) -> None:
-    """Write the artifact `key`: the one there is, so that its page and its links stay the same."""
-    known = (await _stored(client, [key])).get(key)
-    if known is None:
-        await MarkdownArtifact(key=key, description=description, markdown=markdown).acreate()
+    """Write the artifact `key`: the one there is, so that its page and its links stay the same.
+
+    It belongs to no run: Prefect would remove it with the run that wrote it first.
+    """
+    rt = runtime()
+    shown = ArtifactUpdate(data=markdown, description=description)
+    if await _updated(client, (await artifact_ids(rt.store, [key])).get(key), shown):
         return
-    await client.update_artifact(known.id, ArtifactUpdate(data=markdown, description=description))
+    async with holding(rt.store, "artifacts", rt.owner, wait=True):
+        known = await _newest(client, key)
+        if known is None:
+            new = ArtifactCreate(key=key, type="markdown", data=markdown, description=description)
+            known = await client.create_artifact(new)
+        else:
+            await client.update_artifact(known.id, shown)
+        await remember_artifact(rt.store, key, str(known.id), now=utcnow())
+
+
+async def _updated(client: PrefectClient, identifier: str | None, shown: ArtifactUpdate) -> bool:
+    """Whether the artifact is there, and shows it now; a new Prefect doesn't have it."""
+    if identifier is None:
+        return False
+    try:
+        await client.update_artifact(UUID(identifier), shown)
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code == HTTPStatus.NOT_FOUND:
+            return False
+        raise
+    return True
 
 
 async def is_stale(key: str) -> bool:
     """Whether the artifact `key` is missing or older than `FRESH`."""
     async with get_client() as client:
-        known = (await _stored(client, [key])).get(key)
+        known = await _newest(client, key)
     return known is None or known.updated is None or utcnow() - known.updated > FRESH
 
 
-async def _stored(client: PrefectClient, keys: Sequence[str]) -> dict[str, Stored]:
-    """The newest artifact of each of `keys` that has one."""
-    found: dict[str, Stored] = {}
-    for start in range(0, len(keys), 100):
-        some = list(keys[start : start + 100])
-        artifacts = await client.read_artifacts(
-            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=some)), limit=200
-        )
-        for one in artifacts:
-            assert one.key is not None  # it was found by its key
-            if one.key not in found or one.created > found[one.key].created:  # type: ignore[operator]  # set by the server
-                found[one.key] = one
-    return found
+async def _newest(client: PrefectClient, key: str) -> Stored | None:
+    """The artifact of that key."""
+    found = await client.read_artifacts(
+        artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])), limit=200
+    )
+    return max(found, key=lambda one: (one.created, one.id), default=None)
 
 
 async def _links(client: PrefectClient, keys: Sequence[str]) -> ReportLinks:
-    ids = {key: str(one.id) for key, one in (await _stored(client, keys)).items()}
+    ids = await artifact_ids(runtime().store, keys)
     try:
         check = await client.read_deployment_by_name("check-connection/check-connection")
     except ObjectNotFound:

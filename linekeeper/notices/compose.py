@@ -261,12 +261,23 @@ def _ahead(view: IncidentView, pen: Pen) -> list[str]:
     return [f"{pen.strong('Next')} {ahead}"]
 
 
+def artifacts(view: IncidentView) -> tuple[str, str]:
+    """The keys of the artifacts the message leads to: its history, and the fleet."""
+    only = _only(view)
+    return (f"connection-{only.slug}" if only else "incidents", "fleet")
+
+
+def _only(view: IncidentView) -> MemberView | None:
+    return view.members[0] if view.member_count == 1 and view.members else None
+
+
 def _links(view: IncidentView, links: Links, pen: Pen) -> list[str]:
-    only = view.members[0] if view.member_count == 1 and view.members else None
+    only = _only(view)
+    history, fleet = artifacts(view)
     offered = [
         ("Run", None if links.buttons else links.run(_text_of(view, "run_id"))),
-        ("History", links.artifact(f"connection-{only.slug}" if only else "incidents")),
-        ("Fleet", links.artifact("fleet")),
+        ("History", links.artifact(history)),
+        ("Fleet", links.artifact(fleet)),
     ]
     if view.resolved_at is None:
         offered.append(("Connect link for the customer", _text_of(view, "connect_url")))

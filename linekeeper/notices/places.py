@@ -1,13 +1,19 @@
-"""Where messages are in Slack, so that they are edited and never posted again."""
+"""Where messages are in Slack, so that they are edited and never posted again; and artifacts."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import select
 from sqlmodel import col
 
+from linekeeper.notices.view import Links
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import NoticeMessage
 from linekeeper.store.upsert import insert_or_update
+
+ARTIFACTS = "prefect:artifacts"
+"""The `channel` of artifacts, whose ids never change (`tasks.report.put_artifact`)."""
 
 
 async def message_of(store: Store, subject: str, channel: str) -> NoticeMessage | None:
@@ -46,3 +52,28 @@ async def remember(
                 update=["ts", "place", "updated_at"],
             )
         )
+
+
+async def remember_artifact(store: Store, key: str, identifier: str, *, now: datetime) -> None:
+    """Keep the id of the artifact `key`, so that links lead to what it shows."""
+    await remember(store, key, ARTIFACTS, ts=identifier, place="", now=now)
+
+
+async def artifact_ids(store: Store, keys: Sequence[str]) -> dict[str, str]:
+    """The ids of those artifacts of `keys` that were written."""
+    found: dict[str, str] = {}
+    async with store.read() as session:
+        for start in range(0, len(keys), 5_000):
+            rows = await session.execute(
+                select(col(NoticeMessage.subject), col(NoticeMessage.ts)).where(
+                    col(NoticeMessage.channel) == ARTIFACTS,
+                    col(NoticeMessage.subject).in_(keys[start : start + 5_000]),
+                )
+            )
+            found |= {row[0]: row[1] for row in rows}
+    return found
+
+
+async def with_artifacts(store: Store, links: Links, keys: Sequence[str]) -> Links:
+    """The links, those to the artifacts `keys` leading to what they show."""
+    return replace(links, artifact_ids=await artifact_ids(store, keys))

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from linekeeper.notices import compose
 from linekeeper.notices.compose import Rendered
 from linekeeper.notices.compose_fold import fold as compose_fold
-from linekeeper.notices.places import message_of, place_of, remember
+from linekeeper.notices.places import message_of, place_of, remember, with_artifacts
 from linekeeper.notices.queries import load_views
 from linekeeper.notices.refusals import GONE, UNEDITABLE, SlackTrouble
 from linekeeper.notices.slack import Posted, SlackChannel
@@ -78,12 +78,12 @@ class Teller:
                     raise
             else:
                 return
-        page = self._links.artifact(key) if (key := row.payload.get("page")) else None
+        page = (await self._linked(key)).artifact(key) if (key := row.payload.get("page")) else None
         posted = await self._post_once(row, compose.note(text, page), key=row.dedupe_key)
         await self._remember(subject, posted)
 
     async def _show(self, row: Outbox, view: IncidentView, *, key: str) -> Posted:
-        rendered = self._render(view)
+        rendered = await self._render(view)
         known = await self._known(view)
         if known is not None:
             try:
@@ -121,7 +121,7 @@ class Teller:
             await self._edit_if_possible(Posted(folded.ts, folded.place), rendered)
         own = await self._known(view)
         if own is not None:
-            await self._edit_if_possible(own, self._render(view))
+            await self._edit_if_possible(own, await self._render(view))
 
     async def _remind(
         self, row: Outbox, view: IncidentView, step: str, why: str, fold: str | None
@@ -152,7 +152,8 @@ class Teller:
 
     async def _render_fold(self, key: str) -> Rendered:
         views = await load_views(self._store, await incidents_of_fold(self._store, key))
-        return compose_fold(key, list(views.values()), links=self._links)
+        links = await self._linked("incidents")
+        return compose_fold(key, list(views.values()), links=links)
 
     async def _remember(self, subject: str, posted: Posted) -> None:
         await remember(
@@ -179,14 +180,14 @@ class Teller:
     ) -> None:
         key = f"{row.dedupe_key}:show"
         head = await self._known(view) or await self._show_anew(
-            row, view, self._render(view), key=key
+            row, view, await self._render(view), key=key
         )
         try:
             await self._post_once(row, entry, key=row.dedupe_key, thread=head, broadcast=broadcast)
         except SlackTrouble as trouble:
             if trouble.code not in GONE:
                 raise
-            head = await self._show_anew(row, view, self._render(view), key=key)
+            head = await self._show_anew(row, view, await self._render(view), key=key)
             await self._post_once(row, entry, key=row.dedupe_key, thread=head, broadcast=broadcast)
 
     async def _post_once(
@@ -224,8 +225,12 @@ class Teller:
         known = await message_of(self._store, _subject(view), self._channel.name)
         return Posted(known.ts, known.place) if known else None
 
-    def _render(self, view: IncidentView) -> Rendered:
-        return compose.incident(view, now=self._clock(), links=self._links)
+    async def _render(self, view: IncidentView) -> Rendered:
+        links = await self._linked(*compose.artifacts(view))
+        return compose.incident(view, now=self._clock(), links=links)
+
+    async def _linked(self, *keys: str) -> Links:
+        return await with_artifacts(self._store, self._links, keys)
 
 
 def said(row: Outbox, view: IncidentView | None, *, now: datetime, links: Links) -> str:

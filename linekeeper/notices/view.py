@@ -75,6 +75,8 @@ class Links:
     """The run that tells of it, if a run does."""
     buttons: bool = False
     """Whether Slack's buttons reach us: that takes a signing secret."""
+    artifact_ids: Mapping[str, str] = field(default_factory=dict)
+    """By key: Prefect's page of a key only lists the versions."""
 
     def run(self, run_id: str | None = None) -> str | None:
         """A flow run's page."""
@@ -83,7 +85,9 @@ class Links:
         )
 
     def artifact(self, key: str) -> str | None:
-        """An artifact's page, by key."""
+        """An artifact's page; where its id isn't known, that of its key."""
+        if identifier := self.artifact_ids.get(key):
+            return self._page(f"artifacts/artifact/{quote(identifier)}")
         return self._page(f"artifacts/key/{quote(key)}")
 
     def form(self, deployment: str, parameters: Mapping[str, Any]) -> str | None:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from prefect.client.schemas.actions import VariableCreate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import Cancelled, Crashed
 from sqlmodel import col, select
@@ -118,6 +119,33 @@ async def test_hostile_text_stays_text_wherever_people_read_it(
         prose = re.sub(r"```.*?```", "", text, flags=re.S)
         assert "<script" not in prose, key
         assert "](http://evil" not in prose, key
+
+
+async def test_links_lead_to_what_an_artifact_shows_and_outlive_the_run_that_wrote_it(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    async def pages() -> tuple[UUID, UUID]:
+        """The hand-over, and where the implementation's page links to as such."""
+        keys = ArtifactFilter(key=ArtifactFilterKey(any_=["handover-acme-sap-ecc"]))
+        [paper] = await running.client.read_artifacts(artifact_filter=keys)
+        assert paper.flow_run_id is None
+        shown = await running.artifact("implementation-acme-sap-ecc")
+        linked = re.search(r"Hand-over[^(]*\(\.\./\.\./artifacts/artifact/([0-9a-f-]+)\)", shown)
+        assert linked is not None, shown
+        return paper.id, UUID(linked[1])
+
+    with on(clean_prefect):
+        for artifact in await running.client.read_artifacts():
+            await running.client.delete_artifact(artifact.id)
+        await begin(hosting="on-premises", targets=["erp.acme.example:44300"])
+        first = await pages()
+        assert first[0] == first[1]
+        await advance_implementations("Acme", return_state=True)
+        assert await pages() == first
+        await running.client.delete_artifact(first[0])  # as on a new Prefect
+        await advance_implementations("Acme", return_state=True)
+        again = await pages()
+        assert again[0] == again[1] != first[0]
 
 
 async def test_two_starts_are_one_and_an_operators_changes_are_kept_in_the_audit(
