@@ -30,6 +30,22 @@ MOST_NAMED = 50
 """Failed task runs for connections that can't be read; the rest is in the artifact."""
 
 
+Entities = Annotated[
+    list[str] | None,
+    Field(
+        title="Entities",
+        description="Only these, such as `eam/work-orders`; empty: all that are configured",
+    ),
+]
+Full = Annotated[
+    bool,
+    Field(
+        title="Full",
+        description="List everything instead of what changed. Finds deletions; takes long",
+    ),
+]
+
+
 @flow(name="reconcile", flow_run_name="reconcile", retries=0)
 async def reconcile(
     connections: Annotated[
@@ -40,20 +56,8 @@ async def reconcile(
             "empty: every one",
         ),
     ] = None,
-    entities: Annotated[
-        list[str] | None,
-        Field(
-            title="Entities",
-            description="Only these, such as `eam/work-orders`; empty: all that are configured",
-        ),
-    ] = None,
-    full: Annotated[
-        bool,
-        Field(
-            title="Full",
-            description="List everything instead of what changed. Finds deletions; takes long",
-        ),
-    ] = False,
+    entities: Entities = None,
+    full: Full = False,
     shard: Annotated[
         str | None,
         Field(

@@ -7,7 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from flows.reconcile import conclusion, read
+from flows.reconcile import Entities, Full, conclusion, read
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.reconcile.due import PASSES
@@ -27,20 +27,8 @@ async def reconcile_connection(
             min_length=1,
         ),
     ],
-    entities: Annotated[
-        list[str] | None,
-        Field(
-            title="Entities",
-            description="Only these, such as `eam/work-orders`; empty: all that are configured",
-        ),
-    ] = None,
-    full: Annotated[
-        bool,
-        Field(
-            title="Full",
-            description="List everything instead of what changed. Finds deletions; takes long",
-        ),
-    ] = False,
+    entities: Entities = None,
+    full: Full = False,
 ) -> State[None]:
     """Read what changed at one connection, whatever its cadence, and say what was found.
 

@@ -90,14 +90,17 @@ class Pages:
     def _refuse_repetition(self, page: RecordPage) -> None:
         if not page.records:
             return
-        fingerprint = hash(tuple(map(_identity, page.records)))
+        fingerprint = hash(tuple([_identity(record) for record in page.records]))
         if fingerprint in self._seen:
             raise WrongShape(f"the list repeats page {self.number}")
         self._seen.add(fingerprint)
 
 
 def _identity(record: Mapping[str, Any]) -> str:
-    named = text(record.get("key")) or text(record.get("id"))
+    key = record.get("key")
+    if type(key) is str and key:
+        return key
+    named = text(key) or text(record.get("id"))
     if named:
         return named
     try:

@@ -8,6 +8,8 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.reconcile.queries import lock_feed
+from linekeeper.store import Store
 from linekeeper.store.tables import Change, Drift
 
 COUNTED = ("missed", "late", "mismatched", "deleted", "seen")
@@ -40,6 +42,7 @@ class Counts:
 
 
 async def count_due(
+    store: Store,
     session: AsyncSession,
     connection_id: str,
     entity: str,
@@ -49,20 +52,22 @@ async def count_due(
 ) -> Counts:
     """Count every change that is due, once, into one `drift` row of the run at `run_at`.
 
-    In the caller's transaction; no row where nothing was due.
+    In the caller's transaction, which writes this connection's records alone from then on; where
+    nothing was due nobody is locked out and no row is written.
     """
     mine = (
         col(Change.connection_id) == connection_id,
         col(Change.entity) == entity,
         col(Change.due).is_not(None),
     )
-    rows = await session.execute(
-        select(col(Change.due), func.count()).where(*mine).group_by(col(Change.due))
-    )
+    found = select(col(Change.due), func.count()).where(*mine).group_by(col(Change.due))
+    if (await session.execute(found.limit(1))).first() is None:
+        return Counts()
+    await lock_feed(store, session, connection_id)
     due: Counter[str | None] = Counter()
-    for what, number in rows:
+    for what, number in await session.execute(found):
         due[what] = number
-    if not due:
+    if not due:  # somebody else has just counted it
         return Counts()
     counts = Counts(
         missed=due["missed"],

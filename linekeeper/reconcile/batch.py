@@ -50,15 +50,16 @@ class Batch:
     def add(self, records: Sequence[Mapping[str, Any]], *, bodies: bool) -> Iterable[str]:
         """Add a page; returns its keys. Contents are kept only where `bodies` are wanted."""
         read = read_records(records, asked_at=self.asked_at)
-        for key, one in read.items():
-            if bodies:
-                self.size += len(one.text)
-            else:
+        if bodies:
+            self.size += sum(len(one.text) for one in read.values())
+        else:
+            for one in read.values():
                 one.text = b""
-            other = self.read.get(key)
-            if other is None or better(other.found, one.found) is one.found:
-                self.read[key] = one
-        return read
+        again = self.read.keys() & read.keys()
+        for key in again:
+            read[key] = better(self.read[key], read[key])
+        self.read.update(read)
+        return read.keys()
 
     @property
     def is_full(self) -> bool:
@@ -155,8 +156,9 @@ class Writer:
             self.is_unsettled = position is None and self._newest is not None
             again = shifted or self.is_unsettled
             self.counts = await count_due(
-                session, self._target.id, self._entity, run_at=self._run_at, cause=self._cause
-            )
+                self._store, session, self._target.id, self._entity,
+                run_at=self._run_at, cause=self._cause,
+            )  # fmt: skip
             await save_mark(
                 self._store, session, self._target.id, self._entity,
                 position=position,
@@ -191,14 +193,14 @@ class Writer:
             return False
         now = utcnow()
         place, bodies = (self._target.id, self._entity), self._bodies
-        rows = [
-            record_row(*place, key, one, bodies=bodies, seen_at=now) for key, one in read.items()
-        ]
+        rows = [record_row(key, one, bodies=bodies) for key, one in read.items()]
         try:
             async with self._store.write() as session:
                 if not self._store.is_sqlite:  # there a writing transaction is alone anyway
                     await lock_feed(self._store, session, self._target.id)
-                await write_records(self._store, session, rows, replacing=False)
+                await write_records(
+                    self._store, session, *place, rows, seen_at=now, replacing=False
+                )
         except IntegrityError:
             self._is_fresh = False
             return False
@@ -222,8 +224,7 @@ class Writer:
         return found is None
 
     def _seen(self, batch: Batch) -> dict[str, Read]:
-        times = (one.found.time for one in batch.read.values())
-        known = [time for time in times if time is not None]
+        known = [time for one in batch.read.values() if (time := one.time) is not None]
         if self._newest is not None:
             known.append(self._newest)
         self._newest = max(known, default=None)
@@ -236,6 +237,8 @@ class Writer:
         return bool(reckoning.rows or reckoning.marked)
 
     async def _apply(self, session: AsyncSession, read: dict[str, Read]) -> int:
+        if not read:
+            return 0
         last = await lock_feed(self._store, session, self._target.id)
         reckoning = await self._reckon(session, read)
         self._note_older(reckoning)
@@ -264,8 +267,6 @@ class Writer:
             self._found_older = any(time is None or time <= polled_at for time in times)
 
     async def _reckon(self, session: AsyncSession, read: dict[str, Read]) -> Reckoning:
-        if not read:
-            return Reckoning()
         known = await known_records(self._store, session, self._target.id, self._entity, list(read))
         return reckon(self._target.id, self._entity, read, known, now=utcnow(), bodies=self._bodies)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeVar
 
 Source = Literal["webhook", "poll", "event"]
 """`webhook`: the current state, read because a delivery named it. `poll`: the current state, read
@@ -41,6 +41,9 @@ class Found:
     """When it was asked for: the state is from then or later."""
     current: bool = True
     """Whether it is the source's state, rather than one an event carried."""
+
+
+F = TypeVar("F", bound=Found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ def _read(known: Known, found: Found) -> Decision:
     return _UPDATED if known.time is None or found.time is None else _MISMATCHED
 
 
-def better(first: Found, second: Found) -> Found:
+def better(first: F, second: F) -> F:
     """Of two readings of one key in the same listing, the one that is newer (the later, if equal).
 
     Pages shift while they are read, so a key may come twice.

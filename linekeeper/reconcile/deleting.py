@@ -97,8 +97,7 @@ async def conclude_listing(
         result.held_back = deletion.records
     await apply_agreed(store, target.app, target.id, target.makini_key, now=now)
     async with store.write() as session:
-        await lock_feed(store, session, target.id)
-        result.counts = await count_due(session, target.id, entity, run_at=run_at)
+        result.counts = await count_due(store, session, target.id, entity, run_at=run_at)
     return result
 
 

@@ -143,6 +143,8 @@ async def standings(rt: Runtime, app: AppConfig, order: Order) -> tuple[list[Sta
 async def due_in(rt: Runtime, app: AppConfig, order: Order, which: Pass) -> tuple[list[str], int]:
     """The connections of `app` to read in this pass, most urgent first, and how many may not be
     read because their circuit is open."""
+    if which == "catch-up" and order.window is None:
+        return [], 0
     known, circuits = await standings(rt, app, order)
     return of_pass(which, known, order, len(order.of(app)), order.window), circuits
 

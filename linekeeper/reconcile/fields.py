@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import blake2b, sha256
 from typing import Any
 
@@ -12,8 +12,7 @@ from linekeeper.makini.fields import instant
 
 MAX_KEY = 500
 """Characters of a key stored verbatim; PostgreSQL's index takes 2,700 bytes."""
-_EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
-_LATEST = datetime(9000, 1, 1, tzinfo=UTC)
+_YEARS = range(1900, 9000)
 
 
 def record_key(record: Mapping[str, Any]) -> str | None:
@@ -49,7 +48,7 @@ def source_time(record: Mapping[str, Any]) -> datetime | None:
     A time without a zone is taken as UTC (Makini docs). One no calendar has is as good as none.
     """
     found = instant(record.get("updatedAt") or record.get("updated_at"))
-    return found if found is not None and _EARLIEST <= found <= _LATEST else None
+    return found if found is not None and found.year in _YEARS else None
 
 
 def content(record: Mapping[str, Any]) -> bytes:

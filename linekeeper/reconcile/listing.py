@@ -2,13 +2,13 @@
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 CLOCKS = timedelta(minutes=1)
 """By how much a source's clock may be behind ours without a change being overlooked."""
 _PARTS = 256
-_MASK = (1 << 64) - 1
 
 
 @dataclass(slots=True)
@@ -50,17 +50,18 @@ class KeySet:
     """
 
     def __init__(self) -> None:
-        self._parts = [array("Q") for _ in range(_PARTS)]
+        self._parts = [array("q") for _ in range(_PARTS)]
         self._sorted = True
 
-    def add(self, key: str) -> None:
-        """`key` was listed."""
-        digest = hash(key) & _MASK
-        self._parts[digest % _PARTS].append(digest)
+    def update(self, keys: Iterable[str]) -> None:
+        """`keys` were listed."""
+        parts = self._parts
+        for digest in map(hash, keys):
+            parts[digest % _PARTS].append(digest)
         self._sorted = False
 
     def __contains__(self, key: str) -> bool:
-        digest = hash(key) & _MASK
+        digest = hash(key)
         self._sort()
         part = self._parts[digest % _PARTS]
         place = bisect_left(part, digest)
@@ -73,5 +74,5 @@ class KeySet:
 
     def _sort(self) -> None:
         if not self._sorted:
-            self._parts = [array("Q", sorted(set(part))) for part in self._parts]
+            self._parts = [array("q", sorted(set(part))) for part in self._parts]
             self._sorted = True

@@ -3,17 +3,22 @@
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from linekeeper.store import Store
 from linekeeper.store.tables import Watermark
 from linekeeper.store.upsert import insert_or_update
 
 
-async def load_mark(store: Store, connection_id: str, entity: str) -> Watermark | None:
-    """How far `entity` has been read; None if nobody tried yet."""
+async def load_marks(store: Store, connection_id: str) -> dict[str, Watermark]:
+    """How far each entity has been read that somebody tried."""
     async with store.read() as session:
-        return await session.get(Watermark, (connection_id, entity))
+        rows = await session.scalars(
+            select(Watermark).where(col(Watermark.connection_id) == connection_id)
+        )
+        return {row.entity: row for row in rows}
 
 
 async def save_mark(

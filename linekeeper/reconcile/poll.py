@@ -12,7 +12,7 @@ from linekeeper.reconcile.accounting import Counts
 from linekeeper.reconcile.batch import Writer
 from linekeeper.reconcile.deleting import conclude_listing
 from linekeeper.reconcile.listing import KeySet, Sizes
-from linekeeper.reconcile.marks import load_mark, note_failure, note_not_offered
+from linekeeper.reconcile.marks import note_failure, note_not_offered
 from linekeeper.reconcile.pipeline import Behind, one_ahead
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.target import Login, Target
@@ -76,16 +76,16 @@ async def read_entity(
     entity: str,
     question: Question,
     *,
+    mark: Watermark | None,
     sleep: Sleep = asyncio.sleep,
 ) -> Reading:
-    """Bring `entity` of `target` up to date in the index; the reading says how it went.
+    """Bring `entity` of `target`, read up to `mark`, up to date; the reading says how it went.
 
     Everything the source changed since the watermark is in the index afterwards, and only then the
     watermark moves, with the last page. A listing that shifts while it is read starts again from
     its first page; a page that fails in passing is asked for again; a source that refuses the time
     filter is listed whole.
     """
-    mark = await load_mark(rt.store, target.id, entity)
     reading = Reading(entity)
     try:
         await _Reader(
@@ -198,8 +198,7 @@ class _Reader:
                     if batch.is_full:
                         reading.written += await writing.then(writer.write(batch))
                         batch = writer.batch(asked_at)
-                    for key in batch.add(page.records, bodies=bodies):
-                        keys.add(key)
+                    keys.update(batch.add(page.records, bodies=bodies))
                     reading.records += len(page.records)
                     sizes.saw(page.total)
                     if sizes.shrank and not bear_shifts:

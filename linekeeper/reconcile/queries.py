@@ -35,6 +35,10 @@ LATE_DAYS = 7
 _WRITTEN = ("updated_at", "deleted_at", "hash", "body", "seen_at", "absent_since", "deletion_id")
 
 
+Row = tuple[str, datetime | None, str, str | None]
+"""A live record as it is written: key, source time, hash, body."""
+
+
 def one_of(store: Store, column: Any, values: Sequence[str]) -> ColumnElement[bool]:
     """`column IN values` with one variable however many there are."""
     if store.is_sqlite:
@@ -87,11 +91,14 @@ async def known_records(
 async def write_records(
     store: Store,
     session: AsyncSession,
-    rows: Sequence[dict[str, Any]],
+    connection_id: str,
+    entity: str,
+    rows: Sequence[Row],
     *,
+    seen_at: datetime,
     replacing: bool = True,
 ) -> None:
-    """Write `rows` of one connection and entity, all seen at the same time, in one statement.
+    """Write `rows`, all seen at the same time, in one statement.
 
     What is there under their keys is replaced; without `replacing` it raises `IntegrityError`.
     One statement of whole columns takes a fraction of the time of one execution a row, and on
@@ -99,24 +106,14 @@ async def write_records(
     """
     if not rows:
         return
-    first = rows[0]
-    bound = {name: first[name] for name in ("connection_id", "entity", "seen_at")}
     if store.is_sqlite:
-        columns: dict[str, Any] = {
-            "listed": orjson.dumps(
-                [
-                    [row["key"], _written(row["updated_at"]), row["hash"], row["body"]]
-                    for row in rows
-                ]
-            ).decode()
-        }
+        listed = [[key, _written(time), digest, body] for key, time, digest, body in rows]
+        columns: dict[str, Any] = {"listed": orjson.dumps(listed).decode()}
     else:
-        columns = {
-            f"{name}_list": [row[name] for row in rows]
-            for name in ("key", "updated_at", "hash", "body")
-        }
-    statement = _WRITE[store.is_sqlite, replacing]
-    await session.execute(statement, {**bound, **columns})
+        names = ("key_list", "updated_at_list", "hash_list", "body_list")
+        columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    place = {"connection_id": connection_id, "entity": entity, "seen_at": seen_at}
+    await session.execute(_WRITE[store.is_sqlite, replacing], {**place, **columns})
 
 
 def _written(time: datetime | None) -> str | None:

@@ -19,7 +19,7 @@ from linekeeper.reconcile.accounting import Counts
 from linekeeper.reconcile.claims import Claims, claiming
 from linekeeper.reconcile.deleting import apply_agreed
 from linekeeper.reconcile.due import Order, Pass, due_in
-from linekeeper.reconcile.marks import note_failure
+from linekeeper.reconcile.marks import load_marks, note_failure
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.poll import Question, Reading, Sleep, read_entity
 from linekeeper.reconcile.target import Login, Target, load_targets
@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 SIDE_BY_SIDE = 16
 """Connections read at once by one worker."""
-OTHERS_SECONDS = 1.0
-"""Between two looks at what other workers hold."""
+OTHERS_SECONDS = (0.1, 2.0)
+"""Between the first two looks at what other workers hold, and at most."""
 
 _ENDS_CONNECTION = frozenset(
     {
@@ -126,6 +126,7 @@ async def read_pass(
     nobody else. A `run` given is added to as it goes, for who wants to watch.
     """
     run = Run() if run is None else run
+    pause, longest = OTHERS_SECONDS
     owner = f"{rt.owner}:{new_id()}"
     tried: set[str] = set()
     running: dict[asyncio.Task[Run], str] = {}
@@ -153,7 +154,8 @@ async def read_pass(
                 await _collect(run, running, tried, claims)
             elif not advanced:
                 tried |= await claims.busy(wanted)
-                await sleep(OTHERS_SECONDS)
+                await sleep(pause)
+                pause = min(2 * pause, longest)
 
 
 async def _collect(
@@ -198,7 +200,7 @@ def _in_shard(ids: list[str], order: Order) -> list[str]:
 
 async def _read(rt: Runtime, target: Target, order: Order, which: Pass, sleep: Sleep) -> Run:
     """Read the entities of one connection that this pass is about."""
-    marks = await _marks(rt, target.id)
+    marks = await load_marks(rt.store, target.id)
     run = Run()
     login = Login(rt, target)
     await apply_agreed(rt.store, target.app, target.id, target.makini_key, now=utcnow())
@@ -223,7 +225,7 @@ async def _read(rt: Runtime, target: Target, order: Order, which: Pass, sleep: S
             cause="outage" if window else None,
         )
         try:
-            reading = await read_entity(rt, target, login, entity, question, sleep=sleep)
+            reading = await read_entity(rt, target, login, entity, question, mark=mark, sleep=sleep)
         except (SQLAlchemyError, OSError):
             raise  # ours, not this connection's
         except Exception as error:
@@ -253,14 +255,6 @@ async def _strange(
     return Reading(
         entity, outcome="failed", error=strange, is_news=mark is None or mark.error is None
     )
-
-
-async def _marks(rt: Runtime, connection_id: str) -> dict[str, Watermark]:
-    async with rt.store.read() as session:
-        rows = await session.scalars(
-            select(Watermark).where(col(Watermark.connection_id) == connection_id)
-        )
-        return {row.entity: row for row in rows}
 
 
 async def tell_judge(rt: Runtime, target: Target, error: MakiniError) -> None:
@@ -298,10 +292,12 @@ async def reconcile_window(
     app = await rt.app(row.app)
     (target,) = await load_targets(rt, app, [connection_id])
     started, run, login = utcnow(), Run(), Login(rt, target)
+    marks = await load_marks(rt.store, target.id)
     first: MakiniError | None = None
     for entity in app.entities:
         question = Question(run_at=started, since=since, cause="backfill")
-        reading = await read_entity(rt, target, login, entity, question)
+        mark = marks.get(entity)
+        reading = await read_entity(rt, target, login, entity, question, mark=mark)
         run.took(target, reading)
         first = first or reading.error
     if first is not None and not run.readings:

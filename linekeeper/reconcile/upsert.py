@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.reconcile.compare import Found, Source, Verdict, better, decide
 from linekeeper.reconcile.fields import content, content_hash, record_key, source_time
 from linekeeper.reconcile.queries import (
+    Row,
     append_changes,
     clear_marks,
     known_records,
@@ -22,24 +23,25 @@ from linekeeper.store.tables import Change
 
 
 @dataclass(slots=True)
-class Read:
+class Read(Found):
     """One record as it was read: what `decide` asks, and its JSON."""
 
-    found: Found
-    text: bytes
+    text: bytes = b""
 
 
 @dataclass(slots=True)
 class Reckoning:
-    """What became of a batch. Records without a key are left out and counted."""
+    """What became of a batch. Records without a key are left out."""
 
+    at: datetime
+    """When it was decided."""
     new: list[dict[str, Any]] = field(default_factory=list)
     """The changes, as rows of `change`."""
     before: dict[str, Any] = field(default_factory=dict)
     """What the index held under the key of each change (`Known`, or None)."""
     found: dict[str, Found] = field(default_factory=dict)
     """What was read under the key of each change."""
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     same: list[str] = field(default_factory=list)
     marked: list[str] = field(default_factory=list)
 
@@ -93,26 +95,16 @@ def read_records(
         if key is None:
             continue
         text = content(record)
-        new = Read(Found(source_time(record), content_hash(text), asked_at, current), text)
-        other = read.get(key)
-        if other is None or better(other.found, new.found) is new.found:
+        new = Read(source_time(record), content_hash(text), asked_at, current, text)
+        other = read.setdefault(key, new)
+        if other is not new and better(other, new) is new:
             read[key] = new
     return read
 
 
-def record_row(
-    connection_id: str, entity: str, key: str, one: Read, *, bodies: bool, seen_at: datetime
-) -> dict[str, Any]:
+def record_row(key: str, one: Read, *, bodies: bool) -> Row:
     """A live record, as `write_records` takes it."""
-    return {
-        "connection_id": connection_id,
-        "entity": entity,
-        "key": key,
-        "updated_at": one.found.time,
-        "hash": one.found.hash,
-        "body": one.text.decode() if bodies else None,
-        "seen_at": seen_at,
-    }
+    return key, one.time, one.hash, one.text.decode() if bodies else None
 
 
 def reckon(
@@ -125,20 +117,20 @@ def reckon(
     bodies: bool,
 ) -> Reckoning:
     """Decide about each record. `known` is what `known_records` gave. Nothing is written here."""
-    result = Reckoning()
+    result = Reckoning(now)
     for key, one in read.items():
         held, marked = known.get(key, (None, False))
-        decision = decide(held, one.found)
+        decision = decide(held, one)
         if decision.verdict is Verdict.same:
             result.same.append(key)
-            if marked and one.found.current:
+            if marked and one.current:
                 result.marked.append(key)
             continue
         if decision.verdict is Verdict.older:
             continue
-        result.rows.append(record_row(connection_id, entity, key, one, bodies=bodies, seen_at=now))
+        result.rows.append(record_row(key, one, bodies=bodies))
         result.before[key] = held
-        result.found[key] = one.found
+        result.found[key] = one
         result.new.append(
             {
                 "id": new_id(),
@@ -148,7 +140,7 @@ def reckon(
                 "entity": entity,
                 "key": key,
                 "op": decision.verdict.value,
-                "updated_at": one.found.time,
+                "updated_at": one.time,
                 "at": now,
                 "source": "poll",
                 "recovered": False,
@@ -163,6 +155,7 @@ async def write(
     store: Store, session: AsyncSession, connection_id: str, entity: str, reckoning: Reckoning
 ) -> None:
     """Write what was decided: the index, then the feed."""
-    await write_records(store, session, reckoning.rows)
+    place = (connection_id, entity)
+    await write_records(store, session, *place, reckoning.rows, seen_at=reckoning.at)
     await clear_marks(store, session, connection_id, entity, reckoning.marked)
     await append_changes(session, reckoning.new)
