@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE  # every command would compile all it imports anew
 CHROMIUM := $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome))
 
-.PHONY: install up test soak bench check lock browser clean
+.PHONY: install up test soak bench check lock browser machines clean
 
 install: $(STAMP)
 
@@ -38,10 +38,19 @@ ifeq ($(CHROMIUM),)
 	else echo "The browser tests need Chromium. Run first: sudo apt-get install chromium"; exit 1; fi
 endif
 
+# What the test of several machines needs. Debian and root: it is installed; else that test is skipped.
+machines: install
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --require-hashes -r requirements/redis.txt
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  command -v nginx >/dev/null && command -v redis-server >/dev/null && command -v ip >/dev/null && command -v faketime >/dev/null \
+	  && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
+	  echo "Installing PostgreSQL, Redis and nginx for the test of several machines ..."; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql redis-server nginx-light iproute2 faketime >/dev/null; }; fi
+
 test: install browser
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS) -m "not soak"
 
-soak: install browser
+soak: install browser machines
 	@$(BIN)/python -m pytest $(ARGS) -m soak --timeout 0
 
 bench: install
@@ -60,6 +69,8 @@ lock: $(BIN)/uv
 	  --no-emit-index-url pyproject.toml -o requirements/base.txt
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url pyproject.toml --group dev -c requirements/base.txt -o requirements/all.txt
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url pyproject.toml --extra redis -c requirements/base.txt -o requirements/redis.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,4 +1,4 @@
--- Prefect's own database beside ours. Not run here.
+-- Prefect's own database beside ours; run by tests/e2e/test_scale.py on Debian's PostgreSQL.
 CREATE DATABASE prefect;
 \connect prefect
 CREATE EXTENSION IF NOT EXISTS pg_trgm;

@@ -27,7 +27,8 @@ _NAMES = ", ".join(Delivery._fields)
 _INSERT = f"""
 WITH stored AS (
   INSERT INTO webhook_event ({_NAMES}, next_attempt_at, source, status, attempts)
-  SELECT {_NAMES}, received_at, 'webhook', 'pending', 0 FROM unnest({_ARRAYS}) AS row({_NAMES})
+  SELECT {_NAMES}, least(received_at, clock_timestamp()), 'webhook', 'pending', 0
+  FROM unnest({_ARRAYS}) AS row({_NAMES})
   ON CONFLICT DO NOTHING RETURNING id
 ), told AS (
   SELECT pg_notify('{CHANNEL}', '') WHERE EXISTS (SELECT FROM stored)

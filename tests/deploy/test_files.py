@@ -60,6 +60,17 @@ def test_every_command_of_a_unit_exists(unit: Path) -> None:
     assert "Not run here" in text
 
 
+def test_prefects_settings_are_the_same_for_compose_and_for_systemd() -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    lines = (DEPLOY / "systemd/prefect.env").read_text().splitlines()
+    told = dict(line.split("=", maxsplit=1) for line in lines if line and line[0] != "#")
+    wanted = compose["services"]["prefect"]["environment"]
+    assert set(told) == set(wanted)
+    for name, value in wanted.items():
+        if value.startswith("prefect_redis.") or "," in value:
+            assert told[name] == value
+
+
 async def test_every_figure_the_dashboard_and_the_alerts_ask_for_is_served(store: Store) -> None:
     configuration = Configuration(apps={"default": AppConfig()})
     served = exposition(await read_gauges(store, configuration, now=utcnow())) + of_receiver()
