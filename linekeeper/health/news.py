@@ -13,6 +13,7 @@ from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import SEVERITY, Health
 from linekeeper.health.operate import is_snoozed
+from linekeeper.notices.policy import severity
 from linekeeper.notices.untold import untold
 from linekeeper.store import Store
 from linekeeper.store.tables import (
@@ -141,7 +142,8 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
         due = incident.reported_at is not None and now - incident.reported_at >= timedelta(
             hours=policy.remind_hours
         )
-        if fresh or (due and incident.status == "open" and not is_snoozed(incident, now)):
+        waits = incident.status == "open" and _is_worth_reminding(incident)
+        if fresh or (due and waits and not is_snoozed(incident, now)):
             news.append(_of_incident(incident, "new" if fresh else "unacknowledged"))
     told = {one.incident_id for one in news if one.membership_id is None}
     fresh_members = {one.membership_id for one in news}
@@ -222,6 +224,11 @@ def _reason(kind: str, reported: str | None) -> Reason | None:
     if kind == reported or kind not in _HEALTHS or reported not in _HEALTHS:
         return None  # a member of an incident that is not about its health
     return "worse" if SEVERITY[Health(kind)] > SEVERITY[Health(reported)] else None
+
+
+def _is_worth_reminding(incident: Incident) -> bool:
+    """Not of what is low whomever it hits: slow, flapping, a status nobody knows."""
+    return severity(incident.kind, incident.scope, live=True, critical=False) != "low"
 
 
 def _of_incident(incident: Incident, reason: Reason) -> News:

@@ -26,13 +26,20 @@ _Who = tuple[str, str | None, str | None]
 
 
 async def silences(
-    session: AsyncSession, incidents: Sequence[Incident], now: datetime
+    session: AsyncSession,
+    incidents: Sequence[Incident],
+    now: datetime,
+    *,
+    back: timedelta = FORGOTTEN_AFTER,
 ) -> dict[str, list[Silence]]:
-    """By incident, the times in which it is not to be told; those that begin later are left out."""
+    """By incident, the times in which it is not to be told.
+
+    Those that begin later are left out, and those that ended longer than `back` ago.
+    """
     ids = [one.id for one in incidents]
-    windows = await _of_windows(session, ids, now)
+    windows = await _of_windows(session, ids, now, back)
     ahead = await _before_go_live(session, incidents)
-    covers = await _covers(session, now)
+    covers = await _covers(session, now, back)
     return {
         one.id: [
             *windows.get(one.id, ()),
@@ -48,7 +55,7 @@ async def untold(
     session: AsyncSession, incidents: Sequence[Incident], now: datetime
 ) -> dict[str, str]:
     """Those of `incidents` that are not to be told at `now`, each with why."""
-    found = await silences(session, incidents, now)
+    found = await silences(session, incidents, now, back=APP_GRACE)
     return {
         identifier: covering[0].why
         for identifier, some in found.items()
@@ -59,29 +66,30 @@ async def untold(
 async def in_window(store: Store, connection_ids: Sequence[str], now: datetime) -> set[str]:
     """Those of the connections that are in a maintenance window, or muted, at `now`."""
     async with store.read() as session:
-        windows = [row for row, window in await _windows(session, now) if now < window.ends_at]
+        found = await _windows(session, now, timedelta())
+        windows = [row for row, window in found if now < window.ends_at]
         if not windows:
             return set()
-        found: set[str] = set()
+        covered: set[str] = set()
         for some in _pieces(connection_ids):
             rows = await session.execute(
                 select(
                     col(Connection.id), col(Connection.customer_id), col(Connection.provider)
                 ).where(col(Connection.id).in_(some))
             )
-            found |= {
+            covered |= {
                 identifier
                 for identifier, *of in rows
                 if any(_covers_member(row, (identifier, of[0], of[1])) for row in windows)
             }
-        return found
+        return covered
 
 
 async def _of_windows(
-    session: AsyncSession, ids: Sequence[str], now: datetime
+    session: AsyncSession, ids: Sequence[str], now: datetime, back: timedelta
 ) -> dict[str, list[Silence]]:
     """The windows that cover every connection of an incident."""
-    windows = await _windows(session, now)
+    windows = await _windows(session, now, back) if ids else []
     if not windows:
         return {}
     members = await _members(session, ids)
@@ -139,10 +147,12 @@ async def _members(session: AsyncSession, ids: Sequence[str]) -> dict[str, set[_
     return members
 
 
-async def _windows(session: AsyncSession, now: datetime) -> list[tuple[SilenceRow, Silence]]:
+async def _windows(
+    session: AsyncSession, now: datetime, back: timedelta
+) -> list[tuple[SilenceRow, Silence]]:
     rows = await session.scalars(
         select(SilenceRow).where(
-            col(SilenceRow.ends_at) > now - FORGOTTEN_AFTER, col(SilenceRow.starts_at) <= now
+            col(SilenceRow.ends_at) > now - back, col(SilenceRow.starts_at) <= now
         )
     )
     return [(row, _window(row)) for row in rows if _end(row) > row.starts_at]
@@ -168,7 +178,9 @@ def _end(row: SilenceRow) -> datetime:
     return min(row.ends_at, row.ended_at or row.ends_at)
 
 
-async def _covers(session: AsyncSession, now: datetime) -> Mapping[str, list[tuple[str, Silence]]]:
+async def _covers(
+    session: AsyncSession, now: datetime, back: timedelta
+) -> Mapping[str, list[tuple[str, Silence]]]:
     """By app, the times in which it was in trouble as a whole, each with its incident."""
     rows = await session.scalars(
         select(Incident).where(
@@ -176,7 +188,7 @@ async def _covers(session: AsyncSession, now: datetime) -> Mapping[str, list[tup
             col(Incident.kind).in_(("list_failed", "unreachable")),
             or_(
                 col(Incident.resolved_at).is_(None),
-                col(Incident.resolved_at) > now - FORGOTTEN_AFTER,
+                col(Incident.resolved_at) > now - back,
             ),
         )
     )
