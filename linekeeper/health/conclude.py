@@ -20,8 +20,10 @@ from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.health.causes import Scope, Trouble
 from linekeeper.health.incidents import Open, Past, Wanted, decide
 from linekeeper.health.judge import is_trouble
+from linekeeper.notices import words
 from linekeeper.notices.announce import announce
 from linekeeper.notices.changes import IncidentChange, What
+from linekeeper.notices.text import duration
 from linekeeper.store import Store, new_id
 from linekeeper.store.outbox import enqueue
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
@@ -261,7 +263,7 @@ async def _bring(
         "scope": wanted.scope,
         "cause": wanted.cause,
         "provider": wanted.provider,
-        "title": _title(wanted, fleet),
+        "title": _title(wanted, fleet, len(await _ever(session, wanted))),
     }
     before = dict(known.members) if known else {}
     if wanted.id is None:
@@ -314,7 +316,8 @@ async def _bring(
             )
     if known is None:
         what: What = "reopened" if wanted.reopen else "opened"
-        return IncidentChange(wanted.id, what, f"{values['title']}: {what}")
+        said = words.headline(wanted.kind) or wanted.kind.replace("_", " ")
+        return IncidentChange(wanted.id, what, f"{what.capitalize()}: {said}")
     return IncidentChange(wanted.id, "changed", _changed_text(wanted, before, fleet))
 
 
@@ -334,20 +337,33 @@ async def _reported(
     return {row[0]: row[1] for row in rows}
 
 
-def _title(wanted: Wanted, fleet: Mapping[str, _Who]) -> str:
+async def _ever(session: AsyncSession, wanted: Wanted) -> set[str]:
+    """All who are or were in the incident: its title doesn't shrink as they recover."""
+    if wanted.id is None or wanted.scope == "connection":
+        return set(wanted.members)
+    before = await session.scalars(
+        select(col(IncidentConnection.connection_id)).where(
+            col(IncidentConnection.incident_id) == wanted.id
+        )
+    )
+    return {*before, *wanted.members}
+
+
+def _title(wanted: Wanted, fleet: Mapping[str, _Who], count: int) -> str:
     if wanted.scope == "connection":
         return fleet[next(iter(wanted.members))].label
     where = wanted.provider if wanted.scope == "provider" else f"app {wanted.app}"
-    count = len(wanted.members)
     return f"{where or 'unnamed provider'} · {count} connection{'s' if count != 1 else ''}"
 
 
 def _changed_text(wanted: Wanted, before: Mapping[str, str], fleet: Mapping[str, _Who]) -> str:
     parts = []
     joined = [one for one in wanted.members if one not in before]
-    left = [one for one in before if one not in wanted.members]
+    gone = [one for one in before if one not in wanted.members]
+    well = [one for one in gone if one in fleet and fleet[one].health == "healthy"]
+    left = [one for one in gone if one not in well]
     turned = [one for one, kind in wanted.members.items() if before.get(one, kind) != kind]
-    for verb, group in (("joined", joined), ("left", left)):
+    for verb, group in (("Joined", joined), ("Recovered", well), ("Left", left)):
         if group:
             parts.append(f"{verb}: {_names(group, fleet)}")
     parts += [
@@ -365,6 +381,4 @@ def _names(group: Iterable[str], fleet: Mapping[str, _Who]) -> str:
 
 
 def _resolved_text(one: Open, now: datetime) -> str:
-    minutes = max(1, round((now - one.opened_at).total_seconds() / 60))
-    duration = f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-    return f"Resolved after {duration}"
+    return f"Resolved after {duration(now - one.opened_at)}"

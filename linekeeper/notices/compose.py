@@ -229,7 +229,8 @@ def _member(member: MemberView, view: IncidentView, pen: Pen) -> str:
         parts.append("recovered")
     elif member.kind != view.kind:
         parts.append(pen.text(member.kind.replace("_", " ")))
-    if evidence := _evidence(member.code, member.message, member.request_id, pen):
+    evidence = _evidence(member.code, member.message, member.request_id, pen)
+    if evidence and member.left_at is None:
         parts.append(evidence)
     return " · ".join(parts)
 

@@ -63,10 +63,10 @@ def width(text: str) -> int:
 
 
 def duration(length: timedelta) -> str:
-    """`under a minute`, `12 min`, `3 h 5 min`, `2 d 4 h`."""
+    """`less than a minute`, `12 min`, `3 h 5 min`, `2 d 4 h`."""
     minutes = max(0, int(length.total_seconds() // 60))
     if minutes < 1:
-        return "under a minute"
+        return "less than a minute"
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     if days:

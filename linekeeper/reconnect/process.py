@@ -268,6 +268,7 @@ def _sentence(case: Case, outcome: str, now: datetime) -> str:
             "given_up": f"given up after {lasted}",
         }.get(outcome, "continued in another incident")
     records = sum(int(one.get("caught_up", 0)) for one in reconnect.counts.values())
-    caught = f"{records} records caught up" if records else "nothing to catch up"
+    read = "1 record" if records == 1 else f"{records:,} records"
+    caught = f"{read} caught up" if records else "nothing to catch up"
     many = f"{len(case.members)} connections, " if len(case.members) > 1 else ""
     return f"Reconnected after {lasted}: {many}{caught}"
