@@ -1,15 +1,18 @@
 """Delivers what the flow has to tell, now and visibly; the consumer is the net."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from prefect import get_client, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
-from prefect.tasks import exponential_backoff
+from prefect.tasks import Task, exponential_backoff
 from sqlmodel import col, select
 
 from linekeeper.cli.links import find_links
 from linekeeper.notices.announce import incident_lane
+from linekeeper.notices.channels import troubles
 from linekeeper.notices.deliver import deliver_due
 from linekeeper.store import Store
 from linekeeper.store.tables import Outbox
@@ -20,12 +23,22 @@ class NotDelivered(Exception):
     """Something is still to be told; the message says why. It stays in the outbox."""
 
 
+class Refused(NotDelivered):
+    """Only a person can mend why: trying again at once is in vain."""
+
+
+async def _passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether trying again can help."""
+    return not isinstance(await state.aresult(raise_on_failure=False), Refused)
+
+
 @task(
     name="notify",
     task_run_name="notify",
     retries=3,
     retry_delay_seconds=exponential_backoff(backoff_factor=3),
     retry_jitter_factor=0.3,
+    retry_condition_fn=_passing,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
@@ -46,7 +59,9 @@ async def notify(lanes: Sequence[str]) -> int:
         log.info("Slack is not configured; this would have been sent:\n%s", text)
     left = await _left(rt.store, lanes)
     if left:
-        raise NotDelivered(f"{len(left)} still to be told: {left[0]}")
+        slack = [one for one in await troubles(rt.store) if one.channel == "slack"]
+        kind = Refused if any(one.needs_mending for one in slack) else NotDelivered
+        raise kind(f"{len(left)} still to be told: {left[0]}")
     return delivered.sent
 
 

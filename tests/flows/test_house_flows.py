@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 from pydantic import SecretStr
 from sqlalchemy import update
@@ -63,13 +64,9 @@ async def test_without_slack_a_test_alert_says_so_and_shows_the_message(
     assert (await running.last()).name == "test-alert · Slack is not configured"
 
 
-async def test_a_test_alert_slack_refuses_fails_and_says_why(
-    running: Running,
-    store: Store,
-    clean_prefect: PrefectServer,
-    monkeypatch: pytest.MonkeyPatch,
+async def test_a_test_alert_slack_refuses_fails_at_once_and_says_why(
+    running: Running, store: Store, clean_prefect: PrefectServer
 ) -> None:
-    monkeypatch.setattr("tasks.notify.notify.retries", 0)
     box = SandboxSettings(port=0, connections=0, records_per_connection=0)
     async with serving(box) as sandbox:
         slack = SlackConfig(
@@ -82,7 +79,12 @@ async def test_a_test_alert_slack_refuses_fails_and_says_why(
             state = await alert("Hello", return_state=True)
     name, message = await ended(state)
     assert name == "Failed"
-    assert "invalid_auth" in message
+    assert "invalid_auth: put a valid bot token" in message
+    run = await running.last()
+    [task] = await running.client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+    )
+    assert task.run_count == 1
 
 
 async def test_housekeeping_removes_what_was_delivered_long_ago_and_nothing_that_waits(
