@@ -139,8 +139,11 @@ def _together(env: dict[str, str], workers: int) -> float:
         assert child.stdin is not None
         child.stdin.write(f"{time.time()}\n")
         child.stdin.flush()
-    codes = [child.wait() for child in children]
+    for child in children:
+        assert child.stdout is not None
+        child.stdout.readline()  # "done", or nothing where it failed
     seconds = time.perf_counter() - begin
+    codes = [child.wait() for child in children]
     if any(codes):
         raise RuntimeError(f"workers ended with {codes}")
     return seconds
@@ -169,6 +172,7 @@ async def _worker(shard: str) -> None:
         run = await reconcile(rt, shard=shard, started=started)
         if run.failures:
             raise RuntimeError(run.failures[0].message)
+        print("done", flush=True)
 
 
 async def _nothing_changed() -> dict[str, float]:

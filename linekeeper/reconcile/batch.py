@@ -233,12 +233,11 @@ class Writer:
     async def _differs(self, read: dict[str, Read]) -> bool:
         """Whether anything of it would be written; a look without any lock."""
         async with self._store.read() as session:
-            reckoning = await self._reckon(session, read)
-        return bool(reckoning.rows or reckoning.marked)
+            return _writes(await self._reckon(session, read))
 
     async def _apply(self, session: AsyncSession, read: dict[str, Read]) -> int:
-        if not read:
-            return 0
+        if not read or not _writes(await self._reckon(session, read)):
+            return 0  # and nobody need be locked out to know that
         last = await lock_feed(self._store, session, self._target.id)
         reckoning = await self._reckon(session, read)
         self._note_older(reckoning)
@@ -299,6 +298,10 @@ class Writer:
             op=change["op"],
             at=change["updated_at"] or change["at"],
         )
+
+
+def _writes(reckoning: Reckoning) -> bool:
+    return bool(reckoning.rows or reckoning.marked)
 
 
 _baselines: WeakSet[Writer] = WeakSet()

@@ -6,7 +6,6 @@ from datetime import timedelta, timezone
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
@@ -239,37 +238,3 @@ async def test_bodies_of_five_megabytes_are_read_though_a_page_of_them_is_too_la
             )
         )
     assert [len(body or "") > 5_000_000 for body in bodies] == [True] * 3
-
-
-@pytest.mark.parametrize("engine", ["postgresql"], indirect=True, scope="session")
-async def test_a_database_that_cuts_every_connection_half_way_costs_nothing(
-    rt: Runtime, store: Store, peer: Peer, one: Connection, agree: Check
-) -> None:
-    await run(rt)
-    await peer.set("records", change=40, announce=False)
-    cut: list[asyncio.Task[None]] = []
-
-    async def terminate() -> None:
-        async with store.read() as session:
-            await session.execute(
-                text(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                )
-            )
-
-    peer.at_call(2, lambda: cut.append(asyncio.ensure_future(terminate())), route=ORDERS)
-    try:
-        await run(rt)
-    except* (OSError, Exception):
-        pass  # a task of the flow would try again
-    await asyncio.gather(*cut)
-    await _leases_run_out(rt)
-    await run(rt)
-    await agree()
-    assert len(await feed(rt)) == 40
-
-
-async def _leases_run_out(rt: Runtime) -> None:
-    async with rt.store.write() as session:
-        await session.execute(text("DELETE FROM lease"))
