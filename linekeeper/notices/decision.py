@@ -8,7 +8,7 @@ from typing import Literal
 from linekeeper.config import Severity
 
 Channel = Literal["slack", "elsewhere"]
-Cause = Literal["silence", "lasting", "quiet", "cap"]
+Cause = Literal["silence", "alike", "lasting", "quiet", "cap"]
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 
@@ -35,6 +35,8 @@ class Situation:
     """It goes on in a wider incident."""
     snoozed_until: datetime | None = None
     silences: Sequence[Silence] = ()
+    follows: bool = False
+    """A login lost moments after another of its provider: perhaps they are one root cause."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from linekeeper.notices.decision import Decision
 from linekeeper.notices.queries import load_views
 from linekeeper.notices.refusals import SlackTrouble, unreachable
 from linekeeper.notices.settling import (
+    gather_burst,
     give_back,
     hold_channel,
     settle_overtaken,
@@ -186,6 +187,8 @@ class _Delivery:
     ) -> None:
         try:
             async with asyncio.timeout(_EACH_WITHIN_SECONDS):
+                if row.payload.get("do") == "diary" and row.attempts == 1:
+                    row = await gather_burst(self._store, row, now=self._clock())
                 await teller.say(row, view, fold)
         except SlackTrouble as trouble:
             await self._failed(row, view, trouble)

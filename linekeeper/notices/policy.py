@@ -14,6 +14,8 @@ from linekeeper.notices.decision import Channel, Decision, Held, Reach, Say, Sit
 from linekeeper.notices.quiet import Quiet, quiet_times
 
 RANK: Mapping[str, int] = {"low": 0, "normal": 1, "critical": 2, "never": 3}
+ROOT_CAUSE_WAIT = timedelta(seconds=20)
+"""So long a lost login that follows another of its provider is held back: they may be one soon."""
 PATIENCE = timedelta(minutes=10)
 """So long Slack may be out of reach until others are told instead."""
 _HOUR = timedelta(hours=1)
@@ -86,6 +88,9 @@ def held(one: Situation, at: datetime, quiet: Quiet, policy: AlertPolicy) -> Hel
     for silence in one.silences:
         if silence.starts_at <= at < silence.ends_at:
             return Held("silence", silence.why, silence.ends_at)
+    alone = one.opened_at + ROOT_CAUSE_WAIT
+    if one.follows and at < alone:
+        return Held("alike", "perhaps of one root cause with another of its provider", alone)
     if one.severity == "critical":
         return None
     lasting = one.opened_at + timedelta(minutes=policy.first_after_minutes)

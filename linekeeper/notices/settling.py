@@ -1,14 +1,20 @@
-"""What else becomes of outbox rows: said elsewhere, overtaken, untouched, held."""
+"""What else becomes of outbox rows: said elsewhere, overtaken, untouched, held, said together."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlmodel import col
 
+from linekeeper.notices.text import shown
 from linekeeper.notices.told import WITHHELD
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Outbox
+
+BURST = 10
+"""More diary entries than this that wait behind each other are said as one."""
+_BURST_LIMIT = 3_000
+_MOST = 1_000
 
 
 async def settle_unsent(
@@ -91,3 +97,48 @@ async def hold_channel(store: Store, error: str, *, until: datetime) -> None:
             .values(next_attempt_at=until, error=error[:500])
             .execution_options(synchronize_session=False)
         )
+
+
+async def gather_burst(store: Store, row: Outbox, *, now: datetime) -> Outbox:
+    """The diary entry `row`, together with those behind it in its lane if they are a burst.
+
+    What it gathers is in its payload and settled in one transaction, before anything is said.
+    """
+    waiting = (
+        select(Outbox)
+        .where(
+            col(Outbox.lane) == row.lane,
+            col(Outbox.status) == "pending",
+            col(Outbox.claimed_by).is_(None),
+            col(Outbox.seq) > row.seq,
+        )
+        .order_by(col(Outbox.seq))
+        .limit(_MOST)
+    )
+    async with store.read() as session:
+        if len((await session.scalars(waiting)).all()) <= BURST:
+            return row
+    async with store.write() as session:
+        behind = (await session.scalars(waiting)).all()
+        diary = [one for one in behind if one.payload.get("do") == "diary"]
+        if len(diary) <= BURST:
+            return row
+        texts = [str(one.payload.get("text", "")) for one in (row, *diary)]
+        payload = {**row.payload, "text": shown("\n".join(texts), _BURST_LIMIT, keep_lines=True)}
+        ours = await session.scalar(
+            update(Outbox)
+            .where(col(Outbox.id) == row.id, col(Outbox.claimed_by) == row.claimed_by)
+            .values(payload=payload)
+            .returning(col(Outbox.id))
+            .execution_options(synchronize_session=False)
+        )
+        if ours is None:
+            return row
+        await session.execute(
+            update(Outbox)
+            .where(col(Outbox.id).in_([one.id for one in diary]))
+            .values(status="sent", settled_at=now, error=f"said with {row.dedupe_key}")
+            .execution_options(synchronize_session=False)
+        )
+    row.payload = payload
+    return row

@@ -4,7 +4,7 @@ Everything here compares what there should be with what there is, so that a repe
 consumers at once change nothing: each thing has a key of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import func, select, update
@@ -24,8 +24,16 @@ from linekeeper.reconnect.case import Case, Member, load_case
 from linekeeper.reconnect.remind import DEADLINE
 from linekeeper.reconnect.runs import start_run, wake, withdraw_run
 from linekeeper.runtime import Runtime
-from linekeeper.store.outbox import Message, claim, enqueue, postpone, retry_at, settle
-from linekeeper.store.tables import Audit, Contact, Incident, Reconnect
+from linekeeper.store.outbox import (
+    Message,
+    behind,
+    claim,
+    enqueue,
+    postpone,
+    retry_at,
+    settle,
+)
+from linekeeper.store.tables import Audit, Contact, Incident, Outbox, Reconnect
 
 _ENDED = ("reconnected", "moved")
 """Outcomes after which a reopened incident is a new attempt."""
@@ -39,6 +47,7 @@ async def attend_due(rt: Runtime, *, now: datetime | None = None) -> bool:
         return False
     rows = await claim(rt.store, CHANNEL, rt.owner, limit=_BATCH, now=now)
     for row in rows:
+        covered = await behind(rt.store, row)  # they ask for the same look
         try:
             await attend(rt, str(row.payload.get("incident_id")), now=now)
         except Exception as error:  # it is told in the row, and tried again
@@ -47,7 +56,7 @@ async def attend_due(rt: Runtime, *, now: datetime | None = None) -> bool:
                 rt.store, [row], rt.owner, reason, until=retry_at(row.attempts, now=utcnow())
             )
         else:
-            await settle(rt.store, [row], rt.owner, now=utcnow())
+            await settle(rt.store, [row], rt.owner, now=utcnow(), covered=covered)
     return bool(rows)
 
 
@@ -123,8 +132,8 @@ class _Asking:
         made = {one.connection_id: await self._link(one) for one in waiting}
         fresh = [one for one in waiting if one.link_id is None]
         texts: list[str] = []
-        if fresh and app.notify_customers:
-            texts = await self._mail(fresh, configuration)
+        if fresh and app.notify_customers and self._reconnect.outcome is None:
+            texts = await self._mail(fresh, made, configuration)
         url = None
         if len(waiting) == 1:
             link_id = made[waiting[0].connection_id]
@@ -149,24 +158,57 @@ class _Asking:
         )
         return link.id
 
-    async def _mail(self, fresh: Sequence[Member], configuration: Configuration) -> list[str]:
-        """One mail a customer; returns what operators should know of it."""
+    async def _mail(
+        self, fresh: Sequence[Member], links: Mapping[str, str], configuration: Configuration
+    ) -> list[str]:
+        """One mail a customer; returns what operators should know of it.
+
+        A mail shows all its customer's systems as they are when it goes out: another is written
+        only where that of an earlier loss has gone already.
+        """
         if configuration.mail is None:
-            return ["No customer was mailed: the block Mail is not filled in."]
+            is_first = all(one.link_id is None for one in self._case.waiting)
+            text = "No customer was mailed: the block Mail is not filled in."
+            return [text] if is_first else []
         customers = {one.customer_id: one.customer for one in fresh if one.customer_id}
+        newest = {one.customer_id: links[one.connection_id] for one in fresh if one.customer_id}
         reachable = await with_contacts(self._session, list(customers))
         incident, attempt = self._case.incident.id, self._reconnect.attempt
-        rows = [mail(incident, attempt, one, "ask") for one in customers if one in reachable]
-        await enqueue(self._rt.store, self._session, rows, now=self._now)
+        rows = [
+            mail(incident, attempt, one, f"ask:{newest[one]}")
+            for one in customers
+            if one in reachable
+        ]
+        waiting = await self._unsent([row.lane for row in rows])
+        await enqueue(
+            self._rt.store,
+            self._session,
+            [row for row in rows if row.dedupe_key.rpartition(":")[0] not in waiting],
+            now=self._now,
+        )
         lost = sorted(str(name) for one, name in customers.items() if one not in reachable)
         if not lost:
             return []
         more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
         return [f"Nobody to mail: no contact is known of {', '.join(lost[:5])}{more}."]
 
+    async def _unsent(self, lanes: Sequence[str]) -> set[str]:
+        """What is asked by mails that nobody has taken in hand yet: their keys without the link."""
+        found: set[str] = set()
+        for start in range(0, len(lanes), 5_000):
+            keys = await self._session.scalars(
+                select(col(Outbox.dedupe_key)).where(
+                    col(Outbox.lane).in_(lanes[start : start + 5_000]),
+                    col(Outbox.status) == "pending",
+                    col(Outbox.claimed_by).is_(None),
+                )
+            )
+            found |= {key.rpartition(":")[0] for key in keys}
+        return found
+
 
 def mail(incident_id: str, attempt: int, customer_id: str, what: str) -> Message:
-    """A mail to a customer about an incident: `ask`, `remind:<n>`, `again:<n>` or `thank`."""
+    """A mail to a customer about an incident: `ask:<link>`, `remind:<n>`, `again:<n>`, `thank`."""
     return Message(
         "email",
         f"email:{incident_id}:{attempt}:{customer_id}:{what}",

@@ -3,23 +3,21 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.reconnect.case import KIND, Case, load_case
+from linekeeper.notices.policy import ROOT_CAUSE_WAIT
+from linekeeper.reconnect.case import Case, load_case
 from linekeeper.runtime import Runtime
 from linekeeper.store.outbox import Message, enqueue
-from linekeeper.store.tables import Connection, Incident, IncidentConnection, Outbox, Reconnect
+from linekeeper.store.tables import Incident, Outbox, Reconnect
 
 WAKE_SECONDS = 10
 WAKE_SOON = timedelta(minutes=2)
 WAKE_LATER_SECONDS = 300
 LONGEST_PAUSE = timedelta(hours=4)
 """Between runs of a case that end without closing it."""
-CALM = 4
-"""So many more logins of one provider lost within `HOLD` are no coincidence."""
-HOLD = timedelta(seconds=60)
 _TAGS = 10
 """Customers a run is tagged with; more would fill the Runs page."""
 
@@ -29,45 +27,53 @@ async def start_run(
 ) -> None:
     """Have the run of this attempt started: once, however often it is asked for."""
     key = run_key(reconnect)
-    members = [one for one in case.members if one.live]
-    tags = [f"customer:{one.customer_slug}" for one in members[:_TAGS] if one.customer_slug]
-    tags += [f"connection:{one.slug}" for one in members[:_TAGS]]
     payload: dict[str, Any] = {
         "deployment": "reconnect",
         "idempotency_key": key,
         "name": case.incident.title,
         "parameters": {"incident": case.incident.id},
-        "tags": [*dict.fromkeys(tags), "waiting:customer"],
+        "tags": run_tags(case),
     }
-    begins = await _held_until(session, case, now=now)
+    begins = await _held_until(session, case.incident)
     row = Message("run", f"run:{key}", payload, not_before=begins)
     await enqueue(rt.store, session, [row], now=now)
 
 
-async def _held_until(session: AsyncSession, case: Case, *, now: datetime) -> datetime | None:
+def run_tags(case: Case) -> list[str]:
+    """What the run of a case is found by; of many, the first."""
+    members = [one for one in case.members if one.live][:_TAGS]
+    tags = [f"customer:{one.customer_slug}" for one in members if one.customer_slug]
+    tags += [f"connection:{one.slug}" for one in members]
+    return [*dict.fromkeys(tags), "waiting:customer"]
+
+
+async def _held_until(session: AsyncSession, incident: Incident) -> datetime | None:
     """When the run may begin; None for now.
 
-    While one login after the other of a provider is lost they soon become one incident with one
-    run, so the runs of the single ones are held back. The customers are asked at once.
+    While one login of a provider after the other is lost they soon become the incident of the
+    first of them, with its run, so the runs of the others are held back. Customers are asked at
+    once.
     """
-    incident = case.incident
-    if incident.scope != "connection" or not case.members:
+    if incident.scope != "connection":
         return None
-    alike = await session.scalar(
-        select(func.count())
-        .select_from(Incident)
-        .join(IncidentConnection, col(IncidentConnection.incident_id) == col(Incident.id))
-        .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
-        .where(
-            col(Incident.id) != incident.id,
-            col(Incident.kind) == KIND,
-            col(Incident.app) == incident.app,
-            col(Incident.resolved_at).is_(None),
-            col(Incident.opened_at) > now - HOLD,
-            col(Connection.provider) == case.members[0].provider,
-        )
+    earlier = or_(
+        col(Incident.opened_at) < incident.opened_at,
+        and_(col(Incident.opened_at) == incident.opened_at, col(Incident.id) < incident.id),
     )
-    return now + HOLD if (alike or 0) >= CALM else None
+    follows = await session.scalar(
+        select(col(Incident.id))
+        .where(
+            col(Incident.scope) == incident.scope,
+            col(Incident.kind) == incident.kind,
+            col(Incident.app) == incident.app,
+            col(Incident.provider) == incident.provider,
+            col(Incident.resolved_at).is_(None),
+            col(Incident.opened_at) > incident.opened_at - ROOT_CAUSE_WAIT,
+            earlier,
+        )
+        .limit(1)
+    )
+    return incident.opened_at + ROOT_CAUSE_WAIT if follows else None
 
 
 async def withdraw_run(session: AsyncSession, case: Case, *, now: datetime) -> bool:

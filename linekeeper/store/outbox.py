@@ -114,36 +114,69 @@ async def claim(
         return sorted(rows, key=lambda row: row.seq)
 
 
-async def settle(store: Store, rows: Sequence[Outbox], owner: str, *, now: datetime) -> None:
-    """Mark `rows` as sent, unless somebody else claimed them meanwhile."""
-    await _finish(store, rows, owner, {"status": "sent", "settled_at": now, "error": None})
+async def behind(store: Store, row: Outbox) -> list[str]:
+    """The ids of the rows that wait behind `row` in its lane now."""
+    async with store.read() as session:
+        return list(
+            await session.scalars(
+                select(Outbox.id).where(
+                    col(Outbox.lane) == row.lane,
+                    col(Outbox.status) == "pending",
+                    col(Outbox.seq) > row.seq,
+                )
+            )
+        )
+
+
+async def settle(
+    store: Store, rows: Sequence[Outbox], owner: str, *, now: datetime, covered: Sequence[str] = ()
+) -> None:
+    """Mark `rows` as sent, unless somebody else claimed them meanwhile; and what they `covered`."""
+    values = {"status": "sent", "settled_at": now, "error": None}
+    async with store.write() as session:
+        await _finish(session, rows, owner, values)
+        for start in range(0, len(covered), 10_000):
+            await session.execute(
+                update(Outbox)
+                .where(
+                    col(Outbox.id).in_(covered[start : start + 10_000]),
+                    col(Outbox.claimed_by).is_(None),
+                    col(Outbox.status) == "pending",
+                )
+                .values(**values)
+                .execution_options(synchronize_session=False)
+            )
 
 
 async def bury(store: Store, row: Outbox, owner: str, error: str, *, now: datetime) -> None:
     """Give `row` up: it will not be tried again and shows as `dead`."""
-    await _finish(store, [row], owner, {"status": "dead", "settled_at": now, "error": error[:500]})
+    values = {"status": "dead", "settled_at": now, "error": error[:500]}
+    async with store.write() as session:
+        await _finish(session, [row], owner, values)
 
 
 async def postpone(
     store: Store, rows: Sequence[Outbox], owner: str, error: str, *, until: datetime
 ) -> None:
     """Try `rows` again at `until`."""
-    await _finish(store, rows, owner, {"next_attempt_at": until, "error": error[:500]})
-
-
-async def _finish(store: Store, rows: Sequence[Outbox], owner: str, values: dict[str, Any]) -> None:
     async with store.write() as session:
-        for start in range(0, len(rows), 10_000):
-            await session.execute(
-                update(Outbox)
-                .where(
-                    col(Outbox.id).in_([row.id for row in rows[start : start + 10_000]]),
-                    col(Outbox.claimed_by) == owner,
-                    col(Outbox.status) == "pending",
-                )
-                .values(claimed_by=None, claimed_until=None, **values)
-                .execution_options(synchronize_session=False)
+        await _finish(session, rows, owner, {"next_attempt_at": until, "error": error[:500]})
+
+
+async def _finish(
+    session: AsyncSession, rows: Sequence[Outbox], owner: str, values: dict[str, Any]
+) -> None:
+    for start in range(0, len(rows), 10_000):
+        await session.execute(
+            update(Outbox)
+            .where(
+                col(Outbox.id).in_([row.id for row in rows[start : start + 10_000]]),
+                col(Outbox.claimed_by) == owner,
+                col(Outbox.status) == "pending",
             )
+            .values(claimed_by=None, claimed_until=None, **values)
+            .execution_options(synchronize_session=False)
+        )
 
 
 def retry_at(attempts: int, *, now: datetime, after: float | None = None) -> datetime:

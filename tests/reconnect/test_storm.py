@@ -13,13 +13,13 @@ from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.notices.deliver import deliver_due
 from linekeeper.notices.mail import deliver_mail
+from linekeeper.notices.policy import ROOT_CAUSE_WAIT
 from linekeeper.reconnect.ask import attend_due
-from linekeeper.reconnect.runs import CALM
 from linekeeper.store.tables import ConnectLink, Contact, Customer, Reconnect
 from tests.reconnect.conftest import House
-from tests.reconnect.post import Post, listening
-from tests.reconnect.test_ask import Opened, outbox, work
-from tests.reconnect.test_kills import told, with_slack
+from tests.reconnect.post import Post, listening, text_of
+from tests.reconnect.test_ask import Opened, asking, outbox, work
+from tests.reconnect.test_kills import messages, told, with_slack
 
 HOW_MANY = 500
 
@@ -135,10 +135,11 @@ async def test_500_of_one_provider_are_one_incident_one_run_one_thread_and_a_mai
         assert len(here.fleet.world.slack.snapshot()) == 1
 
 
-async def test_logins_lost_one_after_the_other_start_few_runs_and_end_as_one(
+async def test_logins_lost_one_after_the_other_are_one_run_and_one_message(
     open_house: Opened,
 ) -> None:
     here = await open_house(connections=6)
+    with_slack(here)
     for number in range(14):
         here.fleet.world.create(name=f"C {number} · Fiix", email="it@c.example", provider="fiix")
     await here.sweep()
@@ -146,14 +147,65 @@ async def test_logins_lost_one_after_the_other_start_few_runs_and_end_as_one(
     for one in fiix:
         await here.lose_login(one)
         await attend_due(here.rt)
-    now = utcnow()
+        await told(here)
     cases = await here.rows(Reconnect)
     runs = await outbox(here, "run")
-    starts = [row for row in runs if "resume" not in row.payload and row.next_attempt_at <= now]
-    begun = [row for row in starts if row.error is None]
+    starts = [row for row in runs if "resume" not in row.payload]
+    held = [row for row in starts if row.error]
     assert len([one for one in await here.incidents() if one.resolved_at is None]) == 1
-    assert len(cases) > len(begun)
-    assert len(begun) <= CALM + 2
-    held = [row for row in runs if row.error]
+    assert len(cases) == len(starts) > 1
+    assert len(starts) - len(held) == 1  # the others never began
     assert {row.status for row in held} == {"sent"}
     assert len([one for one in cases if one.outcome == "moved"]) == len(held)
+    assert len(messages(here)) == 1
+    assert {row.status for row in await outbox(here, "slack")} == {"sent"}
+
+
+async def test_two_of_a_provider_within_moments_are_two_and_told_a_little_later(
+    open_house: Opened,
+) -> None:
+    here = await open_house(connections=6)
+    with_slack(here)
+    for number in range(4):
+        here.fleet.world.create(name=f"C {number} · Fiix", email="it@c.example", provider="fiix")
+    await here.sweep()
+    one, other = [one for one in await here.connections() if one.provider == "Fiix"][:2]
+    for lost in (one, other):
+        await here.lose_login(lost)
+        await attend_due(here.rt)
+        await told(here)
+    now = utcnow()
+    assert len(messages(here)) == 1
+    first, second = await outbox(here, "run")
+    assert first.next_attempt_at <= now < second.next_attempt_at <= now + ROOT_CAUSE_WAIT
+    later = now + ROOT_CAUSE_WAIT
+    configuration = await here.rt.configuration()
+    await deliver_due(here.store, configuration, here.rt.owner, clock=lambda: later)
+    assert len(messages(here)) == 2
+
+
+async def test_a_second_system_lost_after_the_mail_went_is_mailed_too(
+    open_house: Opened,
+) -> None:
+    async with listening() as post:
+        here = await asking(open_house, post.url)
+        for number in range(6):
+            name = "Acme · Fiix" if number < 2 else f"C {number} · Fiix"
+            here.fleet.world.create(name=name, email="it@c.example", provider="fiix")
+        await here.sweep()
+        fiix = [one for one in await here.connections() if one.provider == "Fiix"]
+        [acme] = {c.id for c in await here.rows(Customer) if c.name == "Acme"}
+        second = [one for one in fiix if one.customer_id == acme][1]
+        async with here.store.write() as session:
+            session.add(Contact(customer_id=acme, email="it@acme.example"))
+        for one in fiix:
+            if one.id != second.id:
+                await here.control(f"connections/{one.makini_key}/change-credentials")
+        await here.sweep()
+        await work(here)
+        await here.lose_login(second)
+        await work(here)
+        await here.sweep()
+        await work(here)
+        texts = [text_of(mail) for mail in post.mails if mail["To"] == "it@acme.example"]
+        assert [text.count("/connect/") for text in texts] == [1, 2]
