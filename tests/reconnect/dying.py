@@ -12,15 +12,22 @@ import os
 import re
 import signal
 import sys
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import event
 
 from linekeeper.clock import utcnow
+from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.notices.deliver import deliver_due
 from linekeeper.notices.mail import deliver_mail
+from linekeeper.reconcile.service import reconcile_window
+from linekeeper.reconnect import process
 from linekeeper.reconnect.ask import attend_due
 from linekeeper.reconnect.callback import finish
+from linekeeper.reconnect.disconnect import disconnect
+from linekeeper.reconnect.process import Answer
+from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
 from linekeeper.tokens import load_tokens, renew
 
@@ -50,9 +57,29 @@ def die_at(rt: Runtime, table: str) -> None:
 
 
 async def step(rt: Runtime, name: str, given: dict[str, Any]) -> None:
-    """One of the steps, as consumer and receiver do them."""
+    """One of the steps, as consumer, receiver and the run do them."""
     configuration = await rt.configuration()
+    incident, connection = given.get("incident", ""), given.get("connection", "")
     match name:
+        case "webhook":
+            await process_connection_events(rt)
+        case "take_up":
+            await process.take_up(rt, incident, "a-run", now=utcnow())
+        case "answer":
+            said = Answer("Petra", note="They call back")
+            await process.take_answer(rt, incident, 1, said, now=utcnow())
+        case "watch":
+            await watch(rt, now=datetime.fromisoformat(given["now"]))
+        case "prove":
+            await process.prove(rt, connection)
+        case "back_fill":
+            since, until = (datetime.fromisoformat(given[name]) for name in ("since", "until"))
+            counts = await reconcile_window(rt, connection, since, until)
+            await process.keep_counts(rt, incident, connection, counts, since=since, until=until)
+        case "close":
+            await process.close(rt, incident, "reconnected", now=utcnow())
+        case "disconnect":
+            await disconnect(rt, connection, confirm=given["key"], by="Petra")
         case "renew":
             app = await rt.app("default")
             async with rt.store.read() as session:

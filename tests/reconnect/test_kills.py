@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,23 +16,33 @@ from pydantic import SecretStr
 from sqlalchemy import update
 from sqlmodel import col
 
+from linekeeper import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.connect.links import link_url
 from linekeeper.connect.signing import load_signer
+from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.notices.deliver import deliver_due
+from linekeeper.reconcile.service import reconcile_window
 from linekeeper.reconnect.ask import attend_due
+from linekeeper.reconnect.disconnect import disconnect
+from linekeeper.reconnect.process import Answer, close, keep_counts, take_answer
+from linekeeper.reconnect.watch import watch
 from linekeeper.settings import Settings
 from linekeeper.store.tables import (
     ConnectLink,
+    Credential,
     Lease,
     Outbox,
+    Reconnect,
+    WebhookEvent,
 )
 from tests.receiver.test_connect import authorize_link, log_in, through
 from tests.reconnect.conftest import House
 from tests.reconnect.post import Post, listening
-from tests.reconnect.test_ask import Opened, asking, outbox, work
+from tests.reconnect.test_ask import Opened, asking, next_weekday_noon, outbox, work
 
 SEED = 7
+DEADLINE_PAST = datetime(2100, 1, 1, tzinfo=UTC).isoformat()
 
 
 def one_of(step: str, *tables: str) -> str:
@@ -185,3 +196,115 @@ async def test_killed_in_the_callback_the_link_still_works_or_the_login_is_store
     await told(here)
     assert len(messages(here)) == 1
     assert len(post.mails) == 1
+
+
+async def test_killed_as_the_webhook_is_applied_there_is_one_incident(
+    open_house: Opened, post: Post
+) -> None:
+    secret = SecretStr(sandbox.Settings().webhook_secret)
+    here = await asking(open_house, post.url, makini_webhook_secrets=(secret,))
+    with_slack(here)
+    [one, *_] = await here.connections()
+    await here.control("settings", webhook_url=f"{here.rt.settings.public_url}/webhooks/default")
+    await here.control(f"connections/{one.makini_key}/change-credentials")
+    async with asyncio.timeout(30):
+        while not await here.rows(WebhookEvent):
+            await asyncio.sleep(0.05)
+    tables = ("incident", "transition", "outbox", "webhook_event")
+    await killed(here, "webhook", one_of("webhook", *tables))
+    async with here.store.write() as session:
+        await session.execute(update(WebhookEvent).values(next_attempt_at=utcnow()))
+    while await process_connection_events(here.rt):
+        pass
+    await work(here)
+    await told(here)
+    assert len(await here.incidents()) == len(messages(here)) == len(post.mails) == 1
+    assert {row.status for row in await here.rows(WebhookEvent)} == {"processed"}
+
+
+async def test_killed_as_an_answer_is_taken_and_as_it_reminds_each_is_said_once(
+    open_house: Opened, post: Post
+) -> None:
+    here = await opened(open_house, post)
+    await work(here)
+    [case] = await here.rows(Reconnect)
+    table = one_of("answer", "reconnect", "audit", "outbox")
+    await killed(here, "answer", table, incident=case.incident_id)
+    for _ in range(2):
+        answer = Answer("Petra", note="They call back")
+        await take_answer(here.rt, case.incident_id, 1, answer, now=utcnow())
+    later = next_weekday_noon(case.opened_at + timedelta(days=4))
+    await killed(here, "watch", "outbox", now=later.isoformat())
+    for _ in range(2):
+        await watch(here.rt, now=later)
+    await killed(here, "watch", one_of("end", "reconnect", "outbox"), now=DEADLINE_PAST)
+    for _ in range(2):
+        await watch(here.rt, now=datetime.fromisoformat(DEADLINE_PAST))
+    async with here.store.write() as session:
+        await session.execute(update(Outbox).values(next_attempt_at=utcnow()))
+    await work(here)
+    await told(here)
+    [message] = messages(here)
+    said = " ".join(reply["text"] for reply in message["replies"])
+    for text in ("They call back", "Still waiting", "Not reconnected in time"):
+        assert said.count(text) == 1
+    assert len([mail for mail in post.mails if mail["Subject"].startswith("Reminder")]) == 1
+
+
+async def test_killed_as_it_proves_back_fills_and_closes_the_counts_are_right_and_thanks_go_once(
+    open_house: Opened, post: Post
+) -> None:
+    here = await opened(open_house, post)
+    await work(here)
+    [one, *_] = await here.connections()
+    [case] = await here.rows(Reconnect)
+    until = utcnow() + timedelta(minutes=1)
+    window = {"since": case.windows[one.id], "until": until.isoformat()}
+    await here.control(
+        "records", connection=one.makini_key, make=30, change=0, delete=0, announce=False
+    )
+    [link] = await here.rows(ConnectLink)
+    path = link_url(await load_signer(here.store), "", link.id)
+    assert (await through(here, path, one.makini_key)).status_code == 200
+    about = {"incident": case.incident_id, "connection": one.id}
+    await killed(here, "take_up", "reconnect", **about)
+    await killed(here, "prove", one_of("prove", "connection", "connection+"), **about)
+    for table in ("record+", one_of("back_fill", "record", "change", "reconnect")):
+        await killed(here, "back_fill", table, **about, **window)
+    counts = await reconcile_window(here.rt, one.id, *map(datetime.fromisoformat, window.values()))
+    kept = await keep_counts(
+        here.rt,
+        case.incident_id,
+        one.id,
+        counts,
+        since=datetime.fromisoformat(window["since"]),
+        until=until,
+    )
+    assert kept["caught_up"] == 30
+    await killed(here, "close", one_of("close", "reconnect", "outbox", "incident"), **about)
+    for _ in range(2):
+        await close(here.rt, case.incident_id, "reconnected", now=utcnow())
+    await work(here)
+    await told(here)
+    [case] = await here.rows(Reconnect)
+    assert case.outcome == "reconnected"
+    assert len([mail for mail in post.mails if "connected again" in mail["Subject"]]) == 1
+    [message] = messages(here)
+    assert sum("30 records caught up" in reply["text"] for reply in message["replies"]) == 1
+
+
+async def test_killed_after_makini_deleted_it_disconnecting_is_completed(
+    open_house: Opened, post: Post
+) -> None:
+    here = await opened(open_house, post)
+    await work(here)
+    [one, *_] = await here.connections()
+    given = {"connection": one.id, "key": one.makini_key}
+    table = one_of("disconnect", "credential", "connection", "incident")
+    await killed(here, "disconnect", table, **given)
+    assert here.fleet.world.find(one.makini_key) is None
+    assert (await here.connection(one.id)).setup != "disconnected"
+    await disconnect(here.rt, one.id, confirm=one.makini_key, by="Petra")
+    assert (await here.connection(one.id)).setup == "disconnected"
+    assert await here.rows(Credential, Credential.connection_id == one.id) == []
+    assert [row.status for row in await here.incidents()] == ["resolved"]
