@@ -263,6 +263,37 @@ async def test_a_callback_that_is_replayed_changes_nothing(house: House) -> None
     assert await token_of(house, one) == token
 
 
+async def test_a_state_of_anothers_link_does_not_take_ones_login_there(house: House) -> None:
+    one, other, *_ = await house.connections()
+    _, path = await link_for(house, one)
+    _, others_path = await link_for(house, other)
+    theirs = await token_of(house, other)
+    mine = await log_in(house, await authorize_link(house, path), one.makini_key)
+    others = await log_in(house, await authorize_link(house, others_path), other.makini_key)
+    [code], [state] = (
+        parse_qs(urlsplit(place).query)[name] for place, name in ((mine, "code"), (others, "state"))
+    )
+    swapped = await house.http.get("/oauth/callback", params={"code": code, "state": state})
+    assert swapped.status_code == 409
+    assert await house.rows(ConnectLink, ConnectLink.used_at.is_not(None)) == []  # type: ignore[union-attr]
+    assert await token_of(house, other) == theirs
+    assert (await through(house, others_path, other.makini_key)).status_code == 200
+
+
+async def test_a_code_that_was_used_is_refused_also_with_a_state_of_its_own(house: House) -> None:
+    [one, *_] = await house.connections()
+    _, path = await link_for(house, one)
+    location = await log_in(house, await authorize_link(house, path), one.makini_key)
+    assert (await house.http.get(location)).status_code == 200
+    token = await token_of(house, one)
+    second, _ = await link_for(house, one)
+    state = make_state(await load_signer(house.store), second.id, now=utcnow())
+    [code] = parse_qs(urlsplit(location).query)["code"]
+    again = await house.http.get("/oauth/callback", params={"code": code, "state": state})
+    assert again.status_code == 502
+    assert await token_of(house, one) == token
+
+
 async def test_an_expired_state_is_refused_and_leads_back_to_the_page(house: House) -> None:
     [one, *_] = await house.connections()
     link, path = await link_for(house, one)
