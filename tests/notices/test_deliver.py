@@ -10,6 +10,7 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
 from linekeeper.notices import Links, say
+from linekeeper.notices.settling import BURST
 from linekeeper.notices.slack import Pacer
 from linekeeper.sandbox.slack import SlackFaults
 from linekeeper.store import Store
@@ -92,6 +93,20 @@ async def test_many_changes_before_a_delivery_are_one_edit(desk: Desk) -> None:
     assert message["edits"] == 0
     assert len(message["replies"]) == 6
     assert {row.status for row in await slack_rows(desk.store)} == {"sent"}
+
+
+async def test_a_burst_of_changes_is_one_entry_of_the_diary(desk: Desk) -> None:
+    incident_id = await desk.open()
+    for n in range(2 * BURST):
+        await desk.change(incident_id, "changed", f"{n:02} more")
+    for _ in range(2):
+        await desk.deliver()
+        [message] = desk.messages()
+        [reply] = message["replies"]
+        assert all(reply["text"].count(f"{n:02} more") == 1 for n in range(2 * BURST))
+        async with desk.store.write() as session:  # as if it had died before it could settle
+            said = update(Outbox).where(col(Outbox.error).is_(None))
+            await session.execute(said.values(status="pending", attempts=1))
 
 
 async def test_a_deliverer_killed_before_its_commit_finds_what_it_had_said(
