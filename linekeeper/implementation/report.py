@@ -172,16 +172,23 @@ def _gates(progress: Progress, links: Links) -> str:
 
 
 def _ask_for(progress: Progress, gate: PlannedGate, links: Links) -> str:
-    """The form that gives the customer's link, where its login is what is waited for."""
+    """The form that brings on what an open automatic gate waits for."""
     standing = progress.standing
-    system, row = standing.system(gate.system), standing.gates[gate.id]
-    if gate.check != "token_works" or row.status != "open" or system is None:
+    if standing.gates[gate.id].status != "open":
         return ""
-    if system.connection_id is not None:
-        return ""
-    wanted = {"customer": standing.customer.name, "system": system.name}
-    url = links.form("connect", {**wanted, "app": standing.implementation.app})
-    return f" [Get the link]({url})" if url else ""
+    system, customer = standing.system(gate.system), standing.customer.name
+    known = {"connection": system.connection_id} if system and system.connection_id else None
+    url = what = None
+    if gate.check == "preflight_passed":
+        what, url = "Check now", links.form("preflight", {"system": customer})
+    elif gate.check == "token_works" and system is not None and known is None:
+        wanted = {"customer": customer, "system": system.name, "app": standing.implementation.app}
+        what, url = "Get the link", links.form("connect", wanted)
+    elif gate.check in ("token_works", "first_sync_done") and known is not None:
+        what, url = "Check now", links.form("check-connection", known)
+    elif gate.check == "drift_zero" and known is not None:
+        what, url = "Read it now", links.form("reconcile-connection", known)
+    return f" [{what}]({url})" if url else ""
 
 
 def _when(row: Gate, likely: date) -> str:

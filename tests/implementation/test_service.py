@@ -1,6 +1,7 @@
 """From the form to the go-live, in the database."""
 
 import asyncio
+import re
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from sqlmodel import col
 
 from linekeeper.implementation.advance import advance, advance_all, look, restart_lost
 from linekeeper.implementation.answer import Answer, answer, ask
+from linekeeper.implementation.report import implementation_markdown
 from linekeeper.implementation.scope import PlanError
 from linekeeper.implementation.template import SHIPPED
+from linekeeper.notices.view import Links
 from linekeeper.store.tables import Audit, Connection, CreditEntry, Drift, Gate, Implementation
 from tests.implementation.conftest import Office
 
@@ -393,3 +396,29 @@ async def test_a_system_whose_connection_ended_is_the_one_that_takes_its_place(o
     assert [one.connection_id for one in after.standing.systems] == [second]
     assert "workflow-configuration-1" not in after.lacks
     assert (await advance_all(office.store, now=office.now)).moved == []
+
+
+async def test_an_open_automatic_gate_has_the_form_that_brings_it_on(office: Office):
+    forms = ("connect", "check-connection", "reconcile-connection")
+    links = Links(ui_url="../..", deployments={name: name for name in forms})
+
+    async def offered() -> list[str]:
+        progress = await office.advance(started.progress)
+        shown = implementation_markdown(progress, office.now, links, handed_over=False)
+        return re.findall(r"deployment/([a-z-]+)/run", shown.partition("## Gates")[2])
+
+    started = await office.start()
+    assert await offered() == []
+    await office.says(started.progress, "kickoff")
+    assert await offered() == ["connect"]
+    connection = await office.connects("Acme", "SAP ECC", health="unknown", sync_status=None)
+    assert await offered() == ["check-connection"]
+    async with office.store.write() as session:
+        row = await session.get_one(Connection, connection)
+        row.health, row.sync_status = "healthy", "done"
+    await office.delivers(connection)
+    await offered()
+    await office.says(started.progress, "workflow-configuration-1")
+    assert await offered() == ["reconcile-connection"]
+    await office.reconciles(connection)
+    assert await offered() == []
