@@ -257,6 +257,7 @@ async def _last_trouble(
             )
             .where(
                 col(Observation.connection_id).in_(some),
+                col(Observation.outcome) != "answered",
                 or_(col(Observation.code).is_not(None), col(Observation.message).is_not(None)),
             )
             .subquery()

@@ -15,7 +15,7 @@ from linekeeper.notices.slack import Pacer
 from linekeeper.sandbox.slack import SlackFaults
 from linekeeper.store import Store
 from linekeeper.store.outbox import Message, enqueue
-from linekeeper.store.tables import IncidentConnection, NoticeMessage, Outbox
+from linekeeper.store.tables import IncidentConnection, NoticeMessage, Observation, Outbox
 from tests.notices.conftest import Desk
 
 Rewind = Callable[[], Awaitable[None]]
@@ -82,6 +82,27 @@ async def test_a_merged_incident_says_where_it_goes_on_and_is_not_called_resolve
     message = next(m for m in desk.messages() if "Acme" in m["text"])
     assert message["text"].startswith(":white_circle:")
     assert "into Globex · SAP ECC" in message["text"]
+
+
+async def test_a_good_word_in_between_is_not_shown_as_the_trouble(desk: Desk) -> None:
+    incident_id = await desk.open()
+    async with desk.store.write() as session:
+        [member] = await session.scalars(select(IncidentConnection))
+        session.add(
+            Observation(
+                connection_id=member.connection_id,
+                at=desk.now() + timedelta(seconds=5),
+                source="webhook",
+                outcome="answered",
+                message="webhook sync.completed",
+            )
+        )
+    await desk.change(incident_id, "changed", kind="degraded")
+    await desk.deliver()
+    [message] = desk.messages()
+    shown = str(message["blocks"])
+    assert "Invalid credentials" in shown
+    assert "sync.completed" not in shown
 
 
 async def test_many_changes_before_a_delivery_are_one_edit(desk: Desk) -> None:

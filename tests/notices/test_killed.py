@@ -59,7 +59,10 @@ async def deliverer(
         await process.wait()
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(25, marks=pytest.mark.soak)])
+LONG = (pytest.mark.soak, pytest.mark.timeout(1_800))
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(25, marks=LONG)])
 async def test_two_deliverers_killed_anywhere_say_everything_once(
     desk: Desk, settings: Settings, kills: int
 ) -> None:

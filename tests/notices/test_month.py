@@ -19,6 +19,7 @@ async def test_in_a_few_days_everything_is_heard_once_and_nights_are_quiet() -> 
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("seed", [7, 8, 9])
 async def test_a_month_of_a_thousand_connections_is_calm_and_complete(seed: int) -> None:
     seen = await replay(seed=seed)
