@@ -58,7 +58,10 @@ async def implementation(
     ] = "",
     owner: Annotated[
         str,
-        Field(title="Owner", description="Who of us answers for it; empty: the customer's owner"),
+        Field(
+            title="Owner",
+            description="Who of us answers for it; empty: the customer's owner, if it has one",
+        ),
     ] = "",
     targets: Annotated[
         list[str],
