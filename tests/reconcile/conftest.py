@@ -44,7 +44,7 @@ class Peer:
     def at_call(self, number: int, does: Callable[[], None], *, route: str) -> None:
         """Do something when `route` is called for the `number`-th time from now on."""
         assert self.world is not None
-        self.world.calls = _Calls(route, number, does)
+        self.world.calls = CallsWith(route, number, does)
 
     async def set(self, path: str, **body: Any) -> Any:
         """`POST /_control/<path>`."""
@@ -81,7 +81,7 @@ async def peer() -> AsyncIterator[Peer]:
         yield Peer(served.url, http, served.world)
 
 
-class _Calls(Counter[tuple[str, str]]):
+class CallsWith(Counter[tuple[str, str]]):
     """The sandbox's counts, and something that happens at one of them."""
 
     def __init__(self, route: str, number: int, does: Callable[[], None]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from linekeeper.settings import Settings
 from linekeeper.store import new_id
 from linekeeper.store.tables import Change, Connection, Drift, Lease, Record, Watermark
 from tests.conftest import Engine
-from tests.reconcile.conftest import adopt, deliver, pointed_at, process, run
+from tests.reconcile.conftest import CallsWith, adopt, deliver, pointed_at, process, run
 
 ENTITY = "eam/assets"
 ROUTE = "/api/eam/assets"
@@ -128,6 +129,28 @@ class Machine(RuleBasedStateMachine):
     def poll(self, full: bool) -> None:
         """A run to its end."""
         self.do(self._poll(full=full))
+
+    @rule(
+        full=st.booleans(),
+        paging=st.sampled_from(["page", "cursor"]),
+        call=st.integers(2, 5),
+        make=st.integers(0, 2),
+        delete=st.integers(0, 2),
+    )
+    def poll_while_pages_shift(
+        self, full: bool, paging: str, call: int, make: int, delete: int
+    ) -> None:
+        """A run under which things change at the source, and nobody says so."""
+
+        def shift() -> None:
+            self.box.change_records(
+                self.source, ENTITY, make=make, change=1, delete=delete, announce=False
+            )
+
+        self.box.faults.paging = paging
+        self.box.calls = CallsWith(ROUTE, call, shift)
+        self.do(self._poll(full=full))
+        self.box.faults.paging, self.box.calls = "", Counter()
 
     @rule(full=st.booleans(), call=st.integers(1, 6))
     def crash(self, full: bool, call: int) -> None:
