@@ -4,6 +4,7 @@ A repeat has the same Message-ID, by which mail programs know it. What an incide
 looked up when its mail goes out: a customer who has logged in meanwhile gets none.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ _START_WITHIN_SECONDS = 60.0
 _PAUSE = timedelta(seconds=30)
 """For the others, when the mail server takes nothing."""
 _BATCH = 20
+_SIDE_BY_SIDE = 4
 _LOST = "reauthorization_required"
 
 
@@ -84,33 +86,67 @@ async def deliver_mail(
     rows = await claim(store, "email", owner, limit=_BATCH, now=utcnow())
     if not rows:
         return False
-    signer = await load_signer(store)
-    sent, began, held_up = False, time.monotonic(), ""
-    for position, row in enumerate(rows):
-        if held_up or time.monotonic() - began > _START_WITHIN_SECONDS:
-            until = utcnow() + (_PAUSE if held_up else timedelta())
-            await postpone(store, rows[position:], owner, held_up, until=until)
-            break
-        letter = await _letter(store, row, signer, public_url)
-        if letter is None or mail is None:
+    delivery = _Delivery(store, mail, owner, await load_signer(store), public_url)
+    await delivery.all_of(rows)
+    return delivery.sent
+
+
+class _Delivery:
+    """One batch of mails, a few side by side: a server takes its time over each."""
+
+    def __init__(
+        self, store: Store, mail: MailConfig | None, owner: str, signer: Signer, public_url: str
+    ) -> None:
+        self._store = store
+        self._mail = mail
+        self._owner = owner
+        self._signer = signer
+        self._public_url = public_url
+        self._some = asyncio.Semaphore(_SIDE_BY_SIDE)
+        self._held_up = ""
+        self.sent = False
+
+    async def all_of(self, rows: Sequence[Outbox]) -> None:
+        """Deliver `rows`; those the server takes nothing of wait."""
+        began, untouched = time.monotonic(), []
+
+        async def one(row: Outbox) -> None:
+            async with self._some:
+                if self._held_up or time.monotonic() - began > _START_WITHIN_SECONDS:
+                    untouched.append(row)
+                else:
+                    await self._deliver(row)
+
+        endings = await asyncio.gather(*map(one, rows), return_exceptions=True)
+        if untouched:
+            until = utcnow() + (_PAUSE if self._held_up else timedelta())
+            await postpone(self._store, untouched, self._owner, self._held_up, until=until)
+        for ending in endings:
+            if ending is not None:
+                raise ending
+
+    async def _deliver(self, row: Outbox) -> None:
+        store, owner = self._store, self._owner
+        letter = await _letter(store, row, self._signer, self._public_url)
+        if letter is None or self._mail is None:
             await settle(store, [row], owner, now=utcnow())
-            continue
+            return
         if not letter.recipients:
             await _give_up(store, row, owner, "no contact is known of this customer")
-            continue
+            return
         try:
-            refused = await _send(mail, letter, row.id)
+            refused = await _send(self._mail, letter, row.id)
         except Refused as problem:
             await _give_up(store, row, owner, str(problem))
         except Delayed as problem:
-            held_up = str(problem) if problem.everything else ""
+            if problem.everything:
+                self._held_up = str(problem)
             await _later(store, row, owner, str(problem))
         else:
-            sent = True
+            self.sent = True
             await settle(store, [row], owner, now=utcnow())
             if refused:
                 await _tell(store, row, f"Not taken for {', '.join(refused)}")
-    return sent
 
 
 def server_of(mail: MailConfig) -> dict[str, Any]:
