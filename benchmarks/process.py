@@ -470,8 +470,10 @@ async def _delays(environment: dict[str, str]) -> dict[str, Any]:
         " JOIN incident_connection member ON member.connection_id = event.connection_id"
         " JOIN incident ON incident.id = member.incident_id"
         " LEFT JOIN outbox shown ON shown.channel = 'slack' AND shown.status = 'sent'"
-        "   AND shown.payload->>'do' = 'show'"
-        "   AND shown.payload->>'incident_id' = incident.id::text"
+        # A login lost just after another of its provider is told in the thread of that one.
+        "   AND (shown.payload->>'do' = 'show'"
+        "     AND shown.payload->>'incident_id' = incident.id::text"
+        "     OR shown.dedupe_key LIKE '%:alike:' || incident.id)"
         " WHERE event.kind = 'connection.auth_required' GROUP BY 1, 2"
     )
     until = utcnow() + timedelta(seconds=60)

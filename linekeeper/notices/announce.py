@@ -6,8 +6,9 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from linekeeper.notices.alike import heads_of
 from linekeeper.notices.changes import IncidentChange
-from linekeeper.notices.events import RELATED_LIMIT, incident_event
+from linekeeper.notices.events import RELATED_LIMIT, IncidentFacts, incident_event
 from linekeeper.notices.queries import members_of, next_revisions
 from linekeeper.notices.text import shown
 from linekeeper.store.engine import Store
@@ -39,7 +40,9 @@ async def announce(
     if missing := by_incident.keys() - incidents.keys():
         raise LookupError(f"no such incident: {', '.join(sorted(missing))}")
     members = await members_of(session, list(by_incident), each=RELATED_LIMIT)
-    messages: list[Message] = []
+    opened = [change.incident_id for change in changes if change.what == "opened"]
+    alike = await heads_of(session, opened, now=now)
+    messages = [_too(incidents[one], head) for one, head in alike.items()]
     for incident_id, its_changes in by_incident.items():
         incident = incidents[incident_id]
         lane = incident_lane(incident_id)
@@ -64,6 +67,14 @@ async def announce(
             if event is not None:
                 messages.append(event)
     await enqueue(store, session, messages, now=now)
+
+
+def _too(incident: IncidentFacts, head: str) -> Message:
+    """Said at once in the thread of the first of them, for its own message is held back."""
+    lane = incident_lane(head)
+    text = f"{incident.title} lost its login moments later: perhaps one root cause"
+    entry = {"do": "diary", "incident_id": head, "text": text}
+    return Message("slack", f"{lane}:alike:{incident.id}", entry, lane)
 
 
 async def say(store: Store, session: AsyncSession, subject: str, text: str, now: datetime) -> None:

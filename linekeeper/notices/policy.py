@@ -10,12 +10,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from linekeeper.config import AlertPolicy, Severity
+from linekeeper.notices.alike import ROOT_CAUSE_WAIT
 from linekeeper.notices.decision import Channel, Decision, Held, Reach, Say, Situation, Told
 from linekeeper.notices.quiet import Quiet, quiet_times
 
 RANK: Mapping[str, int] = {"low": 0, "normal": 1, "critical": 2, "never": 3}
-ROOT_CAUSE_WAIT = timedelta(seconds=20)
-"""So long a lost login that follows another of its provider is held back: they may be one soon."""
 PATIENCE = timedelta(minutes=10)
 """So long Slack may be out of reach until others are told instead."""
 _HOUR = timedelta(hours=1)

@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import Configuration
+from linekeeper.notices.alike import heads
 from linekeeper.notices.decision import Reach, Situation, Told
-from linekeeper.notices.policy import ROOT_CAUSE_WAIT, severity
+from linekeeper.notices.policy import severity
 from linekeeper.notices.queries import merged_into
 from linekeeper.notices.untold import FORGOTTEN_AFTER, silences, time_of
 from linekeeper.store.tables import (
@@ -26,7 +27,6 @@ from linekeeper.store.tables import (
 
 _HOUR = timedelta(hours=1)
 _AT_ONCE = 5_000
-_LOST = "reauthorization_required"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
     facts = await _facts(session, ids)
     merged = await merged_into(session, [one.id for one in incidents if one.resolved_at])
     hushed = await silences(session, incidents, now)
-    following = _following(incidents)
+    following = heads(incidents)
     situations = [
         Situation(
             id=one.id,
@@ -75,23 +75,6 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
     if slack is not None and configuration.alerts.elsewhere:
         reach = replace(reach, delivered=await _delivered(session, slack.channel, ids))
     return State(situations, await _told(session, ids, now), reach, trouble)
-
-
-def _following(incidents: Sequence[Incident]) -> set[str]:
-    """Lost logins, each alone, just after another one of the same provider.
-
-    Makini tells of them one by one; whoever doesn't answer is suspected for a while first.
-    """
-    last: dict[tuple[str, str], datetime] = {}
-    found = set()
-    for one in sorted(incidents, key=lambda one: (one.opened_at, one.id)):
-        if (one.scope, one.kind) != ("connection", _LOST) or one.resolved_at is not None:
-            continue
-        where = (one.app, one.provider)
-        if where in last and one.opened_at - last[where] < ROOT_CAUSE_WAIT:
-            found.add(one.id)
-        last[where] = one.opened_at
-    return found
 
 
 _NOBODY = {"live": False, "critical": False}

@@ -7,7 +7,7 @@ from sqlalchemy import and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.notices.policy import ROOT_CAUSE_WAIT
+from linekeeper.notices.alike import ROOT_CAUSE_WAIT
 from linekeeper.reconnect.case import Case, load_case
 from linekeeper.runtime import Runtime
 from linekeeper.store.outbox import Message, enqueue

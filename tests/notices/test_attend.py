@@ -12,6 +12,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy
 from linekeeper.health.operate import acknowledge, mute, snooze
 from linekeeper.notices import IncidentChange, announce
+from linekeeper.notices.alike import LOST, ROOT_CAUSE_WAIT
 from linekeeper.notices.attend import attend
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Incident, Notice, Outbox, Silence
@@ -256,3 +257,18 @@ async def test_a_fold_whose_deliverer_was_killed_is_one_message(
     await desk.deliver()
     [message] = desk.messages()
     assert "3 incidents" in message["text"]
+
+
+async def test_a_login_lost_moments_after_another_is_told_in_its_thread_at_once(
+    desk: Desk,
+) -> None:
+    with_policy(desk, first_after_minutes=0)
+    await desk.open(customer="Acme", kind=LOST)
+    await desk.open(customer="Zenith", kind=LOST)
+    await desk.deliver()
+    [message] = desk.messages()
+    assert "Acme" in message["text"]
+    assert "Zenith · SAP ECC lost its login" in str(message["replies"])
+    desk.ahead = ROOT_CAUSE_WAIT * 2  # it stayed alone
+    await desk.deliver()
+    assert ["Zenith" in one["text"] for one in desk.messages()] == [False, True]
