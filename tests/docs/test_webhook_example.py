@@ -1,0 +1,52 @@
+"""The signed webhook that docs/webhooks.md sends by hand, sent as it stands there."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.migrate import migrate
+from tests.conftest import KEY
+from tests.docs.test_commands import ROOT
+from tests.receiver.conftest import SECRET
+from tests.receiver.processes import part
+
+
+def example() -> str:
+    """The shell block of the page that calls curl."""
+    tokens = MarkdownIt().parse((ROOT / "docs/webhooks.md").read_text())
+    [block] = [one.content for one in tokens if one.type == "fence" and "curl" in one.content]
+    return block
+
+
+@pytest.mark.skipif(
+    not (shutil.which("curl") and shutil.which("openssl")), reason="needs curl and openssl"
+)
+async def test_the_example_is_accepted_once_and_refused_with_another_secret(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home", encryption_keys=(KEY,))
+    async with Store.open(settings) as store:
+        await migrate(store)
+
+    async def send(script: str, secret: str) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-euo", "pipefail", "-c", script),
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "SECRET": secret, "no_proxy": "*"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        assert process.returncode == 0, said.decode()
+        return said.decode()
+
+    async with part("receiver", settings, tmp_path / "log") as receiver:
+        script = example().replace("localhost:8642", receiver.url.removeprefix("http://"))
+        assert script != example()
+        first = await send(script, SECRET)
+        assert "200 OK" in first
+        assert '"accepted"' in first
+        assert '"duplicate"' in await send(script, SECRET)
+        assert "401" in await send(script, "another")
