@@ -1,4 +1,5 @@
-"""The machine is gone. With a backup and the keys a fresh one goes on, beside an empty Prefect.
+"""The machine is gone: with a backup and the keys a fresh one goes on, beside an empty Prefect.
+Or Prefect's database alone is gone: what waits for people comes back from ours.
 
 A whole `linekeeper up` twice over: `make soak` runs it.
 """
@@ -10,6 +11,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,12 @@ from prefect.client.schemas.objects import FlowRun
 from sqlmodel import col, select
 
 from linekeeper import sandbox
-from linekeeper.store.tables import Audit, Connection, Customer, Incident
+from linekeeper.store.tables import Audit, Connection, Customer, Gate, Incident
 from tests.e2e.conftest import ROOT, House, _free_port, until
 
 pytestmark = pytest.mark.soak
 HOUSEKEEPING = "housekeeping/housekeeping"
+TIDY = {"outbox_days": 3}
 
 
 @asynccontextmanager
@@ -67,11 +70,11 @@ async def _up(home: Path, ports: dict[str, int], makini: str) -> AsyncIterator[H
             await reading
 
 
-async def _waiting(house: House) -> list[FlowRun]:
+async def _waiting(house: House, of: str = "incident") -> list[FlowRun]:
     return [
         run
         for run in await house.runs()
-        if "incident" in run.parameters and run.state is not None and run.state.is_paused()
+        if of in run.parameters and run.state is not None and run.state.is_paused()
     ]
 
 
@@ -96,14 +99,12 @@ async def test_a_fresh_machine_goes_on_where_the_old_one_stopped(tmp_path: Path)
             connection = await _one(old, Connection, health="healthy", setup="live")
             await old.control(f"connections/{connection.makini_key}/change-credentials")
             await old.trigger("health-sweep")
-            [run] = await until(lambda: _waiting(old), seconds=120, what="the run that waits")
+            [run] = await until(lambda: _waiting(old), seconds=400, what="the run that waits")
             incident = run.parameters["incident"]
             await old.trigger("acknowledge", incident=incident, by="Petra")
             async with old.prefect() as client:
                 house = await client.read_deployment_by_name(HOUSEKEEPING)
-                await client.update_deployment(
-                    house.id, DeploymentUpdate(parameters={"outbox_days": 3})
-                )
+                await client.update_deployment(house.id, DeploymentUpdate(parameters=TIDY))
                 await client.update_variable(VariableUpdate(name="linekeeper_paused", value=False))
             code, said = await old.linekeeper("backup", str(backup))
             assert code == 0, said
@@ -118,22 +119,82 @@ async def test_a_fresh_machine_goes_on_where_the_old_one_stopped(tmp_path: Path)
         async with _up(tmp_path / "new", ports, fleet.url) as new:
             async with new.prefect() as client:
                 house = await client.read_deployment_by_name(HOUSEKEEPING)
-                assert house.parameters == {"outbox_days": 3}
+                assert house.parameters == TIDY
             found = await _one(new, Incident, id=incident)
             assert (found.status, found.acknowledged_by) == ("acknowledged", "Petra")
             assert (await _one(new, Customer, id=customer.id)).owner == "Petra"
             assert await _one(new, Audit, action="backup.restored") is not None
 
             await new.trigger("health-sweep")
-            [again] = await until(lambda: _waiting(new), seconds=120, what="the run to wait again")
+            [again] = await until(lambda: _waiting(new), seconds=400, what="the run to wait again")
             assert again.parameters["incident"] == incident
 
             await new.control(f"connections/{connection.makini_key}/restore-credentials")
             await new.trigger("health-sweep")
-            over = await new.ended(again.id, seconds=180)
+            over = await new.ended(again.id, seconds=400)
             assert over.state is not None
             assert over.state.name == "Reconnected", over.state.message
             assert (await _one(new, Incident, id=incident)).resolved_at is not None
+
+
+async def test_prefects_database_is_lost_and_all_that_waits_for_people_waits_again_once(
+    tmp_path: Path,
+) -> None:
+    ports = {part: _free_port() for part in ("prefect", "receiver")}
+    home = tmp_path / "home"
+    box = sandbox.Settings(port=0, connections=8, records_per_connection=10)
+    async with sandbox.serving(box) as fleet:
+        ports["sandbox"] = int(fleet.url.rsplit(":", 1)[1])
+        async with _up(home, ports, fleet.url) as house:
+            await house.trigger("health-sweep")
+            connection = await _one(house, Connection, health="healthy", setup="live")
+            await house.control(f"connections/{connection.makini_key}/change-credentials")
+            await house.trigger("health-sweep")
+            [login] = await until(lambda: _waiting(house), seconds=400, what="the login's run")
+            started = await house.trigger(
+                "implementation",
+                customer="Zenith Tools",
+                systems=["UpKeep"],
+                kickoff=date.today().isoformat(),  # noqa: DTZ011  the form's own idea of a day
+                owner="Petra",
+                by="Petra",
+            )
+            assert started.state is not None
+            assert started.state.is_completed(), started.state.message
+            [gate] = await until(lambda: _waiting(house, "gate"), seconds=400, what="the gate")
+            async with house.prefect() as client:
+                tidy = await client.read_deployment_by_name(HOUSEKEEPING)
+                await client.update_deployment(tidy.id, DeploymentUpdate(parameters=TIDY))
+            code, said = await house.linekeeper("deploy")  # it keeps in mind what was set
+            assert code == 0, said
+        shutil.rmtree(home / "prefect")
+
+        async with _up(home, ports, fleet.url) as house:
+            assert await house.runs() == []
+            async with house.prefect() as client:
+                tidy = await client.read_deployment_by_name(HOUSEKEEPING)
+                assert tidy.parameters == TIDY
+            for _ in range(2):  # the second finds nothing left to start
+                await house.trigger("health-sweep")
+                await house.trigger("advance-implementations")
+                [again] = await until(lambda: _waiting(house), seconds=400, what="the login's run")
+                [asks] = await until(lambda: _waiting(house, "gate"), seconds=400, what="the gate")
+            assert again.parameters["incident"] == login.parameters["incident"]
+            assert asks.parameters["gate"] == gate.parameters["gate"]
+            assert (again.name, asks.name) == (login.name, gate.name)
+
+            answer = {"outcome": "done", "evidence": "minutes", "by": "Petra"}
+            async with house.prefect() as client:
+                await client.resume_flow_run(asks.id, run_input=answer)
+            over = await house.ended(asks.id, seconds=400)
+            assert over.state is not None
+            assert over.state.is_completed(), over.state.message
+            assert (await _one(house, Gate, id=gate.parameters["gate"])).evidence == "minutes"
+            await house.control(f"connections/{connection.makini_key}/restore-credentials")
+            await house.trigger("health-sweep")
+            over = await house.ended(again.id, seconds=400)
+            assert over.state is not None
+            assert over.state.name == "Reconnected", over.state.message
 
 
 async def _command(home: Path, *arguments: str) -> str:

@@ -1,215 +1,284 @@
-"""Beyond one machine: two receivers behind nginx, two consumers, one PostgreSQL; some die.
+"""Beyond one machine: what `deploy/compose.yaml` describes, and one of each dies under load.
 
-Processes on this machine stand for machines. `make soak` runs it; without nginx it is skipped.
+PostgreSQL (Debian's), Redis, Prefect, two workers, two receivers behind nginx, two consumers, each
+a machine of its own (`tests/e2e/machines.py`). `make soak` runs it.
 """
 
 import asyncio
-import os
-import shutil
-import signal
-import socket
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import asynccontextmanager
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
-from cryptography.fernet import Fernet
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.client.schemas.objects import FlowRun
+from redis.asyncio import Redis
 from sqlalchemy import func, select, text
 from sqlmodel import col
 
 from linekeeper import sandbox
 from linekeeper.clock import utcnow
-from linekeeper.health.sweep import due, probe_batch, take_list
-from linekeeper.runtime import Runtime
-from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.engine import make_engine
-from linekeeper.store.migrate import migrate
-from linekeeper.store.tables import Connection, Record, WebhookEvent
+from linekeeper.store.leases import holder
+from linekeeper.store.tables import Change, Connection, Incident, WebhookEvent
 from tests.e2e.conftest import until
-from tests.inbox.process.product import SECRET, Product, listening
+from tests.e2e.site import Site, missing, site
+from tests.reconcile.conftest import ENTITIES, index_of, parsed
 
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.e2e]
 
 CONNECTIONS = 40
-ROUNDS = 60
-CHANGES_A_ROUND = 50
+CHANGES_A_ROUND = 40
 BURST = 2_000
-
-NGINX = """
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  upstream receivers {{
-    server 127.0.0.1:{one} max_fails=1 fail_timeout=2s;
-    server 127.0.0.1:{two} max_fails=1 fail_timeout=2s;
-    keepalive 32;
-  }}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass http://receivers;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_connect_timeout 1s;
-      proxy_next_upstream error timeout http_503 non_idempotent;
-    }}
-  }}
-}}
-"""
+MOST_ROUNDS = 2_000
+SLOW_MS = 1_500
+"""Makini's answers, while a run is to be caught in the middle of its work."""
 
 
-def _nginx() -> str | None:
-    """Where nginx is; on Debian as root it is installed."""
-    found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if found is None and os.getuid() == 0 and shutil.which("apt-get"):
-        install = ("apt-get", "install", "-qq", "-y", "--no-install-recommends", "nginx-light")
-        subprocess.run(install, capture_output=True, check=False)
-        found = shutil.which("nginx", path="/usr/sbin")
-    return found
+class Load:
+    """Records change at Makini, each announced by a webhook of its own, until told to stop."""
+
+    def __init__(self, place: Site) -> None:
+        self._place = place
+        self.changes = 0
+
+    async def burst(self, count: int) -> None:
+        """`count` changes at once."""
+        await self._place.control("records", change=count, per_webhook=1)
+        self.changes += count
+
+    @asynccontextmanager
+    async def going_on(self) -> AsyncIterator[None]:
+        """Change upon change while the block runs."""
+
+        async def rounds() -> None:
+            for _ in range(MOST_ROUNDS):
+                await self.burst(CHANGES_A_ROUND)
+                await asyncio.sleep(1)
+
+        task = asyncio.create_task(rounds())
+        try:
+            yield
+        finally:
+            assert not task.done(), task.exception()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
-@dataclass
-class Site:
-    """What runs, and what a test may do to it."""
+async def test_one_of_each_dies_under_load_and_nothing_is_lost_or_done_twice(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if lacking := missing():
+        pytest.skip(lacking)
+    box = sandbox.Settings(
+        port=0, connections=CONNECTIONS, records_per_connection=60, retry_scale=0.02
+    )
+    took: dict[str, float] = {}
+    async with site(box) as place, place.store() as store:
+        load = Load(place)
+        await _completed(place, "health-sweep")
+        await _completed(place, "reconcile")
+        assert await _not_in_redis(place) == set()
+        async with load.going_on():
+            for one, other in (("1", "2"), ("2", "1")):
+                receiver = await place.kill(f"receiver-{one}")
+                took[receiver.name] = await _until_answered(place)
+                await load.burst(BURST)  # so that it dies with its hands full
+                await asyncio.sleep(0.5)
+                consumer = await place.kill(f"consumer-{one}")
+                took[consumer.name] = await _until_free(store)
+                await place.start(receiver.name)
+                await place.start(consumer.name)
+                await place.control("webhooks", drop=0.3 if other == "1" else 0.0)
+            incident, waiting = await _login_lost(place, store)
+            reconcile = await _killed_at_work(place, store, "reconcile", "reconcile:all")
+            took["worker (reconcile)"] = await _taken_over(place, "reconcile")
+            await place.start(reconcile)
+            sweep = await _killed_at_work(place, store, "health-sweep", "health-sweep")
+            took["worker (sweep)"] = await _taken_over(place, "health-sweep")
+            await place.start(sweep)
+            await _login_found(place, store, incident, waiting)
+        await place.control("webhooks", drop=0.0)
+        await until(lambda: _quiet(place, store), seconds=600, what="every webhook to be applied")
+        await _completed(place, "reconcile")
 
-    settings: Settings
-    environment: dict[str, str]
-    front: str
-    """Where nginx listens."""
-    fleet: sandbox.Served
-    product: Product
-    ports: dict[str, int]
-    running: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+        truth = await place.truth()
+        sent = [one for one in truth["webhooks"] if one["keys"] and one["fate"] != "unannounced"]
+        fates, statuses = Counter(one["fate"] for one in sent), await _statuses(store)
+        # Nothing lost: everything announced came, and the index is what the sources have.
+        assert set(fates) == {"delivered", "dropped"}
+        assert set(statuses) <= {"processed", "stale", "deferred"}
+        assert await index_of(store) == _readable(truth)
+        await until(lambda: _forwarded(store, place), seconds=600, what="the product")
+        # Nothing twice: one row for each change, and to the product one id for each.
+        assert await _repeated_changes(store) == 0
+        assert place.product.unverified == 0
+        ids = Counter(identity for identity, _ in place.product.taken)
+        bodies = {(identity, str(body)) for identity, body in place.product.taken}
+        assert len(bodies) == len(ids)
+        report = (
+            f"on {place.net.kind}; {place.version}: {load.changes} changes, webhooks {dict(fates)},"
+            f" events {dict(statuses)}, product took {len(ids)} ids and "
+            f"{sum(ids.values()) - len(ids)} repeats under the same id; taken over in seconds: "
+            + ", ".join(f"{name} {seconds:.1f}" for name, seconds in took.items())
+            + f"; {await _sizes(place, store)}"
+        )
+        with capsys.disabled():
+            sys.stdout.write(f"\n{report}\n")
 
-    async def start(self, name: str) -> None:
-        """Start `receiver-…` or `consumer-…`; returns once it is ready."""
-        more = {"LINEKEEPER_RECEIVER_PORT": str(self.ports[name])} if name in self.ports else {}
-        with (self.settings.home / f"{name}.log").open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "linekeeper.cli", name.split("-", maxsplit=1)[0]),
-                env={**self.environment, **more},
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
+
+async def _completed(place: Site, deployment: str) -> None:
+    run = await place.ended(await place.trigger(deployment))
+    assert run.state is not None
+    assert run.state.is_completed(), (deployment, run.state.message)
+
+
+async def _login_lost(place: Site, store: Store) -> tuple[str, UUID]:
+    """A customer's login is lost; the incident, and the one run that waits for it."""
+    async with store.read() as session:
+        connection = await session.scalar(
+            select(Connection).where(
+                col(Connection.health) == "healthy", col(Connection.setup) == "live"
             )
-        self.running[name] = process
-        assert process.stdout is not None
-        async with asyncio.timeout(60):
-            while b"ready" not in await process.stdout.readline():
-                assert process.returncode is None, name
-
-    async def kill(self, name: str) -> None:
-        """`kill -9`."""
-        process = self.running.pop(name)
-        process.send_signal(signal.SIGKILL)
-        await process.wait()
-
-    async def truth(self, what: str = "") -> dict[str, Any]:
-        async with httpx.AsyncClient(base_url=self.fleet.url, timeout=60) as http:
-            return dict((await http.get(f"/_control/truth{what}")).json())
-
-    async def change(self, count: int) -> None:
-        """Records change at Makini; each is announced by a webhook of its own."""
-        async with httpx.AsyncClient(base_url=self.fleet.url, timeout=60) as http:
-            answer = await http.post("/_control/records", json={"change": count, "per_webhook": 1})
-            answer.raise_for_status()
-
-
-@asynccontextmanager
-async def _site(postgres_url: str, folder: Path) -> AsyncIterator[Site]:
-    nginx = _nginx()
-    if nginx is None:
-        pytest.skip("nginx is not installed: apt-get install nginx-light")
-    name = f"scale{os.urandom(4).hex()}"
-    await _admin(postgres_url, f"CREATE DATABASE {name}")
-    ports = {one: _free_port() for one in ("receiver-one", "receiver-two")}
-    port = _free_port()
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(_admin, postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
-        product = await stack.enter_async_context(listening())
-        box = sandbox.Settings(
-            port=0,
-            connections=CONNECTIONS,
-            records_per_connection=60,
-            webhook_url=f"http://127.0.0.1:{port}/webhooks/default",
-            retry_scale=0.02,
         )
-        fleet = await stack.enter_async_context(sandbox.serving(box))
-        environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("LINEKEEPER_")},
-            "LINEKEEPER_HOME": str(folder),
-            "LINEKEEPER_DATABASE_URL": postgres_url.replace("/postgres?", f"/{name}?"),
-            "LINEKEEPER_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
-            "LINEKEEPER_PREFECT_PORT": "1",  # away all the time
-            "LINEKEEPER_LOG_FORMAT": "json",
-            "LINEKEEPER_MAKINI_API_URL": fleet.url,
-            "LINEKEEPER_MAKINI_CLIENT_ID": box.client_id,
-            "LINEKEEPER_MAKINI_CLIENT_SECRET": box.client_secret,
-            "LINEKEEPER_MAKINI_WEBHOOK_SECRETS": box.webhook_secret,
-            "LINEKEEPER_MAKINI_MODE": "manage",
-            "LINEKEEPER_MAKINI_PER_MINUTE": "0",
-            "LINEKEEPER_FORWARD_URL": product.url,
-            "LINEKEEPER_FORWARD_SECRET": SECRET,
-        }
-        with pytest.MonkeyPatch.context() as patch:
-            for key, value in environment.items():
-                if key.startswith("LINEKEEPER_"):
-                    patch.setenv(key, value)
-            settings = Settings(_env_file=None)
-        async with Store.open(settings) as store:
-            await migrate(store)
-        async with Runtime.open(settings) as rt:
-            app, started = await rt.app("default"), utcnow()
-            policy = (await rt.configuration()).policy
-            await take_list(rt, app, now=started)
-            for ids in (await due(rt, app, policy, now=started)).batches:
-                await probe_batch(rt, app, ids, started=started, last_try=True)
-        site = Site(settings, environment, f"http://127.0.0.1:{port}", fleet, product, ports)
-        stack.push_async_callback(_end, site)
-        config = folder / "nginx.conf"
-        one, two = ports.values()
-        config.write_text(NGINX.format(folder=folder, port=port, one=one, two=two))
-        site.running["nginx"] = await asyncio.create_subprocess_exec(
-            nginx, "-c", str(config), "-e", str(folder / "error.log")
+    assert connection is not None
+    await place.control(f"connections/{connection.makini_key}/change-credentials")
+    run = await place.ended(await place.trigger("health-sweep"))
+    assert run.state is not None
+    assert run.state.name == "Failed", run.state.message
+    await until(lambda: _told(place, run.id), seconds=300, what="the automation 'run failed'")
+    [waiting] = await until(lambda: _waiting(place), seconds=400, what="the run that waits")
+    return str(waiting.parameters["incident"]), waiting.id
+
+
+async def _login_found(place: Site, store: Store, incident: str, waiting: UUID) -> None:
+    """The login is back; the run that waited through it all closes the incident."""
+    async with store.read() as session:
+        key = await session.scalar(
+            select(Connection.makini_key).where(
+                col(Connection.health) == "reauthorization_required"
+            )
         )
-        for part in ("receiver-one", "receiver-two", "consumer-one", "consumer-two"):
-            await site.start(part)
-        yield site
+    await place.control(f"connections/{key}/restore-credentials")
+    await place.ended(await place.trigger("health-sweep"))
+    run = await place.ended(waiting)
+    assert run.state is not None
+    assert run.state.name == "Reconnected", run.state.message
+    async with store.read() as session:
+        found = await session.get(Incident, incident)
+    assert found is not None
+    assert found.resolved_at is not None
+    assert [one.id for one in await _reconnects(place)] == [waiting]
 
 
-async def _end(site: Site) -> None:
-    for process in site.running.values():
-        if process.returncode is None:
-            process.terminate()
-    await asyncio.gather(*(process.wait() for process in site.running.values()))
+async def _killed_at_work(place: Site, store: Store, deployment: str, lease: str) -> str:
+    """A run is in the middle of it when the machine of its worker dies; the machine's name."""
+    await place.control("settings", latency_ms=SLOW_MS)
+    begun = utcnow()
+    run = await place.trigger(deployment)
+
+    async def where() -> str | None:
+        for name in ("worker-1", "worker-2"):
+            if place.net.machines[name].works_on(run):
+                return name
+        return None
+
+    name: str = await until(where, seconds=300, what=f"{deployment} to run")
+    await until(lambda: _holds(store, lease), seconds=300, what=f"{deployment} to begin")
+    await asyncio.sleep(2 * SLOW_MS / 1000)
+    assert await _holds(store, lease), f"{deployment} was over before it was killed"
+    await place.kill(name)
+    await place.control("settings", latency_ms=0)
+    if deployment == "health-sweep":
+        async with store.read() as session:
+            checked = await session.scalar(
+                select(func.count()).where(col(Connection.last_checked_at) >= begun)
+            )
+        assert checked is not None
+        assert checked < CONNECTIONS
+    return name
 
 
-async def _admin(url: str, statement: str) -> None:
-    engine = make_engine(url).execution_options(isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        await connection.execute(text(statement))
-    await engine.dispose()
+async def _taken_over(place: Site, deployment: str) -> float:
+    """Seconds until the other worker has done all of it."""
+    begun = time.monotonic()
+    await _completed(place, deployment)
+    return time.monotonic() - begun
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+async def _holds(store: Store, lease: str) -> bool:
+    return await holder(store, lease, now=utcnow()) is not None
+
+
+async def _reconnects(place: Site) -> list[FlowRun]:
+    async with place.prefect() as client:
+        deployment = await client.read_deployment_by_name("reconnect/reconnect")
+        return await client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id])
+            )
+        )
+
+
+async def _waiting(place: Site) -> list[FlowRun]:
+    return [
+        run for run in await _reconnects(place) if run.state is not None and run.state.is_paused()
+    ]
+
+
+async def _told(place: Site, run_id: UUID) -> bool:
+    """Whether Prefect's events reached its automations: they go through Redis."""
+    async with place.prefect() as client:
+        answer = await client._client.post(
+            "/events/filter",
+            json={"filter": {"event": {"name": ["prefect.automation.triggered"]}}},
+        )
+    return str(run_id) in answer.text
+
+
+async def _not_in_redis(place: Site) -> set[str]:
+    """What Prefect should keep in Redis and doesn't; first a lease, for no flow takes one."""
+    async with place.prefect() as client:
+        limit = GlobalConcurrencyLimitCreate(name="probe", limit=1)
+        await client.create_global_concurrency_limit(limit)
+        await client.increment_concurrency_slots_with_lease(
+            names=["probe"], slots=1, mode="concurrency", lease_duration=60
+        )
+    kept: set[str] = set()
+    for database in (0, 1):
+        async with Redis(host=place.at("redis"), db=database) as client:
+            kept |= {key.decode() async for key in client.scan_iter(count=1_000)}
+    wanted = {
+        "their order": ":seen:",
+        "leases": "prefect:concurrency:lease:",
+        "services": "prefect-server",
+    }
+    lacking = {what for what, part in wanted.items() if not any(part in key for key in kept)}
+    return lacking if "events" in kept else lacking | {"messages"}
+
+
+async def _sizes(place: Site, store: Store) -> str:
+    """What a row of each of the large tables takes, with its indexes; and Prefect's database."""
+    said = []
+    async with store.read() as session:
+        for name in ("webhook_event", "record", "change", "outbox"):
+            size = f"SELECT pg_total_relation_size('{name}') / greatest(count(*), 1) FROM {name}"
+            said.append(f"{name} {await session.scalar(text(size))}")
+        prefect = await session.scalar(text("SELECT pg_database_size('prefect')"))
+    async with place.prefect() as client:
+        runs = len(await client.read_flow_runs())
+    return f"bytes a row: {', '.join(said)}; Prefect {prefect / 1e6:.1f} MB after {runs} runs"
+
+
+async def _quiet(place: Site, store: Store) -> bool:
+    told = await place.truth("?records=0&webhooks=0")
+    return not told["webhooks_outstanding"] and not (await _statuses(store))["pending"]
 
 
 async def _statuses(store: Store) -> Counter[str]:
@@ -220,108 +289,52 @@ async def _statuses(store: Store) -> Counter[str]:
         return Counter(dict(rows.all()))
 
 
-async def _index(store: Store) -> dict[tuple[str, str, str], Any]:
-    """(connection, entity, key) → the source's time, of everything we know."""
+def _readable(truth: dict[str, Any]) -> dict[str, Any]:
+    """What the sources have of what can be read."""
+    wanted = {
+        connection: {
+            entity: times for entity, times in found.items() if entity in ENTITIES and times
+        }
+        for connection, found in truth["records"].items()
+        if truth["states"][connection] not in ("pending", "inactive")
+    }
+    return {key: found for key, found in parsed(wanted).items() if found}
+
+
+async def _repeated_changes(store: Store) -> int:
+    """Changes that were noted more than once."""
+    one = (Change.connection_id, Change.entity, Change.key, Change.op, Change.updated_at)
     async with store.read() as session:
         rows = await session.execute(
-            select(
-                col(Connection.makini_key),
-                col(Record.entity),
-                col(Record.key),
-                col(Record.updated_at),
-            ).join(Connection, col(Connection.id) == col(Record.connection_id))
+            select(func.count()).select_from(Change).group_by(*one).having(func.count() > 1)
         )
-        return {(one, entity, key): at for one, entity, key, at in rows.all()}
+        return len(rows.all())
 
 
-async def test_one_of_each_dies_under_load_and_nothing_is_lost_or_done_twice(
-    postgres_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    async with _site(postgres_url, tmp_path) as site, Store.open(site.settings) as store:
-        took: dict[str, float] = {}
-        for number in range(ROUNDS):
-            await site.change(CHANGES_A_ROUND)
-            if number == 15:
-                await site.kill("receiver-one")
-                took["receiver"] = await _until_answered(site)
-            if number == 25:
-                await site.change(BURST)  # so that it dies with its hands full
-                await asyncio.sleep(0.5)
-                await site.kill("consumer-one")
-                took["consumer"] = await _until_free(store, site)
-            if number == 40:
-                await site.start("receiver-one")
-                await site.kill("receiver-two")
-            if number == 50:
-                await site.start("consumer-one")
-                await site.kill("consumer-two")
-            await asyncio.sleep(0.1)
-
-        async def quiet() -> bool:
-            told = await site.truth("?records=0&webhooks=0")
-            return not told["webhooks_outstanding"] and not (await _statuses(store))["pending"]
-
-        await until(quiet, seconds=240, what="every webhook to be delivered and applied")
-        truth = await site.truth()
-        statuses = await _statuses(store)
-        sent = [one for one in truth["webhooks"] if one["keys"]]
-        assert len(sent) == ROUNDS * CHANGES_A_ROUND + BURST
-        assert {one["fate"] for one in sent} == {"delivered"}
-        # Once each: what nginx or the sender repeated merged, or was applied again to no effect.
-        assert statuses["dead"] == statuses["unrouted"] == 0
-        assert set(statuses) <= {"processed", "stale"}
-        index = await _index(store)
-        wrong = [
-            (key, record)
-            for key, entities in truth["records"].items()
-            for entity, records in entities.items()
-            for record, at in records.items()
-            if (key, entity, record) in index
-            and index[key, entity, record].timestamp() != _seconds(at)
-        ]
-        assert wrong == []
-        announced = {(one["connection"], key) for one in sent for key in one["keys"]}
-        assert announced <= {(connection, key) for connection, _, key in index}
-
-        await until(lambda: _forwarded(store, site.product), seconds=180, what="the product")
-        taken = Counter(identity for identity, _ in site.product.taken)
-        async with store.read() as session:
-            events = set(await session.scalars(select(col(WebhookEvent.id))))
-        assert site.product.unverified == 0
-        assert events <= set(taken)
-        repeats = sum(taken.values()) - len(taken)
-        report = (
-            f"{len(sent)} webhooks, {len(events)} events ({statuses}), product took "
-            f"{len(taken)} ids and {repeats} repeats under the same id; receiver failed over in "
-            f"{took['receiver']:.1f} s, consumer in {took['consumer']:.1f} s"
-        )
-        with capsys.disabled():
-            sys.stdout.write(f"\n{report}\n")
-
-
-async def _forwarded(store: Store, product: Product) -> bool:
+async def _forwarded(store: Store, place: Site) -> bool:
     async with store.read() as session:
         events = set(await session.scalars(select(col(WebhookEvent.id))))
-    return events <= {identity for identity, _ in product.taken}
+        recovered = await session.scalars(select(col(Change.id)).where(col(Change.recovered)))
+        events |= set(recovered)
+    return events <= {identity for identity, _ in place.product.taken}
 
 
-async def _until_answered(site: Site) -> float:
+async def _until_answered(place: Site) -> float:
     """Seconds until nginx has somebody who answers."""
     begun = time.monotonic()
-    async with httpx.AsyncClient(base_url=site.front, timeout=10) as http:
 
-        async def ready() -> bool:
-            try:
-                return (await http.get("/readyz")).status_code == 200
-            except httpx.HTTPError:
-                return False
+    async def ready() -> bool:
+        try:
+            return (await place.http.get(f"{place.front}/readyz")).status_code == 200
+        except httpx.HTTPError:
+            return False
 
-        await until(ready, seconds=60, what="a receiver")
+    await until(ready, seconds=200, what="a receiver")
     return time.monotonic() - begun
 
 
-async def _until_free(store: Store, site: Site) -> float:
-    """Seconds until nothing is held any more that was pending now."""
+async def _until_free(store: Store) -> float:
+    """Seconds until everything is settled that was pending now."""
     begun = time.monotonic()
     async with store.read() as session:
         held = set(
@@ -339,11 +352,5 @@ async def _until_free(store: Store, site: Site) -> float:
             )
         return not left
 
-    await until(done, seconds=100, what="the other consumer to take over")
+    await until(done, seconds=300, what="the other consumer to take over")
     return time.monotonic() - begun
-
-
-def _seconds(at: object) -> float:
-    from datetime import datetime
-
-    return datetime.fromisoformat(str(at).replace("Z", "+00:00")).timestamp()

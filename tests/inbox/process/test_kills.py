@@ -33,6 +33,9 @@ KEYS = 40
 class Trial:
     """One run: processes to kill, senders, and what was promised to them."""
 
+    patience = 60.0
+    """Seconds for what should take a few."""
+
     def __init__(self, stage: Stage, folder: Path, seed: int) -> None:
         self.stage = stage
         self.chance = random.Random(seed)
@@ -90,6 +93,7 @@ class Trial:
             self.folder / f"{name}.log",
             port=self.port,
             extra={
+                **self.clock(name),
                 "LINEKEEPER_MAKINI_API_URL": settings.makini_api_url or "",
                 "LINEKEEPER_MAKINI_CLIENT_ID": "sandbox-client",
                 "LINEKEEPER_MAKINI_CLIENT_SECRET": "sandbox-secret",
@@ -100,6 +104,10 @@ class Trial:
                 "LINEKEEPER_PREFECT_PORT": NOBODY,
             },
         )
+
+    def clock(self, name: str) -> dict[str, str]:
+        """What sets a part's clock wrong; nothing here."""
+        return {}
 
     async def kill(self, name: str) -> None:
         """Kill it; what it had claimed is due as if the time of its claim had passed."""
@@ -170,12 +178,12 @@ class Trial:
                 )
                 return (events or 0) + (forwards or 0)
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(self.patience):
             while await waiting():
                 await asyncio.sleep(0.1)
 
     async def until(self, question: Callable[[], bool]) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(self.patience):
             while not question():
                 await asyncio.sleep(0.01)
 

@@ -1,0 +1,322 @@
+"""What `deploy/compose.yaml` describes, started on machines: its services, commands and settings.
+
+In place of images there are Debian's PostgreSQL, Redis and nginx, and this checkout.
+"""
+
+import asyncio
+import os
+import re
+import secrets
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import yaml
+from cryptography.fernet import Fernet
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
+from pydantic import SecretStr
+
+from linekeeper import sandbox
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from tests.e2e.conftest import ROOT, until
+from tests.e2e.machines import PATH, Machine, Network, network
+from tests.inbox.process.product import SECRET, Product, listening
+
+DEPLOY = ROOT / "deploy"
+SERVICES: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+OUTSIDE = 8600
+"""The first port on the network's own address at which the machines reach what is outside."""
+READY = {"receiver": "ready", "consumer": "consumer ready", "worker": "started!"}
+
+NGINX = """
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  {servers}
+}}
+"""
+PASS = """
+  server {{
+    listen {listen};
+    client_max_body_size 4m;
+    location / {{
+      proxy_pass http://{to};
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+    }}
+  }}
+"""
+
+
+def missing() -> str | None:
+    """What is not installed of all this, with the way to have it; None where all is there."""
+    lacking = [name for name in ("nginx", "redis-server") if not shutil.which(name, path=PATH)]
+    lacking += [] if _postgres() else ["postgresql"]
+    if lacking:
+        return f"not installed: {', '.join(lacking)}. As root on Debian `make soak` installs them"
+    if find_spec("prefect_redis") is None:
+        return "not installed: prefect-redis. pip install -r requirements/redis.txt"
+    return None
+
+
+def _postgres() -> Path | None:
+    """The folder of Debian's PostgreSQL, the newest one."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return found[-1].parent if found else None
+
+
+@dataclass
+class Site:
+    """What runs, and what a test may do to it."""
+
+    net: Network
+    fleet: sandbox.Served
+    product: Product
+    secrets: dict[str, str]
+    extra: dict[str, str]
+    """Settings beside the compose file's: Makini's address and credentials, the product's."""
+    version: str = ""
+    http: httpx.AsyncClient = field(init=False)
+
+    def at(self, name: str) -> str:
+        """The address of a service's machine."""
+        return self.net.machines[name].address
+
+    @property
+    def front(self) -> str:
+        """Where Makini, customers and the product find the receivers."""
+        return f"http://{self.at('nginx')}:8642"
+
+    @property
+    def settings(self) -> Settings:
+        """What the parts work with, seen from here."""
+        told = self.environment("receiver-1")
+        return Settings(
+            _env_file=None,
+            home=self.net.folder,
+            database_url=SecretStr(told["LINEKEEPER_DATABASE_URL"]),
+            encryption_keys=(SecretStr(told["LINEKEEPER_ENCRYPTION_KEYS"]),),
+        )
+
+    def store(self) -> Store:
+        """`async with site.store() as store`: the database the parts work on."""
+        return Store.open(self.settings)
+
+    def prefect(self) -> PrefectClient:
+        """`async with site.prefect() as client`: Prefect's own client."""
+        told = self.environment("worker-1")
+        return PrefectClient(told["PREFECT_API_URL"], auth_string=told["PREFECT_API_AUTH_STRING"])
+
+    def environment(self, name: str) -> dict[str, str]:
+        """A service's environment, as the compose file has it."""
+        told = SERVICES[name].get("environment", {})
+        return {key: self._filled(str(value), name) for key, value in told.items()}
+
+    async def start(self, name: str) -> None:
+        """Start a service by its command; returns once it is ready."""
+        machine = self.net.machines.get(name) or self.net.machine(name)
+        own = {} if name == "prefect" else self.extra
+        await machine.start(
+            self._filled(SERVICES[name]["command"], name),
+            {**self.environment(name), **own},
+            ready=READY.get(name.partition("-")[0], ""),
+        )
+
+    async def kill(self, name: str) -> Machine:
+        """The machine of a service loses its power."""
+        machine = self.net.machines[name]
+        await machine.die()
+        return machine
+
+    async def trigger(self, deployment: str, **parameters: object) -> UUID:
+        """Start `deployment/deployment`; the id of its run."""
+        async with self.prefect() as client:
+            found = await client.read_deployment_by_name(f"{deployment}/{deployment}")
+            run = await client.create_flow_run_from_deployment(found.id, parameters=parameters)
+        return run.id
+
+    async def ended(self, run_id: UUID, *, seconds: float = 600) -> FlowRun:
+        """The run, once it is over."""
+
+        async def over() -> FlowRun | None:
+            async with self.prefect() as client:
+                run = await client.read_flow_run(run_id)
+            return run if run.state is not None and run.state.is_final() else None
+
+        found: FlowRun = await until(over, seconds=seconds, what=f"run {run_id} to end")
+        return found
+
+    async def control(self, path: str, **body: object) -> Any:
+        """`POST /_control/{path}` of the sandbox."""
+        answer = await self.http.post(f"{self.fleet.url}/_control/{path}", json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+    async def truth(self, what: str = "") -> dict[str, Any]:
+        """What the sandbox knows to be so."""
+        return dict((await self.http.get(f"{self.fleet.url}/_control/truth{what}")).json())
+
+    def _filled(self, text: str, name: str) -> str:
+        """With its secrets, and addresses in place of names."""
+        text = re.sub(
+            r"\$\{(\w+)(?::\?|:-([^}]*))?\}", lambda m: self.secrets.get(m[1], m[2] or ""), text
+        )
+        for other, machine in self.net.machines.items():
+            pattern = rf"(?:(?<=@)|(?<=//)|^){re.escape(other)}(?=[:/]|$)(?!://)"
+            text = re.sub(pattern, machine.address, text)
+        return text.replace("0.0.0.0", self.net.machines[name].address)
+
+
+@asynccontextmanager
+async def site(box: sandbox.Settings) -> AsyncIterator[Site]:
+    """All of it, with a Makini and a product outside."""
+    async with network() as net, listening() as product, sandbox.serving(box) as fleet:
+        for name in SERVICES:
+            net.machine(name)
+        nginx = net.machines["nginx"]
+        box.webhook_url = f"http://{nginx.address}:8642/webhooks/default"
+        one = Site(
+            net,
+            fleet,
+            product,
+            {
+                "LINEKEEPER_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
+                "POSTGRES_PASSWORD": secrets.token_hex(8),
+                "PREFECT_SERVER_API_AUTH_STRING": f"admin:{secrets.token_hex(8)}",
+            },
+            {
+                "LINEKEEPER_MAKINI_API_URL": f"http://{net.here}:{OUTSIDE}",
+                "LINEKEEPER_MAKINI_LINK_URL": f"http://{net.here}:{OUTSIDE}",
+                "LINEKEEPER_MAKINI_CLIENT_ID": box.client_id,
+                "LINEKEEPER_MAKINI_CLIENT_SECRET": box.client_secret,
+                "LINEKEEPER_MAKINI_WEBHOOK_SECRETS": box.webhook_secret,
+                "LINEKEEPER_MAKINI_MODE": "manage",
+                "LINEKEEPER_MAKINI_PER_MINUTE": "0",
+                "LINEKEEPER_PROBE_MINUTES": "0",
+                "LINEKEEPER_FORWARD_URL": f"http://{net.here}:{OUTSIDE + 1}/hooks",
+                "LINEKEEPER_FORWARD_SECRET": SECRET,
+            },
+        )
+        # No connection is kept: one that the other side closes meanwhile would fail a call.
+        fresh = httpx.Limits(max_keepalive_connections=0)
+        async with httpx.AsyncClient(timeout=60, limits=fresh) as one.http:
+            outside = await _outside(net, fleet, product)
+            try:
+                await _postgresql(one)
+                redis = net.machines["redis"]
+                await redis.start(
+                    f"redis-server --bind {redis.address} --port 6379 --protected-mode no "
+                    f"--save '' --dir {redis.folder}",
+                    ready="Ready to accept connections",
+                )
+                await one.start("prefect")
+                await until(lambda: _healthy(one), seconds=400, what="the Prefect server")
+                setup = net.machines["setup"]
+                await setup.run(
+                    SERVICES["setup"]["command"], {**one.environment("setup"), **one.extra}
+                )
+                await _pause_schedules(one)
+                parts = [name for name in SERVICES if name.partition("-")[0] in READY]
+                await asyncio.gather(*(one.start(name) for name in parts))
+                await _nginx(nginx, _servers(one))
+                yield one
+            finally:
+                outside.terminate()
+                await outside.wait()
+                for name in ("nginx", *(n for n in SERVICES if n[-2:] in ("-1", "-2")), "prefect"):
+                    await net.machines[name].stop()
+
+
+async def _pause_schedules(one: Site) -> None:
+    """What runs, and when, is the test's to say."""
+    async with one.prefect() as client:
+        for deployment in await client.read_deployments():
+            await client.pause_deployment(deployment.id)
+
+
+async def _healthy(one: Site) -> bool:
+    try:
+        answer = await one.http.get(f"http://{one.at('prefect')}:4200/api/health")
+    except httpx.HTTPError:
+        return False
+    return answer.status_code == 200
+
+
+async def _postgresql(one: Site) -> None:
+    """Debian's, as its own user, with the compose file's databases."""
+    machine, bin_ = one.net.machines["postgres"], _postgres()
+    assert bin_ is not None
+    told = one.environment("postgres")
+    user, password = told["POSTGRES_USER"], told["POSTGRES_PASSWORD"]
+    if os.getuid() == 0:
+        shutil.chown(machine.folder, "postgres")
+    words = machine.folder / "password"
+    words.write_text(password)
+    words.chmod(0o644)
+    data = machine.folder / "data"
+    await machine.run(
+        f"{bin_}/initdb -D {data} -U {user} -A scram-sha-256 --pwfile {words}", user="postgres"
+    )
+    with (data / "pg_hba.conf").open("a") as access:
+        access.write("host all all samenet scram-sha-256\n")
+    await machine.start(
+        f"{bin_}/postgres -D {data} -c listen_addresses={machine.address} "
+        f"-c unix_socket_directories={data} -c max_connections=200",
+        ready="ready to accept connections",
+        user="postgres",
+    )
+    access = {"PGPASSWORD": password, "PGHOST": machine.address, "PGUSER": user}
+    database = told["POSTGRES_DB"]
+    await machine.run(f"{bin_}/createdb {database}", {**access, "PGDATABASE": "postgres"})
+    said = await machine.run(
+        f"{bin_}/psql -v ON_ERROR_STOP=1 -f {DEPLOY / 'postgres-init.sql'}",
+        {**access, "PGDATABASE": database},
+    )
+    assert "CREATE EXTENSION" in said
+    one.version = (await machine.run(f"{bin_}/postgres --version")).strip()
+
+
+def _servers(one: Site) -> str:
+    """The compose file's nginx, with addresses for names."""
+    told = (DEPLOY / "nginx.compose.conf").read_text()
+    for name in ("receiver-1", "receiver-2"):
+        told = told.replace(f"{name}:", f"{one.at(name)}:")
+    return told.replace("listen 8642;", f"listen {one.at('nginx')}:8642;")
+
+
+async def _nginx(machine: Machine, servers: str) -> None:
+    config = machine.folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=machine.folder, servers=servers))
+    await machine.start(f"nginx -c {config} -e {machine.folder / 'error.log'}")
+
+
+async def _outside(net: Network, fleet: sandbox.Served, product: Product) -> Any:
+    """The way from the machines to Makini and the product, which listen on loopback only."""
+    folder = net.folder / "outside"
+    folder.mkdir()
+    places = (fleet.url, product.url.removesuffix("/hooks"))
+    servers = "".join(
+        PASS.format(listen=f"{net.here}:{OUTSIDE + number}", to=url.removeprefix("http://"))
+        for number, url in enumerate(places)
+    )
+    config = folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder, servers=servers))
+    return await asyncio.create_subprocess_exec(
+        "nginx", "-c", str(config), "-e", str(folder / "error.log"), env={"PATH": PATH}
+    )
