@@ -22,7 +22,7 @@ from linekeeper.runtime import Runtime
 from tasks.health import in_trouble, list_connections, probe_connections
 from tasks.heartbeat import heartbeat
 from tasks.notify import NotDelivered, notify
-from tasks.reconnect import watch_runs
+from tasks.reconnect_runs import watch_runs
 from tasks.report import FLEET, is_stale, report_connections, report_fleet
 from tasks.run import is_paused, only_one, open_runtime, rename, skipped
 

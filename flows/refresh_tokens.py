@@ -7,8 +7,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from tasks.notify import NotDelivered, notify
-from tasks.reconnect import StillFailing
 from tasks.refresh_tokens import announce_ending, renew_tokens, report_expiry
+from tasks.retries import StillFailing
 from tasks.run import only_one, open_runtime, rename, skipped
 
 

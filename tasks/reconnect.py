@@ -1,61 +1,33 @@
-"""Steps of reconnecting: prove, back-fill, report; and the watch over runs that should be there."""
+"""Steps of reconnecting: prove, back-fill, report."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
-import httpx
 from prefect import get_client, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
-from prefect.tasks import Task, exponential_backoff
 from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
 from linekeeper.connect.links import link_url
 from linekeeper.connect.signing import load_signer
-from linekeeper.makini import MakiniError
 from linekeeper.markdown import text
 from linekeeper.notices.text import duration
 from linekeeper.reconcile.service import reconcile_window
 from linekeeper.reconnect import process
-from linekeeper.reconnect.case import Case, load_case, open_cases
+from linekeeper.reconnect.case import Case, load_case
 from linekeeper.reconnect.process import Unproven
-from linekeeper.reconnect.runs import run_key, start_another
-from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Outbox, Reconnect, Transition
+from linekeeper.store.tables import Transition
 from tasks.report import put_artifact
+from tasks.retries import patience
 from tasks.run import runtime
 
 _AT_ONCE = 8
 
 
-async def is_passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether trying again can help."""
-    error = await state.aresult(raise_on_failure=False)
-    return isinstance(error, StillFailing) or (isinstance(error, MakiniError) and error.retryable)
-
-
-class StillFailing(Exception):
-    """Some could not be done; the task tries those again."""
-
-
-@task(
-    name="prove",
-    retries=4,
-    retry_delay_seconds=exponential_backoff(backoff_factor=2),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_passing,
-    timeout_seconds=1_800,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(name="prove", **patience(retries=4, first_wait=2, minutes=30))
 async def prove(members: Mapping[str, str]) -> bool:
     """Prove that connections (id → label) work again; False if a login is lost again.
 
@@ -77,16 +49,7 @@ async def prove(members: Mapping[str, str]) -> bool:
     return await _all(one, members)
 
 
-@task(
-    name="back-fill",
-    retries=4,
-    retry_delay_seconds=exponential_backoff(backoff_factor=5),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_passing,
-    timeout_seconds=7_200,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(name="back-fill", **patience(retries=4, first_wait=5, minutes=120))
 async def back_fill(incident_id: str, members: Mapping[str, str], until: datetime) -> None:
     """Fetch what changed at connections (id → label) between their last good moment and `until`.
 
@@ -208,54 +171,3 @@ async def publish(key: str, markdown: str, *, description: str) -> None:
     """Write the artifact `key`."""
     async with get_client() as client:
         await put_artifact(client, key, markdown, description=description)
-
-
-async def watch_runs() -> int:
-    """See that every open case has its run: for one that is gone another is started.
-
-    Returns how many were started. A run that ended without closing its case counts as gone. Where
-    Prefect does not answer, it is left to the next sweep.
-    """
-    rt, now = runtime(), utcnow()
-    await watch(rt, now=now)
-    started = 0
-    async with get_client() as client:
-        for incident_id in await open_cases(rt.store):
-            case = await load_case(rt.store, incident_id, now=now)
-            if case is None or case.reconnect is None:
-                continue
-            try:
-                missing = await _is_missing(rt, client, case.reconnect)
-            except (httpx.HTTPError, PrefectHTTPStatusError) as error:
-                get_run_logger().warning(
-                    "the runs of open reconnects could not be looked at: %s", type(error).__name__
-                )
-                break
-            if missing:
-                started += await start_another(rt, incident_id, now=now)
-    return started
-
-
-async def _is_missing(rt: Runtime, client: PrefectClient, reconnect: Reconnect) -> bool:
-    if reconnect.run_id is None:
-        return await _never_began(rt, client, run_key(reconnect))
-    try:
-        run = await client.read_flow_run(UUID(reconnect.run_id))
-    except ObjectNotFound:
-        return True
-    return run.state is not None and run.state.is_final()
-
-
-async def _never_began(rt: Runtime, client: PrefectClient, key: str) -> bool:
-    """Whether a run was handed to a Prefect that lost it before it began."""
-    async with rt.store.read() as session:
-        on_the_way = await session.scalar(
-            select(Outbox.id).where(
-                col(Outbox.dedupe_key) == f"run:{key}", col(Outbox.status) == "pending"
-            )
-        )
-    if on_the_way is not None:
-        return False
-    ours = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[key]))
-    runs = await client.read_flow_runs(flow_run_filter=ours)
-    return all(run.state is not None and run.state.is_final() for run in runs)

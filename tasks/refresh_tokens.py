@@ -1,27 +1,20 @@
 """Steps of refresh-tokens: renew what ends soon, announce what can't be, show the horizon."""
 
 from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-from prefect.tasks import exponential_backoff
 
 from linekeeper.clock import utcnow
 from linekeeper.reconnect import expiry
 from linekeeper.reconnect.expiry import HORIZON, Renewed, horizon, renew_ending
 from linekeeper.reconnect.expiry_report import expiry_markdown
-from tasks.reconnect import StillFailing, is_passing, publish
+from tasks.reconnect import publish
+from tasks.retries import StillFailing, patience
 from tasks.run import runtime
 
 
 @task(
     name="refresh-tokens",
     task_run_name="renew what ends soon",
-    retries=3,
-    retry_delay_seconds=exponential_backoff(backoff_factor=20),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_passing,
-    timeout_seconds=3_600,
-    cache_policy=NO_CACHE,
-    persist_result=False,
+    **patience(retries=3, first_wait=20, minutes=60),
 )
 async def renew_tokens() -> Renewed:
     """Renew what ends within 7 days. Raises `StillFailing` where Makini could not be asked."""

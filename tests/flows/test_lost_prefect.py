@@ -26,7 +26,7 @@ from linekeeper.store.tables import (
     IncidentConnection,
     Reconnect,
 )
-from tasks.reconnect import watch_runs
+from tasks.reconnect_runs import watch_runs
 from tasks.run import open_runtime
 from tests.conftest import Engine
 from tests.fixtures_prefect import PrefectServer, forget_everything
