@@ -46,7 +46,7 @@ def implementation_markdown(
         *_headline(progress),
         image("Gantt: planned, actual, forecast", svg),
         *_in_trouble(progress, links),
-        *_waiting(progress, links),
+        *_open(progress, links),
         "## Gates",
         _gates(progress, links),
         *_matters(progress),
@@ -129,32 +129,32 @@ def _in_trouble(progress: Progress, links: Links) -> Iterable[str]:
     yield "What came with this implementation raises no alert and no mail before its go-live."
 
 
-def _waiting(progress: Progress, links: Links) -> Iterable[str]:
-    rows = [progress.standing.gates[gate] for gate in progress.evaluation.having("open", "blocked")]
-    asked = [row for row in rows if row.check_name is None]
-    if not asked:
-        return
-    yield "## Waiting for people"
+def _open(progress: Progress, links: Links) -> Iterable[str]:
+    """What is open: who is waited for, with the form to answer; what proves itself, with the form
+    that brings it on. A list, since Prefect's pages cut wide tables off."""
+    gates = {gate.id: gate for gate in progress.outlook.plan.gates}
     lines = []
-    for row in asked:
-        url = links.run(row.run_id) if row.run_id else None
-        title = link(row.title, url)
-        late = progress.evaluation.late.get(row.gate)
-        blocked = (
-            f", blocked: {escape(row.blocks[-1]['because'])}" if row.status == "blocked" else ""
-        )
+    for identifier in progress.evaluation.having("open", "blocked"):
+        row = progress.standing.gates[identifier]
+        title = link(row.title, links.run(row.run_id) if row.run_id else None)
+        who = f"{escape(row.assignee)}, " if row.check_name is None else ""
+        late = _LATE[progress.evaluation.late.get(identifier)]
+        said = _cell(_said(progress, row))
         lines.append(
-            f"- {title}: {escape(row.assignee)}, {_TURNS.get(turn_of(row), '')} since "
-            f"{row.opened_at:%Y-%m-%d}{blocked}{_LATE[late]}"
+            f"- {title}: {who}{_TURNS.get(turn_of(row), '')} since {row.opened_at:%Y-%m-%d}{late}"
+            + (f". {'Blocked: ' if row.status == 'blocked' else ''}{said}" if said else "")
+            + _ask_for(progress, gates[identifier], links)
         )
-    yield "\n".join(lines)
+    if lines:
+        yield "## Open now"
+        yield "\n".join(lines)
 
 
 _LATE = {None: "", "soon": " · **late soon**", "overdue": " · **overdue**"}
 
 
 def _gates(progress: Progress, links: Links) -> str:
-    lines = ["| Gate | Turn | When | Evidence, or what it waits for |", "|---|---|---|---|"]
+    lines = ["| Gate | Turn | When | Evidence |", "|---|---|---|---|"]
     outlook = progress.outlook
     for gate in outlook.plan.gates:
         row = progress.standing.gates[gate.id]
@@ -165,8 +165,7 @@ def _gates(progress: Progress, links: Links) -> str:
             title = f"**{title}**"
         lines.append(
             f"| {title} | {_TURN.get(turn_of(row), row.owner)} | {_when(row, likely)}"
-            f"{_LATE[progress.evaluation.late.get(gate.id)]} | {_cell(_said(progress, row))}"
-            f"{_ask_for(progress, gate, links)} |"
+            f"{_LATE[progress.evaluation.late.get(gate.id)]} | {_evidence(progress, row)} |"
         )
     return "\n".join(lines)
 
@@ -202,6 +201,11 @@ def _when(row: Gate, likely: date) -> str:
         case "blocked":
             return f"■ blocked, likely {likely}"
     return f"likely {likely}"
+
+
+def _evidence(progress: Progress, row: Gate) -> str:
+    """What is open says more where it is listed as such."""
+    return "" if row.status in ("open", "blocked") else _cell(_said(progress, row))
 
 
 def _said(progress: Progress, row: Gate) -> str:

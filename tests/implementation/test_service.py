@@ -405,7 +405,7 @@ async def test_an_open_automatic_gate_has_the_form_that_brings_it_on(office: Off
     async def offered() -> list[str]:
         progress = await office.advance(started.progress)
         shown = implementation_markdown(progress, office.now, links, handed_over=False)
-        return re.findall(r"deployment/([a-z-]+)/run", shown.partition("## Gates")[2])
+        return re.findall(r"deployment/([a-z-]+)/run", shown.partition("## Open now")[2])
 
     started = await office.start()
     assert await offered() == []
