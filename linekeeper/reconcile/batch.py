@@ -152,7 +152,8 @@ class Writer:
             written = earlier + await self._apply(session, read)
             proved = not shifted and sizes.proves(listed, self._newest, started=self._started)
             position = self._position(proved=proved, shifted=shifted)
-            settled = proved and mark is not None and position == mark.position
+            agreed = proved or not (shifted or self._found_older)
+            settled = agreed and mark is not None and position == mark.position
             self.is_unsettled = position is None and self._newest is not None
             again = shifted or self.is_unsettled
             self.counts = await count_due(

@@ -1,10 +1,9 @@
 """Pages that shift while they are read lose nothing, in either style of paging."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
-from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
@@ -57,14 +56,15 @@ async def lacking(rt: Runtime, peer: Peer, one: Connection) -> set[str]:
     return {key for key, time in truth.items() if found.get(key) != time}
 
 
-async def position(rt: Runtime, one: Connection) -> object:
-    """Where the watermark of the work orders is."""
+async def watermark(rt: Runtime, one: Connection) -> Watermark:
+    """That of the work orders."""
     async with rt.store.read() as session:
-        return await session.scalar(
-            select(col(Watermark.position)).where(
-                col(Watermark.connection_id) == one.id, col(Watermark.entity) == ENTITY
-            )
-        )
+        return await session.get_one(Watermark, (one.id, ENTITY))
+
+
+async def position(rt: Runtime, one: Connection) -> datetime | None:
+    """Where it is."""
+    return (await watermark(rt, one)).position
 
 
 async def no_watermark_ran_ahead(rt: Runtime, peer: Peer, one: Connection) -> None:
@@ -151,3 +151,23 @@ async def test_a_first_listing_in_which_records_go_at_every_page_is_repeated_who
     assert not done.failures
     await run(rt, connections=[one.id])
     assert not await lacking(rt, peer, one)
+
+
+async def test_a_source_without_totals_that_is_quiet_again_is_no_longer_read_again(
+    rt: Runtime, peer: Peer, one: Connection
+) -> None:
+    await run(rt, connections=[one.id])
+    await peer.set("settings", paging="cursor")
+    assert peer.world is not None
+    for place in range(20):  # all of them within what is read again
+        orders(peer, one).put(Made(peer.world._tick(), 1), place)
+    for _ in range(3):
+        await run(rt, connections=[one.id])
+    mark = await watermark(rt, one)
+    assert mark.position is not None
+    assert not await lacking(rt, peer, one)
+    await run(rt, connections=[one.id])
+    later = await watermark(rt, one)
+    assert later.polled_at != mark.polled_at
+    # From here on it counts how long ago the watermark moved (`read_from`).
+    assert (later.position, later.moved_at) == (mark.position, mark.moved_at)
