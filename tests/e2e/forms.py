@@ -1,0 +1,80 @@
+"""Prefect's forms and pages, used as a person uses them."""
+
+import re
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+from urllib.parse import urljoin
+
+from playwright.async_api import Locator, Page, expect
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+from tests.e2e.conftest import House, until
+
+
+def field(place: Page | Locator, label: str) -> Locator:
+    """What a form asks for under the title `label`."""
+    page = place if isinstance(place, Page) else place.page
+    title = re.compile(rf"^\s*{re.escape(label)}( \(Optional\))?\s*$")
+    named = page.locator(".schema-form-property__label", has_text=title)
+    return place.locator(".schema-form-property").filter(has=named)
+
+
+async def write(place: Page | Locator, label: str, text: str) -> None:
+    """Fill in a text."""
+    await field(place, label).locator("textarea, input").first.fill(text)
+
+
+async def add(place: Page | Locator, label: str, texts: Sequence[str]) -> None:
+    """Fill in a list, one item after the other."""
+    for number, text in enumerate(texts):
+        await field(place, label).get_by_role("button", name="Add item").click()
+        await field(place, label).locator("textarea").nth(number).fill(text)
+
+
+async def choose(page: Page, label: str, option: str) -> None:
+    """Take one of the choices, by keyboard."""
+    await field(page, label).locator(".p-select-button__control").press("ArrowDown")
+    await page.locator(".p-select-option").filter(has_text=option).first.click()
+
+
+async def pick(page: Page, label: str, day: date) -> None:
+    """Pick a day in the calendar."""
+    place = field(page, label)
+    if await (kind := place.get_by_role("button", name="date", exact=True)).count():
+        await kind.click()
+    await place.locator(".p-date-button button").first.click()
+    calendar = page.locator(".p-date-picker")
+    title = calendar.locator(".p-calendar-header__title").first
+    while f"{day:%B}" not in await title.inner_text():
+        await calendar.locator(".p-calendar-header__arrow").last.click()
+    days = calendar.locator(".p-calendar-date-picker__date--in-month")
+    await days.get_by_text(str(day.day), exact=True).click()
+    await calendar.get_by_role("button", name="Apply").click()
+    await expect(calendar).to_have_count(0)
+
+
+async def submit(place: Page | Locator) -> None:
+    await place.get_by_role("button", name="Submit").click()
+
+
+async def open_artifact(house: House, page: Page, key: str, *, shows: str) -> None:
+    """Open the page of an artifact, once its Markdown has a text."""
+
+    async def there() -> Any:
+        async with house.prefect() as client:
+            found = await client.read_artifacts(
+                artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+            )
+        return found[0] if found and shows in str(found[0].data) else None
+
+    artifact = await until(there, what=f"{key} to show {shows!r}", seconds=180)
+    await page.goto(f"{house.url('prefect')}/artifacts/artifact/{artifact.id}")
+    await expect(page.locator(".markdown-renderer h1").first).to_be_visible()
+
+
+async def follow(page: Page, name: str) -> None:
+    """Go where a link of the page leads; Prefect opens those of an artifact in a tab of its own."""
+    address = await page.get_by_role("link", name=name).first.get_attribute("href")
+    assert address is not None
+    await page.goto(urljoin(page.url, address))
