@@ -6,6 +6,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ QUIET = (
 PARTS = ("prefect", "receiver", "sandbox", "product", "mail")
 """The ports of a house. At the last two a test may listen: for what is forwarded, and mailed."""
 PRODUCT = "http://127.0.0.1:{port}/hooks"
+MAIL_ACCOUNT = ("line", "the-password-of-the-mail-account")
 PRODUCT_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -129,8 +131,8 @@ async def until(
     raise AssertionError(f"waited {seconds} s for {what}")
 
 
-@pytest.fixture(scope="session")
-async def house() -> AsyncIterator[House]:
+@asynccontextmanager
+async def living(*, connections: int) -> AsyncIterator[House]:
     """`linekeeper up --sandbox --scenario quiet --no-schedules`, with ports of its own."""
     with tempfile.TemporaryDirectory(prefix="linekeeper-e2e-", ignore_cleanup_errors=True) as name:
         home = Path(name) / "home"
@@ -143,12 +145,12 @@ async def house() -> AsyncIterator[House]:
             "LINEKEEPER_FORWARD_URL": PRODUCT.format(port=ports["product"]),
             "LINEKEEPER_FORWARD_SECRET": PRODUCT_SECRET,
             "LINEKEEPER_NOTIFY_CUSTOMERS": "true",
-            "LINEKEEPER_SMTP_URL": f"smtp://127.0.0.1:{ports['mail']}",
+            "LINEKEEPER_SMTP_URL": f"smtp://{':'.join(MAIL_ACCOUNT)}@127.0.0.1:{ports['mail']}",
             "LINEKEEPER_MAIL_FROM": "Line <line@operator.example>",
         }
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "linekeeper.cli", "up", "--sandbox", "--scenario", "quiet"),
-            *("--no-schedules", "--connections", "24"),
+            *("--no-schedules", "--connections", str(connections)),
             env=environment,
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,
@@ -168,6 +170,13 @@ async def house() -> AsyncIterator[House]:
                     process.terminate()
                     await process.wait()
                 await listening
+
+
+@pytest.fixture(scope="session")
+async def house() -> AsyncIterator[House]:
+    """One for all browser tests."""
+    async with living(connections=24) as one:
+        yield one
 
 
 async def _listen(house: House, ready: asyncio.Event) -> None:

@@ -19,7 +19,7 @@ from linekeeper.store.tables import (
     Reconnect,
     Record,
 )
-from tests.e2e.conftest import ROOT, House, until
+from tests.e2e.conftest import MAIL_ACCOUNT, ROOT, House, until
 from tests.e2e.secrets import leaks, secrets_now
 from tests.reconnect.post import Post, listening, text_of
 
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 @pytest.fixture
 async def post(house: House) -> AsyncIterator[Post]:
     """The mail server the house was told of."""
-    async with listening(house.ports["mail"]) as server:
+    async with listening(house.ports["mail"], account=MAIL_ACCOUNT) as server:
         yield server
 
 

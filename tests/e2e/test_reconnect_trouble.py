@@ -14,7 +14,7 @@ from prefect.states import Cancelled
 from sqlmodel import col, select
 
 from linekeeper.store.tables import Connection, Incident, Reconnect
-from tests.e2e.conftest import House, until
+from tests.e2e.conftest import MAIL_ACCOUNT, House, until
 from tests.e2e.test_reconnect import ask_for_a_login, message_about, rows, waiting_run
 from tests.reconnect.post import Post, listening, text_of
 
@@ -25,13 +25,17 @@ pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 
 @pytest.fixture
 async def post(house: House) -> AsyncIterator[Post]:
-    async with listening(house.ports["mail"]) as server:
+    async with listening(house.ports["mail"], account=MAIL_ACCOUNT) as server:
         yield server
 
 
-async def log_in(house: House, post: Post, connection: Connection) -> str:
-    """Go the customer's way without a browser; returns the last page."""
-    mail = await until(post.first, what="the mail")
+async def log_in(house: House, post: Post, connection: Connection, *, to: str = "") -> str:
+    """Go the customer's way without a browser, by the mail `to` them; returns the last page."""
+
+    async def asked() -> Any:
+        return next((mail for mail in post.mails if to in mail["To"]), None)
+
+    mail = await until(asked, what="the mail")
     [link] = re.findall(r"http://\S+/connect/[\w-]+", text_of(mail))
     shown = await house.http.get(link)
     [href] = re.findall(r'<a class="go" href="([^"]+)"', shown.text)
