@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import psutil
 from sqlmodel import col, select
 
 from linekeeper.sandbox import Settings as Sandbox
 from linekeeper.store.tables import Credential
 from linekeeper.tokens import load_tokens
-from tests.e2e.conftest import House
+from tests.e2e.conftest import MAIL_ACCOUNT, PRODUCT_SECRET, House
 
 NOT_OURS = ("encryption-keys", "sandbox.state")
 """Where a secret belongs: the keys, and the memory of the sandbox, which stands for Makini."""
@@ -22,32 +23,49 @@ async def secrets_now(house: House) -> dict[str, str]:
         "webhook secret": box.webhook_secret,
         "Slack token": box.slack_token,
         "Slack signing secret": box.slack_signing_secret,
+        "password of the mail account": MAIL_ACCOUNT[1],
+        "secret of forwards": PRODUCT_SECRET.removeprefix("whsec_"),
         "encryption key": (house.home / "encryption-keys").read_text().split(",")[0].strip(),
     }
     async with house.store() as store, store.read() as session:
         ids = list(await session.scalars(select(col(Credential.connection_id))))
         for identifier, token in (await load_tokens(store, session, ids)).items():
-            found[f"access token of {identifier}"] = token.access
+            what = "minted token" if token.minted else "access token"
+            found[f"{what} of {identifier}"] = token.access
             if token.refresh:
                 found[f"refresh token of {identifier}"] = token.refresh
     return found
 
 
-def leaks(house: House, secrets: Mapping[str, str], said: Sequence[str]) -> list[str]:
-    """Where one of `secrets` stands in the clear: in a file of the house, or in `said`."""
+def leaks(house: House, secrets: Mapping[str, str], said: Mapping[str, str]) -> list[str]:
+    """Where one of `secrets` stands in the clear: in a file of the house, or in what was `said`."""
     found = []
-    for place, content in _written(house, said):
+    for place, content in written(house, said):
         found += [
             f"{name} in {place}" for name, secret in secrets.items() if secret.encode() in content
         ]
     return found
 
 
-def _written(house: House, said: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """Both databases with their logs, what every process said, Slack, mails."""
+def written(house: House, said: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
+    """What was said, what `up` said, its command lines; both databases and every log file.
+
+    Prefect keeps in its database what its runs log, its events, artifacts and forms' answers.
+    """
     yield "what `up` said", "\n".join(house.said).encode()
-    for number, text in enumerate(said):
-        yield f"text {number}", text.encode()
+    yield "command lines", "\n".join(_command_lines(house)).encode()
+    yield from ((place, text.encode()) for place, text in said.items())
     for file in sorted(house.home.rglob("*")):
         if file.is_file() and not file.name.startswith(NOT_OURS):
             yield str(file.relative_to(house.home)), Path(file).read_bytes()
+
+
+def _command_lines(house: House) -> Sequence[str]:
+    """How every process of the house was called: anybody on the machine can read that."""
+    lines = []
+    for process in psutil.Process(house.process.pid).children(recursive=True):
+        try:
+            lines.append(" ".join(process.cmdline()))
+        except psutil.NoSuchProcess:
+            continue  # a run that is over
+    return lines

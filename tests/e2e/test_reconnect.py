@@ -1,16 +1,20 @@
 """From "credentials changed" to "caught up", as the customer and the operator see it."""
 
 import asyncio
+import os
 import re
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 from sqlmodel import col, select
 
+from linekeeper.config import DEFAULT_ENTITIES
+from linekeeper.sandbox import Settings as Sandbox
 from linekeeper.store.tables import (
     Connection,
     Customer,
@@ -23,6 +27,7 @@ from tests.e2e.conftest import MAIL_ACCOUNT, ROOT, House, until
 from tests.e2e.secrets import leaks, secrets_now
 from tests.reconnect.post import Post, listening, text_of
 
+IMAGES = os.environ.get("SCREENSHOTS")
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 
@@ -123,21 +128,80 @@ async def ask_for_a_login(house: House, post: Post) -> tuple[Connection, Custome
     return connection, customer, incident, run
 
 
+async def missing(house: House, connection: Connection) -> set[tuple[str, str]]:
+    """(entity, key) of what the system has and we don't, of the entities we read."""
+    answer = await house.http.get(
+        f"{house.url('sandbox')}/_control/truth", params={"connection": connection.makini_key}
+    )
+    there = answer.json()["records"][connection.makini_key]
+    ours = await rows(house, select(Record).where(col(Record.connection_id) == connection.id))
+    have = {(one.entity, one.key) for one in ours}
+    return {
+        (entity, key)
+        for entity, records in there.items()
+        for key in records
+        if entity in DEFAULT_ENTITIES and (entity, key) not in have
+    }
+
+
+async def paste_a_code(house: House, connection: Connection, key: str) -> str:
+    """An operator stores a code of Makini Link on the receiver's page; returns the code."""
+    box = house.url("sandbox")
+    asked = {
+        "response_type": "code",
+        "client_id": Sandbox().client_id,
+        "redirect_uri": f"{house.url('receiver')}/oauth/callback",
+        "state": "none-of-ours",
+    }
+    form = {"connection": connection.makini_key, "username": "pat", "password": "x"}
+    answer = await house.http.post(
+        f"{box}/oauth/authorize", data={**asked, **form, "answer": "approve"}
+    )
+    code = parse_qs(urlsplit(answer.headers["location"]).query)["code"][0]
+    pasted = await house.http.post(
+        f"{house.url('receiver')}/paste",
+        data={"key": key, "by": "Petra", "connection": connection.makini_key, "login": code},
+    )
+    assert pasted.status_code == 200, pasted.text
+    return code
+
+
+@pytest.fixture
+async def phone(browser: Browser) -> AsyncIterator[Page]:
+    """A page as narrow as a phone, in which no script runs."""
+    context = await browser.new_context(
+        viewport={"width": 375, "height": 667}, java_script_enabled=False
+    )
+    context.set_default_timeout(30_000)
+    yield await context.new_page()
+    await context.close()
+
+
+async def looked_at(phone: Page, name: str) -> None:
+    """Nothing of the page is beyond a phone's edge; a picture is kept where one is wanted."""
+    for box in [await one.bounding_box() for one in await phone.locator("main *").all()]:
+        assert box is None or box["x"] + box["width"] <= 375
+    if IMAGES:
+        await phone.screenshot(path=Path(IMAGES) / f"{name}.png", full_page=True)
+
+
 async def test_credentials_change_and_the_customer_logs_in_again(
-    house: House, page: Page, post: Post
+    house: House, page: Page, phone: Page, post: Post
 ) -> None:
     secrets = await secrets_now(house)
-    page.on("request", lambda request: secrets.update(in_the_address(request.url)))
+    phone.on("request", lambda request: secrets.update(in_the_address(request.url)))
     connection, customer, incident, run = await ask_for_a_login(house, post)
     label = f"{customer.name} · {connection.provider}"
     assert run.name == label
     assert {"waiting:customer", f"connection:{connection.slug}"} <= set(run.tags)
     assert f"customer:{customer.slug}" in run.tags
+    lost = (await secrets_now(house)).get(f"access token of {connection.id}")
 
     # What changes meanwhile, nobody tells us of.
     await house.control(
         "records", connection=connection.makini_key, make=40, change=0, delete=0, announce=False
     )
+    assert len(await missing(house, connection)) >= 40
 
     async def told() -> Any:
         message = await message_about(house, label)
@@ -148,14 +212,17 @@ async def test_credentials_change_and_the_customer_logs_in_again(
     mail = await until(post.first, what="the mail")
     assert link in text_of(mail)
 
-    await page.goto(link)
-    await expect(page.get_by_role("heading", level=1)).to_contain_text("Please log in to")
-    await page.get_by_role("link", name=re.compile("Log in to")).click()
-    await page.get_by_label("System").select_option(connection.makini_key)
-    await page.get_by_label("User name").fill("pat")
-    await page.get_by_label("Password").fill("the new one")
-    await page.get_by_role("button", name="Approve").click()
-    await expect(page.get_by_role("heading", level=1)).to_have_text("Done, thank you")
+    await phone.goto(link)
+    await expect(phone.get_by_role("heading", level=1)).to_contain_text("Please log in to")
+    await looked_at(phone, "connect")
+    await phone.get_by_role("link", name=re.compile("Log in to")).click()
+    await phone.get_by_label("System").select_option(connection.makini_key)
+    await phone.get_by_label("User name").fill("pat")
+    await phone.get_by_label("Password").fill("the new one")
+    await phone.get_by_role("button", name="Approve").click()
+    await expect(phone.get_by_role("heading", level=1)).to_have_text("Done, thank you")
+    await expect(phone.get_by_text("is connected again")).to_be_visible()
+    await looked_at(phone, "connected")
 
     ended = await house.ended(run.id)
     assert ended.state is not None
@@ -167,26 +234,12 @@ async def test_credentials_change_and_the_customer_logs_in_again(
         return now if now and "large_green_circle" in str(now) else None
 
     settled = await until(green, what="the message to turn green")
+    assert settled["ts"] == message["ts"]  # the same one, edited
     assert "/connect/" not in str(settled)
-
-    truth = (
-        await house.http.get(
-            f"{house.url('sandbox')}/_control/truth", params={"connection": connection.makini_key}
-        )
-    ).json()
-    there = truth["records"][connection.makini_key]
-    ours = await rows(house, select(Record).where(col(Record.connection_id) == connection.id))
-    have = {(one.entity, one.key) for one in ours}
-    missing = {
-        (entity, key)
-        for entity, records in there.items()
-        for key in records
-        if entity in {one[0] for one in have} and (entity, key) not in have
-    }
-    assert len(have) >= 40
-    assert not missing
+    assert await missing(house, connection) == set()
     [case] = await rows(house, select(Reconnect).where(col(Reconnect.incident_id) == incident.id))
     assert case.outcome == "reconnected"
+    assert case.counts[connection.id]["caught_up"] >= 40
     thanks = await until(lambda: post.with_subject("connected again"), what="the thanks")
     assert customer.slug in thanks["To"]
 
@@ -198,10 +251,22 @@ async def test_credentials_change_and_the_customer_logs_in_again(
     key = said.split()[-1]
     read = await sample_product(house, key, connection.makini_key)
     assert "work orders:" in read
+    new = await secrets_now(house)
+    assert new[f"access token of {connection.id}"] != lost
 
-    secrets |= {f"new {name}": one for name, one in (await secrets_now(house)).items()}
-    secrets["product's key"] = key
+    secrets |= {f"new {name}": one for name, one in new.items()}
+    secrets |= {"product's key": key, "pasted code": await paste_a_code(house, connection, key)}
+    secrets |= {f"pasted {name}": one for name, one in (await secrets_now(house)).items()}
     assert {"code", "state"} <= secrets.keys()
-    said = [str(await house.slack()), *(mail.as_string() for mail in post.mails)]
-    assert leaks(house, secrets, said) == []
-    assert leaks(house, {"what may be told": connection.makini_key}, said)  # it does look
+    assert any("minted" in name for name in secrets)
+    said_to_people = {
+        "Slack": str(await house.slack()),
+        **{f"mail {number}": mail.as_string() for number, mail in enumerate(post.mails)},
+        "the sample product": read,
+    }
+    assert leaks(house, secrets, said_to_people) == []
+    # It does look: in every place where that is to be found.
+    named = {"the incident": incident.id, "the connection": label}
+    seen = " ".join(leaks(house, named, said_to_people))
+    for place in ("prefect", "linekeeper.db", "logs/", "Slack", "mail"):
+        assert place in seen
