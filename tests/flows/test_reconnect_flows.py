@@ -220,6 +220,12 @@ async def test_a_run_that_is_gone_while_waiting_is_started_anew_by_the_next_swee
     keys = [row.payload["idempotency_key"] for row in await started(store)]
     assert len(keys) == (1 if what == "waiting" else 2)
     assert len(set(keys)) == len(keys)
+    if what == "waiting":  # it is named, tagged and shown after its incident, which may have grown
+        [incident] = await rows(store, Incident)
+        kept = await running.client.read_flow_run(run.id)
+        assert kept.name == incident.title
+        assert "waiting:customer" in kept.tags
+        assert "waits for its customer" in await running.artifact(f"reconnect-{incident.id}")
 
 
 async def started(store: Store) -> list[Outbox]:
