@@ -33,6 +33,8 @@ class Choice:
     connections: int
     scenario: str
     seed: int
+    night: bool = False
+    """Whether the demo's day has its night: quiet hours, which a start nobody asked for has not."""
 
 
 def wants_sandbox(choice: Choice, settings: Settings, apps: Mapping[str, AppConfig]) -> bool:
@@ -64,8 +66,8 @@ def sandbox_settings(settings: Settings, choice: Choice) -> Sandbox:
 def night(
     choice: Choice, settings: Settings, apps: Mapping[str, AppConfig], *, now: datetime
 ) -> tuple[datetime, datetime] | None:
-    """The night of the demo, which has one the first time it is started at `now`; else None."""
-    if choice.scenario != "demo" or not choice.schedules or apps or settings.quiet_hours:
+    """The night of the demo, if asked for, the first time it is started, at `now`; else None."""
+    if not (choice.night and choice.schedules) or apps or settings.quiet_hours:
         return None
     first = now + timedelta(seconds=NIGHT_FROM + 59)
     begins = first.replace(second=0, microsecond=0)

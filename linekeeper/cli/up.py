@@ -36,11 +36,14 @@ def up_command(
         int, typer.Option(min=0, help="How many connections the sandbox has.")
     ] = 24,
     scenario: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="demo|quiet", help="demo: in the sandbox things go wrong and right again."
+            metavar="demo|quiet",
+            help="demo: in the sandbox things go wrong and right again; asked for, with a night of "
+            "quiet hours and its digest. Default: demo, without the night.",
+            show_default=False,
         ),
-    ] = "demo",
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same sandbox.")] = 1,
 ) -> None:
     """Start everything on this machine: Prefect server, worker, consumer, receiver, sandbox.
@@ -54,15 +57,24 @@ def up_command(
 
       linekeeper up --no-sandbox
 
+      linekeeper up --scenario demo
+
       linekeeper up --connections 200 --scenario quiet --no-schedules
     """
     from linekeeper.cli.parts import Choice
     from linekeeper.settings import Settings
 
-    if scenario not in ("demo", "quiet"):
+    if scenario not in (None, "demo", "quiet"):
         raise typer.BadParameter("it is demo or quiet", param_hint="--scenario")
     settings = Settings()
-    choice = Choice(sandbox, not no_schedules, connections, scenario, seed)
+    choice = Choice(
+        sandbox,
+        not no_schedules,
+        connections,
+        scenario or "demo",
+        seed,
+        night=scenario == "demo",
+    )
     with alone_in(settings.home):
         if not os.environ.get("PREFECT_API_URL"):
             require_closed_door(settings.prefect_host, os.environ)

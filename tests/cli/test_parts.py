@@ -36,18 +36,19 @@ def test_the_sandbox_starts_where_no_makini_is_configured(
     assert parts.wants_sandbox(choice, Settings(makini_api_url=url), apps) is wanted
 
 
-def test_the_demo_has_a_night_the_first_time_it_is_started() -> None:
+def test_the_demo_has_a_night_the_first_time_it_is_asked_for() -> None:
     now, settings = datetime(2026, 11, 25, 14, 17, 12, tzinfo=UTC), Settings()
-    found = parts.night(NEEDED, settings, {}, now=now)
+    asked = replace(NEEDED, night=True)
+    found = parts.night(asked, settings, {}, now=now)
     assert found is not None
     begins, ends = found
     assert (f"{begins:%H:%M:%S}", f"{ends:%H:%M:%S}") == ("14:26:00", "14:30:00")
     box = parts.sandbox_settings(settings, NEEDED)
     quiet = settings.model_copy(update={"quiet_hours": f"{begins:%H:%M}-{ends:%H:%M}"})
     assert parts.environment(quiet, {}, box)["LINEKEEPER_QUIET_HOURS"] == "14:26-14:30"
-    assert parts.night(NEEDED, settings, {"default": DEMO}, now=now) is None
-    assert parts.night(NEEDED, quiet, {}, now=now) is None
-    for other in (replace(NEEDED, scenario="quiet"), replace(NEEDED, schedules=False)):
+    assert parts.night(asked, settings, {"default": DEMO}, now=now) is None
+    assert parts.night(asked, quiet, {}, now=now) is None
+    for other in (NEEDED, replace(asked, schedules=False)):
         assert parts.night(other, settings, {}, now=now) is None
 
 
@@ -77,7 +78,10 @@ def test_made_up_trouble_goes_to_the_made_up_slack() -> None:
     assert not any("real" in value for value in told.values())
 
 
-def test_what_an_env_file_says_reaches_every_part(tmp_path: Path) -> None:
+def test_what_an_env_file_says_reaches_every_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / ".env"
     file.write_text(
         "LINEKEEPER_MAKINI_WEBHOOK_SECRETS=a,b\nLINEKEEPER_NOTIFY_CUSTOMERS=true\n"
