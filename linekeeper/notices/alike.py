@@ -23,7 +23,8 @@ def heads(incidents: Sequence[Incident]) -> dict[str, str]:
     last: dict[tuple[str, str], tuple[datetime, str]] = {}
     found: dict[str, str] = {}
     for one in sorted(incidents, key=lambda one: (one.opened_at, one.id)):
-        if (one.scope, one.kind) != ("connection", LOST) or one.resolved_at is not None:
+        is_lost = (one.scope, one.kind) == ("connection", LOST) and one.resolved_at is None
+        if not is_lost or not one.provider:
             continue
         where = (one.app, one.provider)
         before, head = last.get(where, (datetime.min.replace(tzinfo=one.opened_at.tzinfo), ""))

@@ -54,7 +54,7 @@ async def _held_until(session: AsyncSession, incident: Incident) -> datetime | N
     first of them, with its run, so the runs of the others are held back. Customers are asked at
     once.
     """
-    if incident.scope != "connection":
+    if incident.scope != "connection" or not incident.provider:
         return None
     earlier = or_(
         col(Incident.opened_at) < incident.opened_at,

@@ -190,5 +190,6 @@ def test_whatever_is_sent_the_answer_is_never_500(
     loop, here = fuzzed
     request = head(*lines, "Connection: close", method=method, path=f"/webhooks/{path}")
     answer = asyncio.run_coroutine_threadsafe(here.raw(request + body, end=True), loop).result(30)
+    answer = answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")  # who expects it is told so
     statuses = {"200", "400", "401", "404", "405", "408", "413", "415"}
     assert not answer or answer.split(b" ", 2)[1].decode() in statuses
