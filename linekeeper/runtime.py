@@ -1,5 +1,6 @@
 """What every part needs at hand: settings, store, configuration, Makini clients."""
 
+import gc
 import os
 import secrets
 import socket
@@ -17,6 +18,9 @@ from linekeeper.store.configuration import load_configuration
 from linekeeper.store.migrate import require_current
 
 CONFIGURATION_SECONDS = 5.0
+COLLECT_AFTER_OBJECTS = 50_000
+"""New objects before Python looks for cycles among them, in place of 700: a page of records makes
+thousands that are gone a moment later."""
 
 
 class UnknownApp(Exception):
@@ -43,6 +47,7 @@ class Runtime:
     async def open(cls, settings: Settings | None = None) -> AsyncIterator[Self]:
         """Open the store of `settings` (default: the environment) and close everything after."""
         settings = settings or Settings()
+        gc.set_threshold(COLLECT_AFTER_OBJECTS, *gc.get_threshold()[1:])
         async with Store.open(settings) as store:
             await require_current(store)
             runtime = cls(settings, store)

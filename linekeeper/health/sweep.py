@@ -5,6 +5,7 @@ anywhere is completed by the next (DESIGN "Nothing is lost").
 """
 
 from collections.abc import AsyncIterator, Container, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -19,6 +20,7 @@ from linekeeper.health.conclude import conclude
 from linekeeper.health.judge import Health, Observation, Outcome
 from linekeeper.health.service import observe
 from linekeeper.makini import ListedConnection
+from linekeeper.pipeline import one_ahead
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.tables import AppState, Connection, Credential, Customer, Transition
@@ -81,11 +83,12 @@ async def _portions(
     pages: AsyncIterator[list[ListedConnection]],
 ) -> AsyncIterator[list[ListedConnection]]:
     portion: list[ListedConnection] = []
-    async for page in pages:
-        portion += page
-        if len(portion) >= _PORTION:
-            yield portion
-            portion = []
+    async with aclosing(one_ahead(pages)) as listed:
+        async for page, _ in listed:
+            portion += page
+            if len(portion) >= _PORTION:
+                yield portion
+                portion = []
     if portion:
         yield portion
 

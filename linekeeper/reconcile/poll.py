@@ -8,12 +8,12 @@ from datetime import datetime
 
 from linekeeper.clock import utcnow
 from linekeeper.makini import TOO_LARGE, ErrorKind, MakiniError
+from linekeeper.pipeline import Behind, one_ahead
 from linekeeper.reconcile.accounting import Counts
 from linekeeper.reconcile.batch import Writer
 from linekeeper.reconcile.deleting import conclude_listing
 from linekeeper.reconcile.listing import KeySet, Sizes
 from linekeeper.reconcile.marks import note_failure, note_not_offered
-from linekeeper.reconcile.pipeline import Behind, one_ahead
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.target import Login, Target
 from linekeeper.reconcile.watermark import read_from
