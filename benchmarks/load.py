@@ -109,8 +109,9 @@ async def _measure(place: House) -> dict[str, Any]:
     if applied != total + BACKLOG:
         others = await _number(
             place,
-            "SELECT group_concat(status || ' ' || n, ', ') FROM"
-            " (SELECT status, count(*) n FROM webhook_event GROUP BY status)",
+            "SELECT group_concat(status || ' ' || n || ' ' || coalesce(error, ''), ', ') FROM"
+            " (SELECT status, error, count(*) n FROM webhook_event GROUP BY status, error"
+            " ORDER BY n DESC LIMIT 10)",
         )
         raise SystemExit(f"benchmarks.load: {applied} of {total + BACKLOG} applied ({others})")
     times.sort()
@@ -153,8 +154,8 @@ async def _bodies(place: House) -> list[tuple[str, str]]:
 
 
 async def _adopted(place: House, count: int) -> None:
-    """Wait for the first sweep: an event of a connection nobody knows yet is unrouted."""
-    live = "SELECT count(*) FROM connection WHERE setup = 'live'"
+    """Wait for the first sweep: nothing is read for a connection without a token."""
+    live = "SELECT count(*) FROM connection JOIN credential ON connection_id = connection.id"
     deadline = time.monotonic() + 300
     while await _number(place, live) < count:
         if time.monotonic() > deadline:
