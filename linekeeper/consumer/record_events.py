@@ -24,7 +24,7 @@ from linekeeper.health.service import observe
 from linekeeper.inbox.claim import Claimed, Event, Settled, claim_events
 from linekeeper.inbox.plan import Ask, Plan, Wanted, plan, understand
 from linekeeper.inbox.routing import Target, connections_of, owners_of
-from linekeeper.reconcile.upsert import upsert_records
+from linekeeper.reconcile.upsert import Arrived, upsert_records
 from linekeeper.runtime import Runtime
 from linekeeper.tokens import Token, load_tokens
 
@@ -186,6 +186,7 @@ class _Storing:
             for ask in self._batch.plans[event.id].reads:
                 came[ask] = min(event.received_at, came.get(ask, event.received_at))
         refused: dict[str, Observation] = {}
+        arrived: list[Arrived] = []
         for ask in sorted(came):
             answer = self._answers[ask]
             if isinstance(answer, Refused) and answer.observation is not None:
@@ -193,18 +194,18 @@ class _Storing:
             if not isinstance(answer, Records) or not answer.records:
                 continue
             app = configuration.apps[self._batch.targets[ask.connection_id].app]
-            await upsert_records(
-                self._rt.store,
-                session,
-                ask.connection_id,
-                ask.entity,
-                answer.records,
-                source="webhook",
-                now=now,
-                bodies=ask.entity in app.bodies,
-                asked_at=answer.asked_at,
-                received_at=came[ask],
+            arrived.append(
+                Arrived(
+                    ask.connection_id,
+                    ask.entity,
+                    answer.records,
+                    bodies=ask.entity in app.bodies,
+                    asked_at=answer.asked_at,
+                    received_at=came[ask],
+                )
             )
+        if arrived:
+            await upsert_records(self._rt.store, session, arrived, source="webhook", now=now)
         if refused:
             seen = sorted(refused.items())
             policy = configuration.policy

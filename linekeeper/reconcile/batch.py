@@ -104,6 +104,7 @@ class Writer:
         self._cause = cause
         self._filtered = filtered
         self.is_baseline = mark is None or mark.full_at is None or not mark.offered
+        self._place = (target.id, entity)
         self._bodies = entity in target.app.bodies
         if self.is_baseline:
             _baselines.add(self)
@@ -193,14 +194,14 @@ class Writer:
         if not self._is_fresh:
             return False
         now = utcnow()
-        place, bodies = (self._target.id, self._entity), self._bodies
+        bodies = self._bodies
         rows = [record_row(key, one, bodies=bodies) for key, one in read.items()]
         try:
             async with self._store.write() as session:
                 if not self._store.is_sqlite:  # there a writing transaction is alone anyway
                     await lock_feed(self._store, session, self._target.id)
                 await write_records(
-                    self._store, session, *place, rows, seen_at=now, replacing=False
+                    self._store, session, {self._place: rows}, seen_at=now, replacing=False
                 )
         except IntegrityError:
             self._is_fresh = False
@@ -234,13 +235,14 @@ class Writer:
     async def _differs(self, read: dict[str, Read]) -> bool:
         """Whether anything of it would be written; a look without any lock."""
         async with self._store.read() as session:
-            return _writes(await self._reckon(session, read))
+            return _writes(await self._reckon(session, read, utcnow()))
 
     async def _apply(self, session: AsyncSession, read: dict[str, Read]) -> int:
-        if not read or not _writes(await self._reckon(session, read)):
+        if not read or not _writes(await self._reckon(session, read, utcnow())):
             return 0  # and nobody need be locked out to know that
         last = await lock_feed(self._store, session, self._target.id)
-        reckoning = await self._reckon(session, read)
+        now = utcnow()
+        reckoning = await self._reckon(session, read, now)
         self._note_older(reckoning)
         if self.is_baseline:
             reckoning.new = []
@@ -248,7 +250,7 @@ class Writer:
             await self._explain(session, reckoning)
             for seq, change in enumerate(reckoning.new, start=last + 1):
                 change["seq"] = seq
-        await write(self._store, session, self._target.id, self._entity, reckoning)
+        await write(self._store, session, {self._place: reckoning}, at=now)
         if not reckoning.new:
             return len(reckoning.rows)
         await forward_changes(
@@ -266,9 +268,12 @@ class Writer:
             times = (found.time for found in reckoning.found.values())
             self._found_older = any(time is None or time <= polled_at for time in times)
 
-    async def _reckon(self, session: AsyncSession, read: dict[str, Read]) -> Reckoning:
-        known = await known_records(self._store, session, self._target.id, self._entity, list(read))
-        return reckon(self._target.id, self._entity, read, known, now=utcnow(), bodies=self._bodies)
+    async def _reckon(
+        self, session: AsyncSession, read: dict[str, Read], now: datetime
+    ) -> Reckoning:
+        place = self._place
+        known = (await known_records(self._store, session, {place: list(read)}))[place]
+        return reckon(*place, read, known, now=now, bodies=self._bodies)
 
     async def _explain(self, session: AsyncSession, reckoning: Reckoning) -> None:
         """Say of each change whether a delivery had come for it, or it was missed."""

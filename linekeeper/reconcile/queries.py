@@ -1,16 +1,16 @@
 """The index in the database: reading and writing many records in one statement."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 from sqlalchemy import (
+    Boolean,
     ColumnElement,
-    DateTime,
+    Executable,
     any_,
     bindparam,
-    case,
     func,
     insert,
     literal,
@@ -20,11 +20,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 from sqlalchemy.types import String
 from sqlmodel import col
 
+from linekeeper.reconcile import places
 from linekeeper.reconcile.compare import Known
+from linekeeper.reconcile.places import ANNOUNCED, KEYS, RECORDS, Place
 from linekeeper.store import Store
 from linekeeper.store.tables import Change, Feed, Record
 from linekeeper.store.types import Id, UtcDateTime
@@ -32,8 +33,6 @@ from linekeeper.store.upsert import insert_ignore
 
 LATE_DAYS = 7
 """A delivery that comes later than this after the poll that found its change is not counted."""
-_WRITTEN = ("updated_at", "deleted_at", "hash", "body", "seen_at", "absent_since", "deletion_id")
-
 
 Row = tuple[str, datetime | None, str, str | None]
 """A live record as it is written: key, source time, hash, body."""
@@ -49,51 +48,75 @@ def one_of(store: Store, column: Any, values: Sequence[str]) -> ColumnElement[bo
 
 async def lock_feed(store: Store, session: AsyncSession, connection_id: str) -> int:
     """The connection's last `change.seq`; nobody else writes its records until we commit."""
+    return (await lock_feeds(store, session, [connection_id]))[connection_id]
+
+
+async def lock_feeds(
+    store: Store, session: AsyncSession, connection_ids: Sequence[str]
+) -> dict[str, int]:
+    """The last `change.seq` of each; nobody else writes their records until we commit.
+
+    Locked in the order of their ids, so that two writers never wait in a circle.
+    """
+    ids = sorted(set(connection_ids))
     asked = (
-        select(col(Feed.last_seq)).where(col(Feed.connection_id) == connection_id).with_for_update()
+        select(col(Feed.connection_id), col(Feed.last_seq))
+        .where(col(Feed.connection_id).in_(ids))
+        .order_by(col(Feed.connection_id))
+        .with_for_update()
     )
-    found = await session.scalar(asked)
-    if found is None:
-        row = {"connection_id": connection_id, "last_seq": 0}
-        await session.execute(insert_ignore(store, Feed, [row]))
-        found = await session.scalar(asked)
-    return found or 0
+    found = {row[0]: row[1] for row in await session.execute(asked)}
+    if len(found) == len(ids):
+        return found
+    rows = [{"connection_id": one, "last_seq": 0} for one in ids if one not in found]
+    await session.execute(insert_ignore(store, Feed, rows))
+    return {row[0]: row[1] for row in await session.execute(asked)}
 
 
 async def known_records(
-    store: Store, session: AsyncSession, connection_id: str, entity: str, keys: Sequence[str]
-) -> dict[str, tuple[Known, bool]]:
+    store: Store, session: AsyncSession, keys: Mapping[Place, Sequence[str]]
+) -> dict[Place, dict[str, tuple[Known, bool]]]:
     """What the index holds under `keys`, and whether it is marked as absent or once deleted."""
-    rows = await session.execute(
-        select(
-            col(Record.key),
-            col(Record.updated_at),
-            col(Record.hash),
-            col(Record.seen_at),
-            col(Record.deleted_at),
-            col(Record.absent_since),
-            col(Record.deletion_id),
-        ).where(
-            col(Record.connection_id) == connection_id,
-            col(Record.entity) == entity,
-            one_of(store, Record.key, keys),
+    listed = {place: [(key,) for key in some] for place, some in keys.items()}
+    rows = await session.execute(_KNOWN[store.is_sqlite], places.values(store, KEYS, listed))
+    found: dict[Place, dict[str, tuple[Known, bool]]] = {place: {} for place in keys}
+    for connection_id, entity, key, time, digest, seen_at, deleted_at, marked in rows:
+        known = Known(time, digest, seen_at, deleted_at is not None)
+        found[connection_id, entity][key] = (known, bool(marked))
+    return found
+
+
+def _known(*, is_sqlite: bool) -> Executable:
+    return (
+        text(
+            "SELECT record.connection_id, record.entity, record.key, record.updated_at, "  # noqa: S608 - our own names
+            "record.hash, record.seen_at, record.deleted_at, record.absent_since IS NOT NULL "
+            "OR record.deletion_id IS NOT NULL AS marked "
+            f"FROM {places.table(KEYS, is_sqlite=is_sqlite)} CROSS JOIN record "
+            "WHERE record.connection_id = one.connection_id AND record.entity = one.entity "
+            "AND record.key = one.key"
+        )
+        .bindparams(*places.parameters(KEYS, is_sqlite=is_sqlite))
+        .columns(
+            connection_id=Id,
+            entity=String,
+            key=String,
+            updated_at=UtcDateTime,
+            hash=String,
+            seen_at=UtcDateTime,
+            deleted_at=UtcDateTime,
+            marked=Boolean,
         )
     )
-    return {
-        key: (
-            Known(time, digest, seen_at, deleted_at is not None),
-            absent_since is not None or deletion_id is not None,
-        )
-        for key, time, digest, seen_at, deleted_at, absent_since, deletion_id in rows
-    }
+
+
+_KNOWN = {is_sqlite: _known(is_sqlite=is_sqlite) for is_sqlite in (True, False)}
 
 
 async def write_records(
     store: Store,
     session: AsyncSession,
-    connection_id: str,
-    entity: str,
-    rows: Sequence[Row],
+    rows: Mapping[Place, Sequence[Row]],
     *,
     seen_at: datetime,
     replacing: bool = True,
@@ -101,65 +124,35 @@ async def write_records(
     """Write `rows`, all seen at the same time, in one statement.
 
     What is there under their keys is replaced; without `replacing` it raises `IntegrityError`.
-    One statement of whole columns takes a fraction of the time of one execution a row, and on
-    SQLite its thread and ours don't take turns at every row.
     """
-    if not rows:
+    if not any(rows.values()):
         return
-    if store.is_sqlite:
-        listed = [[key, _written(time), digest, body] for key, time, digest, body in rows]
-        columns: dict[str, Any] = {"listed": orjson.dumps(listed).decode()}
-    else:
-        names = ("key_list", "updated_at_list", "hash_list", "body_list")
-        columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-    place = {"connection_id": connection_id, "entity": entity, "seen_at": seen_at}
-    await session.execute(_WRITE[store.is_sqlite, replacing], {**place, **columns})
+    values = places.values(store, RECORDS, rows)
+    await session.execute(_WRITE[store.is_sqlite, replacing], {**values, "seen_at": seen_at})
 
 
-def _written(time: datetime | None) -> str | None:
-    """A time as SQLite's column has it (store.types)."""
-    return None if time is None else time.isoformat(timespec="microseconds")
+_REPLACED = ("updated_at", "deleted_at", "hash", "body", "seen_at", "absent_since", "deletion_id")
 
 
-_INTO = (
-    "INSERT INTO record (connection_id, entity, key, updated_at, deleted_at, hash, body, seen_at, "
-    "absent_since, deletion_id) SELECT "
-)
-_FROM_JSON = (
-    ":connection_id, :entity, value ->> 0, value ->> 1, NULL, value ->> 2, value ->> 3, :seen_at, "
-    "NULL, NULL FROM json_each(:listed) WHERE true"
-)
-_FROM_ARRAYS = (
-    ":connection_id, :entity, one.key, one.updated_at, NULL, one.hash, one.body, :seen_at, NULL, "
-    "NULL FROM unnest(:key_list, :updated_at_list, :hash_list, :body_list) "
-    "AS one(key, updated_at, hash, body)"
-)
-_OR_REPLACE = " ON CONFLICT (connection_id, entity, key) DO UPDATE SET " + ", ".join(
-    f"{name} = excluded.{name}" for name in _WRITTEN
-)
-_SINGLE = (
-    bindparam("connection_id", type_=Id),
-    bindparam("entity", type_=String),
-    bindparam("seen_at", type_=UtcDateTime),
-)
-_LISTS = (
-    bindparam("key_list", type_=ARRAY(String)),
-    bindparam("updated_at_list", type_=ARRAY(DateTime(timezone=True))),
-    bindparam("hash_list", type_=ARRAY(String)),
-    bindparam("body_list", type_=ARRAY(String)),
-)
+def _write(*, is_sqlite: bool, replacing: bool) -> Executable:
+    statement = (
+        "INSERT INTO record (connection_id, entity, key, updated_at, hash, body, seen_at) "  # noqa: S608 - our own names
+        "SELECT one.connection_id, one.entity, one.key, one.updated_at, one.hash, one.body, "
+        f":seen_at FROM {places.table(RECORDS, is_sqlite=is_sqlite)} WHERE true"
+    )
+    if replacing:
+        statement += " ON CONFLICT (connection_id, entity, key) DO UPDATE SET "
+        statement += ", ".join(f"{name} = excluded.{name}" for name in _REPLACED)
+    return text(statement).bindparams(
+        bindparam("seen_at", type_=UtcDateTime), *places.parameters(RECORDS, is_sqlite=is_sqlite)
+    )
+
+
 _WRITE = {
-    (True, replacing): text(_INTO + _FROM_JSON + (_OR_REPLACE if replacing else "")).bindparams(
-        *_SINGLE
-    )
-    for replacing in (True, False)
-} | {
-    (False, replacing): text(_INTO + _FROM_ARRAYS + (_OR_REPLACE if replacing else "")).bindparams(
-        *_SINGLE, *_LISTS
-    )
+    (is_sqlite, replacing): _write(is_sqlite=is_sqlite, replacing=replacing)
+    for is_sqlite in (True, False)
     for replacing in (True, False)
 }
-"""By whether it is SQLite, and whether it replaces."""
 
 
 async def clear_marks(
@@ -180,55 +173,56 @@ async def clear_marks(
 
 
 async def append_changes(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
-    """Add `rows`, numbered on from the connection's last; `lock_feed` comes first."""
+    """Add `rows`, numbered on from each connection's last; `lock_feeds` comes first."""
     if not rows:
         return
     connection = await session.connection()
     await connection.execute(insert(Change), list(rows))
-    await session.execute(
-        update(Feed)
-        .where(col(Feed.connection_id) == rows[0]["connection_id"])
-        .values(last_seq=rows[-1]["seq"])
-        .execution_options(synchronize_session=False)
+    ends: dict[str, int] = {}
+    for row in rows:
+        ends[row["connection_id"]] = max(row["seq"], ends.get(row["connection_id"], 0))
+    table: Any = Feed.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
+    await connection.execute(
+        update(table)
+        .where(table.c.connection_id == bindparam("whose"))
+        .values(last_seq=bindparam("end")),
+        [{"whose": one, "end": end} for one, end in ends.items()],
     )
 
 
 async def mark_announced(
     store: Store,
     session: AsyncSession,
-    connection_id: str,
-    entity: str,
-    keys: Sequence[str],
+    keys: Mapping[Place, Sequence[str]],
     *,
-    received_at: datetime,
+    received_at: Mapping[Place, datetime],
 ) -> None:
-    """A delivery that came at `received_at` named `keys` and brought nothing newer.
+    """Deliveries that came at `received_at` named `keys` and brought nothing newer.
 
     Where the last change of a key was recovered by a poll, this is its webhook, late.
     """
-    if not keys:
-        return
-    last = aliased(Change)
-    await session.execute(
-        update(Change)
-        .where(
-            col(Change.connection_id) == connection_id,
-            col(Change.entity) == entity,
-            one_of(store, Change.key, keys),
-            col(Change.recovered),
-            col(Change.announced_at).is_(None),
-            col(Change.at) > received_at - timedelta(days=LATE_DAYS),
-            col(Change.seq)
-            == select(func.max(last.seq))
-            .where(
-                col(last.connection_id) == col(Change.connection_id),
-                col(last.entity) == col(Change.entity),
-                col(last.key) == col(Change.key),
-            )
-            .scalar_subquery(),
-        )
-        .values(
-            announced_at=received_at, due=case((col(Change.due) == "missed", "seen"), else_="late")
-        )
-        .execution_options(synchronize_session=False)
-    )
+    late = timedelta(days=LATE_DAYS)
+    listed = {
+        place: [(key, received_at[place], received_at[place] - late) for key in some]
+        for place, some in keys.items()
+        if some
+    }
+    if listed:
+        values = places.values(store, ANNOUNCED, listed)
+        await session.execute(_ANNOUNCE[store.is_sqlite], values)
+
+
+def _announce(*, is_sqlite: bool) -> Executable:
+    return text(
+        "UPDATE change SET announced_at = one.received_at, "  # noqa: S608 - our own names
+        "due = CASE WHEN due = 'missed' THEN 'seen' ELSE 'late' END "
+        f"FROM {places.table(ANNOUNCED, is_sqlite=is_sqlite)} "
+        "WHERE change.connection_id = one.connection_id AND change.entity = one.entity "
+        "AND change.key = one.key AND change.recovered AND change.announced_at IS NULL "
+        "AND change.at > one.since AND change.seq = (SELECT max(last.seq) FROM change AS last "
+        "WHERE last.connection_id = one.connection_id AND last.entity = one.entity "
+        "AND last.key = one.key)"
+    ).bindparams(*places.parameters(ANNOUNCED, is_sqlite=is_sqlite))
+
+
+_ANNOUNCE = {is_sqlite: _announce(is_sqlite=is_sqlite) for is_sqlite in (True, False)}

@@ -9,12 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.reconcile.compare import Found, Source, Verdict, better, decide
 from linekeeper.reconcile.fields import content, content_hash, record_key, source_time
+from linekeeper.reconcile.places import Place
 from linekeeper.reconcile.queries import (
     Row,
     append_changes,
     clear_marks,
     known_records,
-    lock_feed,
+    lock_feeds,
     mark_announced,
     write_records,
 )
@@ -33,8 +34,6 @@ class Read(Found):
 class Reckoning:
     """What became of a batch. Records without a key are left out."""
 
-    at: datetime
-    """When it was decided."""
     new: list[dict[str, Any]] = field(default_factory=list)
     """The changes, as rows of `change`."""
     before: dict[str, Any] = field(default_factory=dict)
@@ -46,43 +45,62 @@ class Reckoning:
     marked: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Records of one entity of a connection, as Makini sends them."""
+
+    connection_id: str
+    entity: str
+    records: Sequence[Mapping[str, Any]]
+    bodies: bool
+    """Whether their JSON is kept."""
+    asked_at: datetime
+    """When they were asked for."""
+    received_at: datetime
+    """When the delivery came that named them."""
+
+
 async def upsert_records(
     store: Store,
     session: AsyncSession,
-    connection_id: str,
-    entity: str,
-    records: Sequence[Mapping[str, Any]],
+    arrived: Sequence[Arrived],
     *,
     source: Source,
     now: datetime,
-    bodies: bool,
-    asked_at: datetime | None = None,
-    received_at: datetime | None = None,
 ) -> list[Change]:
-    """Bring `records` of `entity`, as Makini sends them, into the index; returns what changed.
+    """Bring what `arrived` into the index; returns what changed.
 
-    Runs in the caller's transaction, which from here on is the only one to write this
-    connection's records (on PostgreSQL: lock connections in the order of their ids where there
-    are several). What the index holds newer is left alone; an `event`'s data is applied only if
-    its source time is newer. `asked_at` is when they were asked for, `received_at` when the
-    delivery came that named them; both default to `now`. `bodies` keeps their JSON. A record
-    without a key is left out.
+    Each connection and entity comes once in `arrived`. Runs in the caller's transaction, which
+    from here on is the only one to write these connections' records. What the index holds newer is
+    left alone; an `event`'s data is applied only if its source time is newer. A record without a
+    key is left out.
     """
-    last = await lock_feed(store, session, connection_id)
-    asked_at, received_at = asked_at or now, received_at or now
-    read = read_records(records, asked_at=asked_at, current=source != "event")
-    known = await known_records(store, session, connection_id, entity, list(read))
-    reckoning = reckon(connection_id, entity, read, known, now=now, bodies=bodies)
-    for seq, change in enumerate(reckoning.new, start=last + 1):
-        change["seq"] = seq
-        if source != "poll":
-            change.update(source="webhook", announced_at=received_at, due="seen")
-    await write(store, session, connection_id, entity, reckoning)
-    if source != "poll":
-        await mark_announced(
-            store, session, connection_id, entity, reckoning.same, received_at=received_at
+    ends = await lock_feeds(store, session, [one.connection_id for one in arrived])
+    current = source != "event"
+    read = {
+        (one.connection_id, one.entity): read_records(
+            one.records, asked_at=one.asked_at, current=current
         )
-    return [Change(**change) for change in reckoning.new]
+        for one in arrived
+    }
+    known = await known_records(store, session, {place: list(some) for place, some in read.items()})
+    reckoned: dict[Place, Reckoning] = {}
+    for one in arrived:
+        place = (one.connection_id, one.entity)
+        reckoned[place] = reckoning = reckon(
+            *place, read[place], known[place], now=now, bodies=one.bodies
+        )
+        for change in reckoning.new:
+            ends[one.connection_id] += 1
+            change["seq"] = ends[one.connection_id]
+            if source != "poll":
+                change.update(source="webhook", announced_at=one.received_at, due="seen")
+    await write(store, session, reckoned, at=now)
+    if source != "poll":
+        came = {(one.connection_id, one.entity): one.received_at for one in arrived}
+        same = {place: reckoning.same for place, reckoning in reckoned.items()}
+        await mark_announced(store, session, same, received_at=came)
+    return [Change(**change) for reckoning in reckoned.values() for change in reckoning.new]
 
 
 def read_records(
@@ -117,7 +135,7 @@ def reckon(
     bodies: bool,
 ) -> Reckoning:
     """Decide about each record. `known` is what `known_records` gave. Nothing is written here."""
-    result = Reckoning(now)
+    result = Reckoning()
     for key, one in read.items():
         held, marked = known.get(key, (None, False))
         decision = decide(held, one)
@@ -152,10 +170,11 @@ def reckon(
 
 
 async def write(
-    store: Store, session: AsyncSession, connection_id: str, entity: str, reckoning: Reckoning
+    store: Store, session: AsyncSession, reckoned: Mapping[Place, Reckoning], *, at: datetime
 ) -> None:
-    """Write what was decided: the index, then the feed."""
-    place = (connection_id, entity)
-    await write_records(store, session, *place, reckoning.rows, seen_at=reckoning.at)
-    await clear_marks(store, session, connection_id, entity, reckoning.marked)
-    await append_changes(session, reckoning.new)
+    """Write what was decided `at` that time: the index, then the feed."""
+    rows = {place: one.rows for place, one in reckoned.items() if one.rows}
+    await write_records(store, session, rows, seen_at=at)
+    for place, one in reckoned.items():
+        await clear_marks(store, session, *place, one.marked)
+    await append_changes(session, [change for one in reckoned.values() for change in one.new])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
-from linekeeper.reconcile.upsert import upsert_records
+from linekeeper.reconcile.upsert import Arrived, upsert_records
 from linekeeper.store import Store
 from linekeeper.store.tables import Change, Connection, Record
 
@@ -41,17 +41,12 @@ async def put(
     **options: Any,
 ) -> list[Change]:
     """`records` read `minute` minutes after nine."""
-    options = {"source": "poll", "bodies": False, **options}
+    now = NOW + timedelta(minutes=minute)
+    options = {"bodies": False, "asked_at": now, "received_at": now, **options}
+    source = options.pop("source", "poll")
+    arrived = Arrived(connection, ENTITY, records, **options)
     async with store.write() as session:
-        return await upsert_records(
-            store,
-            session,
-            connection,
-            ENTITY,
-            records,
-            now=NOW + timedelta(minutes=minute),
-            **options,
-        )
+        return await upsert_records(store, session, [arrived], source=source, now=now)
 
 
 async def index(store: Store) -> dict[str, Record]:
@@ -159,3 +154,67 @@ async def test_a_webhook_after_the_poll_that_found_its_change_is_noted_as_late(
     async with store.read() as session:
         rows = list(await session.scalars(select(Change)))
     assert [row.announced_at for row in rows] == [NOW + timedelta(minutes=3)]
+
+
+async def test_what_arrives_of_several_connections_is_kept_apart_and_numbered_in_each(
+    store: Store, connection: str
+) -> None:
+    other = Connection(app="default", makini_key="k2", name="Globex", slug="globex")
+    async with store.write() as session:
+        session.add(other)
+    assets, orders = "eam/assets", "eam/work-orders"
+    odd = 'O\'Brien "7" \\ \u2028 0012'
+
+    async def arrive(minute: int, *some: tuple[str, str, Sequence[dict[str, Any]]]) -> list[Change]:
+        at = NOW + timedelta(minutes=minute)
+        arrived = [
+            Arrived(*one, bodies=one[1] == orders, asked_at=at, received_at=at) for one in some
+        ]
+        async with store.write() as session:
+            return await upsert_records(store, session, arrived, source="webhook", now=at)
+
+    first = await arrive(
+        0,
+        (connection, assets, [asset("1"), asset(odd)]),
+        (connection, orders, [asset("1", name="Inspect")]),
+        (other.id, assets, [asset("1", name="Fan")]),
+        (other.id, orders, []),
+    )
+    assert [(c.connection_id, c.entity, c.key, c.seq) for c in first] == [
+        (connection, assets, "1", 1),
+        (connection, assets, odd, 2),
+        (connection, orders, "1", 3),
+        (other.id, assets, "1", 1),
+    ]
+    again = await arrive(
+        1,
+        (other.id, assets, [asset("1", name="Fan"), asset("2")]),
+        (connection, orders, [asset("1", 9, name="Repair")]),
+    )
+    assert [(c.connection_id, c.entity, c.key, c.seq) for c in again] == [
+        (other.id, assets, "2", 2),
+        (connection, orders, "1", 4),
+    ]
+    async with store.read() as session:
+        rows = list(await session.scalars(select(Record)))
+    assert {(one.connection_id, one.entity, one.key) for one in rows} == {
+        (connection, assets, "1"),
+        (connection, assets, odd),
+        (connection, orders, "1"),
+        (other.id, assets, "1"),
+        (other.id, assets, "2"),
+    }
+    assert {one.entity for one in rows if one.body} == {orders}
+
+
+async def test_a_late_webhook_marks_what_a_poll_had_recovered_and_nothing_else(
+    store: Store, connection: str
+) -> None:
+    await put(store, connection, [asset("1"), asset("2")])
+    async with store.write() as session:
+        for change in await session.scalars(select(Change)):
+            change.recovered, change.due = True, None
+    await put(store, connection, [asset("1")], minute=3, source="webhook")
+    async with store.read() as session:
+        found = {c.key: (c.announced_at, c.due) for c in await session.scalars(select(Change))}
+    assert found == {"1": (NOW + timedelta(minutes=3), "late"), "2": (None, None)}
