@@ -3,19 +3,17 @@
 import logging
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
+from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.states import Failed
-from prefect.tasks import Task, exponential_backoff
 
 from linekeeper.customers.adopt import Adoption
 from linekeeper.health.batch import Batch, probe_batch
 from linekeeper.health.sweep import take_list
-from linekeeper.makini import MakiniError
+from tasks.retries import StillFailing, patience
 from tasks.run import runtime
 
 RETRIES = 2
@@ -31,25 +29,10 @@ def _without_empty_traceback(record: logging.LogRecord) -> bool:
 logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
 
 
-class Unanswered(Exception):
-    """Some of a batch did not answer; the task tries those again."""
-
-
-async def _passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether trying again can help."""
-    error = await state.aresult(raise_on_failure=False)
-    return isinstance(error, Unanswered) or (isinstance(error, MakiniError) and error.retryable)
-
-
 @task(
     name="list-connections",
     task_run_name="list {app}",
-    retries=RETRIES,
-    retry_delay_seconds=exponential_backoff(backoff_factor=2),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=_passing,
-    timeout_seconds=900,
-    cache_policy=NO_CACHE,
+    **patience(retries=RETRIES, first_wait=2, minutes=15),
 )
 async def list_connections(app: str, now: datetime) -> Adoption:
     """Read the app's list and adopt what is new. Raises `MakiniError`."""
@@ -65,17 +48,12 @@ async def list_connections(app: str, now: datetime) -> Adoption:
 @task(
     name="probe-connections",
     task_run_name="probe {app} · batch {number}",
-    retries=RETRIES,
-    retry_delay_seconds=exponential_backoff(backoff_factor=3),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=_passing,
-    timeout_seconds=1_800,
-    cache_policy=NO_CACHE,
+    **patience(retries=RETRIES, first_wait=3, minutes=30),
 )
 async def probe_connections(app: str, number: int, ids: Sequence[str], started: datetime) -> Batch:
     """Probe the members of a batch that nobody has checked since `started`.
 
-    Raises `Unanswered` while some may still answer on a further try; on the last one a miss is an
+    Raises `StillFailing` while some may still answer on a further try; on the last one a miss is an
     observation and the task completes.
     """
     rt = runtime()
@@ -92,7 +70,7 @@ async def probe_connections(app: str, number: int, ids: Sequence[str], started: 
         batch.skipped,
     )
     if batch.unanswered:
-        raise Unanswered(f"{batch.unanswered} of {len(ids)} did not answer")
+        raise StillFailing(f"{batch.unanswered} of {len(ids)} did not answer")
     return batch
 
 

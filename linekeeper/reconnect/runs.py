@@ -3,11 +3,11 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.notices.alike import ROOT_CAUSE_WAIT
+from linekeeper.notices.alike import ROOT_CAUSE_WAIT, heads_of
 from linekeeper.reconnect.case import Case, load_case
 from linekeeper.runtime import Runtime
 from linekeeper.store.outbox import Message, enqueue
@@ -34,7 +34,7 @@ async def start_run(
         "parameters": {"incident": case.incident.id},
         "tags": run_tags(case),
     }
-    begins = await _held_until(session, case.incident)
+    begins = await _held_until(session, case.incident, now=now)
     row = Message("run", f"run:{key}", payload, not_before=begins)
     await enqueue(rt.store, session, [row], now=now)
 
@@ -47,32 +47,16 @@ def run_tags(case: Case) -> list[str]:
     return [*dict.fromkeys(tags), "waiting:customer"]
 
 
-async def _held_until(session: AsyncSession, incident: Incident) -> datetime | None:
+async def _held_until(
+    session: AsyncSession, incident: Incident, *, now: datetime
+) -> datetime | None:
     """When the run may begin; None for now.
 
     While one login of a provider after the other is lost they soon become the incident of the
     first of them, with its run, so the runs of the others are held back. Customers are asked at
     once.
     """
-    if incident.scope != "connection" or not incident.provider:
-        return None
-    earlier = or_(
-        col(Incident.opened_at) < incident.opened_at,
-        and_(col(Incident.opened_at) == incident.opened_at, col(Incident.id) < incident.id),
-    )
-    follows = await session.scalar(
-        select(col(Incident.id))
-        .where(
-            col(Incident.scope) == incident.scope,
-            col(Incident.kind) == incident.kind,
-            col(Incident.app) == incident.app,
-            col(Incident.provider) == incident.provider,
-            col(Incident.resolved_at).is_(None),
-            col(Incident.opened_at) > incident.opened_at - ROOT_CAUSE_WAIT,
-            earlier,
-        )
-        .limit(1)
-    )
+    follows = await heads_of(session, [incident.id], now=now)
     return incident.opened_at + ROOT_CAUSE_WAIT if follows else None
 
 
