@@ -63,6 +63,9 @@ GOALS = {"replay_s": 60.0, "first_message_headroom": 1.0, "red_run_headroom": 1.
 MESSAGES_PER_CAUSE, RED_RUNS = 1.3, 5.0
 _PROVIDERS = (("SAP ECC", 30), ("UpKeep", 18), ("Maximo", 14), ("S/4HANA", 12), ("Infor EAM", 8),
               ("Fiix", 6), ("eMaint", 4), ("Oracle", 4), ("Dynamics", 2), ("Odoo", 2))  # fmt: skip
+_UNEASY = select(col(Connection.id)).where(
+    (col(Connection.health) != "healthy") | col(Connection.suspect).is_(True)
+)
 
 
 @dataclass(slots=True)
@@ -316,12 +319,7 @@ class _Month:
             changes = await observe(self.store, session, seen, policy=self.policy, now=self.now)
             if changes:
                 await conclude(self.store, session, policy=self.policy, now=self.now)
-        async with self.store.read() as session:
-            rows = await session.scalars(
-                select(col(Connection.id)).where(
-                    (col(Connection.health) != "healthy") | col(Connection.suspect).is_(True)
-                )
-            )
+            rows = await session.scalars(_UNEASY)
             self.uneasy = {self.number[identifier] for identifier in rows}
         return bool(changes)
 

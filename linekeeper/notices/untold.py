@@ -36,9 +36,11 @@ async def silences(
 
     Those that begin later are left out, and those that ended longer than `back` ago.
     """
-    ids = [one.id for one in incidents]
-    windows = await _of_windows(session, ids, now, back)
-    ahead = await _before_go_live(session, incidents)
+    members = await _members(session, [one.id for one in incidents])
+    windows = await _of_windows(session, members, now, back)
+    ahead = await _before_go_live(
+        session, {one.id: members[one.id] for one in incidents if one.scope != "app"}
+    )
     covers = await _covers(session, now, back)
     return {
         one.id: [
@@ -86,13 +88,10 @@ async def in_window(store: Store, connection_ids: Sequence[str], now: datetime) 
 
 
 async def _of_windows(
-    session: AsyncSession, ids: Sequence[str], now: datetime, back: timedelta
+    session: AsyncSession, members: Mapping[str, set[_Who]], now: datetime, back: timedelta
 ) -> dict[str, list[Silence]]:
     """The windows that cover every connection of an incident."""
-    windows = await _windows(session, now, back) if ids else []
-    if not windows:
-        return {}
-    members = await _members(session, ids)
+    windows = await _windows(session, now, back) if members else []
     return {
         incident_id: covering
         for incident_id, some_members in members.items()
@@ -108,10 +107,9 @@ async def _of_windows(
 
 
 async def _before_go_live(
-    session: AsyncSession, incidents: Sequence[Incident]
+    session: AsyncSession, members: Mapping[str, set[_Who]]
 ) -> dict[str, list[Silence]]:
     """By incident, the time in which all its connections were being implemented."""
-    members = await _members(session, [one.id for one in incidents if one.scope != "app"])
     ids = {identifier for some in members.values() for identifier, *_ in some}
     underway = await implemented(session, sorted(ids))
     found: dict[str, list[Silence]] = {}

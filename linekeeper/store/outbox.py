@@ -8,16 +8,17 @@ repeat is harmless (DESIGN "Tell").
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import and_, exists, or_, update
+from sqlalchemy import Executable, and_, bindparam, exists, or_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Outbox
-from linekeeper.store.types import new_id
+from linekeeper.store.types import UtcDateTime, new_id
 from linekeeper.store.upsert import insert_ignore
 
 CLAIM_SECONDS = 120
@@ -73,15 +74,30 @@ async def claim(
     `lanes` narrows it to those. `attempts` of a returned row counts this attempt already, so a row
     with more than one may have been delivered before.
     """
+    until = now + timedelta(seconds=CLAIM_SECONDS)
+    values: dict[str, Any] = {
+        "of_channel": channel, "whose": owner, "most": limit, "now": now, "until": until
+    }  # fmt: skip
+    if lanes is not None:
+        values["lanes"] = list(lanes)
+    async with store.write() as session:
+        statement = _claim(is_sqlite=store.is_sqlite, narrowed=lanes is not None)
+        rows = (await session.execute(statement, values)).scalars()
+        return sorted(rows, key=lambda row: row.seq)
+
+
+@cache
+def _claim(*, is_sqlite: bool, narrowed: bool) -> Executable:
+    """Built once: it is asked every second or so for every channel."""
     earlier = aliased(Outbox)
-    free = or_(col(Outbox.claimed_until).is_(None), col(Outbox.claimed_until) <= now)
+    now = bindparam("now", type_=UtcDateTime)
     due = (
         select(Outbox.id)
         .where(
-            col(Outbox.channel) == channel,
+            col(Outbox.channel) == bindparam("of_channel"),
             col(Outbox.status) == "pending",
             col(Outbox.next_attempt_at) <= now,
-            free,
+            or_(col(Outbox.claimed_until).is_(None), col(Outbox.claimed_until) <= now),
             ~exists().where(
                 and_(
                     col(earlier.lane) == col(Outbox.lane),
@@ -91,27 +107,23 @@ async def claim(
             ),
         )
         .order_by(col(Outbox.seq))
-        .limit(limit)
+        .limit(bindparam("most"))
     )
-    if lanes is not None:
-        due = due.where(col(Outbox.lane).in_(lanes))
-    if not store.is_sqlite:
+    if narrowed:
+        due = due.where(col(Outbox.lane).in_(bindparam("lanes", expanding=True)))
+    if not is_sqlite:
         due = due.with_for_update(skip_locked=True)
-    async with store.write() as session:
-        rows = (
-            await session.execute(
-                update(Outbox)
-                .where(col(Outbox.id).in_(due))
-                .values(
-                    claimed_by=owner,
-                    claimed_until=now + timedelta(seconds=CLAIM_SECONDS),
-                    attempts=col(Outbox.attempts) + 1,
-                )
-                .returning(Outbox)
-                .execution_options(synchronize_session=False)
-            )
-        ).scalars()
-        return sorted(rows, key=lambda row: row.seq)
+    return (
+        update(Outbox)
+        .where(col(Outbox.id).in_(due))
+        .values(
+            claimed_by=bindparam("whose"),
+            claimed_until=bindparam("until", type_=UtcDateTime),
+            attempts=col(Outbox.attempts) + 1,
+        )
+        .returning(Outbox)
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def behind(store: Store, row: Outbox) -> list[str]:
