@@ -8,11 +8,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.store.tables import Connection, Implementation, ImplementationSystem
+
+_CAME_WITH = (
+    select(
+        col(Connection.id),
+        col(Implementation.title),
+        col(Implementation.started_at),
+        col(Implementation.live_at),
+    )
+    .join(ImplementationSystem, col(ImplementationSystem.connection_id) == col(Connection.id))
+    .join(Implementation, col(Implementation.id) == col(ImplementationSystem.implementation_id))
+    .where(
+        col(Connection.id).in_(bindparam("ids", expanding=True)),
+        col(Connection.created_at) >= col(Implementation.started_at),
+        col(Implementation.status) != "abandoned",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +48,7 @@ async def implemented(session: AsyncSession, connections: Sequence[str]) -> dict
     """
     found: dict[str, Underway] = {}
     for start in range(0, len(connections), 5_000):
-        rows = await session.execute(
-            select(
-                col(Connection.id),
-                col(Implementation.title),
-                col(Implementation.started_at),
-                col(Implementation.live_at),
-            )
-            .join(
-                ImplementationSystem,
-                col(ImplementationSystem.connection_id) == col(Connection.id),
-            )
-            .join(
-                Implementation,
-                col(Implementation.id) == col(ImplementationSystem.implementation_id),
-            )
-            .where(
-                col(Connection.id).in_(connections[start : start + 5_000]),
-                col(Connection.created_at) >= col(Implementation.started_at),
-                col(Implementation.status) != "abandoned",
-            )
-        )
+        ids = list(connections[start : start + 5_000])
+        rows = await session.execute(_CAME_WITH, {"ids": ids})
         found |= {row[0]: Underway(row[1], row[2], row[3]) for row in rows}
     return found

@@ -19,8 +19,6 @@ from linekeeper.store.tables import (
     Observation,
 )
 
-_NARROW, _WIDE = aliased(Incident), aliased(Incident)
-_HERE, _THERE = aliased(IncidentConnection), aliased(IncidentConnection)
 _AT_ONCE = 5_000
 """Ids in one statement."""
 _EVIDENCE_BEFORE = timedelta(hours=1)
@@ -103,6 +101,28 @@ _SHOWN = (
     .join(Customer, col(Customer.id) == col(Connection.customer_id), isouter=True)
     .where(_RANKED.c.place <= MEMBERS_SHOWN)
     .order_by(_RANKED.c.incident_id, _RANKED.c.place)
+)
+_NARROW, _WIDE = aliased(Incident), aliased(Incident)
+_HERE, _THERE = aliased(IncidentConnection), aliased(IncidentConnection)
+_MERGED = (
+    select(col(_NARROW.id), col(_WIDE.title))
+    .join(_HERE, col(_HERE.incident_id) == col(_NARROW.id))
+    .join(
+        _THERE,
+        and_(
+            col(_THERE.connection_id) == col(_HERE.connection_id),
+            col(_THERE.topic) == col(_HERE.topic),
+            col(_THERE.incident_id) != col(_NARROW.id),
+            col(_THERE.joined_at) <= col(_NARROW.resolved_at),
+            or_(col(_THERE.left_at).is_(None), col(_THERE.left_at) > col(_NARROW.resolved_at)),
+        ),
+    )
+    .join(_WIDE, col(_WIDE.id) == col(_THERE.incident_id))
+    .where(
+        col(_NARROW.id).in_(bindparam("ids", expanding=True)),
+        col(_NARROW.resolved_at).is_not(None),
+    )
+    .distinct()
 )
 """Built once: building them takes longer than running them."""
 
@@ -219,27 +239,7 @@ async def merged_into(session: AsyncSession, incident_ids: Sequence[str]) -> dic
     """Titles of the incidents in which these go on: a connection was there when they resolved."""
     if not incident_ids:
         return {}
-    narrow, wide, here, there = _NARROW, _WIDE, _HERE, _THERE
-    rows = await session.execute(
-        select(col(narrow.id), col(wide.title))
-        .join(here, col(here.incident_id) == col(narrow.id))
-        .join(
-            there,
-            and_(
-                col(there.connection_id) == col(here.connection_id),
-                col(there.topic) == col(here.topic),
-                col(there.incident_id) != col(narrow.id),
-                col(there.joined_at) <= col(narrow.resolved_at),
-                or_(
-                    col(there.left_at).is_(None),
-                    col(there.left_at) > col(narrow.resolved_at),
-                ),
-            ),
-        )
-        .join(wide, col(wide.id) == col(there.incident_id))
-        .where(col(narrow.id).in_(incident_ids), col(narrow.resolved_at).is_not(None))
-        .distinct()
-    )
+    rows = await session.execute(_MERGED, {"ids": list(incident_ids)})
     return {row[0]: row[1] for row in rows}
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, case, exists, func, or_, select
+from sqlalchemy import and_, bindparam, case, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -24,6 +24,7 @@ from linekeeper.store.tables import (
     NoticeChannel,
     NoticeMessage,
 )
+from linekeeper.store.types import UtcDateTime
 
 _HOUR = timedelta(hours=1)
 _AT_ONCE = 5_000
@@ -80,49 +81,55 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
 _NOBODY = {"live": False, "critical": False}
 
 
-async def _incidents(session: AsyncSession, now: datetime) -> Sequence[Incident]:
-    def noticed(*conditions: Any) -> Any:
-        return exists().where(col(Notice.incident_id) == col(Incident.id), *conditions)
+def _noticed(*conditions: Any) -> Any:
+    return exists().where(col(Notice.incident_id) == col(Incident.id), *conditions)
 
-    answered = noticed(col(Notice.channel) == "slack", col(Notice.step).in_(("first", "never")))
-    elsewhere = col(Notice.channel) == "elsewhere"
-    owed = and_(noticed(elsewhere), ~noticed(elsewhere, col(Notice.step) == "resolved"))
-    found = await session.scalars(
-        select(Incident).where(
-            or_(
-                col(Incident.resolved_at).is_(None),
-                and_(col(Incident.resolved_at) > now - FORGOTTEN_AFTER, or_(~answered, owed)),
-            )
-        )
+
+_ANSWERED = _noticed(col(Notice.channel) == "slack", col(Notice.step).in_(("first", "never")))
+_ELSEWHERE = col(Notice.channel) == "elsewhere"
+_OWED = and_(_noticed(_ELSEWHERE), ~_noticed(_ELSEWHERE, col(Notice.step) == "resolved"))
+_UNSAID = select(Incident).where(
+    or_(
+        col(Incident.resolved_at).is_(None),
+        and_(
+            col(Incident.resolved_at) > bindparam("since", type_=UtcDateTime),
+            or_(~_ANSWERED, _OWED),
+        ),
     )
-    return found.all()
+)
+_FACTS = (
+    select(
+        col(IncidentConnection.incident_id),
+        func.max(case((col(Connection.setup) == "live", 1), else_=0)),
+        func.max(case((col(Customer.critical).is_(True), 1), else_=0)),
+    )
+    .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
+    .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+    .where(col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)))
+    .group_by(col(IncidentConnection.incident_id))
+)
+_TOLD_OF = select(Notice).where(col(Notice.incident_id).in_(bindparam("ids", expanding=True)))
+_TOLD_SINCE = select(Notice).where(col(Notice.at) > bindparam("since", type_=UtcDateTime))
+"""Built once: the policy is asked at every change, and building them takes longer than running."""
+
+
+async def _incidents(session: AsyncSession, now: datetime) -> Sequence[Incident]:
+    return (await session.scalars(_UNSAID, {"since": now - FORGOTTEN_AFTER})).all()
 
 
 async def _facts(session: AsyncSession, ids: Sequence[str]) -> dict[str, dict[str, bool]]:
     """Whether a member is live, and whether a critical customer's is among them."""
     found: dict[str, dict[str, bool]] = {}
     for some in _pieces(ids):
-        rows = await session.execute(
-            select(
-                col(IncidentConnection.incident_id),
-                func.max(case((col(Connection.setup) == "live", 1), else_=0)),
-                func.max(case((col(Customer.critical).is_(True), 1), else_=0)),
-            )
-            .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
-            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-            .where(col(IncidentConnection.incident_id).in_(some))
-            .group_by(col(IncidentConnection.incident_id))
-        )
+        rows = await session.execute(_FACTS, {"ids": list(some)})
         found |= {row[0]: {"live": bool(row[1]), "critical": bool(row[2])} for row in rows}
     return found
 
 
 async def _told(session: AsyncSession, ids: Collection[str], now: datetime) -> list[Told]:
-    recent = await session.scalars(select(Notice).where(col(Notice.at) > now - _HOUR))
-    rows = {row.id: row for row in recent}
+    rows = {row.id: row for row in await session.scalars(_TOLD_SINCE, {"since": now - _HOUR})}
     for some in _pieces(sorted(ids)):
-        found = await session.scalars(select(Notice).where(col(Notice.incident_id).in_(some)))
-        rows |= {row.id: row for row in found}
+        rows |= {row.id: row for row in await session.scalars(_TOLD_OF, {"ids": list(some)})}
     return [
         Told(row.incident_id, row.channel, row.step, row.at, row.fold)
         for row in rows.values()

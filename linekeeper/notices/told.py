@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlmodel import col
 
 from linekeeper.store.engine import Store
@@ -11,6 +11,11 @@ from linekeeper.store.tables import Notice, Outbox
 _AT_ONCE = 5_000
 WITHHELD = "withheld: "
 """How the note begins on a row that was not said because the policy held it back."""
+_FIRST = select(col(Notice.incident_id), col(Notice.fold)).where(
+    col(Notice.incident_id).in_(bindparam("ids", expanding=True)),
+    col(Notice.channel) == "slack",
+    col(Notice.step) == "first",
+)
 
 
 async def first_notices(store: Store, incident_ids: Collection[str]) -> dict[str, str | None]:
@@ -22,13 +27,7 @@ async def first_notices(store: Store, incident_ids: Collection[str]) -> dict[str
     ids = sorted(set(incident_ids))
     async with store.read() as session:
         for start in range(0, len(ids), _AT_ONCE):
-            rows = await session.execute(
-                select(col(Notice.incident_id), col(Notice.fold)).where(
-                    col(Notice.incident_id).in_(ids[start : start + _AT_ONCE]),
-                    col(Notice.channel) == "slack",
-                    col(Notice.step) == "first",
-                )
-            )
+            rows = await session.execute(_FIRST, {"ids": ids[start : start + _AT_ONCE]})
             found |= {row[0]: row[1] for row in rows}
     return found
 

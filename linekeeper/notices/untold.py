@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -12,6 +12,7 @@ from linekeeper.notices.decision import FOREVER, Silence
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Connection, Incident, IncidentConnection
 from linekeeper.store.tables import Silence as SilenceRow
+from linekeeper.store.types import UtcDateTime
 
 FORGOTTEN_AFTER = timedelta(days=7)
 """What was resolved longer ago and never told will not be."""
@@ -20,6 +21,27 @@ APP_GRACE = timedelta(minutes=15)
 _COVERED = ("unreachable", "unknown", "degraded", "webhooks_silent", "webhooks_behind")
 """Kinds that follow from the trouble of an app as a whole."""
 _AT_ONCE = 5_000
+
+_MEMBERS = (
+    select(
+        col(IncidentConnection.incident_id),
+        col(Connection.id),
+        col(Connection.customer_id),
+        col(Connection.provider),
+    )
+    .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
+    .where(col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)))
+)
+_SINCE = bindparam("since", type_=UtcDateTime)
+_WINDOWS = select(SilenceRow).where(
+    col(SilenceRow.ends_at) > _SINCE,
+    col(SilenceRow.starts_at) <= bindparam("until", type_=UtcDateTime),
+)
+_OF_APPS = select(Incident).where(
+    col(Incident.scope) == "app",
+    col(Incident.kind).in_(("list_failed", "unreachable")),
+    or_(col(Incident.resolved_at).is_(None), col(Incident.resolved_at) > _SINCE),
+)
 
 _Who = tuple[str, str | None, str | None]
 """A connection, its customer, its provider."""
@@ -130,16 +152,7 @@ async def _members(session: AsyncSession, ids: Sequence[str]) -> dict[str, set[_
     """Who is or was in each of the incidents `ids`."""
     members: dict[str, set[_Who]] = {one: set() for one in ids}
     for some in _pieces(ids):
-        found = await session.execute(
-            select(
-                col(IncidentConnection.incident_id),
-                col(Connection.id),
-                col(Connection.customer_id),
-                col(Connection.provider),
-            )
-            .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
-            .where(col(IncidentConnection.incident_id).in_(some))
-        )
+        found = await session.execute(_MEMBERS, {"ids": list(some)})
         for incident_id, identifier, customer_id, provider in found:
             members[incident_id].add((identifier, customer_id, provider))
     return members
@@ -148,11 +161,7 @@ async def _members(session: AsyncSession, ids: Sequence[str]) -> dict[str, set[_
 async def _windows(
     session: AsyncSession, now: datetime, back: timedelta
 ) -> list[tuple[SilenceRow, Silence]]:
-    rows = await session.scalars(
-        select(SilenceRow).where(
-            col(SilenceRow.ends_at) > now - back, col(SilenceRow.starts_at) <= now
-        )
-    )
+    rows = await session.scalars(_WINDOWS, {"since": now - back, "until": now})
     return [(row, _window(row)) for row in rows if _end(row) > row.starts_at]
 
 
@@ -180,16 +189,7 @@ async def _covers(
     session: AsyncSession, now: datetime, back: timedelta
 ) -> Mapping[str, list[tuple[str, Silence]]]:
     """By app, the times in which it was in trouble as a whole, each with its incident."""
-    rows = await session.scalars(
-        select(Incident).where(
-            col(Incident.scope) == "app",
-            col(Incident.kind).in_(("list_failed", "unreachable")),
-            or_(
-                col(Incident.resolved_at).is_(None),
-                col(Incident.resolved_at) > now - back,
-            ),
-        )
-    )
+    rows = await session.scalars(_OF_APPS, {"since": now - back})
     covers: dict[str, list[tuple[str, Silence]]] = {}
     for row in sorted(rows, key=lambda row: (row.opened_at, row.id)):
         end = row.resolved_at + APP_GRACE if row.resolved_at else FOREVER
