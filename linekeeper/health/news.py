@@ -80,40 +80,34 @@ class Findings:
         return ", ".join(f"{count} {word}" for count, word in counts if count) or "all well"
 
 
+_OPEN = select(Incident).where(col(Incident.resolved_at).is_(None)).order_by(col(Incident.id))
+_IN_TROUBLE = (
+    select(
+        IncidentConnection,
+        Incident,
+        col(Connection.id),
+        col(Connection.slug),
+        col(Connection.provider),
+        col(Connection.name),
+        col(Connection.health_since),
+        col(Customer.name),
+    )
+    .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
+    .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
+    .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+    .where(col(IncidentConnection.left_at).is_(None), col(Incident.resolved_at).is_(None))
+    .order_by(col(IncidentConnection.id))
+)
+
+
 async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Findings:
     """What to turn red for, read from what is open and what runs were red for before.
 
     What is not to be announced now is no news; it is if it is still wrong afterwards.
     """
     async with store.read() as session:
-        members = (
-            await session.execute(
-                select(
-                    IncidentConnection,
-                    Incident,
-                    col(Connection.id),
-                    col(Connection.slug),
-                    col(Connection.provider),
-                    col(Connection.name),
-                    col(Connection.health_since),
-                    col(Customer.name),
-                )
-                .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
-                .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
-                .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-                .where(
-                    col(IncidentConnection.left_at).is_(None), col(Incident.resolved_at).is_(None)
-                )
-                .order_by(col(IncidentConnection.id))
-            )
-        ).all()
-        incidents = list(
-            await session.scalars(
-                select(Incident)
-                .where(col(Incident.resolved_at).is_(None))
-                .order_by(col(Incident.id))
-            )
-        )
+        members = (await session.execute(_IN_TROUBLE)).all()
+        incidents = list(await session.scalars(_OPEN))
         silent = await untold(session, incidents, now)
         news = []
         for member, incident, identifier, slug, provider, name, since, customer in members:

@@ -112,29 +112,32 @@ async def observe(
     return changes
 
 
+_KNOWN = (
+    select(
+        col(Connection.id),
+        col(Connection.app),
+        col(Connection.customer_id),
+        col(Customer.name),
+        col(Connection.provider),
+        col(Connection.name),
+        col(Connection.health),
+        col(Connection.judged),
+        col(Connection.last_sync_at),
+        col(Connection.last_good_at),
+        col(Connection.last_checked_at),
+        col(Connection.last_answered_at),
+    )
+    .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+    .where(col(Connection.id).in_(bindparam("ids", expanding=True)))
+    .order_by(col(Connection.id))
+    .with_for_update(of=Connection)
+)
+
+
 async def _load(session: AsyncSession, ids: list[str], now: datetime) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
     for start in range(0, len(ids), 10_000):
-        found = await session.execute(
-            select(
-                col(Connection.id),
-                col(Connection.app),
-                col(Connection.customer_id),
-                col(Customer.name),
-                col(Connection.provider),
-                col(Connection.name),
-                col(Connection.health),
-                col(Connection.judged),
-                col(Connection.last_sync_at),
-                col(Connection.last_good_at),
-                col(Connection.last_checked_at),
-                col(Connection.last_answered_at),
-            )
-            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-            .where(col(Connection.id).in_(ids[start : start + 10_000]))
-            .order_by(col(Connection.id))
-            .with_for_update(of=Connection)
-        )
+        found = await session.execute(_KNOWN, {"ids": ids[start : start + 10_000]})
         for one in found:
             judged = load(one[7])
             if judged.observed_at is not None and judged.observed_at > now + CLOCK_SLACK:
@@ -204,16 +207,22 @@ _WRITTEN = (
 )
 
 
+_TABLE: Any = Connection.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
+_WRITE = (
+    update(_TABLE)
+    .where(_TABLE.c.id == bindparam("row_id"))
+    .values({name: bindparam(f"new_{name}", type_=_TABLE.c[name].type) for name in _WRITTEN})
+)
+_SINCE = (
+    update(_TABLE)
+    .where(_TABLE.c.id == bindparam("row_id"))
+    .values(health_since=bindparam("since", type_=_TABLE.c.health_since.type))
+)
+
+
 async def _write(session: AsyncSession, values: list[dict[str, Any]]) -> None:
-    if not values:
-        return
-    table = Connection.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
-    statement = (
-        update(table)
-        .where(table.c.id == bindparam("row_id"))
-        .values({name: bindparam(f"new_{name}", type_=table.c[name].type) for name in _WRITTEN})
-    )
-    await (await session.connection()).execute(statement, values)
+    if values:
+        await (await session.connection()).execute(_WRITE, values)
 
 
 async def _record_changes(
@@ -241,12 +250,8 @@ async def _record_changes(
     await session.execute(insert(Transition), transitions)
     # `health_since` tells when the present health began, as the observation dates it.
     latest = {change.connection_id: change for change in changes}
-    table = Connection.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
     await (await session.connection()).execute(
-        update(table)
-        .where(table.c.id == bindparam("row_id"))
-        .values(health_since=bindparam("since", type_=table.c.health_since.type)),
-        [{"row_id": one, "since": latest[one].observation.at} for one in sorted(latest)],
+        _SINCE, [{"row_id": one, "since": latest[one].observation.at} for one in sorted(latest)]
     )
     await enqueue(store, session, list(_events(changes, transitions, rows)), now=now)
 
