@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import func, insert, select
+from sqlalchemy import bindparam, func, insert, select
 from sqlmodel import col
 
 from linekeeper.config import AlertPolicy, AppConfig, Configuration, HealthPolicy, SlackConfig
@@ -64,7 +64,8 @@ MESSAGES_PER_CAUSE, RED_RUNS = 1.3, 5.0
 _PROVIDERS = (("SAP ECC", 30), ("UpKeep", 18), ("Maximo", 14), ("S/4HANA", 12), ("Infor EAM", 8),
               ("Fiix", 6), ("eMaint", 4), ("Oracle", 4), ("Dynamics", 2), ("Odoo", 2))  # fmt: skip
 _UNEASY = select(col(Connection.id)).where(
-    (col(Connection.health) != "healthy") | col(Connection.suspect).is_(True)
+    col(Connection.id).in_(bindparam("ids", expanding=True)),
+    (col(Connection.health) != "healthy") | col(Connection.suspect).is_(True),
 )
 
 
@@ -319,8 +320,9 @@ class _Month:
             changes = await observe(self.store, session, seen, policy=self.policy, now=self.now)
             if changes:
                 await conclude(self.store, session, policy=self.policy, now=self.now)
-            rows = await session.scalars(_UNEASY)
-            self.uneasy = {self.number[identifier] for identifier in rows}
+            rows = await session.scalars(_UNEASY, {"ids": [self.ids[n] for n in due]})
+            self.uneasy -= set(due)
+            self.uneasy |= {self.number[identifier] for identifier in rows}
         return bool(changes)
 
     def _is_due(self, n: int, outcome: dict[int, Outcome], sweep: int) -> bool:

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 NAME_LIMIT = 150
@@ -26,7 +27,7 @@ _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 def clean(raw: str, *, keep_lines: bool = False) -> str:
     """`raw` without what can't be seen; on one line unless `keep_lines`."""
-    text = "".join(_visible(c) for c in raw)
+    text = "".join(map(_visible, raw))
     if not keep_lines:
         text = text.replace("\n", " ")
     text = _MANY_LINES.sub("\n\n", _BLANKS.sub(" ", text))
@@ -42,7 +43,7 @@ def shown(
 ) -> str:
     """`raw`, cleaned, every character through `escape`, cut to `limit` with `…` if need be."""
     text = clean(raw, keep_lines=keep_lines)
-    if not any(unicodedata.bidirectional(c) in ("R", "AL") for c in text):
+    if text.isascii() or not any(unicodedata.bidirectional(c) in ("R", "AL") for c in text):
         return _cut(text, limit, escape)
     return _ISOLATE + _cut(text, limit - 2, escape) + _END_ISOLATE
 
@@ -59,7 +60,7 @@ def without_angles(character: str) -> str:
 
 def width(text: str) -> int:
     """The length Slack's limits are held to."""
-    return len(text) + sum(ord(c) > 0xFFFF for c in text)
+    return len(text) + (0 if text.isascii() else sum(ord(c) > 0xFFFF for c in text))
 
 
 def duration(length: timedelta) -> str:
@@ -76,6 +77,7 @@ def duration(length: timedelta) -> str:
     return f"{minutes} min"
 
 
+@lru_cache(4_096)
 def _visible(character: str) -> str:
     if character.isspace() or unicodedata.category(character) in ("Zl", "Zp"):
         return "\n" if character in "\n\u2028\u2029" else " "
