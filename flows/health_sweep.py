@@ -10,6 +10,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.exceptions import FailedRun
 from prefect.states import Completed, Failed
+from prefect.utilities.annotations import quote
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
@@ -112,7 +113,8 @@ async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
 
     async def probe(number: int, ids: Sequence[str]) -> Batch:
         async with side_by_side:
-            return await probe_connections(app.name, number, ids, started)
+            # Quoted, as Prefect would look at each id for the result of another task.
+            return await probe_connections(app.name, number, quote(ids), started)
 
     batches = [probe(number, ids) for number, ids in enumerate(work.batches, start=1)]
     for batch in await asyncio.gather(*batches):

@@ -75,9 +75,9 @@ class Runtime:
     def makini(self, app: AppConfig) -> MakiniClient:
         """The client for `app`, shared by all who call it in this process."""
         known = self._clients.get(app.name)
-        if known is None or known[0] != app:
-            # An older client may be in use still; its connections end with the process.
-            client = MakiniClient(app, budget=self.budget)
-            self._clients[app.name] = (app, client)
-            return client
-        return known[1]
+        if known is not None and (known[0] is app or known[0] == app):
+            return known[1]
+        # An older client may be in use still; its connections end with the process.
+        client = MakiniClient(app, budget=self.budget)
+        self._clients[app.name] = (app, client)
+        return client

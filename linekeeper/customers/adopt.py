@@ -3,7 +3,7 @@
 Only our own database is written (DESIGN "Do no harm"). Doing it again changes nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,12 @@ from linekeeper.store.upsert import insert_ignore
 _TOLD = ("name", "provider", "email", "hosting", "tier", "setup")
 _FOLLOWED = (*_TOLD, "makini_id", "tags", "list_status")
 """Columns that follow Makini's list; those of `_TOLD` are worth a word to people."""
+_KNOWN = select(
+    *(col(getattr(Connection, name)) for name in ("id", "makini_key", *_FOLLOWED))
+).where(
+    col(Connection.app) == bindparam("of_app"),
+    col(Connection.makini_key).in_(bindparam("keys", expanding=True)),
+)
 
 
 @dataclass(slots=True)
@@ -62,29 +68,28 @@ async def adopt(
     A key listed twice counts once, as it was listed last. With `dry_run` nothing is written.
     """
     by_key = {one.key: one for one in listed}
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, Any]] = {}
+    ids: dict[str, str] = {}
     for portion in _portions(list(by_key)):
-        existing = await session.execute(
-            select(
-                *(col(getattr(Connection, name)) for name in ("id", "makini_key", *_FOLLOWED))
-            ).where(col(Connection.app) == app, col(Connection.makini_key).in_(portion))
-        )
-        found |= {row.makini_key: row for row in existing}
-    result = Adoption(known=len(found), ids={key: row.id for key, row in found.items()})
+        existing = await session.execute(_KNOWN, {"of_app": app, "keys": portion})
+        for identifier, key, *values in existing:
+            ids[key] = identifier
+            found[key] = dict(zip(_FOLLOWED, values, strict=True))
+    result = Adoption(known=len(found), ids=ids)
     fresh = [one for key, one in by_key.items() if key not in found]
     owners = await _customers(store, session, fresh, result, now=now, dry_run=dry_run)
     rows = [_row(app, one, owners, now) for one in fresh]
     result.new = [label(customer_name(one), one.provider, one.name or one.key) for one in fresh]
     result.relisted = [one.key for one in fresh]
     changes = []
-    for key, row in found.items():
-        wanted = _followed(by_key[key], row)
-        if all(getattr(row, name) == value for name, value in wanted.items()):
+    for key, held in found.items():
+        wanted = _followed(by_key[key], held)
+        if held == wanted:
             continue
-        changes.append((row, wanted))
-        if row.list_status != wanted["list_status"]:
+        changes.append((ids[key], held, wanted))
+        if held["list_status"] != wanted["list_status"]:
             result.relisted.append(key)
-        if any(getattr(row, name) != wanted[name] for name in _TOLD):
+        if any(held[name] != wanted[name] for name in _TOLD):
             result.changed.append(wanted["name"])
     if dry_run:
         return result
@@ -169,23 +174,23 @@ def _row(app: str, one: ListedConnection, owners: dict[str, str], now: datetime)
     }
 
 
-def _followed(one: ListedConnection, row: Any) -> dict[str, Any]:
+def _followed(one: ListedConnection, held: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "makini_id": one.id,
-        "name": one.name or row.name,
-        "provider": one.provider or row.provider,
-        "email": one.email or row.email,
+        "name": one.name or held["name"],
+        "provider": one.provider or held["provider"],
+        "email": one.email or held["email"],
         "tags": list(one.tags),
         "list_status": one.status,
-        "hosting": hosting(one.metadata) or row.hosting,
-        "tier": tier(one.metadata) or row.tier,
-        "setup": setup_after(row.setup, one.lifecycle, connected=one.connected_at is not None),
+        "hosting": hosting(one.metadata) or held["hosting"],
+        "tier": tier(one.metadata) or held["tier"],
+        "setup": setup_after(held["setup"], one.lifecycle, connected=one.connected_at is not None),
     }
 
 
 async def _change(
     session: AsyncSession,
-    changes: Sequence[tuple[Any, dict[str, Any]]],
+    changes: Sequence[tuple[str, dict[str, Any], dict[str, Any]]],
     now: datetime,
 ) -> None:
     if not changes:
@@ -196,21 +201,21 @@ async def _change(
         .where(table.c.id == bindparam("row_id"))
         .values({name: bindparam(f"new_{name}", type_=table.c[name].type) for name in _FOLLOWED}),
         [
-            {"row_id": row.id} | {f"new_{name}": wanted[name] for name in _FOLLOWED}
-            for row, wanted in changes
+            {"row_id": identifier} | {f"new_{name}": wanted[name] for name in _FOLLOWED}
+            for identifier, _, wanted in changes
         ],
     )
     moved = [
         Transition(
-            connection_id=row.id,
+            connection_id=identifier,
             at=now,
             axis="setup",
-            before=row.setup,
+            before=held["setup"],
             after=wanted["setup"],
             source="list",
         )
-        for row, wanted in changes
-        if row.setup != wanted["setup"]
+        for identifier, held, wanted in changes
+        if held["setup"] != wanted["setup"]
     ]
     session.add_all(moved)
     await session.flush()

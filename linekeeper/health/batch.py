@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -171,12 +171,13 @@ async def _unfinished(
                     col(Connection.health),
                     col(Connection.judged),
                 ).where(
-                    col(Connection.id).in_(ids),
+                    col(Connection.id).in_(bindparam("ids", expanding=True)),
                     or_(
                         col(Connection.last_checked_at).is_(None),
                         col(Connection.last_checked_at) < started,
                     ),
-                )
+                ),
+                {"ids": list(ids)},
             )
         ).all()
         tokens = await load_tokens(rt.store, session, [row[0] for row in rows])

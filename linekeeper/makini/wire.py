@@ -213,8 +213,10 @@ async def _read(response: httpx.Response) -> bytes | None:
     """Return the body, or None when it is over the cap; the connection is given back or closed."""
     chunks: list[bytes] = []
     size = 0
+    is_encoded = any(name.lower() == b"content-encoding" for name, _ in response.headers.raw)
     try:
-        async for chunk in response.aiter_bytes():
+        # What isn't encoded needs no decoder: two layers less for each of many small answers.
+        async for chunk in response.aiter_bytes() if is_encoded else _stream(response):
             size += len(chunk)
             if size > MAX_BODY_BYTES:
                 return None
@@ -222,6 +224,11 @@ async def _read(response: httpx.Response) -> bytes | None:
     finally:
         await response.aclose()
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _stream(response: httpx.Response) -> httpx.AsyncByteStream:
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    return response.stream
 
 
 def _request_id(headers: httpx.Headers) -> str | None:

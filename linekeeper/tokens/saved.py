@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -15,6 +15,13 @@ from linekeeper.store.upsert import insert_or_update
 
 MINT_MARGIN = timedelta(seconds=60)
 """A minted token with less than this left is minted again before use (INTERFACE, MAKINI)."""
+_HELD = select(
+    col(Credential.connection_id),
+    col(Credential.access_token),
+    col(Credential.refresh_token),
+    col(Credential.expires_at),
+    col(Credential.minted),
+).where(col(Credential.connection_id).in_(bindparam("ids", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +46,8 @@ async def load_tokens(
     """The tokens of those of `connections` that have any. Raises `KeyProblem`."""
     tokens: dict[str, Token] = {}
     for start in range(0, len(connections), 10_000):
-        rows = await session.execute(
-            select(
-                col(Credential.connection_id),
-                col(Credential.access_token),
-                col(Credential.refresh_token),
-                col(Credential.expires_at),
-                col(Credential.minted),
-            ).where(col(Credential.connection_id).in_(connections[start : start + 10_000]))
-        )
+        ids = list(connections[start : start + 10_000])
+        rows = await session.execute(_HELD, {"ids": ids})
         for identifier, access, refresh, expires_at, minted in rows:
             tokens[identifier] = Token(
                 store.cipher.decrypt(access),
