@@ -17,7 +17,7 @@ from sqlmodel import col, select
 from linekeeper.store.tables import Connection, CreditEntry, Implementation
 from tests.e2e.conftest import House, until
 from tests.e2e.forms import add, choose, field, follow, open_artifact, pick, submit, write
-from tests.e2e.test_implementation import artifact, gates, look, rows, says, waiting
+from tests.e2e.test_implementation import artifact, gates, rows, says, waiting
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 
@@ -158,6 +158,15 @@ async def test_a_standard_implementation_goes_from_the_form_to_live(
         return messages if any("is live, as promised" in str(m) for m in messages) else None
 
     await until(told, what="the message that it is live")
+
+
+async def look(house: House, slug: str) -> tuple[date, str, str]:
+    """The go-live that is likely, the chart, and the text of the artifact."""
+    [one] = await rows(house, select(Implementation).where(col(Implementation.slug) == slug))
+    shown = await artifact(house, f"implementation-{slug}")
+    chart = re.search(r"base64,([^)]+)", shown)
+    assert chart is not None
+    return one.p50, chart[1], shown
 
 
 async def test_an_enterprise_waits_for_a_closed_port_and_moves_on_when_it_opens(

@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 from datetime import date, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -175,65 +174,3 @@ async def test_a_standard_implementation_goes_from_the_form_to_live(
         return messages if any("is live, as promised" in str(m) for m in messages) else None
 
     await until(told, what="the message that it is live")
-
-
-@pytest.mark.soak
-async def test_an_enterprise_waits_for_a_closed_port_and_moves_on_when_it_opens(
-    house: House,
-) -> None:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))  # bound, and closed: whoever knocks is refused
-        target = f"127.0.0.1:{door.getsockname()[1]}"
-        started = await house.trigger(
-            "implementation",
-            customer="Bolt Works",
-            systems=["SAP ECC", "IBM Maximo"],
-            complexity="enterprise",
-            hosting="on-premises",
-            custom_workflows=2,
-            kickoff=date.today().isoformat(),  # noqa: DTZ011
-            targets=[target, target],
-            tiers=["III", "II"],
-            owner="Petra Ops",
-            by="Olaf",
-        )
-        assert started.state is not None
-        assert started.state.name == "Completed", started.state.message
-        slug = "bolt-works-sap-ecc-ibm-maximo"
-        await says(house, "Bolt Works · Kickoff and technical requirements")
-        await says(house, "Bolt Works · Security review")
-        side_by_side = [await waiting(house, title) for title in ("preparation", "Solution design")]
-        assert {tag for run in side_by_side for tag in run.tags if "waiting" in tag} == {
-            "waiting:us",
-            "waiting:customer",
-        }
-        await says(house, "Bolt Works · Network preparation")
-        await says(house, "Bolt Works · Solution design")
-
-        shut = await house.trigger("preflight", system="Bolt Works", timeout=2)
-        assert shut.state is not None
-        assert shut.state.name == "Failed"
-        assert f"{target}: No connection" in str(shut.state.message)
-        before = await look(house, slug)
-        assert "No connection to port" in before[2]
-
-        door.listen(16)
-        opened = await house.trigger("preflight", system="Bolt Works", timeout=2)
-        assert opened.state is not None
-        assert opened.state.name == "Completed", opened.state.message
-    after = await look(house, slug)
-    assert after[0] < before[0]
-    assert after[1] != before[1]
-    assert "Get the link" in after[2]
-    assert (await gates(house, slug))["preflight"].status == "done"
-    handed_over = await artifact(house, f"handover-{slug}")
-    assert f"--dport {target.rpartition(':')[2]}" in handed_over
-
-
-async def look(house: House, slug: str) -> tuple[date, str, str]:
-    """The go-live that is likely, the chart, and the text of the artifact."""
-    [one] = await rows(house, select(Implementation).where(col(Implementation.slug) == slug))
-    shown = await artifact(house, f"implementation-{slug}")
-    chart = re.search(r"base64,([^)]+)", shown)
-    assert chart is not None
-    return one.p50, chart[1], shown
