@@ -5,20 +5,26 @@ next one, and two processes that conclude one after the other open nothing twice
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import and_, func, insert, or_, select, text, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import HealthPolicy
 from linekeeper.connect.channel import attend
-from linekeeper.customers.naming import label
-from linekeeper.customers.setup import ESTABLISHED
-from linekeeper.health.causes import Scope, Trouble
-from linekeeper.health.incidents import Open, Past, Wanted, decide
+from linekeeper.health.causes import Trouble
+from linekeeper.health.conclude_queries import (
+    TOPIC,
+    Who,
+    concerned,
+    open_incidents,
+    past_incidents,
+    suspects,
+    totals,
+)
+from linekeeper.health.incidents import Open, Wanted, decide
 from linekeeper.health.judge import is_trouble
 from linekeeper.notices import words
 from linekeeper.notices.announce import announce
@@ -26,21 +32,9 @@ from linekeeper.notices.changes import IncidentChange, What
 from linekeeper.notices.text import duration
 from linekeeper.store import Store, new_id
 from linekeeper.store.outbox import enqueue
-from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
+from linekeeper.store.tables import Incident, IncidentConnection
 
 _LOCK = 4_217_002  # PostgreSQL's advisory lock: one process concludes at a time
-_TOPIC = "health"
-
-
-@dataclass(frozen=True, slots=True)
-class _Who:
-    label: str
-    app: str
-    provider: str
-    setup: str
-    health: str
-    answered: bool
-    since: datetime
 
 
 async def conclude(
@@ -49,8 +43,8 @@ async def conclude(
     """Open, change, merge and resolve incidents as the fleet's health asks for; announce it all."""
     if not store.is_sqlite:
         await session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-    opened = await _open_incidents(session)
-    fleet = await _concerned(session, [one for each in opened for one in each.members])
+    opened = await open_incidents(session)
+    fleet = await concerned(session, [one for each in opened for one in each.members])
     troubles = [
         Trouble(identifier, who.app, who.provider, who.health, who.since)
         for identifier, who in fleet.items()
@@ -64,11 +58,11 @@ async def conclude(
     decision = decide(
         troubles,
         opened,
-        past=await _past(session, homeless, since),
-        totals=await _totals(session),
+        past=await past_incidents(session, homeless, since),
+        totals=await totals(session),
         policy=policy,
         now=now,
-        suspects=await _suspects(session),
+        suspects=await suspects(session),
     )
     before = {one.id: one for one in opened}
     changes: list[IncidentChange] = []
@@ -92,137 +86,6 @@ async def conclude(
     await announce(store, session, changes, now=now)
     await enqueue(store, session, attend(change.incident_id for change in changes), now=now)
     return changes
-
-
-async def _open_incidents(session: AsyncSession) -> list[Open]:
-    incidents = (
-        await session.scalars(
-            select(Incident)
-            .where(col(Incident.resolved_at).is_(None), col(Incident.topic) == _TOPIC)
-            .order_by(col(Incident.id))
-        )
-    ).all()
-    rows = await session.execute(
-        select(
-            col(IncidentConnection.incident_id),
-            col(IncidentConnection.connection_id),
-            col(IncidentConnection.kind),
-        ).where(col(IncidentConnection.left_at).is_(None), col(IncidentConnection.topic) == _TOPIC)
-    )
-    members: dict[str, dict[str, str]] = {}
-    for incident_id, connection_id, kind in rows:
-        members.setdefault(incident_id, {})[connection_id] = kind
-    return [
-        Open(
-            id=one.id,
-            scope=_scope(one.scope),
-            kind=one.kind,
-            app=one.app,
-            provider=one.provider,
-            opened_at=one.opened_at,
-            members=members.get(one.id, {}),
-        )
-        for one in incidents
-    ]
-
-
-def _scope(text: str) -> Scope:
-    return cast("Scope", text)  # written by us from a Scope
-
-
-async def _concerned(session: AsyncSession, members: Sequence[str]) -> dict[str, _Who]:
-    """Every connection that may be in trouble, and every member of an incident."""
-    heard_of = or_(
-        col(Connection.health) != "unknown", col(Connection.last_answered_at).is_not(None)
-    )
-    who: dict[str, _Who] = {}
-    portions = [members[start : start + 10_000] for start in range(0, len(members), 10_000)]
-    for portion in portions or [[]]:
-        rows = await session.execute(
-            select(
-                col(Connection.id),
-                col(Customer.name),
-                col(Connection.provider),
-                col(Connection.name),
-                col(Connection.app),
-                col(Connection.setup),
-                col(Connection.health),
-                col(Connection.last_answered_at),
-                col(Connection.health_since),
-            )
-            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-            .where(
-                or_(
-                    and_(col(Connection.health) != "healthy", heard_of),
-                    col(Connection.id).in_(portion),
-                )
-            )
-        )
-        who |= {
-            row[0]: _Who(
-                label(row[1], row[2], row[3]),
-                row[4],
-                row[2],
-                row[5],
-                row[6],
-                row[7] is not None,
-                row[8],
-            )
-            for row in rows
-        }
-    return who
-
-
-async def _past(
-    session: AsyncSession, connections: Sequence[str], since: datetime
-) -> dict[str, Past]:
-    past: dict[str, Past] = {}
-    for start in range(0, len(connections), 10_000):
-        rows = await session.execute(
-            select(
-                col(IncidentConnection.connection_id),
-                col(Incident.id),
-                col(Incident.scope),
-                col(IncidentConnection.kind),
-                col(Incident.resolved_at),
-            )
-            .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
-            .where(
-                col(IncidentConnection.connection_id).in_(connections[start : start + 10_000]),
-                col(IncidentConnection.topic) == _TOPIC,
-                col(Incident.resolved_at) >= since,
-            )
-            .order_by(col(IncidentConnection.left_at), col(IncidentConnection.id))
-        )
-        past |= {
-            row[0]: Past(row[1], _scope(row[2]), row[3], row[4])
-            for row in rows
-            if row[4] is not None
-        }
-    return past
-
-
-async def _totals(session: AsyncSession) -> dict[tuple[str, str], int]:
-    rows = await session.execute(
-        select(col(Connection.app), col(Connection.provider), func.count())
-        .where(col(Connection.setup).in_(ESTABLISHED))
-        .group_by(col(Connection.app), col(Connection.provider))
-    )
-    return {(row[0], row[1]): row[2] for row in rows}
-
-
-async def _suspects(session: AsyncSession) -> dict[tuple[str, str], int]:
-    """Connections that don't answer but are not in trouble yet, by (app, provider)."""
-    rows = await session.execute(
-        select(col(Connection.app), col(Connection.provider), func.count())
-        .where(
-            col(Connection.setup).in_(ESTABLISHED),
-            col(Connection.suspect).is_(True),
-            col(Connection.health).in_(("healthy", "degraded")),
-        )
-        .group_by(col(Connection.app), col(Connection.provider))
-    )
-    return {(row[0], row[1]): row[2] for row in rows}
 
 
 async def _leave(
@@ -254,7 +117,7 @@ async def _bring(
     session: AsyncSession,
     wanted: Wanted,
     known: Open | None,
-    fleet: Mapping[str, _Who],
+    fleet: Mapping[str, Who],
     now: datetime,
 ) -> IncidentChange:
     """Make the incident's row and members what `wanted` says; returns what people are told."""
@@ -294,7 +157,7 @@ async def _bring(
                     "id": new_id(),
                     "incident_id": wanted.id,
                     "connection_id": one,
-                    "topic": _TOPIC,
+                    "topic": TOPIC,
                     "kind": wanted.members[one],
                     "joined_at": now,
                     "reported_kind": reported.get(one),
@@ -302,13 +165,17 @@ async def _bring(
                 for one in joined
             ],
         )
+    turned: dict[str, list[str]] = {}
     for one, kind in wanted.members.items():
-        if one in before and before[one] != kind:
+        if before.get(one, kind) != kind:
+            turned.setdefault(kind, []).append(one)
+    for kind, members in turned.items():
+        for start in range(0, len(members), 10_000):
             await session.execute(
                 update(IncidentConnection)
                 .where(
                     col(IncidentConnection.incident_id) == wanted.id,
-                    col(IncidentConnection.connection_id) == one,
+                    col(IncidentConnection.connection_id).in_(members[start : start + 10_000]),
                     col(IncidentConnection.left_at).is_(None),
                 )
                 .values(kind=kind)
@@ -349,14 +216,14 @@ async def _ever(session: AsyncSession, wanted: Wanted) -> set[str]:
     return {*before, *wanted.members}
 
 
-def _title(wanted: Wanted, fleet: Mapping[str, _Who], count: int) -> str:
+def _title(wanted: Wanted, fleet: Mapping[str, Who], count: int) -> str:
     if wanted.scope == "connection":
         return fleet[next(iter(wanted.members))].label
     where = wanted.provider if wanted.scope == "provider" else f"app {wanted.app}"
     return f"{where or 'unnamed provider'} · {count} connection{'s' if count != 1 else ''}"
 
 
-def _changed_text(wanted: Wanted, before: Mapping[str, str], fleet: Mapping[str, _Who]) -> str:
+def _changed_text(wanted: Wanted, before: Mapping[str, str], fleet: Mapping[str, Who]) -> str:
     parts = []
     joined = [one for one in wanted.members if one not in before]
     gone = [one for one in before if one not in wanted.members]
@@ -374,7 +241,7 @@ def _changed_text(wanted: Wanted, before: Mapping[str, str], fleet: Mapping[str,
     return "; ".join(parts) or "changed"
 
 
-def _names(group: Iterable[str], fleet: Mapping[str, _Who]) -> str:
+def _names(group: Iterable[str], fleet: Mapping[str, Who]) -> str:
     names = sorted(fleet[one].label if one in fleet else one for one in group)
     rest = len(names) - 5
     return ", ".join(names[:5]) + (f" and {rest} more" if rest > 0 else "")
