@@ -1,11 +1,15 @@
 """Runs are started once and events appear once, however often they are delivered."""
 
 import asyncio
+import os
+import signal
+import sys
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from cryptography.fernet import Fernet
 from prefect.states import Suspended
 from sqlalchemy import update
 from sqlmodel import col, select
@@ -139,6 +143,43 @@ async def test_a_suspended_run_is_resumed(prefect: Prefect, store: Store) -> Non
     state = (await prefect.client.read_flow_run(run_id)).state
     assert state is not None
     assert state.name == "Resuming"
+
+
+async def test_killed_between_prefect_and_the_commit_a_run_is_started_once_and_resumed_once(
+    prefect: Prefect, store: Store
+) -> None:
+    key = f"killed:{new_id()}"
+    await put(store, run(key, idempotency_key=key))
+    await _killed(prefect, store)
+    [started] = [r for r in await prefect.client.read_flow_runs() if r.idempotency_key == key]
+    assert await deliver_runs(store, prefect.orchestrator, ME)
+    again = [r for r in await prefect.client.read_flow_runs() if r.idempotency_key == key]
+    assert [one.id for one in again] == [started.id]
+
+    await prefect.client.set_flow_run_state(started.id, Suspended(timeout_seconds=600), force=True)
+    await put(store, Message("run", f"resume:{started.id}", {"resume": str(started.id)}))
+    await _killed(prefect, store)
+    assert await deliver_runs(store, prefect.orchestrator, ME)
+    states = await prefect.client.read_flow_run_states(started.id)
+    assert [state.name for state in states].count("Resuming") == 1
+    assert [row.status for row in await rows(store)] == ["sent"] * 2
+
+
+async def _killed(prefect: Prefect, store: Store) -> None:
+    """A deliverer is killed once Prefect has answered; its claims run out."""
+    url = store.engine.url.render_as_string(hide_password=False)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.consumer.dying", url),
+        *(str(prefect.settings.prefect_port), str(prefect.settings.home)),
+        env={
+            **os.environ,
+            "LINEKEEPER_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
+        },
+    )
+    assert await process.wait() == -signal.SIGKILL
+    assert {row.status for row in await rows(store)} >= {"pending"}
+    async with store.write() as session:
+        await session.execute(update(Outbox).values(claimed_until=utcnow()))
 
 
 def _test_alert(key: str) -> Any:
