@@ -132,44 +132,59 @@ async def until(
 
 
 @asynccontextmanager
+async def started(
+    home: Path, ports: dict[str, int], *arguments: str, **environment: str
+) -> AsyncIterator[House]:
+    """`linekeeper up ARGUMENTS` on `home`, once it is ready; ended as a service manager ends it."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "LINEKEEPER_"))}
+    served = PARTS[:3] if "--sandbox" in arguments else PARTS[:2]
+    ours |= {f"LINEKEEPER_{part.upper()}_PORT": str(ports[part]) for part in served}
+    ours |= {"DO_NOT_TRACK": "1", "LINEKEEPER_HOME": str(home), **environment}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "linekeeper.cli", "up", *arguments),
+        env=ours,
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    one = House(home, ports, ours, process)
+    ready = asyncio.Event()
+    listening = asyncio.create_task(_listen(one, ready))
+    async with httpx.AsyncClient(timeout=30) as one.http:
+        try:
+            await asyncio.wait_for(ready.wait(), 300)
+            if process.returncode is not None or not one.said[-1].startswith("ready"):
+                raise RuntimeError("\n".join(one.said))
+            yield one
+        finally:
+            if process.returncode is None:
+                process.terminate()
+                await process.wait()
+            await listening
+
+
+def free_ports(*parts: str) -> dict[str, int]:
+    """A free port for each of `parts`."""
+    return {part: _free_port() for part in parts}
+
+
+@asynccontextmanager
 async def living(*, connections: int) -> AsyncIterator[House]:
     """`linekeeper up --sandbox --scenario quiet --no-schedules`, with ports of its own."""
     with tempfile.TemporaryDirectory(prefix="linekeeper-e2e-", ignore_cleanup_errors=True) as name:
-        home = Path(name) / "home"
-        ports = {part: _free_port() for part in PARTS}
-        environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")},
-            "DO_NOT_TRACK": "1",
-            "LINEKEEPER_HOME": str(home),
-            **{f"LINEKEEPER_{part.upper()}_PORT": str(ports[part]) for part in list(ports)[:3]},
-            "LINEKEEPER_FORWARD_URL": PRODUCT.format(port=ports["product"]),
-            "LINEKEEPER_FORWARD_SECRET": PRODUCT_SECRET,
-            "LINEKEEPER_NOTIFY_CUSTOMERS": "true",
-            "LINEKEEPER_SMTP_URL": f"smtp://{':'.join(MAIL_ACCOUNT)}@127.0.0.1:{ports['mail']}",
-            "LINEKEEPER_MAIL_FROM": "Line <line@operator.example>",
-        }
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "linekeeper.cli", "up", "--sandbox", "--scenario", "quiet"),
-            *("--no-schedules", "--connections", str(connections)),
-            env=environment,
-            cwd=ROOT,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        one = House(home, ports, environment, process)
-        ready = asyncio.Event()
-        listening = asyncio.create_task(_listen(one, ready))
-        async with httpx.AsyncClient(timeout=30) as one.http:
-            try:
-                await asyncio.wait_for(ready.wait(), 150)
-                if process.returncode is not None or not one.said[-1].startswith("ready"):
-                    raise RuntimeError("\n".join(one.said))
-                yield one
-            finally:
-                if process.returncode is None:
-                    process.terminate()
-                    await process.wait()
-                await listening
+        ports = free_ports(*PARTS)
+        async with started(
+            Path(name) / "home",
+            ports,
+            *("--sandbox", "--scenario", "quiet", "--no-schedules"),
+            *("--connections", str(connections)),
+            LINEKEEPER_FORWARD_URL=PRODUCT.format(port=ports["product"]),
+            LINEKEEPER_FORWARD_SECRET=PRODUCT_SECRET,
+            LINEKEEPER_NOTIFY_CUSTOMERS="true",
+            LINEKEEPER_SMTP_URL=f"smtp://{':'.join(MAIL_ACCOUNT)}@127.0.0.1:{ports['mail']}",
+            LINEKEEPER_MAIL_FROM="Line <line@operator.example>",
+        ) as one:
+            yield one
 
 
 @pytest.fixture(scope="session")

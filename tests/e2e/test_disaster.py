@@ -7,7 +7,6 @@ A whole `linekeeper up` twice over: `make soak` runs it.
 import asyncio
 import os
 import shutil
-import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +14,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from prefect.client.schemas.actions import DeploymentUpdate, VariableUpdate
 from prefect.client.schemas.objects import FlowRun
@@ -23,7 +21,7 @@ from sqlmodel import col, select
 
 from linekeeper import sandbox
 from linekeeper.store.tables import Audit, Connection, Customer, Gate, Incident
-from tests.e2e.conftest import ROOT, House, _free_port, until
+from tests.e2e.conftest import House, free_ports, started, until
 
 pytestmark = pytest.mark.soak
 HOUSEKEEPING = "housekeeping/housekeeping"
@@ -32,42 +30,19 @@ TIDY = {"outbox_days": 3}
 
 @asynccontextmanager
 async def _up(home: Path, ports: dict[str, int], makini: str) -> AsyncIterator[House]:
-    environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "LINEKEEPER_"))},
-        "DO_NOT_TRACK": "1",
-        "LINEKEEPER_HOME": str(home),
-        "LINEKEEPER_PREFECT_PORT": str(ports["prefect"]),
-        "LINEKEEPER_RECEIVER_PORT": str(ports["receiver"]),
-        "LINEKEEPER_MAKINI_API_URL": makini,
-        "LINEKEEPER_MAKINI_LINK_URL": makini,
-        "LINEKEEPER_MAKINI_CLIENT_ID": "sandbox-client",
-        "LINEKEEPER_MAKINI_CLIENT_SECRET": "sandbox-secret",
-        "LINEKEEPER_MAKINI_MODE": "manage",
-        "LINEKEEPER_MAKINI_PER_MINUTE": "0",
-        "LINEKEEPER_PROBE_MINUTES": "0",
-    }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "linekeeper.cli", "up", "--no-sandbox", "--no-schedules"),
-        env=environment,
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    house = House(home, ports, environment, process)
-    assert process.stdout is not None
-    async with httpx.AsyncClient(timeout=30) as house.http:
-        try:
-            async with asyncio.timeout(300):
-                while not (line := (await process.stdout.readline()).decode()).startswith("ready"):
-                    house.said.append(line.rstrip())
-                    assert line, house.said
-            reading = asyncio.create_task(process.stdout.read())
-            yield house
-        finally:
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
-            await process.wait()
-            await reading
+    async with started(
+        home,
+        ports,
+        *("--no-sandbox", "--no-schedules"),
+        LINEKEEPER_MAKINI_API_URL=makini,
+        LINEKEEPER_MAKINI_LINK_URL=makini,
+        LINEKEEPER_MAKINI_CLIENT_ID="sandbox-client",
+        LINEKEEPER_MAKINI_CLIENT_SECRET="sandbox-secret",
+        LINEKEEPER_MAKINI_MODE="manage",
+        LINEKEEPER_MAKINI_PER_MINUTE="0",
+        LINEKEEPER_PROBE_MINUTES="0",
+    ) as house:
+        yield house
 
 
 async def _waiting(house: House, of: str = "incident") -> list[FlowRun]:
@@ -85,7 +60,7 @@ async def _one(house: House, table: Any, **where: object) -> Any:
 
 
 async def test_a_fresh_machine_goes_on_where_the_old_one_stopped(tmp_path: Path) -> None:
-    ports = {part: _free_port() for part in ("prefect", "receiver")}
+    ports = free_ports("prefect", "receiver")
     backup, keys = tmp_path / "backup", tmp_path / "keys"
     box = sandbox.Settings(port=0, connections=8, records_per_connection=10)
     async with sandbox.serving(box) as fleet:
@@ -140,7 +115,7 @@ async def test_a_fresh_machine_goes_on_where_the_old_one_stopped(tmp_path: Path)
 async def test_prefects_database_is_lost_and_all_that_waits_for_people_waits_again_once(
     tmp_path: Path,
 ) -> None:
-    ports = {part: _free_port() for part in ("prefect", "receiver")}
+    ports = free_ports("prefect", "receiver")
     home = tmp_path / "home"
     box = sandbox.Settings(port=0, connections=8, records_per_connection=10)
     async with sandbox.serving(box) as fleet:

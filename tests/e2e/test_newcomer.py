@@ -33,7 +33,7 @@ from sqlmodel import SQLModel, col
 
 from linekeeper.store.tables import Connection, Customer, Gate, Incident
 from tests.docs.test_commands import commands, inline
-from tests.e2e.conftest import ROOT, House, _free_port, until
+from tests.e2e.conftest import ROOT, House, free_ports, until
 
 pytestmark = [pytest.mark.soak, pytest.mark.e2e]
 
@@ -233,7 +233,7 @@ async def test_from_the_docs_alone_to_everything_back_after_a_loss(
 ) -> None:
     place = tmp_path / "linekeeper"
     checkout(place)
-    ports = {part: _free_port() for part in ("prefect", "receiver", "sandbox")}
+    ports = free_ports("prefect", "receiver", "sandbox")
     inherited = {
         k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "LINEKEEPER_"))
     }

@@ -3,12 +3,9 @@
 The weeks pass in both databases: every time in them becomes that much older while nobody runs.
 """
 
-import asyncio
-import os
 import re
 import signal
 import sqlite3
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -23,7 +20,7 @@ from prefect.client.schemas.objects import FlowRun
 from sqlmodel import col, select
 
 from linekeeper.store.tables import Audit, Gate, Implementation, Outbox
-from tests.e2e.conftest import PARTS, ROOT, House, _free_port, until
+from tests.e2e.conftest import PARTS, House, free_ports, started, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 SLUG = "quarry-and-sons-sap-ecc"
@@ -43,38 +40,20 @@ PREFECTS = {
 @asynccontextmanager
 async def up(home: Path, ports: dict[str, int]) -> AsyncIterator[House]:
     """`linekeeper up` on `home`, ended by `kill -9` of everything, as when the power goes."""
-    environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "LINEKEEPER_"))},
-        "DO_NOT_TRACK": "1",
-        "LINEKEEPER_HOME": str(home),
-        **{f"LINEKEEPER_{part.upper()}_PORT": str(ports[part]) for part in list(ports)[:3]},
+    async with started(
+        home,
+        ports,
+        *("--sandbox", "--scenario", "quiet", "--no-schedules", "--connections", "4"),
         # Prefect's own clean-up looks at once, not only after an hour.
-        "PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "5",
-    }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "linekeeper.cli", "up", "--sandbox", "--scenario", "quiet"),
-        *("--no-schedules", "--connections", "4"),
-        env=environment,
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    house = House(home, ports, environment, process)
-    assert process.stdout is not None
-    async with httpx.AsyncClient(timeout=30) as house.http:
-        async with asyncio.timeout(300):
-            while not (line := (await process.stdout.readline()).decode()).startswith("ready"):
-                house.said.append(line.rstrip())
-                assert line, house.said
-        reading = asyncio.create_task(process.stdout.read())
+        PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS="5",
+    ) as house:
         try:
             yield house
         finally:
-            everything = psutil.Process(process.pid)
+            everything = psutil.Process(house.process.pid)
             for one in [*everything.children(recursive=True), everything]:
                 one.kill()
-            await process.wait()
-            await reading
+            await house.process.wait()
 
 
 def grow_old(database: Path, times: dict[str, tuple[str, ...]], form: str) -> None:
@@ -126,7 +105,7 @@ async def healthy(house: House) -> bool:
 async def test_suspended_for_weeks_over_a_killed_prefect_nothing_is_lost_or_doubled(
     tmp_path: Path,
 ) -> None:
-    home, ports = tmp_path / "home", {part: _free_port() for part in PARTS}
+    home, ports = tmp_path / "home", free_ports(*PARTS)
     async with up(home, ports) as house:
         started = await house.trigger(
             "implementation",
