@@ -27,7 +27,7 @@ async def beat(store: Store, owner: str) -> list[str]:
     async with store.write() as session:
         now = await store.clock(session)
         row = {"name": CONSUMER + owner, "owner": owner, "until": now + DEAD_AFTER, "fence": 0}
-        await session.execute(insert_or_update(store, Lease, [row], key=["name"], update=["until"]))
+        await insert_or_update(store, session, Lease, [row], key=["name"], update=["until"])
         dead = list(
             await session.scalars(
                 select(Lease.owner).where(

@@ -165,14 +165,13 @@ async def _drop_missing(
                 for row in gone
             ],
         )
-    await session.execute(
-        insert_or_update(
-            rt.store,
-            AppState,
-            [{"app": app, "budget": {}, "circuit": {}, "last_list_at": now}],
-            key=["app"],
-            update=["last_list_at"],
-        )
+    await insert_or_update(
+        rt.store,
+        session,
+        AppState,
+        [{"app": app, "budget": {}, "circuit": {}, "last_list_at": now}],
+        key=["app"],
+        update=["last_list_at"],
     )
 
 

@@ -43,14 +43,13 @@ async def remember(
     """Keep where the message about `subject` is; the last one counts."""
     row = {"subject": subject, "channel": channel, "ts": ts, "place": place, "updated_at": now}
     async with store.write() as session:
-        await session.execute(
-            insert_or_update(
-                store,
-                NoticeMessage,
-                [row],
-                key=["subject", "channel"],
-                update=["ts", "place", "updated_at"],
-            )
+        await insert_or_update(
+            store,
+            session,
+            NoticeMessage,
+            [row],
+            key=["subject", "channel"],
+            update=["ts", "place", "updated_at"],
         )
 
 

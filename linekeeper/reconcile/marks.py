@@ -26,14 +26,13 @@ async def save_mark(
 ) -> None:
     """Set `values` of the watermark, made if there is none."""
     row = {"connection_id": connection_id, "entity": entity, "offered": True, "filtered": True}
-    await session.execute(
-        insert_or_update(
-            store,
-            Watermark,
-            [{**row, **values}],
-            key=["connection_id", "entity"],
-            update=list(values),
-        )
+    await insert_or_update(
+        store,
+        session,
+        Watermark,
+        [{**row, **values}],
+        key=["connection_id", "entity"],
+        update=list(values),
     )
 
 

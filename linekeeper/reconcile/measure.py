@@ -67,14 +67,13 @@ async def measure(rt: Runtime, *, now: datetime) -> list[Verdict]:
         for moved in (True, False):
             some = [row for row in rows if (row["connection_id"] in changed) == moved]
             for start in range(0, len(some), 1_000):
-                await session.execute(
-                    insert_or_update(
-                        store,
-                        WebhookTrust,
-                        some[start : start + 1_000],
-                        key=["connection_id"],
-                        update=[*kept, "state", "since"] if moved else kept,
-                    )
+                await insert_or_update(
+                    store,
+                    session,
+                    WebhookTrust,
+                    some[start : start + 1_000],
+                    key=["connection_id"],
+                    update=[*kept, "state", "since"] if moved else kept,
                 )
         bad = [one for one in verdicts if one.turned_bad]
         if bad:

@@ -81,10 +81,8 @@ async def save_blocks(store: Store, blocks: Blocks, *, now: datetime) -> bool:
             if found.get(name) != text
         ]
         if changed:
-            await session.execute(
-                insert_or_update(
-                    store, AppSetting, changed, key=["name"], update=["value", "updated_at"]
-                )
+            await insert_or_update(
+                store, session, AppSetting, changed, key=["name"], update=["value", "updated_at"]
             )
     return True
 

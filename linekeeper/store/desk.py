@@ -33,7 +33,7 @@ async def save_desk(store: Store, desk: dict[str, Any], *, now: datetime) -> boo
     value = store.cipher.encrypt(orjson.dumps(desk, option=orjson.OPT_SORT_KEYS).decode())
     row = {"name": _NAME, "value": value, "updated_at": now}
     async with store.write() as session:
-        await session.execute(
-            insert_or_update(store, AppSetting, [row], key=["name"], update=["value", "updated_at"])
+        await insert_or_update(
+            store, session, AppSetting, [row], key=["name"], update=["value", "updated_at"]
         )
     return True

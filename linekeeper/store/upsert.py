@@ -1,10 +1,12 @@
 """Bulk inserts that meet existing rows, for both engines."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Executable
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import SQLModel
 
 from linekeeper.store.engine import Store
@@ -28,19 +30,31 @@ def insert_ignore(
     return ignoring
 
 
-def insert_or_update(
+async def insert_or_update(
     store: Store,
+    session: AsyncSession,
     table: type[SQLModel],
     rows: Sequence[dict[str, Any]],
     *,
     key: Sequence[str],
     update: Sequence[str],
-) -> Executable:
+) -> None:
     """Insert `rows`; where `key` exists, set the columns named in `update` instead."""
-    statement = _insert(store, table).values(list(rows))
+    if rows:
+        statement = _upsert(table, tuple(key), tuple(update), is_sqlite=store.is_sqlite)
+        await (await session.connection()).execute(statement, list(rows))
+
+
+@cache
+def _upsert(
+    table: type[SQLModel], key: tuple[str, ...], update: tuple[str, ...], *, is_sqlite: bool
+) -> Executable:
+    """Built once: what it says doesn't depend on the rows."""
+    dialect: Any = sqlite if is_sqlite else postgresql
+    columns: Any = table.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
+    statement = dialect.insert(columns)
     updating: Executable = statement.on_conflict_do_update(
-        index_elements=list(key),
-        set_={name: getattr(statement.excluded, name) for name in update},
+        index_elements=list(key), set_={name: statement.excluded[name] for name in update}
     )
     return updating
 

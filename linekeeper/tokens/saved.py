@@ -76,14 +76,13 @@ async def save_tokens(
         for identifier, pair in pairs.items()
     ]
     for start in range(0, len(rows), 1_000):
-        await session.execute(
-            insert_or_update(
-                store,
-                Credential,
-                rows[start : start + 1_000],
-                key=["connection_id"],
-                update=["access_token", "refresh_token", "expires_at", "minted", "updated_at"],
-            )
+        await insert_or_update(
+            store,
+            session,
+            Credential,
+            rows[start : start + 1_000],
+            key=["connection_id"],
+            update=["access_token", "refresh_token", "expires_at", "minted", "updated_at"],
         )
 
 
