@@ -68,8 +68,8 @@ class DatabaseBudget:
         self, app: str, step: Callable[[Bucket | None, datetime], tuple[Bucket, _Result]]
     ) -> _Result:
         async with self._store.write() as session:
-            await session.execute(
-                insert_ignore(self._store, AppState, [{"app": app, "budget": {}, "circuit": {}}])
+            await insert_ignore(
+                self._store, session, AppState, [{"app": app, "budget": {}, "circuit": {}}]
             )
             row = (
                 await session.execute(

@@ -57,7 +57,7 @@ async def load_signer(store: Store) -> Signer:
         value = store.cipher.encrypt(secrets.token_hex(32))
         async with store.write() as session:
             row = {"name": NAME, "value": value, "updated_at": utcnow()}
-            await session.execute(insert_ignore(store, AppSetting, [row]))
+            await insert_ignore(store, session, AppSetting, [row])
         kept = await _kept(store)
         assert kept is not None  # it, or another process's, was written a moment ago
     return Signer(bytes.fromhex(store.cipher.decrypt(kept)))

@@ -135,7 +135,7 @@ async def _customers(
                 "created_at": now,
             }
         )
-    await session.execute(insert_ignore(store, Customer), rows)
+    await insert_ignore(store, session, Customer, rows)
     return known | await _ids_by_name(session, missing)
 
 

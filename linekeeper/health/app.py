@@ -141,9 +141,7 @@ async def _write(store: Store, app: str, circuit: AppCircuit) -> None:
         "retry_at": circuit.retry_at.isoformat() if circuit.retry_at else None,
     }
     async with store.write() as session:
-        await session.execute(
-            insert_ignore(store, AppState, [{"app": app, "budget": {}, "circuit": {}}])
-        )
+        await insert_ignore(store, session, AppState, [{"app": app, "budget": {}, "circuit": {}}])
         await session.execute(update(AppState).where(col(AppState.app) == app).values(circuit=row))
 
 

@@ -96,7 +96,7 @@ async def _write(
         for incident_id, why in decision.never.items()
     ]
     if notices:
-        await session.execute(insert_ignore(store, Notice), notices)
+        await insert_ignore(store, session, Notice, notices)
     messages = [*_in_slack(decision.say), *_elsewhere(decision.say, configuration)]
     await enqueue(store, session, messages, now=now)
 

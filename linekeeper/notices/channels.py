@@ -16,7 +16,7 @@ async def mark_broken(
     """Keep that `channel` takes nothing; since when stays what it was."""
     row = {"channel": channel, "trouble": trouble, "needs_mending": needs_mending, "since": now}
     async with store.write() as session:
-        await session.execute(insert_ignore(store, NoticeChannel, [row]))
+        await insert_ignore(store, session, NoticeChannel, [row])
         await session.execute(
             update(NoticeChannel)
             .where(col(NoticeChannel.channel) == channel)

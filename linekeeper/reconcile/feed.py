@@ -114,7 +114,7 @@ async def _place(store: Store) -> None:
 
 
 async def _lock_end(store: Store, session: AsyncSession) -> int:
-    await session.execute(insert_ignore(store, FeedEnd, [{"id": 1, "position": 0}]))
+    await insert_ignore(store, session, FeedEnd, [{"id": 1, "position": 0}])
     return await session.scalar(select(col(FeedEnd.position)).with_for_update()) or 0
 
 

@@ -60,9 +60,7 @@ async def open_incident(
         for connection in connections
     ]
     for start in range(0, len(members), 1_000):
-        await session.execute(
-            insert_ignore(store, IncidentConnection, members[start : start + 1_000])
-        )
+        await insert_ignore(store, session, IncidentConnection, members[start : start + 1_000])
     await announce(store, session, [IncidentChange(identifier, "opened", text)], now=now)
     return identifier
 

@@ -68,7 +68,7 @@ async def note_outages(store: Store, *, now: datetime, starting_runs: bool = Fal
     async with store.write() as session:
         for window in new:
             row = Outage(since=window.since, until=window.until, found_at=now)
-            await session.execute(insert_ignore(store, Outage, [row.model_dump()]))
+            await insert_ignore(store, session, Outage, [row.model_dump()])
             if starting_runs and window.length > SENDER_GIVES_UP:
                 key = f"reconcile:outage:{window.since.isoformat()}"
                 run = {

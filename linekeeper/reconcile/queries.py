@@ -69,7 +69,7 @@ async def lock_feeds(
     if len(found) == len(ids):
         return found
     rows = [{"connection_id": one, "last_seq": 0} for one in ids if one not in found]
-    await session.execute(insert_ignore(store, Feed, rows))
+    await insert_ignore(store, session, Feed, rows)
     return {row[0]: row[1] for row in await session.execute(asked)}
 
 

@@ -16,7 +16,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.leases import holding
 from linekeeper.store.tables import ConnectAttempt, Connection, ConnectLink
-from linekeeper.store.upsert import insert_ignore
+from linekeeper.store.upsert import ignoring
 
 _LEASE_SECONDS = 90
 
@@ -74,7 +74,10 @@ async def _first_use(rt: Runtime, state: State, now: datetime) -> bool:
     async with rt.store.write() as session:
         row = {"nonce": state.nonce, "link_id": state.link_id, "at": now, "outcome": "begun"}
         taken = await session.execute(
-            insert_ignore(rt.store, ConnectAttempt, [row]).returning(col(ConnectAttempt.nonce))  # type: ignore[attr-defined]  # an insert has it
+            ignoring(ConnectAttempt, is_sqlite=rt.store.is_sqlite).returning(
+                col(ConnectAttempt.nonce)
+            ),
+            row,
         )
         return taken.scalar_one_or_none() is not None
 

@@ -39,8 +39,8 @@ async def acquire(
     """
     until = now + timedelta(seconds=seconds)
     async with store.write() as session:
-        await session.execute(
-            insert_ignore(store, Lease, [{"name": name, "owner": owner, "until": now, "fence": 0}])
+        await insert_ignore(
+            store, session, Lease, [{"name": name, "owner": owner, "until": now, "fence": 0}]
         )
         taken = (
             await session.execute(

@@ -152,6 +152,6 @@ async def _check_key(store: Store) -> None:
             "updated_at": utcnow(),
         }
         async with store.write() as session:
-            await session.execute(insert_ignore(store, AppSetting, [row]))
+            await insert_ignore(store, session, AppSetting, [row])
             found = await session.get_one(AppSetting, KEY_CHECK)
     store.cipher.decrypt(found.value)

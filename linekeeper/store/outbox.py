@@ -57,7 +57,7 @@ async def enqueue(
         for message in messages
     ]
     if rows:
-        await session.execute(insert_ignore(store, Outbox), rows)
+        await insert_ignore(store, session, Outbox, rows)
 
 
 async def claim(

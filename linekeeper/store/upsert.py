@@ -11,23 +11,20 @@ from sqlmodel import SQLModel
 
 from linekeeper.store.engine import Store
 
-# SQLite takes at most 32,766 variables a statement, PostgreSQL (asyncpg) 32,767.
-MAX_VARIABLES = 32_000
+
+async def insert_ignore(
+    store: Store, session: AsyncSession, table: type[SQLModel], rows: Sequence[dict[str, Any]]
+) -> None:
+    """Insert `rows`, all with the same columns; what would break a unique index is left out."""
+    if rows:
+        statement = ignoring(table, is_sqlite=store.is_sqlite)
+        await (await session.connection()).execute(statement, list(rows))
 
 
-def insert_ignore(
-    store: Store, table: type[SQLModel], rows: Sequence[dict[str, Any]] | None = None
-) -> Executable:
-    """Insert `rows`; those that would break a unique index are left out.
-
-    Without `rows` they are handed to `session.execute` beside the statement, which is quicker for
-    more than a few.
-    """
-    statement = _insert(store, table)
-    if rows is not None:
-        statement = statement.values(list(rows))
-    ignoring: Executable = statement.on_conflict_do_nothing()
-    return ignoring
+@cache
+def ignoring(table: type[SQLModel], *, is_sqlite: bool) -> Any:
+    """The statement of `insert_ignore`, for who wants to know what was inserted."""
+    return _insert(table, is_sqlite=is_sqlite).on_conflict_do_nothing()
 
 
 async def insert_or_update(
@@ -50,21 +47,13 @@ def _upsert(
     table: type[SQLModel], key: tuple[str, ...], update: tuple[str, ...], *, is_sqlite: bool
 ) -> Executable:
     """Built once: what it says doesn't depend on the rows."""
-    dialect: Any = sqlite if is_sqlite else postgresql
-    columns: Any = table.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
-    statement = dialect.insert(columns)
+    statement = _insert(table, is_sqlite=is_sqlite)
     updating: Executable = statement.on_conflict_do_update(
         index_elements=list(key), set_={name: statement.excluded[name] for name in update}
     )
     return updating
 
 
-def _insert(store: Store, table: type[SQLModel]) -> Any:
-    dialect: Any = sqlite if store.is_sqlite else postgresql
-    return dialect.insert(table)
-
-
-def chunks(rows: Sequence[dict[str, Any]], columns: int) -> list[Sequence[dict[str, Any]]]:
-    """`rows` in pieces that fit into one statement of `columns` values a row."""
-    size = max(1, MAX_VARIABLES // max(1, columns))
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+def _insert(table: type[SQLModel], *, is_sqlite: bool) -> Any:
+    dialect: Any = sqlite if is_sqlite else postgresql
+    return dialect.insert(table.__table__)  # type: ignore[attr-defined]  # SQLModel doesn't declare it
