@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
@@ -19,6 +20,8 @@ from linekeeper.store.engine import make_engine
 from linekeeper.store.migrate import migrate
 
 pytest_plugins = ["tests.fixtures_prefect"]
+hypothesis.settings.register_profile("untimed", deadline=None)  # tests assert no times
+hypothesis.settings.load_profile("untimed")
 
 for name in [name for name in os.environ if name.startswith("LINEKEEPER_")]:
     del os.environ[name]  # a developer's own settings don't reach the tests

@@ -11,7 +11,7 @@ from linekeeper.consumer.waiting import due
 from linekeeper.inbox.postgres_writer import CHANNEL
 from linekeeper.store import Store
 
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.04
 """Between two looks whether the database changed, and the least between two at what is due."""
 PULSE_SECONDS = 0.25
 """On PostgreSQL, where only the inbox is announced."""

@@ -135,7 +135,7 @@ async def test_the_command_says_ready_and_ends_when_asked(settings: Settings) ->
     line = await process.stdout.readline()
     assert line.decode().startswith("consumer ready")
     process.send_signal(signal.SIGTERM)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         _, errors = await process.communicate()
     assert process.returncode == 0
     assert b"Traceback" not in errors

@@ -86,7 +86,7 @@ def test_the_artifact_has_measures_and_charts() -> None:
     assert "| Time to acknowledge | 5 min (worst 5 min) | 5 min (worst 5 min) |" in written
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.text(max_size=600), st.integers(0, 20_000), st.none() | st.integers(0, 900)),

@@ -69,7 +69,7 @@ def test_what_falls_alone_hours_later_is_an_incident_of_its_own() -> None:
     assert [(one.id, list(one.members)) for one in decision.wanted] == [(None, ["Maximo-099"])]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.lists(

@@ -220,7 +220,7 @@ _OURS = re.compile(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(view=views, now=times)
 def test_no_view_whatever_breaks_slacks_limits_or_gets_a_mention_through(
     view: IncidentView, now: datetime
@@ -241,7 +241,7 @@ def test_no_view_whatever_breaks_slacks_limits_or_gets_a_mention_through(
     plain.encode()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=nasty)
 def test_no_text_of_its_own_breaks_the_limits(text: str) -> None:
     rendered = compose.note(text)
@@ -250,7 +250,7 @@ def test_no_text_of_its_own_breaks_the_limits(text: str) -> None:
     assert width(rendered.text) <= 3000
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     many=st.lists(views, max_size=4).flatmap(
         lambda some: st.integers(1, 40).map(lambda times: some * times)

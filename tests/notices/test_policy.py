@@ -202,7 +202,7 @@ def situations(draw: st.DrawFn) -> list[Situation]:
     return many
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     many=situations(),
     ticks=st.lists(st.integers(1, 240), min_size=20, max_size=120),

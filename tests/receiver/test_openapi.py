@@ -56,7 +56,6 @@ def test_what_is_asked_is_answered_as_the_document_says(product: tuple[str, str]
 
         @examples(
             max_examples=12,
-            deadline=None,
             phases=[Phase.explicit, Phase.generate],
             suppress_health_check=list(HealthCheck),
             database=None,

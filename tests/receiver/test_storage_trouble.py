@@ -171,7 +171,6 @@ paths = st.text(st.characters(min_codepoint=33, max_codepoint=255), max_size=20)
 
 @examples(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(

@@ -287,7 +287,6 @@ def play(engine: Engine, template: Settings, home: Path, *, examples: int, steps
                     settings=settings(
                         max_examples=examples,
                         stateful_step_count=steps,
-                        deadline=None,
                         derandomize=True,
                         database=None,
                         phases=[Phase.generate],
