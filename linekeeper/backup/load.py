@@ -17,6 +17,7 @@ from sqlmodel import SQLModel, col
 from linekeeper.backup.dump import PROOF
 from linekeeper.backup.file import BackupError, Header, Reader
 from linekeeper.store import KeyProblem, Store, StoreError
+from linekeeper.store.core import table_of
 from linekeeper.store.migrate import (
     KEY_CHECK,
     SERVES,
@@ -178,4 +179,4 @@ async def _note(connection: AsyncConnection, header: Header, *, by: str, now: da
         subject=header.taken_at,
         detail={"version": header.version, "schema": header.schema},
     )
-    await connection.execute(Audit.__table__.insert(), [entry.model_dump()])  # type: ignore[attr-defined]
+    await connection.execute(table_of(Audit).insert(), [entry.model_dump()])

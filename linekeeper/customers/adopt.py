@@ -17,6 +17,7 @@ from linekeeper.customers.naming import customer_name, hosting, label, slug, tie
 from linekeeper.customers.setup import setup_after
 from linekeeper.makini import ListedConnection
 from linekeeper.store import Store, new_id
+from linekeeper.store.core import table_of
 from linekeeper.store.tables import Connection, Customer, Transition
 from linekeeper.store.upsert import insert_ignore
 
@@ -195,7 +196,7 @@ async def _change(
 ) -> None:
     if not changes:
         return
-    table = Connection.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
+    table = table_of(Connection)
     await (await session.connection()).execute(
         update(table)
         .where(table.c.id == bindparam("row_id"))

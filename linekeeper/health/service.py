@@ -25,6 +25,7 @@ from linekeeper.health.judge import (
 )
 from linekeeper.notices.events import About, connection_event
 from linekeeper.store import Store, new_id, tables
+from linekeeper.store.core import table_of
 from linekeeper.store.outbox import Message, enqueue
 from linekeeper.store.tables import Connection, Customer, Transition
 
@@ -207,7 +208,7 @@ _WRITTEN = (
 )
 
 
-_TABLE: Any = Connection.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
+_TABLE = table_of(Connection)
 _WRITE = (
     update(_TABLE)
     .where(_TABLE.c.id == bindparam("row_id"))

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.inbox import lanes
 from linekeeper.inbox.lanes import Work
 from linekeeper.store import Store
+from linekeeper.store.core import table_of
 from linekeeper.store.tables import WebhookEvent
 
 Status = Literal["processed", "deferred", "stale", "dead", "unrouted"]
@@ -22,7 +23,7 @@ CLAIM_SECONDS = 120.0
 """How long a consumer may take for what it claimed; it puts aside in time what it can't finish."""
 MAX_ERROR = 500
 
-_EVENT: Any = WebhookEvent.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
+_EVENT = table_of(WebhookEvent)
 
 
 class Event(NamedTuple):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
 import httpx
@@ -24,6 +24,7 @@ from linekeeper.inbox.lanes import Claim, Work
 from linekeeper.inbox.messages import Outgoing, read_messages
 from linekeeper.makini.wire import open_client
 from linekeeper.runtime import Runtime
+from linekeeper.store.core import table_of
 from linekeeper.store.tables import Outbox
 
 log = logging.getLogger("linekeeper.consumer")
@@ -50,7 +51,7 @@ _UNREACHABLE = (
     ValueError,
 )
 
-_OUTBOX: Any = Outbox.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
+_OUTBOX = table_of(Outbox)
 _WORK = Work(
     table=_OUTBOX,
     order=_OUTBOX.c.seq,

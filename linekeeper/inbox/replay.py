@@ -21,11 +21,12 @@ from linekeeper.inbox.claim import Status
 from linekeeper.inbox.identify import as_stored
 from linekeeper.inbox.kinds import EventNames, rank_of
 from linekeeper.store import Store, new_id
+from linekeeper.store.core import table_of
 from linekeeper.store.tables import Connection, WebhookEvent
 
 SHOWN = 50
 _IN_A_TRANSACTION = 500
-_EVENT: Any = WebhookEvent.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
+_EVENT = table_of(WebhookEvent)
 _KEPT = (
     "app",
     "connection_ref",

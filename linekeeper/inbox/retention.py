@@ -11,6 +11,7 @@ from sqlmodel import SQLModel, col
 from linekeeper.inbox.traces import hour_of
 from linekeeper.inbox.watch_queries import HABIT_DAYS, id_floor
 from linekeeper.store import Store
+from linekeeper.store.core import table_of
 from linekeeper.store.tables import (
     DeliveryCount,
     ReceiverHeartbeat,
@@ -25,7 +26,7 @@ PAYLOADS_AT_LEAST = timedelta(days=4)
 BEATS_KEPT = timedelta(days=60)
 _AT_ONCE = 2_000
 
-_EVENT: Any = WebhookEvent.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
+_EVENT = table_of(WebhookEvent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.store import Store
+from linekeeper.store.core import table_of
 from linekeeper.store.tables import Connection, WebhookHour
 
-_CONNECTION: Any = Connection.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
-_HOUR: Any = WebhookHour.__table__  # type: ignore[attr-defined]  # as above
+_CONNECTION = table_of(Connection)
+_HOUR = table_of(WebhookHour)
 
 
 def hour_of(at: datetime) -> int:

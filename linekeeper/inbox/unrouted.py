@@ -1,7 +1,6 @@
 """Events nobody's connection was known for: looked at again once it may be."""
 
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import literal_column, select, update
 from sqlmodel import col
@@ -10,12 +9,13 @@ from linekeeper.inbox.claim import Event
 from linekeeper.inbox.identify import read, record_keys
 from linekeeper.inbox.routing import connections_of, owners_of
 from linekeeper.store import Store
+from linekeeper.store.core import table_of
 from linekeeper.store.tables import WebhookEvent
 
 LOOKED_AT_FOR = timedelta(days=1)
 MOST = 5_000
 
-_EVENT: Any = WebhookEvent.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
+_EVENT = table_of(WebhookEvent)
 
 
 async def route_again(store: Store, *, now: datetime) -> int:

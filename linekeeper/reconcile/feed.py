@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.store import Store
+from linekeeper.store.core import table_of
 from linekeeper.store.tables import Change, Connection, FeedEnd
 from linekeeper.store.upsert import insert_ignore
 
@@ -102,7 +103,7 @@ async def _place(store: Store) -> None:
             if ids:
                 connection = await session.connection()
                 await connection.execute(
-                    update(Change.__table__)  # type: ignore[attr-defined]  # SQLModel's table
+                    update(table_of(Change))
                     .where(col(Change.id) == bindparam("placed_id"))
                     .values(position=bindparam("placed_at")),
                     [

@@ -27,6 +27,7 @@ from linekeeper.reconcile import places
 from linekeeper.reconcile.compare import Known
 from linekeeper.reconcile.places import ANNOUNCED, KEYS, RECORDS, Place
 from linekeeper.store import Store
+from linekeeper.store.core import table_of
 from linekeeper.store.tables import Change, Feed, Record
 from linekeeper.store.types import Id, UtcDateTime
 from linekeeper.store.upsert import insert_ignore
@@ -181,7 +182,7 @@ async def append_changes(session: AsyncSession, rows: Sequence[dict[str, Any]]) 
     ends: dict[str, int] = {}
     for row in rows:
         ends[row["connection_id"]] = max(row["seq"], ends.get(row["connection_id"], 0))
-    table: Any = Feed.__table__  # type: ignore[attr-defined]  # SQLModel doesn't declare it
+    table = table_of(Feed)
     await connection.execute(
         update(table)
         .where(table.c.connection_id == bindparam("whose"))

@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import SQLModel
 
+from linekeeper.store.core import table_of
 from linekeeper.store.engine import Store
 
 
@@ -56,4 +57,4 @@ def _upsert(
 
 def _insert(table: type[SQLModel], *, is_sqlite: bool) -> Any:
     dialect: Any = sqlite if is_sqlite else postgresql
-    return dialect.insert(table.__table__)  # type: ignore[attr-defined]  # SQLModel doesn't declare it
+    return dialect.insert(table_of(table))
