@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from linekeeper.clock import utcnow
 from linekeeper.settings import Settings
+from linekeeper.store import sqlite
 from linekeeper.store.cipher import Cipher, KeyProblem, read_or_make_keys
 
 BUSY_SECONDS = 30
@@ -150,10 +152,12 @@ def make_engine(url: str) -> AsyncEngine:
             f"LINEKEEPER_DATABASE_URL: {driver}://… is not supported; use "
             "postgresql+asyncpg://… or sqlite+aiosqlite:///…"
         )
-    database = make_url(url).database
-    if database:
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url, connect_args={"timeout": BUSY_SECONDS}, **_JSON)
+    parsed = make_url(url)
+    if parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(
+        url, async_creator=partial(sqlite.connect, parsed, timeout=BUSY_SECONDS), **_JSON
+    )
     event.listen(engine.sync_engine, "connect", _on_sqlite_connect)
     event.listen(engine.sync_engine, "begin", _on_sqlite_begin)
     return engine

@@ -1,0 +1,127 @@
+"""SQLite's driver with one visit to its thread a statement, where it makes four by itself.
+
+`aiosqlite` runs SQLite in a thread of its own and goes there for the cursor, for the statement,
+for its rows and to close the cursor. A visit costs more than most of our statements do.
+"""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Self
+
+import aiosqlite
+from sqlalchemy.engine import URL
+
+_AT_FIRST = 1_000
+"""Rows that come along with their statement; what is larger is fetched in portions."""
+
+
+async def connect(url: URL, **options: Any) -> "SqliteConnection":
+    """A connection to the database of `url`; `options` are those of `sqlite3.connect`."""
+    places, named = url.get_dialect()().create_connect_args(url)
+    connection = SqliteConnection(partial(sqlite3.connect, *places, **named, **options), 64)
+    connection._thread.daemon = True  # as SQLAlchemy does with those it opens
+    await connection
+    return connection
+
+
+class SqliteConnection(aiosqlite.Connection):
+    """A connection that goes to its thread as seldom as it can."""
+
+    _unsure = False
+    """Whether something may still be under way in the thread, its caller gone."""
+
+    def cursor(self) -> "SqliteCursor":  # type: ignore[override]
+        """A cursor that isn't made before its first statement."""
+        return SqliteCursor(self)
+
+    async def rollback(self) -> None:
+        """Roll back, where there is a transaction."""
+        if self._unsure or self._conn.in_transaction:
+            await super().rollback()
+
+    async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._unsure = True
+        result = await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
+        self._unsure = False
+        return result
+
+
+class SqliteCursor:
+    """What SQLAlchemy asks of an asynchronous driver's cursor."""
+
+    def __init__(self, connection: SqliteConnection) -> None:
+        self.arraysize = 1
+        self._connection = connection
+        self._cursor: sqlite3.Cursor | None = None
+        self._rows: list[Any] = []
+        self._is_read = True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    @property
+    def description(self) -> Any:
+        """Of each column its name; None where the statement gives no rows."""
+        return self._cursor.description if self._cursor else None
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows the statement changed; -1 where that isn't known."""
+        return self._cursor.rowcount if self._cursor else -1
+
+    @property
+    def lastrowid(self) -> int | None:
+        """The row last inserted."""
+        return self._cursor.lastrowid if self._cursor else None
+
+    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> None:
+        """Run `statement` and bring its first rows along."""
+
+        def visit() -> tuple[sqlite3.Cursor, list[Any]]:
+            cursor = self._connection._conn.execute(statement, parameters)
+            return cursor, cursor.fetchmany(_AT_FIRST) if cursor.description else []
+
+        self._cursor, self._rows = await self._connection._execute(visit)
+        self._is_read = len(self._rows) < _AT_FIRST
+
+    async def executemany(self, statement: str, parameters: Iterable[Sequence[Any]]) -> None:
+        """Run `statement` once with each of `parameters`."""
+        raw = self._connection._conn
+        self._cursor = await self._connection._execute(raw.executemany, statement, parameters)
+
+    async def fetchone(self) -> Any:
+        """The next row, or None."""
+        rows = await self.fetchmany(1)
+        return rows[0] if rows else None
+
+    async def fetchmany(self, size: int | None = None) -> list[Any]:
+        """The next `size` rows, or those that are left."""
+        size = self.arraysize if size is None else size
+        if len(self._rows) < size and not self._is_read and self._cursor:
+            wanted = max(size, _AT_FIRST)
+            more = await self._connection._execute(self._cursor.fetchmany, wanted)
+            self._is_read = len(more) < wanted
+            self._rows += more
+        rows, self._rows = self._rows[:size], self._rows[size:]
+        return rows
+
+    async def fetchall(self) -> list[Any]:
+        """All rows that are left."""
+        if not self._is_read and self._cursor:
+            self._rows += await self._connection._execute(self._cursor.fetchall)
+            self._is_read = True
+        rows, self._rows = self._rows, []
+        return rows
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        while rows := await self.fetchmany(_AT_FIRST):
+            for row in rows:
+                yield row
+
+    async def close(self) -> None:
+        """Let go of the statement, if it has more to give."""
+        self._rows = []
+        if not self._is_read and self._cursor:
+            await self._connection._execute(self._cursor.close)
+            self._is_read = True

@@ -1,0 +1,113 @@
+"""SQLite's driver: as little to and fro with its thread as there can be, and nothing lost by it."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.sqlite import connect
+
+KEEP = text("INSERT INTO kept (n) VALUES (:n)")
+COUNT = text("SELECT count(*) FROM kept")
+NUMBERS = """WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers LIMIT {})
+SELECT n FROM numbers"""
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> Any:
+    """A SQLite with one table."""
+    async with Store.open(Settings(home=tmp_path)) as opened:
+        async with opened.write() as session:
+            await session.execute(text("CREATE TABLE kept (n INTEGER)"))
+        yield opened
+
+
+@pytest.mark.parametrize("count", [0, 1, 999, 1_000, 1_001, 4_500])
+async def test_all_rows_come_in_their_order(store: Store, count: int) -> None:
+    wanted = list(range(1, count + 1))
+    statement = text(NUMBERS.format(count) if count else "SELECT 1 WHERE 1 = 0")
+    async with store.read() as session:
+        assert list(await session.scalars(statement)) == wanted
+    async with store.engine.connect() as connection:
+        rows = await connection.stream(statement)
+        assert [row[0] async for row in rows] == wanted
+        by_portions = await connection.stream(statement, execution_options={"yield_per": 700})
+        assert [row[0] async for row in by_portions] == wanted
+        one = await connection.stream(statement)  # left half read: what follows is not disturbed
+        assert (await one.first() is None) is (count == 0)
+        await connection.execute(COUNT)
+
+
+async def test_many_rows_returned_by_a_write_are_all_written(store: Store) -> None:
+    insert = text(f"INSERT INTO kept (n) {NUMBERS.format(3_000)} RETURNING n")
+    async with store.write() as session:
+        assert len((await session.execute(insert)).all()) == 3_000
+        changed = await session.execute(text("UPDATE kept SET n = n + 1 WHERE n <= 10"))
+        assert changed.rowcount == 10  # type: ignore[attr-defined]
+    async with store.read() as session:
+        assert await session.scalar(COUNT) == 3_000
+
+
+async def test_a_statement_is_one_visit_to_the_thread(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visits = Counter[str]()
+    execute = aiosqlite.Connection._execute
+
+    async def counted(self: aiosqlite.Connection, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        visits["all"] += 1
+        return await execute(self, fn, *args, **kwargs)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(aiosqlite.Connection, "_execute", counted)
+    async with store.read() as session:
+        assert await session.scalar(COUNT) == 0
+    assert visits.pop("all") == 3  # begin, the statement, roll back
+    async with store.write() as session:
+        await session.execute(KEEP, [{"n": 1}, {"n": 2}])
+    assert visits["all"] == 3  # begin, the statement, commit
+
+
+@pytest.mark.parametrize("late", [0.0, 0.002, 0.05])
+async def test_a_writer_cancelled_amid_a_statement_leaves_no_transaction(
+    store: Store, late: float
+) -> None:
+    """What the thread still did for it, even its `BEGIN`, is rolled back before the next."""
+
+    async def write() -> None:
+        async with store.write() as session:
+            await session.execute(KEEP, {"n": 1})
+            await session.execute(text(NUMBERS.format(3_000_000)))
+
+    for _ in range(5):
+        task = asyncio.create_task(write())
+        await asyncio.sleep(late)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with store.read() as session:
+            assert await session.scalar(COUNT) == 0
+        async with store.write() as session:
+            await session.execute(KEEP, {"n": 2})
+            await session.rollback()
+
+
+async def test_what_the_thread_begins_after_its_caller_left_is_rolled_back(tmp_path: Path) -> None:
+    connection = await connect(make_url(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}"))
+    connection.isolation_level = None
+    long = f"SELECT count(*) FROM ({NUMBERS.format(300_000)})"
+    busy = asyncio.create_task(connection.cursor().execute(long))
+    begin = asyncio.create_task(connection.cursor().execute("BEGIN IMMEDIATE"))
+    await asyncio.sleep(0)
+    begin.cancel()
+    await connection.rollback()
+    await busy
+    await connection.cursor().execute("SELECT 1")  # by now all before it has run
+    assert not connection.in_transaction
+    await connection.close()
