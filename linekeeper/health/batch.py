@@ -157,37 +157,40 @@ def _by_list_alone(member: _Member, at: datetime) -> Observation:
     )
 
 
+_UNFINISHED = (
+    select(
+        col(Connection.id),
+        col(Connection.makini_key),
+        col(Connection.makini_id),
+        col(Connection.health),
+        col(Connection.judged),
+    )
+    .where(col(Connection.id).in_(bindparam("ids", expanding=True)))
+    .where(
+        or_(
+            col(Connection.last_checked_at).is_(None),
+            col(Connection.last_checked_at) < bindparam("started"),
+        )
+    )
+)
+
+
 async def _unfinished(
     rt: Runtime, app: AppConfig, ids: Sequence[str], started: datetime
 ) -> list[_Member]:
-    reference = Connection.makini_key if app.connection_field == "key" else Connection.makini_id
     async with rt.store.read() as session:
-        rows = (
-            await session.execute(
-                select(
-                    col(Connection.id),
-                    col(reference),
-                    col(Connection.makini_key),
-                    col(Connection.health),
-                    col(Connection.judged),
-                ).where(
-                    col(Connection.id).in_(bindparam("ids", expanding=True)),
-                    or_(
-                        col(Connection.last_checked_at).is_(None),
-                        col(Connection.last_checked_at) < started,
-                    ),
-                ),
-                {"ids": list(ids)},
-            )
-        ).all()
+        connection = await session.connection()
+        found = await connection.execute(_UNFINISHED, {"ids": list(ids), "started": started})
+        rows = found.all()
         tokens = await load_tokens(rt.store, session, [row[0] for row in rows])
+    by_key = app.connection_field == "key"
     return [
         _Member(
-            id=row[0],
-            ref=row[1] or row[2],
-            health=row[3],
-            lifecycle=row[4].get("lifecycle", ""),
-            token=tokens.get(row[0]),
+            id=identifier,
+            ref=key if by_key else makini_id or key,
+            health=health,
+            lifecycle=judged.get("lifecycle", ""),
+            token=tokens.get(identifier),
         )
-        for row in rows
+        for identifier, key, makini_id, health, judged in rows
     ]

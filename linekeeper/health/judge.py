@@ -193,12 +193,15 @@ def _concluded(
             falls = state.falls or falls
         else:
             falls = ()
-    return replace(
-        state,
-        health=health,
-        observed_at=at if dated else previous.observed_at,
-        falls=falls,
-        trouble_at=trouble_at,
+    return Judged(
+        health,
+        state.own,
+        state.lifecycle,
+        state.misses,
+        at if dated else previous.observed_at,
+        falls,
+        trouble_at,
+        state.latencies,
     )
 
 

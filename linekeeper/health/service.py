@@ -137,26 +137,15 @@ _KNOWN = (
 
 async def _load(session: AsyncSession, ids: list[str], now: datetime) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
+    connection = await session.connection()
     for start in range(0, len(ids), 10_000):
-        found = await session.execute(_KNOWN, {"ids": ids[start : start + 10_000]})
-        for one in found:
-            judged = load(one[7])
+        found = await connection.execute(_KNOWN, {"ids": ids[start : start + 10_000]})
+        for identifier, app, customer_id, customer, provider, name, health, held, *moments in found:
+            judged = load(held)
             if judged.observed_at is not None and judged.observed_at > now + CLOCK_SLACK:
                 judged = _without_future(judged)
-            rows[one[0]] = _Row(
-                one[0],
-                one[1],
-                one[2],
-                one[3],
-                one[4],
-                one[5],
-                one[6],
-                judged,
-                one[8],
-                one[9],
-                one[10],
-                one[11],
-            )
+            about = (identifier, app, customer_id, customer, provider, name, health)
+            rows[identifier] = _Row(*about, judged, *moments)
     return rows
 
 
@@ -168,10 +157,15 @@ def _next_row(row: _Row, judged: Judged, observation: Observation) -> _Row:
     looked = observation.outcome is not Outcome.listed or observation.decisive
     answered = looked and observation.outcome is not Outcome.missed
     good = looked and judged.own is Health.healthy and judged.misses == 0
-    return replace(
-        row,
-        health=judged.health.value,
-        judged=judged,
+    return _Row(
+        row.id,
+        row.app,
+        row.customer_id,
+        row.customer,
+        row.provider,
+        row.name,
+        judged.health.value,
+        judged,
         last_sync_at=observation.sync_updated_at or row.last_sync_at,
         last_good_at=observation.at if good else row.last_good_at,
         last_checked_at=observation.at if looked else row.last_checked_at,

@@ -150,8 +150,10 @@ class Wire:
             headers.append((b"Authorization", b"Bearer " + token.encode("ascii")))
         if content_type is not None:
             headers.append((b"Content-Type", content_type))
-        request = httpx.Request(method, url, headers=headers, content=body)
-        request.headers.encoding = "ascii"  # said, it isn't searched for at each look
+        # The body given as it is and read, and the encoding said: httpx needn't search for them.
+        request = httpx.Request(method, url, headers=headers, stream=httpx.ByteStream(body or b""))
+        request.read()
+        request.headers.encoding = "ascii"
         if self._budget is not None:
             await self._budget.take(self.app.name, self.app.per_minute)
         async with self._turns:

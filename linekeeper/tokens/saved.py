@@ -45,9 +45,10 @@ async def load_tokens(
 ) -> dict[str, Token]:
     """The tokens of those of `connections` that have any. Raises `KeyProblem`."""
     tokens: dict[str, Token] = {}
+    connection = await session.connection()
     for start in range(0, len(connections), 10_000):
         ids = list(connections[start : start + 10_000])
-        rows = await session.execute(_HELD, {"ids": ids})
+        rows = await connection.execute(_HELD, {"ids": ids})
         for identifier, access, refresh, expires_at, minted in rows:
             tokens[identifier] = Token(
                 store.cipher.decrypt(access),
