@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlmodel import col
 
 from linekeeper.notices.view import Links
@@ -16,14 +16,20 @@ ARTIFACTS = "prefect:artifacts"
 """The `channel` of artifacts, whose ids never change (`tasks.report.put_artifact`)."""
 
 
+_MESSAGE = select(NoticeMessage).where(
+    col(NoticeMessage.channel) == bindparam("channel"),
+    col(NoticeMessage.subject) == bindparam("subject"),
+)
+_ARTIFACT_IDS = select(col(NoticeMessage.subject), col(NoticeMessage.ts)).where(
+    col(NoticeMessage.channel) == ARTIFACTS,
+    col(NoticeMessage.subject).in_(bindparam("keys", expanding=True)),
+)
+
+
 async def message_of(store: Store, subject: str, channel: str) -> NoticeMessage | None:
     """Where the message about `subject` is in `channel`, if there is one."""
     async with store.read() as session:
-        return await session.scalar(
-            select(NoticeMessage).where(
-                col(NoticeMessage.channel) == channel, col(NoticeMessage.subject) == subject
-            )
-        )
+        return await session.scalar(_MESSAGE, {"channel": channel, "subject": subject})
 
 
 async def place_of(store: Store, channel: str) -> str | None:
@@ -63,12 +69,8 @@ async def artifact_ids(store: Store, keys: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     async with store.read() as session:
         for start in range(0, len(keys), 5_000):
-            rows = await session.execute(
-                select(col(NoticeMessage.subject), col(NoticeMessage.ts)).where(
-                    col(NoticeMessage.channel) == ARTIFACTS,
-                    col(NoticeMessage.subject).in_(keys[start : start + 5_000]),
-                )
-            )
+            some = list(keys[start : start + 5_000])
+            rows = await session.execute(_ARTIFACT_IDS, {"keys": some})
             found |= {row[0]: row[1] for row in rows}
     return found
 

@@ -124,6 +124,45 @@ _MERGED = (
     )
     .distinct()
 )
+_INCIDENTS = select(Incident).where(col(Incident.id).in_(bindparam("ids", expanding=True)))
+_NEXT_REVISION = (
+    update(Incident)
+    .where(col(Incident.id).in_(bindparam("ids", expanding=True)))
+    .values(revision=col(Incident.revision) + 1)
+    .returning(
+        col(Incident.id),
+        col(Incident.kind),
+        col(Incident.scope),
+        col(Incident.app),
+        col(Incident.provider),
+        col(Incident.title),
+        col(Incident.status),
+        col(Incident.revision),
+    )
+    .execution_options(synchronize_session=False)
+)
+_TROUBLES = (
+    select(
+        col(Observation.id),
+        func.row_number()
+        .over(
+            partition_by=col(Observation.connection_id),
+            order_by=[col(Observation.at).desc(), col(Observation.id).desc()],
+        )
+        .label("age"),
+    )
+    .where(
+        col(Observation.connection_id).in_(bindparam("ids", expanding=True)),
+        col(Observation.outcome) != "answered",
+        or_(col(Observation.code).is_not(None), col(Observation.message).is_not(None)),
+    )
+    .subquery()
+)
+_LAST_TROUBLE = (
+    select(Observation)
+    .join(_TROUBLES, _TROUBLES.c.id == col(Observation.id))
+    .where(_TROUBLES.c.age == 1)
+)
 """Built once: building them takes longer than running them."""
 
 
@@ -133,22 +172,7 @@ async def next_revisions(
     """Count every incident's revision up by one, in the caller's transaction."""
     facts: dict[str, IncidentFacts] = {}
     for some in _pieces(incident_ids):
-        rows = await session.execute(
-            update(Incident)
-            .where(col(Incident.id).in_(some))
-            .values(revision=col(Incident.revision) + 1)
-            .returning(
-                col(Incident.id),
-                col(Incident.kind),
-                col(Incident.scope),
-                col(Incident.app),
-                col(Incident.provider),
-                col(Incident.title),
-                col(Incident.status),
-                col(Incident.revision),
-            )
-            .execution_options(synchronize_session=False)
-        )
+        rows = await session.execute(_NEXT_REVISION, {"ids": list(some)})
         facts |= {row.id: IncidentFacts(**row._mapping) for row in rows}
     return facts
 
@@ -170,7 +194,7 @@ async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, I
     views: dict[str, IncidentView] = {}
     async with store.read() as session:
         for some in _pieces(sorted(set(incident_ids))):
-            incidents = await session.scalars(select(Incident).where(col(Incident.id).in_(some)))
+            incidents = await session.scalars(_INCIDENTS, {"ids": list(some)})
             members, counts = await _members(session, some)
             found = incidents.all()
             wider = await merged_into(session, [one.id for one in found if one.resolved_at])
@@ -248,28 +272,7 @@ async def _last_trouble(
 ) -> dict[str, Observation]:
     found: dict[str, Observation] = {}
     for some in _pieces(connection_ids):
-        ranked = (
-            select(
-                col(Observation.id),
-                func.row_number()
-                .over(
-                    partition_by=col(Observation.connection_id),
-                    order_by=[col(Observation.at).desc(), col(Observation.id).desc()],
-                )
-                .label("age"),
-            )
-            .where(
-                col(Observation.connection_id).in_(some),
-                col(Observation.outcome) != "answered",
-                or_(col(Observation.code).is_not(None), col(Observation.message).is_not(None)),
-            )
-            .subquery()
-        )
-        rows = await session.scalars(
-            select(Observation)
-            .join(ranked, ranked.c.id == col(Observation.id))
-            .where(ranked.c.age == 1)
-        )
+        rows = await session.scalars(_LAST_TROUBLE, {"ids": list(some)})
         found |= {row.connection_id: row for row in rows}
     return found
 

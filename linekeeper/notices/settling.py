@@ -3,18 +3,47 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlmodel import col
 
 from linekeeper.notices.text import shown
 from linekeeper.notices.told import WITHHELD
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Outbox
+from linekeeper.store.types import UtcDateTime
 
 BURST = 10
 """More diary entries than this that wait behind each other are said as one."""
 _BURST_LIMIT = 3_000
 _MOST = 1_000
+
+
+_SETTLE = (
+    update(Outbox)
+    .where(
+        col(Outbox.id) == bindparam("row_id"),
+        col(Outbox.claimed_by) == bindparam("owner"),
+        col(Outbox.status) == "pending",
+    )
+    .values(
+        status="sent",
+        settled_at=bindparam("now", type_=UtcDateTime),
+        claimed_by=None,
+        claimed_until=None,
+        error=bindparam("note"),
+    )
+    .execution_options(synchronize_session=False)
+)
+_OVERTAKE = (
+    update(Outbox)
+    .where(
+        col(Outbox.dedupe_key).in_(bindparam("keys", expanding=True)),
+        col(Outbox.status) == "pending",
+        col(Outbox.claimed_by).is_(None),
+    )
+    .values(status="sent", settled_at=bindparam("now", type_=UtcDateTime), error=None)
+    .execution_options(synchronize_session=False)
+)
 
 
 async def settle_unsent(
@@ -35,37 +64,14 @@ async def settle_withheld(
 async def _settle(store: Store, notes: Mapping[str, str], owner: str, now: datetime) -> None:
     async with store.write() as session:
         for identifier, note in notes.items():
-            await session.execute(
-                update(Outbox)
-                .where(
-                    col(Outbox.id) == identifier,
-                    col(Outbox.claimed_by) == owner,
-                    col(Outbox.status) == "pending",
-                )
-                .values(
-                    status="sent",
-                    settled_at=now,
-                    claimed_by=None,
-                    claimed_until=None,
-                    error=note[:500],
-                )
-                .execution_options(synchronize_session=False)
-            )
+            said = {"row_id": identifier, "owner": owner, "now": now, "note": note[:500]}
+            await session.execute(_SETTLE, said)
 
 
 async def settle_overtaken(store: Store, keys: Sequence[str], *, now: datetime) -> None:
     """Settle rows not yet claimed whose news a later rendering has shown already."""
     async with store.write() as session:
-        await session.execute(
-            update(Outbox)
-            .where(
-                col(Outbox.dedupe_key).in_(keys),
-                col(Outbox.status) == "pending",
-                col(Outbox.claimed_by).is_(None),
-            )
-            .values(status="sent", settled_at=now, error=None)
-            .execution_options(synchronize_session=False)
-        )
+        await session.execute(_OVERTAKE, {"keys": list(keys), "now": now})
 
 
 async def give_back(store: Store, rows: Sequence[Outbox], owner: str) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Executable, and_, bindparam, exists, or_, update
+from sqlalchemy import Executable, Update, and_, bindparam, exists, or_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col, select
@@ -144,27 +144,17 @@ async def settle(
     store: Store, rows: Sequence[Outbox], owner: str, *, now: datetime, covered: Sequence[str] = ()
 ) -> None:
     """Mark `rows` as sent, unless somebody else claimed them meanwhile; and what they `covered`."""
-    values = {"status": "sent", "settled_at": now, "error": None}
     async with store.write() as session:
-        await _finish(session, rows, owner, values)
+        await _finish(session, _END, rows, owner, became="sent", now=now, reason=None)
         for start in range(0, len(covered), 10_000):
-            await session.execute(
-                update(Outbox)
-                .where(
-                    col(Outbox.id).in_(covered[start : start + 10_000]),
-                    col(Outbox.claimed_by).is_(None),
-                    col(Outbox.status) == "pending",
-                )
-                .values(**values)
-                .execution_options(synchronize_session=False)
-            )
+            some = list(covered[start : start + 10_000])
+            await session.execute(_END_COVERED, {"ids": some, "became": "sent", "now": now})
 
 
 async def bury(store: Store, row: Outbox, owner: str, error: str, *, now: datetime) -> None:
     """Give `row` up: it will not be tried again and shows as `dead`."""
-    values = {"status": "dead", "settled_at": now, "error": error[:500]}
     async with store.write() as session:
-        await _finish(session, [row], owner, values)
+        await _finish(session, _END, [row], owner, became="dead", now=now, reason=error[:500])
 
 
 async def postpone(
@@ -172,23 +162,34 @@ async def postpone(
 ) -> None:
     """Try `rows` again at `until`."""
     async with store.write() as session:
-        await _finish(session, rows, owner, {"next_attempt_at": until, "error": error[:500]})
+        await _finish(session, _POSTPONE, rows, owner, until=until, reason=error[:500])
+
+
+_PENDING = update(Outbox).where(
+    col(Outbox.id).in_(bindparam("ids", expanding=True)), col(Outbox.status) == "pending"
+)
+_END_COVERED = (
+    _PENDING.where(col(Outbox.claimed_by).is_(None))
+    .values(status=bindparam("became"), settled_at=bindparam("now", type_=UtcDateTime), error=None)
+    .execution_options(synchronize_session=False)
+)
+_OURS = _PENDING.where(col(Outbox.claimed_by) == bindparam("owner")).values(
+    claimed_by=None, claimed_until=None, error=bindparam("reason")
+)
+_END = _OURS.values(
+    status=bindparam("became"), settled_at=bindparam("now", type_=UtcDateTime)
+).execution_options(synchronize_session=False)
+_POSTPONE = _OURS.values(next_attempt_at=bindparam("until", type_=UtcDateTime)).execution_options(
+    synchronize_session=False
+)
 
 
 async def _finish(
-    session: AsyncSession, rows: Sequence[Outbox], owner: str, values: dict[str, Any]
+    session: AsyncSession, how: Update, rows: Sequence[Outbox], owner: str, **values: Any
 ) -> None:
     for start in range(0, len(rows), 10_000):
-        await session.execute(
-            update(Outbox)
-            .where(
-                col(Outbox.id).in_([row.id for row in rows[start : start + 10_000]]),
-                col(Outbox.claimed_by) == owner,
-                col(Outbox.status) == "pending",
-            )
-            .values(claimed_by=None, claimed_until=None, **values)
-            .execution_options(synchronize_session=False)
-        )
+        ids = [row.id for row in rows[start : start + 10_000]]
+        await session.execute(how, {"ids": ids, "owner": owner, **values})
 
 
 def retry_at(attempts: int, *, now: datetime, after: float | None = None) -> datetime:
