@@ -12,10 +12,13 @@ import typer
 from linekeeper.cli.guards import alone_in, require_closed_door, require_free_port
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from linekeeper.cli.parts import Choice
     from linekeeper.cli.progress import Progress
     from linekeeper.cli.supervisor import Supervisor
     from linekeeper.config import AppConfig
+    from linekeeper.sandbox import Settings as Sandbox
     from linekeeper.settings import Settings
 
 
@@ -160,7 +163,7 @@ async def _start(
         shared = parts.environment(settings, os.environ, box)
         _say_where_the_block_counts(shared.get("LINEKEEPER_MAKINI_API_URL"), apps, progress)
         if box is not None:
-            begin("sandbox", supervisor.start(parts.sandbox(settings, box, shared, answers)))
+            begin("sandbox", _sandbox(settings, box, supervisor, shared))
         begin(
             "deployments",
             supervisor.run(
@@ -185,6 +188,32 @@ async def _start(
         urls["sandbox"] = parts.sandbox_url(settings)
         urls["Slack page"] = f"{parts.sandbox_url(settings)}/slack"
     return urls
+
+
+async def _sandbox(
+    settings: "Settings", box: "Sandbox", supervisor: "Supervisor", shared: "Mapping[str, str]"
+) -> None:
+    """Start the sandbox; its customers are taken over with their owners where none are known."""
+    import httpx
+    from sqlmodel import select
+
+    from linekeeper.cli import parts
+    from linekeeper.cli.probe import answers
+    from linekeeper.clock import utcnow
+    from linekeeper.customers.importing import import_customers
+    from linekeeper.store import Store
+    from linekeeper.store.tables import Customer
+
+    await supervisor.start(parts.sandbox(settings, box, shared, answers))
+    if box.scenario != "demo":
+        return
+    async with Store.open(settings) as store:
+        async with store.read() as session:
+            if await session.scalar(select(Customer.id).limit(1)) is not None:
+                return
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(f"{parts.sandbox_url(settings)}/customers.csv")
+        await import_customers(store, answer.content, by="sandbox", now=utcnow())
 
 
 async def _migrate(settings: "Settings") -> "dict[str, AppConfig]":

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from .answers import world_of
 from .fleet import PROVIDERS
+from .people import customers_csv
 from .rendering import page
 
 SHOWN = 200
@@ -44,4 +45,13 @@ async def index(request: Request) -> Response:
     )
 
 
-ROUTES = [Route("/", index, methods=["GET"])]
+async def customers(request: Request) -> Response:
+    """The customers, as a file to import."""
+    names = (connection.customer for connection in world_of(request).connections.values())
+    return PlainTextResponse(customers_csv(names), media_type="text/csv")
+
+
+ROUTES = [
+    Route("/", index, methods=["GET"]),
+    Route("/customers.csv", customers, methods=["GET"]),
+]

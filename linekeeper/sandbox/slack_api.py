@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from .answers import bearer, json, world_of
+from .people import PEOPLE
 from .slack import Channel, Message, Slack, SlackError
 
 _STRUCTURED = ("blocks", "attachments", "files", "view", "metadata")
@@ -234,7 +235,9 @@ def _join(slack: Slack, fields: dict[str, Any]) -> dict[str, Any]:
 
 def _user(_slack: Slack, fields: dict[str, Any]) -> dict[str, Any]:
     user = str(fields.get("user", "U0OPERATOR"))
-    return {"user": {"id": user, "name": "operator", "real_name": "Operator", "tz": "UTC"}}
+    name = PEOPLE.get(user, "Operator")
+    known = {"id": user, "name": name.split()[0].lower(), "real_name": name, "tz": "UTC"}
+    return {"user": known}
 
 
 def _open_view(slack: Slack, fields: dict[str, Any]) -> dict[str, Any]:

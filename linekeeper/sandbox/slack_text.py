@@ -8,6 +8,8 @@ from html import escape
 
 from markupsafe import Markup
 
+from .people import PEOPLE
+
 EMOJI = {
     "red_circle": "🔴",
     "large_orange_circle": "🟠",
@@ -165,7 +167,8 @@ def _angle(inside: str) -> str:
     if target.startswith("!"):
         return f'<span class="mention loud">@{label or target[1:].split("^")[-1]}</span>'
     if target.startswith(("@", "#")):
-        return f'<span class="mention">{target[0]}{label or target[1:]}</span>'
+        name = label or PEOPLE.get(target[1:], target[1:])
+        return f'<span class="mention">{target[0]}{name}</span>'
     if target.startswith(("http://", "https://", "mailto:")):
         shown = _emoji(label) if bar and label else target
         return f'<a href="{target}" target="_blank" rel="noopener">{shown}</a>'
