@@ -1,0 +1,60 @@
+"""Text from outside in Markdown: it shows itself, and does nothing else."""
+
+import re
+import unicodedata
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from linekeeper.markdown import ago, code, text, when
+from tests.reading import cells, nasty
+
+NOW = datetime(2026, 11, 24, 20, 15, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def plain(value: str) -> str:
+    """What a reader should see of `value`, said independently of the code under test."""
+    kept = "".join(c for c in value if unicodedata.category(c) != "Cf")
+    return " ".join("".join(c if c.isprintable() else " " for c in kept).split())
+
+
+@given(st.lists(nasty, min_size=1, max_size=4))
+@example(["a\\", "b|c", "\\|", "\\\\"])
+def test_text_from_outside_shows_itself_and_never_breaks_a_table(values: list[str]) -> None:
+    row = [text(value, 50) for value in values]
+    header = " | ".join("h" for _ in row)
+    rule = " | ".join("---" for _ in row)
+    table = f"| {header} |\n| {rule} |\n| {' | '.join(row)} |\n"
+    assert "<" not in table
+    assert ">" not in table
+    rows = cells(table)
+    assert len(rows) == 2
+    for shown, value in zip(rows[1], values, strict=True):
+        wanted = plain(value)
+        wanted = wanted if len(wanted) <= 50 else f"{wanted[:49]}…"
+        assert shown.replace("\u2060", "") == (wanted or "—")
+
+
+@given(nasty)
+def test_text_from_outside_never_becomes_an_address_to_click(value: str) -> None:
+    shown = text(value, 600)
+    assert not re.search(r"://|www\.|@[-\w]", shown, re.IGNORECASE)
+
+
+@given(nasty)
+def test_an_id_is_code_only_if_it_looks_like_one(value: str) -> None:
+    shown = code(value)
+    assert shown == f"`{value}`" or shown == text(value, 100)
+    assert code("req_01-AB.c:9") == "`req_01-AB.c:9`"
+
+
+def test_times_are_said_in_utc_and_with_their_age() -> None:
+    assert when(NOW - 3 * HOUR, NOW) == "2026-11-24 17:15 UTC (3 h ago)"
+    assert when(None, NOW) == "—"
+    assert ago(NOW, NOW) == "just now"
+    assert ago(NOW - timedelta(minutes=59, seconds=59), NOW) == "59 min ago"
+    assert ago(NOW - 47 * HOUR, NOW) == "47 h ago"
+    assert ago(NOW - 49 * HOUR, NOW) == "2 d ago"
+    assert ago(NOW + timedelta(minutes=5), NOW) == "in 5 min"
