@@ -14,14 +14,9 @@ from prefect.client.schemas.objects import Artifact as Stored
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from linekeeper.clock import utcnow
-from linekeeper.health.report import (
-    ReportLinks,
-    artifact_key,
-    connection_headline,
-    connection_markdown,
-    fleet_headline,
-    fleet_markdown,
-)
+from linekeeper.health.connection_report import connection_headline, connection_markdown
+from linekeeper.health.fleet_report import fleet_headline, fleet_markdown
+from linekeeper.health.report_parts import ReportLinks, artifact_key
 from linekeeper.health.report_queries import connection_reports, fleet_report
 from linekeeper.notices.places import artifact_ids, remember_artifact
 from linekeeper.status.audit import (

@@ -8,12 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from hypothesis import given
 
+from linekeeper.health.connection_report import connection_markdown
+from linekeeper.health.fleet_report import fleet_markdown
 from linekeeper.health.judge import Health
-from linekeeper.health.report import (
-    ReportLinks,
-    connection_markdown,
-    fleet_markdown,
-)
+from linekeeper.health.report_parts import ReportLinks
 from linekeeper.health.report_queries import (
     TROUBLES_SHOWN,
     AppLine,

@@ -8,13 +8,10 @@ from sqlalchemy import select
 from sqlmodel import SQLModel, col
 
 from linekeeper.config import AppConfig, Configuration
+from linekeeper.health.connection_report import connection_markdown
+from linekeeper.health.fleet_report import fleet_markdown
 from linekeeper.health.judge import Health, is_trouble
-from linekeeper.health.report import (
-    ReportLinks,
-    artifact_key,
-    connection_markdown,
-    fleet_markdown,
-)
+from linekeeper.health.report_parts import ReportLinks, artifact_key
 from linekeeper.health.report_queries import (
     OBSERVATIONS_SHOWN,
     TOKENLESS_SHOWN,
