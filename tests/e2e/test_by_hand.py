@@ -14,10 +14,10 @@ from playwright.async_api import Page, expect
 from prefect.client.schemas.objects import FlowRun
 from sqlmodel import col, select
 
-from linekeeper.store.tables import Connection, CreditEntry, Implementation
+from linekeeper.store.tables import Connection, Implementation
 from tests.e2e.conftest import House, until
 from tests.e2e.forms import add, choose, field, follow, open_artifact, pick, submit, write
-from tests.e2e.test_implementation import artifact, gates, rows, says, waiting
+from tests.e2e.test_implementation import artifact, gates, is_live_as_promised, rows, says, waiting
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 
@@ -134,30 +134,7 @@ async def test_a_standard_implementation_goes_from_the_form_to_live(
     await says_in_the_browser(house, page, slug, "Go-live", "announced")
     await open_artifact(house, page, f"implementation-{slug}", shows="Live since")
 
-    [one] = await rows(
-        house, select(Implementation).where(col(Implementation.slug) == "anvil-tools-upkeep")
-    )
-    assert one.status == "live"
-    assert one.actual["kept"] is True
-    ledger = await rows(
-        house, select(CreditEntry).where(col(CreditEntry.implementation_id) == one.id)
-    )
-    assert [(entry.reason, entry.delta) for entry in sorted(ledger, key=lambda e: e.id)] == [
-        ("reserve", -1),
-        ("release", 1),
-        ("consume", -1),
-    ]
-    shown = await artifact(house, "implementation-anvil-tools-upkeep")
-    assert "**live**" in shown
-    assert "<b>" not in shown
-    assert "data:image/svg+xml;base64," in shown
-    assert "Anvil Tools · UpKeep" in await artifact(house, "portfolio")
-
-    async def told() -> Any:
-        messages = [m for m in await house.slack() if "Anvil" in str(m)]
-        return messages if any("is live, as promised" in str(m) for m in messages) else None
-
-    await until(told, what="the message that it is live")
+    await is_live_as_promised(house, "Anvil Tools · UpKeep", slug="anvil-tools-upkeep")
 
 
 async def look(house: House, slug: str) -> tuple[date, str, str]:

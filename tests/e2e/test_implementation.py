@@ -101,6 +101,33 @@ async def log_in(house: House, page: Page, customer: str, system: str, provider:
     await expect(page.get_by_role("heading", level=1)).to_have_text("Done, thank you")
 
 
+async def is_live_as_promised(house: House, name: str, *, slug: str) -> None:
+    """The implementation ended in time, its credit is spent, and it shows and was told."""
+    [one] = await rows(house, select(Implementation).where(col(Implementation.slug) == slug))
+    assert one.status == "live"
+    assert one.actual["kept"] is True
+    ledger = await rows(
+        house, select(CreditEntry).where(col(CreditEntry.implementation_id) == one.id)
+    )
+    assert [(entry.reason, entry.delta) for entry in sorted(ledger, key=lambda e: e.id)] == [
+        ("reserve", -1),
+        ("release", 1),
+        ("consume", -1),
+    ]
+    shown = await artifact(house, f"implementation-{slug}")
+    assert "**live**" in shown
+    assert "<b>" not in shown
+    assert "data:image/svg+xml;base64," in shown
+    assert name in await artifact(house, "portfolio")
+
+    async def told() -> Any:
+        messages = [str(message) for message in await house.slack()]
+        customer = name.split(" ", 1)[0]
+        return any(customer in one and "is live, as promised" in one for one in messages)
+
+    await until(told, what="the message that it is live")
+
+
 async def test_a_standard_implementation_goes_from_the_form_to_live(
     house: House, page: Page
 ) -> None:
@@ -150,27 +177,4 @@ async def test_a_standard_implementation_goes_from_the_form_to_live(
     await says(house, "Validation with the customer")
     await says(house, "Go-live")
 
-    [one] = await rows(
-        house, select(Implementation).where(col(Implementation.slug) == "zenith-tools-upkeep")
-    )
-    assert one.status == "live"
-    assert one.actual["kept"] is True
-    ledger = await rows(
-        house, select(CreditEntry).where(col(CreditEntry.implementation_id) == one.id)
-    )
-    assert [(entry.reason, entry.delta) for entry in sorted(ledger, key=lambda e: e.id)] == [
-        ("reserve", -1),
-        ("release", 1),
-        ("consume", -1),
-    ]
-    shown = await artifact(house, "implementation-zenith-tools-upkeep")
-    assert "**live**" in shown
-    assert "<b>" not in shown
-    assert "data:image/svg+xml;base64," in shown
-    assert "Zenith Tools · UpKeep" in await artifact(house, "portfolio")
-
-    async def told() -> Any:
-        messages = [m for m in await house.slack() if "Zenith" in str(m)]
-        return messages if any("is live, as promised" in str(m) for m in messages) else None
-
-    await until(told, what="the message that it is live")
+    await is_live_as_promised(house, "Zenith Tools · UpKeep", slug="zenith-tools-upkeep")

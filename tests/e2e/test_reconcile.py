@@ -8,32 +8,14 @@ from playwright.async_api import Page, expect
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from sqlmodel import col, func, select
 
-from linekeeper.store.tables import Connection, Drift, Record, WebhookEvent
+from linekeeper.store.tables import Drift, WebhookEvent
 from tests.e2e.conftest import House, until
-from tests.reconcile.conftest import ENTITIES, parsed
+from tests.reconcile.conftest import ENTITIES, index_of, parsed
 
 
 async def _truth(house: House) -> dict[str, Any]:
     answer = await house.http.get(f"{house.url('sandbox')}/_control/truth")
     return dict(answer.json())
-
-
-async def _index(house: House) -> dict[str, dict[str, dict[str, Any]]]:
-    async with house.store() as store, store.read() as session:
-        rows = await session.execute(
-            select(
-                col(Connection.makini_key),
-                col(Record.entity),
-                col(Record.key),
-                col(Record.updated_at),
-            )
-            .join(Connection, col(Connection.id) == col(Record.connection_id))
-            .where(col(Record.deleted_at).is_(None))
-        )
-        found: dict[str, dict[str, dict[str, Any]]] = {}
-        for connection, entity, key, updated_at in rows:
-            found.setdefault(connection, {}).setdefault(entity, {})[key] = updated_at
-        return found
 
 
 @pytest.mark.e2e
@@ -74,7 +56,9 @@ async def test_the_next_run_makes_the_index_right_and_tells_the_miss_rate(
         for connection, found in truth["records"].items()
         if truth["states"][connection] not in ("pending", "inactive")
     }
-    assert await _index(house) == {
+    async with house.store() as store:
+        index = await index_of(store)
+    assert index == {
         connection: {entity: times for entity, times in found.items() if times}
         for connection, found in parsed(wanted).items()
     }

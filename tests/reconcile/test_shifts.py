@@ -67,6 +67,19 @@ async def position(rt: Runtime, one: Connection) -> datetime | None:
     return (await watermark(rt, one)).position
 
 
+def deleting_at_every_page(peer: Peer, one: Connection) -> None:
+    """A work order goes at every second call for a page, twelve in all."""
+    left = iter(range(12))
+
+    def again() -> None:
+        place = next(left, None)
+        if place is not None:
+            deleting(peer, one, place)()
+            peer.at_call(2, again, route=ORDERS)
+
+    peer.at_call(2, again, route=ORDERS)
+
+
 async def no_watermark_ran_ahead(rt: Runtime, peer: Peer, one: Connection) -> None:
     """What is lacking changed after the watermark."""
     truth = parsed(await peer.truth())[one.makini_key][ENTITY]
@@ -118,15 +131,7 @@ async def test_where_records_go_at_every_page_what_came_counts_and_the_next_run_
 ) -> None:
     await run(rt)
     changed(peer, one, range(20))
-    left = iter(range(12))
-
-    def again() -> None:
-        place = next(left, None)
-        if place is not None:
-            deleting(peer, one, place)()
-            peer.at_call(2, again, route=ORDERS)
-
-    peer.at_call(2, again, route=ORDERS)
+    deleting_at_every_page(peer, one)
     done = await run(rt, connections=[one.id])
     assert not done.failures
     assert done.counts.missed
@@ -138,15 +143,7 @@ async def test_where_records_go_at_every_page_what_came_counts_and_the_next_run_
 async def test_a_first_listing_in_which_records_go_at_every_page_is_repeated_whole(
     rt: Runtime, peer: Peer, one: Connection
 ) -> None:
-    left = iter(range(12))
-
-    def again() -> None:
-        place = next(left, None)
-        if place is not None:
-            deleting(peer, one, place)()
-            peer.at_call(2, again, route=ORDERS)
-
-    peer.at_call(2, again, route=ORDERS)
+    deleting_at_every_page(peer, one)
     done = await run(rt, connections=[one.id])
     assert not done.failures
     await run(rt, connections=[one.id])
