@@ -19,7 +19,7 @@ _AT_FIRST = 1_000
 async def connect(url: URL, **options: Any) -> "SqliteConnection":
     """A connection to the database of `url`; `options` are those of `sqlite3.connect`."""
     places, named = url.get_dialect()().create_connect_args(url)
-    connection = SqliteConnection(partial(sqlite3.connect, *places, **named, **options), 64)
+    connection = SqliteConnection(partial(sqlite3.connect, *places, **{**named, **options}), 64)
     connection._thread.daemon = True  # as SQLAlchemy does with those it opens
     await connection
     return connection

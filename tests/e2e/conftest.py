@@ -150,7 +150,8 @@ async def started(
     one = House(home, ports, ours, process)
     ready = asyncio.Event()
     listening = asyncio.create_task(_listen(one, ready))
-    async with httpx.AsyncClient(timeout=30) as one.http:
+    shorter = httpx.Limits(keepalive_expiry=2)  # than the servers', which close after five
+    async with httpx.AsyncClient(timeout=30, limits=shorter) as one.http:
         try:
             await asyncio.wait_for(ready.wait(), 300)
             if process.returncode is not None or not one.said[-1].startswith("ready"):

@@ -127,6 +127,7 @@ def test_a_teams_own_template_replaces_the_shipped_one_and_only_that(tmp_path):
         ("custom.yaml", SMALL, "custom.yaml complexity: says standard"),
         ("custom.yaml", "#" * 300_000, "is over 256 KB"),
     ],
+    ids=["another's", "large"],  # the text as an id is in the environment of all that is started
 )
 def test_a_file_that_cannot_be_is_refused_by_its_name(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)

@@ -5,9 +5,11 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import delete
@@ -56,7 +58,8 @@ async def own(tmp_path: Path) -> AsyncIterator[Own]:
         yield Own(settings, restart)
     finally:
         control("-m", "immediate", "stop")
-        server.cleanup()
+        with suppress(psutil.NoSuchProcess):  # it looks for the process that has just ended
+            server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
 
 

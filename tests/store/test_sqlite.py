@@ -111,3 +111,9 @@ async def test_what_the_thread_begins_after_its_caller_left_is_rolled_back(tmp_p
     await connection.cursor().execute("SELECT 1")  # by now all before it has run
     assert not connection.in_transaction
     await connection.close()
+
+
+async def test_options_in_the_address_count_where_we_have_none_of_our_own(tmp_path: Path) -> None:
+    url = make_url(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}?timeout=5&cached_statements=7")
+    connection = await connect(url, timeout=30)
+    await connection.close()
