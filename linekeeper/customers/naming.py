@@ -1,5 +1,6 @@
 """What people call a connection and whose it is. Pure."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 
@@ -19,6 +20,7 @@ _HOSTING = {
 }
 _TIERS = {"1": "I", "2": "II", "3": "III", "i": "I", "ii": "II", "iii": "III"}
 MAX_NAME = 200
+_SPELT = 80
 
 
 def customer_name(listed: ListedConnection) -> str:
@@ -61,7 +63,10 @@ def slug(customer: str | None, provider: str, name: str, key: str, app: str) -> 
 def _key_part(key: str) -> str:
     if re.fullmatch(r"[a-z0-9]{1,40}", key):
         return key
-    return f"x{key.encode().hex()}"[:80]
+    spelt = f"x{key.encode().hex()}"
+    if len(spelt) <= _SPELT:
+        return spelt
+    return f"{spelt[: _SPELT - 16]}{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def _lower_keys(metadata: Mapping[str, str]) -> dict[str, str]:
