@@ -27,6 +27,14 @@ async def adopt(
         str | None,
         Field(title="App", description="One Makini app by name; empty: all of them"),
     ] = None,
+    accept_missing: Annotated[
+        bool,
+        Field(
+            title="Accept what is missing",
+            description="Connections that the list lacks are gone for good: disconnect them now. "
+            "By itself a sweep does so only after two lists, and not if most are missing",
+        ),
+    ] = False,
 ) -> State[None]:
     """Make customers and connections that Makini lists and we don't know; update names.
 
@@ -43,7 +51,8 @@ async def adopt(
                 if dry_run:
                     total.add(await preview_list(rt, await rt.app(name), now=utcnow()))
                 else:
-                    total.add(await list_connections(name, utcnow()))
+                    adoption = await list_connections(name, utcnow(), accept_missing=accept_missing)
+                    total.add(adoption)
             except MakiniError as error:
                 troubles.append(str(error))
         await MarkdownArtifact(

@@ -34,10 +34,10 @@ logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
     task_run_name="list {app}",
     **patience(retries=RETRIES, first_wait=2, minutes=15),
 )
-async def list_connections(app: str, now: datetime) -> Adoption:
+async def list_connections(app: str, now: datetime, *, accept_missing: bool = False) -> Adoption:
     """Read the app's list and adopt what is new. Raises `MakiniError`."""
     rt = runtime()
-    adoption = await take_list(rt, await rt.app(app), now=now)
+    adoption = await take_list(rt, await rt.app(app), now=now, accept_missing=accept_missing)
     logger = get_run_logger()
     logger.info("%s: %d known, %d new", app, adoption.known, len(adoption.new))
     for name in adoption.new[:50]:

@@ -114,7 +114,7 @@ async def _last_judged(
             select(col(Connection.id), col(Connection.judged))
             .where(col(Connection.id).in_(ids[start : start + 5_000]))
             .order_by(col(Connection.id))
-            .with_for_update()
+            .with_for_update(key_share=True)
         )
         for identifier, judged in rows:
             at = load(judged).observed_at

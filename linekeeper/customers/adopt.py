@@ -25,7 +25,10 @@ _TOLD = ("name", "provider", "email", "hosting", "tier", "setup")
 _FOLLOWED = (*_TOLD, "makini_id", "tags", "list_status")
 """Columns that follow Makini's list; those of `_TOLD` are worth a word to people."""
 _KNOWN = select(
-    *(col(getattr(Connection, name)) for name in ("id", "makini_key", *_FOLLOWED))
+    col(Connection.id),
+    col(Connection.makini_key),
+    col(Connection.judged)["lifecycle"].as_string(),
+    *(col(getattr(Connection, name)) for name in _FOLLOWED),
 ).where(
     col(Connection.app) == bindparam("of_app"),
     col(Connection.makini_key).in_(bindparam("keys", expanding=True)),
@@ -43,7 +46,7 @@ class Adoption:
     ids: dict[str, str] = field(default_factory=dict)
     """Our id by Makini's key."""
     relisted: list[str] = field(default_factory=list)
-    """Keys that are new, or whose status in the list changed."""
+    """Keys that are new, or whose status in the list is not the one they were judged by."""
 
     def add(self, other: "Adoption") -> None:
         """Count `other` in."""
@@ -71,25 +74,24 @@ async def adopt(
     by_key = {one.key: one for one in listed}
     found: dict[str, dict[str, Any]] = {}
     ids: dict[str, str] = {}
+    judged_by: dict[str, str | None] = {}
     for portion in _portions(list(by_key)):
         existing = await session.execute(_KNOWN, {"of_app": app, "keys": portion})
-        for identifier, key, *values in existing:
-            ids[key] = identifier
+        for identifier, key, lifecycle, *values in existing:
+            ids[key], judged_by[key] = identifier, lifecycle
             found[key] = dict(zip(_FOLLOWED, values, strict=True))
     result = Adoption(known=len(found), ids=ids)
     fresh = [one for key, one in by_key.items() if key not in found]
     owners = await _customers(store, session, fresh, result, now=now, dry_run=dry_run)
     rows = [_row(app, one, owners, now) for one in fresh]
     result.new = [label(customer_name(one), one.provider, one.name or one.key) for one in fresh]
-    result.relisted = [one.key for one in fresh]
+    result.relisted = [key for key, one in by_key.items() if judged_by.get(key) != one.lifecycle]
     changes = []
     for key, held in found.items():
         wanted = _followed(by_key[key], held)
         if held == wanted:
             continue
         changes.append((ids[key], held, wanted))
-        if held["list_status"] != wanted["list_status"]:
-            result.relisted.append(key)
         if any(held[name] != wanted[name] for name in _TOLD):
             result.changed.append(wanted["name"])
     if dry_run:

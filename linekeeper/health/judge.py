@@ -72,6 +72,8 @@ class Observation:
     request_id: str | None = None
     latency: float | None = None
     """Seconds."""
+    sync_status: str | None = None
+    """Makini's word for its last synchronization, of a probe."""
     sync_updated_at: datetime | None = None
 
 

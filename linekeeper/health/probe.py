@@ -31,6 +31,7 @@ def understand(status: ConnectionStatus, at: datetime) -> Observation:
         message=message,
         request_id=status.request_id,
         latency=status.latency,
+        sync_status=status.sync_status or None,
         sync_updated_at=status.sync_updated_at,
     )
 

@@ -59,6 +59,7 @@ class _Row:
     name: str
     health: str
     judged: Judged
+    sync_status: str | None
     last_sync_at: datetime | None
     last_good_at: datetime | None
     last_checked_at: datetime | None
@@ -123,6 +124,7 @@ _KNOWN = (
         col(Connection.name),
         col(Connection.health),
         col(Connection.judged),
+        col(Connection.sync_status),
         col(Connection.last_sync_at),
         col(Connection.last_good_at),
         col(Connection.last_checked_at),
@@ -131,7 +133,8 @@ _KNOWN = (
     .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
     .where(col(Connection.id).in_(bindparam("ids", expanding=True)))
     .order_by(col(Connection.id))
-    .with_for_update(of=Connection)
+    # Not its key: `conclude` refers to the row from another transaction, which this one waits for.
+    .with_for_update(of=Connection, key_share=True)
 )
 
 
@@ -140,12 +143,12 @@ async def _load(session: AsyncSession, ids: list[str], now: datetime) -> dict[st
     connection = await session.connection()
     for start in range(0, len(ids), 10_000):
         found = await connection.execute(_KNOWN, {"ids": ids[start : start + 10_000]})
-        for identifier, app, customer_id, customer, provider, name, health, held, *moments in found:
+        for identifier, app, customer_id, customer, provider, name, health, held, *rest in found:
             judged = load(held)
             if judged.observed_at is not None and judged.observed_at > now + CLOCK_SLACK:
                 judged = _without_future(judged)
             about = (identifier, app, customer_id, customer, provider, name, health)
-            rows[identifier] = _Row(*about, judged, *moments)
+            rows[identifier] = _Row(*about, judged, *rest)
     return rows
 
 
@@ -166,6 +169,7 @@ def _next_row(row: _Row, judged: Judged, observation: Observation) -> _Row:
         row.name,
         judged.health.value,
         judged,
+        sync_status=observation.sync_status or row.sync_status,
         last_sync_at=observation.sync_updated_at or row.last_sync_at,
         last_good_at=observation.at if good else row.last_good_at,
         last_checked_at=observation.at if looked else row.last_checked_at,
@@ -182,6 +186,7 @@ def _values(row: _Row, policy: HealthPolicy, now: datetime) -> dict[str, Any]:
         "new_health": row.health,
         "new_judged": dump(row.judged),
         "new_suspect": row.judged.suspect,
+        "new_sync_status": row.sync_status,
         "new_last_sync_at": row.last_sync_at,
         "new_last_good_at": row.last_good_at,
         "new_last_checked_at": row.last_checked_at,
@@ -194,6 +199,7 @@ _WRITTEN = (
     "health",
     "judged",
     "suspect",
+    "sync_status",
     "last_sync_at",
     "last_good_at",
     "last_checked_at",

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Container, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import and_, case, insert, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,7 +20,7 @@ from linekeeper.health import app as app_health
 from linekeeper.health.conclude import conclude
 from linekeeper.health.judge import Health, Observation, Outcome
 from linekeeper.health.service import observe
-from linekeeper.makini import ListedConnection
+from linekeeper.makini import ErrorKind, ListedConnection, MakiniError
 from linekeeper.pipeline import one_ahead
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
@@ -31,6 +32,11 @@ SWEEP_MINUTES = 5.0
 """How far apart sweeps are scheduled; what falls due before the next one is probed in this one."""
 BUDGET_SHARE = 0.75
 """Of the calls between two sweeps; the rest is for the list, renewals and the product's work."""
+OTHERS_SHARE = 0.25
+"""Of the calls for probes: kept for those that are not urgent, if there are such."""
+MISSING_LEAST, MISSING_SHARE = 5, 0.5
+"""A list in which this many, and more than this share of what is known, are missing has failed."""
+_GONE = {False: "missing from two complete lists", True: "missing, and said to be gone"}
 _PORTION = 1_000
 
 
@@ -47,11 +53,14 @@ class Due:
         return [self.ids[start : start + BATCH] for start in range(0, len(self.ids), BATCH)]
 
 
-async def take_list(rt: Runtime, app: AppConfig, *, now: datetime) -> Adoption:
+async def take_list(
+    rt: Runtime, app: AppConfig, *, now: datetime, accept_missing: bool = False
+) -> Adoption:
     """Read the app's list: adopt what is new, judge by it what has no token.
 
     A connection missing from two complete lists in a row is `disconnected`. Raises `MakiniError`
-    if the list can't be read whole: then nothing is concluded from what is missing in it.
+    if the list can't be read whole, or lacks most of what it had (`lacks_too_many`) and nobody said
+    that they are gone (`accept_missing`): then nothing is concluded from what is missing in it.
     """
     policy = (await rt.configuration()).policy
     total = Adoption()
@@ -63,7 +72,7 @@ async def take_list(rt: Runtime, app: AppConfig, *, now: datetime) -> Adoption:
                 await observe(rt.store, session, seen, policy=policy, now=now)
             total.add(adoption)
     async with rt.store.write() as session:
-        await _drop_missing(session, rt, app.name, total.ids, now)
+        await _drop_missing(session, rt, app.name, total.ids, now, accept=accept_missing)
         await conclude(rt.store, session, policy=policy, now=now)
     await app_health.list_worked(rt.store, app, now=now)
     return total
@@ -129,8 +138,19 @@ async def _said_by_list(
     return seen
 
 
+def lacks_too_many(missing: int, known: int) -> bool:
+    """Whether a list rather fails than tells that so many of its connections are gone. Pure."""
+    return missing >= MISSING_LEAST and missing > known * MISSING_SHARE
+
+
 async def _drop_missing(
-    session: AsyncSession, rt: Runtime, app: str, listed: Container[str], now: datetime
+    session: AsyncSession,
+    rt: Runtime,
+    app: str,
+    listed: Container[str],
+    now: datetime,
+    *,
+    accept: bool,
 ) -> None:
     rows = (
         await session.execute(
@@ -143,9 +163,18 @@ async def _drop_missing(
         )
     ).all()
     missing = [row for row in rows if row.makini_key not in listed]
-    gone = [row for row in missing if row.missing_since is not None]
+    if lacks_too_many(len(missing), len(rows)) and not accept:
+        raise MakiniError(
+            ErrorKind.malformed,
+            f"{len(missing)} of {len(rows)} known connections are missing in it. Nothing was "
+            "concluded; if they are gone for good, run adopt with Accept what is missing",
+            app=app,
+            code="LIST_LACKS_MOST",
+        )
+    gone = [row for row in missing if accept or row.missing_since is not None]
     await _set(session, [row.id for row in gone], setup="disconnected", missing_since=None)
-    await _set(session, [row.id for row in missing if row.missing_since is None], missing_since=now)
+    first = [row.id for row in missing if not accept and row.missing_since is None]
+    await _set(session, first, missing_since=now)
     back = [row.id for row in rows if row.missing_since and row.makini_key in listed]
     await _set(session, back, missing_since=None)
     if gone:
@@ -160,7 +189,7 @@ async def _drop_missing(
                     "before": row.setup,
                     "after": "disconnected",
                     "source": "list",
-                    "evidence": {"message": "missing from two complete lists"},
+                    "evidence": {"message": _GONE[accept]},
                 }
                 for row in gone
             ],
@@ -189,7 +218,7 @@ async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetim
     """Which connections of `app` to probe now (INTERFACE `PROBE_MINUTES`).
 
     Those in trouble or suspect first, then critical customers', then by how long they have waited.
-    Where the app's budget can't bear all of them the least urgent wait for a later sweep.
+    Where the app's budget can't bear all of them some wait for a later sweep (`choose`).
     """
     has_token = select(col(Credential.connection_id)).scalar_subquery()
     urgent = or_(col(Connection.health) != Health.healthy.value, col(Connection.suspect))
@@ -202,19 +231,39 @@ async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetim
         col(Connection.id).in_(has_token),
         and_(literal(app.manages), col(Connection.setup) != "pending"),
     )
+    rank = case((urgent, 0), (critical, 1), else_=2)
     statement = (
-        select(col(Connection.id))
+        select(col(Connection.id), rank, col(Connection.provider))
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
         .where(col(Connection.app) == app.name, col(Connection.setup) != "disconnected", reachable)
-        .order_by(
-            case((urgent, 0), (critical, 1), else_=2),
-            case((urgent, col(Connection.provider)), else_=""),
-            col(Connection.next_probe_at).nulls_first(),
-        )
+        .order_by(rank, col(Connection.next_probe_at).nulls_first())
     )
     if policy.probe_minutes > 0:
         statement = statement.where(or_(urgent, critical, waiting))
     async with rt.store.read() as session:
-        ids = list(await session.scalars(statement))
-    bearable = int(app.per_minute * SWEEP_MINUTES * BUDGET_SHARE) if app.per_minute else len(ids)
-    return Due(ids[:bearable], max(0, len(ids) - bearable))
+        rows = [Waiting(*row) for row in await session.execute(statement)]
+    bearable = int(app.per_minute * SWEEP_MINUTES * BUDGET_SHARE) if app.per_minute else len(rows)
+    return choose(rows, bearable)
+
+
+class Waiting(NamedTuple):
+    """A connection that is due; `rank` 0 is urgent."""
+
+    id: str
+    rank: int
+    provider: str
+
+
+def choose(waiting: Sequence[Waiting], bearable: int) -> Due:
+    """Whom of `waiting` to probe where only so many calls are `bearable`. Pure.
+
+    They come by rank, within it the longest waiting first. A quarter of the calls is for those that
+    are not urgent: one large outage doesn't hide what happens to everybody else. A provider's
+    urgent ones are asked together, so that they are seen to fail together.
+    """
+    urgent = [one for one in waiting if one.rank == 0]
+    others = waiting[len(urgent) :]
+    room = bearable - min(len(others), int(bearable * OTHERS_SHARE))
+    asked = sorted(urgent[:room], key=lambda one: one.provider)
+    asked += others[: bearable - len(asked)]
+    return Due([one.id for one in asked], len(waiting) - len(asked))

@@ -90,6 +90,6 @@ async def conclude(rt: Runtime, order: Order, run: Run) -> list[Verdict]:
             now=now,
         )
     if whole:
-        await purge_disconnected(rt.store)
+        await purge_disconnected(rt.store, now=now)
         await resolve_of_disconnected(rt.store, (deleting.TOPIC, measuring.TOPIC), now=now)
     return await measure(rt, now=now)

@@ -9,6 +9,7 @@ from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
 from linekeeper.reconcile.measure import measure
+from linekeeper.reconcile.purge import purge_disconnected
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import (
     Connection,
@@ -16,10 +17,11 @@ from linekeeper.store.tables import (
     Incident,
     Outbox,
     Record,
+    Transition,
     Watermark,
     WebhookTrust,
 )
-from tests.reconcile.conftest import Peer, deliver, drift, feed, process, run
+from tests.reconcile.conftest import Peer, deliver, drift, feed, index, process, run
 
 
 async def changed(peer: Peer, one: Connection, number: int) -> list[str]:
@@ -189,6 +191,27 @@ async def test_what_a_disconnected_system_held_is_forgotten_and_what_was_counted
     assert left == 0
     assert await feed(rt) == []
     assert sum(row.missed for row in await drift(rt)) == 6
+
+
+async def test_one_that_is_only_missing_in_makinis_list_is_kept_for_a_day(
+    rt: Runtime, peer: Peer, one: Connection
+) -> None:
+    await run(rt)
+    held = await index(rt)
+    async with rt.store.write() as session:
+        await session.execute(
+            update(Connection).where(col(Connection.id) == one.id).values(setup="disconnected")
+        )
+        session.add(
+            Transition(
+                connection_id=one.id, at=utcnow(), axis="setup", before="live",
+                after="disconnected", source="list",
+            )
+        )  # fmt: skip
+    await run(rt)
+    assert await index(rt) == held
+    assert await purge_disconnected(rt.store, now=utcnow() + timedelta(hours=25)) == 1
+    assert one.makini_key not in await index(rt)
 
 
 async def test_a_webhook_for_a_record_the_source_no_longer_has_changes_nothing(

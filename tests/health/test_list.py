@@ -1,0 +1,128 @@
+"""What Makini's list says, and what is rather not concluded from it."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper import sandbox
+from linekeeper.clock import utcnow
+from linekeeper.health.judge import Observation, Outcome
+from linekeeper.health.service import observe
+from linekeeper.health.sweep import (
+    OTHERS_SHARE,
+    Waiting,
+    choose,
+    lacks_too_many,
+    take_list,
+)
+from linekeeper.makini import MakiniError
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Connection, Incident, IncidentConnection
+from tests.health.test_sweep import connections, control, incidents, sweep
+
+
+async def test_a_list_that_lacks_most_of_the_fleet_has_failed(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    app = await rt.app("default")
+    *gone, _, _, _, _ = await connections(rt)
+    for one in gone:
+        del fleet.world.connections[one.makini_key]
+    for _ in range(3):
+        with pytest.raises(MakiniError, match=r"8 of 12 known connections are missing") as caught:
+            await take_list(rt, app, now=utcnow())
+        assert caught.value.code == "LIST_LACKS_MOST"
+    assert {one.setup for one in await connections(rt)} == {"live"}
+    await take_list(rt, app, now=utcnow(), accept_missing=True)
+    setups = [one.setup for one in await connections(rt)]
+    assert setups == ["disconnected"] * 8 + ["live"] * 4
+    await take_list(rt, app, now=utcnow())
+
+
+@pytest.mark.parametrize(
+    ("missing", "known", "failed"),
+    [(0, 0, False), (1, 1, False), (4, 4, False), (5, 5, True), (5, 10, False), (600, 1_000, True)],
+)
+def test_a_few_may_go_at_once_and_most_may_not(missing: int, known: int, failed: bool) -> None:
+    assert lacks_too_many(missing, known) == failed
+
+
+async def test_what_the_list_says_is_heard_in_the_end_though_a_probe_was_newer(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    [one, *_] = await connections(rt)
+    app, policy = await rt.app("default"), (await rt.configuration()).policy
+    await control(fleet, f"connections/{one.makini_key}/deactivate")
+    started = utcnow()
+    newer = Observation(started + timedelta(seconds=3), "probe", Outcome.answered)
+    async with rt.store.write() as session:
+        await observe(rt.store, session, [(one.id, newer)], policy=policy, now=newer.at)
+    await take_list(rt, app, now=started)
+    [held, *_] = await connections(rt)
+    assert (held.list_status, held.health) == ("Inactive", "healthy")
+    await take_list(rt, app, now=started + timedelta(seconds=10))
+    [held, *_] = await connections(rt)
+    assert held.health == "inactive"
+    assert [incident.kind for incident in await incidents(rt)] == ["inactive"]
+
+
+async def test_what_makini_says_of_the_last_synchronization_is_kept(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    assert {one.sync_status for one in await connections(rt)} == {"done"}
+
+
+async def test_who_is_judged_can_be_put_into_an_incident_by_another(rt: Runtime) -> None:
+    """Else each would wait for the other: one for the row, one for its turn to conclude."""
+    if rt.store.is_sqlite:
+        pytest.skip("SQLite has one writer at a time")
+    await sweep(rt)
+    [one, *_] = await connections(rt)
+    policy, now = (await rt.configuration()).policy, utcnow()
+    incident = Incident(kind="unreachable", scope="connection", cause="c", app="a", title="t")
+    async with rt.store.write() as judging:
+        seen = [(one.id, Observation(now, "probe", Outcome.answered))]
+        await observe(rt.store, judging, seen, policy=policy, now=now)
+        async with asyncio.timeout(30), rt.store.write() as concluding:
+            concluding.add(incident)
+            await concluding.flush()
+            concluding.add(
+                IncidentConnection(
+                    incident_id=incident.id, connection_id=one.id, kind="unreachable"
+                )
+            )
+    async with rt.store.read() as session:
+        found = await session.scalar(
+            select(col(Connection.id)).join(
+                IncidentConnection, col(IncidentConnection.connection_id) == col(Connection.id)
+            )
+        )
+    assert found == one.id
+
+
+fleets = st.lists(
+    st.tuples(st.integers(0, 2), st.sampled_from(["SAP", "UpKeep"])), max_size=40
+).map(lambda some: [Waiting(f"{n}", *one) for n, one in enumerate(sorted(some))])
+
+
+@given(fleets, st.integers(0, 50))
+def test_as_many_are_asked_as_can_be_and_a_share_of_them_is_not_urgent(
+    waiting: list[Waiting], bearable: int
+) -> None:
+    chosen = choose(waiting, bearable)
+    assert len(chosen.ids) == min(bearable, len(waiting))
+    assert len(chosen.ids) + chosen.left_out == len(waiting)
+    urgent = [one.id for one in waiting if one.rank == 0]
+    others = [one.id for one in waiting if one.rank]
+    kept = min(len(others), max(bearable - len(urgent), int(bearable * OTHERS_SHARE)))
+    first, rest = chosen.ids[: len(chosen.ids) - kept], chosen.ids[len(chosen.ids) - kept :]
+    assert set(first) == set(urgent[: len(first)])
+    assert rest == others[:kept]
