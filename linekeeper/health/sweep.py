@@ -20,7 +20,7 @@ from linekeeper.health import app as app_health
 from linekeeper.health.conclude import conclude
 from linekeeper.health.judge import Health, Observation, Outcome
 from linekeeper.health.service import observe
-from linekeeper.makini import ErrorKind, ListedConnection, MakiniError
+from linekeeper.makini import LACKS_MOST, ErrorKind, ListedConnection, MakiniError
 from linekeeper.pipeline import one_ahead
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
@@ -166,10 +166,10 @@ async def _drop_missing(
     if lacks_too_many(len(missing), len(rows)) and not accept:
         raise MakiniError(
             ErrorKind.malformed,
-            f"{len(missing)} of {len(rows)} known connections are missing in it. Nothing was "
-            "concluded; if they are gone for good, run adopt with Accept what is missing",
+            f"{len(missing)} of {len(rows)} known connections are missing in it, from which nothing "
+            "was concluded",
             app=app,
-            code="LIST_LACKS_MOST",
+            code=LACKS_MOST,
         )
     gone = [row for row in missing if accept or row.missing_since is not None]
     await _set(session, [row.id for row in gone], setup="disconnected", missing_since=None)

@@ -12,7 +12,7 @@ from linekeeper.makini.circuit import (
     may_call_data,
 )
 from linekeeper.makini.client import MakiniClient
-from linekeeper.makini.errors import ErrorKind, MakiniError, ReadOnlyApp
+from linekeeper.makini.errors import LACKS_MOST, ErrorKind, MakiniError, ReadOnlyApp
 from linekeeper.makini.models import (
     ConnectionStatus,
     Lifecycle,
@@ -26,6 +26,7 @@ from linekeeper.makini.models import (
 from linekeeper.makini.wire import TOO_LARGE
 
 __all__ = [
+    "LACKS_MOST",
     "TOO_LARGE",
     "AppCircuit",
     "Bucket",

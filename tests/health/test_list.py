@@ -20,7 +20,7 @@ from linekeeper.health.sweep import (
     lacks_too_many,
     take_list,
 )
-from linekeeper.makini import MakiniError
+from linekeeper.makini import LACKS_MOST, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Incident, IncidentConnection
 from tests.health.test_sweep import connections, control, incidents, sweep
@@ -37,7 +37,8 @@ async def test_a_list_that_lacks_most_of_the_fleet_has_failed(
     for _ in range(3):
         with pytest.raises(MakiniError, match=r"8 of 12 known connections are missing") as caught:
             await take_list(rt, app, now=utcnow())
-        assert caught.value.code == "LIST_LACKS_MOST"
+        assert caught.value.code == LACKS_MOST
+        assert "run adopt with Accept what is missing" in str(caught.value)
     assert {one.setup for one in await connections(rt)} == {"live"}
     await take_list(rt, app, now=utcnow(), accept_missing=True)
     setups = [one.setup for one in await connections(rt)]
