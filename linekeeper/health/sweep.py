@@ -166,8 +166,8 @@ async def _drop_missing(
     if lacks_too_many(len(missing), len(rows)) and not accept:
         raise MakiniError(
             ErrorKind.malformed,
-            f"{len(missing)} of {len(rows)} known connections are missing in it, from which nothing "
-            "was concluded",
+            f"{len(missing)} of {len(rows)} known connections are missing in it, from which "
+            "nothing was concluded",
             app=app,
             code=LACKS_MOST,
         )
