@@ -91,7 +91,10 @@ class MakiniApp(Block):
         default=100, ge=1, le=500, title="Page size", description="Entries a page of a listing."
     )
     paging: Literal["page", "cursor"] = Field(
-        default="page", title="Paging", description="What is asked for first on every listing."
+        default="page",
+        title="Paging",
+        description="What is asked for first on every listing. With cursor an answer that says "
+        "nothing of a next page is the last.",
     )
     since: Literal["filter", "modified_after"] = Field(
         default="filter",

@@ -1,6 +1,6 @@
 """Following a listing from page to page. Pure: what to ask next, judged by what came back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from linekeeper.config import Paging
@@ -13,12 +13,14 @@ MAX_PAGES = 100_000
 
 
 def parse_page(value: object) -> RecordPage:
-    """Return a page of a listing: `data`, `next_cursor`, `meta`. Raises WrongShape."""
+    """Return a page of a listing: `data`, `next_cursor`, `links`, `meta`. Raises WrongShape."""
     top = mapping(value)
     meta = mapping(top.get("meta"))
+    places = (top, meta, mapping(top.get("pagination")))
     return RecordPage(
         records=parse_rows(value),
-        next_cursor=_cursor(top) or _cursor(meta) or _cursor(mapping(top.get("pagination"))),
+        next_cursor=next(filter(None, map(_cursor, places)), None),
+        more=_more(places, mapping(top.get("links"))),
         page=whole(meta.get("current_page")),
         last_page=whole(meta.get("last_page")),
         total=whole(meta.get("total")),
@@ -32,17 +34,36 @@ def _cursor(entry: Mapping[str, Any]) -> str | None:
     return text(value) or None
 
 
+_NEXT = ("next_cursor", "nextCursor")
+
+
+def _more(places: Sequence[Mapping[str, Any]], links: Mapping[str, Any]) -> bool | None:
+    """What an answer says of a next page, by its cursors or its links."""
+    said = [entry[name] for entry in places for name in _NEXT if name in entry]
+    said += [links["next"]] if "next" in links else []
+    if not said:
+        return None
+    return not all(one is None or one is False or one == "" for one in said)
+
+
 class Pages:
     """The questions of one listing.
 
     `style` is what is asked first: the first page, or, for cursors, as many records as `limit`
     says. Then the answer decides: a `next_cursor` is followed, else pages are counted up to
-    `meta.last_page`. An answer with neither is the last one if it is shorter than `per_page`.
-    `links` are never followed (MAKINI "Data API").
+    `meta.last_page`. An answer with neither is the last one if it is shorter than `per_page`, if
+    all of `meta.total` have come, if it says so itself (`next_cursor` or `links.next` is null),
+    or, where cursors are asked for, if it says nothing. `links` are never followed (MAKINI "Data
+    API").
+
+    A page that came already is never taken for the end: a source that gives everything at once
+    whatever page is asked for looks like one that has more and can't be asked for it.
     """
 
     def __init__(self, style: Paging, per_page: int) -> None:
+        self._style = style
         self._per_page = per_page
+        self._count = 0
         self._size: Query = [("per_page", str(per_page))]
         if style == "cursor":
             self._size.append(("limit", str(per_page)))
@@ -62,6 +83,7 @@ class Pages:
         Raises WrongShape when the listing repeats a page, breaks off, or has no end.
         """
         self._refuse_repetition(page)
+        self._count += len(page.records)
         self._question = self._next(page)
         self.number += 1
         if self._question is not None and self.number > MAX_PAGES:
@@ -80,9 +102,20 @@ class Pages:
                 return None
             if not page.records:
                 raise WrongShape(f"page {self.number} of {page.last_page} is empty")
-        elif len(page.records) < self._per_page:
+        elif self._is_last(page):
             return None
         return self._page(self.number + 1)
+
+    def _is_last(self, page: RecordPage) -> bool:
+        """Whether an answer with neither cursor nor last page is the end; in doubt it is not."""
+        if len(page.records) < self._per_page:
+            return True
+        if page.more:
+            return False
+        by_cursor = self._style == "cursor"
+        if page.total is not None and page.total > self._count:
+            return by_cursor and page.more is False  # a total may count what was filtered out
+        return page.total == self._count or page.more is False or by_cursor
 
     def _page(self, number: int) -> Query:
         return [*self._size, ("page", str(number))]
@@ -92,8 +125,15 @@ class Pages:
             return
         fingerprint = hash(tuple([_identity(record) for record in page.records]))
         if fingerprint in self._seen:
-            raise WrongShape(f"the list repeats page {self.number}")
+            raise WrongShape(f"the list repeats page {self.number}{self._hint(page)}")
         self._seen.add(fingerprint)
+
+    def _hint(self, page: RecordPage) -> str:
+        """What may be set, where the source seems not to know pages."""
+        knows_pages = self._cursors or page.last_page is not None or self._style == "cursor"
+        if knows_pages:
+            return ""
+        return "; if it gives everything at once, set the app's paging to cursor"
 
 
 def _identity(record: Mapping[str, Any]) -> str:
