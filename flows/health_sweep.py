@@ -10,15 +10,17 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.exceptions import FailedRun
 from prefect.states import Completed, Failed
+from prefect.task_engine import TaskRunTimeoutError
 from prefect.utilities.annotations import quote
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
+from linekeeper.customers.adopt import Adoption
 from linekeeper.health.app import list_failed
 from linekeeper.health.batch import Batch
 from linekeeper.health.news import Findings, find_news, mark_reported, since
 from linekeeper.health.sweep import due
-from linekeeper.makini import MakiniError
+from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from tasks.health import in_trouble, list_connections, probe_connections
 from tasks.heartbeat import heartbeat
@@ -96,7 +98,7 @@ async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
     sweep = Sweep(app.name)
     logger = get_run_logger()
     try:
-        adoption = await list_connections(app.name, started)
+        adoption = await _listed(app, started)
         sweep.adopted = len(adoption.new) + len(adoption.changed)
     except MakiniError as error:
         sweep.trouble = f"app {app.name}: the list failed: {error}"
@@ -114,13 +116,26 @@ async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
     async def probe(number: int, ids: Sequence[str]) -> Batch:
         async with side_by_side:
             # Quoted, as Prefect would look at each id for the result of another task.
-            return await probe_connections(app.name, number, quote(ids), started)
+            try:
+                return await probe_connections(app.name, number, quote(ids), started)
+            except TaskRunTimeoutError:  # what had answered is written
+                return Batch(skipped=len(ids), trouble=f"batch {number} took too long")
 
     batches = [probe(number, ids) for number, ids in enumerate(work.batches, start=1)]
     for batch in await asyncio.gather(*batches):
         if batch.trouble and sweep.trouble is None:
             sweep.trouble = f"app {app.name}: {batch.skipped} not probed: {batch.trouble}"
     return sweep
+
+
+async def _listed(app: AppConfig, started: datetime) -> Adoption:
+    """The app's list, read. Raises `MakiniError`, also where the task took longer than it may."""
+    try:
+        return await list_connections(app.name, started)
+    except TaskRunTimeoutError as error:
+        minutes = (list_connections.timeout_seconds or 0) / 60
+        message = f"the list was not read in {minutes:.0f} min"
+        raise MakiniError(ErrorKind.timeout, message, app=app.name) from error
 
 
 async def _conclusion(

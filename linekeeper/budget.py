@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from linekeeper.makini.budget import Bucket, grant, new_bucket, penalise
+from linekeeper.makini.budget import LONGEST_PAUSE, Bucket, Paused, grant, new_bucket, penalise
 from linekeeper.store import Store
 from linekeeper.store.tables import AppState
 from linekeeper.store.upsert import insert_ignore
@@ -31,7 +31,7 @@ class DatabaseBudget:
         self._granted: defaultdict[str, int] = defaultdict(int)
 
     async def take(self, app: str, per_minute: int, calls: int = 1) -> None:
-        """Return when `calls` calls to `app` may be made."""
+        """Return when `calls` calls to `app` may be made. Raises `Paused`."""
         if per_minute <= 0:
             return
         self._waiting[app] += calls
@@ -57,12 +57,17 @@ class DatabaseBudget:
         await self._change(app, close)
 
     async def _grant(self, app: str, per_minute: int, want: int) -> tuple[int, float]:
-        def some(bucket: Bucket | None, now: datetime) -> tuple[Bucket, tuple[int, float]]:
+        """How many calls may be made now, and the seconds until more may be."""
+
+        def some(bucket: Bucket | None, now: datetime) -> tuple[Bucket, tuple[int, float, bool]]:
             bucket = bucket or new_bucket(per_minute, now)
             after, granted, wait = grant(bucket, per_minute, want, now)
-            return after, (granted, wait)
+            return after, (granted, wait, after.blocked_until is not None)
 
-        return await self._change(app, some)
+        granted, wait, closed = await self._change(app, some)
+        if closed and wait > LONGEST_PAUSE.total_seconds():
+            raise Paused(wait)
+        return granted, wait
 
     async def _change(
         self, app: str, step: Callable[[Bucket | None, datetime], tuple[Bucket, _Result]]

@@ -16,7 +16,7 @@ from linekeeper.health.conclude import conclude
 from linekeeper.health.judge import Health, Observation, Outcome
 from linekeeper.health.probe import probe, understand_error
 from linekeeper.health.service import Change, observe
-from linekeeper.makini import MakiniError
+from linekeeper.makini import PAUSED, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection
 from linekeeper.tokens import Token, load_tokens
@@ -123,6 +123,8 @@ class _Try:
                 self._batch.skipped += 1
                 if error.connection is None:
                     self._app_error = error
+                elif error.code == PAUSED:
+                    self._batch.trouble = str(error)
             return understood
         return observation or _by_list_alone(member, at)
 

@@ -1,6 +1,6 @@
 """Makini over HTTP: client, tokens, pagination, errors, circuits, call budget."""
 
-from linekeeper.makini.budget import Bucket, Budget, grant, new_bucket, penalise
+from linekeeper.makini.budget import Bucket, Budget, Paused, grant, new_bucket, penalise
 from linekeeper.makini.circuit import (
     AppCircuit,
     CircuitPolicy,
@@ -23,10 +23,11 @@ from linekeeper.makini.models import (
     normalise_status,
     normalise_sync_status,
 )
-from linekeeper.makini.wire import TOO_LARGE
+from linekeeper.makini.wire import PAUSED, TOO_LARGE
 
 __all__ = [
     "LACKS_MOST",
+    "PAUSED",
     "TOO_LARGE",
     "AppCircuit",
     "Bucket",
@@ -39,6 +40,7 @@ __all__ = [
     "ListedConnection",
     "MakiniClient",
     "MakiniError",
+    "Paused",
     "Platform",
     "ReadOnlyApp",
     "RecordPage",

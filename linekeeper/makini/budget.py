@@ -13,17 +13,32 @@ from typing import Protocol
 RATE_SHARE = 0.85
 BURST_SHARE = 0.1
 MAX_PENALTY = timedelta(hours=1)
+LONGEST_PAUSE = timedelta(seconds=60)
+"""A penalty of up to this is waited for: Makini's limits are per minute (MAKINI "Data API"), and
+most are over by then. A longer one is an error to whoever wants to call."""
 CLOCK_SLACK = timedelta(seconds=60)
 """A clock behind the bucket by up to this is waited for; further back, the clock was set back."""
 
 _EXACT = 1e-9
 
 
+class Paused(Exception):
+    """Nobody may call for longer than `LONGEST_PAUSE`: another `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no call for another {seconds:.0f} s")
+        self.seconds = seconds
+
+
 class Budget(Protocol):
     """Whoever counts the calls of all processes together."""
 
     async def take(self, app: str, per_minute: int, calls: int = 1) -> None:
-        """Return when `calls` calls to `app` may be made; they count as made from then on."""
+        """Return when `calls` calls to `app` may be made; they count as made from then on.
+
+        A queue is waited for however long it is. Raises `Paused` where a penalty closes the app
+        for longer than `LONGEST_PAUSE`.
+        """
 
     async def penalise(self, app: str, until: datetime) -> None:
         """Let nobody call `app` before `until` (UTC): Makini answered 429."""

@@ -14,7 +14,7 @@ from httpx_aiohttp import AiohttpTransport
 
 import linekeeper
 from linekeeper.config import AppConfig
-from linekeeper.makini.budget import Budget
+from linekeeper.makini.budget import Budget, Paused
 from linekeeper.makini.errors import ErrorKind, MakiniError
 from linekeeper.makini.failures import from_answer, from_exception
 from linekeeper.makini.fields import clean
@@ -22,6 +22,8 @@ from linekeeper.makini.fields import clean
 MAX_BODY_BYTES = 8 * 1024 * 1024
 TOO_LARGE = "ANSWER_TOO_LARGE"
 """Our code for an answer over `MAX_BODY_BYTES`: ask for fewer records a page."""
+PAUSED = "PAUSED"
+"""Our code for a call not made: Makini asked for a pause longer than is waited for."""
 MAX_IN_FLIGHT = 100
 KEEP_IDLE_SECONDS = 4.0
 """Shorter than what common servers keep (5 s), so that none closes under a request."""
@@ -138,7 +140,8 @@ class Wire:
         """Return the 2xx answer. Raises MakiniError for every other outcome.
 
         `secrets` never show in the error, should the peer echo them. A 429 closes the app's budget
-        until Retry-After.
+        until Retry-After; where that is far off, a call is `rate_limited` with the code `PAUSED`
+        at once.
         """
         headers = [
             (b"Host", self._host),
@@ -155,7 +158,7 @@ class Wire:
         request.read()
         request.headers.encoding = "ascii"
         if self._budget is not None:
-            await self._budget.take(self.app.name, self.app.per_minute)
+            await self._take(self._budget, connection)
         async with self._turns:
             started = time.perf_counter()
             response, content = await self._send(request, connection)
@@ -188,6 +191,19 @@ class Wire:
             until = now + (DEFAULT_PENALTY if wait is None else timedelta(seconds=wait))
             await self._budget.penalise(self.app.name, until)
         raise error
+
+    async def _take(self, budget: Budget, connection: str | None) -> None:
+        try:
+            await budget.take(self.app.name, self.app.per_minute)
+        except Paused as pause:
+            raise MakiniError(
+                ErrorKind.rate_limited,
+                "it asked for a pause that is not over",
+                app=self.app.name,
+                connection=connection,
+                code=PAUSED,
+                retry_after=pause.seconds,
+            ) from pause
 
     async def _send(
         self, request: httpx.Request, connection: str | None

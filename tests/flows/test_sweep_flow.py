@@ -1,6 +1,7 @@
 """health-sweep, check-connection and adopt, run as Prefect runs them against a sandbox."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -8,6 +9,7 @@ import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 from prefect.variables import Variable
+from pydantic import SecretStr
 from sqlalchemy import select
 from sqlmodel import col
 
@@ -15,10 +17,15 @@ from flows.adopt import adopt
 from flows.check_connection import check_connection
 from flows.health_sweep import health_sweep
 from linekeeper import sandbox
+from linekeeper.budget import DatabaseBudget
 from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
+from linekeeper.orchestrator import Blocks
 from linekeeper.store import Store
+from linekeeper.store.configuration import save_blocks
 from linekeeper.store.leases import holding
 from linekeeper.store.tables import Connection, Incident
+from tasks.health import list_connections
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
 
@@ -120,6 +127,48 @@ async def test_a_list_that_fails_is_red_the_first_time_and_nobody_is_well_by_it(
     assert "wrong" not in (state.message or "")
     assert (await running.last()).name.startswith("sweep · could not do its work")
     assert await connections(store) == []
+
+
+@pytest.mark.parametrize(
+    ("pause", "seconds", "says"),
+    [
+        (timedelta(minutes=40), None, "a pause that is not over"),
+        (timedelta(seconds=50), 1.0, "did not answer in time"),
+    ],
+)
+async def test_a_list_that_waits_too_long_has_failed_and_the_others_are_swept(
+    running: Running,
+    clean_prefect: PrefectServer,
+    store: Store,
+    box: sandbox.Served,
+    monkeypatch: pytest.MonkeyPatch,
+    pause: timedelta,
+    seconds: float | None,
+    says: str,
+) -> None:
+    well = AppConfig(
+        name="well",
+        mode="manage",
+        api_url=box.url,
+        client_id="sandbox-client",
+        client_secret=SecretStr("sandbox-secret"),
+        per_minute=0,
+    )
+    paused = well.model_copy(update={"name": "paused", "per_minute": 600})
+    await save_blocks(store, Blocks(apps=[well, paused]), now=utcnow())
+    await DatabaseBudget(store).penalise("paused", utcnow() + pause)
+    if seconds is not None:
+        shorter = list_connections.with_options(timeout_seconds=seconds)
+        monkeypatch.setattr("flows.health_sweep.list_connections", shorter)
+    with on(clean_prefect):
+        state = await health_sweep(return_state=True)
+    assert state.name == "Failed"
+    assert says in (state.message or "")
+    assert "6 checked" in (state.message or "")
+    assert (await running.last()).name == "sweep · could not do its work, 1 new"
+    async with store.read() as session:
+        [incident] = await session.scalars(select(Incident))
+    assert (incident.kind, incident.app) == ("list_failed", "paused")
 
 
 async def test_no_answer_is_tried_again_and_then_an_observation_not_a_failure(

@@ -154,6 +154,20 @@ async def test_a_miss_is_recorded_only_on_the_last_try(rt: Runtime, fleet: sandb
     assert (again.answered, again.unanswered, again.missed) == (0, 0, 1)
 
 
+async def test_members_not_probed_for_a_long_pause_are_the_apps_trouble_not_theirs(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    app = (await rt.app("default")).model_copy(update={"per_minute": 600})
+    await take_list(rt, app, now=utcnow())
+    before = [(one.health, one.last_checked_at) for one in await connections(rt)]
+    await rt.budget.penalise(app.name, utcnow() + timedelta(minutes=40))
+    ids = [one.id for one in await connections(rt)]
+    done = await probe_batch(rt, app, ids, started=utcnow(), last_try=True)
+    assert (done.answered, done.missed, done.skipped) == (0, 0, 12)
+    assert "a pause that is not over" in (done.trouble or "")
+    assert [(one.health, one.last_checked_at) for one in await connections(rt)] == before
+
+
 async def test_a_provider_that_fails_is_one_incident(rt: Runtime, fleet: sandbox.Served) -> None:
     await sweep(rt)
     async with rt.store.write() as session:
