@@ -6,10 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.inbox.forward import RecoveredChange, forward_changes
@@ -17,13 +15,13 @@ from linekeeper.reconcile.accounting import Counts, count_due
 from linekeeper.reconcile.compare import better, was_announced
 from linekeeper.reconcile.deliveries import delivered_since
 from linekeeper.reconcile.listing import Sizes
-from linekeeper.reconcile.marks import save_mark
+from linekeeper.reconcile.marks import is_known, save_mark
 from linekeeper.reconcile.queries import known_records, lock_feed, write_records
 from linekeeper.reconcile.target import Target
 from linekeeper.reconcile.upsert import Read, Reckoning, read_records, reckon, record_row, write
 from linekeeper.reconcile.watermark import move
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Record, Watermark
+from linekeeper.store.tables import Watermark
 
 BATCH_RECORDS = 2_000
 BATCH_BYTES = 8 << 20
@@ -79,7 +77,7 @@ def _in_order(read: dict[str, Read]) -> list[dict[str, Read]]:
 class Writer:
     """Writes one listing of one entity.
 
-    The first complete listing is the baseline: it fills the index and says nothing in the feed.
+    The first complete listing is the `baseline`: it fills the index and says nothing in the feed.
     """
 
     def __init__(
@@ -93,6 +91,7 @@ class Writer:
         run_at: datetime,
         cause: str | None,
         filtered: bool,
+        baseline: bool,
     ) -> None:
         self._rt = rt
         self._store = rt.store
@@ -103,7 +102,9 @@ class Writer:
         self._run_at = run_at
         self._cause = cause
         self._filtered = filtered
-        self.is_baseline = mark is None or mark.full_at is None or not mark.offered
+        self.is_baseline = baseline
+        # When an entity that was not offered was asked for, nothing of it was read.
+        self._polled_at = mark.polled_at if mark is not None and mark.offered else None
         self._place = (target.id, entity)
         self._bodies = entity in target.app.bodies
         if self.is_baseline:
@@ -181,7 +182,7 @@ class Writer:
             return move(held, self._newest, started=self._started)
         if shifted or self.is_baseline or self._found_older:
             return held
-        until = mark.polled_at if mark is not None else None
+        until = self._polled_at
         return held if until is None else move(held, self._newest, started=until)
 
     async def _insert(self, read: dict[str, Read]) -> bool:
@@ -190,7 +191,7 @@ class Writer:
         It does not where a key came already, on an earlier page or by a webhook.
         """
         if self._is_fresh is None:
-            self._is_fresh = await self._is_empty()
+            self._is_fresh = not await is_known(self._store, *self._place)
         if not self._is_fresh:
             return False
         now = utcnow()
@@ -212,18 +213,6 @@ class Writer:
     def wrote_all(self) -> bool:
         """Whether the index holds this listing and nothing else."""
         return bool(self._is_fresh)
-
-    async def _is_empty(self) -> bool:
-        async with self._store.read() as session:
-            found = await session.scalar(
-                select(col(Record.key))
-                .where(
-                    col(Record.connection_id) == self._target.id,
-                    col(Record.entity) == self._entity,
-                )
-                .limit(1)
-            )
-        return found is None
 
     def _seen(self, batch: Batch) -> dict[str, Read]:
         known = [time for one in batch.read.values() if (time := one.time) is not None]
@@ -263,7 +252,7 @@ class Writer:
         return len(reckoning.rows)
 
     def _note_older(self, reckoning: Reckoning) -> None:
-        polled_at = self._mark.polled_at if self._mark is not None else None
+        polled_at = self._polled_at
         if polled_at is not None and not self._found_older:
             times = (found.time for found in reckoning.found.values())
             self._found_older = any(time is None or time <= polled_at for time in times)
@@ -281,7 +270,7 @@ class Writer:
             return
         now = utcnow()
         oldest = now - timedelta(days=DELIVERY_DAYS)
-        last = self._mark.polled_at if self._mark else None
+        last = self._polled_at
         since = oldest if last is None else max(oldest, last - DELIVERY_MARGIN)
         delivered = await delivered_since(
             session, self._target.id, self._entity, self._target.lanes, since=since

@@ -1,6 +1,7 @@
 """Watermarks in the database."""
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
@@ -8,8 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.store import Store
-from linekeeper.store.tables import Watermark
+from linekeeper.store.tables import Record, Watermark
 from linekeeper.store.upsert import insert_or_update
+
+GONE_AFTER = timedelta(days=1)
+"""What was read before is given up once it was answered with 404 for this long."""
+_NOT_FOUND = re.compile(r"404 since (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ): ")
 
 
 async def load_marks(store: Store, connection_id: str) -> dict[str, Watermark]:
@@ -43,6 +48,62 @@ async def note_not_offered(store: Store, connection_id: str, entity: str, *, now
             store, session, connection_id, entity,
             offered=False, polled_at=now, full_at=now, confirm_at=None, error=None,
         )  # fmt: skip
+
+
+async def is_known(store: Store, connection_id: str, entity: str) -> bool:
+    """Whether any record of `entity` is in the index, deleted ones too."""
+    async with store.read() as session:
+        found = await session.scalar(
+            select(col(Record.key))
+            .where(col(Record.connection_id) == connection_id, col(Record.entity) == entity)
+            .limit(1)
+        )
+    return found is not None
+
+
+async def is_baseline(
+    store: Store, connection_id: str, entity: str, mark: Watermark | None
+) -> bool:
+    """Whether the next complete listing is the first: it says nothing in the feed.
+
+    It is for an entity never listed whole. One that was not offered and is again is compared with
+    what is known of it.
+    """
+    if mark is None or mark.full_at is None:
+        return True
+    return not mark.offered and not await is_known(store, connection_id, entity)
+
+
+async def is_offered(
+    store: Store, connection_id: str, entity: str, mark: Watermark | None, *, now: datetime
+) -> bool:
+    """Whether to take a 404 for a failure: what was read before isn't gone by one answer."""
+    if mark is not None and not mark.offered:
+        return False
+    if mark is not None and now - not_found_since(mark, now) >= GONE_AFTER:
+        return False
+    read = mark is not None and mark.full_at is not None
+    return read or await is_known(store, connection_id, entity)
+
+
+def not_found_since(mark: Watermark | None, now: datetime) -> datetime:
+    """When the source began to answer 404 and nothing else: `now`, if the last answer was none."""
+    said = _NOT_FOUND.match((mark.error if mark is not None else None) or "")
+    return datetime.fromisoformat(said[1]) if said else now
+
+
+async def note_not_found(
+    store: Store,
+    connection_id: str,
+    entity: str,
+    mark: Watermark | None,
+    error: str,
+    *,
+    now: datetime,
+) -> None:
+    """A 404 for what was read before: a failure that says since when."""
+    since = not_found_since(mark, now).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    await note_failure(store, connection_id, entity, f"404 since {since}: {error}")
 
 
 async def note_failure(store: Store, connection_id: str, entity: str, error: str) -> None:

@@ -13,7 +13,13 @@ from linekeeper.reconcile.accounting import Counts
 from linekeeper.reconcile.batch import Writer
 from linekeeper.reconcile.deleting import conclude_listing
 from linekeeper.reconcile.listing import KeySet, Sizes
-from linekeeper.reconcile.marks import note_failure, note_not_offered
+from linekeeper.reconcile.marks import (
+    is_baseline,
+    is_offered,
+    note_failure,
+    note_not_found,
+    note_not_offered,
+)
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.target import Login, Target
 from linekeeper.reconcile.watermark import read_from
@@ -84,7 +90,8 @@ async def read_entity(
     Everything the source changed since the watermark is in the index afterwards, and only then the
     watermark moves, with the last page. A listing that shifts while it is read starts again from
     its first page; a page that fails in passing is asked for again; a source that refuses the time
-    filter is listed whole.
+    filter is listed whole. A 404 says that the system doesn't offer the entity; where it was read
+    before it is a failure, until it has been answered for a day.
     """
     reading = Reading(entity)
     try:
@@ -92,13 +99,18 @@ async def read_entity(
             rt, target, login, mark, question=question, reading=reading, sleep=sleep
         ).run()
     except MakiniError as error:
-        if error.kind is ErrorKind.not_found:
+        place = (rt.store, target.id, entity)
+        missing = error.kind is ErrorKind.not_found
+        if missing and not await is_offered(*place, mark, now=question.run_at):
             reading.outcome = "not_offered"
-            await note_not_offered(rt.store, target.id, entity, now=question.run_at)
+            await note_not_offered(*place, now=question.run_at)
             return reading
         reading.outcome, reading.error = "failed", error
         reading.is_news = mark is None or mark.error is None
-        await note_failure(rt.store, target.id, entity, str(error))
+        if missing:
+            await note_not_found(*place, mark, str(error), now=question.run_at)
+        else:
+            await note_failure(*place, str(error))
     return reading
 
 
@@ -151,7 +163,9 @@ class _Reader:
 
     def _since(self) -> datetime | None:
         mark, question = self._mark, self._question
-        if question.full or mark is None or mark.position is None or not mark.filtered:
+        if question.full or mark is None or mark.position is None:
+            return None
+        if not mark.filtered or not mark.offered:
             return None
         if POLICY.is_full_due(mark.full_at, mark.confirm_at, now=question.run_at):
             return None
@@ -176,6 +190,7 @@ class _Reader:
             run_at=self._question.run_at,
             cause=self._question.cause,
             filtered=self._filtered,
+            baseline=await is_baseline(self._rt.store, target.id, reading.entity, self._mark),
         )
         keys, sizes = KeySet(), Sizes()
         bodies = reading.entity in target.app.bodies

@@ -131,7 +131,8 @@ class Watermark(SQLModel, table=True):
     confirm_at: datetime | None = optional_time()
     """When to list again, to agree or disagree with the last listing about what is gone."""
     offered: bool = True
-    """False: this system answered 404; asked again with the next full listing."""
+    """False: this system answered 404, for a day if it was read before; asked again with the next
+    full listing."""
     filtered: bool = True
     """False: the source refused the time filter; listed whole until a full listing is due."""
     error: str | None = None

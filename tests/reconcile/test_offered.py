@@ -1,0 +1,140 @@
+"""A 404 for what was read before is a failure, not the end of it."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlmodel import col, select
+from starlette.responses import JSONResponse, Response
+
+from linekeeper.clock import utcnow
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.tables import Record, Watermark
+from tests.makini.peer import Peer, PeerServer
+from tests.reconcile.conftest import adopt, feed, pointed_at, run
+
+ASSETS = "/api/eam/assets"
+SITES = "/api/eam/sites"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Peer]:
+    """A Makini that answers what it is told to."""
+    one = PeerServer()
+    yield one.start()
+    one.stop()
+
+
+@pytest.fixture
+async def rt(settings: Settings, store: Store, server: Peer) -> AsyncIterator[Runtime]:
+    """A runtime of one connection with two assets, read once, and a site."""
+    server.reset()
+    listed = {"data": [{"key": "k1", "name": "Acme · SAP ECC", "status": "Active"}]}
+    server.answer("GET", "/api/system/connections", listed)
+    server.answer("POST", "/api/system/connections/k1/token", {"token": "t", "expires_in": 3600})
+    server.answer("GET", ASSETS, of(asset("1"), asset("2")))
+    server.answer("GET", SITES, of(asset("s")))
+    managed = pointed_at(settings, server.url, makini_entities=("eam/assets", "eam/sites"))
+    async with Runtime.open(managed) as opened:
+        await adopt(opened)
+        assert not (await run(opened)).failures
+        yield opened
+
+
+def asset(key: str, minute: int = 0) -> dict[str, Any]:
+    """A record changed at that minute."""
+    return {"key": key, "updatedAt": f"2026-03-02T08:{minute:02d}:00Z"}
+
+
+def of(*records: dict[str, Any]) -> dict[str, Any]:
+    return {"data": list(records), "meta": {"last_page": 1, "total": len(records)}}
+
+
+def not_found(_: object) -> Response:
+    return JSONResponse({"message": "Not found."}, 404)
+
+
+async def mark(rt: Runtime, entity: str = "eam/assets") -> Watermark:
+    async with rt.store.read() as session:
+        return (
+            await session.scalars(select(Watermark).where(col(Watermark.entity) == entity))
+        ).one()
+
+
+async def changed(rt: Runtime) -> list[tuple[str, str]]:
+    return [(change.op, change.key) for change in await feed(rt)]
+
+
+async def test_one_404_of_what_was_read_is_a_failure_and_tried_again_at_the_next_run(
+    rt: Runtime, server: Peer
+) -> None:
+    before = await mark(rt)
+    server.answer("GET", ASSETS, not_found)
+    done = await run(rt)
+    [failure] = done.failures
+    assert (failure.entity, failure.is_news) == ("eam/assets", True)
+    assert "(404)" in failure.message
+    assert done.readings == 1  # the other entity
+    after = await mark(rt)
+    assert after.offered
+    assert (after.error or "").startswith("404 since ")
+    assert (after.position, after.polled_at, after.full_at) == (
+        before.position,
+        before.polled_at,
+        before.full_at,
+    )
+    server.answer("GET", ASSETS, of(asset("1"), asset("2", 5)))
+    assert not (await run(rt)).failures
+    assert await changed(rt) == [("updated", "2")]
+    assert (await mark(rt)).error is None
+
+
+async def test_what_is_not_found_for_a_day_is_not_offered_and_its_return_is_no_baseline(
+    rt: Runtime, server: Peer
+) -> None:
+    began = utcnow()
+    server.answer("GET", ASSETS, not_found)
+    for hours, is_news in ((1, True), (13, False), (24, False)):
+        [failure] = (await run(rt, started=began + timedelta(hours=hours))).failures
+        assert (failure.is_news, (await mark(rt)).offered) == (is_news, True)
+    assert not (await run(rt, started=began + timedelta(hours=26))).failures
+    assert not (await mark(rt)).offered
+    server.seen.clear()
+    assert not (await run(rt, started=began + timedelta(hours=27))).failures
+    assert server.asked(ASSETS) == []
+
+    server.answer("GET", ASSETS, of(asset("1"), asset("2", 5), asset("3", 6)))
+    assert not (await run(rt, started=began + timedelta(days=9))).failures
+    assert sorted(await changed(rt)) == [("inserted", "3"), ("updated", "2")]
+    assert (await mark(rt)).offered
+    async with rt.store.read() as session:
+        assets = await session.scalars(select(Record).where(col(Record.entity) == "eam/assets"))
+        assert {one.key for one in assets if one.deleted_at is None} == {"1", "2", "3"}
+
+
+async def test_another_failure_in_between_begins_the_day_anew(rt: Runtime, server: Peer) -> None:
+    began = utcnow()
+    server.answer("GET", ASSETS, not_found)
+    await run(rt, started=began)
+    server.answer("GET", ASSETS, lambda _: JSONResponse({"message": "No."}, 400))
+    await run(rt, started=began + timedelta(hours=20))
+    server.answer("GET", ASSETS, not_found)
+    for hours in (25, 40):
+        assert (await run(rt, started=began + timedelta(hours=hours))).failures
+    assert (await mark(rt)).offered
+
+
+async def test_what_was_never_offered_is_no_failure_and_its_first_listing_is_the_baseline(
+    settings: Settings, rt: Runtime, server: Peer
+) -> None:
+    wider = pointed_at(settings, server.url, makini_entities=("eam/assets", "eam/locations"))
+    async with Runtime.open(wider) as other:
+        assert not (await run(other)).failures
+        assert not (await mark(other, "eam/locations")).offered
+        server.answer("GET", "/api/eam/locations", of(asset("l")))
+        assert not (await run(other, full=True)).failures
+        assert (await mark(other, "eam/locations")).offered
+        assert await changed(other) == []
