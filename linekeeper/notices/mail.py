@@ -7,14 +7,8 @@ looked up when its mail goes out: a customer who has logged in meanwhile gets no
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from email.message import EmailMessage
-from email.utils import format_datetime, parseaddr
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
-import aiosmtplib
 from sqlalchemy import select
 from sqlmodel import col
 
@@ -26,6 +20,7 @@ from linekeeper.connect.signing import Signer, load_signer
 from linekeeper.notices.announce import announce
 from linekeeper.notices.changes import IncidentChange
 from linekeeper.notices.mail_text import SystemToLogIn, What, compose
+from linekeeper.notices.smtp import Delayed, Letter, Refused, hand_over
 from linekeeper.store import Store
 from linekeeper.store.outbox import bury, claim, postpone, retry_at, settle
 from linekeeper.store.tables import (
@@ -39,39 +34,13 @@ from linekeeper.store.tables import (
 )
 
 GIVE_UP_AFTER = timedelta(days=3)
-TIMEOUT_SECONDS = 20.0
 _START_WITHIN_SECONDS = 60.0
-"""With the time-out it is less than a claim lasts (`outbox.CLAIM_SECONDS`)."""
+"""With the time-out of `smtp` it is less than a claim lasts (`outbox.CLAIM_SECONDS`)."""
 _PAUSE = timedelta(seconds=30)
 """For the others, when the mail server takes nothing."""
 _BATCH = 20
 _SIDE_BY_SIDE = 4
 _LOST = "reauthorization_required"
-
-
-class Refused(Exception):
-    """The mail server will never take this mail; the message says why."""
-
-
-class Delayed(Exception):
-    """The mail server does not take it now; the message says why."""
-
-    def __init__(self, reason: str, *, everything: bool) -> None:
-        super().__init__(reason)
-        self.everything = everything
-        """Whether other mails would fare no better."""
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """A mail ready to go."""
-
-    recipients: Sequence[str]
-    subject: str
-    body: str
-    html: str
-    thread: str
-    """The same for all mails to one customer about one incident."""
 
 
 async def deliver_mail(
@@ -135,7 +104,7 @@ class _Delivery:
             await _give_up(store, row, owner, "no contact is known of this customer")
             return
         try:
-            refused = await _send(self._mail, letter, row.id)
+            refused = await hand_over(self._mail, letter, row.id)
         except Refused as problem:
             await _give_up(store, row, owner, str(problem))
         except Delayed as problem:
@@ -147,19 +116,6 @@ class _Delivery:
             await settle(store, [row], owner, now=utcnow())
             if refused:
                 await _tell(store, row, f"Not taken for {', '.join(refused)}")
-
-
-def server_of(mail: MailConfig) -> dict[str, Any]:
-    """How aiosmtplib is told of the account."""
-    server = urlsplit(mail.smtp_url.get_secret_value())
-    return {
-        "hostname": server.hostname or "localhost",
-        "port": server.port,
-        "username": unquote(server.username) if server.username else None,
-        "password": unquote(server.password) if server.password else None,
-        "use_tls": server.scheme == "smtps",
-        "timeout": TIMEOUT_SECONDS,
-    }
 
 
 async def _letter(store: Store, row: Outbox, signer: Signer, public_url: str) -> Letter | None:
@@ -225,36 +181,6 @@ async def _letter(store: Store, row: Outbox, signer: Signer, public_url: str) ->
         what, customer.name, systems, until=min(ends, default=None), locale=customer.locale
     )
     return Letter(recipients, text.subject, text.body, text.html, f"{incident_id}.{customer_id}")
-
-
-async def _send(mail: MailConfig, letter: Letter, identifier: str) -> list[str]:
-    """Hand the letter over; returns the recipients the server refused. Raises the two above."""
-    sender = parseaddr(mail.sender)[1]
-    message = EmailMessage()
-    message["From"] = mail.sender
-    message["To"] = ", ".join(letter.recipients)
-    message["Subject"] = letter.subject
-    message["Date"] = format_datetime(utcnow())
-    domain = sender.rpartition("@")[2] or "linekeeper"
-    message["Message-ID"] = f"<{identifier}@{domain}>"
-    message["References"] = f"<{letter.thread}@{domain}>"  # by which mail programs make a thread
-    message["Auto-Submitted"] = "auto-generated"
-    message.set_content(letter.body)
-    message.add_alternative(letter.html, subtype="html")
-    try:
-        problems, _ = await aiosmtplib.send(message, **server_of(mail))
-    except aiosmtplib.SMTPRecipientsRefused as error:
-        codes = [one.code for one in error.recipients]
-        if codes and all(code >= 500 for code in codes):
-            raise Refused(f"the mail server refused every recipient ({codes[0]})") from None
-        reason = "the mail server takes no mail for these recipients now"
-        raise Delayed(reason, everything=False) from None
-    except aiosmtplib.SMTPResponseException as error:
-        raise Delayed(f"the mail server answered {error.code}", everything=True) from None
-    except (aiosmtplib.SMTPException, OSError) as error:
-        reason = f"the mail server can't be used ({type(error).__name__})"
-        raise Delayed(reason, everything=True) from None
-    return sorted(problems)
 
 
 async def _later(store: Store, row: Outbox, owner: str, reason: str) -> None:

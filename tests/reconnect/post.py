@@ -71,9 +71,12 @@ class Post:
 
 @asynccontextmanager
 async def listening(
-    port: int = 0, *, account: tuple[str, str] | None = None
+    port: int = 0, *, account: tuple[str, str] | None = None, letters: bool = False
 ) -> AsyncIterator[Post]:
-    """A server at `port` of this machine, or at a free one; it wants an `account` if given one."""
+    """A server at `port` of this machine, or at a free one; it wants an `account` if given one.
+
+    `letters`: it takes addresses with any letters (SMTPUTF8).
+    """
     post = Post()
     loop = asyncio.get_running_loop()
 
@@ -83,7 +86,7 @@ async def listening(
 
     def serve() -> SMTP:
         if account is None:
-            return SMTP(post)
+            return SMTP(post, enable_SMTPUTF8=letters)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a password without TLS: on loopback
             return SMTP(post, authenticator=takes, auth_required=True, auth_require_tls=False)

@@ -235,6 +235,53 @@ async def test_an_address_nobody_has_is_given_up_and_operators_are_told(
     assert any("was not sent" in str(row.payload) for row in await outbox(house, "slack"))
 
 
+@pytest.mark.parametrize(
+    ("email", "answer"),
+    [("jörg@müller.example", "250 OK"), ("ann@acme.example", "554 5.7.1 looks like spam")],
+)
+async def test_a_mail_the_server_can_not_take_holds_up_no_other(
+    open_house: Opened, post: tuple[Post, str], email: str, answer: str
+) -> None:
+    mailbox, url = post
+    house = await asking(open_house, url)
+    [first, second, *_] = {one.customer_id: one for one in await house.connections()}.values()
+    async with house.store.write() as session:
+        of_first = col(Contact.customer_id) == first.customer_id
+        await session.execute(update(Contact).where(of_first).values(email=email))
+    mailbox.answer = answer
+    await house.lose_login(first)
+    await work(house)
+    mailbox.answer = "250 OK"
+    await house.lose_login(second)
+    await work(house)
+    [dead, sent] = await outbox(house, "email")
+    assert (dead.status, sent.status) == ("dead", "sent")
+    assert len(mailbox.mails) == 1
+    said = [str(row.payload) for row in await outbox(house, "slack")]
+    assert any("A mail was not sent: the mail server" in one for one in said)
+    assert not any("A mail waits" in one for one in said)
+
+
+async def test_of_two_contacts_the_one_a_server_can_not_take_is_named_and_the_other_told(
+    open_house: Opened, post: tuple[Post, str]
+) -> None:
+    mailbox, url = post
+    house = await asking(open_house, url)
+    [one, *_] = await house.connections()
+    async with house.store.write() as session:
+        for email in ("jörg@müller.example", "ann@bücher.example"):
+            session.add(Contact(customer_id=one.customer_id, email=email))
+    await house.lose_login(one)
+    await work(house)
+    [row] = await outbox(house, "email")
+    [mail] = mailbox.mails
+    assert row.status == "sent"
+    assert "ann@xn--bcher-kva.example" in mail["To"]
+    assert "rg@" not in mail["To"]
+    said = [str(row.payload) for row in await outbox(house, "slack")]
+    assert any("Not taken for jörg@müller.example" in one for one in said)
+
+
 async def test_a_customer_without_a_contact_is_told_to_operators(
     open_house: Opened, post: tuple[Post, str]
 ) -> None:

@@ -1,0 +1,123 @@
+"""Handing one mail to the mail server: to whom it takes one, and what its answers mean."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from email.message import EmailMessage
+from email.utils import format_datetime, parseaddr
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import aiosmtplib
+import idna
+
+from linekeeper.clock import utcnow
+from linekeeper.config import MailConfig
+
+TIMEOUT_SECONDS = 20.0
+
+
+class Refused(Exception):
+    """The mail server will never take this mail; the message says why."""
+
+
+class Delayed(Exception):
+    """The mail server does not take it now; the message says why."""
+
+    def __init__(self, reason: str, *, everything: bool) -> None:
+        super().__init__(reason)
+        self.everything = everything
+        """Whether other mails would fare no better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A mail ready to go."""
+
+    recipients: Sequence[str]
+    subject: str
+    body: str
+    html: str
+    thread: str
+    """The same for all mails to one customer about one incident."""
+
+
+def server_of(mail: MailConfig) -> dict[str, Any]:
+    """How aiosmtplib is told of the account."""
+    server = urlsplit(mail.smtp_url.get_secret_value())
+    return {
+        "hostname": server.hostname or "localhost",
+        "port": server.port,
+        "username": unquote(server.username) if server.username else None,
+        "password": unquote(server.password) if server.password else None,
+        "use_tls": server.scheme == "smtps",
+        "timeout": TIMEOUT_SECONDS,
+    }
+
+
+def on_the_wire(address: str) -> str:
+    """`address` with its domain as mail servers know it, in ASCII (IDNA 2008); itself if none."""
+    local, at, domain = address.rpartition("@")
+    if not domain.isascii():
+        with suppress(idna.IDNAError):
+            domain = idna.encode(domain, uts46=True).decode("ascii")
+    return local + at + domain
+
+
+async def hand_over(mail: MailConfig, letter: Letter, identifier: str) -> list[str]:
+    """Hand the letter over; returns the recipients the server refused or can't be asked for.
+
+    Raises `Refused` and `Delayed`. What the server says of this mail's content concerns this mail
+    only; what it says of us, or doesn't say at all, concerns every mail.
+    """
+    known = {on_the_wire(one): one for one in letter.recipients}
+    try:
+        async with aiosmtplib.SMTP(**server_of(mail)) as server:
+            taken = [one for one in known if one.isascii() or await _takes_letters(server)]
+            if not taken:
+                raise Refused("the mail server takes no address with other letters than ASCII")
+            message = _message(mail, letter, identifier, taken)
+            problems, _ = await server.send_message(message, recipients=taken)
+    except aiosmtplib.SMTPRecipientsRefused as error:
+        codes = [one.code for one in error.recipients]
+        if codes and all(code >= 500 for code in codes):
+            raise Refused(f"the mail server refused every recipient ({codes[0]})") from None
+        reason = "the mail server takes no mail for these recipients now"
+        raise Delayed(reason, everything=False) from None
+    except aiosmtplib.SMTPDataError as error:
+        if error.code >= 500:
+            raise Refused(f"the mail server refused the mail ({error.code})") from None
+        raise Delayed(f"the mail server answered {error.code}", everything=True) from None
+    except aiosmtplib.SMTPResponseException as error:
+        raise Delayed(f"the mail server answered {error.code}", everything=True) from None
+    except (aiosmtplib.SMTPException, OSError) as error:
+        reason = f"the mail server can't be used ({type(error).__name__})"
+        raise Delayed(reason, everything=True) from None
+    return sorted(known[one] for one in known if one in problems or one not in taken)
+
+
+async def _takes_letters(server: aiosmtplib.SMTP) -> bool:
+    """Whether it takes addresses with any letters before the @ (SMTPUTF8, RFC 6531)."""
+    if server.is_ehlo_or_helo_needed:
+        with suppress(aiosmtplib.SMTPHeloError):  # an old one: it takes nothing but ASCII
+            await server.ehlo()
+    return server.supports_extension("smtputf8")
+
+
+def _message(
+    mail: MailConfig, letter: Letter, identifier: str, recipients: Sequence[str]
+) -> EmailMessage:
+    given = parseaddr(mail.sender)[1]
+    sender = on_the_wire(given)
+    message = EmailMessage()
+    message["From"] = mail.sender.replace(given, sender)
+    message["To"] = ", ".join(recipients)
+    message["Subject"] = letter.subject
+    message["Date"] = format_datetime(utcnow())
+    domain = sender.rpartition("@")[2] or "linekeeper"
+    message["Message-ID"] = f"<{identifier}@{domain}>"
+    message["References"] = f"<{letter.thread}@{domain}>"  # by which mail programs make a thread
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(letter.body)
+    message.add_alternative(letter.html, subtype="html")
+    return message
