@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -75,22 +76,14 @@ async def failed(
     retries: dict[str, Retry] = {}
     behind: dict[str, datetime] = {}
     for [head, *others], error in troubles:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         until = next_attempt(head.attempts, error, now=now)
-        about = {"event": head.id, "connection": head.connection_ref, "app": head.app}
-        about |= ids_of(error)
         if until is None:
-            dead[head.id] = Settled("dead", note=reason)
-            log.warning(
-                "event %s is dead after attempt %d: %s",
-                head.id,
-                head.attempts,
-                reason,
-                extra=about,
-            )
+            dead[head.id] = give_up(head, error)
         else:
+            reason = _reason(error)
             retries[head.id] = Retry(until, reason)
-            log.info("event %s: attempt %d failed: %s", head.id, head.attempts, reason, extra=about)
+            message = "event %s: attempt %d failed: %s"
+            log.info(message, head.id, head.attempts, reason, extra=_about(head, error))
         behind.update((event.id, until or now) for event in others)
 
     async def effects(session: AsyncSession, events: Sequence[Event]) -> Mapping[str, Settled]:
@@ -100,6 +93,23 @@ async def failed(
         return {one: dead[one] for one in dead if one in ours}
 
     await _transaction(rt, claimed, [some[0] for some, _ in troubles], effects)
+
+
+def give_up(event: Event, error: Exception, connection_id: str | None = None) -> Settled:
+    """The event is dead of `error`; the log says so."""
+    reason = _reason(error)
+    message = "event %s is dead after attempt %d: %s"
+    log.warning(message, event.id, event.attempts, reason, extra=_about(event, error))
+    return Settled("dead", connection_id, reason)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _about(event: Event, error: Exception) -> dict[str, Any]:
+    about = {"event": event.id, "connection": event.connection_ref, "app": event.app}
+    return about | ids_of(error)
 
 
 @asynccontextmanager

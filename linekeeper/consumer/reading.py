@@ -1,6 +1,9 @@
-"""Reading some records of one connection, renewing its token where that mends a 401."""
+"""Reading some records of one connection, renewing its token where that mends a 401.
 
-from collections.abc import Sequence
+What is wrong with one key says nothing of the others.
+"""
+
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -14,6 +17,8 @@ from linekeeper.reconcile.fields import record_key, stored_key
 from linekeeper.runtime import Runtime
 from linekeeper.tokens import Token, renew
 
+_LOGIN = (ErrorKind.unauthorized, ErrorKind.forbidden)
+
 
 class Records(NamedTuple):
     """What was read; `asked_at` is from before the first call."""
@@ -21,6 +26,8 @@ class Records(NamedTuple):
     asked_at: datetime
     records: Sequence[dict[str, Any]]
     note: str | None = None
+    unread: Mapping[str, Exception] = {}
+    """The keys that can't be read, and why."""
 
 
 class Refused(Exception):
@@ -41,17 +48,27 @@ async def read_records(
 
     Raises `Refused`, or `MakiniError` if there was no usable answer.
     """
-    makini = rt.makini(app)
     ref = (target.makini_key if app.connection_field == "key" else target.makini_id) or ""
-    ref = ref or target.makini_key
+    reading = _Reading(rt.makini(app), ref or target.makini_key, entity, keys)
+    try:
+        await _read(rt, app, target, token, reading)
+    except MakiniError as error:
+        if error.kind in _LOGIN and error.connection is not None:
+            raise Refused(error, understand_error(error, utcnow())) from error
+        raise
+    return reading.result()
 
+
+async def _read(
+    rt: Runtime, app: AppConfig, target: Target, token: Token, reading: "_Reading"
+) -> None:
     async def renewed() -> Token | None:
         return await renew(
             rt.store,
-            makini,
+            reading.makini,
             app,
             connection_id=target.id,
-            makini_ref=ref,
+            makini_ref=reading.ref,
             refused=token,
             owner=rt.owner,
         )
@@ -59,53 +76,80 @@ async def read_records(
     if token.needs_minting(utcnow()):
         token = await renewed() or token
     try:
-        try:
-            return await _read(makini, token, ref, entity, keys)
-        except MakiniError as error:
-            if error.kind is not ErrorKind.unauthorized or error.connection is None:
-                raise
-            newer = await renewed()
-            if newer is None:
-                raise
-        return await _read(makini, newer, ref, entity, keys)
+        await reading.go_on(token)
     except MakiniError as error:
-        final = error.kind in (ErrorKind.unauthorized, ErrorKind.forbidden)
-        if not final or error.connection is None:
+        if error.kind is not ErrorKind.unauthorized or error.connection is None:
             raise
-        raise Refused(error, understand_error(error, utcnow())) from error
+        newer = await renewed()
+        if newer is None:
+            raise
+        await reading.go_on(newer)
 
 
-async def _read(
-    makini: MakiniClient, token: Token, ref: str, entity: str, keys: Sequence[str]
-) -> Records:
-    asked_at = utcnow()
-    found: dict[str, dict[str, Any]] = {}
-    missing = {stored_key(key): key for key in keys}
-    if len(missing) > 1:
+class _Reading:
+    """Some records of one connection and entity; what was read stays for a further token."""
+
+    def __init__(self, makini: MakiniClient, ref: str, entity: str, keys: Sequence[str]) -> None:
+        self.makini = makini
+        self.ref = ref
+        self._entity = entity
+        self._asked_at = utcnow()
+        self._left = {stored_key(key): key for key in keys}
+        self._found: dict[str, dict[str, Any]] = {}
+        self._refused: dict[str, Exception] = {}
+        self._note: str | None = None
+
+    def result(self) -> Records:
+        """What was read."""
+        records = list(self._found.values())
+        return Records(self._asked_at, records, self._note, self._refused)
+
+    async def go_on(self, token: Token) -> None:
+        """Read what is left. Raises what is not about single keys."""
+        if len(self._left) > 1:
+            try:
+                await self._list(token)
+            except MakiniError as error:
+                if error.kind is ErrorKind.not_found:
+                    self._note = f"the system does not offer {self._entity}"
+                    self._left.clear()
+                elif not _is_about_keys(error):
+                    raise
+        for stored in list(self._left):
+            await self._read_one(token, stored)
+
+    async def _list(self, token: Token) -> None:
+        """Read many at once; breaks off where the source heeds no filter and lists them all."""
+        wanted = dict(self._left)
+        pages = self.makini.records(
+            token.access, self._entity, connection=self.ref, keys=list(wanted.values())
+        )
+        async for page in pages:
+            heeded = True
+            for record in page.records:
+                stored = record_key(record)
+                if stored is None or stored not in wanted:
+                    heeded = False
+                    continue
+                self._found[stored] = record
+                self._left.pop(stored, None)
+            if not heeded:
+                break
+
+    async def _read_one(self, token: Token, stored: str) -> None:
+        key = self._left[stored]
         try:
-            found = await _list(makini, token, ref, entity, missing)
+            one = await self.makini.record(token.access, self._entity, key, connection=self.ref)
         except MakiniError as error:
-            if error.kind is ErrorKind.not_found:
-                return Records(asked_at, (), f"the system does not offer {entity}")
-            if error.kind is not ErrorKind.rejected:
+            if not _is_about_keys(error):
                 raise
-    for stored, key in missing.items():
-        if stored not in found:
-            one = await makini.record(token.access, entity, key, connection=ref)
+            self._refused[key] = error
+        else:
             if one is not None and record_key(one) == stored:
-                found[stored] = one
-    return Records(asked_at, list(found.values()))
+                self._found[stored] = one
+        del self._left[stored]
 
 
-async def _list(
-    makini: MakiniClient, token: Token, ref: str, entity: str, missing: dict[str, str]
-) -> dict[str, dict[str, Any]]:
-    """Read many at once; breaks off where the source doesn't heed the filter and lists it all."""
-    found: dict[str, dict[str, Any]] = {}
-    pages = makini.records(token.access, entity, connection=ref, keys=list(missing.values()))
-    async for page in pages:
-        wanted = [(key, one) for one in page.records if (key := record_key(one)) in missing]
-        found.update((key, one) for key, one in wanted if key is not None)
-        if len(wanted) < len(page.records):
-            break
-    return found
+def _is_about_keys(error: MakiniError) -> bool:
+    """Whether asking for other keys may still do: not a login's trouble, nor one that passes."""
+    return not error.retryable and error.kind not in _LOGIN

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
-from linekeeper.consumer.events import apply, failed, giving_back, let_go
+from linekeeper.consumer.events import apply, failed, give_up, giving_back, let_go
 from linekeeper.consumer.reading import Records, Refused, read_records
 from linekeeper.health.conclude import conclude
 from linekeeper.health.judge import Observation
@@ -24,6 +24,7 @@ from linekeeper.health.service import observe
 from linekeeper.inbox.claim import Claimed, Event, Settled, claim_events
 from linekeeper.inbox.plan import Ask, Plan, Wanted, plan, understand
 from linekeeper.inbox.routing import Target, connections_of, owners_of
+from linekeeper.makini import MakiniError
 from linekeeper.reconcile.upsert import Arrived, upsert_records
 from linekeeper.runtime import Runtime
 from linekeeper.tokens import Token, load_tokens
@@ -138,16 +139,28 @@ def _sort(
         if event.lane in trouble:
             trouble[event.lane][0].append(event)
             continue
-        wrong = [
-            answer
-            for ask in plans[event.id].reads
-            if isinstance(answer := answers[ask], Exception) and not isinstance(answer, Refused)
-        ]
+        wrong = [one for one in _wrong(plans[event.id], answers) if not _is_final(one)]
         if wrong:
             trouble[event.lane] = ([event], wrong[0])
         else:
             good.append(event)
     return good, trouble
+
+
+def _wrong(plan: Plan, answers: _Answers) -> list[Exception]:
+    """Why some of the keys an event names have no answer; a refused login is one."""
+    found: list[Exception] = []
+    for ask, keys in plan.reads.items():
+        answer = answers[ask]
+        if isinstance(answer, Records):
+            found += [answer.unread[key] for key in keys if key in answer.unread]
+        elif not isinstance(answer, Refused):
+            found.append(answer)
+    return found
+
+
+def _is_final(error: Exception) -> bool:
+    return isinstance(error, MakiniError) and not error.retryable
 
 
 def _portions(events: Sequence[Event], plans: Mapping[str, Plan]) -> Iterator[list[Event]]:
@@ -215,6 +228,8 @@ class _Storing:
 
     def _settled(self, event: Event) -> Settled:
         plan = self._batch.plans[event.id]
+        if wrong := _wrong(plan, self._answers):  # for good, or it would not be here
+            return give_up(event, wrong[0], plan.settled.connection_id)
         answers = [self._answers[ask] for ask in plan.reads]
         refusals = [str(one) for one in answers if isinstance(one, Refused)]
         if refusals and len(refusals) == len(answers):

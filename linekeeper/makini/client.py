@@ -215,7 +215,7 @@ class MakiniClient:
     async def record(
         self, access_token: str, entity: str, key: str, *, connection: str
     ) -> dict[str, Any] | None:
-        """Return one record as Makini sends it, or None if there is none (404)."""
+        """Return one record as Makini sends it, or None if there is none (404, or null)."""
         url = self._url(f"/api/{quote(entity)}/{self._segment(key, connection)}")
         try:
             answer = await self._as_connection(url, access_token, connection)
@@ -225,6 +225,8 @@ class MakiniClient:
             raise
         value = self._json(answer, connection)
         inner = value.get("data", value) if isinstance(value, dict) else None
+        if isinstance(value, dict) and inner is None:
+            return None
         if not isinstance(inner, dict):
             raise self._wrong_shape("no record in it", answer, connection)
         return inner
@@ -298,7 +300,10 @@ class MakiniClient:
             raise ReadOnlyApp(self.app.name, action)
 
     def _url(self, path: str, query: Sequence[tuple[str, str]] = ()) -> httpx.URL:
-        return httpx.URL(f"{self.app.api_url}{path}{'?' if query else ''}{urlencode(query)}")
+        try:
+            return httpx.URL(f"{self.app.api_url}{path}{'?' if query else ''}{urlencode(query)}")
+        except httpx.InvalidURL as error:  # such as a key of 64 KB
+            raise MakiniError(ErrorKind.rejected, str(error), app=self.app.name) from error
 
     def _connection_url(self, connection: str, route: str = "") -> httpx.URL:
         segment = self._segment(connection, connection)

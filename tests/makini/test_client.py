@@ -452,3 +452,16 @@ async def test_one_record_is_read_by_its_key(peer: Peer, makini: MakiniClient) -
     record = await makini.record("t", "eam/assets", "00/7", connection="acme")
     assert record == {"key": "00/7", "name": "Pump"}
     assert await makini.record("t", "eam/assets", "gone", connection="acme") is None
+
+
+async def test_a_record_that_is_null_is_one_that_does_not_exist(
+    peer: Peer, makini: MakiniClient
+) -> None:
+    peer.answer("GET", f"{ASSETS}/7", {"data": None})
+    assert await makini.record("t", "eam/assets", "7", connection="acme") is None
+
+
+async def test_a_key_no_address_can_hold_is_rejected(makini: MakiniClient) -> None:
+    with pytest.raises(MakiniError, match="too long") as refused:
+        await makini.record("t", "eam/assets", "7" * 70_000, connection="acme")
+    assert (refused.value.kind, refused.value.retryable) == (ErrorKind.rejected, False)

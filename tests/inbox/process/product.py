@@ -59,14 +59,20 @@ class Product:
 async def listening() -> AsyncIterator[Product]:
     """A product on a port of the system's choice."""
     product = Product()
+    async with serving(product) as url:
+        product.url = f"{url}/hooks"
+        yield product
+
+
+@asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[str]:
+    """Serve an ASGI app in this event loop; its address."""
     server = uvicorn.Server(
-        uvicorn.Config(product, port=0, log_level="error", lifespan="off", access_log=False)
+        uvicorn.Config(app, port=0, log_level="error", lifespan="off", access_log=False)
     )
     task = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    product.url = f"http://127.0.0.1:{port}/hooks"
-    yield product
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     await task

@@ -1,8 +1,11 @@
+import pytest
 from sqlalchemy import delete, select, update
 from sqlmodel import col
+from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
 from linekeeper.store.tables import Change, Connection, Credential
+from tests.inbox.process.front import Front, fronted
 from tests.inbox.process.stage import Stage, about
 
 
@@ -140,3 +143,27 @@ async def make_due(stage: Stage) -> None:
             .where(col(WebhookEvent.status) == "pending")
             .values(next_attempt_at=utcnow())
         )
+
+
+@pytest.mark.parametrize("odd", ["..", "odd", "null", pytest.param("7" * 70_000, id="long")])
+async def test_a_key_that_cannot_be_read_kills_no_event_but_those_that_name_it(
+    stage: Stage, odd: str
+) -> None:
+    [one, *_] = stage.connections
+    keys = await changed(stage, one, "eam/assets", 4)
+    bodies = [event_of("eam/assets", [key]) for key in keys[:2]]
+    bodies += [event_of("eam/assets", [keys[2], odd]), event_of("eam/assets", [keys[3]])]
+    async with fronted(stage, Front(stage.fleet.url, _odd)) as seen:
+        await seen.deliver_all([(body, one) for body in bodies])
+        await seen.process()
+    events = await stage.events()
+    named = "processed" if odd == "null" else "dead"
+    assert [event.status for event in events] == ["processed", "processed", named, "processed"]
+    assert {event.connection_id for event in events} == {one.id}
+    assert {row.key for row in await stage.records()} == set(keys)
+
+
+def _odd(key: str) -> Response | None:
+    if key == "null":
+        return JSONResponse({"data": None})
+    return JSONResponse({"message": "The key is invalid."}, 422) if key == "odd" else None
