@@ -1,8 +1,11 @@
 """Reading some records of one connection, renewing its token where that mends a 401.
 
-What is wrong with one key says nothing of the others.
+What is wrong with one key, or was too late for it, says nothing of the others: each key has an
+answer of its own.
 """
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -17,7 +20,13 @@ from linekeeper.reconcile.fields import record_key, stored_key
 from linekeeper.runtime import Runtime
 from linekeeper.tokens import Token, renew
 
+SIDE_BY_SIDE = 8
+"""Single records of one connection read at once, where it heeds no list of keys."""
 _LOGIN = (ErrorKind.unauthorized, ErrorKind.forbidden)
+
+
+class OutOfTime(Exception):
+    """There was no time left to read it."""
 
 
 class Records(NamedTuple):
@@ -27,7 +36,7 @@ class Records(NamedTuple):
     records: Sequence[dict[str, Any]]
     note: str | None = None
     unread: Mapping[str, Exception] = {}
-    """The keys that can't be read, and why."""
+    """The keys without an answer, and why: `OutOfTime`, or what Makini said."""
 
 
 class Refused(Exception):
@@ -42,20 +51,30 @@ class Refused(Exception):
 
 
 async def read_records(
-    rt: Runtime, app: AppConfig, target: Target, token: Token, *, entity: str, keys: Sequence[str]
+    rt: Runtime,
+    app: AppConfig,
+    target: Target,
+    token: Token,
+    *,
+    entity: str,
+    keys: Sequence[str],
+    deadline: float,
 ) -> Records:
     """The current records under `keys`; those the source doesn't have are left out.
 
-    Raises `Refused`, or `MakiniError` if there was no usable answer.
+    `deadline` is a time of `time.monotonic`: what is read by then is kept. Raises `Refused`.
     """
     ref = (target.makini_key if app.connection_field == "key" else target.makini_id) or ""
     reading = _Reading(rt.makini(app), ref or target.makini_key, entity, keys)
     try:
-        await _read(rt, app, target, token, reading)
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            await _read(rt, app, target, token, reading)
+    except TimeoutError:
+        return reading.result(OutOfTime())
     except MakiniError as error:
         if error.kind in _LOGIN and error.connection is not None:
             raise Refused(error, understand_error(error, utcnow())) from error
-        raise
+        return reading.result(error)
     return reading.result()
 
 
@@ -87,7 +106,7 @@ async def _read(
 
 
 class _Reading:
-    """Some records of one connection and entity; what was read stays for a further token."""
+    """Some records of one connection and entity; what was read stays, whatever ends it."""
 
     def __init__(self, makini: MakiniClient, ref: str, entity: str, keys: Sequence[str]) -> None:
         self.makini = makini
@@ -99,10 +118,12 @@ class _Reading:
         self._refused: dict[str, Exception] = {}
         self._note: str | None = None
 
-    def result(self) -> Records:
-        """What was read."""
-        records = list(self._found.values())
-        return Records(self._asked_at, records, self._note, self._refused)
+    def result(self, why: Exception | None = None) -> Records:
+        """What there is by now; `why` the rest was not read."""
+        unread = dict(self._refused)
+        if why is not None:
+            unread.update(dict.fromkeys(self._left.values(), why))
+        return Records(self._asked_at, list(self._found.values()), self._note, unread)
 
     async def go_on(self, token: Token) -> None:
         """Read what is left. Raises what is not about single keys."""
@@ -115,8 +136,7 @@ class _Reading:
                     self._left.clear()
                 elif not _is_about_keys(error):
                     raise
-        for stored in list(self._left):
-            await self._read_one(token, stored)
+        await self._one_by_one(token)
 
     async def _list(self, token: Token) -> None:
         """Read many at once; breaks off where the source heeds no filter and lists them all."""
@@ -135,6 +155,21 @@ class _Reading:
                 self._left.pop(stored, None)
             if not heeded:
                 break
+
+    async def _one_by_one(self, token: Token) -> None:
+        """Some side by side; the first that fails for all of them ends it."""
+        left = iter(list(self._left))
+
+        async def some() -> None:
+            for stored in left:
+                await self._read_one(token, stored)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(SIDE_BY_SIDE, len(self._left))):
+                    group.create_task(some())
+        except ExceptionGroup as troubles:
+            raise troubles.exceptions[0] from None
 
     async def _read_one(self, token: Token, stored: str) -> None:
         key = self._left[stored]

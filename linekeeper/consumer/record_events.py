@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.consumer.events import apply, failed, give_up, giving_back, let_go
-from linekeeper.consumer.reading import Records, Refused, read_records
+from linekeeper.consumer.reading import OutOfTime, Records, Refused, read_records
 from linekeeper.health.conclude import conclude
 from linekeeper.health.judge import Observation
 from linekeeper.health.service import observe
@@ -33,13 +33,10 @@ RANK = 1
 BATCH = 2_000
 AT_ONCE = 16
 READ_SECONDS = 60.0
-"""What is not read by then is given back: the claim must not run out under the settling."""
+"""What is not read by then is given back: the claim must not run out under the settling. What is
+read stays, so that the next claim has less to read."""
 IN_A_TRANSACTION = 500
 ASKS_IN_A_TRANSACTION = 40
-
-
-class _Unread(Exception):
-    """There was no time left to read it."""
 
 
 class _Batch(NamedTuple):
@@ -113,12 +110,15 @@ async def _read_all(rt: Runtime, batch: _Batch) -> _Answers:
         target = batch.targets[ask.connection_id]
         async with gate:
             try:
-                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                    answers[ask] = await read_records(
-                        rt, app, target, batch.tokens[target.id], entity=ask.entity, keys=keys
-                    )
-            except TimeoutError:
-                answers[ask] = _Unread()
+                answers[ask] = await read_records(
+                    rt,
+                    app,
+                    target,
+                    batch.tokens[target.id],
+                    entity=ask.entity,
+                    keys=keys,
+                    deadline=deadline,
+                )
             except Exception as error:
                 answers[ask] = error
 
@@ -135,12 +135,16 @@ def _sort(
     """The events that can be settled, and by lane those that can't, with the first one's reason."""
     good: list[Event] = []
     trouble: dict[str, tuple[list[Event], Exception]] = {}
+    begun: set[Ask] = set()
     for event in events:
+        plan = plans[event.id]
+        is_first = begun.isdisjoint(plan.reads)
+        begun.update(plan.reads)
         if event.lane in trouble:
             trouble[event.lane][0].append(event)
             continue
-        wrong = [one for one in _wrong(plans[event.id], answers) if not _is_final(one)]
-        if wrong:
+        wrong = [one for one in _wrong(plan, answers) if not _is_final(one)]
+        if wrong and not (is_first and _is_too_much(plan, wrong)):
             trouble[event.lane] = ([event], wrong[0])
         else:
             good.append(event)
@@ -157,6 +161,15 @@ def _wrong(plan: Plan, answers: _Answers) -> list[Exception]:
         elif not isinstance(answer, Refused):
             found.append(answer)
     return found
+
+
+def _is_too_much(plan: Plan, wrong: Sequence[Exception]) -> bool:
+    """Whether time ran out in the middle of an event before which nothing else was read.
+
+    It would again: what was read of it is stored, the rest is left to the next poll.
+    """
+    late = sum(isinstance(one, OutOfTime) for one in wrong)
+    return late == len(wrong) and late < sum(map(len, plan.reads.values()))
 
 
 def _is_final(error: Exception) -> bool:
@@ -228,8 +241,12 @@ class _Storing:
 
     def _settled(self, event: Event) -> Settled:
         plan = self._batch.plans[event.id]
-        if wrong := _wrong(plan, self._answers):  # for good, or it would not be here
-            return give_up(event, wrong[0], plan.settled.connection_id)
+        wrong = _wrong(plan, self._answers)
+        if final := [one for one in wrong if _is_final(one)]:
+            return give_up(event, final[0], plan.settled.connection_id)
+        if wrong:
+            note = f"{len(wrong)} of its keys could not be read in {READ_SECONDS:.0f} s"
+            return plan.settled._replace(status="deferred", note=note)
         answers = [self._answers[ask] for ask in plan.reads]
         refusals = [str(one) for one in answers if isinstance(one, Refused)]
         if refusals and len(refusals) == len(answers):
@@ -241,7 +258,7 @@ class _Storing:
 async def _put_off(
     rt: Runtime, claimed: Claimed, trouble: Sequence[tuple[Sequence[Event], Exception]]
 ) -> None:
-    late = [event for some, error in trouble if isinstance(error, _Unread) for event in some]
+    late = [event for some, error in trouble if isinstance(error, OutOfTime) for event in some]
     if late:
         await let_go(rt, claimed, late)
-    await failed(rt, claimed, [one for one in trouble if not isinstance(one[1], _Unread)])
+    await failed(rt, claimed, [one for one in trouble if not isinstance(one[1], OutOfTime)])

@@ -1,8 +1,9 @@
 """What stands between us and a Makini: a real HTTP server that hands on, or answers itself."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 from starlette.applications import Starlette
@@ -22,19 +23,35 @@ class Front:
     behind: str
     answer: Callable[[str], Response | None] = lambda _: None
     """By the last part of the path."""
+    last_filter_only: bool = False
+    """Of several `filter[key]` only the last counts, as in PHP."""
+    singles: list[str] = field(default_factory=list)
+    """The keys read alone, in order."""
+    open_for: int | None = None
+    """How many single records it answers before it is silent; None: all."""
+    client: httpx.AsyncClient = field(default_factory=httpx.AsyncClient)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def handle(self, request: Request) -> Response:
-        if (own := self.answer(request.url.path.rpartition("/")[2])) is not None:
+        path, query = request.url.path, request.query_params.multi_items()
+        last = path.rpartition("/")[2]
+        if path.startswith("/api/eam/") and path.count("/") == 4:
+            if self.open_for is not None and len(self.singles) >= self.open_for:
+                await self.ended.wait()
+                return Response(status_code=503)
+            self.singles.append(last)
+        if self.last_filter_only:
+            query = list(dict(query).items())
+        if (own := self.answer(last)) is not None:
             return own
         headers = {"authorization": request.headers.get("authorization", "")}
-        async with httpx.AsyncClient(base_url=self.behind) as client:
-            answer = await client.request(
-                request.method,
-                request.scope["raw_path"].decode(),
-                params=request.query_params.multi_items(),
-                content=await request.body(),
-                headers=headers | {"content-type": request.headers.get("content-type", "")},
-            )
+        answer = await self.client.request(
+            request.method,
+            self.behind + request.scope["raw_path"].decode(),
+            params=query,
+            content=await request.body(),
+            headers=headers | {"content-type": request.headers.get("content-type", "")},
+        )
         return Response(answer.content, answer.status_code, media_type="application/json")
 
 
@@ -42,7 +59,10 @@ class Front:
 async def fronted(stage: Stage, front: Front) -> AsyncIterator[Stage]:
     """The same stage, its Makini seen through `front`."""
     app = Starlette(routes=[Route("/{path:path}", front.handle, methods=["GET", "POST", "DELETE"])])
-    async with serving(app) as url:
+    async with front.client, serving(app) as url:
         behind = stage.rt.settings.model_copy(update={"makini_api_url": url})
-        async with Runtime.open(behind) as rt:
-            yield await Stage.set(rt, stage.fleet, stage.product)
+        try:
+            async with Runtime.open(behind) as rt:
+                yield await Stage.set(rt, stage.fleet, stage.product)
+        finally:
+            front.ended.set()

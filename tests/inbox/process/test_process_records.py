@@ -4,6 +4,8 @@ from sqlmodel import col
 from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
+from linekeeper.consumer.record_events import process_record_events
+from linekeeper.inbox.identify import read, record_keys
 from linekeeper.store.tables import Change, Connection, Credential
 from tests.inbox.process.front import Front, fronted
 from tests.inbox.process.stage import Stage, about
@@ -167,3 +169,52 @@ def _odd(key: str) -> Response | None:
     if key == "null":
         return JSONResponse({"data": None})
     return JSONResponse({"message": "The key is invalid."}, 422) if key == "odd" else None
+
+
+async def test_what_was_read_when_time_runs_out_is_kept_and_never_read_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [one, *_] = stage.connections
+    keys = await changed(stage, one, "eam/assets", 60)
+    front = Front(stage.fleet.url, last_filter_only=True, open_for=20)
+    async with fronted(stage, front) as seen:
+        await seen.deliver_all([(event_of("eam/assets", [key]), one) for key in keys])
+        monkeypatch.setattr("linekeeper.consumer.record_events.READ_SECONDS", 3.0)
+        assert await process_record_events(seen.rt)
+        assert 0 < len(await read_by(stage)) < len(keys)
+        waiting = [event for event in await stage.events() if event.status == "pending"]
+        assert {(event.attempts, event.claimed_by) for event in waiting} == {(0, None)}
+        front.open_for = None
+        monkeypatch.setattr("linekeeper.consumer.record_events.READ_SECONDS", 60.0)
+        await seen.process()
+    assert await read_by(stage) == set(keys)
+    assert {event.status for event in await stage.events()} == {"processed"}
+    assert len(front.singles) == len(set(front.singles))
+
+
+async def read_by(stage: Stage) -> set[str]:
+    """The keys of the events that are processed, all of whose records are stored."""
+    done = [event for event in await stage.events() if event.status == "processed"]
+    named = {key for event in done for key in record_keys(read(event.body or b""))}
+    assert {row.key for row in await stage.records()} >= named
+    return named
+
+
+async def test_an_event_of_more_keys_than_time_allows_holds_up_nobody(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [one, *_] = stage.connections
+    *many, last = await changed(stage, one, "eam/assets", 60)
+    front = Front(stage.fleet.url, last_filter_only=True, open_for=20)
+    async with fronted(stage, front) as seen:
+        big = await seen.deliver(event_of("eam/assets", many), to=one)
+        small = await seen.deliver(event_of("eam/assets", [last]), to=one)
+        monkeypatch.setattr("linekeeper.consumer.record_events.READ_SECONDS", 3.0)
+        assert await process_record_events(seen.rt)
+        event = await stage.event(big.id)
+        assert event.status == "deferred"
+        assert "of its keys could not be read in 3 s" in (event.error or "")
+        assert 0 < len(await stage.records()) < len(many)
+        front.open_for = None
+        await seen.process()
+    assert (await stage.event(small.id)).status == "processed"
