@@ -13,10 +13,14 @@ from linekeeper.receiver.beat import Beat
 from linekeeper.receiver.html import page
 from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem
+from linekeeper.store.leases import LeaseLost
 
 log = logging.getLogger(__name__)
 
 _FOR_CUSTOMERS = ("/connect/", "/oauth/")
+_STORAGE = (SQLAlchemyError, OSError, KeyProblem, LeaseLost)
+"""What comes of a database in trouble: to connect to one that is down fails with an `OSError`,
+which a `TimeoutError` is too."""
 
 
 def make_site(runtime: Runtime, beat: Beat) -> Starlette:
@@ -33,8 +37,7 @@ def make_site(runtime: Runtime, beat: Beat) -> Starlette:
         ],
         exception_handlers={
             HTTPException: _refused,
-            SQLAlchemyError: _storage_down,
-            KeyProblem: _storage_down,
+            **dict.fromkeys(_STORAGE, _storage_down),
         },
     )
     site.state.runtime = runtime

@@ -8,8 +8,8 @@ import json
 import resource
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -17,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from sqlalchemy import text
+from pydantic import SecretStr
+from sqlalchemy import make_url, text
 
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -145,6 +146,57 @@ async def test_a_full_disk_is_503_and_nothing_that_got_200_is_missing(
         stored = {key for (key,) in database.execute("SELECT delivery_key FROM webhook_event")}
     database.close()
     assert stored >= {key for key, status in answers.items() if status == 200}
+
+
+async def test_a_postgresql_that_is_down_is_503_for_products_and_a_page_for_customers(
+    settings: Settings,
+) -> None:
+    if settings.database_url is None:
+        pytest.skip("SQLite has no server")
+    url = make_url(settings.database_url.get_secret_value())
+    socket = f"{url.query['host']}/.s.PGSQL.5432"
+    paths = ("/api/connections", "/connect/some-token", "/oauth/callback?code=c&state=s")
+    async with relaying(socket) as (port, close):
+        own = url.set(host="127.0.0.1", port=port, query={}).render_as_string(hide_password=False)
+        up = settings.model_copy(update={"database_url": SecretStr(own)})
+        async with receiving(up) as here:
+            here.http.headers["authorization"] = "Bearer nobodys"
+            before = [(await here.http.get(path)).status_code for path in paths]
+            await close()
+            api, *pages = [await here.http.get(path) for path in paths]
+    assert before == [401, 404, 400]
+    assert (api.status_code, api.headers["retry-after"]) == (503, "5")
+    assert [answer.status_code for answer in pages] == [503, 503]
+    assert all("Please try again in a minute" in answer.text for answer in pages)
+
+
+@asynccontextmanager
+async def relaying(socket: str) -> AsyncIterator[tuple[int, Callable[[], Awaitable[None]]]]:
+    """A TCP port that leads to `socket`, and what closes it: from then on it refuses."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_unix_connection(socket)
+        writers.extend((writer, back))
+        await asyncio.gather(pump(reader, back), pump(there, writer))
+
+    async def close() -> None:
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], close
+    finally:
+        await close()
 
 
 headers = st.sampled_from(

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -12,7 +13,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.reconnect.keys import KeyRefused, make_key, revoke_key
-from linekeeper.store.tables import ApiKey, Audit, Connection, Credential, Observation
+from linekeeper.store.tables import ApiKey, Audit, Connection, Credential, Lease, Observation
 
 from .conftest import House
 
@@ -139,6 +140,28 @@ async def test_makini_being_away_is_503_and_the_product_may_try_again(house: Hou
     answer = await house.http.get(f"/api/connections/{one.id}/token", headers=headers)
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_a_lease_that_is_lost_on_the_way_is_503_and_the_product_may_try_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = await house.key()
+    [one, *_] = await house.connections()
+    monkeypatch.setattr(sys.modules["linekeeper.tokens.renew"], "LEASE_SECONDS", 0.6)
+    async with house.store.write() as session:
+        await session.execute(update(Credential).values(expires_at=utcnow()))
+    await house.control("settings", latency_ms=10_000)
+    asking = asyncio.create_task(
+        house.http.get(f"/api/connections/{one.id}/token", headers=headers, timeout=30)
+    )
+    taken = update(Lease).where(col(Lease.name) == f"token:{one.id}").values(owner="another")
+    async with asyncio.timeout(30):
+        while not asking.done():
+            async with house.store.write() as session:
+                await session.execute(taken)
+            await asyncio.sleep(0.05)
+    answer = asking.result()
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 
 
 async def test_a_401_of_the_product_has_the_connection_looked_at_at_once(house: House) -> None:
