@@ -1,6 +1,6 @@
 """Planned work, or trouble that is known: observed and recorded, not announced."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from prefect import flow
@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from linekeeper.clock import utcnow
+from linekeeper.clock import as_utc, utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.notices import silence
 from linekeeper.notices.silence import BadWindow
@@ -52,9 +52,7 @@ async def maintenance_window(
     What is still wrong when it ends is told then. Sweeps go on; their runs show what they find.
     """
     now = utcnow()
-    start = now if starts is None else starts
-    if start.tzinfo is None:
-        start = start.replace(tzinfo=UTC)
+    start = now if starts is None else as_utc(starts)
     async with open_runtime() as rt:
         try:
             if action == "end":

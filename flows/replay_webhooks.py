@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from linekeeper.clock import as_utc
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.inbox.claim import Status
 from linekeeper.inbox.replay import ReplayPlan, Selection
@@ -24,7 +25,10 @@ async def replay_webhooks(
     ] = "dead",
     since: Annotated[
         datetime | None,
-        Field(title="Since", description="Received then or later; empty: all that are kept"),
+        Field(
+            title="Since",
+            description="Received then or later; empty: all that are kept. UTC unless it says else",
+        ),
     ] = None,
     connection: Annotated[
         str | None,
@@ -54,7 +58,8 @@ async def replay_webhooks(
                     connection_id = (await find_connection(session, connection)).id
             except NotFound as error:
                 return Failed(message=str(error))
-        selection = Selection(status, since, connection_id, limit)
+        after = None if since is None else as_utc(since)
+        selection = Selection(status, after, connection_id, limit)
         planned = await plan(selection)
         await acreate_markdown_artifact(_table(planned, status), key="replay-webhooks")
         if dry_run:

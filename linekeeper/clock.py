@@ -9,6 +9,11 @@ def utcnow() -> datetime:
     return datetime.now(UTC)
 
 
+def as_utc(moment: datetime) -> datetime:
+    """`moment` in UTC; one that names no zone is taken as UTC. Raises OverflowError at the ends."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
 def zone_of(name: str) -> ZoneInfo:
     """The time zone called `name`; UTC for one nobody knows."""
     try:

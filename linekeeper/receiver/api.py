@@ -1,6 +1,6 @@
 """`/api/…`: what the operator's product asks and tells (INTERFACE "Over HTTP")."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from linekeeper.clock import utcnow
+from linekeeper.clock import as_utc, utcnow
 from linekeeper.customers.naming import label
 from linekeeper.health.report_call import Call, follow_up, record_call
 from linekeeper.makini import MakiniError
@@ -149,8 +149,7 @@ def _reported_time(value: object, now: datetime) -> datetime:
     if value is None:
         return now
     try:
-        at = datetime.fromisoformat(str(value))
-        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+        at = as_utc(datetime.fromisoformat(str(value)))
     except (ValueError, OverflowError):
         raise HTTPException(422, "at must be a time such as 2026-01-31T12:00:00Z") from None
     return min(at, now)

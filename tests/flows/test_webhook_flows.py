@@ -171,3 +171,17 @@ async def test_a_replay_of_an_unknown_connection_says_which_are_near(
     name, message = await ended(state)
     assert name == "Failed"
     assert "Acme" in message
+
+
+async def test_a_replay_since_a_time_without_a_zone_takes_it_as_utc(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    await connect(store, "c1")
+    await save_blocks(store, Blocks(apps=[AppConfig()]), now=utcnow())
+    await deliver(store, b'{"id":"1","event":"lamp.lit"}', to="c1")
+    with on(clean_prefect):
+        await process_webhooks(return_state=True)
+        for hours, found in ((-1, 1), (1, 0)):
+            since = (utcnow() + timedelta(hours=hours)).replace(tzinfo=None)
+            state = await replay_webhooks(since=since, return_state=True)
+            assert await ended(state) == ("Completed", f"Would replay {found} of {found} dead")
