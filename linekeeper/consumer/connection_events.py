@@ -46,12 +46,8 @@ class _Judging:
     ) -> Mapping[str, Settled]:
         policy = (await self._rt.configuration()).policy
         now = utcnow()
-        targets = await connections_of(session, events)
-        owners = {
-            event.id: targets[event.app, event.connection_ref].id
-            for event in events
-            if event.connection_ref and (event.app, event.connection_ref) in targets
-        }
+        named = await connections_of(session, events)
+        owners = {event_id: target.id for event_id, target in named.items()}
         last = await _last_judged(session, sorted(set(owners.values())), now)
         seen: list[tuple[str, Observation]] = []
         settled: dict[str, Settled] = {}

@@ -82,14 +82,14 @@ async def _plan(rt: Runtime, events: Sequence[Event]) -> _Batch:
     for event in events:
         wanted = understood[event.id]
         if isinstance(wanted, Settled):
-            known = named.get((event.app, event.connection_ref or ""))
+            known = named.get(event.id)
             plans[event.id] = Plan(wanted._replace(connection_id=known.id if known else None))
             continue
         owners: dict[str, Sequence[Target]] = {}
         for key in wanted.keys:
             if event.connection_ref is None:
                 owners[key] = by_key.get((event.app, wanted.entity, key), ())
-            elif known := named.get((event.app, event.connection_ref)):
+            elif known := named.get(event.id):
                 owners[key] = (known,)
         plans[event.id] = plan(event, apps[event.app], wanted, owners, with_token)
     return _Batch(plans, targets, tokens)

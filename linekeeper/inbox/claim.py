@@ -35,6 +35,7 @@ class Event(NamedTuple):
     attempts: int
     """This one included."""
     connection_ref: str | None
+    url_connection: str | None
     event: str | None
     kind: str
     entity: str | None

@@ -31,17 +31,31 @@ class Target(NamedTuple):
 _COLUMNS = tuple(getattr(Connection, name) for name in Target._fields)
 
 
-async def connections_of(
-    session: AsyncSession, events: Iterable[Event]
-) -> dict[tuple[str, str], Target]:
-    """The connections that events name, by app and reference; an unknown reference is left out.
+async def connections_of(session: AsyncSession, events: Sequence[Event]) -> dict[str, Target]:
+    """The connections that events name, by the event's id; an event that names none we know isn't.
 
-    A reference is Makini's key, Makini's id or our id, in this order.
+    What the body says counts; where nobody is known as that, or it says nothing, the URL does.
     """
     refs: defaultdict[str, set[str]] = defaultdict(set)
     for event in events:
-        if event.connection_ref is not None:
-            refs[event.app].add(event.connection_ref)
+        refs[event.app].update(_references(event))
+    known = await _known_as(session, refs)
+    found: dict[str, Target] = {}
+    for event in events:
+        targets = (known.get((event.app, ref)) for ref in _references(event))
+        if (target := next(filter(None, targets), None)) is not None:
+            found[event.id] = target
+    return found
+
+
+def _references(event: Event) -> list[str]:
+    return list(filter(None, (event.connection_ref, event.url_connection)))
+
+
+async def _known_as(
+    session: AsyncSession, refs: Mapping[str, set[str]]
+) -> dict[tuple[str, str], Target]:
+    """By app and reference: Makini's key, Makini's id or our id, in this order."""
     found: dict[tuple[str, str], Target] = {}
     for app, wanted in refs.items():
         ordered = sorted(wanted)

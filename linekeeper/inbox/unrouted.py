@@ -49,7 +49,7 @@ async def route_again(store: Store, *, now: datetime) -> int:
     routed = [
         event.id
         for event in events
-        if (event.app, event.connection_ref or "") in named
+        if event.id in named
         or any((event.app, event.entity or "", key) in owned for key in keys.get(event.id, ()))
     ]
     for start in range(0, len(routed), 500):

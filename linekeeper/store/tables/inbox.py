@@ -89,6 +89,7 @@ class WebhookEvent(SQLModel, table=True):
     connection_ref: str | None = None
     """Whose event it says it is (the body first, else the URL): Makini's id or key, or our id."""
     url_connection: str | None = None
+    """The URL's; it counts where nobody is known as `connection_ref`."""
     event: str | None = None
     """The sender's name for it."""
     kind: str

@@ -93,6 +93,29 @@ async def test_an_event_of_an_unknown_connection_is_unrouted_and_says_so(stage: 
     assert (event.status, event.error) == ("unrouted", "no connection is known as nobody")
 
 
+async def test_where_nobody_is_known_as_the_body_says_the_urls_connection_counts(
+    stage: Stage,
+) -> None:
+    [one, two, *_] = stage.connections
+    said = {"type": "connection.auth_required", "connection_id": "nobody"}
+    of_url = await stage.deliver({**said, "id": "a"}, to=one)
+    of_body = await stage.deliver({**said, "id": "b", "connection_id": two.makini_id}, to=one)
+    of_neither = await stage.deliver({**said, "id": "c"}, to="nobody-else")
+    records = await stage.deliver(
+        {"id": "d", "event": "assets.updated", "body": ["1"], "connection_id": "nobody"}, to=one
+    )
+    await stage.process()
+    events = [await stage.event(sent.id) for sent in (of_url, of_body, of_neither, records)]
+    assert [(event.status, event.connection_id) for event in events] == [
+        ("processed", one.id),
+        ("processed", two.id),
+        ("unrouted", None),
+        ("deferred", one.id),
+    ]
+    for lost in (one, two):
+        assert (await stage.connection(lost)).health == "reauthorization_required"
+
+
 async def test_the_last_webhook_of_a_connection_is_noted(stage: Stage) -> None:
     [one, *_] = stage.connections
     receipt = await stage.deliver(about(one, "sync.completed", utcnow(), result="success"))

@@ -91,6 +91,25 @@ async def test_an_unrouted_event_finds_its_connection_once_it_is_listed(stage: S
     assert len([event for event in await stage.events() if event.status == "unrouted"]) <= 1
 
 
+async def test_an_unrouted_event_finds_the_connection_of_its_url_once_it_is_listed(
+    stage: Stage,
+) -> None:
+    body = {"id": "u", "type": "sync.completed", "connection_id": "nobody"}
+    receipt = await stage.deliver(body, to="new")
+    await stage.process()
+    assert (await stage.event(receipt.id)).status == "unrouted"
+    made = Connection(
+        id=new_id(), app="default", makini_key="new", name="N", slug="n", provider="UpKeep"
+    )
+    async with stage.rt.store.write() as session:
+        session.add(made)
+        identity = made.id
+    assert await route_again(stage.rt.store, now=utcnow()) == 1
+    await stage.process()
+    event = await stage.event(receipt.id)
+    assert (event.status, event.connection_id) == ("processed", identity)
+
+
 async def test_payloads_go_first_ids_stay_a_month_and_what_waits_stays(stage: Stage) -> None:
     [one, *_] = stage.connections
     now = utcnow()
