@@ -14,7 +14,11 @@ from linekeeper.store.tables import CreditEntry
 
 
 async def lock_ledger(store: Store, session: AsyncSession) -> None:
-    """Let nobody else write entries until the transaction ends; SQLite has one writer anyway."""
+    """Let nobody else write entries until the transaction ends; SQLite has one writer anyway.
+
+    Lock an implementation's row before the ledger and rows of connections after it, so that two
+    writers never wait in a circle.
+    """
     if not store.is_sqlite:
         await session.execute(text("LOCK TABLE credit_entry IN SHARE ROW EXCLUSIVE MODE"))
 

@@ -94,6 +94,7 @@ async def set_aside(
 
 
 async def consume_on_connect(
+    store: Store,
     session: AsyncSession,
     connection_id: str,
     cost: int,
@@ -108,6 +109,7 @@ async def consume_on_connect(
 
     Doing it again changes nothing. Returns how many entries were written.
     """
+    await queries.lock_ledger(store, session)
     subjects = [connection_id] if planned is None else [connection_id, planned]
     entries = await queries.entries_of(session, subjects)
     released = give_back(entries, planned, now) if planned is not None else ()
@@ -122,12 +124,19 @@ async def consume_on_connect(
 
 
 async def return_credits(
-    session: AsyncSession, connection_id: str, *, by: str, now: datetime, note: str = ""
+    store: Store,
+    session: AsyncSession,
+    connection_id: str,
+    *,
+    by: str,
+    now: datetime,
+    note: str = "",
 ) -> int:
     """The connection was disconnected: what it holds comes back. Returns how many credits.
 
     Doing it again changes nothing.
     """
+    await queries.lock_ledger(store, session)
     entries = await queries.entries_of(session, [connection_id])
     back = give_back(entries, connection_id, now)
     await queries.post(session, back, by=by, note=note, connection_id=connection_id)
@@ -135,6 +144,7 @@ async def return_credits(
 
 
 async def release(
+    store: Store,
     session: AsyncSession,
     subjects: Sequence[str],
     *,
@@ -143,6 +153,7 @@ async def release(
     now: datetime,
 ) -> None:
     """Planned connections will not come: their reservations end."""
+    await queries.lock_ledger(store, session)
     entries = await queries.entries_of(session, subjects)
     back = [entry for subject in subjects for entry in give_back(entries, subject, now)]
     await queries.post(session, back, by=by, implementation_id=implementation_id)
@@ -192,6 +203,7 @@ async def check(store: Store, *, now: datetime) -> tuple[Leak, ...]:
         for leak in leaks:
             if leak.kind == "not in ledger":
                 await consume_on_connect(
+                    store,
                     session,
                     leak.subject,
                     cost[leak.subject],
@@ -201,7 +213,12 @@ async def check(store: Store, *, now: datetime) -> tuple[Leak, ...]:
                 )
             elif leak.kind == "not at Makini" and leak.subject in gone:
                 await return_credits(
-                    session, leak.subject, by="credits", note="gone from Makini's list", now=now
+                    store,
+                    session,
+                    leak.subject,
+                    by="credits",
+                    note="gone from Makini's list",
+                    now=now,
                 )
     return leaks
 

@@ -67,7 +67,7 @@ async def advance_in(
     one = standing.implementation
     seen = await queries.evidence(session, [standing])
     if one.status in queries.UNDERWAY:
-        await _connect(session, standing, seen, now)
+        await _connect(store, session, standing, seen, now)
         seen = await queries.evidence(session, [standing])
     proofs, lacks = prove(standing, seen)
     if one.status not in queries.UNDERWAY:
@@ -228,7 +228,7 @@ def _is_gone(one: ConnectionFacts) -> bool:
 
 
 async def _connect(
-    session: AsyncSession, standing: Standing, seen: Evidence, now: datetime
+    store: Store, session: AsyncSession, standing: Standing, seen: Evidence, now: datetime
 ) -> None:
     """Recognise the customer's new connections as the systems; those established take credits."""
     one = standing.implementation
@@ -246,6 +246,7 @@ async def _connect(
         connection.tier, connection.hosting = system.tier, one.hosting
         system.cost = cost_of(system.tier, one.hosting)
         await consume_on_connect(
+            store,
             session,
             connection.id,
             system.cost,

@@ -72,6 +72,7 @@ async def change(store: Store, wanted: Update, *, now: datetime) -> Changed:
         message, rows = _ACTIONS[wanted.action](_Edit(standing, wanted, now))
         if one.status == "abandoned":
             await release(
+                store,
                 session,
                 [system.id for system in standing.systems],
                 implementation_id=one.id,

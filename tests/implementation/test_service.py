@@ -9,6 +9,8 @@ import pytest
 from sqlalchemy import func, select
 from sqlmodel import col
 
+from linekeeper.credits.queries import lock_ledger
+from linekeeper.credits.service import consume_on_connect
 from linekeeper.implementation.advance import advance, advance_all, look, restart_lost
 from linekeeper.implementation.answer import Answer, answer, ask
 from linekeeper.implementation.report import implementation_markdown
@@ -17,6 +19,7 @@ from linekeeper.implementation.template import SHIPPED
 from linekeeper.notices.view import Links
 from linekeeper.store.tables import Audit, Connection, CreditEntry, Drift, Gate, Implementation
 from tests.implementation.conftest import Office
+from tests.waiting import somebody_waits
 
 
 async def to_live(office: Office, progress) -> None:
@@ -335,6 +338,27 @@ async def test_starting_again_while_another_moves_it_on_loses_and_doubles_nothin
     names = [row.payload["name"] for row in await office.outbox("event")]
     assert len(names) == len({row.dedupe_key for row in await office.outbox("event")})
     assert names.count("linekeeper.implementation.kickoff") == 2  # opened, done
+
+
+async def test_a_connection_found_by_the_nightly_check_at_that_moment_is_charged_once(
+    office: Office,
+):
+    started = await office.start()
+    [system] = started.progress.standing.systems
+    found = await office.connects("Acme", "SAP ECC")
+    async with office.store.write() as session:
+        await lock_ledger(office.store, session)  # as the check begins
+        await consume_on_connect(
+            office.store, session, found, system.cost, by="credits", now=office.now
+        )
+        advancing = asyncio.create_task(office.advance(started.progress))
+        await somebody_waits(office.store)
+    await advancing
+    async with office.store.read() as session:
+        rows = await session.scalars(
+            select(col(CreditEntry.delta)).where(col(CreditEntry.subject) == found)
+        )
+        assert list(rows) == [-system.cost]
 
 
 @pytest.mark.parametrize(

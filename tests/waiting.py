@@ -1,0 +1,17 @@
+"""Telling that one transaction waits for another."""
+
+import asyncio
+
+from sqlalchemy import text
+
+from linekeeper.store import Store
+
+
+async def somebody_waits(store: Store) -> None:
+    """PostgreSQL: until a transaction waits for another; SQLite lets nobody begin meanwhile."""
+    async with asyncio.timeout(60):
+        while not store.is_sqlite:
+            async with store.read() as session:
+                if await session.scalar(text("SELECT 1 FROM pg_locks WHERE NOT granted LIMIT 1")):
+                    return
+            await asyncio.sleep(0.02)
