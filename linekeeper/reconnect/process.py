@@ -46,14 +46,18 @@ class Answer:
 
 
 async def take_up(rt: Runtime, incident_id: str, run_id: str, *, now: datetime) -> Case:
-    """Work on the case of an incident as the run `run_id`. Raises `NoCase`."""
+    """Work on the case of an incident as the run `run_id`. Raises `NoCase`.
+
+    Another run than before counts the answers of its form from the first again.
+    """
     async with rt.store.write() as session:
         case = await load_case(rt.store, incident_id, now=now, session=session)
         if case is None:
             raise NoCase(f"there is no incident {incident_id}")
         if case.reconnect is None:
             raise NoCase(f"{case.incident.title} is not about a lost login")
-        case.reconnect.run_id = run_id
+        if case.reconnect.run_id != run_id:
+            case.reconnect.run_id, case.reconnect.answers = run_id, 0
         changed = await set_detail(session, case.incident, run_id=run_id)
         if changed:
             await announce(rt.store, session, [IncidentChange(incident_id, "changed", "")], now=now)

@@ -97,7 +97,7 @@ async def start_another(rt: Runtime, incident_id: str, *, now: datetime) -> bool
         if last is not None and now - last < _pause(reconnect.run_generation):
             return False
         reconnect.run_generation += 1
-        reconnect.run_id = None
+        reconnect.run_id, reconnect.answers = None, 0  # the next run counts its own
         await start_run(rt, session, case, reconnect, now=now)
         return True
 

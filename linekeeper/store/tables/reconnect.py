@@ -77,7 +77,7 @@ class Reconnect(SQLModel, table=True):
     opened_at: datetime = time()
     deadline_at: datetime = time()
     answers: int = 0
-    """How many answers of the run's form were taken; each counts once."""
+    """How many answers of its present run's form were taken; each counts once."""
     snoozed_until: datetime | None = optional_time()
     windows: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
     """Connection id → since when its data may be missing (ISO time): its last good moment."""
