@@ -158,7 +158,7 @@ def _row(app: str, one: ListedConnection, owners: dict[str, str], now: datetime)
         "id": new_id(),
         "app": app,
         "makini_key": one.key,
-        "makini_id": one.id,
+        "makini_id": one.id or one.key,
         "customer_id": owners.get(owner),
         "name": one.name or one.key,
         "slug": slug(owner, one.provider, one.name, one.key, app),
@@ -179,7 +179,7 @@ def _row(app: str, one: ListedConnection, owners: dict[str, str], now: datetime)
 
 def _followed(one: ListedConnection, held: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "makini_id": one.id,
+        "makini_id": one.id or held["makini_id"] or one.key,  # a login may have told it
         "name": one.name or held["name"],
         "provider": one.provider or held["provider"],
         "email": one.email or held["email"],

@@ -22,10 +22,14 @@ class WrongShape(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ListedConnection:
-    """A connection as `GET /api/system/connections` lists it. Times are UTC."""
+    """A connection as `GET /api/system/connections` lists it. Times are UTC.
+
+    `id` is what its status calls it, empty where the list doesn't say: only `key` is documented
+    there, and whether the two are the same is not public (MAKINI "Admin API").
+    """
 
     key: str
-    id: str
+    id: str = ""
     name: str = ""
     email: str = ""
     status: str = ""
@@ -158,7 +162,7 @@ def parse_connection(value: object) -> ListedConnection | None:
     tags = entry.get("tags")
     return ListedConnection(
         key=key or identity,
-        id=identity or key,
+        id=identity,
         name=text(entry.get("name")),
         email=text(entry.get("email")),
         status=text(entry.get("status")),

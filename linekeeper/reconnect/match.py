@@ -1,8 +1,8 @@
 """Whose login a customer came back with (MAKINI "Link"). Pure.
 
 The token response names no connection: its status does. Whether a new login keeps the
-connection's id is not public, so what is new is recognised by metadata, else by provider,
-company and e-mail.
+connection's id is not public, nor whether the list's `key` is the status's `id`. So a login is
+recognised by id, else by metadata, else by provider, company and e-mail.
 """
 
 from collections.abc import Sequence
@@ -60,10 +60,8 @@ def match(
     known: Sequence[Known],
 ) -> Match:
     """Return whose login it is. `listed` and `known` are of the same app."""
-    entry = next((one for one in listed if status.id in (one.id, one.key)), None)
-    keys = {status.id, *((entry.key, entry.id) if entry else ())}
-    ours = next((one for one in known if one.makini_key in keys or one.makini_id in keys), None)
     wanted = asked.connection
+    entry, ours = _recognised(wanted, status, listed, known)
     if wanted is not None:
         if ours is not None and ours.id == wanted.id:
             return Match("same", ours, entry)
@@ -78,6 +76,63 @@ def match(
     return Match("known" if theirs else "other", ours, entry)
 
 
+def _recognised(
+    wanted: Known | None,
+    status: ConnectionStatus,
+    listed: Sequence[ListedConnection],
+    known: Sequence[Known],
+) -> tuple[ListedConnection | None, Known | None]:
+    """Its entry in the list and the connection in our books, as far as there are any."""
+    entry = next((one for one in listed if _is_called(one, status.id)), None)
+    names = {status.id, *((entry.key, entry.id) if entry else ())}
+    ours = _in_books(known, names)
+    if entry is None and ours is not None:
+        entry = next((one for one in listed if one.key == ours.makini_key), None)
+    if entry is None and (ours is None or ours.setup == "disconnected"):
+        entry = _fitting(wanted, status, listed, known)
+        ours = ours if entry is None else _in_books(known, {entry.key})
+    return entry, ours
+
+
+def _is_called(one: ListedConnection, name: str) -> bool:
+    return bool(name) and name in (one.id, one.key)
+
+
+def _in_books(known: Sequence[Known], names: set[str]) -> Known | None:
+    """The connection in our books with one of these names; rather one that hasn't ended."""
+    found = [one for one in known if {one.makini_key, one.makini_id} & (names - {""})]
+    return min(found, key=lambda one: one.setup == "disconnected", default=None)
+
+
+def _fitting(
+    wanted: Known | None,
+    status: ConnectionStatus,
+    listed: Sequence[ListedConnection],
+    known: Sequence[Known],
+) -> ListedConnection | None:
+    """The one entry that fits the status, of those whose id the list doesn't say.
+
+    One that isn't in our books yet goes before those whose id we don't know either; those go
+    before the one asked for under another id. None where several fit alike.
+    """
+    fitting = [one for one in listed if not one.id and _fits(one, status)]
+    ids = {one.makini_key: one.makini_id for one in known}
+    fresh = [one for one in fitting if one.key not in ids]
+    unsaid = [one for one in fitting if one.key in ids and ids[one.key] in (None, one.key)]
+    renamed = [one for one in fitting if wanted is not None and one.key == wanted.makini_key]
+    found = fresh or unsaid or renamed
+    if len(found) > 1:
+        found = [one for one in found if _same_mail(one.email, status.email)]
+    return found[0] if len(found) == 1 else None
+
+
+def _fits(one: ListedConnection, status: ConnectionStatus) -> bool:
+    if not _same_words(one.provider, status.provider):
+        return False
+    same_company = _same_words(customer_name(one), status.company_name)
+    return same_company and (bool(one.metadata) or _same_mail(one.email, status.email))
+
+
 def _is_successor(
     wanted: Known,
     status: ConnectionStatus,
@@ -86,15 +141,21 @@ def _is_successor(
     listed: Sequence[ListedConnection],
 ) -> bool:
     """Whether the login is the wanted system's, under an id it didn't have before."""
-    still_there = any(wanted.makini_key in (one.key, one.id) for one in listed)
-    if still_there and ours is not None:
+    held = next((one for one in listed if _is_called(one, wanted.makini_key)), None)
+    if held is not None and ours is not None:
         return False  # two connections side by side: a second system, not a new id
+    if held is not None and entry is None and not held.id:
+        return False  # several fit, and this one may be any of them
     if not _same_words(wanted.provider, status.provider):
         return False
     if entry is not None and entry.metadata:
         return _same_words(customer_name(entry), wanted.customer)
     same_company = _same_words(status.company_name, wanted.customer)
-    return same_company and status.email.casefold() == wanted.email.casefold()
+    return same_company and _same_mail(status.email, wanted.email)
+
+
+def _same_mail(one: str, other: str) -> bool:
+    return one.casefold() == other.casefold()
 
 
 def _same_words(one: str, other: str) -> bool:

@@ -41,7 +41,10 @@ async def place(
         system=link.system,
     )
     found = match(asked, login.status, login.listed, known)
-    owner = await _owner(store, session, link, found, _entry(found, login.status))
+    entry = _entry(found, login.status)
+    owner = await _owner(store, session, link, found, entry)
+    if owner is not None and not entry.id and login.status.id:
+        await _remember_id(session, owner, login.status.id)
     if found.kind == "replaces" and asked.connection is not None and owner is not None:
         await _replace(session, asked.connection, owner, utcnow())
     return found, owner
@@ -91,6 +94,13 @@ async def _owner(
             .values(customer_id=link.customer_id)
         )
     return identifier
+
+
+async def _remember_id(session: AsyncSession, owner: str, makini_id: str) -> None:
+    """What the status calls it: the list doesn't say, and the next login is recognised by it."""
+    await session.execute(
+        update(Connection).where(col(Connection.id) == owner).values(makini_id=makini_id)
+    )
 
 
 def _entry(found: Match, status: ConnectionStatus) -> ListedConnection:

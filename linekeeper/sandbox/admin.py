@@ -196,7 +196,7 @@ def _listed(world: World, connection: Connection) -> dict[str, Any]:
             else None
         ),
     }
-    if connection.id != connection.key:
+    if world.settings.listed_ids and connection.id != connection.key:
         shown["id"] = connection.id
     return shown
 

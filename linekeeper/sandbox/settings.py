@@ -56,6 +56,8 @@ class Settings:
     as in Makini's one sample, or a full pair."""
     distinct_ids: bool = False
     """Whether a connection's `id` differs from its `key`."""
+    listed_ids: bool = True
+    """Whether the list names an `id` that differs; Makini's documented rows have only a `key`."""
     page_limit: int = 500
     """The largest page anybody gets, however large a page was asked for."""
 

@@ -95,12 +95,13 @@ class World:
             raise ValueError(f"The platform {provider!r} is unknown.")
         self._made += 1
         now = self.moment()
-        key = f"{seeded(self.settings.seed, 'made', self._made).getrandbits(92):024x}"
+        chance = seeded(self.settings.seed, "made", self._made)
+        key = f"{chance.getrandbits(92):024x}"
         customer = name.partition(" · ")[0]
         connection = Connection(
             index=len(self.connections) + self._made,
             key=key,
-            id=key,
+            id=f"{chance.getrandbits(64):020d}" if self.settings.distinct_ids else key,
             name=name,
             customer=customer,
             provider=known,

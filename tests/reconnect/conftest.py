@@ -1,6 +1,6 @@
 """A sandbox's fleet, a runtime and a receiver on each database."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,17 +81,18 @@ class House:
 async def open_house(
     settings: Settings, store: Store
 ) -> AsyncIterator[Callable[..., Awaitable[House]]]:
-    """Opens a house with the settings given; it is closed at the end."""
+    """Opens a house with the settings given, `makini` being the sandbox's; closed at the end."""
     from contextlib import AsyncExitStack
 
     async with AsyncExitStack() as stack:
 
-        async def opened(*, connections: int = 6, **more: Any) -> House:
-            fleet = await stack.enter_async_context(
-                sandbox.serving(
-                    sandbox.Settings(port=0, connections=connections, records_per_connection=20)
-                )
+        async def opened(
+            *, connections: int = 6, makini: Mapping[str, Any] | None = None, **more: Any
+        ) -> House:
+            box = sandbox.Settings(
+                port=0, connections=connections, records_per_connection=20, **(makini or {})
             )
+            fleet = await stack.enter_async_context(sandbox.serving(box))
             managed = settings.model_copy(
                 update={
                     "makini_api_url": fleet.url,
@@ -112,10 +113,10 @@ async def open_house(
             http = await stack.enter_async_context(
                 httpx.AsyncClient(base_url=serve.address(listener), verify=False)
             )
-            makini = await stack.enter_async_context(
+            at_makini = await stack.enter_async_context(
                 httpx.AsyncClient(base_url=fleet.url, verify=False)
             )
-            house = House(rt, fleet, http, makini)
+            house = House(rt, fleet, http, at_makini)
             await house.sweep()
             return house
 

@@ -52,6 +52,44 @@ def test_what_was_asked_for_and_is_still_there_is_not_replaced_by_a_second_one()
     assert (found.kind, found.known) == ("other", second)
 
 
+UNSAID = replace(LISTED["k1"], id="")
+SECOND = replace(UNSAID, key="k3")
+
+
+@pytest.mark.parametrize(
+    ("ours", "listed", "known", "kind", "key"),
+    [
+        (ACME, [UNSAID], [], "same", "k1"),
+        (replace(ACME, makini_id="k1"), [UNSAID], [], "same", "k1"),
+        (replace(ACME, makini_id="i"), [UNSAID, SECOND], [], "same", "k1"),  # told by a login
+        (replace(ACME, makini_id="old"), [UNSAID], [], "same", "k1"),  # the id changed, not the key
+        (ACME, [UNSAID, SECOND], [], "replaces", "k3"),  # not known before this login
+        (ACME, [UNSAID, SECOND], [replace(ACME, id="3", makini_key="k3")], "other", None),
+        (
+            ACME,
+            [UNSAID, SECOND],
+            [replace(ACME, id="3", makini_key="k3", makini_id="x")],
+            "same",
+            "k1",
+        ),
+        (ACME, [UNSAID, replace(SECOND, id="x")], [], "same", "k1"),
+        (ACME, [LISTED["k2"], SECOND], [], "replaces", "k3"),
+        (ACME, [replace(UNSAID, email="x@y.example")], [], "other", None),
+    ],
+)
+def test_where_the_list_says_no_id_the_one_entry_that_fits_is_it(
+    ours: Known, listed: list[ListedConnection], known: list[Known], kind: str, key: str | None
+) -> None:
+    found = match(asked(ours), status("i"), listed, [ours, *known])
+    assert (found.kind, found.listed and found.listed.key) == (kind, key)
+
+
+def test_one_that_ended_under_the_id_does_not_hide_the_one_that_is_listed() -> None:
+    ended = replace(ACME, id="9", makini_key="i", setup="disconnected")
+    found = match(asked(ACME), status("i"), [UNSAID], [ended, ACME])
+    assert (found.kind, found.known) == ("same", ACME)
+
+
 def test_metadata_says_whose_it_is_before_company_and_mail_do() -> None:
     new = ListedConnection("n", "n", "?", provider="UpKeep", metadata={"customer": "Acme"})
     assert match(asked(ACME), status("n", "Holding", email="x@y.example"), [new], [ACME]).kind == (
