@@ -85,6 +85,13 @@ _WORDS: dict[Ended, _Words] = {
         "choose that one.",
         409,
     ),
+    "unproven": _Words(
+        "The login is not proven yet",
+        "Your login is kept, but Makini still says that {system} does not accept it. That may be "
+        "left from before: we look again within minutes, and if it works there is nothing more to "
+        "do. Your link still works: if you typed an old password, please try again.",
+        502,
+    ),
     "refused": _Words(
         "The login was not accepted",
         "Makini did not accept this login for {system}. Your link still works: please try again, "

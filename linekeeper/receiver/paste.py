@@ -21,6 +21,7 @@ from linekeeper.runtime import UnknownApp
 
 _MAX_FORM = 32_768
 _STATUS: dict[Ended, int] = {"done": 200, "other_system": 409}
+_TITLES: dict[Ended, str] = {"done": "Stored", "unproven": "Stored, not proven yet"}
 
 
 async def show(_: Request) -> Response:
@@ -45,7 +46,7 @@ async def take(request: Request) -> Response:
         )
     except (Unusable, NotFound, ReadOnlyApp, UnknownApp) as problem:
         return _form(422, problem=f"{problem}.", connection=connection, who=who)
-    title = "Stored" if pasted.is_stored else "Not stored"
+    title = _TITLES.get(pasted.ending.how, "Not stored")
     status = _STATUS.get(pasted.ending.how, 502)
     return page(title, f"{pasted.sentence[:1].upper()}{pasted.sentence[1:]}.", status=status)
 

@@ -1,29 +1,36 @@
 """A login, by code or by token pair: whose it is, whether it works, stored, told (MISSION C4)."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeVar
 
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.config import AppConfig
 from linekeeper.connect.links import redirect_uri
 from linekeeper.health.conclude import conclude
 from linekeeper.health.probe import understand
 from linekeeper.health.service import observe
-from linekeeper.makini import ConnectionStatus, MakiniError, TokenPair
+from linekeeper.makini import (
+    ListedConnection,
+    MakiniClient,
+    MakiniError,
+    TokenPair,
+)
 from linekeeper.notices.announce import announce
 from linekeeper.notices.changes import IncidentChange
+from linekeeper.reconnect.match import Match
 from linekeeper.reconnect.place import SOURCE, Login, place, what
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store.tables import Audit, ConnectLink
 from linekeeper.tokens import save_tokens
 
-_STATUS_TRIES = 3
+T = TypeVar("T")
+_TRIES = 3
 CUSTOMER = "customer, by connect link"
 
 Ended = Literal[
@@ -35,6 +42,7 @@ Ended = Literal[
     "ended",
     "denied",
     "other_system",
+    "unproven",
     "refused",
     "away",
 ]
@@ -79,18 +87,19 @@ class Attempt:
         return await self.with_pair(pair)
 
     async def with_pair(self, pair: TokenPair) -> Ending:
-        """Learn whose `pair` it is, see that its system takes it, and store it."""
+        """Learn whose `pair` it is and store it: the login killed the one before it."""
         try:
-            app = await self.rt.app(self.link.app)
-            status = await _status(self.rt, app, pair)
-            pages = self.rt.makini(app).list_connections()
-            listed = [one async for page in pages for one in page]
+            makini = self.rt.makini(await self.rt.app(self.link.app))
+            status = await _asked(
+                lambda: makini.status(pair.access_token, connection="(new login)")
+            )
         except (MakiniError, UnknownApp) as error:
             return await self._refused(error)
-        if status.sync_status == "fail":
-            await self._tell("login.refused", "the system refuses the new login")
-            return Ending("refused", self.link.system, connect_url=self.url)
-        return await self._settle(Login(pair, status, listed))
+        try:
+            login = Login(pair, status, await _asked(lambda: _listed(makini)))
+        except MakiniError as error:
+            login = Login(pair, status, None, error)
+        return await self._settle(login)
 
     async def _settle(self, login: Login) -> Ending:
         """Store the pair where it belongs, and what follows from it, in one transaction."""
@@ -104,17 +113,17 @@ class Attempt:
                 await save_tokens(rt.store, session, {owner: login.pair}, now=now)
                 seen = replace(understand(status, now), source=SOURCE)
                 await observe(rt.store, session, [(owner, seen)], policy=policy, now=now)
-            if found.kind == "other":
-                text = f"it was another system, {what(status)}"
-                await self._say(session, "login.other_system", text, now)
-            else:
-                assert owner is not None  # every other kind of match has one
+            how = _ended(found, owner, login)
+            if how == "done":
+                assert owner is not None  # whatever isn't another system has one
                 await self._use_up(session, owner, now)
+            else:
+                await self._say(session, f"login.{how}", _trouble(how, login), now)
             await conclude(rt.store, session, policy=policy, now=now)
-        if found.kind == "other":
-            return Ending("other_system", link.system, came=what(status), connect_url=self.url)
-        was_lost = link.incident_id is not None
-        return Ending("done", link.system or status.provider, was_lost=was_lost)
+        if how == "done":
+            was_lost = link.incident_id is not None
+            return Ending(how, link.system or status.provider, was_lost=was_lost)
+        return Ending(how, link.system, came=what(status), connect_url=self.url)
 
     async def _use_up(self, session: AsyncSession, owner: str, now: datetime) -> None:
         await session.execute(
@@ -154,13 +163,35 @@ class Attempt:
         )
 
 
-async def _status(rt: Runtime, app: AppConfig, pair: TokenPair) -> ConnectionStatus:
-    """Whose token it is. Asked again where Makini stumbles: the code is spent already."""
-    for attempt in range(_STATUS_TRIES):
+def _ended(found: Match, owner: str | None, login: Login) -> Ended:
+    """How an attempt ended whose pair, if we know whose it is, is stored. Pure."""
+    if owner is None and login.away is not None:
+        return "away"
+    if found.kind == "other":
+        return "other_system"
+    # It may be left from before the login, until Makini's next sync: the next probe decides.
+    return "unproven" if login.status.sync_status == "fail" else "done"
+
+
+def _trouble(how: Ended, login: Login) -> str:
+    if how == "other_system":
+        return f"it was another system, {what(login.status)}"
+    if how == "unproven":
+        return "the new login is kept, but Makini still says that the system refuses it"
+    return str(login.away)
+
+
+async def _listed(makini: MakiniClient) -> list[ListedConnection]:
+    return [one async for page in makini.list_connections() for one in page]
+
+
+async def _asked(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer to `ask`; asked again where Makini stumbles, for the code is spent already."""
+    for attempt in range(1, _TRIES):
         try:
-            return await rt.makini(app).status(pair.access_token, connection="(new login)")
+            return await ask()
         except MakiniError as error:
-            if not error.retryable or attempt == _STATUS_TRIES - 1:
+            if not error.retryable:
                 raise
-            await asyncio.sleep(0.5 * (attempt + 1))
-    raise AssertionError("unreachable")
+            await asyncio.sleep(0.5 * attempt)
+    return await ask()

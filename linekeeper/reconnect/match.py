@@ -56,16 +56,22 @@ class Match:
 def match(
     asked: Asked,
     status: ConnectionStatus,
-    listed: Sequence[ListedConnection],
+    listed: Sequence[ListedConnection] | None,
     known: Sequence[Known],
 ) -> Match:
-    """Return whose login it is. `listed` and `known` are of the same app."""
+    """Return whose login it is. `listed` and `known` are of the same app.
+
+    `listed` is None where Makini's list could not be had: then nothing is taken for a successor.
+    """
     wanted = asked.connection
-    entry, ours = _recognised(wanted, status, listed, known)
+    if listed is None:
+        entry, ours = None, _without_list(wanted, status, known)
+    else:
+        entry, ours = _recognised(wanted, status, listed, known)
     if wanted is not None:
         if ours is not None and ours.id == wanted.id:
             return Match("same", ours, entry)
-        if _is_successor(wanted, status, entry, ours, listed):
+        if listed is not None and _is_successor(wanted, status, entry, ours, listed):
             return Match("replaces", ours, entry)
         return Match("other", ours, entry)
     if asked.system and not _same_words(asked.system, status.provider):
@@ -92,6 +98,24 @@ def _recognised(
         entry = _fitting(wanted, status, listed, known)
         ours = ours if entry is None else _in_books(known, {entry.key})
     return entry, ours
+
+
+def _without_list(
+    wanted: Known | None, status: ConnectionStatus, known: Sequence[Known]
+) -> Known | None:
+    """The connection in our books: by id, else the one asked for, if it alone fits the status."""
+    ours = _in_books(known, {status.id})
+    if wanted is None or (ours is not None and ours.setup != "disconnected"):
+        return ours
+    rivals = [
+        one
+        for one in known
+        if one.setup != "disconnected"
+        and one.makini_id in (None, one.makini_key)
+        and one.id != wanted.id
+        and _is_alike(one, status)
+    ]
+    return wanted if _is_alike(wanted, status) and not rivals else ours
 
 
 def _is_called(one: ListedConnection, name: str) -> bool:
@@ -150,8 +174,13 @@ def _is_successor(
         return False
     if entry is not None and entry.metadata:
         return _same_words(customer_name(entry), wanted.customer)
-    same_company = _same_words(status.company_name, wanted.customer)
-    return same_company and _same_mail(status.email, wanted.email)
+    return _is_alike(wanted, status)
+
+
+def _is_alike(one: Known, status: ConnectionStatus) -> bool:
+    same_system = _same_words(one.provider, status.provider)
+    same_company = _same_words(one.customer, status.company_name)
+    return same_system and same_company and _same_mail(one.email, status.email)
 
 
 def _same_mail(one: str, other: str) -> bool:

@@ -44,6 +44,11 @@ class Pasted:
                 return f"{self.label}: the login works and is stored"
             case "other_system":
                 return f"this login belongs to {self.ending.came}, not to {self.label}"
+            case "unproven":
+                return (
+                    f"{self.label}: the login is stored, but Makini still says that the system "
+                    "refuses it; the next probe decides"
+                )
             case "away":
                 return "Makini could not be asked; a code may be spent by that: get a new one"
             case _:

@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import adopt
-from linekeeper.makini import ConnectionStatus, ListedConnection, TokenPair
+from linekeeper.makini import ConnectionStatus, ListedConnection, MakiniError, TokenPair
 from linekeeper.reconnect.match import Asked, Known, Match, match
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Connection, ConnectLink, Customer, Transition
@@ -20,11 +20,15 @@ SOURCE = "reconnect"
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What Makini gave for the code, whose it is, and what else the app lists."""
+    """What Makini gave for the code, whose it is, and what else the app lists.
+
+    `listed` is None where the list stayed `away`: the pair is good all the same.
+    """
 
     pair: TokenPair
     status: ConnectionStatus
-    listed: Sequence[ListedConnection]
+    listed: Sequence[ListedConnection] | None
+    away: MakiniError | None = None
 
 
 async def place(
@@ -41,9 +45,9 @@ async def place(
         system=link.system,
     )
     found = match(asked, login.status, login.listed, known)
-    entry = _entry(found, login.status)
-    owner = await _owner(store, session, link, found, entry)
-    if owner is not None and not entry.id and login.status.id:
+    owner = await _owner(store, session, link, found, login.status)
+    unsaid = found.listed is None or not found.listed.id
+    if owner is not None and unsaid and login.status.id:
         await _remember_id(session, owner, login.status.id)
     if found.kind == "replaces" and asked.connection is not None and owner is not None:
         await _replace(session, asked.connection, owner, utcnow())
@@ -76,16 +80,22 @@ async def _known(session: AsyncSession, app: str) -> list[Known]:
 
 
 async def _owner(
-    store: Store, session: AsyncSession, link: ConnectLink, found: Match, entry: ListedConnection
+    store: Store,
+    session: AsyncSession,
+    link: ConnectLink,
+    found: Match,
+    status: ConnectionStatus,
 ) -> str | None:
     """The connection the pair belongs to; one that is new is taken into the books."""
     now = utcnow()
     if found.kind == "other":
         return found.known.id if found.known else None
     if found.known is not None and found.kind in ("same", "known"):
-        if entry.key == found.known.makini_key:
-            await adopt(store, session, link.app, [entry], now=now)  # its setup moves on
+        listed = found.listed
+        if listed is not None and listed.key == found.known.makini_key:
+            await adopt(store, session, link.app, [listed], now=now)  # its setup moves on
         return found.known.id
+    entry = _entry(found, status)
     identifier = (await adopt(store, session, link.app, [entry], now=now)).ids[entry.key]
     if link.customer_id is not None:
         await session.execute(

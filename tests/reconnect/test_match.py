@@ -90,6 +90,23 @@ def test_one_that_ended_under_the_id_does_not_hide_the_one_that_is_listed() -> N
     assert (found.kind, found.known) == ("same", ACME)
 
 
+@pytest.mark.parametrize(
+    ("came", "known", "kind"),
+    [
+        (status("k1"), [ACME, BOLT], "same"),
+        (status("k2", "Bolt", "fiix", "it@bolt.example"), [ACME, BOLT], "other"),
+        (status("i"), [ACME, BOLT], "same"),
+        (status("i", "Other company"), [ACME, BOLT], "other"),
+        (status("i"), [ACME, replace(ACME, id="3", makini_key="k3")], "other"),  # either
+        (status("i"), [ACME, replace(ACME, id="3", makini_key="k3", makini_id="x")], "same"),
+    ],
+)
+def test_without_the_list_it_is_the_one_of_that_id_or_the_one_asked_for_and_no_successor(
+    came: ConnectionStatus, known: list[Known], kind: str
+) -> None:
+    assert match(asked(ACME), came, None, known).kind == kind
+
+
 def test_metadata_says_whose_it_is_before_company_and_mail_do() -> None:
     new = ListedConnection("n", "n", "?", provider="UpKeep", metadata={"customer": "Acme"})
     assert match(asked(ACME), status("n", "Holding", email="x@y.example"), [new], [ACME]).kind == (

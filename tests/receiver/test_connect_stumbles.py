@@ -1,0 +1,95 @@
+"""A login whose pair is good, and a Makini that stumbles behind it: the pair is never lost."""
+
+import pytest
+
+from linekeeper.store.tables import Audit, Connection, ConnectLink
+from tests.receiver.test_connect import authorize_link, link_for, log_in, through, token_of
+from tests.reconnect.conftest import House, house, open_house
+
+__all__ = ["house", "open_house"]  # fixtures
+
+
+async def sync_status(house: House, one: Connection) -> str:
+    """What Makini says to the token that is stored."""
+    bearer = {"Authorization": f"Bearer {await token_of(house, one)}"}
+    answer = await house.makini.get("/api/integrations/current", headers=bearer)
+    assert answer.status_code == 200
+    return str(answer.json()["data"]["sync_status"])
+
+
+@pytest.mark.parametrize("fault", ["500", "429-bare", "html"])
+async def test_a_login_renewed_while_the_list_is_away_is_kept(house: House, fault: str) -> None:
+    [one, *_] = await house.connections()
+    _, path = await link_for(house, one)
+    location = await log_in(house, await authorize_link(house, path), one.makini_key)
+    await house.control("settings", admin_list=fault)
+    assert (await house.http.get(location, timeout=30)).status_code == 200
+    await house.control("settings", admin_list="")
+    assert await sync_status(house, one) == "done"
+    [link] = await house.rows(ConnectLink)
+    assert link.used_for == one.id
+    kept = await house.connection(one.id)
+    assert (kept.name, kept.tags, kept.provider) == (one.name, one.tags, one.provider)
+    await house.sweep()
+    assert len(await house.connections()) == 6
+
+
+async def test_the_list_is_asked_again_where_makini_stumbles(house: House) -> None:
+    _, path = await link_for(house, None, system="Fiix")
+    location = await log_in(house, await authorize_link(house, path), "new:fiix")
+    await house.control("settings", admin_list="500")
+    before = house.fleet.world.calls["GET", "/api/system/connections"]
+    assert (await house.http.get(location, timeout=30)).status_code == 200
+    assert house.fleet.world.calls["GET", "/api/system/connections"] == before + 3
+    await house.control("settings", admin_list="")
+    for _ in range(2):
+        await house.sweep()
+    [link] = await house.rows(ConnectLink)
+    made = await house.connection(str(link.used_for))
+    assert (made.health, made.setup) == ("healthy", "live")
+    assert len(await house.connections()) == 7
+
+
+async def test_another_system_is_told_while_the_list_is_away_and_keeps_its_pair(
+    house: House,
+) -> None:
+    one, other, *_ = await house.connections()
+    _, path = await link_for(house, one)
+    location = await log_in(house, await authorize_link(house, path), other.makini_key)
+    await house.control("settings", admin_list="500")
+    assert (await house.http.get(location, timeout=30)).status_code == 409
+    assert await sync_status(house, other) == "done"
+
+
+async def test_whose_login_it_is_cannot_be_told_without_the_list_is_said_and_the_link_still_works(
+    house: House,
+) -> None:
+    [one, *_] = await house.connections()
+    _, path = await link_for(house, one)
+    location = await log_in(house, await authorize_link(house, path), "new:fiix")
+    await house.control("settings", admin_list="500")
+    assert (await house.http.get(location, timeout=30)).status_code == 502
+    assert [row.action for row in await house.rows(Audit)] == ["login.away"]
+    await house.control("settings", admin_list="")
+    assert (await through(house, path, one.makini_key)).status_code == 200
+
+
+async def test_a_login_that_makini_still_calls_failed_is_kept_and_the_next_probe_decides(
+    house: House,
+) -> None:
+    [one, *_] = await house.connections()
+    await house.lose_login(one)
+    _, path = await link_for(house, one)
+    location = await log_in(house, await authorize_link(house, path), one.makini_key)
+    await house.control(f"connections/{one.makini_key}/change-credentials")
+    answer = await house.http.get(location)
+    assert answer.status_code == 502
+    assert "not proven yet" in answer.text
+    assert path in answer.text
+    assert await sync_status(house, one) == "fail"
+    assert (await house.connection(one.id)).health == "reauthorization_required"
+    assert await house.rows(ConnectLink, ConnectLink.used_at.is_not(None)) == []  # type: ignore[union-attr]
+    await house.control(f"connections/{one.makini_key}/restore-credentials")
+    await house.sweep()
+    assert (await house.connection(one.id)).health == "healthy"
+    assert [incident.status for incident in await house.incidents()] == ["resolved"]
