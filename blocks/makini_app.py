@@ -126,7 +126,8 @@ class MakiniApp(Block):
     state_required: bool = Field(
         default=True,
         title="Require state",
-        description="Refuse an OAuth callback without the state we sent.",
+        description="Refuse an OAuth callback without the state we sent. Off, for a Makini that "
+        "doesn't give it back: the link is told by a cookie in the customer's browser instead.",
     )
 
     def to_config(self, name: str) -> AppConfig:

@@ -48,6 +48,7 @@ class AppConfig(_Config):
     event_kinds: dict[str, str] = Field(default_factory=dict)
     """Event name pattern (`fnmatch`) → our kind; asked before the built-in table."""
     state_required: bool = True
+    """Refuse a callback without the `state` we sent; off: the browser's own copy will do."""
     notify_customers: bool = False
     forward_url: str | None = None
     forward_secret: SecretStr = SecretStr("")

@@ -9,6 +9,7 @@ from starlette.routing import Route
 from linekeeper.clock import utcnow
 from linekeeper.receiver.html import page
 from linekeeper.receiver.keys import runtime_of
+from linekeeper.receiver.remember import forget, remembered
 from linekeeper.reconnect.callback import finish
 from linekeeper.reconnect.login import Ended, Ending
 
@@ -19,14 +20,18 @@ async def come_back(request: Request) -> Response:
     """Exchange the code and tell the customer how it went."""
     query = request.query_params
     code, state = query.get("code"), query.get("state")
+    rt = runtime_of(request)
     ending = await finish(
-        runtime_of(request),
+        rt,
         code=code if code and len(code) <= _LONGEST else None,
         state=state,
+        remembered=remembered(request),
         denied="error" in query,
         now=utcnow(),
     )
-    return _page(ending)
+    response = _page(ending)
+    forget(request, response, rt.settings.resolved_public_url)
+    return response
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from linekeeper.connect.links import authorize_url, make_state, read_link
 from linekeeper.connect.signing import load_signer
 from linekeeper.receiver.html import page, rendered
 from linekeeper.receiver.keys import runtime_of
+from linekeeper.receiver.remember import remember
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store.tables import Connection, ConnectLink, Customer
 
@@ -56,15 +57,19 @@ async def show(request: Request) -> Response:
     except UnknownApp:
         return page("This can't be done right now", _ASK, status=503)
     state = make_state(signer, link.id, now=now)
-    return rendered(
+    public_url = rt.settings.resolved_public_url
+    shown = rendered(
         "connect.html",
         title=_title(invitation),
         why=_why(invitation),
         system=invitation.system,
         customer=invitation.customer,
-        url=authorize_url(app, rt.settings.resolved_public_url, state),
+        url=authorize_url(app, public_url, state),
         until=link.expires_at,
     )
+    if not app.state_required:
+        remember(shown, link.id, state, public_url)
+    return shown
 
 
 def _title(one: _Invitation) -> str:

@@ -1,9 +1,11 @@
 """What came back from Makini Link: whether it is ours to take (MISSION C4).
 
 The `state` is signed, bound to its link, good for one callback, and expires; without it nothing is
-exchanged.
+exchanged. For an app whose Makini doesn't give it back (`state_required` off) the customer's
+browser keeps it, and what is kept counts if it is of one link only.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import update
@@ -22,13 +24,20 @@ _LEASE_SECONDS = 90
 
 
 async def finish(
-    rt: Runtime, *, code: str | None, state: str | None, denied: bool, now: datetime
+    rt: Runtime,
+    *,
+    code: str | None,
+    state: str | None,
+    remembered: Sequence[str] = (),
+    denied: bool,
+    now: datetime,
 ) -> Ending:
     """Take a callback to its end. The link is used up only by success.
 
-    `code` and `state` are as they came; `denied` says that an error came instead of a code.
+    `code` and `state` are as they came, `remembered` are states the browser kept; `denied` says
+    that an error came instead of a code.
     """
-    admitted = await _admit(rt, state, now)
+    admitted = await _admit(rt, state or await _only(rt, remembered, now), now)
     if isinstance(admitted, Ending):
         return admitted
     link, read, url = admitted
@@ -68,6 +77,22 @@ async def _admit(
     if not await _first_use(rt, read, now):
         return Ending("used", link.system, connect_url=url)
     return link, read, url
+
+
+async def _only(rt: Runtime, remembered: Sequence[str], now: datetime) -> str | None:
+    """The state the browser kept, if it is certain which link it came by and the app takes it."""
+    if not remembered:
+        return None
+    signer = await load_signer(rt.store)
+    read = [(text, read_state(signer, text)) for text in remembered]
+    valid = [(text, state) for text, state in read if state and state.expires_at > now]
+    if len({state.link_id for _, state in valid}) != 1:
+        return None
+    text, state = valid[0]
+    async with rt.store.read() as session:
+        link = await session.get(ConnectLink, state.link_id)
+    app = (await rt.configuration()).apps.get(link.app) if link is not None else None
+    return text if app is not None and not app.state_required else None
 
 
 async def _first_use(rt: Runtime, state: State, now: datetime) -> bool:
