@@ -37,7 +37,7 @@ async def test_the_fleet_is_listed_probed_and_read_in_both_styles(
         assert pair.minted
         assert pair.expires_at is not None
         status = await makini.status(pair.access_token, connection=active.key)
-        assert status.id == active.id
+        assert status.id == active.key
         assert status.request_id
         options = {"connection": active.key}
         keys = [
