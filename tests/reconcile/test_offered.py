@@ -1,6 +1,6 @@
 """A 404 for what was read before is a failure, not the end of it."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -13,28 +13,18 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Record, Watermark
-from tests.makini.peer import Peer, PeerServer
+from tests.makini.peer import Peer
+from tests.reconcile.answering import ASSETS, asset, server, with_one_connection
 from tests.reconcile.conftest import adopt, feed, pointed_at, run
 
-ASSETS = "/api/eam/assets"
+__all__ = ["server"]
 SITES = "/api/eam/sites"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Peer]:
-    """A Makini that answers what it is told to."""
-    one = PeerServer()
-    yield one.start()
-    one.stop()
 
 
 @pytest.fixture
 async def rt(settings: Settings, store: Store, server: Peer) -> AsyncIterator[Runtime]:
     """A runtime of one connection with two assets, read once, and a site."""
-    server.reset()
-    listed = {"data": [{"key": "k1", "name": "Acme · SAP ECC", "status": "Active"}]}
-    server.answer("GET", "/api/system/connections", listed)
-    server.answer("POST", "/api/system/connections/k1/token", {"token": "t", "expires_in": 3600})
+    with_one_connection(server)
     server.answer("GET", ASSETS, of(asset("1"), asset("2")))
     server.answer("GET", SITES, of(asset("s")))
     managed = pointed_at(settings, server.url, makini_entities=("eam/assets", "eam/sites"))
@@ -42,11 +32,6 @@ async def rt(settings: Settings, store: Store, server: Peer) -> AsyncIterator[Ru
         await adopt(opened)
         assert not (await run(opened)).failures
         yield opened
-
-
-def asset(key: str, minute: int = 0) -> dict[str, Any]:
-    """A record changed at that minute."""
-    return {"key": key, "updatedAt": f"2026-03-02T08:{minute:02d}:00Z"}
 
 
 def of(*records: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Answers no system should give: what can be read of them is in the index, and nothing breaks."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,30 +13,17 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Record, Watermark
-from tests.makini.peer import Peer, PeerServer
+from tests.makini.peer import Peer
+from tests.reconcile.answering import ASSETS, asset, server, with_one_connection
 from tests.reconcile.conftest import adopt, feed, pointed_at, run
 
-ASSETS = "/api/eam/assets"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Peer]:
-    """A Makini that answers what it is told to."""
-    one = PeerServer()
-    yield one.start()
-    one.stop()
+__all__ = ["server"]
 
 
 @pytest.fixture
 async def rt(settings: Settings, store: Store, server: Peer) -> AsyncIterator[Runtime]:
     """A runtime of one connection with assets only."""
-    server.reset()
-    server.answer(
-        "GET",
-        "/api/system/connections",
-        {"data": [{"key": "k1", "name": "Acme · SAP ECC", "status": "Active"}]},
-    )
-    server.answer("POST", "/api/system/connections/k1/token", {"token": "t", "expires_in": 3600})
+    with_one_connection(server)
     managed = pointed_at(
         settings, server.url, makini_entities=("eam/assets",), makini_bodies=("eam/assets",)
     )
@@ -62,11 +49,6 @@ def pages(*records: list[Any]) -> Any:
         return Response(json.dumps({"data": found, "meta": meta}), media_type="application/json")
 
     return answer
-
-
-def asset(key: Any, minute: int = 0, **fields: Any) -> dict[str, Any]:
-    """A record changed at that minute."""
-    return {"key": key, "updatedAt": f"2026-03-02T08:{minute:02d}:00Z", **fields}
 
 
 async def test_a_key_that_comes_on_two_pages_is_one_record_and_the_newer_counts(
