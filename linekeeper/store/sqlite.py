@@ -26,7 +26,11 @@ async def connect(url: URL, **options: Any) -> "SqliteConnection":
 
 
 class SqliteConnection(aiosqlite.Connection):
-    """A connection that goes to its thread as seldom as it can."""
+    """A connection that goes to its thread as seldom as it can.
+
+    It overrides what `aiosqlite` itself passes everything through (`_execute`, without types), and
+    its cursor is not aiosqlite's but what SQLAlchemy asks of one.
+    """
 
     _unsure = False
     """Whether something may still be under way in the thread, its caller gone."""
