@@ -37,8 +37,6 @@ from linekeeper.notices.deliver import deliver_due
 from linekeeper.notices.queries import merged_into
 from linekeeper.notices.quiet import quiet_times
 from linekeeper.notices.slack import Pacer
-from linekeeper.sandbox import Settings as SandboxSettings
-from linekeeper.sandbox import serving
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.migrate import migrate
@@ -52,6 +50,8 @@ from linekeeper.store.tables import (
     Outbox,
     Silence,
 )
+from sandbox import Settings as SandboxSettings
+from sandbox import serving
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

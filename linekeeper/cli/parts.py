@@ -1,23 +1,26 @@
 """What `linekeeper up` runs: the parts, their environment, and whether the sandbox is one. Pure."""
 
+import importlib.util
 import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from linekeeper.cli.errors import UserError
 from linekeeper.cli.guards import is_loopback
 from linekeeper.cli.server import POOL, server_environment
 from linekeeper.cli.supervisor import Child
 from linekeeper.config import AppConfig
-from linekeeper.sandbox import Settings as Sandbox
-from linekeeper.sandbox.scenario import NIGHT_FROM, NIGHT_SECONDS
 from linekeeper.settings import Settings
+
+if TYPE_CHECKING:
+    from sandbox import Settings as Sandbox
 
 SANDBOX_SWEEP_SECONDS = 30.0
 Probe = Callable[[str], Callable[[], Awaitable[bool]]]
@@ -49,8 +52,28 @@ def wants_sandbox(choice: Choice, settings: Settings, apps: Mapping[str, AppConf
     return all(is_loopback(urlsplit(app.api_url).hostname or "") for app in apps.values())
 
 
-def sandbox_settings(settings: Settings, choice: Choice) -> Sandbox:
-    """The sandbox that goes with `settings`."""
+def require_sandbox() -> None:
+    """The sandbox can be imported.
+
+    Raises:
+        UserError: it isn't installed; says how it is, or what to do without.
+    """
+    if importlib.util.find_spec("sandbox") is None:
+        raise UserError(
+            "The sandbox is not installed. Install it with: pip install 'linekeeper[sandbox]'. "
+            "Or name your Makini: LINEKEEPER_MAKINI_CLIENT_ID, LINEKEEPER_MAKINI_CLIENT_SECRET."
+        )
+
+
+def sandbox_settings(settings: Settings, choice: Choice) -> "Sandbox":
+    """The sandbox that goes with `settings`.
+
+    Raises:
+        UserError: the sandbox is a distribution of its own, and it isn't installed.
+    """
+    require_sandbox()
+    from sandbox import Settings as Sandbox
+
     base = receiver_url(settings)
     return Sandbox(
         port=settings.sandbox_port,
@@ -69,6 +92,8 @@ def night(
     """The night of the demo, if asked for, the first time it is started, at `now`; else None."""
     if not (choice.night and choice.schedules) or apps or settings.quiet_hours:
         return None
+    from sandbox.scenario import NIGHT_FROM, NIGHT_SECONDS
+
     first = now + timedelta(seconds=NIGHT_FROM + 59)
     begins = first.replace(second=0, microsecond=0)
     return begins, begins + timedelta(seconds=NIGHT_SECONDS)
@@ -80,7 +105,7 @@ def sandbox_url(settings: Settings) -> str:
 
 
 def environment(
-    settings: Settings, inherited: Mapping[str, str], sandbox: Sandbox | None
+    settings: Settings, inherited: Mapping[str, str], sandbox: "Sandbox | None"
 ) -> dict[str, str]:
     """What every part gets: ours, Prefect's, and what a `.env` file says, wherever it runs.
 
@@ -186,7 +211,7 @@ def receiver(settings: Settings, shared: Mapping[str, str], answers: Probe) -> C
     )
 
 
-def sandbox(settings: Settings, box: Sandbox, shared: Mapping[str, str], answers: Probe) -> Child:
+def sandbox(settings: Settings, box: "Sandbox", shared: Mapping[str, str], answers: Probe) -> Child:
     """The Makini and the Slack of this machine."""
     command = [
         *(sys.executable, "-m", "linekeeper.cli", "sandbox", "--port", str(box.port)),

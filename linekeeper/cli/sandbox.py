@@ -7,6 +7,7 @@ import typer
 
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.guards import require_free_port
+from linekeeper.cli.parts import require_sandbox
 
 
 def sandbox_command(
@@ -61,9 +62,11 @@ def sandbox_command(
 
       linekeeper sandbox --connections 500 --scenario quiet --port 9000
     """
-    from linekeeper.sandbox import Settings as Sandbox
-    from linekeeper.sandbox import run
     from linekeeper.settings import Settings
+
+    require_sandbox()
+    from sandbox import Settings as Sandbox
+    from sandbox import run
 
     if scenario not in ("demo", "quiet"):
         raise typer.BadParameter("it is demo or quiet", param_hint="--scenario")

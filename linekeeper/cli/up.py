@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from linekeeper.cli.progress import Progress
     from linekeeper.cli.supervisor import Supervisor
     from linekeeper.config import AppConfig
-    from linekeeper.sandbox import Settings as Sandbox
     from linekeeper.settings import Settings
+    from sandbox import Settings as Sandbox
 
 
 def up_command(

@@ -14,7 +14,6 @@ from playwright.async_api import Browser, Page, expect
 from sqlmodel import col, select
 
 from linekeeper.config import DEFAULT_ENTITIES
-from linekeeper.sandbox import Settings as Sandbox
 from linekeeper.store.tables import (
     Connection,
     Customer,
@@ -23,6 +22,7 @@ from linekeeper.store.tables import (
     Reconnect,
     Record,
 )
+from sandbox import Settings as Sandbox
 from tests.e2e.conftest import MAIL_ACCOUNT, ROOT, House, until
 from tests.e2e.secrets import leaks, secrets_now
 from tests.reconnect.post import Post, listening, text_of

@@ -11,8 +11,6 @@ from linekeeper.clock import utcnow
 from linekeeper.config import SlackConfig
 from linekeeper.notices import IncidentChange, announce
 from linekeeper.orchestrator import Blocks
-from linekeeper.sandbox import Settings as SandboxSettings
-from linekeeper.sandbox import serving
 from linekeeper.store import Store, new_id
 from linekeeper.store.configuration import save_blocks
 from linekeeper.store.tables import (
@@ -23,6 +21,8 @@ from linekeeper.store.tables import (
     IncidentConnection,
     Silence,
 )
+from sandbox import Settings as SandboxSettings
+from sandbox import serving
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
 

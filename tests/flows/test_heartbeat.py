@@ -6,8 +6,8 @@ import pytest
 from aiohttp import web
 
 from flows.health_sweep import health_sweep
-from linekeeper.sandbox import Settings as SandboxSettings
-from linekeeper.sandbox import serving
+from sandbox import Settings as SandboxSettings
+from sandbox import serving
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
 

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from linekeeper.config import AppConfig
 from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
-from linekeeper.sandbox import Settings, serving
+from sandbox import Settings, serving
 
 
 @pytest.fixture

@@ -13,9 +13,6 @@ from linekeeper.clock import utcnow
 from linekeeper.config import Configuration, SlackConfig
 from linekeeper.notices import Delivered, IncidentChange, announce, deliver_due
 from linekeeper.notices.slack import Pacer
-from linekeeper.sandbox import Settings as SandboxSettings
-from linekeeper.sandbox import serving
-from linekeeper.sandbox.slack import Slack
 from linekeeper.store import Store
 from linekeeper.store.tables import (
     Connection,
@@ -25,6 +22,9 @@ from linekeeper.store.tables import (
     Observation,
     Outbox,
 )
+from sandbox import Settings as SandboxSettings
+from sandbox import serving
+from sandbox.slack import Slack
 
 
 class Desk:

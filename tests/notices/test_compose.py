@@ -11,7 +11,7 @@ from linekeeper.notices import IncidentView, Links, MemberView, compose
 from linekeeper.notices.compose_fold import fold, plain_fold
 from linekeeper.notices.text import width
 from linekeeper.notices.view import MEMBERS_SHOWN
-from linekeeper.sandbox.slack import check_blocks
+from sandbox.slack import check_blocks
 
 OPENED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 NOW = OPENED + timedelta(minutes=42)

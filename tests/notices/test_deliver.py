@@ -12,10 +12,10 @@ from linekeeper.config import Configuration
 from linekeeper.notices import Links, say
 from linekeeper.notices.settling import BURST
 from linekeeper.notices.slack import Pacer
-from linekeeper.sandbox.slack import SlackFaults
 from linekeeper.store import Store
 from linekeeper.store.outbox import Message, enqueue
 from linekeeper.store.tables import IncidentConnection, NoticeMessage, Observation, Outbox
+from sandbox.slack import SlackFaults
 from tests.notices.conftest import Desk
 
 Rewind = Callable[[], Awaitable[None]]

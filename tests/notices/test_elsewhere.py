@@ -23,8 +23,8 @@ from linekeeper.health.operate import acknowledge
 from linekeeper.notices import say
 from linekeeper.notices.channels import troubles
 from linekeeper.notices.elsewhere import deliver_elsewhere
-from linekeeper.sandbox.slack import SlackFaults
 from linekeeper.store.tables import Outbox
+from sandbox.slack import SlackFaults
 from tests.notices.conftest import Desk
 from tests.reconnect.post import listening, text_of
 

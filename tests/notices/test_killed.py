@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import select
 
 from linekeeper.config import AlertPolicy
-from linekeeper.sandbox.slack import SlackFaults
 from linekeeper.settings import Settings
 from linekeeper.store.tables import Outbox
+from sandbox.slack import SlackFaults
 from tests.conftest import KEY
 from tests.notices.conftest import Desk
 

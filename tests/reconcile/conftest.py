@@ -24,10 +24,10 @@ from linekeeper.reconcile.fields import source_time, stored_key
 from linekeeper.reconcile.run import reconcile
 from linekeeper.reconcile.service import Run
 from linekeeper.runtime import Runtime
-from linekeeper.sandbox.world import World
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Change, Connection, Drift, Record
+from sandbox.world import World
 
 ENTITIES = ("eam/work-orders", "eam/assets", "eam/sites", "erp/purchase-orders")
 

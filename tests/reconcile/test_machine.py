@@ -19,10 +19,10 @@ from linekeeper.clock import utcnow
 from linekeeper.reconcile.decisions import NoDeletion, decide_deletions
 from linekeeper.reconcile.fields import source_time
 from linekeeper.runtime import Runtime
-from linekeeper.sandbox.fleet import Connection as Source
 from linekeeper.settings import Settings
 from linekeeper.store import new_id
 from linekeeper.store.tables import Change, Connection, Drift, Lease, Record, Watermark
+from sandbox.fleet import Connection as Source
 from tests.conftest import Engine
 from tests.reconcile.conftest import CallsWith, adopt, deliver, pointed_at, process, run
 

@@ -7,9 +7,9 @@ import pytest
 
 from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
-from linekeeper.sandbox.records import Change as Made
-from linekeeper.sandbox.records import Collection
 from linekeeper.store.tables import Connection, Watermark
+from sandbox.records import Change as Made
+from sandbox.records import Collection
 from tests.reconcile.conftest import Peer, feed, index, parsed, run
 
 ENTITY = "eam/work-orders"

@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 
-from linekeeper.sandbox import Served, Settings, World, serving
+from sandbox import Served, Settings, World, serving
 
 
 class _Server(uvicorn.Server):

@@ -16,9 +16,9 @@ import psutil
 import pytest
 from slack_sdk.web.async_client import AsyncWebClient
 
-from linekeeper.sandbox import Settings, create_app, serving
-from linekeeper.sandbox.scenario import DAY_SECONDS, NIGHT_FROM, NIGHT_SECONDS, script
-from linekeeper.sandbox.world import World
+from sandbox import Settings, create_app, serving
+from sandbox.scenario import DAY_SECONDS, NIGHT_FROM, NIGHT_SECONDS, script
+from sandbox.world import World
 
 from .conftest import Box
 
@@ -245,7 +245,7 @@ async def test_the_demo_plays_by_itself_at_any_speed(open_box: Opens) -> None:
 async def test_a_fleet_of_ten_thousand_is_small_and_ends_with_its_signal() -> None:
     """10,000 connections and 1,000,000 records, each of them told once."""
     code = (
-        "from linekeeper.sandbox import Settings, run\n"
+        "from sandbox import Settings, run\n"
         "run(Settings(port={port}, connections=10_000, records_per_connection=100))\n"
     )
     with socket.socket() as chooser:

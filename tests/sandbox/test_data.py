@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from linekeeper.sandbox.fleet import make_fleet
-from linekeeper.sandbox.records import Change, Query, Records, parse_moment
+from sandbox.fleet import make_fleet
+from sandbox.records import Change, Query, Records, parse_moment
 
 from .conftest import Box
 

@@ -1,8 +1,8 @@
 """The sandbox's customers have people who look after them, as a file and in its Slack."""
 
 from linekeeper.customers.csv_file import read_customers
-from linekeeper.sandbox.people import PEOPLE
-from linekeeper.sandbox.slack_text import mrkdwn
+from sandbox.people import PEOPLE
+from sandbox.slack_text import mrkdwn
 
 from .conftest import Box
 

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from linekeeper.sandbox.slack_text import mrkdwn
+from sandbox.slack_text import mrkdwn
 
 from .conftest import Box, listening
 

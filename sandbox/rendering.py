@@ -8,7 +8,7 @@ import jinja2
 from starlette.responses import HTMLResponse, Response
 
 _ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.PackageLoader("linekeeper.sandbox", "templates"),
+    loader=jinja2.PackageLoader("sandbox", "templates"),
     autoescape=True,
     trim_blocks=True,
     lstrip_blocks=True,
