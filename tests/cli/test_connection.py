@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from linekeeper import sandbox
+import sandbox
 from linekeeper.config import AppConfig
 from linekeeper.makini import MakiniClient
 from tests.cli.commands import CommandLine

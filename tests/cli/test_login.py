@@ -2,7 +2,7 @@
 
 import json
 
-from linekeeper import sandbox
+import sandbox
 from tests.cli.commands import CommandLine
 from tests.cli.test_connection import Run, box, run
 

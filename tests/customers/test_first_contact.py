@@ -4,7 +4,7 @@ import httpx
 from pydantic import SecretStr
 from sqlmodel import func, select
 
-from linekeeper import sandbox
+import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.customers.importing import import_customers
 from linekeeper.health.batch import probe_batch

@@ -8,7 +8,7 @@ import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
-from linekeeper import sandbox
+import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.doctor import Finding, Level, examine, examine_database, worst
 from linekeeper.doctor.fleet import public_url

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from linekeeper import sandbox
+import sandbox
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.doctor import Finding, worst
 from linekeeper.doctor.makini import address, budget, clock_offset, examine_app, mode, webhooks

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from linekeeper import sandbox
+import sandbox
 from linekeeper.config import SlackConfig
 from linekeeper.doctor import Finding, worst
 from linekeeper.doctor.slack import examine_slack

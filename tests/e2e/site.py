@@ -23,7 +23,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 from pydantic import SecretStr
 
-from linekeeper import sandbox
+import sandbox
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from tests.e2e.conftest import ROOT, until

@@ -19,7 +19,7 @@ from prefect.client.schemas.actions import DeploymentUpdate, VariableUpdate
 from prefect.client.schemas.objects import FlowRun
 from sqlmodel import col, select
 
-from linekeeper import sandbox
+import sandbox
 from linekeeper.store.tables import Audit, Connection, Customer, Gate, Incident
 from tests.e2e.conftest import House, free_ports, started, until
 

@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 from sqlalchemy import func, select, text
 from sqlmodel import col
 
-from linekeeper import sandbox
+import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.store import Store
 from linekeeper.store.leases import holder

@@ -12,11 +12,11 @@ from prefect.client.schemas.objects import State
 from sqlalchemy import update
 from sqlmodel import col, select
 
+import sandbox
 from flows.deletions import deletions
 from flows.health_sweep import health_sweep
 from flows.reconcile import reconcile
 from flows.reconcile_connection import reconcile_connection
-from linekeeper import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.runtime import Runtime

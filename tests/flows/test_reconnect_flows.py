@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Crashed, Suspended
 from sqlalchemy import select, update
 
+import sandbox
 from flows.acknowledge import acknowledge
 from flows.connect import connect
 from flows.customer_update import customer_update
@@ -20,7 +21,6 @@ from flows.disconnect import disconnect
 from flows.health_sweep import health_sweep
 from flows.reconnect import reconnect
 from flows.refresh_tokens import refresh_tokens
-from linekeeper import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.makini import TokenPair
 from linekeeper.reconnect.ask import attend_due

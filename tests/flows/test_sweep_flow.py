@@ -13,10 +13,10 @@ from pydantic import SecretStr
 from sqlalchemy import select
 from sqlmodel import col
 
+import sandbox
 from flows.adopt import adopt
 from flows.check_connection import check_connection
 from flows.health_sweep import health_sweep
-from linekeeper import sandbox
 from linekeeper.budget import DatabaseBudget
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig

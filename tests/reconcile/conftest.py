@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import col, select
 
-from linekeeper import sandbox
+import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.consumer.record_events import process_record_events
 from linekeeper.health.sweep import take_list

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from sqlalchemy import delete, update
 from sqlmodel import col, select
 
-from linekeeper import sandbox
+import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.reconcile.decisions import NoDeletion, decide_deletions
 from linekeeper.reconcile.fields import source_time

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from sqlalchemy import update
 from sqlmodel import col
 
-from linekeeper import sandbox
+import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.connect.links import link_url
 from linekeeper.connect.signing import load_signer

@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import select
 from sqlmodel import col
 
-from linekeeper import sandbox
+import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.consumer.record_events import process_record_events
