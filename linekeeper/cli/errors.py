@@ -26,6 +26,7 @@ def explain(error: BaseException) -> str | None:
     from linekeeper.customers.find import NotFound
     from linekeeper.makini import MakiniError, ReadOnlyApp
     from linekeeper.orchestrator import OrchestratorUnavailable
+    from linekeeper.private import SharedHome
     from linekeeper.runtime import UnknownApp
     from linekeeper.store import KeyProblem, StoreError
     from linekeeper.store.migrate import describe
@@ -51,6 +52,7 @@ def explain(error: BaseException) -> str | None:
         UnknownApp,
         NotFound,
         OrchestratorUnavailable,
+        SharedHome,
     )
     return " ".join(str(error).split()) if isinstance(error, expected) else None
 

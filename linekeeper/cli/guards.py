@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from linekeeper.cli.errors import UserError
+from linekeeper.private import close_home, make_private_file
 
 _LOCAL_NAMES = {"localhost", "localhost.localdomain", "ip6-localhost"}
 
@@ -18,9 +19,11 @@ _LOCAL_NAMES = {"localhost", "localhost.localdomain", "ip6-localhost"}
 def alone_in(home: Path) -> Iterator[None]:
     """Hold the lock of `home` for the block. Raises `UserError` if another `up` has it.
 
-    The lock is the kernel's: however that `up` ended, it is free again.
+    The lock is the kernel's: however that `up` ended, it is free again. Nobody but its owner gets
+    into `home`, or reads what an earlier version left in it.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    close_home(home)
+    make_private_file(home / "up.lock")
     with (home / "up.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.guards import is_loopback
+from linekeeper.cli.prefect_key import prefect_key
 from linekeeper.cli.server import POOL, server_environment
 from linekeeper.cli.supervisor import Child
 from linekeeper.config import AppConfig
@@ -143,12 +144,12 @@ def environment(
 
 
 def prefect_server(settings: Settings, shared: Mapping[str, str], answers: Probe) -> Child:
-    """Prefect's server."""
+    """Prefect's server; the key to its blocks is in its environment alone."""
     host, port = settings.prefect_host, str(settings.prefect_port)
     return Child(
         "Prefect server",
         (sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", port),
-        shared,
+        {**shared, **prefect_key(settings, shared)},
         is_ready=answers(f"{shared['PREFECT_API_URL']}/health"),
         levels=("CRITICAL",),
         ends_last=True,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from linekeeper.private import make_private_file, make_private_folder
 from linekeeper.settings import Settings
 
 POOL = "linekeeper"
@@ -63,7 +64,7 @@ def server_environment(settings: Settings) -> dict[str, str]:
     environment.
     """
     home = settings.home.resolve() / "prefect"
-    home.mkdir(parents=True, exist_ok=True)
+    make_private_folder(home)
     _make_database(home / "prefect.db")
     kept = {name: os.environ.get(name, value) for name, value in SERVER_ENVIRONMENT.items()}
     return kept | {
@@ -77,6 +78,7 @@ def server_environment(settings: Settings) -> dict[str, str]:
 def _make_database(path: Path) -> None:
     if path.exists():
         return
+    make_private_file(path)
     with closing(sqlite3.connect(path)) as database:
         database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         database.execute("VACUUM")

@@ -15,6 +15,7 @@ from typing import Self
 
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.output import Output
+from linekeeper.private import make_private_folder
 
 MARK = "LINEKEEPER_UP_ID"
 """In the environment of every child and of whatever it starts, so that the reaper finds all."""
@@ -79,7 +80,7 @@ class Supervisor:
         part complains, and what fails for good is raised."""
 
     async def __aenter__(self) -> Self:
-        self._logs.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self._logs)
         self._reaper = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-I", "-S", str(Path(__file__).with_name("reaper.py")), f"{MARK}={self._mark}"),

@@ -7,6 +7,7 @@ import socket
 import sys
 
 from linekeeper.logs import set_up
+from linekeeper.private import keep_new_files_private
 from linekeeper.receiver.serve import run, until_stopped
 from linekeeper.settings import Settings
 
@@ -21,4 +22,5 @@ async def _work(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
+    keep_new_files_private()
     run(_work(int(sys.argv[1])))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
+from linekeeper.private import make_private_folder
+
 
 class KeyProblem(Exception):
     """The encryption keys are missing, malformed, or not those this database was written with."""
@@ -61,18 +63,19 @@ def fingerprint(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
-def read_or_make_keys(file: Path) -> list[str]:
+def read_or_make_keys(file: Path, *, first: str | None = None) -> list[str]:
     """The keys of `file` (comma or line separated); made with mode 0600 if it doesn't exist.
 
+    What is made holds `first`, or a new key.
     The file appears whole or not at all, and two processes that make it at once end up with the
     same keys.
     """
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(file.parent)
         draft = file.with_name(f".{file.name}.{os.getpid()}")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as handle:
-            handle.write(Fernet.generate_key().decode() + "\n")
+            handle.write((first or Fernet.generate_key().decode()) + "\n")
             handle.flush()
             os.fsync(handle.fileno())
         try:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from linekeeper.clock import utcnow
+from linekeeper.private import close_database, close_folder, make_private_folder
 from linekeeper.settings import Settings
 from linekeeper.store import sqlite
 from linekeeper.store.cipher import Cipher, KeyProblem, read_or_make_keys
@@ -47,6 +48,7 @@ class Store:
         Raises `KeyProblem` where a key is needed and absent, `StoreError` for a URL that is
         neither SQLite nor PostgreSQL.
         """
+        close_folder(settings.home)
         return cls(make_engine(settings.resolved_database_url), Cipher(encryption_keys(settings)))
 
     @property
@@ -154,7 +156,8 @@ def make_engine(url: str) -> AsyncEngine:
         )
     parsed = make_url(url)
     if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(Path(parsed.database).parent)
+        close_database(Path(parsed.database))
     engine = create_async_engine(
         url, async_creator=partial(sqlite.connect, parsed, timeout=BUSY_SECONDS), **_JSON
     )

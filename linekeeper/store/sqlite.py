@@ -7,17 +7,25 @@ for its rows and to close the cursor. A visit costs more than most of our statem
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import aiosqlite
 from sqlalchemy.engine import URL
+
+from linekeeper.private import make_private_file
 
 _AT_FIRST = 1_000
 """Rows that come along with their statement; what is larger is fetched in portions."""
 
 
 async def connect(url: URL, **options: Any) -> "SqliteConnection":
-    """A connection to the database of `url`; `options` are those of `sqlite3.connect`."""
+    """A connection to the database of `url`; `options` are those of `sqlite3.connect`.
+
+    A database that isn't there yet is made for its owner alone.
+    """
+    if url.database and url.database != ":memory:":
+        make_private_file(Path(url.database))
     places, named = url.get_dialect()().create_connect_args(url)
     connection = SqliteConnection(partial(sqlite3.connect, *places, **{**named, **options}), 64)
     connection._thread.daemon = True  # as SQLAlchemy does with those it opens

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from tests.cli.commands import CommandLine
+from tests.cli.test_private import open_to_others
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("PREFECT", "RECEIVER", "SANDBOX")
@@ -44,6 +45,7 @@ class Up:
 
 @asynccontextmanager
 async def _up(home: Path, *options: str) -> AsyncIterator[Up]:
+    before = os.umask(0o022)  # the usual one: what is closed is closed by `up` itself
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "linekeeper.cli", "up", "--sandbox", "--scenario", "quiet"),
         *("--connections", "3", *options),
@@ -56,6 +58,7 @@ async def _up(home: Path, *options: str) -> AsyncIterator[Up]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
+    os.umask(before)
     try:
         yield Up(process)
     finally:
@@ -90,6 +93,7 @@ async def test_everything_starts_is_kept_running_and_ends_on_a_signal(
             for url in urls:
                 assert (await client.get(url)).status_code < 500
 
+        assert open_to_others(tmp_path / "home") == []
         command.set(HOME=str(tmp_path / "home"))
         second = await asyncio.to_thread(command, "up")
         assert second.code == 1

@@ -58,6 +58,7 @@ def test_every_command_of_a_unit_exists(unit: Path) -> None:
     [command] = re.findall(r"^ExecStart=(.*)$", text, re.M)
     check(command.replace("%%", "%"))
     assert "Not run here" in text
+    assert "\nUMask=0077\n" in text
 
 
 def test_prefects_settings_are_the_same_for_compose_and_for_systemd() -> None:

@@ -1,0 +1,166 @@
+"""Nobody else on the machine reads what Linekeeper keeps: folders 0700, files 0600."""
+
+import os
+import signal
+import socket
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+
+from linekeeper.cli.errors import UserError
+from linekeeper.cli.guards import alone_in
+from linekeeper.cli.prefect_key import VARIABLE, prefect_key
+from linekeeper.cli.server import server_environment
+from linekeeper.private import SharedHome
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.migrate import migrate
+from tests.cli.commands import CommandLine
+
+
+@pytest.fixture
+def usual_umask() -> Iterator[None]:
+    """The mask most systems have: everybody may read new files."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def open_to_others(folder: Path) -> list[str]:
+    """What under `folder`, and of it, others may read, write or enter."""
+    paths = [folder, *folder.rglob("*")]
+    return [
+        f"{stat.S_IMODE(path.lstat().st_mode):o} {path.relative_to(folder)}"
+        for path in paths
+        if path.lstat().st_mode & 0o077 and not path.is_symlink()
+    ]
+
+
+@pytest.mark.usefixtures("usual_umask")
+async def test_a_database_and_its_journals_are_for_their_owner_alone(tmp_path: Path) -> None:
+    home = tmp_path / "deep" / "home"
+    async with Store.open(Settings(home=home)) as store:
+        await migrate(store)
+        assert (home / "linekeeper.db-wal").exists()
+        assert open_to_others(tmp_path / "deep") == []
+
+
+@pytest.mark.usefixtures("usual_umask")
+async def test_what_an_earlier_version_left_open_is_closed(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "logs").mkdir(parents=True)
+    (home / "prefect").mkdir()
+    (home / "encryption-keys").write_text(Fernet.generate_key().decode())
+    for name in ("linekeeper.db", "logs/consumer.log", "prefect/prefect.db"):
+        (home / name).touch()
+    assert len(open_to_others(home)) == 7
+    async with Store.open(Settings(home=home)):
+        assert open_to_others(home / "linekeeper.db") == []
+        assert home.stat().st_mode & 0o777 == 0o700
+    with alone_in(home):
+        assert open_to_others(home) == []
+
+
+def test_a_folder_that_everybody_shares_is_refused_as_home(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    with pytest.raises(SharedHome, match="give it a folder of its own"), alone_in(tmp_path):
+        pass
+    assert tmp_path.stat().st_mode & 0o7777 == 0o1777
+
+
+@pytest.mark.usefixtures("usual_umask")
+def test_whatever_a_command_writes_is_for_its_owner_alone(
+    command: CommandLine, tmp_path: Path
+) -> None:
+    assert command("migrate").code == 0
+    assert command("backup", str(tmp_path / "backup")).code == 0
+    assert command("records", "export", "--output", str(tmp_path / "records")).code == 0
+    assert open_to_others(tmp_path / "home") == []
+    assert open_to_others(tmp_path / "backup") == []
+    assert open_to_others(tmp_path / "records") == []
+
+
+@contextmanager
+def _prefect(settings: Settings, more: dict[str, str]) -> Iterator[str]:
+    """Prefect's server as `up` starts it, with `more` in its environment."""
+    own = server_environment(settings) | more
+    url = own["PREFECT_API_URL"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "server", "start", "--port", str(settings.prefect_port)],
+        env={**os.environ, **own},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{url}/health", timeout=2):
+                    break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def _block(url: str, code: str) -> str:
+    """What `code`, with Prefect's `Secret` at hand, prints."""
+    said = subprocess.run(
+        [sys.executable, "-c", f"from prefect.blocks.system import Secret\n{code}"],
+        env={**os.environ, "PREFECT_API_URL": url},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return said.stdout.strip()
+
+
+def test_a_servers_own_key_moves_out_of_its_database_and_its_blocks_stay_readable(
+    tmp_path: Path,
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        settings = Settings(home=tmp_path, prefect_port=probe.getsockname()[1])
+    database = tmp_path / "prefect" / "prefect.db"
+    with _prefect(settings, {}) as url:  # as an earlier version started it
+        _block(url, "Secret(value='tell-nobody').save('kept')")
+    with closing(sqlite3.connect(database)) as connection:
+        [[kept]] = connection.execute(
+            "SELECT json_extract(value, '$.fernet_key') FROM configuration"
+            " WHERE key = 'ENCRYPTION_KEY'"
+        )
+
+    environment = prefect_key(settings, {})
+
+    assert environment == {VARIABLE: kept} == prefect_key(settings, {})
+    assert (tmp_path / "prefect-encryption-key").stat().st_mode & 0o777 == 0o600
+    for path in database.parent.glob("prefect.db*"):
+        assert kept.encode() not in path.read_bytes(), path
+    with _prefect(settings, environment) as url:
+        assert _block(url, "print(Secret.load('kept').get())") == "tell-nobody"
+        _block(url, "Secret(value='also').save('newer')")
+    for path in database.parent.glob("prefect.db*"):
+        assert kept.encode() not in path.read_bytes(), path
+
+    (tmp_path / "prefect-encryption-key").unlink()
+    with pytest.raises(UserError, match="is missing, but Prefect's database has blocks"):
+        prefect_key(settings, {})
+
+
+def test_a_key_or_a_database_of_the_operators_is_left_alone(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    assert prefect_key(settings, {VARIABLE: "theirs"}) == {}
+    assert prefect_key(settings, {"PREFECT_API_DATABASE_CONNECTION_URL": "postgresql://x"}) == {}
+    assert list(tmp_path.iterdir()) == []
