@@ -28,8 +28,8 @@ def prefect_key(settings: Settings, inherited: Mapping[str, str]) -> dict[str, s
 
     The key is in `HOME/prefect-encryption-key`. A server of an earlier version has one in its
     database: that one moves into the file, so that its blocks can still be read. A key, or another
-    database, that the operator set in the environment is left to them. Raises `UserError` where blocks are there and
-    the key that opens them is not.
+    database, that the operator set in the environment is left to them. Raises `UserError` where
+    blocks are there and the key that opens them is not.
     """
     if inherited.get(VARIABLE) or any(inherited.get(name) for name in _ANOTHER_DATABASE):
         return {}
