@@ -2,14 +2,13 @@
 
 import gc
 import os
-import secrets
 import socket
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self
 
 from linekeeper.budget import DatabaseBudget
+from linekeeper.clock import monotonic, token_bytes
 from linekeeper.config import AppConfig, Configuration
 from linekeeper.makini import MakiniClient
 from linekeeper.settings import Settings
@@ -36,7 +35,7 @@ class Runtime:
     def __init__(self, settings: Settings, store: Store) -> None:
         self.settings = settings
         self.store = store
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{token_bytes(4).hex()}"
         """Who we are in leases and claims."""
         self.budget = DatabaseBudget(store)
         self._clients: dict[str, tuple[AppConfig, MakiniClient]] = {}
@@ -59,7 +58,7 @@ class Runtime:
 
     async def configuration(self) -> Configuration:
         """What operators set, at most `CONFIGURATION_SECONDS` old."""
-        now = time.monotonic()
+        now = monotonic()
         if self._configuration is None or now - self._configuration[0] > CONFIGURATION_SECONDS:
             self._configuration = (now, await load_configuration(self.store, self.settings))
         return self._configuration[1]

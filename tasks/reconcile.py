@@ -1,7 +1,6 @@
 """Steps of reconciling: read a pass, measure the webhooks, publish, name who could not be read."""
 
 import asyncio
-import time
 
 from prefect import get_client, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -10,7 +9,7 @@ from prefect.states import Failed
 from prefect.tasks import exponential_backoff
 
 from linekeeper.cli.links import find_links
-from linekeeper.clock import utcnow
+from linekeeper.clock import monotonic, utcnow
 from linekeeper.reconcile.due import Order, Pass
 from linekeeper.reconcile.measure import Verdict
 from linekeeper.reconcile.purge import purge
@@ -41,7 +40,7 @@ async def read_changes(app: str, which: Pass, order: Order) -> Run:
     the next try goes on where it stopped.
     """
     rt, log = runtime(), get_run_logger()
-    begun = time.monotonic()
+    begun = monotonic()
     progress = asyncio.create_task(_say_progress(app, which, run := Run()))
     try:
         await read_pass(rt, await rt.app(app), order, which, run=run)
@@ -60,7 +59,7 @@ async def read_changes(app: str, which: Pass, order: Order) -> Run:
             run.written,
             run.counts.missed,
             len(run.failures),
-            time.monotonic() - begun,
+            monotonic() - begun,
         )
     return run
 

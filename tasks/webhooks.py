@@ -1,14 +1,12 @@
 """Steps about webhooks: drain what is left, name what is dead, publish, do again."""
 
-import time
-
 from prefect import get_client, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 from prefect.tasks import exponential_backoff
 
-from linekeeper.clock import utcnow
+from linekeeper.clock import monotonic, utcnow
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.consumer.record_events import process_record_events
 from linekeeper.consumer.report import webhooks_headline, webhooks_markdown
@@ -38,8 +36,8 @@ async def drain() -> int:
     found = await route_again(rt.store, now=utcnow())
     if found:
         get_run_logger().info("%d unrouted events have a known connection by now", found)
-    until = time.monotonic() + DRAIN_SECONDS
-    while time.monotonic() < until and (
+    until = monotonic() + DRAIN_SECONDS
+    while monotonic() < until and (
         await process_connection_events(rt) or await process_record_events(rt)
     ):
         pass

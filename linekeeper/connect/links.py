@@ -1,6 +1,5 @@
 """Connect links and the `state` that goes through Makini Link. Pure but for `make_link`."""
 
-import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
@@ -8,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from linekeeper.clock import token_bytes
 from linekeeper.config import AppConfig
 from linekeeper.connect.signing import Signer
 from linekeeper.store import new_id
@@ -70,7 +70,7 @@ def read_link(signer: Signer, token: str) -> str | None:
 def make_state(signer: Signer, link_id: str, *, now: datetime) -> str:
     """A `state` for one pass through Makini Link, bound to its link."""
     ends = int((now + STATE_LIVES).timestamp())
-    payload = UUID(link_id).bytes + secrets.token_bytes(12) + ends.to_bytes(6, "big")
+    payload = UUID(link_id).bytes + token_bytes(12) + ends.to_bytes(6, "big")
     return signer.sign(_STATE, payload)
 
 

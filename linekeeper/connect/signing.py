@@ -8,11 +8,10 @@ import base64
 import binascii
 import hashlib
 import hmac
-import secrets
 
 from sqlmodel import col, select
 
-from linekeeper.clock import utcnow
+from linekeeper.clock import token_bytes, utcnow
 from linekeeper.store import Store
 from linekeeper.store.tables import AppSetting
 from linekeeper.store.upsert import insert_ignore
@@ -54,7 +53,7 @@ async def load_signer(store: Store) -> Signer:
     """The signer of this database; its key is made at the first call. Raises `KeyProblem`."""
     kept = await _kept(store)
     if kept is None:
-        value = store.cipher.encrypt(secrets.token_hex(32))
+        value = store.cipher.encrypt(token_bytes(32).hex())
         async with store.write() as session:
             row = {"name": NAME, "value": value, "updated_at": utcnow()}
             await insert_ignore(store, session, AppSetting, [row])

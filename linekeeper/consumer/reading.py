@@ -5,12 +5,11 @@ answer of its own.
 """
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from linekeeper.clock import utcnow
+from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.health.judge import Observation
 from linekeeper.health.probe import understand_error
@@ -62,12 +61,12 @@ async def read_records(
 ) -> Records:
     """The current records under `keys`; those the source doesn't have are left out.
 
-    `deadline` is a time of `time.monotonic`: what is read by then is kept. Raises `Refused`.
+    `deadline` is a time of `clock.monotonic`: what is read by then is kept. Raises `Refused`.
     """
     ref = (target.makini_key if app.connection_field == "key" else target.makini_id) or ""
     reading = _Reading(rt.makini(app), ref or target.makini_key, entity, keys)
     try:
-        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+        async with asyncio.timeout(max(0.0, deadline - monotonic())):
             await _read(rt, app, target, token, reading)
     except TimeoutError:
         return reading.result(OutOfTime())

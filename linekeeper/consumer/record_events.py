@@ -6,7 +6,6 @@ budget, and stored together with the word that the events are settled.
 """
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -14,7 +13,7 @@ from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.clock import utcnow
+from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.consumer.events import apply, failed, give_up, giving_back, let_go
 from linekeeper.consumer.reading import OutOfTime, Records, Refused, read_records
@@ -102,7 +101,7 @@ async def _read_all(rt: Runtime, batch: _Batch) -> _Answers:
         for ask, keys in one.reads.items():
             asks[ask].update(dict.fromkeys(keys))
     apps = (await rt.configuration()).apps
-    deadline = time.monotonic() + READ_SECONDS
+    deadline = monotonic() + READ_SECONDS
     gate = asyncio.Semaphore(AT_ONCE)
     answers: dict[Ask, Records | Exception] = {}
 

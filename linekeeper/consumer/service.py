@@ -2,12 +2,11 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from linekeeper.clock import utcnow
+from linekeeper.clock import monotonic, utcnow
 from linekeeper.connect.channel import is_due
 from linekeeper.consumer.alive import BEAT_SECONDS, beat, retire
 from linekeeper.consumer.connection_events import process_connection_events
@@ -70,7 +69,7 @@ def lanes(
 
     async def slack() -> bool:
         nonlocal policy_asked
-        now = time.monotonic()
+        now = monotonic()
         if now - policy_asked < POLICY_EVERY and not await is_due(rt.store, "slack", now=utcnow()):
             return False
         policy_asked = now

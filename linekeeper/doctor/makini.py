@@ -1,14 +1,13 @@
 """One Makini app: address, login, list, mode, webhooks, clock, call budget."""
 
 import asyncio
-import time
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import httpx
 
-from linekeeper.clock import utcnow
+from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.doctor.finding import Finding, ok, warn, wrong
 from linekeeper.makini import ListedConnection, MakiniClient, MakiniError
@@ -129,7 +128,7 @@ async def _login(makini: MakiniClient, seconds: float) -> Finding:
             "client_id or client_secret is empty",
             "copy both from Makini's dashboard into the MakiniApp block",
         )
-    started = time.monotonic()
+    started = monotonic()
     try:
         async with asyncio.timeout(seconds):
             known_as = await makini.check()
@@ -137,7 +136,7 @@ async def _login(makini: MakiniClient, seconds: float) -> Finding:
         return _too_slow(name, seconds)
     except MakiniError as error:
         return _refused(name, error)
-    return ok(name, f"Makini knows us as {known_as} ({time.monotonic() - started:.1f} s)")
+    return ok(name, f"Makini knows us as {known_as} ({monotonic() - started:.1f} s)")
 
 
 async def _list(makini: MakiniClient, seconds: float) -> Finding:

@@ -1,6 +1,5 @@
 """Observations into the database: judged, recorded, announced, in the caller's transaction."""
 
-import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -10,6 +9,7 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.clock import uniform
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import (
@@ -179,7 +179,7 @@ def _next_row(row: _Row, judged: Judged, observation: Observation) -> _Row:
 
 def _values(row: _Row, policy: HealthPolicy, now: datetime) -> dict[str, Any]:
     # Spread out: a little earlier than due, each connection at a moment of its own.
-    wait = timedelta(minutes=policy.probe_minutes * random.uniform(0.8, 0.95))  # noqa: S311 - jitter
+    wait = timedelta(minutes=policy.probe_minutes * uniform(0.8, 0.95))
     checked = row.last_checked_at or now
     return {
         "row_id": row.id,

@@ -6,7 +6,6 @@ died between the answer and the commit) is harmless to a product that remembers 
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -16,7 +15,7 @@ import aiohttp
 import httpx
 from sqlalchemy import Executable, bindparam, literal_column, update
 
-from linekeeper.clock import utcnow
+from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.inbox import lanes
 from linekeeper.inbox.forward import CHANNEL, GONE, REFUSED, lane_prefix, signed_headers
@@ -157,7 +156,7 @@ class _Round:
         self._expired: dict[str, str] = {}
         self._back_again: set[str] = set()
         """Apps whose product takes messages again."""
-        self._deadline = time.monotonic() + ROUND_SECONDS
+        self._deadline = monotonic() + ROUND_SECONDS
 
     async def run(self) -> bool:
         try:
@@ -178,7 +177,7 @@ class _Round:
         async with gate:
             for position, message in enumerate(messages):
                 waits = self._waits(message.app)
-                if waits is None and time.monotonic() < self._deadline:
+                if waits is None and monotonic() < self._deadline:
                     error = await self._post(message, self._apps[message.app])
                     if error is None:
                         self._sent.append(message.row["id"])

@@ -8,10 +8,10 @@ tries again.
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import Protocol, Self, TypeAlias
 
+from linekeeper.clock import monotonic
 from linekeeper.inbox.delivery import Delivery, Receipt
 from linekeeper.inbox.postgres_writer import PostgresWriter
 from linekeeper.inbox.sqlite_writer import SqliteWriter
@@ -110,7 +110,7 @@ class Intake:
 
     async def _commit(self, batch: list[_Waiting]) -> None:
         """Store `batch` and answer it; beyond `STORE_SECONDS` everybody is refused meanwhile."""
-        began = time.perf_counter()
+        began = monotonic()
         writing = {asyncio.create_task(self._writer.write([row for row, _ in batch]))}
         while not (await asyncio.wait(writing, timeout=STORE_SECONDS))[0]:
             log.warning("webhooks: the database has not answered for %g s", STORE_SECONDS)
@@ -121,7 +121,7 @@ class Intake:
             if not future.done():
                 future.set_result(receipt)
         if self._observe is not None:
-            self._observe(len(receipts), time.perf_counter() - began)
+            self._observe(len(receipts), monotonic() - began)
 
     def _take(self) -> list[_Waiting]:
         size = 0

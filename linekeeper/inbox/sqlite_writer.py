@@ -6,13 +6,13 @@ loop beside it is most of the cost.
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from linekeeper import clock
 from linekeeper.inbox.delivery import Delivery, Receipt
 
 _COLUMNS = (*Delivery._fields[:-1], "next_attempt_at", "body")
@@ -66,15 +66,15 @@ class SqliteWriter:
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Take the write lock. Asks more often than SQLite itself would: commits are short."""
-        deadline = time.monotonic() + self._seconds
+        deadline = clock.monotonic() + self._seconds
         pause = 0.0005
         while True:
             try:
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or clock.monotonic() > deadline:
                     raise
-                time.sleep(pause)
+                clock.sleep(pause)
                 pause = min(pause * 1.5, 0.01)
             else:
                 return

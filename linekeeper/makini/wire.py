@@ -1,7 +1,6 @@
 """One exchange with one Makini over HTTP: bounded in time, size and number; no retries."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 import linekeeper
+from linekeeper.clock import monotonic
 from linekeeper.config import AppConfig
 from linekeeper.makini.budget import Budget, Paused
 from linekeeper.makini.errors import ErrorKind, MakiniError
@@ -42,7 +42,12 @@ class Answer(NamedTuple):
 
 
 def open_client(base_url: str) -> httpx.AsyncClient:
-    """Return an httpx client on aiohttp that keeps no cookies and follows no redirect.
+    """Return an httpx client that follows no redirect, on the transport of `open_transport`."""
+    return _Direct(open_transport(base_url))
+
+
+def open_transport(base_url: str) -> httpx.AsyncBaseTransport:
+    """Return a transport on aiohttp that keeps no cookies.
 
     A cookie set for one connection would go out with the next one's token. Environment proxies
     and `SSL_CERT_FILE` are honoured, as httpx does by itself.
@@ -57,7 +62,7 @@ def open_client(base_url: str) -> httpx.AsyncClient:
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
-    return _Direct(AiohttpTransport(verify=tls, client=session, proxy=_proxy(base_url)))
+    return AiohttpTransport(verify=tls, client=session, proxy=_proxy(base_url))
 
 
 class _Direct(httpx.AsyncClient):
@@ -160,9 +165,9 @@ class Wire:
         if self._budget is not None:
             await self._take(self._budget, connection)
         async with self._turns:
-            started = time.perf_counter()
+            started = monotonic()
             response, content = await self._send(request, connection)
-            latency = time.perf_counter() - started
+            latency = monotonic() - started
         if 200 <= response.status_code < 300:
             request_id = _request_id(response.headers)
             if content is None:

@@ -1,12 +1,11 @@
 """Delivering what is due: claim, say, settle; what fails is kept with the reason why."""
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from linekeeper.clock import utcnow
+from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import Configuration
 from linekeeper.notices.announce import incident_lane
 from linekeeper.notices.attend import attend
@@ -131,7 +130,7 @@ class _Delivery:
 
     async def round(self, rows: Sequence[Outbox]) -> None:
         """Say the claimed `rows`, their lanes side by side."""
-        claimed_at = time.monotonic()
+        claimed_at = monotonic()
         views = await load_views(
             self._store, [i for row in rows if isinstance(i := row.payload.get("incident_id"), str)]
         )
@@ -144,7 +143,7 @@ class _Delivery:
 
         async def one(row: Outbox, teller: Teller) -> None:
             async with some:
-                late = time.monotonic() - claimed_at > _START_WITHIN_SECONDS
+                late = monotonic() - claimed_at > _START_WITHIN_SECONDS
                 if self.held_up or late:
                     untouched.append(row)
                 else:

@@ -5,14 +5,13 @@ looked up when its mail goes out: a customer who has logged in meanwhile gets no
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlmodel import col
 
-from linekeeper.clock import utcnow, zone_of
+from linekeeper.clock import monotonic, utcnow, zone_of
 from linekeeper.config import MailConfig
 from linekeeper.connect.channel import is_due
 from linekeeper.connect.links import link_url
@@ -77,11 +76,11 @@ class _Delivery:
 
     async def all_of(self, rows: Sequence[Outbox]) -> None:
         """Deliver `rows`; those the server takes nothing of wait."""
-        began, untouched = time.monotonic(), []
+        began, untouched = monotonic(), []
 
         async def one(row: Outbox) -> None:
             async with self._some:
-                if self._held_up or time.monotonic() - began > _START_WITHIN_SECONDS:
+                if self._held_up or monotonic() - began > _START_WITHIN_SECONDS:
                     untouched.append(row)
                 else:
                     await self._deliver(row)

@@ -4,7 +4,6 @@ import asyncio
 import ipaddress
 import json
 import re
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
+from linekeeper.clock import monotonic
 from linekeeper.config import SlackConfig
 from linekeeper.notices.compose import Rendered
 from linekeeper.notices.refusals import BAD_BLOCKS, SlackTrouble, busy, refused, unreachable
@@ -50,7 +50,7 @@ class Pacer:
 
     async def turn(self, channel: str) -> None:
         """Wait for this message's turn."""
-        now = time.monotonic()
+        now = monotonic()
         slot = max(now, self._next.get(channel, 0.0))
         self._next[channel] = slot + self._seconds
         if slot > now:

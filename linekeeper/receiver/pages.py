@@ -2,14 +2,13 @@
 
 import asyncio
 import logging
-import time
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from linekeeper.clock import utcnow
+from linekeeper.clock import monotonic, utcnow
 from linekeeper.receiver.beat import Beat
 from linekeeper.receiver.metrics import CONTENT_TYPE_LATEST, exposition
 from linekeeper.runtime import Runtime
@@ -37,11 +36,11 @@ class Readiness:
 
     async def ready(self) -> bool:
         """True if a write was committed just now; says so, or not, within `READY_SECONDS`."""
-        stale = time.monotonic() - self._asked > ASK_AGAIN_SECONDS
+        stale = monotonic() - self._asked > ASK_AGAIN_SECONDS
         if self._writing is None or (self._writing.done() and stale):
             self._writing = asyncio.create_task(self._beat.can_store(), name="readiness")
             self._writing.add_done_callback(lambda task: task.cancelled() or task.exception())
-            self._asked = time.monotonic()
+            self._asked = monotonic()
         # Not cancelled when it is late: the driver would first wait for the lock all the same.
         done, _ = await asyncio.wait({self._writing}, timeout=READY_SECONDS)
         return bool(done) and self._writing.exception() is None
@@ -58,9 +57,9 @@ class Gauges:
     async def text(self) -> bytes:
         """Prometheus' format, at most `GAUGES_SECONDS` old; that it is down where it is down."""
         async with self._lock:
-            if not self._text or time.monotonic() - self._read > GAUGES_SECONDS:
+            if not self._text or monotonic() - self._read > GAUGES_SECONDS:
                 self._text = await self._look()
-                self._read = time.monotonic()
+                self._read = monotonic()
             return self._text
 
     async def _look(self) -> bytes:

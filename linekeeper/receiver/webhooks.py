@@ -7,14 +7,11 @@ storage. The answer 200 comes after the commit of the own row and before any pro
 """
 
 import asyncio
-import time
 from collections.abc import MutableMapping
-from datetime import UTC, datetime
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
-import uuid_utils
-
+from linekeeper.clock import new_id, utcnow
 from linekeeper.inbox.delivery import make_delivery
 from linekeeper.inbox.identify import identify
 from linekeeper.inbox.intake import Intake, StorageDown
@@ -64,16 +61,15 @@ class Webhooks:
         body = await self._bodies.read(receive)
         if not isinstance(body, bytes):
             return self._refuse(scope, app.name, body, 0)
-        seconds = time.time()
-        verdict = app.verifier.verify(headers, body, now=seconds)
+        now = utcnow()
+        verdict = app.verifier.verify(headers, body, now=now.timestamp())
         if isinstance(verdict, Rejected):
             refused = answers.UNVERIFIED[verdict.cause]
             return self._refuse(scope, app.name, refused, len(body))
-        now = datetime.fromtimestamp(seconds, UTC)
         identity = identify(
             app.name, app.names, headers, connection, body, now=now, scheme=app.scheme
         )
-        identifier = str(uuid_utils.uuid7())
+        identifier = new_id()
         receipt = await self._intake.store(
             make_delivery(identifier, app.name, identity, body, received_at=now)
         )
@@ -105,6 +101,6 @@ class Webhooks:
             path=scope["raw_path"],
             headers=scope["headers"],
             size=size,
-            at=datetime.now(UTC),
+            at=utcnow(),
         )
         return refused

@@ -4,16 +4,17 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-import uuid_utils
 from sqlalchemy import JSON, DateTime, String, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from linekeeper import clock
+
 
 def new_id() -> str:
     """A UUIDv7 as text: sorts by the time it was made."""
-    return str(uuid_utils.uuid7())
+    return clock.new_id()
 
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
