@@ -6,7 +6,7 @@ import gzip
 import hmac
 import json
 import re
-import time
+from datetime import timedelta
 from itertools import product
 
 import pytest
@@ -326,10 +326,12 @@ async def test_a_flood_of_bad_signatures_is_a_count_and_a_sample(
 async def test_a_clock_that_jumps_changes_no_answer(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    began = time.time()
-    for number, jump in enumerate((0, 86_400 * 400, -86_400 * 400, 0)):
-        monkeypatch.setattr("linekeeper.receiver.webhooks.time.time", lambda by=jump: began + by)
-        said = (await here.post({"id": f"j{number}", "timestamp": began})).json()
+    began = utcnow()
+    for number, days in enumerate((0, 400, -400, 0)):
+        then = began + timedelta(days=days)
+        monkeypatch.setattr("linekeeper.receiver.webhooks.utcnow", lambda then=then: then)
+        body = {"id": f"j{number}", "timestamp": began.timestamp()}
+        said = (await here.post(body)).json()
         assert said["status"] == "accepted"
         assert (await here.post({"id": f"j{number}"})).json()["status"] == "duplicate"
     assert len(await here.events()) == 4
