@@ -75,11 +75,11 @@ async def _adopt(
     import httpx
 
     from linekeeper.clock import utcnow
-    from linekeeper.health.batch import probe_batch
-    from linekeeper.health.sweep import due, take_list
     from linekeeper.runtime import Runtime
     from linekeeper.store import Store
     from linekeeper.store.migrate import migrate
+    from linekeeper.sweep.batch import probe_batch
+    from linekeeper.sweep.sweep import due, take_list
 
     settings = _settings(environment)
     async with Store.open(settings) as store:

@@ -30,7 +30,7 @@ from linekeeper.implementation.report import implementation_markdown
 from linekeeper.implementation.scope import COMPLEXITIES, HOSTINGS, parse_scope
 from linekeeper.implementation.start import start
 from linekeeper.implementation.template import load_template
-from linekeeper.notices.view import Links
+from linekeeper.notify.view import Links
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.migrate import migrate

@@ -24,19 +24,16 @@ from sqlalchemy import bindparam, func, insert, select
 from sqlmodel import col
 
 from linekeeper.config import AlertPolicy, AppConfig, Configuration, HealthPolicy, SlackConfig
-from linekeeper.digest.measures import measure
-from linekeeper.digest.queries import read_lives
-from linekeeper.health.app import list_failed, list_worked
-from linekeeper.health.conclude import conclude
 from linekeeper.health.judge import Health, Judged, Observation, Outcome, dump
-from linekeeper.health.news import find_news, mark_reported
-from linekeeper.health.operate import NoIncident, acknowledge
 from linekeeper.health.service import observe
+from linekeeper.incidents.conclude import conclude
+from linekeeper.incidents.news import find_news, mark_reported
+from linekeeper.incidents.operate import NoIncident, acknowledge
 from linekeeper.makini import ErrorKind, MakiniError
-from linekeeper.notices.deliver import deliver_due
-from linekeeper.notices.queries import merged_into
-from linekeeper.notices.quiet import quiet_times
-from linekeeper.notices.slack import Pacer
+from linekeeper.notify.deliver import deliver_due
+from linekeeper.notify.queries import merged_into
+from linekeeper.notify.quiet import quiet_times
+from linekeeper.outbox.senders.slack import Pacer
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.migrate import migrate
@@ -50,6 +47,9 @@ from linekeeper.store.tables import (
     Outbox,
     Silence,
 )
+from linekeeper.sweep.app import list_failed, list_worked
+from linekeeper.views.digest_measures import measure
+from linekeeper.views.digest_queries import read_lives
 from sandbox import Settings as SandboxSettings
 from sandbox import serving
 

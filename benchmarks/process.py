@@ -68,6 +68,7 @@ async def _ours(folder: Path, url: str) -> AsyncIterator[Any]:
     import httpx
     import orjson
 
+    from linekeeper.access.tokens import save_tokens
     from linekeeper.clock import utcnow
     from linekeeper.config import AppConfig
     from linekeeper.makini import MakiniClient, TokenPair
@@ -78,7 +79,6 @@ async def _ours(folder: Path, url: str) -> AsyncIterator[Any]:
     from linekeeper.store.configuration import save_blocks
     from linekeeper.store.migrate import migrate
     from linekeeper.store.tables import Connection
-    from linekeeper.tokens import save_tokens
 
     def answer(request: httpx.Request) -> httpx.Response:
         keys = request.url.params.get_list("filter[key]")

@@ -356,11 +356,11 @@ async def _upsert_rates() -> dict[str, float]:
 async def _adopted() -> AsyncIterator[Any]:
     """A runtime whose fleet is in the books."""
     from linekeeper.clock import utcnow
-    from linekeeper.health.sweep import take_list
     from linekeeper.runtime import Runtime
     from linekeeper.settings import Settings
     from linekeeper.store import Store
     from linekeeper.store.migrate import migrate
+    from linekeeper.sweep.sweep import take_list
 
     async with Store.open(Settings()) as store:
         await migrate(store)

@@ -29,9 +29,7 @@ from sqlmodel import col
 import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
-from linekeeper.health.batch import probe_batch
-from linekeeper.health.sweep import due, take_list
-from linekeeper.notices.mail import deliver_mail
+from linekeeper.notify.mail import deliver_mail
 from linekeeper.receiver import serve
 from linekeeper.reconcile.service import reconcile_window
 from linekeeper.reconnect.ask import attend_due
@@ -41,6 +39,8 @@ from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.migrate import migrate
 from linekeeper.store.tables import Connection, Contact, Customer, Reconnect
+from linekeeper.sweep.batch import probe_batch
+from linekeeper.sweep.sweep import due, take_list
 
 LOSSES = 40
 PAUSE = 0.25

@@ -6,7 +6,7 @@ from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
 from linekeeper import config as core
-from linekeeper.notices.policy import check
+from linekeeper.notify.policy import check
 
 
 class AlertPolicy(Block):

@@ -9,8 +9,8 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from linekeeper.clock import utcnow, zone_of
-from linekeeper.health import operate
-from linekeeper.health.operate import NoIncident
+from linekeeper.incidents import operate
+from linekeeper.incidents.operate import NoIncident
 from tasks.notify import NotDelivered, incident_lanes, notify
 from tasks.run import open_runtime, rename
 

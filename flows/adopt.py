@@ -10,9 +10,9 @@ from pydantic import Field
 
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import Adoption
-from linekeeper.health.sweep import preview_list
 from linekeeper.makini import MakiniError
 from linekeeper.markdown import text
+from linekeeper.sweep.sweep import preview_list
 from tasks.health import list_connections
 from tasks.run import open_runtime, rename
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.health.judge import Health
-from linekeeper.health.news import since
+from linekeeper.incidents.news import since
 from linekeeper.store.tables import Connection
 from tasks.health import probe_connections
 from tasks.notify import NotDelivered, notify

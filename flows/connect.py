@@ -7,11 +7,11 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from linekeeper.access.invite import BadInvitation, Invitation, invite_again, invite_new
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.makini import ReadOnlyApp
 from linekeeper.markdown import text
-from linekeeper.reconnect.invite import BadInvitation, Invitation, invite_again, invite_new
 from linekeeper.runtime import Runtime, UnknownApp
 from tasks.reconnect import publish
 from tasks.run import open_runtime, rename

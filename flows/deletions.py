@@ -9,7 +9,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from linekeeper.clock import utcnow
-from linekeeper.health.news import since
+from linekeeper.incidents.news import since
 from linekeeper.reconcile.decisions import Decision, NoDeletion, decide_deletions
 from linekeeper.runtime import UnknownApp
 from tasks.notify import NotDelivered, notify

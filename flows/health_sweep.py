@@ -16,12 +16,12 @@ from prefect.utilities.annotations import quote
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.adopt import Adoption
-from linekeeper.health.app import list_failed
-from linekeeper.health.batch import Batch
-from linekeeper.health.news import Findings, find_news, mark_reported, since
-from linekeeper.health.sweep import due
+from linekeeper.incidents.news import Findings, find_news, mark_reported, since
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
+from linekeeper.sweep.app import list_failed
+from linekeeper.sweep.batch import Batch
+from linekeeper.sweep.sweep import due
 from tasks.health import in_trouble, list_connections, probe_connections
 from tasks.heartbeat import heartbeat
 from tasks.notify import NotDelivered, notify

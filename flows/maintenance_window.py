@@ -10,8 +10,8 @@ from pydantic import Field
 
 from linekeeper.clock import as_utc, utcnow
 from linekeeper.customers.find import NotFound
-from linekeeper.notices import silence
-from linekeeper.notices.silence import BadWindow
+from linekeeper.incidents import silences as silence
+from linekeeper.incidents.silences import BadWindow
 from tasks.run import open_runtime, rename
 
 

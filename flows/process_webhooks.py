@@ -8,8 +8,8 @@ from prefect.exceptions import FailedRun
 from prefect.states import Completed, Failed
 
 from linekeeper.clock import utcnow
-from linekeeper.consumer.report import webhooks_headline, whose
-from linekeeper.inbox.figures import mark_reported, newly_dead
+from linekeeper.views.webhook_figures import mark_reported, newly_dead
+from linekeeper.views.webhooks_page import webhooks_headline, whose
 from tasks.report import is_stale
 from tasks.run import by_hand, only_one, open_runtime, rename, skipped
 from tasks.webhooks import WEBHOOKS, dead_webhook, drain, report_webhooks, webhook_figures

@@ -12,15 +12,15 @@ from pydantic import Field
 
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
-from linekeeper.health.news import since
-from linekeeper.notices.untold import in_window
+from linekeeper.incidents.news import since
+from linekeeper.incidents.suppressed import in_window
 from linekeeper.reconcile.due import Order, Pass, due_in
 from linekeeper.reconcile.named import UnknownEntity, find_connections, find_entities
 from linekeeper.reconcile.run import make_order
 from linekeeper.reconcile.service import Failure, Run
-from linekeeper.reconcile.trust_queries import together, trust_report
-from linekeeper.reconcile.trust_report import KEY as TRUST
 from linekeeper.runtime import Runtime
+from linekeeper.views.trust_page import KEY as TRUST
+from linekeeper.views.trust_queries import together, trust_report
 from tasks.notify import NotDelivered, notify
 from tasks.reconcile import measure_webhooks, not_read, read_changes, report_trust
 from tasks.report import is_stale

@@ -7,7 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from linekeeper.clock import utcnow
-from linekeeper.notices.announce import say
+from linekeeper.incidents.announce import say
 from linekeeper.store import new_id
 from tasks.notify import notify
 from tasks.run import open_runtime, rename

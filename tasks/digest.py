@@ -5,9 +5,9 @@ from prefect.cache_policies import NO_CACHE
 
 from linekeeper.cli.links import find_links
 from linekeeper.clock import utcnow
-from linekeeper.digest.report import headline, markdown
-from linekeeper.digest.service import gather, say_digest
-from linekeeper.notices.places import with_artifacts
+from linekeeper.notify.places import with_artifacts
+from linekeeper.views.digest import gather, say_digest
+from linekeeper.views.digest_page import headline, markdown
 from tasks.report import put_artifact
 from tasks.run import runtime
 

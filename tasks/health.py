@@ -11,8 +11,8 @@ from prefect.context import TaskRunContext
 from prefect.states import Failed
 
 from linekeeper.customers.adopt import Adoption
-from linekeeper.health.batch import Batch, probe_batch
-from linekeeper.health.sweep import take_list
+from linekeeper.sweep.batch import Batch, probe_batch
+from linekeeper.sweep.sweep import take_list
 from tasks.retries import StillFailing, patience
 from tasks.run import runtime
 

@@ -36,8 +36,8 @@ from linekeeper.implementation.report import (
     portfolio_markdown,
 )
 from linekeeper.implementation.standing import Standing
-from linekeeper.notices.places import with_artifacts
-from linekeeper.notices.view import Links
+from linekeeper.notify.places import with_artifacts
+from linekeeper.notify.view import Links
 from linekeeper.preflight.addresses import makini_addresses
 from linekeeper.preflight.handover import HandoverSystem, escape, handover
 from linekeeper.preflight.targets import parse_target

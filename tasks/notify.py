@@ -11,9 +11,9 @@ from prefect.tasks import Task, exponential_backoff
 from sqlmodel import col, select
 
 from linekeeper.cli.links import find_links
-from linekeeper.notices.announce import incident_lane
-from linekeeper.notices.channels import troubles
-from linekeeper.notices.deliver import deliver_due
+from linekeeper.incidents.announce import incident_lane
+from linekeeper.notify.channels import troubles
+from linekeeper.notify.deliver import deliver_due
 from linekeeper.store import Store
 from linekeeper.store.tables import Outbox
 from tasks.run import runtime

@@ -15,8 +15,8 @@ from linekeeper.reconcile.measure import Verdict
 from linekeeper.reconcile.purge import purge
 from linekeeper.reconcile.run import conclude
 from linekeeper.reconcile.service import Run, read_pass
-from linekeeper.reconcile.trust_queries import trust_report
-from linekeeper.reconcile.trust_report import KEY, trust_headline, trust_markdown
+from linekeeper.views.trust_page import KEY, trust_headline, trust_markdown
+from linekeeper.views.trust_queries import trust_report
 from tasks.report import put_artifact
 from tasks.run import runtime
 

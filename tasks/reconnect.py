@@ -9,11 +9,11 @@ from prefect import get_client, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from sqlmodel import col, select
 
+from linekeeper.access.links import link_url
+from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
-from linekeeper.connect.links import link_url
-from linekeeper.connect.signing import load_signer
 from linekeeper.markdown import text
-from linekeeper.notices.text import duration
+from linekeeper.notify.text import duration
 from linekeeper.reconcile.service import reconcile_window
 from linekeeper.reconnect import process
 from linekeeper.reconnect.case import Case, load_case

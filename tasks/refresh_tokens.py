@@ -2,10 +2,10 @@
 
 from prefect import get_run_logger, task
 
+from linekeeper.access import expiry
+from linekeeper.access.expiry import HORIZON, Renewed, horizon, renew_ending
 from linekeeper.clock import utcnow
-from linekeeper.reconnect import expiry
-from linekeeper.reconnect.expiry import HORIZON, Renewed, horizon, renew_ending
-from linekeeper.reconnect.expiry_report import expiry_markdown
+from linekeeper.views.expiry_page import expiry_markdown
 from tasks.reconnect import publish
 from tasks.retries import StillFailing, patience
 from tasks.run import runtime

@@ -14,19 +14,19 @@ from prefect.client.schemas.objects import Artifact as Stored
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from linekeeper.clock import utcnow
-from linekeeper.health.connection_report import connection_headline, connection_markdown
-from linekeeper.health.fleet_report import fleet_headline, fleet_markdown
-from linekeeper.health.report_parts import ReportLinks, artifact_key
-from linekeeper.health.report_queries import connection_reports, fleet_report
-from linekeeper.notices.places import artifact_ids, remember_artifact
-from linekeeper.status.audit import (
+from linekeeper.notify.places import artifact_ids, remember_artifact
+from linekeeper.store.leases import holding
+from linekeeper.views.audit import (
     MARKDOWN_ROWS,
     audit_headline,
     audit_markdown,
     hand_outs,
     read_audit,
 )
-from linekeeper.store.leases import holding
+from linekeeper.views.connection_page import connection_headline, connection_markdown
+from linekeeper.views.fleet_page import fleet_headline, fleet_markdown
+from linekeeper.views.fleet_queries import connection_reports, fleet_report
+from linekeeper.views.parts import ReportLinks, artifact_key
 from tasks.run import runtime
 
 FLEET = "fleet"

@@ -9,10 +9,10 @@ from prefect.tasks import exponential_backoff
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.consumer.record_events import process_record_events
-from linekeeper.consumer.report import webhooks_headline, webhooks_markdown
-from linekeeper.inbox.figures import Figures, read_figures
 from linekeeper.inbox.replay import ReplayPlan, Selection, plan_replay, replay
 from linekeeper.inbox.unrouted import route_again
+from linekeeper.views.webhook_figures import Figures, read_figures
+from linekeeper.views.webhooks_page import webhooks_headline, webhooks_markdown
 from tasks.report import put_artifact
 from tasks.run import runtime
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from linekeeper.status.audit import Entry
+    from linekeeper.views.audit import Entry
 
 
 def audit_command(
@@ -41,7 +41,7 @@ def audit_command(
     from rich.table import Table
     from rich.text import Text
 
-    from linekeeper.status.audit import more
+    from linekeeper.views.audit import more
 
     table = Table()
     for heading in ("at (UTC)", "who", "what", "to what", "more"):
@@ -57,7 +57,7 @@ async def _read(
 ) -> "list[Entry]":
     from linekeeper.clock import utcnow
     from linekeeper.runtime import Runtime
-    from linekeeper.status.audit import read_audit
+    from linekeeper.views.audit import read_audit
 
     async with Runtime.open() as rt:
         return await read_audit(

@@ -167,13 +167,13 @@ def _read(file: Path) -> "TokenPair":
 async def _add(
     app_name: str, key: str, name: str, provider: str, pair: "TokenPair", *, check: bool
 ) -> str:
+    from linekeeper.access.tokens import save_tokens
     from linekeeper.clock import utcnow
     from linekeeper.customers.adopt import adopt
     from linekeeper.customers.find import named_connections
     from linekeeper.makini import ListedConnection
     from linekeeper.makini.models import is_token
     from linekeeper.runtime import Runtime
-    from linekeeper.tokens import save_tokens
 
     if not key.strip():
         raise UserError("--key is empty: give Makini's key of the connection")
@@ -211,7 +211,7 @@ async def _add(
 
 async def _list(health: str | None) -> list[dict[str, Any]]:
     from linekeeper.runtime import Runtime
-    from linekeeper.status.connections import list_connections
+    from linekeeper.views.connections import list_connections
 
     async with Runtime.open() as rt, rt.store.read() as session:
         return await list_connections(session, health=health)
@@ -220,7 +220,7 @@ async def _list(health: str | None) -> list[dict[str, Any]]:
 async def _show(wanted: str) -> dict[str, Any]:
     from linekeeper.customers.find import find_connection
     from linekeeper.runtime import Runtime
-    from linekeeper.status.connections import describe_connection
+    from linekeeper.views.connections import describe_connection
 
     async with Runtime.open() as rt, rt.store.read() as session:
         return await describe_connection(session, (await find_connection(session, wanted)).id)

@@ -65,8 +65,8 @@ def revoke_command(name: Annotated[str, typer.Argument(help="The key's name.")])
 
 
 async def _add(name: str, scopes: list[str]) -> str:
+    from linekeeper.access.keys import KeyRefused, make_key
     from linekeeper.clock import utcnow
-    from linekeeper.reconnect.keys import KeyRefused, make_key
     from linekeeper.runtime import Runtime
 
     try:
@@ -77,7 +77,7 @@ async def _add(name: str, scopes: list[str]) -> str:
 
 
 async def _list() -> list[tuple[str, ...]]:
-    from linekeeper.reconnect.keys import list_keys
+    from linekeeper.access.keys import list_keys
     from linekeeper.runtime import Runtime
 
     async with Runtime.open() as rt, rt.store.read() as session:
@@ -100,8 +100,8 @@ async def _list() -> list[tuple[str, ...]]:
 
 
 async def _revoke(name: str) -> None:
+    from linekeeper.access.keys import KeyRefused, revoke_key
     from linekeeper.clock import utcnow
-    from linekeeper.reconnect.keys import KeyRefused, revoke_key
     from linekeeper.runtime import Runtime
 
     try:

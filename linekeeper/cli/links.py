@@ -4,7 +4,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.settings import PREFECT_UI_URL
 
-from linekeeper.notices.view import Links
+from linekeeper.notify.view import Links
 
 
 async def find_links(client: PrefectClient, *, run_id: str | None = None) -> Links:

@@ -76,8 +76,8 @@ def disconnect_command(
 
 
 async def _link(connection: str, customer: str, system: str, app_name: str) -> tuple[str, str]:
+    from linekeeper.access.invite import BadInvitation, invite_again, invite_new
     from linekeeper.clock import utcnow
-    from linekeeper.reconnect.invite import BadInvitation, invite_again, invite_new
     from linekeeper.runtime import Runtime
 
     async with Runtime.open() as rt:
@@ -104,8 +104,8 @@ def _given(file: Path | None) -> str:
 
 
 async def _login(connection: str, text: str) -> str:
+    from linekeeper.access.paste import Unusable, paste, understood
     from linekeeper.clock import utcnow
-    from linekeeper.reconnect.paste import Unusable, paste, understood
     from linekeeper.runtime import Runtime
 
     async with Runtime.open() as rt:

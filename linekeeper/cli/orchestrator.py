@@ -14,7 +14,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from linekeeper.cli import block_documents, desk
 from linekeeper.cli.links import find_links
 from linekeeper.cli.server import POOL, prefect_at
-from linekeeper.notices.view import Links
+from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Blocks, Event, OrchestratorUnavailable, Run
 from linekeeper.settings import Settings
 from linekeeper.store import Store

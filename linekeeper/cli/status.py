@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from linekeeper.status import Glance
+    from linekeeper.views.glance import Glance
 
 _STYLES = {
     "healthy": "green",
@@ -46,7 +46,7 @@ def status_command(
 async def _look() -> "Glance":
     from linekeeper.clock import utcnow
     from linekeeper.runtime import Runtime
-    from linekeeper.status import glance
+    from linekeeper.views.glance import glance
 
     async with Runtime.open() as rt:
         return await glance(rt.store, await rt.configuration(), now=utcnow())

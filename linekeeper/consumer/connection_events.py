@@ -10,13 +10,13 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.consumer.events import apply, giving_back
-from linekeeper.health.conclude import conclude
 from linekeeper.health.judge import Observation, Outcome, load
 from linekeeper.health.service import CLOCK_SLACK, observe
 from linekeeper.inbox.claim import Event, Settled, claim_events
 from linekeeper.inbox.identify import read
 from linekeeper.inbox.meaning import ABOUT_CONNECTIONS, Statement, statement
 from linekeeper.inbox.routing import connections_of
+from linekeeper.incidents.conclude import conclude
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection
 

@@ -27,9 +27,9 @@ from linekeeper.inbox.claim import (
     settle,
     still_ours,
 )
-from linekeeper.inbox.forward import forward_events
 from linekeeper.inbox.traces import leave_traces
 from linekeeper.logs import ids_of
+from linekeeper.outbox.forward import forward_events
 from linekeeper.runtime import Runtime
 
 log = logging.getLogger("linekeeper.consumer")

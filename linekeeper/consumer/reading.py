@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from linekeeper.access.renew import renew
+from linekeeper.access.tokens import Token
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.health.judge import Observation
@@ -17,7 +19,6 @@ from linekeeper.inbox.routing import Target
 from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
 from linekeeper.reconcile.fields import record_key, stored_key
 from linekeeper.runtime import Runtime
-from linekeeper.tokens import Token, renew
 
 SIDE_BY_SIDE = 8
 """Single records of one connection read at once, where it heeds no list of keys."""

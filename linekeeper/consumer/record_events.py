@@ -13,20 +13,20 @@ from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from linekeeper.access.tokens import Token, load_tokens
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.consumer.events import apply, failed, give_up, giving_back, let_go
 from linekeeper.consumer.reading import OutOfTime, Records, Refused, read_records
-from linekeeper.health.conclude import conclude
 from linekeeper.health.judge import Observation
 from linekeeper.health.service import observe
 from linekeeper.inbox.claim import Claimed, Event, Settled, claim_events
 from linekeeper.inbox.plan import Ask, Plan, Wanted, plan, understand
 from linekeeper.inbox.routing import Target, connections_of, owners_of
+from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import MakiniError
 from linekeeper.reconcile.upsert import Arrived, upsert_records
 from linekeeper.runtime import Runtime
-from linekeeper.tokens import Token, load_tokens
 
 RANK = 1
 BATCH = 2_000

@@ -6,23 +6,23 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from linekeeper.access.channel import is_due
 from linekeeper.clock import monotonic, utcnow
-from linekeeper.connect.channel import is_due
 from linekeeper.consumer.alive import BEAT_SECONDS, beat, retire
 from linekeeper.consumer.connection_events import process_connection_events
-from linekeeper.consumer.delivery import deliver_events, deliver_runs
 from linekeeper.consumer.lanes import Lane, keep
 from linekeeper.consumer.record_events import process_record_events
 from linekeeper.consumer.settings import copy_blocks
 from linekeeper.consumer.waiting import CONNECTION_WEBHOOKS, RECORD_WEBHOOKS
 from linekeeper.consumer.waker import Waker
 from linekeeper.implementation.watch import watch as watch_implementations
-from linekeeper.inbox.deliver import Forwarder
-from linekeeper.notices.deliver import deliver_due
-from linekeeper.notices.elsewhere import deliver_elsewhere
-from linekeeper.notices.mail import deliver_mail
-from linekeeper.notices.view import Links
+from linekeeper.notify.deliver import deliver_due
+from linekeeper.notify.elsewhere import deliver_elsewhere
+from linekeeper.notify.mail import deliver_mail
+from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Orchestrator
+from linekeeper.outbox.forwarder import Forwarder
+from linekeeper.outbox.senders.prefect import deliver_events, deliver_runs
 from linekeeper.reconcile.outage import note_outages
 from linekeeper.reconnect.ask import attend_due
 from linekeeper.reconnect.watch import watch

@@ -6,9 +6,9 @@ import apprise
 
 from linekeeper.config import Configuration
 from linekeeper.doctor.finding import Finding, ok, warn, wrong
-from linekeeper.notices.attend import targets
-from linekeeper.notices.channels import troubles
-from linekeeper.notices.policy import check
+from linekeeper.notify.attend import targets
+from linekeeper.notify.channels import troubles
+from linekeeper.notify.policy import check
 from linekeeper.store import Store
 
 _BLOCK = "correct it in the AlertPolicy block"

@@ -12,7 +12,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from linekeeper.config import SlackConfig
 from linekeeper.doctor.finding import Finding, ok, warn, wrong
 from linekeeper.doctor.makini import LOOPBACK
-from linekeeper.notices.refusals import refused
+from linekeeper.notify.refusals import refused
 
 NEEDED_SCOPES = ("chat:write",)
 USEFUL_SCOPES = {

@@ -1,1 +1,1 @@
-"""Observations → judged health → incidents; the sweep that makes them."""
+"""Observe and judge: the state of one connection."""

@@ -2,11 +2,12 @@
 
 from datetime import datetime
 
+from linekeeper.access.renew import renew
+from linekeeper.access.tokens import Token
 from linekeeper.config import AppConfig
 from linekeeper.health.judge import Observation, Outcome
 from linekeeper.makini import ConnectionStatus, ErrorKind, MakiniClient, MakiniError
 from linekeeper.store import Store
-from linekeeper.tokens import Token, renew
 
 _SYNC = {
     "done": Outcome.answered,

@@ -13,10 +13,10 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.health.batch import probe_batch
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.tables import Connection, Observation
+from linekeeper.sweep.batch import probe_batch
 
 SOURCE = "product"
 PROBE_APART = timedelta(seconds=10)

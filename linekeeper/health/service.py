@@ -23,10 +23,10 @@ from linekeeper.health.judge import (
     judge,
     load,
 )
-from linekeeper.notices.events import About, connection_event
+from linekeeper.outbox.events import About, connection_event
+from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store, new_id, tables
 from linekeeper.store.core import table_of
-from linekeeper.store.outbox import Message, enqueue
 from linekeeper.store.tables import Connection, Customer, Transition
 
 CLOCK_SLACK = timedelta(minutes=1)

@@ -22,8 +22,8 @@ from linekeeper.implementation.outlook import Outlook
 from linekeeper.implementation.progress import Progress, forecast_anew, forecast_standing, keep
 from linekeeper.implementation.proofs import ConnectionFacts, Evidence, Lack, bind, prove
 from linekeeper.implementation.standing import Standing
+from linekeeper.outbox.queue import Message
 from linekeeper.store import Store
-from linekeeper.store.outbox import Message
 from linekeeper.store.tables import Connection, Gate, Implementation
 
 BY_CHECK = "check"

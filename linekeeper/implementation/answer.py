@@ -14,8 +14,8 @@ from linekeeper.implementation.evaluate import SETTLED
 from linekeeper.implementation.forecast import OWNERS
 from linekeeper.implementation.progress import Progress, forecast_anew
 from linekeeper.implementation.standing import Standing, blocked, unblocked
+from linekeeper.outbox.queue import Message
 from linekeeper.store import Store, is_id
-from linekeeper.store.outbox import Message
 from linekeeper.store.tables import Audit, Gate
 
 Outcome = Literal["done", "blocked", "carry on"]

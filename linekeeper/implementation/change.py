@@ -18,9 +18,9 @@ from linekeeper.implementation.golive import begin_alerts
 from linekeeper.implementation.progress import Progress, forecast_anew
 from linekeeper.implementation.scope import MAX_YEARS_AHEAD, PlanError
 from linekeeper.implementation.standing import Standing, unblocked
+from linekeeper.outbox.queue import Message
 from linekeeper.preflight.targets import TargetError, parse_target
 from linekeeper.store import Store
-from linekeeper.store.outbox import Message
 from linekeeper.store.tables import Audit, Gate
 
 Action = Literal["hold", "resume", "skip", "move", "reassign", "target", "abandon"]

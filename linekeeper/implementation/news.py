@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.implementation.calendar import FIRST_HOUR, HOURS, WorkingCalendar
 from linekeeper.implementation.queries import run_key
 from linekeeper.implementation.standing import Standing, turn_of
+from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
-from linekeeper.store.outbox import Message, enqueue
 from linekeeper.store.tables import Gate
 
 MAX_TAG = 100
@@ -40,7 +40,7 @@ def gate_event(standing: Standing, row: Gate, what: str, at: datetime, text: str
                 "prefect.resource.id": resource,
                 "prefect.resource.name": one.title,
                 "linekeeper.gate": row.gate,
-                "linekeeper.status": row.status,
+                "linekeeper.views": row.status,
             },
             "related": [
                 {

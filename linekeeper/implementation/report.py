@@ -18,7 +18,7 @@ from linekeeper.implementation.proofs import troubles
 from linekeeper.implementation.queries import UNDERWAY
 from linekeeper.implementation.standing import turn_of
 from linekeeper.markdown import image
-from linekeeper.notices.view import Links
+from linekeeper.notify.view import Links
 from linekeeper.preflight.handover import escape, link
 from linekeeper.store.tables import Gate, Implementation
 

@@ -12,10 +12,10 @@ from sqlmodel import col
 from linekeeper.implementation import news, queries
 from linekeeper.implementation.advance import advance, ready
 from linekeeper.implementation.progress import Progress
+from linekeeper.outbox.queue import Message
 from linekeeper.preflight.evidence import keep
 from linekeeper.preflight.report import Report
 from linekeeper.store import Store
-from linekeeper.store.outbox import Message
 from linekeeper.store.tables import Implementation, ImplementationSystem
 
 

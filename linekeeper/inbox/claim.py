@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import bindparam, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.inbox import lanes
-from linekeeper.inbox.lanes import Work
+from linekeeper.outbox import claim as lanes
+from linekeeper.outbox.claim import Work
 from linekeeper.store import Store
 from linekeeper.store.core import table_of
 from linekeeper.store.tables import WebhookEvent

@@ -9,7 +9,6 @@ from sqlalchemy import Delete, Update, delete, func, select, update
 from sqlmodel import SQLModel, col
 
 from linekeeper.inbox.traces import hour_of
-from linekeeper.inbox.watch_queries import HABIT_DAYS, id_floor
 from linekeeper.store import Store
 from linekeeper.store.core import table_of
 from linekeeper.store.tables import (
@@ -18,6 +17,7 @@ from linekeeper.store.tables import (
     WebhookEvent,
     WebhookHour,
 )
+from linekeeper.sweep.stream_queries import HABIT_DAYS, id_floor
 
 IDS_AT_LEAST = timedelta(days=30)
 """A sender's id is known at least so long, so that a repeat is one."""

@@ -12,8 +12,8 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.notices.announce import announce
-from linekeeper.notices.changes import IncidentChange
+from linekeeper.incidents.announce import announce
+from linekeeper.incidents.changes import IncidentChange
 from linekeeper.preflight.intake import ReportError
 from linekeeper.preflight.report import Report
 from linekeeper.preflight.targets import parse_target

@@ -12,6 +12,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from linekeeper.access.issue import (
+    HandedOut,
+    NoSuchConnection,
+    find_by_id_or_key,
+    hand_out,
+    open_incident_of,
+)
 from linekeeper.clock import as_utc, utcnow
 from linekeeper.customers.naming import label
 from linekeeper.health.report_call import Call, follow_up, record_call
@@ -19,13 +26,6 @@ from linekeeper.makini import MakiniError
 from linekeeper.receiver.body import read_body
 from linekeeper.receiver.keys import require_key, runtime_of
 from linekeeper.reconcile.feed import MOST, BadCursor, read_feed
-from linekeeper.reconnect.handout import (
-    HandedOut,
-    NoSuchConnection,
-    find_by_id_or_key,
-    hand_out,
-    open_incident_of,
-)
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store.tables import Connection, Customer
 

@@ -6,12 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from linekeeper.access.callback import finish
+from linekeeper.access.login import Ended, Ending
 from linekeeper.clock import utcnow
 from linekeeper.receiver.html import page
 from linekeeper.receiver.keys import runtime_of
 from linekeeper.receiver.remember import forget, remembered
-from linekeeper.reconnect.callback import finish
-from linekeeper.reconnect.login import Ended, Ending
 
 _LONGEST = 4_096
 

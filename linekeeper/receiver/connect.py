@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from linekeeper.access.links import authorize_url, make_state, read_link
+from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
-from linekeeper.connect.links import authorize_url, make_state, read_link
-from linekeeper.connect.signing import load_signer
 from linekeeper.receiver.html import page, rendered
 from linekeeper.receiver.keys import runtime_of
 from linekeeper.receiver.remember import remember

@@ -3,8 +3,8 @@
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from linekeeper.access.keys import KeyHolder, find_holder, note_use
 from linekeeper.clock import utcnow
-from linekeeper.reconnect.keys import KeyHolder, find_holder, note_use
 from linekeeper.runtime import Runtime
 
 _MAX_KEY = 200

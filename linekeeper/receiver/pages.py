@@ -12,9 +12,9 @@ from linekeeper.clock import monotonic, utcnow
 from linekeeper.receiver.beat import Beat
 from linekeeper.receiver.metrics import CONTENT_TYPE_LATEST, exposition
 from linekeeper.runtime import Runtime
-from linekeeper.status.gauges import down, read_gauges
-from linekeeper.status.gauges import exposition as of_gauges
 from linekeeper.store import KeyProblem
+from linekeeper.views.gauges import down, read_gauges
+from linekeeper.views.gauges import exposition as of_gauges
 
 READY_SECONDS = 4.0
 """How long storing may take before we are not ready."""

@@ -8,6 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from linekeeper.access.login import Ended
+from linekeeper.access.paste import Unusable, paste, understood
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.makini import ReadOnlyApp
@@ -15,8 +17,6 @@ from linekeeper.receiver.body import read_body
 from linekeeper.receiver.forms import fields
 from linekeeper.receiver.html import page, rendered
 from linekeeper.receiver.keys import require_key_text, runtime_of
-from linekeeper.reconnect.login import Ended
-from linekeeper.reconnect.paste import Unusable, paste, understood
 from linekeeper.runtime import UnknownApp
 
 _MAX_FORM = 32_768

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
-from linekeeper.connect.links import STATE_LIVES, redirect_uri
+from linekeeper.access.links import STATE_LIVES, redirect_uri
 
 _PREFIX = "linekeeper-state-"
 

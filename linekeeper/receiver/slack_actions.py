@@ -14,9 +14,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from linekeeper.clock import utcnow, zone_of
-from linekeeper.health.operate import NoIncident, acknowledge, snooze
+from linekeeper.incidents.operate import NoIncident, acknowledge, snooze
 from linekeeper.makini import ReadOnlyApp
-from linekeeper.notices.buttons import ACKNOWLEDGE, SNOOZE, pressed
+from linekeeper.notify.buttons import ACKNOWLEDGE, SNOOZE, pressed
 from linekeeper.receiver.body import read_body
 from linekeeper.receiver.keys import runtime_of
 from linekeeper.reconnect.ask import send_again

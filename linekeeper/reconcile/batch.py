@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
-from linekeeper.inbox.forward import RecoveredChange, forward_changes
+from linekeeper.outbox.forward import RecoveredChange, forward_changes
 from linekeeper.reconcile.accounting import Counts, count_due
 from linekeeper.reconcile.compare import better, was_announced
 from linekeeper.reconcile.deliveries import delivered_since

@@ -12,9 +12,9 @@ from sqlmodel import col
 
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.customers.naming import label
+from linekeeper.incidents.lifecycle import resolve_incident
 from linekeeper.reconcile.deletes import UNDO, may_undo
 from linekeeper.reconcile.deleting import apply_agreed, cause, restore
-from linekeeper.reconcile.incidents import resolve_incident
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Audit, Connection, Customer, Deletion
 

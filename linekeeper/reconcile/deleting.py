@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
-from linekeeper.inbox.forward import RecoveredChange, forward_changes
+from linekeeper.incidents.lifecycle import open_incident, resolve_incident
+from linekeeper.outbox.forward import RecoveredChange, forward_changes
 from linekeeper.reconcile.accounting import Counts, count_due
 from linekeeper.reconcile.deletes import UNDO, absence, is_believed
 from linekeeper.reconcile.deletion_queries import (
@@ -25,7 +26,6 @@ from linekeeper.reconcile.deletion_queries import (
     some_of,
     take_tombstones,
 )
-from linekeeper.reconcile.incidents import open_incident, resolve_incident
 from linekeeper.reconcile.listing import KeySet
 from linekeeper.reconcile.marks import save_mark
 from linekeeper.reconcile.policy import POLICY

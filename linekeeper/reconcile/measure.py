@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.naming import label
-from linekeeper.notices.announce import say
-from linekeeper.reconcile.incidents import open_incident, resolve_incident
+from linekeeper.incidents.announce import say
+from linekeeper.incidents.lifecycle import open_incident, resolve_incident
 from linekeeper.reconcile.trust import WINDOW, Measured, state_after
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Customer, Drift, WebhookTrust

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select, update
 from sqlmodel import col
 
-from linekeeper.notices.announce import say
+from linekeeper.incidents.announce import say
+from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
-from linekeeper.store.outbox import Message, enqueue
 from linekeeper.store.tables import Outage, ReceiverHeartbeat
 from linekeeper.store.upsert import insert_ignore
 

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from linekeeper.clock import utcnow
+from linekeeper.incidents.lifecycle import resolve_of_disconnected
 from linekeeper.reconcile import deleting
 from linekeeper.reconcile import measure as measuring
 from linekeeper.reconcile.due import PASSES, Order
-from linekeeper.reconcile.incidents import resolve_of_disconnected
 from linekeeper.reconcile.measure import Verdict, measure
 from linekeeper.reconcile.outage import covered, note_outages, uncovered
 from linekeeper.reconcile.poll import Sleep
 from linekeeper.reconcile.purge import purge_disconnected
 from linekeeper.reconcile.service import Run, read_pass
-from linekeeper.reconcile.trust_queries import together
 from linekeeper.runtime import Runtime
+from linekeeper.views.trust_queries import together
 
 
 async def reconcile(

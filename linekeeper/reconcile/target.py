@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlmodel import col
 
+from linekeeper.access.renew import renew
+from linekeeper.access.tokens import Token, load_tokens
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Customer
-from linekeeper.tokens import Token, load_tokens, renew
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Tokens and how they are renewed without the customer."""
+"""One case of a lost login: ask, remind, verify, backfill, close."""

@@ -11,20 +11,16 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.access.channel import CHANNEL, is_due
+from linekeeper.access.links import link_url, make_link
+from linekeeper.access.signing import Signer, load_signer
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, Configuration
-from linekeeper.connect.channel import CHANNEL, is_due
-from linekeeper.connect.links import link_url, make_link
-from linekeeper.connect.signing import Signer, load_signer
-from linekeeper.health.operate import NoIncident
+from linekeeper.incidents.announce import announce
+from linekeeper.incidents.changes import IncidentChange
+from linekeeper.incidents.operate import NoIncident
 from linekeeper.makini import ReadOnlyApp
-from linekeeper.notices.announce import announce
-from linekeeper.notices.changes import IncidentChange
-from linekeeper.reconnect.case import Case, Member, load_case
-from linekeeper.reconnect.remind import DEADLINE
-from linekeeper.reconnect.runs import start_run, wake, withdraw_run
-from linekeeper.runtime import Runtime
-from linekeeper.store.outbox import (
+from linekeeper.outbox.queue import (
     Message,
     behind,
     claim,
@@ -33,6 +29,10 @@ from linekeeper.store.outbox import (
     retry_at,
     settle,
 )
+from linekeeper.reconnect.case import Case, Member, load_case
+from linekeeper.reconnect.remind import DEADLINE
+from linekeeper.reconnect.runs import start_run, wake, withdraw_run
+from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Audit, Contact, Incident, Outbox, Reconnect
 
 _ENDED = ("reconnected", "moved")

@@ -7,12 +7,13 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.access.issue import makini_ref
+from linekeeper.access.tokens import destroy_tokens
 from linekeeper.clock import utcnow
 from linekeeper.credits.service import return_credits
 from linekeeper.customers.find import Named, find_connection
-from linekeeper.health.conclude import conclude
+from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import ErrorKind, MakiniError, ReadOnlyApp
-from linekeeper.reconnect.handout import makini_ref
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import (
     Audit,
@@ -25,7 +26,6 @@ from linekeeper.store.tables import (
     Record,
     Transition,
 )
-from linekeeper.tokens import destroy_tokens
 
 
 class NotConfirmed(Exception):

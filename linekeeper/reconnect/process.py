@@ -9,23 +9,23 @@ from sqlalchemy import distinct, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.access.issue import makini_ref
+from linekeeper.access.tokens import load_tokens
 from linekeeper.clock import utcnow, zone_of
-from linekeeper.health.batch import probe_batch
-from linekeeper.health.conclude import conclude
 from linekeeper.health.judge import Observation, Outcome
-from linekeeper.health.operate import snooze_until
 from linekeeper.health.service import observe
+from linekeeper.incidents.announce import announce
+from linekeeper.incidents.changes import IncidentChange
+from linekeeper.incidents.conclude import conclude
+from linekeeper.incidents.operate import snooze_until
 from linekeeper.makini import ErrorKind, MakiniError
-from linekeeper.notices.announce import announce
-from linekeeper.notices.changes import IncidentChange
-from linekeeper.notices.text import duration
+from linekeeper.notify.text import duration
+from linekeeper.outbox.queue import enqueue
 from linekeeper.reconnect.ask import mail, set_detail, with_contacts
 from linekeeper.reconnect.case import KIND, Case, load_case
-from linekeeper.reconnect.handout import makini_ref
 from linekeeper.runtime import Runtime
-from linekeeper.store.outbox import enqueue
 from linekeeper.store.tables import Audit, Change, Connection, Reconnect, Record
-from linekeeper.tokens import load_tokens
+from linekeeper.sweep.batch import probe_batch
 
 Next = Literal["wait", "prove", "moved", "given_up", "not_in_time", "closed"]
 

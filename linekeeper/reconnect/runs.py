@@ -7,10 +7,10 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.notices.alike import ROOT_CAUSE_WAIT, heads_of
+from linekeeper.incidents.alike import ROOT_CAUSE_WAIT, heads_of
+from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.case import Case, load_case
 from linekeeper.runtime import Runtime
-from linekeeper.store.outbox import Message, enqueue
 from linekeeper.store.tables import Incident, Outbox, Reconnect
 
 WAKE_SECONDS = 10

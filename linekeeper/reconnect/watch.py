@@ -10,15 +10,15 @@ from sqlalchemy import select, update
 from sqlmodel import col
 
 from linekeeper.config import AppConfig, Configuration
-from linekeeper.notices.announce import announce, incident_lane
-from linekeeper.notices.changes import IncidentChange
-from linekeeper.notices.text import duration
+from linekeeper.incidents.announce import announce, incident_lane
+from linekeeper.incidents.changes import IncidentChange
+from linekeeper.notify.text import duration
+from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.ask import mail, with_contacts
 from linekeeper.reconnect.case import Case, Member, load_case, open_cases
 from linekeeper.reconnect.remind import due
 from linekeeper.reconnect.runs import wake
 from linekeeper.runtime import Runtime
-from linekeeper.store.outbox import Message, enqueue
 from linekeeper.store.tables import Outbox, Reconnect
 
 

@@ -4,9 +4,9 @@ import json
 from datetime import timedelta
 
 from linekeeper.clock import utcnow
-from linekeeper.status.audit import audit_headline, audit_markdown, hand_outs, read_audit
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Connection, Customer, Incident
+from linekeeper.views.audit import audit_headline, audit_markdown, hand_outs, read_audit
 from tests.cli.commands import CommandLine
 
 NOW = utcnow()

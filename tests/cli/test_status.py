@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pydantic import SecretStr
 
 from linekeeper.config import AppConfig, Configuration, SlackConfig
-from linekeeper.status import glance
+from linekeeper.outbox.queue import Message, claim, enqueue, postpone, settle
 from linekeeper.store import Store, new_id
-from linekeeper.store.outbox import Message, claim, enqueue, postpone, settle
 from linekeeper.store.tables import (
     AppState,
     Connection,
@@ -19,6 +18,7 @@ from linekeeper.store.tables import (
     Lease,
     Outbox,
 )
+from linekeeper.views.glance import glance
 from tests.cli.commands import CommandLine
 
 NOW = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)

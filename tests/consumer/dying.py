@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import event
 
 from linekeeper.cli.orchestrator import PrefectOrchestrator
-from linekeeper.consumer.delivery import deliver_runs
+from linekeeper.outbox.senders.prefect import deliver_runs
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 

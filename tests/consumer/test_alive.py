@@ -8,9 +8,9 @@ from sqlmodel import col, select
 from linekeeper.clock import utcnow
 from linekeeper.consumer.alive import beat, retire
 from linekeeper.inbox.claim import Settled, claim_events, settle, still_ours
+from linekeeper.outbox.queue import Message, claim, enqueue
+from linekeeper.outbox.queue import settle as settle_outbox
 from linekeeper.store import Store
-from linekeeper.store.outbox import Message, claim, enqueue
-from linekeeper.store.outbox import settle as settle_outbox
 from linekeeper.store.tables import Lease, Outbox, WebhookEvent
 
 NOW = utcnow() - timedelta(seconds=1)

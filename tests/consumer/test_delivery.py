@@ -16,10 +16,10 @@ from sqlmodel import col, select
 
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
-from linekeeper.consumer.delivery import deliver_events, deliver_runs
 from linekeeper.orchestrator import OrchestratorUnavailable
+from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.outbox.senders.prefect import deliver_events, deliver_runs
 from linekeeper.store import Store, new_id
-from linekeeper.store.outbox import Message, enqueue
 from linekeeper.store.tables import Outbox
 from tests.consumer.conftest import Prefect
 

@@ -15,11 +15,11 @@ from linekeeper.clock import utcnow
 from linekeeper.consumer import run_consumer
 from linekeeper.consumer.lanes import Lane, keep
 from linekeeper.consumer.waker import Waker
-from linekeeper.notices.announce import say
+from linekeeper.incidents.announce import say
+from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
-from linekeeper.store.outbox import Message, enqueue
 from linekeeper.store.tables import Lease, Outbox
 
 

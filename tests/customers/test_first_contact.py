@@ -7,12 +7,12 @@ from sqlmodel import func, select
 import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.customers.importing import import_customers
-from linekeeper.health.batch import probe_batch
-from linekeeper.health.sweep import due, take_list
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Contact, Credential, Customer, Incident
+from linekeeper.sweep.batch import probe_batch
+from linekeeper.sweep.sweep import due, take_list
 
 
 async def test_three_hundred_customers_are_adopted_without_one_write_at_makini(

@@ -12,8 +12,8 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, Configuration
 from linekeeper.receiver.metrics import exposition as of_receiver
 from linekeeper.settings import Settings
-from linekeeper.status.gauges import exposition, read_gauges
 from linekeeper.store import Store
+from linekeeper.views.gauges import exposition, read_gauges
 from tests.docs.test_commands import ours, parse
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

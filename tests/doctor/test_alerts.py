@@ -8,8 +8,8 @@ from pydantic import SecretStr
 from linekeeper.config import AlertPolicy, Configuration, SlackConfig
 from linekeeper.doctor.alerts import examine_alerts
 from linekeeper.doctor.finding import worst
-from linekeeper.notices.channels import mark_broken, mark_well
-from linekeeper.notices.refusals import refused
+from linekeeper.notify.channels import mark_broken, mark_well
+from linekeeper.notify.refusals import refused
 from linekeeper.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")

@@ -16,9 +16,9 @@ from flows.test_alert import test_alert as alert
 from linekeeper.clock import utcnow
 from linekeeper.config import SlackConfig
 from linekeeper.orchestrator import Blocks
+from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
 from linekeeper.store.configuration import save_blocks
-from linekeeper.store.outbox import Message, enqueue
 from linekeeper.store.tables import Customer, Outbox
 from sandbox import Settings as SandboxSettings
 from sandbox import serving

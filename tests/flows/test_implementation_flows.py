@@ -20,8 +20,8 @@ from flows.implementation_update import implementation_update
 from flows.preflight import preflight
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
-from linekeeper.consumer.delivery import deliver_runs
 from linekeeper.implementation.answer import ask
+from linekeeper.outbox.senders.prefect import deliver_runs
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (

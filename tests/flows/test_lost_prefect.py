@@ -12,7 +12,7 @@ from linekeeper.backup import back_up, restore
 from linekeeper.cli.deploy import deploy
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
-from linekeeper.consumer.delivery import deliver_runs
+from linekeeper.outbox.senders.prefect import deliver_runs
 from linekeeper.reconnect.ask import attend
 from linekeeper.reconnect.process import take_up
 from linekeeper.runtime import Runtime

@@ -21,6 +21,7 @@ from flows.disconnect import disconnect
 from flows.health_sweep import health_sweep
 from flows.reconnect import reconnect
 from flows.refresh_tokens import refresh_tokens
+from linekeeper.access.tokens import destroy_tokens, save_tokens
 from linekeeper.clock import utcnow
 from linekeeper.makini import TokenPair
 from linekeeper.reconnect.ask import attend_due
@@ -37,7 +38,6 @@ from linekeeper.store.tables import (
     Outbox,
     Reconnect,
 )
-from linekeeper.tokens import destroy_tokens, save_tokens
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
 

@@ -14,11 +14,11 @@ import httpx
 from sqlalchemy import event
 
 from linekeeper.clock import utcnow
-from linekeeper.health.batch import probe_batch
-from linekeeper.health.sweep import due, take_list
 from linekeeper.makini.wire import _Direct
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
+from linekeeper.sweep.batch import probe_batch
+from linekeeper.sweep.sweep import due, take_list
 
 
 class Moments:

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linekeeper.config import HealthPolicy
-from linekeeper.health.causes import Trouble, find_causes
-from linekeeper.health.incidents import Open, Past, decide
+from linekeeper.incidents.causes import Trouble, find_causes
+from linekeeper.incidents.decide import Open, Past, decide
 
 NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linekeeper.health.charts import (
+from linekeeper.health.judge import Health
+from linekeeper.views.charts import (
     BUCKETS,
     LOOKS,
     TROUBLES,
@@ -19,7 +20,6 @@ from linekeeper.health.charts import (
     step_for,
     timeline,
 )
-from linekeeper.health.judge import Health
 
 NOW = datetime(2026, 11, 24, 20, 17, 30, tzinfo=UTC)
 QUARTER = timedelta(minutes=15)

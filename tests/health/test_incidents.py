@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.config import HealthPolicy
-from linekeeper.health.causes import Trouble
-from linekeeper.health.incidents import Decision, Open, Past, decide
+from linekeeper.incidents.causes import Trouble
+from linekeeper.incidents.decide import Decision, Open, Past, decide
 
 NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 POLICY = HealthPolicy()

@@ -13,16 +13,16 @@ import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.health.judge import Observation, Outcome
 from linekeeper.health.service import observe
-from linekeeper.health.sweep import (
+from linekeeper.makini import LACKS_MOST, MakiniError
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Connection, Incident, IncidentConnection
+from linekeeper.sweep.sweep import (
     OTHERS_SHARE,
     Waiting,
     choose,
     lacks_too_many,
     take_list,
 )
-from linekeeper.makini import LACKS_MOST, MakiniError
-from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Connection, Incident, IncidentConnection
 from tests.health.test_sweep import connections, control, incidents, sweep
 
 

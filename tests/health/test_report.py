@@ -8,18 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from hypothesis import given
 
-from linekeeper.health.connection_report import connection_markdown
-from linekeeper.health.fleet_report import fleet_markdown
 from linekeeper.health.judge import Health
-from linekeeper.health.report_parts import ReportLinks
-from linekeeper.health.report_queries import (
-    TROUBLES_SHOWN,
-    AppLine,
-    ConnectionReport,
-    FleetReport,
-    OpenIncident,
-    TroubleLine,
-)
 from linekeeper.store import new_id
 from linekeeper.store.tables import (
     Connection,
@@ -27,6 +16,17 @@ from linekeeper.store.tables import (
     Observation,
     Transition,
 )
+from linekeeper.views.connection_page import connection_markdown
+from linekeeper.views.fleet_page import fleet_markdown
+from linekeeper.views.fleet_queries import (
+    TROUBLES_SHOWN,
+    AppLine,
+    ConnectionReport,
+    FleetReport,
+    OpenIncident,
+    TroubleLine,
+)
+from linekeeper.views.parts import ReportLinks
 from tests.reading import MARKDOWN, columns, nasty, svgs, targets
 
 NOW = datetime(2026, 11, 24, 20, 15, tzinfo=UTC)

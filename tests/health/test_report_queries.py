@@ -8,20 +8,7 @@ from sqlalchemy import select
 from sqlmodel import SQLModel, col
 
 from linekeeper.config import AppConfig, Configuration
-from linekeeper.health.connection_report import connection_markdown
-from linekeeper.health.fleet_report import fleet_markdown
 from linekeeper.health.judge import Health, is_trouble
-from linekeeper.health.report_parts import ReportLinks, artifact_key
-from linekeeper.health.report_queries import (
-    OBSERVATIONS_SHOWN,
-    TOKENLESS_SHOWN,
-    TRANSITIONS_SHOWN,
-    TROUBLES_SHOWN,
-    AppLine,
-    connection_reports,
-    fleet_report,
-    in_trouble,
-)
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (
     AppState,
@@ -33,6 +20,19 @@ from linekeeper.store.tables import (
     Observation,
     Transition,
 )
+from linekeeper.views.connection_page import connection_markdown
+from linekeeper.views.fleet_page import fleet_markdown
+from linekeeper.views.fleet_queries import (
+    OBSERVATIONS_SHOWN,
+    TOKENLESS_SHOWN,
+    TRANSITIONS_SHOWN,
+    TROUBLES_SHOWN,
+    AppLine,
+    connection_reports,
+    fleet_report,
+    in_trouble,
+)
+from linekeeper.views.parts import ReportLinks, artifact_key
 from tests.reading import svgs
 
 NOW = datetime(2026, 11, 24, 20, 15, tzinfo=UTC)

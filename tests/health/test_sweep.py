@@ -9,13 +9,10 @@ from sqlmodel import col
 
 import sandbox
 from linekeeper.clock import utcnow
-from linekeeper.health import batch
-from linekeeper.health.batch import probe_batch
-from linekeeper.health.news import find_news, mark_reported
-from linekeeper.health.operate import mute
-from linekeeper.health.sweep import due, take_list
+from linekeeper.incidents.news import find_news, mark_reported
+from linekeeper.incidents.operate import mute
+from linekeeper.incidents.silences import begin
 from linekeeper.makini import ErrorKind, MakiniError
-from linekeeper.notices.silence import begin
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import (
     Connection,
@@ -26,6 +23,9 @@ from linekeeper.store.tables import (
     Outbox,
     Transition,
 )
+from linekeeper.sweep import batch
+from linekeeper.sweep.batch import probe_batch
+from linekeeper.sweep.sweep import due, take_list
 
 
 async def sweep(rt: Runtime, *, last_try: bool = True) -> None:

@@ -14,7 +14,7 @@ from sqlmodel import col
 import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.config import HealthPolicy
-from linekeeper.notices.announce import incident_lane
+from linekeeper.incidents.announce import incident_lane
 from linekeeper.orchestrator import Blocks
 from linekeeper.runtime import Runtime
 from linekeeper.store.configuration import save_blocks

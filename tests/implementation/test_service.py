@@ -16,7 +16,7 @@ from linekeeper.implementation.answer import Answer, answer, ask
 from linekeeper.implementation.report import implementation_markdown
 from linekeeper.implementation.scope import PlanError
 from linekeeper.implementation.template import SHIPPED
-from linekeeper.notices.view import Links
+from linekeeper.notify.view import Links
 from linekeeper.store.tables import Audit, Connection, CreditEntry, Drift, Gate, Implementation
 from tests.implementation.conftest import Office
 from tests.waiting import somebody_waits

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linekeeper.inbox.watch import (
+from linekeeper.sweep.stream import (
     KINDS,
     Habit,
     Stream,

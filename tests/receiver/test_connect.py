@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import update
 
+from linekeeper.access.links import link_url, make_link, make_state, read_link, read_state
+from linekeeper.access.signing import Signer, load_signer
+from linekeeper.access.tokens import load_tokens
 from linekeeper.clock import utcnow
-from linekeeper.connect.links import link_url, make_link, make_state, read_link, read_state
-from linekeeper.connect.signing import Signer, load_signer
 from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.store import new_id
 from linekeeper.store.tables import (
@@ -27,7 +28,6 @@ from linekeeper.store.tables import (
     Credential,
     Transition,
 )
-from linekeeper.tokens import load_tokens
 from tests.reconnect.conftest import House, house, open_house
 
 __all__ = ["house", "open_house"]  # fixtures

@@ -2,8 +2,8 @@
 
 import pytest
 
+from linekeeper.access.keys import make_key
 from linekeeper.clock import utcnow
-from linekeeper.reconnect.keys import make_key
 from linekeeper.store import new_id
 from linekeeper.store.tables import Connection
 from tests.receiver.conftest import Here, head

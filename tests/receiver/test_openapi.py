@@ -10,8 +10,8 @@ from hypothesis import settings as examples
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
+from linekeeper.access.keys import make_key
 from linekeeper.clock import utcnow
-from linekeeper.reconnect.keys import make_key
 from linekeeper.store import new_id
 from linekeeper.store.tables import Connection
 from tests.receiver.conftest import Here, signature

@@ -13,9 +13,9 @@ from pydantic import SecretStr
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.notices.buttons import buttons
-from linekeeper.notices.queries import load_views
-from linekeeper.notices.view import Links
+from linekeeper.notify.buttons import buttons
+from linekeeper.notify.queries import load_views
+from linekeeper.notify.view import Links
 from linekeeper.reconnect.ask import attend_due
 from linekeeper.store.tables import Audit, ConnectLink, Incident, Outbox, Reconnect
 from tests.reconnect.conftest import House, open_house

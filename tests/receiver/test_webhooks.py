@@ -13,8 +13,8 @@ import pytest
 from sqlmodel import select
 
 from linekeeper.clock import utcnow
-from linekeeper.inbox.forward import signed_headers
 from linekeeper.inbox.tally import Tally
+from linekeeper.outbox.forward import signed_headers
 from linekeeper.settings import Settings
 from linekeeper.store.tables import DeliveryCount, RejectedDelivery
 from tests.receiver.conftest import MAX_BODY, STANDARD_SECRET, Here, head, receiving, signature

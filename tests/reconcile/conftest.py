@@ -15,7 +15,6 @@ from sqlmodel import col, select
 import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.consumer.record_events import process_record_events
-from linekeeper.health.sweep import take_list
 from linekeeper.inbox.delivery import make_delivery
 from linekeeper.inbox.identify import identify
 from linekeeper.inbox.intake import Intake
@@ -27,6 +26,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Change, Connection, Drift, Record
+from linekeeper.sweep.sweep import take_list
 from sandbox.world import World
 
 ENTITIES = ("eam/work-orders", "eam/assets", "eam/sites", "erp/purchase-orders")

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from linekeeper.access.keys import make_key
 from linekeeper.clock import utcnow
 from linekeeper.receiver import serve
 from linekeeper.reconcile.feed import read_feed
-from linekeeper.reconnect.keys import make_key
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store.tables import Connection

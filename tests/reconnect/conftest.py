@@ -11,15 +11,15 @@ from sqlalchemy import select
 from sqlmodel import col
 
 import sandbox
+from linekeeper.access.keys import make_key
 from linekeeper.clock import utcnow
-from linekeeper.health.batch import probe_batch
-from linekeeper.health.sweep import due, take_list
 from linekeeper.receiver import serve
-from linekeeper.reconnect.keys import make_key
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Incident
+from linekeeper.sweep.batch import probe_batch
+from linekeeper.sweep.sweep import due, take_list
 
 
 @dataclass(slots=True)

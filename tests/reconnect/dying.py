@@ -17,19 +17,20 @@ from typing import Any
 
 from sqlalchemy import event
 
+from linekeeper.access.callback import finish
+from linekeeper.access.renew import renew
+from linekeeper.access.tokens import load_tokens
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
-from linekeeper.notices.deliver import deliver_due
-from linekeeper.notices.mail import deliver_mail
+from linekeeper.notify.deliver import deliver_due
+from linekeeper.notify.mail import deliver_mail
 from linekeeper.reconcile.service import reconcile_window
 from linekeeper.reconnect import process
 from linekeeper.reconnect.ask import attend_due
-from linekeeper.reconnect.callback import finish
 from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.reconnect.process import Answer
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
-from linekeeper.tokens import load_tokens, renew
 
 
 def die_at(rt: Runtime, table: str) -> None:

@@ -12,9 +12,9 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.health.conclude import conclude
-from linekeeper.notices.deliver import deliver_due
-from linekeeper.notices.mail import deliver_mail
+from linekeeper.incidents.conclude import conclude
+from linekeeper.notify.deliver import deliver_due
+from linekeeper.notify.mail import deliver_mail
 from linekeeper.reconnect.ask import attend, attend_due
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime

@@ -3,16 +3,15 @@
 from datetime import timedelta
 
 from linekeeper.clock import utcnow
-from linekeeper.health.news import find_news
-from linekeeper.health.sweep import due
 from linekeeper.implementation.advance import advance, advance_all
 from linekeeper.implementation.change import Update, change
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.report import implementation_markdown
 from linekeeper.implementation.start import start
-from linekeeper.notices.attend import attend
-from linekeeper.notices.view import Links
+from linekeeper.incidents.news import find_news
+from linekeeper.notify.attend import attend
+from linekeeper.notify.view import Links
 from linekeeper.store.tables import (
     Connection,
     ConnectLink,
@@ -23,6 +22,7 @@ from linekeeper.store.tables import (
     Reconnect,
     Transition,
 )
+from linekeeper.sweep.sweep import due
 from tests.reconnect.conftest import House
 from tests.reconnect.post import Post
 from tests.reconnect.test_ask import Opened, asking, outbox, post, work

@@ -17,11 +17,11 @@ from sqlalchemy import update
 from sqlmodel import col
 
 import sandbox
+from linekeeper.access.links import link_url
+from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
-from linekeeper.connect.links import link_url
-from linekeeper.connect.signing import load_signer
 from linekeeper.consumer.connection_events import process_connection_events
-from linekeeper.notices.deliver import deliver_due
+from linekeeper.notify.deliver import deliver_due
 from linekeeper.reconcile.service import reconcile_window
 from linekeeper.reconnect.ask import attend_due
 from linekeeper.reconnect.disconnect import disconnect

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linekeeper.access.match import Asked, Known, match
 from linekeeper.makini import ConnectionStatus, ListedConnection
-from linekeeper.reconnect.match import Asked, Known, match
 
 ACME = Known("1", "k1", None, "c1", "Acme", "UpKeep", "it@acme.example", "live")
 BOLT = Known("2", "k2", None, "c2", "Bolt", "Fiix", "it@bolt.example", "live")

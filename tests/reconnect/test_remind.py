@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.clock import zone_of
-from linekeeper.health.operate import snooze_until
+from linekeeper.incidents.operate import snooze_until
 from linekeeper.reconnect.remind import (
     DEADLINE,
     due,

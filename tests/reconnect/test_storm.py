@@ -11,9 +11,9 @@ from pydantic import SecretStr
 import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
-from linekeeper.notices.alike import ROOT_CAUSE_WAIT
-from linekeeper.notices.deliver import deliver_due
-from linekeeper.notices.mail import deliver_mail
+from linekeeper.incidents.alike import ROOT_CAUSE_WAIT
+from linekeeper.notify.deliver import deliver_due
+from linekeeper.notify.mail import deliver_mail
 from linekeeper.reconnect.ask import attend_due
 from linekeeper.store.tables import ConnectLink, Contact, Customer, Reconnect
 from tests.reconnect.conftest import House

@@ -6,13 +6,13 @@ from pydantic import SecretStr
 from sqlalchemy import func, select
 from sqlmodel import col
 
-from linekeeper.connect.signing import load_signer
+from linekeeper.access.signing import load_signer
+from linekeeper.access.tokens import load_tokens
 from linekeeper.reconnect.ask import attend_due
 from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.rotate import Rotation, rotate_keys
 from linekeeper.store.tables import AppSetting, ConnectLink, Credential
-from linekeeper.tokens import load_tokens
 from tests.reconnect.conftest import House
 
 

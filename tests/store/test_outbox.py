@@ -2,8 +2,7 @@ import asyncio
 from datetime import timedelta
 
 from linekeeper.clock import utcnow
-from linekeeper.store import Store
-from linekeeper.store.outbox import (
+from linekeeper.outbox.queue import (
     CLAIM_SECONDS,
     Message,
     bury,
@@ -12,6 +11,7 @@ from linekeeper.store.outbox import (
     postpone,
     settle,
 )
+from linekeeper.store import Store
 
 
 async def write(store: Store, *messages: Message) -> None:

@@ -13,12 +13,12 @@ from linekeeper.backup import BackupError, back_up, restore
 from linekeeper.clock import utcnow
 from linekeeper.consumer.alive import beat, retire
 from linekeeper.inbox.claim import Settled, claim_events, settle, still_ours
+from linekeeper.outbox.queue import Message, claim, enqueue
 from linekeeper.settings import Settings
 from linekeeper.store import Store, StoreError
 from linekeeper.store import migrate as migrations
 from linekeeper.store.engine import encryption_keys
 from linekeeper.store.migrate import head, migrate, require_current
-from linekeeper.store.outbox import Message, claim, enqueue
 from linekeeper.store.tables import Connection, Customer, Incident, WebhookEvent
 from tests.conftest import Engine
 

@@ -7,11 +7,11 @@ from pydantic import SecretStr
 
 import sandbox
 from linekeeper.clock import utcnow
-from linekeeper.health.batch import probe_batch
-from linekeeper.health.sweep import due, take_list
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
+from linekeeper.sweep.batch import probe_batch
+from linekeeper.sweep.sweep import due, take_list
 from tests.inbox.process.product import SECRET, Product, listening
 from tests.inbox.process.stage import Stage
 

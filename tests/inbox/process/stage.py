@@ -14,11 +14,11 @@ import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.consumer.record_events import process_record_events
-from linekeeper.inbox.deliver import Forwarder
 from linekeeper.inbox.delivery import Receipt, make_delivery
 from linekeeper.inbox.identify import identify
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.kinds import EventNames
+from linekeeper.outbox.forwarder import Forwarder
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.tables import Connection, Incident, Outbox, Record, WebhookEvent

@@ -11,14 +11,14 @@ from sqlalchemy import select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.health.webhooks import watch
-from linekeeper.inbox.deliver import Forwarder
-from linekeeper.inbox.forward import RecoveredChange, forward_changes, signed_headers
 from linekeeper.orchestrator import Blocks
+from linekeeper.outbox.forward import RecoveredChange, forward_changes, signed_headers
+from linekeeper.outbox.forwarder import Forwarder
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.configuration import save_blocks
 from linekeeper.store.tables import Connection, Incident, Outbox
+from linekeeper.sweep.webhooks import watch
 from tests.inbox.process.product import SECRET, listening
 from tests.inbox.process.stage import Stage, about
 
@@ -352,7 +352,7 @@ async def test_without_a_forward_url_nothing_is_written(stage: Stage) -> None:
 async def test_a_slow_or_talkative_product_does_not_hold_us(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linekeeper.inbox.deliver.TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("linekeeper.outbox.forwarder.TIMEOUT_SECONDS", 0.2)
     [one, *_] = stage.connections
     await online(stage, one)
     stage.product.wait = 0.8

@@ -6,10 +6,10 @@ from sqlalchemy import insert, select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.health.webhooks import watch
 from linekeeper.inbox.tally import Tally
 from linekeeper.inbox.traces import hour_of
 from linekeeper.store.tables import Connection, Incident, Outbox, WebhookEvent, WebhookHour
+from linekeeper.sweep.webhooks import watch
 from tests.inbox.process.stage import Stage, about
 
 

@@ -1,0 +1,116 @@
+"""What came back from Makini Link: whether it is ours to take (MISSION C4).
+
+The `state` is signed, bound to its link, good for one callback, and expires; without it nothing is
+exchanged. For an app whose Makini doesn't give it back (`state_required` off) the customer's
+browser keeps it, and what is kept counts if it is of one link only.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import update
+from sqlmodel import col
+
+from linekeeper.access.links import State, link_url, read_state
+from linekeeper.access.login import Attempt, Ended, Ending
+from linekeeper.access.signing import load_signer
+from linekeeper.runtime import Runtime
+from linekeeper.store import new_id
+from linekeeper.store.leases import holding
+from linekeeper.store.tables import ConnectAttempt, Connection, ConnectLink
+from linekeeper.store.upsert import ignoring
+
+_LEASE_SECONDS = 90
+
+
+async def finish(
+    rt: Runtime,
+    *,
+    code: str | None,
+    state: str | None,
+    remembered: Sequence[str] = (),
+    denied: bool,
+    now: datetime,
+) -> Ending:
+    """Take a callback to its end. The link is used up only by success.
+
+    `code` and `state` are as they came, `remembered` are states the browser kept; `denied` says
+    that an error came instead of a code.
+    """
+    admitted = await _admit(rt, state or await _only(rt, remembered, now), now)
+    if isinstance(admitted, Ending):
+        return admitted
+    link, read, url = admitted
+    if denied or not code:
+        await _note(rt, read, "denied")
+        return Ending("denied", link.system, connect_url=url)
+    # One callback of a link at a time: a second login kills the pair of the first.
+    me = f"{rt.owner}:{new_id()}"
+    async with holding(rt.store, f"connect:{link.id}", me, seconds=_LEASE_SECONDS, wait=True):
+        ending = await Attempt(rt, link, url).with_code(code)
+    await _note(rt, read, ending.how)
+    return ending
+
+
+async def _admit(
+    rt: Runtime, state: str | None, now: datetime
+) -> Ending | tuple[ConnectLink, State, str]:
+    """The link a `state` belongs to, and its address; the state is used up by that."""
+    if not state:
+        return Ending("no_state")
+    signer = await load_signer(rt.store)
+    read = read_state(signer, state)
+    link = connection = None
+    if read is not None:
+        async with rt.store.read() as session:
+            link = await session.get(ConnectLink, read.link_id)
+            if link is not None and link.connection_id is not None:
+                connection = await session.get(Connection, link.connection_id)
+    if read is None or link is None:
+        return Ending("forged")
+    ended = connection is not None and connection.setup == "disconnected"
+    if link.used_at is not None or (ended and link.expires_at <= now):
+        return Ending("used" if link.used_at is not None else "ended", link.system)
+    url = link_url(signer, rt.settings.resolved_public_url, link.id)
+    if read.expires_at <= now:
+        return Ending("too_late", link.system, connect_url=url)
+    if not await _first_use(rt, read, now):
+        return Ending("used", link.system, connect_url=url)
+    return link, read, url
+
+
+async def _only(rt: Runtime, remembered: Sequence[str], now: datetime) -> str | None:
+    """The state the browser kept, if it is certain which link it came by and the app takes it."""
+    if not remembered:
+        return None
+    signer = await load_signer(rt.store)
+    read = [(text, read_state(signer, text)) for text in remembered]
+    valid = [(text, state) for text, state in read if state and state.expires_at > now]
+    if len({state.link_id for _, state in valid}) != 1:
+        return None
+    text, state = valid[0]
+    async with rt.store.read() as session:
+        link = await session.get(ConnectLink, state.link_id)
+    app = (await rt.configuration()).apps.get(link.app) if link is not None else None
+    return text if app is not None and not app.state_required else None
+
+
+async def _first_use(rt: Runtime, state: State, now: datetime) -> bool:
+    async with rt.store.write() as session:
+        row = {"nonce": state.nonce, "link_id": state.link_id, "at": now, "outcome": "begun"}
+        taken = await session.execute(
+            ignoring(ConnectAttempt, is_sqlite=rt.store.is_sqlite).returning(
+                col(ConnectAttempt.nonce)
+            ),
+            row,
+        )
+        return taken.scalar_one_or_none() is not None
+
+
+async def _note(rt: Runtime, state: State, outcome: Ended) -> None:
+    async with rt.store.write() as session:
+        await session.execute(
+            update(ConnectAttempt)
+            .where(col(ConnectAttempt.nonce) == state.nonce)
+            .values(outcome=outcome)
+        )

@@ -1,0 +1,170 @@
+"""The expiry horizon (MISSION B4): tokens renewed well before they end; what can't be, announced.
+
+A minted token has no horizon: it is minted again at use, so it is neither listed nor announced.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper.access.issue import makini_ref
+from linekeeper.access.renew import renew
+from linekeeper.access.tokens import load_tokens
+from linekeeper.clock import utcnow
+from linekeeper.customers.naming import label
+from linekeeper.makini import MakiniError
+from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.reconnect.remind import next_working_moment
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Connection, Credential, Customer
+
+WITHIN = timedelta(days=7)
+HORIZON = timedelta(days=31)
+_AT_ONCE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """A token of a customer's login and when it ends (UTC)."""
+
+    connection_id: str
+    app: str
+    label: str
+    slug: str
+    health: str
+    time_zone: str
+    expires_at: datetime
+    refreshable: bool
+
+
+@dataclass(slots=True)
+class Renewed:
+    """What a round of renewing gave."""
+
+    renewed: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    """Why Makini could not be asked, by name; tried again."""
+    ending: list[Expiry] = field(default_factory=list)
+    """What nothing of ours renews."""
+    retry_after: float = 0.0
+
+
+async def horizon(rt: Runtime, *, until: datetime) -> list[Expiry]:
+    """The tokens that end by `until`, the soonest first."""
+    async with rt.store.read() as session:
+        rows = await session.execute(
+            select(
+                Connection,
+                col(Customer.name),
+                col(Customer.time_zone),
+                col(Credential.expires_at),
+                col(Credential.refresh_token).is_not(None),
+            )
+            .join(Credential, col(Credential.connection_id) == col(Connection.id))
+            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+            .where(
+                col(Connection.setup) != "disconnected",
+                col(Credential.minted).is_(False),
+                col(Credential.expires_at) <= until,
+            )
+            .order_by(col(Credential.expires_at), col(Connection.id))
+        )
+        return [
+            Expiry(
+                connection_id=row[0].id,
+                app=row[0].app,
+                label=label(row[1], row[0].provider, row[0].name),
+                slug=row[0].slug,
+                health=row[0].health,
+                time_zone=row[2] or "UTC",
+                expires_at=row[3],
+                refreshable=bool(row[4]),
+            )
+            for row in rows
+            if row[3] is not None
+        ]
+
+
+async def renew_ending(rt: Runtime, *, now: datetime) -> Renewed:
+    """Renew every token that ends within `WITHIN`; each connection once, whoever else tries.
+
+    In `observe` nothing is renewed: those tokens are in `ending`. A connection whose customer has
+    to log in again is left to that.
+    """
+    apps = (await rt.configuration()).apps
+    result = Renewed()
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(expiry: Expiry) -> None:
+        app = apps.get(expiry.app)
+        if app is None or not app.manages:
+            result.ending.append(expiry)
+            return
+        async with gate:
+            try:
+                renewed = await _renew(rt, expiry)
+            except MakiniError as error:
+                result.failed[expiry.label] = str(error)
+                result.retry_after = max(result.retry_after, error.retry_after or 0.0)
+                return
+        if renewed:
+            result.renewed.append(expiry.label)
+        else:
+            result.ending.append(expiry)
+
+    due = [
+        expiry
+        for expiry in await horizon(rt, until=now + WITHIN)
+        if expiry.health != "reauthorization_required"
+    ]
+    async with asyncio.TaskGroup() as group:
+        for expiry in due:
+            group.create_task(one(expiry))
+    return result
+
+
+async def _renew(rt: Runtime, expiry: Expiry) -> bool:
+    async with rt.store.read() as session:
+        connection = await session.get_one(Connection, expiry.connection_id)
+        tokens = await load_tokens(rt.store, session, [expiry.connection_id])
+    app = await rt.app(expiry.app)
+    renewed = await renew(
+        rt.store,
+        rt.makini(app),
+        app,
+        connection_id=expiry.connection_id,
+        makini_ref=makini_ref(connection, app.connection_field),
+        refused=tokens.get(expiry.connection_id),
+        owner=rt.owner,
+    )
+    return renewed is not None
+
+
+async def announce_ending(rt: Runtime, ending: Sequence[Expiry], *, now: datetime) -> int:
+    """Tell operators of tokens nothing renews, in the customer's working hours, each once.
+
+    Returns how many are due to be told.
+    """
+    messages = [
+        Message(
+            "slack",
+            f"slack:say:expiry:{one.connection_id}:{one.expires_at:%Y-%m-%d}",
+            {
+                "do": "say",
+                "subject": f"expiry:{one.connection_id}",
+                "text": f"{one.label}: its login ends on {one.expires_at:%a %d %B, %H:%M} UTC and "
+                "can't be renewed without the customer. Send a connect link before that: run "
+                "`connect`.",
+            },
+            not_before=next_working_moment(now, one.time_zone),
+        )
+        for one in ending
+    ]
+    if messages:
+        async with rt.store.write() as session:
+            await enqueue(rt.store, session, messages, now=utcnow())
+    return len(messages)

@@ -1,0 +1,135 @@
+"""Handing the product its token (MISSION A1): current, audited, and never the refresh token."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.access.renew import renew
+from linekeeper.access.tokens import MINT_MARGIN, Token, load_tokens
+from linekeeper.health.judge import Health
+from linekeeper.makini import MakiniError
+from linekeeper.runtime import Runtime
+from linekeeper.store import is_id
+from linekeeper.store.tables import Audit, Connection, Incident, IncidentConnection
+
+
+class NoSuchConnection(Exception):
+    """Nothing answers to that id or key, or more than one connection does."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOut:
+    """A token for the product. `expires_at` is UTC, None if Makini didn't say."""
+
+    access_token: str = field(repr=False)
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """Why there is no token that works; `incident` is the open one about it, if there is one."""
+
+    incident: str | None
+    reason: str
+
+
+async def find_by_id_or_key(session: AsyncSession, wanted: str) -> Connection:
+    """The connection with our id, or Makini's key, `wanted`. Raises `NoSuchConnection`."""
+    if "\0" in wanted:  # PostgreSQL can't even be asked
+        raise NoSuchConnection("no connection has this id or key")
+    matches = [col(Connection.makini_key) == wanted]
+    if is_id(wanted):
+        matches.append(col(Connection.id) == wanted)
+    found = list(await session.scalars(select(Connection).where(or_(*matches)).limit(3)))
+    exact = [one for one in found if one.id == wanted]
+    current = exact or [one for one in found if one.setup != "disconnected"] or found
+    if not current:
+        raise NoSuchConnection("no connection has this id or key")
+    if len(current) > 1:
+        raise NoSuchConnection("connections of several apps have this key: give Linekeeper's id")
+    return current[0]
+
+
+async def hand_out(
+    rt: Runtime, connection: Connection, *, by: str, now: datetime
+) -> HandedOut | Withheld:
+    """The token `connection` has now; minted or refreshed where that is needed and allowed.
+
+    Raises `MakiniError` if a new one is needed and Makini could not be asked.
+    """
+    if connection.setup == "disconnected":
+        return Withheld(None, "the connection was disconnected")
+    if connection.health == Health.reauthorization_required.value:
+        return Withheld(
+            await open_incident_of(rt, connection.id),
+            "the customer has to log in again",
+        )
+    async with rt.store.read() as session:
+        token = (await load_tokens(rt.store, session, [connection.id])).get(connection.id)
+    if token is None or _is_ending(token, now):
+        token = await _fresher(rt, connection, token, now)
+    if token is None:
+        return Withheld(
+            await open_incident_of(rt, connection.id),
+            "there is no token for it, and Makini gives none without the customer",
+        )
+    async with rt.store.write() as session:
+        session.add(
+            Audit(
+                at=now,
+                by=by,
+                action="token.handed_out",
+                subject=connection.id,
+                detail={"expires_at": token.expires_at.isoformat() if token.expires_at else None},
+            )
+        )
+    return HandedOut(token.access, token.expires_at)
+
+
+async def open_incident_of(rt: Runtime, connection_id: str) -> str | None:
+    """The open incident that `connection_id` is a member of."""
+    async with rt.store.read() as session:
+        return await session.scalar(
+            select(col(Incident.id))
+            .join(IncidentConnection, col(IncidentConnection.incident_id) == col(Incident.id))
+            .where(
+                col(IncidentConnection.connection_id) == connection_id,
+                col(IncidentConnection.left_at).is_(None),
+                col(Incident.resolved_at).is_(None),
+            )
+            .limit(1)
+        )
+
+
+async def _fresher(
+    rt: Runtime, connection: Connection, token: Token | None, now: datetime
+) -> Token | None:
+    app = await rt.app(connection.app)
+    still_good = token is not None and (token.expires_at is None or token.expires_at > now)
+    try:
+        renewed = await renew(
+            rt.store,
+            rt.makini(app),
+            app,
+            connection_id=connection.id,
+            makini_ref=makini_ref(connection, app.connection_field),
+            refused=token,
+            owner=rt.owner,
+        )
+    except MakiniError:
+        if still_good:
+            return token
+        raise
+    return renewed or (token if still_good else None)
+
+
+def makini_ref(connection: Connection, field_: str) -> str:
+    """What the Admin API's routes call the connection (`AppConfig.connection_field`)."""
+    return (connection.makini_id if field_ == "id" else None) or connection.makini_key
+
+
+def _is_ending(token: Token, now: datetime) -> bool:
+    return token.expires_at is not None and token.expires_at - now < MINT_MARGIN

@@ -1,0 +1,101 @@
+"""Connect links and the `state` that goes through Makini Link. Pure but for `make_link`."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from linekeeper.access.signing import Signer
+from linekeeper.clock import token_bytes
+from linekeeper.config import AppConfig
+from linekeeper.store import new_id
+from linekeeper.store.tables import ConnectLink
+
+LINK_LIVES = timedelta(days=7)
+STATE_LIVES = timedelta(minutes=30)
+_LINK, _STATE = "connect-link", "oauth-state"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What we sent through Makini Link and got back. `expires_at` is UTC."""
+
+    link_id: str
+    nonce: str
+    """Good for one callback."""
+    expires_at: datetime
+
+
+async def make_link(
+    session: AsyncSession,
+    *,
+    app: str,
+    connection_id: str | None,
+    customer_id: str | None,
+    system: str,
+    by: str,
+    now: datetime,
+    incident_id: str | None = None,
+) -> ConnectLink:
+    """A new link, in the caller's transaction; `connection_id` None is for a new system."""
+    link = ConnectLink(
+        id=new_id(),
+        app=app,
+        connection_id=connection_id,
+        customer_id=customer_id,
+        incident_id=incident_id,
+        system=system,
+        created_at=now,
+        created_by=by,
+        expires_at=now + LINK_LIVES,
+    )
+    session.add(link)
+    await session.flush()
+    return link
+
+
+def link_url(signer: Signer, public_url: str, link_id: str) -> str:
+    """The customer's page; the same link has the same address each time."""
+    return f"{public_url}/connect/{signer.sign(_LINK, UUID(link_id).bytes)}"
+
+
+def read_link(signer: Signer, token: str) -> str | None:
+    """The link's id in `token`, or None for a token we didn't sign."""
+    payload = signer.open(_LINK, token)
+    return str(UUID(bytes=payload)) if payload is not None and len(payload) == 16 else None
+
+
+def make_state(signer: Signer, link_id: str, *, now: datetime) -> str:
+    """A `state` for one pass through Makini Link, bound to its link."""
+    ends = int((now + STATE_LIVES).timestamp())
+    payload = UUID(link_id).bytes + token_bytes(12) + ends.to_bytes(6, "big")
+    return signer.sign(_STATE, payload)
+
+
+def read_state(signer: Signer, text: str) -> State | None:
+    """What `text` says, expired or not; None if we didn't sign it."""
+    payload = signer.open(_STATE, text)
+    if payload is None or len(payload) != 34:
+        return None
+    ends = datetime.fromtimestamp(int.from_bytes(payload[28:], "big"), UTC)
+    return State(str(UUID(bytes=payload[:16])), payload[16:28].hex(), ends)
+
+
+def redirect_uri(public_url: str) -> str:
+    """Where Makini Link sends the customer back to; register it in Makini's dashboard."""
+    return f"{public_url}/oauth/callback"
+
+
+def authorize_url(app: AppConfig, public_url: str, state: str) -> str:
+    """Makini Link's page for this customer (MAKINI "Link")."""
+    query = urlencode(
+        {
+            "response_type": "code",
+            "client_id": app.client_id,
+            "redirect_uri": redirect_uri(public_url),
+            "state": state,
+        }
+    )
+    return f"{app.link_url}/oauth/authorize?{query}"

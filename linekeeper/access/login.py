@@ -1,0 +1,197 @@
+"""A login, by code or by token pair: whose it is, whether it works, stored, told (MISSION C4)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal, TypeVar
+
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.access.links import redirect_uri
+from linekeeper.access.match import Match
+from linekeeper.access.owner import SOURCE, Login, place, what
+from linekeeper.access.tokens import save_tokens
+from linekeeper.clock import utcnow
+from linekeeper.health.probe import understand
+from linekeeper.health.service import observe
+from linekeeper.incidents.announce import announce
+from linekeeper.incidents.changes import IncidentChange
+from linekeeper.incidents.conclude import conclude
+from linekeeper.makini import (
+    ListedConnection,
+    MakiniClient,
+    MakiniError,
+    TokenPair,
+)
+from linekeeper.runtime import Runtime, UnknownApp
+from linekeeper.store.tables import Audit, ConnectLink
+
+T = TypeVar("T")
+_TRIES = 3
+CUSTOMER = "customer, by connect link"
+
+Ended = Literal[
+    "done",
+    "no_state",
+    "forged",
+    "too_late",
+    "used",
+    "ended",
+    "denied",
+    "other_system",
+    "unproven",
+    "refused",
+    "away",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a callback ended, in facts the page is written from; no secret is in it."""
+
+    how: Ended
+    system: str = ""
+    """What was asked for."""
+    came: str = ""
+    """What was logged in to, where it is something else."""
+    connect_url: str | None = None
+    """The link, where it still works."""
+    was_lost: bool = False
+    """The login replaces one that was lost: what changed meanwhile is fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at the login `link` asks for; `url` is the link's page, for another one."""
+
+    rt: Runtime
+    link: ConnectLink
+    url: str | None
+    by: str = CUSTOMER
+    """Who makes it; kept in the audit."""
+
+    async def with_code(self, code: str) -> Ending:
+        """Exchange `code` and store what it gives."""
+        async with self.rt.store.read() as session:
+            if (await session.get_one(ConnectLink, self.link.id)).used_at is not None:
+                return Ending("used", self.link.system)
+        try:
+            app = await self.rt.app(self.link.app)
+            target = redirect_uri(self.rt.settings.resolved_public_url)
+            pair = await self.rt.makini(app).exchange_code(code, target)
+        except (MakiniError, UnknownApp) as error:
+            return await self._refused(error)
+        return await self.with_pair(pair)
+
+    async def with_pair(self, pair: TokenPair) -> Ending:
+        """Learn whose `pair` it is and store it: the login killed the one before it."""
+        try:
+            makini = self.rt.makini(await self.rt.app(self.link.app))
+            status = await _asked(
+                lambda: makini.status(pair.access_token, connection="(new login)")
+            )
+        except (MakiniError, UnknownApp) as error:
+            return await self._refused(error)
+        try:
+            login = Login(pair, status, await _asked(lambda: _listed(makini)))
+        except MakiniError as error:
+            login = Login(pair, status, None, error)
+        return await self._settle(login)
+
+    async def _settle(self, login: Login) -> Ending:
+        """Store the pair where it belongs, and what follows from it, in one transaction."""
+        rt, link = self.rt, self.link
+        policy = (await rt.configuration()).policy
+        status, now = login.status, utcnow()
+        async with rt.store.write() as session:
+            found, owner = await place(rt.store, session, link, login)
+            if owner is not None:
+                # Also where it isn't what was asked for: the login killed this one's old pair.
+                await save_tokens(rt.store, session, {owner: login.pair}, now=now)
+                seen = replace(understand(status, now), source=SOURCE)
+                await observe(rt.store, session, [(owner, seen)], policy=policy, now=now)
+            how = _ended(found, owner, login)
+            if how == "done":
+                assert owner is not None  # whatever isn't another system has one
+                await self._use_up(session, owner, now)
+            else:
+                await self._say(session, f"login.{how}", _trouble(how, login), now)
+            await conclude(rt.store, session, policy=policy, now=now)
+        if how == "done":
+            was_lost = link.incident_id is not None
+            return Ending(how, link.system or status.provider, was_lost=was_lost)
+        return Ending(how, link.system, came=what(status), connect_url=self.url)
+
+    async def _use_up(self, session: AsyncSession, owner: str, now: datetime) -> None:
+        await session.execute(
+            update(ConnectLink)
+            .where(col(ConnectLink.id) == self.link.id)
+            .values(used_at=now, used_for=owner)
+        )
+        session.add(self._audit("login.renewed", owner, now))
+        await session.flush()
+
+    async def _refused(self, error: Exception) -> Ending:
+        how: Ended = "away" if isinstance(error, MakiniError) and error.retryable else "refused"
+        await self._tell(f"login.{how}", str(error))
+        return Ending(how, self.link.system, connect_url=self.url)
+
+    async def _tell(self, action: str, text: str) -> None:
+        async with self.rt.store.write() as session:
+            await self._say(session, action, text, utcnow())
+
+    async def _say(self, session: AsyncSession, action: str, text: str, now: datetime) -> None:
+        """Into the audit, and to operators: somebody tried, and it did not work."""
+        session.add(self._audit(action, text, now))
+        await session.flush()
+        if self.link.incident_id is not None:
+            system = self.link.system or "The system"
+            said = f"{system}: somebody tried to log in, and it did not work: {text}"
+            change = IncidentChange(self.link.incident_id, "changed", said[:500])
+            await announce(self.rt.store, session, [change], now=now)
+
+    def _audit(self, action: str, text: str, now: datetime) -> Audit:
+        return Audit(
+            at=now,
+            by=self.by,
+            action=action,
+            subject=self.link.connection_id or self.link.customer_id or self.link.id,
+            detail={"link": self.link.id, "text": text[:300]},
+        )
+
+
+def _ended(found: Match, owner: str | None, login: Login) -> Ended:
+    """How an attempt ended whose pair, if we know whose it is, is stored. Pure."""
+    if owner is None and login.away is not None:
+        return "away"
+    if found.kind == "other":
+        return "other_system"
+    # It may be left from before the login, until Makini's next sync: the next probe decides.
+    return "unproven" if login.status.sync_status == "fail" else "done"
+
+
+def _trouble(how: Ended, login: Login) -> str:
+    if how == "other_system":
+        return f"it was another system, {what(login.status)}"
+    if how == "unproven":
+        return "the new login is kept, but Makini still says that the system refuses it"
+    return str(login.away)
+
+
+async def _listed(makini: MakiniClient) -> list[ListedConnection]:
+    return [one async for page in makini.list_connections() for one in page]
+
+
+async def _asked(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer to `ask`; asked again where Makini stumbles, for the code is spent already."""
+    for attempt in range(1, _TRIES):
+        try:
+            return await ask()
+        except MakiniError as error:
+            if not error.retryable:
+                raise
+            await asyncio.sleep(0.5 * attempt)
+    return await ask()

@@ -1,0 +1,149 @@
+"""Where in our books a login belongs; what is new is taken in, what it replaces ends."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.access.match import Asked, Known, Match, match
+from linekeeper.clock import utcnow
+from linekeeper.customers.adopt import adopt
+from linekeeper.makini import ConnectionStatus, ListedConnection, MakiniError, TokenPair
+from linekeeper.store import Store, new_id
+from linekeeper.store.tables import Connection, ConnectLink, Customer, Transition
+
+SOURCE = "reconnect"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What Makini gave for the code, whose it is, and what else the app lists.
+
+    `listed` is None where the list stayed `away`: the pair is good all the same.
+    """
+
+    pair: TokenPair
+    status: ConnectionStatus
+    listed: Sequence[ListedConnection] | None
+    away: MakiniError | None = None
+
+
+async def place(
+    store: Store, session: AsyncSession, link: ConnectLink, login: Login
+) -> tuple[Match, str | None]:
+    """Whose login it is, and the connection it belongs to, in the caller's transaction.
+
+    None where it is another system, one we don't know. A connection it takes the place of ends.
+    """
+    known = await _known(session, link.app)
+    asked = Asked(
+        connection=next((one for one in known if one.id == link.connection_id), None),
+        customer_id=link.customer_id,
+        system=link.system,
+    )
+    found = match(asked, login.status, login.listed, known)
+    owner = await _owner(store, session, link, found, login.status)
+    unsaid = found.listed is None or not found.listed.id
+    if owner is not None and unsaid and login.status.id:
+        await _remember_id(session, owner, login.status.id)
+    if found.kind == "replaces" and asked.connection is not None and owner is not None:
+        await _replace(session, asked.connection, owner, utcnow())
+    return found, owner
+
+
+def what(status: ConnectionStatus) -> str:
+    """How people are told of it."""
+    return " · ".join(filter(None, (status.company_name, status.provider))) or status.id
+
+
+async def _known(session: AsyncSession, app: str) -> list[Known]:
+    rows = await session.execute(
+        select(
+            col(Connection.id),
+            col(Connection.makini_key),
+            col(Connection.makini_id),
+            col(Connection.customer_id),
+            col(Customer.name),
+            col(Connection.provider),
+            col(Connection.email),
+            col(Connection.setup),
+        )
+        .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+        .where(col(Connection.app) == app)
+    )
+    return [
+        Known(row[0], row[1], row[2], row[3], row[4] or "", row[5], row[6], row[7]) for row in rows
+    ]
+
+
+async def _owner(
+    store: Store,
+    session: AsyncSession,
+    link: ConnectLink,
+    found: Match,
+    status: ConnectionStatus,
+) -> str | None:
+    """The connection the pair belongs to; one that is new is taken into the books."""
+    now = utcnow()
+    if found.kind == "other":
+        return found.known.id if found.known else None
+    if found.known is not None and found.kind in ("same", "known"):
+        listed = found.listed
+        if listed is not None and listed.key == found.known.makini_key:
+            await adopt(store, session, link.app, [listed], now=now)  # its setup moves on
+        return found.known.id
+    entry = _entry(found, status)
+    identifier = (await adopt(store, session, link.app, [entry], now=now)).ids[entry.key]
+    if link.customer_id is not None:
+        await session.execute(
+            update(Connection)
+            .where(col(Connection.id) == identifier)
+            .values(customer_id=link.customer_id)
+        )
+    return identifier
+
+
+async def _remember_id(session: AsyncSession, owner: str, makini_id: str) -> None:
+    """What the status calls it: the list doesn't say, and the next login is recognised by it."""
+    await session.execute(
+        update(Connection).where(col(Connection.id) == owner).values(makini_id=makini_id)
+    )
+
+
+def _entry(found: Match, status: ConnectionStatus) -> ListedConnection:
+    """What Makini's list says of it, or would once it lists it."""
+    return found.listed or ListedConnection(
+        key=status.id,
+        id=status.id,
+        name=" - ".join(filter(None, (status.company_name, status.provider))),
+        email=status.email,
+        status="Active",
+        provider=status.provider,
+    )
+
+
+async def _replace(session: AsyncSession, old: Known, new: str, now: datetime) -> None:
+    """The old connection ends; its history stays, and says what it became."""
+    await session.execute(
+        update(Connection)
+        .where(col(Connection.id) == old.id)
+        .values(setup="disconnected", replaced_by=new)
+    )
+    await session.execute(
+        insert(Transition),
+        [
+            {
+                "id": new_id(),
+                "connection_id": old.id,
+                "at": now,
+                "axis": "setup",
+                "before": old.setup,
+                "after": "disconnected",
+                "source": SOURCE,
+                "evidence": {"message": "Makini gave the new login another id", "now": new},
+            }
+        ],
+    )

@@ -1,0 +1,117 @@
+"""A code or a token pair that an operator has in hand, for a connection we know.
+
+It goes the way of a customer's login: proven, matched and stored, and what doesn't fit is refused.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from json import JSONDecodeError, loads
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.access.links import make_link
+from linekeeper.access.login import Attempt, Ending
+from linekeeper.customers.find import find_connection
+from linekeeper.makini import ReadOnlyApp, TokenPair
+from linekeeper.makini.models import WrongShape, is_token, parse_tokens
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Connection, Incident, IncidentConnection
+
+
+class Unusable(Exception):
+    """What was given is neither a code nor a token pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pasted:
+    """How it ended, and for which connection (`Customer · System`)."""
+
+    ending: Ending
+    label: str
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the login works and is kept."""
+        return self.ending.how == "done"
+
+    @property
+    def sentence(self) -> str:
+        """What the operator is told."""
+        match self.ending.how:
+            case "done":
+                return f"{self.label}: the login works and is stored"
+            case "other_system":
+                return f"this login belongs to {self.ending.came}, not to {self.label}"
+            case "unproven":
+                return (
+                    f"{self.label}: the login is stored, but Makini still says that the system "
+                    "refuses it; the next probe decides"
+                )
+            case "away":
+                return "Makini could not be asked; a code may be spent by that: get a new one"
+            case _:
+                return f"Makini, or the system, refuses this login for {self.label}"
+
+
+def understood(text: str, *, now: datetime) -> str | TokenPair:
+    """A pair, in any shape Makini answers in, or else a code. Raises `Unusable`. Pure."""
+    text = text.strip()
+    if text.startswith("{"):
+        try:
+            return parse_tokens(loads(text), now=now, minted=False)
+        except (JSONDecodeError, WrongShape, RecursionError):
+            raise Unusable(
+                'this JSON holds no tokens: it should be like {"access_token": "…", '
+                '"refresh_token": "…", "expires_in": 2592000}'
+            ) from None
+    if not is_token(text):
+        raise Unusable("this is neither a code of Makini Link nor a token pair as JSON")
+    return text
+
+
+async def paste(
+    rt: Runtime, wanted: str, given: str | TokenPair, *, by: str, now: datetime
+) -> Pasted:
+    """Take `given`, a code of Makini Link or a pair, as the login of the connection `wanted`.
+
+    Raises `NotFound`, `ReadOnlyApp` in `observe`, `UnknownApp`.
+    """
+    async with rt.store.read() as session:
+        named = await find_connection(session, wanted)
+    if not (await rt.app(named.app)).manages:
+        raise ReadOnlyApp(named.app, "store a login")
+    async with rt.store.write() as session:
+        connection = await session.get_one(Connection, named.id)
+        link = await make_link(
+            session,
+            app=named.app,
+            connection_id=connection.id,
+            customer_id=connection.customer_id,
+            incident_id=await _incident(session, connection.id),
+            system=connection.provider or connection.name,
+            by=by,
+            now=now,
+        )
+        link.expires_at = now  # nobody is to open it: it is the record of this attempt
+        await session.flush()
+    attempt = Attempt(rt, link, None, by)
+    ending = await (
+        attempt.with_pair(given) if isinstance(given, TokenPair) else attempt.with_code(given)
+    )
+    return Pasted(ending, named.label)
+
+
+async def _incident(session: AsyncSession, connection_id: str) -> str | None:
+    """The open incident of its lost login."""
+    return await session.scalar(
+        select(col(Incident.id))
+        .join(IncidentConnection, col(IncidentConnection.incident_id) == col(Incident.id))
+        .where(
+            col(IncidentConnection.connection_id) == connection_id,
+            col(IncidentConnection.left_at).is_(None),
+            col(Incident.kind) == "reauthorization_required",
+        )
+        .limit(1)
+    )

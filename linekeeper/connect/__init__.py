@@ -1,1 +1,0 @@
-"""The link by which a customer logs in: made, signed, sent, used up."""

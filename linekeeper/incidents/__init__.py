@@ -1,0 +1,1 @@
+"""The only code that opens, changes and resolves incidents: lifecycle, kinds, grouping."""

@@ -1,0 +1,251 @@
+"""Incidents brought in line with the fleet, in the caller's transaction.
+
+What is decided comes from the database alone, so that a sweep that was killed is completed by the
+next one, and two processes that conclude one after the other open nothing twice.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.access.channel import attend
+from linekeeper.config import HealthPolicy
+from linekeeper.health.judge import is_trouble
+from linekeeper.incidents import kinds as words
+from linekeeper.incidents.announce import announce
+from linekeeper.incidents.causes import Trouble
+from linekeeper.incidents.changes import IncidentChange, What
+from linekeeper.incidents.conclude_queries import (
+    TOPIC,
+    Who,
+    concerned,
+    open_incidents,
+    past_incidents,
+    suspects,
+    totals,
+)
+from linekeeper.incidents.decide import Open, Wanted, decide
+from linekeeper.notify.text import duration
+from linekeeper.outbox.queue import enqueue
+from linekeeper.store import Store, new_id
+from linekeeper.store.tables import Incident, IncidentConnection
+
+_LOCK = 4_217_002  # PostgreSQL's advisory lock: one process concludes at a time
+
+
+async def conclude(
+    store: Store, session: AsyncSession, *, policy: HealthPolicy, now: datetime
+) -> list[IncidentChange]:
+    """Open, change, merge and resolve incidents as the fleet's health asks for; announce it all."""
+    if not store.is_sqlite:
+        await session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+    opened = await open_incidents(session)
+    fleet = await concerned(session, [one for each in opened for one in each.members])
+    troubles = [
+        Trouble(identifier, who.app, who.provider, who.health, who.since)
+        for identifier, who in fleet.items()
+        if is_trouble(who.setup, who.health, answered=who.answered)
+    ]
+    if not opened and not troubles:
+        return []
+    placed = {member for each in opened for member in each.members}
+    homeless = [one.connection_id for one in troubles if one.connection_id not in placed]
+    since = now - timedelta(minutes=policy.reopen_minutes)
+    decision = decide(
+        troubles,
+        opened,
+        past=await past_incidents(session, homeless, since),
+        totals=await totals(session),
+        policy=policy,
+        now=now,
+        suspects=await suspects(session),
+    )
+    before = {one.id: one for one in opened}
+    changes: list[IncidentChange] = []
+    # First everybody leaves, then everybody joins: a connection is in one incident at a time.
+    for wanted in decision.wanted:
+        if wanted.id is not None and wanted.id in before:
+            gone = before[wanted.id].members.keys() - wanted.members.keys()
+            await _leave(session, wanted.id, sorted(gone), now)
+        for loser in wanted.merged:
+            await _leave(session, loser, sorted(before[loser].members), now)
+            await _resolve(session, loser, now)
+            changes.append(IncidentChange(loser, "merged", "Part of a wider incident"))
+    for identifier in decision.resolved:
+        await _leave(session, identifier, sorted(before[identifier].members), now)
+        await _resolve(session, identifier, now)
+        changes.append(
+            IncidentChange(identifier, "resolved", _resolved_text(before[identifier], now))
+        )
+    for wanted in decision.wanted:
+        changes.append(await _bring(session, wanted, before.get(wanted.id or ""), fleet, now))
+    await announce(store, session, changes, now=now)
+    await enqueue(store, session, attend(change.incident_id for change in changes), now=now)
+    return changes
+
+
+async def _leave(
+    session: AsyncSession, incident_id: str, members: Sequence[str], now: datetime
+) -> None:
+    for start in range(0, len(members), 10_000):
+        await session.execute(
+            update(IncidentConnection)
+            .where(
+                col(IncidentConnection.incident_id) == incident_id,
+                col(IncidentConnection.connection_id).in_(members[start : start + 10_000]),
+                col(IncidentConnection.left_at).is_(None),
+            )
+            .values(left_at=now)
+            .execution_options(synchronize_session=False)
+        )
+
+
+async def _resolve(session: AsyncSession, incident_id: str, now: datetime) -> None:
+    await session.execute(
+        update(Incident)
+        .where(col(Incident.id) == incident_id)
+        .values(status="resolved", resolved_at=now)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def _bring(
+    session: AsyncSession,
+    wanted: Wanted,
+    known: Open | None,
+    fleet: Mapping[str, Who],
+    now: datetime,
+) -> IncidentChange:
+    """Make the incident's row and members what `wanted` says; returns what people are told."""
+    values: dict[str, Any] = {
+        "kind": wanted.kind,
+        "scope": wanted.scope,
+        "cause": wanted.cause,
+        "provider": wanted.provider,
+        "title": _title(wanted, fleet, len(await _ever(session, wanted))),
+    }
+    before = dict(known.members) if known else {}
+    if wanted.id is None:
+        wanted.id = new_id()
+        session.add(Incident(id=wanted.id, app=wanted.app, opened_at=now, **values))
+        await session.flush()
+    else:
+        if wanted.reopen:
+            values |= {
+                "status": "open",
+                "resolved_at": None,
+                "acknowledged_at": None,
+                "acknowledged_by": None,
+            }
+        await session.execute(
+            update(Incident)
+            .where(col(Incident.id) == wanted.id)
+            .values(**values)
+            .execution_options(synchronize_session=False)
+        )
+    joined = [one for one in wanted.members if one not in before]
+    if joined:
+        reported = await _reported(session, wanted.id, joined)
+        await session.execute(
+            insert(IncidentConnection),
+            [
+                {
+                    "id": new_id(),
+                    "incident_id": wanted.id,
+                    "connection_id": one,
+                    "topic": TOPIC,
+                    "kind": wanted.members[one],
+                    "joined_at": now,
+                    "reported_kind": reported.get(one),
+                }
+                for one in joined
+            ],
+        )
+    turned: dict[str, list[str]] = {}
+    for one, kind in wanted.members.items():
+        if before.get(one, kind) != kind:
+            turned.setdefault(kind, []).append(one)
+    for kind, members in turned.items():
+        for start in range(0, len(members), 10_000):
+            await session.execute(
+                update(IncidentConnection)
+                .where(
+                    col(IncidentConnection.incident_id) == wanted.id,
+                    col(IncidentConnection.connection_id).in_(members[start : start + 10_000]),
+                    col(IncidentConnection.left_at).is_(None),
+                )
+                .values(kind=kind)
+                .execution_options(synchronize_session=False)
+            )
+    if known is None:
+        what: What = "reopened" if wanted.reopen else "opened"
+        said = words.headline(wanted.kind) or wanted.kind.replace("_", " ")
+        return IncidentChange(wanted.id, what, f"{what.capitalize()}: {said}")
+    return IncidentChange(wanted.id, "changed", _changed_text(wanted, before, fleet))
+
+
+async def _reported(
+    session: AsyncSession, incident_id: str, members: Sequence[str]
+) -> dict[str, str | None]:
+    """What runs were red for, of those who were in this incident before: that is no news."""
+    rows = await session.execute(
+        select(col(IncidentConnection.connection_id), col(IncidentConnection.reported_kind))
+        .where(
+            col(IncidentConnection.incident_id) == incident_id,
+            col(IncidentConnection.connection_id).in_(members[:10_000]),
+            col(IncidentConnection.left_at).is_not(None),
+        )
+        .order_by(col(IncidentConnection.left_at))
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+async def _ever(session: AsyncSession, wanted: Wanted) -> set[str]:
+    """All who are or were in the incident: its title doesn't shrink as they recover."""
+    if wanted.id is None or wanted.scope == "connection":
+        return set(wanted.members)
+    before = await session.scalars(
+        select(col(IncidentConnection.connection_id)).where(
+            col(IncidentConnection.incident_id) == wanted.id
+        )
+    )
+    return {*before, *wanted.members}
+
+
+def _title(wanted: Wanted, fleet: Mapping[str, Who], count: int) -> str:
+    if wanted.scope == "connection":
+        return fleet[next(iter(wanted.members))].label
+    where = wanted.provider if wanted.scope == "provider" else f"app {wanted.app}"
+    return f"{where or 'unnamed provider'} · {count} connection{'s' if count != 1 else ''}"
+
+
+def _changed_text(wanted: Wanted, before: Mapping[str, str], fleet: Mapping[str, Who]) -> str:
+    parts = []
+    joined = [one for one in wanted.members if one not in before]
+    gone = [one for one in before if one not in wanted.members]
+    well = [one for one in gone if one in fleet and fleet[one].health == "healthy"]
+    left = [one for one in gone if one not in well]
+    turned = [one for one, kind in wanted.members.items() if before.get(one, kind) != kind]
+    for verb, group in (("Joined", joined), ("Recovered", well), ("Left", left)):
+        if group:
+            parts.append(f"{verb}: {_names(group, fleet)}")
+    parts += [
+        f"{fleet[one].label} is now {wanted.members[one].replace('_', ' ')}" for one in turned
+    ]
+    if wanted.merged:
+        parts.append(f"one root cause: {len(wanted.merged)} incidents merged into this one")
+    return "; ".join(parts) or "changed"
+
+
+def _names(group: Iterable[str], fleet: Mapping[str, Who]) -> str:
+    names = sorted(fleet[one].label if one in fleet else one for one in group)
+    rest = len(names) - 5
+    return ", ".join(names[:5]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _resolved_text(one: Open, now: datetime) -> str:
+    return f"Resolved after {duration(now - one.opened_at)}"

@@ -1,0 +1,163 @@
+"""What incidents are concluded from: those that are open, and whoever is or was in trouble."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+
+from sqlalchemy import and_, bindparam, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.customers.naming import label
+from linekeeper.customers.setup import ESTABLISHED
+from linekeeper.incidents.causes import Scope
+from linekeeper.incidents.decide import Open, Past
+from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
+
+TOPIC = "health"
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """A connection, as far as incidents are about it."""
+
+    label: str
+    app: str
+    provider: str
+    setup: str
+    health: str
+    answered: bool
+    since: datetime
+
+
+_OPEN = (
+    select(Incident)
+    .where(col(Incident.resolved_at).is_(None), col(Incident.topic) == TOPIC)
+    .order_by(col(Incident.id))
+)
+_MEMBERS = select(
+    col(IncidentConnection.incident_id),
+    col(IncidentConnection.connection_id),
+    col(IncidentConnection.kind),
+).where(col(IncidentConnection.left_at).is_(None), col(IncidentConnection.topic) == TOPIC)
+_CONCERNED = (
+    select(
+        col(Connection.id),
+        col(Customer.name),
+        col(Connection.provider),
+        col(Connection.name),
+        col(Connection.app),
+        col(Connection.setup),
+        col(Connection.health),
+        col(Connection.last_answered_at),
+        col(Connection.health_since),
+    )
+    .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+    .where(
+        or_(
+            and_(
+                col(Connection.health) != "healthy",
+                or_(
+                    col(Connection.health) != "unknown",
+                    col(Connection.last_answered_at).is_not(None),
+                ),
+            ),
+            col(Connection.id).in_(bindparam("members", expanding=True)),
+        )
+    )
+)
+_PAST = (
+    select(
+        col(IncidentConnection.connection_id),
+        col(Incident.id),
+        col(Incident.scope),
+        col(IncidentConnection.kind),
+        col(Incident.resolved_at),
+    )
+    .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
+    .where(
+        col(IncidentConnection.connection_id).in_(bindparam("connections", expanding=True)),
+        col(IncidentConnection.topic) == TOPIC,
+        col(Incident.resolved_at) >= bindparam("since"),
+    )
+    .order_by(col(IncidentConnection.left_at), col(IncidentConnection.id))
+)
+_TOTALS = (
+    select(col(Connection.app), col(Connection.provider), func.count())
+    .where(col(Connection.setup).in_(ESTABLISHED))
+    .group_by(col(Connection.app), col(Connection.provider))
+)
+_SUSPECTS = _TOTALS.where(
+    col(Connection.suspect).is_(True), col(Connection.health).in_(("healthy", "degraded"))
+)
+"""Built once: building them takes longer than running them."""
+
+
+async def open_incidents(session: AsyncSession) -> list[Open]:
+    """What is open about connections' health, with who is in it now."""
+    incidents = (await session.scalars(_OPEN)).all()
+    members: dict[str, dict[str, str]] = {}
+    for incident_id, connection_id, kind in await session.execute(_MEMBERS):
+        members.setdefault(incident_id, {})[connection_id] = kind
+    return [
+        Open(
+            id=one.id,
+            scope=_scope(one.scope),
+            kind=one.kind,
+            app=one.app,
+            provider=one.provider,
+            opened_at=one.opened_at,
+            members=members.get(one.id, {}),
+        )
+        for one in incidents
+    ]
+
+
+def _scope(text: str) -> Scope:
+    return cast("Scope", text)  # written by us from a Scope
+
+
+async def concerned(session: AsyncSession, members: Sequence[str]) -> dict[str, Who]:
+    """Every connection that may be in trouble, and every member of an incident."""
+    who: dict[str, Who] = {}
+    portions = [members[start : start + 10_000] for start in range(0, len(members), 10_000)]
+    for portion in portions or [[]]:
+        rows = await session.execute(_CONCERNED, {"members": list(portion)})
+        for identifier, customer, provider, name, app, setup, health, answered_at, since in rows:
+            who[identifier] = Who(
+                label(customer, provider, name),
+                app,
+                provider,
+                setup,
+                health,
+                answered_at is not None,
+                since,
+            )
+    return who
+
+
+async def past_incidents(
+    session: AsyncSession, connections: Sequence[str], since: datetime
+) -> dict[str, Past]:
+    """The last incident of each of `connections` that was resolved since."""
+    past: dict[str, Past] = {}
+    for start in range(0, len(connections), 10_000):
+        some = list(connections[start : start + 10_000])
+        rows = await session.execute(_PAST, {"connections": some, "since": since})
+        past |= {
+            row[0]: Past(row[1], _scope(row[2]), row[3], row[4])
+            for row in rows
+            if row[4] is not None
+        }
+    return past
+
+
+async def totals(session: AsyncSession) -> dict[tuple[str, str], int]:
+    """How many established connections there are, by (app, provider)."""
+    return {(row[0], row[1]): row[2] for row in await session.execute(_TOTALS)}
+
+
+async def suspects(session: AsyncSession) -> dict[tuple[str, str], int]:
+    """Connections that don't answer but are not in trouble yet, by (app, provider)."""
+    return {(row[0], row[1]): row[2] for row in await session.execute(_SUSPECTS)}

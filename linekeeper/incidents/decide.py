@@ -1,0 +1,236 @@
+"""Which incidents there should be, given who is in trouble. Pure, total, repeatable.
+
+`decide` compares what is with what is open and returns the steps between: deciding twice in the
+same state gives nothing to do, so a crash or a second process can neither lose an incident nor
+open one twice. One root cause is one incident (INTERFACE "Policy defaults"): connections of one
+provider, or of one app, that fail alike; it starts as the incident of the first of them and grows,
+so that people see one message that is edited.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from linekeeper.config import HealthPolicy
+from linekeeper.incidents.causes import Cause, Scope, Trouble, find_causes
+
+_WIDTH: dict[str, int] = {"connection": 0, "provider": 1, "app": 2}
+_NOBODY: Mapping[tuple[str, str], int] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """An unresolved incident about connections, with its live members and their kinds."""
+
+    id: str
+    scope: Scope
+    kind: str
+    app: str
+    provider: str
+    opened_at: datetime
+    members: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The resolved incident a connection was in last; `kind` as it was then."""
+
+    incident_id: str
+    scope: Scope
+    kind: str
+    resolved_at: datetime
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What an incident should look like. `id` is None for one to open."""
+
+    id: str | None
+    scope: Scope
+    kind: str
+    app: str
+    provider: str
+    members: dict[str, str] = field(default_factory=dict)
+    reopen: bool = False
+    merged: list[str] = field(default_factory=list)
+    """Incidents whose members moved here; they are resolved."""
+
+    @property
+    def cause(self) -> str:
+        """Unique among open incidents (table `incident`)."""
+        if self.scope == "app":
+            return f"app:{self.app}:{self.kind}"
+        if self.scope == "provider":
+            return f"provider:{self.app}:{self.provider}:{self.kind}"
+        return f"connection:{next(iter(self.members))}:health"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The incidents to open or change, and the ids of those that are over."""
+
+    wanted: Sequence[Wanted]
+    resolved: Sequence[str]
+
+
+def decide(
+    troubles: Collection[Trouble],
+    opened: Collection[Open],
+    *,
+    past: Mapping[str, Past],
+    totals: Mapping[tuple[str, str], int],
+    policy: HealthPolicy,
+    now: datetime,
+    suspects: Mapping[tuple[str, str], int] = _NOBODY,
+) -> Decision:
+    """Return which incidents to open, change, merge and resolve.
+
+    `past` holds, by connection, the resolved incident it was in last; `totals` the number of
+    connections that are set up, by (app, provider); `suspects` those of them that don't answer
+    but are not in trouble yet, so that an outage is one incident from its first connection on.
+    """
+    causes = find_causes(troubles, totals, suspects, policy)
+    incidents = {
+        one.id: Wanted(one.id, one.scope, one.kind, one.app, one.provider) for one in opened
+    }
+    before = {one.id: one for one in opened}
+    in_trouble = {trouble.connection_id: trouble for trouble in troubles}
+    placed: set[str] = set()
+    for one in opened:
+        for connection_id in one.members:
+            trouble = in_trouble.get(connection_id)
+            if trouble is None or not _belongs(one, trouble):
+                continue
+            incidents[one.id].members[connection_id] = trouble.kind
+            placed.add(connection_id)
+    new: list[Wanted] = []
+    for trouble in sorted(in_trouble.values(), key=lambda one: one.connection_id):
+        if trouble.connection_id in placed:
+            continue
+        last = past.get(trouble.connection_id)
+        since = now - timedelta(minutes=policy.reopen_minutes)
+        if last is not None and last.resolved_at < since:
+            last = None
+        home = _home(
+            trouble, _wider(trouble, incidents, in_trouble, causes, policy), last, incidents
+        )
+        if home is None:
+            home = Wanted(None, "connection", trouble.kind, trouble.app, trouble.provider)
+            new.append(home)
+        elif home.id is not None and home.id not in incidents:
+            incidents[home.id] = home
+        home.members[trouble.connection_id] = trouble.kind
+    everything = [*incidents.values(), *new]
+    _group(everything, causes, before)
+    for wanted in everything:
+        if wanted.members and wanted.scope == "connection":
+            wanted.kind = next(iter(wanted.members.values()))
+    merged = {loser for wanted in everything for loser in wanted.merged}
+    return Decision(
+        [wanted for wanted in everything if wanted.members and not _same(wanted, before)],
+        [one for one in before if not incidents[one].members and one not in merged],
+    )
+
+
+def _belongs(one: Open, trouble: Trouble) -> bool:
+    """Whether a member stays: a connection's own incident follows it, a wider one is of a kind."""
+    return one.scope == "connection" or trouble.kind == one.kind
+
+
+def _wider(
+    trouble: Trouble,
+    incidents: Mapping[str, Wanted],
+    in_trouble: Mapping[str, Trouble],
+    causes: Sequence[Cause],
+    policy: HealthPolicy,
+) -> Wanted | None:
+    """The wider incident that a connection newly in trouble belongs to, if there is one.
+
+    It takes the connection if its cause reaches so far, or if its last member fell not long ago:
+    what falls alone hours after the others has a cause of its own.
+    """
+    recently = timedelta(minutes=policy.reopen_minutes)
+    for one in sorted(incidents.values(), key=lambda one: -_WIDTH[one.scope]):
+        alike = one.kind == trouble.kind and one.app == trouble.app
+        wide = one.scope == "app" or (one.scope == "provider" and one.provider == trouble.provider)
+        if not (alike and wide):
+            continue
+        fell = [at for member in one.members if (at := in_trouble[member].since) is not None]
+        if (
+            trouble.since is None
+            or not fell
+            or trouble.since - max(fell) <= recently
+            or any(
+                cause.scope == one.scope and trouble.connection_id in cause.members
+                for cause in causes
+            )
+        ):
+            return one
+    return None
+
+
+def _home(
+    trouble: Trouble, wider: Wanted | None, last: Past | None, incidents: Mapping[str, Wanted]
+) -> Wanted | None:
+    """The incident a connection newly in trouble belongs to, if there is one already."""
+    if wider is not None:
+        return wider
+    if last is None or last.incident_id in incidents:
+        return None
+    if last.scope != "connection" and last.kind != trouble.kind:
+        return None
+    return Wanted(
+        last.incident_id, last.scope, trouble.kind, trouble.app, trouble.provider, reopen=True
+    )
+
+
+def _group(everything: list[Wanted], causes: Sequence[Cause], before: Mapping[str, Open]) -> None:
+    """Merge incidents with one root cause into the oldest of them, whose message is kept."""
+    for cause in causes:
+        group = [
+            one
+            for one in everything
+            if one.app == cause.app
+            and _all_alike(one, cause.kind)
+            and (cause.scope == "app" or (one.scope != "app" and one.provider == cause.provider))
+            and (one.members.keys() <= cause.members or one.scope == cause.scope)
+        ]
+        _merge(group, cause.scope, cause.kind, before)
+
+
+def _all_alike(one: Wanted, kind: str) -> bool:
+    return bool(one.members) and all(member == kind for member in one.members.values())
+
+
+def _merge(group: list[Wanted], scope: Scope, kind: str, before: Mapping[str, Open]) -> None:
+    if not group or (len(group) == 1 and group[0].scope == scope):
+        return
+
+    def preference(one: Wanted) -> tuple[int, bool, str, bool, str]:
+        known = before.get(one.id or "")
+        opened = known.opened_at.isoformat() if known else ""
+        return -_WIDTH[one.scope], known is None, opened, not one.reopen, one.id or ""
+
+    keeper = min(group, key=preference)
+    if _WIDTH[keeper.scope] > _WIDTH[scope]:
+        return
+    for one in group:
+        if one is keeper:
+            continue
+        keeper.members.update(one.members)
+        one.members.clear()
+        if one.id is not None and not one.reopen:
+            keeper.merged.append(one.id)
+    keeper.scope, keeper.kind = scope, kind
+    if scope == "app":
+        keeper.provider = ""
+
+
+def _same(one: Wanted, before: Mapping[str, Open]) -> bool:
+    known = before.get(one.id or "")
+    return (
+        known is not None
+        and not one.merged
+        and (known.scope, known.kind) == (one.scope, one.kind)
+        and dict(known.members) == one.members
+    )

@@ -1,0 +1,267 @@
+"""What a sweep has to turn red for (DESIGN "Red means new")."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.config import HealthPolicy
+from linekeeper.customers.naming import label
+from linekeeper.health.judge import SEVERITY, Health
+from linekeeper.incidents.operate import is_snoozed
+from linekeeper.incidents.suppressed import untold
+from linekeeper.notify.policy import severity
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Outbox,
+    Transition,
+)
+
+Reason = Literal["new", "worse", "unacknowledged"]
+_HEALTHS = frozenset(Health)
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One thing to turn red for: a connection newly in trouble or worse, or an incident."""
+
+    reason: Reason
+    incident_id: str
+    membership_id: str | None
+    connection_id: str | None
+    slug: str | None
+    name: str
+    """`Customer · System`, or the incident's title."""
+    kind: str
+    since: datetime
+    evidence: str
+    """What Makini said, with its code and request id; may be empty."""
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line."""
+        words = self.kind.replace("_", " ")
+        lead = {
+            "new": f"{self.name}: {words}",
+            "worse": f"{self.name}: now {words}",
+            "unacknowledged": f"{self.name}: {words}, still not acknowledged",
+        }[self.reason]
+        since = f"since {self.since:%Y-%m-%d %H:%M} UTC"
+        return f"{lead} {since}" + (f" ({self.evidence})" if self.evidence else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is new, and how many connections and incidents are in trouble without being news."""
+
+    news: Sequence[News]
+    known: int
+    untold: int = 0
+    """Not to be announced now: in a maintenance window, muted, part of an app's own trouble."""
+
+    @property
+    def summary(self) -> str:
+        """`2 new, 3 known`, or `all well`."""
+        counts = [
+            (sum(one.reason == "new" for one in self.news), "new"),
+            (sum(one.reason == "worse" for one in self.news), "worse"),
+            (sum(one.reason == "unacknowledged" for one in self.news), "unacknowledged"),
+            (self.known, "known"),
+            (self.untold, "not announced"),
+        ]
+        return ", ".join(f"{count} {word}" for count, word in counts if count) or "all well"
+
+
+_OPEN = select(Incident).where(col(Incident.resolved_at).is_(None)).order_by(col(Incident.id))
+_IN_TROUBLE = (
+    select(
+        IncidentConnection,
+        Incident,
+        col(Connection.id),
+        col(Connection.slug),
+        col(Connection.provider),
+        col(Connection.name),
+        col(Connection.health_since),
+        col(Customer.name),
+    )
+    .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
+    .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
+    .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+    .where(col(IncidentConnection.left_at).is_(None), col(Incident.resolved_at).is_(None))
+    .order_by(col(IncidentConnection.id))
+)
+
+
+async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Findings:
+    """What to turn red for, read from what is open and what runs were red for before.
+
+    What is not to be announced now is no news; it is if it is still wrong afterwards.
+    """
+    async with store.read() as session:
+        members = (await session.execute(_IN_TROUBLE)).all()
+        incidents = list(await session.scalars(_OPEN))
+        silent = await untold(session, incidents, now)
+        news = []
+        for member, incident, identifier, slug, provider, name, since, customer in members:
+            reason = _reason(member.kind, member.reported_kind)
+            if reason is not None and incident.id not in silent:
+                news.append(
+                    News(
+                        reason=reason,
+                        incident_id=incident.id,
+                        membership_id=member.id,
+                        connection_id=identifier,
+                        slug=slug,
+                        name=label(customer, provider, name),
+                        kind=member.kind,
+                        since=since,
+                        evidence="",
+                    )
+                )
+        news = await _with_evidence(session, news)
+    told = {one.incident_id for one in news}
+    with_members = {incident.id for _, incident, *_ in members}
+    for incident in incidents:
+        if incident.id in told or incident.id in silent:
+            continue
+        fresh = incident.reported_at is None and incident.id not in with_members
+        due = incident.reported_at is not None and now - incident.reported_at >= timedelta(
+            hours=policy.remind_hours
+        )
+        waits = incident.status == "open" and _is_worth_reminding(incident)
+        if fresh or (due and waits and not is_snoozed(incident, now)):
+            news.append(_of_incident(incident, "new" if fresh else "unacknowledged"))
+    told = {one.incident_id for one in news if one.membership_id is None}
+    fresh_members = {one.membership_id for one in news}
+    others = [
+        incident.id
+        for member, incident, *_ in members
+        if member.id not in fresh_members and incident.id not in told
+    ]
+    others += [one.id for one in incidents if one.id not in with_members and one.id not in told]
+    quiet = sum(identifier in silent for identifier in others)
+    return Findings(news, known=len(others) - quiet, untold=quiet)
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """What became of the fleet since a moment."""
+
+    checked: int
+    changed: Sequence[str]
+    """Connections whose health changed, other than those first found well."""
+    lanes: Sequence[str]
+    """Lanes of the outbox in which something is said of it in Slack."""
+
+
+async def since(store: Store, started: datetime) -> Since:
+    """What was checked, changed and said since `started`, whoever did it."""
+    async with store.read() as session:
+        checked = await session.scalar(
+            select(func.count())
+            .select_from(Connection)
+            .where(col(Connection.last_checked_at) >= started)
+        )
+        changed = await session.scalars(
+            select(col(Transition.connection_id))
+            .where(
+                col(Transition.at) >= started,
+                col(Transition.axis) == "health",
+                or_(col(Transition.before) != "unknown", col(Transition.after) != "healthy"),
+            )
+            .distinct()
+        )
+        lanes = await session.scalars(
+            select(col(Outbox.lane))
+            .where(col(Outbox.created_at) >= started, col(Outbox.channel) == "slack")
+            .distinct()
+        )
+        return Since(checked or 0, sorted(changed), sorted(lanes))
+
+
+async def mark_reported(store: Store, news: Iterable[News], *, now: datetime) -> None:
+    """Remember that a run was red for `news`."""
+    news = list(news)
+    if not news:
+        return
+    async with store.write() as session:
+        incidents = sorted({one.incident_id for one in news})
+        for start in range(0, len(incidents), 10_000):
+            await session.execute(
+                update(Incident)
+                .where(col(Incident.id).in_(incidents[start : start + 10_000]))
+                .values(reported_at=now)
+                .execution_options(synchronize_session=False)
+            )
+        for kind in sorted({one.kind for one in news}):
+            members = [one.membership_id for one in news if one.kind == kind and one.membership_id]
+            for start in range(0, len(members), 10_000):
+                await session.execute(
+                    update(IncidentConnection)
+                    .where(col(IncidentConnection.id).in_(members[start : start + 10_000]))
+                    .values(reported_kind=kind)
+                    .execution_options(synchronize_session=False)
+                )
+
+
+def _reason(kind: str, reported: str | None) -> Reason | None:
+    if reported is None:
+        return "new"
+    if kind == reported or kind not in _HEALTHS or reported not in _HEALTHS:
+        return None  # a member of an incident that is not about its health
+    return "worse" if SEVERITY[Health(kind)] > SEVERITY[Health(reported)] else None
+
+
+def _is_worth_reminding(incident: Incident) -> bool:
+    """Not of what is low whomever it hits: slow, flapping, a status nobody knows."""
+    return severity(incident.kind, incident.scope, live=True, critical=False) != "low"
+
+
+def _of_incident(incident: Incident, reason: Reason) -> News:
+    return News(
+        reason=reason,
+        incident_id=incident.id,
+        membership_id=None,
+        connection_id=None,
+        slug=None,
+        name=incident.title,
+        kind=incident.kind,
+        since=incident.opened_at,
+        evidence=str(incident.detail.get("message", "")),
+    )
+
+
+async def _with_evidence(session: AsyncSession, news: list[News]) -> list[News]:
+    """Each with what the transition that led there says."""
+    ids = [one.connection_id for one in news if one.connection_id]
+    said: dict[tuple[str, str], str] = {}
+    for start in range(0, len(ids), 5_000):
+        rows = await session.execute(
+            select(col(Transition.connection_id), col(Transition.after), col(Transition.evidence))
+            .where(
+                col(Transition.connection_id).in_(ids[start : start + 5_000]),
+                col(Transition.axis) == "health",
+            )
+            .order_by(col(Transition.at), col(Transition.id))
+        )
+        for identifier, after, evidence in rows:
+            said[identifier, after] = _said(evidence)
+    return [
+        replace(one, evidence=said.get((one.connection_id or "", one.kind), "")) for one in news
+    ]
+
+
+def _said(evidence: dict[str, str]) -> str:
+    parts = [evidence.get("code", ""), evidence.get("message", "")]
+    text = " ".join(part for part in parts if part)
+    if request_id := evidence.get("request_id"):
+        text += f", request id {request_id}"
+    return text

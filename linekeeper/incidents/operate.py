@@ -1,0 +1,136 @@
+"""What operators do to an incident: acknowledge, snooze, mute it. Audited, told in its message."""
+
+from datetime import datetime, timedelta, tzinfo
+
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.incidents.announce import announce
+from linekeeper.incidents.changes import IncidentChange
+from linekeeper.store import Store, is_id
+from linekeeper.store.tables import Audit, Incident, Reconnect
+
+SNOOZES = ("1 hour", "4 hours", "Monday")
+_MORNING = 9
+
+
+class NoIncident(Exception):
+    """There is no such incident, or nothing to do about it; the message says which."""
+
+
+async def acknowledge(store: Store, incident_id: str, *, by: str, now: datetime) -> str:
+    """Say that somebody has taken it. Returns what happened; raises `NoIncident`.
+
+    An incident that was acknowledged before stays with whom it was.
+    """
+    async with store.write() as session:
+        incident = await _open(session, incident_id)
+        if incident.acknowledged_at is not None:
+            return f"{incident.title} was acknowledged by {incident.acknowledged_by} before"
+        await session.execute(
+            update(Incident)
+            .where(col(Incident.id) == incident_id)
+            .values(status="acknowledged", acknowledged_at=now, acknowledged_by=by)
+            .execution_options(synchronize_session=False)
+        )
+        session.add(Audit(at=now, by=by, action="incident.acknowledged", subject=incident_id))
+        change = IncidentChange(incident_id, "acknowledged", f"Acknowledged by {by}.")
+        await announce(store, session, [change], now=now)
+        return f"{incident.title} is acknowledged"
+
+
+async def snooze(
+    store: Store, incident_id: str, choice: str, *, by: str, now: datetime, zone: tzinfo
+) -> str:
+    """Hold reminders back for `1 hour`, `4 hours`, or until `Monday` 9:00 in `zone`.
+
+    Runs don't turn red again for it meanwhile. Raises `NoIncident`.
+    """
+    until = snooze_until(choice, now, zone)
+    async with store.write() as session:
+        incident = await _open(session, incident_id)
+        detail = {**incident.detail, "snoozed_until": until.isoformat()}
+        await session.execute(
+            update(Incident)
+            .where(col(Incident.id) == incident_id)
+            .values(detail=detail)
+            .execution_options(synchronize_session=False)
+        )
+        await session.execute(
+            update(Reconnect)
+            .where(col(Reconnect.incident_id) == incident_id)
+            .values(snoozed_until=until)
+            .execution_options(synchronize_session=False)
+        )
+        session.add(
+            Audit(
+                at=now,
+                by=by,
+                action="incident.snoozed",
+                subject=incident_id,
+                detail={"until": until.isoformat()},
+            )
+        )
+        text = f"Snoozed by {by} until {until:%a %d %b, %H:%M %Z}."
+        await announce(store, session, [IncidentChange(incident_id, "changed", text)], now=now)
+        return f"{incident.title} is snoozed until {until:%a %H:%M %Z}"
+
+
+async def mute(store: Store, incident_id: str, hours: float, *, by: str, now: datetime) -> str:
+    """Say nothing more of it for so many hours, not even of an escalation. Raises `NoIncident`.
+
+    Its message goes on being edited, and what is still wrong then is told again.
+    """
+    until = now + timedelta(hours=hours)
+    async with store.write() as session:
+        incident = await _open(session, incident_id)
+        muted = {"muted_at": now.isoformat(), "muted_until": until.isoformat()}
+        await session.execute(
+            update(Incident)
+            .where(col(Incident.id) == incident_id)
+            .values(detail={**incident.detail, **muted})
+            .execution_options(synchronize_session=False)
+        )
+        session.add(
+            Audit(
+                at=now,
+                by=by,
+                action="incident.muted",
+                subject=incident_id,
+                detail={"until": until.isoformat()},
+            )
+        )
+        text = f"Muted by {by} until {until:%a %d %b, %H:%M} UTC."
+        await announce(store, session, [IncidentChange(incident_id, "changed", text)], now=now)
+        return f"{incident.title} is muted until {until:%a %H:%M} UTC"
+
+
+def snooze_until(choice: str, now: datetime, zone: tzinfo) -> datetime:
+    """When a snooze ends, in `zone`. Raises `NoIncident` for a choice there isn't. Pure."""
+    if choice == "1 hour":
+        return (now + timedelta(hours=1)).astimezone(zone)
+    if choice == "4 hours":
+        return (now + timedelta(hours=4)).astimezone(zone)
+    if choice == "Monday":
+        local = now.astimezone(zone)
+        day = local + timedelta(days=7 - local.weekday())
+        return day.replace(hour=_MORNING, minute=0, second=0, microsecond=0)
+    raise NoIncident(f"there is no snooze {choice!r}; there are {', '.join(SNOOZES)}")
+
+
+def is_snoozed(incident: Incident, now: datetime) -> bool:
+    """Whether `incident` is snoozed at `now`. Pure."""
+    until = incident.detail.get("snoozed_until")
+    return isinstance(until, str) and datetime.fromisoformat(until) > now
+
+
+async def _open(session: AsyncSession, incident_id: str) -> Incident:
+    incident = None
+    if is_id(incident_id):
+        incident = await session.get(Incident, incident_id, with_for_update=True)
+    if incident is None:
+        raise NoIncident(f"there is no incident {incident_id}")
+    if incident.resolved_at is not None:
+        raise NoIncident(f"{incident.title} is resolved already")
+    return incident

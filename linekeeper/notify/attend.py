@@ -1,0 +1,177 @@
+"""The alert policy at work: what is due to be said becomes notices and rows of the outbox.
+
+A notice and its rows are one transaction, and a notice is there once for its incident, channel and
+step: whoever decides, however many and however often they are killed, nothing is said twice and
+nothing is forgotten.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.config import Configuration
+from linekeeper.incidents.announce import incident_lane
+from linekeeper.notify.decision import Decision, Say
+from linekeeper.notify.policy import PATIENCE, decide
+from linekeeper.notify.situations import State, read_state
+from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.store.engine import Store
+from linekeeper.store.tables import Notice, Outbox
+from linekeeper.store.types import new_id
+from linekeeper.store.upsert import insert_ignore
+
+_LOCK = 4_217_005  # PostgreSQL's advisory lock: one process decides at a time
+
+
+async def attend(store: Store, configuration: Configuration, *, now: datetime) -> Decision:
+    """Decide what is to be said now and write it down; returns the decision.
+
+    Costs a look and nothing more while there is nothing to say.
+    """
+    async with store.read() as session:
+        state = await read_state(session, configuration, now)
+        lost = await _unheard(session, configuration, state, now)
+    decision = _decide(state, configuration, now)
+    if not (decision.say or decision.never or lost):
+        return decision
+    async with store.write() as session:
+        if not store.is_sqlite:
+            await session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        state = await read_state(session, configuration, now)
+        decision = _decide(state, configuration, now)
+        await _write(store, session, decision, configuration, now)
+        lost = await _unheard(session, configuration, state, now)
+        await enqueue(store, session, lost, now=now)
+    return decision
+
+
+def targets(urls: Iterable[Any]) -> dict[str, str]:
+    """The Apprise URLs by a name that tells nothing of them; it is what rows carry."""
+    plain = [url.get_secret_value() for url in urls]
+    return {hashlib.sha256(url.encode()).hexdigest()[:16]: url for url in plain}
+
+
+def _decide(state: State, configuration: Configuration, now: datetime) -> Decision:
+    return decide(
+        state.situations, state.told, policy=configuration.alerts, reach=state.reach, now=now
+    )
+
+
+async def _write(
+    store: Store,
+    session: AsyncSession,
+    decision: Decision,
+    configuration: Configuration,
+    now: datetime,
+) -> None:
+    notices = [
+        {
+            "id": new_id(),
+            "incident_id": one.incident_id,
+            "channel": one.channel,
+            "step": one.step,
+            "fold": one.fold,
+            "severity": one.severity,
+            "why": one.why,
+            "at": now,
+        }
+        for one in decision.say
+    ]
+    notices += [
+        {
+            "id": new_id(),
+            "incident_id": incident_id,
+            "channel": "slack",
+            "step": "never",
+            "fold": None,
+            "severity": "normal",
+            "why": why,
+            "at": now,
+        }
+        for incident_id, why in decision.never.items()
+    ]
+    if notices:
+        await insert_ignore(store, session, Notice, notices)
+    messages = [*_in_slack(decision.say), *_elsewhere(decision.say, configuration)]
+    await enqueue(store, session, messages, now=now)
+
+
+def _in_slack(say: Sequence[Say]) -> Iterable[Message]:
+    folded: set[str] = set()
+    for one in say:
+        if one.channel != "slack":
+            continue
+        lane = incident_lane(one.incident_id)
+        if one.step == "first" and one.fold is None:
+            payload = {"do": "show", "incident_id": one.incident_id}
+            yield Message("slack", f"{lane}:first", payload, lane)
+        elif one.fold is not None and one.fold not in folded:
+            folded.add(one.fold)
+            lane = f"slack:fold:{one.fold}"
+            yield Message(
+                "slack", f"{lane}:{one.incident_id}", {"do": "fold", "fold": one.fold}, lane
+            )
+        elif one.fold is None:
+            payload = {
+                "do": "remind",
+                "incident_id": one.incident_id,
+                "step": one.step,
+                "why": one.why,
+            }
+            yield Message("slack", f"{lane}:{one.step}", payload, lane)
+
+
+def _elsewhere(say: Sequence[Say], configuration: Configuration) -> Iterable[Message]:
+    """A row for each URL: one that fails is tried again without the others hearing twice."""
+    batches: dict[str, list[Say]] = {}
+    for one in say:
+        if one.channel == "elsewhere":
+            batches.setdefault(one.fold or f"{one.incident_id}:{one.step}", []).append(one)
+    for key, batch in batches.items():
+        items = [
+            {"incident_id": one.incident_id, "step": one.step, "why": one.why} for one in batch
+        ]
+        for target in targets(configuration.alerts.elsewhere):
+            payload = {"target": target, "items": items}
+            yield Message("elsewhere", f"elsewhere:{target}:{key}", payload)
+
+
+async def _unheard(
+    session: AsyncSession, configuration: Configuration, state: State, now: datetime
+) -> list[Message]:
+    """Messages of their own that Slack can't be told, for elsewhere."""
+    urls = targets(configuration.alerts.elsewhere)
+    broken = state.reach.broken_since
+    if not urls or (configuration.slack is not None and not state.trouble):
+        return []
+    patient = configuration.slack is not None and not state.reach.needs_mending
+    if patient and (broken is None or now < broken + PATIENCE):
+        return []
+    rows = (
+        await session.execute(
+            select(col(Outbox.dedupe_key), col(Outbox.payload)).where(
+                col(Outbox.channel) == "slack",
+                col(Outbox.status) == "pending",
+                col(Outbox.dedupe_key).startswith("slack:say:"),
+                col(Outbox.created_at) > now - timedelta(days=3),
+            )
+        )
+    ).all()
+    wanted = {
+        f"elsewhere:{target}:{key}": {"target": target, "text": payload.get("text", "")}
+        for key, payload in rows
+        for target in urls
+    }
+    known = set(
+        await session.scalars(
+            select(col(Outbox.dedupe_key)).where(col(Outbox.dedupe_key).in_(list(wanted)[:5_000]))
+        )
+    )
+    return [
+        Message("elsewhere", key, payload) for key, payload in wanted.items() if key not in known
+    ]

@@ -1,0 +1,314 @@
+"""An incident as people read it: Slack's blocks, or plain text. Pure; Slack's limits hold here.
+
+Every text from outside goes through a pen of `linekeeper.notify.text`, which bounds its length;
+lines are packed whole into sections; so no message can be too long, whatever a customer is called.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from linekeeper.incidents import kinds as words
+from linekeeper.notify.buttons import buttons
+from linekeeper.notify.text import Mrkdwn, Pen, Plain, duration, shown, width, without_angles
+from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, Links, MemberView
+
+SECTION_LIMIT = 3_000
+HEADER_LIMIT = 150
+
+_MESSAGE_LIMIT = 300
+_FOUND_LIMIT = 1_000
+_TITLE_SHOWN = 110
+"""Of a longer title the header has a part only, so all of it is said below."""
+_OWNERS_SHOWN = 5
+_RED, _YELLOW, _GREEN = ":red_circle:", ":large_yellow_circle:", ":large_green_circle:"
+_WHITE = ":white_circle:"
+_NO_LINKS = Links()
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A message for Slack: `text` is what notifications and screen readers get."""
+
+    text: str
+    blocks: Sequence[dict[str, Any]] = field(default=())
+
+
+def incident(view: IncidentView, *, now: datetime, links: Links = _NO_LINKS) -> Rendered:
+    """The incident's one message, as it should read now."""
+    pen = Mrkdwn()
+    sign = light(view)
+    headline = _headline(view)
+    room = HEADER_LIMIT - len(sign) - len(headline) - 1
+    title = shown(view.title, room, escape=without_angles)
+    lines = [*_what(view, pen, now), *_members(view, pen), *_ahead(view, pen)]
+    blocks: list[dict[str, Any]] = [
+        {"type": "header", "text": {"type": "plain_text", "text": f"{sign} {title}{headline}"}},
+        *sections(lines),
+    ]
+    shortcuts = [link for link in _links(view, links, pen) if width(link) <= SECTION_LIMIT]
+    if shortcuts:
+        blocks.append({"type": "context", "elements": [mrkdwn(link) for link in shortcuts]})
+    if links.buttons and view.resolved_at is None:
+        blocks.append(buttons(view, links))
+    since = _since(view, pen, now)
+    return Rendered(f"{sign} {pen.text(view.title)}{headline}\n{since}", blocks)
+
+
+def plain(view: IncidentView, *, now: datetime, links: Links = _NO_LINKS) -> str:
+    """The same for logs, `linekeeper status` and runs."""
+    pen = Plain()
+    lines = [
+        f"[{_state(view)}] {pen.text(view.title)}{_headline(view)}",
+        *_what(view, pen, now),
+        *_members(view, pen),
+        *_ahead(view, pen),
+        *_links(view, links, pen),
+    ]
+    return "\n".join(lines)
+
+
+def reminder(view: IncidentView, step: str, why: str, *, now: datetime) -> Rendered:
+    """A reminder or an escalation, in the thread: it calls those who own it."""
+    pen = Mrkdwn()
+    whose = _whose(view, pen)
+    written = f"{_calling(view, step, why, pen, now)}\n{whose}"
+    return Rendered(written, [{"type": "section", "text": mrkdwn(written)}])
+
+
+def plain_reminder(view: IncidentView, step: str, why: str, *, now: datetime) -> str:
+    """The same for logs and other channels."""
+    return _calling(view, step, why, Plain(), now)
+
+
+def _calling(view: IncidentView, step: str, why: str, pen: Pen, now: datetime) -> str:
+    lead = {
+        "escalation": ":rotating_light: Escalated",
+        "first": "New",
+        "resolved": "Resolved",
+    }.get(step, f"Reminder {step.partition(':')[2]}")
+    if not isinstance(pen, Mrkdwn):
+        lead = lead.rpartition(": ")[2]
+    lasting = duration((view.resolved_at or now) - view.opened_at)
+    headline = words.headline(view.kind)
+    what = f"{pen.text(view.title)}" + (f" {headline}" if headline else "")
+    return f"{lead}: {what}, for {lasting} ({pen.text(why)})"
+
+
+def ours(text: str) -> Rendered:
+    """A text in Slack's own mrkdwn, written by us; what is too long for one section is packed."""
+    return Rendered(text[:SECTION_LIMIT], sections(text.split("\n")))
+
+
+def note(text: str, page: str | None = None) -> Rendered:
+    """A text of its own, or an entry of a diary; `page` is where more of it is."""
+    pen = Mrkdwn()
+    written = pen.text(text, SECTION_LIMIT, keep_lines=True) or "(nothing)"
+    blocks: list[dict[str, Any]] = [{"type": "section", "text": mrkdwn(written)}]
+    if page is not None:
+        link = mrkdwn(pen.link(page, "Open in Prefect"))
+        blocks.append({"type": "context", "elements": [link]})
+    return Rendered(written, blocks)
+
+
+def _headline(view: IncidentView) -> str:
+    if view.merged_into is not None:
+        return " — part of a wider incident"
+    if view.resolved_at is not None:
+        return " — resolved"
+    headline = words.headline(view.kind)
+    return f" — {headline}" if headline else ""
+
+
+def _state(view: IncidentView) -> str:
+    if view.merged_into is not None:
+        return "MERGED"
+    if view.resolved_at is not None:
+        return "RESOLVED"
+    return "ACKNOWLEDGED" if _taken(view) else "OPEN"
+
+
+def light(view: IncidentView) -> str:
+    """The colour its state has everywhere."""
+    if view.merged_into is not None:
+        return _WHITE
+    if view.resolved_at is not None:
+        return _GREEN
+    return _YELLOW if _taken(view) or view.kind == "degraded" else _RED
+
+
+def _taken(view: IncidentView) -> bool:
+    return view.acknowledged_at is not None
+
+
+def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
+    lines = []
+    if meaning := words.meaning(view.kind):
+        lines.append(f"{pen.strong('What')} {meaning}")
+    elif (found := _text_of(view, "found")) and len(view.title) > _TITLE_SHOWN:
+        lines.append(f"{pen.strong('What')} {pen.text(found, _FOUND_LIMIT)}")
+    if cause := _root_cause(view, pen):
+        lines.append(f"{pen.strong('Root cause')} {cause}")
+    lines.append(_since(view, pen, now))
+    if whose := _whose(view, pen):
+        lines.append(f"{pen.strong('Whose')} {whose}")
+    if _taken(view) and view.acknowledged_at is not None:
+        by = f" by {pen.person(view.acknowledged_by)}" if view.acknowledged_by else ""
+        lines.append(f"{pen.strong('Acknowledged')} {pen.moment(view.acknowledged_at)}{by}")
+    if view.resolved_at is None and (until := _text_of(view, "snoozed_until")):
+        lines.append(f"{pen.strong('Snoozed')} until {pen.moment(datetime.fromisoformat(until))}")
+    found = _evidence(
+        _text_of(view, "code"), _text_of(view, "message"), _text_of(view, "request_id"), pen
+    )
+    if found:
+        lines.append(f"{pen.strong('Makini said')} {found}")
+    return lines
+
+
+def _root_cause(view: IncidentView, pen: Pen) -> str:
+    if view.scope == "provider":
+        return f"connections of {pen.text(view.provider)} fail alike"
+    if view.scope == "app":
+        return f"the Makini app {pen.code(view.app)} as a whole"
+    return ""
+
+
+def _since(view: IncidentView, pen: Pen, now: datetime) -> str:
+    if view.resolved_at is None:
+        lasting = "" if isinstance(pen, Mrkdwn) else f" ({duration(now - view.opened_at)})"
+        return f"{pen.strong('Since')} {pen.moment(view.opened_at)}{lasting}"
+    lasted = duration(view.resolved_at - view.opened_at)
+    if view.merged_into is not None:
+        return (
+            f"{pen.strong('Merged')} {pen.moment(view.resolved_at)} into "
+            f"{pen.text(view.merged_into)} (since {pen.moment(view.opened_at)})"
+        )
+    return (
+        f"{pen.strong('Resolved')} {pen.moment(view.resolved_at)}, after {lasted} "
+        f"(since {pen.moment(view.opened_at)})"
+    )
+
+
+def _whose(view: IncidentView, pen: Pen) -> str:
+    owners = list(dict.fromkeys(member.owner for member in view.members if member.owner))
+    named = ", ".join(pen.person(owner) for owner in owners[:_OWNERS_SHOWN])
+    if len(owners) > _OWNERS_SHOWN:
+        named += f" and {len(owners) - _OWNERS_SHOWN} more"
+    if not view.members:
+        return named
+    return named or "no owner is set for the customer"
+
+
+def _members(view: IncidentView, pen: Pen) -> list[str]:
+    if not view.members:
+        return []
+    if view.member_count <= 1:
+        return _only_member(view.members[0], pen)
+    affected = view.member_count - view.recovered_count
+    state = f", {affected} still affected" if view.recovered_count else ""
+    lines = [f"{pen.strong('Touches')} {view.member_count} connections{state}"]
+    lines += [f"• {_member(member, view, pen)}" for member in view.members[:MEMBERS_SHOWN]]
+    if view.member_count > len(view.members):
+        lines.append(f"and {view.member_count - len(view.members)} more")
+    return lines
+
+
+def _only_member(member: MemberView, pen: Pen) -> list[str]:
+    parts = [*_naming(member, pen), f"Makini key {pen.code(member.makini_key)}"]
+    lines = [f"{pen.strong('Touches')} {' · '.join(parts)}"]
+    evidence = _evidence(member.code, member.message, member.request_id, pen)
+    if evidence and member.left_at is None:
+        lines.append(f"{pen.strong('Makini said')} {evidence}")
+    return lines
+
+
+def _member(member: MemberView, view: IncidentView, pen: Pen) -> str:
+    parts = _naming(member, pen, but=view.provider if view.scope == "provider" else "")
+    if member.left_at is not None and view.resolved_at is None:
+        parts.append("recovered")
+    elif member.kind != view.kind:
+        parts.append(pen.text(member.kind.replace("_", " ")))
+    evidence = _evidence(member.code, member.message, member.request_id, pen)
+    if evidence and member.left_at is None:
+        parts.append(evidence)
+    return " · ".join(parts)
+
+
+def _naming(member: MemberView, pen: Pen, *, but: str = "") -> list[str]:
+    parts = [pen.text(member.label)]
+    if member.provider and member.provider != but and member.provider not in member.label:
+        parts.append(pen.text(member.provider))
+    if member.critical:
+        parts.append("critical customer")
+    return parts
+
+
+def _evidence(code: str | None, message: str | None, request_id: str | None, pen: Pen) -> str:
+    parts = []
+    if code:
+        parts.append(pen.code(code))
+    if message:
+        parts.append(pen.text(message, _MESSAGE_LIMIT))
+    if request_id:
+        parts.append(f"(request {pen.code(request_id)})")
+    return " ".join(parts)
+
+
+def _ahead(view: IncidentView, pen: Pen) -> list[str]:
+    if view.merged_into is not None:
+        return [f"{pen.strong('Next')} Told in the message of the wider incident."]
+    ahead = words.ahead(view.kind, resolved=view.resolved_at is not None)
+    return [f"{pen.strong('Next')} {ahead}"]
+
+
+def artifacts(view: IncidentView) -> tuple[str, str]:
+    """The keys of the artifacts the message leads to: its history, and the fleet."""
+    only = _only(view)
+    return (f"connection-{only.slug}" if only else "incidents", "fleet")
+
+
+def _only(view: IncidentView) -> MemberView | None:
+    return view.members[0] if view.member_count == 1 and view.members else None
+
+
+def _links(view: IncidentView, links: Links, pen: Pen) -> list[str]:
+    only = _only(view)
+    history, fleet = artifacts(view)
+    offered = [
+        ("Run", None if links.buttons else links.run(_text_of(view, "run_id"))),
+        ("History", links.artifact(history)),
+        ("Fleet", links.artifact(fleet)),
+    ]
+    if view.resolved_at is None:
+        offered.append(("Connect link for the customer", _text_of(view, "connect_url")))
+        if only:
+            offered.append(
+                ("Check now", links.form("check-connection", {"connection": only.connection_id}))
+            )
+        if view.kind == "reauthorization_required":
+            offered.append(("Reconnect", links.form("reconnect", {"incident": view.id})))
+        if not _taken(view) and not links.buttons:
+            offered.append(("Acknowledge", links.form("acknowledge", {"incident": view.id})))
+    return [pen.link(url, label) for label, url in offered if url is not None]
+
+
+def _text_of(view: IncidentView, name: str) -> str | None:
+    value = view.detail.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def sections(lines: Sequence[str]) -> list[dict[str, Any]]:
+    """`lines` packed whole into as few sections as hold them."""
+    packed: list[str] = []
+    for line in lines:
+        if packed and width(packed[-1]) + 1 + width(line) <= SECTION_LIMIT:
+            packed[-1] += f"\n{line}"
+        else:
+            packed.append(line)
+    return [{"type": "section", "text": mrkdwn(text)} for text in packed]
+
+
+def mrkdwn(text: str) -> dict[str, Any]:
+    """A text; `verbatim` keeps Slack from making links and mentions of what it finds in it."""
+    return {"type": "mrkdwn", "text": text, "verbatim": True}

@@ -1,0 +1,83 @@
+"""One message about several incidents: of a night, or of a busy hour. Pure."""
+
+from collections.abc import Sequence
+
+from linekeeper.incidents import kinds as words
+from linekeeper.notify.compose import (
+    HEADER_LIMIT,
+    SECTION_LIMIT,
+    Rendered,
+    light,
+    mrkdwn,
+    sections,
+)
+from linekeeper.notify.text import Mrkdwn, Pen, Plain, duration, shown, width
+from linekeeper.notify.view import IncidentView, Links
+
+_SHOWN = 60
+_NAME = 120
+_NO_LINKS = Links()
+
+
+def fold(key: str, views: Sequence[IncidentView], *, links: Links = _NO_LINKS) -> Rendered:
+    """The message `key` about `views`, as it should read now: open ones first, oldest first."""
+    pen = Mrkdwn()
+    headline = f"{_light(views)} {_headline(key, views)}"
+    lines = _lines(views, pen, links)
+    blocks = [
+        {
+            "type": "header",
+            "text": {"type": "plain_text", "text": shown(headline, HEADER_LIMIT)},
+        },
+        *sections(lines),
+    ]
+    if (url := links.artifact("incidents")) and width(url) < SECTION_LIMIT:
+        blocks.append({"type": "context", "elements": [mrkdwn(pen.link(url, "All incidents"))]})
+    return Rendered(headline, blocks)
+
+
+def plain_fold(key: str, views: Sequence[IncidentView], *, links: Links = _NO_LINKS) -> str:
+    """The same for logs and other channels."""
+    return "\n".join([_headline(key, views), *_lines(views, Plain(), links)])
+
+
+def _headline(key: str, views: Sequence[IncidentView]) -> str:
+    count = f"{len(views)} incidents" if len(views) != 1 else "1 incident"
+    still = sum(one.resolved_at is None for one in views)
+    state = f"{still} still open" if still else "all resolved"
+    if key.startswith("morning:"):
+        return f"Good morning: {count} in quiet hours, {state}"
+    return f"{count} in one message, because there were many: {state}"
+
+
+def _light(views: Sequence[IncidentView]) -> str:
+    still = [one for one in views if one.resolved_at is None]
+    return light(still[0]) if still else ":large_green_circle:"
+
+
+def _lines(views: Sequence[IncidentView], pen: Pen, links: Links) -> list[str]:
+    ordered = sorted(views, key=lambda one: (one.resolved_at is not None, one.opened_at, one.id))
+    lines = [_line(one, pen, links) for one in ordered[:_SHOWN]]
+    if len(ordered) > _SHOWN:
+        lines.append(f"and {len(ordered) - _SHOWN} more")
+    return lines
+
+
+def _line(view: IncidentView, pen: Pen, links: Links) -> str:
+    sign = f"{light(view)} " if isinstance(pen, Mrkdwn) else "- "
+    headline = words.headline(view.kind)
+    what = f"{sign}{pen.text(view.title, _NAME)}" + (f" — {headline}" if headline else "")
+    if view.merged_into is not None:
+        return f"{what} · part of {pen.text(view.merged_into, _NAME)}"
+    if view.resolved_at is not None:
+        return f"{what} · resolved after {duration(view.resolved_at - view.opened_at)}"
+    parts = [what, f"since {pen.moment(view.opened_at)}"]
+    if view.acknowledged_at is not None:
+        parts.append(f"taken by {pen.person(view.acknowledged_by or 'somebody')}")
+    else:
+        owners = list(dict.fromkeys(member.owner for member in view.members if member.owner))
+        parts += [pen.person(owner) for owner in owners[:1]]
+        if form := links.form("acknowledge", {"incident": view.id}):
+            parts.append(pen.link(form, "Acknowledge"))
+    line = " · ".join(parts)
+    return line if width(line) <= SECTION_LIMIT else " · ".join(parts[:2])

@@ -1,0 +1,151 @@
+"""What customers are mailed, in their language. No secret is in it but the connect links.
+
+Each language is one file in `mails/`: a text in paragraphs, from which the HTML part is made too,
+so that both say the same.
+"""
+
+import html
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
+
+from linekeeper.notify.text import shown
+
+What = Literal["ask", "remind", "again", "thank"]
+
+FOLDER = Path(__file__).parent / "mails"
+_ENGLISH = "en"
+_TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_JINJA = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)  # noqa: S701 - text
+_LINK = re.compile(r"https?://\S+")
+_PAGE = (
+    '<!doctype html><html lang="{lang}"><head><meta charset="utf-8"><title>{title}</title></head>'
+    '<body style="font:16px/1.5 system-ui,sans-serif;color:#1f2937;max-width:36em;margin:2em auto;'
+    'padding:0 1em">{body}</body></html>'
+)
+_BUTTON = (
+    '<p><a href="{url}" style="display:inline-block;background:#1d4ed8;color:#fff;'
+    'padding:.6em 1.2em;border-radius:.4em;text-decoration:none">{host}</a><br>'
+    '<small style="color:#4b5563;word-break:break-all">{url}</small></p>'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SystemToLogIn:
+    """One system of the customer; `since` is in the customer's zone, `url` its connect link."""
+
+    name: str
+    since: datetime
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class MailText:
+    """A mail as it is written: the same in plain text and in HTML."""
+
+    subject: str
+    body: str
+    html: str = ""
+
+
+def compose(
+    what: What,
+    customer: str,
+    systems: Sequence[SystemToLogIn],
+    *,
+    until: datetime | None,
+    locale: str = _ENGLISH,
+) -> MailText:
+    """The mail to `customer` about `systems`; `until` is when the first of the links ends.
+
+    A language nobody wrote a file for is English; `de-CH` is `de` where there is no file for it.
+    """
+    lang = language(locale)
+    words = _words(lang)
+    texts = words["thanks" if what == "thank" else "login"]
+    values: dict[str, Any] = {
+        "customer": shown(customer),
+        "names": _listed([one.name for one in systems], words),
+        "many": len(systems) != 1,
+        "reminder": what == "remind",
+        "until": until,
+        "systems": [
+            {"name": shown(one.name), "since": one.since, "url": one.url} for one in systems
+        ],
+    }
+    subject = shown(_rendered(texts["subject"], values, words), 150)
+    body = _rendered(texts["body"], values, words)
+    paragraphs = [part.strip() for part in re.split(r"\n\s*\n", body) if part.strip()]
+    page = _PAGE.format(
+        lang=html.escape(lang), title=html.escape(subject), body="".join(map(_marked, paragraphs))
+    )
+    return MailText(subject, "\n\n".join(paragraphs) + "\n", page)
+
+
+def language(locale: str) -> str:
+    """The nearest language there is a file for."""
+    parts = locale.strip().replace("_", "-").split("-")
+    while parts and _TAG.fullmatch("-".join(parts)):
+        for known in languages():
+            if known.casefold() == "-".join(parts).casefold():
+                return known
+        parts.pop()
+    return _ENGLISH
+
+
+@cache
+def languages() -> tuple[str, ...]:
+    """Those there is a file for."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+
+
+@cache
+def _words(lang: str) -> Mapping[str, Any]:
+    return tomllib.loads((FOLDER / f"{lang}.toml").read_text(encoding="utf-8"))
+
+
+def _rendered(template: str, values: Mapping[str, Any], words: Mapping[str, Any]) -> str:
+    made = _JINJA.overlay()
+    made.filters = made.filters | {
+        "moment": lambda at: _written(at, words["moment"], words),
+        "day": lambda at: _written(at, words["day"], words),
+    }
+    return made.from_string(template).render(values)
+
+
+def _written(at: datetime, form: str, words: Mapping[str, Any]) -> str:
+    return form.format(
+        day=at.day,
+        month=words["months"][at.month - 1],
+        year=at.year,
+        time=f"{at:%H:%M}",
+        zone=f"{at:%Z}",
+    )
+
+
+def _marked(paragraph: str) -> str:
+    """A paragraph as HTML; one that is only a link is a button."""
+    if _LINK.fullmatch(paragraph):
+        url = html.escape(paragraph, quote=True)
+        host = html.escape(paragraph.split("/")[2])
+        return _BUTTON.format(url=url, host=host)
+    lines = (html.escape(line, quote=True) for line in paragraph.splitlines())
+    return f"<p>{'<br>'.join(lines)}</p>"
+
+
+def _listed(names: Sequence[str], words: Mapping[str, Any]) -> str:
+    once = list(dict.fromkeys(shown(name, 60) for name in names))
+    if not once:
+        return str(words["nameless"])
+    last = once[-1]
+    if len(once) > 3:
+        once, last = [*once[:2], ""], str(words["more"]).format(count=len(once) - 2)
+    before = ", ".join(once[:-1])
+    return f"{before} {words['and']} {last}" if before else last

@@ -1,0 +1,261 @@
+"""Who hears what, where and when. Pure: decided from state and clock only.
+
+`decide` compares the incidents there are with what was said of them (`Told`) and returns what is
+to be said now. Whoever asks, and however often: what is in `Told` is never asked for again, and
+what isn't is asked for until it is. Defaults: INTERFACE "Policy defaults".
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from linekeeper.config import AlertPolicy, Severity
+from linekeeper.incidents.alike import ROOT_CAUSE_WAIT
+from linekeeper.notify.decision import Channel, Decision, Held, Reach, Say, Situation, Told
+from linekeeper.notify.quiet import Quiet, quiet_times
+
+RANK: Mapping[str, int] = {"low": 0, "normal": 1, "critical": 2, "never": 3}
+PATIENCE = timedelta(minutes=10)
+"""So long Slack may be out of reach until others are told instead."""
+_HOUR = timedelta(hours=1)
+_INSTANT = timedelta(microseconds=1)
+
+
+def check(policy: AlertPolicy) -> None:
+    """Raise `ValueError` that says what in `policy` contradicts itself."""
+    quiet_times(policy.quiet_hours, policy.quiet_days, policy.time_zone)
+    quiet_times(policy.elsewhere_quiet_hours, policy.elsewhere_quiet_days, policy.time_zone)
+    if policy.remind_max_hours < policy.remind_hours:
+        raise ValueError(
+            f"the longest gap between reminders ({policy.remind_max_hours:g} h) is shorter than "
+            f"the first ({policy.remind_hours:g} h)"
+        )
+    if any("://" not in url.get_secret_value() for url in policy.elsewhere):
+        raise ValueError("elsewhere: an entry is no URL; separate URLs by spaces")
+
+
+def severity(kind: str, scope: str, *, live: bool, critical: bool) -> Severity:
+    """How much an incident matters: `live` if a member is, `critical` if its customer is."""
+    if kind not in _LOSSES:
+        return "low" if kind in _MINOR else "normal"
+    if scope != "connection":
+        return "critical"
+    if not live:
+        return "low"
+    return "critical" if critical else "normal"
+
+
+_LOSSES = frozenset({"unreachable", "reauthorization_required", "inactive", "list_failed"})
+_MINOR = frozenset({"degraded", "unknown", "webhooks_unconfigured"})
+
+
+def decide(
+    situations: Iterable[Situation],
+    told: Iterable[Told],
+    *,
+    policy: AlertPolicy,
+    reach: Reach,
+    now: datetime,
+) -> Decision:
+    """What is to be said of `situations` now, given what was `told` of them.
+
+    `told` holds everything told of `situations`, and whatever was told within the last hour, of
+    whichever incident.
+    """
+    past: dict[str, list[Told]] = {}
+    for one in told:
+        past.setdefault(one.incident_id, []).append(one)
+    deciding = _Deciding(policy, reach, now)
+    for situation in sorted(situations, key=_urgency):
+        before = {(one.channel, one.step): one for one in past.get(situation.id, ())}
+        first = before.get(("slack", "first"))
+        if first is None:
+            deciding.first(situation)
+            continue
+        if situation.resolved_at is None and situation.acknowledged_at is None:
+            deciding.more(situation, before, first)
+        if policy.elsewhere:
+            deciding.elsewhere(situation, before)
+    everything = [one for some in past.values() for one in some]
+    deciding.place_firsts(everything)
+    deciding.fold_elsewhere(everything)
+    return deciding.decision
+
+
+def held(one: Situation, at: datetime, quiet: Quiet, policy: AlertPolicy) -> Held | None:
+    """Why `one` would not be told of for the first time at `at`; None if it would."""
+    for silence in one.silences:
+        if silence.starts_at <= at < silence.ends_at:
+            return Held("silence", silence.why, silence.ends_at)
+    alone = one.opened_at + ROOT_CAUSE_WAIT
+    if one.follows and at < alone:
+        return Held("alike", "perhaps of one root cause with another of its provider", alone)
+    if one.severity == "critical":
+        return None
+    lasting = one.opened_at + timedelta(minutes=policy.first_after_minutes)
+    if at < lasting:
+        return Held("lasting", f"told if it lasts {policy.first_after_minutes:g} min", lasting)
+    if quiet.holds(at):
+        return Held("quiet", "quiet hours", quiet.until(at))
+    return None
+
+
+def reminder_gap(count: int, policy: AlertPolicy) -> timedelta:
+    """How long after the notice before it reminder number `count` (from 0) is due."""
+    hours, longest = policy.remind_hours, policy.remind_max_hours
+    for _ in range(count):
+        if hours >= longest:
+            break
+        hours *= policy.remind_growth
+    return timedelta(hours=min(hours, longest))
+
+
+def _urgency(one: Situation) -> tuple[int, datetime, str]:
+    return -RANK[one.severity], one.opened_at, one.id
+
+
+class _Deciding:
+    """One call of `decide`."""
+
+    def __init__(self, policy: AlertPolicy, reach: Reach, now: datetime) -> None:
+        self.decision = Decision()
+        self._policy = policy
+        self._quiet = quiet_times(policy.quiet_hours, policy.quiet_days, policy.time_zone)
+        self._reach = reach
+        self._now = now
+        self._firsts: list[tuple[Situation, str]] = []
+
+    def first(self, one: Situation) -> None:
+        """Whether the time for the first notice has come."""
+        if one.merged:
+            self.decision.never[one.id] = "part of a wider incident before it was told"
+            return
+        if one.resolved_at is None:
+            holding = held(one, self._now, self._quiet, self._policy)
+            if holding is None:
+                self._firsts.append((one, f"{one.severity}, open"))
+            else:
+                self.decision.held[one.id] = holding
+            return
+        # Over before it was told: what waits for the morning is told then, or at once if nothing
+        # held it back but a deliverer that was away; the rest was not to be told.
+        last = max(one.opened_at, one.resolved_at - _INSTANT)
+        then = held(one, last, self._quiet, self._policy)
+        if then is not None and then.cause != "quiet":
+            self.decision.never[one.id] = f"over before it was told: {then.why}"
+        elif one.severity != "critical" and self._quiet.holds(self._now):
+            morning = self._quiet.until(self._now)
+            self.decision.held[one.id] = Held("quiet", "quiet hours", morning)
+        else:
+            self._firsts.append((one, f"{one.severity}, over already"))
+
+    def more(self, one: Situation, before: Mapping[tuple[str, str], Told], first: Told) -> None:
+        """A reminder and an escalation of an open incident nobody has taken."""
+        now, policy = self._now, self._policy
+        if one.snoozed_until is not None and now < one.snoozed_until:
+            return
+        if held(one, now, self._quiet, policy) is not None:
+            return
+        rested = max(
+            [first.at, one.snoozed_until or first.at]
+            + [silence.ends_at for silence in one.silences if silence.ends_at <= now]
+        )
+        wait = timedelta(minutes=policy.escalate_minutes)
+        if RANK[one.severity] >= RANK[policy.escalate_from] and now >= rested + wait:
+            why = f"nobody acknowledged it within {policy.escalate_minutes:g} min"
+            channels: tuple[Channel, ...] = ("slack", "elsewhere")
+            for channel in channels if policy.elsewhere else channels[:1]:
+                if (channel, "escalation") not in before:
+                    self._say(one, channel, "escalation", why)
+        if one.severity == "low":
+            return
+        reminders = [told for (_, step), told in before.items() if step.startswith("reminder:")]
+        count = len(reminders)
+        latest = max([rested, *(told.at for told in reminders)])
+        if now >= latest + reminder_gap(count, policy):
+            why = f"not acknowledged {_hours(now - first.at)} after the first notice"
+            self._say(one, "slack", f"reminder:{count + 1}", why)
+
+    def elsewhere(self, one: Situation, before: Mapping[tuple[str, str], Told]) -> None:
+        """Others hear where Slack can't, and of the end if they heard of the beginning."""
+        heard = [told for (channel, _), told in before.items() if channel == "elsewhere"]
+        if one.resolved_at is not None:
+            if heard and ("elsewhere", "resolved") not in before:
+                self._say(one, "elsewhere", "resolved", "it is over")
+            return
+        if heard or one.id in self._reach.delivered:
+            return
+        reach = self._reach
+        broken = reach.broken_since is not None and (
+            reach.needs_mending or self._now >= reach.broken_since + PATIENCE
+        )
+        if broken or not reach.configured:
+            why = "Slack can't be told" if broken else "Slack is not configured"
+            self._say(one, "elsewhere", "first", why)
+
+    def place_firsts(self, told: Sequence[Told]) -> None:
+        """Give each first notice a message of its own or, in the morning and over the cap, one."""
+        cap = self._policy.cap_per_hour
+        started: dict[str, datetime] = {}
+        in_slack = [one for one in told if one.channel == "slack" and one.step == "first"]
+        for one in sorted(in_slack, key=lambda one: one.at):
+            started.setdefault(one.fold or one.incident_id, one.at)
+        recent = {key for key, at in started.items() if self._now - at < _HOUR}
+        morning, of_morning = self._morning(started.keys())
+        for situation, why in self._firsts:
+            if situation.id in of_morning:
+                recent.add(morning)
+                self._say(situation, "slack", "first", "waited for the morning", morning)
+            elif len(recent) < cap - 1:
+                recent.add(situation.id)
+                self._say(situation, "slack", "first", why)
+            else:
+                folds = sorted(
+                    (started.get(key, self._now), key) for key in recent if key.startswith("cap:")
+                )
+                fold = folds[-1][1] if folds else f"cap:{situation.id}"
+                recent.add(fold)
+                self._say(situation, "slack", "first", f"more than {cap} messages an hour", fold)
+
+    def fold_elsewhere(self, told: Sequence[Told]) -> None:
+        """What goes elsewhere at one moment is one message; over the cap and when quiet it waits.
+
+        What was decided for Slack is not touched.
+        """
+        policy, now = self._policy, self._now
+        wanted = [one for one in self.decision.say if one.channel == "elsewhere"]
+        others = [one for one in self.decision.say if one.channel != "elsewhere"]
+        quiet = quiet_times(
+            policy.elsewhere_quiet_hours, policy.elsewhere_quiet_days, policy.time_zone
+        )
+        recent = {one.at for one in told if one.channel == "elsewhere" and now - one.at < _HOUR}
+        if len(recent) >= policy.cap_per_hour:
+            wanted = []
+        elif quiet.holds(now):
+            wanted = [one for one in wanted if one.severity == "critical"]
+        fold = f"elsewhere:{now.isoformat()}" if len(wanted) > 1 else None
+        self.decision.say = [*others, *(replace(one, fold=fold) for one in wanted)]
+
+    def _morning(self, started: Collection[str]) -> tuple[str, frozenset[str]]:
+        """The message of this morning, and who is told of in it: at least two who waited."""
+        dawn = self._quiet.ended(self._now)
+        if dawn is None or f"morning:{dawn.isoformat()}" in started:
+            return "", frozenset()
+        waited = {
+            one.id
+            for one, _ in self._firsts
+            if one.opened_at < dawn
+            and (holding := held(one, dawn - _INSTANT, self._quiet, self._policy))
+            and holding.cause == "quiet"
+        }
+        return f"morning:{dawn.isoformat()}", frozenset(waited if len(waited) > 1 else ())
+
+    def _say(
+        self, one: Situation, channel: Channel, step: str, why: str, fold: str | None = None
+    ) -> None:
+        self.decision.say.append(Say(one.id, channel, step, why, fold, one.severity))
+
+
+def _hours(length: timedelta) -> str:
+    minutes = length.total_seconds() / 60
+    return f"{minutes / 60:.0f} h" if minutes >= 120 else f"{minutes:.0f} min"

@@ -1,0 +1,281 @@
+"""What notices read about incidents, for many of them in few statements."""
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+
+from sqlalchemy import Subquery, and_, bindparam, case, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, MemberView
+from linekeeper.outbox.events import About, IncidentFacts
+from linekeeper.store.engine import Store
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Observation,
+)
+
+_AT_ONCE = 5_000
+"""Ids in one statement."""
+_EVIDENCE_BEFORE = timedelta(hours=1)
+"""Trouble seen this long before a connection joined belongs to the incident: misses add up."""
+
+
+def _ranked_members() -> Subquery:
+    """One row a connection (its last membership), numbered within each incident.
+
+    Those still affected come first, then those of critical customers, then as they joined. The
+    incidents are the variable `incident_ids`.
+    """
+    last = (
+        select(
+            col(IncidentConnection.incident_id),
+            col(IncidentConnection.connection_id),
+            col(IncidentConnection.kind),
+            col(IncidentConnection.joined_at),
+            col(IncidentConnection.left_at),
+            func.row_number()
+            .over(
+                partition_by=[
+                    col(IncidentConnection.incident_id),
+                    col(IncidentConnection.connection_id),
+                ],
+                order_by=[
+                    col(IncidentConnection.joined_at).desc(),
+                    col(IncidentConnection.id).desc(),
+                ],
+            )
+            .label("age"),
+        )
+        .where(col(IncidentConnection.incident_id).in_(bindparam("incident_ids", expanding=True)))
+        .subquery()
+    )
+    gone = case((last.c.left_at.is_(None), 0), else_=1)
+    ordinary = case((col(Customer.critical).is_(True), 0), else_=1)
+    return (
+        select(
+            last.c.incident_id,
+            last.c.connection_id,
+            last.c.kind,
+            last.c.joined_at,
+            last.c.left_at,
+            func.row_number()
+            .over(
+                partition_by=last.c.incident_id,
+                order_by=[gone, ordinary, last.c.joined_at, last.c.connection_id],
+            )
+            .label("place"),
+            func.count().over(partition_by=last.c.incident_id).label("members"),
+            func.sum(1 - gone).over(partition_by=last.c.incident_id).label("affected"),
+        )
+        .select_from(last)
+        .join(Connection, col(Connection.id) == last.c.connection_id)
+        .join(Customer, col(Customer.id) == col(Connection.customer_id), isouter=True)
+        .where(last.c.age == 1)
+        .subquery()
+    )
+
+
+_RANKED = _ranked_members()
+_ABOUT = (
+    select(
+        _RANKED.c.incident_id,
+        col(Connection.id),
+        col(Connection.name),
+        col(Connection.provider),
+        col(Customer.id),
+        col(Customer.name),
+    )
+    .join(Connection, col(Connection.id) == _RANKED.c.connection_id)
+    .join(Customer, col(Customer.id) == col(Connection.customer_id), isouter=True)
+    .where(_RANKED.c.place <= bindparam("each"))
+    .order_by(_RANKED.c.incident_id, _RANKED.c.place)
+)
+_SHOWN = (
+    select(_RANKED, Connection, Customer)
+    .join(Connection, col(Connection.id) == _RANKED.c.connection_id)
+    .join(Customer, col(Customer.id) == col(Connection.customer_id), isouter=True)
+    .where(_RANKED.c.place <= MEMBERS_SHOWN)
+    .order_by(_RANKED.c.incident_id, _RANKED.c.place)
+)
+_NARROW, _WIDE = aliased(Incident), aliased(Incident)
+_HERE, _THERE = aliased(IncidentConnection), aliased(IncidentConnection)
+_MERGED = (
+    select(col(_NARROW.id), col(_WIDE.title))
+    .join(_HERE, col(_HERE.incident_id) == col(_NARROW.id))
+    .join(
+        _THERE,
+        and_(
+            col(_THERE.connection_id) == col(_HERE.connection_id),
+            col(_THERE.topic) == col(_HERE.topic),
+            col(_THERE.incident_id) != col(_NARROW.id),
+            col(_THERE.joined_at) <= col(_NARROW.resolved_at),
+            or_(col(_THERE.left_at).is_(None), col(_THERE.left_at) > col(_NARROW.resolved_at)),
+        ),
+    )
+    .join(_WIDE, col(_WIDE.id) == col(_THERE.incident_id))
+    .where(
+        col(_NARROW.id).in_(bindparam("ids", expanding=True)),
+        col(_NARROW.resolved_at).is_not(None),
+    )
+    .distinct()
+)
+_INCIDENTS = select(Incident).where(col(Incident.id).in_(bindparam("ids", expanding=True)))
+_NEXT_REVISION = (
+    update(Incident)
+    .where(col(Incident.id).in_(bindparam("ids", expanding=True)))
+    .values(revision=col(Incident.revision) + 1)
+    .returning(
+        col(Incident.id),
+        col(Incident.kind),
+        col(Incident.scope),
+        col(Incident.app),
+        col(Incident.provider),
+        col(Incident.title),
+        col(Incident.status),
+        col(Incident.revision),
+    )
+    .execution_options(synchronize_session=False)
+)
+_TROUBLES = (
+    select(
+        col(Observation.id),
+        func.row_number()
+        .over(
+            partition_by=col(Observation.connection_id),
+            order_by=[col(Observation.at).desc(), col(Observation.id).desc()],
+        )
+        .label("age"),
+    )
+    .where(
+        col(Observation.connection_id).in_(bindparam("ids", expanding=True)),
+        col(Observation.outcome) != "answered",
+        or_(col(Observation.code).is_not(None), col(Observation.message).is_not(None)),
+    )
+    .subquery()
+)
+_LAST_TROUBLE = (
+    select(Observation)
+    .join(_TROUBLES, _TROUBLES.c.id == col(Observation.id))
+    .where(_TROUBLES.c.age == 1)
+)
+"""Built once: building them takes longer than running them."""
+
+
+async def next_revisions(
+    session: AsyncSession, incident_ids: Sequence[str]
+) -> dict[str, IncidentFacts]:
+    """Count every incident's revision up by one, in the caller's transaction."""
+    facts: dict[str, IncidentFacts] = {}
+    for some in _pieces(incident_ids):
+        rows = await session.execute(_NEXT_REVISION, {"ids": list(some)})
+        facts |= {row.id: IncidentFacts(**row._mapping) for row in rows}
+    return facts
+
+
+async def members_of(
+    session: AsyncSession, incident_ids: Sequence[str], *, each: int
+) -> dict[str, list[About]]:
+    """Up to `each` connections of every incident, as events name them."""
+    found: dict[str, list[About]] = {}
+    for some in _pieces(incident_ids):
+        rows = await session.execute(_ABOUT, {"incident_ids": list(some), "each": each})
+        for incident_id, *about in rows:
+            found.setdefault(incident_id, []).append(About(*about))
+    return found
+
+
+async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, IncidentView]:
+    """The incidents as they are now; an id without an incident is left out."""
+    views: dict[str, IncidentView] = {}
+    async with store.read() as session:
+        for some in _pieces(sorted(set(incident_ids))):
+            incidents = await session.scalars(_INCIDENTS, {"ids": list(some)})
+            members, counts = await _members(session, some)
+            found = incidents.all()
+            wider = await merged_into(session, [one.id for one in found if one.resolved_at])
+            for incident in found:
+                count, left = counts.get(incident.id, (0, 0))
+                views[incident.id] = IncidentView(
+                    id=incident.id,
+                    kind=incident.kind,
+                    scope=incident.scope,
+                    app=incident.app,
+                    provider=incident.provider,
+                    title=incident.title,
+                    status=incident.status,
+                    revision=incident.revision,
+                    opened_at=incident.opened_at,
+                    acknowledged_at=incident.acknowledged_at,
+                    acknowledged_by=incident.acknowledged_by,
+                    resolved_at=incident.resolved_at,
+                    merged_into=wider.get(incident.id),
+                    members=tuple(members.get(incident.id, ())),
+                    member_count=count,
+                    recovered_count=left,
+                    detail=incident.detail,
+                )
+    return views
+
+
+async def _members(
+    session: AsyncSession, incident_ids: Sequence[str]
+) -> tuple[dict[str, list[MemberView]], dict[str, tuple[int, int]]]:
+    rows = (await session.execute(_SHOWN, {"incident_ids": list(incident_ids)})).all()
+    evidence = await _last_trouble(session, sorted({row.connection_id for row in rows}))
+    members: dict[str, list[MemberView]] = {}
+    counts: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        connection: Connection = row.Connection
+        customer: Customer | None = row.Customer
+        seen = evidence.get(connection.id)
+        if seen is not None and seen.at < row.joined_at - _EVIDENCE_BEFORE:
+            seen = None
+        counts[row.incident_id] = (row.members, row.members - row.affected)
+        members.setdefault(row.incident_id, []).append(
+            MemberView(
+                connection_id=connection.id,
+                name=connection.name,
+                slug=connection.slug,
+                makini_key=connection.makini_key,
+                provider=connection.provider,
+                health=connection.health,
+                kind=row.kind,
+                joined_at=row.joined_at,
+                left_at=row.left_at,
+                customer_id=customer.id if customer else None,
+                customer=customer.name if customer else None,
+                owner=customer.owner if customer else None,
+                critical=customer.critical if customer else False,
+                code=seen.code if seen else None,
+                message=seen.message if seen else None,
+                request_id=seen.request_id if seen else None,
+            )
+        )
+    return members, counts
+
+
+async def merged_into(session: AsyncSession, incident_ids: Sequence[str]) -> dict[str, str]:
+    """Titles of the incidents in which these go on: a connection was there when they resolved."""
+    if not incident_ids:
+        return {}
+    rows = await session.execute(_MERGED, {"ids": list(incident_ids)})
+    return {row[0]: row[1] for row in rows}
+
+
+async def _last_trouble(
+    session: AsyncSession, connection_ids: Sequence[str]
+) -> dict[str, Observation]:
+    found: dict[str, Observation] = {}
+    for some in _pieces(connection_ids):
+        rows = await session.scalars(_LAST_TROUBLE, {"ids": list(some)})
+        found |= {row.connection_id: row for row in rows}
+    return found
+
+
+def _pieces(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)]

@@ -1,0 +1,164 @@
+"""What the alert policy has to know, read in few statements."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, bindparam, case, exists, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.config import Configuration
+from linekeeper.incidents.alike import heads
+from linekeeper.incidents.suppressed import FORGOTTEN_AFTER, silences, time_of
+from linekeeper.notify.decision import Reach, Situation, Told
+from linekeeper.notify.policy import severity
+from linekeeper.notify.queries import merged_into
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Notice,
+    NoticeChannel,
+    NoticeMessage,
+)
+from linekeeper.store.types import UtcDateTime
+
+_HOUR = timedelta(hours=1)
+_AT_ONCE = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What there is at one moment."""
+
+    situations: Sequence[Situation] = ()
+    told: Sequence[Told] = ()
+    reach: Reach = field(default_factory=Reach)
+    trouble: str = ""
+    """Why Slack takes no messages; empty: nothing is known against it."""
+
+
+async def read_state(session: AsyncSession, configuration: Configuration, now: datetime) -> State:
+    """What the policy decides from: every incident of which something may have to be said."""
+    incidents = await _incidents(session, now)
+    channel = await session.get(NoticeChannel, "slack")
+    trouble = channel.trouble if channel else ""
+    reach = Reach(
+        configured=configuration.slack is not None,
+        broken_since=channel.since if channel else None,
+        needs_mending=bool(channel and channel.needs_mending),
+    )
+    if not incidents:
+        return State(reach=reach, trouble=trouble)
+    ids = [one.id for one in incidents]
+    facts = await _facts(session, ids)
+    merged = await merged_into(session, [one.id for one in incidents if one.resolved_at])
+    hushed = await silences(session, incidents, now)
+    following = heads(incidents)
+    situations = [
+        Situation(
+            id=one.id,
+            severity=severity(one.kind, one.scope, **facts.get(one.id, _NOBODY)),
+            opened_at=one.opened_at,
+            acknowledged_at=one.acknowledged_at,
+            resolved_at=one.resolved_at,
+            merged=one.id in merged,
+            snoozed_until=time_of(one.detail.get("snoozed_until")),
+            silences=hushed[one.id],
+            follows=one.id in following,
+        )
+        for one in incidents
+    ]
+    slack = configuration.slack
+    if slack is not None and configuration.alerts.elsewhere:
+        reach = replace(reach, delivered=await _delivered(session, slack.channel, ids))
+    return State(situations, await _told(session, ids, now), reach, trouble)
+
+
+_NOBODY = {"live": False, "critical": False}
+
+
+def _noticed(*conditions: Any) -> Any:
+    return exists().where(col(Notice.incident_id) == col(Incident.id), *conditions)
+
+
+_ANSWERED = _noticed(col(Notice.channel) == "slack", col(Notice.step).in_(("first", "never")))
+_ELSEWHERE = col(Notice.channel) == "elsewhere"
+_OWED = and_(_noticed(_ELSEWHERE), ~_noticed(_ELSEWHERE, col(Notice.step) == "resolved"))
+_UNSAID = select(Incident).where(
+    or_(
+        col(Incident.resolved_at).is_(None),
+        and_(
+            col(Incident.resolved_at) > bindparam("since", type_=UtcDateTime),
+            or_(~_ANSWERED, _OWED),
+        ),
+    )
+)
+_FACTS = (
+    select(
+        col(IncidentConnection.incident_id),
+        func.max(case((col(Connection.setup) == "live", 1), else_=0)),
+        func.max(case((col(Customer.critical).is_(True), 1), else_=0)),
+    )
+    .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
+    .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+    .where(col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)))
+    .group_by(col(IncidentConnection.incident_id))
+)
+_TOLD_OF = select(Notice).where(col(Notice.incident_id).in_(bindparam("ids", expanding=True)))
+_TOLD_SINCE = select(Notice).where(col(Notice.at) > bindparam("since", type_=UtcDateTime))
+"""Built once: the policy is asked at every change, and building them takes longer than running."""
+
+
+async def _incidents(session: AsyncSession, now: datetime) -> Sequence[Incident]:
+    return (await session.scalars(_UNSAID, {"since": now - FORGOTTEN_AFTER})).all()
+
+
+async def _facts(session: AsyncSession, ids: Sequence[str]) -> dict[str, dict[str, bool]]:
+    """Whether a member is live, and whether a critical customer's is among them."""
+    found: dict[str, dict[str, bool]] = {}
+    for some in _pieces(ids):
+        rows = await session.execute(_FACTS, {"ids": list(some)})
+        found |= {row[0]: {"live": bool(row[1]), "critical": bool(row[2])} for row in rows}
+    return found
+
+
+async def _told(session: AsyncSession, ids: Collection[str], now: datetime) -> list[Told]:
+    rows = {row.id: row for row in await session.scalars(_TOLD_SINCE, {"since": now - _HOUR})}
+    for some in _pieces(sorted(ids)):
+        rows |= {row.id: row for row in await session.scalars(_TOLD_OF, {"ids": list(some)})}
+    return [
+        Told(row.incident_id, row.channel, row.step, row.at, row.fold)
+        for row in rows.values()
+        if row.step != "never"
+    ]
+
+
+async def _delivered(session: AsyncSession, channel: str, ids: Sequence[str]) -> frozenset[str]:
+    """Incidents that have a message in Slack, of their own or with others."""
+    subjects = {f"incident:{one}": one for one in ids}
+    folds = await session.execute(
+        select(col(Notice.fold), col(Notice.incident_id)).where(
+            col(Notice.incident_id).in_(ids[:_AT_ONCE]), col(Notice.fold).is_not(None)
+        )
+    )
+    of_fold: dict[str, list[str]] = {}
+    for fold, incident_id in folds:
+        of_fold.setdefault(f"fold:{fold}", []).append(incident_id)
+    found = await session.scalars(
+        select(col(NoticeMessage.subject)).where(
+            col(NoticeMessage.channel) == channel,
+            col(NoticeMessage.subject).in_([*subjects, *of_fold][: 2 * _AT_ONCE]),
+        )
+    )
+    delivered: set[str] = set()
+    for subject in found:
+        delivered |= {subjects[subject]} if subject in subjects else set(of_fold[subject])
+    return frozenset(delivered)
+
+
+def _pieces(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)]

@@ -1,0 +1,258 @@
+"""One row of the outbox, said in Slack such that saying it again is harmless.
+
+An incident has one message, edited to what is true now, and a thread as its diary. A row that was
+tried before may have been heard: before anything is posted, its message is looked for by its key.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from linekeeper.notify import compose
+from linekeeper.notify.compose import Rendered
+from linekeeper.notify.compose_fold import fold as compose_fold
+from linekeeper.notify.places import message_of, place_of, remember, with_artifacts
+from linekeeper.notify.queries import load_views
+from linekeeper.notify.refusals import GONE, UNEDITABLE, SlackTrouble
+from linekeeper.notify.told import incidents_of_fold, withheld_texts
+from linekeeper.notify.view import IncidentView, Links
+from linekeeper.outbox.senders.slack import Posted, SlackChannel
+from linekeeper.store.engine import Store
+from linekeeper.store.tables import Outbox
+
+_SKEW = timedelta(minutes=5)
+"""How far Slack's clock may be behind ours."""
+
+
+class Unsayable(Exception):
+    """The row says nothing that can be said, now or later."""
+
+
+class Teller:
+    """Says rows in one channel. Raises `SlackTrouble`, or `Unsayable`."""
+
+    def __init__(
+        self, store: Store, channel: SlackChannel, links: Links, clock: Callable[[], datetime]
+    ) -> None:
+        self._store = store
+        self._channel = channel
+        self._links = links
+        self._clock = clock
+
+    async def say(self, row: Outbox, view: IncidentView | None, fold: str | None = None) -> None:
+        """Do what `row` asks; `view` is its incident, if it has one that exists.
+
+        `fold` is the message it was told in, if that is not its own.
+        """
+        match row.payload:
+            case {"do": "say", "mrkdwn": str(text)}:
+                await self._post_once(row, compose.ours(text), key=row.dedupe_key)
+            case {"do": "say", "thread": str(subject), "text": str(text)}:
+                await self._say_in_thread(row, subject, text)
+            case {"do": "say", "text": str(text)}:
+                await self._post_once(row, compose.note(text), key=row.dedupe_key)
+            case {"do": "fold", "fold": str(key)}:
+                await self._show_fold(row, key)
+            case {"do": "show"} if fold is not None:
+                await self._edit_known(_needed(row, view), fold)
+            case {"do": "show"}:
+                posted = await self._show(row, _needed(row, view), key=row.dedupe_key)
+                if row.dedupe_key.endswith(":first"):
+                    await self._tell_earlier(row, posted)
+            case {"do": "diary", "text": str(text)}:
+                if fold is None or await self._known(_needed(row, view)):
+                    await self._write_diary(row, _needed(row, view), text)
+            case {"do": "remind", "step": str(step), "why": str(why)}:
+                await self._remind(row, _needed(row, view), step, why, fold)
+            case _:
+                raise Unsayable(f"{row.dedupe_key} asks for something unknown")
+
+    async def _say_in_thread(self, row: Outbox, subject: str, text: str) -> None:
+        """The first of its thread begins it; what follows is seen in the channel too."""
+        known = await message_of(self._store, subject, self._channel.name)
+        if known is not None:
+            head, entry = Posted(known.ts, known.place), compose.note(text)
+            try:
+                await self._post_once(row, entry, key=row.dedupe_key, thread=head, broadcast=True)
+            except SlackTrouble as trouble:
+                if trouble.code not in GONE:
+                    raise
+            else:
+                return
+        page = (await self._linked(key)).artifact(key) if (key := row.payload.get("page")) else None
+        posted = await self._post_once(row, compose.note(text, page), key=row.dedupe_key)
+        await self._remember(subject, posted)
+
+    async def _show(self, row: Outbox, view: IncidentView, *, key: str) -> Posted:
+        rendered = await self._render(view)
+        known = await self._known(view)
+        if known is not None:
+            try:
+                await self._channel.edit(known, rendered)
+            except SlackTrouble as trouble:
+                if trouble.code not in UNEDITABLE:
+                    raise
+            else:
+                return known
+        return await self._show_anew(row, view, rendered, key=key)
+
+    async def _show_fold(self, row: Outbox, key: str) -> None:
+        """Post or edit the one message about several incidents."""
+        rendered = await self._render_fold(key)
+        known = await message_of(self._store, f"fold:{key}", self._channel.name)
+        if known is not None:
+            try:
+                await self._channel.edit(Posted(known.ts, known.place), rendered)
+            except SlackTrouble as trouble:
+                if trouble.code not in UNEDITABLE:
+                    raise
+            else:
+                return
+        posted = await self._post_once(row, rendered, key=row.dedupe_key, edit_found=True)
+        await self._remember(f"fold:{key}", posted)
+        # What changed before others could find the message to edit.
+        if (again := await self._render_fold(key)) != rendered:
+            await self._edit_if_possible(posted, again)
+
+    async def _edit_known(self, view: IncidentView, fold: str) -> None:
+        """Edit what there is of an incident that was told with others; nothing is posted."""
+        folded = await message_of(self._store, f"fold:{fold}", self._channel.name)
+        if folded is not None:
+            rendered = await self._render_fold(fold)
+            await self._edit_if_possible(Posted(folded.ts, folded.place), rendered)
+        own = await self._known(view)
+        if own is not None:
+            await self._edit_if_possible(own, await self._render(view))
+
+    async def _remind(
+        self, row: Outbox, view: IncidentView, step: str, why: str, fold: str | None
+    ) -> None:
+        """In the thread, calling its owners; an escalation is seen in the channel too."""
+        if view.resolved_at is not None or view.acknowledged_at is not None:
+            return
+        entry = compose.reminder(view, step, why, now=self._clock())
+        loud = step == "escalation"
+        shared = await message_of(self._store, f"fold:{fold}", self._channel.name) if fold else None
+        if shared is None:
+            await self._reply(row, view, entry, broadcast=loud)
+            return
+        try:
+            head = Posted(shared.ts, shared.place)
+            await self._post_once(row, entry, key=row.dedupe_key, thread=head, broadcast=loud)
+        except SlackTrouble as trouble:
+            if trouble.code not in GONE:
+                raise
+            await self._reply(row, view, entry, broadcast=loud)
+
+    async def _tell_earlier(self, row: Outbox, head: Posted) -> None:
+        """What the diary would have said while the incident was not to be told."""
+        texts = await withheld_texts(self._store, row.lane)
+        if texts:
+            entry = compose.note("\n".join(texts))
+            await self._post_once(row, entry, key=f"{row.dedupe_key}:earlier", thread=head)
+
+    async def _render_fold(self, key: str) -> Rendered:
+        views = await load_views(self._store, await incidents_of_fold(self._store, key))
+        links = await self._linked("incidents")
+        return compose_fold(key, list(views.values()), links=links)
+
+    async def _remember(self, subject: str, posted: Posted) -> None:
+        await remember(
+            self._store,
+            subject,
+            self._channel.name,
+            ts=posted.ts,
+            place=posted.place,
+            now=self._clock(),
+        )
+
+    async def _show_anew(
+        self, row: Outbox, view: IncidentView, rendered: Rendered, *, key: str
+    ) -> Posted:
+        posted = await self._post_once(row, rendered, key=key, edit_found=True)
+        await self._remember(_subject(view), posted)
+        return posted
+
+    async def _write_diary(self, row: Outbox, view: IncidentView, text: str) -> None:
+        await self._reply(row, view, compose.note(text))
+
+    async def _reply(
+        self, row: Outbox, view: IncidentView, entry: Rendered, *, broadcast: bool = False
+    ) -> None:
+        key = f"{row.dedupe_key}:show"
+        head = await self._known(view) or await self._show_anew(
+            row, view, await self._render(view), key=key
+        )
+        try:
+            await self._post_once(row, entry, key=row.dedupe_key, thread=head, broadcast=broadcast)
+        except SlackTrouble as trouble:
+            if trouble.code not in GONE:
+                raise
+            head = await self._show_anew(row, view, await self._render(view), key=key)
+            await self._post_once(row, entry, key=row.dedupe_key, thread=head, broadcast=broadcast)
+
+    async def _post_once(
+        self,
+        row: Outbox,
+        rendered: Rendered,
+        *,
+        key: str,
+        thread: Posted | None = None,
+        edit_found: bool = False,
+        broadcast: bool = False,
+    ) -> Posted:
+        thread_ts = thread.ts if thread else None
+        if row.attempts > 1:
+            found = await self._channel.find(
+                key,
+                place=thread.place if thread else await place_of(self._store, self._channel.name),
+                since=row.created_at - _SKEW,
+                thread_ts=thread_ts,
+            )
+            if found is not None:
+                if edit_found:
+                    await self._edit_if_possible(found, rendered)
+                return found
+        return await self._channel.post(rendered, key=key, thread_ts=thread_ts, broadcast=broadcast)
+
+    async def _edit_if_possible(self, posted: Posted, rendered: Rendered) -> None:
+        try:
+            await self._channel.edit(posted, rendered)
+        except SlackTrouble as trouble:
+            if trouble.code not in UNEDITABLE:
+                raise
+
+    async def _known(self, view: IncidentView) -> Posted | None:
+        known = await message_of(self._store, _subject(view), self._channel.name)
+        return Posted(known.ts, known.place) if known else None
+
+    async def _render(self, view: IncidentView) -> Rendered:
+        links = await self._linked(*compose.artifacts(view))
+        return compose.incident(view, now=self._clock(), links=links)
+
+    async def _linked(self, *keys: str) -> Links:
+        return await with_artifacts(self._store, self._links, keys)
+
+
+def said(row: Outbox, view: IncidentView | None, *, now: datetime, links: Links) -> str:
+    """What `row` says, as plain text. Raises `Unsayable`."""
+    match row.payload:
+        case {"do": "say", "text": str(text)}:
+            return text
+        case {"do": "show"}:
+            return compose.plain(_needed(row, view), now=now, links=links)
+        case {"do": "diary", "text": str(text)}:
+            return f"{_needed(row, view).title}: {text}"
+        case {"do": "remind", "step": str(step), "why": str(why)}:
+            return compose.plain_reminder(_needed(row, view), step, why, now=now)
+        case _:
+            raise Unsayable(f"{row.dedupe_key} asks for something unknown")
+
+
+def _needed(row: Outbox, view: IncidentView | None) -> IncidentView:
+    if view is None:
+        raise Unsayable(f"the incident {row.payload.get('incident_id')} does not exist any more")
+    return view
+
+
+def _subject(view: IncidentView) -> str:
+    return f"incident:{view.id}"

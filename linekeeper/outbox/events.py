@@ -1,0 +1,159 @@
+"""What goes into Prefect's Event Feed, as rows of the outbox (INTERFACE "Events")."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from slugify import slugify
+
+from linekeeper.incidents.changes import What
+from linekeeper.notify.text import shown
+from linekeeper.outbox.queue import Message
+
+RELATED_LIMIT = 90
+"""Prefect refuses an event with more than 100 related resources."""
+
+_INCIDENT_EVENTS: Mapping[What, str] = {
+    "opened": "opened",
+    "reopened": "opened",
+    "acknowledged": "acknowledged",
+    "resolved": "resolved",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """A connection as an event names it."""
+
+    connection_id: str
+    name: str
+    provider: str = ""
+    customer_id: str | None = None
+    customer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentFacts:
+    """An incident as an event names it."""
+
+    id: str
+    kind: str
+    scope: str
+    app: str
+    provider: str
+    title: str
+    status: str
+    revision: int
+
+
+def incident_event(
+    incident: IncidentFacts, what: What, members: Sequence[About], text: str, *, now: datetime
+) -> Message | None:
+    """`linekeeper.incident.{opened,acknowledged,resolved}`; None for changes without an event."""
+    named = _INCIDENT_EVENTS.get(what)
+    if named is None:
+        return None
+    resource = f"linekeeper.incident.{incident.id}"
+    payload = {
+        "incident": incident.id,
+        "kind": incident.kind,
+        "scope": incident.scope,
+        "app": incident.app,
+        "status": incident.status,
+        "revision": incident.revision,
+        "what": what,
+        "connections": [member.connection_id for member in members[:RELATED_LIMIT]],
+        "text": text,
+    }
+    return _row(
+        key=f"event:{resource}:{incident.revision}:{named}",
+        name=f"linekeeper.incident.{named}",
+        occurred=now,
+        resource={
+            "prefect.resource.id": resource,
+            "prefect.resource.name": shown(incident.title),
+            "linekeeper.kind": incident.kind,
+            "linekeeper.app": incident.app,
+        },
+        related=_related(members, [incident.provider], with_connections=True),
+        payload=payload,
+    )
+
+
+def connection_event(
+    about: About,
+    *,
+    transition_id: str,
+    health: str,
+    before: str,
+    source: str,
+    occurred: datetime,
+) -> Message:
+    """`linekeeper.connection.<health>` for one transition; its id is the transition's."""
+    resource = f"linekeeper.connection.{about.connection_id}"
+    return _row(
+        key=f"event:transition:{transition_id}",
+        name=f"linekeeper.connection.{health}",
+        occurred=occurred,
+        resource={
+            "prefect.resource.id": resource,
+            "prefect.resource.name": shown(about.name),
+            "linekeeper.health": health,
+        },
+        related=_related([about], [], with_connections=False),
+        payload={"before": before, "after": health, "source": source},
+        event_id=transition_id,
+    )
+
+
+def _row(
+    *,
+    key: str,
+    name: str,
+    occurred: datetime,
+    resource: dict[str, str],
+    related: list[dict[str, str]],
+    payload: dict[str, Any],
+    event_id: str | None = None,
+) -> Message:
+    fields: dict[str, Any] = {
+        "name": name,
+        "occurred": occurred.isoformat(),
+        "resource": resource,
+        "related": related,
+        "payload": payload,
+    }
+    if event_id is not None:
+        fields["id"] = event_id
+    lane = f"event:{resource['prefect.resource.id']}"
+    return Message("event", key, payload=fields, lane=lane)
+
+
+def _related(
+    members: Iterable[About], providers: Iterable[str], *, with_connections: bool
+) -> list[dict[str, str]]:
+    """Providers and customers first, so that a cut loses connections rather than them."""
+    members = list(members)
+    rows = [
+        *(_one("provider", slugify(p), p) for p in (*providers, *(m.provider for m in members))),
+        *(
+            _one("customer", m.customer_id, m.customer or m.customer_id)
+            for m in members
+            if m.customer_id is not None
+        ),
+    ]
+    if with_connections:
+        rows += [_one("connection", m.connection_id, m.name) for m in members]
+    once = {row["prefect.resource.id"]: row for row in rows if row is not None}
+    return list(once.values())[:RELATED_LIMIT]
+
+
+def _one(role: str, identifier: str, name: str) -> dict[str, str] | None:
+    if not identifier:
+        return None
+    return {
+        "prefect.resource.id": f"linekeeper.{role}.{identifier}",
+        "prefect.resource.role": role,
+        "prefect.resource.name": shown(name),
+    }

@@ -1,0 +1,181 @@
+"""Handing on to the operator's product: what goes into the outbox, and what is said (MISSION A1).
+
+One message for each accepted delivery and each change the webhooks missed, signed as Standard
+Webhooks lay down (standardwebhooks.com), in order for each connection.
+"""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from linekeeper.config import AppConfig
+from linekeeper.inbox.claim import Event
+from linekeeper.inbox.identify import read, record_keys
+from linekeeper.inbox.kinds import RECORD_KINDS
+from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.store import Store
+
+CHANNEL = "forward"
+REFUSED, GONE = "refused: ", "gone: "
+"""How the note begins on a row that the product refuses, or whose address it says is no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredChange:
+    """A change that no webhook brought."""
+
+    id: str
+    connection_id: str
+    makini_key: str
+    entity: str
+    key: str
+    op: str
+    """`inserted`, `updated` or `deleted`."""
+    at: datetime
+    """The source's time, or when it was found; aware, UTC."""
+
+
+async def forward_events(
+    store: Store,
+    session: AsyncSession,
+    events: Sequence[tuple[AppConfig, Event, str | None]],
+    *,
+    now: datetime,
+) -> None:
+    """Hand on `events` (each with its app and connection id), in the transaction that settles them.
+
+    Nothing is written for an app without `forward_url`. Once for each event; a replay is said
+    again, under the id of the event it repeats.
+    """
+    await enqueue(
+        store,
+        session,
+        [
+            Message(
+                CHANNEL,
+                f"{CHANNEL}:{event.id}",
+                {"event": event.id},
+                _lane(app.name, connection_id or event.lane),
+            )
+            for app, event, connection_id in events
+            if app.forward_url
+        ],
+        now=now,
+    )
+
+
+async def forward_changes(
+    store: Store,
+    session: AsyncSession,
+    app: AppConfig,
+    changes: Sequence[RecoveredChange],
+    *,
+    now: datetime,
+) -> None:
+    """Hand on what the webhooks missed, in the transaction that finds it; each change once."""
+    if not app.forward_url:
+        return
+    await enqueue(
+        store,
+        session,
+        [
+            Message(
+                CHANNEL,
+                f"{CHANNEL}:{change.id}",
+                {
+                    "change": change.id,
+                    "type": f"record.{change.op}",
+                    "timestamp": stamp(change.at),
+                    "data": {
+                        "connection": change.connection_id,
+                        "makini_key": change.makini_key,
+                        "entity": change.entity,
+                        "keys": [change.key],
+                        "recovered": True,
+                    },
+                },
+                _lane(app.name, change.connection_id),
+            )
+            for change in changes
+        ],
+        now=now,
+    )
+
+
+def event_message(
+    *,
+    kind: str,
+    at: datetime,
+    connection_id: str | None,
+    makini_key: str | None,
+    entity: str | None,
+    body: bytes | None,
+) -> bytes:
+    """The body a delivery is handed on with (INTERFACE "Bodies").
+
+    `original` is Makini's JSON byte for byte, left out where it is none. Pure: every attempt sends
+    the same bytes.
+    """
+    data: dict[str, Any] = {"connection": connection_id, "makini_key": makini_key}
+    payload = read(body) if body is not None else None
+    if kind in RECORD_KINDS:
+        data |= {"entity": entity, "keys": record_keys(payload)}
+    data["recovered"] = False
+    if body is not None and payload is not None:
+        data["original"] = orjson.Fragment(body)
+    return orjson.dumps({"type": kind, "timestamp": stamp(at), "data": data})
+
+
+def change_message(payload: dict[str, Any]) -> bytes:
+    """The body a recovered change is handed on with, from its outbox row."""
+    return orjson.dumps({name: payload[name] for name in ("type", "timestamp", "data")})
+
+
+def signed_headers(identity: str, body: bytes, secret: str, *, now: datetime) -> dict[str, str]:
+    """Headers of one attempt; without a secret there is nothing to sign with, so no signature.
+
+    `secret` is `whsec_` and base64, or any text, which then is the key itself.
+    """
+    seconds = str(int(now.timestamp()))
+    headers = {
+        "content-type": "application/json",
+        "webhook-id": identity,
+        "webhook-timestamp": seconds,
+    }
+    if key := signing_key(secret):
+        content = b"%b.%b.%b" % (identity.encode(), seconds.encode(), body)
+        signature = base64.b64encode(hmac.digest(key, content, "sha256")).decode()
+        headers["webhook-signature"] = f"v1,{signature}"
+    return headers
+
+
+def signing_key(secret: str) -> bytes:
+    """The bytes a configured secret stands for."""
+    if secret.startswith("whsec_"):
+        text = secret.removeprefix("whsec_").rstrip("=")
+        try:
+            return binascii.a2b_base64(text + "=" * (-len(text) % 4))
+        except (binascii.Error, ValueError):
+            return secret.encode()
+    return secret.encode("utf-8", "surrogatepass")
+
+
+def stamp(at: datetime) -> str:
+    """A time as it is sent: ISO-8601, UTC, `Z`."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def lane_prefix(app: str) -> str:
+    """How the lanes of all that is handed on for `app` begin."""
+    return f"{CHANNEL}:{app}/"
+
+
+def _lane(app: str, of: str) -> str:
+    return f"{lane_prefix(app)}{of}"

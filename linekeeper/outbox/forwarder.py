@@ -1,0 +1,329 @@
+"""Delivering what is handed on: claim, post, settle; lanes side by side, each in order.
+
+Every attempt of a message has the same id and the same body, so that a repeat (a consumer that
+died between the answer and the commit) is harmless to a product that remembers ids.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Self
+
+import aiohttp
+import httpx
+from sqlalchemy import Executable, bindparam, literal_column, update
+
+from linekeeper.clock import monotonic, utcnow
+from linekeeper.config import AppConfig
+from linekeeper.makini.wire import open_client
+from linekeeper.outbox import claim as lanes
+from linekeeper.outbox.claim import Claim, Work
+from linekeeper.outbox.forward import CHANNEL, GONE, REFUSED, lane_prefix, signed_headers
+from linekeeper.outbox.forward_messages import Outgoing, read_messages
+from linekeeper.runtime import Runtime
+from linekeeper.store.core import table_of
+from linekeeper.store.tables import Outbox
+
+log = logging.getLogger("linekeeper.consumer")
+
+GIVE_UP_AFTER = timedelta(days=3)
+TIMEOUT_SECONDS = 10.0
+CLAIM_SECONDS = 120.0
+ROUND_SECONDS = 45.0
+"""What a round has not posted by then is given back; with one attempt it is less than a claim."""
+BATCH = 400
+AT_ONCE = 32
+LONGEST_WAIT = 600.0
+LONGEST_PAUSE = 15.0
+MAX_ANSWER_BYTES = 65_536
+_MAX_ERROR = 500
+_BUSY = frozenset({408, 425, 429})
+"""Answers that say "not now" rather than "not this"."""
+_UNREACHABLE = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    aiohttp.ClientError,
+    OSError,
+    TimeoutError,
+    ValueError,
+)
+
+_OUTBOX = table_of(Outbox)
+_WORK = Work(
+    table=_OUTBOX,
+    order=_OUTBOX.c.seq,
+    which=_OUTBOX.c.channel == literal_column(f"'{CHANNEL}'"),
+    columns=[_OUTBOX.c.payload, _OUTBOX.c.created_at],
+)
+
+
+@dataclass(slots=True)
+class _Pause:
+    """The product of an app takes nothing: one message at a time finds out when it does."""
+
+    url: str
+    failures: int
+    until: datetime
+
+
+class Forwarder:
+    """Delivers channel `forward`; use as `async with Forwarder(rt) as forwarder`."""
+
+    def __init__(self, rt: Runtime, clock: Callable[[], datetime] = utcnow) -> None:
+        self._rt = rt
+        self._clock = clock
+        self._clients: dict[str, httpx.AsyncClient] = {}
+        self._pauses: dict[str, _Pause] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for client in self._clients.values():
+            await client.aclose()
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Post once and return the status. Raises `httpx.HTTPError` and its like, `TimeoutError`.
+
+        Of the answer's body no more is read than keeps the connection usable.
+        """
+        if url not in self._clients:
+            self._clients[url] = open_client(url)
+        client = self._clients[url]
+        async with (
+            asyncio.timeout(TIMEOUT_SECONDS),
+            client.stream("POST", url, content=body, headers=dict(headers)) as answer,
+        ):
+            size = 0
+            async for chunk in answer.aiter_raw():
+                size += len(chunk)
+                if size > MAX_ANSWER_BYTES:
+                    break
+            return answer.status_code
+
+    async def deliver(self) -> bool:
+        """Deliver one batch of what is due; returns whether there may be more to do at once.
+
+        A message is repeated with back-off for `GIVE_UP_AFTER`, then dead. Errors of the database
+        are raised, trouble with the product never is.
+        """
+        apps = {
+            name: app
+            for name, app in (await self._rt.configuration()).apps.items()
+            if app.forward_url
+        }
+        now = self._clock()
+        self._pauses = {
+            name: pause
+            for name, pause in self._pauses.items()
+            if name in apps and apps[name].forward_url == pause.url
+        }
+        paused = {name for name, pause in self._pauses.items() if pause.until > now}
+        if not apps or apps.keys() <= paused:
+            return False
+        work = _but(paused)
+        async with self._rt.store.read() as session:
+            if not await lanes.is_due(session, work, now=now):
+                return False
+        probing = self._pauses.keys() - paused
+        claim = await lanes.claim(
+            self._rt.store,
+            work,
+            self._rt.owner,
+            limit=1 if probing else BATCH,
+            now=now,
+            seconds=CLAIM_SECONDS,
+        )
+        if not claim.rows:
+            return False
+        return await _Round(self, claim, apps).run()
+
+
+class _Round:
+    """One claimed batch."""
+
+    def __init__(self, forwarder: Forwarder, claim: Claim, apps: Mapping[str, AppConfig]) -> None:
+        self._forwarder = forwarder
+        self._store = forwarder._rt.store
+        self._claim = claim
+        self._apps = apps
+        self._sent: list[str] = []
+        self._dead: dict[str, str] = {}
+        self._retry: dict[str, tuple[datetime, str]] = {}
+        self._back: dict[str, datetime] = {}
+        self._expired: dict[str, str] = {}
+        self._back_again: set[str] = set()
+        """Apps whose product takes messages again."""
+        self._deadline = monotonic() + ROUND_SECONDS
+
+    async def run(self) -> bool:
+        try:
+            by_lane: dict[str, list[Outgoing]] = {}
+            messages, gone = await read_messages(self._store, self._claim.rows)
+            self._dead.update(dict.fromkeys(gone, "the event it is about is no longer kept"))
+            for message in messages:
+                by_lane.setdefault(message.row["lane"], []).append(message)
+            gate = asyncio.Semaphore(AT_ONCE)
+            async with asyncio.TaskGroup() as group:
+                for some in by_lane.values():
+                    group.create_task(self._lane(some, gate))
+        finally:
+            await self._settle()
+        return bool(self._sent or self._dead)
+
+    async def _lane(self, messages: Sequence[Outgoing], gate: asyncio.Semaphore) -> None:
+        async with gate:
+            for position, message in enumerate(messages):
+                waits = self._waits(message.app)
+                if waits is None and monotonic() < self._deadline:
+                    error = await self._post(message, self._apps[message.app])
+                    if error is None:
+                        self._sent.append(message.row["id"])
+                        if self._forwarder._pauses.pop(message.app, None) is not None:
+                            self._back_again.add(message.app)
+                        continue
+                    waits = self._failed(message, error)
+                    rest = messages[position + 1 :]
+                else:
+                    rest = messages[position:]
+                for other in rest:
+                    self._back[other.row["id"]] = waits or self._forwarder._clock()
+                return
+
+    def _waits(self, app: str) -> datetime | None:
+        now = self._forwarder._clock()
+        if app not in self._apps:
+            return now + timedelta(seconds=LONGEST_WAIT)  # switched off: kept, in case it returns
+        pause = self._forwarder._pauses.get(app)
+        return pause.until if pause is not None and pause.until > now else None
+
+    async def _post(self, message: Outgoing, app: AppConfig) -> str | None:
+        """Post it; returns why it wasn't taken, None if it was."""
+        headers = signed_headers(
+            message.id,
+            message.body,
+            app.forward_secret.get_secret_value(),
+            now=self._forwarder._clock(),
+        )
+        url = app.forward_url or ""
+        try:
+            status = await self._forwarder.post(url, message.body, headers)
+        except _UNREACHABLE as error:
+            self._pause(message.app)
+            return f"{url} could not be reached: {type(error).__name__}"
+        if 200 <= status < 300:
+            return None
+        if status == 410:  # its address is no more, says the standard: sending is to end
+            self._pause(message.app, seconds=LONGEST_WAIT)
+            return f"{GONE}{url} answered 410 Gone"
+        if status in _BUSY or status >= 500:
+            self._pause(message.app)
+            return f"{url} answered {status}"
+        return f"{REFUSED}{url} answered {status} to webhook-id {message.id}"
+
+    def _pause(self, app: str, *, seconds: float | None = None) -> None:
+        """The product itself is in trouble: another message would fare no better."""
+        now = self._forwarder._clock()
+        pause = self._forwarder._pauses.get(app)
+        if pause is not None and pause.until > now:
+            return
+        failures = pause.failures + 1 if pause is not None else 1
+        wait = seconds or min(2.0 ** min(failures, 10), LONGEST_PAUSE)
+        url = self._apps[app].forward_url or ""
+        self._forwarder._pauses[app] = _Pause(url, failures, now + timedelta(seconds=wait))
+
+    def _failed(self, message: Outgoing, error: str) -> datetime:
+        now, row = self._forwarder._clock(), message.row
+        if now - row["created_at"] > GIVE_UP_AFTER:
+            self._dead[row["id"]] = self._expired[message.app] = (
+                f"given up after {GIVE_UP_AFTER.days} days: {error}"
+            )
+            about = {"event": message.id, "app": message.app}
+            log.warning("forward %s is dead: %s", message.id, error, extra=about)
+            return now
+        wait = min(2.0 ** min(row["attempts"], 10), LONGEST_WAIT)
+        until = now + timedelta(seconds=wait)
+        self._retry[row["id"]] = (until, error)
+        return until
+
+    async def _settle(self) -> None:
+        now = self._forwarder._clock()
+        known = {*self._sent, *self._dead, *self._retry}
+        back = {
+            row["id"]: self._back.get(row["id"], now)
+            for row in self._claim.rows
+            if row["id"] not in known
+        }
+        async with self._store.write() as session:
+            connection = await session.connection()
+            ours = update(_OUTBOX).where(
+                _OUTBOX.c.id == bindparam("row_id"), _OUTBOX.c.claimed_by == self._claim.token
+            )
+            if self._sent:
+                await connection.execute(
+                    ours.values(status="sent", settled_at=now, claimed_by=None, error=None),
+                    [{"row_id": one} for one in self._sent],
+                )
+            if self._dead:
+                await connection.execute(
+                    ours.values(
+                        status="dead", settled_at=now, claimed_by=None, error=bindparam("why")
+                    ),
+                    [{"row_id": one, "why": why[:_MAX_ERROR]} for one, why in self._dead.items()],
+                )
+            if self._retry:
+                await connection.execute(
+                    ours.values(
+                        claimed_by=None,
+                        error=bindparam("why"),
+                        next_attempt_at=bindparam("until", type_=_OUTBOX.c.next_attempt_at.type),
+                    ),
+                    [
+                        {"row_id": one, "why": why[:_MAX_ERROR], "until": until}
+                        for one, (until, why) in self._retry.items()
+                    ],
+                )
+            if back:
+                await lanes.give_back(session, _WORK, self._claim.token, back)
+            for app, why in self._expired.items():
+                await session.execute(_give_up(app, why[:_MAX_ERROR], now))
+            for app in self._back_again:
+                await session.execute(_bring_forward(app, now))
+
+
+def _but(paused: Collection[str]) -> Work:
+    """All work but that of the `paused` apps: theirs waits, and holds up no other's."""
+    which = _WORK.which
+    for app in paused:
+        which &= ~_OUTBOX.c.lane.startswith(lane_prefix(app), autoescape=True)
+    return replace(_WORK, which=which)
+
+
+def _bring_forward(app: str, now: datetime) -> Executable:
+    """The product is back: what waits for a further try need not wait any longer."""
+    return (
+        update(_OUTBOX)
+        .where(
+            _WORK.waiting,
+            _OUTBOX.c.lane.startswith(lane_prefix(app), autoescape=True),
+            _OUTBOX.c.claimed_by.is_(None),
+            _OUTBOX.c.next_attempt_at > now,
+        )
+        .values(next_attempt_at=now)
+    )
+
+
+def _give_up(app: str, why: str, now: datetime) -> Executable:
+    """Whatever else of the app is too old as well: one message has shown that it is in vain."""
+    return (
+        update(_OUTBOX)
+        .where(
+            _WORK.waiting,
+            _OUTBOX.c.lane.startswith(lane_prefix(app), autoescape=True),
+            _OUTBOX.c.created_at < now - GIVE_UP_AFTER,
+            _OUTBOX.c.claimed_by.is_(None),
+        )
+        .values(status="dead", settled_at=now, error=why)
+    )

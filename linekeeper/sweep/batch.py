@@ -1,0 +1,198 @@
+"""Probing a batch of connections: ask, judge, write what answered."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import bindparam, or_, select
+from sqlmodel import col
+
+from linekeeper.access.tokens import Token, load_tokens
+from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
+from linekeeper.health.judge import Health, Observation, Outcome
+from linekeeper.health.probe import probe, understand_error
+from linekeeper.health.service import Change, observe
+from linekeeper.incidents.conclude import conclude
+from linekeeper.makini import PAUSED, MakiniError
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Connection
+from linekeeper.sweep import app as app_health
+
+CONCURRENCY = 100
+WRITE_SECONDS = 5.0
+"""What has answered is written this often: at Makini's call limit a batch takes minutes."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a try at a batch of probes gave."""
+
+    answered: int = 0
+    missed: int = 0
+    skipped: int = 0
+    """Nothing was learned of them: Makini's call limit, or the app's own trouble."""
+    unanswered: int = 0
+    """A further try may still reach them; nothing is recorded of them yet."""
+    retry_after: float = 0.0
+    """Seconds Makini asked to wait."""
+    changes: list[Change] = field(default_factory=list)
+    trouble: str | None = None
+    """What is wrong with the app, where calls failed for a reason of its own."""
+
+
+async def probe_batch(
+    rt: Runtime, app: AppConfig, ids: Sequence[str], *, started: datetime, last_try: bool
+) -> Batch:
+    """Probe those of `ids` not checked since `started`.
+
+    What answered is written in one transaction, in a batch that takes long in one every
+    `WRITE_SECONDS`. A miss is an observation only on the last try, or for a connection that is
+    unreachable already; before that it is left for the next try.
+    """
+    members = await _unfinished(rt, app, ids, started)
+    return await _Try(rt, app, last_try).over(members)
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    id: str
+    ref: str
+    health: str
+    lifecycle: str
+    token: Token | None
+
+
+class _Try:
+    def __init__(self, rt: Runtime, app: AppConfig, last: bool) -> None:
+        self._rt = rt
+        self._app = app
+        self._last = last
+        self._batch = Batch()
+        self._seen: list[tuple[str, Observation]] = []
+        self._app_error: MakiniError | None = None
+
+    async def over(self, members: Sequence[_Member]) -> Batch:
+        all_answered = asyncio.Event()
+        waiting = iter(members)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._write_until(all_answered))
+            async with asyncio.TaskGroup() as probing:
+                for _ in range(min(CONCURRENCY, len(members))):
+                    probing.create_task(self._work(waiting))
+            all_answered.set()
+        if self._app_error is not None:
+            self._batch.trouble = str(self._app_error)
+            await app_health.count_failure(self._rt.store, self._app, self._app_error)
+        return self._batch
+
+    async def _work(self, waiting: Iterator[_Member]) -> None:
+        for member in waiting:
+            observation = await self._look(member, utcnow())
+            if observation is None:
+                continue
+            missed = observation.outcome is Outcome.missed
+            self._batch.missed += missed
+            self._batch.answered += not missed
+            self._seen.append((member.id, observation))
+
+    async def _look(self, member: _Member, at: datetime) -> Observation | None:
+        """What is learned of `member`; None if nothing, which is counted."""
+        rt, app = self._rt, self._app
+        try:
+            observation = await probe(
+                rt.store,
+                rt.makini(app),
+                app,
+                connection_id=member.id,
+                makini_ref=member.ref,
+                token=member.token,
+                owner=rt.owner,
+                at=at,
+            )
+        except MakiniError as error:
+            known = member.health == Health.unreachable.value
+            if error.retryable and not self._last and not known:
+                self._batch.unanswered += 1
+                self._batch.retry_after = max(self._batch.retry_after, error.retry_after or 0.0)
+                return None
+            understood = understand_error(error, at)
+            if understood is None:
+                self._batch.skipped += 1
+                if error.connection is None:
+                    self._app_error = error
+                elif error.code == PAUSED:
+                    self._batch.trouble = str(error)
+            return understood
+        return observation or _by_list_alone(member, at)
+
+    async def _write_until(self, all_answered: asyncio.Event) -> None:
+        while not all_answered.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WRITE_SECONDS):
+                    await all_answered.wait()
+            await self._write()
+
+    async def _write(self) -> None:
+        if not self._seen:
+            return
+        portion, self._seen = self._seen, []
+        rt, now = self._rt, utcnow()
+        policy = (await rt.configuration()).policy
+        async with rt.store.write() as session:
+            changes = await observe(rt.store, session, portion, policy=policy, now=now)
+            if changes:
+                await conclude(rt.store, session, policy=policy, now=now)
+        self._batch.changes += changes
+
+
+def _by_list_alone(member: _Member, at: datetime) -> Observation:
+    return Observation(
+        at=at,
+        source="list",
+        outcome=Outcome.listed,
+        lifecycle=member.lifecycle,
+        decisive=True,
+        message="there is no token, and Makini mints none",
+    )
+
+
+_UNFINISHED = (
+    select(
+        col(Connection.id),
+        col(Connection.makini_key),
+        col(Connection.makini_id),
+        col(Connection.health),
+        col(Connection.judged),
+    )
+    .where(col(Connection.id).in_(bindparam("ids", expanding=True)))
+    .where(
+        or_(
+            col(Connection.last_checked_at).is_(None),
+            col(Connection.last_checked_at) < bindparam("started"),
+        )
+    )
+)
+
+
+async def _unfinished(
+    rt: Runtime, app: AppConfig, ids: Sequence[str], started: datetime
+) -> list[_Member]:
+    async with rt.store.read() as session:
+        connection = await session.connection()
+        found = await connection.execute(_UNFINISHED, {"ids": list(ids), "started": started})
+        rows = found.all()
+        tokens = await load_tokens(rt.store, session, [row[0] for row in rows])
+    by_key = app.connection_field == "key"
+    return [
+        _Member(
+            id=identifier,
+            ref=key if by_key else makini_id or key,
+            health=health,
+            lifecycle=judged.get("lifecycle", ""),
+            token=tokens.get(identifier),
+        )
+        for identifier, key, makini_id, health, judged in rows
+    ]

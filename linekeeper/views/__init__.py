@@ -1,0 +1,1 @@
+"""Read models and pages: fleet, connection, webhooks, digest, metrics, status."""

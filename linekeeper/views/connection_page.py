@@ -1,0 +1,173 @@
+"""The artifact `connection-<slug>` as Markdown. Pure; times are shown in UTC."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from linekeeper.health.judge import Health
+from linekeeper.markdown import MAX_MESSAGE, code, image, table, text, when
+from linekeeper.views.charts import LOOKS, Change, look, timeline
+from linekeeper.views.fleet_queries import ConnectionReport
+from linekeeper.views.parts import ReportLinks, answer, joined, taken
+
+
+def connection_headline(report: ConnectionReport) -> str:
+    """One line for the artifact's description: which connection, and how it is."""
+    shown = look(report.connection.health)
+    return f"{shown.sign} {text(report.label)}: {shown.words}"
+
+
+def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
+    """The artifact `connection-<slug>`."""
+    one, now = report.connection, report.at
+    changes = [
+        Change(change.at, change.before, change.after)
+        for change in reversed(report.transitions)
+        if change.axis == "health"
+    ]
+    check = links.check(one.id)
+    parts = [
+        f"# {connection_headline(report)}",
+        " · ".join(
+            [
+                f"since {when(one.health_since, now)}",
+                *([f"[check it now]({check})"] if check else []),
+                f"[fleet]({links.artifact('fleet')})",
+            ]
+        ),
+        image("Health of this connection over time", timeline(changes, now, one.health)),
+        "## What happens next",
+        next_step(report),
+        "## Open incidents",
+        table(
+            ["Incident", "Opened", "Acknowledged"],
+            (
+                [text(incident.title, MAX_MESSAGE), when(incident.opened_at, now), taken(incident)]
+                for incident in report.incidents
+            ),
+        )
+        if report.incidents
+        else "None.",
+        "## What it is",
+        table(["", ""], _facts(report)),
+        "Makini's support asks for the connection and the request ids below.",
+        "## What changed",
+        table(
+            ["When", "Change", "Told by", "Evidence"],
+            (
+                [
+                    when(change.at, now),
+                    f"{text(change.axis)}: {_state(change.axis, change.before)} → "
+                    f"{_state(change.axis, change.after)}",
+                    text(change.source),
+                    _evidence(change.evidence),
+                ]
+                for change in report.transitions
+            ),
+        )
+        if report.transitions
+        else "Nothing yet.",
+        "## What was seen",
+        "Good answers that change nothing are not listed.",
+        table(
+            ["When", "Source", "Outcome", "Answer"],
+            (
+                [
+                    when(seen.at, now),
+                    text(seen.source),
+                    text(seen.outcome.replace("_", " "))
+                    + ("" if seen.applied else " (older than what is known: changed nothing)"),
+                    joined(
+                        answer(seen.code, seen.message, seen.request_id).removeprefix("—"),
+                        f"{seen.latency:.2f} s" if seen.latency is not None else "",
+                    ),
+                ]
+                for seen in report.observations
+            ),
+        )
+        if report.observations
+        else "Nothing yet.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+_NEXT = {
+    Health.healthy: "Nothing is wrong.",
+    Health.degraded: (
+        "It answers, but it is slow, keeps falling, or its sync fails or is stale (see below). "
+        "It is healthy again by itself once that is over."
+    ),
+    Health.unreachable: (
+        "The customer's system, or Makini's way to it, does not answer. The login is not the "
+        "problem. One good answer brings it back and closes the incident."
+    ),
+    Health.reauthorization_required: (
+        "The login no longer works: the customer has to sign in again through Makini. "
+        "Waiting does not mend it. Once a probe finds it well the incident is closed."
+    ),
+    Health.inactive: (
+        "Makini holds it inactive, which means too few credits: add some or reactivate it in "
+        "Makini's dashboard. The next sweep notices."
+    ),
+    Health.unknown: (
+        "Nobody knows: it was not judged yet, or Makini said something Linekeeper does not know "
+        "(see below). Once a connection is live that counts as trouble."
+    ),
+}
+
+
+def next_step(report: ConnectionReport) -> str:
+    """What will happen by itself, and what somebody has to do."""
+    one = report.connection
+    if one.setup == "disconnected":
+        return "It was disconnected: nothing is checked any more."
+    words = [_NEXT.get(Health(one.health) if one.health in LOOKS else Health.unknown, "")]
+    if one.next_probe_at is not None:
+        due = one.next_probe_at <= report.at
+        after = "with the next sweep" if due else f"from {when(one.next_probe_at, report.at)} on"
+        words.append(f"It is probed {after}.")
+    if not report.has_token:
+        words.append(
+            "Linekeeper has no token for it, so Makini's list is all it is judged by: "
+            "`linekeeper connection add` takes one."
+        )
+    return " ".join(words)
+
+
+def _facts(report: ConnectionReport) -> Iterable[Sequence[str]]:
+    one, customer, now = report.connection, report.customer, report.at
+    owner = text(customer.name) if customer is not None else "—"
+    yield "Customer", owner + (" · critical" if customer is not None and customer.critical else "")
+    yield "Looked after by", text(customer.owner if customer is not None else None)
+    yield "Name at Makini", text(one.name)
+    yield "Makini's key", code(one.makini_key)
+    yield "Makini's id", code(one.makini_id)
+    yield "App", f"{text(one.app)} ({text(report.mode) if report.mode else 'not configured'})"
+    yield "Provider", text(one.provider)
+    yield "Hosting, tier", f"{text(one.hosting)}, {text(one.tier)}"
+    yield "Tags", text(", ".join(one.tags), MAX_MESSAGE)
+    yield "Setup", text(one.setup)
+    yield "Status in Makini's list", text(one.list_status)
+    yield "Sync status", text(one.sync_status)
+    yield "Token", "yes" if report.has_token else "none"
+    yield "Last checked", when(one.last_checked_at, now)
+    yield "Last good answer", when(one.last_good_at, now)
+    yield "Last sync", when(one.last_sync_at, now)
+    yield "Last webhook", when(one.last_webhook_at, now)
+    yield "Next probe", when(one.next_probe_at, now)
+
+
+def _state(axis: str, state: str) -> str:
+    if axis != "health":
+        return text(state)
+    return f"{look(state).sign} {text(state.replace('_', ' '))}"
+
+
+def _evidence(evidence: Mapping[str, Any]) -> str:
+    return joined(
+        *(
+            f"request {code(str(value))}"
+            if name == "request_id"
+            else f"{text(name)} {text(str(value), MAX_MESSAGE)}"
+            for name, value in list(evidence.items())[:8]
+        )
+    )

@@ -1,0 +1,210 @@
+"""The digest as a message for Slack and as an artifact. Pure; times are UTC."""
+
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta
+
+from linekeeper.incidents import kinds as words
+from linekeeper.markdown import image, table
+from linekeeper.markdown import text as as_markdown
+from linekeeper.notify.text import Mrkdwn, duration, width
+from linekeeper.notify.view import Links
+from linekeeper.views.digest_chart import Bars, bars
+from linekeeper.views.digest_measures import Life, Measures, Spread, measure
+from linekeeper.views.digest_queries import Day
+
+CHART_DAYS = 14
+_SHOWN = 10
+_ROOM = 2_800
+_SEVERITIES = ("critical", "normal", "low")
+
+
+def slack_text(day: Day, links: Links) -> str:
+    """The message: what is new, open and resolved, how fast, what is ahead. Under 3,000 units."""
+    pen, figures = Mrkdwn(), measure(day.lives, since=day.since, now=day.now)
+    lines = [f"*{headline(day)}*"]
+    opened = _of_day(day)
+    for one in opened[:_SHOWN]:
+        state = (
+            f"resolved after {duration(one.resolved_at - one.opened_at)}"
+            if one.resolved_at
+            else f"open since {pen.moment(one.opened_at)}"
+        )
+        untold = " (not announced)" if one.withheld else ""
+        lines.append(f"• {pen.text(one.title, 80)} — {_said(one)}: {state}{untold}")
+    if len(opened) > _SHOWN:
+        lines.append(f"and {len(opened) - _SHOWN} more")
+    older = [one for one in day.lives if _is_open(one, day.now) and one.opened_at <= day.since]
+    if older:
+        names = ", ".join(pen.text(one.title, 60) for one in older[:5])
+        more = f" and {len(older) - 5} more" if len(older) > 5 else ""
+        lines.append(f"*Open for longer* {names}{more}")
+    lines += [f"*{name}* {value}" for name, value in _figures(figures)]
+    lines += [f"*{name}* {pen.text(value, 400)}" for name, value in _ahead(day)]
+    if url := links.artifact("digest"):
+        lines.append(pen.link(url, "All of it, with charts"))
+    return _fitting(lines)
+
+
+def headline(day: Day) -> str:
+    """`Digest: 3 new incidents, 5 resolved, 2 open`."""
+    figures = measure(day.lives, since=day.since, now=day.now)
+    if not (figures.opened or figures.resolved or figures.open):
+        return "Digest: all well, nothing happened"
+    return (
+        f"Digest: {_count(figures.opened, 'new incident')}, {figures.resolved} resolved, "
+        f"{figures.open} open"
+    )
+
+
+def markdown(day: Day) -> str:
+    """The artifact: the day, the measures of the day and of two weeks, charts."""
+    long_ago = day.now - timedelta(days=CHART_DAYS)
+    today = measure(day.lives, since=day.since, now=day.now)
+    weeks = measure(day.lives, since=long_ago, now=day.now)
+    parts = [
+        f"# {headline(day)}",
+        f"From {_at(day.since)} until {_at(day.now)}.",
+        *_images(day),
+        "## How well alerts work",
+        table(
+            ["", "since the last digest", f"{CHART_DAYS} days"],
+            [
+                [name, short, long]
+                for (name, short), (_, long) in zip(
+                    _all_figures(today), _all_figures(weeks), strict=True
+                )
+            ],
+        ),
+        "*First messages per root cause* near 1 is quiet; *false alarms* are gone by themselves "
+        "within 15 minutes: the block `AlertPolicy` can wait for what lasts. "
+        "*Time to detect* counts from the first sign.",
+        "## Ahead",
+        "\n".join(f"- **{name}** {as_markdown(value, 600)}" for name, value in _ahead(day)),
+        "## New since the last digest",
+        _lives(_of_day(day)),
+        "## Still open",
+        _lives([one for one in day.lives if _is_open(one, day.now)]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _of_day(day: Day) -> list[Life]:
+    return [one for one in day.lives if one.opened_at > day.since and not one.merged]
+
+
+def _is_open(one: Life, now: datetime) -> bool:
+    return one.resolved_at is None or one.resolved_at > now
+
+
+def _said(one: Life) -> str:
+    return words.headline(one.kind) or one.kind.replace("_", " ")
+
+
+def _figures(figures: Measures) -> Iterable[tuple[str, str]]:
+    """Those that have something to say."""
+    return [(name, value) for name, value in _all_figures(figures)[3:] if value != "—"]
+
+
+def _all_figures(figures: Measures) -> list[tuple[str, str]]:
+    per_cause = "—" if figures.per_cause is None else f"{figures.per_cause:.2f}"
+    return [
+        ("New incidents", str(figures.opened)),
+        ("Resolved", str(figures.resolved)),
+        ("First messages", str(figures.messages)),
+        ("Not announced", str(figures.withheld) if figures.withheld else "—"),
+        ("First messages per root cause", per_cause),
+        ("Time to detect", _spread(figures.detect)),
+        ("Time to reconnect", _spread(figures.reconnect)),
+        ("Time to mend, others", _spread(figures.mend)),
+        ("Mended without a person", _share(figures.alone)),
+        ("Acknowledged", _share(figures.acknowledged)),
+        ("Time to acknowledge", _spread(figures.acknowledge)),
+        ("False alarms", _share(figures.false_alarm_share)),
+    ]
+
+
+def _ahead(day: Day) -> list[tuple[str, str]]:
+    total = sum(day.fleet.values())
+    unwell = total - day.fleet.get("healthy", 0)
+    lines = [("Fleet", f"{total} live connections, {unwell} not healthy")]
+    measured = sum(day.trust.get(state, 0) for state in ("good", "bad"))
+    if measured:
+        named = f": {', '.join(day.distrusted)}" if day.distrusted else ""
+        lines.append(
+            ("Webhook trust", f"{day.trust.get('good', 0)} of {measured} can be relied on{named}")
+        )
+    lines.append(
+        ("Expiry", f"{_count(day.expiring, 'token')} would end within 7 days unless renewed")
+    )
+    if day.running:
+        slips = f": {'; '.join(day.slips)}" if day.slips else ", all as planned"
+        lines.append(("Implementations", f"{day.running} under way{slips}"))
+    if day.credits is not None and day.credits.known:
+        lines.append(("Credits (estimate)", f"{day.credits.balance.available} available"))
+    return lines
+
+
+def _images(day: Day) -> list[str]:
+    days = [day.now.date() - timedelta(days=n) for n in reversed(range(CHART_DAYS))]
+    opened: dict[date, dict[str, float]] = {one: {} for one in days}
+    messages: dict[date, set[str]] = {one: set() for one in days}
+    for life in day.lives:
+        if life.opened_at.date() in opened and not life.merged:
+            counts = opened[life.opened_at.date()]
+            counts[life.severity] = counts.get(life.severity, 0) + 1
+        if life.told_at is not None and life.told_at.date() in messages and life.message:
+            messages[life.told_at.date()].add(life.message)
+    told = {one: {"messages": float(len(keys))} for one, keys in messages.items()}
+    return [
+        image("Incidents opened by day", bars(Bars("Incidents opened", _SEVERITIES, opened))),
+        image("First messages by day", bars(Bars("First messages", ["messages"], told))),
+    ]
+
+
+def _lives(lives: Sequence[Life]) -> str:
+    if not lives:
+        return "None."
+    rows = [
+        [
+            as_markdown(one.title),
+            _said(one),
+            one.severity,
+            _at(one.opened_at),
+            duration(one.resolved_at - one.opened_at) if one.resolved_at else "open",
+            as_markdown(one.acknowledged_by) if one.acknowledged_by else "",
+            as_markdown(one.withheld, 120) if one.withheld else "",
+        ]
+        for one in lives[:200]
+    ]
+    header = ["incident", "what", "severity", "since", "lasted", "taken by", "not announced"]
+    more = f"\n\nand {len(lives) - 200} more" if len(lives) > 200 else ""
+    return table(header, rows) + more
+
+
+def _spread(spread: Spread | None) -> str:
+    if spread is None:
+        return "—"
+    return f"{duration(spread.median)} (worst {duration(spread.worst)})"
+
+
+def _share(share: float | None) -> str:
+    return "—" if share is None else f"{share:.0%}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _at(moment: datetime) -> str:
+    return f"{moment:%d %b %H:%M} UTC"
+
+
+def _fitting(lines: Sequence[str]) -> str:
+    kept: list[str] = []
+    room = _ROOM
+    for line in lines:
+        room -= width(line) + 1
+        if room < 0:
+            break
+        kept.append(line)
+    return "\n".join(kept)

@@ -1,0 +1,197 @@
+"""What the digest tells of, read in few statements."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.credits.service import Ledger, ledger
+from linekeeper.notify.policy import severity
+from linekeeper.notify.queries import merged_into
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    Connection,
+    ConnectLink,
+    Credential,
+    Implementation,
+    Incident,
+    IncidentConnection,
+    Notice,
+    Observation,
+    WebhookTrust,
+)
+from linekeeper.views.digest_measures import Life
+
+HORIZON = timedelta(days=7)
+"""A token that ends within it and was not renewed is worth a look."""
+_SIGNS_WITHIN = timedelta(hours=1)
+_SIGNS = ("missed", "login_lost", "refused", "strange", "sync_failing")
+_AT_ONCE = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """Everything the digest tells of."""
+
+    since: datetime
+    now: datetime
+    lives: Sequence[Life]
+    """What was open at some time since, or for the charts before that."""
+    fleet: dict[str, int]
+    """Connections by health, of those that are live."""
+    trust: dict[str, int]
+    """Connections by webhook trust."""
+    distrusted: Sequence[str]
+    expiring: int
+    running: int
+    """Implementations under way."""
+    slips: Sequence[str] = field(default_factory=list)
+    credits: Ledger | None = None
+
+
+async def read_day(store: Store, *, since: datetime, charts_since: datetime, now: datetime) -> Day:
+    """The digest's facts between `since` and `now`; incidents from `charts_since` on."""
+    async with store.read() as session:
+        lives = await read_lives(session, charts_since)
+        fleet = await session.execute(
+            select(col(Connection.health), func.count())
+            .where(col(Connection.setup) == "live")
+            .group_by(col(Connection.health))
+        )
+        trust = await session.execute(
+            select(col(WebhookTrust.state), func.count()).group_by(col(WebhookTrust.state))
+        )
+        distrusted = await session.scalars(
+            select(col(Connection.name))
+            .join(WebhookTrust, col(WebhookTrust.connection_id) == col(Connection.id))
+            .where(col(WebhookTrust.state) == "bad")
+            .order_by(col(Connection.name))
+            .limit(10)
+        )
+        expiring = await session.scalar(
+            select(func.count())
+            .select_from(Credential)
+            .where(
+                col(Credential.minted).is_(False),
+                col(Credential.expires_at).is_not(None),
+                col(Credential.expires_at) < now + HORIZON,
+            )
+        )
+        implementations = (
+            await session.execute(
+                select(col(Implementation.title), col(Implementation.digest))
+                .where(col(Implementation.status) == "running")
+                .order_by(col(Implementation.p80))
+            )
+        ).all()
+        day = Day(
+            since=since,
+            now=now,
+            lives=lives,
+            fleet={row[0]: row[1] for row in fleet},
+            trust={row[0]: row[1] for row in trust},
+            distrusted=list(distrusted),
+            expiring=expiring or 0,
+            running=len(implementations),
+            slips=[line for _, line in implementations if line],
+        )
+    return replace(day, credits=await ledger(store, today=now.date()))
+
+
+async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
+    """Every incident that was open at some time after `since`, oldest first."""
+    incidents = (
+        await session.scalars(
+            select(Incident)
+            .where(or_(col(Incident.resolved_at).is_(None), col(Incident.resolved_at) > since))
+            .order_by(col(Incident.opened_at), col(Incident.id))
+        )
+    ).all()
+    ids = [one.id for one in incidents]
+    firsts: dict[str, Notice] = {}
+    signs: dict[str, datetime] = {}
+    by_customer: set[str] = set()
+    merged: set[str] = set()
+    for start in range(0, len(ids), _AT_ONCE):
+        some = ids[start : start + _AT_ONCE]
+        merged |= set(await merged_into(session, some))
+        found = await session.scalars(
+            select(Notice).where(
+                col(Notice.incident_id).in_(some),
+                col(Notice.channel) == "slack",
+                col(Notice.step).in_(("first", "never")),
+            )
+        )
+        firsts |= {one.incident_id: one for one in found}
+        rows = await session.execute(
+            select(
+                col(IncidentConnection.incident_id), col(Incident.opened_at), col(Observation.at)
+            )
+            .join(
+                Observation,
+                col(Observation.connection_id) == col(IncidentConnection.connection_id),
+            )
+            .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
+            .where(
+                col(IncidentConnection.incident_id).in_(some),
+                col(Incident.opened_at) > since,
+                col(Observation.outcome).in_(_SIGNS),
+                col(Observation.at) <= col(Incident.opened_at),
+                col(Observation.at) > since - _SIGNS_WITHIN,
+            )
+            .order_by(col(Observation.at))
+        )
+        for incident_id, opened_at, at in rows:
+            if opened_at - at <= _SIGNS_WITHIN:
+                signs.setdefault(incident_id, at)
+        links = await session.scalars(
+            select(col(ConnectLink.incident_id)).where(
+                col(ConnectLink.incident_id).in_(some), col(ConnectLink.used_at).is_not(None)
+            )
+        )
+        by_customer |= {one for one in links if one is not None}
+    return [
+        _life(
+            one,
+            firsts.get(one.id),
+            signs.get(one.id),
+            merged=one.id in merged,
+            by_customer=one.id in by_customer,
+        )
+        for one in incidents
+    ]
+
+
+def _life(
+    one: Incident,
+    first: Notice | None,
+    signs_at: datetime | None,
+    *,
+    merged: bool,
+    by_customer: bool,
+) -> Life:
+    told = first is not None and first.step == "first"
+    rank = (
+        first.severity
+        if told and first
+        else severity(one.kind, one.scope, live=True, critical=False)
+    )
+    return Life(
+        id=one.id,
+        kind=one.kind,
+        title=one.title,
+        severity=rank,
+        opened_at=one.opened_at,
+        resolved_at=one.resolved_at,
+        acknowledged_at=one.acknowledged_at,
+        acknowledged_by=one.acknowledged_by,
+        merged=merged,
+        message=(first.fold or one.id) if first and told else None,
+        told_at=first.at if first and told else None,
+        withheld=first.why if first and not told else "",
+        signs_at=signs_at,
+        by_customer=by_customer,
+    )

@@ -1,0 +1,132 @@
+"""The artifact `fleet` as Markdown. Pure; times are shown in UTC."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from linekeeper.health.judge import Health
+from linekeeper.markdown import MAX_MESSAGE, ago, image, table, text, when
+from linekeeper.views.charts import LOOKS, look, states_over_time
+from linekeeper.views.fleet_queries import AppLine, FleetReport, TroubleLine
+from linekeeper.views.parts import ReportLinks, answer, artifact_key, joined, taken
+
+MAX_TABLE_BYTES = 400_000
+"""The fleet's troubles end there, so that the artifact stays under half a megabyte."""
+
+
+def fleet_headline(report: FleetReport) -> str:
+    """One line for the artifact's description and the run: how the fleet is."""
+    total = report.connections
+    if not total:
+        return "No connections yet"
+    waiting = total - report.troubles_total - report.by_health.get(Health.healthy, 0)
+    tail = f" ({waiting:,} not live yet)" if waiting > 0 else ""
+    if report.troubles_total:
+        verb = "is" if report.troubles_total == 1 else "are"
+        return f"{report.troubles_total:,} of {total:,} connections {verb} in trouble{tail}"
+    if waiting > 0:
+        return f"No trouble among {total:,} connections{tail}"
+    return (
+        f"All {total:,} connections are healthy" if total > 1 else "The one connection is healthy"
+    )
+
+
+def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
+    """The artifact `fleet`."""
+    counts = [
+        f"{one.sign} {report.by_health[health]:,} {one.words}"
+        for health, one in LOOKS.items()
+        if report.by_health.get(health)
+    ]
+    parts = [
+        f"# {fleet_headline(report)}",
+        " · ".join([f"{report.at:%Y-%m-%d %H:%M} UTC", *counts]),
+        image("Connections by health over time", states_over_time(report.history)),
+        _bar_length(report),
+    ]
+    if report.troubles:
+        rows = _as_fit(_trouble(one, report.at, links) for one in report.troubles)
+        more = report.troubles_total - len(rows)
+        parts += [
+            "## In trouble",
+            "Critical customers (❗) first, then the newest.",
+            table(
+                ["Health", "Connection", "Last answer", "Incident"],
+                rows,
+            ),
+            f"… and {more:,} more: `linekeeper connection list` shows all." if more > 0 else "",
+        ]
+    parts += [
+        "## Apps",
+        table(
+            ["App", "Mode", "Connections", "Healthy", "Last listed", "Note"],
+            (_app(one, report.at) for one in report.apps),
+        ),
+        "Setup: " + (" · ".join(f"{n:,} {text(s)}" for s, n in sorted(report.by_setup.items())))
+        if report.by_setup
+        else "No connection is known yet: the next `health-sweep` adopts what Makini lists.",
+    ]
+    if report.tokenless_total:
+        more = report.tokenless_total - len(report.tokenless)
+        parts += [
+            "## Without a token",
+            f"{report.tokenless_total:,} can be judged by Makini's list alone: "
+            + ", ".join(text(name) for name in report.tokenless)
+            + (f", and {more:,} more." if more > 0 else "."),
+            "In mode `manage` tokens are fetched where Makini hands them out; "
+            "`linekeeper connection add` takes one by hand.",
+        ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _bar_length(report: FleetReport) -> str:
+    if len(report.history) < 2:
+        return ""
+    step = report.history[1].start - report.history[0].start
+    minutes = int(step.total_seconds() // 60)
+    length = "minute" if minutes == 1 else f"{minutes} minutes"
+    return f"Each bar shows the worst moment of its {length}."
+
+
+def _trouble(one: TroubleLine, now: datetime, links: ReportLinks) -> list[str]:
+    shown = look(one.health)
+    page, check = links.artifact(artifact_key(one.slug)), links.check(one.id)
+    checked = f"checked {ago(one.last_checked_at, now)}" if one.last_checked_at else "never checked"
+    seen = one.answer
+    return [
+        f"{shown.sign} {shown.words} since {when(one.since, now)}",
+        joined(
+            f"{'❗ ' if one.critical else ''}[{text(one.label)}]({page})",
+            text(one.name) if _letters(one.name) != _letters(one.label) else "",
+            text(one.hosting),
+            text(one.app),
+            f"[check]({check})" if check else "",
+        ),
+        joined(answer(seen.code, seen.message, seen.request_id) if seen else "", checked),
+        f"{text(one.incident.title)}: {taken(one.incident)}" if one.incident else "—",
+    ]
+
+
+def _letters(value: str) -> str:
+    return "".join(char for char in value.casefold() if char.isalnum())
+
+
+def _as_fit(rows: Iterable[list[str]]) -> list[list[str]]:
+    fitting: list[list[str]] = []
+    size = 0
+    for row in rows:
+        size += sum(len(cell.encode()) + 3 for cell in row)
+        if size > MAX_TABLE_BYTES:
+            break
+        fitting.append(row)
+    return fitting
+
+
+def _app(one: AppLine, now: datetime) -> list[str]:
+    return [
+        text(one.name),
+        text(one.mode) if one.mode else "not configured",
+        f"{one.connections:,}",
+        f"{one.healthy:,}",
+        when(one.last_list_at, now),
+        text(one.note, MAX_MESSAGE),
+    ]

@@ -1,0 +1,391 @@
+"""What the reports say, read from the store in a few statements. Times are aware UTC."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, TypeVar
+
+from sqlalchemy import ColumnElement, and_, exists, false, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.config import Configuration
+from linekeeper.customers.naming import label
+from linekeeper.health.judge import Health, is_trouble
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    AppState,
+    Connection,
+    Credential,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Observation,
+    Transition,
+)
+from linekeeper.views.charts import Bucket, Change, Newcomer, first_start, replay, step_for
+
+TROUBLES_SHOWN = 200
+TOKENLESS_SHOWN = 20
+TRANSITIONS_SHOWN = 50
+OBSERVATIONS_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class AppLine:
+    """A Makini app: `mode` is None for one no longer configured, `note` what the sweep says."""
+
+    name: str
+    mode: str | None
+    connections: int
+    healthy: int
+    last_list_at: datetime | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenIncident:
+    """An incident a connection is in now."""
+
+    id: str
+    title: str
+    kind: str
+    opened_at: datetime
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TroubleLine:
+    """A connection in trouble, with the last answer that says why."""
+
+    id: str
+    label: str
+    """What people call it: `Customer · System`."""
+    name: str
+    slug: str
+    critical: bool
+    app: str
+    hosting: str
+    health: str
+    since: datetime
+    last_checked_at: datetime | None
+    answer: Observation | None = None
+    """The last observation that says what is wrong."""
+    incident: OpenIncident | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FleetReport:
+    """The whole fleet at `at`. Disconnected connections count in `by_setup` only."""
+
+    at: datetime
+    by_health: Mapping[str, int]
+    by_setup: Mapping[str, int]
+    apps: Sequence[AppLine]
+    troubles: Sequence[TroubleLine]
+    """Critical customers first, then the newest; at most `TROUBLES_SHOWN`."""
+    troubles_total: int
+    tokenless: Sequence[str]
+    """What people call them; at most `TOKENLESS_SHOWN`."""
+    tokenless_total: int
+    history: Sequence[Bucket]
+
+    @property
+    def connections(self) -> int:
+        """How many there are, without those that were disconnected."""
+        return sum(self.by_health.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionReport:
+    """One connection at `at`: who it is, how it is, how it came about. Newest first."""
+
+    at: datetime
+    label: str
+    connection: Connection
+    customer: Customer | None
+    has_token: bool
+    mode: str | None
+    incidents: Sequence[OpenIncident]
+    transitions: Sequence[Transition]
+    """At most `TRANSITIONS_SHOWN`, of both axes."""
+    observations: Sequence[Observation]
+    """At most `OBSERVATIONS_SHOWN`."""
+
+
+async def fleet_report(
+    store: Store,
+    configuration: Configuration,
+    *,
+    now: datetime,
+    notes: Mapping[str, str] | None = None,
+) -> FleetReport:
+    """The fleet as it is; `notes` by app is what the sweep has to say about its budget or list.
+
+    The history knows only of connections that are not disconnected now.
+    """
+    async with store.read() as session:
+        counts = await _counts(session)
+        troubles_total = sum(
+            one.number for one in counts if is_trouble(one.setup, one.health, answered=one.answered)
+        )
+        connected = [one for one in counts if one.setup != "disconnected"]
+        by_health = _sums(connected, "health")
+        tokenless = (
+            col(Connection.setup) != "disconnected",
+            ~exists().where(col(Credential.connection_id) == col(Connection.id)),
+        )
+        tokenless_total = await session.scalar(
+            select(func.count()).select_from(Connection).where(*tokenless)
+        )
+        return FleetReport(
+            at=now,
+            by_health=by_health,
+            by_setup=_sums(counts, "setup"),
+            apps=await _apps(session, configuration, connected, notes or {}),
+            troubles=await _troubles(session),
+            troubles_total=troubles_total,
+            tokenless=await _labels(session, *tokenless),
+            tokenless_total=tokenless_total or 0,
+            history=await _history(
+                session, by_health, min((one.oldest for one in connected), default=None), now
+            ),
+        )
+
+
+async def connection_reports(
+    store: Store, configuration: Configuration, ids: Collection[str], *, now: datetime
+) -> list[ConnectionReport]:
+    """A report for each of the connections `ids` that exists, in the order of `ids`."""
+    if not ids:
+        return []
+    reports = {}
+    async with store.read() as session:
+        rows = await session.execute(
+            select(Connection, Customer, col(Credential.connection_id))
+            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+            .outerjoin(Credential, col(Credential.connection_id) == col(Connection.id))
+            .where(col(Connection.id).in_(ids))
+        )
+        incidents = await _incidents(session, ids)
+        for connection, customer, credential in rows.all():
+            reports[connection.id] = ConnectionReport(
+                at=now,
+                label=_label(connection, customer),
+                connection=connection,
+                customer=customer,
+                has_token=credential is not None,
+                mode=_mode(configuration, connection.app),
+                incidents=incidents.get(connection.id, []),
+                transitions=await _latest(session, Transition, connection.id, TRANSITIONS_SHOWN),
+                observations=await _latest(session, Observation, connection.id, OBSERVATIONS_SHOWN),
+            )
+    return [reports[one] for one in ids if one in reports]
+
+
+def in_trouble() -> ColumnElement[bool]:
+    """`judge.is_trouble` as SQL."""
+    setup, health = col(Connection.setup), col(Connection.health)
+    return and_(
+        setup.in_(["authorizing", "syncing", "live"]),
+        health != Health.healthy,
+        or_(
+            health != Health.unknown,
+            and_(setup == "live", col(Connection.last_answered_at).is_not(None)),
+        ),
+    )
+
+
+class _Count(NamedTuple):
+    app: str
+    setup: str
+    health: str
+    answered: bool
+    number: int
+    oldest: datetime
+
+
+async def _counts(session: AsyncSession) -> list[_Count]:
+    kinds = (
+        col(Connection.app),
+        col(Connection.setup),
+        col(Connection.health),
+        col(Connection.last_answered_at).is_not(None),
+    )
+    rows = await session.execute(
+        select(*kinds, func.count(), func.min(col(Connection.created_at))).group_by(*kinds)
+    )
+    return [_Count(*row) for row in rows.all()]
+
+
+def _sums(counts: Sequence[_Count], axis: str) -> dict[str, int]:
+    sums: Counter[str] = Counter()
+    for one in counts:
+        sums[getattr(one, axis)] += one.number
+    return dict(sums)
+
+
+def _mode(configuration: Configuration, app: str) -> str | None:
+    config = configuration.apps.get(app)
+    return config.mode if config is not None else None
+
+
+async def _apps(
+    session: AsyncSession,
+    configuration: Configuration,
+    connected: Sequence[_Count],
+    notes: Mapping[str, str],
+) -> list[AppLine]:
+    listed = {row.app: row.last_list_at for row in await session.scalars(select(AppState))}
+    all_of = _sums(connected, "app")
+    healthy = _sums([one for one in connected if one.health == Health.healthy], "app")
+    return [
+        AppLine(
+            name=name,
+            mode=_mode(configuration, name),
+            connections=all_of.get(name, 0),
+            healthy=healthy.get(name, 0),
+            last_list_at=listed.get(name),
+            note=notes.get(name, ""),
+        )
+        for name in sorted({*configuration.apps, *listed, *all_of})
+    ]
+
+
+def _label(connection: Connection, customer: Customer | None) -> str:
+    owner = customer.name if customer is not None else None
+    return label(owner, connection.provider, connection.name)
+
+
+async def _troubles(session: AsyncSession) -> list[TroubleLine]:
+    said = (
+        select(col(Observation.id))
+        .where(
+            col(Observation.connection_id) == col(Connection.id),
+            or_(col(Observation.code).is_not(None), col(Observation.message).is_not(None)),
+        )
+        .order_by(col(Observation.at).desc(), col(Observation.id).desc())
+        .limit(1)
+        .correlate(Connection)
+        .scalar_subquery()
+    )
+    rows = await session.execute(
+        select(Connection, Customer, Observation)
+        .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+        .outerjoin(Observation, col(Observation.id) == said)
+        .where(in_trouble())
+        .order_by(
+            func.coalesce(col(Customer.critical), false()).desc(),
+            col(Connection.health_since).desc(),
+            col(Connection.id),
+        )
+        .limit(TROUBLES_SHOWN)
+    )
+    found = list(rows.all())
+    incidents = await _incidents(session, [connection.id for connection, _, _ in found])
+    return [
+        TroubleLine(
+            id=connection.id,
+            label=_label(connection, customer),
+            name=connection.name,
+            slug=connection.slug,
+            critical=customer is not None and customer.critical,
+            app=connection.app,
+            hosting=connection.hosting,
+            health=connection.health,
+            since=connection.health_since,
+            last_checked_at=connection.last_checked_at,
+            answer=observation,
+            incident=next(iter(incidents.get(connection.id, [])), None),
+        )
+        for connection, customer, observation in found
+    ]
+
+
+async def _incidents(
+    session: AsyncSession, ids: Collection[str]
+) -> Mapping[str, list[OpenIncident]]:
+    """The open incidents of connections, those about their health first."""
+    found: defaultdict[str, list[OpenIncident]] = defaultdict(list)
+    rows = await session.execute(
+        select(col(IncidentConnection.connection_id), Incident)
+        .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
+        .where(
+            col(IncidentConnection.connection_id).in_(ids),
+            col(IncidentConnection.left_at).is_(None),
+            col(Incident.resolved_at).is_(None),
+        )
+        .order_by(col(IncidentConnection.topic) != "health", col(Incident.opened_at))
+    )
+    for connection_id, incident in rows.all():
+        found[connection_id].append(
+            OpenIncident(
+                id=incident.id,
+                title=incident.title,
+                kind=incident.kind,
+                opened_at=incident.opened_at,
+                acknowledged_at=incident.acknowledged_at,
+                acknowledged_by=incident.acknowledged_by,
+            )
+        )
+    return found
+
+
+async def _labels(session: AsyncSession, *where: ColumnElement[bool]) -> list[str]:
+    rows = await session.execute(
+        select(col(Customer.name), col(Connection.provider), col(Connection.name))
+        .outerjoin_from(Connection, Customer, col(Customer.id) == col(Connection.customer_id))
+        .where(*where)
+        .order_by(col(Connection.slug))
+        .limit(TOKENLESS_SHOWN)
+    )
+    return [label(*row) for row in rows]
+
+
+async def _history(
+    session: AsyncSession, by_health: Mapping[str, int], oldest: datetime | None, now: datetime
+) -> list[Bucket]:
+    step = step_for(oldest, now)
+    since = first_start(step, now)
+    rows = await session.execute(
+        select(
+            col(Transition.connection_id),
+            col(Transition.at),
+            col(Transition.before),
+            col(Transition.after),
+        )
+        .join(Connection, col(Connection.id) == col(Transition.connection_id))
+        .where(
+            col(Transition.axis) == "health",
+            col(Transition.at) >= since,
+            col(Connection.setup) != "disconnected",
+        )
+        .order_by(col(Transition.at), col(Transition.id))
+    )
+    changes: list[Change] = []
+    born_as: dict[str, str] = {}
+    for connection_id, at, before, after in rows:
+        born_as.setdefault(connection_id, before)
+        changes.append(Change(at, before, after))
+    young = await session.execute(
+        select(col(Connection.id), col(Connection.created_at), col(Connection.health)).where(
+            col(Connection.created_at) >= since, col(Connection.setup) != "disconnected"
+        )
+    )
+    newcomers = [Newcomer(at, born_as.get(one, health)) for one, at, health in young]
+    return replay(by_health, changes, newcomers, step=step, now=now)
+
+
+_Row = TypeVar("_Row", Transition, Observation)
+
+
+async def _latest(session: AsyncSession, table: type[_Row], of: str, limit: int) -> list[_Row]:
+    rows = await session.scalars(
+        select(table)
+        .where(col(table.connection_id) == of)
+        .order_by(col(table.at).desc(), col(table.id).desc())
+        .limit(limit)
+    )
+    return list(rows)

@@ -1,0 +1,255 @@
+"""What Prometheus sees of everything but the receiver itself: read from the database."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col, func, select
+
+from linekeeper import __version__
+from linekeeper.budget import read_bucket
+from linekeeper.config import Configuration
+from linekeeper.makini.budget import grant
+from linekeeper.store import Store
+from linekeeper.store.leases import CONSUMER
+from linekeeper.store.migrate import head
+from linekeeper.store.tables import (
+    AppState,
+    Connection,
+    Incident,
+    Lease,
+    Outbox,
+    ReceiverHeartbeat,
+    Reconnect,
+)
+from linekeeper.sweep.stream_queries import read_streams
+
+ALIVE = timedelta(seconds=30)
+"""A receiver that could store within it is alive; it says so every ten seconds."""
+
+
+@dataclass(slots=True)
+class Gauge:
+    """One figure, by its labels."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    values: list[tuple[tuple[str, ...], float]] = field(default_factory=list)
+
+    def set(self, value: float, *labels: str) -> None:
+        """The figure of `labels`."""
+        self.values.append((labels, value))
+
+
+async def read_gauges(store: Store, configuration: Configuration, *, now: datetime) -> list[Gauge]:
+    """All figures at `now`."""
+    async with store.read() as session:
+        return [
+            _one("linekeeper_up", "The database answers.", 1),
+            _labelled(
+                "linekeeper_build_info",
+                "Version and schema.",
+                ("version", "schema"),
+                [((__version__, head()), 1)],
+            ),
+            *await _connections(session, now),
+            *await _incidents(session),
+            *await _webhooks(session, configuration, now),
+            *await _outbox(session, now),
+            *await _apps(session, configuration, now),
+            *await _house(session, now),
+        ]
+
+
+def exposition(gauges: Iterable[Gauge]) -> bytes:
+    """Prometheus' text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(list(gauges)))
+    return generate_latest(registry)
+
+
+def down() -> bytes:
+    """What there is to say while the database does not answer."""
+    return exposition([_one("linekeeper_up", "The database answers.", 0)])
+
+
+class _Collector:
+    def __init__(self, gauges: list[Gauge]) -> None:
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        for gauge in self._gauges:
+            family = GaugeMetricFamily(gauge.name, gauge.help, labels=gauge.labels)
+            for labels, value in gauge.values:
+                family.add_metric(labels, value)
+            yield family
+
+
+async def _connections(session: AsyncSession, now: datetime) -> list[Gauge]:
+    health = await session.execute(
+        select(Connection.app, Connection.health, func.count())
+        .where(col(Connection.setup) != "disconnected")
+        .group_by(Connection.app, Connection.health)
+    )
+    setup = await session.execute(
+        select(Connection.app, Connection.setup, func.count()).group_by(
+            Connection.app, Connection.setup
+        )
+    )
+    checked = await session.execute(
+        select(
+            Connection.app,
+            func.min(col(Connection.last_checked_at)),
+            func.max(col(Connection.last_checked_at)),
+        )
+        .where(col(Connection.setup) == "live")
+        .group_by(Connection.app)
+    )
+    oldest = Gauge(
+        "linekeeper_check_oldest_age_seconds",
+        "Since the live connection longest unchecked was checked.",
+        ("app",),
+    )
+    newest = Gauge("linekeeper_check_age_seconds", "Since any connection was checked.", ("app",))
+    for app, first, last in checked:
+        for gauge, at in ((oldest, first), (newest, last)):
+            if at is not None:
+                gauge.set(_age(at, now), app)
+    return [
+        _labelled(
+            "linekeeper_connections",
+            "Connections by health.",
+            ("app", "health"),
+            [((app, kind), count) for app, kind, count in health],
+        ),
+        _labelled(
+            "linekeeper_connections_setup",
+            "Connections by setup.",
+            ("app", "setup"),
+            [((app, kind), count) for app, kind, count in setup],
+        ),
+        oldest,
+        newest,
+    ]
+
+
+async def _incidents(session: AsyncSession) -> list[Gauge]:
+    rows = await session.execute(
+        select(Incident.kind, Incident.status, func.count())
+        .where(col(Incident.resolved_at).is_(None))
+        .group_by(Incident.kind, Incident.status)
+    )
+    waiting = await session.scalar(
+        select(func.count()).select_from(Reconnect).where(col(Reconnect.closed_at).is_(None))
+    )
+    return [
+        _labelled(
+            "linekeeper_incidents_open",
+            "Open incidents.",
+            ("kind", "status"),
+            [((kind, status), count) for kind, status, count in rows],
+        ),
+        _one("linekeeper_reconnects_open", "Logins that are waited for.", waiting or 0),
+    ]
+
+
+async def _webhooks(
+    session: AsyncSession, configuration: Configuration, now: datetime
+) -> list[Gauge]:
+    pending = Gauge("linekeeper_events_pending", "Webhooks to be applied.", ("app",))
+    oldest = Gauge("linekeeper_events_oldest_seconds", "Age of the oldest of them.", ("app",))
+    dead = Gauge("linekeeper_events_dead", "Webhooks given up.", ("app",))
+    lag = Gauge("linekeeper_events_lag_seconds", "From received to applied, p95.", ("app",))
+    forged = Gauge("linekeeper_deliveries_forged", "Bad signatures in ten minutes.", ("app",))
+    failing = Gauge("linekeeper_events_failing", "Webhooks tried in vain so far.", ("app",))
+    unrouted = Gauge("linekeeper_events_unrouted", "Of no connection that is known.", ("app",))
+    hour = Gauge("linekeeper_events_last_hour", "Webhooks received in an hour.", ("app",))
+    for one in await read_streams(session, configuration.apps, now=now):
+        pending.set(one.pending, one.app)
+        oldest.set(_age(one.oldest_at, now) if one.oldest_at else 0, one.app)
+        dead.set(one.dead, one.app)
+        lag.set(one.lag_seconds, one.app)
+        forged.set(one.forged, one.app)
+        failing.set(one.failing, one.app)
+        unrouted.set(one.unrouted, one.app)
+        hour.set(one.last_hour, one.app)
+    return [pending, oldest, dead, lag, forged, failing, unrouted, hour]
+
+
+async def _outbox(session: AsyncSession, now: datetime) -> list[Gauge]:
+    rows = await session.execute(
+        select(Outbox.channel, Outbox.status, func.count(), func.min(col(Outbox.created_at)))
+        .where(col(Outbox.status).in_(("pending", "dead")))
+        .group_by(Outbox.channel, Outbox.status)
+    )
+    waiting = Gauge("linekeeper_outbox_pending", "Messages to be delivered.", ("channel",))
+    oldest = Gauge("linekeeper_outbox_oldest_seconds", "Age of the oldest of them.", ("channel",))
+    dead = Gauge("linekeeper_outbox_dead", "Messages given up.", ("channel",))
+    for channel, status, count, since in rows:
+        if status == "dead":
+            dead.set(count, channel)
+        else:
+            waiting.set(count, channel)
+            oldest.set(_age(since, now), channel)
+    return [waiting, oldest, dead]
+
+
+async def _apps(session: AsyncSession, configuration: Configuration, now: datetime) -> list[Gauge]:
+    limit = Gauge("linekeeper_budget_per_minute", "Calls a minute; 0: no limit.", ("app",))
+    left = Gauge("linekeeper_budget_tokens", "Calls that could be made at once.", ("app",))
+    held = Gauge("linekeeper_budget_blocked_seconds", "Makini asked us to wait.", ("app",))
+    listed = Gauge("linekeeper_list_age_seconds", "Since Makini's list was read.", ("app",))
+    for state in await session.scalars(select(AppState)):
+        app = configuration.apps.get(state.app)
+        if app is None:
+            continue
+        limit.set(app.per_minute, state.app)
+        bucket = read_bucket(state.budget)
+        if bucket is not None and app.per_minute:
+            left.set(grant(bucket, app.per_minute, app.per_minute, now)[1], state.app)
+            blocked = bucket.blocked_until
+            held.set(max(0.0, (blocked - now).total_seconds()) if blocked else 0, state.app)
+        if state.last_list_at is not None:
+            listed.set(_age(state.last_list_at, now), state.app)
+    return [limit, left, held, listed]
+
+
+async def _house(session: AsyncSession, now: datetime) -> list[Gauge]:
+    receivers = await session.scalar(
+        select(func.count(col(ReceiverHeartbeat.receiver).distinct())).where(
+            col(ReceiverHeartbeat.at) >= now - ALIVE
+        )
+    )
+    held = list(await session.scalars(select(Lease.name).where(col(Lease.until) > now)))
+    consumers = sum(name.startswith(CONSUMER) for name in held)
+    return [
+        _one("linekeeper_consumers", "Consumers that are alive.", consumers),
+        _one("linekeeper_receivers", "Receivers that could store lately.", receivers or 0),
+        _labelled(
+            "linekeeper_lease_held",
+            "What is under way.",
+            ("name",),
+            [((name,), 1) for name in held if not name.startswith(CONSUMER)],
+        ),
+    ]
+
+
+def _age(at: datetime, now: datetime) -> float:
+    return max(0.0, (now - at).total_seconds())
+
+
+def _one(name: str, text: str, value: float) -> Gauge:
+    return Gauge(name, text, (), [((), value)])
+
+
+def _labelled(
+    name: str,
+    text: str,
+    labels: tuple[str, ...],
+    values: Iterable[tuple[tuple[str, ...], float]],
+) -> Gauge:
+    return Gauge(name, text, labels, list(values))

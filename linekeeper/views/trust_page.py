@@ -1,0 +1,144 @@
+"""The artifact `webhook-trust` as Markdown. Pure; times are shown in UTC."""
+
+import json
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from linekeeper.markdown import ago, image, text, when
+from linekeeper.reconcile.outage import SENDER_GIVES_UP
+from linekeeper.reconcile.trust import BAD, GOOD, WINDOW
+from linekeeper.views.trust_chart import changes_over_time
+from linekeeper.views.trust_queries import Held, TrustLine, TrustReport
+
+KEY = "webhook-trust"
+MOST_LINES = 500
+_STATES = {
+    "good": "🟢 good",
+    "bad": "🔴 bad",
+    "none": "⚫ none come",
+    "unknown": "⚪ too few to tell",
+}
+
+
+def trust_headline(report: TrustReport) -> str:
+    """One line: how many changes the webhooks missed, and whose are not to be trusted."""
+    measured = report.measured
+    if measured.miss_rate is None:
+        return f"No change was counted in the last {WINDOW.days} days"
+    bad = sum(line.state == "bad" for line in report.lines)
+    none = sum(line.state == "none" for line in report.lines)
+    said = f"{measured.miss_rate:.1%} of {measured.changes:,} changes missed"
+    if bad:
+        said += f", {bad:,} connections' webhooks can't be trusted"
+    if none:
+        said += f", {none:,} get none at all"
+    return said
+
+
+def trust_markdown(report: TrustReport, forms: Mapping[str, str]) -> str:
+    """The artifact. `forms` are the deployments' ids by name, for links to their forms."""
+    measured = report.measured
+    svg = changes_over_time(report.points, report.step)
+    rate = "—" if measured.miss_rate is None else f"{measured.miss_rate:.1%}"
+    delay = "—" if measured.mean_delay is None else _minutes(measured.mean_delay)
+    parts = [
+        "# Webhook trust",
+        f"**{trust_headline(report)}.** As of {report.now:%Y-%m-%d %H:%M} UTC, over the last "
+        f"{WINDOW.days} days.",
+        image("Changes announced and missed over time", svg),
+        "| Miss rate | Missed | Announced | of them late | Late by, on average |\n"
+        "|--:|--:|--:|--:|--:|\n"
+        f"| **{rate}** | {measured.lost:,} | {measured.announced:,} | {measured.late:,} "
+        f"| {delay} |",
+        *_held(report, forms),
+        _connections(report),
+        *_outages(report),
+        f"Miss rate = missed / (missed + announced); what came late is announced. Above {BAD:.0%} "
+        f"webhooks are bad and the connection is polled tighter, up to {GOOD:.0%} they are good "
+        "and it is polled looser. *Other*: other contents at the same time. Back-fills after a "
+        "reconnect and after an outage of ours are not counted. Every change is in the index, and "
+        "was handed on, however it was found.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _connections(report: TrustReport) -> str:
+    table = (
+        "| Connection | Webhooks | Miss rate | Missed | Announced | of them late | Other | Deleted "
+        "| Last read |\n|---|---|--:|--:|--:|--:|--:|--:|---|"
+    )
+    for line in report.lines[:MOST_LINES]:
+        table += "\n" + _row(line, report)
+    if len(report.lines) > MOST_LINES:
+        table += f"\n| and {len(report.lines) - MOST_LINES:,} more | | | | | | | | |"
+    return table if report.lines else "No connection is live yet."
+
+
+def _row(line: TrustLine, report: TrustReport) -> str:
+    one = line.measured
+    rate = "—" if one.miss_rate is None else f"{one.miss_rate:.1%}"
+    late = f"{one.late:,}"
+    if one.mean_delay is not None:
+        late += f" (by {_minutes(one.mean_delay)})"
+    read = "never" if line.polled_at is None else ago(line.polled_at, report.now)
+    if line.trouble:
+        read += f" ⚠️ {text(line.trouble, 100)}"
+    state = _STATES.get(line.state, text(line.state))
+    if line.since is not None and line.state in ("bad", "none"):
+        state += f", since {line.since:%m-%d %H:%M}"
+    return (
+        f"| {text(line.label)} | {state} | {rate} | {one.lost:,} | {one.announced:,} "
+        f"| {late} | {line.mismatched:,} | {line.deleted:,} | {read} |"
+    )
+
+
+def _held(report: TrustReport, forms: Mapping[str, str]) -> list[str]:
+    if not report.held:
+        return []
+    table = (
+        "| Connection | Records | Of | Entity | When | What you can do |\n|---|--:|--:|---|---|---|"
+    )
+    for one in report.held:
+        table += (
+            f"\n| {text(one.label)} | {one.records:,} | {one.live:,} | {text(one.entity)} "
+            f"| {when(one.at, report.now)} | {_choices(one, forms)} |"
+        )
+    return ["## Records that are gone at the source", table]
+
+
+def _choices(one: Held, forms: Mapping[str, str]) -> str:
+    choices = ("accept", "refuse") if one.status == "proposed" else ("undo",)
+    said = "waits for you: " if one.status == "proposed" else "deleted here: "
+    form = forms.get("deletions")
+    if form is None:
+        return said + " or ".join(f"*{choice}*" for choice in choices) + " in the form `deletions`"
+    links = []
+    for choice in choices:
+        parameters = json.dumps({"deletion": one.id, "decision": choice}, separators=(",", ":"))
+        links.append(
+            f"[{choice}](../../deployments/deployment/{quote(form, safe='')}/run"
+            f"?parameters={quote(parameters, safe='')})"
+        )
+    return said + " or ".join(links)
+
+
+def _outages(report: TrustReport) -> list[str]:
+    if not report.outages:
+        return []
+    table = "| Our receiver was away from | to | Read again |\n|---|---|---|"
+    for one in report.outages:
+        length = one.until - one.since
+        long = " (longer than senders go on asking)" if length > SENDER_GIVES_UP else ""
+        if one.covered_at is None:
+            covered = "with the next run"
+        else:
+            covered = (
+                f"{one.covered_at:%m-%d %H:%M}: {one.detail.get('connections', 0)} connections, "
+                f"{one.detail.get('recovered', 0)} recovered"
+            )
+        table += f"\n| {one.since:%m-%d %H:%M} | {one.until:%m-%d %H:%M}{long} | {covered} |"
+    return ["## Our own outages", table]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,232 @@
+"""What the operator sees of webhooks: counts by status, what was turned away, what is dead."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, literal_column, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.inbox.replay import not_replayed
+from linekeeper.outbox.forward import CHANNEL
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    DeliveryCount,
+    Outbox,
+    RejectedDelivery,
+    WebhookEvent,
+)
+from linekeeper.sweep.stream import Stream
+from linekeeper.sweep.stream_queries import id_floor, read_streams
+
+SPAN = timedelta(days=1)
+LISTED = 50
+SAMPLES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many of something, in the span of the report."""
+
+    app: str
+    what: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An event that ended dead or unrouted."""
+
+    id: str
+    app: str
+    at: datetime
+    """When it was received."""
+    event: str
+    customer: str | None
+    provider: str | None
+    name: str | None
+    """Of the connection, where it is known."""
+    ref: str | None
+    """What the sender calls the connection."""
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """One delivery that was turned away."""
+
+    app: str
+    at: datetime
+    cause: str
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Everything at one moment."""
+
+    at: datetime
+    statuses: Sequence[Counted]
+    """Events received in the last day, by status; those waiting whenever they were received."""
+    deliveries: Sequence[Counted]
+    """What left no event in the last day: duplicates and rejections by cause."""
+    forwards: Sequence[Counted]
+    """Messages to the product settled in the last day, by status, and those waiting."""
+    streams: Sequence[Stream]
+    dead: Sequence[Ended]
+    dead_total: int
+    unrouted: Sequence[Ended]
+    rejected: Sequence[Rejected]
+
+    def total(self, status: str) -> int:
+        """How many events have `status`, of all apps."""
+        return sum(one.count for one in self.statuses if one.what == status)
+
+
+async def read_figures(store: Store, apps: Sequence[str], *, now: datetime) -> Figures:
+    """The figures of `apps` at `now`."""
+    async with store.read() as session:
+        streams = await read_streams(session, apps, now=now)
+        dead = [_is("dead"), not_replayed()]
+        return Figures(
+            at=now,
+            statuses=await _statuses(session, now),
+            deliveries=await _deliveries(session, now),
+            forwards=await _forwards(session, now),
+            streams=streams,
+            dead=await _ended(session, dead),
+            dead_total=sum(stream.dead for stream in streams),
+            unrouted=await _ended(
+                session,
+                [
+                    _is("unrouted"),
+                    col(WebhookEvent.processed_at) >= now - SPAN,
+                    not_replayed(),
+                ],
+            ),
+            rejected=await _rejected(session),
+        )
+
+
+async def newly_dead(store: Store) -> list[Ended]:
+    """Dead events no run was red for yet, the newest first, at most `LISTED`."""
+    async with store.read() as session:
+        which = [_is("dead"), col(WebhookEvent.reported_at).is_(None), not_replayed()]
+        return await _ended(session, which)
+
+
+async def mark_reported(store: Store, *, now: datetime) -> int:
+    """Remember that a run was red for all that is dead at `now`; returns for how many."""
+    async with store.write() as session:
+        rows = await session.execute(
+            update(WebhookEvent)
+            .where(
+                _is("dead"),
+                col(WebhookEvent.reported_at).is_(None),
+                col(WebhookEvent.processed_at) <= now,
+                not_replayed(),
+            )
+            .values(reported_at=now)
+            .returning(col(WebhookEvent.id))
+            .execution_options(synchronize_session=False)
+        )
+        return len(rows.all())
+
+
+def _is(status: str) -> ColumnElement[bool]:
+    """Spelled out, so that the partial index is used."""
+    found: ColumnElement[bool] = col(WebhookEvent.status) == literal_column(f"'{status}'")
+    return found
+
+
+async def _statuses(session: AsyncSession, now: datetime) -> list[Counted]:
+    settled = await session.execute(
+        select(col(WebhookEvent.app), col(WebhookEvent.status), func.count())
+        .where(col(WebhookEvent.id) >= id_floor(now - SPAN), col(WebhookEvent.status) != "pending")
+        .group_by(col(WebhookEvent.app), col(WebhookEvent.status))
+    )
+    pending = await session.execute(
+        select(col(WebhookEvent.app), col(WebhookEvent.status), func.count())
+        .where(_is("pending"))
+        .group_by(col(WebhookEvent.app), col(WebhookEvent.status))
+    )
+    return _sorted([*settled, *pending])
+
+
+async def _deliveries(session: AsyncSession, now: datetime) -> list[Counted]:
+    rows = await session.execute(
+        select(
+            col(DeliveryCount.app),
+            col(DeliveryCount.cause),
+            func.sum(col(DeliveryCount.count)),
+        )
+        .where(col(DeliveryCount.minute) >= now - SPAN)
+        .group_by(col(DeliveryCount.app), col(DeliveryCount.cause))
+    )
+    return _sorted(rows)
+
+
+async def _forwards(session: AsyncSession, now: datetime) -> list[Counted]:
+    rows = await session.execute(
+        select(col(Outbox.channel), col(Outbox.status), func.count())
+        .where(
+            col(Outbox.channel) == CHANNEL,
+            (col(Outbox.status) == "pending") | (col(Outbox.settled_at) >= now - SPAN),
+        )
+        .group_by(col(Outbox.channel), col(Outbox.status))
+    )
+    return _sorted(("", status, count) for _, status, count in rows)
+
+
+def _sorted(rows: Any) -> list[Counted]:
+    counted = [Counted(app, what, int(count)) for app, what, count in rows]
+    return sorted(counted, key=lambda one: (one.app, -one.count))
+
+
+async def _ended(session: AsyncSession, which: Sequence[ColumnElement[bool]]) -> list[Ended]:
+    rows = await session.execute(
+        select(
+            col(WebhookEvent.id),
+            col(WebhookEvent.app),
+            col(WebhookEvent.received_at),
+            col(WebhookEvent.event),
+            col(Customer.name),
+            col(Connection.provider),
+            col(Connection.name),
+            col(WebhookEvent.connection_ref),
+            col(WebhookEvent.error),
+        )
+        .outerjoin(Connection, col(Connection.id) == col(WebhookEvent.connection_id))
+        .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+        .where(*which)
+        .order_by(col(WebhookEvent.processed_at).desc())
+        .limit(LISTED)
+    )
+    return [
+        Ended(
+            id=row[0],
+            app=row[1],
+            at=row[2],
+            event=row[3] or "(no name)",
+            customer=row[4],
+            provider=row[5],
+            name=row[6],
+            ref=row[7],
+            error=row[8] or "",
+        )
+        for row in rows
+    ]
+
+
+async def _rejected(session: AsyncSession) -> list[Rejected]:
+    rows = await session.scalars(
+        select(RejectedDelivery)
+        .order_by(col(RejectedDelivery.at).desc(), col(RejectedDelivery.id).desc())
+        .limit(SAMPLES)
+    )
+    return [Rejected(row.app, row.at, row.cause, row.path, row.size) for row in rows]

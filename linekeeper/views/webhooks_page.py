@@ -1,0 +1,131 @@
+"""The artifact `webhooks` as Markdown. Pure; times are shown in UTC."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from linekeeper.customers.naming import label
+from linekeeper.markdown import ago, code, table, text, when
+from linekeeper.views.webhook_figures import Counted, Ended, Figures
+
+MAX_ERROR = 200
+
+
+def webhooks_headline(figures: Figures) -> str:
+    """One line: how the stream of webhooks is."""
+    waiting = figures.total("pending")
+    parts = [f"{figures.total('processed'):,} processed in a day"]
+    if waiting:
+        oldest = min((s.oldest_at for s in figures.streams if s.oldest_at), default=None)
+        since = f", the oldest {ago(oldest, figures.at)}" if oldest else ""
+        parts.append(f"{waiting:,} waiting{since}")
+    if figures.dead_total:
+        parts.append(f"{figures.dead_total:,} dead")
+    if count := figures.total("unrouted"):
+        parts.append(f"{count:,} unrouted")
+    return ", ".join(parts)
+
+
+def webhooks_markdown(figures: Figures) -> str:
+    """The whole artifact."""
+    now = figures.at
+    parts = [
+        f"# {webhooks_headline(figures)}",
+        f"{now:%Y-%m-%d %H:%M} UTC · counts are of the last 24 hours",
+        "## By app",
+        table(
+            [
+                "App",
+                "Waiting",
+                "Oldest",
+                "To try again",
+                "Applied after (p95)",
+                "Dead",
+                "Last came",
+            ],
+            (
+                [
+                    text(one.app),
+                    f"{one.pending:,}",
+                    when(one.oldest_at, now),
+                    f"{one.failing:,}",
+                    f"{one.lag_seconds:.1f} s",
+                    f"{one.dead:,}",
+                    when(one.habit.last_at, now) if one.habit else "—",
+                ]
+                for one in figures.streams
+            ),
+        ),
+        "## Events",
+        _counts(figures.statuses, "Status"),
+    ]
+    if figures.dead:
+        more = figures.dead_total - len(figures.dead)
+        parts += [
+            "## Dead",
+            "Mend the cause, then run `replay-webhooks` (status `dead`; dry run first).",
+            _ended(figures.dead, now),
+            f"… and {more:,} more" if more > 0 else "",
+        ]
+    if figures.unrouted:
+        parts += ["## Of no connection that is known", _ended(figures.unrouted, now)]
+    if figures.deliveries:
+        parts += ["## Left no event", _counts(figures.deliveries, "Why")]
+    if figures.rejected:
+        parts += [
+            "Turned away last:",
+            table(
+                ["When", "App", "Why", "Path", "Bytes"],
+                (
+                    [
+                        when(one.at, now),
+                        text(one.app),
+                        text(one.cause.replace("_", " ")),
+                        text(one.path, 100),
+                        f"{one.size:,}",
+                    ]
+                    for one in figures.rejected
+                ),
+            ),
+        ]
+    if figures.forwards:
+        parts += ["## Handed on to the product", _counts(figures.forwards, "Status")]
+        parts += [text(s.forward_error, MAX_ERROR) for s in figures.streams if s.forward_error]
+    return "\n\n".join(part for part in parts if part)
+
+
+def whose(one: Ended) -> str:
+    """`Customer · System`, or what the sender calls the connection."""
+    if one.name is not None:
+        return label(one.customer, one.provider or "", one.name)
+    return one.ref or "no connection"
+
+
+def _ended(ended: Sequence[Ended], now: datetime) -> str:
+    return table(
+        ["Received", "Connection", "Event", "Why", "Id"],
+        (
+            [
+                when(one.at, now),
+                text(whose(one)),
+                text(one.event),
+                text(one.error, MAX_ERROR),
+                code(one.id),
+            ]
+            for one in ended
+        ),
+    )
+
+
+def _counts(counted: Sequence[Counted], what: str) -> str:
+    apps = any(one.app for one in counted)
+    return table(
+        [*(["App"] if apps else []), what, "Count"],
+        (
+            [
+                *([text(one.app or "(unknown)")] if apps else []),
+                text(one.what.replace("_", " ")),
+                f"{one.count:,}",
+            ]
+            for one in counted
+        ),
+    )

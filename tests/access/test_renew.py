@@ -1,0 +1,179 @@
+"""Renewing: one at a time, durable before anything else, and healed after a crash."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from datetime import timedelta
+
+from sqlalchemy import update
+from sqlmodel import col
+
+from linekeeper.access.expiry import announce_ending, horizon, renew_ending
+from linekeeper.access.renew import renew
+from linekeeper.access.tokens import Token, load_tokens, save_tokens
+from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
+from linekeeper.makini import TokenPair
+from linekeeper.store.tables import Connection, Credential, Lease, Outbox
+from linekeeper.views.expiry_page import expiry_markdown
+from tests.reconnect.conftest import House, house, open_house
+
+__all__ = ["house", "open_house"]  # fixtures
+
+
+async def a_pair(here: House, one: Connection, *, days: float = 5) -> Token:
+    """Gives `one` a pair as a login does, which ends in `days`."""
+    got = (await here.makini.get(f"/_control/connections/{one.makini_key}/tokens")).json()
+    pair = TokenPair(
+        got["access_token"], got["refresh_token"], utcnow() + timedelta(days=days), minted=False
+    )
+    async with here.store.write() as session:
+        await save_tokens(here.store, session, {one.id: pair}, now=utcnow())
+    return await stored(here, one)
+
+
+async def stored(here: House, one: Connection) -> Token:
+    async with here.store.read() as session:
+        return (await load_tokens(here.store, session, [one.id]))[one.id]
+
+
+async def works(here: House, token: Token) -> bool:
+    bearer = {"Authorization": f"Bearer {token.access}"}
+    answer = await here.makini.get("/api/integrations/current", headers=bearer)
+    return answer.status_code == 200
+
+
+async def renewed(here: House, one: Connection, refused: Token, owner: str = "") -> Token | None:
+    app: AppConfig = await here.rt.app("default")
+    return await renew(
+        here.store,
+        here.rt.makini(app),
+        app,
+        connection_id=one.id,
+        makini_ref=one.makini_key,
+        refused=refused,
+        owner=owner or here.rt.owner,
+    )
+
+
+async def calls(here: House, name: str) -> int:
+    return int((await here.makini.get("/_control/calls")).json()["calls"].get(name, 0))
+
+
+async def test_many_who_renew_at_once_refresh_once_and_get_the_same_token(house: House) -> None:
+    [one, *_] = await house.connections()
+    old = await a_pair(house, one)
+    tokens = await asyncio.gather(*(renewed(house, one, old, f"process-{n}") for n in range(6)))
+    assert len({token.access for token in tokens if token}) == 1
+    assert await calls(house, "GRANT refresh_token") == 1
+    assert await works(house, await stored(house, one))
+    assert not await works(house, old)
+
+
+async def test_a_refresh_that_makini_refuses_is_followed_by_minting(house: House) -> None:
+    [one, *_] = await house.connections()
+    old = await a_pair(house, one)
+    await house.control(f"connections/{one.makini_key}/expire-token", refresh=True)
+    token = await renewed(house, one, old)
+    assert token is not None
+    assert token.minted
+    assert await works(house, token)
+
+
+async def test_while_makini_stumbles_nothing_is_lost_and_it_is_said(house: House) -> None:
+    [one, *_] = await house.connections()
+    old = await a_pair(house, one)
+    await house.control("settings", token="500")
+    result = await renew_ending(house.rt, now=utcnow())
+    assert len(result.failed) == 1
+    assert result.renewed == []
+    assert await stored(house, one) == old
+    await house.control("settings", token="")
+    assert len((await renew_ending(house.rt, now=utcnow())).renewed) == 1
+
+
+async def test_killed_between_makinis_answer_and_our_commit_it_is_healed_at_the_next_use(
+    house: House,
+) -> None:
+    [one, *_] = await house.connections()
+    old = await a_pair(house, one)
+    code = await in_a_process_that_dies_at_the_commit(house, one)
+    assert code == -signal.SIGKILL
+    assert await stored(house, one) == old  # the new pair is lost, and the old one is dead
+    assert not await works(house, old)
+    async with house.store.write() as session:  # its lease runs out
+        await session.execute(update(Lease).values(until=utcnow()))
+    await house.sweep()
+    assert (await house.connection(one.id)).health == "healthy"
+    assert await works(house, await stored(house, one))
+    assert await house.incidents() == []
+
+
+async def in_a_process_that_dies_at_the_commit(here: House, one: Connection) -> int:
+    settings = here.rt.settings
+    environment = {
+        **os.environ,
+        "LINEKEEPER_HOME": str(settings.home),
+        "LINEKEEPER_DATABASE_URL": settings.resolved_database_url,
+        "LINEKEEPER_ENCRYPTION_KEYS": settings.encryption_keys[0].get_secret_value(),
+        "LINEKEEPER_MAKINI_API_URL": str(settings.makini_api_url),
+        "LINEKEEPER_MAKINI_CLIENT_ID": "sandbox-client",
+        "LINEKEEPER_MAKINI_CLIENT_SECRET": "sandbox-secret",
+        "LINEKEEPER_MAKINI_MODE": "manage",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.reconnect.dying", "renew", "credential"),
+        json.dumps({"connection": one.id, "key": one.makini_key}),
+        env=environment,
+    )
+    return await process.wait()
+
+
+async def test_a_minted_token_has_no_expiry_and_is_never_announced(house: House) -> None:
+    now = utcnow()
+    async with house.store.write() as session:
+        await session.execute(update(Credential).values(expires_at=now + timedelta(days=3)))
+    assert await horizon(house.rt, until=now + timedelta(days=31)) == []
+    assert (await renew_ending(house.rt, now=now)).renewed == []
+
+
+async def test_what_ends_soon_is_renewed_and_what_ends_later_is_left(house: House) -> None:
+    soon, later, *_ = await house.connections()
+    await a_pair(house, soon, days=6)
+    kept = await a_pair(house, later, days=8)
+    result = await renew_ending(house.rt, now=utcnow())
+    assert len(result.renewed) == 1
+    assert await stored(house, later) == kept
+    ends = (await stored(house, soon)).expires_at
+    assert ends is not None
+    assert ends > utcnow() + timedelta(days=25)
+
+
+async def test_what_ends_and_cannot_be_renewed_is_announced_once_and_listed(house: House) -> None:
+    [one, *_] = await house.connections()
+    await a_pair(house, one, days=6)
+    now = utcnow()
+    ending = await horizon(house.rt, until=now + timedelta(days=7))
+    for _ in range(2):
+        assert await announce_ending(house.rt, ending, now=now) == 1
+    told = await house.rows(Outbox, col(Outbox.dedupe_key).contains("expiry:"))
+    assert len(told) == 1
+    table = expiry_markdown(ending, now=now)
+    assert "data:image/svg+xml" in table
+    assert "1 end within 31 days, 1 of them within 7" in table
+
+
+async def test_one_who_must_log_in_is_not_renewed(house: House) -> None:
+    [one, *_] = await house.connections()
+    old = await a_pair(house, one)
+    async with house.store.write() as session:
+        await session.execute(
+            update(Connection)
+            .where(col(Connection.id) == one.id)
+            .values(health="reauthorization_required")
+        )
+    result = await renew_ending(house.rt, now=utcnow())
+    assert (result.renewed, result.ending) == ([], [])
+    assert await stored(house, one) == old

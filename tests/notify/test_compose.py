@@ -1,0 +1,273 @@
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from linekeeper.notify import compose
+from linekeeper.notify.compose_fold import fold, plain_fold
+from linekeeper.notify.text import width
+from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, Links, MemberView
+from sandbox.slack import check_blocks
+
+OPENED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+NOW = OPENED + timedelta(minutes=42)
+MEMBER = MemberView(
+    connection_id="0198c2f0-0000-7000-8000-000000000001",
+    name="SAP ECC",
+    slug="acme-sap-ecc",
+    makini_key="k-1",
+    provider="sap-ecc",
+    health="reauthorization_required",
+    kind="reauthorization_required",
+    joined_at=OPENED,
+    customer="Acme",
+    owner="U012ABCDEF",
+    critical=True,
+    code="AUTHENTICATION_FAILED",
+    message="Invalid credentials",
+    request_id="req-77",
+)
+VIEW = IncidentView(
+    id="0198c2f0-0000-7000-8000-00000000000a",
+    kind="reauthorization_required",
+    scope="connection",
+    app="default",
+    provider="sap-ecc",
+    title="Acme · SAP ECC",
+    status="open",
+    revision=1,
+    opened_at=OPENED,
+    members=(MEMBER,),
+    member_count=1,
+)
+LINKS = Links(
+    ui_url="http://127.0.0.1:4200/",
+    deployments={"check-connection": "d-1", "acknowledge": "d-2"},
+    run_id="r-1",
+)
+
+
+def texts(blocks: Any) -> list[str]:
+    return [
+        text["text"] for b in blocks for text in ([b["text"]] if "text" in b else b["elements"])
+    ]
+
+
+def read(view: IncidentView, links: Links = LINKS) -> str:
+    return "\n".join(texts(compose.incident(view, now=NOW, links=links).blocks))
+
+
+def test_a_lost_login_says_what_since_when_whose_and_what_happens_next() -> None:
+    message = read(VIEW)
+    assert message.startswith(":red_circle: Acme · SAP ECC")
+    assert "<!date^1772366400^" in message
+    assert "2026-03-01 12:00 UTC" in message
+    assert "<@U012ABCDEF>" in message
+    assert "critical customer" in message
+    assert "`AUTHENTICATION_FAILED` Invalid credentials (request `req-77`)" in message
+    assert "The customer must log in again" in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("unreachable", "resolves by itself when it answers"),
+        ("inactive", "credits"),
+        ("list_failed", "when the list comes back"),
+        ("degraded", "quiet"),
+        ("unknown", "known to be good"),
+        ("never_heard_of", "resolves by itself"),
+    ],
+)
+def test_every_kind_says_what_happens_next_by_itself(kind: str, words: str) -> None:
+    assert words in read(replace(VIEW, kind=kind))
+
+
+def test_links_lead_to_the_run_the_history_and_the_filled_in_forms() -> None:
+    message = read(VIEW)
+    assert "<http://127.0.0.1:4200/runs/flow-run/r-1|Run>" in message
+    assert "<http://127.0.0.1:4200/artifacts/key/connection-acme-sap-ecc|History>" in message
+    assert (
+        "<http://127.0.0.1:4200/deployments/deployment/d-1/run?parameters="
+        "%7B%22connection%22%3A%220198c2f0-0000-7000-8000-000000000001%22%7D|Check now>"
+    ) in message
+    assert "|Acknowledge>" in message
+    assert "Reconnect" not in message, "that form is not deployed"
+
+
+def test_without_a_ui_there_are_no_links() -> None:
+    assert "<http" not in read(VIEW, Links())
+
+
+def test_acknowledged_is_yellow_and_says_by_whom() -> None:
+    message = read(replace(VIEW, acknowledged_at=NOW, acknowledged_by="Petra"))
+    assert message.startswith(":large_yellow_circle:")
+    assert "by Petra" in message
+    assert "|Acknowledge>" not in message
+
+
+def test_resolved_is_green_with_its_duration_and_asks_for_nothing() -> None:
+    resolved = replace(
+        VIEW, status="resolved", resolved_at=OPENED + timedelta(days=1, hours=2, minutes=3)
+    )
+    message = read(resolved)
+    assert message.startswith(":large_green_circle:")
+    assert "after 1 d 2 h" in message
+    assert "Nothing to do." in message
+    assert "Check now" not in message
+
+
+def test_members_beyond_twenty_are_folded() -> None:
+    many = replace(VIEW, scope="provider", members=(MEMBER,) * MEMBERS_SHOWN, member_count=43)
+    message = read(many)
+    assert "43 connections" in message
+    assert message.count("•") == 20
+    assert "and 23 more" in message
+
+
+def test_who_recovered_and_who_has_something_else_is_told_apart() -> None:
+    well = replace(MEMBER, left_at=NOW)
+    other = replace(MEMBER, kind="unreachable")
+    message = read(replace(VIEW, members=(well, other), member_count=2, recovered_count=1))
+    assert "2 connections, 1 still affected" in message
+    assert "recovered" in message
+    assert "unreachable" in message
+
+
+def test_the_plain_text_says_the_same() -> None:
+    message = compose.plain(VIEW, now=NOW, links=LINKS)
+    assert message.splitlines()[0] == "[OPEN] Acme · SAP ECC — must log in again"
+    assert "Since: 2026-03-01 12:00 UTC (42 min)" in message
+    assert "AUTHENTICATION_FAILED" in message
+    assert "req-77" in message
+    assert "*" not in message
+    assert "<" not in message
+
+
+def test_right_to_left_text_is_isolated_and_overrides_are_dropped() -> None:
+    message = read(replace(VIEW, title="شركة \u202eالنقل · SAP"))
+    assert "\u2068شركة النقل · SAP\u2069" in message
+    assert "\u202e" not in message
+
+
+def test_a_name_of_500_characters_is_cut() -> None:
+    [header, *_] = texts(compose.incident(replace(VIEW, title="x" * 500), now=NOW).blocks)
+    assert width(header) == 150
+    assert header.endswith("… — must log in again")
+
+
+nasty = st.text(
+    alphabet=st.one_of(st.characters(), st.sampled_from("&<>@!`*_~|\n\u202e\u2066\u0623😀\u200d:")),
+    max_size=700,
+) | st.sampled_from(
+    ["&" * 600, "😀" * 400, "ש" * 600, "<!channel>", "@here", "U012ABCDEF", "<!subteam^S1>"]
+)
+maybe = st.none() | nasty
+times = st.datetimes(
+    min_value=datetime(2000, 1, 1),  # noqa: DTZ001  hypothesis adds the zone
+    max_value=datetime(2100, 1, 1),  # noqa: DTZ001
+    timezones=st.just(UTC),
+)
+members = st.builds(
+    MemberView,
+    connection_id=nasty,
+    name=nasty,
+    slug=nasty,
+    makini_key=nasty,
+    provider=nasty,
+    health=nasty,
+    kind=nasty,
+    joined_at=times,
+    left_at=st.none() | times,
+    customer=maybe,
+    owner=maybe,
+    critical=st.booleans(),
+    code=maybe,
+    message=maybe,
+    request_id=maybe,
+)
+views = st.builds(
+    IncidentView,
+    id=nasty,
+    kind=st.sampled_from(["unreachable", "reauthorization_required", "list_failed"]) | nasty,
+    scope=st.sampled_from(["connection", "provider", "app"]) | nasty,
+    app=nasty,
+    provider=nasty,
+    title=nasty,
+    status=nasty,
+    revision=st.integers(0, 9),
+    opened_at=times,
+    acknowledged_at=st.none() | times,
+    acknowledged_by=maybe,
+    resolved_at=st.none() | times,
+    merged_into=maybe,
+    members=st.one_of(
+        st.lists(members, max_size=3), members.map(lambda member: [member] * MEMBERS_SHOWN)
+    ).map(tuple),
+    member_count=st.integers(0, 20_000),
+    recovered_count=st.integers(0, 20_000),
+    detail=st.dictionaries(
+        st.sampled_from(["code", "message", "request_id", "run_id"]), nasty | st.integers()
+    ),
+)
+_OURS = re.compile(
+    r"<!date\^-?\d+\^[^<>|]*\|[^<>|]*>|<@[UW][A-Z0-9]+>|<!subteam\^S[A-Z0-9]+>"
+    r"|<http[^<>|]*\|[A-Z][a-z ]+>"
+)
+
+
+@settings(max_examples=150)
+@given(view=views, now=times)
+def test_no_view_whatever_breaks_slacks_limits_or_gets_a_mention_through(
+    view: IncidentView, now: datetime
+) -> None:
+    rendered = compose.incident(view, now=now, links=LINKS)
+    check_blocks(list(rendered.blocks))
+    assert width(rendered.text) <= 3000
+    for text in [*texts(rendered.blocks), rendered.text]:
+        assert width(text) <= 3000
+        left = _OURS.sub("", text)
+        assert "<" not in left
+        assert ">" not in left
+        assert not re.search(r"@(channel|here|everyone)\b", left, re.IGNORECASE)
+        assert not set(text) & set("\u202a\u202b\u202d\u202e\u2066\u2067\x00\r")
+        text.encode()
+    plain = compose.plain(view, now=now, links=LINKS)
+    assert len(plain) < 40_000
+    plain.encode()
+
+
+@settings(max_examples=100)
+@given(text=nasty)
+def test_no_text_of_its_own_breaks_the_limits(text: str) -> None:
+    rendered = compose.note(text)
+    check_blocks(list(rendered.blocks))
+    assert "<" not in rendered.text
+    assert width(rendered.text) <= 3000
+
+
+@settings(max_examples=60)
+@given(
+    many=st.lists(views, max_size=4).flatmap(
+        lambda some: st.integers(1, 40).map(lambda times: some * times)
+    ),
+    step=st.sampled_from(["reminder:3", "escalation", "first", "resolved"]),
+    why=nasty,
+    now=times,
+)
+def test_no_message_about_several_and_no_reminder_breaks_the_limits_either(
+    many: list[IncidentView], step: str, why: str, now: datetime
+) -> None:
+    rendered = [fold("morning:2026", many, links=LINKS), fold("cap:x", many)]
+    rendered += [compose.reminder(view, step, why, now=now) for view in many[:3]]
+    for message in rendered:
+        check_blocks([dict(block) for block in message.blocks])
+        said = message.text + str(message.blocks)
+        assert width(message.text) <= 3_000
+        assert not re.search(r"<!(?!date|subteam)", said)
+        assert not re.search(r"@(channel|here|everyone)", said)
+    assert plain_fold("cap:x", many)

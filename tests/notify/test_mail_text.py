@@ -1,0 +1,108 @@
+"""What customers read, in every language there is a file for."""
+
+import tomllib
+from datetime import datetime
+from html.parser import HTMLParser
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from linekeeper.notify import mail_text
+from linekeeper.notify.mail_text import FOLDER, SystemToLogIn, compose, language, languages
+
+SINCE = datetime(2026, 3, 4, 9, 5, tzinfo=ZoneInfo("Europe/Berlin"))
+
+
+def system(name: str = "SAP ECC", number: int = 1) -> SystemToLogIn:
+    return SystemToLogIn(name, SINCE, f"https://line.op.example/connect/token-{number}")
+
+
+def test_a_lost_login_is_asked_for_with_one_plain_link() -> None:
+    mail = compose("ask", "Acme", [system()], until=SINCE)
+    assert mail.subject == "Please log in to SAP ECC again"
+    assert "SAP ECC of Acme does not accept the stored login any more." in mail.body
+    assert "\n\nhttps://line.op.example/connect/token-1\n\n" in mail.body
+    assert "no access since 4 March 2026, 09:05 (CET)" in mail.body
+    assert "work until 4 March 2026." in mail.body
+    assert '<a href="https://line.op.example/connect/token-1"' in mail.html
+
+
+def test_several_systems_are_one_mail_with_a_link_each() -> None:
+    many = [system(name, n) for n, name in enumerate(("SAP", "UpKeep", "Maximo", "Fiix"))]
+    mail = compose("remind", "Acme", many, until=None)
+    assert mail.subject == "Reminder: please log in to SAP, UpKeep and 2 more again"
+    assert mail.body.count("/connect/token-") == 4
+    assert mail.html.count("<a href=") == 4
+    assert "Fiix:\n\nhttps://line.op.example/connect/token-3" in mail.body
+
+
+def test_thanks_ask_for_nothing() -> None:
+    mail = compose("thank", "Acme", [system()], until=None)
+    assert mail.subject == "SAP ECC is connected again"
+    assert "http" not in mail.body
+
+
+def test_another_language_is_one_more_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("mails")
+    english = (FOLDER / "en.toml").read_text()
+    (folder / "en.toml").write_text(english)
+    german = english.replace('"March"', '"März"').replace("Hello,", "Guten Tag,")
+    (folder / "de.toml").write_text(german.replace("{day} {month} {year}", "{day}. {month} {year}"))
+    monkeypatch.setattr(mail_text, "FOLDER", folder)
+    for cached in (mail_text.languages, mail_text._words):
+        cached.cache_clear()
+    try:
+        assert [language(one) for one in ("de-CH", "de_AT", "DE", "fr", "../../x", "")] == [
+            "de",
+            "de",
+            "de",
+            "en",
+            "en",
+            "en",
+        ]
+        mail = compose("ask", "Acme", [system()], until=SINCE, locale="de-CH")
+        assert mail.body.startswith("Guten Tag,")
+        assert "4. März 2026" in mail.body
+        assert '<html lang="de">' in mail.html
+    finally:
+        monkeypatch.undo()
+        for cached in (mail_text.languages, mail_text._words):
+            cached.cache_clear()
+
+
+def test_every_language_has_every_text() -> None:
+    wanted = tomllib.loads((FOLDER / "en.toml").read_text())
+    for lang in languages():
+        there = tomllib.loads((FOLDER / f"{lang}.toml").read_text())
+        assert there.keys() == wanted.keys(), lang
+        assert len(there["months"]) == 12, lang
+        for what in ("ask", "remind", "again", "thank"):
+            assert compose(what, "Acme", [system()], until=SINCE, locale=lang).body  # type: ignore[arg-type]
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        self.links += [value or "" for name, value in attrs if name == "href"]
+
+
+@settings(max_examples=60)
+@given(customer=st.text(max_size=500), name=st.text(max_size=500))
+def test_no_name_breaks_out_of_the_mail(customer: str, name: str) -> None:
+    evil = "<script>alert(1)</script>{{ 7*7 }}\r\nBcc: all@x.example"
+    mail = compose("ask", customer + evil, [system(name + evil)], until=SINCE)
+    assert "\n" not in mail.subject
+    assert "\r" not in mail.subject + mail.body
+    tags = _Tags()
+    tags.feed(mail.html)
+    assert "script" not in tags.seen
+    assert tags.links == ["https://line.op.example/connect/token-1"]

@@ -1,0 +1,306 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from linekeeper.config import AlertPolicy, Severity
+from linekeeper.notify.decision import Decision, Reach, Silence, Situation, Told
+from linekeeper.notify.policy import decide, reminder_gap, severity
+from linekeeper.notify.quiet import quiet_times
+
+NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)  # a Wednesday
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+NIGHT = AlertPolicy(quiet_hours="22:00-07:00")
+ELSEWHERE = (SecretStr("json://127.0.0.1:9/"),)
+
+
+def situation(number: int = 0, severity: Severity = "normal", **more: object) -> Situation:
+    base = Situation(id=f"i{number:03}", severity=severity, opened_at=NOW)
+    return replace(base, **more)  # type: ignore[arg-type]
+
+
+class Teller:
+    """Asks again and again, and remembers what was said as the database does."""
+
+    def __init__(self, policy: AlertPolicy, reach: Reach | None = None) -> None:
+        self.policy = policy
+        self.reach = reach or Reach()
+        self.told: list[Told] = []
+
+    def at(self, now: datetime, *situations: Situation) -> Decision:
+        known = [one for one in situations if one.opened_at <= now]
+        decision = decide(known, self.told, policy=self.policy, reach=self.reach, now=now)
+        self.told += [
+            Told(one.incident_id, one.channel, one.step, now, one.fold) for one in decision.say
+        ]
+        return decision
+
+    def steps(self, channel: str = "slack") -> list[str]:
+        return [one.step for one in self.told if one.channel == channel]
+
+
+def test_the_first_notice_comes_at_once_and_once() -> None:
+    teller = Teller(AlertPolicy())
+    [said] = teller.at(NOW, situation()).say
+    assert (said.step, said.fold, said.why) == ("first", None, "normal, open")
+    assert teller.at(NOW + MINUTE, situation()).say == []
+
+
+def test_reminders_come_with_growing_gaps_until_somebody_takes_it() -> None:
+    teller = Teller(AlertPolicy(escalate_from="never"))
+    for minute in range(0, 5 * 24 * 60, 10):
+        teller.at(NOW + minute * MINUTE, situation())
+    hours = [(one.at - NOW) / HOUR for one in teller.told]
+    assert hours == [0, 4, 12, 28, 52, 76, 100]
+    taken = situation(acknowledged_at=NOW)
+    assert teller.at(NOW + 200 * HOUR, taken).say == []
+
+
+def test_a_snooze_holds_reminders_and_escalation_back() -> None:
+    teller = Teller(AlertPolicy())
+    snoozed = situation(severity="critical", snoozed_until=NOW + 6 * HOUR)
+    teller.at(NOW, snoozed)
+    assert teller.at(NOW + 5 * HOUR, snoozed).say == []
+    assert [one.step for one in teller.at(NOW + 7 * HOUR, snoozed).say] == ["escalation"]
+    assert [one.step for one in teller.at(NOW + 10 * HOUR, snoozed).say] == ["reminder:1"]
+
+
+def test_what_is_critical_and_untaken_is_escalated_in_both_channels() -> None:
+    teller = Teller(AlertPolicy(elsewhere=ELSEWHERE))
+    one = situation(severity="critical")
+    teller.reach = Reach(delivered=frozenset({one.id}))
+    teller.at(NOW, one)
+    assert teller.at(NOW + 59 * MINUTE, one).say == []
+    said = teller.at(NOW + HOUR, one).say
+    assert [(s.channel, s.step) for s in said] == [
+        ("slack", "escalation"),
+        ("elsewhere", "escalation"),
+    ]
+    over = replace(one, resolved_at=NOW + 2 * HOUR)
+    [said_then] = teller.at(NOW + 2 * HOUR, over).say
+    assert (said_then.channel, said_then.step) == ("elsewhere", "resolved")
+    assert teller.at(NOW + 3 * HOUR, over).say == []
+
+
+def test_a_night_is_one_message_in_the_morning_and_what_is_critical_passes() -> None:
+    night = datetime(2026, 3, 4, 23, 0, tzinfo=UTC)
+    calm = [situation(n, opened_at=night + n * MINUTE) for n in range(3)]
+    calm[1] = replace(calm[1], resolved_at=night + HOUR)
+    bad = situation(9, "critical", opened_at=night)
+    teller = Teller(NIGHT)
+    [said] = teller.at(night + 2 * HOUR, *calm, bad).say
+    assert said.incident_id == bad.id
+    morning = datetime(2026, 3, 5, 7, 0, tzinfo=UTC)
+    assert all(s.severity == "critical" for s in teller.at(morning - MINUTE, *calm, bad).say)
+    told = [s for s in teller.at(morning, *calm, bad).say if s.step == "first"]
+    assert [s.incident_id for s in told] == [one.id for one in calm]
+    assert {s.fold for s in told} == {f"morning:{morning.isoformat()}"}
+
+
+def test_one_that_waited_alone_gets_a_message_of_its_own() -> None:
+    teller = Teller(NIGHT)
+    one = situation(opened_at=datetime(2026, 3, 4, 23, 0, tzinfo=UTC))
+    [said] = teller.at(datetime(2026, 3, 5, 7, 0, tzinfo=UTC), one).say
+    assert said.fold is None
+
+
+def test_what_opens_and_ends_in_maintenance_is_never_told() -> None:
+    window = Silence(NOW - HOUR, NOW + HOUR, "maintenance: patching")
+    one = situation(silences=[window])
+    teller = Teller(AlertPolicy())
+    decision = teller.at(NOW, one)
+    assert decision.say == []
+    assert decision.held[one.id].why == "maintenance: patching"
+    over = replace(one, resolved_at=NOW + 30 * MINUTE)
+    assert teller.at(NOW + 2 * HOUR, over).never == {
+        one.id: "over before it was told: maintenance: patching"
+    }
+    assert [s.step for s in teller.at(NOW + HOUR, one).say] == ["first"]
+
+
+def test_what_is_over_before_a_deliverer_came_is_told_all_the_same() -> None:
+    over = situation(resolved_at=NOW + MINUTE)
+    [said] = Teller(AlertPolicy()).at(NOW + HOUR, over).say
+    assert said.why == "normal, over already"
+
+
+def test_beyond_the_cap_messages_fold_into_one() -> None:
+    teller = Teller(AlertPolicy(cap_per_hour=5))
+    several = [situation(n) for n in range(12)]
+    said = teller.at(NOW, *several).say
+    assert [s.fold for s in said] == [None] * 4 + ["cap:i004"] * 8
+    late = situation(50, opened_at=NOW + 30 * MINUTE)
+    [more] = teller.at(NOW + 30 * MINUTE, *several, late).say
+    assert more.fold == "cap:i004"
+    later = situation(51, opened_at=NOW + 2 * HOUR)
+    assert [s.fold for s in teller.at(NOW + 2 * HOUR, *several, later).say] == [None]
+
+
+@pytest.mark.parametrize(
+    ("reach", "after", "why"),
+    [
+        (Reach(configured=False), timedelta(), "Slack is not configured"),
+        (Reach(broken_since=NOW, needs_mending=True), timedelta(), "Slack can't be told"),
+        (Reach(broken_since=NOW), 10 * MINUTE, "Slack can't be told"),
+    ],
+)
+def test_where_slack_can_not_be_told_others_are(reach: Reach, after: timedelta, why: str) -> None:
+    teller = Teller(AlertPolicy(elsewhere=ELSEWHERE), reach)
+    several = [situation(n) for n in range(3)]
+    teller.at(NOW, *several)
+    if after:
+        assert teller.at(NOW + after - MINUTE, *several).say == []
+    said = teller.at(NOW + after, *several).say or teller.at(NOW + MINUTE, *several).say
+    assert {(s.channel, s.step, s.why) for s in said} == {("elsewhere", "first", why)}
+    assert len({s.fold for s in said}) == 1
+    assert teller.at(NOW + after + 2 * MINUTE, *several).say == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "scope", "live", "critical", "expected"),
+    [
+        ("unreachable", "connection", True, False, "normal"),
+        ("unreachable", "connection", True, True, "critical"),
+        ("unreachable", "connection", False, True, "low"),
+        ("degraded", "connection", True, True, "low"),
+        ("reauthorization_required", "provider", True, False, "critical"),
+        ("list_failed", "app", False, False, "critical"),
+        ("webhooks_dead", "app", False, False, "normal"),
+    ],
+)
+def test_severity_follows_kind_setup_and_customer(
+    kind: str, scope: str, live: bool, critical: bool, expected: str
+) -> None:
+    assert severity(kind, scope, live=live, critical=critical) == expected
+
+
+minutes = st.integers(0, 3 * 24 * 60)
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> list[Situation]:
+    many = []
+    for n in range(draw(st.integers(1, 12))):
+        opened = NOW + draw(minutes) * MINUTE
+        lasts = draw(st.none() | st.integers(0, 2_000))
+        silences = []
+        if draw(st.booleans()):
+            begin = NOW + draw(minutes) * MINUTE
+            silences = [Silence(begin, begin + draw(st.integers(1, 600)) * MINUTE, "maintenance")]
+        many.append(
+            Situation(
+                id=f"i{n}",
+                severity=draw(st.sampled_from(["low", "normal", "critical"])),
+                opened_at=opened,
+                resolved_at=None if lasts is None else opened + lasts * MINUTE,
+                silences=silences,
+            )
+        )
+    return many
+
+
+@settings(max_examples=120)
+@given(
+    many=situations(),
+    ticks=st.lists(st.integers(1, 240), min_size=20, max_size=120),
+    quiet=st.sampled_from(["", "22:00-07:00", "09:00-17:00"]),
+    days=st.sampled_from(["", "sat, sun"]),
+    cap=st.integers(1, 6),
+    zone=st.sampled_from(["UTC", "Europe/Berlin", "America/St_Johns"]),
+)
+def test_whenever_it_is_asked_nothing_is_repeated_forgotten_or_too_loud(
+    many: list[Situation], ticks: list[int], quiet: str, days: str, cap: int, zone: str
+) -> None:
+    policy = AlertPolicy(
+        quiet_hours=quiet,
+        quiet_days=days,
+        cap_per_hour=cap,
+        time_zone=zone,
+        elsewhere=ELSEWHERE,
+    )
+    hush = quiet_times(quiet, days, zone)
+    teller, now = Teller(policy), NOW
+    of = {one.id: one for one in many}
+    settled: set[str] = set()
+
+    def as_known(at: datetime) -> list[Situation]:
+        return [
+            replace(one, resolved_at=None)
+            if one.resolved_at is not None and one.resolved_at > at
+            else one
+            for one in many
+            if one.id not in settled
+        ]
+
+    for tick in [*ticks, 9 * 24 * 60]:
+        now += tick * MINUTE
+        decision = teller.at(now, *as_known(now))
+        settled |= decision.never.keys()
+        # Asked twice in the same state: the second one finds nothing to do.
+        assert teller.at(now, *as_known(now)).say == []
+        for said in decision.say:
+            one = of[said.incident_id]
+            assert one.severity == "critical" or not hush.holds(now)
+            assert not any(s.starts_at <= now < s.ends_at for s in one.silences) or (
+                said.step in ("first", "resolved")
+                and one.resolved_at is not None
+                and one.resolved_at <= now
+            )
+        for one in as_known(now):
+            known = decision.held.get(one.id) or any(t.incident_id == one.id for t in teller.told)
+            assert known or one.opened_at > now  # nothing is silently unheard
+    steps = [(one.incident_id, one.channel, one.step) for one in teller.told]
+    assert len(steps) == len(set(steps))
+    firsts: dict[str, datetime] = {}
+    for told in teller.told:
+        if told.channel == "slack" and told.step == "first":
+            firsts.setdefault(told.fold or told.incident_id, told.at)
+    for at in firsts.values():
+        within = [other for other in firsts.values() if at <= other < at + HOUR]
+        mornings = [key for key in firsts if key.startswith("morning:")]
+        assert len(within) <= cap + len(mornings)
+
+
+@given(st.integers(0, 40))
+def test_gaps_grow_and_stay_bounded(count: int) -> None:
+    policy = AlertPolicy()
+    assert reminder_gap(count, policy) <= reminder_gap(count + 1, policy) <= timedelta(hours=24)
+
+
+@given(
+    at=st.integers(-500_000, 500_000).map(lambda minute: NOW + minute * MINUTE),
+    hours=st.sampled_from(["", "22:00-07:00", "02:15-02:45", "00:00-12:00", "13:00-00:00"]),
+    days=st.sampled_from(["", "sat sun", "fri,sat,sun,mon", "wed"]),
+    zone=st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]),
+)
+def test_quiet_ends_where_it_says(at: datetime, hours: str, days: str, zone: str) -> None:
+    quiet = quiet_times(hours, days, zone)
+    end = quiet.until(at)
+    assert not quiet.holds(end)
+    if quiet.holds(at):
+        assert all(quiet.holds(at + (end - at) * share) for share in (0.01, 0.5, 0.99))
+    ended = quiet.ended(at)
+    if ended is not None:
+        assert ended <= at
+        assert not quiet.holds(ended)
+        assert quiet.holds(ended - timedelta(seconds=1))
+
+
+@pytest.mark.parametrize(
+    ("hours", "days", "zone"),
+    [
+        ("22-7", "", "UTC"),
+        ("25:00-07:00", "", "UTC"),
+        ("07:00-07:00", "", "UTC"),
+        ("", "mon tue wed thu fri sat sun", "UTC"),
+        ("", "caturday", "UTC"),
+        ("", "", "Europe/Nowhere"),
+        ("", "", "../etc/passwd"),
+    ],
+)
+def test_times_that_make_no_sense_are_named(hours: str, days: str, zone: str) -> None:
+    with pytest.raises(ValueError, match=r"quiet|time zone"):
+        quiet_times(hours, days, zone)
