@@ -31,8 +31,9 @@ async def adopt(
         bool,
         Field(
             title="Accept what is missing",
-            description="Connections that the list lacks are gone for good: disconnect them now. "
-            "By itself a sweep does so only after two lists, and not if most are missing",
+            description="Connections that the list lacks are gone for good: disconnect them now, "
+            "and open no incident. By itself a sweep does so only after two lists, as an incident, "
+            "and never where the list looks truncated",
         ),
     ] = False,
 ) -> State[None]:
@@ -67,6 +68,11 @@ async def adopt(
         await rename(f"adopt · {'dry run · ' if dry_run else ''}{summary}")
         if troubles:
             return Failed(message="; ".join(troubles))
+        if total.truncated:
+            summary += (
+                f". {total.truncated} If they are gone for good, run this again with Accept what "
+                "is missing"
+            )
         return Completed(message=summary)
 
 
@@ -78,5 +84,6 @@ def _table(adoption: Adoption, dry_run: bool) -> str:
     ]
     rows = [f"| new | {text(name)} |" for name in adoption.new[:500]]
     rows += [f"| changed | {text(name)} |" for name in adoption.changed[:500]]
+    rows += [f"| missing | {text(name)} |" for name in adoption.missing[:500]]
     rows += [f"| new customer | {text(name)} |" for name in adoption.customers[:500]]
     return "\n\n".join(lines) + "\n" + "\n".join(rows) + "\n"

@@ -42,6 +42,8 @@ async def list_connections(app: str, now: datetime, *, accept_missing: bool = Fa
     logger.info("%s: %d known, %d new", app, adoption.known, len(adoption.new))
     for name in adoption.new[:50]:
         logger.info("adopted %s", name)
+    if adoption.truncated:
+        logger.warning("%s: %s", app, adoption.truncated)
     return adoption
 
 

@@ -61,7 +61,9 @@ async def hand_out(
     Raises `MakiniError` if a new one is needed and Makini could not be asked.
     """
     if connection.setup == "disconnected":
-        return Withheld(None, "the connection was disconnected")
+        return Withheld(
+            await open_incident_of(rt, connection.id), "the connection was disconnected"
+        )
     if connection.health == Health.reauthorization_required.value:
         return Withheld(
             await open_incident_of(rt, connection.id),

@@ -182,7 +182,9 @@ def _trouble(how: Ended, login: Login) -> str:
 
 
 async def _listed(makini: MakiniClient) -> list[ListedConnection]:
-    return [one async for page in makini.list_connections() for one in page]
+    return [
+        connection async for page in makini.list_connections() for connection in page.connections
+    ]
 
 
 async def _asked(ask: Callable[[], Awaitable[T]]) -> T:

@@ -22,7 +22,7 @@ from linekeeper.store.tables import Connection, Customer, Transition
 from linekeeper.store.upsert import insert_ignore
 
 _TOLD = ("name", "provider", "email", "hosting", "tier", "setup")
-_FOLLOWED = (*_TOLD, "makini_id", "tags", "list_status")
+_FOLLOWED = (*_TOLD, "makini_id", "tags", "list_status", "disappeared_at")
 """Columns that follow Makini's list; those of `_TOLD` are worth a word to people."""
 _KNOWN = select(
     col(Connection.id),
@@ -47,6 +47,10 @@ class Adoption:
     """Our id by Makini's key."""
     relisted: list[str] = field(default_factory=list)
     """Keys that are new, or whose status in the list is not the one they were judged by."""
+    missing: list[str] = field(default_factory=list)
+    """Names of known connections that the list lacks; said by a preview only."""
+    truncated: str = ""
+    """Why the list looks truncated, where nothing was concluded from what is missing."""
 
     def add(self, other: "Adoption") -> None:
         """Count `other` in."""
@@ -56,6 +60,8 @@ class Adoption:
         self.known += other.known
         self.ids |= other.ids
         self.relisted += other.relisted
+        self.missing += other.missing
+        self.truncated = self.truncated or other.truncated
 
 
 async def adopt(
@@ -188,6 +194,7 @@ def _followed(one: ListedConnection, held: Mapping[str, Any]) -> dict[str, Any]:
         "hosting": hosting(one.metadata) or held["hosting"],
         "tier": tier(one.metadata) or held["tier"],
         "setup": setup_after(held["setup"], one.lifecycle, connected=one.connected_at is not None),
+        "disappeared_at": None,  # it is listed
     }
 
 

@@ -10,7 +10,7 @@ import httpx
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.doctor.finding import Finding, ok, warn, wrong
-from linekeeper.makini import ListedConnection, MakiniClient, MakiniError
+from linekeeper.makini import ConnectionPage, MakiniClient, MakiniError
 from linekeeper.makini.budget import RATE_SHARE
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -142,22 +142,23 @@ async def _login(makini: MakiniClient, seconds: float) -> Finding:
 async def _list(makini: MakiniClient, seconds: float) -> Finding:
     name = f"app {makini.app.name} · list"
     pages = makini.list_connections()
-    first: list[ListedConnection]
     try:
         async with asyncio.timeout(seconds):
-            first = await anext(pages, [])
+            page = await anext(pages, ConnectionPage([]))
     except TimeoutError:
         return _too_slow(name, seconds)
     except MakiniError as error:
         return _refused(name, error)
-    unknown = sorted({one.status for one in first if one.lifecycle == "unknown"})
+    unknown = sorted(
+        {connection.status for connection in page.connections if connection.lifecycle == "unknown"}
+    )
     if unknown:
         return warn(
             name,
             f"connections have a status Linekeeper doesn't know: {', '.join(unknown[:5])}",
             "they count as unknown, never as healthy: please report it",
         )
-    return ok(name, f"{len(first)} connections on the first page")
+    return ok(name, f"{len(page.connections)} connections on the first page")
 
 
 async def _clock(app: AppConfig, seconds: float) -> Finding | None:

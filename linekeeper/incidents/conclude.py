@@ -14,7 +14,6 @@ from sqlmodel import col
 
 from linekeeper.access.channel import attend
 from linekeeper.config import HealthPolicy
-from linekeeper.health.judge import is_trouble
 from linekeeper.incidents import kinds as words
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.causes import Trouble
@@ -24,11 +23,12 @@ from linekeeper.incidents.conclude_queries import (
     Who,
     concerned,
     open_incidents,
+    open_kinds,
     past_incidents,
     suspects,
     totals,
 )
-from linekeeper.incidents.decide import Open, Wanted, decide
+from linekeeper.incidents.decide import DISCONNECTED, Open, Wanted, decide
 from linekeeper.notify.text import duration
 from linekeeper.outbox.queue import enqueue
 from linekeeper.store import Store, new_id
@@ -46,9 +46,9 @@ async def conclude(
     opened = await open_incidents(session)
     fleet = await concerned(session, [one for each in opened for one in each.members])
     troubles = [
-        Trouble(identifier, who.app, who.provider, who.health, who.since)
+        Trouble(identifier, who.app, who.provider, kind, who.disappeared_at or who.since)
         for identifier, who in fleet.items()
-        if is_trouble(who.setup, who.health, answered=who.answered)
+        if (kind := who.trouble) is not None
     ]
     if not opened and not troubles:
         return []
@@ -65,6 +65,8 @@ async def conclude(
         suspects=await suspects(session),
     )
     before = {one.id: one for one in opened}
+    lost = [one for one, who in fleet.items() if who.disappeared_at is not None]
+    open_before = await open_kinds(session, lost)
     changes: list[IncidentChange] = []
     # First everybody leaves, then everybody joins: a connection is in one incident at a time.
     for wanted in decision.wanted:
@@ -78,11 +80,10 @@ async def conclude(
     for identifier in decision.resolved:
         await _leave(session, identifier, sorted(before[identifier].members), now)
         await _resolve(session, identifier, now)
-        changes.append(
-            IncidentChange(identifier, "resolved", _resolved_text(before[identifier], now))
-        )
+        changes.append(_ended(before[identifier], fleet, now))
     for wanted in decision.wanted:
-        changes.append(await _bring(session, wanted, before.get(wanted.id or ""), fleet, now))
+        known = before.get(wanted.id or "")
+        changes.append(await _bring(session, wanted, known, fleet, open_before, now=now))
     await announce(store, session, changes, now=now)
     await enqueue(store, session, attend(change.incident_id for change in changes), now=now)
     return changes
@@ -118,6 +119,8 @@ async def _bring(
     wanted: Wanted,
     known: Open | None,
     fleet: Mapping[str, Who],
+    open_before: Mapping[str, Sequence[tuple[str, datetime]]],
+    *,
     now: datetime,
 ) -> IncidentChange:
     """Make the incident's row and members what `wanted` says; returns what people are told."""
@@ -184,7 +187,10 @@ async def _bring(
     if known is None:
         what: What = "reopened" if wanted.reopen else "opened"
         said = words.headline(wanted.kind) or wanted.kind.replace("_", " ")
-        return IncidentChange(wanted.id, what, f"{what.capitalize()}: {said}")
+        text = f"{what.capitalize()}: {said}"
+        if wanted.kind == DISCONNECTED:
+            text += _open_before(wanted, fleet, open_before)
+        return IncidentChange(wanted.id, what, text)
     return IncidentChange(wanted.id, "changed", _changed_text(wanted, before, fleet))
 
 
@@ -247,5 +253,27 @@ def _names(group: Iterable[str], fleet: Mapping[str, Who]) -> str:
     return ", ".join(names[:5]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _resolved_text(one: Open, now: datetime) -> str:
-    return f"Resolved after {duration(now - one.opened_at)}"
+def _open_before(
+    wanted: Wanted,
+    fleet: Mapping[str, Who],
+    open_before: Mapping[str, Sequence[tuple[str, datetime]]],
+) -> str:
+    """What was open about the members when they disappeared: it is not over, it is out of sight."""
+    said: list[str] = []
+    for one in wanted.members:
+        kinds = ", ".join(
+            f"{kind.replace('_', ' ')} since {since:%Y-%m-%d %H:%M} UTC"
+            for kind, since in open_before.get(one, ())
+        )
+        if kinds:
+            said.append(f"{fleet[one].label}: {kinds}")
+    return f". Open before: {'; '.join(sorted(said))}" if said else ""
+
+
+def _ended(one: Open, fleet: Mapping[str, Who], now: datetime) -> IncidentChange:
+    """How an incident ends that has no members any more."""
+    lost = [member for member in one.members if fleet[member].disappeared_at is not None]
+    if lost:
+        text = f"Nothing is known of it any more: {_names(lost, fleet)} disappeared at Makini"
+        return IncidentChange(one.id, "merged", text)
+    return IncidentChange(one.id, "resolved", f"Resolved after {duration(now - one.opened_at)}")

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 
-from sqlalchemy import and_, bindparam, func, or_, select
+from sqlalchemy import and_, bindparam, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.naming import label
 from linekeeper.customers.setup import ESTABLISHED
+from linekeeper.health.judge import is_trouble
 from linekeeper.incidents.causes import Scope
-from linekeeper.incidents.decide import Open, Past
+from linekeeper.incidents.decide import DISCONNECTED, Open, Past
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
 
 TOPIC = "health"
@@ -29,6 +30,14 @@ class Who:
     health: str
     answered: bool
     since: datetime
+    disappeared_at: datetime | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """The kind of incident it needs; None where nothing is wrong."""
+        if self.disappeared_at is not None:
+            return DISCONNECTED
+        return self.health if is_trouble(self.setup, self.health, answered=self.answered) else None
 
 
 _OPEN = (
@@ -52,6 +61,8 @@ _CONCERNED = (
         col(Connection.health),
         col(Connection.last_answered_at),
         col(Connection.health_since),
+        # Replaced by a new login, nothing of it is missed.
+        case((col(Connection.replaced_by).is_(None), col(Connection.disappeared_at))),
     )
     .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
     .where(
@@ -63,9 +74,20 @@ _CONCERNED = (
                     col(Connection.last_answered_at).is_not(None),
                 ),
             ),
+            col(Connection.disappeared_at).is_not(None),
             col(Connection.id).in_(bindparam("members", expanding=True)),
         )
     )
+)
+_ELSEWHERE = (
+    select(col(IncidentConnection.connection_id), col(Incident.kind), col(Incident.opened_at))
+    .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
+    .where(
+        col(IncidentConnection.connection_id).in_(bindparam("connections", expanding=True)),
+        col(IncidentConnection.left_at).is_(None),
+        col(Incident.resolved_at).is_(None),
+    )
+    .order_by(col(Incident.opened_at), col(Incident.id))
 )
 _PAST = (
     select(
@@ -124,7 +146,7 @@ async def concerned(session: AsyncSession, members: Sequence[str]) -> dict[str, 
     portions = [members[start : start + 10_000] for start in range(0, len(members), 10_000)]
     for portion in portions or [[]]:
         rows = await session.execute(_CONCERNED, {"members": list(portion)})
-        for identifier, customer, provider, name, app, setup, health, answered_at, since in rows:
+        for identifier, customer, provider, name, app, setup, health, answered_at, *times in rows:
             who[identifier] = Who(
                 label(customer, provider, name),
                 app,
@@ -132,9 +154,21 @@ async def concerned(session: AsyncSession, members: Sequence[str]) -> dict[str, 
                 setup,
                 health,
                 answered_at is not None,
-                since,
+                *times,
             )
     return who
+
+
+async def open_kinds(
+    session: AsyncSession, connections: Sequence[str]
+) -> dict[str, list[tuple[str, datetime]]]:
+    """What is open about each of `connections`, of whichever topic: its kind, and since when."""
+    found: dict[str, list[tuple[str, datetime]]] = {}
+    for start in range(0, len(connections), 10_000):
+        portion = list(connections[start : start + 10_000])
+        for row in await session.execute(_ELSEWHERE, {"connections": portion}):
+            found.setdefault(row[0], []).append((row[1], row[2]))
+    return found
 
 
 async def past_incidents(

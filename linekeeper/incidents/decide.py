@@ -14,6 +14,8 @@ from datetime import datetime, timedelta
 from linekeeper.config import HealthPolicy
 from linekeeper.incidents.causes import Cause, Scope, Trouble, find_causes
 
+DISCONNECTED = "disconnected"
+"""The kind of a connection that disappeared at Makini; no health, and it follows from none."""
 _WIDTH: dict[str, int] = {"connection": 0, "provider": 1, "app": 2}
 _NOBODY: Mapping[tuple[str, str], int] = {}
 
@@ -134,6 +136,8 @@ def decide(
 
 def _belongs(one: Open, trouble: Trouble) -> bool:
     """Whether a member stays: a connection's own incident follows it, a wider one is of a kind."""
+    if DISCONNECTED in (one.kind, trouble.kind):
+        return trouble.kind == one.kind
     return one.scope == "connection" or trouble.kind == one.kind
 
 

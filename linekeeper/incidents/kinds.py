@@ -45,6 +45,19 @@ _KINDS = {
         "Asked again every sweep; resolves by itself when the list comes back. "
         "If Makini refuses the login, mend the client id and secret in the MakiniApp block.",
     ),
+    "list_truncated": Words(
+        "looks truncated",
+        "The connection list looks truncated. Nothing was changed: tokens are issued as before.",
+        "Read again every sweep; resolves by itself when the list is whole. If the connections "
+        "are gone for good, run adopt with Accept what is missing.",
+    ),
+    "disconnected": Words(
+        "disappeared at Makini",
+        "Two whole connection lists lack it, and nobody disconnected it here. Every call on this "
+        "connection fails, and the product gets no token for it.",
+        "Resolves by itself when Makini lists it again. If it is gone for good, run disconnect, or "
+        "adopt with Accept what is missing; a new login makes a new connection.",
+    ),
     "forward_refused": Words(
         "",
         "",

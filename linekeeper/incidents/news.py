@@ -122,7 +122,7 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
                         slug=slug,
                         name=label(customer, provider, name),
                         kind=member.kind,
-                        since=since,
+                        since=since if member.kind in _HEALTHS else member.joined_at,
                         evidence="",
                     )
                 )

@@ -12,8 +12,9 @@ from linekeeper.makini.circuit import (
     may_call_data,
 )
 from linekeeper.makini.client import MakiniClient
-from linekeeper.makini.errors import LACKS_MOST, ErrorKind, MakiniError, ReadOnlyApp
+from linekeeper.makini.errors import ErrorKind, MakiniError, ReadOnlyApp
 from linekeeper.makini.models import (
+    ConnectionPage,
     ConnectionStatus,
     Lifecycle,
     ListedConnection,
@@ -26,7 +27,6 @@ from linekeeper.makini.models import (
 from linekeeper.makini.wire import PAUSED, TOO_LARGE
 
 __all__ = [
-    "LACKS_MOST",
     "PAUSED",
     "TOO_LARGE",
     "AppCircuit",
@@ -34,6 +34,7 @@ __all__ = [
     "Budget",
     "CircuitPolicy",
     "CircuitState",
+    "ConnectionPage",
     "ConnectionStatus",
     "ErrorKind",
     "Lifecycle",

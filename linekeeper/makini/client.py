@@ -20,8 +20,8 @@ from linekeeper.makini.failures import unreadable
 from linekeeper.makini.fields import mapping, text
 from linekeeper.makini.filters import filter_queries
 from linekeeper.makini.models import (
+    ConnectionPage,
     ConnectionStatus,
-    ListedConnection,
     Platform,
     RecordPage,
     TokenPair,
@@ -107,11 +107,12 @@ class MakiniClient:
         except WrongShape as error:
             raise self._wrong_shape(str(error), answer, None) from error
 
-    async def list_connections(self) -> AsyncIterator[list[ListedConnection]]:
+    async def list_connections(self) -> AsyncIterator[ConnectionPage]:
         """Yield every connection of the app, page by page.
 
         An entry with neither key nor id is left out. A list that repeats a page, breaks off or
         has no end raises MakiniError (`malformed`): what was yielded is not the whole then.
+        Whether all of the total came is for the caller to compare: pages can overlap.
         """
         pages = Pages(self.app.paging, self.app.per_page)
         while (question := pages.question) is not None:
@@ -122,7 +123,7 @@ class MakiniClient:
                 connections = parse_connections(page.records)
             except WrongShape as error:
                 raise self._wrong_shape(str(error), answer, None) from error
-            yield connections
+            yield ConnectionPage(connections, len(page.records) - len(connections), page.total)
 
     # Tokens
 

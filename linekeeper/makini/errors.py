@@ -51,11 +51,6 @@ _APP_ADVICE = {
     ErrorKind.rate_limited: "Try again in a minute, or lower per_minute",
     ErrorKind.network: "Check api_url of app {app} and the network, then try again",
 }
-LACKS_MOST = "LIST_LACKS_MOST"
-"""Our code for a list in which most of what is known is missing."""
-_CODE_ADVICE = {
-    LACKS_MOST: "If they are gone for good, run adopt with Accept what is missing",
-}
 _CONNECTION_ADVICE = {
     ErrorKind.unauthorized: "Renew its token; if that fails too, the customer has to log in again",
     ErrorKind.forbidden: "Check what app {app} and this connection may do in Makini's dashboard",
@@ -111,8 +106,6 @@ class MakiniError(Exception):
     def _advice(self) -> str:
         if self.kind is ErrorKind.rate_limited and self.retry_after is not None:
             return f"Try again in {self.retry_after:.0f} s, or lower per_minute"
-        if self.code in _CODE_ADVICE:
-            return _CODE_ADVICE[self.code]
         of_connection = self.connection is not None and self.kind in _CONNECTION_ADVICE
         advice = _CONNECTION_ADVICE if of_connection else _APP_ADVICE
         return advice.get(self.kind, "Try again later").format(app=self.app)

@@ -1,6 +1,6 @@
 """What Makini says, as plain values. Parsing is total: fields may be missing, unknown or odd."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, cast, get_args
@@ -44,6 +44,16 @@ class ListedConnection:
     def lifecycle(self) -> Lifecycle:
         """Return the listed status as one of Makini's five, or `unknown`."""
         return normalise_status(self.status)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionPage:
+    """One page of the connection list. `total` is how many the list says there are, if it does."""
+
+    connections: Sequence[ListedConnection]
+    unnamed: int = 0
+    """Entries with neither key nor id: they count in the total and can't be adopted."""
+    total: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

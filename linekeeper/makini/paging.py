@@ -51,13 +51,15 @@ class Pages:
 
     `style` is what is asked first: the first page, or, for cursors, as many records as `limit`
     says. Then the answer decides: a `next_cursor` is followed, else pages are counted up to
-    `meta.last_page`. An answer with neither is the last one if it is shorter than `per_page`, if
-    all of `meta.total` have come, if it says so itself (`next_cursor` or `links.next` is null),
-    or, where cursors are asked for, if it says nothing. `links` are never followed (MAKINI "Data
-    API").
+    `meta.last_page`. An answer with neither is the last one if all of `meta.total` have come, if
+    it is empty, if it says so itself (`next_cursor` or `links.next` is null), if it is shorter
+    than `per_page` and no total says that there are more (a source may give fewer a page than it
+    is asked for), or, where cursors are asked for, if it says nothing. `links` are never followed
+    (MAKINI "Data API").
 
     A page that came already is never taken for the end: a source that gives everything at once
-    whatever page is asked for looks like one that has more and can't be asked for it.
+    whatever page is asked for looks like one that has more and can't be asked for it. The one
+    exception is a page asked for only because a total was larger than what had come.
     """
 
     def __init__(self, style: Paging, per_page: int) -> None:
@@ -71,6 +73,8 @@ class Pages:
         self.number = 1
         self._seen: set[int] = set()
         self._cursors: set[str] = set()
+        self._asked_for_total = False
+        """The page before was short, and only its total said that there is another."""
 
     @property
     def question(self) -> Query | None:
@@ -82,7 +86,12 @@ class Pages:
 
         Raises WrongShape when the listing repeats a page, breaks off, or has no end.
         """
-        self._refuse_repetition(page)
+        if self._is_repeated(page):
+            if not self._asked_for_total:
+                raise WrongShape(f"the list repeats page {self.number}{self._hint(page)}")
+            self._question = None
+            return
+        self._asked_for_total = False
         self._count += len(page.records)
         self._question = self._next(page)
         self.number += 1
@@ -109,7 +118,9 @@ class Pages:
     def _is_last(self, page: RecordPage) -> bool:
         """Whether an answer with neither cursor nor last page is the end; in doubt it is not."""
         if len(page.records) < self._per_page:
-            return True
+            says_more = page.total is not None and page.total > self._count
+            self._asked_for_total = bool(page.records) and says_more and page.more is not False
+            return not self._asked_for_total
         if page.more:
             return False
         by_cursor = self._style == "cursor"
@@ -120,13 +131,14 @@ class Pages:
     def _page(self, number: int) -> Query:
         return [*self._size, ("page", str(number))]
 
-    def _refuse_repetition(self, page: RecordPage) -> None:
+    def _is_repeated(self, page: RecordPage) -> bool:
         if not page.records:
-            return
+            return False
         fingerprint = hash(tuple([_identity(record) for record in page.records]))
         if fingerprint in self._seen:
-            raise WrongShape(f"the list repeats page {self.number}{self._hint(page)}")
+            return True
         self._seen.add(fingerprint)
+        return False
 
     def _hint(self, page: RecordPage) -> str:
         """What may be set, where the source seems not to know pages."""

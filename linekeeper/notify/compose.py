@@ -114,7 +114,7 @@ def note(text: str, page: str | None = None) -> Rendered:
 
 def _headline(view: IncidentView) -> str:
     if view.merged_into is not None:
-        return " — part of a wider incident"
+        return " — goes on in another incident"
     if view.resolved_at is not None:
         return " — resolved"
     headline = words.headline(view.kind)
@@ -217,6 +217,8 @@ def _members(view: IncidentView, pen: Pen) -> list[str]:
 def _only_member(member: MemberView, pen: Pen) -> list[str]:
     parts = [*_naming(member, pen), f"Makini key {pen.code(member.makini_key)}"]
     lines = [f"{pen.strong('Touches')} {' · '.join(parts)}"]
+    if before := _before(member):
+        lines.append(f"{pen.strong('Before that')} {before}")
     evidence = _evidence(member.code, member.message, member.request_id, pen)
     if evidence and member.left_at is None:
         lines.append(f"{pen.strong('Makini said')} {evidence}")
@@ -229,10 +231,19 @@ def _member(member: MemberView, view: IncidentView, pen: Pen) -> str:
         parts.append("recovered")
     elif member.kind != view.kind:
         parts.append(pen.text(member.kind.replace("_", " ")))
+    if before := _before(member):
+        parts.append(f"before that {before}")
     evidence = _evidence(member.code, member.message, member.request_id, pen)
     if evidence and member.left_at is None:
         parts.append(evidence)
     return " · ".join(parts)
+
+
+def _before(member: MemberView) -> str:
+    """What was wrong with a connection before it disappeared: that is not over."""
+    if member.kind != "disconnected" or member.left_at is not None or member.health == "healthy":
+        return ""
+    return member.health.replace("_", " ")
 
 
 def _naming(member: MemberView, pen: Pen, *, but: str = "") -> list[str]:
@@ -257,7 +268,7 @@ def _evidence(code: str | None, message: str | None, request_id: str | None, pen
 
 def _ahead(view: IncidentView, pen: Pen) -> list[str]:
     if view.merged_into is not None:
-        return [f"{pen.strong('Next')} Told in the message of the wider incident."]
+        return [f"{pen.strong('Next')} Followed in the message of that incident."]
     ahead = words.ahead(view.kind, resolved=view.resolved_at is not None)
     return [f"{pen.strong('Next')} {ahead}"]
 

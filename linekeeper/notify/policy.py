@@ -45,7 +45,9 @@ def severity(kind: str, scope: str, *, live: bool, critical: bool) -> Severity:
     return "critical" if critical else "normal"
 
 
-_LOSSES = frozenset({"unreachable", "reauthorization_required", "inactive", "list_failed"})
+_LOSSES = frozenset(
+    {"unreachable", "reauthorization_required", "inactive", "disconnected", "list_failed"}
+)
 _MINOR = frozenset({"degraded", "unknown", "webhooks_unconfigured"})
 
 

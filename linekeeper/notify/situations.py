@@ -97,10 +97,11 @@ _UNSAID = select(Incident).where(
         ),
     )
 )
+_IN_USE = or_(col(Connection.setup) == "live", col(Connection.disappeared_at).is_not(None))
 _FACTS = (
     select(
         col(IncidentConnection.incident_id),
-        func.max(case((col(Connection.setup) == "live", 1), else_=0)),
+        func.max(case((_IN_USE, 1), else_=0)),
         func.max(case((col(Customer.critical).is_(True), 1), else_=0)),
     )
     .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))

@@ -160,5 +160,6 @@ async def _end(session: AsyncSession, connection_id: str, *, by: str, now: datet
             )
         )
         row.setup = "disconnected"
+    row.disappeared_at = None  # ordered, or confirmed, here
     session.add(Audit(at=now, by=by, action="connection.disconnected", subject=connection_id))
     await session.flush()

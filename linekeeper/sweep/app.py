@@ -1,15 +1,15 @@
-"""One Makini app as a whole: its circuit, and the incident of a list that can't be read."""
+"""One Makini app as a whole: its circuit, and the incidents of its connection list."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
+from linekeeper.health.absence import Absence
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.makini import (
@@ -21,7 +21,7 @@ from linekeeper.makini import (
     begin_probe,
     may_call,
 )
-from linekeeper.store import Store, new_id
+from linekeeper.store import Store
 from linekeeper.store.tables import AppState, Incident
 from linekeeper.store.upsert import insert_ignore
 
@@ -66,57 +66,98 @@ async def count_failure(store: Store, app: AppConfig, error: MakiniError) -> Non
 
 async def list_failed(store: Store, app: AppConfig, error: MakiniError, *, now: datetime) -> None:
     """Open the incident of an app whose list can't be read; nothing if it is open already."""
-    cause = f"app:{app.name}:list"
-    async with store.write() as session:
-        opened = await session.scalar(
-            select(col(Incident.id)).where(
-                col(Incident.cause) == cause, col(Incident.resolved_at).is_(None)
-            )
-        )
-        if opened is not None:
-            return
-        incident = Incident(
-            id=new_id(),
-            topic=TOPIC,
-            kind="list_failed",
-            scope="app",
-            cause=cause,
-            app=app.name,
-            title=f"app {app.name} · connection list",
-            opened_at=now,
-            detail={
-                "message": str(error),
-                "code": error.code or error.kind.value,
-                "request_id": error.request_id,
-            },
-        )
-        session.add(incident)
-        await session.flush()
-        change = IncidentChange(incident.id, "opened", f"The connection list failed: {error}")
-        await announce(store, session, [change], now=now)
+    incident = Incident(
+        topic=TOPIC,
+        kind="list_failed",
+        scope="app",
+        cause=_failed(app.name),
+        app=app.name,
+        title=f"app {app.name} · connection list",
+        opened_at=now,
+        detail={
+            "message": str(error),
+            "code": error.code or error.kind.value,
+            "request_id": error.request_id,
+        },
+    )
+    await _open(store, incident, f"The connection list failed: {error}", now=now)
 
 
 async def list_worked(store: Store, app: AppConfig, *, now: datetime) -> None:
     """Resolve the incident of a list that can be read again."""
-    async with store.read() as session:
-        incident = await session.scalar(_open_list_incident(app.name))
-    if incident is None:
+    await _resolve(store, _failed(app.name), "The connection list can be read again", now=now)
+
+
+async def list_truncated(store: Store, app: AppConfig, absence: Absence, *, now: datetime) -> None:
+    """Open the incident of a list that looks truncated, or bring its figures up to date."""
+    title = f"app {app.name} · connection list: {absence.figures}"
+    cause = _truncated(app.name)
+    async with store.write() as session:
+        known = await session.scalar(
+            update(Incident)
+            .where(col(Incident.cause) == cause, col(Incident.resolved_at).is_(None))
+            .values(title=title)
+            .returning(col(Incident.id))
+        )
+    if known is not None:
         return
+    incident = Incident(
+        topic=TOPIC,
+        kind="list_truncated",
+        scope="app",
+        cause=cause,
+        app=app.name,
+        title=title,
+        opened_at=now,
+    )
+    await _open(store, incident, absence.sentence, now=now)
+
+
+async def list_whole(store: Store, app: AppConfig, *, now: datetime) -> None:
+    """Resolve the incident of a list that looked truncated and is whole, or was accepted."""
+    text = "The connection list is whole again, or was accepted as it is"
+    await _resolve(store, _truncated(app.name), text, now=now)
+
+
+def _failed(app: str) -> str:
+    return f"app:{app}:list"
+
+
+def _truncated(app: str) -> str:
+    return f"app:{app}:list_truncated"
+
+
+async def _open(store: Store, incident: Incident, text: str, *, now: datetime) -> None:
+    """Open `incident` and say `text`; nothing if one of its cause is open already."""
+    async with store.read() as session:
+        if await session.scalar(_open_of(incident.cause)) is not None:
+            return
+    async with store.write() as session:
+        if await session.scalar(_open_of(incident.cause)) is not None:
+            return
+        session.add(incident)
+        await session.flush()
+        await announce(store, session, [IncidentChange(incident.id, "opened", text)], now=now)
+
+
+async def _resolve(store: Store, cause: str, text: str, *, now: datetime) -> None:
+    async with store.read() as session:
+        if await session.scalar(_open_of(cause)) is None:
+            return
     async with store.write() as session:
         resolved = await session.scalar(
             update(Incident)
-            .where(col(Incident.id) == incident, col(Incident.resolved_at).is_(None))
+            .where(col(Incident.cause) == cause, col(Incident.resolved_at).is_(None))
             .values(status="resolved", resolved_at=now)
             .returning(col(Incident.id))
         )
         if resolved is not None:
-            change = IncidentChange(resolved, "resolved", "The connection list can be read again")
-            await announce(store, session, [change], now=now)
+            await announce(store, session, [IncidentChange(resolved, "resolved", text)], now=now)
 
 
-def _open_list_incident(app: str) -> Any:
+def _open_of(cause: str) -> Select[str]:
     return select(col(Incident.id)).where(
-        col(Incident.cause) == f"app:{app}:list", col(Incident.resolved_at).is_(None)
+        col(Incident.cause) == cause, col(Incident.resolved_at).is_(None)
     )
 
 

@@ -4,27 +4,26 @@ Each step takes what it needs from the database and leaves it there, so that a s
 anywhere is completed by the next (DESIGN "Nothing is lost").
 """
 
-from collections.abc import AsyncIterator, Container, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import and_, case, insert, literal, or_, select, update
+from sqlalchemy import and_, case, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.customers.adopt import Adoption, adopt
+from linekeeper.health.absence import Missing, conclude_missing, find_missing
 from linekeeper.health.judge import Health, Observation, Outcome
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
-from linekeeper.makini import LACKS_MOST, ErrorKind, ListedConnection, MakiniError
+from linekeeper.makini import ConnectionPage, ListedConnection
 from linekeeper.pipeline import one_ahead
 from linekeeper.runtime import Runtime
-from linekeeper.store import new_id
-from linekeeper.store.tables import AppState, Connection, Credential, Customer, Transition
-from linekeeper.store.upsert import insert_or_update
+from linekeeper.store.tables import Connection, Credential, Customer
 from linekeeper.sweep import app as app_health
 
 BATCH = 2_000
@@ -34,9 +33,8 @@ BUDGET_SHARE = 0.75
 """Of the calls between two sweeps; the rest is for the list, renewals and the product's work."""
 OTHERS_SHARE = 0.25
 """Of the calls for probes: kept for those that are not urgent, if there are such."""
-MISSING_LEAST, MISSING_SHARE = 5, 0.5
-"""A list in which this many, and more than this share of what is known, are missing has failed."""
-_GONE = {False: "missing from two complete lists", True: "missing, and said to be gone"}
+TRIES_A_LIST = 3
+"""A list that gives fewer connections than its total says is read so often."""
 _PORTION = 1_000
 
 
@@ -58,43 +56,102 @@ async def take_list(
 ) -> Adoption:
     """Read the app's list: adopt what is new, judge by it what has no token.
 
-    A connection missing from two complete lists in a row is `disconnected`. Raises `MakiniError`
-    if the list can't be read whole, or lacks most of what it had (`lacks_too_many`) and nobody said
-    that they are gone (`accept_missing`): then nothing is concluded from what is missing in it.
+    A connection missing from two whole lists in a row is `disconnected`, and that is an incident.
+    From a list that looks truncated nothing is concluded of what is missing in it; that is an
+    incident of the app until a list is whole or somebody says that they are gone
+    (`accept_missing`). Raises `MakiniError` if the list can't be read.
     """
     policy = (await rt.configuration()).policy
-    total = Adoption()
-    async with app_health.through_circuit(rt.store, app):
-        async for portion in _portions(rt.makini(app).list_connections()):
-            async with rt.store.write() as session:
-                adoption = await adopt(rt.store, session, app.name, portion, now=now)
-                seen = await _said_by_list(session, app, portion, adoption, now)
-                await observe(rt.store, session, seen, policy=policy, now=now)
-            total.add(adoption)
+
+    async def take(portion: Sequence[ListedConnection]) -> Adoption:
+        async with rt.store.write() as session:
+            adoption = await adopt(rt.store, session, app.name, portion, now=now)
+            seen = await _said_by_list(session, app, portion, adoption, now)
+            await observe(rt.store, session, seen, policy=policy, now=now)
+        return adoption
+
+    reading = await _read_list(rt, app, take)
     async with rt.store.write() as session:
-        await _drop_missing(session, rt, app.name, total.ids, now, accept=accept_missing)
+        missing = await reading.find_missing(session)
+        await conclude_missing(rt.store, session, app.name, missing, now=now, accept=accept_missing)
         await conclude(rt.store, session, policy=policy, now=now)
+    if missing.absence.looks_truncated and not accept_missing:
+        reading.adoption.truncated = missing.absence.sentence
+        await app_health.list_truncated(rt.store, app, missing.absence, now=now)
+    else:
+        await app_health.list_whole(rt.store, app, now=now)
     await app_health.list_worked(rt.store, app, now=now)
-    return total
+    return reading.adoption
 
 
 async def preview_list(rt: Runtime, app: AppConfig, *, now: datetime) -> Adoption:
     """What `take_list` would adopt and change; nothing is written. Raises `MakiniError`."""
-    total = Adoption()
+
+    async def look(portion: Sequence[ListedConnection]) -> Adoption:
+        async with rt.store.read() as session:
+            return await adopt(rt.store, session, app.name, portion, now=now, dry_run=True)
+
+    reading = await _read_list(rt, app, look)
+    async with rt.store.read() as session:
+        missing = await reading.find_missing(session)
+    reading.adoption.missing = [row.name for row in missing.rows]
+    if missing.absence.looks_truncated:
+        reading.adoption.truncated = missing.absence.sentence
+    return reading.adoption
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A list as it is read; read again it only grows."""
+
+    app: str
+    adoption: Adoption = field(default_factory=Adoption)
+    keys: set[str] = field(default_factory=set)
+    unnamed: int = 0
+    total: int | None = None
+
+    @property
+    def count(self) -> int:
+        """How many different connections were listed."""
+        return len(self.keys) + self.unnamed
+
+    async def find_missing(self, session: AsyncSession) -> Missing:
+        """What of the known connections it lacks."""
+        return await find_missing(session, self.app, self.keys, count=self.count, total=self.total)
+
+
+async def _read_list(
+    rt: Runtime,
+    app: AppConfig,
+    take: Callable[[Sequence[ListedConnection]], Awaitable[Adoption]],
+) -> _Reading:
+    """Read the list, again where fewer connections came than its total says.
+
+    Pages overlap where a connection is made or goes while they are read; what one reading
+    overlooked the next one finds.
+    """
+    reading = _Reading(app.name)
     async with app_health.through_circuit(rt.store, app):
-        async for portion in _portions(rt.makini(app).list_connections()):
-            async with rt.store.read() as session:
-                total.add(await adopt(rt.store, session, app.name, portion, now=now, dry_run=True))
-    return total
+        for _ in range(TRIES_A_LIST):
+            reading.unnamed, reading.total = 0, None
+            async for portion in _portions(rt.makini(app).list_connections(), reading):
+                reading.adoption.add(await take(portion))
+            if reading.total is None or reading.count >= reading.total:
+                break
+    reading.adoption.known = len(reading.keys) - len(reading.adoption.new)
+    return reading
 
 
 async def _portions(
-    pages: AsyncIterator[list[ListedConnection]],
+    pages: AsyncIterator[ConnectionPage], reading: _Reading
 ) -> AsyncIterator[list[ListedConnection]]:
     portion: list[ListedConnection] = []
     async with aclosing(one_ahead(pages)) as listed:
         async for page, _ in listed:
-            portion += page
+            reading.unnamed += page.unnamed
+            reading.total = page.total if page.total is not None else reading.total
+            reading.keys |= {connection.key for connection in page.connections}
+            portion += page.connections
             if len(portion) >= _PORTION:
                 yield portion
                 portion = []
@@ -136,82 +193,6 @@ async def _said_by_list(
                 )
             )
     return seen
-
-
-def lacks_too_many(missing: int, known: int) -> bool:
-    """Whether a list rather fails than tells that so many of its connections are gone. Pure."""
-    return missing >= MISSING_LEAST and missing > known * MISSING_SHARE
-
-
-async def _drop_missing(
-    session: AsyncSession,
-    rt: Runtime,
-    app: str,
-    listed: Container[str],
-    now: datetime,
-    *,
-    accept: bool,
-) -> None:
-    rows = (
-        await session.execute(
-            select(
-                col(Connection.id),
-                col(Connection.makini_key),
-                col(Connection.setup),
-                col(Connection.missing_since),
-            ).where(col(Connection.app) == app, col(Connection.setup) != "disconnected")
-        )
-    ).all()
-    missing = [row for row in rows if row.makini_key not in listed]
-    if lacks_too_many(len(missing), len(rows)) and not accept:
-        raise MakiniError(
-            ErrorKind.malformed,
-            f"{len(missing)} of {len(rows)} known connections are missing in it, from which "
-            "nothing was concluded",
-            app=app,
-            code=LACKS_MOST,
-        )
-    gone = [row for row in missing if accept or row.missing_since is not None]
-    await _set(session, [row.id for row in gone], setup="disconnected", missing_since=None)
-    first = [row.id for row in missing if not accept and row.missing_since is None]
-    await _set(session, first, missing_since=now)
-    back = [row.id for row in rows if row.missing_since and row.makini_key in listed]
-    await _set(session, back, missing_since=None)
-    if gone:
-        await session.execute(
-            insert(Transition),
-            [
-                {
-                    "id": new_id(),
-                    "connection_id": row.id,
-                    "at": now,
-                    "axis": "setup",
-                    "before": row.setup,
-                    "after": "disconnected",
-                    "source": "list",
-                    "evidence": {"message": _GONE[accept]},
-                }
-                for row in gone
-            ],
-        )
-    await insert_or_update(
-        rt.store,
-        session,
-        AppState,
-        [{"app": app, "budget": {}, "circuit": {}, "last_list_at": now}],
-        key=["app"],
-        update=["last_list_at"],
-    )
-
-
-async def _set(session: AsyncSession, ids: Sequence[str], **values: object) -> None:
-    for start in range(0, len(ids), 10_000):
-        await session.execute(
-            update(Connection)
-            .where(col(Connection.id).in_(ids[start : start + 10_000]))
-            .values(**values)
-            .execution_options(synchronize_session=False)
-        )
 
 
 async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetime) -> Due:

@@ -13,45 +13,15 @@ import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.health.judge import Observation, Outcome
 from linekeeper.health.service import observe
-from linekeeper.makini import LACKS_MOST, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Incident, IncidentConnection
 from linekeeper.sweep.sweep import (
     OTHERS_SHARE,
     Waiting,
     choose,
-    lacks_too_many,
     take_list,
 )
 from tests.health.test_sweep import connections, control, incidents, sweep
-
-
-async def test_a_list_that_lacks_most_of_the_fleet_has_failed(
-    rt: Runtime, fleet: sandbox.Served
-) -> None:
-    await sweep(rt)
-    app = await rt.app("default")
-    *gone, _, _, _, _ = await connections(rt)
-    for one in gone:
-        del fleet.world.connections[one.makini_key]
-    for _ in range(3):
-        with pytest.raises(MakiniError, match=r"8 of 12 known connections are missing") as caught:
-            await take_list(rt, app, now=utcnow())
-        assert caught.value.code == LACKS_MOST
-        assert "run adopt with Accept what is missing" in str(caught.value)
-    assert {one.setup for one in await connections(rt)} == {"live"}
-    await take_list(rt, app, now=utcnow(), accept_missing=True)
-    setups = [one.setup for one in await connections(rt)]
-    assert setups == ["disconnected"] * 8 + ["live"] * 4
-    await take_list(rt, app, now=utcnow())
-
-
-@pytest.mark.parametrize(
-    ("missing", "known", "failed"),
-    [(0, 0, False), (1, 1, False), (4, 4, False), (5, 5, True), (5, 10, False), (600, 1_000, True)],
-)
-def test_a_few_may_go_at_once_and_most_may_not(missing: int, known: int, failed: bool) -> None:
-    assert lacks_too_many(missing, known) == failed
 
 
 async def test_what_the_list_says_is_heard_in_the_end_though_a_probe_was_newer(

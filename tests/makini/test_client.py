@@ -28,7 +28,7 @@ Connect = Callable[..., MakiniClient]
 
 
 async def listed(makini: MakiniClient) -> list[ListedConnection]:
-    return [one async for page in makini.list_connections() for one in page]
+    return [one async for page in makini.list_connections() for one in page.connections]
 
 
 async def keys_of(makini: MakiniClient, **options: Any) -> list[str]:

@@ -74,6 +74,11 @@ class Connection(SQLModel, table=True):
     """What `judge` remembers (linekeeper.health.judge.Judged), as JSON."""
     missing_since: datetime | None = optional_time()
     """Since when Makini's list lacks it; in the next list without it, it is disconnected."""
+    disappeared_at: datetime | None = optional_time()
+    """When it was found missing from two whole lists though nobody here had ordered that.
+
+    It is an incident until it is listed again, replaced, disconnected here or accepted as gone.
+    """
     replaced_by: str | None = Field(default=None, sa_type=Id)
     """The connection that a new login of the same customer at the same system became."""
     created_at: datetime = time()

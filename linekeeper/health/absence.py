@@ -1,0 +1,202 @@
+"""What follows from connections that Makini's list lacks, and when nothing does.
+
+Absence is not evidence (DESIGN "True before green"): a list that lacks most of what is known, or
+fewer connections than its own total, looks truncated, and nothing is concluded from it until a
+person accepts it. A connection missing from two whole lists has disappeared at Makini. Linekeeper
+did not order that, so `disappeared_at` makes it an incident (`linekeeper.incidents.conclude`).
+"""
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.store import Store, new_id
+from linekeeper.store.tables import AppState, Connection, Transition
+from linekeeper.store.upsert import insert_or_update
+
+MISSING_SHARE = 0.5
+"""A list that lacks more than this share of the known connections looks truncated."""
+_EVIDENCE = {False: "missing from two whole lists", True: "missing, and accepted as gone"}
+_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """What a list lacks."""
+
+    known: int
+    """Connections known and not disconnected."""
+    missing: int
+    """Those of them that the list lacks."""
+    listed: int
+    """Different connections in the list."""
+    total: int | None = None
+    """How many the list says there are; None if it doesn't say."""
+    accepted_shortfall: int = 0
+    """By how much a person accepted that the total exceeds what is listed."""
+
+    @property
+    def shortfall(self) -> int:
+        """How many connections of the list's own total never came."""
+        return max(0, (self.total or 0) - self.listed)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the list says that there are more connections than it gave."""
+        return self.shortfall > self.accepted_shortfall
+
+    @property
+    def looks_truncated(self) -> bool:
+        """Whether nothing may be concluded from what is missing."""
+        return self.is_short or self.missing > self.known * MISSING_SHARE
+
+    @property
+    def figures(self) -> str:
+        """What is missing, in numbers."""
+        parts = []
+        if self.is_short:
+            parts.append(f"{self.listed} of the {self.total} connections it counts were listed")
+        if self.missing:
+            parts.append(f"{self.missing} of {self.known} known connections are missing")
+        return " and ".join(parts)
+
+    @property
+    def sentence(self) -> str:
+        """What people are told."""
+        return f"The connection list looks truncated: {self.figures}. Nothing was changed."
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What a list lacks, and the rows it is about."""
+
+    absence: Absence
+    rows: Sequence[Any]
+    """`id`, `name`, `makini_key`, `setup`, `missing_since`, `disappeared_at` of those missing."""
+    back: Sequence[str]
+    """Ids of those that were missing before and are listed again."""
+
+
+async def find_missing(
+    session: AsyncSession,
+    app: str,
+    listed: Container[str],
+    *,
+    count: int,
+    total: int | None,
+) -> Missing:
+    """Compare the known connections of `app` with the keys `listed`."""
+    accepted = await session.scalar(
+        select(col(AppState.accepted_shortfall)).where(col(AppState.app) == app)
+    )
+    rows = (
+        await session.execute(
+            select(
+                col(Connection.id),
+                col(Connection.name),
+                col(Connection.makini_key),
+                col(Connection.setup),
+                col(Connection.missing_since),
+                col(Connection.disappeared_at),
+            )
+            .where(
+                col(Connection.app) == app,
+                or_(
+                    col(Connection.setup) != "disconnected",
+                    col(Connection.disappeared_at).is_not(None),
+                ),
+            )
+            .order_by(col(Connection.id))
+        )
+    ).all()
+    missing = [row for row in rows if row.makini_key not in listed]
+    known = [row for row in rows if row.setup != "disconnected"]
+    absence = Absence(
+        known=len(known),
+        missing=sum(row.setup != "disconnected" for row in missing),
+        listed=count,
+        total=total,
+        accepted_shortfall=accepted or 0,
+    )
+    back = [row.id for row in known if row.missing_since and row.makini_key in listed]
+    return Missing(absence, missing, back)
+
+
+async def conclude_missing(
+    store: Store,
+    session: AsyncSession,
+    app: str,
+    missing: Missing,
+    *,
+    now: datetime,
+    accept: bool,
+) -> None:
+    """Disconnect what is missing for the second time, or at once where a person accepts it.
+
+    Nothing is changed where the list looks truncated and nobody accepted that.
+    """
+    absence = missing.absence
+    state: dict[str, Any] = {"app": app, "budget": {}, "circuit": {}, "last_list_at": now}
+    if accept:
+        state["accepted_shortfall"] = absence.shortfall
+    if not absence.looks_truncated or accept:
+        await _conclude(session, missing, now=now, accept=accept)
+    await insert_or_update(
+        store,
+        session,
+        AppState,
+        [state],
+        key=["app"],
+        update=[name for name in state if name in ("last_list_at", "accepted_shortfall")],
+    )
+
+
+async def _conclude(
+    session: AsyncSession, missing: Missing, *, now: datetime, accept: bool
+) -> None:
+    present = [row for row in missing.rows if row.setup != "disconnected"]
+    gone = [row for row in present if accept or row.missing_since is not None]
+    # A link that nobody finished may go unnoticed; a connection that was in use may not.
+    used = [row.id for row in gone if row.setup != "pending" and not accept]
+    unused = [row.id for row in gone if row.setup == "pending" or accept]
+    await _set(session, used, setup="disconnected", missing_since=None, disappeared_at=now)
+    await _set(session, unused, setup="disconnected", missing_since=None)
+    if accept:
+        before = [row.id for row in missing.rows if row.disappeared_at is not None]
+        await _set(session, before, disappeared_at=None)
+    first = [row.id for row in present if not accept and row.missing_since is None]
+    await _set(session, first, missing_since=now)
+    await _set(session, missing.back, missing_since=None)
+    if not gone:
+        return
+    await session.execute(
+        insert(Transition),
+        [
+            {
+                "id": new_id(),
+                "connection_id": row.id,
+                "at": now,
+                "axis": "setup",
+                "before": row.setup,
+                "after": "disconnected",
+                "source": "list",
+                "evidence": {"message": _EVIDENCE[accept]},
+            }
+            for row in gone
+        ],
+    )
+
+
+async def _set(session: AsyncSession, ids: Sequence[str], **values: object) -> None:
+    for start in range(0, len(ids), _AT_ONCE):
+        await session.execute(
+            update(Connection)
+            .where(col(Connection.id).in_(ids[start : start + _AT_ONCE]))
+            .values(**values)
+            .execution_options(synchronize_session=False)
+        )

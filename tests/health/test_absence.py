@@ -1,0 +1,192 @@
+"""What follows from connections that Makini's list lacks, and when nothing does."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper import sandbox
+from linekeeper.access.issue import HandedOut, Withheld, hand_out
+from linekeeper.clock import utcnow
+from linekeeper.health.absence import Absence
+from linekeeper.incidents.news import find_news
+from linekeeper.notify import compose
+from linekeeper.notify.queries import load_views
+from linekeeper.reconnect.disconnect import disconnect
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Connection, Incident, Outbox
+from linekeeper.sweep.sweep import preview_list, take_list
+from sandbox.world import Connection as Listed
+from tests.health.test_sweep import connections, control, incidents, sweep
+
+
+async def lists(rt: Runtime, times: int, *, accept: bool = False) -> None:
+    for _ in range(times):
+        await take_list(rt, await rt.app("default"), now=utcnow(), accept_missing=accept)
+
+
+async def open_ones(rt: Runtime) -> list[Incident]:
+    return [one for one in await incidents(rt) if one.resolved_at is None]
+
+
+async def texts(rt: Runtime, incident: str) -> str:
+    """What the thread of an incident says."""
+    async with rt.store.read() as session:
+        rows = await session.scalars(
+            select(col(Outbox.payload))
+            .where(col(Outbox.lane) == f"slack:incident:{incident}")
+            .order_by(col(Outbox.seq))
+        )
+        return "\n".join(row.get("text", "") for row in rows)
+
+
+def forget(fleet: sandbox.Served, *victims: Connection) -> dict[str, Listed]:
+    """Makini forgets these connections; returns them, to bring them back."""
+    return {one.makini_key: fleet.world.connections.pop(one.makini_key) for one in victims}
+
+
+async def issued(rt: Runtime, connection: Connection) -> HandedOut | Withheld:
+    async with rt.store.read() as session:
+        current = await session.get_one(Connection, connection.id)
+    return await hand_out(rt, current, by="product", now=utcnow())
+
+
+async def test_a_connection_that_disappears_at_makini_is_an_incident_of_its_own(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    victim, *_ = await connections(rt)
+    await control(fleet, f"connections/{victim.makini_key}/change-credentials")
+    await sweep(rt)
+    [before] = await open_ones(rt)
+    assert before.kind == "reauthorization_required"
+    gone = forget(fleet, victim)
+    await lists(rt, 1)
+    assert [one.id for one in await open_ones(rt)] == [before.id]  # one list is no evidence
+    await lists(rt, 1)
+    [incident] = await open_ones(rt)
+    assert (incident.kind, incident.scope) == ("disconnected", "connection")
+    assert "Open before" in await texts(rt, incident.id)
+    assert "reauthorization required since" in await texts(rt, incident.id)
+    assert "Resolved after" not in await texts(rt, before.id)
+    assert "disappeared at Makini" in await texts(rt, before.id)
+    views = await load_views(rt.store, [incident.id, before.id])
+    shown = compose.plain(views[incident.id], now=utcnow())
+    assert "disappeared at Makini" in shown
+    assert "Before that reauthorization required" in shown
+    assert "goes on in another incident" in compose.plain(views[before.id], now=utcnow())
+    policy = (await rt.configuration()).policy
+    findings = await find_news(rt.store, policy=policy, now=utcnow())
+    assert [(one.reason, one.kind) for one in findings.news] == [("new", "disconnected")]
+    withheld = await issued(rt, victim)
+    assert isinstance(withheld, Withheld)
+    assert withheld.incident == incident.id
+    await lists(rt, 2)
+    assert [one.id for one in await open_ones(rt)] == [incident.id]
+
+    fleet.world.connections |= gone
+    await control(fleet, f"connections/{victim.makini_key}/restore-credentials")
+    await sweep(rt)
+    assert await open_ones(rt) == []
+    assert (await connections(rt))[0].setup == "live"
+    assert isinstance(await issued(rt, victim), HandedOut)
+
+
+async def test_a_disconnect_ordered_here_is_no_incident(rt: Runtime, fleet: sandbox.Served) -> None:
+    await sweep(rt)
+    ordered, vanished, *_ = await connections(rt)
+    await disconnect(rt, ordered.makini_key, confirm=ordered.makini_key, by="Petra")
+    await lists(rt, 3)
+    assert await incidents(rt) == []
+    forget(fleet, vanished)
+    await lists(rt, 2)
+    assert [one.kind for one in await open_ones(rt)] == ["disconnected"]
+    await disconnect(rt, vanished.makini_key, confirm=vanished.makini_key, by="Petra")
+    assert await open_ones(rt) == []
+
+
+async def test_what_is_accepted_as_gone_is_no_incident_any_more(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    vanished, accepted, *_ = await connections(rt)
+    forget(fleet, vanished)
+    await lists(rt, 2)
+    assert [one.kind for one in await open_ones(rt)] == ["disconnected"]
+    forget(fleet, accepted)
+    preview = await preview_list(rt, await rt.app("default"), now=utcnow())
+    assert sorted(preview.missing) == sorted([vanished.name, accepted.name])
+    await lists(rt, 1, accept=True)
+    assert await open_ones(rt) == []
+    setups = {one.id: one.setup for one in await connections(rt)}
+    assert (setups[vanished.id], setups[accepted.id]) == ("disconnected", "disconnected")
+
+
+async def test_many_that_disappear_together_are_one_incident(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    victims = (await connections(rt))[:6]
+    forget(fleet, *victims)
+    await lists(rt, 2)
+    assert {one.setup for one in (await connections(rt))[:6]} == {"disconnected"}
+    assert len(await open_ones(rt)) < 6
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+async def test_of_a_small_fleet_a_list_that_lacks_most_concludes_nothing(
+    rt: Runtime, fleet: sandbox.Served, kept: int
+) -> None:
+    for key in sorted(fleet.world.connections)[4:]:
+        del fleet.world.connections[key]
+    await sweep(rt)
+    known = await connections(rt)
+    assert len(known) == 4
+    gone = forget(fleet, *known[kept:])
+    await lists(rt, 3)
+    assert {one.setup for one in await connections(rt)} == {"live"}
+    for one in known:
+        assert isinstance(await issued(rt, one), HandedOut)
+    [incident] = await open_ones(rt)
+    assert incident.kind == "list_truncated"
+    sentence = (
+        f"The connection list looks truncated: {4 - kept} of 4 known connections are missing. "
+        "Nothing was changed."
+    )
+    assert sentence in await texts(rt, incident.id)
+    assert f"{4 - kept} of 4 known connections are missing" in incident.title
+    shown = compose.plain((await load_views(rt.store, [incident.id]))[incident.id], now=utcnow())
+    assert "run adopt with Accept what is missing" in shown
+
+    fleet.world.connections |= gone
+    await lists(rt, 1)
+    assert await open_ones(rt) == []
+    forget(fleet, *known[kept:])
+    await lists(rt, 1)
+    [again] = await open_ones(rt)
+    await lists(rt, 1, accept=True)
+    assert [one.setup for one in await connections(rt)] == ["live"] * kept + ["disconnected"] * (
+        4 - kept
+    )
+    assert await open_ones(rt) == []
+    assert again.id
+
+
+@given(st.integers(0, 500), st.integers(0, 500), st.integers(0, 500))
+def test_an_empty_list_never_proves_anything_gone(known: int, listed: int, total: int) -> None:
+    empty = Absence(known=known, missing=known, listed=0)
+    assert empty.looks_truncated == (known > 0)
+    counted = Absence(known=known, missing=0, listed=listed, total=total)
+    assert counted.looks_truncated == (listed < total)
+
+
+@pytest.mark.parametrize(
+    ("missing", "known", "truncated"),
+    [(0, 0, False), (1, 1, True), (1, 2, False), (2, 3, True), (5, 10, False), (6, 10, True)],
+)
+def test_a_list_that_lacks_more_than_half_looks_truncated(
+    missing: int, known: int, truncated: bool
+) -> None:
+    absence = Absence(known=known, missing=missing, listed=known - missing)
+    assert absence.looks_truncated == truncated
