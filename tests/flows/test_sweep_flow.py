@@ -129,6 +129,26 @@ async def test_a_list_that_fails_is_red_the_first_time_and_nobody_is_well_by_it(
     assert await connections(store) == []
 
 
+async def test_a_truncated_list_is_red_once_and_a_person_decides(
+    running: Running, clean_prefect: PrefectServer, store: Store, box: sandbox.Served
+) -> None:
+    async def swept() -> tuple[str, str]:
+        state = await health_sweep(return_state=True)
+        return state.name or "", (await running.last()).name
+
+    with on(clean_prefect):
+        await swept()
+        box.world.connections.clear()
+        assert await swept() == ("Failed", "sweep · 1 new")
+        assert await swept() == ("Completed", "sweep · 1 known")
+        assert {one.setup for one in await connections(store)} == {"live"}
+        state = await adopt(dry_run=False, return_state=True)
+        assert "6 of 6 known connections are missing. Nothing was changed" in (state.message or "")
+        await adopt(dry_run=False, accept_missing=True, return_state=True)
+        assert {one.setup for one in await connections(store)} == {"disconnected"}
+        assert await swept() == ("Completed", "sweep · all well")
+
+
 @pytest.mark.parametrize(
     ("pause", "seconds", "says"),
     [

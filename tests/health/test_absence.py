@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from sqlmodel import col
 
-from linekeeper import sandbox
+import sandbox
 from linekeeper.access.issue import HandedOut, Withheld, hand_out
 from linekeeper.clock import utcnow
 from linekeeper.health.absence import Absence
@@ -17,7 +17,7 @@ from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Incident, Outbox
 from linekeeper.sweep.sweep import preview_list, take_list
-from sandbox.world import Connection as Listed
+from sandbox.fleet import Connection as Listed
 from tests.health.test_sweep import connections, control, incidents, sweep
 
 
@@ -74,7 +74,7 @@ async def test_a_connection_that_disappears_at_makini_is_an_incident_of_its_own(
     views = await load_views(rt.store, [incident.id, before.id])
     shown = compose.plain(views[incident.id], now=utcnow())
     assert "disappeared at Makini" in shown
-    assert "Before that reauthorization required" in shown
+    assert "Before that: reauthorization required" in shown
     assert "goes on in another incident" in compose.plain(views[before.id], now=utcnow())
     policy = (await rt.configuration()).policy
     findings = await find_news(rt.store, policy=policy, now=utcnow())
