@@ -197,13 +197,13 @@ def _serve(kind: str) -> None:
             return
         import uvicorn
 
-        from linekeeper.receiver.protocol import GuardedProtocol
+        from linekeeper.receiver.protocol import guarded
 
         ready()
         app = nothing if kind == "nothing" else usual_handler(settings.resolved_database_url)
         config = uvicorn.Config(
             app,
-            http=GuardedProtocol,
+            http=guarded(4_096),
             access_log=False,
             log_level="critical",
             proxy_headers=False,

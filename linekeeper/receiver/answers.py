@@ -73,6 +73,7 @@ TOO_LARGE = refusal(413, "too_large", close=True)
 ENCODED = refusal(415, "content_encoding", close=True)
 TOO_SLOW = refusal(408, "too_slow", close=True)
 BUSY = refusal(503, "busy", close=True)
+FAILED = refusal(500, "internal", close=True)
 STOPPING = refusal(503, "stopping", close=True)
 STORAGE = refusal(503, "storage")
 UNVERIFIED = {

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import Self
 
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.tally import Tally
@@ -11,6 +11,7 @@ from linekeeper.receiver.answers import Send
 from linekeeper.receiver.apps import Apps
 from linekeeper.receiver.beat import Beat
 from linekeeper.receiver.bodies import Receive
+from linekeeper.receiver.gate import Gate
 from linekeeper.receiver.metrics import observe_batch
 from linekeeper.receiver.site import make_site
 from linekeeper.receiver.webhooks import PREFIX, Scope, Webhooks
@@ -20,9 +21,9 @@ from linekeeper.runtime import Runtime
 class Receiver:
     """Routes by path; made by `open`, which also starts and ends what runs beside it."""
 
-    def __init__(self, webhooks: Webhooks, pages: Any) -> None:
+    def __init__(self, webhooks: Webhooks, pages: Gate) -> None:
         self._webhooks = webhooks
-        self._pages = pages
+        self.pages = pages
 
     @classmethod
     @asynccontextmanager
@@ -35,15 +36,15 @@ class Receiver:
             webhooks = Webhooks(apps, intake, tally, max_body_bytes=runtime.settings.max_body_bytes)
             beating = asyncio.create_task(beat.run(), name="receiver beat")
             try:
-                yield cls(webhooks, make_site(runtime, beat))
+                yield cls(webhooks, Gate(make_site(runtime, beat)))
             finally:
                 beating.cancel()
                 await asyncio.wait([beating])
                 await beat.last()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+        """One request. Its path counts as it was sent: `/webhooks%2Fx` is no webhook's route."""
+        if scope["raw_path"].startswith(PREFIX):
             await self._webhooks(scope, receive, send)
         else:
-            await self._pages(scope, receive, send)
+            await self.pages(scope, receive, send)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from linekeeper.inbox.verify import Headers
 from linekeeper.receiver.answers import BUSY, ENCODED, TOO_LARGE, TOO_SLOW, Message, Refusal
@@ -21,12 +21,29 @@ class Disconnected(Exception):
 
 
 class Bodies:
-    """Reads bodies of at most `max_bytes`. What arrives in one piece costs nothing extra."""
+    """Reads bodies of at most `max_bytes`. What arrives in one piece costs nothing extra.
+
+    When those that are still arriving hold `HELD_BYTES`, the one that takes longest gives way.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._held = 0
+        self._reading: dict[asyncio.Task[Any], None] = {}
         self.seconds = BODY_SECONDS
+
+    def give_up_longest(self) -> bool:
+        """End the reading that has lasted longest (its sender is too slow); False if there is none.
+
+        Whoever sends the whole of a request at once is never the one.
+        """
+        current = asyncio.current_task()
+        for task in self._reading:
+            if task is not current:
+                del self._reading[task]
+                task.cancel(_TOO_SLOW)
+                return True
+        return False
 
     def refused(self, headers: Headers) -> Refusal | None:
         """What can be said before reading. A body that is compressed is not unpacked: 415."""
@@ -43,6 +60,7 @@ class Bodies:
         assert task is not None
         # asyncio.timeout would do, at four times the cost of a timer; this runs for every request.
         timer = task.get_loop().call_later(self.seconds, task.cancel, _TOO_SLOW)
+        self._reading[task] = None
         try:
             message = await receive()
             if message["type"] != "http.request":
@@ -58,6 +76,7 @@ class Bodies:
             return TOO_SLOW
         finally:
             timer.cancel()
+            self._reading.pop(task, None)
 
     async def _read_on(self, message: Message, receive: Receive) -> bytes | Refusal:
         parts: list[bytes] = []
@@ -70,7 +89,7 @@ class Bodies:
                 self._held += len(body)
                 if held > self._max_bytes:
                     return TOO_LARGE
-                if self._held > HELD_BYTES:
+                if self._held > HELD_BYTES and not self.give_up_longest():
                     return BUSY
                 if not message["more_body"]:
                     return b"".join(parts)

@@ -1,7 +1,9 @@
-"""uvicorn's HTTP protocol with an end to heads that never end.
+"""uvicorn's HTTP protocol with bounds: for heads, trailers, pipelines, connections, slow readers.
 
-uvicorn bounds neither the size of a request's head nor the time it takes (with httptools), so a
-client could hold a connection, or fill the memory, without ever making a request.
+uvicorn (with httptools) bounds neither the size of a request's head and of what follows its body,
+nor the time they take, nor how many requests wait in a pipeline. So a client could hold a
+connection, or fill the memory, without ever making a request. The body's bounds are the app's
+(`bodies`).
 """
 
 import asyncio
@@ -10,18 +12,39 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 65_536
+"""Of a head; also of trailers, or of what frames chunks, without a byte of body in between."""
 HEAD_SECONDS = 10.0
+MAX_PIPELINED = 64
+UNREAD_LOOKS = 3
+"""Looks, one each `HEAD_SECONDS`, at which a client has read nothing of what waits for it."""
+
+
+class TooMuch(Exception):
+    """A client sends more than is taken; the parser then answers 400."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Closes a connection whose head is too long (400) or takes too long."""
+    """Closes a connection whose head is too long (400) or takes too long, or that reads nothing.
+
+    When there are more than `most` connections, the one that has kept us waiting longest for its
+    request gives way: whoever sends a request at once always finds room.
+    """
 
     head_seconds = HEAD_SECONDS
+    most = 4_096
+
+    waiting: dict["GuardedProtocol", None]
+    """Connections we wait for, the longest first: idle, in a head or in a body. Shared by those of
+    one server; see `guarded`."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._head_bytes = 0
+        self._quiet_bytes = 0
+        """Since the last byte of a body, or the last end of a head or of a message."""
         self._head_since: float | None = None
+        self._progress = False
+        self._in_body = False
+        self._unread = self._unread_looks = 0
         self._guard: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -29,29 +52,76 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._head_since = self.loop.time()
         self._guard = self.loop.call_later(self.head_seconds, self._look)
+        if len(self.connections) > self.most:
+            longest = next(iter(self.waiting), self)
+            self.waiting.pop(longest, None)
+            longest.transport.abort()
+            if longest is self:
+                return
+        self.waiting[self] = None
 
     def data_received(self, data: bytes) -> None:
-        before = self.cycle
-        in_body = before is not None and before.more_body
+        self._progress = False
         super().data_received(data)
-        if self.cycle is not before or in_body:
-            self._head_bytes = 0
-            self._head_since = None
+        if self._progress:
+            self._quiet_bytes = 0
             return
-        if self._head_since is None:
+        if self._head_since is None and not self._in_body:
             self._head_since = self.loop.time()
-        self._head_bytes += len(data)
-        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("The request's head is too large.")
+        self._quiet_bytes += len(data)
+        if self._quiet_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            if self.cycle is not None and self.cycle.response_started:
+                self.transport.close()
+            else:
+                self.send_400_response("The request's head is too large.")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_body:  # what follows a body is dropped: nobody may add a signature there
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise TooMuch
+        self._progress = self._in_body = True
+        self._head_since = None
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._progress = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._progress = True
+        self._in_body = False
+        self.waiting.pop(self, None)
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.transport.is_closing():
+            self.waiting.pop(self, None)
+            self.waiting[self] = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._guard is not None:
             self._guard.cancel()
+        self.waiting.pop(self, None)
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def _look(self) -> None:
         now = self.loop.time()
         if self._head_since is not None and now - self._head_since >= self.head_seconds:
             self.transport.close()
+        unread = self.transport.get_write_buffer_size()
+        self._unread_looks = self._unread_looks + 1 if unread >= self._unread > 0 else 0
+        self._unread = unread
+        if self._unread_looks >= UNREAD_LOOKS:
+            self.transport.abort()
             return
         self._guard = self.loop.call_later(self.head_seconds, self._look)
+
+
+def guarded(most: int) -> type[GuardedProtocol]:
+    """The protocol for one server that keeps at most `most` connections."""
+    return type("Protocol", (GuardedProtocol,), {"most": most, "waiting": {}})

@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 
 from linekeeper.receiver.app import Receiver
-from linekeeper.receiver.protocol import GuardedProtocol
+from linekeeper.receiver.protocol import guarded
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 
@@ -61,7 +61,7 @@ async def serving(runtime: Runtime, listener: socket.socket) -> AsyncIterator[No
         server = _Server(
             uvicorn.Config(
                 app,
-                http=GuardedProtocol,
+                http=guarded(_connections()),
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -70,7 +70,6 @@ async def serving(runtime: Runtime, listener: socket.socket) -> AsyncIterator[No
                 proxy_headers=False,
                 server_header=False,
                 backlog=BACKLOG,
-                limit_concurrency=_connections(),
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=STOP_SECONDS,
             )
@@ -119,7 +118,10 @@ def _leave_alone_what_stays() -> None:
 
 
 def _connections() -> int:
-    """As many connections as the system lets us hold open, up to `MAX_CONNECTIONS`."""
+    """As many connections as the system lets us hold open, up to `MAX_CONNECTIONS`.
+
+    Pages and the API take `gate.PLACES` of them at most; all others are the webhooks'.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_CONNECTIONS + 256
     if soft < wanted:

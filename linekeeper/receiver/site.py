@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from linekeeper.receiver import api, callback, connect, openapi, pages, paste, slack_actions
 from linekeeper.receiver.beat import Beat
+from linekeeper.receiver.gate import FOR_CUSTOMERS
 from linekeeper.receiver.html import page
 from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem
@@ -17,7 +18,6 @@ from linekeeper.store.leases import LeaseLost
 
 log = logging.getLogger(__name__)
 
-_FOR_CUSTOMERS = ("/connect/", "/oauth/")
 _STORAGE = (SQLAlchemyError, OSError, KeyProblem, LeaseLost)
 """What comes of a database in trouble: to connect to one that is down fails with an `OSError`,
 which a `TimeoutError` is too."""
@@ -40,6 +40,8 @@ def make_site(runtime: Runtime, beat: Beat) -> Starlette:
             **dict.fromkeys(_STORAGE, _storage_down),
         },
     )
+    # A redirect would be made of the request's Host, which may be anything.
+    site.router.redirect_slashes = False
     site.state.runtime = runtime
     return site
 
@@ -53,8 +55,9 @@ async def _refused(_: Request, problem: Exception) -> Response:
 
 async def _storage_down(request: Request, problem: Exception) -> Response:
     # Only the kind of error: a driver's message may quote values.
-    log.error("receiver: %s: %s", request.scope["path"].split("/")[1], type(problem).__name__)
-    if request.url.path.startswith(_FOR_CUSTOMERS):
+    path: str = request.scope["path"]
+    log.error("receiver: %s: %s", path[1:].partition("/")[0][:20], type(problem).__name__)
+    if path.startswith(FOR_CUSTOMERS):
         return page(
             "Please try again in a minute",
             "This page can't be shown right now, which is not your fault. Your link still works.",

@@ -25,7 +25,7 @@ from linekeeper.receiver.metrics import DELIVERIES
 
 Scope: TypeAlias = MutableMapping[str, Any]
 
-PREFIX = "/webhooks/"
+PREFIX = b"/webhooks/"
 
 
 class Webhooks:

@@ -11,7 +11,7 @@ from sqlmodel import col
 
 from linekeeper.customers.naming import label
 from linekeeper.incidents.announce import say
-from linekeeper.incidents.lifecycle import open_incident, resolve_incident
+from linekeeper.incidents.single import open_incident, resolve_incident
 from linekeeper.reconcile.trust import WINDOW, Measured, state_after
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Customer, Drift, WebhookTrust

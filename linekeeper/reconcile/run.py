@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from linekeeper.clock import utcnow
-from linekeeper.incidents.lifecycle import resolve_of_disconnected
+from linekeeper.incidents.single import resolve_of_disconnected
 from linekeeper.reconcile import deleting
 from linekeeper.reconcile import measure as measuring
 from linekeeper.reconcile.due import PASSES, Order

@@ -1,6 +1,6 @@
 """Long runs (`make soak`): flat memory over a million deliveries, and a constant cost per event.
 
-They say what they saw; `SOAK_DELIVERIES` and `SOAK_ROWS` make them shorter.
+They say what they saw; `SOAK_DELIVERIES`, `SOAK_REQUESTS` and `SOAK_ROWS` make them shorter.
 """
 
 import asyncio
@@ -8,12 +8,15 @@ import hashlib
 import hmac
 import json
 import os
+import random
 import subprocess
 import sys
 import time
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from sqlalchemy import func, insert, select
@@ -28,11 +31,13 @@ from linekeeper.store.tables import Connection, WebhookEvent
 from tests.inbox.process.stage import Stage, about
 from tests.receiver.conftest import SECRET
 from tests.receiver.processes import part
+from tests.receiver.rough import send_all
 
 pytestmark = pytest.mark.soak
 
 DELIVERIES = int(os.environ.get("SOAK_DELIVERIES", "1000000"))
 ROWS = int(os.environ.get("SOAK_ROWS", "1000000"))
+REQUESTS = int(os.environ.get("SOAK_REQUESTS", "100000"))
 AT_ONCE = 50_000
 
 
@@ -53,6 +58,30 @@ async def test_a_receivers_memory_is_flat_whatever_it_has_taken(
     )
     assert rows == len(sizes) * AT_ONCE
     assert max(sizes) < sizes[0] + 25
+
+
+async def test_a_hundred_thousand_rough_requests_cost_no_place_and_no_memory(
+    settings: Settings, tmp_path: Path
+) -> None:
+    sizes = []
+    answers: Counter[int] = Counter()
+    async with part("receiver", settings, tmp_path / "receiver.log") as receiver:
+        process = psutil.Process(receiver.process.pid)
+        port = int(receiver.url.rpartition(":")[2])
+        for number in range(10):
+            answers += await send_all(port, random.Random(number), REQUESTS // 10)
+            sizes.append(process.memory_info().rss / 1e6)
+        async with httpx.AsyncClient(base_url=receiver.url) as http:
+            assert (await http.get("/readyz")).status_code == 200
+        async with asyncio.timeout(30):
+            while process.net_connections():
+                if {held.status for held in process.net_connections()} <= {psutil.CONN_LISTEN}:
+                    break
+                await asyncio.sleep(0.5)
+    print(f"\nrough requests: {dict(answers)}; {sizes[0]:.0f} MB first, {max(sizes):.0f} at most")
+    assert answers[500] == 0
+    assert max(sizes) < sizes[0] + 25
+    assert "Traceback" not in (tmp_path / "receiver.log").read_text()
 
 
 def push(url: str, file: Path, first: int) -> None:
