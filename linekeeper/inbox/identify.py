@@ -23,6 +23,8 @@ _Path: TypeAlias = tuple[str, str | None]
 """A field of the body, or a field of an object in it."""
 
 _HEADER_IDS = (b"x-webhook-id", b"webhook-id", b"svix-id")
+_SUFFIX = 32
+"""Hexadecimal digits of the body's hash that follow an id of an unsigned header."""
 _SIGNED_HEADER_IDS = (b"webhook-id", b"svix-id")
 """Those Standard Webhooks signs: under it no other id counts, or a replay could invent one."""
 _BODY_IDS: tuple[_Path, ...] = (("id", None), ("event_id", None), ("eventId", None))
@@ -93,7 +95,7 @@ def identify(
     """What the verified delivery `body` to `app` is; `now` is the time of receipt, aware."""
     payload = read(body)
     of_url = as_stored(url_connection) if url_connection else None
-    delivery_id = _delivery_id(headers, payload, scheme)
+    delivery_id = _delivery_id(headers, payload, body, scheme)
     event = _text_at(payload, _NAMES)
     kind, entity = names.meaning(event)
     return Identity(
@@ -144,15 +146,29 @@ def as_stored(text: str) -> str:
     return "sha256:" + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _delivery_id(headers: Headers, payload: Any, scheme: WebhookScheme) -> str | None:
-    for name in _SIGNED_HEADER_IDS if scheme == "standard" else _HEADER_IDS:
+def _delivery_id(headers: Headers, payload: Any, body: bytes, scheme: WebhookScheme) -> str | None:
+    """The sender's id: a signed one as it is, an unsigned one together with what was signed.
+
+    Whoever captured a delivery may post it again under any unsigned header. Such an id must not
+    occupy that of another delivery, nor make a new one of a body that has an id of its own.
+    """
+    if scheme == "standard":
+        return _header_id(headers, _SIGNED_HEADER_IDS) or _stored_at(payload, _BODY_IDS)
+    if signed := _stored_at(payload, _BODY_IDS):
+        return signed
+    unsigned = _header_id(headers, _HEADER_IDS)
+    return f"{unsigned}#{sha256(body).hexdigest()[:_SUFFIX]}" if unsigned else None
+
+
+def _header_id(headers: Headers, names: Iterable[bytes]) -> str | None:
+    for name in names:
         value = headers.get(name)
         if value and not value.isspace():
             try:
                 return as_stored(value.decode())
             except UnicodeDecodeError:
                 return as_stored(value.decode("latin-1"))
-    return _stored_at(payload, _BODY_IDS)
+    return None
 
 
 def _content_key(app: str, url_connection: str | None, body: bytes) -> str:

@@ -34,20 +34,30 @@ def test_makinis_own_example_is_a_record_event_without_id_connection_or_time() -
 @pytest.mark.parametrize(
     ("headers", "body", "expected"),
     [
-        ({b"x-webhook-id": b"h1", b"webhook-id": b"h2"}, {"id": "b"}, "h1"),
-        ({b"webhook-id": b"h2"}, {"id": "b"}, "h2"),
+        ({b"x-webhook-id": b"h1", b"webhook-id": b"h2"}, {"id": "b"}, "b"),
+        ({b"webhook-id": b"h2"}, {"id": "b"}, "b"),
         ({b"x-webhook-id": b"  "}, {"id": "b", "event_id": "e"}, "b"),
         ({}, {"id": 42}, "42"),
         ({}, {"id": True, "event_id": "e"}, "e"),
         ({}, {"id": {"a": 1}, "event_id": ["x"]}, None),
         ({}, {"id": " ", "eventId": "e"}, "e"),
         ({}, ["id"], None),
-        ({b"x-webhook-id": "æ".encode()}, {}, "æ"),
-        ({b"x-webhook-id": b"\xe6"}, {}, "æ"),
     ],
 )
-def test_the_delivery_id_is_the_first_of_the_list(headers, body, expected) -> None:
+def test_a_signed_delivery_id_is_the_first_of_the_list(headers, body, expected) -> None:
     assert of(body, headers).delivery_id == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "shown"),
+    [(b"h1", "h1"), ("æ".encode(), "æ"), (b"\xe6", "æ"), (b"x" * 200, "x" * 200)],
+)
+def test_an_id_of_an_unsigned_header_counts_together_with_the_body(header, shown) -> None:
+    found = of({"n": 1}, {b"x-webhook-id": header}).delivery_id or ""
+    assert found.rpartition("#")[0] == shown
+    assert found == of({"n": 1}, {b"x-webhook-id": header}).delivery_id
+    assert found != of({"n": 2}, {b"x-webhook-id": header}).delivery_id
+    assert of({"n": 1}, {b"webhook-id": b"h2", b"x-webhook-id": header}).delivery_id == found
 
 
 def test_under_standard_webhooks_only_the_signed_id_of_the_headers_counts() -> None:

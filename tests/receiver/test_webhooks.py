@@ -42,6 +42,24 @@ async def test_a_repeat_is_answered_with_the_first_ones_id_and_leaves_no_row(her
     assert len(await here.events()) == 1
 
 
+async def test_a_captured_body_is_no_new_delivery_under_another_unsigned_id(here: Here) -> None:
+    first = (await here.post(BODY, headers={"x-webhook-id": "h1"})).json()
+    again = (await here.post(BODY, headers={"x-webhook-id": "h2"})).json()
+    assert again == {"status": "duplicate", "id": first["id"]}
+    assert [event.delivery_key for event in await here.events()] == ["evt_1"]
+
+
+async def test_an_unsigned_id_occupies_no_other_delivery(here: Here) -> None:
+    captured = b'{"event":"assets.updated","body":["1"]}'
+    genuine = b'{"event":"assets.updated","body":["2"]}'
+    for body, said in ((captured, "accepted"), (genuine, "accepted"), (genuine, "duplicate")):
+        answer = await here.post(body, headers={"x-webhook-id": "coming"})
+        assert answer.json()["status"] == said
+    keys = [event.delivery_key for event in await here.events()]
+    assert len(set(keys)) == 2
+    assert all(key.startswith("coming#") for key in keys)
+
+
 async def test_the_same_id_at_two_apps_is_two_events(here: Here) -> None:
     await here.post(BODY)
     headers = signed_headers("evt_1", BODY, STANDARD_SECRET, now=utcnow())

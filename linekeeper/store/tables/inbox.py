@@ -77,7 +77,8 @@ class WebhookEvent(SQLModel, table=True):
     app: str
     delivery_key: str
     """The sender's id verbatim up to 200 characters (longer, or with characters that can't be
-    printed: `sha256:…`); where it gave none, `content:<our id>`."""
+    printed: `sha256:…`); one that only an unsigned header gives is followed by `#` and a part of
+    the body's hash; where the sender gave none, `content:<our id>`."""
     merge_key: str | None = None
     """Hash of the content, only where the sender gave no id and only until the row is claimed:
     a claim clears it in its own transaction, so the same content later is a new event."""
