@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.underway import implemented
+from linekeeper.incidents.app_outages import APP_GRACE, app_outages
 from linekeeper.notify.decision import FOREVER, Silence
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Connection, Incident, IncidentConnection
@@ -16,10 +17,8 @@ from linekeeper.store.types import UtcDateTime
 
 FORGOTTEN_AFTER = timedelta(days=7)
 """What was resolved longer ago and never told will not be."""
-APP_GRACE = timedelta(minutes=15)
-"""After an app's trouble its connections have so long to be well again."""
 _COVERED = ("unreachable", "unknown", "degraded", "webhooks_silent", "webhooks_behind")
-"""Kinds that follow from the trouble of an app as a whole."""
+"""Kinds that follow from an app that is unreachable as a whole."""
 _AT_ONCE = 5_000
 
 _MEMBERS = (
@@ -37,12 +36,6 @@ _WINDOWS = select(SilenceRow).where(
     col(SilenceRow.ends_at) > _SINCE,
     col(SilenceRow.starts_at) <= bindparam("until", type_=UtcDateTime),
 )
-_OF_APPS = select(Incident).where(
-    col(Incident.scope) == "app",
-    col(Incident.kind).in_(("list_failed", "unreachable")),
-    or_(col(Incident.resolved_at).is_(None), col(Incident.resolved_at) > _SINCE),
-)
-
 _Who = tuple[str, str | None, str | None]
 """A connection, its customer, its provider."""
 
@@ -63,7 +56,7 @@ async def silences(
     ahead = await _before_go_live(
         session, {one.id: members[one.id] for one in incidents if one.scope != "app"}
     )
-    covers = await _covers(session, now, back)
+    covers = await app_outages(session, now=now, back=back)
     return {
         one.id: [
             *windows.get(one.id, ()),
@@ -185,21 +178,8 @@ def _end(row: SilenceRow) -> datetime:
     return min(row.ends_at, row.ended_at or row.ends_at)
 
 
-async def _covers(
-    session: AsyncSession, now: datetime, back: timedelta
-) -> Mapping[str, list[tuple[str, Silence]]]:
-    """By app, the times in which it was in trouble as a whole, each with its incident."""
-    rows = await session.scalars(_OF_APPS, {"since": now - back})
-    covers: dict[str, list[tuple[str, Silence]]] = {}
-    for row in sorted(rows, key=lambda row: (row.opened_at, row.id)):
-        end = row.resolved_at + APP_GRACE if row.resolved_at else FOREVER
-        why = f"follows from the trouble of app {row.app} as a whole"
-        covers.setdefault(row.app, []).append((row.id, Silence(row.opened_at, end, why)))
-    return covers
-
-
 def _of_app(one: Incident, covers: Mapping[str, list[tuple[str, Silence]]]) -> list[Silence]:
-    """An app's trouble silences what follows from it, and what opened while it lasted."""
+    """An app unreachable as a whole silences what follows from it and opened while it lasted."""
     if one.kind not in _COVERED:
         return []
     return [

@@ -5,18 +5,27 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy
 from linekeeper.incidents.alike import LOST, ROOT_CAUSE_WAIT
 from linekeeper.incidents.announce import announce
+from linekeeper.incidents.app_outages import whole_until
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.operate import acknowledge, mute, snooze
 from linekeeper.notify.attend import attend
+from linekeeper.notify.decision import FOREVER
 from linekeeper.store import Store, new_id
-from linekeeper.store.tables import Incident, Notice, Outbox, Silence
+from linekeeper.store.tables import (
+    Connection,
+    Incident,
+    IncidentConnection,
+    Notice,
+    Outbox,
+    Silence,
+)
 from tests.notify.conftest import Desk
 
 
@@ -199,39 +208,102 @@ async def test_a_burst_beyond_the_cap_is_one_more_message(desk: Desk) -> None:
     assert sum("Reminder 1" in r["text"] for r in folded["replies"]) == 7
 
 
-async def test_an_app_in_trouble_is_one_message_and_silences_what_follows(desk: Desk) -> None:
+async def of_app(desk: Desk, kind: str, *, topic: str = "health", members: int = 0) -> str:
+    """An incident of the app as a whole, and how many connections are members of it."""
     now = desk.now()
     async with desk.store.write() as session:
         app = Incident(
             id=new_id(),
-            topic="list",
-            kind="list_failed",
+            topic=topic,
+            kind=kind,
             scope="app",
-            cause="app:default:list",
+            cause=f"app:default:{kind}",
             app="default",
-            title="app default · connection list",
+            title=f"app default · {kind}",
             opened_at=now - timedelta(minutes=1),
         )
         session.add(app)
-    async with desk.store.write() as session:
-        change = IncidentChange(app.id, "opened", "The list failed.")
-        await announce(desk.store, session, [change], now=now)
-    follows = await desk.open(customer="Follows")
+        connections = [
+            Connection(
+                app="default",
+                makini_key=f"whole-{n}",
+                name=f"System {n}",
+                slug=f"whole-{n}",
+                setup="live",
+                health=kind,
+            )
+            for n in range(members)
+        ]
+        session.add_all(connections)
+        await session.flush()
+        session.add_all(
+            IncidentConnection(incident_id=app.id, connection_id=one.id, kind=kind, joined_at=now)
+            for one in connections
+        )
+        await announce(
+            desk.store, session, [IncidentChange(app.id, "opened", "The app fails.")], now=now
+        )
+    return app.id
+
+
+def titles(desk: Desk) -> str:
+    return " | ".join(message["text"].partition("\n")[0] for message in desk.messages())
+
+
+async def test_an_app_unreachable_as_a_whole_silences_what_follows(desk: Desk) -> None:
+    app = await of_app(desk, "unreachable", members=3)
+    await desk.open(customer="Follows")
     await desk.open(customer="Login", kind="reauthorization_required")
     await desk.deliver()
-    assert ["connection list" in m["text"] or "Login" in m["text"] for m in desk.messages()] == [
-        True,
-        True,
-    ]
+    assert "Follows" not in titles(desk)
+    assert "Login" in titles(desk)
     desk.ahead = timedelta(hours=1)
-    await desk.change(app.id, "resolved", status="resolved", resolved_at=desk.now())
+    async with desk.store.write() as session:
+        await session.execute(
+            update(IncidentConnection)
+            .where(col(IncidentConnection.incident_id) == app)
+            .values(left_at=desk.now())
+        )
+    await desk.change(app, "resolved", status="resolved", resolved_at=desk.now())
     desk.ahead = timedelta(hours=1, minutes=10)
     await desk.deliver()
-    assert not any("Follows" in m["text"] for m in desk.messages())
+    assert "Follows" not in titles(desk)
     desk.ahead = timedelta(hours=1, minutes=16)
     await desk.deliver()
-    assert any("Follows" in m["text"] for m in desk.messages())
-    assert follows
+    assert "Follows" in titles(desk)
+
+
+@pytest.mark.parametrize("kind", ["list_failed", "list_truncated"])
+async def test_a_list_in_trouble_silences_nobody(desk: Desk, kind: str) -> None:
+    await of_app(desk, kind, topic="list")
+    await desk.open(customer="Critical")
+    await desk.deliver()
+    assert "Critical" in titles(desk)
+
+
+async def test_an_apps_incident_of_a_few_silences_nobody_else(desk: Desk) -> None:
+    await of_app(desk, "unreachable", members=2)
+    for n in range(3):
+        await desk.open(customer=f"Customer {n}")
+    await desk.deliver(limit=100)
+    assert all(f"Customer {n}" in titles(desk) for n in range(3))
+
+
+@pytest.mark.parametrize(
+    ("left", "connections", "until"),
+    [
+        ([], 0, None),
+        ([None], 4, None),
+        ([None, None], 4, FOREVER),
+        ([NIGHT, None], 4, NIGHT),
+        ([MORNING, NIGHT, None], 4, MORNING),
+        ([NIGHT, MORNING], 2, MORNING),
+    ],
+)
+def test_an_app_is_whole_until_fewer_than_half_are_members(
+    left: list[datetime | None], connections: int, until: datetime | None
+) -> None:
+    assert whole_until(left, connections) == until
 
 
 async def test_two_who_decide_at_once_decide_once(desk: Desk) -> None:
