@@ -146,7 +146,8 @@ async def _conclusion(
     notes = "".join(f"; {sweep.note}" for sweep in sweeps if sweep.note)
     if troubles:
         await rename(f"sweep · could not do its work, {findings.summary}")
-        return Failed(message=f"{'; '.join(troubles)} ({summary})")
+        said = "".join(f"; {news.sentence}" for news in findings.news[:10])
+        return Failed(message=f"{'; '.join(troubles)} ({summary}){said}")
     await heartbeat(rt.settings.heartbeat_url)
     await rename(f"sweep · {findings.summary}")
     if findings.news:

@@ -2,16 +2,28 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.makini.budget import LONGEST_PAUSE, Bucket, Paused, grant, new_bucket, penalise
+from linekeeper.clock import monotonic
+from linekeeper.makini.budget import (
+    LONGEST_PAUSE,
+    MAX_PENALTY,
+    REFUSED_WITHIN,
+    Bucket,
+    Paused,
+    grant,
+    is_apps_limit,
+    new_bucket,
+    penalise,
+)
 from linekeeper.store import Store
-from linekeeper.store.tables import AppState
+from linekeeper.store.tables import AppState, CallPause
 from linekeeper.store.upsert import insert_ignore
 
 _Result = TypeVar("_Result")
@@ -29,32 +41,97 @@ class DatabaseBudget:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waiting: defaultdict[str, int] = defaultdict(int)
         self._granted: defaultdict[str, int] = defaultdict(int)
+        self._pauses: dict[str, dict[str, float]] = {}
+        """By app and connection, until when (this process's steady clock) it may not be called;
+        as of the last grant."""
 
-    async def take(self, app: str, per_minute: int, calls: int = 1) -> None:
+    async def take(
+        self, app: str, per_minute: int, calls: int = 1, *, connection: str | None = None
+    ) -> None:
         """Return when `calls` calls to `app` may be made. Raises `Paused`."""
         if per_minute <= 0:
             return
-        self._waiting[app] += calls
-        try:
-            async with self._locks[app]:
-                while self._granted[app] < calls:
-                    want = self._waiting[app] - self._granted[app]
-                    granted, wait = await self._grant(app, per_minute, want)
-                    self._granted[app] += granted
-                    if self._granted[app] < calls:
-                        await asyncio.sleep(min(wait, 5.0))
-                self._granted[app] -= calls
-        finally:
-            self._waiting[app] -= calls
+        while True:
+            await self._wait_for(app, connection)
+            self._waiting[app] += calls
+            try:
+                async with self._locks[app]:
+                    while self._granted[app] < calls:
+                        want = self._waiting[app] - self._granted[app]
+                        granted, wait = await self._grant(app, per_minute, want)
+                        self._granted[app] += granted
+                        if self._granted[app] < calls:
+                            await asyncio.sleep(min(wait, 5.0))
+                    if self._pause(app, connection) <= 0:
+                        self._granted[app] -= calls
+                        return
+            finally:
+                self._waiting[app] -= calls
+                # What was granted to a connection that is paused is for those who wait, or lost.
+                self._granted[app] = min(self._granted[app], self._waiting[app])
 
-    async def penalise(self, app: str, until: datetime) -> None:
-        """Let nobody call `app` before `until`."""
+    async def penalise(self, app: str, until: datetime, *, connection: str | None = None) -> None:
+        """Let nobody call `app`, or this connection of it, before `until`."""
+        closed: datetime | None = until
+        if connection is not None:
+            closed = await self._pause_connection(app, connection, until)
+        if closed is None:
+            return
         self._granted[app] = 0
 
         def close(bucket: Bucket | None, now: datetime) -> tuple[Bucket, None]:
-            return penalise(bucket or Bucket(0.0, now), until, now), None
+            return penalise(bucket or Bucket(0.0, now), closed, now), None
 
         await self._change(app, close)
+
+    def _pause(self, app: str, connection: str | None) -> float:
+        """The seconds until `connection` may be called, as far as this process knows."""
+        if connection is None:
+            return 0.0
+        return self._pauses.get(app, {}).get(connection, 0.0) - monotonic()
+
+    async def _wait_for(self, app: str, connection: str | None) -> None:
+        while (seconds := self._pause(app, connection)) > 0:
+            if seconds > LONGEST_PAUSE.total_seconds():
+                raise Paused(seconds, connection)
+            await asyncio.sleep(seconds)
+
+    async def _pause_connection(
+        self, app: str, connection: str, until: datetime
+    ) -> datetime | None:
+        """Note the refusal; returns until when the whole app waits, if it is the app's limit."""
+        async with self._store.write() as session:
+            await self._locked(session, app)
+            now = await self._store.clock(session)
+            until = min(until, now + MAX_PENALTY)
+            rows = (await session.scalars(select(CallPause).where(col(CallPause.app) == app))).all()
+            known = {row.connection: row for row in rows}
+            for row in rows:
+                is_over = row.until <= now and now - row.refused_at >= REFUSED_WITHIN
+                if is_over and row.connection != connection:
+                    await session.delete(row)
+            if connection not in known:
+                known[connection] = CallPause(
+                    app=app, connection=connection, refused_at=now, until=until
+                )
+                session.add(known[connection])
+            pause = known[connection]
+            pause.refused_at, pause.until = now, max(pause.until, until)
+            recent = [each for each in known.values() if now - each.refused_at < REFUSED_WITHIN]
+            self._remember(app, {connection: pause.until}, now, replacing=False)
+        if is_apps_limit([each.refused_at for each in recent], now):
+            return min(each.until for each in recent)
+        return None
+
+    def _remember(
+        self, app: str, pauses: Mapping[str, datetime], now: datetime, *, replacing: bool = True
+    ) -> None:
+        steady = monotonic()
+        ends = {
+            connection: steady + (until - now).total_seconds()
+            for connection, until in pauses.items()
+        }
+        self._pauses[app] = ends if replacing else {**self._pauses.get(app, {}), **ends}
 
     async def _grant(self, app: str, per_minute: int, want: int) -> tuple[int, float]:
         """How many calls may be made now, and the seconds until more may be."""
@@ -73,20 +150,30 @@ class DatabaseBudget:
         self, app: str, step: Callable[[Bucket | None, datetime], tuple[Bucket, _Result]]
     ) -> _Result:
         async with self._store.write() as session:
-            await insert_ignore(
-                self._store, session, AppState, [{"app": app, "budget": {}, "circuit": {}}]
-            )
-            row = (
-                await session.execute(
-                    select(col(AppState.budget)).where(col(AppState.app) == app).with_for_update()
-                )
-            ).scalar_one()
+            row = await self._locked(session, app)
             now = await self._store.clock(session)
+            paused = await session.execute(
+                select(col(CallPause.connection), col(CallPause.until)).where(
+                    col(CallPause.app) == app, col(CallPause.until) > now
+                )
+            )
+            self._remember(app, {row[0]: row[1] for row in paused}, now)
             bucket, result = step(read_bucket(row), now)
             await session.execute(
                 update(AppState).where(col(AppState.app) == app).values(budget=_written(bucket))
             )
         return result
+
+    async def _locked(self, session: AsyncSession, app: str) -> dict[str, Any]:
+        """The app's bucket as it is kept, its row locked until the transaction ends."""
+        await insert_ignore(
+            self._store, session, AppState, [{"app": app, "budget": {}, "circuit": {}}]
+        )
+        found = await session.execute(
+            select(col(AppState.budget)).where(col(AppState.app) == app).with_for_update()
+        )
+        bucket: dict[str, Any] = found.scalar_one()
+        return bucket
 
 
 def read_bucket(row: dict[str, Any]) -> Bucket | None:

@@ -21,6 +21,7 @@ from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import (
+    NEW_LOGIN,
     ListedConnection,
     MakiniClient,
     MakiniError,
@@ -90,9 +91,7 @@ class Attempt:
         """Learn whose `pair` it is and store it: the login killed the one before it."""
         try:
             makini = self.rt.makini(await self.rt.app(self.link.app))
-            status = await _asked(
-                lambda: makini.status(pair.access_token, connection="(new login)")
-            )
+            status = await _asked(lambda: makini.status(pair.access_token, connection=NEW_LOGIN))
         except (MakiniError, UnknownApp) as error:
             return await self._refused(error)
         try:

@@ -24,9 +24,11 @@ from linekeeper.makini.models import (
     normalise_status,
     normalise_sync_status,
 )
-from linekeeper.makini.wire import PAUSED, TOO_LARGE
+from linekeeper.makini.wire import CONNECTION_PAUSED, NEW_LOGIN, PAUSED, TOO_LARGE
 
 __all__ = [
+    "CONNECTION_PAUSED",
+    "NEW_LOGIN",
     "PAUSED",
     "TOO_LARGE",
     "AppCircuit",

@@ -6,6 +6,7 @@ calls that take different times on the way to Makini.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -19,29 +20,44 @@ most are over by then. A longer one is an error to whoever wants to call."""
 CLOCK_SLACK = timedelta(seconds=60)
 """A clock behind the bucket by up to this is waited for; further back, the clock was set back."""
 
+REFUSED_CONNECTIONS, REFUSED_WITHIN = 3, timedelta(minutes=1)
+"""So many connections refused within that time: the limit that is reached is the app's."""
+
 _EXACT = 1e-9
 
 
 class Paused(Exception):
-    """Nobody may call for longer than `LONGEST_PAUSE`: another `seconds`."""
+    """No call may be made for longer than `LONGEST_PAUSE`: another `seconds`.
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"no call for another {seconds:.0f} s")
+    With a `connection` that holds for calls on this connection only.
+    """
+
+    def __init__(self, seconds: float, connection: str | None = None) -> None:
+        whose = f" on {connection}" if connection is not None else ""
+        super().__init__(f"no call{whose} for another {seconds:.0f} s")
         self.seconds = seconds
+        self.connection = connection
 
 
 class Budget(Protocol):
     """Whoever counts the calls of all processes together."""
 
-    async def take(self, app: str, per_minute: int, calls: int = 1) -> None:
+    async def take(
+        self, app: str, per_minute: int, calls: int = 1, *, connection: str | None = None
+    ) -> None:
         """Return when `calls` calls to `app` may be made; they count as made from then on.
 
-        A queue is waited for however long it is. Raises `Paused` where a penalty closes the app
+        With `connection` they are calls on this connection, with its own token. A queue is waited
+        for however long it is. Raises `Paused` where a penalty closes the app, or this connection,
         for longer than `LONGEST_PAUSE`.
         """
 
-    async def penalise(self, app: str, until: datetime) -> None:
-        """Let nobody call `app` before `until` (UTC): Makini answered 429."""
+    async def penalise(self, app: str, until: datetime, *, connection: str | None = None) -> None:
+        """Let nobody call `app` before `until` (UTC): Makini answered 429.
+
+        With `connection` only calls on this connection wait, unless `REFUSED_CONNECTIONS` were
+        refused within `REFUSED_WITHIN`: then the app does, until the first of them may call again.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +109,12 @@ def penalise(bucket: Bucket, until: datetime, now: datetime) -> Bucket:
     if bucket.blocked_until is not None:
         until = max(until, bucket.blocked_until)
     return Bucket(tokens=min(bucket.tokens, 0.0), at=max(bucket.at, now), blocked_until=until)
+
+
+def is_apps_limit(refused_at: Collection[datetime], now: datetime) -> bool:
+    """Whether connections refused at these times mean that the app's own limit is reached."""
+    recent = [at for at in refused_at if now - at < REFUSED_WITHIN]
+    return len(recent) >= REFUSED_CONNECTIONS
 
 
 def _set_back(bucket: Bucket, now: datetime) -> Bucket:

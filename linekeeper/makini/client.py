@@ -274,13 +274,17 @@ class MakiniClient:
     ) -> Answer:
         token = await self._admin.get()
         try:
-            return await self._wire.exchange(method, url, token=token, connection=connection)
+            return await self._wire.exchange(
+                method, url, token=token, connection=connection, as_admin=True
+            )
         except MakiniError as error:
             if error.kind is not ErrorKind.unauthorized:
                 raise
         token = await self._admin.get(refused=token)
         try:
-            return await self._wire.exchange(method, url, token=token, connection=connection)
+            return await self._wire.exchange(
+                method, url, token=token, connection=connection, as_admin=True
+            )
         except MakiniError as error:
             if error.kind is ErrorKind.unauthorized and connection is not None:
                 error.kind = ErrorKind.forbidden  # the app's login works: not the connection's

@@ -24,6 +24,10 @@ TOO_LARGE = "ANSWER_TOO_LARGE"
 """Our code for an answer over `MAX_BODY_BYTES`: ask for fewer records a page."""
 PAUSED = "PAUSED"
 """Our code for a call not made: Makini asked for a pause longer than is waited for."""
+CONNECTION_PAUSED = "CONNECTION_PAUSED"
+"""The same, where Makini asked for it in the answer to a call on this one connection."""
+NEW_LOGIN = "(new login)"
+"""Stands for the connection of a login of which nobody knows yet whose it is."""
 MAX_IN_FLIGHT = 100
 KEEP_IDLE_SECONDS = 4.0
 """Shorter than what common servers keep (5 s), so that none closes under a request."""
@@ -140,14 +144,17 @@ class Wire:
         body: bytes | None = None,
         content_type: bytes | None = None,
         connection: str | None = None,
+        as_admin: bool = False,
         secrets: Sequence[str] = (),
     ) -> Answer:
         """Return the 2xx answer. Raises MakiniError for every other outcome.
 
-        `secrets` never show in the error, should the peer echo them. A 429 closes the app's budget
-        until Retry-After; where that is far off, a call is `rate_limited` with the code `PAUSED`
-        at once.
+        `secrets` never show in the error, should the peer echo them. `as_admin`: it is a call of
+        the app, whichever connection it is about. A 429 pauses until Retry-After what was refused:
+        the app, or the connection. Where that is far off, a call is `rate_limited` with the code
+        `PAUSED` or `CONNECTION_PAUSED` at once.
         """
+        paused_with = None if as_admin else connection
         headers = [
             (b"Host", self._host),
             (b"Accept", b"application/json"),
@@ -163,7 +170,7 @@ class Wire:
         request.read()
         request.headers.encoding = "ascii"
         if self._budget is not None:
-            await self._take(self._budget, connection)
+            await self._take(self._budget, connection, paused_with)
         async with self._turns:
             started = monotonic()
             response, content = await self._send(request, connection)
@@ -194,19 +201,21 @@ class Wire:
         if error.kind is ErrorKind.rate_limited and self._budget is not None:
             wait = error.retry_after
             until = now + (DEFAULT_PENALTY if wait is None else timedelta(seconds=wait))
-            await self._budget.penalise(self.app.name, until)
+            if paused_with != NEW_LOGIN:
+                await self._budget.penalise(self.app.name, until, connection=paused_with)
         raise error
 
-    async def _take(self, budget: Budget, connection: str | None) -> None:
+    async def _take(self, budget: Budget, connection: str | None, paused_with: str | None) -> None:
         try:
-            await budget.take(self.app.name, self.app.per_minute)
+            await budget.take(self.app.name, self.app.per_minute, connection=paused_with)
         except Paused as pause:
+            whose = "" if pause.connection is None else " for this connection"
             raise MakiniError(
                 ErrorKind.rate_limited,
-                "it asked for a pause that is not over",
+                f"it asked for a pause{whose} that is not over",
                 app=self.app.name,
                 connection=connection,
-                code=PAUSED,
+                code=PAUSED if pause.connection is None else CONNECTION_PAUSED,
                 retry_after=pause.seconds,
             ) from pause
 

@@ -16,7 +16,7 @@ from linekeeper.health.judge import Health, Observation, Outcome
 from linekeeper.health.probe import probe, understand_error
 from linekeeper.health.service import Change, observe
 from linekeeper.incidents.conclude import conclude
-from linekeeper.makini import PAUSED, MakiniError
+from linekeeper.makini import CONNECTION_PAUSED, PAUSED, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection
 from linekeeper.sweep import app as app_health
@@ -114,7 +114,8 @@ class _Try:
             )
         except MakiniError as error:
             known = member.health == Health.unreachable.value
-            if error.retryable and not self._last and not known:
+            paused = error.code == CONNECTION_PAUSED  # for longer than this sweep lasts
+            if error.retryable and not self._last and not known and not paused:
                 self._batch.unanswered += 1
                 self._batch.retry_after = max(self._batch.retry_after, error.retry_after or 0.0)
                 return None

@@ -168,6 +168,19 @@ async def test_members_not_probed_for_a_long_pause_are_the_apps_trouble_not_thei
     assert [(one.health, one.last_checked_at) for one in await connections(rt)] == before
 
 
+async def test_one_that_may_not_be_called_for_an_hour_is_skipped_and_the_others_are_probed(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    app = (await rt.app("default")).model_copy(update={"per_minute": 6_000})
+    await take_list(rt, app, now=utcnow())
+    [victim, *_] = await connections(rt)
+    until = utcnow() + timedelta(hours=1)
+    await rt.budget.penalise(app.name, until, connection=victim.makini_key)
+    ids = [one.id for one in await connections(rt)]
+    done = await probe_batch(rt, app, ids, started=utcnow(), last_try=False)
+    assert (done.answered, done.skipped, done.unanswered, done.trouble) == (11, 1, 0, None)
+
+
 async def test_a_provider_that_fails_is_one_incident(rt: Runtime, fleet: sandbox.Served) -> None:
     await sweep(rt)
     async with rt.store.write() as session:

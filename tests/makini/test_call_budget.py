@@ -5,13 +5,22 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from starlette.responses import JSONResponse
+from sqlalchemy import update
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from linekeeper.budget import DatabaseBudget
 from linekeeper.clock import utcnow
-from linekeeper.makini import PAUSED, ErrorKind, MakiniClient, MakiniError, Paused
+from linekeeper.makini import (
+    CONNECTION_PAUSED,
+    PAUSED,
+    ErrorKind,
+    MakiniClient,
+    MakiniError,
+    Paused,
+)
 from linekeeper.store import Store
-from linekeeper.store.tables import AppState
+from linekeeper.store.tables import AppState, CallPause
 from tests.makini.peer import Peer
 
 CURRENT = "/api/integrations/current"
@@ -48,21 +57,97 @@ async def test_a_queue_is_waited_for_however_long_it_is(store: Store) -> None:
         await asyncio.wait_for(DatabaseBudget(store).take("plant", 6_000), timeout=0.5)
 
 
-async def test_after_a_long_retry_after_nobody_calls_and_everybody_is_told_for_how_long(
+def refuse(peer: Peer, seconds: int, *tokens: str) -> None:
+    """Answer 429 to calls with one of `tokens`, and to the list with those of the app."""
+
+    def answer(request: Request) -> Response:
+        if request.headers["authorization"].removeprefix("Bearer ") in tokens:
+            return JSONResponse({}, 429, {"Retry-After": str(seconds)})
+        return JSONResponse({"data": {"id": "7", "sync_status": "done"}})
+
+    peer.answer("GET", CURRENT, answer)
+
+
+async def refused(makini: MakiniClient, connection: str) -> MakiniError:
+    status = makini.status(connection, connection=connection)  # its token has its name
+    with pytest.raises(MakiniError) as caught:
+        await asyncio.wait_for(status, timeout=60)
+    assert caught.value.kind is ErrorKind.rate_limited
+    return caught.value
+
+
+async def test_one_connections_429_pauses_that_connection_and_nobody_else(
     store: Store, peer: Peer, connect: Connect
 ) -> None:
-    peer.answer("GET", CURRENT, lambda _: JSONResponse({}, 429, {"Retry-After": "2400"}))
+    refuse(peer, 3600, "acme")
     makini = connect(budget=DatabaseBudget(store), per_minute=600)
-    errors = []
-    for _ in range(2):
-        with pytest.raises(MakiniError) as caught:
-            await asyncio.wait_for(makini.status("token", connection="acme-ecc"), timeout=60)
-        errors.append(caught.value)
-    assert [error.kind for error in errors] == [ErrorKind.rate_limited] * 2
-    assert [error.code == PAUSED for error in errors] == [False, True]
-    paused = errors[1]
-    assert (paused.app, paused.connection, paused.retryable) == ("plant", "acme-ecc", True)
+    elsewhere = connect(budget=DatabaseBudget(store), per_minute=600)
+    assert (await refused(makini, "acme")).code != CONNECTION_PAUSED
+    for client in (makini, elsewhere):  # every process knows
+        paused = await refused(client, "acme")
+        assert (paused.code, paused.connection) == (CONNECTION_PAUSED, "acme")
+        assert "a pause for this connection that is not over" in str(paused)
+        assert paused.retry_after is not None
+        assert 3_400 < paused.retry_after <= 3_600
+        assert (await client.status("globex", connection="globex")).sync_status == "done"
+    assert len(peer.asked(CURRENT)) == 3
+
+
+async def test_three_connections_refused_within_a_minute_pause_the_app(
+    store: Store, peer: Peer, connect: Connect
+) -> None:
+    refuse(peer, 2400, "acme", "globex", "initech")
+    makini = connect(budget=DatabaseBudget(store), per_minute=600)
+    for connection in ("acme", "globex"):
+        await refused(makini, connection)
+    await makini.status("umbrella", connection="umbrella")
+    await refused(makini, "initech")
+    paused = await refused(makini, "umbrella")
+    assert (paused.code, paused.connection, paused.retryable) == (PAUSED, "umbrella", True)
     assert paused.retry_after is not None
     assert 2_200 < paused.retry_after <= 2_400
     assert "a pause that is not over" in str(paused)
-    assert len(peer.asked(CURRENT)) == 1
+
+
+async def test_three_refusals_spread_over_time_are_not_the_apps(store: Store) -> None:
+    budget, until = DatabaseBudget(store), utcnow() + timedelta(hours=1)
+    for connection in ("acme", "globex"):
+        await budget.penalise("plant", until, connection=connection)
+    async with store.write() as session:
+        earlier = utcnow() - timedelta(minutes=2)
+        await session.execute(update(CallPause).values(refused_at=earlier))
+    await budget.penalise("plant", until, connection="initech")
+    await budget.take("plant", 600, connection="umbrella")
+    for connection in ("acme", "globex", "initech"):
+        with pytest.raises(Paused):
+            await budget.take("plant", 600, connection=connection)
+
+
+async def test_a_429_of_the_admin_api_pauses_the_app_also_for_one_connections_token(
+    store: Store, peer: Peer, connect: Connect
+) -> None:
+    route = "/api/system/connections/acme/token"
+    peer.answer("POST", route, lambda _: JSONResponse({}, 429, {"Retry-After": "2400"}))
+    refuse(peer, 2400)
+    makini = connect(budget=DatabaseBudget(store), per_minute=600)
+    with pytest.raises(MakiniError):
+        await makini.mint_token("acme")
+    assert (await refused(makini, "globex")).code == PAUSED
+
+
+async def test_calls_on_a_paused_connection_keep_no_call_from_the_others(store: Store) -> None:
+    budget, until = DatabaseBudget(store), utcnow() + timedelta(hours=1)
+    await budget.penalise("plant", until, connection="acme")
+    fresh = DatabaseBudget(store)  # knows nothing of it before it asks
+    endings = await asyncio.gather(
+        *(fresh.take("plant", 6_000, connection=name) for name in ["acme", "globex"] * 20),
+        return_exceptions=True,
+    )
+    assert [type(one) for one in endings] == [Paused, type(None)] * 20
+
+
+async def test_a_short_pause_of_a_connection_is_waited_for(store: Store) -> None:
+    budget, until = DatabaseBudget(store), utcnow() + timedelta(seconds=1)
+    await budget.penalise("plant", until, connection="acme")
+    await budget.take("plant", 6_000, connection="acme")
+    assert utcnow() >= until

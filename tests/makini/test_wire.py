@@ -25,13 +25,15 @@ class CountingBudget:
 
     def __init__(self) -> None:
         self.taken: list[tuple[str, int, int]] = []
-        self.penalties: list[tuple[str, datetime]] = []
+        self.penalties: list[tuple[str, datetime, str | None]] = []
 
-    async def take(self, app: str, per_minute: int, calls: int = 1) -> None:
+    async def take(
+        self, app: str, per_minute: int, calls: int = 1, *, connection: str | None = None
+    ) -> None:
         self.taken.append((app, per_minute, calls))
 
-    async def penalise(self, app: str, until: datetime) -> None:
-        self.penalties.append((app, until))
+    async def penalise(self, app: str, until: datetime, *, connection: str | None = None) -> None:
+        self.penalties.append((app, until, connection))
 
 
 async def failure(makini: MakiniClient) -> MakiniError:
@@ -297,7 +299,7 @@ NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
         ({}, None),
     ],
 )
-async def test_a_429_closes_the_budget_as_long_as_makini_asks(
+async def test_a_429_closes_the_budget_of_its_connection_as_long_as_makini_asks(
     peer: Peer, connect: Connect, header: dict[str, str], seconds: float | None
 ) -> None:
     budget = CountingBudget()
@@ -305,7 +307,7 @@ async def test_a_429_closes_the_budget_as_long_as_makini_asks(
     error = await failure(connect(budget=budget, clock=lambda: NOW))
     assert error.retry_after == seconds
     wait = 30.0 if seconds is None else seconds
-    assert budget.penalties == [("plant", NOW + timedelta(seconds=wait))]
+    assert budget.penalties == [("plant", NOW + timedelta(seconds=wait), "acme-ecc")]
 
 
 async def test_more_calls_than_fit_at_once_wait_without_timing_out(

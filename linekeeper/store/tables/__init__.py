@@ -3,7 +3,15 @@
 from linekeeper.store.tables.alerts import Notice, NoticeChannel, Silence
 from linekeeper.store.tables.fleet import Connection, Contact, Credential, Customer
 from linekeeper.store.tables.health import Incident, IncidentConnection, Observation, Transition
-from linekeeper.store.tables.house import AppSetting, AppState, Audit, Lease, NoticeMessage, Outbox
+from linekeeper.store.tables.house import (
+    AppSetting,
+    AppState,
+    Audit,
+    CallPause,
+    Lease,
+    NoticeMessage,
+    Outbox,
+)
 from linekeeper.store.tables.implementation import (
     CreditEntry,
     Gate,
@@ -36,6 +44,7 @@ __all__ = [
     "AppSetting",
     "AppState",
     "Audit",
+    "CallPause",
     "Change",
     "ConnectAttempt",
     "ConnectLink",

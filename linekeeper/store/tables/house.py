@@ -74,6 +74,18 @@ class AppState(SQLModel, table=True):
     """By how much a person accepted that the list's total exceeds what it lists."""
 
 
+class CallPause(SQLModel, table=True):
+    """One connection may not be called for a while: Makini answered 429 to a call for it."""
+
+    __tablename__ = "call_pause"
+
+    app: str = Field(primary_key=True)
+    connection: str = Field(primary_key=True)
+    """What Makini calls it in routes and errors."""
+    refused_at: datetime = time()
+    until: datetime = time()
+
+
 class AppSetting(SQLModel, table=True):
     """A named setting every process reads; the value is encrypted."""
 

@@ -1,0 +1,26 @@
+"""A pause that Makini asked of one connection, apart from the app's.
+
+Runs: before the new code (expand)
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from linekeeper.store.types import UtcDateTime
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+serves = ("0002",)
+
+
+def upgrade() -> None:
+    op.create_table(
+        "call_pause",
+        sa.Column("app", sa.String(), nullable=False),
+        sa.Column("connection", sa.String(), nullable=False),
+        sa.Column("refused_at", UtcDateTime(), nullable=False),
+        sa.Column("until", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("app", "connection"),
+    )
