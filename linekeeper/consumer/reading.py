@@ -15,6 +15,7 @@ from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.health.judge import Observation
 from linekeeper.health.probe import understand_error
+from linekeeper.health.scope import Whole, ask_whole
 from linekeeper.inbox.routing import Target
 from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
 from linekeeper.reconcile.fields import record_key, stored_key
@@ -40,9 +41,9 @@ class Records(NamedTuple):
 
 
 class Refused(Exception):
-    """The connection lets nobody read: its login is broken, or it may not.
+    """Nobody may read this: the login is broken, or the entity is not permitted.
 
-    `observation` is what that says of its health.
+    `observation` is what that says of the connection's health; None where it says nothing of it.
     """
 
     def __init__(self, error: MakiniError, observation: Observation | None) -> None:
@@ -73,7 +74,7 @@ async def read_records(
         return reading.result(OutOfTime())
     except MakiniError as error:
         if error.kind in _LOGIN and error.connection is not None:
-            raise Refused(error, understand_error(error, utcnow())) from error
+            raise Refused(error, _says_of_health(error, reading.whole)) from error
         return reading.result(error)
     return reading.result()
 
@@ -99,10 +100,22 @@ async def _read(
     except MakiniError as error:
         if error.kind is not ErrorKind.unauthorized or error.connection is None:
             raise
+        reading.whole = await ask_whole(reading.makini, token.access, connection=reading.ref)
+        if reading.whole not in (Whole.token_refused, Whole.unclear):
+            raise
         newer = await renewed()
         if newer is None:
             raise
+        reading.whole = await ask_whole(reading.makini, newer.access, connection=reading.ref)
         await reading.go_on(newer)
+
+
+def _says_of_health(error: MakiniError, whole: Whole | None) -> Observation | None:
+    """What a refused read says of its connection: nothing, where the status says that the login is
+    well, so that this entity alone is refused."""
+    if whole not in (Whole.token_refused, Whole.login_lost):
+        return None
+    return understand_error(error, utcnow())
 
 
 class _Reading:
@@ -117,6 +130,8 @@ class _Reading:
         self._found: dict[str, dict[str, Any]] = {}
         self._refused: dict[str, Exception] = {}
         self._note: str | None = None
+        self.whole: Whole | None = None
+        """What the connection's status said after a read was refused."""
 
     def result(self, why: Exception | None = None) -> Records:
         """What there is by now; `why` the rest was not read."""

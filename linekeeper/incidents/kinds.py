@@ -58,6 +58,19 @@ _KINDS = {
         "Resolves by itself when Makini lists it again. If it is gone for good, run disconnect, or "
         "adopt with Accept what is missing; a new login makes a new connection.",
     ),
+    "entity_forbidden": Words(
+        "",
+        "Makini or the customer's system refuses to let this entity be read. The login works: "
+        "nobody needs to log in.",
+        "Give the connection permission for the entity in Makini's dashboard or in the customer's "
+        "system, or take the entity out of the block's list. Linekeeper tries again by itself.",
+    ),
+    "entity_failing": Words(
+        "",
+        "This entity can't be read, though its connection answers. The login is not in doubt.",
+        "Linekeeper tries again by itself, with growing gaps of up to 6 hours, and resolves this "
+        "once it is read.",
+    ),
     "forward_refused": Words(
         "",
         "",

@@ -12,7 +12,7 @@ from linekeeper.makini.circuit import (
     may_call_data,
 )
 from linekeeper.makini.client import MakiniClient
-from linekeeper.makini.errors import ErrorKind, MakiniError, ReadOnlyApp
+from linekeeper.makini.errors import NO_TOKEN, ErrorKind, MakiniError, ReadOnlyApp
 from linekeeper.makini.models import (
     ConnectionPage,
     ConnectionStatus,
@@ -24,11 +24,13 @@ from linekeeper.makini.models import (
     normalise_status,
     normalise_sync_status,
 )
+from linekeeper.makini.scope import ErrorScope, error_scope
 from linekeeper.makini.wire import CONNECTION_PAUSED, NEW_LOGIN, PAUSED, TOO_LARGE
 
 __all__ = [
     "CONNECTION_PAUSED",
     "NEW_LOGIN",
+    "NO_TOKEN",
     "PAUSED",
     "TOO_LARGE",
     "AppCircuit",
@@ -39,6 +41,7 @@ __all__ = [
     "ConnectionPage",
     "ConnectionStatus",
     "ErrorKind",
+    "ErrorScope",
     "Lifecycle",
     "ListedConnection",
     "MakiniClient",
@@ -51,6 +54,7 @@ __all__ = [
     "after_failure",
     "after_success",
     "begin_probe",
+    "error_scope",
     "grant",
     "may_call",
     "may_call_data",

@@ -51,6 +51,8 @@ _APP_ADVICE = {
     ErrorKind.rate_limited: "Try again in a minute, or lower per_minute",
     ErrorKind.network: "Check api_url of app {app} and the network, then try again",
 }
+NO_TOKEN = "NO_TOKEN"  # noqa: S105 - no password
+"""Our code for a connection without a token, where none may be minted."""
 _CONNECTION_ADVICE = {
     ErrorKind.unauthorized: "Renew its token; if that fails too, the customer has to log in again",
     ErrorKind.forbidden: "Check what app {app} and this connection may do in Makini's dashboard",

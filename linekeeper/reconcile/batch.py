@@ -15,7 +15,7 @@ from linekeeper.reconcile.accounting import Counts, count_due
 from linekeeper.reconcile.compare import better, was_announced
 from linekeeper.reconcile.deliveries import delivered_since
 from linekeeper.reconcile.listing import Sizes
-from linekeeper.reconcile.marks import is_known, save_mark
+from linekeeper.reconcile.marks import WELL, is_known, save_mark
 from linekeeper.reconcile.queries import known_records, lock_feed, write_records
 from linekeeper.reconcile.target import Target
 from linekeeper.reconcile.upsert import Read, Reckoning, read_records, reckon, record_row, write
@@ -170,7 +170,7 @@ class Writer:
                 full_at=self._started if self.is_baseline or mark is None else mark.full_at,
                 offered=True,
                 filtered=self._filtered,
-                error=None,
+                **WELL,
                 **({"confirm_at": self._started} if whole and again else {}),
             )  # fmt: skip
         return written

@@ -1,11 +1,11 @@
 """What is to be read now, most urgent first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, case, func, not_, or_, select, true
 from sqlmodel import col
 
 from linekeeper.config import AppConfig
@@ -50,13 +50,17 @@ class Standing:
     critical: bool
     trust: str
     entities: int
+    """Entities that were ever asked for."""
     polled_at: datetime | None
+    """The oldest reading of those to be read now: offered, and not waiting after a failure."""
+    never_full: int
+    """Entities never listed whole, without those that wait after a failure."""
     full_at: datetime | None
     confirm_at: datetime | None
 
     def is_due(self, order: Order, entities: int) -> bool:
-        """Whether its entities are to be read for what changed. Pure."""
-        if self.entities == 0 or self.polled_at is None:
+        """Whether some of its entities are to be read for what changed. Pure."""
+        if self.polled_at is None:
             return False  # nothing was read yet: a full listing
         if order.everything:
             return self.polled_at < order.started
@@ -65,25 +69,69 @@ class Standing:
 
     def is_full_due(self, order: Order, entities: int) -> bool:
         """Whether some of its entities are to be listed whole. Pure."""
-        if self.entities < entities:
+        if self.entities < entities or self.never_full:
             return True
-        if order.full and (self.full_at is None or self.full_at < order.started):
+        if self.full_at is None:
+            return False  # all of them wait after a failure
+        if order.full and self.full_at < order.started:
             return True
         return POLICY.is_full_due(self.full_at, self.confirm_at, now=order.started)
 
     def misses(self, window: Window | None) -> bool:
         """Whether it has not been read since `window` ended. Pure."""
-        return (
-            window is not None
-            and self.entities > 0
-            and (self.polled_at is None or self.polled_at < window.until)
-        )
+        return window is not None and self.polled_at is not None and self.polled_at < window.until
+
+
+def failing_last(entities: Sequence[str], marks: Mapping[str, Watermark]) -> list[str]:
+    """`entities` in the order to read them: those that failed the last time come last, so that
+    whatever ends the reading of a connection never starves the others. Pure."""
+
+    def failed(entity: str) -> bool:
+        mark = marks.get(entity)
+        return mark is not None and mark.error is not None
+
+    return sorted(entities, key=failed)
+
+
+def is_entity_due(
+    mark: Watermark | None,
+    which: Pass,
+    order: Order,
+    cadence: timedelta,
+    *,
+    again: bool = False,
+) -> bool:
+    """Whether one entity is to be read in this pass. Pure.
+
+    A scheduled run leaves one alone that waits after a failure of its own; one started by hand
+    reads it all the same, and so does who tries it `again` at once.
+    """
+    if mark is None:
+        return which == "full"
+    waits = mark.retry_at is not None and mark.retry_at > order.started
+    if waits and not (order.everything or again):
+        return False
+    whole = POLICY.is_full_due(mark.full_at, mark.confirm_at, now=order.started) or (
+        order.full and mark.full_at is not None and mark.full_at < order.started
+    )
+    if whole or which == "full":
+        return whole and which == "full"
+    if mark.polled_at is None or not mark.offered:
+        return mark.offered
+    if which == "catch-up" or order.everything:
+        return mark.polled_at < order.started
+    return order.started - mark.polled_at >= cadence - POLICY.slack
 
 
 async def standings(rt: Runtime, app: AppConfig, order: Order) -> tuple[list[Standing], int]:
     """Every connection of `app` that may be read, critical customers' and the longest unread
     first, and how many may not because their circuit is open."""
     entities = order.of(app)
+    waits = and_(col(Watermark.retry_at).is_not(None), col(Watermark.retry_at) > order.started)
+    tried = true() if order.everything else not_(waits)
+    read_now = case((and_(tried, col(Watermark.offered)), col(Watermark.polled_at)))
+    listed_now = case((tried, col(Watermark.full_at)))
+    never_listed = and_(tried, col(Watermark.entity).is_not(None), col(Watermark.full_at).is_(None))
     has_token = col(Connection.id).in_(select(col(Credential.connection_id)))
     statement = (
         select(
@@ -92,12 +140,10 @@ async def standings(rt: Runtime, app: AppConfig, order: Order) -> tuple[list[Sta
             func.coalesce(col(Customer.critical), False),
             func.coalesce(col(WebhookTrust.state), "unknown"),
             func.count(col(Watermark.entity)),
-            func.min(col(Watermark.polled_at)),
-            # An entity never listed whole counts as the oldest of all.
-            func.count(col(Watermark.full_at)),
-            func.min(col(Watermark.full_at)),
-            func.min(col(Watermark.confirm_at)),
-            func.count(col(Watermark.polled_at)),
+            func.min(read_now),
+            func.count(case((never_listed, 1))),
+            func.min(listed_now),
+            func.min(case((tried, col(Watermark.confirm_at)))),
         )
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
         .outerjoin(WebhookTrust, col(WebhookTrust.connection_id) == col(Connection.id))
@@ -129,8 +175,9 @@ async def standings(rt: Runtime, app: AppConfig, order: Order) -> tuple[list[Sta
             critical=bool(row[2]),
             trust=row[3],
             entities=row[4],
-            polled_at=row[5] if row[9] else None,
-            full_at=row[7] if row[6] == row[4] else None,
+            polled_at=row[5],
+            never_full=row[6],
+            full_at=row[7],
             confirm_at=row[8],
         )
         for row in closed

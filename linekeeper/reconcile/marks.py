@@ -1,20 +1,30 @@
 """Watermarks in the database."""
 
-import re
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.makini import ErrorKind, ErrorScope, MakiniError
+from linekeeper.reconcile.policy import POLICY
 from linekeeper.store import Store
 from linekeeper.store.tables import Record, Watermark
 from linekeeper.store.upsert import insert_or_update
 
 GONE_AFTER = timedelta(days=1)
 """What was read before is given up once it was answered with 404 for this long."""
-_NOT_FOUND = re.compile(r"404 since (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ): ")
+WELL: Mapping[str, Any] = {
+    "error": None,
+    "failure": None,
+    "failures": 0,
+    "failing_since": None,
+    "retry_at": None,
+    "not_found_since": None,
+}
+"""What a watermark holds after an attempt that did not fail."""
 
 
 async def load_marks(store: Store, connection_id: str) -> dict[str, Watermark]:
@@ -30,7 +40,10 @@ async def save_mark(
     store: Store, session: AsyncSession, connection_id: str, entity: str, **values: Any
 ) -> None:
     """Set `values` of the watermark, made if there is none."""
-    row = {"connection_id": connection_id, "entity": entity, "offered": True, "filtered": True}
+    row = {
+        "connection_id": connection_id, "entity": entity,
+        "offered": True, "filtered": True, "failures": 0,
+    }  # fmt: skip
     await insert_or_update(
         store,
         session,
@@ -46,7 +59,7 @@ async def note_not_offered(store: Store, connection_id: str, entity: str, *, now
     async with store.write() as session:
         await save_mark(
             store, session, connection_id, entity,
-            offered=False, polled_at=now, full_at=now, confirm_at=None, error=None,
+            offered=False, polled_at=now, full_at=now, confirm_at=None, **WELL,
         )  # fmt: skip
 
 
@@ -88,25 +101,35 @@ async def is_offered(
 
 def not_found_since(mark: Watermark | None, now: datetime) -> datetime:
     """When the source began to answer 404 and nothing else: `now`, if the last answer was none."""
-    said = _NOT_FOUND.match((mark.error if mark is not None else None) or "")
-    return datetime.fromisoformat(said[1]) if said else now
+    known = mark.not_found_since if mark is not None else None
+    return now if known is None else known
 
 
-async def note_not_found(
+async def note_failure(
     store: Store,
     connection_id: str,
     entity: str,
     mark: Watermark | None,
-    error: str,
+    error: MakiniError,
     *,
+    scope: ErrorScope,
     now: datetime,
 ) -> None:
-    """A 404 for what was read before: a failure that says since when."""
-    since = not_found_since(mark, now).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    await note_failure(store, connection_id, entity, f"404 since {since}: {error}")
+    """The last attempt, of `mark`, failed; the watermark stays where it is.
 
-
-async def note_failure(store: Store, connection_id: str, entity: str, error: str) -> None:
-    """The last attempt failed; the watermark stays where it is."""
+    What is evidence about this entity alone counts as its own failure and makes it wait longer and
+    longer; a failure of the whole connection or app says nothing of it.
+    """
+    values: dict[str, Any] = {"error": str(error)[:500]}
+    if scope is ErrorScope.entity:
+        failures = (mark.failures if mark is not None else 0) + 1
+        missing = error.kind is ErrorKind.not_found
+        values |= {
+            "failure": error.kind.value,
+            "failures": failures,
+            "failing_since": (mark.failing_since if mark is not None else None) or now,
+            "retry_at": now + POLICY.retry_after(failures),
+            "not_found_since": not_found_since(mark, now) if missing else None,
+        }
     async with store.write() as session:
-        await save_mark(store, session, connection_id, entity, error=error[:500])
+        await save_mark(store, session, connection_id, entity, **values)

@@ -19,6 +19,16 @@ class Policy:
     slack: timedelta = timedelta(minutes=2)
     """A run that starts a little early finds what is due all the same."""
 
+    retry: timedelta = timedelta(minutes=15)
+    """After the first failure of one entity; doubled by each further one ..."""
+    retry_longest: timedelta = timedelta(hours=6)
+    """... and never longer than this."""
+
+    def retry_after(self, failures: int) -> timedelta:
+        """How long an entity waits that failed so often in a row."""
+        doublings: int = min(max(failures - 1, 0), 16)
+        return min(self.retry * 2.0**doublings, self.retry_longest) - self.slack
+
     def cadence(self, trust: str, *, critical: bool) -> timedelta:
         """How long a connection may go unread, by the state of its webhooks' trust."""
         if critical or trust in ("bad", "none"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from linekeeper.clock import utcnow
-from linekeeper.makini import TOO_LARGE, ErrorKind, MakiniError
+from linekeeper.makini import NO_TOKEN, TOO_LARGE, ErrorKind, ErrorScope, MakiniError
 from linekeeper.pipeline import Behind, one_ahead
 from linekeeper.reconcile.accounting import Counts
 from linekeeper.reconcile.batch import Writer
@@ -17,7 +17,6 @@ from linekeeper.reconcile.marks import (
     is_baseline,
     is_offered,
     note_failure,
-    note_not_found,
     note_not_offered,
 )
 from linekeeper.reconcile.policy import POLICY
@@ -65,6 +64,8 @@ class Reading:
     written: int = 0
     counts: Counts = field(default_factory=Counts)
     error: MakiniError | None = None
+    scope: ErrorScope = ErrorScope.entity
+    """What the error is evidence about."""
     is_news: bool = False
     """It failed, and had not failed the last time."""
     held_back: int = 0
@@ -90,8 +91,10 @@ async def read_entity(
     Everything the source changed since the watermark is in the index afterwards, and only then the
     watermark moves, with the last page. A listing that shifts while it is read starts again from
     its first page; a page that fails in passing is asked for again; a source that refuses the time
-    filter is listed whole. A 404 says that the system doesn't offer the entity; where it was read
-    before it is a failure, until it has been answered for a day.
+    filter is listed whole. A failure is one of this entity alone, unless its kind, or the status
+    of the connection, says that it is about the whole (`Reading.scope`). A 404 says that the
+    system doesn't offer the entity; where it was read before it is a failure, until it has been
+    answered for a day.
     """
     reading = Reading(entity)
     try:
@@ -107,10 +110,8 @@ async def read_entity(
             return reading
         reading.outcome, reading.error = "failed", error
         reading.is_news = mark is None or mark.error is None
-        if missing:
-            await note_not_found(*place, mark, str(error), now=question.run_at)
-        else:
-            await note_failure(*place, str(error))
+        reading.scope = await login.scope_of(error)
+        await note_failure(*place, mark, error, scope=reading.scope, now=question.run_at)
     return reading
 
 
@@ -210,6 +211,7 @@ class _Reader:
             async with Behind() as writing, aclosing(one_ahead(pages)) as listed:
                 async for page, asked_at in listed:
                     self._failures = 0
+                    self._login.worked()
                     if batch.is_full:
                         reading.written += await writing.then(writer.write(batch))
                         batch = writer.batch(asked_at)
@@ -262,7 +264,7 @@ class _Reader:
         if self._failures >= TRIES_A_PAGE:
             return None
         if error.kind is ErrorKind.unauthorized and error.connection is not None:
-            return await self._login.renewed()
+            return await self._login.after_refusal()
         if not error.retryable or error.kind is ErrorKind.circuit_open:
             return None
         wait = max(error.retry_after or 0.0, 2.0 ** (self._failures - 1))
@@ -277,6 +279,7 @@ class _Reader:
             "there is no token for it, and Linekeeper may not mint one",
             app=self._target.app.name,
             connection=self._target.ref,
+            code=NO_TOKEN,
         )
 
     def _broken(self, reason: str) -> MakiniError:

@@ -9,6 +9,7 @@ from linekeeper.incidents.single import resolve_of_disconnected
 from linekeeper.reconcile import deleting
 from linekeeper.reconcile import measure as measuring
 from linekeeper.reconcile.due import PASSES, Order
+from linekeeper.reconcile.entity_incidents import settle_entities
 from linekeeper.reconcile.measure import Verdict, measure
 from linekeeper.reconcile.outage import covered, note_outages, uncovered
 from linekeeper.reconcile.poll import Sleep
@@ -92,4 +93,5 @@ async def conclude(rt: Runtime, order: Order, run: Run) -> list[Verdict]:
     if whole:
         await purge_disconnected(rt.store, now=now)
         await resolve_of_disconnected(rt.store, (deleting.TOPIC, measuring.TOPIC), now=now)
+    await settle_entities(rt, now=now)
     return await measure(rt, now=now)

@@ -12,15 +12,13 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
-from linekeeper.health.judge import Observation, Outcome
-from linekeeper.health.service import observe
-from linekeeper.makini import ErrorKind, MakiniError
+from linekeeper.makini import ErrorKind, ErrorScope, MakiniError
 from linekeeper.reconcile.accounting import Counts
 from linekeeper.reconcile.claims import Claims, claiming
 from linekeeper.reconcile.deleting import apply_agreed
-from linekeeper.reconcile.due import Order, Pass, due_in
+from linekeeper.reconcile.doubt import are_all_refused, doubt_connection, observe_lost_login
+from linekeeper.reconcile.due import Order, Pass, due_in, failing_last, is_entity_due
 from linekeeper.reconcile.marks import load_marks, note_failure
-from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.poll import Question, Reading, Sleep, read_entity
 from linekeeper.reconcile.target import Login, Target, load_targets
 from linekeeper.runtime import Runtime
@@ -33,19 +31,6 @@ SIDE_BY_SIDE = 16
 """Connections read at once by one worker."""
 OTHERS_SECONDS = (0.1, 2.0)
 """Between the first two looks at what other workers hold, and at most."""
-
-_ENDS_CONNECTION = frozenset(
-    {
-        ErrorKind.unauthorized,
-        ErrorKind.forbidden,
-        ErrorKind.rate_limited,
-        ErrorKind.unavailable,
-        ErrorKind.timeout,
-        ErrorKind.network,
-        ErrorKind.circuit_open,
-    }
-)
-"""After these the connection's other entities are left for the next run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,28 +184,56 @@ def _in_shard(ids: list[str], order: Order) -> list[str]:
 
 
 async def _read(rt: Runtime, target: Target, order: Order, which: Pass, sleep: Sleep) -> Run:
-    """Read the entities of one connection that this pass is about."""
-    marks = await load_marks(rt.store, target.id)
-    run = Run()
-    login = Login(rt, target)
+    """Read the entities of one connection that this pass is about.
+
+    Each fails alone; only a failure of the whole connection, or of the app, leaves the others for
+    the next run.
+    """
+    run, login = Run(), Login(rt, target)
     await apply_agreed(rt.store, target.app, target.id, target.makini_key, now=utcnow())
+    readings = await _read_entities(rt, target, login, order, which, sleep=sleep)
+    if are_all_refused(readings):
+        # The status says that the login is well, every single read that it isn't: reads are right.
+        if await _has_new_token(login):
+            readings = await _read_entities(
+                rt, target, login, order, which, sleep=sleep, again=True
+            )
+        refusal = readings[0].error if are_all_refused(readings) else None
+        if refusal is not None:
+            await observe_lost_login(rt, target, refusal)
+    for reading in readings:
+        run.took(target, reading)
+    return run
+
+
+async def _has_new_token(login: Login) -> bool:
+    try:
+        return await login.renewed() is not None
+    except MakiniError:
+        return False
+
+
+async def _read_entities(
+    rt: Runtime,
+    target: Target,
+    login: Login,
+    order: Order,
+    which: Pass,
+    *,
+    sleep: Sleep,
+    again: bool = False,
+) -> list[Reading]:
+    """Read what is due; `again`: at once, though it has just failed."""
+    marks = await load_marks(rt.store, target.id)
     window = order.window if which == "catch-up" else None
-    for entity in order.of(target.app):
+    readings = []
+    for entity in failing_last(order.of(target.app), marks):
         mark = marks.get(entity)
-        whole = (
-            mark is None
-            or POLICY.is_full_due(mark.full_at, mark.confirm_at, now=order.started)
-            or (order.full and mark.full_at is not None and mark.full_at < order.started)
-        )
-        if whole != (which == "full"):
+        if not is_entity_due(mark, which, order, target.cadence, again=again):
             continue
-        if not whole and mark is not None:
-            read_already = mark.polled_at is not None and mark.polled_at >= order.started
-            if read_already or not mark.offered:
-                continue
         question = Question(
             run_at=order.started,
-            full=whole,
+            full=which == "full",
             since=window.since if window else None,
             cause="outage" if window else None,
         )
@@ -232,17 +245,23 @@ async def _read(rt: Runtime, target: Target, order: Order, which: Pass, sleep: S
             # Whatever one system sends, it holds up nobody else.
             about = {"connection": target.id, "app": target.app.name}
             log.exception("%s: reading %s failed", target.label, entity, extra=about)
-            reading = await _strange(rt, target, entity, mark, error)
-        run.took(target, reading)
-        if reading.error is not None:
-            await tell_judge(rt, target, reading.error)
-            if reading.error.kind in _ENDS_CONNECTION:
-                break
-    return run
+            reading = await _strange(rt, target, entity, mark, error, now=order.started)
+        readings.append(reading)
+        if reading.error is not None and reading.scope is not ErrorScope.entity:
+            if reading.scope is ErrorScope.connection:
+                await doubt_connection(rt, target, login, reading.error)
+            break
+    return readings
 
 
 async def _strange(
-    rt: Runtime, target: Target, entity: str, mark: Watermark | None, error: Exception
+    rt: Runtime,
+    target: Target,
+    entity: str,
+    mark: Watermark | None,
+    error: Exception,
+    *,
+    now: datetime,
 ) -> Reading:
     """A failure nobody foresaw, as one of this entity."""
     strange = MakiniError(
@@ -251,29 +270,11 @@ async def _strange(
         app=target.app.name,
         connection=target.ref,
     )
-    await note_failure(rt.store, target.id, entity, str(strange))
+    scope = ErrorScope.entity
+    await note_failure(rt.store, target.id, entity, mark, strange, scope=scope, now=now)
     return Reading(
         entity, outcome="failed", error=strange, is_news=mark is None or mark.error is None
     )
-
-
-async def tell_judge(rt: Runtime, target: Target, error: MakiniError) -> None:
-    """A login that nothing of ours mends is an observation (MISSION C1); other failures of data
-    calls are left to the next probe."""
-    if error.kind is not ErrorKind.unauthorized or error.connection is None:
-        return
-    now = utcnow()
-    observation = Observation(
-        at=now,
-        source="reconcile",
-        outcome=Outcome.login_lost,
-        code=error.code or str(error.status or error.kind.value),
-        message=error.message or "a data call was refused",
-        request_id=error.request_id,
-    )
-    policy = (await rt.configuration()).policy
-    async with rt.store.write() as session:
-        await observe(rt.store, session, [(target.id, observation)], policy=policy, now=now)
 
 
 async def reconcile_window(

@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlmodel import col
 
 from linekeeper.access.renew import renew
 from linekeeper.access.tokens import Token, load_tokens
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
+from linekeeper.health.scope import Whole, ask_whole
+from linekeeper.makini import ErrorKind, ErrorScope, MakiniError, error_scope
+from linekeeper.reconcile.policy import POLICY
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Connection, Customer
+from linekeeper.store.tables import Connection, Customer, WebhookTrust
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,8 @@ class Target:
     """`Customer · System`."""
     health: str
     setup: str
+    cadence: timedelta
+    """How long its entities may go unread."""
     lanes: Sequence[str]
     """Those its deliveries wait in until it is known whose they are."""
 
@@ -45,8 +51,11 @@ async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[
                     col(Customer.name),
                     col(Connection.health),
                     col(Connection.setup),
+                    func.coalesce(col(Customer.critical), False),
+                    func.coalesce(col(WebhookTrust.state), "unknown"),
                 )
                 .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+                .outerjoin(WebhookTrust, col(WebhookTrust.connection_id) == col(Connection.id))
                 .where(col(Connection.id).in_(ids), col(Connection.app) == app.name)
             )
         ).all()
@@ -59,10 +68,13 @@ async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[
             label=label(customer, provider, name),
             health=health,
             setup=setup,
+            cadence=POLICY.cadence(trust, critical=bool(critical)),
             lanes=[f"{app.name}/{ref}" for ref in (identifier, key, makini_id) if ref],
         )
-        for identifier, key, makini_id, name, provider, customer, health, setup in rows
-    ]
+        for (
+            identifier, key, makini_id, name, provider, customer, health, setup, critical, trust
+        ) in rows
+    ]  # fmt: skip
 
 
 class Login:
@@ -73,6 +85,10 @@ class Login:
         self._target = target
         self._makini = rt.makini(target.app)
         self._token: Token | None = None
+        self._renewed = False
+        """It was renewed, and nothing has been read with the new token yet."""
+        self._whole: Whole | None = None
+        """What the connection's status said the last time it was asked here."""
 
     async def token(self) -> str | None:
         """An access token, minted or refreshed where that is allowed; None where there is none.
@@ -86,6 +102,51 @@ class Login:
         if self._token is None:
             return await self.renewed()
         return self._token.access
+
+    def worked(self) -> None:
+        """Something was read with the token: the connection as a whole is well."""
+        self._renewed, self._whole = False, Whole.answers
+
+    async def after_refusal(self) -> str | None:
+        """Another token after a data call's 401; None where a token is not what is missing.
+
+        A token that Makini accepts for the connection's status is good: then what was asked for
+        is what is refused, and nothing is renewed. A refused one is renewed once.
+        Raises `MakiniError` when Makini could not be asked.
+        """
+        if self._token is None:
+            return None
+        self._whole = await ask_whole(self._makini, self._token.access, connection=self._target.ref)
+        if self._whole not in (Whole.token_refused, Whole.unclear) or self._renewed:
+            return None
+        self._renewed = True
+        return await self.renewed()
+
+    async def scope_of(self, error: MakiniError) -> ErrorScope:
+        """What the `error` of a data call is evidence about.
+
+        Where the error alone can't tell whether it is about its entity or about the connection,
+        the connection's status does; it is asked once as long as nothing was read.
+        """
+        scope = error_scope(error, of_entity=True)
+        if scope is not ErrorScope.entity:
+            return scope
+        if error.kind is ErrorKind.unauthorized:
+            whole = self.is_lost or self._whole is Whole.silent
+            return ErrorScope.connection if whole else ErrorScope.entity
+        if error.kind not in (ErrorKind.unavailable, ErrorKind.timeout, ErrorKind.network):
+            return scope
+        if self._whole is None and self._token is not None:
+            self._whole = await ask_whole(
+                self._makini, self._token.access, connection=self._target.ref
+            )
+        whole = self._whole in (Whole.silent, Whole.token_refused)
+        return ErrorScope.connection if whole else ErrorScope.entity
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the last refusal was of the login itself, and nothing of ours fixed it."""
+        return self._whole in (Whole.token_refused, Whole.login_lost)
 
     async def renewed(self) -> str | None:
         """Another token in place of the one that was refused; None if nothing of ours gives one.

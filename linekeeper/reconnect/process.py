@@ -18,7 +18,7 @@ from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.conclude import conclude
 from linekeeper.incidents.operate import snooze_until
-from linekeeper.makini import ErrorKind, MakiniError
+from linekeeper.makini import ErrorKind, ErrorScope, MakiniError, error_scope
 from linekeeper.notify.text import duration
 from linekeeper.outbox.queue import enqueue
 from linekeeper.reconnect.ask import mail, set_detail, with_contacts
@@ -130,18 +130,23 @@ async def prove(rt: Runtime, connection_id: str) -> str:
     if token is None:
         return f"{connection.health}, by Makini's list"
     ref = makini_ref(connection, app.connection_field)
+    refused: MakiniError | None = None
     for entity in app.entities:
         try:
             async for _ in rt.makini(app).records(token.access, entity, connection=ref):
                 break
         except MakiniError as error:
-            if error.kind is ErrorKind.not_found:
-                continue
-            if error.kind is ErrorKind.unauthorized and error.connection is not None:
-                await _lost_again(rt, connection_id, error)
-                raise Unproven("a read is refused with the new login") from error
-            raise
+            if error.kind in (ErrorKind.unauthorized, ErrorKind.forbidden) and (
+                error_scope(error, of_entity=True) is ErrorScope.entity
+            ):
+                refused = error  # of this entity; another one tells whether the login works
+            elif error.kind is not ErrorKind.not_found:
+                raise
+            continue
         return f"{connection.health}; {entity} can be read"
+    if refused is not None and refused.kind is ErrorKind.unauthorized:
+        await _lost_again(rt, connection_id, refused)
+        raise Unproven("every read is refused with the new login") from refused
     return connection.health
 
 

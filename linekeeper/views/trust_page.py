@@ -7,6 +7,7 @@ from urllib.parse import quote
 from linekeeper.markdown import ago, image, text, when
 from linekeeper.reconcile.outage import SENDER_GIVES_UP
 from linekeeper.reconcile.trust import BAD, GOOD, WINDOW
+from linekeeper.views.entities_part import entities_markdown
 from linekeeper.views.trust_chart import changes_over_time
 from linekeeper.views.trust_queries import Held, TrustLine, TrustReport
 
@@ -52,6 +53,7 @@ def trust_markdown(report: TrustReport, forms: Mapping[str, str]) -> str:
         f"| {delay} |",
         *_held(report, forms),
         _connections(report),
+        *entities_markdown(report.entities, report.now),
         *_outages(report),
         f"Miss rate = missed / (missed + announced); what came late is announced. Above {BAD:.0%} "
         f"webhooks are bad and the connection is polled tighter, up to {GOOD:.0%} they are good "

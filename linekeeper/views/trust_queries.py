@@ -11,6 +11,8 @@ from sqlmodel import col
 from linekeeper.customers.naming import label
 from linekeeper.reconcile.accounting import Counts
 from linekeeper.reconcile.deletes import UNDO
+from linekeeper.reconcile.entity_failures import EntityState
+from linekeeper.reconcile.entity_queries import entity_states
 from linekeeper.reconcile.trust import WINDOW, Measured
 from linekeeper.store import Store
 from linekeeper.store.tables import (
@@ -76,6 +78,8 @@ class TrustReport:
     step: timedelta
     held: Sequence[Held]
     outages: Sequence[Outage]
+    entities: Sequence[EntityState] = ()
+    """Those that can't be read."""
 
     @property
     def measured(self) -> Measured:
@@ -107,7 +111,8 @@ async def trust_report(store: Store, *, now: datetime) -> TrustReport:
                 .limit(10)
             )
         )
-    return TrustReport(now, lines, points, step, held, outages)
+    failing = await entity_states(store, failing_only=True)
+    return TrustReport(now, lines, points, step, held, outages, failing)
 
 
 async def _lines(session: AsyncSession, since: datetime) -> list[TrustLine]:

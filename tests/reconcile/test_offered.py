@@ -65,7 +65,8 @@ async def test_one_404_of_what_was_read_is_a_failure_and_tried_again_at_the_next
     assert done.readings == 1  # the other entity
     after = await mark(rt)
     assert after.offered
-    assert (after.error or "").startswith("404 since ")
+    assert after.not_found_since is not None
+    assert (after.failure, after.failures) == ("not_found", 1)
     assert (after.position, after.polled_at, after.full_at) == (
         before.position,
         before.polled_at,
@@ -75,6 +76,7 @@ async def test_one_404_of_what_was_read_is_a_failure_and_tried_again_at_the_next
     assert not (await run(rt)).failures
     assert await changed(rt) == [("updated", "2")]
     assert (await mark(rt)).error is None
+    assert (await mark(rt)).not_found_since is None
 
 
 async def test_what_is_not_found_for_a_day_is_not_offered_and_its_return_is_no_baseline(

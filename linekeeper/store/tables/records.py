@@ -137,6 +137,17 @@ class Watermark(SQLModel, table=True):
     """False: the source refused the time filter; listed whole until a full listing is due."""
     error: str | None = None
     """Why the last attempt failed."""
+    failure: str | None = None
+    """The kind of error (`ErrorKind`) with which this entity failed, though its connection did
+    not."""
+    failures: int = 0
+    """How often it failed so in a row."""
+    failing_since: datetime | None = optional_time()
+    """When the first of these was."""
+    retry_at: datetime | None = optional_time()
+    """When a scheduled run tries it again."""
+    not_found_since: datetime | None = optional_time()
+    """Since when the source has answered 404 and nothing else."""
 
 
 class Deletion(SQLModel, table=True):

@@ -1,0 +1,47 @@
+"""What failed data calls say of their connection as a whole."""
+
+from collections.abc import Sequence
+
+from linekeeper.clock import utcnow
+from linekeeper.health.judge import Observation, Outcome
+from linekeeper.health.scope import make_suspect
+from linekeeper.health.service import observe
+from linekeeper.makini import ErrorKind, MakiniError
+from linekeeper.reconcile.poll import Reading
+from linekeeper.reconcile.target import Login, Target
+from linekeeper.runtime import Runtime
+
+
+def are_all_refused(readings: Sequence[Reading]) -> bool:
+    """Whether each of several entities was refused with a 401: that is no single one's. Pure."""
+    refused = [
+        reading
+        for reading in readings
+        if reading.error is not None and reading.error.kind is ErrorKind.unauthorized
+    ]
+    return len(readings) > 1 and len(refused) == len(readings)
+
+
+async def doubt_connection(rt: Runtime, target: Target, login: Login, error: MakiniError) -> None:
+    """A failure of the whole connection: a login that nothing of ours fixes is an observation
+    (MISSION C1); one that does not answer is probed at the next sweep."""
+    if error.kind is ErrorKind.unauthorized and login.is_lost:
+        await observe_lost_login(rt, target, error)
+    elif error.kind in (ErrorKind.unavailable, ErrorKind.timeout, ErrorKind.network):
+        await make_suspect(rt.store, target.id)
+
+
+async def observe_lost_login(rt: Runtime, target: Target, error: MakiniError) -> None:
+    """Tell the judge that the connection's login was refused."""
+    now = utcnow()
+    observation = Observation(
+        at=now,
+        source="reconcile",
+        outcome=Outcome.login_lost,
+        code=error.code or str(error.status or error.kind.value),
+        message=error.message or "a data call was refused",
+        request_id=error.request_id,
+    )
+    policy = (await rt.configuration()).policy
+    async with rt.store.write() as session:
+        await observe(rt.store, session, [(target.id, observation)], policy=policy, now=now)

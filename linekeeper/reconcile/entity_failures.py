@@ -1,0 +1,156 @@
+"""Which entities can't be read though their connection can: what is to be an incident. Pure."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from linekeeper.makini import ErrorKind
+
+FORBIDDEN = "entity_forbidden"
+FAILING = "entity_failing"
+ALL = "*"
+"""In place of an entity: all that the connection offers."""
+WIDESPREAD = 5
+"""So many connections of an app, and half of those that offer the entity, are one incident."""
+PASSING_FAILURES = 2
+"""What may pass by itself is an incident from the second failure in a row on."""
+
+_PERMISSION = frozenset({ErrorKind.unauthorized, ErrorKind.forbidden})
+_AT_ONCE = _PERMISSION | {ErrorKind.rejected}
+
+
+@dataclass(frozen=True, slots=True)
+class EntityState:
+    """One entity of one connection, as its watermark has it."""
+
+    connection_id: str
+    label: str
+    """`Customer · System`."""
+    app: str
+    entity: str
+    failure: str | None
+    """The kind of error; None where it can be read."""
+    failures: int
+    since: datetime | None
+    error: str = ""
+    may_be_read: bool = True
+    """Whether the connection's health lets its records be read at all."""
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether people have to be notified of it."""
+        if self.failure is None:
+            return False
+        return self.failures >= (1 if self.failure in _AT_ONCE else PASSING_FAILURES)
+
+    @property
+    def kind(self) -> str:
+        """Of incident."""
+        return FORBIDDEN if self.failure in _PERMISSION else FAILING
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An incident there should be."""
+
+    scope: Literal["connection", "app"]
+    cause: str
+    topic: str
+    kind: str
+    app: str
+    entity: str
+    title: str
+    text: str
+    connections: tuple[str, ...]
+
+
+def find_failures(states: Sequence[EntityState]) -> list[Finding]:
+    """The incidents there should be about entities, given all `states`.
+
+    One for each entity that fails, one for a connection of which nothing can be read for the same
+    reason, and one for the app where an entity fails in the same way at many connections.
+    """
+    offering: dict[tuple[str, str], int] = defaultdict(int)
+    alike: dict[tuple[str, str, str], list[EntityState]] = defaultdict(list)
+    of_connection: dict[str, list[EntityState]] = defaultdict(list)
+    for state in states:
+        offering[state.app, state.entity] += 1
+        of_connection[state.connection_id].append(state)
+        if state.is_failing:
+            alike[state.app, state.entity, state.kind].append(state)
+    findings = []
+    grouped: set[tuple[str, str]] = set()
+    for (app, entity, kind), members in alike.items():
+        if len(members) >= WIDESPREAD and 2 * len(members) >= offering[app, entity]:
+            findings.append(_of_app(app, entity, kind, members))
+            grouped |= {(member.connection_id, entity) for member in members}
+    for own in of_connection.values():
+        left = [
+            state
+            for state in own
+            if state.is_failing and (state.connection_id, state.entity) not in grouped
+        ]
+        same = len(left) == len(own) > 1 and len({state.kind for state in left}) == 1
+        findings += [_of_connection(left)] if same else [_of_entity(state) for state in left]
+    return findings
+
+
+def topic_of(entity: str) -> str:
+    """The topic of incidents about `entity`: a connection may be in one of each."""
+    return f"entity:{entity}"
+
+
+def _of_entity(state: EntityState) -> Finding:
+    return Finding(
+        scope="connection",
+        cause=f"entity:{state.connection_id}:{state.entity}",
+        topic=topic_of(state.entity),
+        kind=state.kind,
+        app=state.app,
+        entity=state.entity,
+        title=f"{state.label}: {_problem(state.kind, state.entity)}",
+        text=f"{state.error} The other entities and the login are not affected by it.",
+        connections=(state.connection_id,),
+    )
+
+
+def _of_connection(states: Sequence[EntityState]) -> Finding:
+    first = states[0]
+    names = ", ".join(state.entity for state in states)
+    return Finding(
+        scope="connection",
+        cause=f"entity:{first.connection_id}:{ALL}",
+        topic=topic_of(ALL),
+        kind=first.kind,
+        app=first.app,
+        entity=ALL,
+        title=f"{first.label}: {_problem(first.kind, 'any entity')}",
+        text=f"None of {names} can be read. {first.error}",
+        connections=(first.connection_id,),
+    )
+
+
+def _of_app(app: str, entity: str, kind: str, members: Sequence[EntityState]) -> Finding:
+    return Finding(
+        scope="app",
+        cause=f"entity:app:{app}:{entity}",
+        topic=topic_of(entity),
+        kind=kind,
+        app=app,
+        entity=entity,
+        title=f"app {app}: {_problem(kind, entity)} at {len(members)} connections",
+        text=f"{len(members)} connections fail in the same way. {members[0].error}",
+        connections=tuple(member.connection_id for member in members),
+    )
+
+
+_PROBLEMS: Mapping[str, str] = {
+    FORBIDDEN: "no permission for {entity}",
+    FAILING: "{entity} can't be read",
+}
+
+
+def _problem(kind: str, entity: str) -> str:
+    return _PROBLEMS[kind].format(entity=entity)
