@@ -15,11 +15,11 @@ from linekeeper.reconcile.accounting import Counts, count_due
 from linekeeper.reconcile.compare import better, was_announced
 from linekeeper.reconcile.deliveries import delivered_since
 from linekeeper.reconcile.listing import Sizes
-from linekeeper.reconcile.marks import WELL, is_known, save_mark
+from linekeeper.reconcile.marks import WELL, grain_of, is_known, save_mark
 from linekeeper.reconcile.queries import known_records, lock_feed, write_records
 from linekeeper.reconcile.target import Target
 from linekeeper.reconcile.upsert import Read, Reckoning, read_records, reckon, record_row, write
-from linekeeper.reconcile.watermark import move
+from linekeeper.reconcile.watermark import Grain, move
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Watermark
 
@@ -29,6 +29,8 @@ GATHERED = 100_000
 """Records that all first listings of this process gather, to write them in the order of their keys:
 neighbours share pages, and a million keys in any order would dirty each page many times over."""
 DELIVERY_DAYS = 3
+COARSE = timedelta(minutes=1)
+"""With a clock like this, other contents at the same source time are an ordinary change."""
 DELIVERY_MARGIN = timedelta(hours=1)
 """A delivery may come this long before the change it announces can be read."""
 
@@ -111,6 +113,7 @@ class Writer:
             _baselines.add(self)
         self._is_fresh: bool | None = None
         self._newest: datetime | None = None
+        self._grain = Grain(grain_of(mark))
         self._found_older = False
         """Something differed that had changed before the last listing began."""
         self.is_unsettled = False
@@ -152,7 +155,10 @@ class Writer:
         mark = self._mark
         async with self._store.write() as session:
             written = earlier + await self._apply(session, read)
-            proved = not shifted and sizes.proves(listed, self._newest, started=self._started)
+            grain = self._grain.learned
+            proved = not shifted and sizes.proves(
+                listed, self._newest, started=self._started, grain=grain
+            )
             position = self._position(proved=proved, shifted=shifted)
             agreed = proved or not (shifted or self._found_older)
             settled = agreed and mark is not None and position == mark.position
@@ -170,6 +176,7 @@ class Writer:
                 full_at=self._started if self.is_baseline or mark is None else mark.full_at,
                 offered=True,
                 filtered=self._filtered,
+                grain_seconds=grain.total_seconds() if grain is not None else None,
                 **WELL,
                 **({"confirm_at": self._started} if whole and again else {}),
             )  # fmt: skip
@@ -216,6 +223,7 @@ class Writer:
 
     def _seen(self, batch: Batch) -> dict[str, Read]:
         known = [time for one in batch.read.values() if (time := one.time) is not None]
+        self._grain.saw(known)
         if self._newest is not None:
             known.append(self._newest)
         self._newest = max(known, default=None)
@@ -270,7 +278,8 @@ class Writer:
             return
         now = utcnow()
         oldest = now - timedelta(days=DELIVERY_DAYS)
-        last = self._polled_at
+        last, grain = self._polled_at, self._grain.learned
+        is_coarse = grain is not None and grain >= COARSE
         since = oldest if last is None else max(oldest, last - DELIVERY_MARGIN)
         delivered = await delivered_since(
             session, self._target.id, self._entity, self._target.lanes, since=since
@@ -280,6 +289,8 @@ class Writer:
             came_at = delivered.get(key)
             if was_announced(reckoning.before[key], reckoning.found[key], came_at, now=now):
                 change.update(announced_at=came_at, due="seen")
+            elif is_coarse:  # two changes of one day have the same time: nothing contradicts
+                change.update(recovered=True, due="missed")
             else:
                 change.update(recovered=True, due=change["due"] or "missed")
 

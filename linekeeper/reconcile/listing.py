@@ -29,7 +29,14 @@ class Sizes:
         self.pages += 1
         self.last = total if total is not None else self.last
 
-    def proves(self, listed: int, newest: datetime | None, *, started: datetime) -> bool:
+    def proves(
+        self,
+        listed: int,
+        newest: datetime | None,
+        *,
+        started: datetime,
+        grain: timedelta | None = None,
+    ) -> bool:
         """Whether `listed` different keys, changed up to `newest`, must be all there are.
 
         One page is the picture of a moment. Between two a record can slip through when one before
@@ -39,7 +46,8 @@ class Sizes:
         if self.pages <= 1:
             return True
         complete = not self.changed and self.last is not None and listed >= self.last
-        return complete and (newest is None or newest < started - CLOCKS)
+        quiet_since = started - CLOCKS - (grain or timedelta())
+        return complete and (newest is None or newest < quiet_since)
 
 
 class KeySet:

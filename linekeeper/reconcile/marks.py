@@ -54,6 +54,12 @@ async def save_mark(
     )
 
 
+def grain_of(mark: Watermark | None) -> timedelta | None:
+    """How coarse the source's clock is, as far as that was learned."""
+    known = mark.grain_seconds if mark is not None else None
+    return timedelta(seconds=known) if known is not None else None
+
+
 async def note_not_offered(store: Store, connection_id: str, entity: str, *, now: datetime) -> None:
     """This system doesn't have `entity`: asked again with the next full listing."""
     async with store.write() as session:

@@ -14,6 +14,7 @@ from linekeeper.reconcile.batch import Writer
 from linekeeper.reconcile.deleting import conclude_listing
 from linekeeper.reconcile.listing import KeySet, Sizes
 from linekeeper.reconcile.marks import (
+    grain_of,
     is_baseline,
     is_offered,
     note_failure,
@@ -170,7 +171,7 @@ class _Reader:
             return None
         if POLICY.is_full_due(mark.full_at, mark.confirm_at, now=question.run_at):
             return None
-        since = read_from(mark.position, mark.moved_at, mark.polled_at)
+        since = read_from(mark.position, mark.moved_at, mark.polled_at, grain=grain_of(mark))
         return since if question.since is None else min(since, question.since)
 
     async def _list(self, since: datetime | None, *, bear_shifts: bool) -> None:

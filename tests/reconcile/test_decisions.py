@@ -12,7 +12,7 @@ from linekeeper.reconcile.feed import BadCursor, cursor, position_of
 from linekeeper.reconcile.listing import CLOCKS, KeySet, Sizes
 from linekeeper.reconcile.outage import AWAY, absences
 from linekeeper.reconcile.trust import BAD, ENOUGH, GOOD, Measured, state_after
-from linekeeper.reconcile.watermark import OVERLAP, move, read_from
+from linekeeper.reconcile.watermark import OVERLAP, Grain, move, read_from
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 TIMES = st.integers(-100_000, 100_000).map(lambda seconds: NOW + timedelta(seconds=seconds))
@@ -31,14 +31,37 @@ def test_a_watermark_never_goes_ahead_of_the_run_or_back(
     assert (after is None) == (position is None and newest is None)
 
 
-@given(position=TIMES, moved=st.none() | TIMES, polled=st.none() | TIMES)
+GRAIN_SECONDS = st.sampled_from([None, 1, 60, 3600, 86_400])
+
+
+@given(position=TIMES, moved=st.none() | TIMES, polled=st.none() | TIMES, seconds=GRAIN_SECONDS)
 def test_reading_on_begins_at_the_watermark_or_before_it(
-    position: datetime, moved: datetime | None, polled: datetime | None
+    position: datetime, moved: datetime | None, polled: datetime | None, seconds: int | None
 ) -> None:
-    since = read_from(position, moved, polled)
-    assert since in (position - OVERLAP, position + timedelta(microseconds=1))
+    grain = None if seconds is None else timedelta(seconds=seconds)
+    since = read_from(position, moved, polled, grain=grain)
+    assert since <= position
+    assert position - since <= OVERLAP + (grain or timedelta(microseconds=1))
     if moved is None or polled is None or polled - moved < OVERLAP:
-        assert since == position - OVERLAP
+        assert position - since > OVERLAP
+
+
+@given(
+    days=st.lists(st.integers(0, 3_000), min_size=3, unique=True),
+    hours=st.integers(0, 23),
+    seconds=st.sampled_from([1, 60, 3600, 86_400]),
+)
+def test_a_grain_is_learned_whatever_the_zone_and_never_taken_for_finer_than_it_is(
+    days: list[int], hours: int, seconds: int
+) -> None:
+    grain = Grain()
+    start = NOW.replace(hour=hours)
+    grain.saw([start + timedelta(seconds=seconds * step) for step in days])
+    learned = grain.learned
+    assert learned is not None
+    assert learned >= timedelta(seconds=seconds)
+    grain.saw([start, start + timedelta(seconds=seconds)])
+    assert grain.learned == timedelta(seconds=seconds)
 
 
 @given(st.lists(st.tuples(TIMES, st.integers(0, 5_000))))

@@ -135,6 +135,8 @@ class Watermark(SQLModel, table=True):
     full listing."""
     filtered: bool = True
     """False: the source refused the time filter; listed whole until a full listing is due."""
+    grain_seconds: float | None = None
+    """How coarse the source's times of this entity are, as learned; none while unknown."""
     error: str | None = None
     """Why the last attempt failed."""
     failure: str | None = None

@@ -16,6 +16,7 @@ depends_on = None
 
 def upgrade() -> None:
     with op.batch_alter_table("watermark") as table:
+        table.add_column(sa.Column("grain_seconds", sa.Float(), nullable=True))
         table.add_column(sa.Column("failure", sa.String(), nullable=True))
         table.add_column(sa.Column("failures", sa.Integer(), nullable=False, server_default="0"))
         table.add_column(sa.Column("failing_since", UtcDateTime(), nullable=True))
