@@ -248,6 +248,8 @@ async def _read_entities(
             reading = await _strange(rt, target, entity, mark, error, now=order.started)
         readings.append(reading)
         if reading.error is not None and reading.scope is not ErrorScope.entity:
+            whole_before = any(mark.error and mark.failure is None for mark in marks.values())
+            reading.is_news = not whole_before
             if reading.scope is ErrorScope.connection:
                 await doubt_connection(rt, target, login, reading.error)
             break
