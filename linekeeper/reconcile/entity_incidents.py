@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.incidents.lifecycle import open_incident, resolve_incident
+from linekeeper.incidents.single import open_incident, resolve_incident
 from linekeeper.reconcile.entity_failures import Finding, find_failures, topic_of
 from linekeeper.reconcile.entity_queries import entity_states
 from linekeeper.runtime import Runtime
