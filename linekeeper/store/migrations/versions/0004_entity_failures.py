@@ -8,11 +8,11 @@ from alembic import op
 
 from linekeeper.store.types import UtcDateTime
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
-serves = ("0001", "0002")
+serves = ("0001", "0002", "0003")
 
 
 def upgrade() -> None:
