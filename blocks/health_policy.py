@@ -91,6 +91,25 @@ class HealthPolicy(Block):
         title="Red again after (hours)",
         description="A sweep fails again for an incident nobody acknowledged for so long.",
     )
+    login_check_hours: float = Field(
+        default=24,
+        ge=0,
+        title="Login check every (hours)",
+        description="A login that nothing was read with for so long is tested by reading one "
+        "record, in mode manage and where a token is held; 0: never.",
+    )
+    failing_calls: int = Field(
+        default=3,
+        ge=1,
+        title="Refused calls of the product",
+        description="So many in a row contradict a good word of Makini's.",
+    )
+    failing_minutes: float = Field(
+        default=60,
+        gt=0,
+        title="Refused calls count for (minutes)",
+        description="So long after the last one the product's refused calls count.",
+    )
 
     def to_config(self) -> core.HealthPolicy:
         """What the core reads. Raises `ValueError` naming a bad field."""

@@ -106,6 +106,17 @@ class HealthPolicy(_Config):
     """So many members in trouble within it are one cause too, whatever their share."""
     remind_hours: float = Field(default=4, gt=0)
     """A sweep is red again for an incident unacknowledged this long."""
+    login_check_hours: float = Field(default=24, ge=0)
+    """A login that nothing was read with for so long is tested by reading one record; 0 = never."""
+    failing_calls: int = Field(default=3, ge=1)
+    """So many refused calls of the product in a row contradict a good word of Makini's."""
+    failing_minutes: float = Field(default=60, gt=0)
+    """They are in a row, and count, so long after the last one."""
+
+    @property
+    def evidence_hours(self) -> float:
+        """How long a read stands for the login: a login check is due before it is over."""
+        return max(self.login_check_hours, 24.0) * 1.25
 
 
 class MailConfig(_Config):

@@ -28,6 +28,7 @@ _ACTIONS: dict[str, Callable[[World, Connection, dict[str, Any]], None]] = {
     "fail-sync": lambda world, c, _: world.fail_sync(c),
     "mend-sync": lambda world, c, _: world.mend_sync(c),
     "stall-sync": lambda world, c, _: world.stall_sync(c),
+    "lag-status": lambda world, c, body: world.lag_status(c, lags=_yes(body, "lags", True)),
     "slow": lambda _, c, body: _set(c, "slow_seconds", _number(body, "seconds", 12.0)),
     "status": lambda _, c, body: _set(c, "status_override", body.get("status") or None),
     "disconnect": lambda world, c, _: world.remove(c),

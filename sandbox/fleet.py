@@ -118,6 +118,8 @@ class Connection:
     sync_held_at: datetime | None = None
     status_override: str | None = None
     slow_seconds: float = 0.0
+    lagging_status: str | None = None
+    """What the status goes on saying, whatever became of the connection since."""
     cached_status: bytes = field(default=b"", repr=False)
     cached_slot: int = -1
 
@@ -136,6 +138,16 @@ class Connection:
     def readable(self) -> bool:
         """Whether Makini gets at the system's records just now."""
         return self.state == "healthy"
+
+    def sync_status(self) -> str:
+        """Makini's word for its last synchronization; `fail`: the system refuses the login."""
+        if self.lagging_status is not None:
+            return self.lagging_status
+        if not self.login_ok:
+            return "fail"
+        if self.sync_error:
+            return "error"
+        return "inprogress" if self.pending else "done"
 
     def list_status(self) -> str:
         """The display name that the connection list shows."""

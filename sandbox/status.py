@@ -32,15 +32,6 @@ def refusal(connection: Connection | None) -> Refused | None:
     return None
 
 
-def sync_status(connection: Connection) -> str:
-    """`fail` means that the system refuses the credentials (MAKINI.md)."""
-    if not connection.login_ok:
-        return "fail"
-    if connection.sync_error:
-        return "error"
-    return "inprogress" if connection.pending else "done"
-
-
 async def delay(connection: Connection) -> None:
     if connection.slow_seconds:
         await asyncio.sleep(connection.slow_seconds)
@@ -60,7 +51,7 @@ def status_body(world: World, connection: Connection) -> bytes:
                     "email": connection.email,
                     "provider": connection.provider.slug,
                     "updated_at": connection.updated_at.isoformat().replace("+00:00", "Z"),
-                    "sync_status": sync_status(connection),
+                    "sync_status": connection.sync_status(),
                     "sync_updated_at": synced.isoformat().replace("+00:00", "Z"),
                 }
             }
@@ -130,7 +121,7 @@ async def old_sync_status(request: Request) -> Response:
     refused = refusal(connection)
     if refused is not None or connection is None:
         raise refused or Refused(401, "AUTHENTICATION_FAILED", "No token.")
-    return json({"status": sync_status(connection)})
+    return json({"status": connection.sync_status()})
 
 
 ROUTES = [

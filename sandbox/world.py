@@ -194,6 +194,11 @@ class World:
         connection.sync_error = False
         self._back(connection)
 
+    def lag_status(self, connection: Connection, *, lags: bool) -> None:
+        """The status stays what it is until told otherwise: Makini's may lag by a sync."""
+        connection.lagging_status = connection.sync_status() if lags else None
+        connection.cached_slot = -1
+
     def stall_sync(self, connection: Connection) -> None:
         """No synchronization happens from now on, and nothing says so."""
         connection.sync_held_at = self.moment()
@@ -202,6 +207,7 @@ class World:
     def mend(self, connection: Connection) -> None:
         """Everything that can be wrong with it is well again."""
         connection.status_override = None
+        connection.lagging_status = None
         connection.slow_seconds = 0.0
         connection.sync_held_at = None
         self.come_online(connection)
@@ -324,6 +330,7 @@ class World:
     def bring_back(self, kept: dict[str, Any]) -> None:
         """Be as `kept` says; connections that the fleet has grown by stay new."""
         for connection in kept["connections"]:
+            connection.lagging_status = getattr(connection, "lagging_status", None)
             connection.cached_slot = -1
             self.add(connection)
         for key in kept["removed"]:

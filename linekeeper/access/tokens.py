@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import ColumnElement, bindparam, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -33,11 +33,20 @@ class Token:
     expires_at: datetime | None
     minted: bool
 
+    def is_over(self, now: datetime) -> bool:
+        """Whether its time is over: where nothing may renew it, it is no token any more."""
+        return self.expires_at is not None and self.expires_at <= now
+
     def needs_minting(self, now: datetime) -> bool:
         """Whether it is a minted token about to run out, with nothing to refresh it by."""
         if not self.minted or self.refresh is not None or self.expires_at is None:
             return False
         return self.expires_at - now < MINT_MARGIN
+
+
+def is_live(now: datetime) -> ColumnElement[bool]:
+    """`not Token.is_over` as SQL."""
+    return or_(col(Credential.expires_at).is_(None), col(Credential.expires_at) > now)
 
 
 async def load_tokens(

@@ -76,7 +76,13 @@ async def _plan(rt: Runtime, events: Sequence[Event]) -> _Batch:
         targets = {one.id: one for one in named.values()}
         targets |= {one.id: one for owners in by_key.values() for one in owners}
         tokens = await load_tokens(rt.store, session, sorted(targets))
-    with_token = frozenset(tokens)
+    now = utcnow()
+    # Where nothing may renew it, a token that has ended is none.
+    with_token = frozenset(
+        one
+        for one, token in tokens.items()
+        if apps[targets[one].app].manages or not token.is_over(now)
+    )
     plans: dict[str, Plan] = {}
     for event in events:
         wanted = understood[event.id]

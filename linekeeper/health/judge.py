@@ -6,97 +6,35 @@ nobody knows), but an entry in the list never outshines a probe that failed.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import timedelta
 from statistics import median
-from typing import Any
 
 from linekeeper.config import HealthPolicy
+from linekeeper.health.contested import CACHED, contradicts, is_late
+from linekeeper.health.state import (
+    SEVERITY,
+    Evidence,
+    Health,
+    Judged,
+    Observation,
+    Outcome,
+    dump,
+    load,
+)
 
-
-class Health(StrEnum):
-    """The health axis. `unknown` counts as unhealthy once a connection is live."""
-
-    healthy = "healthy"
-    degraded = "degraded"
-    unreachable = "unreachable"
-    reauthorization_required = "reauthorization_required"
-    inactive = "inactive"
-    unknown = "unknown"
-
-
-class Outcome(StrEnum):
-    """What an observation says."""
-
-    answered = "answered"
-    """The connection answered and its data flows, or is about to."""
-    sync_failing = "sync_failing"
-    """It answered, but its last sync ended in an error that is not the login."""
-    login_lost = "login_lost"
-    """`sync_status` fail, an auth-required event, or a 401 that nothing of ours mends."""
-    missed = "missed"
-    """No usable answer: time-out, network, 5xx, garbage."""
-    refused = "refused"
-    """It answered 403: not enough credits, or not allowed."""
-    strange = "strange"
-    """It answered with a status nobody knows."""
-    listed = "listed"
-    """What Makini's list says of it; the word is in `Observation.lifecycle`."""
-
-
-SEVERITY = {
-    Health.healthy: 0,
-    Health.degraded: 1,
-    Health.unknown: 2,
-    Health.inactive: 3,
-    Health.unreachable: 4,
-    Health.reauthorization_required: 5,
-}
-"""Higher is worse; a rise makes a sweep red again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """Something learned about a connection: what, from whom, when (UTC)."""
-
-    at: datetime
-    source: str
-    """`list`, `probe`, `webhook`, `product`, `operator`."""
-    outcome: Outcome
-    lifecycle: str = ""
-    """With `listed`: pending, synchronizing, in_progress, active, inactive, unknown."""
-    decisive: bool = False
-    """With `listed`: there is no token, so the list is all there is to judge by."""
-    code: str | None = None
-    message: str | None = None
-    request_id: str | None = None
-    latency: float | None = None
-    """Seconds."""
-    sync_status: str | None = None
-    """Makini's word for its last synchronization, of a probe."""
-    sync_updated_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What is held of a connection: its health and what later judgements need to remember."""
-
-    health: Health = Health.unknown
-    own: Health = Health.unknown
-    """What the connection itself last showed, before the list caps it."""
-    lifecycle: str = ""
-    misses: int = 0
-    observed_at: datetime | None = None
-    falls: tuple[datetime, ...] = ()
-    """When it fell from healthy, within the flap window."""
-    trouble_at: datetime | None = None
-    """When it was last seen in trouble."""
-    latencies: tuple[float, ...] = ()
-
-    @property
-    def suspect(self) -> bool:
-        """Whether the next sweep should look again, whatever its health."""
-        return self.misses > 0 or self.own is Health.unknown
+__all__ = [
+    "SEVERITY",
+    "Evidence",
+    "Health",
+    "Judged",
+    "Observation",
+    "Outcome",
+    "Verdict",
+    "dump",
+    "is_trouble",
+    "judge",
+    "load",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,20 +51,23 @@ def judge(previous: Judged, observation: Observation, policy: HealthPolicy) -> V
     An observation older than the one last applied changes nothing. A connection is never healthy
     on a status nobody knows.
     """
-    if previous.observed_at is not None and observation.at < previous.observed_at:
+    if is_late(observation, previous):
         return Verdict(previous, applied=False)
     if observation.outcome is Outcome.listed:
         return _listed(previous, observation, policy)
-    state = _seen(previous, observation, policy)
-    return Verdict(_concluded(previous, state, observation, policy), applied=True)
+    state = _remembered(_seen(previous, observation, policy), observation, policy)
+    dated = observation.outcome is not Outcome.doubted
+    return Verdict(_concluded(previous, state, observation, policy, dated=dated), applied=True)
 
 
 def _listed(previous: Judged, observation: Observation, policy: HealthPolicy) -> Verdict:
     word = observation.lifecycle or "unknown"
     state = replace(previous, lifecycle=word)
     if observation.decisive:
-        own = Health.healthy if word == "active" else Health.unknown
-        state = replace(state, own=own, misses=0, latencies=())
+        disputed = contradicts(previous, observation, policy)
+        own = Health.healthy if word == "active" and not disputed else Health.unknown
+        state = replace(state, own=own, misses=0, latencies=(), disputed=disputed)
+        state = replace(state if disputed else _agreed(state), evidence=Evidence.listed)
     elif word == previous.lifecycle:
         # Nothing new, and no news of the login: later events keep their place in time.
         return Verdict(_concluded(previous, previous, observation, policy, dated=False), True)
@@ -134,6 +75,10 @@ def _listed(previous: Judged, observation: Observation, policy: HealthPolicy) ->
 
 
 def _seen(previous: Judged, observation: Observation, policy: HealthPolicy) -> Judged:
+    if contradicts(previous, observation, policy):
+        # Unsettled: a read would have come in place of this word.
+        own = Health.unknown if observation.unread else previous.own
+        return replace(previous, own=own, misses=0, disputed=observation.unread)
     match observation.outcome:
         case Outcome.missed:
             misses = previous.misses + 1
@@ -142,13 +87,87 @@ def _seen(previous: Judged, observation: Observation, policy: HealthPolicy) -> J
             own = Health.unreachable if gone and not lost else previous.own
             return replace(previous, own=own, misses=misses)
         case Outcome.login_lost:
-            return replace(previous, own=Health.reauthorization_required, misses=0, latencies=())
-        case Outcome.refused:
-            return replace(previous, own=Health.inactive, misses=0)
-        case Outcome.strange:
-            return replace(previous, own=Health.unknown, misses=0)
+            return _lost(previous, observation)
+        case Outcome.doubted:
+            return _doubted(previous, observation, policy)
+        case Outcome.refused | Outcome.strange:
+            refused = observation.outcome is Outcome.refused
+            own = Health.inactive if refused else Health.unknown
+            return replace(previous, own=own, misses=0, disputed=False)
         case _:
             return _answered(previous, observation, policy)
+
+
+def _lost(previous: Judged, observation: Observation) -> Judged:
+    # Once Makini's status agrees, its next word is no longer behind what we know.
+    by = "" if observation.source == "probe" else observation.source
+    return replace(
+        _agreed(previous),
+        own=Health.reauthorization_required,
+        misses=0,
+        latencies=(),
+        lost_by=by,
+        lost_at=observation.at if by else None,
+    )
+
+
+def _doubted(previous: Judged, observation: Observation, policy: HealthPolicy) -> Judged:
+    """A refused call. One may have had an old token; several in a row are evidence."""
+    if observation.source == "probe":
+        # Our own token is refused before its end, and nothing here may renew it.
+        lost = previous.own is Health.reauthorization_required
+        return previous if lost else replace(previous, own=Health.unknown, misses=0)
+    before = previous.refused_at
+    apart = timedelta(minutes=policy.failing_minutes)
+    in_a_row = before is not None and abs(observation.at - before) <= apart
+    state = replace(
+        previous,
+        refusals=previous.refusals + 1 if in_a_row else 1,
+        refused_at=max(before, observation.at) if before is not None else observation.at,
+    )
+    if not observation.unread or state.refusals < policy.failing_calls:
+        return state
+    if state.own is Health.reauthorization_required:
+        return state
+    return replace(state, own=Health.unknown, disputed=True)
+
+
+def _agreed(state: Judged) -> Judged:
+    """Nothing contradicts the present word any more."""
+    refusals, refused_at = (0, None) if state.disputed else (state.refusals, state.refused_at)
+    return replace(
+        state,
+        lost_by="",
+        lost_at=None,
+        refusals=refusals,
+        refused_at=refused_at,
+        disputed=False,
+    )
+
+
+def _remembered(state: Judged, observation: Observation, policy: HealthPolicy) -> Judged:
+    """How strong the evidence is now, and when it was got."""
+    at, source = observation.at, observation.source
+    reads = [one for one in (state.read_at, observation.read_at) if one is not None]
+    state = replace(state, read_at=max(reads) if reads else None)
+    good = observation.outcome in (Outcome.answered, Outcome.sync_failing)
+    # The status that a new login is asked for, whatever it says.
+    logged_in = source == "reconnect" and observation.sync_status is not None
+    if observation.outcome is Outcome.login_restored or logged_in:
+        state = replace(state, restored_at=at)
+    if source == "read":
+        read_at = at if good else state.read_at
+        return replace(state, tried_at=at, read_at=read_at, evidence=Evidence.read)
+    if source not in ("probe", "reconnect") or observation.outcome is Outcome.doubted:
+        return state
+    if observation.outcome is Outcome.missed:
+        return state
+    is_recent = (
+        good
+        and state.read_at is not None
+        and at - state.read_at <= timedelta(hours=policy.evidence_hours)
+    )
+    return replace(state, evidence=Evidence.read if is_recent else Evidence.probed)
 
 
 def _answered(previous: Judged, observation: Observation, policy: HealthPolicy) -> Judged:
@@ -162,7 +181,11 @@ def _answered(previous: Judged, observation: Observation, policy: HealthPolicy) 
     )
     failing = observation.outcome is Outcome.sync_failing
     own = Health.degraded if slow or stale or failing else Health.healthy
-    return replace(previous, own=own, misses=0, latencies=latencies)
+    state = replace(previous, own=own, misses=0, latencies=latencies)
+    if observation.source not in CACHED:
+        # What is stronger than a cached word answers for the product's refused calls as well.
+        state = replace(state, refusals=0, refused_at=None)
+    return _agreed(state)
 
 
 def _concluded(
@@ -195,15 +218,12 @@ def _concluded(
             falls = state.falls or falls
         else:
             falls = ()
-    return Judged(
-        health,
-        state.own,
-        state.lifecycle,
-        state.misses,
-        at if dated else previous.observed_at,
-        falls,
-        trouble_at,
-        state.latencies,
+    return replace(
+        state,
+        health=health,
+        observed_at=at if dated else previous.observed_at,
+        falls=falls,
+        trouble_at=trouble_at,
     )
 
 
@@ -229,41 +249,3 @@ def is_trouble(setup: str, health: str, *, answered: bool) -> bool:
     if setup not in ("authorizing", "syncing", "live") or health == Health.healthy:
         return False
     return health != Health.unknown or (setup == "live" and answered)
-
-
-def dump(judged: Judged) -> dict[str, Any]:
-    """`judged` as JSON for the table `connection`."""
-    return {
-        "health": judged.health.value,
-        "own": judged.own.value,
-        "lifecycle": judged.lifecycle,
-        "misses": judged.misses,
-        "observed_at": _text(judged.observed_at),
-        "falls": [fall.isoformat() for fall in judged.falls],
-        "trouble_at": _text(judged.trouble_at),
-        "latencies": list(judged.latencies),
-    }
-
-
-def load(row: dict[str, Any]) -> Judged:
-    """The inverse of `dump`; an empty row is a connection nobody has judged yet."""
-    if not row:
-        return Judged()
-    return Judged(
-        health=Health(row["health"]),
-        own=Health(row["own"]),
-        lifecycle=row["lifecycle"],
-        misses=row["misses"],
-        observed_at=_time(row["observed_at"]),
-        falls=tuple(datetime.fromisoformat(fall) for fall in row["falls"]),
-        trouble_at=_time(row["trouble_at"]),
-        latencies=tuple(row["latencies"]),
-    )
-
-
-def _text(at: datetime | None) -> str | None:
-    return at.isoformat() if at is not None else None
-
-
-def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None

@@ -1,5 +1,6 @@
 """One connection's status, asked and understood."""
 
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from linekeeper.access.renew import renew
@@ -59,6 +60,14 @@ def understand_error(error: MakiniError, at: datetime) -> Observation | None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What a connection answered, and the token it was asked with."""
+
+    observation: Observation
+    token: Token
+
+
 async def probe(
     store: Store,
     makini: MakiniClient,
@@ -69,12 +78,15 @@ async def probe(
     token: Token | None,
     owner: str,
     at: datetime,
-) -> Observation | None:
+) -> Probed | None:
     """Ask Makini how the connection is, renewing its token where that mends a 401.
 
-    Returns None for one that has no token and can get none. Raises `MakiniError` if there was no
+    Returns None for one that has no token and can get none; a token that has ended and can't be
+    renewed in the app's mode is none. Raises `MakiniError` if there was no
     usable answer; `understand_error` says what it means.
     """
+    if not app.manages and (token is None or token.is_over(at)):
+        return None
     if token is None or token.needs_minting(at):
         refused = token
         token = await renew(
@@ -91,10 +103,12 @@ async def probe(
         if token is None:
             return None
     try:
-        return understand(await makini.status(token.access, connection=makini_ref), at)
+        return _answer(await makini.status(token.access, connection=makini_ref), at, app, token)
     except MakiniError as error:
         if error.kind is not ErrorKind.unauthorized or error.connection is None:
             raise
+        if not app.manages:
+            return Probed(_refused_token(error, at), token)
         renewed = await renew(
             store,
             makini,
@@ -106,4 +120,22 @@ async def probe(
         )
         if renewed is None:
             raise
-    return understand(await makini.status(renewed.access, connection=makini_ref), at)
+    return _answer(await makini.status(renewed.access, connection=makini_ref), at, app, renewed)
+
+
+def _answer(status: ConnectionStatus, at: datetime, app: AppConfig, token: Token) -> Probed:
+    return Probed(replace(understand(status, at), unread=not app.manages), token)
+
+
+def _refused_token(error: MakiniError, at: datetime) -> Observation:
+    """A 401 where nothing may be renewed: the token may have been replaced, or the login lost."""
+    return Observation(
+        at=at,
+        source="probe",
+        outcome=Outcome.doubted,
+        unread=True,
+        code=error.code or str(error.status),
+        message="Makini refuses the token held here before its end: somebody else may have "
+        "replaced it, or the login is lost. In mode observe nothing is renewed.",
+        request_id=error.request_id,
+    )

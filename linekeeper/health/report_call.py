@@ -1,24 +1,31 @@
-"""The product's own calls to Makini as a hint (MISSION C1): Makini's status says what is true.
+"""The product's own calls to Makini as evidence (MISSION C1).
 
-What a product reports is recorded, and never judged by itself: its token may be an old one, and
-Makini answers data calls from its own copy for a while after a login is lost. A report of trouble
-makes the connection suspect and has it probed at once; the probe decides. If we die before it, the
-next sweep probes whatever is suspect.
+One refused call may have had an old token. In mode `manage` a report of trouble has the connection
+probed at once, and a read with its own token decides. In `observe` nothing may be read: there
+several refused calls in a row contradict whatever Makini's list or status says. If we die before
+the probe, the next sweep probes whatever is suspect.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
+from linekeeper.health.service import observe
+from linekeeper.health.state import Observation as Judgeable
+from linekeeper.health.state import Outcome, load
+from linekeeper.incidents.conclude import conclude
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.tables import Connection, Observation
 from linekeeper.sweep.batch import probe_batch
 
 SOURCE = "product"
+REFUSED = "AUTHENTICATION_FAILED"
+"""Makini's code for a refused login, whatever HTTP status it comes with."""
 PROBE_APART = timedelta(seconds=10)
 """A connection probed within this is not probed again for one more report."""
 
@@ -33,17 +40,62 @@ class Call:
     request_id: str | None = None
 
     @property
+    def is_refused_login(self) -> bool:
+        """Whether the login was refused: the status says so, or the code in the body."""
+        code = (self.code or "").strip().upper()
+        return self.status == 401 or (self.status >= 400 and code == REFUSED)
+
+    @property
     def is_trouble(self) -> bool:
         """Whether it casts doubt on the connection: a refused login, or no answer.
 
         A call limit or a request that was wrong says nothing of it.
         """
-        return self.status in (401, 403) or self.status >= 500 or self.status == 0
+        failed = self.status == 403 or self.status >= 500 or self.status == 0
+        return failed or self.is_refused_login
+
+    def observation(self, *, unread: bool) -> Judgeable | None:
+        """What it says of the connection by itself; None if only a probe can tell."""
+        if self.is_refused_login:
+            outcome = Outcome.doubted
+        elif unread and 200 <= self.status < 300:
+            outcome = Outcome.answered
+        elif unread and self.is_trouble and self.status != 403:
+            outcome = Outcome.missed
+        else:
+            return None
+        return Judgeable(
+            at=self.at,
+            source=SOURCE,
+            outcome=outcome,
+            unread=unread,
+            code=self.code or str(self.status),
+            message="reported by the product",
+            request_id=self.request_id,
+        )
 
 
-async def record_call(rt: Runtime, connection_id: str, call: Call) -> None:
-    """Write the report down; trouble makes the connection suspect."""
+async def record_call(rt: Runtime, app: AppConfig, connection_id: str, call: Call) -> None:
+    """Write the report down and judge it; trouble makes the connection suspect."""
+    configuration, now = await rt.configuration(), utcnow()
+    seen = call.observation(unread=not app.manages)
     async with rt.store.write() as session:
+        if seen is not None and seen.outcome is Outcome.answered:
+            # A good call says something only where there was a doubt, and most are good.
+            row = await session.scalar(
+                select(col(Connection.judged)).where(col(Connection.id) == connection_id)
+            )
+            judged = load(row or {})
+            seen = seen if judged.refusals or judged.lost_by or judged.misses else None
+        changes = []
+        if seen is not None:
+            changes = await observe(
+                rt.store,
+                session,
+                [(connection_id, seen)],
+                policy=configuration.policy,
+                now=now,
+            )
         session.add(
             Observation(
                 id=new_id(),
@@ -61,8 +113,10 @@ async def record_call(rt: Runtime, connection_id: str, call: Call) -> None:
             await session.execute(
                 update(Connection)
                 .where(col(Connection.id) == connection_id)
-                .values(suspect=True, next_probe_at=utcnow())
+                .values(suspect=True, next_probe_at=now)
             )
+        if changes:
+            await conclude(rt.store, session, policy=configuration.policy, now=now)
 
 
 async def follow_up(rt: Runtime, app: str, connection_id: str) -> None:

@@ -12,6 +12,7 @@ from sqlmodel import col
 from linekeeper.clock import uniform
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
+from linekeeper.health.contested import dispute
 from linekeeper.health.judge import (
     SEVERITY,
     Health,
@@ -83,11 +84,12 @@ async def observe(
     changes: list[Change] = []
     updates: dict[str, dict[str, Any]] = {}
     recorded: list[dict[str, Any]] = []
-    for identifier, observation in seen:
+    for identifier, observed in seen:
         row = rows.get(identifier)
         if row is None:
             continue
-        verdict = judge(row.judged, observation, policy)
+        verdict = judge(row.judged, observed, policy)
+        observation = _explained(observed, verdict.judged)
         if _is_noteworthy(observation, verdict, row.judged):
             recorded.append(_recorded(identifier, observation, verdict.applied))
         if not verdict.applied:
@@ -157,7 +159,7 @@ def _without_future(judged: Judged) -> Judged:
 
 
 def _next_row(row: _Row, judged: Judged, observation: Observation) -> _Row:
-    looked = observation.outcome is not Outcome.listed or observation.decisive
+    looked = _is_look(observation)
     answered = looked and observation.outcome is not Outcome.missed
     good = looked and judged.own is Health.healthy and judged.misses == 0
     return _Row(
@@ -177,6 +179,19 @@ def _next_row(row: _Row, judged: Judged, observation: Observation) -> _Row:
     )
 
 
+def _explained(observation: Observation, judged: Judged) -> Observation:
+    if judged.disputed and judged.health is Health.unknown:
+        return replace(observation, message=dispute(judged, observation))
+    return observation
+
+
+def _is_look(observation: Observation) -> bool:
+    """Whether the connection itself was looked at; a report of the product is only a hint."""
+    if observation.outcome is Outcome.listed:
+        return observation.decisive
+    return observation.outcome is not Outcome.doubted
+
+
 def _values(row: _Row, policy: HealthPolicy, now: datetime) -> dict[str, Any]:
     # Spread out: a little earlier than due, each connection at a moment of its own.
     wait = timedelta(minutes=policy.probe_minutes * uniform(0.8, 0.95))
@@ -186,6 +201,8 @@ def _values(row: _Row, policy: HealthPolicy, now: datetime) -> dict[str, Any]:
         "new_health": row.health,
         "new_judged": dump(row.judged),
         "new_suspect": row.judged.suspect,
+        "new_evidence": row.judged.evidence.value if row.judged.evidence else None,
+        "new_last_read_at": row.judged.read_at,
         "new_sync_status": row.sync_status,
         "new_last_sync_at": row.last_sync_at,
         "new_last_good_at": row.last_good_at,
@@ -199,6 +216,8 @@ _WRITTEN = (
     "health",
     "judged",
     "suspect",
+    "evidence",
+    "last_read_at",
     "sync_status",
     "last_sync_at",
     "last_good_at",
@@ -285,9 +304,11 @@ def evidence(observation: Observation) -> dict[str, Any]:
 
 
 def _is_noteworthy(observation: Observation, verdict: Verdict, before: Judged) -> bool:
+    if observation.source == "product":
+        return False  # its report is written down as it came
     if not verdict.applied or verdict.judged.health is not before.health:
         return True
-    if observation.source not in ("list", "probe"):
+    if observation.source not in ("list", "probe", "read"):
         return True
     return observation.outcome not in (Outcome.answered, Outcome.listed)
 

@@ -20,6 +20,7 @@ from linekeeper.access.issue import (
     open_incident_of,
 )
 from linekeeper.clock import as_utc, utcnow
+from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
 from linekeeper.health.report_call import Call, follow_up, record_call
 from linekeeper.makini import MakiniError
@@ -89,7 +90,11 @@ async def report(request: Request) -> Response:
     rt = runtime_of(request)
     connection = await _find(rt, request)
     call = _call(await read_body(request, _MAX_REPORT), utcnow())
-    await record_call(rt, connection.id, call)
+    try:
+        app = await rt.app(connection.app)
+    except UnknownApp:
+        app = AppConfig(name=connection.app)  # taken out of the settings: nothing is changed there
+    await record_call(rt, app, connection.id, call)
     then = (
         BackgroundTask(_follow_up, rt, connection.app, connection.id) if call.is_trouble else None
     )

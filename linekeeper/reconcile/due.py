@@ -8,6 +8,8 @@ from typing import Literal
 from sqlalchemy import and_, case, func, not_, or_, select, true
 from sqlmodel import col
 
+from linekeeper.access import is_live
+from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.makini import may_call_data
@@ -132,7 +134,9 @@ async def standings(rt: Runtime, app: AppConfig, order: Order) -> tuple[list[Sta
     read_now = case((and_(tried, col(Watermark.offered)), col(Watermark.polled_at)))
     listed_now = case((tried, col(Watermark.full_at)))
     never_listed = and_(tried, col(Watermark.entity).is_not(None), col(Watermark.full_at).is_(None))
-    has_token = col(Connection.id).in_(select(col(Credential.connection_id)))
+    # Only observe asks for one: there a token that has ended can't be renewed, and is none.
+    held = select(col(Credential.connection_id)).where(is_live(utcnow()))
+    has_token = col(Connection.id).in_(held)
     statement = (
         select(
             col(Connection.id),

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from sqlmodel import col, select
 
+from linekeeper.access import is_live
+from linekeeper.clock import utcnow
 from linekeeper.customers.find import find_connection
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.makini import may_call_data
@@ -54,7 +56,7 @@ async def why_not_read(rt: Runtime, connection_id: str) -> str | None:
         connection = await session.get_one(Connection, connection_id)
         has_token = await session.scalar(
             select(col(Credential.connection_id)).where(
-                col(Credential.connection_id) == connection_id
+                col(Credential.connection_id) == connection_id, is_live(utcnow())
             )
         )
     app = await rt.app(connection.app)

@@ -9,6 +9,7 @@ from sqlmodel import col
 
 from linekeeper.access.renew import renew
 from linekeeper.access.tokens import Token, load_tokens
+from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
 from linekeeper.health.scope import Whole, ask_whole
@@ -99,6 +100,9 @@ class Login:
             async with self._rt.store.read() as session:
                 found = await load_tokens(self._rt.store, session, [self._target.id])
             self._token = found.get(self._target.id)
+        over = self._token is not None and self._token.is_over(utcnow())
+        if over and not self._target.app.manages:
+            return None
         if self._token is None:
             return await self.renewed()
         return self._token.access

@@ -3,22 +3,24 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import bindparam, func, or_, select
 from sqlmodel import col
 
 from linekeeper.access.tokens import Token, load_tokens
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
-from linekeeper.health.judge import Health, Observation, Outcome
+from linekeeper.health.contested import wants_read
+from linekeeper.health.judge import Health, Judged, Observation, Outcome, load
+from linekeeper.health.login_check import is_check_due, read_one, readable_entities
 from linekeeper.health.probe import probe, understand_error
 from linekeeper.health.service import Change, observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import CONNECTION_PAUSED, PAUSED, MakiniError
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Connection
+from linekeeper.store.tables import Connection, Watermark
 from linekeeper.sweep import app as app_health
 
 CONCURRENCY = 100
@@ -61,8 +63,11 @@ class _Member:
     id: str
     ref: str
     health: str
-    lifecycle: str
+    judged: Judged
     token: Token | None
+    known_since: datetime
+    read_at: datetime | None
+    """When a poll last read one of its entities to the end."""
 
 
 class _Try:
@@ -102,7 +107,7 @@ class _Try:
         """What is learned of `member`; None if nothing, which is counted."""
         rt, app = self._rt, self._app
         try:
-            observation = await probe(
+            probed = await probe(
                 rt.store,
                 rt.makini(app),
                 app,
@@ -127,7 +132,30 @@ class _Try:
                 elif error.code == PAUSED:
                     self._batch.trouble = str(error)
             return understood
-        return observation or _by_list_alone(member, at)
+        if probed is None:
+            return _by_list_alone(member, at)
+        observation = replace(probed.observation, read_at=member.read_at)
+        return await self._verified(member, observation, probed.token) or observation
+
+    async def _verified(
+        self, member: _Member, status: Observation, token: Token
+    ) -> Observation | None:
+        """What a read says where the status alone doesn't settle it; None if it says nothing."""
+        rt, app, policy = self._rt, self._app, (await self._rt.configuration()).policy
+        if not app.manages:
+            return None
+        judged = member.judged
+        if member.read_at is not None and (
+            judged.read_at is None or member.read_at > judged.read_at
+        ):
+            judged = replace(judged, read_at=member.read_at)
+        due = status.outcome in (Outcome.answered, Outcome.sync_failing) and is_check_due(
+            member.id, judged, member.known_since, policy, now=status.at
+        )
+        if not due and not wants_read(judged, status, policy):
+            return None
+        entities = await readable_entities(rt, app, member.id)
+        return await read_one(rt.makini(app), token, entities, status, connection=member.ref)
 
     async def _write_until(self, all_answered: asyncio.Event) -> None:
         while not all_answered.is_set():
@@ -154,8 +182,9 @@ def _by_list_alone(member: _Member, at: datetime) -> Observation:
         at=at,
         source="list",
         outcome=Outcome.listed,
-        lifecycle=member.lifecycle,
+        lifecycle=member.judged.lifecycle,
         decisive=True,
+        unread=True,
         message="there is no token, and Makini mints none",
     )
 
@@ -167,6 +196,7 @@ _UNFINISHED = (
         col(Connection.makini_id),
         col(Connection.health),
         col(Connection.judged),
+        col(Connection.created_at),
     )
     .where(col(Connection.id).in_(bindparam("ids", expanding=True)))
     .where(
@@ -175,6 +205,15 @@ _UNFINISHED = (
             col(Connection.last_checked_at) < bindparam("started"),
         )
     )
+)
+
+_POLLED = (
+    select(col(Watermark.connection_id), func.max(col(Watermark.polled_at)))
+    .where(
+        col(Watermark.connection_id).in_(bindparam("ids", expanding=True)),
+        col(Watermark.polled_at).is_not(None),
+    )
+    .group_by(col(Watermark.connection_id))
 )
 
 
@@ -186,14 +225,18 @@ async def _unfinished(
         found = await connection.execute(_UNFINISHED, {"ids": list(ids), "started": started})
         rows = found.all()
         tokens = await load_tokens(rt.store, session, [row[0] for row in rows])
+        polled = await connection.execute(_POLLED, {"ids": list(ids)})
+        read_at: dict[str, datetime] = {row[0]: row[1] for row in polled}
     by_key = app.connection_field == "key"
     return [
         _Member(
             id=identifier,
             ref=key if by_key else makini_id or key,
             health=health,
-            lifecycle=judged.get("lifecycle", ""),
+            judged=load(judged),
             token=tokens.get(identifier),
+            known_since=created_at,
+            read_at=read_at.get(identifier),
         )
-        for identifier, key, makini_id, health, judged in rows
+        for identifier, key, makini_id, health, judged, created_at in rows
     ]

@@ -14,6 +14,7 @@ from sqlalchemy import and_, case, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.access import is_live
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.customers.adopt import Adoption, adopt
 from linekeeper.health.absence import Missing, conclude_missing, find_missing
@@ -170,7 +171,9 @@ async def _said_by_list(
     ids = list(adoption.ids.values())
     with_token = set(
         await session.scalars(
-            select(col(Credential.connection_id)).where(col(Credential.connection_id).in_(ids))
+            select(col(Credential.connection_id)).where(
+                col(Credential.connection_id).in_(ids), is_live(now)
+            )
         )
     )
     relisted = set(adoption.relisted)
@@ -188,6 +191,8 @@ async def _said_by_list(
                         outcome=Outcome.listed,
                         lifecycle=one.lifecycle,
                         decisive=decisive,
+                        unread=decisive,
+                        connected_at=one.connected_at,
                         message=f"listed as {one.status or 'nothing'}",
                     ),
                 )
@@ -201,7 +206,9 @@ async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetim
     Those in trouble or suspect first, then critical customers', then by how long they have waited.
     Where the app's budget can't bear all of them some wait for a later sweep (`choose`).
     """
-    has_token = select(col(Credential.connection_id)).scalar_subquery()
+    held = select(col(Credential.connection_id))
+    # Where nothing may be renewed, a token that has ended is none.
+    has_token = (held if app.manages else held.where(is_live(now))).scalar_subquery()
     urgent = or_(col(Connection.health) != Health.healthy.value, col(Connection.suspect))
     critical = and_(col(Customer.critical).is_not(None), col(Customer.critical))
     waiting = or_(

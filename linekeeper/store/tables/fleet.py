@@ -67,6 +67,10 @@ class Connection(SQLModel, table=True):
     last_answered_at: datetime | None = optional_time()
     """When somebody last said anything of it; a miss says nothing."""
     last_good_at: datetime | None = optional_time()
+    last_read_at: datetime | None = optional_time()
+    """When a record was last read with its own token."""
+    evidence: str | None = None
+    """How strong the evidence of its health is: `listed`, `probed` or `read`."""
     last_sync_at: datetime | None = optional_time()
     last_webhook_at: datetime | None = optional_time()
     next_probe_at: datetime | None = optional_time()

@@ -1,0 +1,117 @@
+"""Whether a login works, found out by reading one record with the connection's own token.
+
+It is the strongest test there is (DESIGN "True before green"): Makini's status may be from before
+the login was lost, or from before the customer logged in again. It never mints or refreshes.
+"""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper.access.tokens import Token
+from linekeeper.config import AppConfig, HealthPolicy
+from linekeeper.health.state import Judged, Observation, Outcome
+from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Watermark
+
+ENOUGH_REFUSALS = 2
+"""One entity's 401 says nothing of the others; so many different ones are the login."""
+_NOT_OFFERED = frozenset({ErrorKind.not_found})
+_ABOUT_ENTITY = frozenset({ErrorKind.forbidden, ErrorKind.rejected})
+
+
+def is_check_due(
+    connection_id: str,
+    judged: Judged,
+    known_since: datetime,
+    policy: HealthPolicy,
+    *,
+    now: datetime,
+) -> bool:
+    """Whether nobody used the login for so long that it has to be tested. Pure.
+
+    Each connection is due at a moment of its own in the last fifth of the time.
+    """
+    if not policy.login_check_hours:
+        return False
+    times = [at for at in (judged.read_at, judged.tried_at) if at is not None]
+    share = 0.8 + 0.2 * (sum(connection_id.encode()) % 97) / 97
+    return now - max(times, default=known_since) >= timedelta(
+        hours=policy.login_check_hours * share
+    )
+
+
+async def read_one(
+    makini: MakiniClient,
+    token: Token,
+    entities: Sequence[str],
+    status: Observation,
+    *,
+    connection: str,
+) -> Observation | None:
+    """What reading one record of one of `entities` says of the login.
+
+    `status` is what the connection answered with the same token just before; the result stands in
+    its place. None where nothing was learned: no entity can be read, or there was no answer.
+    """
+    refused: list[MakiniError] = []
+    not_offered = 0
+    for entity in entities:
+        try:
+            pages = makini.records(token.access, entity, connection=connection, per_page=1)
+            async with aclosing(pages) as listed:
+                async for _ in listed:
+                    break
+        except MakiniError as error:
+            if error.connection is None:
+                return None
+            if error.kind is ErrorKind.unauthorized:
+                refused.append(error)
+                if len(refused) == ENOUGH_REFUSALS:
+                    break
+            elif error.kind in _NOT_OFFERED:
+                not_offered += 1
+            elif error.kind not in _ABOUT_ENTITY:
+                return None
+        else:
+            failing = status.outcome is Outcome.sync_failing
+            outcome = Outcome.sync_failing if failing else Outcome.answered
+            message = status.message if failing else None
+            return replace(status, source="read", outcome=outcome, message=message)
+    is_only_one = len(refused) == 1 and not_offered == len(entities) - 1
+    if len(refused) < ENOUGH_REFUSALS and not is_only_one:
+        return None
+    return replace(
+        status,
+        source="read",
+        outcome=Outcome.login_lost,
+        code=refused[-1].code or str(refused[-1].status),
+        message=refused[-1].message or "a read was refused",
+        request_id=refused[-1].request_id,
+    )
+
+
+async def readable_entities(rt: Runtime, app: AppConfig, connection_id: str) -> list[str]:
+    """The app's entities, those that were read before first; without those not offered here."""
+    async with rt.store.read() as session:
+        rows = await session.execute(
+            select(
+                col(Watermark.entity),
+                col(Watermark.offered),
+                col(Watermark.polled_at),
+                col(Watermark.error),
+            ).where(col(Watermark.connection_id) == connection_id)
+        )
+    marks = {entity: (offered, polled_at, error) for entity, offered, polled_at, error in rows}
+
+    def rank(entity: str) -> int:
+        _, polled_at, error = marks.get(entity, (True, None, None))
+        return 0 if polled_at is not None and error is None else 1
+
+    offered = [entity for entity in app.entities if marks.get(entity, (True,))[0]]
+    return sorted(offered or app.entities, key=rank)

@@ -1,0 +1,189 @@
+"""What is observed of a connection, and what is remembered of it between two observations. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Health(StrEnum):
+    """The health axis. `unknown` counts as unhealthy once a connection is live."""
+
+    healthy = "healthy"
+    degraded = "degraded"
+    unreachable = "unreachable"
+    reauthorization_required = "reauthorization_required"
+    inactive = "inactive"
+    unknown = "unknown"
+
+
+class Evidence(StrEnum):
+    """How strong the evidence of a health is; each is stronger than the one before."""
+
+    listed = "listed"
+    """Makini's list of connections is all there is to judge by."""
+    probed = "probed"
+    """Makini answered a status call with the connection's own token, from what it had cached."""
+    read = "read"
+    """A record was asked for with the connection's own token, not longer ago than a login check."""
+
+
+class Outcome(StrEnum):
+    """What an observation says."""
+
+    answered = "answered"
+    """The connection answered and its data flows, or is about to."""
+    login_restored = "login_restored"
+    """Makini says that the customer logged in again."""
+    sync_failing = "sync_failing"
+    """It answered, but its last sync ended in an error that is not the login."""
+    login_lost = "login_lost"
+    """`sync_status` fail, an auth-required event, or a 401 that nothing of ours mends."""
+    doubted = "doubted"
+    """A call was refused with a token that may be an old one."""
+    missed = "missed"
+    """No usable answer: time-out, network, 5xx, garbage."""
+    refused = "refused"
+    """It answered 403: not enough credits, or not allowed."""
+    strange = "strange"
+    """It answered with a status nobody knows."""
+    listed = "listed"
+    """What Makini's list says of it; the word is in `Observation.lifecycle`."""
+
+
+SEVERITY = {
+    Health.healthy: 0,
+    Health.degraded: 1,
+    Health.unknown: 2,
+    Health.inactive: 3,
+    Health.unreachable: 4,
+    Health.reauthorization_required: 5,
+}
+"""Higher is worse; a rise makes a sweep red again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Something learned about a connection: what, from whom, when (UTC)."""
+
+    at: datetime
+    source: str
+    """`list`, `probe`, `read`, `webhook`, `product`, `reconnect`, `reconcile`, `operator`."""
+    outcome: Outcome
+    lifecycle: str = ""
+    """With `listed`: pending, synchronizing, in_progress, active, inactive, unknown."""
+    decisive: bool = False
+    """With `listed`: there is no token, so the list is all there is to judge by."""
+    unread: bool = False
+    """Nothing may be read with the connection's token, so no contradiction can be settled."""
+    code: str | None = None
+    message: str | None = None
+    request_id: str | None = None
+    latency: float | None = None
+    """Seconds."""
+    sync_status: str | None = None
+    """Makini's word for its last synchronization, of a probe."""
+    sync_updated_at: datetime | None = None
+    connected_at: datetime | None = None
+    """With `listed`: when the customer last connected it, where the list says so."""
+    read_at: datetime | None = None
+    """When a poll last read one of its entities to the end, as far as is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is held of a connection: its health and what later judgements need to remember."""
+
+    health: Health = Health.unknown
+    own: Health = Health.unknown
+    """What the connection itself last showed, before the list caps it."""
+    lifecycle: str = ""
+    misses: int = 0
+    observed_at: datetime | None = None
+    falls: tuple[datetime, ...] = ()
+    """When it fell from healthy, within the flap window."""
+    trouble_at: datetime | None = None
+    """When it was last seen in trouble."""
+    latencies: tuple[float, ...] = ()
+    lost_by: str = ""
+    """Who said that the login is lost, other than Makini's status: the source of an observation.
+    Empty once the status agreed, or something stronger said that the login works."""
+    lost_at: datetime | None = None
+    restored_at: datetime | None = None
+    """When the customer last logged in, or Makini last said so."""
+    refusals: int = 0
+    """Calls that the product reported as refused, since something stronger said otherwise."""
+    refused_at: datetime | None = None
+    disputed: bool = False
+    """The evidence contradicts itself, and nothing may be read to settle it."""
+    evidence: Evidence | None = None
+    """How strong the evidence of the present health is; None before there is any."""
+    read_at: datetime | None = None
+    """When a record was last read with the connection's own token."""
+    tried_at: datetime | None = None
+    """When a read was last tried to find out about the login."""
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the next sweep should look again, whatever its health."""
+        return self.misses > 0 or self.own is Health.unknown or self.refusals > 0
+
+
+def dump(judged: Judged) -> dict[str, Any]:
+    """`judged` as JSON for the table `connection`."""
+    return {
+        "health": judged.health.value,
+        "own": judged.own.value,
+        "lifecycle": judged.lifecycle,
+        "misses": judged.misses,
+        "observed_at": _text(judged.observed_at),
+        "falls": [fall.isoformat() for fall in judged.falls],
+        "trouble_at": _text(judged.trouble_at),
+        "latencies": list(judged.latencies),
+        "lost_by": judged.lost_by,
+        "lost_at": _text(judged.lost_at),
+        "restored_at": _text(judged.restored_at),
+        "refusals": judged.refusals,
+        "refused_at": _text(judged.refused_at),
+        "disputed": judged.disputed,
+        "evidence": judged.evidence.value if judged.evidence else None,
+        "read_at": _text(judged.read_at),
+        "tried_at": _text(judged.tried_at),
+    }
+
+
+def load(row: dict[str, Any]) -> Judged:
+    """The inverse of `dump`; an empty row is a connection nobody has judged yet.
+
+    A row of an earlier version lacks what was not remembered then.
+    """
+    if not row:
+        return Judged()
+    evidence = row.get("evidence")
+    return Judged(
+        health=Health(row["health"]),
+        own=Health(row["own"]),
+        lifecycle=row["lifecycle"],
+        misses=row["misses"],
+        observed_at=_time(row["observed_at"]),
+        falls=tuple(datetime.fromisoformat(fall) for fall in row["falls"]),
+        trouble_at=_time(row["trouble_at"]),
+        latencies=tuple(row["latencies"]),
+        lost_by=row.get("lost_by", ""),
+        lost_at=_time(row.get("lost_at")),
+        restored_at=_time(row.get("restored_at")),
+        refusals=row.get("refusals", 0),
+        refused_at=_time(row.get("refused_at")),
+        disputed=row.get("disputed", False),
+        evidence=Evidence(evidence) if evidence else None,
+        read_at=_time(row.get("read_at")),
+        tried_at=_time(row.get("tried_at")),
+    )
+
+
+def _text(at: datetime | None) -> str | None:
+    return at.isoformat() if at is not None else None
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

@@ -1,0 +1,294 @@
+"""Evidence about a login that contradicts itself: settled by a read, or said to be unknown."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+from sqlmodel import col
+
+import sandbox
+from linekeeper.clock import utcnow
+from linekeeper.health.judge import Observation, Outcome
+from linekeeper.health.report_call import Call, follow_up, record_call
+from linekeeper.health.service import observe
+from linekeeper.incidents.conclude import conclude
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Connection, Credential, Incident, Transition
+from tests.health.test_sweep import connections, control, incidents, sweep
+
+
+async def said(rt: Runtime, one: Connection, outcome: Outcome, **more: Any) -> None:
+    """An event of Makini's, applied as the consumer applies it."""
+    now, policy = utcnow(), (await rt.configuration()).policy
+    seen = Observation(at=now, source="webhook", outcome=outcome, **more)
+    async with rt.store.write() as session:
+        await observe(rt.store, session, [(one.id, seen)], policy=policy, now=now)
+        await conclude(rt.store, session, policy=policy, now=now)
+
+
+async def reported(rt: Runtime, one: Connection, *calls: tuple[int, str | None]) -> None:
+    app = await rt.app("default")
+    for status, code in calls:
+        await record_call(rt, app, one.id, Call(status, utcnow(), code))
+    await follow_up(rt, "default", one.id)
+
+
+@pytest.fixture
+async def watcher(rt: Runtime) -> AsyncIterator[Runtime]:
+    """The same fleet, with nothing at Makini to be changed or read."""
+    observing = rt.settings.model_copy(update={"makini_mode": "observe"})
+    async with Runtime.open(observing) as runtime:
+        yield runtime
+
+
+async def first(rt: Runtime) -> Connection:
+    [one, *_] = await connections(rt)
+    return one
+
+
+async def lose(rt: Runtime, fleet: sandbox.Served, *, lagging: bool = True) -> Connection:
+    """A login is lost, which Makini's status doesn't know yet."""
+    one = await first(rt)
+    if lagging:
+        await control(fleet, f"connections/{one.makini_key}/lag-status")
+    await control(fleet, f"connections/{one.makini_key}/change-credentials")
+    return one
+
+
+def reads(fleet: sandbox.Served) -> int:
+    """How many calls for records there were so far."""
+    calls = fleet.world.calls.items()
+    return sum(n for (method, route), n in calls if method == "GET" and route[:9] == "/api/eam/")
+
+
+async def test_a_lagging_status_does_not_undo_makinis_own_event(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    one = await lose(rt, fleet)
+    await said(rt, one, Outcome.login_lost)
+    for _ in range(3):
+        await sweep(rt)
+    assert (await first(rt)).health == "reauthorization_required"
+    [incident] = await incidents(rt)
+    assert (incident.kind, incident.status) == ("reauthorization_required", "open")
+    await control(fleet, f"connections/{one.makini_key}/restore-credentials")
+    await sweep(rt)
+    assert (await first(rt)).health == "healthy"
+    assert (await first(rt)).evidence == "read"
+    [incident] = await incidents(rt)
+    assert incident.status == "resolved"
+
+
+async def test_an_event_that_was_wrong_is_cleared_by_a_read(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    one = await first(rt)
+    await said(rt, one, Outcome.login_lost)
+    await sweep(rt)
+    after = await first(rt)
+    assert (after.health, after.evidence) == ("healthy", "read")
+    assert after.last_read_at is not None
+    async with rt.store.read() as session:
+        last = await session.scalar(
+            select(Transition)
+            .where(col(Transition.connection_id) == one.id, col(Transition.axis) == "health")
+            .order_by(col(Transition.at).desc())
+            .limit(1)
+        )
+    assert last is not None
+    assert last.source == "read"
+
+
+async def test_where_nothing_can_be_read_an_event_stands(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    one = await lose(rt, fleet)
+    await said(rt, one, Outcome.login_lost)
+    await control(fleet, "settings", data_list="500")
+    await control(fleet, f"connections/{one.makini_key}/restore-credentials")
+    await sweep(rt)
+    assert (await first(rt)).health == "reauthorization_required"
+
+
+async def test_once_the_status_agreed_its_next_word_counts(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    one = await lose(rt, fleet, lagging=False)
+    await said(rt, one, Outcome.login_lost)
+    await sweep(rt)
+    await control(fleet, f"connections/{one.makini_key}/restore-credentials")
+    await control(fleet, "settings", data_list="500")
+    await sweep(rt)
+    assert (await first(rt)).health == "healthy"
+
+
+async def test_in_observe_a_contradiction_is_unknown_and_says_so(
+    rt: Runtime, watcher: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(watcher)
+    one = await first(watcher)
+    assert (one.health, one.evidence) == ("healthy", "listed")
+    await said(watcher, one, Outcome.login_lost)
+    assert (await first(watcher)).health == "reauthorization_required"
+    for _ in range(2):
+        await sweep(watcher)
+        assert (await first(watcher)).health == "unknown"
+    [incident] = await incidents(watcher)
+    assert incident.status == "open"
+    async with rt.store.read() as session:
+        last = await session.scalar(
+            select(Transition)
+            .where(col(Transition.connection_id) == one.id, col(Transition.after) == "unknown")
+            .order_by(col(Transition.at).desc())
+            .limit(1)
+        )
+    assert last is not None
+    assert "contradicts itself" in last.evidence["message"]
+    assert "its list says active" in last.evidence["message"]
+    assert reads(fleet) == 0
+    await said(watcher, one, Outcome.login_restored)
+    await sweep(watcher)
+    assert (await first(watcher)).health == "healthy"
+    [incident] = await incidents(watcher)
+    assert incident.status == "resolved"
+
+
+async def test_a_fail_from_before_a_login_does_not_undo_it(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    one = await lose(rt, fleet, lagging=False)
+    await sweep(rt)
+    assert (await first(rt)).health == "reauthorization_required"
+    await control(fleet, f"connections/{one.makini_key}/lag-status")
+    await control(fleet, f"connections/{one.makini_key}/restore-credentials")
+    await said(rt, one, Outcome.login_restored)
+    for _ in range(2):
+        await sweep(rt)
+        assert (await first(rt)).health == "healthy"
+    await control(fleet, f"connections/{one.makini_key}/lag-status", lags=False)
+    await control(fleet, f"connections/{one.makini_key}/change-credentials")
+    await sweep(rt)
+    assert (await first(rt)).health == "reauthorization_required"
+
+
+async def test_a_login_nobody_uses_is_tested_once_a_day(rt: Runtime, fleet: sandbox.Served) -> None:
+    await sweep(rt)
+    await lose(rt, fleet)
+    await sweep(rt)
+    assert (await first(rt)).health == "healthy"
+    assert reads(fleet) == 0
+    async with rt.store.write() as session:
+        long_ago = utcnow() - timedelta(hours=25)
+        await session.execute(update(Connection).values(created_at=long_ago))
+    await sweep(rt)
+    found = await connections(rt)
+    assert found[0].health == "reauthorization_required"
+    assert {one.health for one in found[1:]} == {"healthy"}
+    assert {one.evidence for one in found} == {"read"}
+    [incident] = await incidents(rt)
+    assert incident.kind == "reauthorization_required"
+    before = reads(fleet)
+    for _ in range(2):
+        await sweep(rt)
+    # Only the one that is contested is read again.
+    assert reads(fleet) - before <= 2 * 2
+    assert (await first(rt)).health == "reauthorization_required"
+
+
+async def test_refused_calls_of_the_product_count_in_observe(
+    rt: Runtime, watcher: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(watcher)
+    one = await first(watcher)
+    await reported(watcher, one, *[(401, "AUTHENTICATION_FAILED")] * 5)
+    await sweep(watcher)
+    assert (await first(watcher)).health == "unknown"
+    [incident] = await incidents(watcher)
+    assert (incident.kind, incident.status) == ("unknown", "open")
+    await reported(watcher, one, (200, None))
+    await sweep(watcher)
+    assert (await first(watcher)).health == "healthy"
+    [incident] = await incidents(watcher)
+    assert incident.status == "resolved"
+
+
+async def test_a_code_counts_whatever_status_it_comes_with(
+    rt: Runtime, watcher: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(watcher)
+    one = await first(watcher)
+    await reported(watcher, one, *[(400, "AUTHENTICATION_FAILED")] * 3)
+    assert (await first(watcher)).health == "unknown"
+    other = (await connections(watcher))[1]
+    await reported(watcher, other, *[(400, "INVALID_REQUEST")] * 5)
+    assert (await connections(watcher))[1].health == "healthy"
+
+
+async def test_one_refused_call_may_have_had_an_old_token(
+    rt: Runtime, watcher: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(watcher)
+    await reported(watcher, await first(watcher), (401, None))
+    await sweep(watcher)
+    assert (await first(watcher)).health == "healthy"
+    assert await incidents(watcher) == []
+
+
+async def test_in_manage_a_refused_call_is_settled_by_a_read(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    one = await lose(rt, fleet)
+    async with rt.store.write() as session:
+        long_ago = utcnow() - timedelta(minutes=5)
+        await session.execute(update(Connection).values(last_checked_at=long_ago))
+    await reported(rt, one, (401, None))
+    assert (await first(rt)).health == "reauthorization_required"
+    await sweep(rt)
+    assert (await first(rt)).health == "reauthorization_required"
+    other = (await connections(rt))[1]
+    await reported(rt, other, (401, None))
+    assert (await connections(rt))[1].health == "healthy"
+
+
+async def test_from_manage_back_to_observe_nothing_turns_red(
+    rt: Runtime, watcher: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    await control(fleet, "settings", advance_seconds=600)
+    async with rt.store.write() as session:
+        await session.execute(update(Credential).values(expires_at=utcnow()))
+    for _ in range(3):
+        await sweep(watcher)
+        found = await connections(watcher)
+        assert {one.health for one in found} == {"healthy"}
+        assert {one.evidence for one in found} == {"listed"}
+    async with rt.store.read() as session:
+        assert list(await session.scalars(select(Incident))) == []
+
+
+async def test_in_observe_a_token_that_is_refused_before_its_end_is_no_lost_login(
+    rt: Runtime, watcher: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    one = await first(rt)
+    await control(fleet, f"connections/{one.makini_key}/expire-token")
+    await sweep(watcher)
+    assert (await first(watcher)).health == "unknown"
+    async with rt.store.read() as session:
+        seen = await session.scalar(
+            select(Transition).where(
+                col(Transition.connection_id) == one.id, col(Transition.after) == "unknown"
+            )
+        )
+    assert seen is not None
+    assert "refuses the token" in seen.evidence["message"]
+    await sweep(rt)
+    assert (await first(rt)).health == "healthy"
