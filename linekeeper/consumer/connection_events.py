@@ -10,6 +10,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.consumer.events import apply, giving_back
+from linekeeper.health.contested import is_older
 from linekeeper.health.judge import Observation, Outcome, load
 from linekeeper.health.service import CLOCK_SLACK, observe
 from linekeeper.inbox.claim import Event, Settled, claim_events
@@ -60,7 +61,7 @@ class _Judging:
                 settled[event.id] = _says_nothing(event, owner)
             else:
                 before = last.get(owner)
-                is_late = before is not None and event.at < before
+                is_late = is_older(event.at, before, ours=False)
                 settled[event.id] = Settled("stale" if is_late else "processed", owner)
                 if not is_late:
                     last[owner] = event.at

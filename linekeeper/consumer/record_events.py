@@ -79,9 +79,9 @@ async def _plan(rt: Runtime, events: Sequence[Event]) -> _Batch:
     now = utcnow()
     # Where nothing may renew it, a token that has ended is none.
     with_token = frozenset(
-        one
-        for one, token in tokens.items()
-        if apps[targets[one].app].manages or not token.is_over(now)
+        connection_id
+        for connection_id, token in tokens.items()
+        if not token.is_over(now) or _may_renew(apps.get(targets[connection_id].app))
     )
     plans: dict[str, Plan] = {}
     for event in events:
@@ -98,6 +98,10 @@ async def _plan(rt: Runtime, events: Sequence[Event]) -> _Batch:
                 owners[key] = (known,)
         plans[event.id] = plan(event, apps[event.app], wanted, owners, with_token)
     return _Batch(plans, targets, tokens)
+
+
+def _may_renew(app: AppConfig | None) -> bool:
+    return app is not None and app.manages
 
 
 async def _read_all(rt: Runtime, batch: _Batch) -> _Answers:

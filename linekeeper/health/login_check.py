@@ -5,7 +5,6 @@ the login was lost, or from before the customer logged in again. It never mints 
 """
 
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -64,9 +63,8 @@ async def read_one(
     for entity in entities:
         try:
             pages = makini.records(token.access, entity, connection=connection, per_page=1)
-            async with aclosing(pages) as listed:
-                async for _ in listed:
-                    break
+            async for _ in pages:
+                break
         except MakiniError as error:
             if error.connection is None:
                 return None

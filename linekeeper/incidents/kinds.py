@@ -36,8 +36,9 @@ _KINDS = {
     ),
     "unknown": Words(
         "status unknown",
-        "Makini reports a status that Linekeeper doesn't know; it counts as unhealthy.",
-        "Probed every sweep; resolves by itself at the first status that is known to be good.",
+        "It can't be told whether it works: Makini reports a status that Linekeeper doesn't know, "
+        "or the evidence contradicts itself. It counts as unhealthy.",
+        "Looked at in every sweep; resolves by itself once the evidence is good and agrees.",
     ),
     "list_failed": Words(
         "can't be read",

@@ -226,7 +226,7 @@ async def _unfinished(
         rows = found.all()
         tokens = await load_tokens(rt.store, session, [row[0] for row in rows])
         polled = await connection.execute(_POLLED, {"ids": list(ids)})
-        read_at: dict[str, datetime] = {row[0]: row[1] for row in polled}
+        read_at = {row[0]: row[1] for row in polled}
     by_key = app.connection_field == "key"
     return [
         _Member(

@@ -109,8 +109,9 @@ _NEXT = {
         "Makini's dashboard. The next sweep notices."
     ),
     Health.unknown: (
-        "Nobody knows: it was not judged yet, or Makini said something Linekeeper does not know "
-        "(see below). Once a connection is live that counts as trouble."
+        "Nobody knows: it was not judged yet, Makini said something Linekeeper does not know, or "
+        "the evidence contradicts itself (see below). Once a connection is live that counts as "
+        "trouble."
     ),
 }
 

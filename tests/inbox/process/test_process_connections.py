@@ -134,3 +134,15 @@ async def test_what_the_sandbox_announces_is_understood(stage: Stage) -> None:
     assert (await stage.connection(one)).health == "degraded"
     suspect = await stage.connection(two)
     assert (suspect.health, suspect.suspect) == ("healthy", True)
+
+
+async def test_a_whole_second_is_not_older_than_a_probe_within_it(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    probed = (await stage.connection(one)).last_checked_at
+    assert probed is not None
+    receipt = await stage.deliver(
+        about(one, "connection.auth_required", probed.replace(microsecond=0))
+    )
+    await stage.process()
+    assert (await stage.event(receipt.id)).status == "processed"
+    assert (await stage.connection(one)).health == "reauthorization_required"
