@@ -8,7 +8,7 @@ from typing import Literal
 from sqlalchemy import and_, case, func, not_, or_, select, true
 from sqlmodel import col
 
-from linekeeper.access import is_live
+from linekeeper.access.tokens import is_live
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.setup import ESTABLISHED

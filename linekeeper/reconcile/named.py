@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlmodel import col, select
 
-from linekeeper.access import is_live
+from linekeeper.access.tokens import is_live
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import find_connection
 from linekeeper.customers.setup import ESTABLISHED

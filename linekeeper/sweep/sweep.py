@@ -14,7 +14,7 @@ from sqlalchemy import and_, case, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access import is_live
+from linekeeper.access.tokens import is_live
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.customers.adopt import Adoption, adopt
 from linekeeper.health.absence import Missing, conclude_missing, find_missing

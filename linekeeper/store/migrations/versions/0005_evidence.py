@@ -12,6 +12,7 @@ revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
+serves = ("0001", "0002", "0003", "0004")
 
 
 def upgrade() -> None:
