@@ -19,7 +19,7 @@ from linekeeper.customers.adopt import Adoption
 from linekeeper.incidents.news import Findings, find_news, mark_reported, since
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
-from linekeeper.sweep.app import list_failed
+from linekeeper.sweep.app import close_removed, list_failed
 from linekeeper.sweep.batch import Batch
 from linekeeper.sweep.sweep import due
 from tasks.health import in_trouble, list_connections, probe_connections
@@ -72,6 +72,8 @@ async def _sweep(rt: Runtime) -> State[None]:
             message="No Makini app is configured: fill in a MakiniApp block, or set "
             "LINEKEEPER_MAKINI_CLIENT_ID, and run doctor"
         )
+    for app in await close_removed(rt, now=started):
+        get_run_logger().info("app %s is not in the settings any more: its incidents end", app)
     sweeps = await asyncio.gather(
         *(_sweep_app(rt, app, started) for app in configuration.apps.values())
     )

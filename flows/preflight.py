@@ -119,6 +119,7 @@ async def _check_again(rt: Runtime, timeout: float) -> State[None]:
         await keep_report(found, source="flow", by="preflight")
         reports.append(found)
     if not reports:
+        await conclude_drift(rt.store, [], now=utcnow())
         await rename("preflight · nothing to check")
         return skipped("Nothing was proven yet: run it for a system first")
     return await _conclude(rt, reports, again=True)

@@ -272,6 +272,9 @@ def _open_before(
 
 def _ended(one: Open, fleet: Mapping[str, Who], now: datetime) -> IncidentChange:
     """How an incident ends that has no members any more."""
+    if any(fleet[member].removed_at is not None for member in one.members):
+        text = "The app was taken out of the settings: it is not watched any more"
+        return IncidentChange(one.id, "resolved", text)
     lost = [member for member in one.members if fleet[member].disappeared_at is not None]
     if lost:
         text = f"Nothing is known of it any more: {_names(lost, fleet)} disappeared at Makini"

@@ -14,7 +14,13 @@ from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.health.judge import is_trouble
 from linekeeper.incidents.causes import Scope
 from linekeeper.incidents.decide import DISCONNECTED, Open, Past
-from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
+from linekeeper.store.tables import (
+    AppState,
+    Connection,
+    Customer,
+    Incident,
+    IncidentConnection,
+)
 
 TOPIC = "health"
 
@@ -31,10 +37,14 @@ class Who:
     answered: bool
     since: datetime
     disappeared_at: datetime | None = None
+    removed_at: datetime | None = None
+    """When its app was taken out of the settings."""
 
     @property
     def trouble(self) -> str | None:
         """The kind of incident it needs; None where nothing is wrong."""
+        if self.removed_at is not None:
+            return None
         if self.disappeared_at is not None:
             return DISCONNECTED
         return self.health if is_trouble(self.setup, self.health, answered=self.answered) else None
@@ -63,7 +73,9 @@ _CONCERNED = (
         col(Connection.health_since),
         # Replaced by a new login, nothing of it is missed.
         case((col(Connection.replaced_by).is_(None), col(Connection.disappeared_at))),
+        col(AppState.removed_at),
     )
+    .outerjoin(AppState, col(AppState.app) == col(Connection.app))
     .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
     .where(
         or_(

@@ -121,6 +121,8 @@ _MERGED = (
     .where(
         col(_NARROW.id).in_(bindparam("ids", expanding=True)),
         col(_NARROW.resolved_at).is_not(None),
+        # Of another topic a connection may be in several incidents that have nothing in common.
+        or_(col(_NARROW.topic) == "health", col(_WIDE.scope) != "connection"),
     )
     .distinct()
 )

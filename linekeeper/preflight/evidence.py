@@ -3,7 +3,7 @@
 The checks themselves need no database; what they found is kept here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -180,7 +180,11 @@ async def proven(session: AsyncSession) -> list[tuple[str, str]]:
 async def conclude_drift(
     store: Store, reports: Sequence[Report], *, now: datetime
 ) -> list[IncidentChange]:
-    """Open the incident of what was proven and no longer holds; resolve it when it does again."""
+    """Open the incident of what was proven and no longer holds; resolve it when it does again.
+
+    It is over, too, where no system is reached at its target any more: it moved, or its
+    implementation or connection ended.
+    """
     async with store.write() as session:
         held = {(t, v) for t, v in await proven(session)}
         named = {one.target: one for one in await places(session) if one.target is not None}
@@ -192,8 +196,26 @@ async def conclude_drift(
                 place = named[target]
                 change = await _conclude(session, report, target, place, now)
                 changes += [change] if change else []
+        changes += await _resolve_unused(session, held, now)
         if changes:
             await announce(store, session, changes, now=now)
+    return changes
+
+
+async def _resolve_unused(
+    session: AsyncSession, held: Collection[tuple[str, str]], now: datetime
+) -> list[IncidentChange]:
+    opened = await session.scalars(
+        select(Incident).where(col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None))
+    )
+    changes = []
+    for incident in opened.all():
+        target, vantage = str(incident.detail["target"]), str(incident.detail["vantage"])
+        if (target, vantage) not in held:
+            incident.status, incident.resolved_at = "resolved", now
+            text = f"No system is reached at {target} any more"
+            changes.append(IncidentChange(incident.id, "resolved", text))
+    await session.flush()
     return changes
 
 

@@ -11,13 +11,20 @@ from sqlmodel import col
 
 from linekeeper.customers.naming import label
 from linekeeper.incidents.announce import say
-from linekeeper.incidents.single import open_incident, resolve_incident
+from linekeeper.incidents.single import (
+    is_open,
+    keep_members,
+    open_causes,
+    open_incident,
+    resolve_incident,
+)
 from linekeeper.reconcile.trust import WINDOW, Measured, state_after
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Customer, Drift, WebhookTrust
 from linekeeper.store.upsert import insert_or_update
 
 TOPIC = "webhooks"
+KIND = "webhooks_unconfigured"
 WIDESPREAD = 5
 """So many connections of one app without webhooks, and half of it, are one incident."""
 _NAMED = 5
@@ -45,8 +52,6 @@ async def measure(rt: Runtime, *, now: datetime) -> list[Verdict]:
     """Measure every connection that was counted in the window; one line in Slack for all that
     turned bad; open and resolve the incidents of those whose webhooks never come."""
     verdicts = await _verdicts(rt, now)
-    if not verdicts:
-        return []
     store = rt.store
     async with store.write() as session:
         rows = [
@@ -161,57 +166,76 @@ async def _verdicts(rt: Runtime, now: datetime) -> list[Verdict]:
 async def _incidents(
     rt: Runtime, session: AsyncSession, verdicts: Sequence[Verdict], now: datetime
 ) -> None:
-    store, public = rt.store, rt.settings.resolved_public_url
-    for app in {one.app for one in verdicts}:
+    """Bring the incidents of webhooks that never come in line with `verdicts`.
+
+    The app's incident is open while most, or since then any, of its connections get none; whoever
+    is in it has none of its own.
+    """
+    of_connections = await open_causes(session, topic=TOPIC, kind=KIND)
+    for app in sorted({one.app for one in verdicts} | {app for app, _ in of_connections}):
         silent = [one for one in verdicts if one.app == app and one.after == "none"]
-        total = await session.scalar(
-            select(func.count()).select_from(Connection).where(
-                col(Connection.app) == app, col(Connection.setup).in_(("syncing", "live"))
-            )
-        )  # fmt: skip
-        wide = len(silent) >= WIDESPREAD and len(silent) * 2 >= (total or 0)
-        cause = f"app:{app}:webhooks"
-        if wide:
-            url = f"{public}/webhooks/{app}"
+        covered = await _of_app(rt, session, app, silent, now)
+        wanted = {} if covered else {_own(one.connection_id): one for one in silent}
+        still = {_own(one.connection_id) for one in silent}
+        for cause in [cause for of, cause in of_connections if of == app and cause not in wanted]:
+            text = "Part of the app's incident" if cause in still else "Webhooks come in"
+            await resolve_incident(rt.store, session, cause, text, now=now)
+        for cause, verdict in wanted.items():
+            url = webhook_url(rt.settings.resolved_public_url, app, verdict.makini_key)
             await open_incident(
-                store,
+                rt.store,
                 session,
                 topic=TOPIC,
-                kind="webhooks_unconfigured",
-                scope="app",
+                kind=KIND,
+                scope="connection",
                 cause=cause,
                 app=app,
-                title=f"app {app} · webhooks look unconfigured",
-                text=f"{len(silent)} connections changed and not one webhook came. In Makini's "
-                f"dashboard, send webhooks to {url} (or, per connection, to {url}/<key>).",
-                connections=[one.connection_id for one in silent],
+                title=f"{verdict.label} · webhooks look unconfigured",
+                text=f"{verdict.measured.lost} changes in {WINDOW // timedelta(days=1)} days and "
+                f"not one webhook. In Makini's dashboard, send its webhooks to {url}",
+                connections=[verdict.connection_id],
                 detail={"url": url},
                 now=now,
             )
-            continue
-        if not silent:
-            await resolve_incident(store, session, cause, "Webhooks come in again", now=now)
-        for one in verdicts:
-            if one.app != app:
-                continue
-            own = f"connection:{one.connection_id}:webhooks"
-            if one.after != "none":
-                if one.before == "none":
-                    await resolve_incident(store, session, own, "Webhooks come in", now=now)
-                continue
-            url = webhook_url(public, app, one.makini_key)
-            await open_incident(
-                store,
-                session,
-                topic=TOPIC,
-                kind="webhooks_unconfigured",
-                scope="connection",
-                cause=own,
-                app=app,
-                title=f"{one.label} · webhooks look unconfigured",
-                text=f"{one.measured.lost} changes in {WINDOW // timedelta(days=1)} days and not "
-                f"one webhook. In Makini's dashboard, send its webhooks to {url}",
-                connections=[one.connection_id],
-                detail={"url": url},
-                now=now,
-            )
+
+
+async def _of_app(
+    rt: Runtime, session: AsyncSession, app: str, silent: Sequence[Verdict], now: datetime
+) -> bool:
+    """Bring the app's own incident in line; whether it covers those that are `silent`."""
+    store, cause = rt.store, f"app:{app}:webhooks"
+    if not silent:
+        await resolve_incident(store, session, cause, "Webhooks come in again", now=now)
+        return False
+    members = [one.connection_id for one in silent]
+    if await is_open(session, cause):
+        await keep_members(store, session, cause, members, now=now)
+        return True
+    total = await session.scalar(
+        select(func.count()).select_from(Connection).where(
+            col(Connection.app) == app, col(Connection.setup).in_(("syncing", "live"))
+        )
+    )  # fmt: skip
+    if len(silent) < WIDESPREAD or len(silent) * 2 < (total or 0):
+        return False
+    url = f"{rt.settings.resolved_public_url}/webhooks/{app}"
+    await open_incident(
+        store,
+        session,
+        topic=TOPIC,
+        kind=KIND,
+        scope="app",
+        cause=cause,
+        app=app,
+        title=f"app {app} · webhooks look unconfigured",
+        text=f"{len(silent)} connections changed and not one webhook came. In Makini's "
+        f"dashboard, send webhooks to {url} (or, per connection, to {url}/<key>).",
+        connections=members,
+        detail={"url": url},
+        now=now,
+    )
+    return True
+
+
+def _own(connection_id: str) -> str:
+    return f"connection:{connection_id}:webhooks"

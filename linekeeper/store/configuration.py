@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import orjson
 from pydantic import BaseModel, SecretStr, ValidationError
 from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from linekeeper.config import (
@@ -50,6 +51,15 @@ async def load_configuration(store: Store, settings: Settings) -> Configuration:
         alerts=_copy(AlertPolicy, texts.get("alerts")) or settings.seed_alerts,
         mail=_copy(MailConfig, texts.get("mail")) or settings.seed_mail,
     )
+
+
+async def configured_apps(session: AsyncSession) -> set[str]:
+    """The names of the apps in the copy, also of those whose settings can't be read."""
+    prefix = f"{_PREFIX}app:"
+    names = await session.scalars(
+        select(AppSetting.name).where(col(AppSetting.name).startswith(prefix))
+    )
+    return {name.removeprefix(prefix) for name in names}
 
 
 async def save_blocks(store: Store, blocks: Blocks, *, now: datetime) -> bool:

@@ -12,6 +12,8 @@ from linekeeper.config import AppConfig
 from linekeeper.health.absence import Absence
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
+from linekeeper.incidents.conclude import conclude
+from linekeeper.incidents.single import resolve_of_apps
 from linekeeper.makini import (
     AppCircuit,
     CircuitState,
@@ -21,9 +23,11 @@ from linekeeper.makini import (
     begin_probe,
     may_call,
 )
+from linekeeper.runtime import Runtime
 from linekeeper.store import Store
-from linekeeper.store.tables import AppState, Incident
-from linekeeper.store.upsert import insert_ignore
+from linekeeper.store.configuration import configured_apps
+from linekeeper.store.tables import AppState, Connection, Incident
+from linekeeper.store.upsert import insert_ignore, insert_or_update
 
 TOPIC = "list"
 
@@ -117,6 +121,41 @@ async def list_whole(store: Store, app: AppConfig, *, now: datetime) -> None:
     """Resolve the incident of a list that looked truncated and is whole, or was accepted."""
     text = "The connection list is whole again, or was accepted as it is"
     await _resolve(store, _truncated(app.name), text, now=now)
+
+
+async def close_removed(rt: Runtime, *, now: datetime) -> list[str]:
+    """Resolve what is open of apps that the settings don't name any more; returns those apps.
+
+    An app whose settings can't be read is not removed. One that comes back is watched again.
+    """
+    configuration = await rt.configuration()
+    policy = configuration.policy
+    async with rt.store.read() as session:
+        known = set(await session.scalars(select(col(Connection.app)).distinct()))
+        known |= set(await session.scalars(_OPEN_APPS))
+        kept = {*configuration.apps, *await configured_apps(session)}
+        rows = await session.execute(select(col(AppState.app), col(AppState.removed_at)))
+        removed = {row[0] for row in rows if row[1] is not None}
+    gone = sorted(known - kept - removed)
+    back = sorted(removed & kept)
+    if not (gone or back):
+        return []
+    async with rt.store.write() as session:
+        for app in gone:
+            row = {"app": app, "budget": {}, "circuit": {}, "removed_at": now}
+            await insert_or_update(
+                rt.store, session, AppState, [row], key=["app"], update=["removed_at"]
+            )
+        await session.execute(
+            update(AppState).where(col(AppState.app).in_(back)).values(removed_at=None)
+        )
+        await conclude(rt.store, session, policy=policy, now=now)
+        text = "The app was taken out of the settings: it is not watched any more"
+        await resolve_of_apps(rt.store, session, gone, text, now=now)
+    return gone
+
+
+_OPEN_APPS = select(col(Incident.app)).where(col(Incident.resolved_at).is_(None)).distinct()
 
 
 def _failed(app: str) -> str:

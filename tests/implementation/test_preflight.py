@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlmodel import col
 from typer.testing import CliRunner
 
@@ -19,7 +19,7 @@ from linekeeper.preflight.order import take_order
 from linekeeper.preflight.report import Report, as_json
 from linekeeper.preflight.run import preflight
 from linekeeper.settings import Settings
-from linekeeper.store.tables import Audit, Incident, PreflightReport
+from linekeeper.store.tables import Audit, ImplementationSystem, Incident, PreflightReport
 from tests.implementation.conftest import Office
 from tests.preflight.door import Door, door
 
@@ -101,6 +101,27 @@ async def test_what_was_proven_and_turns_is_one_incident_until_it_holds_again(
         [incident] = await session.scalars(select(Incident))
     assert incident.kind == "preflight_failed"
     assert incident.title == f"Acme · SAP ECC · {door.target} from inside"
+
+
+async def test_an_incident_of_a_target_that_moved_is_over(office: Office, door: Door):
+    await on_premises(office, door)
+    for is_open in (True, False):
+        if is_open:
+            door.open()
+        found = await checked(office, door)
+        await keep(office.store, found, source="flow", by="preflight", now=office.now)
+        changes = await conclude_drift(office.store, [found], now=office.now)
+        if is_open:
+            door.close()
+        office.later(days=1)
+    assert [change.what for change in changes] == ["opened"]
+    async with office.store.write() as session:
+        await session.execute(update(ImplementationSystem).values(target="new.acme.example:443"))
+    [change] = await conclude_drift(office.store, [], now=office.now)
+    assert (change.what, door.target in change.text) == ("resolved", True)
+    async with office.store.read() as session:
+        assert list(await session.scalars(select(Incident.status))) == ["resolved"]
+    assert await conclude_drift(office.store, [], now=office.now) == []
 
 
 async def test_the_file_of_a_customers_it_counts_once_and_moves_the_implementation(

@@ -81,14 +81,18 @@ class Incident(SQLModel, table=True):
 
 
 class IncidentConnection(SQLModel, table=True):
-    """Membership; `left_at` stays empty while the connection is in trouble."""
+    """Membership; `left_at` stays empty while the connection is in trouble.
+
+    A connection may be in several incidents, also of one topic (deletions of two entities held
+    back); about its health it is in one at a time, which `conclude` sees to.
+    """
 
     __tablename__ = "incident_connection"
     __table_args__ = (
         Index(
             "incident_connection_live_once",
             "connection_id",
-            "topic",
+            "incident_id",
             unique=True,
             sqlite_where=text("left_at IS NULL"),
             postgresql_where=text("left_at IS NULL"),
