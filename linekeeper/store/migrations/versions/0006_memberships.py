@@ -8,11 +8,11 @@ from alembic import op
 
 from linekeeper.store.types import UtcDateTime
 
-revision = "0004"
-down_revision = "0003"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
-serves = ("0003",)
+serves = ("0005",)
 
 _LIVE = sa.text("left_at IS NULL")
 
