@@ -53,6 +53,7 @@ class Runtime:
             try:
                 yield runtime
             finally:
+                await store.owned.finish()  # they still call Makini
                 for _, client in runtime._clients.values():
                     await client.aclose()
 

@@ -1,7 +1,10 @@
 """What every run needs: its runtime, its name, whether it may work at all."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 
 from prefect import get_client
@@ -19,12 +22,43 @@ _runtime: ContextVar[Runtime] = ContextVar("linekeeper_runtime")
 @asynccontextmanager
 async def open_runtime() -> AsyncIterator[Runtime]:
     """The runtime of this run; the tasks called inside find it with `runtime()`."""
-    async with Runtime.open() as opened:
-        token = _runtime.set(opened)
-        try:
-            yield opened
-        finally:
-            _runtime.reset(token)
+    with _terminated_by_cancelling():
+        async with Runtime.open() as opened:
+            token = _runtime.set(opened)
+            try:
+                yield opened
+            finally:
+                _runtime.reset(token)
+
+
+@contextmanager
+def _terminated_by_cancelling() -> Iterator[None]:
+    """Within the block SIGTERM cancels the run; Prefect's own handler is called after it.
+
+    Prefect's handler raises wherever the process happens to be, and every task of the loop dies
+    with it, also the one that stores a pair of tokens that Makini has just rotated.
+    """
+    handler, run = None, asyncio.current_task()
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.getsignal(signal.SIGTERM)
+    if run is None or not callable(handler):
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    terminated = False
+
+    def cancel(*_: object) -> None:
+        nonlocal terminated
+        terminated = True
+        loop.call_soon_threadsafe(run.cancel)
+
+    signal.signal(signal.SIGTERM, cancel)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        if terminated:
+            handler(signal.SIGTERM, None)
 
 
 def runtime() -> Runtime:

@@ -15,12 +15,8 @@ from linekeeper.access.links import State, link_url, read_state
 from linekeeper.access.login import Attempt, Ended, Ending
 from linekeeper.access.signing import load_signer
 from linekeeper.runtime import Runtime
-from linekeeper.store import new_id
-from linekeeper.store.leases import holding
 from linekeeper.store.tables import ConnectAttempt, Connection, ConnectLink
 from linekeeper.store.upsert import ignoring
-
-_LEASE_SECONDS = 90
 
 
 async def finish(
@@ -44,10 +40,7 @@ async def finish(
     if denied or not code:
         await _note(rt, read, "denied")
         return Ending("denied", link.system, connect_url=url)
-    # One callback of a link at a time: a second login kills the pair of the first.
-    me = f"{rt.owner}:{new_id()}"
-    async with holding(rt.store, f"connect:{link.id}", me, seconds=_LEASE_SECONDS, wait=True):
-        ending = await Attempt(rt, link, url).with_code(code)
+    ending = await Attempt(rt, link, url).take(code)
     await _note(rt, read, ending.how)
     return ending
 

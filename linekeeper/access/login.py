@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, TypeVar
@@ -13,7 +14,8 @@ from sqlmodel import col
 from linekeeper.access.links import redirect_uri
 from linekeeper.access.match import Match
 from linekeeper.access.owner import SOURCE, Login, place, what
-from linekeeper.access.tokens import save_tokens
+from linekeeper.access.renew import STORAGE_TROUBLE, STORE_AGAIN_AFTER
+from linekeeper.access.tokens import destroy_tokens, lease_name, save_tokens
 from linekeeper.clock import utcnow
 from linekeeper.health.probe import understand
 from linekeeper.health.service import observe
@@ -21,6 +23,7 @@ from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import (
+    BEFORE_SENDING,
     NEW_LOGIN,
     ListedConnection,
     MakiniClient,
@@ -28,10 +31,16 @@ from linekeeper.makini import (
     TokenPair,
 )
 from linekeeper.runtime import Runtime, UnknownApp
+from linekeeper.store import new_id
+from linekeeper.store.leases import LeaseLost, holding
+from linekeeper.store.owned import retrying, to_its_end
 from linekeeper.store.tables import Audit, ConnectLink
 
 T = TypeVar("T")
 _TRIES = 3
+LEASE_SECONDS = 90.0
+PATIENCE_SECONDS = 20.0
+"""How long a login waits for a renewal of the same connection to end."""
 CUSTOMER = "customer, by connect link"
 
 Ended = Literal[
@@ -74,6 +83,33 @@ class Attempt:
     by: str = CUSTOMER
     """Who makes it; kept in the audit."""
 
+    async def take(self, given: str | TokenPair) -> Ending:
+        """Take `given`, a code or a pair, to its end: whoever leaves meanwhile, it is stored.
+
+        One attempt of a link at a time, for a second login kills the pair of the first; and none
+        beside a renewal of the same connection.
+        """
+        try:
+            return await self.rt.store.owned.run(f"login:{new_id()}", lambda: self._take(given))
+        except LeaseLost:
+            return Ending("away", self.link.system, connect_url=self.url)
+
+    async def _take(self, given: str | TokenPair) -> Ending:
+        store, me = self.rt.store, f"{self.rt.owner}:{new_id()}"
+        names = [f"connect:{self.link.id}"]
+        if self.link.connection_id is not None:
+            names.append(lease_name(self.link.connection_id))
+        async with AsyncExitStack() as leases:
+            for name in names:
+                # A customer waits for this page. What comes after another's lease that doesn't
+                # end is safe, too: a renewal never writes over a login.
+                lease = holding(
+                    store, name, me, seconds=LEASE_SECONDS, wait=True, patience=PATIENCE_SECONDS
+                )
+                await leases.enter_async_context(lease)
+            work = self.with_pair(given) if isinstance(given, TokenPair) else self.with_code(given)
+            return await to_its_end(work, BEFORE_SENDING)
+
     async def with_code(self, code: str) -> Ending:
         """Exchange `code` and store what it gives."""
         async with self.rt.store.read() as session:
@@ -98,7 +134,9 @@ class Attempt:
             login = Login(pair, status, await _asked(lambda: _listed(makini)))
         except MakiniError as error:
             login = Login(pair, status, None, error)
-        return await self._settle(login)
+        return await retrying(
+            lambda: self._settle(login), on=STORAGE_TROUBLE, waits=STORE_AGAIN_AFTER
+        )
 
     async def _settle(self, login: Login) -> Ending:
         """Store the pair where it belongs, and what follows from it, in one transaction."""
@@ -113,6 +151,8 @@ class Attempt:
                 seen = replace(understand(status, now), source=SOURCE)
                 await observe(rt.store, session, [(owner, seen)], policy=policy, now=now)
             how = _ended(found, owner, login)
+            if found.kind == "replaces" and link.connection_id is not None:
+                await destroy_tokens(session, link.connection_id)
             if how == "done":
                 assert owner is not None  # whatever isn't another system has one
                 await self._use_up(session, owner, now)

@@ -96,10 +96,7 @@ async def paste(
         )
         link.expires_at = now  # nobody is to open it: it is the record of this attempt
         await session.flush()
-    attempt = Attempt(rt, link, None, by)
-    ending = await (
-        attempt.with_pair(given) if isinstance(given, TokenPair) else attempt.with_code(given)
-    )
+    ending = await Attempt(rt, link, None, by).take(given)
     return Pasted(ending, named.label)
 
 

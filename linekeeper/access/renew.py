@@ -1,17 +1,30 @@
 """Renewing a connection's token without the customer: refresh, else mint.
 
 One renewal per connection at a time, anywhere: a refresh kills the pair it was made with (MAKINI
-"Link"). The new pair is durable before anything else happens.
+"Link"). It is a task of its own that gets the new pair and stores it, whoever is cancelled, and is
+waited for when the process ends.
 """
 
-import asyncio
+from dataclasses import dataclass
 
-from linekeeper.access.tokens import Token, load_tokens, save_tokens
+from sqlalchemy.exc import SQLAlchemyError
+
+from linekeeper.access.tokens import (
+    StoredPair,
+    Token,
+    UnreadableToken,
+    lease_name,
+    load_pair,
+    note_refused,
+    replace_pair,
+)
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
-from linekeeper.makini import ErrorKind, MakiniClient, MakiniError, TokenPair
+from linekeeper.makini import BEFORE_SENDING, ErrorKind, MakiniClient, MakiniError, TokenPair
 from linekeeper.store import Store, new_id
-from linekeeper.store.leases import holding
+from linekeeper.store.leases import LeaseLost, holding
+from linekeeper.store.owned import retrying, to_its_end
+from linekeeper.store.tables import Connection
 
 _FINAL = frozenset(
     {ErrorKind.unauthorized, ErrorKind.forbidden, ErrorKind.not_found, ErrorKind.rejected}
@@ -19,6 +32,9 @@ _FINAL = frozenset(
 """Refusals that trying again does not mend."""
 
 LEASE_SECONDS = 60
+STORE_AGAIN_AFTER = (0.2, 1.0, 3.0, 10.0, 30.0)
+"""Seconds between tries to store a new pair: the one it was got with is dead already."""
+STORAGE_TROUBLE = (SQLAlchemyError, OSError, TimeoutError)
 
 
 async def renew(
@@ -33,56 +49,116 @@ async def renew(
 ) -> Token | None:
     """Return a token newer than `refused`, or None if nothing of ours gives one.
 
-    In mode `observe` nothing is renewed. `refused` is None for a connection without a token.
-    `makini_ref` is the listed field `app.connection_field` names. Raises `MakiniError` when Makini
-    could not be asked (time-out, 5xx, the app's own credentials refused): then nothing is known of
-    the login.
+    In mode `observe` nothing is renewed, nor what is disconnected. `refused` is None for a
+    connection without a token. `makini_ref` is the listed field `app.connection_field` names.
+    Raises `MakiniError` when Makini could not be asked (time-out, 5xx, the app's own credentials
+    refused): then nothing is known of the login.
     """
     if not app.manages:
         return None
-    # An owner of its own for each call: a lease is open to its owner, and two callers in one
-    # process must not renew at once either.
-    me = f"{owner}:{new_id()}"
-    async with holding(
-        store, f"token:{connection_id}", me, seconds=LEASE_SECONDS, wait=True
-    ) as held:
-        assert held is not None  # with wait, it is held
-        current = await _stored(store, connection_id)
-        if current is not None and (refused is None or current.access != refused.access):
-            return current  # another process renewed it meanwhile
-        pair = await _new_pair(makini, makini_ref, current)
-        if pair is None:
-            return None
-        # Not to be torn apart: the old pair is dead already.
-        await asyncio.shield(_store(store, connection_id, pair))
-        return Token(pair.access_token, pair.refresh_token, pair.expires_at, pair.minted)
+    renewal = _Renewal(
+        store=store,
+        makini=makini,
+        app=app,
+        connection_id=connection_id,
+        makini_ref=makini_ref,
+        refused=refused,
+        owner=owner,
+    )
+    name = lease_name(connection_id)
+    token = await store.owned.run(name, renewal.run)
+    if token is not None and refused is not None and token.access == refused.access:
+        # It was the end of an earlier renewal, whose token has been refused since.
+        token = await store.owned.run(name, renewal.run)
+    return token
 
 
-async def _stored(store: Store, connection_id: str) -> Token | None:
-    async with store.read() as session:
-        return (await load_tokens(store, session, [connection_id])).get(connection_id)
+@dataclass(frozen=True, slots=True)
+class _Renewal:
+    """One renewal of one connection."""
 
+    store: Store
+    makini: MakiniClient
+    app: AppConfig
+    connection_id: str
+    makini_ref: str
+    refused: Token | None
+    owner: str
 
-async def _store(store: Store, connection_id: str, pair: TokenPair) -> None:
-    async with store.write() as session:
-        await save_tokens(store, session, {connection_id: pair}, now=utcnow())
-
-
-async def _new_pair(
-    makini: MakiniClient, makini_ref: str, current: Token | None
-) -> TokenPair | None:
-    if current is not None and current.refresh is not None:
+    async def run(self) -> Token | None:
+        # An owner of its own for each: a lease is open to its owner.
+        name, me = lease_name(self.connection_id), f"{self.owner}:{new_id()}"
         try:
-            return await makini.refresh(current.refresh, connection=makini_ref)
+            async with holding(self.store, name, me, seconds=LEASE_SECONDS, wait=True):
+                return await self._under_lease()
+        except UnreadableToken:
+            return None  # another process may have its key: nothing is written over it
+        except LeaseLost as error:
+            raise MakiniError(
+                ErrorKind.timeout,
+                "the renewal was interrupted: another process took it over",
+                app=self.app.name,
+                connection=self.makini_ref,
+            ) from error
+
+    async def _under_lease(self) -> Token | None:
+        stored, is_connected = await self._stored()
+        if not is_connected:
+            return None
+        if stored is not None and (
+            self.refused is None or stored.token.access != self.refused.access
+        ):
+            return stored.token  # another process renewed it, or the customer logged in
+        return await to_its_end(self._renewed(stored), BEFORE_SENDING)
+
+    async def _renewed(self, stored: StoredPair | None) -> Token | None:
+        """Get a new pair and store it: from the first request on nothing may come between."""
+        pair = await self._new_pair(stored)
+        if pair is None:
+            if stored is not None:
+                async with self.store.write() as session:
+                    await note_refused(
+                        self.store, session, self.connection_id, stored, now=utcnow()
+                    )
+            return None
+
+        async def keep() -> bool:
+            async with self.store.write() as session:
+                return await replace_pair(
+                    self.store,
+                    session,
+                    self.connection_id,
+                    pair,
+                    instead_of=stored,
+                    now=utcnow(),
+                )
+
+        if await retrying(keep, on=STORAGE_TROUBLE, waits=STORE_AGAIN_AFTER):
+            return Token(
+                pair.access_token, pair.refresh_token is not None, pair.expires_at, pair.minted
+            )
+        newer, is_connected = await self._stored()  # a login came meanwhile, or it was ended
+        return newer.token if newer is not None and is_connected else None
+
+    async def _stored(self) -> tuple[StoredPair | None, bool]:
+        async with self.store.read() as session:
+            connection = await session.get(Connection, self.connection_id)
+            pair = await load_pair(self.store, session, self.connection_id)
+            return pair, connection is not None and connection.setup != "disconnected"
+
+    async def _new_pair(self, stored: StoredPair | None) -> TokenPair | None:
+        if stored is not None and stored.refresh is not None:
+            try:
+                return await self.makini.refresh(stored.refresh, connection=self.makini_ref)
+            except MakiniError as error:
+                if not _is_final(error):
+                    raise
+        try:
+            return await self.makini.mint_token(self.makini_ref)
         except MakiniError as error:
             if not _is_final(error):
                 raise
-    try:
-        return await makini.mint_token(makini_ref)
-    except MakiniError as error:
-        if not _is_final(error):
-            raise
-        return None
+            return None
 
 
 def _is_final(error: MakiniError) -> bool:

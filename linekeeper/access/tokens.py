@@ -1,16 +1,21 @@
-"""Tokens at rest: encrypted in the table `credential`, decrypted here and nowhere else."""
+"""Tokens at rest: encrypted in the table `credential`, decrypted here and nowhere else.
 
+Who writes a pair either holds the connection's lease (`lease_name`) or compares with the pair it
+started from (`replace_pair`); a customer's new login does the first and is never overwritten.
+"""
+
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, bindparam, delete, or_, select
+from sqlalchemy import ColumnElement, bindparam, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.makini import TokenPair
-from linekeeper.store import Store
-from linekeeper.store.tables import Credential
+from linekeeper.store import KeyProblem, Store
+from linekeeper.store.tables import Connection, Credential
 from linekeeper.store.upsert import insert_or_update
 
 MINT_MARGIN = timedelta(seconds=60)
@@ -18,18 +23,23 @@ MINT_MARGIN = timedelta(seconds=60)
 _HELD = select(
     col(Credential.connection_id),
     col(Credential.access_token),
-    col(Credential.refresh_token),
+    col(Credential.refresh_token).is_not(None),
     col(Credential.expires_at),
     col(Credential.minted),
 ).where(col(Credential.connection_id).in_(bindparam("ids", expanding=True)))
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A connection's tokens; secrets stay out of `repr`. `expires_at` is UTC, None if unsaid."""
+    """A connection's access token, which stays out of `repr`. `expires_at` is UTC, None if unsaid.
+
+    The refresh token is not in it: only the renewal reads that, under the connection's lease.
+    """
 
     access: str = field(repr=False)
-    refresh: str | None = field(repr=False)
+    refreshable: bool
+    """Whether a refresh token came with it."""
     expires_at: datetime | None
     minted: bool
 
@@ -39,7 +49,7 @@ class Token:
 
     def needs_minting(self, now: datetime) -> bool:
         """Whether it is a minted token about to run out, with nothing to refresh it by."""
-        if not self.minted or self.refresh is not None or self.expires_at is None:
+        if not self.minted or self.refreshable or self.expires_at is None:
             return False
         return self.expires_at - now < MINT_MARGIN
 
@@ -49,29 +59,170 @@ def is_live(now: datetime) -> ColumnElement[bool]:
     return or_(col(Credential.expires_at).is_(None), col(Credential.expires_at) > now)
 
 
+class UnreadableToken(KeyProblem):
+    """The pair of one connection was encrypted with a key that this process doesn't have."""
+
+
+def lease_name(connection_id: str) -> str:
+    """The lease held by whoever gets a connection a new pair, or ends it."""
+    return f"token:{connection_id}"
+
+
 async def load_tokens(
     store: Store, session: AsyncSession, connections: Sequence[str]
 ) -> dict[str, Token]:
-    """The tokens of those of `connections` that have any. Raises `KeyProblem`."""
+    """The tokens of those of `connections` that have any.
+
+    One that can't be decrypted is left out and named in the log; it says nothing of the others.
+    """
     tokens: dict[str, Token] = {}
+    unreadable: list[str] = []
     connection = await session.connection()
     for start in range(0, len(connections), 10_000):
         ids = list(connections[start : start + 10_000])
         rows = await connection.execute(_HELD, {"ids": ids})
-        for identifier, access, refresh, expires_at, minted in rows:
-            tokens[identifier] = Token(
-                store.cipher.decrypt(access),
-                store.cipher.decrypt(refresh) if refresh else None,
-                expires_at,
-                minted,
-            )
+        for identifier, access, refreshable, expires_at, minted in rows:
+            try:
+                plain = store.cipher.decrypt(access)
+            except KeyProblem:
+                unreadable.append(identifier)
+            else:
+                tokens[identifier] = Token(plain, bool(refreshable), expires_at, minted)
+    if unreadable:
+        more = f" and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
+        _log.warning(
+            "the stored tokens of %d connections can't be decrypted with the keys of this process, "
+            "and are left alone: %s%s",
+            len(unreadable),
+            ", ".join(unreadable[:5]),
+            more,
+        )
     return tokens
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPair:
+    """What the table holds for a connection, the refresh token included."""
+
+    token: Token
+    refresh: str | None = field(repr=False)
+
+
+async def load_pair(store: Store, session: AsyncSession, connection_id: str) -> StoredPair | None:
+    """The pair of one connection, for its renewal. Raises `UnreadableToken`."""
+    row = await session.get(Credential, connection_id, populate_existing=True)
+    if row is None:
+        return None
+    try:
+        access = store.cipher.decrypt(row.access_token)
+        refresh = store.cipher.decrypt(row.refresh_token) if row.refresh_token else None
+    except KeyProblem as error:
+        raise UnreadableToken(
+            f"the stored tokens of connection {connection_id} can't be decrypted: put the key they "
+            "were written with into LINEKEEPER_ENCRYPTION_KEYS, or have the customer log in again"
+        ) from error
+    return StoredPair(Token(access, refresh is not None, row.expires_at, row.minted), refresh)
+
+
+async def replace_pair(
+    store: Store,
+    session: AsyncSession,
+    connection_id: str,
+    pair: TokenPair,
+    *,
+    instead_of: StoredPair | None,
+    now: datetime,
+) -> bool:
+    """Store `pair` where the connection still has the pair it was got with; returns whether.
+
+    A login that came meanwhile is newer and stays; a connection that was disconnected meanwhile
+    gets no tokens back.
+    """
+    if await _lock(session, connection_id) in (None, "disconnected"):
+        return False
+    try:
+        current = await load_pair(store, session, connection_id)
+    except UnreadableToken:
+        return False
+    if _access(current) != _access(instead_of):
+        return False
+    await _write(store, session, {connection_id: pair}, now)
+    return True
 
 
 async def save_tokens(
     store: Store, session: AsyncSession, pairs: Mapping[str, TokenPair], *, now: datetime
 ) -> None:
-    """Store the pairs by connection id, in place of what was there."""
+    """Store the pairs by connection id, in place of whatever was there.
+
+    Only for what is newer than anything stored, as a customer's login is.
+    """
+    ids = sorted(pairs)
+    for start in range(0, len(ids), 1_000):
+        await session.execute(
+            select(col(Connection.id))
+            .where(col(Connection.id).in_(ids[start : start + 1_000]))
+            .order_by(col(Connection.id))
+            .with_for_update(key_share=True)
+        )
+    await _write(store, session, pairs, now)
+
+
+async def note_refused(
+    store: Store, session: AsyncSession, connection_id: str, pair: StoredPair, *, now: datetime
+) -> None:
+    """Remember that Makini refuses to renew `pair`, unless another is stored by now."""
+    await _lock(session, connection_id)
+    current = await load_pair(store, session, connection_id)
+    if current is not None and _access(current) == _access(pair):
+        await session.execute(
+            update(Credential)
+            .where(col(Credential.connection_id) == connection_id)
+            .values(refused_at=now)
+            .execution_options(synchronize_session=False)
+        )
+
+
+async def destroy_tokens(session: AsyncSession, connection_id: str) -> None:
+    """Forget a connection's tokens."""
+    await session.execute(delete(Credential).where(col(Credential.connection_id) == connection_id))
+
+
+async def unreadable_tokens(store: Store, session: AsyncSession) -> list[str]:
+    """The connections whose tokens none of this process's keys opens."""
+    rows = await session.execute(
+        select(
+            col(Credential.connection_id),
+            col(Credential.access_token),
+            col(Credential.refresh_token),
+        ).order_by(col(Credential.connection_id))
+    )
+    return [
+        connection_id
+        for connection_id, *sealed in rows
+        if not all(store.cipher.opens(value) for value in sealed if value)
+    ]
+
+
+async def _lock(session: AsyncSession, connection_id: str) -> str | None:
+    """The connection's `setup`; its row is ours until the end of the transaction.
+
+    Every writer of its tokens begins here, so that they come one after the other.
+    """
+    return await session.scalar(
+        select(col(Connection.setup))
+        .where(col(Connection.id) == connection_id)
+        .with_for_update(key_share=True)
+    )
+
+
+def _access(pair: StoredPair | None) -> str | None:
+    return pair.token.access if pair is not None else None
+
+
+async def _write(
+    store: Store, session: AsyncSession, pairs: Mapping[str, TokenPair], now: datetime
+) -> None:
     rows = [
         {
             "connection_id": identifier,
@@ -81,6 +232,7 @@ async def save_tokens(
             else None,
             "expires_at": pair.expires_at,
             "minted": pair.minted,
+            "refused_at": None,
             "updated_at": now,
         }
         for identifier, pair in pairs.items()
@@ -92,10 +244,12 @@ async def save_tokens(
             Credential,
             rows[start : start + 1_000],
             key=["connection_id"],
-            update=["access_token", "refresh_token", "expires_at", "minted", "updated_at"],
+            update=[
+                "access_token",
+                "refresh_token",
+                "expires_at",
+                "minted",
+                "refused_at",
+                "updated_at",
+            ],
         )
-
-
-async def destroy_tokens(session: AsyncSession, connection_id: str) -> None:
-    """Forget a connection's tokens."""
-    await session.execute(delete(Credential).where(col(Credential.connection_id) == connection_id))

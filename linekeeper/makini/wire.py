@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -34,6 +35,9 @@ KEEP_IDLE_SECONDS = 4.0
 DEFAULT_PENALTY = timedelta(seconds=30)
 """How long nobody calls after a 429 that doesn't say; limits are per minute (MAKINI)."""
 _USER_AGENT = f"linekeeper/{linekeeper.__version__}".encode()
+BEFORE_SENDING: ContextVar[Callable[[], None] | None] = ContextVar("before_sending", default=None)
+"""Called right before a request of this context leaves: until then, also while it waits for the
+budget, nothing has happened at the peer."""
 
 
 class Answer(NamedTuple):
@@ -172,6 +176,8 @@ class Wire:
         if self._budget is not None:
             await self._take(self._budget, connection, paused_with)
         async with self._turns:
+            if (sending := BEFORE_SENDING.get()) is not None:
+                sending()
             started = monotonic()
             response, content = await self._send(request, connection)
             latency = monotonic() - started

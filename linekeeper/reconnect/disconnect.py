@@ -8,13 +8,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.issue import makini_ref
-from linekeeper.access.tokens import destroy_tokens
+from linekeeper.access.login import LEASE_SECONDS, PATIENCE_SECONDS
+from linekeeper.access.tokens import destroy_tokens, lease_name
 from linekeeper.clock import utcnow
 from linekeeper.credits.service import return_credits
 from linekeeper.customers.find import Named, find_connection
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import ErrorKind, MakiniError, ReadOnlyApp
 from linekeeper.runtime import Runtime
+from linekeeper.store import new_id
+from linekeeper.store.leases import holding
 from linekeeper.store.tables import (
     Audit,
     Connection,
@@ -121,17 +124,25 @@ async def disconnect(rt: Runtime, wanted: str, *, confirm: str, by: str) -> str:
     app = await rt.app(named.app)
     if not app.manages:
         raise ReadOnlyApp(app.name, "disconnect a connection")
-    try:
-        await rt.makini(app).delete_connection(makini_ref(connection, app.connection_field))
-    except MakiniError as error:
-        if error.kind is not ErrorKind.not_found:
-            raise
-    policy = (await rt.configuration()).policy
-    now = utcnow()
-    async with rt.store.write() as session:
-        await return_credits(rt.store, session, connection.id, by=by.strip(), now=now)
-        await _end(session, connection.id, by=by.strip(), now=now)
-        await conclude(rt.store, session, policy=policy, now=now)
+    async with holding(
+        rt.store,
+        lease_name(connection.id),  # a renewal or a login under way ends first
+        f"{rt.owner}:{new_id()}",
+        seconds=LEASE_SECONDS,
+        wait=True,
+        patience=PATIENCE_SECONDS,
+    ):
+        try:
+            await rt.makini(app).delete_connection(makini_ref(connection, app.connection_field))
+        except MakiniError as error:
+            if error.kind is not ErrorKind.not_found:
+                raise
+        policy = (await rt.configuration()).policy
+        now = utcnow()
+        async with rt.store.write() as session:
+            await return_credits(rt.store, session, connection.id, by=by.strip(), now=now)
+            await _end(session, connection.id, by=by.strip(), now=now)
+            await conclude(rt.store, session, policy=policy, now=now)
     return f"{named.label} is disconnected: deleted at Makini, its tokens destroyed"
 
 

@@ -45,6 +45,14 @@ class Cipher:
                 "into LINEKEEPER_ENCRYPTION_KEYS (comma list; the first one encrypts)"
             ) from error
 
+    def opens(self, token: str) -> bool:
+        """Whether one of the keys opens `token`."""
+        try:
+            self._fernet.decrypt(token.encode())
+        except InvalidToken:
+            return False
+        return True
+
     def is_first(self, token: str) -> bool:
         """Whether `token` is under the first key."""
         try:

@@ -21,6 +21,7 @@ from linekeeper.private import close_database, close_folder, make_private_folder
 from linekeeper.settings import Settings
 from linekeeper.store import sqlite
 from linekeeper.store.cipher import Cipher, KeyProblem, read_or_make_keys
+from linekeeper.store.owned import OwnedTasks
 
 BUSY_SECONDS = 30
 
@@ -40,6 +41,8 @@ class Store:
     def __init__(self, engine: AsyncEngine, cipher: Cipher) -> None:
         self.engine = engine
         self.cipher = cipher
+        self.owned = OwnedTasks()
+        """What must be stored whoever is cancelled; closing the store waits for it."""
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -82,7 +85,8 @@ class Store:
         return found
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Wait for the tasks that must be stored, then give the connections back."""
+        await self.owned.finish()
         await self.engine.dispose()
 
     async def __aenter__(self) -> Self:

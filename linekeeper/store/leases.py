@@ -1,14 +1,18 @@
 """Leases in our own database: who may do a thing, until when."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import or_, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 
+from linekeeper.clock import monotonic
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Lease
 from linekeeper.store.upsert import insert_ignore
@@ -17,8 +21,14 @@ CONSUMER = "consumer:"
 """Leases with such a name say that a consumer is alive (`linekeeper.consumer.alive`)."""
 
 
+_SAFE_SHARE = 0.95
+"""Of a lease's time: what is left lets the cancelled block end before another may hold it."""
+_TROUBLE = (SQLAlchemyError, OSError, TimeoutError)
+_log = logging.getLogger(__name__)
+
+
 class LeaseLost(Exception):
-    """Another owner took the lease over; what was done since may not be settled."""
+    """The lease ended, or another owner took it over; what was done since may not be settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,49 +106,95 @@ async def holder(store: Store, name: str, *, now: datetime) -> str | None:
 
 @asynccontextmanager
 async def holding(
-    store: Store, name: str, owner: str, *, seconds: float = 30, wait: bool = False
+    store: Store,
+    name: str,
+    owner: str,
+    *,
+    seconds: float = 30,
+    wait: bool = False,
+    patience: float | None = None,
 ) -> AsyncIterator[Held | None]:
     """Hold `name` for the block and renew it meanwhile; yields None where another holds it.
 
-    With `wait` it keeps asking, once a second, until the lease is free. If the lease is lost while
-    the block runs, the block is cancelled and `LeaseLost` raised. What counts is the clock of the
-    database, so a machine whose own is off neither takes what others hold nor loses its own.
+    With `wait` it keeps asking, once a second, until the lease is free or `patience` (seconds) is
+    over. The lease is renewed well before its end, and again while that fails. Where it is lost, or
+    its end comes without a renewal, the block is cancelled and `LeaseLost` raised: from then on
+    another may hold it. What counts is the clock of the database, so a machine whose own is off
+    neither takes what others hold nor loses its own.
     """
+    started = monotonic()
+    asked = started
     held = await acquire(store, name, owner, seconds=seconds, now=await _clock(store))
-    while held is None and wait:
+    while held is None and wait and (patience is None or monotonic() - started < patience):
         await asyncio.sleep(1)
+        asked = monotonic()
         held = await acquire(store, name, owner, seconds=seconds, now=await _clock(store))
     if held is None:
         yield None
         return
-    task = asyncio.current_task()
-    lost = False
-
-    async def keep() -> None:
-        nonlocal lost
-        while True:
-            await asyncio.sleep(seconds / 3)
-            if not await renew(store, held, seconds=seconds, now=await _clock(store)):
-                lost = True
-                if task is not None:
-                    task.cancel()
-                return
-
-    keeper = asyncio.create_task(keep())
+    keeper = _Keeper(store, held, seconds, asked, asyncio.current_task())
+    keeping = asyncio.create_task(keeper.keep(), name=f"lease {name}")
     try:
         yield held
     except asyncio.CancelledError:
-        if lost:
-            if task is not None:
-                task.uncancel()
-            raise LeaseLost(f"the lease {name} was taken over") from None
+        if keeper.lost:
+            if keeper.block is not None:
+                keeper.block.uncancel()
+            raise LeaseLost(f"the lease {name} was lost") from None
         raise
     finally:
-        keeper.cancel()
+        keeping.cancel()
         with suppress(asyncio.CancelledError):
-            await keeper
-        if not lost:
-            await release(store, held, now=await _clock(store))
+            await keeping
+        if not keeper.lost:
+            with suppress(*_TROUBLE):  # it runs out by itself
+                await release(store, held, now=await _clock(store))
+
+
+class _Keeper:
+    """Renews a lease while its block runs, and cancels the block when the lease can't be kept."""
+
+    def __init__(
+        self,
+        store: Store,
+        held: Held,
+        seconds: float,
+        asked: float,
+        block: asyncio.Task[Any] | None,
+    ) -> None:
+        self._store = store
+        self._held = held
+        self._seconds = seconds
+        self._ends = asked + seconds * _SAFE_SHARE
+        """When the block has to end, on the monotonic clock: counted from before it was asked."""
+        self.block = block
+        self.lost = False
+
+    async def keep(self) -> None:
+        pause = self._seconds / 3
+        while True:
+            await asyncio.sleep(max(0.0, min(pause, self._ends - monotonic())))
+            kept = await self._renewed()
+            if kept is False or (kept is None and monotonic() >= self._ends):
+                self.lost = True
+                if self.block is not None:
+                    self.block.cancel()
+                return
+            pause = self._seconds / (3 if kept else 20)
+
+    async def _renewed(self) -> bool | None:
+        """Whether it is held on; None where the database did not say."""
+        asked = monotonic()
+        try:
+            async with asyncio.timeout(max(self._ends - asked, 0.01)):
+                now = await _clock(self._store)
+                kept = await renew(self._store, self._held, seconds=self._seconds, now=now)
+        except _TROUBLE as error:
+            _log.warning("the lease %s was not renewed: %s", self._held.name, type(error).__name__)
+            return None
+        if kept:
+            self._ends = asked + self._seconds * _SAFE_SHARE
+        return kept
 
 
 async def _clock(store: Store) -> datetime:

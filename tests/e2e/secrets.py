@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 from sqlmodel import col, select
 
-from linekeeper.access.tokens import load_tokens
+from linekeeper.access.tokens import load_pair, load_tokens
 from linekeeper.store.tables import Credential
 from sandbox import Settings as Sandbox
 from tests.e2e.conftest import MAIL_ACCOUNT, PRODUCT_SECRET, House
@@ -32,8 +32,9 @@ async def secrets_now(house: House) -> dict[str, str]:
         for identifier, token in (await load_tokens(store, session, ids)).items():
             what = "minted token" if token.minted else "access token"
             found[f"{what} of {identifier}"] = token.access
-            if token.refresh:
-                found[f"refresh token of {identifier}"] = token.refresh
+            pair = await load_pair(store, session, identifier)
+            if pair is not None and pair.refresh:
+                found[f"refresh token of {identifier}"] = pair.refresh
     return found
 
 

@@ -1,7 +1,10 @@
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from linekeeper.clock import utcnow
 from linekeeper.store import Store
@@ -63,6 +66,54 @@ async def test_losing_the_lease_ends_the_block(store: Store) -> None:
 
     with pytest.raises(LeaseLost):
         await work()
+
+
+def failing_while(store: Store, trouble: asyncio.Event) -> None:
+    """Statements that change a lease fail while `trouble` is set."""
+
+    @event.listens_for(store.engine.sync_engine, "before_cursor_execute")
+    def failing(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if trouble.is_set() and statement.startswith("UPDATE lease"):
+            raise OperationalError(statement, {}, OSError("the disk is away"))
+
+
+async def test_a_renewal_that_fails_is_tried_again_before_the_lease_ends(store: Store) -> None:
+    trouble = asyncio.Event()
+    failing_while(store, trouble)
+    async with holding(store, "sweep", "a", seconds=3) as held:
+        assert held is not None
+        trouble.set()
+        await asyncio.sleep(1.5)
+        trouble.clear()
+        await asyncio.sleep(2.5)  # beyond the first lease's end
+        assert await acquire(store, "sweep", "b", seconds=30, now=utcnow()) is None
+
+
+async def test_a_block_ends_before_another_may_hold_what_could_not_be_renewed(
+    store: Store,
+) -> None:
+    trouble = asyncio.Event()
+    failing_while(store, trouble)
+    holder_at_the_end: str | None = None
+
+    async def work() -> None:
+        nonlocal holder_at_the_end
+        async with holding(store, "sweep", "a", seconds=5) as held:
+            assert held is not None
+            trouble.set()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                async with store.read() as session:
+                    now = await store.clock(session)
+                holder_at_the_end = await holder(store, "sweep", now=now)
+
+    with pytest.raises(LeaseLost):
+        await work()
+    assert holder_at_the_end == "a"  # nobody else could hold it while the block ran
+    trouble.clear()
+    async with holding(store, "sweep", "b", wait=True) as held:
+        assert held is not None
 
 
 @pytest.mark.parametrize("off", [timedelta(minutes=10), -timedelta(minutes=10)])

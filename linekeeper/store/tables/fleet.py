@@ -97,4 +97,6 @@ class Credential(SQLModel, table=True):
     expires_at: datetime | None = optional_time()
     minted: bool = False
     """From the Admin API's token route: perhaps short-lived, never announced as expiring."""
+    refused_at: datetime | None = optional_time()
+    """When Makini last refused to renew this pair; None while it never did."""
     updated_at: datetime = time()

@@ -1,0 +1,18 @@
+"""When Makini refused to renew a pair of tokens.
+
+Runs: before the new code (expand)
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from linekeeper.store.types import UtcDateTime
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("credential", sa.Column("refused_at", UtcDateTime(), nullable=True))
