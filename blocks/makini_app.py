@@ -123,6 +123,13 @@ class MakiniApp(Block):
         description="Webhook event names Linekeeper doesn't know, as pattern = kind, separated "
         "by commas or lines: connection.revoked* = connection.auth_required",
     )
+    natural_keys: str = Field(
+        default="",
+        title="Natural keys",
+        description="Fields that tell an entity's records apart whatever their key, where "
+        "Linekeeper's own table doesn't fit, as entity = fields, one a line: "
+        "eam/assets = serialNumber + name + siteKey",
+    )
     state_required: bool = Field(
         default=True,
         title="Require state",
@@ -153,6 +160,7 @@ class MakiniApp(Block):
             webhook_scheme=self.webhook_scheme,
             webhook_reserialized=self.webhook_reserialized,
             event_kinds=pairs(self.event_kinds),
+            natural_keys=pairs(self.natural_keys),
             state_required=self.state_required,
             notify_customers=self.notify_customers,
             forward_url=self.forward_url or None,
@@ -164,7 +172,14 @@ class MakiniApp(Block):
         """The block that says what `config` says; save it under `config.name`."""
         return cls(
             **config.model_dump(
-                exclude={"name", "entities", "bodies", "webhook_secrets", "event_kinds"}
+                exclude={
+                    "name",
+                    "entities",
+                    "bodies",
+                    "webhook_secrets",
+                    "event_kinds",
+                    "natural_keys",
+                }
             )
             | {
                 "entities": ", ".join(config.entities),
@@ -173,6 +188,7 @@ class MakiniApp(Block):
                     ", ".join(secret.get_secret_value() for secret in config.webhook_secrets)
                 ),
                 "event_kinds": "\n".join(f"{k} = {v}" for k, v in config.event_kinds.items()),
+                "natural_keys": "\n".join(f"{k} = {v}" for k, v in config.natural_keys.items()),
                 "forward_url": config.forward_url or "",
             }
         )

@@ -47,6 +47,9 @@ class AppConfig(_Config):
     """Accept a signature over the compact re-serialised JSON too."""
     event_kinds: dict[str, str] = Field(default_factory=dict)
     """Event name pattern (`fnmatch`) → our kind; asked before the built-in table."""
+    natural_keys: dict[str, str] = Field(default_factory=dict)
+    """Entity → the fields that tell its records apart, joined by `+`; asked before the built-in
+    table (reconcile.identity)."""
     state_required: bool = True
     """Refuse a callback without the `state` we sent; off: the browser's own copy will do."""
     notify_customers: bool = False

@@ -33,6 +33,7 @@ _ACTIONS: dict[str, Callable[[World, Connection, dict[str, Any]], None]] = {
     "status": lambda _, c, body: _set(c, "status_override", body.get("status") or None),
     "disconnect": lambda world, c, _: world.remove(c),
     "mend": lambda world, c, _: world.mend(c),
+    "succeed": lambda world, c, body: _succeed(world, c, str(body.get("how") or "rename")),
 }
 
 
@@ -268,6 +269,13 @@ def _done(request: Request, content: object) -> Response:
     if "text/html" in request.headers.get("accept", ""):
         return RedirectResponse("/", 303)
     return json(content)
+
+
+def _succeed(world: World, connection: Connection, how: str) -> None:
+    try:
+        world.succeed(connection, how)
+    except ValueError as problem:
+        raise Refused(400, "INVALID_REQUEST", str(problem)) from None
 
 
 def _set(connection: Connection, name: str, value: object) -> None:

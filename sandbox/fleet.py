@@ -110,6 +110,12 @@ class Connection:
     updated_at: datetime
     connected_at: datetime | None
 
+    source_key: str = ""
+    """The key of the connection this one took the place of first: the records are its."""
+    key_prefix: int = 0
+    """The first two digits of its records' keys; the rest are what they were before."""
+    key_shift: int = 0
+    """By how much its records' keys differ altogether from those of the one before."""
     pending: bool = False
     offline: bool = False
     login_ok: bool = True

@@ -43,7 +43,7 @@ async def answered(request: Request) -> Response:
     connection = _chosen(world, form.get("connection", "").strip(), form["username"])
     if connection is None:
         return _page(world, form, "", "Choose one of the systems.")
-    world.log_in(connection)
+    connection = world.log_in(connection)
     return _back(form, code=world.tokens.code(connection, form["redirect_uri"]))
 
 

@@ -104,6 +104,7 @@ class Collection:
         "_live",
         "_offset",
         "_own_keys",
+        "_prefix",
         "base",
         "changes",
         "count",
@@ -120,8 +121,9 @@ class Collection:
         self.entity = entity
         self.base = self.count = base
         self.dated = entity not in connection.provider.undated
-        self.seed = crc32(f"{connection.key}:{entity}".encode())
-        self._offset = self.seed * 97 % _KEYS
+        self.seed = crc32(f"{connection.source_key or connection.key}:{entity}".encode())
+        self._offset = (self.seed * 97 + connection.key_shift) % _KEYS
+        self._prefix = connection.key_prefix % 100
         self._own_keys: dict[str, int] = {}
         self.changes: dict[int, Change] = {}
         self._live: Sequence[int] | None = range(base)
@@ -131,7 +133,7 @@ class Collection:
         change = self.changes.get(index)
         if change is not None and change.fields and "key" in change.fields:
             return str(change.fields["key"])
-        return f"{(index * _STRIDE + self._offset) % _KEYS:014d}"
+        return f"{self._prefix:02d}{(index * _STRIDE + self._offset) % _KEYS:012d}"
 
     def index(self, key: str) -> int | None:
         """The live record with exactly this key."""
@@ -265,6 +267,19 @@ class Records:
             for entity, base in sizes(connection, self.per_connection).items():
                 found[entity] = Collection(found, connection, entity, base)
         return found
+
+    def hand_over(self, before: Connection, after: Connection) -> None:
+        """`after` has the records of `before` from now on, under the keys it gives them."""
+        known = self._collections.pop(before.key, {})
+        renames = (before.key_prefix, before.key_shift) != (after.key_prefix, after.key_shift)
+        for collection in known.values() if renames else ():
+            for change in collection.changes.values():
+                if change.fields and "key" in change.fields:
+                    own = change.fields["key"]
+                    kept = after.key_shift == before.key_shift
+                    new = own if kept else f"{crc32(f'{own}:{after.key_shift}'.encode()):010d}"
+                    change.fields = {**change.fields, "key": f"{after.key_prefix:02d}{new}"}
+        self.bring_back(after, {name: c.changes for name, c in known.items()})
 
     def kept(self) -> dict[str, dict[str, dict[int, Change]]]:
         """Every change that was made, by connection, entity and index."""

@@ -36,6 +36,10 @@ class Faults:
     """`page` or `cursor`: the only style spoken; empty: whichever is asked for."""
     since: str = ""
     """`filter`, `modified_after` or `none`: what a listing understands; empty: both."""
+    login: str = ""
+    """What a login at a known connection does: empty, it stays itself; `new`: it becomes a new
+    connection that keeps its records' keys; `prefix`: whose keys begin otherwise; `rename`: whose
+    keys are others altogether."""
 
 
 class World:
@@ -142,8 +146,13 @@ class World:
             connection.login_ok = True
             self._back(connection)
 
-    def log_in(self, connection: Connection) -> None:
-        """The customer passed Makini's authentication flow again, with working credentials."""
+    def log_in(self, connection: Connection) -> Connection:
+        """The customer passed Makini's authentication flow again, with working credentials.
+
+        Returns the connection it led to: another one where `faults.login` says so.
+        """
+        if self.faults.login and not connection.pending:
+            connection = self.succeed(connection, self.faults.login)
         first = connection.pending
         connection.pending = False
         connection.login_ok = True
@@ -151,6 +160,25 @@ class World:
         self._back(connection)
         if first:
             connection.updated_at = self.moment()
+        return connection
+
+    def succeed(self, before: Connection, how: str) -> Connection:
+        """A new connection to the same system; `before` is gone (see `Faults.login`).
+
+        Raises:
+            ValueError: `how` is none of the ways there are.
+        """
+        if how not in ("new", "prefix", "rename"):
+            raise ValueError(f"A login can be 'new', 'prefix' or 'rename', not {how!r}.")
+        after = self.create(name=before.name, email=before.email, provider=before.provider.slug)
+        after.customer, after.hosting = before.customer, before.hosting
+        after.user_metadata, after.tags = before.user_metadata, list(before.tags)
+        after.source_key = before.source_key or before.key
+        after.key_prefix = before.key_prefix + (how == "prefix")
+        after.key_shift = before.key_shift + (how == "rename") * 123_456_789_011
+        self.records.hand_over(before, after)
+        self.remove(before)
+        return after
 
     def go_offline(self, connection: Connection) -> None:
         if not connection.offline:

@@ -25,6 +25,7 @@ from linekeeper.inbox.plan import Ask, Plan, Wanted, plan, understand
 from linekeeper.inbox.routing import Target, connections_of, owners_of
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import MakiniError
+from linekeeper.reconcile.identity import identifying_fields
 from linekeeper.reconcile.upsert import Arrived, upsert_records
 from linekeeper.runtime import Runtime
 
@@ -235,6 +236,7 @@ class _Storing:
                     ask.entity,
                     answer.records,
                     bodies=ask.entity in app.bodies,
+                    fields=identifying_fields(app.natural_keys, ask.entity),
                     asked_at=answer.asked_at,
                     received_at=came[ask],
                 )

@@ -14,6 +14,7 @@ from linekeeper.outbox.forward import RecoveredChange, forward_changes
 from linekeeper.reconcile.accounting import Counts, count_due
 from linekeeper.reconcile.compare import better, was_announced
 from linekeeper.reconcile.deliveries import delivered_since
+from linekeeper.reconcile.identity import identifying_fields
 from linekeeper.reconcile.listing import Sizes
 from linekeeper.reconcile.marks import WELL, grain_of, is_known, save_mark
 from linekeeper.reconcile.queries import known_records, lock_feed, write_records
@@ -41,6 +42,8 @@ class Batch:
 
     asked_at: datetime
     """When the first of them was asked for."""
+    fields: Sequence[str] = ()
+    """Those their natural key is made from."""
     read: dict[str, Read] = field(default_factory=dict)
     size: int = 0
     """Bytes of JSON."""
@@ -49,7 +52,7 @@ class Batch:
 
     def add(self, records: Sequence[Mapping[str, Any]], *, bodies: bool) -> Iterable[str]:
         """Add a page; returns its keys. Contents are kept only where `bodies` are wanted."""
-        read = read_records(records, asked_at=self.asked_at)
+        read = read_records(records, asked_at=self.asked_at, fields=self.fields)
         if bodies:
             self.size += sum(len(one.text) for one in read.values())
         else:
@@ -109,6 +112,7 @@ class Writer:
         self._polled_at = mark.polled_at if mark is not None and mark.offered else None
         self._place = (target.id, entity)
         self._bodies = entity in target.app.bodies
+        self._fields = identifying_fields(target.app.natural_keys, entity)
         if self.is_baseline:
             _baselines.add(self)
         self._is_fresh: bool | None = None
@@ -123,7 +127,7 @@ class Writer:
     def batch(self, asked_at: datetime) -> Batch:
         """An empty batch, as large as is good."""
         share = GATHERED // len(_baselines) if self.is_baseline and not self._bodies else 0
-        return Batch(asked_at, most=max(BATCH_RECORDS, share))
+        return Batch(asked_at, self._fields, most=max(BATCH_RECORDS, share))
 
     async def write(self, batch: Batch) -> int:
         """Bring `batch` into the index; returns how many records were written."""

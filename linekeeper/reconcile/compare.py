@@ -29,6 +29,8 @@ class Known:
     seen_at: datetime
     """When it was read."""
     deleted: bool = False
+    natural_key: str | None = None
+    plain_hash: str | None = None
 
 
 @dataclass(slots=True)

@@ -25,6 +25,9 @@ RECORDS: tuple[Column, ...] = (
     ("updated_at", datetime),
     ("hash", str),
     ("body", str),
+    ("number", str),
+    ("natural_key", str),
+    ("plain_hash", str),
 )
 ANNOUNCED: tuple[Column, ...] = (("key", str), ("received_at", datetime), ("since", datetime))
 

@@ -35,8 +35,9 @@ from linekeeper.store.upsert import insert_ignore
 LATE_DAYS = 7
 """A delivery that comes later than this after the poll that found its change is not counted."""
 
-Row = tuple[str, datetime | None, str, str | None]
-"""A live record as it is written: key, source time, hash, body."""
+Row = tuple[str, datetime | None, str, str | None, str | None, str | None, str | None]
+"""A live record as it is written: key, source time, hash, body; number, natural key and plain hash
+(reconcile.identity)."""
 
 
 def one_of(store: Store, column: Any, values: Sequence[str]) -> ColumnElement[bool]:
@@ -81,8 +82,8 @@ async def known_records(
     listed = {place: [(key,) for key in some] for place, some in keys.items()}
     rows = await session.execute(_KNOWN[store.is_sqlite], places.values(store, KEYS, listed))
     found: dict[Place, dict[str, tuple[Known, bool]]] = {place: {} for place in keys}
-    for connection_id, entity, key, time, digest, seen_at, deleted_at, marked in rows:
-        known = Known(time, digest, seen_at, deleted_at is not None)
+    for connection_id, entity, key, time, digest, seen_at, deleted_at, *same, marked in rows:
+        known = Known(time, digest, seen_at, deleted_at is not None, *same)
         found[connection_id, entity][key] = (known, bool(marked))
     return found
 
@@ -91,7 +92,8 @@ def _known(*, is_sqlite: bool) -> Executable:
     return (
         text(
             "SELECT record.connection_id, record.entity, record.key, record.updated_at, "  # noqa: S608 - our own names
-            "record.hash, record.seen_at, record.deleted_at, record.absent_since IS NOT NULL "
+            "record.hash, record.seen_at, record.deleted_at, record.natural_key, "
+            "record.plain_hash, record.absent_since IS NOT NULL "
             "OR record.deletion_id IS NOT NULL AS marked "
             f"FROM {places.table(KEYS, is_sqlite=is_sqlite)} CROSS JOIN record "
             "WHERE record.connection_id = one.connection_id AND record.entity = one.entity "
@@ -106,6 +108,8 @@ def _known(*, is_sqlite: bool) -> Executable:
             hash=String,
             seen_at=UtcDateTime,
             deleted_at=UtcDateTime,
+            natural_key=String,
+            plain_hash=String,
             marked=Boolean,
         )
     )
@@ -132,13 +136,18 @@ async def write_records(
     await session.execute(_WRITE[store.is_sqlite, replacing], {**values, "seen_at": seen_at})
 
 
-_REPLACED = ("updated_at", "deleted_at", "hash", "body", "seen_at", "absent_since", "deletion_id")
+_REPLACED = (
+    "updated_at", "deleted_at", "hash", "body", "number", "natural_key", "plain_hash", "seen_at",
+    "absent_since", "deletion_id",
+)  # fmt: skip
 
 
 def _write(*, is_sqlite: bool, replacing: bool) -> Executable:
     statement = (
-        "INSERT INTO record (connection_id, entity, key, updated_at, hash, body, seen_at) "  # noqa: S608 - our own names
+        "INSERT INTO record (connection_id, entity, key, updated_at, hash, body, number, "  # noqa: S608 - our own names
+        "natural_key, plain_hash, seen_at) "
         "SELECT one.connection_id, one.entity, one.key, one.updated_at, one.hash, one.body, "
+        "one.number, one.natural_key, one.plain_hash, "
         f":seen_at FROM {places.table(RECORDS, is_sqlite=is_sqlite)} WHERE true"
     )
     if replacing:

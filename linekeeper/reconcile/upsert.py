@@ -7,8 +7,9 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.reconcile.compare import Found, Source, Verdict, better, decide
+from linekeeper.reconcile.compare import Found, Known, Source, Verdict, better, decide
 from linekeeper.reconcile.fields import content, content_hash, record_key, source_time
+from linekeeper.reconcile.identity import NOBODY, Identity, identity
 from linekeeper.reconcile.places import Place
 from linekeeper.reconcile.queries import (
     Row,
@@ -28,6 +29,7 @@ class Read(Found):
     """One record as it was read: what `decide` asks, and its JSON."""
 
     text: bytes = b""
+    identity: Identity = NOBODY
 
 
 @dataclass(slots=True)
@@ -54,6 +56,8 @@ class Arrived:
     records: Sequence[Mapping[str, Any]]
     bodies: bool
     """Whether their JSON is kept."""
+    fields: Sequence[str]
+    """Those their natural key is made from."""
     asked_at: datetime
     """When they were asked for."""
     received_at: datetime
@@ -79,7 +83,7 @@ async def upsert_records(
     current = source != "event"
     read = {
         (one.connection_id, one.entity): read_records(
-            one.records, asked_at=one.asked_at, current=current
+            one.records, asked_at=one.asked_at, fields=one.fields, current=current
         )
         for one in arrived
     }
@@ -104,7 +108,11 @@ async def upsert_records(
 
 
 def read_records(
-    records: Sequence[Mapping[str, Any]], *, asked_at: datetime, current: bool = True
+    records: Sequence[Mapping[str, Any]],
+    *,
+    asked_at: datetime,
+    fields: Sequence[str],
+    current: bool = True,
 ) -> dict[str, Read]:
     """The records by key, the newest where a key comes twice."""
     read: dict[str, Read] = {}
@@ -113,7 +121,8 @@ def read_records(
         if key is None:
             continue
         text = content(record)
-        new = Read(source_time(record), content_hash(text), asked_at, current, text)
+        known_by = identity(record, text, fields)
+        new = Read(source_time(record), content_hash(text), asked_at, current, text, known_by)
         other = read.setdefault(key, new)
         if other is not new and better(other, new) is new:
             read[key] = new
@@ -122,7 +131,7 @@ def read_records(
 
 def record_row(key: str, one: Read, *, bodies: bool) -> Row:
     """A live record, as `write_records` takes it."""
-    return key, one.time, one.hash, one.text.decode() if bodies else None
+    return key, one.time, one.hash, one.text.decode() if bodies else None, *one.identity
 
 
 def reckon(
@@ -141,7 +150,9 @@ def reckon(
         decision = decide(held, one)
         if decision.verdict is Verdict.same:
             result.same.append(key)
-            if marked and one.current:
+            if one.current and not _is_recognisable(held, one):
+                result.rows.append(record_row(key, one, bodies=bodies))
+            elif marked and one.current:
                 result.marked.append(key)
             continue
         if decision.verdict is Verdict.older:
@@ -167,6 +178,15 @@ def reckon(
             }
         )
     return result
+
+
+def _is_recognisable(held: Known | None, read: Read) -> bool:
+    """Whether the index knows of a record what it is recognised by under another key."""
+    known_by = read.identity
+    return held is None or (held.natural_key, held.plain_hash is None) == (
+        known_by.natural_key,
+        known_by.plain_hash is None,
+    )
 
 
 async def write(

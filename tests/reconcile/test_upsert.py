@@ -42,7 +42,7 @@ async def put(
 ) -> list[Change]:
     """`records` read `minute` minutes after nine."""
     now = NOW + timedelta(minutes=minute)
-    options = {"bodies": False, "asked_at": now, "received_at": now, **options}
+    options = {"bodies": False, "fields": (), "asked_at": now, "received_at": now, **options}
     source = options.pop("source", "poll")
     arrived = Arrived(connection, ENTITY, records, **options)
     async with store.write() as session:
@@ -168,7 +168,8 @@ async def test_what_arrives_of_several_connections_is_kept_apart_and_numbered_in
     async def arrive(minute: int, *some: tuple[str, str, Sequence[dict[str, Any]]]) -> list[Change]:
         at = NOW + timedelta(minutes=minute)
         arrived = [
-            Arrived(*one, bodies=one[1] == orders, asked_at=at, received_at=at) for one in some
+            Arrived(*one, bodies=one[1] == orders, fields=(), asked_at=at, received_at=at)
+            for one in some
         ]
         async with store.write() as session:
             return await upsert_records(store, session, arrived, source="webhook", now=at)

@@ -35,6 +35,8 @@ from linekeeper.store.tables.records import (
     FeedEnd,
     Outage,
     Record,
+    Succession,
+    SuccessionStep,
     Watermark,
     WebhookTrust,
 )
@@ -76,6 +78,8 @@ __all__ = [
     "Record",
     "RejectedDelivery",
     "Silence",
+    "Succession",
+    "SuccessionStep",
     "Transition",
     "Watermark",
     "WebhookEvent",

@@ -1,0 +1,134 @@
+"""What tells a record from every other, whatever its key: natural keys, and contents without keys.
+
+Makini's keys are opaque, and a new connection may rename them all. Pure and total.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from linekeeper.makini.fields import instant
+from linekeeper.reconcile.fields import content
+
+NUMBERS = ("code", "orderNo", "serialNumber")
+"""Fields with the number people call a record by."""
+NATURAL_KEYS: Mapping[str, Sequence[str]] = {
+    "work-orders": ("code", "title", "createdAt"),
+    "assets": ("serialNumber", "name", "siteKey"),
+    "purchase-orders": ("orderNo", "vendorKey"),
+    "sites": ("code", "name"),
+    "locations": ("code", "name"),
+    "vendors": ("code", "name"),
+    "materials": ("code", "name"),
+}
+"""The last part of an entity's path → the fields that tell its records apart."""
+MAX_NUMBER = 200
+"""Characters of a number that are kept."""
+_KEYS = re.compile(r"key|id|.*(?:Keys?|_keys?|Ids?|_ids?)", re.DOTALL)
+
+
+class Identity(NamedTuple):
+    """How a record is recognised under another key."""
+
+    number: str | None = None
+    natural_key: str | None = None
+    """`<which fields>.<hash of the first>.<of the second> …`; a field without a value has none."""
+    plain_hash: str | None = None
+
+
+NOBODY = Identity()
+"""Of a record of which nothing is known."""
+
+
+def identifying_fields(settings: Mapping[str, str], entity: str) -> tuple[str, ...]:
+    """The fields of `entity` by `settings` (`code + title`), else by the built-in table."""
+    chosen = settings.get(entity)
+    if chosen is not None:
+        return tuple(name for part in chosen.split("+") if (name := part.strip()))
+    return tuple(NATURAL_KEYS.get(entity.rpartition("/")[2], ()))
+
+
+def is_reference(field: str) -> bool:
+    """Whether a field holds the key of another record, which is renamed as well."""
+    return field.endswith(("Key", "_key"))
+
+
+def identity(record: Mapping[str, Any], text: bytes, fields: Sequence[str]) -> Identity:
+    """The identity of `record`, whose JSON is `text` (`reconcile.fields.content`)."""
+    return Identity(number(record), natural_key(record, fields), plain_hash(record, text))
+
+
+def number(record: Mapping[str, Any]) -> str | None:
+    """The number people call it by, as text any database holds; None where it has none."""
+    for name in NUMBERS:
+        value = record.get(name)
+        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
+            said = str(value).strip()[:MAX_NUMBER].replace("\0", "")
+            return said.encode("utf-8", "replace").decode() or None
+    return None
+
+
+def natural_key(record: Mapping[str, Any], fields: Sequence[str]) -> str | None:
+    """Hashes of `fields`; None where too few have a value to tell the record from others.
+
+    Enough are: all of them, the number, or any two that aren't both keys of other records.
+    """
+    if not fields:
+        return None
+    hashes, values, scalars, numbered = [], 0, 0, False
+    for name in fields:
+        value = _plain(name, record.get(name))
+        if value is None:
+            hashes.append("")
+            continue
+        hashes.append(blake2b(value, digest_size=6).hexdigest())
+        values += 1
+        scalars += not is_reference(name)
+        numbered = numbered or name in NUMBERS
+    if not scalars or not (values == len(fields) or numbered or values >= 2):
+        return None
+    return ".".join((signature(tuple(fields)), *hashes))
+
+
+@lru_cache(maxsize=256)
+def signature(fields: tuple[str, ...]) -> str:
+    """Which fields a natural key is made from: keys made from others can't be compared with it."""
+    return blake2b("\0".join(fields).encode("utf-8", "replace"), digest_size=3).hexdigest()
+
+
+def plain_hash(record: Mapping[str, Any], text: bytes) -> str:
+    """64 bits of the contents without any keys, in hex."""
+    with suppress(RecursionError):
+        text = content(_without_keys(record))
+    return blake2b(text, digest_size=8).hexdigest()
+
+
+def _without_keys(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            name: _without_keys(held) if held and isinstance(held, dict | list) else held
+            for name, held in value.items()
+            if not _is_key(name)
+        }
+    return [
+        _without_keys(held) if held and isinstance(held, dict | list) else held for held in value
+    ]
+
+
+@lru_cache(maxsize=4096)
+def _is_key(name: str) -> bool:
+    return _KEYS.fullmatch(name) is not None
+
+
+def _plain(name: str, value: Any) -> bytes | None:
+    """A value as bytes that are the same however it is written; None where it says nothing."""
+    if isinstance(value, str):
+        if name.endswith("At") and (time := instant(value)) is not None:
+            return time.isoformat().encode()
+        return value.strip().encode("utf-8", "surrogatepass") or None
+    if value is None or isinstance(value, bool):
+        return None
+    return str(value).encode() if isinstance(value, int | float) else content({"": value})
