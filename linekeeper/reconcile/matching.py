@@ -215,7 +215,7 @@ class _Natural:
         return {
             keys[0]: others[0]
             for parts, keys in self._old_by.items()
-            if len(keys) == 1 and len(others := self._new_by.get(parts, ())) == 1
+            if len(keys) == 1 and len(others := self._new_by.get(parts, [])) == 1
         }
 
     def contradicts(self, old: str, new: str) -> bool:
