@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.match import Asked, Known, Match, match
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import adopt
+from linekeeper.customers.succession import succeed
 from linekeeper.makini import ConnectionStatus, ListedConnection, MakiniError, TokenPair
-from linekeeper.store import Store, new_id
-from linekeeper.store.tables import Connection, ConnectLink, Customer, Transition
+from linekeeper.store import Store
+from linekeeper.store.tables import Connection, ConnectLink, Customer
 
 SOURCE = "reconnect"
 
@@ -50,7 +50,15 @@ async def place(
     if owner is not None and unsaid and login.status.id:
         await _remember_id(session, owner, login.status.id)
     if found.kind == "replaces" and asked.connection is not None and owner is not None:
-        await _replace(session, asked.connection, owner, utcnow())
+        await succeed(
+            store,
+            session,
+            asked.connection.id,
+            owner,
+            source=SOURCE,
+            message="Makini gave the new login another id",
+            now=utcnow(),
+        )
     return found, owner
 
 
@@ -122,28 +130,4 @@ def _entry(found: Match, status: ConnectionStatus) -> ListedConnection:
         email=status.email,
         status="Active",
         provider=status.provider,
-    )
-
-
-async def _replace(session: AsyncSession, old: Known, new: str, now: datetime) -> None:
-    """The old connection ends; its history stays, and says what it became."""
-    await session.execute(
-        update(Connection)
-        .where(col(Connection.id) == old.id)
-        .values(setup="disconnected", replaced_by=new)
-    )
-    await session.execute(
-        insert(Transition),
-        [
-            {
-                "id": new_id(),
-                "connection_id": old.id,
-                "at": now,
-                "axis": "setup",
-                "before": old.setup,
-                "after": "disconnected",
-                "source": SOURCE,
-                "evidence": {"message": "Makini gave the new login another id", "now": new},
-            }
-        ],
     )

@@ -37,9 +37,11 @@ class RecoveredChange:
     entity: str
     key: str
     op: str
-    """`inserted`, `updated` or `deleted`."""
+    """`inserted`, `updated`, `deleted` or `rekeyed`."""
     at: datetime
     """The source's time, or when it was found; aware, UTC."""
+    old_key: str | None = None
+    """Of one `rekeyed`: the key it had in the connection before."""
 
 
 async def forward_events(
@@ -99,6 +101,7 @@ async def forward_changes(
                         "entity": change.entity,
                         "keys": [change.key],
                         "recovered": True,
+                        **({"old_key": change.old_key} if change.old_key is not None else {}),
                     },
                 },
                 _lane(app.name, change.connection_id),

@@ -67,9 +67,10 @@ _CHANGE = _object(
         "makini_key": _TEXT,
         "entity": _TEXT,
         "key": _TEXT,
-        "op": {"enum": ["inserted", "updated", "deleted"]},
+        "op": {"enum": ["inserted", "updated", "deleted", "rekeyed"]},
         "updated_at": _TIME,
-    }
+    },
+    old_key={"type": "string", "description": "Of `rekeyed`: the key the record had before"},
 )
 _KEY_ERRORS = {
     "s401": "No key, or one that is unknown or revoked",

@@ -97,6 +97,7 @@ class Writer:
         cause: str | None,
         filtered: bool,
         baseline: bool,
+        succeeds: bool = False,
     ) -> None:
         self._rt = rt
         self._store = rt.store
@@ -108,6 +109,8 @@ class Writer:
         self._cause = cause
         self._filtered = filtered
         self.is_baseline = baseline
+        # Until its records are compared with those of the one before, it is to be listed again.
+        self._succeeds = succeeds
         # When an entity that was not offered was asked for, nothing of it was read.
         self._polled_at = mark.polled_at if mark is not None and mark.offered else None
         self._place = (target.id, entity)
@@ -182,7 +185,7 @@ class Writer:
                 filtered=self._filtered,
                 grain_seconds=grain.total_seconds() if grain is not None else None,
                 **WELL,
-                **({"confirm_at": self._started} if whole and again else {}),
+                **({"confirm_at": self._started} if whole and (again or self._succeeds) else {}),
             )  # fmt: skip
         return written
 

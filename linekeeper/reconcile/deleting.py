@@ -255,6 +255,7 @@ def _changes(
             "source": "deletion",
             "recovered": True,
             "announced_at": now,
+            "old_key": None,
             "due": due,
         }
         for seq, key in enumerate(keys, start=last + 1)

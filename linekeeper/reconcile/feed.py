@@ -65,6 +65,7 @@ async def read_feed(store: Store, after: str | None, *, limit: int = MOST) -> Pa
             "key": change.key,
             "op": change.op,
             "updated_at": change.updated_at,
+            **({"old_key": change.old_key} if change.old_key is not None else {}),
         }
         for change, makini_key in rows
     ]

@@ -21,10 +21,12 @@ from linekeeper.reconcile.marks import (
     note_not_offered,
 )
 from linekeeper.reconcile.policy import POLICY
+from linekeeper.reconcile.succession import take_over
+from linekeeper.reconcile.succession_queries import successions_of
 from linekeeper.reconcile.target import Login, Target
 from linekeeper.reconcile.watermark import read_from
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Watermark
+from linekeeper.store.tables import Succession, Watermark
 
 TRIES_A_PAGE = 5
 TRIES_A_LISTING = 3
@@ -142,8 +144,11 @@ class _Reader:
         self._filtered = mark is None or mark.filtered
         self._per_page = target.app.per_page
         self._sizes: set[tuple[int, int]] = set()
+        self._succession: Succession | None = None
 
     async def run(self) -> None:
+        waiting = await successions_of(self._rt.store, self._target.id)
+        self._succession = waiting.get(self._reading.entity)
         since = self._since()
         tries = 0
         while True:
@@ -165,7 +170,7 @@ class _Reader:
 
     def _since(self) -> datetime | None:
         mark, question = self._mark, self._question
-        if question.full or mark is None or mark.position is None:
+        if question.full or mark is None or mark.position is None or self._succession is not None:
             return None
         if not mark.filtered or not mark.offered:
             return None
@@ -192,7 +197,9 @@ class _Reader:
             run_at=self._question.run_at,
             cause=self._question.cause,
             filtered=self._filtered,
-            baseline=await is_baseline(self._rt.store, target.id, reading.entity, self._mark),
+            baseline=self._succession is not None
+            or await is_baseline(self._rt.store, target.id, reading.entity, self._mark),
+            succeeds=self._succession is not None,
         )
         keys, sizes = KeySet(), Sizes()
         bodies = reading.entity in target.app.bodies
@@ -236,7 +243,17 @@ class _Reader:
             batch, sizes, listed=count, whole=since is None, shifted=shifted
         )
         reading.counts = writer.counts
-        if since is None and not shifted and not writer.wrote_all:
+        if self._succession is not None and not shifted:
+            counts = await take_over(
+                self._rt,
+                target,
+                self._succession,
+                started=started,
+                run_at=self._question.run_at,
+            )
+            reading.counts.add(counts)
+        alone = writer.wrote_all and self._succession is None
+        if since is None and not shifted and not alone:
             concluded = await conclude_listing(
                 self._rt,
                 target,

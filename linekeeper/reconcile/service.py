@@ -20,6 +20,8 @@ from linekeeper.reconcile.doubt import are_all_refused, doubt_connection, observ
 from linekeeper.reconcile.due import Order, Pass, due_in, failing_last, is_entity_due
 from linekeeper.reconcile.marks import load_marks, note_failure
 from linekeeper.reconcile.poll import Question, Reading, Sleep, read_entity
+from linekeeper.reconcile.succession import complete
+from linekeeper.reconcile.succession_queries import successions_of
 from linekeeper.reconcile.target import Login, Target, load_targets
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
@@ -191,6 +193,9 @@ async def _read(rt: Runtime, target: Target, order: Order, which: Pass, sleep: S
     """
     run, login = Run(), Login(rt, target)
     await apply_agreed(rt.store, target.app, target.id, target.makini_key, now=utcnow())
+    for succession in (await successions_of(rt.store, target.id)).values():
+        if succession.status == "planned":
+            await complete(rt, target, succession.entity, run_at=order.started)
     readings = await _read_entities(rt, target, login, order, which, sleep=sleep)
     if are_all_refused(readings):
         # The status says that the login is well, every single read that it isn't: reads are right.

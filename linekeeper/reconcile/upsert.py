@@ -20,6 +20,7 @@ from linekeeper.reconcile.queries import (
     mark_announced,
     write_records,
 )
+from linekeeper.reconcile.succession_queries import quiet_keys
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Change
 
@@ -88,12 +89,19 @@ async def upsert_records(
         for one in arrived
     }
     known = await known_records(store, session, {place: list(some) for place, some in read.items()})
+    quiet = await quiet_keys(
+        store, session, {place: list(records) for place, records in read.items()}
+    )
     reckoned: dict[Place, Reckoning] = {}
     for one in arrived:
         place = (one.connection_id, one.entity)
         reckoned[place] = reckoning = reckon(
             *place, read[place], known[place], now=now, bodies=one.bodies
         )
+        if place in quiet:
+            keys = quiet[place]
+            spoken = [] if keys is None else [c for c in reckoning.new if c["key"] not in keys]
+            reckoning.new = spoken
         for change in reckoning.new:
             ends[one.connection_id] += 1
             change["seq"] = ends[one.connection_id]
@@ -174,6 +182,7 @@ def reckon(
                 "source": "poll",
                 "recovered": False,
                 "announced_at": None,
+                "old_key": None,
                 "due": "mismatched" if decision.mismatched else None,
             }
         )

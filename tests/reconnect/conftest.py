@@ -90,7 +90,12 @@ async def open_house(
             *, connections: int = 6, makini: Mapping[str, Any] | None = None, **more: Any
         ) -> House:
             box = sandbox.Settings(
-                port=0, connections=connections, records_per_connection=20, **(makini or {})
+                **{
+                    "port": 0,
+                    "connections": connections,
+                    "records_per_connection": 20,
+                    **(makini or {}),
+                }
             )
             fleet = await stack.enter_async_context(sandbox.serving(box))
             managed = settings.model_copy(

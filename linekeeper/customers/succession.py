@@ -1,0 +1,284 @@
+"""When a connection takes another's place: what it inherits (DESIGN "A successor inherits").
+
+What is known of the system goes over in the caller's transaction. Its records follow with the
+successor's first listing (`reconcile.succession`), which is compared with them.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import case, delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from linekeeper.customers.setup import ESTABLISHED
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    Connection,
+    Drift,
+    Incident,
+    IncidentConnection,
+    Reconnect,
+    Record,
+    Silence,
+    Succession,
+    SuccessionStep,
+    Transition,
+    Watermark,
+    WebhookTrust,
+)
+from linekeeper.store.upsert import insert_ignore
+
+HEIR_WITHIN = timedelta(days=30)
+"""How long a connection that Makini no longer lists may still be succeeded, or come back."""
+
+
+async def succeed(
+    store: Store,
+    session: AsyncSession,
+    before_id: str,
+    after_id: str,
+    *,
+    source: str,
+    message: str,
+    now: datetime,
+) -> None:
+    """`after_id` takes the place of `before_id`, which ends; its history says what it became.
+
+    Customer, tags, silences, open incidents, webhook figures and the work of getting the login
+    back go over; the records once the successor has been listed. Repeating it changes nothing.
+    """
+    before = await session.get_one(Connection, before_id, with_for_update=True)
+    after = await session.get_one(Connection, after_id, with_for_update=True)
+    if after_id in (before.replaced_by, before_id):
+        return
+    if before.setup != "disconnected":
+        session.add(
+            Transition(
+                connection_id=before_id,
+                at=now,
+                axis="setup",
+                before=before.setup,
+                after="disconnected",
+                source=source,
+                evidence={"message": message, "now": after_id},
+            )
+        )
+    before.setup, before.replaced_by = "disconnected", after_id
+    slug, before.slug = before.slug, f"{before.slug[:60]}-{before_id[-12:]}"
+    await session.flush()
+    after.slug = slug  # links to its page go on working
+    after.customer_id = before.customer_id or after.customer_id
+    after.tags = [*after.tags, *(tag for tag in before.tags if tag not in after.tags)]
+    after.tier = after.tier or before.tier
+    after.last_webhook_at = after.last_webhook_at or before.last_webhook_at
+    after.last_sync_at = after.last_sync_at or before.last_sync_at
+    session.add(
+        Transition(
+            connection_id=after_id,
+            at=now,
+            axis="setup",
+            before="pending",
+            after=after.setup,
+            source=source,
+            evidence={"message": message, "was": before_id},
+        )
+    )
+    await session.flush()
+    await _hand_over_silences(session, before_id, after_id)
+    await _hand_over_incidents(session, before_id, after_id)
+    await _hand_over_figures(session, before_id, after_id)
+    await _expect_records(store, session, before_id, after_id, now)
+
+
+async def succeed_listed(store: Store, session: AsyncSession, app: str, *, now: datetime) -> int:
+    """Recognise successors that came without a login of ours; how many there are.
+
+    A connection that Makini's list lost, and the one established since for the same customer,
+    system and e-mail. Where several fit, nobody is taken for one.
+    """
+    gone, heir = aliased(Connection), aliased(Connection)
+    rows = (
+        await session.execute(
+            select(col(gone.id), col(heir.id))
+            .join(
+                heir,
+                (col(heir.app) == col(gone.app))
+                & (col(heir.customer_id) == col(gone.customer_id))
+                & (func.lower(col(heir.provider)) == func.lower(col(gone.provider)))
+                & (func.lower(col(heir.email)) == func.lower(col(gone.email)))
+                & (col(heir.created_at) > col(gone.created_at)),
+            )
+            .where(
+                col(gone.app) == app,
+                col(gone.setup) == "disconnected",
+                col(gone.replaced_by).is_(None),
+                col(gone.customer_id).is_not(None),
+                col(gone.provider) != "",
+                col(gone.email) != "",
+                col(heir.setup).in_(ESTABLISHED),
+                ~select(col(Succession.entity))
+                .where(col(Succession.connection_id) == col(heir.id))
+                .exists(),
+                _left_by_list(gone, now),
+            )
+        )
+    ).all()
+    by_gone = [before for before, _ in rows]
+    by_heir = [after for _, after in rows]
+    pairs = [
+        (before, after)
+        for before, after in rows
+        if by_gone.count(before) == by_heir.count(after) == 1
+    ]
+    for before, after in pairs:
+        message = "Makini lists the same system of the same customer under another key"
+        await succeed(store, session, before, after, source="list", message=message, now=now)
+    return len(pairs)
+
+
+def _left_by_list(gone: type[Connection], now: datetime) -> Any:
+    """Whether its last step to `disconnected` was Makini's list, not long ago: nobody ended it."""
+    return (
+        select(
+            case(
+                (
+                    (col(Transition.source) == "list") & (col(Transition.at) > now - HEIR_WITHIN),
+                    True,
+                ),
+                else_=False,
+            )
+        )
+        .where(
+            col(Transition.connection_id) == col(gone.id),
+            col(Transition.axis) == "setup",
+            col(Transition.after) == "disconnected",
+        )
+        .order_by(col(Transition.at).desc(), col(Transition.id).desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+
+
+async def _hand_over_silences(session: AsyncSession, before: str, after: str) -> None:
+    await session.execute(
+        update(Silence)
+        .where(col(Silence.scope) == "connection", col(Silence.subject) == before)
+        .values(subject=after)
+    )
+
+
+async def _hand_over_incidents(session: AsyncSession, before: str, after: str) -> None:
+    """Open incidents of the one before are the successor's, where it has none of their topic."""
+    taken = set(
+        await session.scalars(
+            select(col(IncidentConnection.topic)).where(
+                col(IncidentConnection.connection_id) == after,
+                col(IncidentConnection.left_at).is_(None),
+            )
+        )
+    )
+    rows = (
+        await session.execute(
+            select(IncidentConnection, Incident)
+            .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
+            .where(
+                col(IncidentConnection.connection_id) == before,
+                col(IncidentConnection.left_at).is_(None),
+            )
+            .with_for_update()
+        )
+    ).all()
+    for member, incident in rows:
+        if member.topic in taken:
+            continue
+        member.connection_id = after
+        if incident.scope == "connection" and incident.resolved_at is None:
+            incident.cause = incident.cause.replace(before, after)
+        reconnect = await session.get(Reconnect, incident.id, with_for_update=True)
+        if reconnect is not None:
+            reconnect.windows = _renamed(reconnect.windows, before, after)
+            reconnect.counts = _renamed(reconnect.counts, before, after)
+    await session.flush()
+
+
+def _renamed(held: dict[str, object], before: str, after: str) -> dict[str, object]:
+    return {after if name == before else name: value for name, value in held.items()}
+
+
+async def _hand_over_figures(session: AsyncSession, before: str, after: str) -> None:
+    """How far its webhooks are trusted: a new connection has none to show for itself."""
+    await session.execute(
+        update(Drift).where(col(Drift.connection_id) == before).values(connection_id=after)
+    )
+    known = await session.get(WebhookTrust, after)
+    if known is None:
+        await session.execute(
+            update(WebhookTrust)
+            .where(col(WebhookTrust.connection_id) == before)
+            .values(connection_id=after)
+        )
+
+
+async def _expect_records(
+    store: Store, session: AsyncSession, before: str, after: str, now: datetime
+) -> None:
+    """Each entity that was read waits for the successor's first listing.
+
+    One that never got so far comes from whom it was to come from.
+    """
+    waiting = {
+        row.entity: row.predecessor_id
+        for row in await session.scalars(
+            select(Succession).where(
+                col(Succession.connection_id) == before, col(Succession.status) == "pending"
+            )
+        )
+    }
+    has_records = (
+        select(col(Record.key))
+        .where(
+            col(Record.connection_id) == col(Watermark.connection_id),
+            col(Record.entity) == col(Watermark.entity),
+        )
+        .exists()
+    )
+    read = await session.scalars(
+        select(col(Watermark.entity)).where(
+            col(Watermark.connection_id) == before,
+            col(Watermark.full_at).is_not(None),
+            col(Watermark.offered) | has_records,
+        )
+    )
+    sources = dict.fromkeys(read, before) | waiting
+    for table in (SuccessionStep, Succession):
+        await session.execute(
+            delete(table).where(
+                col(table.connection_id) == before, col(table.entity).in_(list(waiting))
+            )
+        )
+    rows = [
+        {
+            "connection_id": after,
+            "entity": entity,
+            "predecessor_id": predecessor,
+            "status": "pending",
+            "created_at": now,
+            "comparable": True,
+            **dict.fromkeys(COUNTED, 0),
+        }
+        for entity, predecessor in sources.items()
+    ]
+    await insert_ignore(store, session, Succession, rows)
+    # What was listed of the successor already is listed again, to be compared.
+    await session.execute(
+        update(Watermark)
+        .where(col(Watermark.connection_id) == after, col(Watermark.entity).in_(list(sources)))
+        .values(confirm_at=now)
+    )
+
+
+COUNTED = (
+    "records", "matched", "rekeyed", "updated", "inserted", "absent", "ambiguous", "unmatched",
+)  # fmt: skip

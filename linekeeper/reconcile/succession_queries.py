@@ -1,0 +1,343 @@
+"""Successions in the database: rows of both connections, and the steps between, in bulk."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, exists, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from linekeeper.reconcile.matching import Row
+from linekeeper.reconcile.queries import one_of
+from linekeeper.store import Store, new_id
+from linekeeper.store.core import table_of
+from linekeeper.store.tables import Deletion, Record, Succession, SuccessionStep
+
+AT_ONCE = 2_000
+"""Steps a transaction takes."""
+_SCAN = 10_000
+
+Step = tuple[str, str | None, str | None, str | None]
+"""What to do, the old key, the new key, and the group that waits for a person."""
+_ROW = (
+    col(Record.key),
+    col(Record.natural_key),
+    col(Record.updated_at),
+    col(Record.plain_hash),
+    col(Record.hash),
+)
+
+
+async def successions_of(store: Store, connection_id: str) -> dict[str, Succession]:
+    """By entity, those of a connection that aren't done."""
+    async with store.read() as session:
+        rows = await session.scalars(
+            select(Succession).where(
+                col(Succession.connection_id) == connection_id, col(Succession.status) != "done"
+            )
+        )
+        return {row.entity: row for row in rows}
+
+
+async def quiet_keys(
+    store: Store, session: AsyncSession, keys: Mapping[tuple[str, str], Sequence[str]]
+) -> dict[tuple[str, str], set[str] | None]:
+    """Of which records nothing is said in the feed as yet, by place; None: of none of the place.
+
+    Those of a successor that has not been compared with the one before.
+    """
+    rows = await session.execute(
+        select(col(Succession.connection_id), col(Succession.entity), col(Succession.status)).where(
+            col(Succession.connection_id).in_(sorted({place[0] for place in keys})),
+            col(Succession.status) != "done",
+        )
+    )
+    quiet: dict[tuple[str, str], set[str] | None] = {}
+    for connection_id, entity, status in rows:
+        place = (connection_id, entity)
+        if place not in keys:
+            continue
+        if status == "pending":
+            quiet[place] = None
+            continue
+        found = await session.scalars(
+            select(col(SuccessionStep.new_key)).where(
+                *_steps_of(connection_id, entity),
+                one_of(store, SuccessionStep.new_key, keys[place]),
+            )
+        )
+        quiet[place] = {key for key in found if key is not None}
+    return quiet
+
+
+async def live_rows(store: Store, connection_id: str, entity: str) -> list[Row]:
+    """Every live record, as far as matching goes; nothing is locked meanwhile."""
+    found: list[Row] = []
+    after = ""
+    while True:
+        async with store.read() as session:
+            rows = await session.execute(
+                select(*_ROW)
+                .where(
+                    *_records_of(connection_id, entity),
+                    col(Record.deleted_at).is_(None),
+                    col(Record.key) > after,
+                )
+                .order_by(col(Record.key))
+                .limit(_SCAN)
+            )
+            some = [Row(*row) for row in rows]
+        found += some
+        if len(some) < _SCAN:
+            return found
+        after = some[-1].key
+
+
+async def rows_of(
+    store: Store, session: AsyncSession, connection_id: str, entity: str, keys: Sequence[str]
+) -> dict[str, Row]:
+    """The live records with these keys."""
+    if not keys:
+        return {}
+    rows = await session.execute(
+        select(*_ROW).where(
+            *_records_of(connection_id, entity),
+            one_of(store, Record.key, keys),
+            col(Record.deleted_at).is_(None),
+        )
+    )
+    return {row[0]: Row(*row) for row in rows}
+
+
+async def forget_steps(store: Store, connection_id: str, entity: str) -> None:
+    """Steps of a plan that was never completed."""
+    async with store.write() as session:
+        await session.execute(delete(SuccessionStep).where(*_steps_of(connection_id, entity)))
+
+
+async def add_steps(
+    session: AsyncSession, connection_id: str, entity: str, steps: Sequence[Step]
+) -> None:
+    """Write `steps`, to be taken in their order."""
+    if steps:
+        await (await session.connection()).execute(
+            insert(table_of(SuccessionStep)),
+            [
+                {
+                    "id": new_id(),
+                    "connection_id": connection_id,
+                    "entity": entity,
+                    "op": op,
+                    "old_key": old_key,
+                    "new_key": new_key,
+                    "group_key": group,
+                }
+                for op, old_key, new_key, group in steps
+            ],
+        )
+
+
+async def unplanned_keys(
+    session: AsyncSession,
+    connection_id: str,
+    entity: str,
+    *,
+    since: datetime,
+    planned: set[str],
+) -> list[str]:
+    """Keys of the successor's records written `since`, of which the plan knows nothing."""
+    rows = await session.scalars(
+        select(col(Record.key)).where(
+            *_records_of(connection_id, entity),
+            col(Record.seen_at) >= since,
+            col(Record.deleted_at).is_(None),
+        )
+    )
+    return [key for key in rows if key not in planned]
+
+
+async def next_steps(
+    session: AsyncSession, connection_id: str, entity: str
+) -> Sequence[SuccessionStep]:
+    """Some of the steps to take next."""
+    rows = await session.scalars(
+        select(SuccessionStep)
+        .where(*_steps_of(connection_id, entity), col(SuccessionStep.op) != "ambiguous")
+        .order_by(col(SuccessionStep.id))
+        .limit(AT_ONCE)
+    )
+    return rows.all()
+
+
+async def drop_steps(session: AsyncSession, ids: Sequence[str]) -> None:
+    """These were taken."""
+    for start in range(0, len(ids), AT_ONCE):
+        await session.execute(
+            delete(SuccessionStep)
+            .where(col(SuccessionStep.id).in_(ids[start : start + AT_ONCE]))
+            .execution_options(synchronize_session=False)
+        )
+
+
+async def ambiguous_steps(
+    session: AsyncSession, connection_id: str, entity: str
+) -> list[SuccessionStep]:
+    """The sides of groups that wait for a person."""
+    rows = await session.scalars(
+        select(SuccessionStep)
+        .where(*_steps_of(connection_id, entity), col(SuccessionStep.op) == "ambiguous")
+        .order_by(col(SuccessionStep.group_key), col(SuccessionStep.id))
+    )
+    return list(rows)
+
+
+async def remove_rows(
+    store: Store, session: AsyncSession, connection_id: str, entity: str, keys: Sequence[str]
+) -> None:
+    """Remove the rows with these keys."""
+    if keys:
+        await session.execute(
+            delete(Record)
+            .where(*_records_of(connection_id, entity), one_of(store, Record.key, keys))
+            .execution_options(synchronize_session=False)
+        )
+
+
+async def move_rows(
+    store: Store,
+    session: AsyncSession,
+    entity: str,
+    keys: Sequence[str],
+    *,
+    before: str,
+    after: str,
+    deletion_id: str | None = None,
+) -> None:
+    """Records keep their keys under the successor, where it has none under them.
+
+    They belong to `deletion_id`, and are absent only once a listing of the successor lacks them.
+    """
+    if not keys:
+        return
+    await session.execute(
+        update(Record)
+        .where(
+            *_records_of(before, entity),
+            one_of(store, Record.key, keys),
+            ~_has_same_key(after, entity),
+        )
+        .values(connection_id=after, deletion_id=deletion_id, absent_since=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def move_tombstones(session: AsyncSession, entity: str, *, before: str, after: str) -> None:
+    """What was deleted stays deleted under the successor."""
+    await session.execute(
+        update(Record)
+        .where(
+            *_records_of(before, entity),
+            col(Record.deleted_at).is_not(None),
+            ~_has_same_key(after, entity),
+        )
+        .values(connection_id=after)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def remove_rest(store: Store, connection_id: str, entity: str) -> None:
+    """What is left of the one before is the successor's by now."""
+    while True:
+        async with store.write() as session:
+            keys = (
+                await session.scalars(
+                    select(col(Record.key))
+                    .where(*_records_of(connection_id, entity))
+                    .order_by(col(Record.key))
+                    .limit(AT_ONCE)
+                )
+            ).all()
+            await remove_rows(store, session, connection_id, entity, keys)
+        if len(keys) < AT_ONCE:
+            return
+
+
+async def count_up(session: AsyncSession, connection_id: str, entity: str, **counts: int) -> None:
+    """Add to the figures of a succession."""
+    values: dict[str, Any] = {
+        name: getattr(Succession, name) + count for name, count in counts.items() if count
+    }
+    if values:
+        await session.execute(
+            update(Succession)
+            .where(*_succession(connection_id, entity))
+            .values(**values)
+            .execution_options(synchronize_session=False)
+        )
+
+
+async def set_succession(
+    session: AsyncSession, connection_id: str, entity: str, **values: Any
+) -> None:
+    """Set columns of a succession."""
+    await session.execute(
+        update(Succession)
+        .where(*_succession(connection_id, entity))
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def waiting_count(session: AsyncSession, connection_id: str, entity: str) -> int:
+    """How many records of the predecessor wait for a person."""
+    counted = select(func.count()).select_from(SuccessionStep)
+    return (
+        await session.scalar(
+            counted.where(
+                *_steps_of(connection_id, entity),
+                col(SuccessionStep.op) == "ambiguous",
+                col(SuccessionStep.old_key).is_not(None),
+            )
+        )
+        or 0
+    )
+
+
+def _has_same_key(connection_id: str, entity: str) -> ColumnElement[bool]:
+    other = aliased(Record)
+    return exists(
+        select(col(other.key)).where(
+            col(other.connection_id) == connection_id,
+            col(other.entity) == entity,
+            col(other.key) == col(Record.key),
+        )
+    )
+
+
+def _records_of(connection_id: str, entity: str) -> tuple[ColumnElement[bool], ...]:
+    return col(Record.connection_id) == connection_id, col(Record.entity) == entity
+
+
+def _steps_of(connection_id: str, entity: str) -> tuple[ColumnElement[bool], ...]:
+    return (
+        col(SuccessionStep.connection_id) == connection_id,
+        col(SuccessionStep.entity) == entity,
+    )
+
+
+def _succession(connection_id: str, entity: str) -> tuple[ColumnElement[bool], ...]:
+    return col(Succession.connection_id) == connection_id, col(Succession.entity) == entity
+
+
+async def held_by(session: AsyncSession, connection_id: str, entity: str) -> str | None:
+    """The deletion that holds what could not be matched."""
+    found: str | None = await session.scalar(
+        select(col(Deletion.id)).where(
+            col(Deletion.connection_id) == connection_id,
+            col(Deletion.entity) == entity,
+            col(Deletion.status) == "unmatched",
+        )
+    )
+    return found
