@@ -8,11 +8,11 @@ from alembic import op
 
 from linekeeper.store.types import Id, UtcDateTime
 
-revision = "0003"
-down_revision = "0002"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
-serves = ("0002",)
+serves = ("0004",)
 
 
 def upgrade() -> None:
