@@ -193,7 +193,7 @@ async def test_what_a_disconnected_system_held_is_forgotten_and_what_was_counted
     assert sum(row.missed for row in await drift(rt)) == 6
 
 
-async def test_one_that_is_only_missing_in_makinis_list_is_kept_for_a_day(
+async def test_one_that_is_only_missing_in_makinis_list_is_kept_for_thirty_days(
     rt: Runtime, peer: Peer, one: Connection
 ) -> None:
     await run(rt)
@@ -210,7 +210,8 @@ async def test_one_that_is_only_missing_in_makinis_list_is_kept_for_a_day(
         )  # fmt: skip
     await run(rt)
     assert await index(rt) == held
-    assert await purge_disconnected(rt.store, now=utcnow() + timedelta(hours=25)) == 1
+    assert await purge_disconnected(rt.store, now=utcnow() + timedelta(hours=25)) == 0
+    assert await purge_disconnected(rt.store, now=utcnow() + timedelta(days=31)) == 1
     assert one.makini_key not in await index(rt)
 
 
