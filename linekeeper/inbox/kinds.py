@@ -21,6 +21,12 @@ _OPERATIONS = {
     **dict.fromkeys(("deleted", "removed"), "record.deleted"),
 }
 _AUTH = r"(re )?(auth|authentication|authori[sz]ation|reauth(entication|ori[sz]ation)?)"
+_GOOD_LOGIN = (
+    r"(authori[sz]ed|authenticated|reauthori[sz]ed|reauthenticated|logged in"
+    r"|(auth|authentication|authori[sz]ation|reauth(entication|ori[sz]ation)?|login)"
+    r" (successful|succeeded|success|completed?|restored|renewed|ok)"
+    r"|credentials? (updated|renewed|restored|replaced|fixed|valid))"
+)
 _ABOUT_CONNECTIONS = (
     (
         "sync.completed",
@@ -42,7 +48,8 @@ _ABOUT_CONNECTIONS = (
     ),
     (
         "connection.status_changed",
-        r"(connection|integration) (status|statuses)( changed?| updated?| inserted)?"
+        rf"(connection |integration )?(re )?{_GOOD_LOGIN}"
+        r"|(connection|integration) (status|statuses)( changed?| updated?| inserted)?"
         r"|(connection|integration) (online|offline|up|down|connected|disconnected|restored|lost)",
     ),
     ("system.error", r"(system|platform|makini) (error|failure|down|outage)"),

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from linekeeper.inbox.identify import as_stored
 
-Says = Literal["answered", "sync_failing", "login_lost", "missed", "refused"]
+Says = Literal["answered", "login_restored", "sync_failing", "login_lost", "missed", "refused"]
 """Values of `linekeeper.health.judge.Outcome`."""
 
 ABOUT_CONNECTIONS = frozenset(
@@ -30,12 +30,28 @@ _CODE = ("code", "error_code", "errorCode", "reason")
 _MESSAGE = ("message", "error", "error_message", "errorMessage", "description", "reason")
 _REQUEST = ("request_id", "requestId")
 
+_LOGIN = (
+    r"(re ?auth\w*|auth|authentication|authori[sz]ation|log ?in|sign ?in|credentials?|password)"
+)
+_FILLER = r"( (is|are|was|were|has|have|had|been|attempt|details|no|longer|now))*"
+_LOST = (
+    rf"{_LOGIN}{_FILLER} (required|needed|failed|failure|failing|fails|expired|error|invalid|"
+    r"incorrect|wrong|rejected|refused|denied|revoked|lost|locked|changed)"
+    r"|(invalid|incorrect|wrong|bad|expired|revoked|refuses|rejects|refused|rejected|lost|changed)"
+    rf"( (the|platform|stored|user|its|this|system))* {_LOGIN}"
+    rf"|(requires?|needs?|must|has to|have to)( (be|to|a|new))* {_LOGIN}"
+    r"|(must|has to|have to|needs? to) be re ?(authori[sz]ed|authenticated)"
+    r"|not (re ?)?(authori[sz]ed|authenticated) any more"
+    r"|unauthori[sz]ed"
+)
+_RESTORED = (
+    r"(re ?)?(authori[sz]ed|authenticated)|logged in|signed in"
+    rf"|{_LOGIN} (successful|succeeded|success|completed?|restored|renewed|verified|ok|valid|"
+    r"updated|replaced|fixed)"
+)
 _WORDS: tuple[tuple[Says, str], ...] = (
-    (
-        "login_lost",
-        r"re ?auth|auth\w* (required|needed|failed|expired|error)|(login|credential)|"
-        r"unauthori[sz]ed|^fail$",
-    ),
+    ("login_restored", rf"^({_RESTORED})$"),
+    ("login_lost", rf"\b({_LOST})\b|^(fail|re ?auth(entication|ori[sz]ation)?)$"),
     ("refused", r"^(inactive|suspended|deactivated|disabled|not enough credits|paused)$"),
     (
         "missed",
@@ -49,6 +65,14 @@ _WORDS: tuple[tuple[Says, str], ...] = (
     ),
 )
 _EXPRESSIONS = tuple((says, re.compile(pattern)) for says, pattern in _WORDS)
+_LOST_CODE = re.compile(rf"(^|.* )({_LOST})")
+_IDENTIFIER = re.compile(r"\w[_.]\w")
+"""Found in a name such as `USER_LOGIN_HISTORY` or `public.users`: that it is called so says
+nothing."""
+_BAD_NAME = re.compile(
+    r"\b(required|needed|needs|requires|failed|failure|expired|invalid|revoked|lost|changed)\b"
+)
+_OF_CONNECTION = re.compile(r"^(connection|integration) ")
 
 
 class Statement(NamedTuple):
@@ -76,22 +100,53 @@ def statement(kind: str, event: str | None, payload: Any) -> Statement:
 
 
 def _says(kind: str, event: str, payload: Any) -> Says | None:
+    name = _OF_CONNECTION.sub("", _plain(event))
     match kind:
         case "connection.auth_required":
-            return "login_lost"
+            return _about_login(name, _read(_texts(payload, (*_STATUS, *_RESULT))))
         case "connection.status_changed":
-            # `connection.offline` says it in its name, others in their details.
-            return _read(_texts(payload, _STATUS)) or _read([_plain(event).rpartition(" ")[2]])
+            return _about_status(name, payload)
         case "sync.completed":
             found = _read(_texts(payload, _RESULT))
             return found if found in ("sync_failing", "login_lost") else "answered"
         case "sync.failed":
-            about_login = _read(_texts(payload, (*_CODE, *_MESSAGE, *_RESULT))) == "login_lost"
-            return "login_lost" if about_login else "sync_failing"
+            # A login is lost where a code or a sentence says so, not where a table is called so.
+            lost = _read(_texts(payload, _RESULT)) == "login_lost" or any(
+                map(_tells_of_lost_login, _values(payload, (*_CODE, *_MESSAGE)))
+            )
+            return "login_lost" if lost else "sync_failing"
         case "system.error":
             # Somebody's trouble, not said whose: a suspicion that the next probe clears up.
             return "missed"
     return None
+
+
+def _about_login(name: str, said: Says | None) -> Says:
+    """What an event about a login says: lost, unless its details say that it is good again."""
+    good = said == "login_restored" or (said == "answered" and not _BAD_NAME.search(name))
+    return "login_restored" if good else "login_lost"
+
+
+def _about_status(name: str, payload: Any) -> Says | None:
+    """`connection.offline` says it in its name, others in their details."""
+    said = _read([name])
+    if said == "login_restored":
+        return said
+    return _read(_texts(payload, _STATUS)) or said or _read([name.rpartition(" ")[2]])
+
+
+def _tells_of_lost_login(value: str) -> bool:
+    """Whether a code, or a sentence without the names in it, says that a login is lost."""
+    parts: list[list[str]] = [[]]
+    names = []
+    for word in value[:2_000].split():
+        if _IDENTIFIER.search(word):
+            names.append(word)
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    in_words = _read(_plain(" ".join(part)) for part in parts) == "login_lost"
+    return in_words or any(_LOST_CODE.fullmatch(_plain(name)) for name in names)
 
 
 def _read(texts: Iterable[str]) -> Says | None:

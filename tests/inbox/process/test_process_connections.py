@@ -146,3 +146,24 @@ async def test_a_whole_second_is_not_older_than_a_probe_within_it(stage: Stage) 
     await stage.process()
     assert (await stage.event(receipt.id)).status == "processed"
     assert (await stage.connection(one)).health == "reauthorization_required"
+
+
+async def test_good_news_of_a_login_ends_its_incident(stage: Stage) -> None:
+    [one, two, *_] = stage.connections
+    for connection, event in ((one, "connection.reauthorized"), (two, "credentials_updated")):
+        await stage.deliver(about(connection, "connection.auth_required", utcnow()))
+        await stage.process()
+        assert (await stage.connection(connection)).health == "reauthorization_required"
+        receipt = await stage.deliver(about(connection, event, utcnow()))
+        await stage.process()
+        assert (await stage.event(receipt.id)).status == "processed"
+        assert (await stage.connection(connection)).health == "healthy"
+    assert {incident.status for incident in await stage.incidents()} == {"resolved"}
+
+
+async def test_a_sync_that_fails_at_a_table_of_logins_asks_nobody_to_log_in(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    text = "Table USER_LOGIN_HISTORY does not exist"
+    await stage.deliver(about(one, "sync.failed", utcnow(), error=text))
+    await stage.process()
+    assert (await stage.connection(one)).health == "degraded"
