@@ -12,9 +12,11 @@ from sqlmodel import col
 
 from linekeeper.clock import monotonic
 from linekeeper.makini.budget import (
+    LOGINS,
     LONGEST_PAUSE,
     MAX_PENALTY,
     REFUSED_WITHIN,
+    WORK,
     Bucket,
     Paused,
     grant,
@@ -33,11 +35,14 @@ class DatabaseBudget:
     """Grants calls to all processes from one bucket (`linekeeper.makini.Budget`).
 
     Those who wait in one process are served from one transaction, so that the database is asked a
-    few times a second, not once a call.
+    few times a second, not once a call. Logins have a bucket of their own (`logins`); a pause that
+    Makini asks for is for both.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, logins: bool = False) -> None:
         self._store = store
+        self._share = LOGINS if logins else WORK
+        self._name = "logins" if logins else None
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waiting: defaultdict[str, int] = defaultdict(int)
         self._granted: defaultdict[str, int] = defaultdict(int)
@@ -137,8 +142,8 @@ class DatabaseBudget:
         """How many calls may be made now, and the seconds until more may be."""
 
         def some(bucket: Bucket | None, now: datetime) -> tuple[Bucket, tuple[int, float, bool]]:
-            bucket = bucket or new_bucket(per_minute, now)
-            after, granted, wait = grant(bucket, per_minute, want, now)
+            bucket = bucket or new_bucket(per_minute, now, self._share)
+            after, granted, wait = grant(bucket, per_minute, want, now, self._share)
             return after, (granted, wait, after.blocked_until is not None)
 
         granted, wait, closed = await self._change(app, some)
@@ -158,9 +163,11 @@ class DatabaseBudget:
                 )
             )
             self._remember(app, {row[0]: row[1] for row in paused}, now)
-            bucket, result = step(read_bucket(row), now)
+            bucket, result = step(_read(row, self._name, now), now)
             await session.execute(
-                update(AppState).where(col(AppState.app) == app).values(budget=_written(bucket))
+                update(AppState)
+                .where(col(AppState.app) == app)
+                .values(budget=self._kept(row, bucket))
             )
         return result
 
@@ -175,6 +182,13 @@ class DatabaseBudget:
         bucket: dict[str, Any] = found.scalar_one()
         return bucket
 
+    def _kept(self, row: dict[str, Any], bucket: Bucket) -> dict[str, Any]:
+        """`row` with `bucket` in its place; a pause is kept once, for both."""
+        written = _written(bucket)
+        if self._name is None:
+            return {**row, **written}
+        return {**row, "blocked_until": written.pop("blocked_until"), self._name: written}
+
 
 def read_bucket(row: dict[str, Any]) -> Bucket | None:
     """The bucket as `app_state.budget` keeps it; None for an app that has not called yet."""
@@ -186,6 +200,15 @@ def read_bucket(row: dict[str, Any]) -> Bucket | None:
         at=datetime.fromisoformat(row["at"]),
         blocked_until=datetime.fromisoformat(blocked) if blocked else None,
     )
+
+
+def _read(row: dict[str, Any], name: str | None, now: datetime) -> Bucket | None:
+    """The bucket of all calls, or of those called `name`, with the pause that is for both."""
+    pause = row.get("blocked_until")
+    bucket = read_bucket({**(row.get(name, {}) if name else row), "blocked_until": pause})
+    if bucket is None and pause:
+        return Bucket(0.0, now, datetime.fromisoformat(pause))
+    return bucket
 
 
 def _written(bucket: Bucket) -> dict[str, Any]:

@@ -38,7 +38,8 @@ class Runtime:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{token_bytes(4).hex()}"
         """Who we are in leases and claims."""
         self.budget = DatabaseBudget(store)
-        self._clients: dict[str, tuple[AppConfig, MakiniClient]] = {}
+        self.login_budget = DatabaseBudget(store, logins=True)
+        self._clients: dict[tuple[str, bool], tuple[AppConfig, MakiniClient]] = {}
         self._configuration: tuple[float, Configuration] | None = None
 
     @classmethod
@@ -72,12 +73,15 @@ class Runtime:
             raise UnknownApp(f"there is no Makini app {name!r} (known: {known})")
         return apps[name]
 
-    def makini(self, app: AppConfig) -> MakiniClient:
-        """The client for `app`, shared by all who call it in this process."""
-        known = self._clients.get(app.name)
+    def makini(self, app: AppConfig, *, for_login: bool = False) -> MakiniClient:
+        """The client for `app`, shared by all who call it in this process.
+
+        What a customer's login calls (`for_login`) is counted apart from all other calls.
+        """
+        known = self._clients.get((app.name, for_login))
         if known is not None and (known[0] is app or known[0] == app):
             return known[1]
         # An older client may be in use still; its connections end with the process.
-        client = MakiniClient(app, budget=self.budget)
-        self._clients[app.name] = (app, client)
+        client = MakiniClient(app, budget=self.login_budget if for_login else self.budget)
+        self._clients[app.name, for_login] = (app, client)
         return client

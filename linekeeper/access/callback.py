@@ -1,14 +1,16 @@
 """What came back from Makini Link: whether it is ours to take (MISSION C4).
 
 The `state` is signed, bound to its link, good for one callback, and expires; without it nothing is
-exchanged. For an app whose Makini doesn't give it back (`state_required` off) the customer's
-browser keeps it, and what is kept counts if it is of one link only.
+exchanged. A link has a few attempts an hour. For an app whose Makini doesn't give the `state` back
+(`state_required` off) the customer's browser keeps it, and what is kept counts if it is of one link
+only.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Literal
 
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 from sqlmodel import col
 
 from linekeeper.access.links import State, link_url, read_state
@@ -17,6 +19,9 @@ from linekeeper.access.signing import load_signer
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import ConnectAttempt, Connection, ConnectLink
 from linekeeper.store.upsert import ignoring
+
+ATTEMPTS_AN_HOUR = 6
+"""Of one link."""
 
 
 async def finish(
@@ -67,9 +72,8 @@ async def _admit(
     url = link_url(signer, rt.settings.resolved_public_url, link.id)
     if read.expires_at <= now:
         return Ending("too_late", link.system, connect_url=url)
-    if not await _first_use(rt, read, now):
-        return Ending("used", link.system, connect_url=url)
-    return link, read, url
+    refused = await _begin(rt, read, now)
+    return Ending(refused, link.system, connect_url=url) if refused else (link, read, url)
 
 
 async def _only(rt: Runtime, remembered: Sequence[str], now: datetime) -> str | None:
@@ -88,8 +92,28 @@ async def _only(rt: Runtime, remembered: Sequence[str], now: datetime) -> str | 
     return text if app is not None and not app.state_required else None
 
 
-async def _first_use(rt: Runtime, state: State, now: datetime) -> bool:
+async def _begin(rt: Runtime, state: State, now: datetime) -> Literal["used", "too_often"] | None:
+    """Use `state` up, or say why not. A link has a few attempts an hour, and a row for each.
+
+    Whoever has a link can have any number of states, and each attempt costs a call to Makini.
+    """
     async with rt.store.write() as session:
+        # Attempts of one link are counted one after the other.
+        await session.execute(
+            select(col(ConnectLink.id))
+            .where(col(ConnectLink.id) == state.link_id)
+            .with_for_update(key_share=True)
+        )
+        recent = await session.scalar(
+            select(func.count())
+            .select_from(ConnectAttempt)
+            .where(
+                col(ConnectAttempt.link_id) == state.link_id,
+                col(ConnectAttempt.at) > now - timedelta(hours=1),
+            )
+        )
+        if (recent or 0) >= ATTEMPTS_AN_HOUR:
+            return "too_often"
         row = {"nonce": state.nonce, "link_id": state.link_id, "at": now, "outcome": "begun"}
         taken = await session.execute(
             ignoring(ConnectAttempt, is_sqlite=rt.store.is_sqlite).returning(
@@ -97,7 +121,7 @@ async def _first_use(rt: Runtime, state: State, now: datetime) -> bool:
             ),
             row,
         )
-        return taken.scalar_one_or_none() is not None
+        return "used" if taken.scalar_one_or_none() is None else None
 
 
 async def _note(rt: Runtime, state: State, outcome: Ended) -> None:

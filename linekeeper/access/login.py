@@ -48,6 +48,7 @@ Ended = Literal[
     "no_state",
     "forged",
     "too_late",
+    "too_often",
     "used",
     "ended",
     "denied",
@@ -118,7 +119,7 @@ class Attempt:
         try:
             app = await self.rt.app(self.link.app)
             target = redirect_uri(self.rt.settings.resolved_public_url)
-            pair = await self.rt.makini(app).exchange_code(code, target)
+            pair = await self.rt.makini(app, for_login=True).exchange_code(code, target)
         except (MakiniError, UnknownApp) as error:
             return await self._refused(error)
         return await self.with_pair(pair)
@@ -126,7 +127,7 @@ class Attempt:
     async def with_pair(self, pair: TokenPair) -> Ending:
         """Learn whose `pair` it is and store it: the login killed the one before it."""
         try:
-            makini = self.rt.makini(await self.rt.app(self.link.app))
+            makini = self.rt.makini(await self.rt.app(self.link.app), for_login=True)
             status = await _asked(lambda: makini.status(pair.access_token, connection=NEW_LOGIN))
         except (MakiniError, UnknownApp) as error:
             return await self._refused(error)

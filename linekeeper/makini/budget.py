@@ -26,6 +26,14 @@ REFUSED_CONNECTIONS, REFUSED_WITHIN = 3, timedelta(minutes=1)
 _EXACT = 1e-9
 
 
+LOGIN_RATE_SHARE = 0.03
+LOGIN_BURST_SHARE = 0.02
+LEAST_LOGIN_BURST = 6
+"""Logins have a bucket of their own, beside the one of everything else, so that a customer who
+logs in doesn't queue behind a sweep, nor a sweep behind those who try logins. Together the two
+grant what the app may call. A login takes a handful of calls, whatever the limit."""
+
+
 class Paused(Exception):
     """No call may be made for longer than `LONGEST_PAUSE`: another `seconds`.
 
@@ -69,12 +77,31 @@ class Bucket:
     blocked_until: datetime | None = None
 
 
-def new_bucket(per_minute: int, now: datetime) -> Bucket:
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one bucket may have of an app's calls a minute."""
+
+    rate: float
+    burst: float
+    least_burst: int = 1
+
+    def burst_of(self, per_minute: int) -> int:
+        """The most calls at once."""
+        return max(self.least_burst, math.floor(per_minute * self.burst))
+
+
+WORK = Share(RATE_SHARE, BURST_SHARE)
+LOGINS = Share(LOGIN_RATE_SHARE, LOGIN_BURST_SHARE, LEAST_LOGIN_BURST)
+
+
+def new_bucket(per_minute: int, now: datetime, share: Share = WORK) -> Bucket:
     """Return the bucket of an app that has not called yet."""
-    return Bucket(tokens=float(_burst(per_minute)), at=now)
+    return Bucket(tokens=float(share.burst_of(per_minute)), at=now)
 
 
-def grant(bucket: Bucket, per_minute: int, want: int, now: datetime) -> tuple[Bucket, int, float]:
+def grant(
+    bucket: Bucket, per_minute: int, want: int, now: datetime, share: Share = WORK
+) -> tuple[Bucket, int, float]:
     """Return (bucket afterwards, calls granted now, seconds until more can be).
 
     Grants as many of `want` as there are; the seconds are 0 when that is all of them. `now` comes
@@ -84,10 +111,10 @@ def grant(bucket: Bucket, per_minute: int, want: int, now: datetime) -> tuple[Bu
     if per_minute <= 0 or want <= 0:
         return bucket, max(want, 0), 0.0
     bucket = _set_back(bucket, now)
-    per_second = per_minute * RATE_SHARE / 60
+    per_second = per_minute * share.rate / 60
     behind = max((bucket.at - now).total_seconds(), 0.0)
     elapsed = max((now - bucket.at).total_seconds(), 0.0)
-    tokens = min(float(_burst(per_minute)), bucket.tokens + elapsed * per_second)
+    tokens = min(float(share.burst_of(per_minute)), bucket.tokens + elapsed * per_second)
     blocked = bucket.blocked_until
     if blocked is not None and blocked > now:
         return replace(bucket, tokens=tokens, at=max(bucket.at, now)), 0, _seconds(now, blocked)
@@ -124,10 +151,6 @@ def _set_back(bucket: Bucket, now: datetime) -> Bucket:
         return bucket
     blocked = bucket.blocked_until - jump if bucket.blocked_until is not None else None
     return Bucket(tokens=min(bucket.tokens, 0.0), at=now, blocked_until=blocked)
-
-
-def _burst(per_minute: int) -> int:
-    return max(1, math.floor(per_minute * BURST_SHARE))
 
 
 def _seconds(start: datetime, end: datetime) -> float:

@@ -69,6 +69,12 @@ _WORDS: dict[Ended, _Words] = {
         "For safety a login has to be finished within 30 minutes. Nothing was changed.",
         400,
     ),
+    "too_often": _Words(
+        "Please wait a little",
+        "Several logins were tried with this link within the last hour. Nothing was changed. Your "
+        "link still works: please try again in an hour.",
+        429,
+    ),
     "used": _Words(
         "This page was used already",
         "If you saw that it worked, there is nothing more to do.",
