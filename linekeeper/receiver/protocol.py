@@ -9,7 +9,7 @@ connection, or fill the memory, without ever making a request. The body's bounds
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEAD_BYTES = 65_536
 """Of a head; also of trailers, or of what frames chunks, without a byte of body in between."""
@@ -46,6 +46,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_body = False
         self._unread = self._unread_looks = 0
         self._guard: asyncio.TimerHandle | None = None
+        self._answering: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # The override is uvicorn's own: its transport is always a `Transport`.
@@ -70,10 +71,14 @@ class GuardedProtocol(HttpToolsProtocol):
             self._head_since = self.loop.time()
         self._quiet_bytes += len(data)
         if self._quiet_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            if self.cycle is not None and self.cycle.response_started:
-                self.transport.close()
-            else:
-                self.send_400_response("The request's head is too large.")
+            self.send_400_response("The request's head is too large.")
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what came, and end; the answer to an earlier request of a pipeline is dropped."""
+        answering = self._answering
+        if answering is None or answering.response_complete or not answering.response_started:
+            super().send_400_response(msg)
+        self._end()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_body:  # what follows a body is dropped: nobody may add a signature there
@@ -106,13 +111,29 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._guard is not None:
             self._guard.cancel()
         self.waiting.pop(self, None)
-        self.pipeline.clear()
+        self._end()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _end(self) -> None:
+        """Close, and tell whoever is answering that nobody listens.
+
+        uvicorn tells only the last request of a pipeline; the others would write into what is
+        closed.
+        """
+        self.pipeline.clear()
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+        self.transport.close()
 
     def _look(self) -> None:
         now = self.loop.time()
         if self._head_since is not None and now - self._head_since >= self.head_seconds:
-            self.transport.close()
+            self._end()
         unread = self.transport.get_write_buffer_size()
         self._unread_looks = self._unread_looks + 1 if unread >= self._unread > 0 else 0
         self._unread = unread

@@ -81,7 +81,8 @@ async def test_a_hundred_thousand_rough_requests_cost_no_place_and_no_memory(
     print(f"\nrough requests: {dict(answers)}; {sizes[0]:.0f} MB first, {max(sizes):.0f} at most")
     assert answers[500] == 0
     assert max(sizes) < sizes[0] + 25
-    assert "Traceback" not in (tmp_path / "receiver.log").read_text()
+    said = (tmp_path / "receiver.log").read_text()
+    assert "Traceback" not in said, said[said.index("Traceback") :][:3_000]
 
 
 def push(url: str, file: Path, first: int) -> None:
