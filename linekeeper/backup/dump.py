@@ -64,7 +64,7 @@ async def back_up(store: Store, path: Path, keys: Sequence[str], *, now: datetim
             metadata = MetaData()
             await connection.run_sync(metadata.reflect, only=sorted(SQLModel.metadata.tables))
             tables = metadata.sorted_tables
-            with writing(path, header) as writer:
+            with writing(path, header, store.cipher) as writer:
                 for table in tables:
                     await _write(connection, writer, table)
     return Taken(writer.rows, len(tables), writer.size, header.keys)

@@ -1,11 +1,16 @@
 """The backup's format: gzip of one JSON value a line, with a seal at its end.
 
 The first line is the header, then for each table `{"table", "columns"}` and a list a row, and at
-last `{"end": {"rows", "sha256"}}` over all that came before. A file without its seal is refused.
+last `{"end": {"rows", "hmac"}}` over all that came before, made with the encryption key: whoever
+has no key can neither change a backup nor make one. A file without its seal is refused.
+
+Format 1 had a plain `sha256` there, which anybody can make: it shows that a file is whole, not
+whose it is.
 """
 
 import gzip
 import hashlib
+import hmac
 import os
 import zlib
 from collections.abc import Iterator
@@ -16,7 +21,11 @@ from typing import IO, Any, Self
 
 import orjson
 
-FORMAT = 1
+from linekeeper.store.cipher import Cipher
+
+FORMAT = 2
+UNSIGNED_FORMAT = 1
+_PURPOSE = "linekeeper backup"
 _LEVEL = 4
 
 
@@ -38,19 +47,23 @@ class Header:
     """Fingerprints of the encryption keys in use then, the one that encrypts first."""
     proof: str
     """A known text under the first key."""
+    is_signed: bool = True
+    """False for a file of format 1: its seal proves nothing about who made it."""
 
 
 class Writer:
     """Writes a backup; `seal` must be called, or the file is worth nothing."""
 
-    def __init__(self, handle: IO[bytes], header: Header) -> None:
+    def __init__(self, handle: IO[bytes], header: Header, cipher: Cipher) -> None:
         self._zip = gzip.GzipFile(filename="", mode="wb", fileobj=handle, compresslevel=_LEVEL)
-        self._sum = hashlib.sha256()
+        self._seal = cipher.seals(_PURPOSE)[0]
         self._handle = handle
         self.rows = 0
         self.size = 0
         """Bytes of the file, once it is sealed."""
-        self._line({"linekeeper_backup": FORMAT, **asdict(header)})
+        fields = asdict(header)
+        del fields["is_signed"]
+        self._line({"linekeeper_backup": FORMAT, **fields})
 
     def table(self, name: str, columns: list[str]) -> None:
         """The rows that follow are of the table `name`."""
@@ -63,18 +76,18 @@ class Writer:
 
     def seal(self) -> None:
         """Finish the file."""
-        self._line({"end": {"rows": self.rows, "sha256": self._sum.hexdigest()}})
+        self._line({"end": {"rows": self.rows, "hmac": self._seal.hexdigest()}})
         self._zip.close()
         self.size = self._handle.tell()
 
     def _line(self, value: object) -> None:
         line = orjson.dumps(value) + b"\n"
-        self._sum.update(line)
+        self._seal.update(line)
         self._zip.write(line)
 
 
 @contextmanager
-def writing(path: Path, header: Header) -> Iterator[Writer]:
+def writing(path: Path, header: Header, cipher: Cipher) -> Iterator[Writer]:
     """A writer whose file appears at `path`, whole and readable by its owner alone, or not at all.
 
     Raises `BackupError` where it can't be written; what was at `path` before is there still then.
@@ -82,7 +95,7 @@ def writing(path: Path, header: Header) -> Iterator[Writer]:
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with _private(draft) as handle:
-            writer = Writer(handle, header)
+            writer = Writer(handle, header, cipher)
             yield writer
             writer.seal()
             handle.flush()
@@ -107,21 +120,28 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def verify(self) -> Header:
-        """Read it once to its seal. Raises `BackupError` unless it is whole and unchanged."""
-        found, rows = hashlib.sha256(), 0
-        last = b""
+    def verify(self, cipher: Cipher) -> Header:
+        """Read it once to its seal. Raises `BackupError` unless it is whole and unchanged.
+
+        Of a file of format 1 only that it is whole can be said.
+        """
+        header = self.header()
+        seals = cipher.seals(_PURPOSE) if header.is_signed else [hashlib.sha256()]
+        rows, last = 0, b""
         for line in self._lines():
             if last:
-                found.update(last)
+                for seal in seals:
+                    seal.update(last)
                 rows += last.startswith(b"[")
             last = line
         end = _json(last).get("end") if last.startswith(b"{") else None
         if not isinstance(end, dict):
             raise self._broken("it ends in the middle")
-        if end.get("rows") != rows or end.get("sha256") != found.hexdigest():
+        found = str(end.get("hmac" if header.is_signed else "sha256")).encode()
+        fits = any(hmac.compare_digest(seal.hexdigest().encode(), found) for seal in seals)
+        if end.get("rows") != rows or not fits:
             raise self._broken("its contents don't match its seal")
-        return self.header()
+        return header
 
     def header(self) -> Header:
         """The first line. Raises `BackupError` for a file that is no backup we can read."""
@@ -181,9 +201,14 @@ def _header(path: Path, line: bytes) -> Header:
     form = fields.pop("linekeeper_backup", None)
     if form is None:
         raise BackupError(f"{path} is not a backup of Linekeeper")
-    if form != FORMAT:
+    if form not in (FORMAT, UNSIGNED_FORMAT):
         raise BackupError(
             f"{path} was taken by a newer Linekeeper ({fields.get('version', '?')}): "
             "restore it with that version"
         )
-    return Header(**{**fields, "keys": tuple(fields["keys"])})
+    try:
+        return Header(
+            **{**fields, "keys": tuple(fields["keys"]), "is_signed": form != UNSIGNED_FORMAT}
+        )
+    except (KeyError, TypeError):
+        raise BackupError(f"{path} is not a backup of Linekeeper") from None

@@ -26,7 +26,7 @@ from linekeeper.store.migrate import (
     say_whom_it_serves,
     schema_of,
 )
-from linekeeper.store.tables import AppSetting, Audit, Credential
+from linekeeper.store.tables import ApiKey, AppSetting, Audit, Credential
 
 _PORTION = 500
 
@@ -39,22 +39,34 @@ class Restored:
     rows: int
     schema: str
     """The schema now; newer than the backup's where migrations were run on it."""
+    revoked_keys: int = 0
+    """API keys that an unsigned backup brought, and that have to be made anew."""
 
 
-async def restore(store: Store, path: Path, *, by: str, now: datetime) -> Restored:
+async def restore(
+    store: Store, path: Path, *, by: str, now: datetime, accept_unsigned: bool = False
+) -> Restored:
     """Put the backup at `path` into the empty database of `store`, whole or not at all.
 
-    A backup of an older schema is migrated. Raises `BackupError` for a file that is no whole
-    backup, is of a newer schema, or where the database isn't empty; `KeyProblem` if our keys don't
-    open it; `StoreError` if the database refuses.
+    A backup of an older schema is migrated. One of Linekeeper 0.1, whose seal anybody can make, is
+    taken with `accept_unsigned` only, and its API keys come back revoked. Raises `BackupError` for
+    a file that is no whole backup, is of a newer schema, or where the database isn't empty;
+    `KeyProblem` if our keys don't open it; `StoreError` if the database refuses.
     """
     reader = Reader.of(path)
-    header = reader.verify()
+    header = reader.header()
     try:
         if store.cipher.decrypt(header.proof) != PROOF:
             raise KeyProblem
     except KeyProblem:
         raise KeyProblem(wrong_keys(path, header)) from None
+    reader.verify(store.cipher)
+    if not (header.is_signed or accept_unsigned):
+        raise BackupError(
+            f"{path} was taken by Linekeeper {header.version}, whose backups anybody can alter "
+            "unseen. If you know where it has been, restore it with --accept-unsigned: its API "
+            "keys then come back revoked. Nothing was restored"
+        )
     try:
         async with store.engine.connect() as connection:
             await connection.execution_options(linekeeper_write=True)
@@ -69,11 +81,12 @@ async def restore(store: Store, path: Path, *, by: str, now: datetime) -> Restor
                 await connection.run_sync(build_schema, "head")
                 await connection.run_sync(say_whom_it_serves, store.cipher)
                 await _require_readable(connection, store, path, header)
+                revoked = 0 if header.is_signed else await _revoke_keys(connection, now)
                 await _note(connection, header, by=by, now=now)
                 schema = await connection.run_sync(schema_of)
     except DBAPIError as error:
         raise StoreError(f"{describe(error)}; nothing was restored") from error
-    return Restored(header, rows, schema or "")
+    return Restored(header, rows, schema or "", revoked)
 
 
 def wrong_keys(path: Path, header: Header) -> str:
@@ -171,12 +184,21 @@ async def _require_readable(
                     raise KeyProblem(wrong_keys(path, header)) from None
 
 
+async def _revoke_keys(connection: AsyncConnection, now: datetime) -> int:
+    """End every key the file brought: one may have been planted in it."""
+    keys = table_of(ApiKey)
+    ended = await connection.execute(
+        keys.update().where(keys.c.revoked_at.is_(None)).values(revoked_at=now)
+    )
+    return ended.rowcount
+
+
 async def _note(connection: AsyncConnection, header: Header, *, by: str, now: datetime) -> None:
     entry = Audit(
         at=now,
         by=by,
         action="backup.restored",
         subject=header.taken_at,
-        detail={"version": header.version, "schema": header.schema},
+        detail={"version": header.version, "schema": header.schema, "signed": header.is_signed},
     )
     await connection.execute(table_of(Audit).insert(), [entry.model_dump()])

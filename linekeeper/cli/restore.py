@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 def restore_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `linekeeper backup` wrote.")],
+    *,
+    accept_unsigned: Annotated[
+        bool,
+        typer.Option(
+            "--accept-unsigned",
+            help="Take a backup of Linekeeper 0.1, which anybody could have altered; its API keys "
+            "come back revoked.",
+        ),
+    ] = False,
 ) -> None:
     """Put a backup into an empty database, whole or not at all.
 
@@ -26,15 +35,22 @@ def restore_command(
 
       linekeeper restore /backups/linekeeper-2026-11-25.backup
     """
-    done = asyncio.run(_restore(file))
+    done = asyncio.run(_restore(file, accept_unsigned=accept_unsigned))
     typer.echo(
         f"restored {done.rows:,} rows, as of {done.header.taken_at.replace('+00:00', ' UTC')}; "
         f"the schema is {done.schema}"
     )
+    if not done.header.is_signed:
+        typer.echo(
+            "warning: nothing proves that this file is as Linekeeper wrote it; look through the "
+            f"audit and the contacts. {done.revoked_keys} API keys are revoked: make new ones with "
+            "linekeeper key add",
+            err=True,
+        )
     typer.echo("next: linekeeper up (on one machine), or linekeeper deploy and start the parts")
 
 
-async def _restore(file: Path) -> "Restored":
+async def _restore(file: Path, *, accept_unsigned: bool) -> "Restored":
     from linekeeper.backup import read_header, restore
     from linekeeper.cli.who import who
     from linekeeper.clock import utcnow
@@ -47,7 +63,7 @@ async def _restore(file: Path) -> "Restored":
         # Opening the store would make new ones here, and none of those opens this file.
         raise UserError(_no_keys(file, header.keys, settings))
     async with Store.open(settings) as store:
-        return await restore(store, file, by=who(), now=utcnow())
+        return await restore(store, file, by=who(), now=utcnow(), accept_unsigned=accept_unsigned)
 
 
 def _no_keys(file: Path, keys: tuple[str, ...], settings: "Settings") -> str:

@@ -1,6 +1,7 @@
 """Encryption of tokens and settings at rest (MultiFernet: the first key encrypts, all decrypt)."""
 
 import hashlib
+import hmac
 import os
 from pathlib import Path
 
@@ -16,7 +17,7 @@ class KeyProblem(Exception):
 class Cipher:
     """Encrypts text with the first key; decrypts what any of the keys encrypted."""
 
-    __slots__ = ("_fernet", "_first")
+    __slots__ = ("_fernet", "_first", "_keys")
 
     def __init__(self, keys: list[str]) -> None:
         if not keys:
@@ -30,6 +31,7 @@ class Cipher:
                 "LINEKEEPER_ENCRYPTION_KEYS: each key is 32 url-safe base64-encoded bytes"
             ) from error
         self._fernet, self._first = MultiFernet(fernets), fernets[0]
+        self._keys = tuple(key.encode() for key in keys)
 
     def encrypt(self, text: str) -> str:
         """`text`, readable only with one of the keys."""
@@ -60,6 +62,16 @@ class Cipher:
         except InvalidToken:
             return False
         return True
+
+    def seals(self, purpose: str) -> "list[hmac.HMAC]":
+        """One seal to feed for each key, the one that encrypts first: nobody else can make them.
+
+        What is sealed for one purpose is worth nothing for another.
+        """
+        return [
+            hmac.new(hmac.digest(key, purpose.encode(), "sha256"), digestmod="sha256")
+            for key in self._keys
+        ]
 
     def rotate(self, token: str) -> str:
         """The same text under the first key. Raises `KeyProblem` if none of the keys fits."""

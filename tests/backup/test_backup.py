@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import hashlib
 from collections.abc import AsyncIterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,13 +15,14 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlmodel import SQLModel, select
 
+from linekeeper.access.keys import find_holder, list_keys, make_key
 from linekeeper.backup import BackupError, back_up, read_header, restore
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.orchestrator import Blocks
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem, Store
-from linekeeper.store.cipher import fingerprint
+from linekeeper.store.cipher import Cipher, fingerprint
 from linekeeper.store.configuration import load_configuration, save_blocks
 from linekeeper.store.engine import encryption_keys
 from linekeeper.store.migrate import head, migrate, require_current
@@ -318,14 +320,62 @@ async def test_a_backup_of_a_newer_schema_is_refused(
 
 
 def _resealed(plain: bytes, **changes: object) -> bytes:
-    import hashlib
-
+    """`plain` with `changes` in its header, sealed as only a holder of the key can."""
     lines = plain.rstrip(b"\n").split(b"\n")
     lines[0] = orjson.dumps({**orjson.loads(lines[0]), **changes})
     body = b"".join(line + b"\n" for line in lines[:-1])
     end = orjson.loads(lines[-1])
-    end["end"]["sha256"] = hashlib.sha256(body).hexdigest()
+    seal = Cipher([KEY.get_secret_value()]).seals("linekeeper backup")[0]
+    seal.update(body)
+    end["end"]["hmac"] = seal.hexdigest()
     return body + orjson.dumps(end) + b"\n"
+
+
+def _as_the_first_version_wrote_it(plain: bytes) -> bytes:
+    """The same rows in format 1: whoever alters them can seal them again."""
+    lines = plain.rstrip(b"\n").split(b"\n")
+    lines[0] = orjson.dumps({**orjson.loads(lines[0]), "linekeeper_backup": 1})
+    body = b"".join(line + b"\n" for line in lines[:-1])
+    rows = orjson.loads(lines[-1])["end"]["rows"]
+    seal = hashlib.sha256(body).hexdigest()
+    return body + orjson.dumps({"end": {"rows": rows, "sha256": seal}}) + b"\n"
+
+
+async def test_a_planted_key_does_not_come_back(
+    filled: Store, settings: Settings, empty: Settings, tmp_path: Path
+) -> None:
+    async with filled.write() as session:
+        made = await make_key(session, "product", (), by="me", now=NOW)
+    planted = "lk_" + "x" * 43
+    swap = (hashlib.sha256(made.encode()).hexdigest(), hashlib.sha256(planted.encode()).hexdigest())
+    genuine = gzip.decompress((await taken(filled, settings, tmp_path / "b")).read_bytes())
+    altered = genuine.replace(*(digest.encode() for digest in swap))
+    assert altered != genuine
+
+    forged, old = tmp_path / "forged", tmp_path / "old"
+    forged.write_bytes(gzip.compress(altered))
+    old.write_bytes(gzip.compress(_as_the_first_version_wrote_it(altered)))
+    async with Store.open(empty) as store:
+        with pytest.raises(BackupError, match="don't match its seal"):
+            await restore(store, forged, by="me", now=NOW, accept_unsigned=True)
+        with pytest.raises(BackupError, match="--accept-unsigned"):
+            await restore(store, old, by="me", now=NOW)
+        assert await tables(store) == []
+        done = await restore(store, old, by="me", now=NOW, accept_unsigned=True)
+        assert (done.header.is_signed, done.revoked_keys) == (False, 1)
+        async with store.read() as session:
+            assert [key.name for key in await list_keys(session)] == ["product"]
+            for key in (made, planted):
+                assert await find_holder(session, key) is None
+
+
+async def test_a_backup_that_an_older_key_sealed_is_taken_while_that_key_is_there(
+    filled: Store, settings: Settings, empty: Settings, tmp_path: Path
+) -> None:
+    file = await taken(filled, settings, tmp_path / "b")
+    newer = SecretStr(Fernet.generate_key().decode())
+    async with Store.open(empty.model_copy(update={"encryption_keys": (newer, KEY)})) as store:
+        assert (await restore(store, file, by="me", now=NOW)).header.is_signed
 
 
 async def test_a_database_that_is_not_empty_is_refused_and_an_empty_schema_is_not(

@@ -9,7 +9,10 @@ import pytest
 
 from linekeeper.backup.file import BackupError, Header, Reader, writing
 from linekeeper.store import new_id
+from linekeeper.store.cipher import Cipher
+from tests.conftest import KEY
 
+CIPHER = Cipher([KEY.get_secret_value()])
 HEADER = Header("0.1.0", "0001", "sqlite", "2026-11-25T00:00:00+00:00", ("abc",), "proof")
 
 
@@ -26,7 +29,7 @@ def room_for(size: int) -> Iterator[None]:
 
 def write(path: Path, rows: int) -> None:
     """A backup of one table."""
-    with writing(path, HEADER) as writer:
+    with writing(path, HEADER, CIPHER) as writer:
         writer.table("t", ["a"])
         for _ in range(rows):
             writer.row([new_id()])
@@ -40,7 +43,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_backup_before_as_it_was(tmp_path
         write(file, 20_000)
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
-    assert Reader.of(file).verify() == HEADER
+    assert Reader.of(file).verify(CIPHER) == HEADER
 
 
 def test_an_error_on_the_way_leaves_no_file(tmp_path: Path) -> None:
@@ -51,19 +54,19 @@ def test_an_error_on_the_way_leaves_no_file(tmp_path: Path) -> None:
 
 def write_something_strange(path: Path) -> None:
     """A value that no column has."""
-    with writing(path, HEADER) as writer:
+    with writing(path, HEADER, CIPHER) as writer:
         writer.table("t", ["a"])
         writer.row([object()])
 
 
 def test_what_is_written_is_read_back_in_order(tmp_path: Path) -> None:
-    with writing(tmp_path / "b", HEADER) as writer:
+    with writing(tmp_path / "b", HEADER, CIPHER) as writer:
         writer.table("empty", ["x"])
         writer.table("t", ["a", "b"])
         writer.row([1, "[ü]\n{"])
         writer.row([None, {"end": {"rows": 0}, "table": 1}])
     reader = Reader.of(tmp_path / "b")
-    assert reader.verify() == HEADER
+    assert reader.verify(CIPHER) == HEADER
     assert list(reader.rows()) == [
         ("t", ["a", "b"], [1, "[ü]\n{"]),
         ("t", ["a", "b"], [None, {"end": {"rows": 0}, "table": 1}]),
