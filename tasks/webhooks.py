@@ -38,7 +38,7 @@ async def drain() -> int:
         get_run_logger().info("%d unrouted events have a known connection by now", found)
     until = monotonic() + DRAIN_SECONDS
     while monotonic() < until and (
-        await process_connection_events(rt) or await process_record_events(rt)
+        await process_connection_events(rt) or await process_record_events(rt, stop_at=until)
     ):
         pass
     return found

@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.consumer.events import apply, giving_back
+from linekeeper.config import HealthPolicy
+from linekeeper.consumer.events import apply, failed, giving_back
 from linekeeper.health.contested import is_older
 from linekeeper.health.judge import Observation, Outcome, load
 from linekeeper.health.service import CLOCK_SLACK, observe
@@ -19,6 +20,7 @@ from linekeeper.inbox.meaning import ABOUT_CONNECTIONS, Statement, statement
 from linekeeper.inbox.routing import connections_of
 from linekeeper.incidents.conclude import conclude
 from linekeeper.runtime import Runtime
+from linekeeper.store import Store
 from linekeeper.store.tables import Connection
 
 RANK = 0
@@ -34,18 +36,20 @@ async def process_connection_events(rt: Runtime) -> bool:
     if not claimed.events:
         return False
     async with giving_back(rt, claimed):
-        await apply(rt, claimed, [claimed.events], _Judging(rt))
+        policy = (await rt.configuration()).policy
+        judging = _Judging(rt.store, policy)
+        await failed(rt, claimed, await apply(rt, claimed, [claimed.events], judging))
     return True
 
 
 class _Judging:
-    def __init__(self, rt: Runtime) -> None:
-        self._rt = rt
+    def __init__(self, store: Store, policy: HealthPolicy) -> None:
+        self._store = store
+        self._policy = policy
 
     async def __call__(
         self, session: AsyncSession, events: Sequence[Event]
     ) -> Mapping[str, Settled]:
-        policy = (await self._rt.configuration()).policy
         now = utcnow()
         named = await connections_of(session, events)
         owners = {event_id: target.id for event_id, target in named.items()}
@@ -66,9 +70,9 @@ class _Judging:
                 if not is_late:
                     last[owner] = event.at
                 seen.append((owner, _observation(event, said)))
-        changes = await observe(self._rt.store, session, seen, policy=policy, now=now)
+        changes = await observe(self._store, session, seen, policy=self._policy, now=now)
         if changes:
-            await conclude(self._rt.store, session, policy=policy, now=now)
+            await conclude(self._store, session, policy=self._policy, now=now)
         return settled
 
 

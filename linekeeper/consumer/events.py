@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
@@ -29,8 +28,9 @@ from linekeeper.inbox.claim import (
 )
 from linekeeper.inbox.traces import leave_traces
 from linekeeper.logs import ids_of
-from linekeeper.outbox.forward import forward_events
+from linekeeper.outbox.forward import Accepted, forward_events
 from linekeeper.runtime import Runtime
+from linekeeper.store.trouble import is_of_database
 
 log = logging.getLogger("linekeeper.consumer")
 
@@ -38,14 +38,23 @@ Effects = Callable[[AsyncSession, Sequence[Event]], Awaitable[Mapping[str, Settl
 """Does, in the transaction it is given, what the events cause; says what became of each."""
 
 
+Trouble = tuple[Sequence[Event], Exception]
+"""Events of one ordering key of which the first failed, with the reason."""
+
+
 async def apply(
-    rt: Runtime, claimed: Claimed, portions: Iterable[Sequence[Event]], effects: Effects
-) -> None:
+    rt: Runtime,
+    claimed: Claimed,
+    portions: Iterable[Sequence[Event]],
+    effects: Effects,
+    *,
+    committed: Callable[[], None] = lambda: None,
+) -> list[Trouble]:
     """Apply events of a claim and settle them, each portion in one transaction.
 
-    Where one can't be applied its portion is done one by one; an event that fails alone is tried
-    again later or given up, and only what is behind it in its lane waits with it. Trouble of the
-    database is raised: it says nothing of the events.
+    Where one can't be applied its portion is done one by one; an event that fails alone is
+    returned, with what is behind it in its order: hand that to `failed`. Trouble of the database is
+    raised: it says nothing of the events. `committed` is called after each transaction.
     """
     held: dict[str, tuple[list[Event], Exception]] = {}
     for portion in portions:
@@ -54,17 +63,16 @@ async def apply(
             if event.lane in held:
                 held[event.lane][0].append(event)
         try:
-            await _transaction(rt, claimed, free, effects)
+            await in_transaction(rt, claimed, free, effects)
+            committed()
         except Exception as error:
             if is_of_database(error):
                 raise
-            await _one_by_one(rt, claimed, free, effects, held)
-    await failed(rt, claimed, list(held.values()))
+            await _one_by_one(rt, claimed, free, effects, held=held, committed=committed)
+    return list(held.values())
 
 
-async def failed(
-    rt: Runtime, claimed: Claimed, troubles: Sequence[tuple[Sequence[Event], Exception]]
-) -> None:
+async def failed(rt: Runtime, claimed: Claimed, troubles: Sequence[Trouble]) -> None:
     """The first of each lane's events failed: it is put back, or given up as dead.
 
     Those behind it wait as long; if it is given up they are free at once.
@@ -92,7 +100,7 @@ async def failed(
         await give_back(session, claimed, behind)
         return {one: dead[one] for one in dead if one in ours}
 
-    await _transaction(rt, claimed, [some[0] for some, _ in troubles], effects)
+    await in_transaction(rt, claimed, [some[0] for some, _ in troubles], effects)
 
 
 def give_up(event: Event, error: Exception, connection_id: str | None = None) -> Settled:
@@ -123,28 +131,24 @@ async def giving_back(rt: Runtime, claimed: Claimed) -> AsyncIterator[None]:
         raise
 
 
-async def let_go(rt: Runtime, claimed: Claimed, events: Sequence[Event]) -> None:
-    """Give back those of `events` that nobody settled, due at once."""
-    now = utcnow()
+async def let_go(
+    rt: Runtime, claimed: Claimed, events: Sequence[Event], *, until: datetime | None = None
+) -> None:
+    """Give back those of `events` that nobody settled, untried, due `until` then or at once."""
+    due = until or utcnow()
     async with rt.store.write() as session:
-        await give_back(session, claimed, {event.id: now for event in events})
+        await give_back(session, claimed, {event.id: due for event in events})
 
 
-def is_of_database(error: Exception) -> bool:
-    """Whether the database itself is in trouble, rather than what it was told to write."""
-    return isinstance(error, OperationalError | OSError | TimeoutError) or (
-        isinstance(error, DBAPIError) and (error.connection_invalidated or _passing(error))
-    )
-
-
-def _passing(error: DBAPIError) -> bool:
-    """Deadlocks and serialization failures of PostgreSQL: the same again may work."""
-    return getattr(error.orig, "sqlstate", "") in ("40001", "40P01", "57P01", "57P03", "53300")
-
-
-async def _transaction(
+async def in_transaction(
     rt: Runtime, claimed: Claimed, events: Sequence[Event], effects: Effects
 ) -> None:
+    """Do `effects` with those of `events` that are still ours, and settle what they say.
+
+    Settings are read before: a transaction must not wait for another connection to the database.
+    """
+    if not events:
+        return
     apps = (await rt.configuration()).apps
     now = utcnow()
     async with rt.store.write() as session:
@@ -153,21 +157,21 @@ async def _transaction(
             return
         settled = await effects(session, ours)
         done = [event for event in ours if event.id in settled]
-        owners = {event.id: settled[event.id].connection_id for event in done}
         await leave_traces(
             rt.store,
             session,
             [
                 (owner, event.received_at)
                 for event in done
-                if (owner := owners[event.id]) and event.replay_of is None
+                if event.replay_of is None
+                for owner in _owners(settled[event.id])
             ],
         )
         await forward_events(
             rt.store,
             session,
             [
-                (apps.get(event.app) or AppConfig(name=event.app), event, owners[event.id])
+                Accepted(apps.get(event.app) or AppConfig(name=event.app), event, settled[event.id])
                 for event in done
             ],
             now=now,
@@ -175,19 +179,26 @@ async def _transaction(
         await settle(session, settled, now=now)
 
 
+def _owners(settled: Settled) -> Iterable[str]:
+    return settled.owners or filter(None, (settled.connection_id,))
+
+
 async def _one_by_one(
     rt: Runtime,
     claimed: Claimed,
     events: Sequence[Event],
     effects: Effects,
+    *,
     held: dict[str, tuple[list[Event], Exception]],
+    committed: Callable[[], None],
 ) -> None:
     for event in events:
         if event.lane in held:
             held[event.lane][0].append(event)
             continue
         try:
-            await _transaction(rt, claimed, [event], effects)
+            await in_transaction(rt, claimed, [event], effects)
+            committed()
         except Exception as error:
             if is_of_database(error):
                 raise

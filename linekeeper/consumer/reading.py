@@ -1,7 +1,8 @@
 """Reading some records of one connection, renewing its token where that mends a 401.
 
 What is wrong with one key, or was too late for it, says nothing of the others: each key has an
-answer of its own.
+answer of its own. What runs side by side here are plain tasks that are waited for until the
+deadline: a time-out around a `TaskGroup` that fails lets `CancelledError` out on Python 3.11.
 """
 
 import asyncio
@@ -18,11 +19,14 @@ from linekeeper.health.probe import understand_error
 from linekeeper.health.scope import Whole, ask_whole
 from linekeeper.inbox.routing import Target
 from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
-from linekeeper.reconcile.fields import record_key, stored_key
+from linekeeper.reconcile.fields import record_key
 from linekeeper.runtime import Runtime
+from linekeeper.store.keys import stored_key
+from linekeeper.store.trouble import is_of_database
 
 SIDE_BY_SIDE = 8
-"""Single records of one connection read at once, where it heeds no list of keys."""
+"""Single records of one connection read at once, where it heeds no list of keys. The first is read
+alone: a connection that hangs or refuses costs one call."""
 _LOGIN = (ErrorKind.unauthorized, ErrorKind.forbidden)
 
 
@@ -63,19 +67,25 @@ async def read_records(
 ) -> Records:
     """The current records under `keys`; those the source doesn't have are left out.
 
-    `deadline` is a time of `clock.monotonic`: what is read by then is kept. Raises `Refused`.
+    `deadline` is a time of `clock.monotonic`: what is read by then is kept, the rest `OutOfTime`.
+    Raises `Refused`, and what is no answer of Makini's.
     """
     ref = (target.makini_key if app.connection_field == "key" else target.makini_id) or ""
     reading = _Reading(rt.makini(app), ref or target.makini_key, entity, keys)
+    work = asyncio.create_task(_read(rt, app, target, token, reading))
     try:
-        async with asyncio.timeout(max(0.0, deadline - monotonic())):
-            await _read(rt, app, target, token, reading)
-    except TimeoutError:
-        return reading.result(OutOfTime())
-    except MakiniError as error:
+        await asyncio.wait({work}, timeout=max(0.0, deadline - monotonic()))
+    finally:
+        await _end([work])
+    if work.cancelled():
+        return reading.result()
+    error = work.exception()
+    if isinstance(error, MakiniError):
         if error.kind in _LOGIN and error.connection is not None:
             raise Refused(error, _says_of_health(error, reading.whole)) from error
         return reading.result(error)
+    if error is not None:
+        raise error
     return reading.result()
 
 
@@ -134,10 +144,9 @@ class _Reading:
         """What the connection's status said after a read was refused."""
 
     def result(self, why: Exception | None = None) -> Records:
-        """What there is by now; `why` the rest was not read."""
-        unread = dict(self._refused)
-        if why is not None:
-            unread.update(dict.fromkeys(self._left.values(), why))
+        """What there is by now; `why` the rest was not read: without a reason, for want of time."""
+        reason = why or OutOfTime(f"{self._entity} could not be read in time")
+        unread = {**self._refused, **dict.fromkeys(self._left.values(), reason)}
         return Records(self._asked_at, list(self._found.values()), self._note, unread)
 
     async def go_on(self, token: Token) -> None:
@@ -172,34 +181,67 @@ class _Reading:
                 break
 
     async def _one_by_one(self, token: Token) -> None:
-        """Some side by side; the first that fails for all of them ends it."""
+        """One, then some side by side; the first that fails for all of them ends it."""
         left = iter(list(self._left))
 
-        async def some() -> None:
+        async def read_on() -> None:
             for stored in left:
                 await self._read_one(token, stored)
 
+        for stored in left:
+            await self._read_one(token, stored)
+            break
+        workers = [
+            asyncio.create_task(read_on()) for _ in range(min(SIDE_BY_SIDE, len(self._left)))
+        ]
+        if not workers:
+            return
         try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(SIDE_BY_SIDE, len(self._left))):
-                    group.create_task(some())
-        except ExceptionGroup as troubles:
-            raise troubles.exceptions[0] from None
+            await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            await _end(workers)
+        for worker in workers:
+            if not worker.cancelled() and (error := worker.exception()) is not None:
+                raise error
 
     async def _read_one(self, token: Token, stored: str) -> None:
         key = self._left[stored]
         try:
-            one = await self.makini.record(token.access, self._entity, key, connection=self.ref)
+            record = await self.makini.record(token.access, self._entity, key, connection=self.ref)
         except MakiniError as error:
             if not _is_about_keys(error):
                 raise
             self._refused[key] = error
+        except Exception as error:  # of a key that nobody thought of
+            if is_of_database(error):
+                raise
+            self._refused[key] = error
         else:
-            if one is not None and record_key(one) == stored:
-                self._found[stored] = one
+            if record and record_key(record) != stored:
+                self._refused[key] = self._another(record)
+            elif record:
+                self._found[stored] = record
         del self._left[stored]
+
+    def _another(self, record: Mapping[str, Any]) -> MakiniError:
+        """A page of maintenance, or some other record: it says nothing of the one asked for."""
+        has = "another record" if record_key(record) else "no record"
+        return MakiniError(
+            ErrorKind.malformed,
+            f"there is {has} in it",
+            app=self.makini.app.name,
+            connection=self.ref,
+            retryable=True,
+        )
 
 
 def _is_about_keys(error: MakiniError) -> bool:
     """Whether asking for other keys may still do: not a login's trouble, nor one that passes."""
     return not error.retryable and error.kind not in _LOGIN
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel what still runs, and wait until it has ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

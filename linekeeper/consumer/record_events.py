@@ -1,275 +1,300 @@
 """Events about records: what they name is read from Makini and stored if it is newer.
 
-A webhook is a hint, the API is the truth (DESIGN "Nothing is lost"): keys are gathered over a
-whole batch, read once for each connection and entity outside any transaction, within the app's
-budget, and stored together with the word that the events are settled.
+A webhook is a hint, the API is the truth (DESIGN "Nothing is lost"). Events are claimed as they
+come; what they name is read for each connection by itself, outside any transaction and within the
+app's budget; and what is answered by then is stored and settled every few moments, in one
+transaction. So a connection that hangs delays its own events and nobody else's.
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from linekeeper.access.tokens import Token, load_tokens
 from linekeeper.clock import monotonic, utcnow
-from linekeeper.config import AppConfig
-from linekeeper.consumer.events import apply, failed, give_up, giving_back, let_go
-from linekeeper.consumer.reading import OutOfTime, Records, Refused, read_records
-from linekeeper.health.judge import Observation
-from linekeeper.health.service import observe
-from linekeeper.inbox.claim import Claimed, Event, Settled, claim_events
-from linekeeper.inbox.plan import Ask, Plan, Wanted, plan, understand
-from linekeeper.inbox.routing import Target, connections_of, owners_of
-from linekeeper.incidents.conclude import conclude
-from linekeeper.makini import MakiniError
-from linekeeper.reconcile.identity import identifying_fields
-from linekeeper.reconcile.upsert import Arrived, upsert_records
+from linekeeper.consumer.events import Trouble, apply, failed, in_transaction, let_go
+from linekeeper.consumer.planning import Planned, plan_events
+from linekeeper.consumer.readers import Batch, Readers
+from linekeeper.consumer.reading import OutOfTime
+from linekeeper.consumer.storing import Held, Storing, is_final
+from linekeeper.inbox.claim import CLAIM_SECONDS, Claimed, Event, Settled, claim_events
+from linekeeper.inbox.plan import Ask, Plan
+from linekeeper.outbox.claim import look_again, new_token
 from linekeeper.runtime import Runtime
+from linekeeper.store.trouble import is_of_database
 
 RANK = 1
 BATCH = 2_000
-AT_ONCE = 16
-READ_SECONDS = 60.0
-"""What is not read by then is given back: the claim must not run out under the settling. What is
-read stays, so that the next claim has less to read."""
+"""Events claimed at once, and held at once of those that don't wait long."""
+MOST_OF_ONE = 500
+"""Events of one connection that are held."""
+SLOW_SECONDS = 1.0
+"""Who waits longer for an answer takes nothing more in, and nobody else's room."""
+SETTLE_SECONDS = 30.0
+"""Of a claim's time, what is kept for the settling."""
+TICK_SECONDS = 0.03
+"""Between two looks at what is due and what is answered."""
 IN_A_TRANSACTION = 500
 ASKS_IN_A_TRANSACTION = 40
+PAUSE = timedelta(seconds=2)
+"""Until the next claim of an event of which some keys are read and some are not."""
 
 
-class _Batch(NamedTuple):
-    plans: Mapping[str, Plan]
-    """By event id."""
-    targets: Mapping[str, Target]
-    tokens: Mapping[str, Token]
+async def process_record_events(rt: Runtime, *, stop_at: float = float("inf")) -> bool:
+    """Apply what is due, until nothing is or until `stop_at` (`clock.monotonic`).
 
-
-_Answers = Mapping[Ask, Records | Exception]
-
-
-async def process_record_events(rt: Runtime, *, limit: int = BATCH) -> bool:
-    """Claim and apply one batch; returns whether there was any."""
-    claimed = await claim_events(rt.store, rt.owner, rank=RANK, limit=limit, now=utcnow())
-    if not claimed.events:
-        return False
-    async with giving_back(rt, claimed):
-        batch = await _plan(rt, claimed.events)
-        answers = await _read_all(rt, batch)
-        good, trouble = _sort(claimed.events, batch.plans, answers)
-        await apply(rt, claimed, _portions(good, batch.plans), _Storing(rt, batch, answers))
-        await _put_off(rt, claimed, list(trouble.values()))
-    return True
-
-
-async def _plan(rt: Runtime, events: Sequence[Event]) -> _Batch:
-    apps = (await rt.configuration()).apps
-    understood = {event.id: understand(event, apps.get(event.app)) for event in events}
-    homeless: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for event in events:
-        wanted = understood[event.id]
-        if isinstance(wanted, Wanted) and event.connection_ref is None:
-            homeless[event.app, wanted.entity].update(wanted.keys)
-    async with rt.store.read() as session:
-        named = await connections_of(session, events)
-        by_key = await owners_of(session, homeless)
-        targets = {one.id: one for one in named.values()}
-        targets |= {one.id: one for owners in by_key.values() for one in owners}
-        tokens = await load_tokens(rt.store, session, sorted(targets))
-    now = utcnow()
-    # Where nothing may renew it, a token that has ended is none.
-    with_token = frozenset(
-        connection_id
-        for connection_id, token in tokens.items()
-        if not token.is_over(now) or _may_renew(apps.get(targets[connection_id].app))
-    )
-    plans: dict[str, Plan] = {}
-    for event in events:
-        wanted = understood[event.id]
-        if isinstance(wanted, Settled):
-            known = named.get(event.id)
-            plans[event.id] = Plan(wanted._replace(connection_id=known.id if known else None))
-            continue
-        owners: dict[str, Sequence[Target]] = {}
-        for key in wanted.keys:
-            if event.connection_ref is None:
-                owners[key] = by_key.get((event.app, wanted.entity, key), ())
-            elif known := named.get(event.id):
-                owners[key] = (known,)
-        plans[event.id] = plan(event, apps[event.app], wanted, owners, with_token)
-    return _Batch(plans, targets, tokens)
-
-
-def _may_renew(app: AppConfig | None) -> bool:
-    return app is not None and app.manages
-
-
-async def _read_all(rt: Runtime, batch: _Batch) -> _Answers:
-    """Each connection and entity read once, whatever number of events named it."""
-    asks: defaultdict[Ask, dict[str, None]] = defaultdict(dict)
-    for one in batch.plans.values():
-        for ask, keys in one.reads.items():
-            asks[ask].update(dict.fromkeys(keys))
-    apps = (await rt.configuration()).apps
-    deadline = monotonic() + READ_SECONDS
-    gate = asyncio.Semaphore(AT_ONCE)
-    answers: dict[Ask, Records | Exception] = {}
-
-    async def look(ask: Ask, app: AppConfig, keys: Sequence[str]) -> None:
-        target = batch.targets[ask.connection_id]
-        async with gate:
-            try:
-                answers[ask] = await read_records(
-                    rt,
-                    app,
-                    target,
-                    batch.tokens[target.id],
-                    entity=ask.entity,
-                    keys=keys,
-                    deadline=deadline,
-                )
-            except Exception as error:
-                answers[ask] = error
-
-    async with asyncio.TaskGroup() as group:
-        for ask, wanted in asks.items():
-            app = apps[batch.targets[ask.connection_id].app]
-            group.create_task(look(ask, app, list(wanted)))
-    return answers
-
-
-def _sort(
-    events: Sequence[Event], plans: Mapping[str, Plan], answers: _Answers
-) -> tuple[list[Event], dict[str, tuple[list[Event], Exception]]]:
-    """The events that can be settled, and by lane those that can't, with the first one's reason."""
-    good: list[Event] = []
-    trouble: dict[str, tuple[list[Event], Exception]] = {}
-    begun: set[Ask] = set()
-    for event in events:
-        plan = plans[event.id]
-        is_first = begun.isdisjoint(plan.reads)
-        begun.update(plan.reads)
-        if event.lane in trouble:
-            trouble[event.lane][0].append(event)
-            continue
-        wrong = [one for one in _wrong(plan, answers) if not _is_final(one)]
-        if wrong and not (is_first and _is_too_much(plan, wrong)):
-            trouble[event.lane] = ([event], wrong[0])
-        else:
-            good.append(event)
-    return good, trouble
-
-
-def _wrong(plan: Plan, answers: _Answers) -> list[Exception]:
-    """Why some of the keys an event names have no answer; a refused login is one."""
-    found: list[Exception] = []
-    for ask, keys in plan.reads.items():
-        answer = answers[ask]
-        if isinstance(answer, Records):
-            found += [answer.unread[key] for key in keys if key in answer.unread]
-        elif not isinstance(answer, Refused):
-            found.append(answer)
-    return found
-
-
-def _is_too_much(plan: Plan, wrong: Sequence[Exception]) -> bool:
-    """Whether time ran out in the middle of an event before which nothing else was read.
-
-    It would again: what was read of it is stored, the rest is left to the next poll.
+    Returns whether there was anything.
     """
-    late = sum(isinstance(one, OutOfTime) for one in wrong)
-    return late == len(wrong) and late < sum(map(len, plan.reads.values()))
+    did = False
+    async with RecordEvents(rt) as events:
+        while await events.step():
+            did = True
+            if monotonic() >= stop_at:
+                break
+    return did
 
 
-def _is_final(error: Exception) -> bool:
-    return isinstance(error, MakiniError) and not error.retryable
+class RecordEvents:
+    """Claims and applies events about records; use as `async with RecordEvents(rt) as events`.
+
+    Whatever it holds when it ends is due again at once.
+    """
+
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+        self._claim = Claimed(new_token(rt.owner), RANK, utcnow(), ())
+        self._readers = Readers(rt)
+        self._held: dict[str, deque[Held]] = {}
+        """By ordering key, in order."""
+        self._waiting: dict[Batch, set[str]] = {}
+        """The ordering keys with an event that waits for the batch."""
+        self._ready: set[str] = set()
+        """The ordering keys whose first event may be answered."""
+        self._settling: list[Event] = []
+        """What is taken from `_held`, its end not yet written."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._abandon()
+
+    async def step(self) -> bool:
+        """Claim what is due and settle what is answered; returns whether there may be more.
+
+        Trouble of the database is raised; what was held is due again then.
+        """
+        try:
+            claimed = await self._take()
+            if not self._held:
+                return claimed
+            if not self._ready:
+                await self._news()
+            await self._settle()
+        except BaseException:
+            await self._abandon()
+            raise
+        return True
+
+    async def _abandon(self) -> None:
+        """Give back all that is held."""
+        await self._readers.close()
+        events = [held.event for queue in self._held.values() for held in queue]
+        events += self._settling
+        self._settling = []
+        self._held.clear()
+        self._waiting.clear()
+        self._ready.clear()
+        if events:
+            try:
+                await let_go(self._rt, self._claim, events)
+            except Exception as error:  # if that fails too, the claim runs out by itself
+                if not is_of_database(error):
+                    raise
+
+    # Claiming
+
+    async def _take(self) -> bool:
+        """Claim and plan what is due, and ask for what it names; returns whether there was any."""
+        now = monotonic()
+        room = BATCH - sum(
+            len(queue) for queue in self._held.values() if now - queue[0].since < SLOW_SECONDS
+        )
+        if room <= 0:
+            return False
+        at = utcnow()
+        claimed = await claim_events(
+            self._rt.store, self._rt.owner, rank=RANK, limit=room, now=at, token=self._claim.token
+        )
+        events = await self._admit(claimed.events)
+        if events:
+            planned, unplanned = await self._planned(events)
+            troubles = dict(unplanned)
+            for event in events:
+                self._hold(planned.get(event.id), event, troubles.get(event.id), since=now)
+        return bool(claimed.events)
+
+    async def _admit(self, events: Sequence[Event]) -> list[Event]:
+        """Those of `events` there is room for; the others are looked at again later."""
+        now = monotonic()
+        admitted: list[Event] = []
+        counts: dict[str, int] = {}
+        behind: dict[float, list[Event]] = {}
+        ours = {held.event.id for queue in self._held.values() for held in queue}
+        for event in events:
+            if event.id in ours:  # its claim ran out and is ours again: it is being worked on
+                continue
+            queue = self._held.get(event.lane)
+            count = counts.setdefault(event.lane, len(queue) if queue else 0)
+            since = queue[0].since if queue else now
+            if count >= MOST_OF_ONE or now - since >= SLOW_SECONDS:
+                counts[event.lane] = MOST_OF_ONE  # what is behind it waits as well
+                behind.setdefault(since, []).append(event)
+            else:
+                counts[event.lane] += 1
+                admitted.append(event)
+        at = utcnow()
+        for since, late in behind.items():
+            until = look_again(at - timedelta(seconds=now - since), now=at)
+            await let_go(self._rt, self._claim, late, until=until)
+        return admitted
+
+    async def _planned(
+        self, events: Sequence[Event]
+    ) -> tuple[dict[str, Planned], list[tuple[str, Exception]]]:
+        planned, unplanned = await plan_events(self._rt, events)
+        return (
+            {each.event.id: each for each in planned},
+            [(event.id, error) for event, error in unplanned],
+        )
+
+    def _hold(
+        self, planned: Planned | None, event: Event, failure: Exception | None, *, since: float
+    ) -> None:
+        """Ask for what the event names, and remember that it waits for it."""
+        event = event._replace(body=None)  # planned: it is needed no more, and may be large
+        if planned is None:
+            held = Held(event, Plan(Settled("dead")), {}, since, failure)
+        else:
+            batches: dict[Ask, Batch] = {}
+            for ask, keys in planned.plan.reads.items():
+                target = planned.targets[ask.connection_id]
+                batch = self._readers.want(
+                    ask,
+                    keys,
+                    app=planned.apps[target.app],
+                    target=target,
+                    token=planned.tokens[target.id],
+                    until=since + CLAIM_SECONDS - SETTLE_SECONDS,
+                    is_suspect=event.attempts > 1,
+                )
+                batches[ask] = batch
+                self._waiting.setdefault(batch, set()).add(event.lane)
+            held = Held(event, planned.plan, batches, since)
+        queue = self._held.setdefault(event.lane, deque())
+        queue.append(held)
+        if queue[0].is_answered:
+            self._ready.add(event.lane)
+
+    # Settling
+
+    async def _news(self) -> None:
+        """Wait for an answer, but not for long: something else may be due."""
+        try:
+            async with asyncio.timeout(TICK_SECONDS):
+                await self._readers.news.wait()
+        except TimeoutError:
+            return
+
+    async def _settle(self) -> None:
+        """Settle whatever is answered, in the order of each connection."""
+        self._readers.news.clear()
+        while self._readers.answered:
+            self._ready |= self._waiting.pop(self._readers.answered.popleft(), set())
+        good, wrong = self._answered()
+        self._settling = [held.event for held in good]
+        self._settling += [held.event for some, _ in wrong for held in some]
+        troubles = await self._apply(good) if good else []
+        troubles += await self._put_off(wrong) if wrong else []
+        await failed(self._rt, self._claim, troubles)
+        self._settling = []
+
+    def _answered(self) -> tuple[list[Held], list[tuple[list[Held], Exception]]]:
+        """Takes out what can be settled, and all of each connection whose first event failed."""
+        good: list[Held] = []
+        wrong: list[tuple[list[Held], Exception]] = []
+        for ordering_key in self._ready:
+            queue = self._held.get(ordering_key)
+            while queue and queue[0].is_answered:
+                reason = next((each for each in queue[0].wrong() if not is_final(each)), None)
+                if reason is not None:
+                    wrong.append((list(queue), reason))
+                    queue.clear()
+                else:
+                    good.append(queue.popleft())
+            if queue is not None and not queue:
+                del self._held[ordering_key]
+        self._ready.clear()
+        return good, wrong
+
+    async def _apply(self, good: Sequence[Held]) -> list[Trouble]:
+        by_id = {held.event.id: held for held in good}
+        storing = Storing(self._rt.store, await self._rt.configuration(), by_id)
+        portions = _portions(good)
+        troubles: list[Trouble] = []
+        for events, error in await apply(
+            self._rt, self._claim, portions, storing, committed=storing.committed
+        ):
+            behind = [held.event for held in self._held.pop(events[0].lane, ())]
+            self._settling += behind
+            troubles.append(([*events, *behind], error))
+        return troubles
+
+    async def _put_off(self, wrong: Sequence[tuple[Sequence[Held], Exception]]) -> list[Trouble]:
+        """Events that can't be settled yet: those of which something was read remember it.
+
+        Returns those that failed, to be tried again or given up. Where time ran out, or our own
+        database was away, nothing failed.
+        """
+        begun = [held for some, _ in wrong for held in some if held.read()]
+        by_id = {held.event.id: held for held in begun}
+        storing = Storing(self._rt.store, await self._rt.configuration(), by_id)
+        for portion in _portions(begun):
+            await in_transaction(self._rt, self._claim, portion, storing.remember)
+            storing.committed()
+        troubles: list[Trouble] = []
+        later: list[Event] = []
+        for some, error in wrong:
+            events = [held.event for held in some]
+            if some[0].read() or isinstance(error, OutOfTime) or is_of_database(error):
+                later += events
+            else:
+                troubles.append((events, error))
+        if later:
+            await let_go(self._rt, self._claim, later, until=utcnow() + PAUSE)
+        return troubles
 
 
-def _portions(events: Sequence[Event], plans: Mapping[str, Plan]) -> Iterator[list[Event]]:
+def _portions(held: Sequence[Held]) -> Iterator[list[Event]]:
     """In order, few enough for one transaction to be short."""
     portion: list[Event] = []
     asks: set[Ask] = set()
-    for event in sorted(
-        events, key=lambda one: (plans[one.id].settled.connection_id or "", one.id)
+    for each in sorted(
+        held, key=lambda each: (each.plan.settled.connection_id or "", each.event.id)
     ):
-        reads = plans[event.id].reads.keys()
+        reads = each.plan.reads.keys()
         full = len(portion) == IN_A_TRANSACTION or len(asks | reads) > ASKS_IN_A_TRANSACTION
         if portion and full:
             yield portion
             portion, asks = [], set()
-        portion.append(event)
+        portion.append(each.event)
         asks |= reads
     if portion:
         yield portion
-
-
-class _Storing:
-    """The effects of a portion: what was read goes into the index, each answer once."""
-
-    def __init__(self, rt: Runtime, batch: _Batch, answers: _Answers) -> None:
-        self._rt = rt
-        self._batch = batch
-        self._answers = answers
-
-    async def __call__(
-        self, session: AsyncSession, events: Sequence[Event]
-    ) -> Mapping[str, Settled]:
-        configuration = await self._rt.configuration()
-        now = utcnow()
-        came: dict[Ask, datetime] = {}
-        for event in events:
-            for ask in self._batch.plans[event.id].reads:
-                came[ask] = min(event.received_at, came.get(ask, event.received_at))
-        refused: dict[str, Observation] = {}
-        arrived: list[Arrived] = []
-        for ask in sorted(came):
-            answer = self._answers[ask]
-            if isinstance(answer, Refused) and answer.observation is not None:
-                refused[ask.connection_id] = answer.observation
-            if not isinstance(answer, Records) or not answer.records:
-                continue
-            app = configuration.apps[self._batch.targets[ask.connection_id].app]
-            arrived.append(
-                Arrived(
-                    ask.connection_id,
-                    ask.entity,
-                    answer.records,
-                    bodies=ask.entity in app.bodies,
-                    fields=identifying_fields(app.natural_keys, ask.entity),
-                    asked_at=answer.asked_at,
-                    received_at=came[ask],
-                )
-            )
-        if arrived:
-            await upsert_records(self._rt.store, session, arrived, source="webhook", now=now)
-        if refused:
-            seen = sorted(refused.items())
-            policy = configuration.policy
-            if await observe(self._rt.store, session, seen, policy=policy, now=now):
-                await conclude(self._rt.store, session, policy=policy, now=now)
-        return {event.id: self._settled(event) for event in events}
-
-    def _settled(self, event: Event) -> Settled:
-        plan = self._batch.plans[event.id]
-        wrong = _wrong(plan, self._answers)
-        if final := [one for one in wrong if _is_final(one)]:
-            return give_up(event, final[0], plan.settled.connection_id)
-        if wrong:
-            note = f"{len(wrong)} of its keys could not be read in {READ_SECONDS:.0f} s"
-            return plan.settled._replace(status="deferred", note=note)
-        answers = [self._answers[ask] for ask in plan.reads]
-        refusals = [str(one) for one in answers if isinstance(one, Refused)]
-        if refusals and len(refusals) == len(answers):
-            return plan.settled._replace(status="deferred", note=refusals[0])
-        notes = [one.note for one in answers if isinstance(one, Records) and one.note]
-        return plan.settled._replace(note=notes[0]) if notes else plan.settled
-
-
-async def _put_off(
-    rt: Runtime, claimed: Claimed, trouble: Sequence[tuple[Sequence[Event], Exception]]
-) -> None:
-    late = [event for some, error in trouble if isinstance(error, OutOfTime) for event in some]
-    if late:
-        await let_go(rt, claimed, late)
-    await failed(rt, claimed, [one for one in trouble if not isinstance(one[1], OutOfTime)])

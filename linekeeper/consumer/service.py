@@ -11,7 +11,7 @@ from linekeeper.clock import monotonic, utcnow
 from linekeeper.consumer.alive import BEAT_SECONDS, beat, retire
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.consumer.lanes import Lane, keep
-from linekeeper.consumer.record_events import process_record_events
+from linekeeper.consumer.record_events import RecordEvents
 from linekeeper.consumer.settings import copy_blocks
 from linekeeper.consumer.waiting import CONNECTION_WEBHOOKS, RECORD_WEBHOOKS
 from linekeeper.consumer.waker import Waker
@@ -47,7 +47,11 @@ FindLinks = Callable[[], Awaitable[Links]]
 
 
 def lanes(
-    rt: Runtime, orchestrator: Orchestrator, find_links: FindLinks, forwarder: Forwarder
+    rt: Runtime,
+    orchestrator: Orchestrator,
+    find_links: FindLinks,
+    forwarder: Forwarder,
+    record_events: RecordEvents,
 ) -> list[Lane]:
     """The loops of the consumer."""
     links = Links()
@@ -109,7 +113,7 @@ def lanes(
         ),
         Lane(
             "record webhooks",
-            lambda: process_record_events(rt),
+            record_events.step,
             every=OUTBOX_EVERY,
             waits_for=RECORD_WEBHOOKS,
         ),
@@ -154,10 +158,11 @@ async def run_consumer(
     """
     waker = Waker(rt.store)
     watch = Lane("database", waker.run, every=0)
-    async with Forwarder(rt) as forwarder:
+    async with Forwarder(rt) as forwarder, RecordEvents(rt) as record_events:
+        parts = lanes(rt, orchestrator, find_links, forwarder, record_events)
         loops = [
             asyncio.create_task(keep(lane, waker, stop), name=lane.name)
-            for lane in (watch, *lanes(rt, orchestrator, find_links, forwarder), *also)
+            for lane in (watch, *parts, *also)
         ]
         try:
             await stop.wait()

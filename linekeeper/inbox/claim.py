@@ -43,6 +43,9 @@ class Event(NamedTuple):
     received_at: datetime
     replay_of: str | None
     body: bytes | None
+    keys_done: bytes | None = None
+    """Which of its record keys earlier claims have read: one bit a key, in the order of the body
+    (`linekeeper.inbox.progress`)."""
 
     def __repr__(self) -> str:
         return f"Event(id={self.id!r}, kind={self.kind!r}, lane={self.lane!r})"
@@ -68,6 +71,8 @@ class Settled(NamedTuple):
     status: Status
     connection_id: str | None = None
     note: str | None = None
+    owners: Mapping[str, Sequence[str]] = {}
+    """For an event that named no connection: by connection id, which of its keys are theirs."""
 
 
 class Retry(NamedTuple):
@@ -78,17 +83,20 @@ class Retry(NamedTuple):
 
 
 async def claim_events(
-    store: Store, owner: str, *, rank: int, limit: int, now: datetime
+    store: Store, owner: str, *, rank: int, limit: int, now: datetime, token: str | None = None
 ) -> Claimed:
     """Claim up to `limit` events of `rank` (0: about connections, 1: about records).
 
     A claim clears the merge key in the same transaction: the same content after it is a new event.
+    `token` is as in `lanes.claim`.
     """
     work = _work(rank)
     async with store.read() as session:
         if not await lanes.is_due(session, work, now=now):
             return Claimed("", rank, now, ())
-    found = await lanes.claim(store, work, owner, limit=limit, now=now, seconds=CLAIM_SECONDS)
+    found = await lanes.claim(
+        store, work, owner, limit=limit, now=now, seconds=CLAIM_SECONDS, token=token
+    )
     events = [Event(**{name: row[name] for name in Event._fields}) for row in found.rows]
     return Claimed(found.token, rank, found.until, events)
 
@@ -134,6 +142,15 @@ async def settle(session: AsyncSession, settled: Mapping[str, Settled], *, now: 
         ],
         claimed_by=None,
         processed_at=now,
+    )
+
+
+async def remember_keys(session: AsyncSession, done: Mapping[str, bytes]) -> None:
+    """Note which keys of events that are `still_ours` are done, by the event's id."""
+    await _update(
+        session,
+        {"keys_done": "new_keys_done"},
+        [{"row_id": event_id, "new_keys_done": keys} for event_id, keys in done.items()],
     )
 
 

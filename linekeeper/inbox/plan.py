@@ -7,7 +7,8 @@ from linekeeper.config import AppConfig
 from linekeeper.inbox.claim import Event, Settled
 from linekeeper.inbox.identify import read, record_keys
 from linekeeper.inbox.kinds import RECORD_KINDS
-from linekeeper.inbox.routing import Target
+from linekeeper.inbox.progress import keys_left
+from linekeeper.inbox.routing import MOST_OWNERS, Target
 from linekeeper.makini import may_call_data
 
 
@@ -23,6 +24,11 @@ class Plan(NamedTuple):
 
     settled: Settled
     reads: Mapping[Ask, Sequence[str]] = {}
+    candidates: Mapping[str, Sequence[str]] = {}
+    """For an event that named no connection: the connections each of its keys may be of."""
+    entity: str = ""
+    keys: Sequence[str] = ()
+    """All keys it names, those that are done already among them."""
 
 
 class Wanted(NamedTuple):
@@ -56,12 +62,18 @@ def plan(
     """How to do what `event` asks for. `owners` are the connections of each of its keys.
 
     Without a known owner it is `unrouted`. A connection that can't be read now, because its login
-    is broken, its system away or its token missing, is left to the back-fill: `deferred`.
+    is broken, its system away or its token missing, is left to the back-fill: `deferred`; so is a
+    key that is in more connections than can be asked. What earlier claims read isn't read again.
     """
-    targets = {target.id: target for key in wanted.keys for target in owners.get(key, ())}
-    if not targets:
+    owners = {key: found for key in wanted.keys if (found := owners.get(key))}
+    if not owners:
         whom = f"known as {event.connection_ref}" if event.connection_ref else "with these keys"
         return Plan(Settled("unrouted", note=f"there is no connection {whom}"))
+    asked = {key: found for key, found in owners.items() if len(found) <= MOST_OWNERS}
+    if not asked:
+        note = f"its keys are in more than {MOST_OWNERS} connections: the next poll reads them"
+        return Plan(Settled("deferred", note=note))
+    targets = {target.id: target for found in asked.values() for target in found}
     owner = next(iter(targets)) if len(targets) == 1 else None
     if wanted.entity not in app.entities:
         return Plan(Settled("processed", owner, f"{wanted.entity} is not among the app's entities"))
@@ -69,11 +81,22 @@ def plan(
     if not readable:
         return Plan(Settled("deferred", owner, _obstacle(next(iter(targets.values())), with_token)))
     reads: dict[Ask, list[str]] = {}
-    for key in wanted.keys:
-        for target in owners.get(key, ()):
+    for key in keys_left(wanted.keys, event.keys_done):
+        for target in asked.get(key, ()):
             if target.id in readable:
                 reads.setdefault(Ask(target.id, wanted.entity), []).append(key)
-    return Plan(Settled("processed", owner), reads)
+    settled = Settled("processed", owner, _left_out(wanted.keys, asked))
+    if event.connection_ref is not None:
+        return Plan(settled, reads, entity=wanted.entity, keys=wanted.keys)
+    candidates = {key: [target.id for target in found] for key, found in asked.items()}
+    return Plan(settled, reads, candidates, wanted.entity, wanted.keys)
+
+
+def _left_out(keys: Sequence[str], asked: Mapping[str, Sequence[Target]]) -> str | None:
+    missing = sum(key not in asked for key in keys)
+    if not missing:
+        return None
+    return f"{missing} of its {len(keys)} keys can't be told a connection: the next poll reads them"
 
 
 def _obstacle(target: Target, with_token: frozenset[str]) -> str | None:

@@ -5,16 +5,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.inbox.claim import Event
+from linekeeper.store.keys import stored_key
 from linekeeper.store.tables import Connection, Record
 
 _AT_ONCE = 2_000
 MOST_OWNERS = 20
-"""Connections read for one key that several of them have; beyond that the key tells nothing."""
+"""Connections read for one key that several of them have; where it is in more, the next poll reads
+them all anyway."""
 
 
 class Target(NamedTuple):
@@ -85,26 +87,38 @@ async def owners_of(
 ) -> dict[tuple[str, str, str], Sequence[Target]]:
     """Connections whose records have these keys, by app, entity and key, from the record index.
 
-    `wanted` are keys by app and entity. Keys are not unique among customers: one may have several
-    owners.
+    `wanted` are keys by app and entity. Keys are not unique among connections: one may have
+    several owners, of which `MOST_OWNERS` and one more are returned.
     """
     found: defaultdict[tuple[str, str, str], list[Target]] = defaultdict(list)
     for (app, entity), keys in wanted.items():
-        ordered = sorted(set(keys))
+        by_stored = {stored_key(key): key for key in keys}
+        ordered = sorted(by_stored)
         for start in range(0, len(ordered), _AT_ONCE):
-            rows = await session.execute(
-                select(col(Record.key), *_COLUMNS)
+            numbered = (
+                select(
+                    col(Record.key).label("record_key"),
+                    *_COLUMNS,
+                    func.row_number()
+                    .over(partition_by=col(Record.key), order_by=col(Connection.id))
+                    .label("place"),
+                )
                 .join(Connection, col(Connection.id) == col(Record.connection_id))
                 .where(
                     and_(col(Record.entity) == entity, col(Connection.app) == app),
                     col(Record.key).in_(ordered[start : start + _AT_ONCE]),
                     col(Connection.setup) != "disconnected",
                 )
-                .order_by(col(Connection.id))
+                .subquery()
             )
-            for key, *target in rows:
-                found[app, entity, key].append(Target(*target))
-    return {key: owners for key, owners in found.items() if len(owners) <= MOST_OWNERS}
+            rows = await session.execute(
+                select(numbered)
+                .where(numbered.c.place <= MOST_OWNERS + 1)
+                .order_by(numbered.c.record_key, numbered.c.place)
+            )
+            for key, *target, _ in rows:
+                found[app, entity, by_stored[key]].append(Target(*target))
+    return dict(found)
 
 
 def _is_id(ref: str) -> bool:

@@ -1,5 +1,7 @@
 """Events nobody's connection was known for: looked at again once it may be."""
 
+import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import literal_column, select, update
@@ -11,6 +13,9 @@ from linekeeper.inbox.routing import connections_of, owners_of
 from linekeeper.store import Store
 from linekeeper.store.core import table_of
 from linekeeper.store.tables import WebhookEvent
+from linekeeper.store.trouble import isolate
+
+log = logging.getLogger(__name__)
 
 LOOKED_AT_FOR = timedelta(days=1)
 MOST = 5_000
@@ -21,7 +26,8 @@ _EVENT = table_of(WebhookEvent)
 async def route_again(store: Store, *, now: datetime) -> int:
     """Put back what is unrouted since a day and has a known connection by now; returns how many.
 
-    A new connection's first events may come before the sweep lists it.
+    A new connection's first events may come before the sweep lists it, and a new record's before
+    the poll that brings it.
     """
     async with store.read() as session:
         rows = await session.execute(
@@ -35,23 +41,14 @@ async def route_again(store: Store, *, now: datetime) -> int:
             .limit(MOST)
         )
         events = [Event(*row) for row in rows]
-        named = await connections_of(session, events)
-        keys = {
-            event.id: record_keys(read(event.body or b""))
-            for event in events
-            if event.connection_ref is None and event.entity is not None
-        }
-        wanted: dict[tuple[str, str], set[str]] = {}
-        for event in events:
-            if event.entity is not None:
-                wanted.setdefault((event.app, event.entity), set()).update(keys.get(event.id, ()))
-        owned = await owners_of(session, wanted)
-    routed = [
-        event.id
-        for event in events
-        if event.id in named
-        or any((event.app, event.entity or "", key) in owned for key in keys.get(event.id, ()))
-    ]
+
+    async def find(some: Sequence[Event]) -> list[str]:
+        return await _routed(store, some)
+
+    found, failed = await isolate(events, find)
+    for event, error in failed:
+        log.warning("event %s can't be routed: %s", event.id, type(error).__name__)
+    routed = [event_id for part in found for event_id in part]
     for start in range(0, len(routed), 500):
         async with store.write() as session:
             await session.execute(
@@ -64,3 +61,25 @@ async def route_again(store: Store, *, now: datetime) -> int:
                 .execution_options(synchronize_session=False)
             )
     return len(routed)
+
+
+async def _routed(store: Store, events: Sequence[Event]) -> list[str]:
+    """The ids of those of `events` whose connection is known by now."""
+    keys = {
+        event.id: record_keys(read(event.body or b""))
+        for event in events
+        if event.connection_ref is None and event.entity is not None
+    }
+    wanted: dict[tuple[str, str], set[str]] = {}
+    for event in events:
+        if event.entity is not None:
+            wanted.setdefault((event.app, event.entity), set()).update(keys.get(event.id, ()))
+    async with store.read() as session:
+        named = await connections_of(session, events)
+        owned = await owners_of(session, wanted)
+    return [
+        event.id
+        for event in events
+        if event.id in named
+        or any((event.app, event.entity or "", key) in owned for key in keys.get(event.id, ()))
+    ]

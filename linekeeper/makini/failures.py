@@ -99,7 +99,8 @@ def unreadable(
     status: int,
     request_id: str | None,
 ) -> MakiniError:
-    """Return the error for a 2xx answer whose body isn't JSON; only a cut-off one may pass."""
+    """Return the error for a 2xx answer whose body isn't JSON: cut off, or a page some proxy shows
+    while Makini is away. Both pass."""
     html = _html_summary(body)
     return MakiniError(
         ErrorKind.malformed,
@@ -108,7 +109,7 @@ def unreadable(
         connection=connection,
         status=status,
         request_id=request_id,
-        retryable=not html,
+        retryable=True,
     )
 
 

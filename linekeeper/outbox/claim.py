@@ -21,7 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.store import Store, new_id
 
 HELD_SECONDS = 0.2
-"""When to look again at rows behind those of another claim, which may end at any moment."""
+"""When to look again at rows behind those of another claim, which may end at any moment; if that
+has lasted longer by now, after as long again: so rows that wait long are looked at seldom."""
 _LANES_AT_ONCE = 5_000
 
 
@@ -54,6 +55,11 @@ class Claim:
     rows: Sequence[RowMapping]
 
 
+def new_token(owner: str) -> str:
+    """What a claim of `owner` is known by."""
+    return f"{owner}/{new_id()}"
+
+
 async def is_due(session: AsyncSession, work: Work, *, now: datetime) -> bool:
     """Whether there is anything to claim: a look that takes no lock."""
     found = await session.execute(
@@ -63,10 +69,21 @@ async def is_due(session: AsyncSession, work: Work, *, now: datetime) -> bool:
 
 
 async def claim(
-    store: Store, work: Work, owner: str, *, limit: int, now: datetime, seconds: float
+    store: Store,
+    work: Work,
+    owner: str,
+    *,
+    limit: int,
+    now: datetime,
+    seconds: float,
+    token: str | None = None,
 ) -> Claim:
-    """Claim up to `limit` rows that are due until `now + seconds`, in a transaction of its own."""
-    table, token = work.table, f"{owner}/{new_id()}"
+    """Claim up to `limit` rows that are due until `now + seconds`, in a transaction of its own.
+
+    Who claims again before an earlier claim is settled gives the same `token` (`new_token`): rows
+    behind its own are not blocked, for it knows their order itself.
+    """
+    table, token = work.table, token or new_token(owner)
     until = now + timedelta(seconds=seconds)
     due = (
         select(table.c.id)
@@ -97,7 +114,7 @@ async def claim(
             )
         ).mappings()
         rows = sorted(taken, key=lambda row: row["place"])
-        blocked = await _blocked(session, work, token, rows, now)
+        blocked = await _blocked(session, work, token, rows, now=now, seconds=seconds)
         if blocked:
             await give_back(session, work, token, blocked)
             rows = [row for row in rows if row["id"] not in blocked]
@@ -126,7 +143,13 @@ async def give_back(
 
 
 async def _blocked(
-    session: AsyncSession, work: Work, token: str, rows: Sequence[RowMapping], now: datetime
+    session: AsyncSession,
+    work: Work,
+    token: str,
+    rows: Sequence[RowMapping],
+    *,
+    now: datetime,
+    seconds: float,
 ) -> dict[str, datetime]:
     """Which of `rows` have an earlier one in their lane that isn't ours, and when to look again."""
     lanes = sorted({row["lane"] for row in rows if row["lane"] != row["id"]})
@@ -153,6 +176,13 @@ async def _blocked(
         before = first.get(row["lane"])
         if before is not None and before["place"] < row["place"]:
             held = before["claimed_by"] is not None and before["next_attempt_at"] > now
-            soon = now + timedelta(seconds=HELD_SECONDS)
-            blocked[row["id"]] = soon if held else max(before["next_attempt_at"], now)
+            began = before["next_attempt_at"] - timedelta(seconds=seconds)
+            blocked[row["id"]] = (
+                look_again(began, now=now) if held else max(before["next_attempt_at"], now)
+            )
     return blocked
+
+
+def look_again(held_since: datetime, *, now: datetime) -> datetime:
+    """When to look again at rows behind some that are claimed since `held_since`."""
+    return now + max(now - held_since, timedelta(seconds=HELD_SECONDS))

@@ -7,16 +7,16 @@ Webhooks lay down (standardwebhooks.com), in order for each connection.
 import base64
 import binascii
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.config import AppConfig
-from linekeeper.inbox.claim import Event
+from linekeeper.inbox.claim import Event, Settled
 from linekeeper.inbox.identify import read, record_keys
 from linekeeper.inbox.kinds import RECORD_KINDS
 from linekeeper.outbox.queue import Message, enqueue
@@ -44,33 +44,43 @@ class RecoveredChange:
     """Of one `rekeyed`: the key it had in the connection before."""
 
 
-async def forward_events(
-    store: Store,
-    session: AsyncSession,
-    events: Sequence[tuple[AppConfig, Event, str | None]],
-    *,
-    now: datetime,
-) -> None:
-    """Hand on `events` (each with its app and connection id), in the transaction that settles them.
+class Accepted(NamedTuple):
+    """An accepted delivery, and what became of it."""
 
-    Nothing is written for an app without `forward_url`. Once for each event; a replay is said
-    again, under the id of the event it repeats.
+    app: AppConfig
+    event: Event
+    settled: Settled
+
+
+async def forward_events(
+    store: Store, session: AsyncSession, events: Sequence[Accepted], *, now: datetime
+) -> None:
+    """Hand on `events` in the transaction that settles them.
+
+    Nothing is written for an app without `forward_url`. Once for each event, or for each of the
+    connections that one without a connection turned out to be about; a replay is said again, under
+    the id of the event it repeats.
     """
-    await enqueue(
-        store,
-        session,
-        [
-            Message(
-                CHANNEL,
-                f"{CHANNEL}:{event.id}",
-                {"event": event.id},
-                _lane(app.name, connection_id or event.lane),
-            )
-            for app, event, connection_id in events
-            if app.forward_url
-        ],
-        now=now,
-    )
+    messages = [message for each in events if each.app.forward_url for message in _messages(each)]
+    await enqueue(store, session, messages, now=now)
+
+
+def _messages(accepted: Accepted) -> Iterator[Message]:
+    app, event, settled = accepted
+    if len(settled.owners) < 2:
+        payload: dict[str, Any] = {"event": event.id}
+        for keys in settled.owners.values():
+            payload["keys"] = list(keys)
+        key = _lane(app.name, settled.connection_id or event.lane)
+        yield Message(CHANNEL, f"{CHANNEL}:{event.id}", payload, key)
+        return
+    for connection_id, keys in sorted(settled.owners.items()):
+        yield Message(
+            CHANNEL,
+            f"{CHANNEL}:{event.id}:{connection_id}",
+            {"event": event.id, "connection": connection_id, "keys": list(keys)},
+            _lane(app.name, connection_id),
+        )
 
 
 async def forward_changes(
@@ -120,16 +130,17 @@ def event_message(
     makini_key: str | None,
     entity: str | None,
     body: bytes | None,
+    keys: Sequence[str] | None = None,
 ) -> bytes:
     """The body a delivery is handed on with (INTERFACE "Bodies").
 
-    `original` is Makini's JSON byte for byte, left out where it is none. Pure: every attempt sends
-    the same bytes.
+    `keys` are those of the connection, where not all of the body's are. `original` is Makini's JSON
+    byte for byte, left out where it is none. Pure: every attempt sends the same bytes.
     """
     data: dict[str, Any] = {"connection": connection_id, "makini_key": makini_key}
     payload = read(body) if body is not None else None
     if kind in RECORD_KINDS:
-        data |= {"entity": entity, "keys": record_keys(payload)}
+        data |= {"entity": entity, "keys": record_keys(payload) if keys is None else keys}
     data["recovered"] = False
     if body is not None and payload is not None:
         data["original"] = orjson.Fragment(body)

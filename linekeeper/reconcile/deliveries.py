@@ -9,7 +9,7 @@ from sqlmodel import col
 
 from linekeeper.inbox.identify import read, record_keys
 from linekeeper.inbox.kinds import RECORD_KINDS
-from linekeeper.reconcile.fields import stored_key
+from linekeeper.store.keys import stored_key
 from linekeeper.store.tables import WebhookEvent
 
 _AT_ONCE = 1_000

@@ -3,15 +3,14 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from hashlib import blake2b, sha256
+from hashlib import blake2b
 from typing import Any
 
 import orjson
 
 from linekeeper.makini.fields import instant
+from linekeeper.store.keys import MAX_KEY, stored_key
 
-MAX_KEY = 500
-"""Characters of a key stored verbatim; PostgreSQL's index takes 2,700 bytes."""
 _YEARS = range(1900, 9000)
 
 
@@ -30,16 +29,6 @@ def record_key(record: Mapping[str, Any]) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return stored_key(str(value))
     return None
-
-
-def stored_key(key: str) -> str:
-    """`key` itself, or `sha256:` and its hash where no database can hold it.
-
-    That is a key with a NUL or a lone surrogate in it, and one over `MAX_KEY` characters.
-    """
-    if len(key) <= MAX_KEY and (key.isascii() or not _has_surrogate(key)) and "\0" not in key:
-        return key
-    return "sha256:" + sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def source_time(record: Mapping[str, Any]) -> datetime | None:
@@ -65,7 +54,3 @@ def content(record: Mapping[str, Any]) -> bytes:
 def content_hash(text: bytes) -> str:
     """128 bits of BLAKE2b of `content`, in hex."""
     return blake2b(text, digest_size=16).hexdigest()
-
-
-def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)

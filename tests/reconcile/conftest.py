@@ -19,12 +19,13 @@ from linekeeper.inbox.delivery import make_delivery
 from linekeeper.inbox.identify import identify
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.kinds import EventNames
-from linekeeper.reconcile.fields import source_time, stored_key
+from linekeeper.reconcile.fields import source_time
 from linekeeper.reconcile.run import reconcile
 from linekeeper.reconcile.service import Run
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
+from linekeeper.store.keys import stored_key
 from linekeeper.store.tables import Change, Connection, Drift, Record
 from linekeeper.sweep.sweep import take_list
 from sandbox.world import World

@@ -29,12 +29,21 @@ class Front:
     """The keys read alone, in order."""
     open_for: int | None = None
     """How many single records it answers before it is silent; None: all."""
+    hangs: Callable[[str], bool] = lambda _: False
+    """By the last part of the path: it is not answered before the end."""
+    held_open: int = 0
+    """Requests that hang now."""
     client: httpx.AsyncClient = field(default_factory=httpx.AsyncClient)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def handle(self, request: Request) -> Response:
         path, query = request.url.path, request.query_params.multi_items()
         last = path.rpartition("/")[2]
+        if self.hangs(last):
+            self.held_open += 1
+            await self.ended.wait()
+            self.held_open -= 1
+            return Response(status_code=503)
         if path.startswith("/api/eam/") and path.count("/") == 4:
             if self.open_for is not None and len(self.singles) >= self.open_for:
                 await self.ended.wait()

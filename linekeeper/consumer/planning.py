@@ -1,0 +1,102 @@
+"""Planning record events: whose they are and what to read for them, looked up in the database.
+
+Whatever fails here is the failure of the one event that causes it.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from linekeeper.access.tokens import Token, load_tokens
+from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
+from linekeeper.inbox.claim import Event, Settled
+from linekeeper.inbox.plan import Plan, Wanted, plan, understand
+from linekeeper.inbox.routing import Target, connections_of, owners_of
+from linekeeper.runtime import Runtime
+from linekeeper.store import KeyProblem, Store
+from linekeeper.store.trouble import isolate
+
+
+class Planned(NamedTuple):
+    """An event's plan, with what reading for it takes."""
+
+    event: Event
+    plan: Plan
+    apps: Mapping[str, AppConfig]
+    targets: Mapping[str, Target]
+    tokens: Mapping[str, Token]
+
+
+async def plan_events(
+    rt: Runtime, events: Sequence[Event]
+) -> tuple[list[Planned], list[tuple[Event, Exception]]]:
+    """The plan of each event, and the events that can't be planned, with the reason."""
+    apps = (await rt.configuration()).apps
+
+    async def plan_some(some: Sequence[Event]) -> list[Planned]:
+        return await _plan(rt.store, apps, some)
+
+    planned, failed = await isolate(events, plan_some)
+    return [each for part in planned for each in part], failed
+
+
+async def _plan(
+    store: Store, apps: Mapping[str, AppConfig], events: Sequence[Event]
+) -> list[Planned]:
+    understood = {event.id: understand(event, apps.get(event.app)) for event in events}
+    unnamed: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for event in events:
+        wanted = understood[event.id]
+        if isinstance(wanted, Wanted) and event.connection_ref is None:
+            unnamed[event.app, wanted.entity].update(wanted.keys)
+    async with store.read() as session:
+        named = await connections_of(session, events)
+        by_key = await owners_of(session, unnamed)
+        targets = {target.id: target for target in named.values()}
+        targets |= {target.id: target for owners in by_key.values() for target in owners}
+        tokens = await _tokens(store, session, sorted(targets))
+    now = utcnow()
+    # Where nothing may renew it, a token that has ended is none.
+    with_token = frozenset(
+        connection_id
+        for connection_id, token in tokens.items()
+        if not token.is_over(now) or _may_renew(apps.get(targets[connection_id].app))
+    )
+    planned: list[Planned] = []
+    for event in events:
+        wanted = understood[event.id]
+        known = named.get(event.id)
+        if isinstance(wanted, Settled):
+            settled = wanted._replace(connection_id=known.id if known else None)
+            planned.append(Planned(event, Plan(settled), apps, {}, {}))
+            continue
+        owners: dict[str, Sequence[Target]] = {}
+        for key in wanted.keys:
+            if event.connection_ref is None:
+                owners[key] = by_key.get((event.app, wanted.entity, key), ())
+            elif known is not None:
+                owners[key] = (known,)
+        made = plan(event, apps[event.app], wanted, owners, with_token)
+        planned.append(Planned(event, made, apps, targets, tokens))
+    return planned
+
+
+def _may_renew(app: AppConfig | None) -> bool:
+    return app is not None and app.manages
+
+
+async def _tokens(store: Store, session: AsyncSession, ids: Sequence[str]) -> dict[str, Token]:
+    """The tokens of the connections; one that can't be decrypted is as good as none."""
+    try:
+        return await load_tokens(store, session, ids)
+    except KeyProblem:
+        tokens: dict[str, Token] = {}
+        for identifier in ids:
+            try:
+                tokens |= await load_tokens(store, session, [identifier])
+            except KeyProblem:
+                continue
+        return tokens

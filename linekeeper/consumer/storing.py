@@ -1,0 +1,200 @@
+"""The effects of record events: what was read goes into the index, in one transaction with the
+word that the events are settled."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from linekeeper.clock import utcnow
+from linekeeper.config import Configuration
+from linekeeper.consumer.events import give_up
+from linekeeper.consumer.readers import Batch
+from linekeeper.consumer.reading import Records, Refused
+from linekeeper.health.judge import Observation
+from linekeeper.health.service import observe
+from linekeeper.inbox.claim import Event, Settled, remember_keys
+from linekeeper.inbox.plan import Ask, Plan
+from linekeeper.inbox.progress import mark_done
+from linekeeper.incidents.conclude import conclude
+from linekeeper.makini import MakiniError
+from linekeeper.reconcile.identity import identifying_fields
+from linekeeper.reconcile.upsert import Arrived, upsert_records
+from linekeeper.store import Store
+from linekeeper.store.keys import stored_key
+
+
+@dataclass(slots=True)
+class Held:
+    """A claimed event that is being worked on."""
+
+    event: Event
+    plan: Plan
+    batches: Mapping[Ask, Batch]
+    since: float
+    """When it was claimed (`clock.monotonic`)."""
+    failure: Exception | None = None
+    """Why it can't even be planned."""
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether all that it waits for is there."""
+        return all(batch.answer is not None for batch in self.batches.values())
+
+    def wrong(self) -> list[Exception]:
+        """Why some of its keys have no answer. A refused login is an answer."""
+        found = [self.failure] if self.failure is not None else []
+        for ask, keys in self.plan.reads.items():
+            answer = self.batches[ask].answer
+            if isinstance(answer, Records):
+                found += [answer.unread[key] for key in keys if key in answer.unread]
+            elif isinstance(answer, Exception) and not isinstance(answer, Refused):
+                found.append(answer)
+        return found
+
+    def read(self) -> set[str]:
+        """Its keys that every connection asked for them has answered."""
+        done: set[str] = set()
+        unread: set[str] = set()
+        for ask, keys in self.plan.reads.items():
+            answer = self.batches[ask].answer
+            if isinstance(answer, Records):
+                done.update(key for key in keys if key not in answer.unread)
+                unread.update(key for key in keys if key in answer.unread)
+            else:
+                unread.update(keys)
+        return done - unread
+
+
+def is_final(error: Exception) -> bool:
+    """Whether trying again can't help."""
+    return isinstance(error, MakiniError) and not error.retryable
+
+
+class Storing:
+    """The effects of some events: each batch of what was read is stored once."""
+
+    def __init__(
+        self, store: Store, configuration: Configuration, held: Mapping[str, Held]
+    ) -> None:
+        self._store = store
+        self._configuration = configuration
+        self._held = held
+        self._stored: list[Batch] = []
+
+    async def __call__(
+        self, session: AsyncSession, events: Sequence[Event]
+    ) -> Mapping[str, Settled]:
+        """Store what was read for `events`; what becomes of each."""
+        await self._store_records(session, events)
+        return {event.id: _settled(self._held[event.id]) for event in events}
+
+    async def remember(
+        self, session: AsyncSession, events: Sequence[Event]
+    ) -> Mapping[str, Settled]:
+        """Store what was read for `events` that aren't finished, and which keys that were."""
+        await self._store_records(session, events)
+        done: dict[str, bytes] = {}
+        for event in events:
+            held = self._held[event.id]
+            done[event.id] = mark_done(held.plan.keys, event.keys_done, held.read())
+        await remember_keys(session, done)
+        return {}
+
+    def committed(self) -> None:
+        """What the last transaction stored needn't be stored again."""
+        for batch in self._stored:
+            batch.is_stored = True
+
+    async def _store_records(self, session: AsyncSession, events: Sequence[Event]) -> None:
+        now = utcnow()
+        came: dict[Ask, dict[Batch, datetime]] = {}
+        for event in events:
+            for ask, batch in self._held[event.id].batches.items():
+                if not batch.is_stored:
+                    batches = came.setdefault(ask, {})
+                    batches[batch] = min(event.received_at, batches.get(batch, event.received_at))
+        self._stored = [batch for batches in came.values() for batch in batches]
+        refused: dict[str, Observation] = {}
+        waves: list[dict[Ask, tuple[Batch, Arrived]]] = []
+        for ask in sorted(came):
+            place = 0
+            for batch, received_at in came[ask].items():
+                answer = batch.answer
+                if isinstance(answer, Refused) and answer.observation is not None:
+                    refused[ask.connection_id] = answer.observation
+                if not isinstance(answer, Records) or not answer.records:
+                    continue
+                arrived = Arrived(
+                    ask.connection_id,
+                    ask.entity,
+                    answer.records,
+                    bodies=ask.entity in batch.app.bodies,
+                    fields=identifying_fields(batch.app.natural_keys, ask.entity),
+                    asked_at=answer.asked_at,
+                    received_at=received_at,
+                )
+                if place == len(waves):
+                    waves.append({})
+                waves[place][ask] = (batch, arrived)
+                place += 1
+        for wave in waves:  # each connection and entity once in each, the earlier reading first
+            arrivals = [arrived for _, arrived in wave.values()]
+            changes = await upsert_records(
+                self._store, session, arrivals, source="webhook", now=now
+            )
+            for change in changes:
+                wave[Ask(change.connection_id, change.entity)][0].changed.add(change.key)
+        if refused:
+            seen = sorted(refused.items())
+            policy = self._configuration.policy
+            if await observe(self._store, session, seen, policy=policy, now=now):
+                await conclude(self._store, session, policy=policy, now=now)
+
+
+def _settled(held: Held) -> Settled:
+    plan = held.plan
+    final = [error for error in held.wrong() if is_final(error)]
+    if final:
+        return give_up(held.event, final[0], plan.settled.connection_id)
+    answers = [held.batches[ask].answer for ask in plan.reads]
+    refusals = [str(answer) for answer in answers if isinstance(answer, Refused)]
+    if refusals and len(refusals) == len(answers):
+        return plan.settled._replace(status="deferred", note=refusals[0])
+    notes = [answer.note for answer in answers if isinstance(answer, Records) and answer.note]
+    settled = plan.settled._replace(note=notes[0]) if notes else plan.settled
+    return _of_owners(held, settled) if plan.candidates else settled
+
+
+def _of_owners(held: Held, settled: Settled) -> Settled:
+    """Whose an event without a connection turned out to be.
+
+    A key that only one connection has is that one's. One that several have is of those whose
+    record had changed (or, where it tells of a deletion, is gone): if it is of none of them, the
+    change was read before, and nobody is named.
+    """
+    owners: dict[str, list[str]] = {}
+    unconfirmed = 0
+    for key, candidates in held.plan.candidates.items():
+        confirmed = [one for one in candidates if len(candidates) == 1 or _confirms(held, one, key)]
+        unconfirmed += not confirmed
+        for connection_id in confirmed:
+            owners.setdefault(connection_id, []).append(key)
+    note = settled.note
+    if unconfirmed:
+        note = f"{unconfirmed} of its keys are in several connections and changed in none of them"
+    if len(owners) == 1:
+        return settled._replace(connection_id=next(iter(owners)), note=note, owners=owners)
+    return settled._replace(connection_id=None, note=note, owners=owners)
+
+
+def _confirms(held: Held, connection_id: str, key: str) -> bool:
+    batch = held.batches.get(Ask(connection_id, held.plan.entity))
+    if batch is None or not isinstance(batch.answer, Records) or key in batch.answer.unread:
+        return False
+    if stored_key(key) in batch.changed:
+        return True
+    if held.event.kind != "record.deleted" or key not in batch.keys:
+        return False
+    return stored_key(key) not in batch.present
