@@ -162,3 +162,5 @@ class Configuration(_Config):
     policy: HealthPolicy = HealthPolicy()
     mail: MailConfig | None = None
     alerts: AlertPolicy = AlertPolicy()
+    problems: tuple[str, ...] = ()
+    """What of the stored settings could not be used, a sentence each; the rest is in force."""

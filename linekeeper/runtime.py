@@ -1,6 +1,7 @@
 """What every part needs at hand: settings, store, configuration, Makini clients."""
 
 import gc
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from linekeeper.store import Store
 from linekeeper.store.configuration import load_configuration
 from linekeeper.store.migrate import require_current
 
+_log = logging.getLogger(__name__)
 CONFIGURATION_SECONDS = 5.0
 COLLECT_AFTER_OBJECTS = 50_000
 """New objects before Python looks for cycles among them, in place of 700: a page of records makes
@@ -62,7 +64,12 @@ class Runtime:
         """What operators set, at most `CONFIGURATION_SECONDS` old."""
         now = monotonic()
         if self._configuration is None or now - self._configuration[0] > CONFIGURATION_SECONDS:
-            self._configuration = (now, await load_configuration(self.store, self.settings))
+            configuration = await load_configuration(self.store, self.settings)
+            before = self._configuration[1].problems if self._configuration else ()
+            for problem in configuration.problems:
+                if problem not in before:
+                    _log.warning("%s", problem)
+            self._configuration = (now, configuration)
         return self._configuration[1]
 
     async def app(self, name: str) -> AppConfig:

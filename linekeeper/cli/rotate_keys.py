@@ -10,6 +10,9 @@ from linekeeper.cli.who import who
 if TYPE_CHECKING:
     from linekeeper.store.rotate import Rotation
 
+LOOK_AGAIN_SECONDS = 10.0
+"""Before the second look: a consumer or receiver that was not restarted writes within it."""
+
 
 def rotate_keys_command() -> None:
     """Encrypt all tokens and settings anew under the first encryption key.
@@ -23,10 +26,31 @@ def rotate_keys_command() -> None:
       linekeeper rotate-keys
     """
     done = asyncio.run(_rotate())
-    typer.echo(
-        f"{done.changed} of {done.seen} rows were encrypted anew; all are under the first key now, "
-        "and the others may go"
-    )
+    did = f"{done.changed} of {done.seen} rows were encrypted anew"
+    if done.is_complete:
+        typer.echo(
+            f"{did}; all are under the first key now, and so was everything on a second look: the "
+            "others may go"
+        )
+        return
+    typer.echo(did)
+    if done.unreadable:
+        typer.echo(
+            f"None of the keys opens {len(done.unreadable)} rows, which were left as they are: "
+            f"{_some(done.unreadable)}"
+        )
+    if done.written_since:
+        typer.echo(
+            f"{len(done.written_since)} rows were written under an older key meanwhile: "
+            f"{_some(done.written_since)}. A part of Linekeeper was not restarted with the new "
+            "key: restart every part and run this again"
+        )
+    typer.echo("Keep the other keys")
+    raise typer.Exit(1)
+
+
+def _some(rows: list[str]) -> str:
+    return ", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
 
 
 def _tell(rotation: "Rotation") -> None:
@@ -42,7 +66,7 @@ async def _rotate() -> "Rotation":
     from linekeeper.store.tables import Audit
 
     async with Runtime.open() as rt:
-        done = await rotate_keys(rt.store, tell=_tell)
+        done = await rotate_keys(rt.store, tell=_tell, look_again_after=LOOK_AGAIN_SECONDS)
         async with rt.store.write() as session:
             session.add(
                 Audit(

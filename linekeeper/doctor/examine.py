@@ -12,6 +12,7 @@ from linekeeper.doctor.fleet import (
     connections_without_token,
     customers_without_contact,
     public_url,
+    unreadable_connections,
 )
 from linekeeper.doctor.mail import examine_mail
 from linekeeper.doctor.makini import examine_app
@@ -42,6 +43,7 @@ async def examine(
         fleet = [
             await customers_without_contact(session),
             *await connections_without_token(session, configuration.apps),
+            *await unreadable_connections(rt.store, session),
         ]
 
     async def app(name: str) -> Sequence[Finding]:
@@ -63,6 +65,10 @@ async def examine(
     ]
     found = await asyncio.gather(*looks)
     findings = [finding for look in found for finding in look]
+    findings += [
+        wrong("settings", problem, "correct the block, or put the right encryption key back")
+        for problem in configuration.problems
+    ]
     if not configuration.apps:
         findings.insert(
             0,

@@ -6,11 +6,13 @@ from urllib.parse import urlsplit
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
+from linekeeper.access.tokens import unreadable_tokens
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
-from linekeeper.doctor.finding import Finding, named, ok, warn
+from linekeeper.doctor.finding import Finding, named, ok, warn, wrong
 from linekeeper.doctor.makini import LOOPBACK
 from linekeeper.settings import Settings
+from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Contact, Credential, Customer
 
 
@@ -67,6 +69,28 @@ async def connections_without_token(
             )
         )
     return findings
+
+
+async def unreadable_connections(store: Store, session: AsyncSession) -> list[Finding]:
+    """The connections whose stored tokens none of our keys opens; nothing where there are none."""
+    ids = await unreadable_tokens(store, session)
+    if not ids:
+        return []
+    rows = await session.execute(
+        select(col(Customer.name), Connection.provider, Connection.name)
+        .select_from(Connection)
+        .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+        .where(col(Connection.id).in_(ids[:100]))
+    )
+    names = [label(customer, provider, name) for customer, provider, name in rows]
+    return [
+        wrong(
+            "encryption keys",
+            f"the tokens of {len(ids)} connections can't be decrypted: {named(names)}",
+            "put the key they were written with into LINEKEEPER_ENCRYPTION_KEYS, or send their "
+            "customers a connect link (`connect`)",
+        )
+    ]
 
 
 def public_url(settings: Settings) -> Finding:

@@ -1,5 +1,7 @@
 """The copy of blocks every process reads: encrypted in `app_setting`, else the environment."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -19,6 +21,7 @@ from linekeeper.config import (
 )
 from linekeeper.orchestrator import Blocks
 from linekeeper.settings import Settings
+from linekeeper.store.cipher import KeyProblem
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import AppSetting
 from linekeeper.store.upsert import insert_or_update
@@ -30,26 +33,41 @@ _Model = TypeVar("_Model", bound=BaseModel)
 async def load_configuration(store: Store, settings: Settings) -> Configuration:
     """The blocks' last copy; what no block says comes from the environment.
 
-    Raises `KeyProblem` if the copy can't be decrypted.
+    One setting that can't be decrypted or is invalid is left out and named in `problems`; the
+    others are in force. Of an invalid block the fields that are valid count, and the defaults of
+    the rest. Raises `KeyProblem` where not one of several can be decrypted: the keys are others'.
     """
     async with store.read() as session:
-        rows = await session.scalars(
-            select(AppSetting).where(col(AppSetting.name).startswith(_PREFIX))
+        rows = list(
+            await session.scalars(
+                select(AppSetting).where(col(AppSetting.name).startswith(_PREFIX))
+            )
         )
-        texts = {row.name.removeprefix(_PREFIX): store.cipher.decrypt(row.value) for row in rows}
-    apps = {
-        name.removeprefix("app:"): AppConfig.model_validate_json(text)
-        for name, text in texts.items()
-        if name.startswith("app:")
-    }
+    problems: list[str] = []
+    texts: dict[str, str] = {}
+    for row in rows:
+        name = row.name.removeprefix(_PREFIX)
+        try:
+            texts[name] = store.cipher.decrypt(row.value)
+        except KeyProblem as problem:
+            if len(rows) > 1 and row is rows[-1] and not texts:
+                raise
+            problems.append(f"The settings {name!r} can't be used: {problem}.")
+    apps: dict[str, AppConfig] = {}
+    for name in sorted(texts):
+        if name.startswith("app:"):
+            app = _copy(AppConfig, name, texts, problems)
+            if app is not None:
+                apps[name.removeprefix("app:")] = app
     if not apps and settings.seed_app is not None:
         apps = {settings.seed_app.name: settings.seed_app}
     return Configuration(
         apps=apps,
-        slack=_copy(SlackConfig, texts.get("slack")) or settings.seed_slack,
-        policy=_copy(HealthPolicy, texts.get("policy")) or settings.seed_policy,
-        alerts=_copy(AlertPolicy, texts.get("alerts")) or settings.seed_alerts,
-        mail=_copy(MailConfig, texts.get("mail")) or settings.seed_mail,
+        slack=_copy(SlackConfig, "slack", texts, problems) or settings.seed_slack,
+        policy=_copy(HealthPolicy, "policy", texts, problems) or settings.seed_policy,
+        alerts=_copy(AlertPolicy, "alerts", texts, problems) or settings.seed_alerts,
+        mail=_copy(MailConfig, "mail", texts, problems) or settings.seed_mail,
+        problems=tuple(problems),
     )
 
 
@@ -78,7 +96,7 @@ async def save_blocks(store: Store, blocks: Blocks, *, now: datetime) -> bool:
         rows = await session.scalars(
             select(AppSetting).where(col(AppSetting.name).startswith(_PREFIX))
         )
-        found = {row.name: store.cipher.decrypt(row.value) for row in rows}
+        found = {row.name: _opened(store, row.value) for row in rows}
     if found == texts:
         return False
     async with store.write() as session:
@@ -106,10 +124,33 @@ def _plain(model: BaseModel) -> str:
     return orjson.dumps(model.model_dump(), default=reveal, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _copy(kind: type[_Model], text: str | None) -> _Model | None:
-    if text is None:
+def _opened(store: Store, sealed: str) -> str | None:
+    """The text of a copy; None where no key opens it: then it is written anew."""
+    try:
+        return store.cipher.decrypt(sealed)
+    except KeyProblem:
+        return None
+
+
+def _copy(
+    kind: type[_Model], name: str, texts: Mapping[str, str], problems: list[str]
+) -> _Model | None:
+    """The settings `name`, without the fields that are invalid, which are named."""
+    if name not in texts:
         return None
     try:
-        return kind.model_validate_json(text)
-    except ValidationError:
-        return None  # written by another version; the next copy of the blocks mends it
+        return kind.model_validate_json(texts[name])
+    except ValidationError as error:
+        invalid = sorted({str(one["loc"][0]) for one in error.errors() if one["loc"]})
+    said = f"{', '.join(invalid) or 'its content'}: not valid"
+    with suppress(ValidationError, orjson.JSONDecodeError, AttributeError):
+        valid = {
+            field: value
+            for field, value in orjson.loads(texts[name]).items()
+            if field not in invalid
+        }
+        rest = kind.model_validate(valid)
+        problems.append(f"The settings {name!r} hold {said}; the default counts.")
+        return rest
+    problems.append(f"The settings {name!r} can't be used: {said}.")
+    return None

@@ -1,12 +1,14 @@
 """Re-encrypting everything under the first key; may stop anywhere and be started again."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlmodel import col
 
+from linekeeper.store.cipher import KeyProblem
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import AppSetting, Credential
 
@@ -26,22 +28,59 @@ class Rotation:
     seen: int = 0
     changed: int = 0
     """Encrypted anew; the rest of `seen` was under the first key already."""
+    unreadable: list[str] = field(default_factory=list)
+    """Rows that none of the keys opens, left as they are: table and key."""
+    written_since: list[str] = field(default_factory=list)
+    """Rows that another process wrote under an older key while this went on: table and key."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the older keys are needed by nothing and nobody that was seen."""
+        return not (self.unreadable or self.written_since)
 
 
 async def rotate_keys(
-    store: Store, *, tell: Callable[[Rotation], None] = lambda _: None, portion: int = _PORTION
+    store: Store,
+    *,
+    tell: Callable[[Rotation], None] = lambda _: None,
+    portion: int = _PORTION,
+    look_again_after: float = 0.0,
 ) -> Rotation:
     """Encrypt every token and setting anew under the first key; returns what there was to do.
 
     Each portion is kept before the next begins, and `tell` hears of it. What is under the first
     key is only looked at, so that one that was stopped goes on where it was. A value that changes
-    meanwhile is left: whoever wrote it used the first key. Raises `KeyProblem` for a value none of
-    the keys opens, leaving its portion as it is.
+    meanwhile is left; after `look_again_after` seconds everything is looked at once more, for a
+    process that has not been restarted still writes with an older key. A row that none of the keys
+    opens is named and holds up nothing. Raises `KeyProblem` where no row at all can be opened.
     """
     rotation = Rotation()
     async with store.read() as session:
         for table, _, _ in _TABLES:
             rotation.total += await session.scalar(select(func.count()).select_from(table)) or 0
+    async for table, key, columns, rows in _portions(store, portion):
+        readable = [row for row in rows if _is_readable(store, row, columns)]
+        rotation.unreadable += [_named(table, key, row) for row in rows if row not in readable]
+        rotation.changed += await _renew(store, table, key, columns, readable)
+        rotation.seen += len(rows)
+        tell(rotation)
+    if rotation.seen and len(rotation.unreadable) == rotation.seen:
+        raise KeyProblem(
+            "none of the keys opens anything in this database: put the key it was written with "
+            "into LINEKEEPER_ENCRYPTION_KEYS (comma list; the first one encrypts)"
+        )
+    await asyncio.sleep(look_again_after)
+    async for table, key, columns, rows in _portions(store, portion):
+        for row in rows:
+            if _under_others(store, row, columns) and _is_readable(store, row, columns):
+                rotation.written_since.append(_named(table, key, row))
+    return rotation
+
+
+async def _portions(
+    store: Store, portion: int
+) -> AsyncIterator[tuple[Any, str, tuple[str, ...], list[Any]]]:
+    """Every row of every table, a portion at a time."""
     for table, key, columns in _TABLES:
         identity, after = col(getattr(table, key)), None
         while True:
@@ -50,13 +89,19 @@ async def rotate_keys(
                 statement = statement.where(identity > after)
             async with store.read() as session:
                 rows = list(await session.scalars(statement))
-            rotation.changed += await _renew(store, table, key, columns, rows)
-            rotation.seen += len(rows)
-            tell(rotation)
+            yield table, key, columns, rows
             if len(rows) < portion:
                 break
             after = getattr(rows[-1], key)
-    return rotation
+
+
+def _named(table: Any, key: str, row: Any) -> str:
+    return f"{table.__tablename__} {getattr(row, key)}"
+
+
+def _is_readable(store: Store, row: Any, columns: Sequence[str]) -> bool:
+    values = (getattr(row, name) for name in columns)
+    return all(store.cipher.opens(value) for value in values if value)
 
 
 async def _renew(
