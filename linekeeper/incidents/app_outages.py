@@ -72,7 +72,7 @@ async def app_outages(
         end = until + APP_GRACE if until < FOREVER else FOREVER
         why = f"follows from the trouble of app {incident.app} as a whole"
         outages.setdefault(incident.app, []).append(
-            (incident.id, Silence(incident.opened_at, end, why))
+            (incident.id, Silence(incident.since, end, why))
         )
     return outages
 

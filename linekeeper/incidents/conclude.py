@@ -140,6 +140,8 @@ async def _bring(
         if wanted.reopen:
             values |= {
                 "status": "open",
+                "reopened_at": now,
+                "round": col(Incident.round) + 1,
                 "resolved_at": None,
                 "acknowledged_at": None,
                 "acknowledged_by": None,

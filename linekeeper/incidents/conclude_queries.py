@@ -141,7 +141,7 @@ async def open_incidents(session: AsyncSession) -> list[Open]:
             kind=one.kind,
             app=one.app,
             provider=one.provider,
-            opened_at=one.opened_at,
+            opened_at=one.since,
             members=members.get(one.id, {}),
         )
         for one in incidents

@@ -181,8 +181,8 @@ def _home(
         return wider
     if last is None or last.incident_id in incidents:
         return None
-    if last.scope != "connection" and last.kind != trouble.kind:
-        return None
+    if last.kind != trouble.kind:
+        return None  # another trouble is another message
     return Wanted(
         last.incident_id, last.scope, trouble.kind, trouble.app, trouble.provider, reopen=True
     )

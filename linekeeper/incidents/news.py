@@ -234,7 +234,7 @@ def _of_incident(incident: Incident, reason: Reason) -> News:
         slug=None,
         name=incident.title,
         kind=incident.kind,
-        since=incident.opened_at,
+        since=incident.since,
         evidence=str(incident.detail.get("message", "")),
     )
 

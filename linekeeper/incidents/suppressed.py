@@ -185,7 +185,7 @@ def _of_app(one: Incident, covers: Mapping[str, list[tuple[str, Silence]]]) -> l
     return [
         silence
         for identifier, silence in covers.get(one.app, ())
-        if identifier != one.id and silence.starts_at <= one.opened_at < silence.ends_at
+        if identifier != one.id and silence.starts_at <= one.since < silence.ends_at
     ]
 
 

@@ -77,6 +77,7 @@ async def _write(
             "step": one.step,
             "fold": one.fold,
             "severity": one.severity,
+            "round": one.round,
             "why": one.why,
             "at": now,
         }
@@ -107,7 +108,7 @@ def _in_slack(say: Sequence[Say]) -> Iterable[Message]:
         if one.channel != "slack":
             continue
         lane = incident_lane(one.incident_id)
-        if one.step == "first" and one.fold is None:
+        if one.step == "first" and one.fold is None and one.round == 0:
             payload = {"do": "show", "incident_id": one.incident_id}
             yield Message("slack", f"{lane}:first", payload, lane)
         elif one.fold is not None and one.fold not in folded:
@@ -120,10 +121,16 @@ def _in_slack(say: Sequence[Say]) -> Iterable[Message]:
             payload = {
                 "do": "remind",
                 "incident_id": one.incident_id,
-                "step": one.step,
+                # Its message is there and edited, which notifies nobody: it is said in the thread.
+                "step": "reopened" if one.step == "first" else one.step,
                 "why": one.why,
             }
-            yield Message("slack", f"{lane}:{one.step}", payload, lane)
+            yield Message("slack", f"{lane}:{_step(one)}", payload, lane)
+
+
+def _step(one: Say) -> str:
+    """A step's name that is another one each time the incident is opened."""
+    return f"{one.round}:{one.step}" if one.round else one.step
 
 
 def _elsewhere(say: Sequence[Say], configuration: Configuration) -> Iterable[Message]:
@@ -131,7 +138,7 @@ def _elsewhere(say: Sequence[Say], configuration: Configuration) -> Iterable[Mes
     batches: dict[str, list[Say]] = {}
     for one in say:
         if one.channel == "elsewhere":
-            batches.setdefault(one.fold or f"{one.incident_id}:{one.step}", []).append(one)
+            batches.setdefault(one.fold or f"{one.incident_id}:{_step(one)}", []).append(one)
     for key, batch in batches.items():
         items = [
             {"incident_id": one.incident_id, "step": one.step, "why": one.why} for one in batch

@@ -86,11 +86,12 @@ def _calling(view: IncidentView, step: str, why: str, pen: Pen, now: datetime) -
     lead = {
         "escalation": ":rotating_light: Escalated",
         "first": "New",
+        "reopened": ":rotating_light: Reopened",
         "resolved": "Resolved",
     }.get(step, f"Reminder {step.partition(':')[2]}")
     if not isinstance(pen, Mrkdwn):
         lead = lead.rpartition(": ")[2]
-    lasting = duration((view.resolved_at or now) - view.opened_at)
+    lasting = duration((view.resolved_at or now) - view.since)
     headline = words.headline(view.kind)
     what = f"{pen.text(view.title)}" + (f" {headline}" if headline else "")
     return f"{lead}: {what}, for {lasting} ({pen.text(why)})"
@@ -176,18 +177,24 @@ def _root_cause(view: IncidentView, pen: Pen) -> str:
 
 def _since(view: IncidentView, pen: Pen, now: datetime) -> str:
     if view.resolved_at is None:
-        lasting = "" if isinstance(pen, Mrkdwn) else f" ({duration(now - view.opened_at)})"
-        return f"{pen.strong('Since')} {pen.moment(view.opened_at)}{lasting}"
-    lasted = duration(view.resolved_at - view.opened_at)
+        lasting = "" if isinstance(pen, Mrkdwn) else f" ({duration(now - view.since)})"
+        return f"{pen.strong('Since')} {pen.moment(view.since)}{lasting}{_first_opened(view, pen)}"
+    lasted = duration(view.resolved_at - view.since)
     if view.merged_into is not None:
         return (
             f"{pen.strong('Merged')} {pen.moment(view.resolved_at)} into "
-            f"{pen.text(view.merged_into)} (since {pen.moment(view.opened_at)})"
+            f"{pen.text(view.merged_into)} (since {pen.moment(view.since)})"
         )
     return (
         f"{pen.strong('Resolved')} {pen.moment(view.resolved_at)}, after {lasted} "
-        f"(since {pen.moment(view.opened_at)})"
+        f"(since {pen.moment(view.since)}){_first_opened(view, pen)}"
     )
+
+
+def _first_opened(view: IncidentView, pen: Pen) -> str:
+    if view.reopened_at is None:
+        return ""
+    return f", reopened (first opened {pen.moment(view.opened_at)})"
 
 
 def _whose(view: IncidentView, pen: Pen) -> str:

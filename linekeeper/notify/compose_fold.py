@@ -70,8 +70,8 @@ def _line(view: IncidentView, pen: Pen, links: Links) -> str:
     if view.merged_into is not None:
         return f"{what} · part of {pen.text(view.merged_into, _NAME)}"
     if view.resolved_at is not None:
-        return f"{what} · resolved after {duration(view.resolved_at - view.opened_at)}"
-    parts = [what, f"since {pen.moment(view.opened_at)}"]
+        return f"{what} · resolved after {duration(view.resolved_at - view.since)}"
+    parts = [what, f"since {pen.moment(view.since)}"]
     if view.acknowledged_at is not None:
         parts.append(f"taken by {pen.person(view.acknowledged_by or 'somebody')}")
     else:

@@ -29,6 +29,9 @@ class Situation:
     id: str
     severity: Severity
     opened_at: datetime
+    """When the present trouble began: where it was opened again, then."""
+    round: int = 0
+    """How often it was opened again."""
     acknowledged_at: datetime | None = None
     resolved_at: datetime | None = None
     merged: bool = False
@@ -49,6 +52,8 @@ class Told:
     at: datetime
     fold: str | None = None
     """The one message that tells of several incidents, if it is part of one."""
+    round: int = 0
+    """Of which opening of the incident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,8 @@ class Say:
     why: str
     fold: str | None = None
     severity: Severity = "normal"
+    round: int = 0
+    """Of which opening of the incident."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,12 @@ def decide(
         past.setdefault(one.incident_id, []).append(one)
     deciding = _Deciding(policy, reach, now)
     for situation in sorted(situations, key=_urgency):
-        before = {(one.channel, one.step): one for one in past.get(situation.id, ())}
+        # What was said of an earlier opening is history: it is notified as the first time.
+        before = {
+            (one.channel, one.step): one
+            for one in past.get(situation.id, ())
+            if one.round == situation.round
+        }
         first = before.get(("slack", "first"))
         if first is None:
             deciding.first(situation)
@@ -135,7 +140,8 @@ class _Deciding:
         if one.resolved_at is None:
             holding = held(one, self._now, self._quiet, self._policy)
             if holding is None:
-                self._firsts.append((one, f"{one.severity}, open"))
+                again = "reopened" if one.round else "open"
+                self._firsts.append((one, f"{one.severity}, {again}"))
             else:
                 self.decision.held[one.id] = holding
             return
@@ -185,7 +191,7 @@ class _Deciding:
             if heard and ("elsewhere", "resolved") not in before:
                 self._say(one, "elsewhere", "resolved", "it is over")
             return
-        if heard or one.id in self._reach.delivered:
+        if heard or (one.id in self._reach.delivered and not one.round):
             return
         reach = self._reach
         broken = reach.broken_since is not None and (
@@ -255,7 +261,7 @@ class _Deciding:
     def _say(
         self, one: Situation, channel: Channel, step: str, why: str, fold: str | None = None
     ) -> None:
-        self.decision.say.append(Say(one.id, channel, step, why, fold, one.severity))
+        self.decision.say.append(Say(one.id, channel, step, why, fold, one.severity, one.round))
 
 
 def _hours(length: timedelta) -> str:

@@ -212,6 +212,7 @@ async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, I
                     status=incident.status,
                     revision=incident.revision,
                     opened_at=incident.opened_at,
+                    reopened_at=incident.reopened_at,
                     acknowledged_at=incident.acknowledged_at,
                     acknowledged_by=incident.acknowledged_by,
                     resolved_at=incident.resolved_at,

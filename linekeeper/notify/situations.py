@@ -62,7 +62,8 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
         Situation(
             id=one.id,
             severity=severity(one.kind, one.scope, **facts.get(one.id, _NOBODY)),
-            opened_at=one.opened_at,
+            opened_at=one.since,
+            round=one.round,
             acknowledged_at=one.acknowledged_at,
             resolved_at=one.resolved_at,
             merged=one.id in merged,
@@ -82,7 +83,12 @@ _NOBODY = {"live": False, "critical": False}
 
 
 def _noticed(*conditions: Any) -> Any:
-    return exists().where(col(Notice.incident_id) == col(Incident.id), *conditions)
+    """Whether there is such a notice of the incident's present opening."""
+    return exists().where(
+        col(Notice.incident_id) == col(Incident.id),
+        col(Notice.round) == col(Incident.round),
+        *conditions,
+    )
 
 
 _ANSWERED = _noticed(col(Notice.channel) == "slack", col(Notice.step).in_(("first", "never")))
@@ -132,7 +138,7 @@ async def _told(session: AsyncSession, ids: Collection[str], now: datetime) -> l
     for some in _pieces(sorted(ids)):
         rows |= {row.id: row for row in await session.scalars(_TOLD_OF, {"ids": list(some)})}
     return [
-        Told(row.incident_id, row.channel, row.step, row.at, row.fold)
+        Told(row.incident_id, row.channel, row.step, row.at, row.fold, row.round)
         for row in rows.values()
         if row.step != "never"
     ]

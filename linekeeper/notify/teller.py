@@ -126,11 +126,11 @@ class Teller:
     async def _remind(
         self, row: Outbox, view: IncidentView, step: str, why: str, fold: str | None
     ) -> None:
-        """In the thread, calling its owners; an escalation is seen in the channel too."""
+        """In the thread, calling its owners; what is not a reminder is seen in the channel too."""
         if view.resolved_at is not None or view.acknowledged_at is not None:
             return
         entry = compose.reminder(view, step, why, now=self._clock())
-        loud = step == "escalation"
+        loud = step in ("escalation", "reopened")
         shared = await message_of(self._store, f"fold:{fold}", self._channel.name) if fold else None
         if shared is None:
             await self._reply(row, view, entry, broadcast=loud)

@@ -11,10 +11,14 @@ from linekeeper.store.tables import Notice, Outbox
 _AT_ONCE = 5_000
 WITHHELD = "withheld: "
 """How the note begins on a row that was not said because the policy held it back."""
-_FIRST = select(col(Notice.incident_id), col(Notice.fold)).where(
-    col(Notice.incident_id).in_(bindparam("ids", expanding=True)),
-    col(Notice.channel) == "slack",
-    col(Notice.step) == "first",
+_FIRST = (
+    select(col(Notice.incident_id), col(Notice.fold))
+    .where(
+        col(Notice.incident_id).in_(bindparam("ids", expanding=True)),
+        col(Notice.channel) == "slack",
+        col(Notice.step) == "first",
+    )
+    .order_by(col(Notice.round))
 )
 
 

@@ -53,6 +53,7 @@ class IncidentView:
     status: str
     revision: int
     opened_at: datetime
+    reopened_at: datetime | None = None
     acknowledged_at: datetime | None = None
     acknowledged_by: str | None = None
     resolved_at: datetime | None = None
@@ -62,6 +63,11 @@ class IncidentView:
     member_count: int = 0
     recovered_count: int = 0
     detail: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def since(self) -> datetime:
+        """When the present trouble began."""
+        return self.reopened_at or self.opened_at
 
 
 @dataclass(frozen=True, slots=True)

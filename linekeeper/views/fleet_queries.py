@@ -325,7 +325,7 @@ async def _incidents(
                 id=incident.id,
                 title=incident.title,
                 kind=incident.kind,
-                opened_at=incident.opened_at,
+                opened_at=incident.since,
                 acknowledged_at=incident.acknowledged_at,
                 acknowledged_by=incident.acknowledged_by,
             )

@@ -190,7 +190,7 @@ async def _incidents(session: AsyncSession) -> tuple[OpenIncident, ...]:
             title=one.title,
             app=one.app,
             provider=one.provider,
-            opened_at=one.opened_at,
+            opened_at=one.since,
             acknowledged_at=one.acknowledged_at,
             acknowledged_by=one.acknowledged_by,
             members=len(names.get(one.id, ())),

@@ -1,5 +1,6 @@
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -162,6 +163,19 @@ def test_a_fall_within_an_hour_of_the_resolve_reopens_the_same_incident() -> Non
     world.now += timedelta(minutes=61)
     world.step([trouble(1, "unreachable")], total)
     assert list(world.open) == ["i0002"]
+
+
+@pytest.mark.parametrize("scope", ["connection", "provider"])
+def test_another_kind_of_trouble_within_the_hour_is_an_incident_of_its_own(scope: str) -> None:
+    world = World()
+    total = {("default", "SAP ECC"): 10}
+    size = 1 if scope == "connection" else 8
+    world.step([trouble(n, "unreachable") for n in range(size)], total)
+    world.now += timedelta(minutes=10)
+    world.step([], total)
+    world.now += timedelta(minutes=1)
+    world.step([trouble(n, "reauthorization_required") for n in range(size)], total)
+    assert world.open.keys().isdisjoint({"i0001"})
 
 
 def test_a_provider_that_falls_again_within_the_hour_reopens_its_incident() -> None:

@@ -306,6 +306,70 @@ def test_an_app_is_whole_until_fewer_than_half_are_members(
     assert whole_until(left, connections) == until
 
 
+async def reopen(desk: Desk, incident_id: str, number: int = 1) -> None:
+    await desk.change(
+        incident_id,
+        "reopened",
+        "Reopened: does not answer",
+        status="open",
+        resolved_at=None,
+        acknowledged_at=None,
+        reopened_at=desk.now(),
+        round=number,
+    )
+
+
+async def test_a_reopened_incident_notifies_reminds_and_escalates_as_the_first_time(
+    desk: Desk,
+) -> None:
+    with_policy(desk, escalate_from="normal")
+    incident_id = await desk.open(customer="Acme")
+    await desk.deliver()
+    desk.ahead = timedelta(hours=5)  # escalated and reminded of, then over
+    await desk.deliver()
+    await desk.change(incident_id, "resolved", status="resolved", resolved_at=desk.now())
+    await desk.deliver()
+    for number in (1, 2):
+        desk.ahead += timedelta(minutes=20)
+        await reopen(desk, incident_id, number)
+        began = desk.now()
+        await desk.deliver()
+        [message] = desk.messages()  # the same one, edited
+        assert ":red_circle:" in message["text"]
+        since = next(one for one in message["text"].splitlines() if "Since" in one)
+        assert str(int(began.timestamp())) in since
+        assert "first opened" in since
+        told = [one["text"] for one in message["replies"]]
+        assert sum("Reopened: Acme" in one and "for less than" in one for one in told) == number
+        assert "Petra" in next(one for one in told if "Reopened: Acme" in one)
+        desk.ahead += timedelta(minutes=61)
+        await desk.deliver()
+        desk.ahead += timedelta(hours=4)
+        await desk.deliver()
+        replies = desk.messages()[0]["replies"]
+        assert sum("Escalated" in one["text"] for one in replies) == 1 + number
+        assert sum("Reminder 1" in one["text"] for one in replies) == 1 + number
+        await desk.change(incident_id, "resolved", status="resolved", resolved_at=desk.now())
+        await desk.deliver()
+
+
+async def test_one_reopened_in_quiet_hours_waits_for_the_morning(desk: Desk) -> None:
+    at(desk, NIGHT - timedelta(hours=2))
+    with_policy(desk, quiet_hours="22:00-07:00")
+    incident_id = await desk.open(customer="Acme")
+    await desk.deliver()
+    await desk.change(incident_id, "resolved", status="resolved", resolved_at=desk.now())
+    at(desk, NIGHT)
+    await reopen(desk, incident_id)
+    await desk.deliver()
+    [message] = desk.messages()
+    assert not any("Reopened: Acme" in one["text"] for one in message["replies"])
+    at(desk, MORNING)
+    await desk.deliver()
+    [message] = desk.messages()
+    assert any("Reopened: Acme" in one["text"] for one in message["replies"])
+
+
 async def test_two_who_decide_at_once_decide_once(desk: Desk) -> None:
     for n in range(8):
         await desk.open(customer=f"Customer {n}")

@@ -12,7 +12,7 @@ class Notice(SQLModel, table=True):
     """One decision of the alert policy: this is said of an incident, once (or never will be)."""
 
     __table_args__ = (
-        Index("notice_once", "incident_id", "channel", "step", unique=True),
+        Index("notice_once", "incident_id", "channel", "step", "round", unique=True),
         Index("notice_fold", "fold"),
     )
 
@@ -22,6 +22,8 @@ class Notice(SQLModel, table=True):
     """`slack` or `elsewhere`."""
     step: str
     """`first`, `reminder:<n>`, `escalation`, `resolved`; `never`: it will not be told."""
+    round: int = 0
+    """Of which opening of the incident (`incident.round`)."""
     fold: str | None = None
     """The one message that tells of several incidents, if it is part of one."""
     severity: str = "normal"

@@ -71,6 +71,10 @@ class Incident(SQLModel, table=True):
     status: str = "open"
     detail: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
     opened_at: datetime = time()
+    reopened_at: datetime | None = optional_time()
+    """When the present trouble began, where it fell again soon after it was resolved."""
+    round: int = 0
+    """How often it was opened again; each time people are notified as the first time."""
     acknowledged_at: datetime | None = optional_time()
     acknowledged_by: str | None = None
     resolved_at: datetime | None = optional_time(index=True)
@@ -78,6 +82,11 @@ class Incident(SQLModel, table=True):
     """When a run last ended red for it (DESIGN "Red means new")."""
     revision: int = 0
     """Counts what people were told; the dedupe key of its notices."""
+
+    @property
+    def since(self) -> datetime:
+        """When the present trouble began."""
+        return self.reopened_at or self.opened_at
 
 
 class IncidentConnection(SQLModel, table=True):
