@@ -8,11 +8,11 @@ from alembic import op
 
 from linekeeper.store.types import UtcDateTime
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
-serves = ("0006",)
+serves = ("0007",)
 
 
 def upgrade() -> None:
