@@ -8,11 +8,11 @@ from alembic import op
 
 from linekeeper.store.types import UtcDateTime
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
-serves = ("0007",)
+serves = ("0008",)
 
 
 def upgrade() -> None:
