@@ -8,11 +8,11 @@ from alembic import op
 
 from linekeeper.store.types import UtcDateTime
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
-serves = ("0008",)
+serves = ("0009",)
 
 
 def upgrade() -> None:
