@@ -48,6 +48,6 @@ async def announce_ending() -> int:
         one
         for one in await horizon(rt, until=now + expiry.WITHIN)
         if one.health != "reauthorization_required"
-        and not (one.app in apps and apps[one.app].manages and one.refreshable)
+        and not one.is_renewed_by_us(manages=one.app in apps and apps[one.app].manages)
     ]
     return await expiry.announce_ending(rt, ending, now=now)

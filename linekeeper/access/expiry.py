@@ -39,6 +39,12 @@ class Expiry:
     time_zone: str
     expires_at: datetime
     refreshable: bool
+    refused: bool = False
+    """Makini has refused to renew it: only a new login will."""
+
+    def is_renewed_by_us(self, *, manages: bool) -> bool:
+        """Whether nobody has to do anything before it ends."""
+        return manages and self.refreshable and not self.refused
 
 
 @dataclass(slots=True)
@@ -63,6 +69,7 @@ async def horizon(rt: Runtime, *, until: datetime) -> list[Expiry]:
                 col(Customer.time_zone),
                 col(Credential.expires_at),
                 col(Credential.refresh_token).is_not(None),
+                col(Credential.refused_at).is_not(None),
             )
             .join(Credential, col(Credential.connection_id) == col(Connection.id))
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
@@ -83,6 +90,7 @@ async def horizon(rt: Runtime, *, until: datetime) -> list[Expiry]:
                 time_zone=row[2] or "UTC",
                 expires_at=row[3],
                 refreshable=bool(row[4]),
+                refused=bool(row[5]),
             )
             for row in rows
             if row[3] is not None

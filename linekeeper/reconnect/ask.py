@@ -30,7 +30,7 @@ from linekeeper.outbox.queue import (
     settle,
 )
 from linekeeper.reconnect.case import Case, Member, load_case
-from linekeeper.reconnect.remind import DEADLINE
+from linekeeper.reconnect.remind import DEADLINE, JOINS_LATE
 from linekeeper.reconnect.runs import start_run, wake, withdraw_run
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Audit, Contact, Incident, Outbox, Reconnect
@@ -101,6 +101,8 @@ async def _opened(session: AsyncSession, case: Case, now: datetime) -> Reconnect
     }
     if windows:
         reconnect.windows = {**reconnect.windows, **windows}
+        if now - reconnect.opened_at > JOINS_LATE:
+            reconnect.deadline_at = now + DEADLINE  # the case waits for who has joined last
     await session.flush()
     return reconnect
 

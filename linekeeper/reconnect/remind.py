@@ -1,6 +1,6 @@
 """When a customer is reminded, and when waiting ends (INTERFACE "Policy defaults"). Pure.
 
-Reminders are due 1, 3 and 5 working days after the first mail, at the customer's own time of day,
+Reminders are due 1, 2 and 4 working days after the first mail, at the customer's own time of day,
 and go out in the customer's working hours only.
 """
 
@@ -9,8 +9,10 @@ from datetime import datetime, timedelta, tzinfo
 
 from linekeeper.clock import zone_of
 
-AFTER_WORKING_DAYS = (1, 3, 5)
+AFTER_WORKING_DAYS = (1, 2, 4)
 DEADLINE = timedelta(days=7)
+JOINS_LATE = timedelta(hours=12)
+"""Who joins a case within this time of its opening is counted from the opening."""
 FIRST_HOUR, LAST_HOUR = 9, 17
 _SATURDAY = 5
 
@@ -22,6 +24,18 @@ class Due:
     reminder: int = 0
     last: bool = False
     """No further reminder follows before the deadline."""
+
+
+def asked_since(
+    opened_at: datetime, joined_at: datetime, live_at: datetime | None = None
+) -> datetime:
+    """From when on a customer's reminders and deadline count.
+
+    One that joins a running case later than its opening has days of its own, and so has one whose
+    system went live meanwhile.
+    """
+    joined = joined_at if joined_at - opened_at > JOINS_LATE else opened_at
+    return max(joined, live_at or opened_at)
 
 
 def due(

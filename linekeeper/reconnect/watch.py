@@ -16,7 +16,7 @@ from linekeeper.notify.text import duration
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.ask import mail, with_contacts
 from linekeeper.reconnect.case import Case, Member, load_case, open_cases
-from linekeeper.reconnect.remind import due
+from linekeeper.reconnect.remind import DEADLINE, due
 from linekeeper.reconnect.runs import wake
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Outbox, Reconnect
@@ -35,9 +35,10 @@ async def watch(rt: Runtime, *, now: datetime) -> int:
             await _wake(rt, case, now)
         elif case.waiting and not case.to_ask:
             continue  # nobody is asked before the go-live
-        elif now >= reconnect.deadline_at:
+        elif case.to_ask and all(case.is_late(member, now) for member in case.to_ask):
             await _end(rt, case, now)
-        else:
+        elif case.to_ask:
+            await _tell_late(rt, case, reconnect, now)
             await _remind(rt, case, reconnect, configuration, now)
     return len(incidents)
 
@@ -73,48 +74,78 @@ async def _end(rt: Runtime, case: Case, now: datetime) -> None:
         await wake(rt, session, case, now=now)
 
 
-async def _remind(
-    rt: Runtime, case: Case, reconnect: Reconnect, configuration: Configuration, now: datetime
-) -> None:
-    owed: dict[str, int] = {}
-    for one in case.to_ask:
-        if one.customer_id is None:
-            continue
-        reminder = due(
-            max(reconnect.opened_at, one.live_at or reconnect.opened_at),
-            one.time_zone,
-            deadline_at=reconnect.deadline_at,
-            snoozed_until=reconnect.snoozed_until,
-            now=now,
-        ).reminder
-        if reminder:
-            owed[one.customer_id] = reminder
-    if not owed:
-        return
-    app = configuration.apps.get(case.incident.app)
-    mails = _may_mail(app, configuration)
-    messages: list[Message] = []
-    for customer_id, number in owed.items():
-        if mails:
-            messages.append(
-                mail(case.incident.id, reconnect.attempt, customer_id, f"remind:{number}")
-            )
-    number = max(owed.values())
+async def _tell_late(rt: Runtime, case: Case, reconnect: Reconnect, now: datetime) -> None:
+    """Say once of each member whose deadline passed while others still have time."""
     lane = incident_lane(case.incident.id)
-    lasting = duration(now - reconnect.opened_at)
-    whom = "reminded by mail" if mails else "not mailed: please remind them"
-    messages.append(
+    messages = [
         Message(
             "slack",
-            f"{lane}:remind:{reconnect.attempt}:{number}",
+            f"{lane}:late:{reconnect.attempt}:{member.connection_id}",
             {
                 "do": "diary",
                 "incident_id": case.incident.id,
-                "text": f"Still waiting after {lasting}: {_names(case.to_ask)} ({whom}).",
+                "text": f"Not reconnected in time: {member.label} did not log in within 7 days "
+                "and several reminders. It is not reminded any more. Please call the customer.",
             },
             lane,
         )
-    )
+        for member in case.to_ask
+        if case.is_late(member, now)
+    ]
+    if messages:
+        await _write_new(rt, messages, now)
+
+
+async def _remind(
+    rt: Runtime, case: Case, reconnect: Reconnect, configuration: Configuration, now: datetime
+) -> None:
+    """Remind every customer whose reminder is due: of those who joined together at once."""
+    groups: dict[tuple[int, str], list[Member]] = {}
+    for member in case.to_ask:
+        if member.customer_id is None:
+            continue
+        since = case.asked_since(member)
+        number = due(
+            since,
+            member.time_zone,
+            deadline_at=since + DEADLINE,
+            snoozed_until=reconnect.snoozed_until,
+            now=now,
+        ).reminder
+        joined = "" if since == reconnect.opened_at else f":{since:%Y-%m-%d}"
+        if number:
+            groups.setdefault((number, joined), []).append(member)
+    mails = _may_mail(configuration.apps.get(case.incident.app), configuration)
+    whom = "reminded by mail" if mails else "not mailed: please remind them"
+    lane = incident_lane(case.incident.id)
+    messages: list[Message] = []
+    for (number, joined), members in groups.items():
+        if mails:
+            messages += [
+                mail(case.incident.id, reconnect.attempt, customer_id, f"remind:{number}{joined}")
+                for customer_id in dict.fromkeys(one.customer_id for one in members)
+                if customer_id is not None
+            ]
+        lasting = duration(now - min(case.asked_since(member) for member in members))
+        messages.append(
+            Message(
+                "slack",
+                f"{lane}:remind:{reconnect.attempt}:{number}{joined}",
+                {
+                    "do": "diary",
+                    "incident_id": case.incident.id,
+                    "text": f"Still waiting after {lasting}: {_names(members)} ({whom}).",
+                },
+                lane,
+            )
+        )
+    if messages:
+        await _write_new(rt, messages, now)
+
+
+async def _write_new(rt: Runtime, messages: Sequence[Message], now: datetime) -> None:
+    """Write what is not there yet of `messages`; mails only where somebody reads them."""
+    customers = [str(one.payload["customer_id"]) for one in messages if one.channel == "email"]
     async with rt.store.read() as session:
         there = set(
             await session.scalars(
@@ -123,7 +154,7 @@ async def _remind(
                 )
             )
         )
-        reachable = await with_contacts(session, list(owed))
+        reachable = await with_contacts(session, customers)
     new = [
         one
         for one in messages

@@ -34,6 +34,8 @@ def expiry_markdown(expiries: Sequence[Expiry], *, now: datetime) -> str:
 def _how(one: Expiry) -> str:
     if one.health == "reauthorization_required":
         return "waits for the customer's login"
+    if one.refused:
+        return "refused by Makini: needs a new login"
     return "by itself" if one.refreshable else "by minting; else a new login"
 
 

@@ -23,6 +23,7 @@ from linekeeper.store.tables import (
     ConnectLink,
     Contact,
     Customer,
+    IncidentConnection,
     Outbox,
     Reconnect,
 )
@@ -341,6 +342,42 @@ async def test_after_the_deadline_the_case_ends_and_the_incident_stays_open(hous
     assert incident.resolved_at is None
     told = [row for row in await outbox(house, "slack") if "Not reconnected" in str(row.payload)]
     assert len(told) == 1
+
+
+async def test_a_customer_who_joins_a_running_case_has_a_deadline_of_its_own(
+    house: House,
+) -> None:
+    first, second, *_ = await house.connections()
+    await house.lose_login(first)
+    await house.lose_login(second)
+    await work(house)
+    incident, other = await house.incidents()
+    [opened] = await house.rows(Reconnect, col(Reconnect.incident_id) == incident.id)
+    joined = opened.opened_at + timedelta(days=3)
+    async with house.store.write() as session:
+        await session.execute(
+            update(IncidentConnection)
+            .where(col(IncidentConnection.incident_id) == other.id)
+            .values(incident_id=incident.id, joined_at=joined)
+        )
+        await session.execute(
+            update(Reconnect)
+            .where(col(Reconnect.incident_id) == other.id)
+            .values(closed_at=joined, outcome="moved")
+        )
+    await attend(house.rt, incident.id, now=joined)
+
+    async def not_in_time() -> tuple[str | None, int]:
+        [case] = await house.rows(Reconnect, col(Reconnect.incident_id) == incident.id)
+        said = await outbox(house, "slack")
+        return case.outcome, sum("Not reconnected in time" in str(row.payload) for row in said)
+
+    for _ in range(2):
+        await watch(house.rt, now=opened.opened_at + timedelta(days=8))
+    assert await not_in_time() == (None, 1)
+    for _ in range(2):
+        await watch(house.rt, now=joined + timedelta(days=7, minutes=1))
+    assert await not_in_time() == ("not_in_time", 2)
 
 
 async def test_a_login_lost_again_within_the_hour_is_a_new_attempt_with_a_new_link(

@@ -1,4 +1,4 @@
-"""When a customer is reminded: in their own working hours, 1, 3 and 5 working days on."""
+"""When a customer is reminded: in their own working hours, 1, 2 and 4 working days on."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from linekeeper.clock import zone_of
 from linekeeper.incidents.operate import snooze_until
 from linekeeper.reconnect.remind import (
+    AFTER_WORKING_DAYS,
     DEADLINE,
+    Due,
+    asked_since,
     due,
     due_at,
     is_working,
@@ -39,7 +42,9 @@ def reminder(now: datetime, zone: str = "America/Chicago", snoozed: datetime | N
         ("2026-01-12 16:00", 1),
         ("2026-01-12 18:00", 0),  # nobody is at work
         ("2026-01-13 09:00", 1),
-        ("2026-01-14 16:00", 2),
+        ("2026-01-13 16:00", 2),
+        ("2026-01-15 15:59", 2),
+        ("2026-01-15 16:00", 3),
         ("2026-01-16 16:00", 3),
         ("2026-01-16 23:00", 0),  # the deadline
     ],
@@ -95,3 +100,24 @@ def test_the_next_working_moment_is_now_or_when_work_begins(now: datetime, zone:
     at = next_working_moment(now, zone)
     assert at >= now
     assert is_working(at.astimezone(zone_of(zone)))
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/Chicago", "Pacific/Auckland"])
+def test_whenever_in_a_week_a_case_opens_its_last_reminder_has_a_working_day_to_the_deadline(
+    zone: str,
+) -> None:
+    where = zone_of(zone)
+    for minute in range(7 * 24 * 60):
+        opened = datetime(2026, 1, 5, tzinfo=UTC) + timedelta(minutes=minute)
+        last = due_at(opened, AFTER_WORKING_DAYS[-1], where)
+        assert opened + DEADLINE - last > timedelta(hours=12)
+        at = Due(len(AFTER_WORKING_DAYS), last=True)
+        assert due(opened, zone, deadline_at=opened + DEADLINE, snoozed_until=None, now=last) == at
+
+
+def test_who_joins_a_running_case_later_has_days_of_its_own() -> None:
+    opened = datetime(2026, 1, 5, tzinfo=UTC)
+    with_the_others, days_later = opened + timedelta(hours=1), opened + timedelta(days=3)
+    assert asked_since(opened, with_the_others) == opened
+    assert asked_since(opened, days_later) == days_later
+    assert asked_since(opened, opened, days_later) == days_later
