@@ -29,6 +29,7 @@ from linekeeper.inbox.claim import (
 from linekeeper.inbox.traces import leave_traces
 from linekeeper.logs import ids_of
 from linekeeper.outbox.forward import Accepted, forward_events
+from linekeeper.redact import describe_error
 from linekeeper.runtime import Runtime
 from linekeeper.store.trouble import is_of_database
 
@@ -112,7 +113,7 @@ def give_up(event: Event, error: Exception, connection_id: str | None = None) ->
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    return describe_error(error)
 
 
 def _about(event: Event, error: Exception) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from linekeeper.consumer.waker import Waker
 from linekeeper.logs import ids_of
+from linekeeper.redact import describe_error
 
 MAX_BACK_OFF = 30.0
 _log = logging.getLogger("linekeeper.consumer")
@@ -37,7 +38,7 @@ async def keep(lane: Lane, waker: Waker, stop: asyncio.Event) -> None:
             more = await lane.step()
         except Exception as error:
             failures += 1
-            line = f"{type(error).__name__}: {error}".splitlines()[0]
+            line = describe_error(error)
             if line != told:
                 _log.warning("%s: %s; trying again", lane.name, line, extra=ids_of(error))
                 told = line

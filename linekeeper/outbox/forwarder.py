@@ -22,6 +22,7 @@ from linekeeper.outbox import claim as lanes
 from linekeeper.outbox.claim import Claim, Work
 from linekeeper.outbox.forward import CHANNEL, GONE, REFUSED, lane_prefix, signed_headers
 from linekeeper.outbox.forward_messages import Outgoing, read_messages
+from linekeeper.redact import origin
 from linekeeper.runtime import Runtime
 from linekeeper.store.core import table_of
 from linekeeper.store.tables import Outbox
@@ -207,9 +208,9 @@ class _Round:
             app.forward_secret.get_secret_value(),
             now=self._forwarder._clock(),
         )
-        url = app.forward_url or ""
+        url = origin(app.forward_url or "")
         try:
-            status = await self._forwarder.post(url, message.body, headers)
+            status = await self._forwarder.post(app.forward_url or "", message.body, headers)
         except _UNREACHABLE as error:
             self._pause(message.app)
             return f"{url} could not be reached: {type(error).__name__}"

@@ -9,15 +9,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import asyncpg
 import orjson
 from sqlalchemy import event, func, select
 from sqlalchemy.engine import Connection as SyncConnection
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from linekeeper.clock import utcnow
 from linekeeper.private import close_database, close_folder, make_private_folder
+from linekeeper.redact import without_values
 from linekeeper.settings import Settings
 from linekeeper.store import sqlite
 from linekeeper.store.cipher import Cipher, KeyProblem, read_or_make_keys
@@ -140,7 +142,11 @@ def _to_json(value: Any) -> str:
         return json.dumps(value)
 
 
-_JSON: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": json.loads}
+_OPTIONS: dict[str, Any] = {
+    "json_serializer": _to_json,
+    "json_deserializer": json.loads,
+    "hide_parameters": True,
+}
 
 
 def make_engine(url: str) -> AsyncEngine:
@@ -150,9 +156,11 @@ def make_engine(url: str) -> AsyncEngine:
     except SQLAlchemyError as error:
         raise StoreError("LINEKEEPER_DATABASE_URL is not a database URL") from error
     if driver == "postgresql+asyncpg":
-        return create_async_engine(
-            url, pool_size=10, max_overflow=10, pool_pre_ping=True, pool_timeout=30, **_JSON
+        engine = create_async_engine(
+            url, pool_size=10, max_overflow=10, pool_pre_ping=True, pool_timeout=30, **_OPTIONS
         )
+        event.listen(engine.sync_engine, "handle_error", _on_error)
+        return engine
     if driver != "sqlite+aiosqlite":
         raise StoreError(
             f"LINEKEEPER_DATABASE_URL: {driver}://… is not supported; use "
@@ -163,11 +171,27 @@ def make_engine(url: str) -> AsyncEngine:
         make_private_folder(Path(parsed.database).parent)
         close_database(Path(parsed.database))
     engine = create_async_engine(
-        url, async_creator=partial(sqlite.connect, parsed, timeout=BUSY_SECONDS), **_JSON
+        url, async_creator=partial(sqlite.connect, parsed, timeout=BUSY_SECONDS), **_OPTIONS
     )
+    event.listen(engine.sync_engine, "handle_error", _on_error)
     event.listen(engine.sync_engine, "connect", _on_sqlite_connect)
     event.listen(engine.sync_engine, "begin", _on_sqlite_begin)
     return engine
+
+
+def _on_error(context: ExceptionContext) -> None:
+    """Take the values out of what a database says of a failure: names, addresses, keys.
+
+    Whoever logs the error, or keeps it, then can't write them down.
+    """
+    error: BaseException | None = context.sqlalchemy_exception or context.original_exception
+    while error is not None:
+        error.args = tuple(without_values(a) if isinstance(a, str) else a for a in error.args)
+        if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
+            for name in ("detail", "hint", "where", "internal_query"):
+                setattr(error, name, None)
+            error.__cause__ = error.__context__ = None  # the codec's, which quotes the value
+        error = getattr(error, "orig", None) or error.__cause__
 
 
 def _on_sqlite_connect(connection: Any, _record: Any) -> None:

@@ -35,7 +35,15 @@ QUIET = (
 """A browser that talks to nobody but us."""
 PARTS = ("prefect", "receiver", "sandbox", "product", "mail")
 """The ports of a house. At the last two a test may listen: for what is forwarded, and mailed."""
-PRODUCT = "http://127.0.0.1:{port}/hooks"
+PRODUCT_TOKENS = (
+    "userinfo-of-the-forward-url",
+    "path-of-the-forward-url",
+    "query-of-the-forward-url",
+)
+PRODUCT = (
+    f"http://product:{PRODUCT_TOKENS[0]}@127.0.0.1:{{port}}/hooks/{PRODUCT_TOKENS[1]}"
+    f"?key={PRODUCT_TOKENS[2]}"
+)
 MAIL_ACCOUNT = ("line", "the-password-of-the-mail-account")
 PRODUCT_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 

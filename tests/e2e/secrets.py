@@ -9,9 +9,9 @@ from sqlmodel import col, select
 from linekeeper.access.tokens import load_pair, load_tokens
 from linekeeper.store.tables import Credential
 from sandbox import Settings as Sandbox
-from tests.e2e.conftest import MAIL_ACCOUNT, PRODUCT_SECRET, House
+from tests.e2e.conftest import MAIL_ACCOUNT, PRODUCT_SECRET, PRODUCT_TOKENS, House
 
-NOT_OURS = ("encryption-keys", "sandbox.state")
+NOT_OURS = ("encryption-keys", "prefect-encryption-key", "sandbox.state")
 """Where a secret belongs: the keys, and the memory of the sandbox, which stands for Makini."""
 
 
@@ -25,6 +25,8 @@ async def secrets_now(house: House) -> dict[str, str]:
         "Slack signing secret": box.slack_signing_secret,
         "password of the mail account": MAIL_ACCOUNT[1],
         "secret of forwards": PRODUCT_SECRET.removeprefix("whsec_"),
+        **{f"forward URL's {token.partition('-')[0]}": token for token in PRODUCT_TOKENS},
+        "Prefect's encryption key": (house.home / "prefect-encryption-key").read_text().strip(),
         "encryption key": (house.home / "encryption-keys").read_text().split(",")[0].strip(),
     }
     async with house.store() as store, store.read() as session:

@@ -248,6 +248,32 @@ async def test_a_product_that_is_away_gets_everything_once_it_is_back(stage: Sta
     assert {identity for identity, _ in stage.product.taken} == set(ids)
 
 
+async def test_what_is_said_of_a_products_address_holds_no_token(stage: Stage) -> None:
+    secrets = ("userinfo-token", "path-token", "query-token")
+    there = stage.product.url.replace("http://", f"http://user:{secrets[0]}@")
+    settings = stage.rt.settings.model_copy(
+        update={"forward_url": f"{there}/{secrets[1]}?key={secrets[2]}"}
+    )
+    async with Runtime.open(settings) as rt:
+        own = Stage(rt, stage.fleet, stage.product, stage.connections)
+        await online(own, stage.connections[0])
+        for answers in ([400] * 9, [410] * 9, [500] * 9):
+            stage.product.answers = answers
+            await forward(own, later(hours=len(stage.product.refused)))
+            [row] = await own.forwards()
+            assert " answered " in (row.error or "")
+            assert not any(secret in (row.error or "") for secret in secrets)
+        assert len(stage.product.refused) == 3
+        stage.product.answers = [400] * 9
+        await forward(own, later(days=4))
+        await watch(rt, utcnow())
+        async with rt.store.read() as session:
+            said = str([row.model_dump() for row in await session.scalars(select(Incident))])
+            said += str([row.model_dump() for row in await session.scalars(select(Outbox))])
+    assert "given up" in said
+    assert not any(secret in said for secret in secrets)
+
+
 async def test_a_product_that_is_back_need_not_wait_for_further_tries(stage: Stage) -> None:
     ids = await online(stage, *stage.connections)
     moment = utcnow()
