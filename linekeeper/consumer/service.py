@@ -122,7 +122,7 @@ def lanes(
         Lane("implementations", look_at_implementations, every=IMPLEMENTATIONS_EVERY),
         Lane("outages of ours", look_for_outages, every=OUTAGES_EVERY),
         Lane("mail", mail, every=OUTBOX_EVERY, waits_for="email"),
-        Lane("forward", forwarder.deliver, every=OUTBOX_EVERY, waits_for="forward"),
+        Lane("forward", forwarder.step, every=OUTBOX_EVERY, waits_for="forward"),
         Lane("block settings", blocks, every=BLOCKS_EVERY),
         Lane("links", look_up_links, every=LINKS_EVERY),
         Lane("slack", slack, every=OUTBOX_EVERY, waits_for="slack"),

@@ -38,6 +38,8 @@ BATCH = 400
 AT_ONCE = 32
 LONGEST_WAIT = 600.0
 LONGEST_PAUSE = 15.0
+TICK_SECONDS = 0.05
+"""Until what is due for other apps is looked for, beside a product that is slow."""
 MAX_ANSWER_BYTES = 65_536
 _MAX_ERROR = 500
 _BUSY = frozenset({408, 425, 429})
@@ -50,6 +52,9 @@ _UNREACHABLE = (
     TimeoutError,
     ValueError,
 )
+
+_SWITCHED_OFF = ""
+"""Stands for all apps that hand nothing on; no app is called so."""
 
 _OUTBOX = table_of(Outbox)
 _WORK = Work(
@@ -77,11 +82,17 @@ class Forwarder:
         self._clock = clock
         self._clients: dict[str, httpx.AsyncClient] = {}
         self._pauses: dict[str, _Pause] = {}
+        self._rounds: dict[str, asyncio.Task[bool]] = {}
+        """The batch under way of each app."""
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        rounds = list(self._rounds.values())
+        for task in rounds:
+            task.cancel()
+        await asyncio.gather(*rounds, return_exceptions=True)
         for client in self._clients.values():
             await client.aclose()
 
@@ -105,41 +116,70 @@ class Forwarder:
             return answer.status_code
 
     async def deliver(self) -> bool:
-        """Deliver one batch of what is due; returns whether there may be more to do at once.
+        """Deliver one batch to each product; returns whether there may be more to do at once.
 
         A message is repeated with back-off for `GIVE_UP_AFTER`, then dead. Errors of the database
-        are raised, trouble with the product never is.
+        are raised, trouble with a product never is.
         """
-        apps = {
-            name: app
-            for name, app in (await self._rt.configuration()).apps.items()
-            if app.forward_url
-        }
+        await self._begin()
+        if self._rounds:
+            await asyncio.wait(self._rounds.values())
+        return self._ended()
+
+    async def step(self) -> bool:
+        """The same without waiting for a product that is slow: the others go on beside it."""
+        await self._begin()
+        if not self._rounds:
+            return False
+        await asyncio.wait(
+            self._rounds.values(), timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        self._ended()
+        return True
+
+    async def _begin(self) -> None:
+        """Begin a batch for each app that has something due and none under way."""
+        configuration = await self._rt.configuration()
+        apps = {name: app for name, app in configuration.apps.items() if app.forward_url}
         now = self._clock()
         self._pauses = {
             name: pause
             for name, pause in self._pauses.items()
             if name in apps and apps[name].forward_url == pause.url
         }
-        paused = {name for name, pause in self._pauses.items() if pause.until > now}
-        if not apps or apps.keys() <= paused:
-            return False
-        work = _but(paused)
+        waiting: dict[str, Work] = {}
         async with self._rt.store.read() as session:
-            if not await lanes.is_due(session, work, now=now):
-                return False
-        probing = self._pauses.keys() - paused
+            if not await lanes.is_due(session, _WORK, now=now):
+                return
+            for name in (*apps, _SWITCHED_OFF):
+                pause = self._pauses.get(name)
+                if name in self._rounds or (pause is not None and pause.until > now):
+                    continue
+                work = _of(name) if name in apps else _of_others(apps)
+                if await lanes.is_due(session, work, now=now):
+                    waiting[name] = work
+        for name, work in waiting.items():
+            self._rounds[name] = asyncio.create_task(self._round(name, work, apps, now))
+
+    async def _round(
+        self, name: str, work: Work, apps: Mapping[str, AppConfig], now: datetime
+    ) -> bool:
         claim = await lanes.claim(
             self._rt.store,
             work,
             self._rt.owner,
-            limit=1 if probing else BATCH,
+            limit=1 if name in self._pauses else BATCH,
             now=now,
             seconds=CLAIM_SECONDS,
         )
-        if not claim.rows:
-            return False
-        return await _Round(self, claim, apps).run()
+        return await _Round(self, claim, apps).run() if claim.rows else False
+
+    def _ended(self) -> bool:
+        """Forget the batches that have ended; whether any got something done."""
+        done = {name: task for name, task in self._rounds.items() if task.done()}
+        for name in done:
+            del self._rounds[name]
+        return any([task.result() for task in done.values()])
 
 
 class _Round:
@@ -294,10 +334,17 @@ class _Round:
                 await session.execute(_bring_forward(app, now))
 
 
-def _but(paused: Collection[str]) -> Work:
-    """All work but that of the `paused` apps: theirs waits, and holds up no other's."""
+def _of(app: str) -> Work:
+    """What is handed on for `app`: other apps' products neither wait for it nor slow it."""
+    return replace(
+        _WORK, which=_WORK.which & _OUTBOX.c.lane.startswith(lane_prefix(app), autoescape=True)
+    )
+
+
+def _of_others(apps: Collection[str]) -> Work:
+    """What is there for apps that hand nothing on any more: kept, in case that returns."""
     which = _WORK.which
-    for app in paused:
+    for app in apps:
         which &= ~_OUTBOX.c.lane.startswith(lane_prefix(app), autoescape=True)
     return replace(_WORK, which=which)
 

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -11,13 +12,19 @@ from sqlmodel import col
 from starlette.responses import JSONResponse
 
 from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
 from linekeeper.consumer.record_events import RecordEvents, process_record_events
 from linekeeper.inbox.unrouted import route_again
+from linekeeper.orchestrator import Blocks
+from linekeeper.outbox.forward import RecoveredChange, forward_changes
 from linekeeper.outbox.forwarder import Forwarder
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Credential
+from linekeeper.store import new_id
+from linekeeper.store.configuration import save_blocks
+from linekeeper.store.tables import Connection, Credential
 from linekeeper.store.trouble import isolate
 from tests.inbox.process.front import Front, fronted
+from tests.inbox.process.product import serving
 from tests.inbox.process.stage import Stage
 from tests.inbox.process.test_process_records import changed, event_of, make_due
 
@@ -61,7 +68,7 @@ async def test_what_is_answered_is_settled_and_handed_on_beside_a_connection_tha
         async with (
             RecordEvents(seen.rt) as events,
             Forwarder(seen.rt) as forwarder,
-            running(events.step, forwarder.deliver) as until,
+            running(events.step, forwarder.step) as until,
         ):
 
             async def hangs() -> bool:
@@ -194,3 +201,55 @@ async def test_settings_are_read_before_a_transaction_begins(stage: Stage) -> No
         rt.configuration = configuration  # type: ignore[method-assign, assignment]
         await process_record_events(rt)
     assert (await stage.event(receipt.id)).status == "processed"
+
+
+async def test_a_product_that_hangs_slows_no_other_app(stage: Stage) -> None:
+    [one, two, *_] = stage.connections
+    ended = asyncio.Event()
+    held_open = 0
+
+    async def hanging(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal held_open
+        held_open += 1
+        await ended.wait()
+        held_open -= 1
+        await send({"type": "http.response.start", "status": 503, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serving(hanging) as url:
+        app = await stage.rt.app("default")
+        other = app.model_copy(update={"name": "other", "forward_url": url})
+        await save_blocks(stage.rt.store, Blocks(apps=[app, other]), now=utcnow())
+
+        async def change(to: AppConfig, connection: Connection) -> str:
+            made = RecoveredChange(
+                new_id(),
+                connection.id,
+                connection.makini_key,
+                "eam/assets",
+                "1",
+                "updated",
+                utcnow(),
+            )
+            async with stage.rt.store.write() as session:
+                await forward_changes(stage.rt.store, session, to, [made], now=utcnow())
+            return made.id
+
+        async def hangs() -> bool:
+            return held_open == 1
+
+        await change(other, one)
+        async with (
+            Runtime.open(stage.rt.settings) as rt,
+            Forwarder(rt) as forwarder,
+            running(forwarder.step) as until,
+        ):
+            await until(hangs)
+            wanted = {await change(app, two) for _ in range(3)}
+
+            async def is_handed_on() -> bool:
+                return {identity for identity, _ in stage.product.taken} == wanted
+
+            await until(is_handed_on)
+            assert held_open == 1
+            ended.set()
