@@ -179,7 +179,8 @@ class Forwarder:
         done = {name: task for name, task in self._rounds.items() if task.done()}
         for name in done:
             del self._rounds[name]
-        return any([task.result() for task in done.values()])
+        results = [task.result() for task in done.values()]
+        return any(results)
 
 
 class _Round:
