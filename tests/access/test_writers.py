@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from sqlmodel import col, select
 
+from linekeeper.access.expiry import horizon
 from linekeeper.access.links import make_link
 from linekeeper.access.login import Attempt, Ending
 from linekeeper.access.paste import Pasted, paste
@@ -263,3 +265,20 @@ async def test_of_two_processes_that_renew_at_once_none_tries_a_pair_that_the_ot
         assert [await process.wait() for process in processes] == [0, 0]
         assert rotating.dead == 0
         await assert_stored_is_alive(rt.store, identifier, rotating)
+
+
+async def test_a_renewal_that_makini_refuses_is_remembered_until_the_next_login(
+    managed: Settings, rotating: Rotating
+) -> None:
+    async with with_k1(managed, rotating) as (rt, identifier):
+        rotating.number += 1  # the stored pair is dead, and nothing is minted
+        in_a_week = utcnow() + timedelta(days=7)
+        [before] = await horizon(rt, until=in_a_week)
+        assert before.is_renewed_by_us(manages=True)
+        assert await renewed(rt, identifier) is None
+        [refused] = await horizon(rt, until=in_a_week)
+        assert not refused.is_renewed_by_us(manages=True)
+        async with rt.store.write() as session:
+            await save_tokens(rt.store, session, {identifier: rotating.pair()}, now=utcnow())
+        [after] = await horizon(rt, until=in_a_week)
+        assert after.is_renewed_by_us(manages=True)

@@ -102,6 +102,22 @@ async def test_logging_in_again_mends_the_connection_and_uses_the_link_up(house:
     assert [a.action for a in await house.rows(Audit)] == ["login.renewed"]
 
 
+async def test_a_login_whose_id_tells_whose_it_is_lists_nothing(house: House) -> None:
+    [one, *_] = await house.connections()
+    await house.lose_login(one)
+    _, path = await link_for(house, one)
+    before = await listings(house)
+    assert before > 0
+    assert (await through(house, path, one.makini_key)).status_code == 200
+    assert await listings(house) == before
+    assert (await house.connection(one.id)).health == "healthy"
+
+
+async def listings(here: House) -> int:
+    calls = (await here.makini.get("/_control/calls")).json()["calls"]
+    return int(calls.get("GET /api/system/connections", 0))
+
+
 async def test_opening_the_page_changes_nothing(house: House) -> None:
     [one, *_] = await house.connections()
     _, path = await link_for(house, one)
