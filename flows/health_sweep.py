@@ -16,7 +16,7 @@ from prefect.utilities.annotations import quote
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.adopt import Adoption
-from linekeeper.incidents.news import Findings, find_news, mark_reported, since
+from linekeeper.incidents.news import Findings, Since, find_news, mark_reported, since
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.sweep.app import close_removed, list_failed
@@ -93,7 +93,7 @@ async def _sweep(rt: Runtime) -> State[None]:
     if done.lanes:
         with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
             await notify(done.lanes)
-    return await _conclusion(rt, sweeps, findings, done.checked)
+    return await _conclusion(rt, sweeps, findings, done)
 
 
 async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
@@ -140,18 +140,28 @@ async def _listed(app: AppConfig, started: datetime) -> Adoption:
         raise MakiniError(ErrorKind.timeout, message, app=app.name) from error
 
 
+def _said(findings: Findings, done: Since) -> str:
+    """What was found; nothing found of connections that nobody asked is no sign of health."""
+    nothing = not findings.news and not findings.known and not findings.untold
+    return "no trouble known" if nothing and done.listed else findings.summary
+
+
 async def _conclusion(
-    rt: Runtime, sweeps: list[Sweep], findings: Findings, checked: int
+    rt: Runtime, sweeps: list[Sweep], findings: Findings, done: Since
 ) -> State[None]:
     troubles = [sweep.trouble for sweep in sweeps if sweep.trouble]
-    summary = f"{checked} checked, {findings.summary}"
+    said = _said(findings, done)
+    looked = f"{done.checked} checked"
+    if done.listed:
+        looked += f", {done.listed} judged by Makini's list alone"
+    summary = f"{looked}, {said}"
     notes = "".join(f"; {sweep.note}" for sweep in sweeps if sweep.note)
     if troubles:
-        await rename(f"sweep · could not do its work, {findings.summary}")
+        await rename(f"sweep · could not do its work, {said}")
         said = "".join(f"; {news.sentence}" for news in findings.news[:10])
         return Failed(message=f"{'; '.join(troubles)} ({summary}){said}")
     await heartbeat(rt.settings.heartbeat_url)
-    await rename(f"sweep · {findings.summary}")
+    await rename(f"sweep · {said}")
     if findings.news:
         said = "; ".join(news.sentence for news in findings.news[:10])
         more = len(findings.news) - 10

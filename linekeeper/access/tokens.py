@@ -5,11 +5,11 @@ started from (`replace_pair`); a customer's new login does the first and is neve
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, bindparam, delete, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -66,6 +66,15 @@ class UnreadableToken(KeyProblem):
 def lease_name(connection_id: str) -> str:
     """The lease held by whoever gets a connection a new pair, or ends it."""
     return f"token:{connection_id}"
+
+
+def has_usable_token(now: datetime, managed: Collection[str]) -> ColumnElement[bool]:
+    """Whether a connection has a token that works, or may be renewed; `managed` names the apps in
+    mode `manage`."""
+    return exists().where(
+        col(Credential.connection_id) == col(Connection.id),
+        or_(is_live(now), col(Connection.app).in_(managed)),
+    )
 
 
 async def load_tokens(

@@ -56,11 +56,15 @@ def _shown(seen: "Glance") -> "RenderableType":
     from rich.console import Group
     from rich.text import Text
 
+    from linekeeper.views.evidence import evidence_sentence
+
     fleet = Text(f"{seen.connections} connections of {seen.customers} customers: ")
     counts = [Text(f"{n} {health}", _STYLES.get(health, "")) for health, n in seen.health.items()]
     fleet.append_text(Text(", ").join(counts or [Text("none known yet")]))
     setup = ", ".join(f"{number} {setup}" for setup, number in seen.setup.items())
     parts: list[RenderableType] = [fleet, Text(f"setup: {setup or '-'}", "dim")]
+    if said := evidence_sentence(seen.evidence):
+        parts.append(Text(f"evidence of the healthy: {said}"))
     if seen.without_token:
         parts.append(
             Text(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, literal_column, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -156,6 +156,9 @@ class Since:
     """What became of the fleet since a moment."""
 
     checked: int
+    """Connections that were really asked."""
+    listed: int
+    """Connections judged by Makini's list alone: nothing was asked of them."""
     changed: Sequence[str]
     """Connections whose health changed, other than those first found well."""
     lanes: Sequence[str]
@@ -165,11 +168,15 @@ class Since:
 async def since(store: Store, started: datetime) -> Since:
     """What was checked, changed and said since `started`, whoever did it."""
     async with store.read() as session:
-        checked = await session.scalar(
-            select(func.count())
-            .select_from(Connection)
-            .where(col(Connection.last_checked_at) >= started)
+        is_listed = func.coalesce(
+            col(Connection.evidence) == literal_column("'listed'"), literal_column("false")
         )
+        rows = await session.execute(
+            select(is_listed, func.count())
+            .where(col(Connection.last_checked_at) >= started)
+            .group_by(is_listed)
+        )
+        looked = {bool(listed): number for listed, number in rows}
         changed = await session.scalars(
             select(col(Transition.connection_id))
             .where(
@@ -184,7 +191,7 @@ async def since(store: Store, started: datetime) -> Since:
             .where(col(Outbox.created_at) >= started, col(Outbox.channel) == "slack")
             .distinct()
         )
-        return Since(checked or 0, sorted(changed), sorted(lanes))
+        return Since(looked.get(False, 0), looked.get(True, 0), sorted(changed), sorted(lanes))
 
 
 async def mark_reported(store: Store, news: Iterable[News], *, now: datetime) -> None:

@@ -181,6 +181,7 @@ def _shown(connection: Connection, customer: str | None) -> dict[str, Any]:
         "tags": connection.tags,
         "setup": connection.setup,
         "health": connection.health,
+        "evidence": connection.evidence,
         "health_since": _time(connection.health_since),
         "last_checked_at": _time(connection.last_checked_at),
         "last_sync_at": _time(connection.last_sync_at),

@@ -53,6 +53,7 @@ _CONNECTION = _object(
         "tags": {"type": "array"},
         "setup": _TEXT,
         "health": _TEXT,
+        "evidence": _OPTIONAL,
         "health_since": _TIME,
         "last_checked_at": _TIME,
         "last_sync_at": _TIME,

@@ -134,6 +134,13 @@ def next_step(report: ConnectionReport) -> str:
     return " ".join(words)
 
 
+_EVIDENCE = {
+    "listed": "listed: Makini's list is all there is to judge by",
+    "probed": "probed: Makini answered a status call with its own token",
+    "read": "read: a record was read with its own token",
+}
+
+
 def _facts(report: ConnectionReport) -> Iterable[Sequence[str]]:
     one, customer, now = report.connection, report.customer, report.at
     owner = text(customer.name) if customer is not None else "—"
@@ -150,6 +157,8 @@ def _facts(report: ConnectionReport) -> Iterable[Sequence[str]]:
     yield "Status in Makini's list", text(one.list_status)
     yield "Sync status", text(one.sync_status)
     yield "Token", "yes" if report.has_token else "none"
+    yield "Evidence", _EVIDENCE.get(one.evidence or "", "none yet")
+    yield "Last read", when(one.last_read_at, now)
     yield "Last checked", when(one.last_checked_at, now)
     yield "Last good answer", when(one.last_good_at, now)
     yield "Last sync", when(one.last_sync_at, now)

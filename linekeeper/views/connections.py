@@ -38,6 +38,7 @@ async def list_connections(
             "app": one.app,
             "setup": one.setup,
             "health": one.health,
+            "evidence": one.evidence,
             "health_since": one.health_since,
             "last_checked_at": one.last_checked_at,
         }
@@ -81,6 +82,8 @@ async def describe_connection(session: AsyncSession, connection_id: str) -> dict
         "health_since": one.health_since,
         "list_status": one.list_status,
         "sync_status": one.sync_status,
+        "evidence": one.evidence,
+        "last_read_at": one.last_read_at,
         "last_checked_at": one.last_checked_at,
         "last_good_at": one.last_good_at,
         "last_sync_at": one.last_sync_at,

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from linekeeper.health.judge import Health
+from linekeeper.health.judge import Evidence, Health
 from linekeeper.markdown import MAX_MESSAGE, ago, image, table, text, when
 from linekeeper.views.charts import LOOKS, look, states_over_time
+from linekeeper.views.evidence import evidence_sentence, how_to_verify
 from linekeeper.views.fleet_queries import AppLine, FleetReport, TroubleLine
 from linekeeper.views.parts import ReportLinks, answer, artifact_key, joined, taken
 
@@ -23,6 +24,9 @@ def fleet_headline(report: FleetReport) -> str:
     if report.troubles_total:
         verb = "is" if report.troubles_total == 1 else "are"
         return f"{report.troubles_total:,} of {total:,} connections {verb} in trouble{tail}"
+    if report.evidence.get(Evidence.listed):
+        # Listed as active is not known to be well.
+        return f"No trouble known of {total:,} connections: {evidence_sentence(report.evidence)}"
     if waiting > 0:
         return f"No trouble among {total:,} connections{tail}"
     return (
@@ -40,6 +44,7 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
     parts = [
         f"# {fleet_headline(report)}",
         " · ".join([f"{report.at:%Y-%m-%d %H:%M} UTC", *counts]),
+        _evidence(report),
         image("Connections by health over time", states_over_time(report.history)),
         _bar_length(report),
     ]
@@ -76,6 +81,14 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
             "`linekeeper connection add` takes one by hand.",
         ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _evidence(report: FleetReport) -> str:
+    said = evidence_sentence(report.evidence)
+    if not said:
+        return ""
+    observed = any(one.mode == "observe" and one.connections for one in report.apps)
+    return f"Evidence of the healthy: {said}. {how_to_verify(report.evidence, observed=observed)}"
 
 
 def _bar_length(report: FleetReport) -> str:

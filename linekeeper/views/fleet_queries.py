@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, and_, exists, false, func, or_, select
+from sqlalchemy import ColumnElement, and_, false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.access.tokens import has_usable_token
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
-from linekeeper.health.judge import Health, is_trouble
+from linekeeper.health.judge import Evidence, Health, is_trouble
 from linekeeper.store import Store
 from linekeeper.store.tables import (
     AppState,
     Connection,
-    Credential,
     Customer,
     Incident,
     IncidentConnection,
@@ -83,6 +83,8 @@ class FleetReport:
     at: datetime
     by_health: Mapping[str, int]
     by_setup: Mapping[str, int]
+    evidence: Mapping[str, int]
+    """How strong the evidence of the healthy ones is: `listed`, `probed`, `read`."""
     apps: Sequence[AppLine]
     troubles: Sequence[TroubleLine]
     """Critical customers first, then the newest; at most `TROUBLES_SHOWN`."""
@@ -135,7 +137,7 @@ async def fleet_report(
         by_health = _sums(connected, "health")
         tokenless = (
             col(Connection.setup) != "disconnected",
-            ~exists().where(col(Credential.connection_id) == col(Connection.id)),
+            ~has_usable_token(now, configuration.managed),
         )
         tokenless_total = await session.scalar(
             select(func.count()).select_from(Connection).where(*tokenless)
@@ -144,6 +146,7 @@ async def fleet_report(
             at=now,
             by_health=by_health,
             by_setup=_sums(counts, "setup"),
+            evidence=_sums([one for one in connected if one.health == Health.healthy], "evidence"),
             apps=await _apps(session, configuration, connected, notes or {}),
             troubles=await _troubles(session),
             troubles_total=troubles_total,
@@ -164,19 +167,18 @@ async def connection_reports(
     reports = {}
     async with store.read() as session:
         rows = await session.execute(
-            select(Connection, Customer, col(Credential.connection_id))
+            select(Connection, Customer, has_usable_token(now, configuration.managed))
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-            .outerjoin(Credential, col(Credential.connection_id) == col(Connection.id))
             .where(col(Connection.id).in_(ids))
         )
         incidents = await _incidents(session, ids)
-        for connection, customer, credential in rows.all():
+        for connection, customer, has_token in rows.all():
             reports[connection.id] = ConnectionReport(
                 at=now,
                 label=_label(connection, customer),
                 connection=connection,
                 customer=customer,
-                has_token=credential is not None,
+                has_token=has_token,
                 mode=_mode(configuration, connection.app),
                 incidents=incidents.get(connection.id, []),
                 transitions=await _latest(session, Transition, connection.id, TRANSITIONS_SHOWN),
@@ -202,6 +204,7 @@ class _Count(NamedTuple):
     app: str
     setup: str
     health: str
+    evidence: str | None
     answered: bool
     number: int
     oldest: datetime
@@ -212,6 +215,7 @@ async def _counts(session: AsyncSession) -> list[_Count]:
         col(Connection.app),
         col(Connection.setup),
         col(Connection.health),
+        col(Connection.evidence),
         col(Connection.last_answered_at).is_not(None),
     )
     rows = await session.execute(
@@ -223,7 +227,7 @@ async def _counts(session: AsyncSession) -> list[_Count]:
 def _sums(counts: Sequence[_Count], axis: str) -> dict[str, int]:
     sums: Counter[str] = Counter()
     for one in counts:
-        sums[getattr(one, axis)] += one.number
+        sums[getattr(one, axis) or Evidence.listed.value] += one.number
     return dict(sums)
 
 

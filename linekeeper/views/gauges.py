@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
+from sqlalchemy import literal_column
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, func, select
 
@@ -95,6 +96,15 @@ async def _connections(session: AsyncSession, now: datetime) -> list[Gauge]:
         .where(col(Connection.setup) != "disconnected")
         .group_by(Connection.app, Connection.health)
     )
+    evidence = await session.execute(
+        select(
+            Connection.app,
+            func.coalesce(Connection.evidence, literal_column("'listed'")),
+            func.count(),
+        )
+        .where(col(Connection.setup) != "disconnected", col(Connection.health) == "healthy")
+        .group_by(Connection.app, func.coalesce(Connection.evidence, literal_column("'listed'")))
+    )
     setup = await session.execute(
         select(Connection.app, Connection.setup, func.count()).group_by(
             Connection.app, Connection.setup
@@ -125,6 +135,12 @@ async def _connections(session: AsyncSession, now: datetime) -> list[Gauge]:
             "Connections by health.",
             ("app", "health"),
             [((app, kind), count) for app, kind, count in health],
+        ),
+        _labelled(
+            "linekeeper_connections_evidence",
+            "Healthy connections by the evidence of it: listed, probed or read.",
+            ("app", "evidence"),
+            [((app, kind), count) for app, kind, count in evidence],
         ),
         _labelled(
             "linekeeper_connections_setup",

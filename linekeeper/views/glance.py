@@ -9,14 +9,15 @@ from sqlalchemy import case, func
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
+from linekeeper.access.tokens import has_usable_token
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
+from linekeeper.health.judge import Evidence, Health
 from linekeeper.store import Store
 from linekeeper.store.leases import CONSUMER
 from linekeeper.store.tables import (
     AppState,
     Connection,
-    Credential,
     Customer,
     Incident,
     IncidentConnection,
@@ -88,6 +89,8 @@ class Glance:
     customers: int
     without_token: int
     health: Mapping[str, int]
+    evidence: Mapping[str, int]
+    """How strong the evidence of the healthy ones is: `listed`, `probed`, `read`."""
     setup: Mapping[str, int]
     open_incidents: int
     incidents: tuple[OpenIncident, ...]
@@ -114,8 +117,9 @@ async def glance(store: Store, configuration: Configuration, *, now: datetime) -
             at=now,
             connections=sum(health.values()),
             customers=await session.scalar(select(func.count()).select_from(Customer)) or 0,
-            without_token=await _without_token(session),
+            without_token=await _without_token(session, configuration, now),
             health=health,
+            evidence=await evidence_of(session),
             setup=await _counts(session, Connection.setup),
             open_incidents=await session.scalar(
                 select(func.count())
@@ -147,13 +151,31 @@ async def _counts(session: AsyncSession, column: Any) -> dict[str, int]:
     return {row[0]: row[1] for row in await session.execute(statement)}
 
 
-async def _without_token(session: AsyncSession) -> int:
+async def evidence_of(session: AsyncSession) -> dict[str, int]:
+    """How strong the evidence of the healthy connections is: each kind and how many have it."""
+    rows = await session.execute(
+        select(Connection.evidence, func.count())
+        .where(
+            col(Connection.setup) != "disconnected",
+            col(Connection.health) == Health.healthy.value,
+        )
+        .group_by(Connection.evidence)
+    )
+    counts = dict.fromkeys((kind.value for kind in Evidence), 0)
+    for kind, number in rows:
+        counts[kind or Evidence.listed.value] += number
+    return counts
+
+
+async def _without_token(session: AsyncSession, configuration: Configuration, now: datetime) -> int:
     return (
         await session.scalar(
             select(func.count())
             .select_from(Connection)
-            .outerjoin(Credential, col(Credential.connection_id) == col(Connection.id))
-            .where(col(Credential.connection_id).is_(None), col(Connection.setup) != "disconnected")
+            .where(
+                ~has_usable_token(now, configuration.managed),
+                col(Connection.setup) != "disconnected",
+            )
         )
         or 0
     )

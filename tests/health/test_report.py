@@ -80,6 +80,7 @@ def fleet_of(troubles: list[TroubleLine], total: int, **changes: Any) -> FleetRe
         "apps": [AppLine("default", "observe", total, total - len(troubles), NOW)],
         "troubles": troubles,
         "troubles_total": len(troubles),
+        "evidence": {},
         "tokenless": [],
         "tokenless_total": 0,
         "history": [],
