@@ -95,6 +95,7 @@ async def test_its_json_is_plain_and_its_keys_stay(store: Store) -> None:
         "at",
         "connections",
         "customers",
+        "evidence",
         "health",
         "incidents",
         "leases",
