@@ -76,6 +76,20 @@ async def failed_tasks(running: Running) -> list[str]:
     return [one.name for one in tasks if one.state is not None and one.state.is_failed()]
 
 
+async def test_checked_counts_what_was_asked(
+    running: Running,
+    clean_prefect: PrefectServer,
+    store: Store,
+    box: sandbox.Served,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LINEKEEPER_MAKINI_MODE", "observe")
+    with on(clean_prefect):
+        state: State[None] = await health_sweep(return_state=True)
+    assert state.message == "0 checked, 6 judged by Makini's list alone, no trouble known"
+    assert (await running.last()).name == "sweep · no trouble known"
+
+
 async def test_red_means_new(
     running: Running, clean_prefect: PrefectServer, store: Store, control: Control
 ) -> None:
