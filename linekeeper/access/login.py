@@ -25,6 +25,7 @@ from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import (
     BEFORE_SENDING,
     NEW_LOGIN,
+    ErrorKind,
     ListedConnection,
     MakiniClient,
     MakiniError,
@@ -57,6 +58,7 @@ Ended = Literal[
     "other_system",
     "unproven",
     "refused",
+    "system_away",
     "away",
 ]
 
@@ -132,7 +134,7 @@ class Attempt:
             makini = self.rt.makini(await self.rt.app(self.link.app), for_login=True)
             status = await _asked(lambda: makini.status(pair.access_token, connection=NEW_LOGIN))
         except (MakiniError, UnknownApp) as error:
-            return await self._refused(error)
+            return await self._refused(error, taken=True)
         if await self._is_told_by_id(status.id):
             login = Login(pair, status, None)
         else:
@@ -199,9 +201,19 @@ class Attempt:
         session.add(self._audit("login.renewed", owner, now))
         await session.flush()
 
-    async def _refused(self, error: Exception) -> Ending:
-        how: Ended = "away" if isinstance(error, MakiniError) and error.retryable else "refused"
-        await self._tell(f"login.{how}", str(error))
+    async def _refused(self, error: Exception, *, taken: bool = False) -> Ending:
+        """`taken`: Makini had exchanged the code; the new connection's own status failed."""
+        how: Ended = "refused"
+        text = str(error)
+        if isinstance(error, MakiniError):
+            text = error.brief
+            if taken and error.kind is ErrorKind.unavailable:
+                how = "system_away"
+                system = self.link.system or "the system"
+                text = f"Makini took it, but {system} does not answer Makini{error.reference}"
+            elif error.retryable:
+                how = "away"
+        await self._tell(f"login.{how}", text)
         return Ending(how, self.link.system, connect_url=self.url)
 
     async def _tell(self, action: str, text: str) -> None:
@@ -243,7 +255,7 @@ def _trouble(how: Ended, login: Login) -> str:
         return f"it was another system, {what(login.status)}"
     if how == "unproven":
         return "the new login is kept, but Makini still says that the system refuses it"
-    return str(login.away)
+    return login.away.brief if login.away is not None else ""
 
 
 async def _listed(makini: MakiniClient) -> list[ListedConnection]:

@@ -49,6 +49,11 @@ class Pasted:
                     f"{self.label}: the login is stored, but Makini still says that the system "
                     "refuses it; the next probe decides"
                 )
+            case "system_away":
+                return (
+                    f"Makini took the login, but {self.label} does not answer Makini: try again "
+                    "once the system can be reached; a code is spent by that: get a new one"
+                )
             case "away":
                 return "Makini could not be asked; a code may be spent by that: get a new one"
             case _:

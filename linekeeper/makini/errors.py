@@ -93,6 +93,19 @@ class MakiniError(Exception):
         self.retryable = kind in _PASSING if retryable is None else retryable
         self.retry_after = retry_after
 
+    @property
+    def reference(self) -> str:
+        """Makini's code and request id in brackets, for its support; empty if it gave neither."""
+        parts = [f"code {self.code}"] if self.code else []
+        parts += [f"request id {self.request_id}"] if self.request_id else []
+        return f" ({', '.join(parts)})" if parts else ""
+
+    @property
+    def brief(self) -> str:
+        """What happened, without app, connection and advice: for a conversation."""
+        message = f": {self.message.rstrip('.')}" if self.message else ""
+        return f"{_WHAT[self.kind]}{message}{self.reference}"
+
     def __str__(self) -> str:
         status = f" ({self.status})" if self.status is not None else ""
         message = f": {self.message.rstrip('.')}" if self.message else ""

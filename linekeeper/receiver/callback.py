@@ -109,6 +109,13 @@ _WORDS: dict[Ended, _Words] = {
         "with the user name and password the system has now.",
         502,
     ),
+    "system_away": _Words(
+        "{system} does not answer",
+        "Makini took your login, but {system} does not answer Makini at the moment. It may be "
+        "switched off, or not reachable from outside your network. Your link still works: please "
+        "try again once {system} is available.",
+        502,
+    ),
     "away": _Words(
         "Makini is not available",
         "Your login could not be finished, which is not your fault. Your link still works: please "
@@ -120,8 +127,9 @@ _WORDS: dict[Ended, _Words] = {
 
 def _page(ending: Ending) -> Response:
     words = _AGAIN if ending.how == "done" and ending.was_lost else _WORDS[ending.how]
-    text = words.text.format(system=ending.system or "your system", came=ending.came)
-    return page(words.title, text, status=words.status, url=ending.connect_url, label="Try again")
+    named = {"system": ending.system or "your system", "came": ending.came}
+    title, text = words.title.format(**named), words.text.format(**named)
+    return page(title, text, status=words.status, url=ending.connect_url, label="Try again")
 
 
 ROUTES = [Route("/oauth/callback", come_back, methods=["GET"])]

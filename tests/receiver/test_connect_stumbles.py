@@ -74,6 +74,23 @@ async def test_whose_login_it_is_cannot_be_told_without_the_list_is_said_and_the
     assert (await through(house, path, one.makini_key)).status_code == 200
 
 
+async def test_a_system_that_does_not_answer_is_named_and_makini_is_not_blamed(
+    house: House,
+) -> None:
+    [one, *_] = await house.connections()
+    _, path = await link_for(house, one)
+    location = await log_in(house, await authorize_link(house, path), one.makini_key)
+    await house.control(f"connections/{one.makini_key}/go-offline")
+    answer = await house.http.get(location, timeout=30)
+    assert answer.status_code == 502
+    assert "does not answer" in answer.text
+    assert "Makini is not available" not in answer.text
+    [row] = await house.rows(Audit)
+    assert row.action == "login.system_away"
+    assert "does not answer Makini (code SYSTEM_UNAVAILABLE, request id" in row.detail["text"]
+    assert "app default" not in row.detail["text"]
+
+
 async def test_a_login_that_makini_still_calls_failed_is_kept_and_the_next_probe_decides(
     house: House,
 ) -> None:
