@@ -79,7 +79,9 @@ def test_a_lost_login_says_what_since_when_whose_and_what_happens_next() -> None
         ("inactive", "credits"),
         ("list_failed", "when the list comes back"),
         ("degraded", "quiet"),
-        ("unknown", "known to be good"),
+        ("unknown", "once the evidence is good and agrees"),
+        ("disconnected", "when Makini lists it again"),
+        ("list_truncated", "when the list is whole"),
         ("never_heard_of", "resolves by itself"),
     ],
 )
