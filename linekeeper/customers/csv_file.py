@@ -33,7 +33,6 @@ _ALIASES = {
 _YES = {"yes", "y", "true", "1", "x", "critical", "ja", "oui", "si", "sí"}
 _NO = {"no", "n", "false", "0", "-", "nein", "non"}
 _MAIL = re.compile(r"[^\s@<>,;:\"()\[\]\\]{1,64}@[^\s@<>,;:\"()\[\]\\]{1,190}\.[^\s@.,;<>\"]{2,63}")
-_NAMED = re.compile(r"\s*\"?(?P<name>[^<>\"]*?)\"?\s*<\s*(?P<mail>[^<>]*?)\s*>\s*")
 _LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 
 
@@ -237,14 +236,30 @@ def _text(cell: str) -> str | None:
 def _contacts(cell: str) -> tuple[Person, ...]:
     people: dict[str, Person] = {}
     for part in _parts(cell):
-        named = _NAMED.fullmatch(part)
-        mail = (named["mail"] if named else part.strip()).lower()
+        name, mail = _named(part)
         if not _MAIL.fullmatch(mail):
             raise _Bad(
                 f"{_shown(part)!r} is no mail address: write `Name <mail>; Name <mail>` or `mail`"
             )
-        people[mail] = Person(mail, (_text(named["name"]) or "") if named else "")
+        people[mail] = Person(mail, _text(name) or "")
     return tuple(people.values())
+
+
+def _named(part: str) -> tuple[str, str]:
+    """Name and address of `Name <mail>` or `mail`; what is neither comes back as an address.
+
+    No pattern: one for both had to try every way to share out a run of spaces.
+    """
+    text = part.strip()
+    name, opened, rest = text.partition("<")
+    if not opened or not rest.endswith(">"):
+        return "", text.lower()
+    name = name.strip()
+    if len(name) > 1 and name[0] == name[-1] == '"':
+        name = name[1:-1]
+    if '"' in name or ">" in name:
+        return "", text.lower()
+    return name, rest[:-1].strip().lower()
 
 
 def _parts(cell: str) -> list[str]:

@@ -192,3 +192,12 @@ async def test_names_that_look_alike_get_slugs_of_their_own(store: Store) -> Non
 
 async def _import(store: Store, text: str, *, dry_run: bool = False) -> ImportPlan:
     return await import_customers(store, text.encode(), by="tester", now=utcnow(), dry_run=dry_run)
+
+
+def test_a_cell_of_spaces_is_read_at_once() -> None:
+    spaces = " " * 50_000
+    for cell in (spaces, f"a{spaces}b", f"{spaces}<{spaces}", f'"{spaces}"{spaces}<x@y.de>'):
+        read_customers(f"name,contacts\nA,{cell}\n".encode())
+    rows, problems = read_customers(f"name;contacts\nA;{spaces}Jo{spaces}<jo@x.de>\n".encode())
+    assert problems == []
+    assert rows[0].contacts == (Person("jo@x.de", "Jo"),)
