@@ -72,6 +72,12 @@ _KINDS = {
         "Linekeeper tries again by itself, with growing gaps of up to 6 hours, and resolves this "
         "once it is read.",
     ),
+    "entity_inconsistent": Words(
+        "",
+        "The source lists fewer different records than it says it has.",
+        "Listed again every day, in both orders; resolves by itself once the two agree. Ask "
+        "Makini's support what limits the listing.",
+    ),
     "forward_refused": Words(
         "",
         "",

@@ -179,6 +179,7 @@ class MakiniClient:
         keys: Sequence[str] | None = None,
         per_page: int | None = None,
         again: Again | None = None,
+        reverse: bool = False,
     ) -> AsyncIterator[RecordPage]:
         """Yield the records of an entity such as `eam/assets`, page by page.
 
@@ -188,12 +189,13 @@ class MakiniClient:
         proves nothing until `record` says so. `not_found`: this system doesn't offer the entity.
         A listing that repeats a page, breaks off or has no end raises `malformed`; so does a page
         over `MAX_BODY_BYTES`, with the code `TOO_LARGE`: ask for fewer records in `per_page`
-        (default: the app's).
+        (default: the app's). `reverse` asks for the last key first: a record that slips between
+        two pages in one order doesn't in the other.
 
         `again` is awaited with the error of a page that could not be read: it returns the token
         to ask for the same page with, or None to raise the error.
         """
-        for filters in filter_queries(self.app.since, since, keys):
+        for filters in filter_queries(self.app.since, since, keys, reverse=reverse):
             pages = Pages(self.app.paging, per_page or self.app.per_page)
             while (question := pages.question) is not None:
                 url = self._url(f"/api/{quote(entity)}", [*filters, *question])

@@ -13,10 +13,19 @@ Query = list[tuple[str, str]]
 
 
 def filter_queries(
-    style: SinceFilter, since: datetime | None, keys: Sequence[str] | None
+    style: SinceFilter,
+    since: datetime | None,
+    keys: Sequence[str] | None,
+    *,
+    reverse: bool = False,
 ) -> Iterator[Query]:
-    """Yield the filter parameters of each listing needed: one, or one for each bunch of keys."""
+    """Yield the parameters of each listing needed: one, or one for each bunch of keys.
+
+    With `reverse` the records are asked for with the greatest key first.
+    """
     changed = [_since(style, since)] if since is not None else []
+    if reverse:
+        changed.append(("sort[key]", "1"))
     if keys is None:
         yield changed
         return

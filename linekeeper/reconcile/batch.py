@@ -1,6 +1,6 @@
 """Writing what was listed, some hundred records a transaction; the watermark with the last."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,6 +17,7 @@ from linekeeper.reconcile.deliveries import delivered_since
 from linekeeper.reconcile.identity import identifying_fields
 from linekeeper.reconcile.listing import Sizes
 from linekeeper.reconcile.marks import WELL, grain_of, is_known, save_mark
+from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.queries import known_records, lock_feed, write_records
 from linekeeper.reconcile.target import Target
 from linekeeper.reconcile.upsert import Read, Reckoning, read_records, reckon, record_row, write
@@ -50,7 +51,7 @@ class Batch:
     most: int = BATCH_RECORDS
     """Records after which it is full."""
 
-    def add(self, records: Sequence[Mapping[str, Any]], *, bodies: bool) -> Iterable[str]:
+    def add(self, records: Sequence[Mapping[str, Any]], *, bodies: bool) -> KeysView[str]:
         """Add a page; returns its keys. Contents are kept only where `bodies` are wanted."""
         read = read_records(records, asked_at=self.asked_at, fields=self.fields)
         if bodies:
@@ -120,6 +121,8 @@ class Writer:
             _baselines.add(self)
         self._is_fresh: bool | None = None
         self._newest: datetime | None = None
+        self.oldest: datetime | None = None
+        """The oldest source time seen."""
         self._grain = Grain(grain_of(mark))
         self._found_older = False
         """Something differed that had changed before the last listing began."""
@@ -149,13 +152,21 @@ class Writer:
             return await self._apply(session, read)
 
     async def finish(
-        self, batch: Batch, sizes: Sizes, *, listed: int, whole: bool, shifted: bool
+        self,
+        batch: Batch,
+        sizes: Sizes,
+        *,
+        listed: int,
+        whole: bool,
+        shifted: bool,
+        inconsistent: bool,
     ) -> int:
         """The same for the last batch, and the watermark moves in its transaction.
 
         `listed` different keys came. A listing that `shifted` moves nothing, and a `whole` one is
         repeated in the next run; one that may have lost a record between two pages moves it no
         further than to the listing before, and only if that one had lost nothing: two that agree.
+        An `inconsistent` one has fewer records than the source's own total: it proves nothing gone.
         """
         *before, read = _in_order(self._seen(batch))
         earlier = sum([await self._write(some) for some in before])
@@ -171,6 +182,11 @@ class Writer:
             settled = agreed and mark is not None and position == mark.position
             self.is_unsettled = position is None and self._newest is not None
             again = shifted or self.is_unsettled
+            whole_values: dict[str, Any] = {"full_at": self._full_at}
+            if whole and not shifted:
+                whole_values |= self._compared(listed, sizes.last, inconsistent=inconsistent)
+            if whole and (again or self._succeeds):
+                whole_values["confirm_at"] = self._started
             self.counts = await count_due(
                 self._store, session, self._target.id, self._entity,
                 run_at=self._run_at, cause=self._cause,
@@ -180,14 +196,27 @@ class Writer:
                 position=position,
                 moved_at=mark.moved_at if settled and mark is not None else self._started,
                 polled_at=self._started,
-                full_at=self._started if self.is_baseline or mark is None else mark.full_at,
+                **whole_values,
                 offered=True,
                 filtered=self._filtered,
                 grain_seconds=grain.total_seconds() if grain is not None else None,
                 **WELL,
-                **({"confirm_at": self._started} if whole and (again or self._succeeds) else {}),
             )  # fmt: skip
         return written
+
+    @property
+    def _full_at(self) -> datetime | None:
+        return self._started if self.is_baseline or self._mark is None else self._mark.full_at
+
+    def _compared(self, listed: int, total: int | None, *, inconsistent: bool) -> dict[str, Any]:
+        """What a whole listing says of the source's own total."""
+        values: dict[str, Any] = {"listed": listed, "source_total": total, "inconsistent": 0}
+        if inconsistent:
+            before = self._mark.inconsistent if self._mark is not None else 0
+            values["inconsistent"] = before + 1
+            values["full_at"] = self._started
+            values["confirm_at"] = self._started + POLICY.after_inconsistent(before)
+        return values
 
     def _position(self, *, proved: bool, shifted: bool) -> datetime | None:
         mark = self._mark
@@ -231,6 +260,8 @@ class Writer:
     def _seen(self, batch: Batch) -> dict[str, Read]:
         known = [time for one in batch.read.values() if (time := one.time) is not None]
         self._grain.saw(known)
+        if known:
+            self.oldest = min(*known, self.oldest or known[0])
         if self._newest is not None:
             known.append(self._newest)
         self._newest = max(known, default=None)

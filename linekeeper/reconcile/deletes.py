@@ -12,6 +12,11 @@ CAP_SHARE = 0.2
 SMALL = 10
 """With fewer live records than this, `SMALL_CAP` may go."""
 SMALL_CAP = 2
+WINDOW_OLDER = 3
+"""So many known records, all older than the oldest listed one, don't go by chance."""
+WINDOW_DAYS = timedelta(days=100)
+"""Makini's first sync covers 30 to 90 days (MAKINI): a listing that reaches no further back may be
+such a window, however few records are older."""
 UNDO = timedelta(days=30)
 
 Absence = Literal["first", "agreed"]
@@ -38,8 +43,27 @@ def cap(live: int) -> int:
 
 
 def is_believed(gone: int, live: int, *, held: int = 0) -> bool:
-    """Whether `gone` of `live` records are deleted at once; `held` more wait for a decision."""
-    return gone + held <= cap(live)
+    """Whether `gone` of `live` records are deleted at once; `held` more wait for a decision.
+
+    Never everything of an entity: an empty listing proves nothing.
+    """
+    return gone + held <= cap(live) and gone + held < live
+
+
+def window_since(
+    oldest: datetime | None, known: datetime | None, older: int, *, now: datetime
+) -> datetime | None:
+    """Since when a source lists what changed, if it holds a history window; None if it doesn't.
+
+    `oldest` is the oldest time listed, `known` the window as it was last seen, `older` the number
+    of live records of the index that are older than all that was listed. Whether these are gone or
+    only out of the window nobody can tell, so they are unknown, and not deleted.
+    """
+    floor = oldest or known
+    if floor is None or not older:
+        return None
+    is_window = known is not None or older >= WINDOW_OLDER or now - floor <= WINDOW_DAYS
+    return floor if is_window else None
 
 
 def may_undo(applied_at: datetime, *, now: datetime) -> bool:

@@ -12,7 +12,7 @@ from linekeeper.config import AppConfig
 from linekeeper.incidents.single import open_incident, resolve_incident
 from linekeeper.outbox.forward import RecoveredChange, forward_changes
 from linekeeper.reconcile.accounting import Counts, count_due
-from linekeeper.reconcile.deletes import UNDO, absence, is_believed
+from linekeeper.reconcile.deletes import UNDO, absence, is_believed, window_since
 from linekeeper.reconcile.deletion_queries import (
     agreed_deletions,
     assign,
@@ -28,12 +28,13 @@ from linekeeper.reconcile.deletion_queries import (
 )
 from linekeeper.reconcile.listing import KeySet
 from linekeeper.reconcile.marks import save_mark
+from linekeeper.reconcile.places import Place
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.queries import append_changes, lock_feed
 from linekeeper.reconcile.target import Target
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store, new_id
-from linekeeper.store.tables import Deletion
+from linekeeper.store.tables import Deletion, Watermark
 
 TOPIC = "deletions"
 
@@ -51,10 +52,13 @@ class Concluded:
 class _Missing:
     """What a complete listing lacks."""
 
-    first: list[str] = field(default_factory=list)
-    agreed: list[str] = field(default_factory=list)
+    first: dict[str, datetime | None] = field(default_factory=dict)
+    """By key, with the source time in the index."""
+    agreed: dict[str, datetime | None] = field(default_factory=dict)
     live: int = 0
     """Live records, listed or not."""
+    window_since: datetime | None = None
+    """Where the listing is a history window: what is older and absent is unknown, not missing."""
 
 
 async def conclude_listing(
@@ -64,21 +68,27 @@ async def conclude_listing(
     keys: KeySet,
     *,
     started: datetime,
+    oldest: datetime | None,
+    mark: Watermark | None,
     run_at: datetime,
     again: bool = False,
 ) -> Concluded:
     """Compare the index with the complete listing `keys` that began at `started`.
 
-    What it lacks for the first time is marked; what an earlier one lacked too is deleted, unless
-    that is over the cap: then nothing is, and an incident asks somebody to decide. `again` asks
-    for another listing in the next run, whatever this one says.
+    `oldest` is the oldest source time listed, `mark` what was known of the entity before. What the
+    listing lacks for the first time is marked; what an earlier one lacked too is deleted, unless
+    that is over the cap: then nothing is, and an incident asks somebody to decide. What is out of
+    the reach of a history window is neither. `again` asks for another listing in the next run,
+    whatever this one says.
     """
     store, result = rt.store, Concluded()
-    missing = await _missing(store, target.id, entity, keys, started)
     now = utcnow()
+    missing = await _missing(store, (target.id, entity), keys, started)
+    known = mark.window_since if mark is not None else None
+    _leave_out_unknown(missing, oldest, known, now=now)
     async with store.write() as session:
         await lock_feed(store, session, target.id)
-        await mark_absent(store, session, target.id, entity, missing.first, started=started)
+        await mark_absent(store, session, target.id, entity, list(missing.first), started=started)
         deletion = None
         if missing.agreed:
             deletion = await _propose(
@@ -87,6 +97,7 @@ async def conclude_listing(
         await save_mark(
             store, session, target.id, entity,
             full_at=started,
+            window_since=missing.window_since,
             confirm_at=started if again else started + POLICY.confirm if missing.first else None,
         )  # fmt: skip
         await _settle_proposal(store, session, target.id, entity, now=now)
@@ -146,20 +157,38 @@ def cause(connection_id: str, entity: str) -> str:
     return f"deletions:{connection_id}:{entity}"
 
 
-async def _missing(
-    store: Store, connection_id: str, entity: str, keys: KeySet, started: datetime
-) -> _Missing:
+async def _missing(store: Store, place: Place, keys: KeySet, started: datetime) -> _Missing:
     found = _Missing()
-    async for records in live_records(store, connection_id, entity):
+    async for records in live_records(store, *place):
         found.live += len(records)
-        for one in records:
-            if one.key in keys:
+        for record in records:
+            if record.key in keys:
                 continue
-            decided = one.deletion_id is not None
-            verdict = absence(one.absent_since, one.seen_at, started=started, decided=decided)
+            decided = record.deletion_id is not None
+            verdict = absence(record.absent_since, record.seen_at, started=started, decided=decided)
             if verdict is not None:
-                (found.first if verdict == "first" else found.agreed).append(one.key)
+                absent = found.first if verdict == "first" else found.agreed
+                absent[record.key] = record.updated_at
     return found
+
+
+def _leave_out_unknown(
+    missing: _Missing, oldest: datetime | None, known: datetime | None, *, now: datetime
+) -> None:
+    """In a history window what is older than the oldest listed record is not missing but unknown.
+
+    Pure but for `missing`.
+    """
+    floor = oldest or known
+    times = [*missing.first.values(), *missing.agreed.values()]
+    older = sum(time is not None and floor is not None and time < floor for time in times)
+    since = missing.window_since = window_since(oldest, known, older, now=now)
+    if since is None:
+        return
+    for absent in (missing.first, missing.agreed):
+        for key, time in list(absent.items()):
+            if time is not None and time < since:
+                del absent[key]
 
 
 async def _propose(
@@ -189,7 +218,7 @@ async def _propose(
         )
         session.add(deletion)
         await session.flush()
-    await assign(rt.store, session, deletion, missing.agreed, started=started)
+    await assign(rt.store, session, deletion, list(missing.agreed), started=started)
     if not believed:
         share = f"{deletion.records} of {live}"
         await open_incident(

@@ -26,6 +26,7 @@ class Live:
     absent_since: datetime | None
     deletion_id: str | None
     seen_at: datetime
+    updated_at: datetime | None
 
 
 async def live_records(
@@ -41,6 +42,7 @@ async def live_records(
                     col(Record.absent_since),
                     col(Record.deletion_id),
                     col(Record.seen_at),
+                    col(Record.updated_at),
                 )
                 .where(*_of(connection_id, entity))
                 .where(col(Record.deleted_at).is_(None), col(Record.key) > after)

@@ -10,12 +10,15 @@ from linekeeper.makini import ErrorKind
 
 FORBIDDEN = "entity_forbidden"
 FAILING = "entity_failing"
+INCONSISTENT = "entity_inconsistent"
 ALL = "*"
 """In place of an entity: all that the connection offers."""
 WIDESPREAD = 5
 """So many connections of an app, and half of those that offer the entity, are one incident."""
 PASSING_FAILURES = 2
 """What may pass by itself is an incident from the second failure in a row on."""
+INCONSISTENT_LISTINGS = 2
+"""A listing that lacks records may have met a busy moment; two in a row disagree for good."""
 
 _PERMISSION = frozenset({ErrorKind.unauthorized, ErrorKind.forbidden})
 _AT_ONCE = _PERMISSION | {ErrorKind.rejected}
@@ -35,6 +38,14 @@ class EntityState:
     failures: int
     since: datetime | None
     error: str = ""
+    listed: int | None = None
+    """Different records of the last whole listing."""
+    source_total: int | None = None
+    """How many the source said it has at that time."""
+    inconsistent: int = 0
+    """How many whole listings in a row had fewer records than that."""
+    window_since: datetime | None = None
+    """The listing holds only what changed since then."""
     may_be_read: bool = True
     """Whether the connection's health lets its records be read at all."""
 
@@ -42,12 +53,14 @@ class EntityState:
     def is_failing(self) -> bool:
         """Whether people have to be notified of it."""
         if self.failure is None:
-            return False
+            return self.inconsistent >= INCONSISTENT_LISTINGS
         return self.failures >= (1 if self.failure in _AT_ONCE else PASSING_FAILURES)
 
     @property
     def kind(self) -> str:
         """Of incident."""
+        if self.failure is None:
+            return INCONSISTENT
         return FORBIDDEN if self.failure in _PERMISSION else FAILING
 
 
@@ -111,7 +124,7 @@ def _of_entity(state: EntityState) -> Finding:
         app=state.app,
         entity=state.entity,
         title=f"{state.label}: {_problem(state.kind, state.entity)}",
-        text=f"{state.error} The other entities and the login are not affected by it.",
+        text=_text(state),
         connections=(state.connection_id,),
     )
 
@@ -146,9 +159,20 @@ def _of_app(app: str, entity: str, kind: str, members: Sequence[EntityState]) ->
     )
 
 
+def _text(state: EntityState) -> str:
+    if state.kind == INCONSISTENT:
+        return (
+            f"The source says that it has {state.source_total} records and lists {state.listed}, "
+            "read in both orders. What it lists is in the index; nothing is deleted here as long "
+            "as the two disagree."
+        )
+    return f"{state.error} The other entities and the login are not affected by it."
+
+
 _PROBLEMS: Mapping[str, str] = {
     FORBIDDEN: "no permission for {entity}",
     FAILING: "{entity} can't be read",
+    INCONSISTENT: "{entity} lists fewer records than it has",
 }
 
 

@@ -1,6 +1,6 @@
 """The state of every entity of the fleet, read from the database."""
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlmodel import col
 
 from linekeeper.customers.naming import label
@@ -11,8 +11,9 @@ from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer, Watermark
 
 
-async def entity_states(store: Store, *, failing_only: bool = False) -> list[EntityState]:
-    """Every entity offered by an established connection, or only those that can't be read."""
+async def entity_states(store: Store, *, noteworthy_only: bool = False) -> list[EntityState]:
+    """Every entity offered by an established connection, or only those of which something is to be
+    said: that can't be read, disagree with their own total, or list a history window."""
     statement = (
         select(
             col(Connection.id),
@@ -28,8 +29,14 @@ async def entity_states(store: Store, *, failing_only: bool = False) -> list[Ent
         .where(col(Connection.setup).in_(ESTABLISHED), col(Watermark.offered))
         .order_by(col(Connection.id), col(Watermark.entity))
     )
-    if failing_only:
-        statement = statement.where(col(Watermark.failure).is_not(None))
+    if noteworthy_only:
+        statement = statement.where(
+            or_(
+                col(Watermark.failure).is_not(None),
+                col(Watermark.inconsistent) > 0,
+                col(Watermark.window_since).is_not(None),
+            )
+        )
     async with store.read() as session:
         rows = (await session.execute(statement)).all()
     return [
@@ -42,6 +49,10 @@ async def entity_states(store: Store, *, failing_only: bool = False) -> list[Ent
             failures=mark.failures,
             since=mark.failing_since,
             error=mark.error or "",
+            listed=mark.listed,
+            source_total=mark.source_total,
+            inconsistent=mark.inconsistent,
+            window_since=mark.window_since,
             may_be_read=may_call_data(health),
         )
         for identifier, app, provider, name, health, customer, mark in rows

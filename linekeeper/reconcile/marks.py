@@ -42,7 +42,7 @@ async def save_mark(
     """Set `values` of the watermark, made if there is none."""
     row = {
         "connection_id": connection_id, "entity": entity,
-        "offered": True, "filtered": True, "failures": 0,
+        "offered": True, "filtered": True, "failures": 0, "inconsistent": 0,
     }  # fmt: skip
     await insert_or_update(
         store,

@@ -16,6 +16,8 @@ class Policy:
     full: timedelta = timedelta(days=7)
     confirm: timedelta = timedelta(minutes=10)
     """After a listing from which records were missing: list again to confirm."""
+    inconsistent: timedelta = timedelta(days=1)
+    """After further listings with fewer records than the source's own total: list again."""
     slack: timedelta = timedelta(minutes=2)
     """A run that starts a little early finds what is due all the same."""
 
@@ -23,6 +25,10 @@ class Policy:
     """After the first failure of one entity; doubled by each further one ..."""
     retry_longest: timedelta = timedelta(hours=6)
     """... and never longer than this."""
+
+    def after_inconsistent(self, before: int) -> timedelta:
+        """When to list again after an inconsistent listing, `before` of which were so in a row."""
+        return self.inconsistent if before else self.confirm
 
     def retry_after(self, failures: int) -> timedelta:
         """How long an entity waits that failed so often in a row."""

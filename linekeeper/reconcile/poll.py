@@ -10,8 +10,9 @@ from linekeeper.clock import utcnow
 from linekeeper.makini import NO_TOKEN, TOO_LARGE, ErrorKind, ErrorScope, MakiniError
 from linekeeper.pipeline import Behind, one_ahead
 from linekeeper.reconcile.accounting import Counts
-from linekeeper.reconcile.batch import Writer
+from linekeeper.reconcile.batch import Batch, Writer
 from linekeeper.reconcile.deleting import conclude_listing
+from linekeeper.reconcile.fields import record_key
 from linekeeper.reconcile.listing import KeySet, Sizes
 from linekeeper.reconcile.marks import (
     grain_of,
@@ -73,6 +74,28 @@ class Reading:
     """It failed, and had not failed the last time."""
     held_back: int = 0
     """Records that look deleted but are too many to believe it."""
+
+
+@dataclass(slots=True)
+class _Listing:
+    """What has come of one listing."""
+
+    writer: Writer
+    batch: Batch
+    keys: KeySet = field(default_factory=KeySet)
+    sizes: Sizes = field(default_factory=Sizes)
+    keyless: int = 0
+    """Records without a key; they are in the source's total, and can't be in the index."""
+
+    @property
+    def count(self) -> int:
+        """How many different records came."""
+        return len(self.keys) + self.keyless
+
+    @property
+    def lacks(self) -> bool:
+        """Whether fewer came than the source says it has."""
+        return self.sizes.last is not None and self.count < self.sizes.last
 
 
 class ListingBroken(Exception):
@@ -143,7 +166,6 @@ class _Reader:
         self._failures = 0
         self._filtered = mark is None or mark.filtered
         self._per_page = target.app.per_page
-        self._sizes: set[tuple[int, int]] = set()
         self._succession: Succession | None = None
 
     async def run(self) -> None:
@@ -201,12 +223,28 @@ class _Reader:
             or await is_baseline(self._rt.store, target.id, reading.entity, self._mark),
             succeeds=self._succession is not None,
         )
-        keys, sizes = KeySet(), Sizes()
+        listing = _Listing(writer, writer.batch(started))
+        await self._read_pages(listing, since, bear_shifts=bear_shifts)
+        if listing.lacks and not listing.sizes.shrank:
+            await self._read_reversed(listing, since, bear_shifts=bear_shifts)
+        await self._conclude(listing, whole=since is None, started=started)
+
+    async def _read_pages(
+        self,
+        listing: "_Listing",
+        since: datetime | None,
+        *,
+        bear_shifts: bool,
+        reverse: bool = False,
+    ) -> None:
+        """Read every page, and write what is full."""
+        reading, target, writer, sizes = (
+            self._reading, self._target, listing.writer, listing.sizes,
+        )  # fmt: skip
         bodies = reading.entity in target.app.bodies
         token = await self._login.token()
         if token is None:
             raise self._no_token()
-        batch = writer.batch(started)
         pages = self._makini.records(
             token,
             reading.entity,
@@ -214,33 +252,59 @@ class _Reader:
             since=since,
             per_page=self._per_page,
             again=self._again,
+            reverse=reverse,
         )
+        came = keyless = 0
         try:
             async with Behind() as writing, aclosing(one_ahead(pages)) as listed:
                 async for page, asked_at in listed:
                     self._failures = 0
                     self._login.worked()
-                    if batch.is_full:
-                        reading.written += await writing.then(writer.write(batch))
-                        batch = writer.batch(asked_at)
-                    keys.update(batch.add(page.records, bodies=bodies))
+                    if listing.batch.is_full:
+                        reading.written += await writing.then(writer.write(listing.batch))
+                        listing.batch = writer.batch(asked_at)
+                    found = listing.batch.add(page.records, bodies=bodies)
+                    listing.keys.update(found)
+                    if len(found) < len(page.records):
+                        keyless += sum(record_key(record) is None for record in page.records)
                     reading.records += len(page.records)
+                    came += 1
                     sizes.saw(page.total)
                     if sizes.shrank and not bear_shifts:
                         raise ListingBroken(f"records went while it was read ({sizes.last} left)")
                 reading.written += await writing.done()
         except MakiniError as error:
-            if sizes.pages and error.kind in _ENDS_LOOP:
-                refused = f"page {sizes.pages + 1} was refused ({error.status})"
+            if came and error.kind in _ENDS_LOOP:
+                refused = f"page {came + 1} was refused ({error.status})"
                 raise ListingBroken(refused) from error
             raise
-        count = len(keys)
-        short = self._is_half(count, sizes.last)
-        if short and not bear_shifts:
-            raise ListingBroken(f"{count} of {sizes.last} records came")
-        shifted = short or sizes.shrank
+        finally:
+            listing.keyless = max(listing.keyless, keyless)
+
+    async def _read_reversed(
+        self, listing: "_Listing", since: datetime | None, *, bear_shifts: bool
+    ) -> None:
+        """Read it again in reversed order, to what came already: what slips between two pages in
+        one order doesn't in the other. A source that refuses the order is read as before."""
+        try:
+            await self._read_pages(listing, since, bear_shifts=bear_shifts, reverse=True)
+        except MakiniError as error:
+            if error.kind is not ErrorKind.rejected:
+                raise
+            await self._read_pages(listing, since, bear_shifts=bear_shifts)
+
+    async def _conclude(self, listing: "_Listing", *, whole: bool, started: datetime) -> None:
+        """What the listing proves: the watermark moves, and a whole one says what is gone."""
+        reading, target, writer = self._reading, self._target, listing.writer
+        shifted = listing.sizes.shrank
+        inconsistent = whole and listing.lacks and not shifted
         reading.written += await writer.finish(
-            batch, sizes, listed=count, whole=since is None, shifted=shifted
+            listing.batch,
+            listing.sizes,
+            listed=listing.count,
+            whole=whole,
+            shifted=shifted,
+            inconsistent=inconsistent,
         )
         reading.counts = writer.counts
         if self._succession is not None and not shifted:
@@ -253,28 +317,20 @@ class _Reader:
             )
             reading.counts.add(counts)
         alone = writer.wrote_all and self._succession is None
-        if since is None and not shifted and not alone:
+        if whole and not shifted and not inconsistent and not alone:
             concluded = await conclude_listing(
                 self._rt,
                 target,
                 reading.entity,
-                keys,
+                listing.keys,
                 started=started,
+                oldest=writer.oldest,
+                mark=self._mark,
                 run_at=self._question.run_at,
                 again=writer.is_unsettled,
             )
             reading.counts.add(concluded.counts)
             reading.held_back = concluded.held_back
-
-    def _is_half(self, listed: int, total: int | None) -> bool:
-        """Whether fewer records came than the source says it has.
-
-        A source that gives the same two numbers again simply counts otherwise.
-        """
-        if total is None or listed >= total or (listed, total) in self._sizes:
-            return False
-        self._sizes.add((listed, total))
-        return True
 
     async def _again(self, error: MakiniError) -> str | None:
         """What to ask for a failed page with, after the pause it needs; None to give up."""

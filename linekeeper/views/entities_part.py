@@ -1,4 +1,4 @@
-"""What is known of the entities of each connection, for the artifact `webhook-trust`."""
+"""What the artifact `webhook-trust` says of entities: which can't be read, and which not whole."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,7 +10,11 @@ MOST_LINES = 200
 
 
 def entities_markdown(states: Sequence[EntityState], now: datetime) -> list[str]:
-    """The section about entities that can't be read; nothing where all can. Pure."""
+    """The sections about entities of which something is to be said. Pure."""
+    return [*_failing(states, now), *_not_whole(states)]
+
+
+def _failing(states: Sequence[EntityState], now: datetime) -> list[str]:
     failing = [state for state in states if state.failure is not None]
     if not failing:
         return []
@@ -28,3 +32,30 @@ def entities_markdown(states: Sequence[EntityState], now: datetime) -> list[str]
         "Each fails alone: the others of its connection are read, and its login is not in doubt.",
         table,
     ]
+
+
+def _not_whole(states: Sequence[EntityState]) -> list[str]:
+    rows = [(state, note) for state in states for note in _notes(state)]
+    if not rows:
+        return []
+    table = "| Connection | Entity | What is known |\n|---|---|---|"
+    for state, note in rows[:MOST_LINES]:
+        table += f"\n| {text(state.label)} | {text(state.entity)} | {note} |"
+    if len(rows) > MOST_LINES:
+        table += f"\n| and {len(rows) - MOST_LINES:,} more | | |"
+    return ["## Listings that are not the whole", table]
+
+
+def _notes(state: EntityState) -> list[str]:
+    notes = []
+    if state.inconsistent and state.listed is not None and state.source_total is not None:
+        notes.append(
+            f"Inconsistent: {state.listed:,} of {state.source_total:,} records are listed, in "
+            "both orders. Nothing is deleted here."
+        )
+    if state.window_since is not None:
+        notes.append(
+            f"History window: only what changed since {state.window_since:%Y-%m-%d} is listed. "
+            "Whether older records still exist is unknown; none of them is deleted here."
+        )
+    return notes

@@ -79,7 +79,7 @@ class TrustReport:
     held: Sequence[Held]
     outages: Sequence[Outage]
     entities: Sequence[EntityState] = ()
-    """Those that can't be read."""
+    """Those of which something is to be said."""
 
     @property
     def measured(self) -> Measured:
@@ -111,8 +111,8 @@ async def trust_report(store: Store, *, now: datetime) -> TrustReport:
                 .limit(10)
             )
         )
-    failing = await entity_states(store, failing_only=True)
-    return TrustReport(now, lines, points, step, held, outages, failing)
+    noteworthy = await entity_states(store, noteworthy_only=True)
+    return TrustReport(now, lines, points, step, held, outages, noteworthy)
 
 
 async def _lines(session: AsyncSession, since: datetime) -> list[TrustLine]:

@@ -143,6 +143,14 @@ class Watermark(SQLModel, table=True):
     full listing."""
     filtered: bool = True
     """False: the source refused the time filter; listed whole until a full listing is due."""
+    listed: int | None = None
+    """Different records of the last whole listing."""
+    source_total: int | None = None
+    """How many the source said it has at that time; none where it says none."""
+    inconsistent: int = 0
+    """How many whole listings in a row had fewer records than the source's total."""
+    window_since: datetime | None = optional_time()
+    """The listing holds only what changed since then; older records may live unlisted."""
     grain_seconds: float | None = None
     """How coarse the source's times of this entity are, as learned; none while unknown."""
     error: str | None = None

@@ -1,0 +1,223 @@
+"""Nothing that lives is deleted, whatever a source's listings leave out."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlmodel import col, select
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from linekeeper.clock import utcnow
+from linekeeper.reconcile.decisions import decide_deletions
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.tables import Deletion, Incident, Record, Watermark
+from linekeeper.views.trust_page import trust_markdown
+from linekeeper.views.trust_queries import trust_report
+from tests.makini.peer import Peer
+from tests.reconcile.answering import ASSETS, server, with_one_connection
+from tests.reconcile.conftest import adopt, feed, pointed_at, run
+
+__all__ = ["server"]
+SORT = "sort[key]"
+
+
+@pytest.fixture
+async def rt(settings: Settings, store: Store, server: Peer) -> AsyncIterator[Runtime]:
+    """A runtime of one connection with assets only."""
+    with_one_connection(server)
+    managed = pointed_at(settings, server.url, makini_entities=("eam/assets",))
+    async with Runtime.open(managed) as opened:
+        await adopt(opened)
+        yield opened
+
+
+def assets(number: int, *, days_apart: float = 30.0) -> list[dict[str, Any]]:
+    """The first is the newest."""
+    now = utcnow() - timedelta(hours=1)
+    return [
+        {"key": f"a{n:03d}", "updatedAt": (now - timedelta(days=n * days_apart)).isoformat()}
+        for n in range(number)
+    ]
+
+
+def page(records: Sequence[dict[str, Any]], number: int, last: int, total: int) -> Response:
+    meta = {"current_page": number, "last_page": last, "total": total}
+    return JSONResponse({"data": list(records), "meta": meta})
+
+
+def whole(records: Sequence[dict[str, Any]], total: int | None = None) -> Any:
+    """One page with these; `since` is heeded."""
+
+    def answer(request: Request) -> Response:
+        since = request.query_params.get("filter[updatedAt:gteq]")
+        if since is not None:
+            found = [r for r in records if r["updatedAt"] >= since]
+            return page(found, 1, 1, len(found))
+        return page(records, 1, 1, len(records) if total is None else total)
+
+    return answer
+
+
+async def live(rt: Runtime) -> set[str]:
+    async with rt.store.read() as session:
+        return set(
+            await session.scalars(select(Record.key).where(col(Record.deleted_at).is_(None)))
+        )
+
+
+async def mark(rt: Runtime) -> Watermark:
+    async with rt.store.read() as session:
+        return (await session.scalars(select(Watermark))).one()
+
+
+async def open_incidents(rt: Runtime) -> list[str]:
+    async with rt.store.read() as session:
+        return list(
+            await session.scalars(
+                select(col(Incident.kind)).where(col(Incident.resolved_at).is_(None))
+            )
+        )
+
+
+async def artifact(rt: Runtime) -> str:
+    return trust_markdown(await trust_report(rt.store, now=utcnow()), {})
+
+
+@pytest.mark.parametrize("sorts", ["ignored", "refused"])
+async def test_overlapping_pages_delete_nothing_and_are_said_to_be_inconsistent(
+    rt: Runtime, server: Peer, sorts: str
+) -> None:
+    everything = assets(20)
+    server.answer("GET", ASSETS, whole(everything))
+    await run(rt)
+
+    def overlapping(request: Request) -> Response:
+        if sorts == "refused" and SORT in request.query_params:
+            return JSONResponse({"message": "no such sort"}, 400)
+        first = request.query_params.get("page", "1") == "1"
+        return page(everything[:10] if first else everything[8:18], 1 if first else 2, 2, 20)
+
+    server.answer("GET", ASSETS, overlapping)
+    for _ in range(4):
+        assert not (await run(rt, full=True)).failures
+    assert await live(rt) == {record["key"] for record in everything}
+    assert await feed(rt) == []
+    held = await mark(rt)
+    assert (held.listed, held.source_total) == (18, 20)
+    assert held.inconsistent == 4
+    assert await open_incidents(rt) == ["entity_inconsistent"]
+    assert "18 of 20 records are listed" in await artifact(rt)
+    server.answer("GET", ASSETS, whole(everything))
+    await run(rt, full=True)
+    assert await open_incidents(rt) == []
+    assert (await mark(rt)).inconsistent == 0
+
+
+async def test_a_page_cap_below_the_total_is_said_and_does_not_list_everything_at_every_run(
+    rt: Runtime, server: Peer
+) -> None:
+    everything = assets(250, days_apart=1)
+    server.answer("GET", ASSETS, whole(everything[:50], total=250))
+    for _ in range(3):
+        await run(rt)
+    assert len(await live(rt)) == 50
+    assert (await mark(rt)).inconsistent > 0
+    assert "50 of 250 records are listed" in await artifact(rt)
+    server.seen.clear()
+    await run(rt, everything=False)
+    assert not [s for s in server.asked(ASSETS) if "filter[updatedAt:gteq]" not in s.parameters]
+
+
+async def test_a_record_that_slips_in_one_order_is_found_in_the_reversed_one(
+    rt: Runtime, server: Peer
+) -> None:
+    everything = assets(20)
+
+    def slipping(request: Request) -> Response:
+        number = int(request.query_params.get("page", "1"))
+        if request.query_params.get(SORT) == "1":
+            ordered = everything[::-1]
+            return page(ordered[(number - 1) * 10 : number * 10], number, 2, 20)
+        # The eleventh moved to the first page after that had been read.
+        return page(everything[:10] if number == 1 else everything[11:], number, 2, 20)
+
+    server.answer("GET", ASSETS, slipping)
+    await run(rt)
+    assert len(await live(rt)) == 20
+    for _ in range(3):
+        await run(rt, full=True)
+    assert len(await live(rt)) == 20
+    held = await mark(rt)
+    assert (held.listed, held.source_total, held.inconsistent) == (20, 20, 0)
+    assert await open_incidents(rt) == []
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+async def test_everything_of_an_entity_is_never_deleted_unasked(
+    rt: Runtime, server: Peer, number: int
+) -> None:
+    everything = assets(number)
+    server.answer("GET", ASSETS, whole(everything))
+    await run(rt)
+    server.answer("GET", ASSETS, whole([]))
+    for _ in range(4):
+        await run(rt, full=True)
+    assert len(await live(rt)) == number
+    assert await feed(rt) == []
+    assert await open_incidents(rt) == ["deletions_held"]
+    async with rt.store.read() as session:
+        deletion = (await session.scalars(select(Deletion))).one()
+    await decide_deletions(rt, deletion.id, "accept", by="Ada", now=utcnow())
+    assert await live(rt) == set()
+
+
+@pytest.mark.parametrize(("left", "days_apart"), [(97, 30.0), (98, 0.5), (10, 9.0)])
+async def test_a_history_window_deletes_nothing_older_and_is_stated(
+    rt: Runtime, server: Peer, left: int, days_apart: float
+) -> None:
+    everything = assets(100, days_apart=days_apart)
+    server.answer("GET", ASSETS, whole(everything))
+    await run(rt)
+    server.answer("GET", ASSETS, whole(everything[:left]))
+    for _ in range(3):
+        await run(rt, full=True)
+    assert len(await live(rt)) == 100
+    assert await open_incidents(rt) == []
+    since = (await mark(rt)).window_since
+    assert since is not None
+    assert since.isoformat()[:16] == everything[left - 1]["updatedAt"][:16]
+    assert f"only what changed since {since:%Y-%m-%d} is listed" in await artifact(rt)
+
+    # What goes inside the window is a deletion like any other.
+    server.answer("GET", ASSETS, whole([r for r in everything[:left] if r["key"] != "a003"]))
+    for _ in range(2):
+        await run(rt, full=True)
+    assert [(change.op, change.key) for change in await feed(rt)] == [("deleted", "a003")]
+
+    server.answer("GET", ASSETS, whole([r for r in everything if r["key"] != "a003"]))
+    await run(rt, full=True)
+    assert (await mark(rt)).window_since is None
+
+
+async def test_the_oldest_record_of_a_source_that_reaches_far_back_can_go(
+    rt: Runtime, server: Peer
+) -> None:
+    everything = assets(30)
+    server.answer("GET", ASSETS, whole(everything))
+    await run(rt)
+    server.answer("GET", ASSETS, whole(everything[:-1]))
+    for _ in range(2):
+        await run(rt, full=True)
+    assert [(change.op, change.key) for change in await feed(rt)] == [("deleted", "a029")]
+
+
+async def test_records_without_a_key_count_in_the_total(rt: Runtime, server: Peer) -> None:
+    everything = [*assets(3), {"name": "no key"}, {"name": "none either"}]
+    server.answer("GET", ASSETS, lambda _: page(everything, 1, 1, 5))
+    await run(rt)
+    assert len(await live(rt)) == 3
+    assert (await mark(rt)).inconsistent == 0
