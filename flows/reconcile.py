@@ -14,7 +14,7 @@ from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.incidents.news import since
 from linekeeper.incidents.suppressed import in_window
-from linekeeper.reconcile.due import Order, Pass, due_in
+from linekeeper.reconcile.due import Order, Pass, due_in, unbearable
 from linekeeper.reconcile.named import UnknownEntity, find_connections, find_entities
 from linekeeper.reconcile.run import make_order
 from linekeeper.reconcile.service import Failure, Run
@@ -141,11 +141,13 @@ async def conclusion(
         said.append(f"{known} known not readable")
     summary = ", ".join(said)
     await rename(f"{name} · {summary}")
+    apps = (await rt.configuration()).apps.values()
     measured = report.measured
     rate = "" if measured.miss_rate is None else f"; miss rate {measured.miss_rate:.1%}"
     circuits = f"; {run.circuits} left alone, their circuit is open" if run.circuits else ""
-    message = f"{summary}{rate}{circuits}{note}"
-    if not (await rt.configuration()).apps:
+    unborne = "".join([f"; {why}" for app in apps if (why := await unbearable(rt, app, order))])
+    message = f"{summary}{rate}{circuits}{unborne}{note}"
+    if not apps:
         return Failed(message="No Makini app is configured: fill in a MakiniApp block")
     if new:
         reasons = "; ".join(f"{one.label}: {one.entity}: {one.message}" for one in new[:5])

@@ -26,6 +26,9 @@ from linekeeper.sweep.batch import probe_batch
 SOURCE = "product"
 REFUSED = "AUTHENTICATION_FAILED"
 """Makini's code for a refused login, whatever HTTP status it comes with."""
+LIMITED = 429
+YIELD = timedelta(minutes=1)
+"""Makini's limits are per minute (MAKINI "Data API")."""
 PROBE_APART = timedelta(seconds=10)
 """A connection probed within this is not probed again for one more report."""
 
@@ -76,7 +79,13 @@ class Call:
 
 
 async def record_call(rt: Runtime, app: AppConfig, connection_id: str, call: Call) -> None:
-    """Write the report down and judge it; trouble makes the connection suspect."""
+    """Write the report down and judge it; trouble makes the connection suspect.
+
+    Where the product met a call limit we yield: our own calls for that connection pause, and those
+    of the app where several connections are limited at once.
+    """
+    if call.status == LIMITED:
+        await _yield_to_product(rt, app, connection_id)
     configuration, now = await rt.configuration(), utcnow()
     seen = call.observation(unread=not app.manages)
     async with rt.store.write() as session:
@@ -117,6 +126,16 @@ async def record_call(rt: Runtime, app: AppConfig, connection_id: str, call: Cal
             )
         if changes:
             await conclude(rt.store, session, policy=configuration.policy, now=now)
+
+
+async def _yield_to_product(rt: Runtime, app: AppConfig, connection_id: str) -> None:
+    async with rt.store.read() as session:
+        connection = await session.get(Connection, connection_id)
+    if connection is None:
+        return
+    by_id = connection.makini_id if app.connection_field == "id" else None
+    ref = by_id or connection.makini_key
+    await rt.budget.penalise(app.name, utcnow() + YIELD, connection=ref)
 
 
 async def follow_up(rt: Runtime, app: str, connection_id: str) -> None:

@@ -96,7 +96,7 @@ class Writer:
         started: datetime,
         run_at: datetime,
         cause: str | None,
-        filtered: bool,
+        filter_refused_at: datetime | None,
         baseline: bool,
         succeeds: bool = False,
     ) -> None:
@@ -108,7 +108,7 @@ class Writer:
         self._started = started
         self._run_at = run_at
         self._cause = cause
-        self._filtered = filtered
+        self._filter_refused_at = filter_refused_at
         self.is_baseline = baseline
         # Until its records are compared with those of the one before, it is to be listed again.
         self._succeeds = succeeds
@@ -198,7 +198,8 @@ class Writer:
                 polled_at=self._started,
                 **whole_values,
                 offered=True,
-                filtered=self._filtered,
+                filtered=self._filter_refused_at is None,
+                filter_refused_at=self._filter_refused_at,
                 grain_seconds=grain.total_seconds() if grain is not None else None,
                 **WELL,
             )  # fmt: skip

@@ -13,6 +13,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.makini import may_call_data
+from linekeeper.makini.budget import RATE_SHARE
 from linekeeper.reconcile.outage import Window
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.runtime import Runtime
@@ -53,6 +54,8 @@ class Standing:
     trust: str
     entities: int
     """Entities that were ever asked for."""
+    offered: int
+    """Those of them that its system offers."""
     polled_at: datetime | None
     """The oldest reading of those to be read now: offered, and not waiting after a failure."""
     never_full: int
@@ -82,6 +85,28 @@ class Standing:
     def misses(self, window: Window | None) -> bool:
         """Whether it has not been read since `window` ended. Pure."""
         return window is not None and self.polled_at is not None and self.polled_at < window.until
+
+
+async def unbearable(rt: Runtime, app: AppConfig, order: Order) -> str:
+    """Why the connections of `app` can't be read as often as is said; empty where they can."""
+    if not app.per_minute:
+        return ""
+    known, _ = await standings(rt, app, order)
+    needed, borne = calls_needed(known), app.per_minute * RATE_SHARE
+    if needed <= borne:
+        return ""
+    return (
+        f"app {app.name}: the call budget bears {borne:,.0f} of the {needed:,.0f} calls a minute "
+        "that the cadences need, so connections are read less often, critical ones first"
+    )
+
+
+def calls_needed(standings: Sequence[Standing]) -> float:
+    """Calls a minute to read each connection by its cadence, one page an entity. Pure."""
+    return sum(
+        one.offered / (POLICY.cadence(one.trust, critical=one.critical) / timedelta(minutes=1))
+        for one in standings
+    )
 
 
 def failing_last(entities: Sequence[str], marks: Mapping[str, Watermark]) -> list[str]:
@@ -144,6 +169,7 @@ async def standings(rt: Runtime, app: AppConfig, order: Order) -> tuple[list[Sta
             func.coalesce(col(Customer.critical), False),
             func.coalesce(col(WebhookTrust.state), "unknown"),
             func.count(col(Watermark.entity)),
+            func.count(case((col(Watermark.offered), 1))),
             func.min(read_now),
             func.count(case((never_listed, 1))),
             func.min(listed_now),
@@ -179,10 +205,11 @@ async def standings(rt: Runtime, app: AppConfig, order: Order) -> tuple[list[Sta
             critical=bool(row[2]),
             trust=row[3],
             entities=row[4],
-            polled_at=row[5],
-            never_full=row[6],
-            full_at=row[7],
-            confirm_at=row[8],
+            offered=row[5],
+            polled_at=row[6],
+            never_full=row[7],
+            full_at=row[8],
+            confirm_at=row[9],
         )
         for row in closed
     ]

@@ -21,7 +21,6 @@ INCONSISTENT_LISTINGS = 2
 """A listing that lacks records may have met a busy moment; two in a row disagree for good."""
 
 _PERMISSION = frozenset({ErrorKind.unauthorized, ErrorKind.forbidden})
-_AT_ONCE = _PERMISSION | {ErrorKind.rejected}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class EntityState:
         """Whether people have to be notified of it."""
         if self.failure is None:
             return self.inconsistent >= INCONSISTENT_LISTINGS
-        return self.failures >= (1 if self.failure in _AT_ONCE else PASSING_FAILURES)
+        return self.failures >= (1 if self.failure in _PERMISSION else PASSING_FAILURES)
 
     @property
     def kind(self) -> str:

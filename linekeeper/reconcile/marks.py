@@ -60,6 +60,14 @@ def grain_of(mark: Watermark | None) -> timedelta | None:
     return timedelta(seconds=known) if known is not None else None
 
 
+def filter_refused_at(mark: Watermark | None, now: datetime) -> datetime | None:
+    """When the source refused the time filter; None where it is to be asked for what changed."""
+    if mark is None or mark.filtered:
+        return None
+    refused_at = mark.filter_refused_at
+    return refused_at if refused_at is not None and now - refused_at < POLICY.refilter else None
+
+
 async def note_not_offered(store: Store, connection_id: str, entity: str, *, now: datetime) -> None:
     """This system doesn't have `entity`: asked again with the next full listing."""
     async with store.write() as session:

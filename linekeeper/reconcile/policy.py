@@ -18,6 +18,8 @@ class Policy:
     """After a listing from which records were missing: list again to confirm."""
     inconsistent: timedelta = timedelta(days=1)
     """After further listings with fewer records than the source's own total: list again."""
+    refilter: timedelta = timedelta(days=1)
+    """After a source refused the time filter: try it again."""
     slack: timedelta = timedelta(minutes=2)
     """A run that starts a little early finds what is due all the same."""
 

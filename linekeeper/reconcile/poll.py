@@ -10,11 +10,12 @@ from linekeeper.clock import utcnow
 from linekeeper.makini import NO_TOKEN, TOO_LARGE, ErrorKind, ErrorScope, MakiniError
 from linekeeper.pipeline import Behind, one_ahead
 from linekeeper.reconcile.accounting import Counts
-from linekeeper.reconcile.batch import Batch, Writer
+from linekeeper.reconcile.batch import Writer
 from linekeeper.reconcile.deleting import conclude_listing
 from linekeeper.reconcile.fields import record_key
-from linekeeper.reconcile.listing import KeySet, Sizes
+from linekeeper.reconcile.gathered import Listing, ListingBroken
 from linekeeper.reconcile.marks import (
+    filter_refused_at,
     grain_of,
     is_baseline,
     is_offered,
@@ -39,6 +40,11 @@ LONGEST_WAIT = 120.0
 _ENDS_LOOP = frozenset({ErrorKind.rejected, ErrorKind.not_found})
 """After the first page these are no answer to the question but the end of this loop: the source
 lets go of its cursors when something changes, and asks to begin again."""
+
+_REFUSES_FILTER = frozenset({400, 405, 406, 414, 422})
+"""With these a source doesn't understand the question; anything else says nothing of the filter."""
+_CONFLICTS = frozenset({409, 423, 425})
+"""Somebody else is at it: it passes."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -74,32 +80,6 @@ class Reading:
     """It failed, and had not failed the last time."""
     held_back: int = 0
     """Records that look deleted but are too many to believe it."""
-
-
-@dataclass(slots=True)
-class _Listing:
-    """What has come of one listing."""
-
-    writer: Writer
-    batch: Batch
-    keys: KeySet = field(default_factory=KeySet)
-    sizes: Sizes = field(default_factory=Sizes)
-    keyless: int = 0
-    """Records without a key; they are in the source's total, and can't be in the index."""
-
-    @property
-    def count(self) -> int:
-        """How many different records came."""
-        return len(self.keys) + self.keyless
-
-    @property
-    def lacks(self) -> bool:
-        """Whether fewer came than the source says it has."""
-        return self.sizes.last is not None and self.count < self.sizes.last
-
-
-class ListingBroken(Exception):
-    """What was listed is not the whole: pages shifted while they were read."""
 
 
 async def read_entity(
@@ -164,7 +144,7 @@ class _Reader:
         self._reading = reading
         self._sleep = sleep
         self._failures = 0
-        self._filtered = mark is None or mark.filtered
+        self._filter_refused_at = filter_refused_at(mark, question.run_at)
         self._per_page = target.app.per_page
         self._succession: Succession | None = None
 
@@ -183,8 +163,8 @@ class _Reader:
                 if last:
                     raise self._broken(str(error)) from error
             except MakiniError as error:
-                if error.kind is ErrorKind.rejected and since is not None:
-                    self._filtered, since, tries = False, None, 0
+                if error.status in _REFUSES_FILTER and since is not None:
+                    self._filter_refused_at, since, tries = self._question.run_at, None, 0
                 elif error.code == TOO_LARGE and self._per_page > 1:
                     self._per_page, tries = max(1, self._per_page // SMALLER), 0
                 elif error.kind is not ErrorKind.malformed or last:
@@ -194,7 +174,7 @@ class _Reader:
         mark, question = self._mark, self._question
         if question.full or mark is None or mark.position is None or self._succession is not None:
             return None
-        if not mark.filtered or not mark.offered:
+        if self._filter_refused_at is not None or not mark.offered:
             return None
         if POLICY.is_full_due(mark.full_at, mark.confirm_at, now=question.run_at):
             return None
@@ -218,12 +198,12 @@ class _Reader:
             started=started,
             run_at=self._question.run_at,
             cause=self._question.cause,
-            filtered=self._filtered,
+            filter_refused_at=self._filter_refused_at,
             baseline=self._succession is not None
             or await is_baseline(self._rt.store, target.id, reading.entity, self._mark),
             succeeds=self._succession is not None,
         )
-        listing = _Listing(writer, writer.batch(started))
+        listing = Listing(writer, writer.batch(started))
         await self._read_pages(listing, since, bear_shifts=bear_shifts)
         if listing.lacks and not listing.sizes.shrank:
             await self._read_reversed(listing, since, bear_shifts=bear_shifts)
@@ -231,7 +211,7 @@ class _Reader:
 
     async def _read_pages(
         self,
-        listing: "_Listing",
+        listing: Listing,
         since: datetime | None,
         *,
         bear_shifts: bool,
@@ -282,7 +262,7 @@ class _Reader:
             listing.keyless = max(listing.keyless, keyless)
 
     async def _read_reversed(
-        self, listing: "_Listing", since: datetime | None, *, bear_shifts: bool
+        self, listing: Listing, since: datetime | None, *, bear_shifts: bool
     ) -> None:
         """Read it again in reversed order, to what came already: what slips between two pages in
         one order doesn't in the other. A source that refuses the order is read as before."""
@@ -293,7 +273,7 @@ class _Reader:
                 raise
             await self._read_pages(listing, since, bear_shifts=bear_shifts)
 
-    async def _conclude(self, listing: "_Listing", *, whole: bool, started: datetime) -> None:
+    async def _conclude(self, listing: Listing, *, whole: bool, started: datetime) -> None:
         """What the listing proves: the watermark moves, and a whole one says what is gone."""
         reading, target, writer = self._reading, self._target, listing.writer
         shifted = listing.sizes.shrank
@@ -339,7 +319,8 @@ class _Reader:
             return None
         if error.kind is ErrorKind.unauthorized and error.connection is not None:
             return await self._login.after_refusal()
-        if not error.retryable or error.kind is ErrorKind.circuit_open:
+        passes = error.retryable or error.status in _CONFLICTS
+        if not passes or error.kind is ErrorKind.circuit_open:
             return None
         wait = max(error.retry_after or 0.0, 2.0 ** (self._failures - 1))
         if wait > LONGEST_WAIT:

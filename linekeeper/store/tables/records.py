@@ -142,7 +142,9 @@ class Watermark(SQLModel, table=True):
     """False: this system answered 404, for a day if it was read before; asked again with the next
     full listing."""
     filtered: bool = True
-    """False: the source refused the time filter; listed whole until a full listing is due."""
+    """False: the source refused the time filter; listed whole until it is tried again."""
+    filter_refused_at: datetime | None = optional_time()
+    """When it did; a day later the filter is tried again."""
     listed: int | None = None
     """Different records of the last whole listing."""
     source_total: int | None = None

@@ -21,4 +21,5 @@ def upgrade() -> None:
     op.add_column(
         "watermark", sa.Column("inconsistent", sa.Integer(), nullable=False, server_default="0")
     )
+    op.add_column("watermark", sa.Column("filter_refused_at", UtcDateTime(), nullable=True))
     op.add_column("watermark", sa.Column("window_since", UtcDateTime(), nullable=True))

@@ -1,0 +1,32 @@
+"""What has come of a listing while it is read."""
+
+from dataclasses import dataclass, field
+
+from linekeeper.reconcile.batch import Batch, Writer
+from linekeeper.reconcile.listing import KeySet, Sizes
+
+
+@dataclass(slots=True)
+class Listing:
+    """What has come of one listing."""
+
+    writer: Writer
+    batch: Batch
+    keys: KeySet = field(default_factory=KeySet)
+    sizes: Sizes = field(default_factory=Sizes)
+    keyless: int = 0
+    """Records without a key; they are in the source's total, and can't be in the index."""
+
+    @property
+    def count(self) -> int:
+        """How many different records came."""
+        return len(self.keys) + self.keyless
+
+    @property
+    def lacks(self) -> bool:
+        """Whether fewer came than the source says it has."""
+        return self.sizes.last is not None and self.count < self.sizes.last
+
+
+class ListingBroken(Exception):
+    """What was listed is not the whole: pages shifted while they were read."""
