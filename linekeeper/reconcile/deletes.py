@@ -14,9 +14,11 @@ SMALL = 10
 SMALL_CAP = 2
 WINDOW_OLDER = 3
 """So many known records, all older than the oldest listed one, don't go by chance."""
-WINDOW_DAYS = timedelta(days=100)
-"""Makini's first sync covers 30 to 90 days (MAKINI): a listing that reaches no further back may be
-such a window, however few records are older."""
+WINDOW_LEAST = timedelta(days=7)
+"""A listing that reaches no further back is no window: such a source is young, or busy."""
+WINDOW_TYPICAL = timedelta(days=14), timedelta(days=100)
+"""Makini's first sync covers 30 to 90 days (MAKINI): a listing that reaches back about so far may
+be such a window, however few records are older."""
 UNDO = timedelta(days=30)
 
 Absence = Literal["first", "agreed"]
@@ -62,8 +64,9 @@ def window_since(
     floor = oldest or known
     if floor is None or not older:
         return None
-    is_window = known is not None or older >= WINDOW_OLDER or now - floor <= WINDOW_DAYS
-    return floor if is_window else None
+    reach, (least, most) = now - floor, WINDOW_TYPICAL
+    many = older >= WINDOW_OLDER and reach >= WINDOW_LEAST
+    return floor if known is not None or many or least <= reach <= most else None
 
 
 def may_undo(applied_at: datetime, *, now: datetime) -> bool:

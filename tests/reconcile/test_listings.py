@@ -203,10 +203,11 @@ async def test_a_history_window_deletes_nothing_older_and_is_stated(
     assert (await mark(rt)).window_since is None
 
 
-async def test_the_oldest_record_of_a_source_that_reaches_far_back_can_go(
-    rt: Runtime, server: Peer
+@pytest.mark.parametrize("days_apart", [30.0, 0.1])
+async def test_the_oldest_record_of_a_source_that_reaches_far_back_or_is_young_can_go(
+    rt: Runtime, server: Peer, days_apart: float
 ) -> None:
-    everything = assets(30)
+    everything = assets(30, days_apart=days_apart)
     server.answer("GET", ASSETS, whole(everything))
     await run(rt)
     server.answer("GET", ASSETS, whole(everything[:-1]))
