@@ -7,10 +7,12 @@ from datetime import datetime
 from slugify import slugify
 
 from linekeeper.credits.decide import counted
-from linekeeper.implementation.evaluate import Proof
+from linekeeper.implementation.evaluate import GateState, Proof
 from linekeeper.implementation.standing import Standing
 from linekeeper.store.tables import ImplementationSystem
 
+COMPARED = "drift_zero"
+"""The check of a gate that is proven by a comparison of the records after its opening."""
 _SYNCED = frozenset({"done", "fulldone"})
 _WELL = frozenset({"healthy", "degraded"})
 _LOST = frozenset({"unreachable", "reauthorization_required", "inactive"})
@@ -108,11 +110,20 @@ def prove(standing: Standing, evidence: Evidence) -> tuple[dict[str, Proof], dic
         if gate.check is None:
             continue
         found = _CHECKS[gate.check](standing, system, evidence)
+        if gate.check == COMPARED and isinstance(found, Proof):
+            found = _after_opening(found, standing.states.get(gate.id))
         if isinstance(found, Proof):
             proofs[gate.id] = found
         else:
             lacks.setdefault(gate.id, found)
     return proofs, lacks
+
+
+def _after_opening(proof: Proof, state: GateState | None) -> Proof | Lack:
+    """A comparison from before the gate opened may have had nothing to compare yet."""
+    if state is None or state.opened_at is None or proof.at < state.opened_at:
+        return Lack("No reconciliation has been completed since this step opened.")
+    return proof
 
 
 def troubles(lacks: Mapping[str, Lack]) -> tuple[Trouble, ...]:
@@ -263,5 +274,5 @@ _CHECKS: Mapping[str, _Check] = {
     "token_works": _token,
     "first_sync_done": _synced,
     "delivery_arrived": _delivered,
-    "drift_zero": _reconciled,
+    COMPARED: _reconciled,
 }

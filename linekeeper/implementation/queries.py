@@ -276,7 +276,7 @@ async def _polled(session: AsyncSession, ids: Sequence[str]) -> dict[str, dict[s
             and_(
                 col(Watermark.connection_id) == col(Drift.connection_id),
                 col(Watermark.entity) == col(Drift.entity),
-                col(Watermark.polled_at) <= col(Drift.run_at),
+                col(Watermark.run_at) == col(Drift.run_at),
             ),
         )
         .where(col(Drift.connection_id).in_(ids))

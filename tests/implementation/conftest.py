@@ -133,6 +133,7 @@ class Office:
                     connection_id=connection_id,
                     entity="eam/assets",
                     polled_at=self.now,
+                    run_at=self.now,
                     full_at=self.now,
                 )
             )

@@ -17,7 +17,15 @@ from linekeeper.implementation.report import implementation_markdown
 from linekeeper.implementation.scope import PlanError
 from linekeeper.implementation.template import SHIPPED
 from linekeeper.notify.view import Links
-from linekeeper.store.tables import Audit, Connection, CreditEntry, Drift, Gate, Implementation
+from linekeeper.store.tables import (
+    Audit,
+    Connection,
+    CreditEntry,
+    Drift,
+    Gate,
+    Implementation,
+    Watermark,
+)
 from tests.implementation.conftest import Office
 from tests.waiting import somebody_waits
 
@@ -218,6 +226,35 @@ async def test_drift_keeps_the_reconciliation_gate_open(office: Office):
     after = await office.advance(started.progress)
     assert after.evaluation.statuses["reconciliation-1"] == "open"
     assert after.lacks["reconciliation-1"].text.startswith("The last reconciliation found 3")
+
+
+async def test_only_a_comparison_after_the_gate_opened_proves_that_nothing_drifts(
+    office: Office,
+):
+    started = await office.start()
+    await office.says(started.progress, "kickoff")
+    connection = await office.connects("Acme", "SAP ECC")
+    await office.reconciles(connection)  # the webhooks are not even configured yet
+    office.now += timedelta(hours=1)
+    await office.advance(started.progress)
+    await office.says(started.progress, "workflow-configuration-1")
+    await office.delivers(connection)
+    after = await office.advance(started.progress)
+    assert after.evaluation.statuses["reconciliation-1"] == "open"
+    assert "since this step opened" in after.lacks["reconciliation-1"].text
+    async with office.store.write() as session:
+        mark = await session.get_one(Watermark, (connection, "eam/assets"))
+        run_at = office.now + timedelta(minutes=5)
+        mark.run_at, mark.polled_at = run_at, run_at + timedelta(seconds=2)
+        session.add(Drift(connection_id=connection, entity="eam/assets", run_at=run_at, missed=3))
+    office.now += timedelta(minutes=10)
+    after = await office.advance(started.progress)
+    assert after.lacks["reconciliation-1"].text.startswith("The last reconciliation found 3")
+    async with office.store.write() as session:
+        mark = await session.get_one(Watermark, (connection, "eam/assets"))
+        mark.run_at = mark.polled_at = office.now
+    after = await office.advance(started.progress)
+    assert after.evaluation.statuses["reconciliation-1"] == "done"
 
 
 async def test_on_hold_nothing_opens_and_resuming_carries_on(office: Office):

@@ -133,7 +133,9 @@ class Watermark(SQLModel, table=True):
     moved_at: datetime | None = optional_time()
     """Start of the run that last moved it."""
     polled_at: datetime | None = optional_time()
-    """Start of the last run that read it to the end."""
+    """Start of the last reading that came to its end."""
+    run_at: datetime | None = optional_time()
+    """Start of the run that reading belonged to, as in `drift.run_at`."""
     full_at: datetime | None = optional_time()
     """Start of the last complete listing."""
     confirm_at: datetime | None = optional_time()

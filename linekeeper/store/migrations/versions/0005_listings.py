@@ -22,4 +22,5 @@ def upgrade() -> None:
         "watermark", sa.Column("inconsistent", sa.Integer(), nullable=False, server_default="0")
     )
     op.add_column("watermark", sa.Column("filter_refused_at", UtcDateTime(), nullable=True))
+    op.add_column("watermark", sa.Column("run_at", UtcDateTime(), nullable=True))
     op.add_column("watermark", sa.Column("window_since", UtcDateTime(), nullable=True))
