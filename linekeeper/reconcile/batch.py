@@ -16,8 +16,7 @@ from linekeeper.reconcile.compare import better, was_announced
 from linekeeper.reconcile.deliveries import delivered_since
 from linekeeper.reconcile.identity import identifying_fields
 from linekeeper.reconcile.listing import Sizes
-from linekeeper.reconcile.marks import WELL, grain_of, is_known, save_mark
-from linekeeper.reconcile.policy import POLICY
+from linekeeper.reconcile.marks import WELL, compared, grain_of, is_known, save_mark
 from linekeeper.reconcile.queries import known_records, lock_feed, write_records
 from linekeeper.reconcile.target import Target
 from linekeeper.reconcile.upsert import Read, Reckoning, read_records, reckon, record_row, write
@@ -184,7 +183,9 @@ class Writer:
             again = shifted or self.is_unsettled
             whole_values: dict[str, Any] = {"full_at": self._full_at}
             if whole and not shifted:
-                whole_values |= self._compared(listed, sizes.last, inconsistent=inconsistent)
+                whole_values |= compared(
+                    mark, self._started, listed, sizes.last, inconsistent=inconsistent
+                )
             if whole and (again or self._succeeds):
                 whole_values["confirm_at"] = self._started
             self.counts = await count_due(
@@ -209,16 +210,6 @@ class Writer:
     @property
     def _full_at(self) -> datetime | None:
         return self._started if self.is_baseline or self._mark is None else self._mark.full_at
-
-    def _compared(self, listed: int, total: int | None, *, inconsistent: bool) -> dict[str, Any]:
-        """What a whole listing says of the source's own total."""
-        values: dict[str, Any] = {"listed": listed, "source_total": total, "inconsistent": 0}
-        if inconsistent:
-            before = self._mark.inconsistent if self._mark is not None else 0
-            values["inconsistent"] = before + 1
-            values["full_at"] = self._started
-            values["confirm_at"] = self._started + POLICY.after_inconsistent(before)
-        return values
 
     def _position(self, *, proved: bool, shifted: bool) -> datetime | None:
         mark = self._mark

@@ -54,6 +54,24 @@ async def save_mark(
     )
 
 
+def compared(
+    mark: Watermark | None,
+    started: datetime,
+    listed: int,
+    total: int | None,
+    *,
+    inconsistent: bool,
+) -> dict[str, Any]:
+    """What a whole listing that `started` then says beside the source's own total. Pure."""
+    values: dict[str, Any] = {"listed": listed, "source_total": total, "inconsistent": 0}
+    if inconsistent:
+        before = mark.inconsistent if mark is not None else 0
+        values["inconsistent"] = before + 1
+        values["full_at"] = started
+        values["confirm_at"] = started + POLICY.after_inconsistent(before)
+    return values
+
+
 def grain_of(mark: Watermark | None) -> timedelta | None:
     """How coarse the source's clock is, as far as that was learned."""
     known = mark.grain_seconds if mark is not None else None

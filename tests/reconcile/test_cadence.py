@@ -168,7 +168,7 @@ async def test_where_the_product_met_a_call_limit_our_own_calls_yield(
     async with Runtime.open(limited) as other:
         async with other.store.read() as session:
             [identifier] = await session.scalars(select(col(Connection.id)))
-        await record_call(other, identifier, Call(429, utcnow()))
+        await record_call(other, await other.app("default"), identifier, Call(429, utcnow()))
         server.seen.clear()
         with pytest.raises((TimeoutError, MakiniError)):
             await _status_within(other, 0.5)

@@ -8,11 +8,11 @@ from alembic import op
 
 from linekeeper.store.types import UtcDateTime
 
-revision = "0005"
-down_revision = "0004"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
-serves = ("0002", "0003", "0004")
+serves = ("0004", "0005", "0006", "0007", "0008")
 
 
 def upgrade() -> None:
