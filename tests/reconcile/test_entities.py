@@ -174,6 +174,7 @@ async def test_where_every_entity_is_refused_the_reads_outrank_a_status_that_say
     for entity in ENTITIES:
         server.answer("GET", f"/api/{entity}", refusing(401, "AUTHENTICATION_FAILED"))
     minted = len(server.asked(MINT))
+    server.answer("POST", MINT, {"token": "another", "expires_in": 3600})
     await run(rt)
     assert len(server.asked(MINT)) - minted == 1
     assert await health(rt) == "reauthorization_required"
