@@ -8,11 +8,11 @@ from alembic import op
 
 from linekeeper.store.types import Id, UtcDateTime
 
-revision = "0008"
-down_revision = "0007"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
-serves = ("0004", "0005", "0006", "0007")
+serves = ("0004",)
 
 
 def upgrade() -> None:
