@@ -8,11 +8,11 @@ from alembic import op
 
 from linekeeper.store.types import UtcDateTime
 
-revision = "0009"
-down_revision = "0008"
+revision = "0011"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
-serves = ("0004", "0005", "0006", "0007", "0008")
+serves = ("0010",)
 
 
 def upgrade() -> None:
