@@ -124,7 +124,7 @@ async def test_html_instead_of_json_is_named_by_its_title(peer: Peer, makini: Ma
     page = "<!doctype html><html><head><title>Sign in</title></head></html>"
     peer.answer("GET", CURRENT, lambda _: Response(page, media_type="text/html"))
     error = await failure(makini)
-    assert (error.kind, error.retryable) == (ErrorKind.malformed, False)
+    assert (error.kind, error.retryable) == (ErrorKind.malformed, True)
     assert "HTML page titled “Sign in”" in str(error)
 
 
