@@ -11,10 +11,12 @@ from prefect.tasks import exponential_backoff
 from linekeeper.cli.links import find_links
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.reconcile.due import Order, Pass
+from linekeeper.reconcile.match_decisions import waiting_at
 from linekeeper.reconcile.measure import Verdict
 from linekeeper.reconcile.purge import purge
 from linekeeper.reconcile.run import conclude
 from linekeeper.reconcile.service import Run, read_pass
+from linekeeper.views.match_page import match_markdown
 from linekeeper.views.trust_page import KEY, trust_headline, trust_markdown
 from linekeeper.views.trust_queries import trust_report
 from tasks.report import put_artifact
@@ -115,6 +117,29 @@ async def report_trust() -> None:
             trust_markdown(report, links.deployments),
             description=trust_headline(report),
         )
+
+
+@task(
+    name="report-matches",
+    task_run_name="page of records to match",
+    retries=2,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def report_matches(connection: str) -> int:
+    """Write `match-records-<slug>`: what waits there; how many groups. Raises `NoMatch`."""
+    waiting = await waiting_at(runtime(), connection)
+    async with get_client() as client:
+        links = await find_links(client)
+        form = links.deployments.get("match-records")
+        url = f"../../deployments/deployment/{form}/run" if form else None
+        await put_artifact(
+            client,
+            f"match-records-{waiting.slug}",
+            match_markdown(waiting, url),
+            description=f"{waiting.target.label}: {len(waiting.groups):,} groups wait",
+        )
+    return len(waiting.groups)
 
 
 @task(name="not-read", task_run_name="{name}", cache_policy=NO_CACHE)

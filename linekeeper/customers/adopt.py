@@ -18,7 +18,7 @@ from linekeeper.customers.setup import setup_after
 from linekeeper.makini import ListedConnection
 from linekeeper.store import Store, new_id
 from linekeeper.store.core import table_of
-from linekeeper.store.tables import Connection, Customer, Transition
+from linekeeper.store.tables import Connection, Customer, Transition, Watermark
 from linekeeper.store.upsert import insert_ignore
 
 _TOLD = ("name", "provider", "email", "hosting", "tier", "setup")
@@ -229,6 +229,14 @@ async def _change(
     ]
     session.add_all(moved)
     await session.flush()
+    back = [one.connection_id for one in moved if one.before == "disconnected"]
+    if back:  # listed whole soon: what went meanwhile is in no list of changes
+        await session.execute(
+            update(Watermark)
+            .where(col(Watermark.connection_id).in_(back), col(Watermark.full_at).is_not(None))
+            .values(confirm_at=now)
+            .execution_options(synchronize_session=False)
+        )
 
 
 def _portions(values: list[str], size: int = 10_000) -> Iterable[list[str]]:

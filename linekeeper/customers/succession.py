@@ -66,6 +66,7 @@ async def succeed(
             )
         )
     before.setup, before.replaced_by = "disconnected", after_id
+    before.disappeared_at = None  # it is known what became of it
     slug, before.slug = before.slug, f"{before.slug[:60]}-{before_id[-12:]}"
     await session.flush()
     after.slug = slug  # links to its page go on working

@@ -18,6 +18,7 @@ from linekeeper.reconcile.identity import identifying_fields
 from linekeeper.reconcile.listing import Sizes
 from linekeeper.reconcile.marks import WELL, compared, grain_of, is_known, save_mark
 from linekeeper.reconcile.queries import known_records, lock_feed, write_records
+from linekeeper.reconcile.succession_queries import quiet_keys
 from linekeeper.reconcile.target import Target
 from linekeeper.reconcile.upsert import Read, Reckoning, read_records, reckon, record_row, write
 from linekeeper.reconcile.watermark import Grain, move
@@ -275,6 +276,7 @@ class Writer:
         if self.is_baseline:
             reckoning.new = []
         else:
+            await self._keep_quiet(session, reckoning)
             await self._explain(session, reckoning)
             for seq, change in enumerate(reckoning.new, start=last + 1):
                 change["seq"] = seq
@@ -302,6 +304,15 @@ class Writer:
         place = self._place
         known = (await known_records(self._store, session, {place: list(read)}))[place]
         return reckon(*place, read, known, now=now, bodies=self._bodies)
+
+    async def _keep_quiet(self, session: AsyncSession, reckoning: Reckoning) -> None:
+        """Leave out what waits for a person to say which record it is."""
+        if not reckoning.new:
+            return
+        place = self._place
+        keys = [change["key"] for change in reckoning.new]
+        waiting = (await quiet_keys(self._store, session, {place: keys})).get(place) or set()
+        reckoning.new = [change for change in reckoning.new if change["key"] not in waiting]
 
     async def _explain(self, session: AsyncSession, reckoning: Reckoning) -> None:
         """Say of each change whether a delivery had come for it, or it was missed."""

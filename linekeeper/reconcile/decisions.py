@@ -15,12 +15,17 @@ from linekeeper.customers.naming import label
 from linekeeper.incidents.single import resolve_incident
 from linekeeper.reconcile.deletes import UNDO, may_undo
 from linekeeper.reconcile.deleting import apply_agreed, cause, restore
+from linekeeper.reconcile.unmatched import resolve_if_settled
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Audit, Connection, Customer, Deletion
 
 Decision = Literal["accept", "refuse", "undo"]
 
-_FROM = {"accept": ("proposed", "agreed"), "refuse": ("proposed",), "undo": ("applied",)}
+_FROM = {
+    "accept": ("proposed", "unmatched", "agreed"),
+    "refuse": ("proposed", "unmatched"),
+    "undo": ("applied",),
+}
 _DONE = {"accept": "accepted", "refuse": "refused", "undo": "undone"}
 
 
@@ -105,6 +110,9 @@ async def _mark(
                 cause(deletion.connection_id, deletion.entity),
                 f"{_DONE[decision].capitalize()} by {by}",
                 now=now,
+            )
+            await resolve_if_settled(
+                rt.store, session, deletion.connection_id, deletion.entity, now=now
             )
 
 

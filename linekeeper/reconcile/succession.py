@@ -6,47 +6,25 @@ crash cuts short goes on with the next step, and each is told once.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal
-
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
-from linekeeper.incidents.single import open_incident
-from linekeeper.outbox.forward import RecoveredChange, forward_changes
 from linekeeper.reconcile import succession_queries as queries
 from linekeeper.reconcile.accounting import Counts, count_due
 from linekeeper.reconcile.identity import identifying_fields
 from linekeeper.reconcile.matching import Matching, Row, is_changed, match_records
-from linekeeper.reconcile.queries import append_changes, lock_feed
+from linekeeper.reconcile.queries import lock_feed
 from linekeeper.reconcile.succession_queries import Step
+from linekeeper.reconcile.succession_steps import decide_steps, tell
 from linekeeper.reconcile.target import Target
+from linekeeper.reconcile.unmatched import ask, hold
 from linekeeper.runtime import Runtime
-from linekeeper.store import Store, new_id
-from linekeeper.store.tables import Deletion, Succession, SuccessionStep
+from linekeeper.store import new_id
+from linekeeper.store.tables import Succession
 
-TOPIC = "succession"
-KIND = "records_unmatched"
 CLOCKS = timedelta(minutes=1)
 """By how much clocks of our machines may differ."""
-
-Op = Literal["inserted", "updated", "rekeyed"]
-
-
-@dataclass(slots=True)
-class Taken:
-    """What some steps come to: changes to tell, old rows to remove or to move."""
-
-    changes: list[dict[str, Any]] = field(default_factory=list)
-    matched: list[str] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
-    unmatched: list[str] = field(default_factory=list)
-
-    def count(self, op: Op) -> int:
-        """How many changes of this kind."""
-        return sum(change["op"] == op for change in self.changes)
 
 
 async def take_over(
@@ -108,14 +86,9 @@ async def _plan(rt: Runtime, target: Target, succession: Succession, started: da
         await queries.add_steps(
             session, target.id, entity, [("insert", None, key, None) for key in late]
         )
-        deletion = await _hold(
-            session,
-            target,
-            entity,
-            ambiguous=held,
-            unmatched=matching.unmatched,
-            live=len(old),
-        )
+        unmatched = len(matching.unmatched)
+        await hold(session, target, entity, ambiguous=ambiguous, unmatched=unmatched, live=len(old))
+        deletion = await queries.held_by(session, target.id, entity, "ambiguous")
         for start in range(0, len(held), queries.AT_ONCE):
             await queries.move_rows(
                 store,
@@ -136,17 +109,10 @@ async def _plan(rt: Runtime, target: Target, succession: Succession, started: da
             comparable=matching.comparable,
             records=len(old),
             ambiguous=ambiguous,
-            unmatched=len(matching.unmatched),
+            unmatched=unmatched,
         )
-        if deletion is not None:
-            await _ask(
-                store,
-                session,
-                target,
-                entity,
-                ambiguous=ambiguous,
-                unmatched=len(matching.unmatched),
-            )
+        if ambiguous or unmatched:
+            await ask(store, session, target, entity, ambiguous=ambiguous, unmatched=unmatched)
 
 
 def _steps(matching: Matching, old: Sequence[Row], new: Sequence[Row]) -> list[Step]:
@@ -167,77 +133,6 @@ def _steps(matching: Matching, old: Sequence[Row], new: Sequence[Row]) -> list[S
     return steps
 
 
-async def _hold(
-    session: AsyncSession,
-    target: Target,
-    entity: str,
-    *,
-    ambiguous: Sequence[str],
-    unmatched: Sequence[str],
-    live: int,
-) -> str | None:
-    """The deletion that holds what nobody knows the new key of: it isn't gone by itself."""
-    if not ambiguous and not unmatched:
-        return None
-    deletion = Deletion(
-        id=new_id(),
-        connection_id=target.id,
-        entity=entity,
-        status="unmatched",
-        records=len(ambiguous) + len(unmatched),
-        live=live,
-        at=utcnow(),
-    )
-    session.add(deletion)
-    await session.flush()
-    return deletion.id
-
-
-async def _ask(
-    store: Store,
-    session: AsyncSession,
-    target: Target,
-    entity: str,
-    *,
-    ambiguous: int,
-    unmatched: int,
-) -> None:
-    """Tell people that some of the predecessor's records wait for them."""
-    said = []
-    if ambiguous:
-        said.append(
-            f"{ambiguous:,} records may each be one of several: say which in the form "
-            "`match-records`, whose page lists them."
-        )
-    if unmatched:
-        said.append(
-            f"{unmatched:,} records were stored by an earlier version, and too little is known "
-            "of them to recognise them under other keys: what the system has now is in the feed "
-            "as new. Once nothing refers to the old keys, accept them in the form `deletions`."
-        )
-    count = ambiguous + unmatched
-    await open_incident(
-        store,
-        session,
-        topic=TOPIC,
-        kind=KIND,
-        scope="connection",
-        cause=cause(target.id, entity),
-        app=target.app.name,
-        title=f"{target.label} · {entity}: {count:,} records of the connection before are not "
-        "matched",
-        text="The new login made a new connection. " + " ".join(said),
-        connections=[target.id],
-        detail={"entity": entity, "ambiguous": ambiguous, "unmatched": unmatched},
-        now=utcnow(),
-    )
-
-
-def cause(connection_id: str, entity: str) -> str:
-    """The cause of the incident of records that wait for a person."""
-    return f"succession:{connection_id}:{entity}"
-
-
 async def _take_some(rt: Runtime, target: Target, succession: Succession) -> bool:
     """Take the next steps in one transaction; whether there were any."""
     store, entity, before = rt.store, succession.entity, succession.predecessor_id
@@ -256,7 +151,7 @@ async def _take_some(rt: Runtime, target: Target, succession: Succession) -> boo
         sides = {"before": before, "after": target.id}
         await queries.move_rows(store, session, entity, taken.absent, **sides)
         if taken.unmatched:
-            deletion = await queries.held_by(session, target.id, entity)
+            deletion = await queries.held_by(session, target.id, entity, "unmatched")
             await queries.move_rows(
                 store, session, entity, taken.unmatched, deletion_id=deletion, **sides
             )
@@ -272,84 +167,3 @@ async def _take_some(rt: Runtime, target: Target, succession: Succession) -> boo
             absent=len(taken.absent),
         )
     return True
-
-
-def decide_steps(
-    steps: Sequence[SuccessionStep],
-    old: Mapping[str, Row],
-    new: Mapping[str, Row],
-    *,
-    comparable: bool,
-) -> Taken:
-    """What `steps` come to, by the rows as they are now. Pure but for the ids it makes."""
-    taken = Taken()
-    for step in steps:
-        before, after = old.get(step.old_key or ""), new.get(step.new_key or "")
-        if step.op == "match" and before is not None and after is not None:
-            taken.matched.append(before.key)
-            if before.key != after.key:
-                taken.changes.append(_change("rekeyed", after, old_key=before.key))
-            if is_changed(before, after, comparable=comparable):
-                taken.changes.append(_change("updated", after))
-        elif step.op == "insert" and after is not None:
-            taken.changes.append(_change("inserted", after))
-        elif step.op in ("absent", "match") and before is not None:
-            taken.absent.append(before.key)
-        elif step.op == "unmatched" and before is not None:
-            taken.unmatched.append(before.key)
-    return taken
-
-
-def _change(op: Op, row: Row, *, old_key: str | None = None) -> dict[str, Any]:
-    return {
-        "id": new_id(),
-        "key": row.key,
-        "op": op,
-        "old_key": old_key,
-        "updated_at": row.time,
-        "due": None if op == "rekeyed" else "missed",
-    }
-
-
-async def tell(
-    store: Store,
-    session: AsyncSession,
-    target: Target,
-    entity: str,
-    changes: Sequence[dict[str, Any]],
-    *,
-    last: int,
-) -> None:
-    """Append `changes` to the feed, numbered on from `last`, and hand them on."""
-    if not changes:
-        return
-    now = utcnow()
-    rows = [
-        {
-            "connection_id": target.id,
-            "seq": seq,
-            "position": None,
-            "entity": entity,
-            "at": now,
-            "source": "succession",
-            "recovered": True,
-            "announced_at": None,
-            **change,
-        }
-        for seq, change in enumerate(changes, start=last + 1)
-    ]
-    await append_changes(session, rows)
-    recovered = [
-        RecoveredChange(
-            id=row["id"],
-            connection_id=target.id,
-            makini_key=target.makini_key,
-            entity=entity,
-            key=row["key"],
-            op=row["op"],
-            at=row["updated_at"] or now,
-            old_key=row["old_key"],
-        )
-        for row in rows
-    ]
-    await forward_changes(store, session, target.app, recovered, now=now)

@@ -46,12 +46,13 @@ async def quiet_keys(
 ) -> dict[tuple[str, str], set[str] | None]:
     """Of which records nothing is said in the feed as yet, by place; None: of none of the place.
 
-    Those of a successor that has not been compared with the one before.
+    Those of a successor that has not been compared with the one before, and those that wait for a
+    person to say which they are.
     """
     rows = await session.execute(
         select(col(Succession.connection_id), col(Succession.entity), col(Succession.status)).where(
             col(Succession.connection_id).in_(sorted({place[0] for place in keys})),
-            col(Succession.status) != "done",
+            (col(Succession.status) != "done") | (col(Succession.ambiguous) > 0),
         )
     )
     quiet: dict[tuple[str, str], set[str] | None] = {}
@@ -331,13 +332,15 @@ def _succession(connection_id: str, entity: str) -> tuple[ColumnElement[bool], .
     return col(Succession.connection_id) == connection_id, col(Succession.entity) == entity
 
 
-async def held_by(session: AsyncSession, connection_id: str, entity: str) -> str | None:
-    """The deletion that holds what could not be matched."""
+async def held_by(
+    session: AsyncSession, connection_id: str, entity: str, status: str
+) -> str | None:
+    """The deletion that holds what could not be matched, `ambiguous` or `unmatched`."""
     found: str | None = await session.scalar(
         select(col(Deletion.id)).where(
             col(Deletion.connection_id) == connection_id,
             col(Deletion.entity) == entity,
-            col(Deletion.status) == "unmatched",
+            col(Deletion.status) == status,
         )
     )
     return found

@@ -17,6 +17,7 @@ from sqlmodel import col
 from linekeeper.access.tokens import is_live
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.customers.adopt import Adoption, adopt
+from linekeeper.customers.succession import succeed_listed
 from linekeeper.health.absence import Missing, conclude_missing, find_missing
 from linekeeper.health.judge import Health, Observation, Outcome
 from linekeeper.health.service import observe
@@ -75,6 +76,8 @@ async def take_list(
     async with rt.store.write() as session:
         missing = await reading.find_missing(session)
         await conclude_missing(rt.store, session, app.name, missing, now=now, accept=accept_missing)
+        if not missing.absence.looks_truncated:
+            await succeed_listed(rt.store, session, app.name, now=now)
         await conclude(rt.store, session, policy=policy, now=now)
     if missing.absence.looks_truncated and not accept_missing:
         reading.adoption.truncated = missing.absence.sentence

@@ -184,9 +184,9 @@ class Deletion(SQLModel, table=True):
     connection_id: str = reference("connection.id")
     entity: str
     status: str
-    """`proposed` (over the cap, nothing deleted), `unmatched` (of a connection that was replaced,
-    and nothing says which records they are now), `agreed` (being applied), `applied`, `refused`,
-    `undone` or `void` (the source has them after all)."""
+    """`proposed` (over the cap, nothing deleted), `unmatched` or `ambiguous` (of a connection that
+    was replaced, and nothing says which records they are now), `agreed` (being applied),
+    `applied`, `refused`, `undone` or `void` (the source has them after all)."""
     records: int
     live: int
     """Live records of the entity before it."""

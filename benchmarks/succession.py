@@ -1,0 +1,164 @@
+"""A successor takes over a hundred thousand records whose keys all changed, on both databases.
+
+One in twenty has a twin with the same natural key. Both connections have been listed; what is
+measured is finding out which record is which, and telling it.
+"""
+
+import asyncio
+import json
+import os
+import random
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+from sqlalchemy import func, select
+from sqlmodel import col
+
+from benchmarks.peers import create_database, postgres
+from linekeeper.clock import utcnow
+from linekeeper.customers.succession import succeed
+from linekeeper.reconcile.batch import Writer
+from linekeeper.reconcile.listing import Sizes
+from linekeeper.reconcile.succession import take_over
+from linekeeper.reconcile.succession_queries import successions_of
+from linekeeper.reconcile.target import load_targets
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store.migrate import migrate
+from linekeeper.store.tables import Change, Connection, Record
+
+RECORDS = int(os.environ.get("BENCH_RECORDS", "100000"))
+TWINS = 20
+"""One record in so many has the natural key of the one before it."""
+ENTITY = "eam/work-orders"
+KEY = "LvnFJyaRMLl_GlESbT2b5VtjIKCEjxYyKIaHRGFmYyk="
+GOALS = {
+    "sqlite_seconds_s": 60.0,
+    "postgresql_seconds_s": 60.0,
+    "sqlite_mapped": 0.99,
+    "postgresql_mapped": 0.99,
+    "share_wrong": 0.0,
+    "share_deleted": 0.0,
+}
+
+
+def records(count: int, seed: int) -> list[dict[str, Any]]:
+    """Work orders of one system, under keys that `seed` makes."""
+    chance = random.Random(seed)
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    found = []
+    for n in range(count):
+        same = n - 1 if n % TWINS == TWINS - 1 else n
+        found.append(
+            {
+                "key": f"{seed:02d}{chance.getrandbits(60):020d}",
+                "code": f"WO-{same:07d}",
+                "title": f"Inspect pump {same % 900}",
+                "createdAt": (start + timedelta(minutes=same)).isoformat(),
+                "updatedAt": (start + timedelta(minutes=n, days=30)).isoformat(),
+                "status": ("Open", "Planned", "Closed")[n % 3],
+                "assetKey": f"{seed:02d}{n % 997:012d}",
+                "notes": "Lock out, tag out. Report findings.",
+            }
+        )
+    return found
+
+
+async def measure(rt: Runtime, count: int) -> dict[str, float]:
+    """Take over `count` records; how long it took and what came of it."""
+    async with rt.store.write() as session:
+        rows = [
+            Connection(app="default", makini_key=key, name=key, slug=key, setup="live")
+            for key in ("before", "after")
+        ]
+        session.add_all(rows)
+        await session.flush()
+        before, after = (row.id for row in rows)
+    old, new = records(count, 11), records(count, 97)
+    await _listed(rt, before, old)
+    async with rt.store.write() as session:
+        await succeed(
+            rt.store, session, before, after, source="reconnect", message="", now=utcnow()
+        )
+    shuffled = list(new)
+    random.Random(5).shuffle(shuffled)
+    await _listed(rt, after, shuffled, succeeds=True)
+    app = await rt.app("default")
+    (target,) = await load_targets(rt, app, [after])
+    succession = (await successions_of(rt.store, after))[ENTITY]
+    began, at = time.perf_counter(), utcnow()
+    await take_over(rt, target, succession, started=at, run_at=at)
+    seconds = time.perf_counter() - began
+    truth = {mine["key"]: theirs["key"] for mine, theirs in zip(old, new, strict=True)}
+    twins = {old[n - d]["key"] for n in range(TWINS - 1, count, TWINS) for d in (0, 1)}
+    async with rt.store.read() as session:
+        told = (
+            await session.execute(
+                select(col(Change.op), col(Change.old_key), col(Change.key)).where(
+                    col(Change.connection_id) == after
+                )
+            )
+        ).all()
+        deleted = await session.scalar(
+            select(func.count()).select_from(Record).where(col(Record.deleted_at).is_not(None))
+        )
+    mapped = {key: other for op, key, other in told if op == "rekeyed"}
+    return {
+        "seconds_s": seconds,
+        "mapped": sum(key not in twins for key in mapped) / (count - len(twins)),
+        "wrong": sum(truth[key] != other for key, other in mapped.items()),
+        "deleted": (deleted or 0) + sum(op != "rekeyed" for op, _, _ in told),
+    }
+
+
+async def _listed(
+    rt: Runtime, connection_id: str, found: list[dict[str, Any]], *, succeeds: bool = False
+) -> None:
+    (target,) = await load_targets(rt, await rt.app("default"), [connection_id])
+    started = utcnow()
+    writer = Writer(
+        rt, target, ENTITY, None, started=started, run_at=started, cause=None, filtered=True,
+        baseline=True, succeeds=succeeds,
+    )  # fmt: skip
+    batch, sizes = writer.batch(started), Sizes()
+    for start in range(0, len(found), 500):
+        if batch.is_full:
+            await writer.write(batch)
+            batch = writer.batch(started)
+        batch.add(found[start : start + 500], bodies=False)
+        sizes.saw(len(found))
+    await writer.finish(batch, sizes, listed=len(found), whole=True, shifted=False)
+
+
+async def _on(home: Path, url: str) -> dict[str, float]:
+    settings = Settings(
+        home=home,
+        encryption_keys=(SecretStr(KEY),),
+        **({"database_url": SecretStr(url)} if url else {}),
+    )
+    async with Runtime.open(settings) as rt:
+        await migrate(rt.store)
+        return await measure(rt, RECORDS)
+
+
+def run() -> dict[str, Any]:
+    """The figures, with the goals beside them."""
+    found: dict[str, Any] = {"records": RECORDS, "share_wrong": 0.0, "share_deleted": 0.0}
+    with tempfile.TemporaryDirectory(prefix="linekeeper-succession-") as name:
+        folder = Path(name)
+        with postgres(folder) as server:
+            for engine in ("sqlite", "postgresql"):
+                url = "" if engine == "sqlite" else create_database(server, "succession")
+                figures = asyncio.run(_on(folder / engine, url))
+                found |= {f"{engine}_{key}": figures[key] for key in ("seconds_s", "mapped")}
+                found["share_wrong"] += figures["wrong"] / RECORDS
+                found["share_deleted"] += figures["deleted"] / RECORDS
+    return found | {"goals": GOALS}
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(), indent=2))

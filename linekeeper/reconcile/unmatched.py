@@ -1,0 +1,121 @@
+"""Records of a connection that was replaced which nobody can match but a person."""
+
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.incidents.single import open_incident, resolve_incident
+from linekeeper.reconcile.deletion_queries import count_of
+from linekeeper.reconcile.succession_queries import held_by
+from linekeeper.reconcile.target import Target
+from linekeeper.store import Store, new_id
+from linekeeper.store.tables import Deletion
+
+TOPIC = "succession"
+KIND = "records_unmatched"
+
+
+async def hold(
+    session: AsyncSession,
+    target: Target,
+    entity: str,
+    *,
+    ambiguous: int,
+    unmatched: int,
+    live: int,
+) -> None:
+    """Make what holds records nobody knows the new key of: they aren't gone by themselves."""
+    for status, count in (("ambiguous", ambiguous), ("unmatched", unmatched)):
+        if count:
+            session.add(
+                Deletion(
+                    id=new_id(),
+                    connection_id=target.id,
+                    entity=entity,
+                    status=status,
+                    records=count,
+                    live=live,
+                    at=utcnow(),
+                )
+            )
+    await session.flush()
+
+
+async def ask(
+    store: Store,
+    session: AsyncSession,
+    target: Target,
+    entity: str,
+    *,
+    ambiguous: int,
+    unmatched: int,
+) -> None:
+    """Tell people that some of the predecessor's records wait for them."""
+    said = []
+    if ambiguous:
+        said.append(
+            f"{ambiguous:,} records may each be one of several: say which in the form "
+            "`match-records`, whose page lists them."
+        )
+    if unmatched:
+        said.append(
+            f"{unmatched:,} records were stored by an earlier version, and too little is known "
+            "of them to recognise them under other keys: what the system has now is in the feed "
+            "as new. Once nothing refers to the old keys, accept them in the form `deletions`."
+        )
+    count = ambiguous + unmatched
+    await open_incident(
+        store,
+        session,
+        topic=TOPIC,
+        kind=KIND,
+        scope="connection",
+        cause=cause(target.id, entity),
+        app=target.app.name,
+        title=f"{target.label} · {entity}: {count:,} records of the connection before are not "
+        "matched",
+        text="The new login made a new connection. " + " ".join(said),
+        connections=[target.id],
+        detail={"entity": entity, "ambiguous": ambiguous, "unmatched": unmatched},
+        now=utcnow(),
+    )
+
+
+def cause(connection_id: str, entity: str) -> str:
+    """The cause of the incident of records that wait for a person."""
+    return f"succession:{connection_id}:{entity}"
+
+
+async def settle_held(
+    store: Store, session: AsyncSession, connection_id: str, entity: str, *, now: datetime
+) -> None:
+    """Count again what is held as ambiguous; with nothing left the incident is over."""
+    identifier = await held_by(session, connection_id, entity, "ambiguous")
+    if identifier is not None:
+        deletion = await session.get_one(Deletion, identifier)
+        deletion.records = await count_of(session, identifier)
+        if not deletion.records:
+            deletion.status = "void"
+        await session.flush()
+    await resolve_if_settled(store, session, connection_id, entity, now=now)
+
+
+async def resolve_if_settled(
+    store: Store, session: AsyncSession, connection_id: str, entity: str, *, now: datetime
+) -> None:
+    """Resolve the incident where no record waits for a person any more."""
+    left = await session.scalar(
+        select(func.count())
+        .select_from(Deletion)
+        .where(
+            col(Deletion.connection_id) == connection_id,
+            col(Deletion.entity) == entity,
+            col(Deletion.status).in_(("ambiguous", "unmatched")),
+        )
+    )
+    if not left:
+        text = f"No record of {entity} waits to be matched any more"
+        await resolve_incident(store, session, cause(connection_id, entity), text, now=now)

@@ -1,0 +1,53 @@
+"""The page of records that wait for somebody to say which is which."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from linekeeper.markdown import text
+from linekeeper.reconcile.match_decisions import MOST_GROUPS, Waiting
+from linekeeper.store.tables import Record
+
+
+def match_markdown(waiting: Waiting, form: str | None) -> str:
+    """The groups as a table; `form` leads to where they are decided."""
+    groups = waiting.groups
+    where = f"[`match-records`]({form})" if form else "`match-records`"
+    alike = sum(len(group.alike) for group in groups)
+    lines = [
+        f"# {text(waiting.target.label)}: which record is which?",
+        f"A new login made a new connection, whose records have other keys. {len(groups):,} groups "
+        "of records can't be told apart by what identifies them, so nothing was matched: nobody "
+        f"is told of them until somebody decides in the form {where}.",
+        f"*same_contents* matches the {alike:,} whose contents are the same and nobody else's in "
+        "the group; *pair* takes `old key = new key`, one a line; *distinct* says that the old "
+        "ones are gone and the others are new.",
+        "| Entity | Number | Keys before | Keys now | Same contents |\n|---|---|---|---|---|",
+    ]
+    rows = [
+        f"| {text(group.entity)} | {text(_number(group.old, group.new))} | {_keys(group.old)} | "
+        f"{_keys(group.new)} | {_pairs(group.alike)} |"
+        for group in groups[:MOST_GROUPS]
+    ]
+    more = len(groups) - MOST_GROUPS
+    rest = f"\n\n… and {more:,} more groups.\n" if more > 0 else "\n"
+    return "\n\n".join(lines) + "\n" + "\n".join(rows) + rest
+
+
+def _number(*sides: Mapping[str, Record]) -> str:
+    return next((row.number for side in sides for row in side.values() if row.number), "—")
+
+
+def _keys(side: Mapping[str, Record]) -> str:
+    shown = [_dated(key, row) for key, row in list(side.items())[:10]]
+    more = [f"and {len(side) - 10} more"] if len(side) > 10 else []
+    return "<br>".join([*shown, *more]) or "—"
+
+
+def _dated(key: str, row: Record) -> str:
+    changed = f" ({row.updated_at:%Y-%m-%d %H:%M})" if row.updated_at else ""
+    return f"{text(key)}{changed}"
+
+
+def _pairs(alike: Mapping[str, Any]) -> str:
+    shown = [f"{text(old)} = {text(new)}" for old, new in list(alike.items())[:10]]
+    return "<br>".join(shown) or "—"
