@@ -28,6 +28,7 @@ from linekeeper.reconcile.succession_queries import successions_of
 from linekeeper.reconcile.target import load_targets
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
+from linekeeper.store import Store
 from linekeeper.store.migrate import migrate
 from linekeeper.store.tables import Change, Connection, Record
 
@@ -138,10 +139,14 @@ async def _on(home: Path, url: str) -> dict[str, float]:
     settings = Settings(
         home=home,
         encryption_keys=(SecretStr(KEY),),
+        makini_api_url="http://127.0.0.1:9",
+        makini_client_id="benchmark",
+        makini_client_secret=SecretStr("benchmark"),
         **({"database_url": SecretStr(url)} if url else {}),
     )
+    async with Store.open(settings) as store:
+        await migrate(store)
     async with Runtime.open(settings) as rt:
-        await migrate(rt.store)
         return await measure(rt, RECORDS)
 
 
@@ -152,7 +157,9 @@ def run() -> dict[str, Any]:
         folder = Path(name)
         with postgres(folder) as server:
             for engine in ("sqlite", "postgresql"):
-                url = "" if engine == "sqlite" else create_database(server, "succession")
+                url = (
+                    "" if engine == "sqlite" else asyncio.run(create_database(server, "succession"))
+                )
                 figures = asyncio.run(_on(folder / engine, url))
                 found |= {f"{engine}_{key}": figures[key] for key in ("seconds_s", "mapped")}
                 found["share_wrong"] += figures["wrong"] / RECORDS

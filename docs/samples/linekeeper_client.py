@@ -49,6 +49,15 @@ class Linekeeper:
         found: list[dict[str, Any]] = answer.json()["data"]
         return found
 
+    def changes(self, after: str | None = None) -> tuple[list[dict[str, Any]], str]:
+        """What changed after the cursor `after`, and the cursor to go on with.
+
+        One `rekeyed` says that your record `old_key` is called `key` from now on, in `connection`.
+        """
+        asked = {"after": after} if after else {}
+        answer = self._http.get("/api/changes", params=asked).raise_for_status().json()
+        return answer["data"], str(answer["next"])
+
     def token(self, connection: str) -> str:
         """The access token that works now. Raises `LoginLost`."""
         kept = self._kept.get(connection)

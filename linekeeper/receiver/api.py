@@ -186,6 +186,7 @@ def _shown(connection: Connection, customer: str | None) -> dict[str, Any]:
         "last_checked_at": _time(connection.last_checked_at),
         "last_sync_at": _time(connection.last_sync_at),
         "last_webhook_at": _time(connection.last_webhook_at),
+        "replaced_by": connection.replaced_by,
     }
 
 

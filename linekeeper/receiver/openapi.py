@@ -58,6 +58,7 @@ _CONNECTION = _object(
         "last_checked_at": _TIME,
         "last_sync_at": _TIME,
         "last_webhook_at": _TIME,
+        "replaced_by": _OPTIONAL,
     },
     incident=_OPTIONAL,
 )

@@ -46,6 +46,21 @@ async def list_connections(
     ]
 
 
+async def with_predecessors(session: AsyncSession, connection_id: str) -> list[str]:
+    """The connection and those whose place it took, one after the other: their history is its."""
+    found = [connection_id]
+    while True:
+        before = await session.scalars(
+            select(Connection.id).where(
+                col(Connection.replaced_by).in_(found), col(Connection.id).not_in(found)
+            )
+        )
+        more = list(before)
+        if not more:
+            return found
+        found += more
+
+
 async def describe_connection(session: AsyncSession, connection_id: str) -> dict[str, Any]:
     """One connection, its open incidents and its last `HISTORY` transitions, newest first."""
     one = await session.get_one(Connection, connection_id)
@@ -62,7 +77,7 @@ async def describe_connection(session: AsyncSession, connection_id: str) -> dict
     )
     history = await session.scalars(
         select(Transition)
-        .where(col(Transition.connection_id) == connection_id)
+        .where(col(Transition.connection_id).in_(await with_predecessors(session, connection_id)))
         .order_by(col(Transition.at).desc(), col(Transition.id).desc())
         .limit(HISTORY)
     )

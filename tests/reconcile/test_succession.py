@@ -312,7 +312,9 @@ async def test_twins_wait_for_a_person_who_pairs_them(house: House) -> None:
     with pytest.raises(NoMatch, match="not of one group"):
         await decide(house, new, "pair", {olds[0]: "0"})
     done = await decide(house, new, "pair", {olds[0]: news[0]})
-    assert (done.matched, done.new, done.left) == (1, 1, 0)
+    assert (done.matched, done.new, done.left) == (1, 0, 1)
+    done = await decide(house, new, "distinct", {})
+    assert (done.matched, done.new, done.left) == (0, 1, 0)
     told = await since_then(house, count)
     assert [(c["op"], c.get("old_key"), c["key"]) for c in told] == [
         ("rekeyed", olds[0], news[0]),
