@@ -78,6 +78,13 @@ _KINDS = {
         "Listed again every day, in both orders; resolves by itself once the two agree. Ask "
         "Makini's support what limits the listing.",
     ),
+    "records_unmatched": Words(
+        "",
+        "A new login made a new connection, and some of the records before can't be told from one "
+        "another under their new keys. Nothing of them was deleted or announced.",
+        "Run match-records with show, and say which is which; those of which too little is known "
+        "wait in deletions. Resolves by itself when none waits any more.",
+    ),
     "forward_refused": Words(
         "",
         "",

@@ -19,7 +19,7 @@ from linekeeper.reconcile.target import Target, load_targets
 from linekeeper.reconcile.unmatched import settle_held
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
-from linekeeper.store.tables import Audit, Connection, Record, SuccessionStep, Watermark
+from linekeeper.store.tables import Audit, Connection, Record, Succession, SuccessionStep, Watermark
 
 Decision = Literal["show", "pair", "same_contents", "distinct"]
 MOST_GROUPS = 200
@@ -177,7 +177,8 @@ async def _settle(
             [key for step in taken for key in (step.old_key, step.new_key) if key],
         )
         olds: dict[str, Row] = {key: rows[key] for key in chosen if key in rows}
-        result = decide_steps(taken, olds, rows, comparable=True)
+        succession = await session.get_one(Succession, (target.id, entity))
+        result = decide_steps(taken, olds, rows, comparable=succession.comparable)
         await tell(store, session, target, entity, result.changes, last=last)
         await queries.remove_rows(store, session, target.id, entity, result.matched)
         released += result.absent  # its partner went meanwhile

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from linekeeper.clock import utcnow
 from linekeeper.incidents.single import resolve_of_disconnected
-from linekeeper.reconcile import deleting
+from linekeeper.reconcile import deleting, unmatched
 from linekeeper.reconcile import measure as measuring
 from linekeeper.reconcile.due import PASSES, Order
 from linekeeper.reconcile.entity_incidents import settle_entities
@@ -92,6 +92,7 @@ async def conclude(rt: Runtime, order: Order, run: Run) -> list[Verdict]:
         )
     if whole:
         await purge_disconnected(rt.store, now=now)
-        await resolve_of_disconnected(rt.store, (deleting.TOPIC, measuring.TOPIC), now=now)
+        topics = (deleting.TOPIC, measuring.TOPIC, unmatched.TOPIC)
+        await resolve_of_disconnected(rt.store, topics, now=now)
     await settle_entities(rt, now=now)
     return await measure(rt, now=now)

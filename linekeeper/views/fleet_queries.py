@@ -25,6 +25,7 @@ from linekeeper.store.tables import (
     Transition,
 )
 from linekeeper.views.charts import Bucket, Change, Newcomer, first_start, replay, step_for
+from linekeeper.views.connections import with_predecessors
 
 TROUBLES_SHOWN = 200
 TOKENLESS_SHOWN = 20
@@ -173,6 +174,7 @@ async def connection_reports(
         )
         incidents = await _incidents(session, ids)
         for connection, customer, has_token in rows.all():
+            history = await with_predecessors(session, connection.id)
             reports[connection.id] = ConnectionReport(
                 at=now,
                 label=_label(connection, customer),
@@ -181,8 +183,8 @@ async def connection_reports(
                 has_token=has_token,
                 mode=_mode(configuration, connection.app),
                 incidents=incidents.get(connection.id, []),
-                transitions=await _latest(session, Transition, connection.id, TRANSITIONS_SHOWN),
-                observations=await _latest(session, Observation, connection.id, OBSERVATIONS_SHOWN),
+                transitions=await _latest(session, Transition, history, TRANSITIONS_SHOWN),
+                observations=await _latest(session, Observation, history, OBSERVATIONS_SHOWN),
             )
     return [reports[one] for one in ids if one in reports]
 
@@ -385,10 +387,12 @@ async def _history(
 _Row = TypeVar("_Row", Transition, Observation)
 
 
-async def _latest(session: AsyncSession, table: type[_Row], of: str, limit: int) -> list[_Row]:
+async def _latest(
+    session: AsyncSession, table: type[_Row], of: Sequence[str], limit: int
+) -> list[_Row]:
     rows = await session.scalars(
         select(table)
-        .where(col(table.connection_id) == of)
+        .where(col(table.connection_id).in_(of))
         .order_by(col(table.at).desc(), col(table.id).desc())
         .limit(limit)
     )

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,7 +17,10 @@ from linekeeper.reconcile.decisions import decide_deletions
 from linekeeper.reconcile.match_decisions import Decided, NoMatch, decide_matches, waiting_at
 from linekeeper.reconcile.purge import purge_disconnected
 from linekeeper.reconcile.run import reconcile
-from linekeeper.reconcile.service import Run
+from linekeeper.reconcile.service import Run, reconcile_window
+from linekeeper.reconnect.ask import attend_due
+from linekeeper.reconnect.case import load_case
+from linekeeper.reconnect.process import close, keep_counts
 from linekeeper.store.tables import (
     Connection,
     Deletion,
@@ -413,3 +416,28 @@ async def test_a_successor_that_only_the_list_shows_inherits_as_well(house: Hous
     await run(house)
     told = Counter(c["op"] for c in await feed(house) if c["entity"] == ORDERS)
     assert told == {"rekeyed": len(known), "updated": 3}
+
+
+async def test_the_case_of_the_lost_login_goes_on_with_the_successor_and_catches_up(
+    house: House,
+) -> None:
+    [one, _] = await house.connections()
+    await house.lose_login(one)
+    await attend_due(house.rt)
+    [incident] = await house.incidents()
+    world, was = house.fleet.world, listed(house, one)
+    world.change_records(was, ORDERS, delete=2, announce=False)
+    world.change_records(was, ORDERS, change=6, announce=False)
+    world.change_records(was, ORDERS, make=1, announce=False)
+    new = await logged_in(house, one, "rename")
+    case = await load_case(house.store, incident.id, now=utcnow())
+    assert case is not None
+    assert case.reconnect is not None
+    assert [member.connection_id for member in case.members] == [new.id]
+    since = datetime.fromisoformat(case.reconnect.windows[new.id])
+    until = case.incident.resolved_at or utcnow()
+    counts = await reconcile_window(house.rt, new.id, since, until)
+    assert counts["recovered"] == 7
+    await keep_counts(house.rt, incident.id, new.id, counts, since=since, until=until)
+    sentence = await close(house.rt, incident.id, "reconnected", now=utcnow())
+    assert sentence.endswith("7 records caught up")
