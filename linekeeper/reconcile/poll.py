@@ -23,7 +23,7 @@ from linekeeper.reconcile.marks import (
     note_not_offered,
 )
 from linekeeper.reconcile.policy import POLICY
-from linekeeper.reconcile.succession import take_over
+from linekeeper.reconcile.succession import may_take_over, take_over
 from linekeeper.reconcile.succession_queries import successions_of
 from linekeeper.reconcile.target import Login, Target
 from linekeeper.reconcile.watermark import read_from
@@ -287,16 +287,19 @@ class _Reader:
             inconsistent=inconsistent,
         )
         reading.counts = writer.counts
-        if self._succession is not None and not shifted:
+        succession = self._succession
+        if succession is not None and may_take_over(
+            succession, doubtful=shifted or inconsistent, now=started
+        ):
             counts = await take_over(
                 self._rt,
                 target,
-                self._succession,
+                succession,
                 started=started,
                 run_at=self._question.run_at,
             )
             reading.counts.add(counts)
-        alone = writer.wrote_all and self._succession is None
+        alone = writer.wrote_all and succession is None
         if whole and not shifted and not inconsistent and not alone:
             concluded = await conclude_listing(
                 self._rt,

@@ -23,8 +23,19 @@ from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.tables import Succession
 
+PATIENCE = timedelta(days=1)
+"""How long a listing that lacks nothing is waited for."""
 CLOCKS = timedelta(minutes=1)
 """By how much clocks of our machines may differ."""
+
+
+def may_take_over(succession: Succession, *, doubtful: bool, now: datetime) -> bool:
+    """Whether to compare by a listing now. Pure.
+
+    One that may lack records would make of those a deletion and an insertion; a source of which
+    no better listing comes for a day is taken as it is.
+    """
+    return not doubtful or now - succession.created_at >= PATIENCE
 
 
 async def take_over(

@@ -18,6 +18,7 @@ from linekeeper.reconcile.match_decisions import Decided, NoMatch, decide_matche
 from linekeeper.reconcile.purge import purge_disconnected
 from linekeeper.reconcile.run import reconcile
 from linekeeper.reconcile.service import Run, reconcile_window
+from linekeeper.reconcile.succession import may_take_over
 from linekeeper.reconnect.ask import attend_due
 from linekeeper.reconnect.case import load_case
 from linekeeper.reconnect.process import close, keep_counts
@@ -199,6 +200,14 @@ async def test_a_webhook_before_the_first_listing_announces_nothing_as_new(house
     await deliver(house.rt, new.makini_key, [now[1]], plural="work-orders")
     await process(house.rt)
     assert len([c for c in await feed(house) if c["entity"] == ORDERS]) == len(told)
+
+
+def test_a_listing_that_may_lack_records_is_waited_for_a_day() -> None:
+    now = utcnow()
+    waiting = Succession(connection_id="new", entity=ORDERS, predecessor_id="old", created_at=now)
+    assert may_take_over(waiting, doubtful=False, now=now)
+    assert not may_take_over(waiting, doubtful=True, now=now + timedelta(hours=23))
+    assert may_take_over(waiting, doubtful=True, now=now + timedelta(hours=24))
 
 
 async def test_a_second_login_before_the_first_listing_loses_nothing(house: House) -> None:
