@@ -105,6 +105,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         selector = _Selector()
         super().__init__(selector)
         selector.loop = self
+        self._clock_resolution = 1e-6  # a year in seconds leaves no room for less
         self._seeded = Random(seed)
         self._tasks_made = 0
         self.frozen: list[Any] = []
