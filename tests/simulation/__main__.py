@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="replay this universe")
     parser.add_argument("--seeds", type=int, help="run so many universes")
     parser.add_argument("--first", type=int, default=1, help="the first seed of --seeds")
-    parser.add_argument("--days", type=float, help="virtual days (default: 2.5 hours)")
+    parser.add_argument("--days", type=float, help="virtual days (default: one hour)")
     parser.add_argument("--connections", type=int, help="how many connections")
     parser.add_argument("--trace", action="store_true", help="print the timeline")
     asked = parser.parse_args()

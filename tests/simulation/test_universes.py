@@ -27,12 +27,12 @@ def test_no_universe_breaks_an_invariant(first: int) -> None:
 
 def test_a_seed_replays_bit_for_bit_in_another_process() -> None:
     first, again = (
-        _simulate("--seed", "2", "--days", "0.02", "--trace"),
-        _simulate("--seed", "2", "--days", "0.02", "--trace"),
+        _simulate("--seed", "2", "--trace"),
+        _simulate("--seed", "2", "--trace"),
     )
     without_seconds = [
         [line for line in done.stdout.splitlines() if not line.startswith("seed ")]
         for done in (first, again)
     ]
-    assert len(without_seconds[0]) > 200
+    assert len(without_seconds[0]) > 100
     assert without_seconds[0] == without_seconds[1]

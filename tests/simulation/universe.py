@@ -37,7 +37,7 @@ class Plan:
     """How one universe is to be: all drawn from the seed, so that a smaller one can be tried."""
 
     seed: int
-    hours: float = 2.5
+    hours: float = 1.0
     connections: int = 4
     faults: bool = True
     kinds: frozenset[str] = frozenset()  # empty: every kind of fault
@@ -95,7 +95,7 @@ class Universe:
         self.disk = machine.Disk()
         shape = Random(seed_of(plan.seed, "shape"))
         self.entities = tuple(sorted(shape.sample(ENTITIES, shape.choice((1, 2, 2, 3)))))
-        self.pace = shape.choice((1.0, 2.0, 3.0))  # schedules are so much slower
+        self.pace = shape.choice((1.0, 1.5))  # schedules are so much slower
 
     # --- telling
 
@@ -342,4 +342,4 @@ class Universe:
         self.say("calm")
         await asyncio.sleep(self.settle_seconds)
 
-    settle_seconds = 4500.0
+    settle_seconds = 2700.0
