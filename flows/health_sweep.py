@@ -22,6 +22,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.sweep.app import close_removed, list_failed
 from linekeeper.sweep.batch import Batch
 from linekeeper.sweep.sweep import due
+from linekeeper.sweep.webhooks import watch_stream
 from tasks.health import in_trouble, list_connections, probe_connections
 from tasks.heartbeat import heartbeat
 from tasks.notify import NotDelivered, notify
@@ -77,6 +78,7 @@ async def _sweep(rt: Runtime) -> State[None]:
     sweeps = await asyncio.gather(
         *(_sweep_app(rt, app, started) for app in configuration.apps.values())
     )
+    await watch_stream(rt, utcnow())
     findings = await find_news(rt.store, policy=configuration.policy, now=utcnow())
     for news in findings.news[:MOST_NAMED]:
         with suppress(FailedRun):  # its failure is the message, not ours

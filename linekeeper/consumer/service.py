@@ -27,6 +27,7 @@ from linekeeper.reconcile.outage import note_outages
 from linekeeper.reconnect.ask import attend_due
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
+from linekeeper.sweep.webhooks import watch_stream
 
 BLOCKS_EVERY = 30.0
 OUTBOX_EVERY = 2.0
@@ -37,6 +38,8 @@ LINKS_EVERY = 60.0
 RECONNECTS_EVERY = 10.0
 IMPLEMENTATIONS_EVERY = 5.0
 OUTAGES_EVERY = 30.0
+STREAM_EVERY = 30.0
+"""Trouble of the webhook stream is found within a minute of its threshold."""
 ENDING_SECONDS = 3.0
 """How long a step may take to finish once the end is asked for."""
 RETIRING_SECONDS = 1.0
@@ -103,6 +106,10 @@ def lanes(
         await note_outages(rt.store, now=utcnow(), starting_runs=True)
         return False
 
+    async def look_at_stream() -> bool:
+        await watch_stream(rt, utcnow())
+        return False
+
     return [
         Lane("alive", be_alive, every=BEAT_SECONDS),
         Lane(
@@ -121,6 +128,7 @@ def lanes(
         Lane("open reconnects", look_at_reconnects, every=RECONNECTS_EVERY),
         Lane("implementations", look_at_implementations, every=IMPLEMENTATIONS_EVERY),
         Lane("outages of ours", look_for_outages, every=OUTAGES_EVERY),
+        Lane("webhook stream", look_at_stream, every=STREAM_EVERY),
         Lane("mail", mail, every=OUTBOX_EVERY, waits_for="email"),
         Lane("forward", forwarder.step, every=OUTBOX_EVERY, waits_for="forward"),
         Lane("block settings", blocks, every=BLOCKS_EVERY),

@@ -8,9 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.incidents.alike import heads_of
 from linekeeper.incidents.changes import IncidentChange
-from linekeeper.notify.queries import members_of, next_revisions
+from linekeeper.incidents.lifecycle import IncidentFacts, add_entries, next_revisions
+from linekeeper.notify.queries import members_of
 from linekeeper.notify.text import shown
-from linekeeper.outbox.events import RELATED_LIMIT, IncidentFacts, incident_event
+from linekeeper.outbox.events import RELATED_LIMIT, incident_event
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store.engine import Store
 
@@ -22,10 +23,11 @@ _TEXT_LIMIT = 3_000
 async def announce(
     store: Store, session: AsyncSession, changes: Sequence[IncidentChange], *, now: datetime
 ) -> None:
-    """Tell people and the Event Feed of `changes`, in the caller's transaction.
+    """Notify people and the Event Feed of `changes`, in the caller's transaction.
 
     Each incident's `revision` grows by one however many changes it has here; with it go one
-    `show`, one diary entry (the texts, a line each) and the events. Pending changes of the session
+    `show`, one timeline entry a change, one reply in the thread (the texts, a line each) and the
+    events. Pending changes of the session
     are flushed first; an `Incident` the caller holds keeps the old `revision`.
 
     Raises `LookupError` if an incident doesn't exist.
@@ -66,6 +68,19 @@ async def announce(
             )
             if event is not None:
                 messages.append(event)
+    await add_entries(
+        session,
+        [
+            {
+                "incident_id": change.incident_id,
+                "at": now,
+                "kind": change.what,
+                "text": shown(change.text, _TEXT_LIMIT, keep_lines=True),
+            }
+            for change in changes
+            if change.text or change.what != "changed"
+        ],
+    )
     await enqueue(store, session, messages, now=now)
 
 

@@ -6,9 +6,8 @@ next one, and two processes that conclude one after the other open nothing twice
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -29,10 +28,11 @@ from linekeeper.incidents.conclude_queries import (
     totals,
 )
 from linekeeper.incidents.decide import DISCONNECTED, Open, Wanted, decide
+from linekeeper.incidents.lifecycle import Opening, change_kinds, join, leave, open_new, perform
 from linekeeper.notify.text import duration
 from linekeeper.outbox.queue import enqueue
-from linekeeper.store import Store, new_id
-from linekeeper.store.tables import Incident, IncidentConnection
+from linekeeper.store import Store
+from linekeeper.store.tables import IncidentConnection
 
 _LOCK = 4_217_002  # PostgreSQL's advisory lock: one process concludes at a time
 
@@ -72,120 +72,69 @@ async def conclude(
     for wanted in decision.wanted:
         if wanted.id is not None and wanted.id in before:
             gone = before[wanted.id].members.keys() - wanted.members.keys()
-            await _leave(session, wanted.id, sorted(gone), now)
+            await leave(session, wanted.id, sorted(gone), now=now)
         for loser in wanted.merged:
-            await _leave(session, loser, sorted(before[loser].members), now)
-            await _resolve(session, loser, now)
+            await perform(session, loser, "resolve", now=now)
             changes.append(IncidentChange(loser, "merged", "Part of a wider incident"))
     for identifier in decision.resolved:
-        await _leave(session, identifier, sorted(before[identifier].members), now)
-        await _resolve(session, identifier, now)
+        await perform(session, identifier, "resolve", now=now)
         changes.append(_ended(before[identifier], fleet, now))
     for wanted in decision.wanted:
         known = before.get(wanted.id or "")
-        changes.append(await _bring(session, wanted, known, fleet, open_before, now=now))
+        change = await _bring(
+            store, session, wanted, known, fleet=fleet, open_before=open_before, now=now
+        )
+        changes.append(change)
     await announce(store, session, changes, now=now)
     await enqueue(store, session, attend(change.incident_id for change in changes), now=now)
     return changes
 
 
-async def _leave(
-    session: AsyncSession, incident_id: str, members: Sequence[str], now: datetime
-) -> None:
-    for start in range(0, len(members), 10_000):
-        await session.execute(
-            update(IncidentConnection)
-            .where(
-                col(IncidentConnection.incident_id) == incident_id,
-                col(IncidentConnection.connection_id).in_(members[start : start + 10_000]),
-                col(IncidentConnection.left_at).is_(None),
-            )
-            .values(left_at=now)
-            .execution_options(synchronize_session=False)
-        )
-
-
-async def _resolve(session: AsyncSession, incident_id: str, now: datetime) -> None:
-    await session.execute(
-        update(Incident)
-        .where(col(Incident.id) == incident_id)
-        .values(status="resolved", resolved_at=now)
-        .execution_options(synchronize_session=False)
-    )
-
-
 async def _bring(
+    store: Store,
     session: AsyncSession,
     wanted: Wanted,
     known: Open | None,
+    *,
     fleet: Mapping[str, Who],
     open_before: Mapping[str, Sequence[tuple[str, datetime]]],
-    *,
     now: datetime,
 ) -> IncidentChange:
     """Make the incident's row and members what `wanted` says; returns what people are told."""
-    values: dict[str, Any] = {
-        "kind": wanted.kind,
-        "scope": wanted.scope,
-        "cause": wanted.cause,
-        "provider": wanted.provider,
-        "title": _title(wanted, fleet, len(await _ever(session, wanted))),
-    }
+    title = _title(wanted, fleet, len(await _ever(session, wanted)))
     before = dict(known.members) if known else {}
     if wanted.id is None:
-        wanted.id = new_id()
-        session.add(Incident(id=wanted.id, app=wanted.app, opened_at=now, **values))
-        await session.flush()
+        opening = Opening(
+            topic=TOPIC,
+            kind=wanted.kind,
+            scope=wanted.scope,
+            cause=wanted.cause,
+            app=wanted.app,
+            provider=wanted.provider,
+            title=title,
+        )
+        wanted.id = await open_new(store, session, opening, now=now)
+        if wanted.id is None:
+            raise LookupError(f"an incident of {wanted.cause} is open that was not seen")
     else:
-        if wanted.reopen:
-            values |= {
-                "status": "open",
-                "reopened_at": now,
-                "round": col(Incident.round) + 1,
-                "resolved_at": None,
-                "acknowledged_at": None,
-                "acknowledged_by": None,
-            }
-        await session.execute(
-            update(Incident)
-            .where(col(Incident.id) == wanted.id)
-            .values(**values)
-            .execution_options(synchronize_session=False)
+        await perform(
+            session,
+            wanted.id,
+            "reopen" if wanted.reopen else "change",
+            now=now,
+            kind=wanted.kind,
+            scope=wanted.scope,
+            cause=wanted.cause,
+            provider=wanted.provider,
+            title=title,
         )
-    joined = [one for one in wanted.members if one not in before]
-    if joined:
-        reported = await _reported(session, wanted.id, joined)
-        await session.execute(
-            insert(IncidentConnection),
-            [
-                {
-                    "id": new_id(),
-                    "incident_id": wanted.id,
-                    "connection_id": one,
-                    "topic": TOPIC,
-                    "kind": wanted.members[one],
-                    "joined_at": now,
-                    "reported_kind": reported.get(one),
-                }
-                for one in joined
-            ],
-        )
-    turned: dict[str, list[str]] = {}
-    for one, kind in wanted.members.items():
-        if before.get(one, kind) != kind:
-            turned.setdefault(kind, []).append(one)
-    for kind, members in turned.items():
-        for start in range(0, len(members), 10_000):
-            await session.execute(
-                update(IncidentConnection)
-                .where(
-                    col(IncidentConnection.incident_id) == wanted.id,
-                    col(IncidentConnection.connection_id).in_(members[start : start + 10_000]),
-                    col(IncidentConnection.left_at).is_(None),
-                )
-                .values(kind=kind)
-                .execution_options(synchronize_session=False)
-            )
+    joined = {member: kind for member, kind in wanted.members.items() if member not in before}
+    reported = await _reported(session, wanted.id, list(joined))
+    await join(store, session, wanted.id, TOPIC, joined, now=now, reported=reported)
+    turned = {
+        member: kind for member, kind in wanted.members.items() if before.get(member, kind) != kind
+    }
+    await change_kinds(session, wanted.id, turned)
     if known is None:
         what: What = "reopened" if wanted.reopen else "opened"
         said = words.headline(wanted.kind) or wanted.kind.replace("_", " ")

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import func, literal_column, or_, select, update
+from sqlalchemy import func, literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import SEVERITY, Health
+from linekeeper.incidents import lifecycle
 from linekeeper.incidents.operate import is_snoozed
 from linekeeper.incidents.suppressed import untold
 from linekeeper.notify.policy import severity
@@ -199,24 +200,14 @@ async def mark_reported(store: Store, news: Iterable[News], *, now: datetime) ->
     news = list(news)
     if not news:
         return
+    memberships: dict[str, list[str]] = {}
+    for item in news:
+        if item.membership_id:
+            memberships.setdefault(item.kind, []).append(item.membership_id)
     async with store.write() as session:
-        incidents = sorted({one.incident_id for one in news})
-        for start in range(0, len(incidents), 10_000):
-            await session.execute(
-                update(Incident)
-                .where(col(Incident.id).in_(incidents[start : start + 10_000]))
-                .values(reported_at=now)
-                .execution_options(synchronize_session=False)
-            )
-        for kind in sorted({one.kind for one in news}):
-            members = [one.membership_id for one in news if one.kind == kind and one.membership_id]
-            for start in range(0, len(members), 10_000):
-                await session.execute(
-                    update(IncidentConnection)
-                    .where(col(IncidentConnection.id).in_(members[start : start + 10_000]))
-                    .values(reported_kind=kind)
-                    .execution_options(synchronize_session=False)
-                )
+        await lifecycle.mark_reported(
+            session, (item.incident_id for item in news), memberships, now=now
+        )
 
 
 def _reason(kind: str, reported: str | None) -> Reason | None:
@@ -242,7 +233,7 @@ def _of_incident(incident: Incident, reason: Reason) -> News:
         name=incident.title,
         kind=incident.kind,
         since=incident.since,
-        evidence=str(incident.detail.get("message", "")),
+        evidence=incident.message or "",
     )
 
 

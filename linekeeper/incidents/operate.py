@@ -8,6 +8,7 @@ from sqlmodel import col
 
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
+from linekeeper.incidents.lifecycle import perform
 from linekeeper.store import Store, is_id
 from linekeeper.store.tables import Audit, Incident, Reconnect
 
@@ -28,12 +29,7 @@ async def acknowledge(store: Store, incident_id: str, *, by: str, now: datetime)
         incident = await _open(session, incident_id)
         if incident.acknowledged_at is not None:
             return f"{incident.title} was acknowledged by {incident.acknowledged_by} before"
-        await session.execute(
-            update(Incident)
-            .where(col(Incident.id) == incident_id)
-            .values(status="acknowledged", acknowledged_at=now, acknowledged_by=by)
-            .execution_options(synchronize_session=False)
-        )
+        await perform(session, incident_id, "acknowledge", now=now, acknowledged_by=by)
         session.add(Audit(at=now, by=by, action="incident.acknowledged", subject=incident_id))
         change = IncidentChange(incident_id, "acknowledged", f"Acknowledged by {by}.")
         await announce(store, session, [change], now=now)
@@ -50,13 +46,7 @@ async def snooze(
     until = snooze_until(choice, now, zone)
     async with store.write() as session:
         incident = await _open(session, incident_id)
-        detail = {**incident.detail, "snoozed_until": until.isoformat()}
-        await session.execute(
-            update(Incident)
-            .where(col(Incident.id) == incident_id)
-            .values(detail=detail)
-            .execution_options(synchronize_session=False)
-        )
+        await perform(session, incident_id, "change", now=now, snoozed_until=until)
         await session.execute(
             update(Reconnect)
             .where(col(Reconnect.incident_id) == incident_id)
@@ -85,13 +75,7 @@ async def mute(store: Store, incident_id: str, hours: float, *, by: str, now: da
     until = now + timedelta(hours=hours)
     async with store.write() as session:
         incident = await _open(session, incident_id)
-        muted = {"muted_at": now.isoformat(), "muted_until": until.isoformat()}
-        await session.execute(
-            update(Incident)
-            .where(col(Incident.id) == incident_id)
-            .values(detail={**incident.detail, **muted})
-            .execution_options(synchronize_session=False)
-        )
+        await perform(session, incident_id, "change", now=now, muted_at=now, muted_until=until)
         session.add(
             Audit(
                 at=now,
@@ -121,8 +105,7 @@ def snooze_until(choice: str, now: datetime, zone: tzinfo) -> datetime:
 
 def is_snoozed(incident: Incident, now: datetime) -> bool:
     """Whether `incident` is snoozed at `now`. Pure."""
-    until = incident.detail.get("snoozed_until")
-    return isinstance(until, str) and datetime.fromisoformat(until) > now
+    return incident.snoozed_until is not None and incident.snoozed_until > now
 
 
 async def _open(session: AsyncSession, incident_id: str) -> Incident:

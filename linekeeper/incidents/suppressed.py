@@ -190,13 +190,8 @@ def _of_app(one: Incident, covers: Mapping[str, list[tuple[str, Silence]]]) -> l
 
 
 def _muted(one: Incident) -> list[Silence]:
-    since, until = (time_of(one.detail.get(name)) for name in ("muted_at", "muted_until"))
+    since, until = one.muted_at, one.muted_until
     return [Silence(since, until, "muted")] if since and until and since < until else []
-
-
-def time_of(text: object) -> datetime | None:
-    """A time kept in an incident's detail."""
-    return datetime.fromisoformat(text) if isinstance(text, str) else None
 
 
 def _pieces(ids: Sequence[str]) -> list[Sequence[str]]:

@@ -32,8 +32,7 @@ def buttons(view: IncidentView, links: Links) -> dict[str, Any]:
     )
     if view.kind == "reauthorization_required":
         elements.append(_button("Send link again", SEND_AGAIN, view.id))
-    run_id = view.detail.get("run_id")
-    if isinstance(run_id, str) and (url := links.run(run_id)):
+    if view.run_id and (url := links.run(view.run_id)):
         elements.append(
             {
                 "type": "button",

@@ -147,7 +147,7 @@ def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
     lines = []
     if meaning := words.meaning(view.kind):
         lines.append(f"{pen.strong('What')} {meaning}")
-    elif (found := _text_of(view, "found")) and len(view.title) > _TITLE_SHOWN:
+    elif (found := view.summary) and len(view.title) > _TITLE_SHOWN:
         lines.append(f"{pen.strong('What')} {pen.text(found, _FOUND_LIMIT)}")
     if cause := _root_cause(view, pen):
         lines.append(f"{pen.strong('Root cause')} {cause}")
@@ -157,11 +157,9 @@ def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
     if _taken(view) and view.acknowledged_at is not None:
         by = f" by {pen.person(view.acknowledged_by)}" if view.acknowledged_by else ""
         lines.append(f"{pen.strong('Acknowledged')} {pen.moment(view.acknowledged_at)}{by}")
-    if view.resolved_at is None and (until := _text_of(view, "snoozed_until")):
-        lines.append(f"{pen.strong('Snoozed')} until {pen.moment(datetime.fromisoformat(until))}")
-    found = _evidence(
-        _text_of(view, "code"), _text_of(view, "message"), _text_of(view, "request_id"), pen
-    )
+    if view.resolved_at is None and (until := view.snoozed_until):
+        lines.append(f"{pen.strong('Snoozed')} until {pen.moment(until)}")
+    found = _evidence(view.code, view.message, view.request_id, pen)
     if found:
         lines.append(f"{pen.strong('Makini said')} {found}")
     return lines
@@ -294,12 +292,12 @@ def _links(view: IncidentView, links: Links, pen: Pen) -> list[str]:
     only = _only(view)
     history, fleet = artifacts(view)
     offered = [
-        ("Run", None if links.buttons else links.run(_text_of(view, "run_id"))),
+        ("Run", None if links.buttons else links.run(view.run_id)),
         ("History", links.artifact(history)),
         ("Fleet", links.artifact(fleet)),
     ]
     if view.resolved_at is None:
-        offered.append(("Connect link for the customer", _text_of(view, "connect_url")))
+        offered.append(("Connect link for the customer", view.connect_url))
         if only:
             offered.append(
                 ("Check now", links.form("check-connection", {"connection": only.connection_id}))
@@ -309,11 +307,6 @@ def _links(view: IncidentView, links: Links, pen: Pen) -> list[str]:
         if not _taken(view) and not links.buttons:
             offered.append(("Acknowledge", links.form("acknowledge", {"incident": view.id})))
     return [pen.link(url, label) for label, url in offered if url is not None]
-
-
-def _text_of(view: IncidentView, name: str) -> str | None:
-    value = view.detail.get(name)
-    return value if isinstance(value, str) and value else None
 
 
 def sections(lines: Sequence[str]) -> list[dict[str, Any]]:

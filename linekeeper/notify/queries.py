@@ -3,13 +3,13 @@
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
-from sqlalchemy import Subquery, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import Subquery, and_, bindparam, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, MemberView
-from linekeeper.outbox.events import About, IncidentFacts
+from linekeeper.outbox.events import About
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import (
     Connection,
@@ -127,22 +127,6 @@ _MERGED = (
     .distinct()
 )
 _INCIDENTS = select(Incident).where(col(Incident.id).in_(bindparam("ids", expanding=True)))
-_NEXT_REVISION = (
-    update(Incident)
-    .where(col(Incident.id).in_(bindparam("ids", expanding=True)))
-    .values(revision=col(Incident.revision) + 1)
-    .returning(
-        col(Incident.id),
-        col(Incident.kind),
-        col(Incident.scope),
-        col(Incident.app),
-        col(Incident.provider),
-        col(Incident.title),
-        col(Incident.status),
-        col(Incident.revision),
-    )
-    .execution_options(synchronize_session=False)
-)
 _TROUBLES = (
     select(
         col(Observation.id),
@@ -166,17 +150,6 @@ _LAST_TROUBLE = (
     .where(_TROUBLES.c.age == 1)
 )
 """Built once: building them takes longer than running them."""
-
-
-async def next_revisions(
-    session: AsyncSession, incident_ids: Sequence[str]
-) -> dict[str, IncidentFacts]:
-    """Count every incident's revision up by one, in the caller's transaction."""
-    facts: dict[str, IncidentFacts] = {}
-    for some in _pieces(incident_ids):
-        rows = await session.execute(_NEXT_REVISION, {"ids": list(some)})
-        facts |= {row.id: IncidentFacts(**row._mapping) for row in rows}
-    return facts
 
 
 async def members_of(
@@ -220,7 +193,13 @@ async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, I
                     members=tuple(members.get(incident.id, ())),
                     member_count=count,
                     recovered_count=left,
-                    detail=incident.detail,
+                    run_id=incident.run_id,
+                    connect_url=incident.connect_url,
+                    snoozed_until=incident.snoozed_until,
+                    code=incident.code,
+                    message=incident.message,
+                    request_id=incident.request_id,
+                    summary=incident.summary,
                 )
     return views
 

@@ -11,7 +11,7 @@ from sqlmodel import col
 
 from linekeeper.config import Configuration
 from linekeeper.incidents.alike import heads
-from linekeeper.incidents.suppressed import FORGOTTEN_AFTER, silences, time_of
+from linekeeper.incidents.suppressed import FORGOTTEN_AFTER, silences
 from linekeeper.notify.decision import Reach, Situation, Told
 from linekeeper.notify.policy import severity
 from linekeeper.notify.queries import merged_into
@@ -67,7 +67,7 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
             acknowledged_at=one.acknowledged_at,
             resolved_at=one.resolved_at,
             merged=one.id in merged,
-            snoozed_until=time_of(one.detail.get("snoozed_until")),
+            snoozed_until=one.snoozed_until,
             silences=hushed[one.id],
             follows=one.id in following,
         )

@@ -62,7 +62,16 @@ class IncidentView:
     members: tuple[MemberView, ...] = ()
     member_count: int = 0
     recovered_count: int = 0
-    detail: Mapping[str, Any] = field(default_factory=dict)
+    run_id: str | None = None
+    """The run that works on it."""
+    connect_url: str | None = None
+    snoozed_until: datetime | None = None
+    code: str | None = None
+    """Makini's error code, where the incident is about a whole app."""
+    message: str | None = None
+    request_id: str | None = None
+    summary: str = ""
+    """What a finder says of it at present."""
 
     @property
     def since(self) -> datetime:

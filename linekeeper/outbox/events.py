@@ -8,6 +8,7 @@ from typing import Any
 from slugify import slugify
 
 from linekeeper.incidents.changes import What
+from linekeeper.incidents.lifecycle import IncidentFacts
 from linekeeper.notify.text import shown
 from linekeeper.outbox.queue import Message
 
@@ -31,20 +32,6 @@ class About:
     provider: str = ""
     customer_id: str | None = None
     customer: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class IncidentFacts:
-    """An incident as an event names it."""
-
-    id: str
-    kind: str
-    scope: str
-    app: str
-    provider: str
-    title: str
-    status: str
-    revision: int
 
 
 def incident_event(

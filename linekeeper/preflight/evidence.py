@@ -14,6 +14,7 @@ from sqlmodel import col
 
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
+from linekeeper.incidents.lifecycle import Opening, open_new, perform
 from linekeeper.preflight.intake import ReportError
 from linekeeper.preflight.report import Report
 from linekeeper.preflight.targets import parse_target
@@ -194,7 +195,7 @@ async def conclude_drift(
                 if (target, report.vantage) not in held:
                     continue
                 place = named[target]
-                change = await _conclude(session, report, target, place, now)
+                change = await _conclude(store, session, report, target, place=place, now=now)
                 changes += [change] if change else []
         changes += await _resolve_unused(session, held, now)
         if changes:
@@ -220,7 +221,13 @@ async def _resolve_unused(
 
 
 async def _conclude(
-    session: AsyncSession, report: Report, target: str, place: Place, now: datetime
+    store: Store,
+    session: AsyncSession,
+    report: Report,
+    target: str,
+    *,
+    place: Place,
+    now: datetime,
 ) -> IncidentChange | None:
     cause = f"preflight:{target}:{report.vantage}"
     opened = await session.scalar(
@@ -229,26 +236,25 @@ async def _conclude(
     if report.passed(target):
         if opened is None:
             return None
-        opened.status, opened.resolved_at = "resolved", now
-        await session.flush()
-        return IncidentChange(opened.id, "resolved", f"{target} is as it was proven again")
+        await perform(session, opened.id, "resolve", now=now)
+        return IncidentChange(opened.id, "resolved", f"{target} is as it was verified again")
     findings = [one for one in report.findings if one.target == target]
     if opened is not None or not findings:
         return None  # known already, or it couldn't be judged this time
-    incident = Incident(
+    opening = Opening(
         topic=TOPIC,
         kind=KIND,
         scope="connection",
         cause=cause,
         app=place.app,
         title=f"{place.label} · {target} from {report.vantage}",
-        opened_at=now,
         detail={"target": target, "vantage": report.vantage, "check": findings[0].check},
     )
-    session.add(incident)
-    await session.flush()
+    identifier = await open_new(store, session, opening, now=now)
+    if identifier is None:
+        return None
     text = f"It was in order, and no longer is: {findings[0].message}"
-    return IncidentChange(incident.id, "opened", text)
+    return IncidentChange(identifier, "opened", text)
 
 
 def _fold(text: str) -> str:

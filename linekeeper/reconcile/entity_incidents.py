@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.incidents.lifecycle import find_open, join, leave
 from linekeeper.incidents.single import open_incident, resolve_incident
 from linekeeper.reconcile.entity_failures import Finding, find_failures, topic_of
 from linekeeper.reconcile.entity_queries import entity_states
 from linekeeper.runtime import Runtime
-from linekeeper.store import Store, new_id
+from linekeeper.store import Store
 from linekeeper.store.tables import Incident, IncidentConnection
-from linekeeper.store.upsert import insert_ignore
 
 
 async def settle_entities(rt: Runtime, *, now: datetime) -> list[Finding]:
@@ -92,36 +92,13 @@ async def _members(session: AsyncSession, incident_id: str) -> Sequence[str]:
 
 async def _move(store: Store, session: AsyncSession, finding: Finding, *, now: datetime) -> None:
     """Make the members of an open incident those of `finding`."""
-    identifier = await session.scalar(
-        select(col(Incident.id)).where(
-            col(Incident.cause) == finding.cause, col(Incident.resolved_at).is_(None)
-        )
-    )
+    identifier = await find_open(session, finding.cause)
     if identifier is None:
         return
     present = set(await _members(session, identifier))
-    gone = present - set(finding.connections)
-    if gone:
-        await session.execute(
-            update(IncidentConnection)
-            .where(
-                col(IncidentConnection.incident_id) == identifier,
-                col(IncidentConnection.connection_id).in_(sorted(gone)),
-                col(IncidentConnection.left_at).is_(None),
-            )
-            .values(left_at=now)
-        )
-    rows = [
-        {
-            "id": new_id(),
-            "incident_id": identifier,
-            "connection_id": connection,
-            "topic": finding.topic,
-            "kind": finding.kind,
-            "joined_at": now,
-        }
-        for connection in finding.connections
-        if connection not in present
-    ]
-    for start in range(0, len(rows), 1_000):
-        await insert_ignore(store, session, IncidentConnection, rows[start : start + 1_000])
+    gone = sorted(present - set(finding.connections))
+    joined = [connection for connection in finding.connections if connection not in present]
+    await leave(session, identifier, gone, now=now)
+    await join(
+        store, session, identifier, finding.topic, dict.fromkeys(joined, finding.kind), now=now
+    )

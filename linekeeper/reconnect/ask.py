@@ -7,7 +7,7 @@ consumers at once change nothing: each thing has a key of its own.
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -18,6 +18,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, Configuration
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
+from linekeeper.incidents.lifecycle import annotate
 from linekeeper.incidents.operate import NoIncident
 from linekeeper.makini import ReadOnlyApp
 from linekeeper.outbox.queue import (
@@ -33,7 +34,7 @@ from linekeeper.reconnect.case import Case, Member, load_case
 from linekeeper.reconnect.remind import DEADLINE, JOINS_LATE
 from linekeeper.reconnect.runs import start_run, wake, withdraw_run
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Audit, Contact, Incident, Outbox, Reconnect
+from linekeeper.store.tables import Audit, Contact, Outbox, Reconnect
 
 _ENDED = ("reconnected", "moved")
 """Outcomes after which a reopened incident is a new attempt."""
@@ -140,7 +141,7 @@ class _Asking:
         if len(waiting) == 1:
             link_id = made[waiting[0].connection_id]
             url = link_url(signer, self._rt.settings.resolved_public_url, link_id)
-        changed = await set_detail(self._session, self._case.incident, connect_url=url)
+        changed = await annotate(self._session, self._case.incident, connect_url=url)
         if changed or texts:
             change = IncidentChange(self._case.incident.id, "changed", "\n".join(texts))
             await announce(self._rt.store, self._session, [change], now=self._now)
@@ -230,21 +231,6 @@ async def with_contacts(session: AsyncSession, customers: Sequence[str]) -> set[
         )
         found |= {row[0] for row in rows}
     return found
-
-
-async def set_detail(session: AsyncSession, incident: Incident, **facts: str | None) -> bool:
-    """Set what the incident's message shows, in the caller's transaction; None removes it."""
-    detail = {name: value for name, value in incident.detail.items() if name not in facts}
-    detail |= {name: value for name, value in facts.items() if value is not None}
-    if detail == incident.detail:
-        return False
-    await session.execute(
-        update(Incident)
-        .where(col(Incident.id) == incident.id)
-        .values(detail=detail)
-        .execution_options(synchronize_session=False)
-    )
-    return True
 
 
 async def send_again(rt: Runtime, incident_id: str, *, by: str, now: datetime) -> str:

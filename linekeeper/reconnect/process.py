@@ -17,11 +17,12 @@ from linekeeper.health.service import observe
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.conclude import conclude
+from linekeeper.incidents.lifecycle import annotate
 from linekeeper.incidents.operate import snooze_until
 from linekeeper.makini import ErrorKind, ErrorScope, MakiniError, error_scope
 from linekeeper.notify.text import duration
 from linekeeper.outbox.queue import enqueue
-from linekeeper.reconnect.ask import mail, set_detail, with_contacts
+from linekeeper.reconnect.ask import mail, with_contacts
 from linekeeper.reconnect.case import KIND, Case, load_case
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Audit, Change, Connection, Reconnect, Record
@@ -58,7 +59,7 @@ async def take_up(rt: Runtime, incident_id: str, run_id: str, *, now: datetime) 
             raise NoCase(f"{case.incident.title} is not about a lost login")
         if case.reconnect.run_id != run_id:
             case.reconnect.run_id, case.reconnect.answers = run_id, 0
-        changed = await set_detail(session, case.incident, run_id=run_id)
+        changed = await annotate(session, case.incident, run_id=run_id)
         if changed:
             await announce(rt.store, session, [IncidentChange(incident_id, "changed", "")], now=now)
     return case
@@ -242,7 +243,7 @@ async def close(rt: Runtime, incident_id: str, outcome: str, *, now: datetime) -
         )
         if closed is None or outcome == "moved":
             return sentence
-        await set_detail(session, case.incident, connect_url=None)
+        await annotate(session, case.incident, connect_url=None)
         if outcome == "reconnected":
             change = IncidentChange(incident_id, "changed", sentence)
             await announce(rt.store, session, [change], now=now)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -13,7 +13,8 @@ from linekeeper.health.absence import Absence
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.conclude import conclude
-from linekeeper.incidents.single import resolve_of_apps
+from linekeeper.incidents.lifecycle import Opening, find_open, open_new, perform
+from linekeeper.incidents.single import resolve_incident, resolve_of_apps
 from linekeeper.makini import (
     AppCircuit,
     CircuitState,
@@ -70,21 +71,18 @@ async def count_failure(store: Store, app: AppConfig, error: MakiniError) -> Non
 
 async def list_failed(store: Store, app: AppConfig, error: MakiniError, *, now: datetime) -> None:
     """Open the incident of an app whose list can't be read; nothing if it is open already."""
-    incident = Incident(
+    opening = Opening(
         topic=TOPIC,
         kind="list_failed",
         scope="app",
         cause=_failed(app.name),
         app=app.name,
         title=f"app {app.name} · connection list",
-        opened_at=now,
-        detail={
-            "message": str(error),
-            "code": error.code or error.kind.value,
-            "request_id": error.request_id,
-        },
+        code=error.code or error.kind.value,
+        message=str(error),
+        request_id=error.request_id,
     )
-    await _open(store, incident, f"The connection list failed: {error}", now=now)
+    await _open(store, opening, f"The connection list failed: {error}", now=now)
 
 
 async def list_worked(store: Store, app: AppConfig, *, now: datetime) -> None:
@@ -94,27 +92,20 @@ async def list_worked(store: Store, app: AppConfig, *, now: datetime) -> None:
 
 async def list_truncated(store: Store, app: AppConfig, absence: Absence, *, now: datetime) -> None:
     """Open the incident of a list that looks truncated, or bring its figures up to date."""
-    title = f"app {app.name} · connection list: {absence.figures}"
-    cause = _truncated(app.name)
-    async with store.write() as session:
-        known = await session.scalar(
-            update(Incident)
-            .where(col(Incident.cause) == cause, col(Incident.resolved_at).is_(None))
-            .values(title=title)
-            .returning(col(Incident.id))
-        )
-    if known is not None:
-        return
-    incident = Incident(
+    opening = Opening(
         topic=TOPIC,
         kind="list_truncated",
         scope="app",
-        cause=cause,
+        cause=_truncated(app.name),
         app=app.name,
-        title=title,
-        opened_at=now,
+        title=f"app {app.name} · connection list: {absence.figures}",
     )
-    await _open(store, incident, absence.sentence, now=now)
+    async with store.write() as session:
+        known = await find_open(session, opening.cause)
+        if known is not None:
+            await perform(session, known, "change", now=now, title=opening.title)
+            return
+    await _open(store, opening, absence.sentence, now=now)
 
 
 async def list_whole(store: Store, app: AppConfig, *, now: datetime) -> None:
@@ -166,38 +157,22 @@ def _truncated(app: str) -> str:
     return f"app:{app}:list_truncated"
 
 
-async def _open(store: Store, incident: Incident, text: str, *, now: datetime) -> None:
-    """Open `incident` and say `text`; nothing if one of its cause is open already."""
+async def _open(store: Store, opening: Opening, text: str, *, now: datetime) -> None:
     async with store.read() as session:
-        if await session.scalar(_open_of(incident.cause)) is not None:
+        if await find_open(session, opening.cause) is not None:
             return
     async with store.write() as session:
-        if await session.scalar(_open_of(incident.cause)) is not None:
-            return
-        session.add(incident)
-        await session.flush()
-        await announce(store, session, [IncidentChange(incident.id, "opened", text)], now=now)
+        incident_id = await open_new(store, session, opening, now=now)
+        if incident_id is not None:
+            await announce(store, session, [IncidentChange(incident_id, "opened", text)], now=now)
 
 
 async def _resolve(store: Store, cause: str, text: str, *, now: datetime) -> None:
     async with store.read() as session:
-        if await session.scalar(_open_of(cause)) is None:
+        if await find_open(session, cause) is None:
             return
     async with store.write() as session:
-        resolved = await session.scalar(
-            update(Incident)
-            .where(col(Incident.cause) == cause, col(Incident.resolved_at).is_(None))
-            .values(status="resolved", resolved_at=now)
-            .returning(col(Incident.id))
-        )
-        if resolved is not None:
-            await announce(store, session, [IncidentChange(resolved, "resolved", text)], now=now)
-
-
-def _open_of(cause: str) -> Select[str]:
-    return select(col(Incident.id)).where(
-        col(Incident.cause) == cause, col(Incident.resolved_at).is_(None)
-    )
+        await resolve_incident(store, session, cause, text, now=now)
 
 
 async def _read(store: Store, app: str) -> AppCircuit:

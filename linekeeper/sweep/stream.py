@@ -20,6 +20,8 @@ class WatchPolicy:
     """Deliveries turned away for their signature in ten minutes."""
     forged_over: int = 5
     """A burst is over below that many."""
+    refused_in_a_row: int = 10
+    """Deliveries turned away with none accepted since: an account with few webhooks, too."""
     oldest_seconds: float = 300.0
     """Age of the oldest event nobody has tried yet."""
     lag_seconds: float = 300.0
@@ -67,7 +69,9 @@ class Stream:
     unrouted: int = 0
     """In the last day, for longer than it takes to look again."""
     forged: int = 0
-    """Turned away for their signature in the last ten minutes."""
+    """Turned away as not genuine in the last ten minutes."""
+    refused_in_a_row: int = 0
+    """Turned away in the last day with none accepted since."""
     lag_seconds: float = 0.0
     forward_dead: int = 0
     forward_waiting: int = 0
@@ -87,8 +91,8 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong."""
+class Trouble:
+    """One thing that is wrong with an app's webhooks."""
 
     app: str
     kind: str
@@ -96,11 +100,6 @@ class Finding:
     figure: float
     """How bad it is, to compare with later."""
     text: str
-
-    @property
-    def cause(self) -> str:
-        """Unique among open incidents (table `incident`)."""
-        return f"app:{self.app}:{self.kind}"
 
 
 KINDS = (
@@ -119,11 +118,11 @@ NAMES_SHOWN = 10
 
 def examine(
     stream: Stream, *, policy: WatchPolicy, now: datetime, open_kinds: Collection[str] = ()
-) -> list[Finding]:
+) -> list[Trouble]:
     """What is wrong with `stream`. What is in `open_kinds` already is over only well below."""
     found: list[tuple[str, float, str] | None] = [
         _failing(stream, policy),
-        _many("webhooks_dead", stream.dead, "webhook {} dead: see the artifact webhooks, mend the "
+        _many("webhooks_dead", stream.dead, "webhook {} dead: see the artifact webhooks, fix the "
               "cause, then run replay-webhooks"),
         _many("webhooks_unrouted", stream.unrouted, "webhook {} of no connection that is known"),
         _forged(stream, policy, "webhooks_forged" in open_kinds),
@@ -134,12 +133,7 @@ def examine(
         _forward_refused(stream, policy, now),
         _forward_behind(stream, policy, now),
     ]  # fmt: skip
-    return [Finding(stream.app, *one) for one in found if one is not None]
-
-
-def is_worse(before: float, figure: float) -> bool:
-    """Whether it is so much worse that people should hear again."""
-    return figure >= 2 * max(before, 1.0)
+    return [Trouble(stream.app, *trouble) for trouble in found if trouble is not None]
 
 
 def _many(kind: str, count: int, text: str) -> tuple[str, float, str] | None:
@@ -158,11 +152,17 @@ def _failing(stream: Stream, policy: WatchPolicy) -> tuple[str, float, str] | No
 
 
 def _forged(stream: Stream, policy: WatchPolicy, known: bool) -> tuple[str, float, str] | None:
+    if stream.refused_in_a_row >= policy.refused_in_a_row:
+        text = (
+            f"{stream.refused_in_a_row:,} deliveries were refused as not genuine and none was "
+            "accepted since: the webhook secret here and at Makini differ, or somebody forges them"
+        )
+        return "webhooks_forged", max(stream.forged, stream.refused_in_a_row), text
     if stream.forged < (policy.forged_over if known else policy.forged_least):
         return None
     text = (
-        f"{stream.forged:,} deliveries with a bad signature in ten minutes: somebody forges them, "
-        "or the webhook secret changed"
+        f"{stream.forged:,} deliveries were refused as not genuine in ten minutes: somebody forges "
+        "them, or the webhook secret changed"
     )
     return "webhooks_forged", stream.forged, text
 

@@ -6,7 +6,7 @@ Ids are UUIDv7, so the part of the table since a moment is a range of its key.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 from sqlalchemy import Integer, case, func, literal_column, or_, select
@@ -30,7 +30,9 @@ LAG_SAMPLE = 1_000
 REFUSED_TIMES = 3
 """A message refused less often may be a product that restarts."""
 
-FORGED: tuple[Cause, ...] = ("bad_signature", "malformed_signature", "no_signature")
+REFUSED_CAUSES: tuple[Cause, ...] = get_args(Cause)
+"""Every reason for which a delivery is turned away as not genuine."""
+REFUSED_SINCE = timedelta(days=1)
 
 
 async def read_streams(
@@ -43,6 +45,7 @@ async def read_streams(
     dead = await _dead(session)
     unrouted = await _unrouted(session, now)
     forged = await _forged(session, now)
+    in_a_row = await _refused_in_a_row(session, now) if await _any_refused(session, now) else {}
     lag = await _lag(session, now)
     forward = await _forward(session)
     refused = await _refused(session)
@@ -59,6 +62,7 @@ async def read_streams(
             dead=dead[app],
             unrouted=unrouted[app],
             forged=forged[app],
+            refused_in_a_row=in_a_row.get(app, 0),
             lag_seconds=lag[app],
             forward_dead=forward[app][0],
             forward_waiting=forward[app][1],
@@ -142,7 +146,43 @@ async def _forged(session: AsyncSession, now: datetime) -> dict[str, int]:
         select(col(DeliveryCount.app), func.sum(col(DeliveryCount.count)))
         .where(
             col(DeliveryCount.minute) >= now - timedelta(minutes=10),
-            col(DeliveryCount.cause).in_(FORGED),
+            col(DeliveryCount.cause).in_(REFUSED_CAUSES),
+        )
+        .group_by(col(DeliveryCount.app))
+    )
+    return _counts(rows)
+
+
+async def _any_refused(session: AsyncSession, now: datetime) -> bool:
+    """Whether enough was turned away in the last day to look closer: usually it wasn't."""
+    count = await session.scalar(
+        select(func.sum(col(DeliveryCount.count))).where(
+            col(DeliveryCount.minute) >= now - REFUSED_SINCE,
+            col(DeliveryCount.cause).in_(REFUSED_CAUSES),
+        )
+    )
+    return bool(count)
+
+
+async def _refused_in_a_row(session: AsyncSession, now: datetime) -> dict[str, int]:
+    """Deliveries turned away in the last day with none accepted since the first of them, by app.
+
+    A delivery is counted by the minute, so those of the minute of the last accepted one are not.
+    """
+    since = now - REFUSED_SINCE
+    accepted = (
+        select(col(WebhookEvent.app), func.max(col(WebhookEvent.received_at)).label("at"))
+        .where(col(WebhookEvent.id) >= id_floor(since))
+        .group_by(col(WebhookEvent.app))
+        .subquery()
+    )
+    rows = await session.execute(
+        select(col(DeliveryCount.app), func.sum(col(DeliveryCount.count)))
+        .outerjoin(accepted, accepted.c.app == col(DeliveryCount.app))
+        .where(
+            col(DeliveryCount.minute) >= since,
+            col(DeliveryCount.cause).in_(REFUSED_CAUSES),
+            or_(accepted.c.at.is_(None), col(DeliveryCount.minute) > accepted.c.at),
         )
         .group_by(col(DeliveryCount.app))
     )

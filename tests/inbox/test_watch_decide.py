@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linekeeper.incidents.findings import is_worse
 from linekeeper.sweep.stream import (
     KINDS,
     Habit,
     Stream,
     WatchPolicy,
     examine,
-    is_worse,
     longest_gap,
 )
 

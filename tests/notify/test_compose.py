@@ -212,9 +212,11 @@ views = st.builds(
     ).map(tuple),
     member_count=st.integers(0, 20_000),
     recovered_count=st.integers(0, 20_000),
-    detail=st.dictionaries(
-        st.sampled_from(["code", "message", "request_id", "run_id"]), nasty | st.integers()
-    ),
+    code=maybe,
+    message=maybe,
+    request_id=maybe,
+    run_id=maybe,
+    summary=nasty,
 )
 _OURS = re.compile(
     r"<!date\^-?\d+\^[^<>|]*\|[^<>|]*>|<@[UW][A-Z0-9]+>|<!subteam\^S[A-Z0-9]+>"

@@ -2,7 +2,13 @@
 
 from linekeeper.store.tables.alerts import Notice, NoticeChannel, Silence
 from linekeeper.store.tables.fleet import Connection, Contact, Credential, Customer
-from linekeeper.store.tables.health import Incident, IncidentConnection, Observation, Transition
+from linekeeper.store.tables.health import (
+    Incident,
+    IncidentConnection,
+    IncidentEntry,
+    Observation,
+    Transition,
+)
 from linekeeper.store.tables.house import (
     AppSetting,
     AppState,
@@ -65,6 +71,7 @@ __all__ = [
     "ImplementationSystem",
     "Incident",
     "IncidentConnection",
+    "IncidentEntry",
     "Lease",
     "Notice",
     "NoticeChannel",

@@ -68,6 +68,10 @@ class Incident(SQLModel, table=True):
     app: str
     provider: str = ""
     title: str
+    summary: str = ""
+    """What is found at present, in a sentence; a finder rewrites it."""
+    figure: float | None = None
+    """How bad it was when people were last notified of it."""
     status: str = "open"
     detail: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
     opened_at: datetime = time()
@@ -81,12 +85,37 @@ class Incident(SQLModel, table=True):
     reported_at: datetime | None = optional_time()
     """When a run last ended red for it (DESIGN "Red means new")."""
     revision: int = 0
-    """Counts what people were told; the dedupe key of its notices."""
+    """Counts what people were notified of; the dedupe key of its notices."""
+    snoozed_until: datetime | None = optional_time()
+    muted_at: datetime | None = optional_time()
+    muted_until: datetime | None = optional_time()
+    run_id: str | None = None
+    """The run that works on it."""
+    connect_url: str | None = None
+    """The connect link its message shows."""
+    code: str | None = None
+    """Makini's error code, where it is about a whole app; `message`, `request_id` alike."""
+    message: str | None = None
+    request_id: str | None = None
 
     @property
     def since(self) -> datetime:
         """When the present trouble began."""
         return self.reopened_at or self.opened_at
+
+
+class IncidentEntry(SQLModel, table=True):
+    """One thing that happened in an incident; append-only."""
+
+    __tablename__ = "incident_entry"
+    __table_args__ = (Index("incident_entry_of", "incident_id", "at"),)
+
+    id: str = identifier()
+    incident_id: str = reference("incident.id")
+    at: datetime = time()
+    kind: str
+    """`opened`, `reopened`, `changed`, `acknowledged`, `resolved`, `merged`."""
+    text: str
 
 
 class IncidentConnection(SQLModel, table=True):

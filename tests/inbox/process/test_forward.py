@@ -18,7 +18,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.configuration import save_blocks
 from linekeeper.store.tables import Connection, Incident, Outbox
-from linekeeper.sweep.webhooks import watch
+from linekeeper.sweep.webhooks import watch_stream as watch
 from tests.inbox.process.product import SECRET, listening
 from tests.inbox.process.stage import Stage, about
 
@@ -128,7 +128,7 @@ async def kinds(stage: Stage) -> dict[str, str]:
     async with stage.rt.store.read() as session:
         rows = await session.scalars(
             select(Incident).where(
-                col(Incident.topic) == "webhooks", col(Incident.resolved_at).is_(None)
+                col(Incident.topic) == "stream", col(Incident.resolved_at).is_(None)
             )
         )
         return {row.kind: row.title for row in rows}
@@ -312,7 +312,7 @@ async def test_after_three_days_it_is_dead_and_people_hear_of_it(stage: Stage) -
     await watch(stage.rt, utcnow())
     async with stage.rt.store.read() as session:
         [incident] = list(
-            await session.scalars(select(Incident).where(col(Incident.topic) == "webhooks"))
+            await session.scalars(select(Incident).where(col(Incident.topic) == "stream"))
         )
         slack = list(await session.scalars(select(Outbox).where(col(Outbox.channel) == "slack")))
     assert (incident.kind, incident.app) == ("forward_dead", "default")

@@ -2,14 +2,17 @@
 
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import insert, select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.inbox.tally import Tally
 from linekeeper.inbox.traces import hour_of
+from linekeeper.incidents.operate import mute
+from linekeeper.incidents.single import open_incident
 from linekeeper.store.tables import Connection, Incident, Outbox, WebhookEvent, WebhookHour
-from linekeeper.sweep.webhooks import watch
+from linekeeper.sweep.webhooks import watch_stream as watch
 from tests.inbox.process.stage import Stage, about
 
 
@@ -18,7 +21,7 @@ async def incidents(stage: Stage) -> dict[str, Incident]:
     async with stage.rt.store.read() as session:
         rows = await session.scalars(
             select(Incident).where(
-                col(Incident.topic) == "webhooks", col(Incident.resolved_at).is_(None)
+                col(Incident.topic) == "stream", col(Incident.resolved_at).is_(None)
             )
         )
         return {row.kind: row for row in rows}
@@ -96,9 +99,69 @@ async def test_a_burst_of_bad_signatures_is_one_incident_and_passes(stage: Stage
     await tally.flush(stage.rt.store, now=now)
     await watch(stage.rt, now)
     forged = (await incidents(stage))["webhooks_forged"]
-    assert "500 deliveries with a bad signature" in (forged.title or "")
+    assert "500 deliveries were refused as not genuine" in (forged.title or "")
     await watch(stage.rt, now + timedelta(minutes=20))
+    assert "webhooks_forged" in await incidents(stage), "none was accepted since"
+    [connection, *_] = stage.connections
+    await stage.deliver({"id": "d1", "event": "assets.updated", "body": []}, to=connection)
+    await stage.process()
+    await watch(stage.rt, now + timedelta(minutes=20))
+    assert "webhooks_forged" not in await incidents(stage)
+
+
+@pytest.mark.parametrize("cause", ["no_secret", "bad_signature", "stale_timestamp", "no_id"])
+async def test_ten_refused_deliveries_with_none_accepted_since_are_enough(
+    stage: Stage, cause: str
+) -> None:
+    now = utcnow()
+    tally = Tally()
+    for _ in range(9):
+        tally.count("default", cause)
+    await tally.flush(stage.rt.store, now=now - timedelta(hours=6))
+    await watch(stage.rt, now)
     assert await incidents(stage) == {}
+    tally.count("default", cause)
+    await tally.flush(stage.rt.store, now=now - timedelta(hours=2))
+    await watch(stage.rt, now)
+    assert "webhooks_forged" in await incidents(stage)
+
+
+async def test_a_mute_outlives_what_the_watch_writes_and_others_topics_are_untouched(
+    stage: Stage,
+) -> None:
+    [connection, *_] = stage.connections
+    now = utcnow()
+    await stage.deliver({"id": "d1", "event": "moon.rising"}, to=connection)
+    await stage.process()
+    await watch(stage.rt, now)
+    dead = (await incidents(stage))["webhooks_dead"]
+    await mute(stage.rt.store, dead.id, 4, by="Ada", now=now)
+    async with stage.rt.store.write() as session:
+        other = await open_incident(
+            stage.rt.store,
+            session,
+            topic="webhooks",
+            kind="webhooks_unconfigured",
+            scope="connection",
+            cause=f"connection:{connection.id}:webhooks",
+            app="default",
+            title="Acme · webhooks look unconfigured",
+            text="No webhook came.",
+            connections=[connection.id],
+            detail={},
+            now=now,
+        )
+    for number in range(2, 9):
+        await stage.deliver({"id": f"d{number}", "event": "moon.rising"}, to=connection)
+    await stage.process()
+    await watch(stage.rt, now + timedelta(minutes=1))
+    dead = (await incidents(stage))["webhooks_dead"]
+    assert dead.muted_until == now + timedelta(hours=4)
+    assert "8 webhooks are dead" in dead.summary
+    async with stage.rt.store.read() as session:
+        unconfigured = await session.get(Incident, other)
+        assert unconfigured is not None
+        assert unconfigured.resolved_at is None
 
 
 async def test_a_connection_that_falls_silent_against_its_habit_is_told(stage: Stage) -> None:

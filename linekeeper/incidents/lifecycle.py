@@ -1,0 +1,298 @@
+"""The only code that writes incidents and their members; each change is a legal transition.
+
+`perform` moves an incident along `LEGAL`; everything else here writes what belongs to it without
+changing its state. All of it happens in the caller's transaction.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.store import Store, new_id
+from linekeeper.store.tables import Incident, IncidentConnection, IncidentEntry
+from linekeeper.store.upsert import insert_ignore
+
+Status = Literal["open", "acknowledged", "resolved"]
+Action = Literal["change", "acknowledge", "resolve", "reopen"]
+LEGAL: Mapping[Action, tuple[frozenset[Status], Status | None]] = {
+    "change": (frozenset({"open", "acknowledged"}), None),
+    "acknowledge": (frozenset({"open"}), "acknowledged"),
+    "resolve": (frozenset({"open", "acknowledged"}), "resolved"),
+    "reopen": (frozenset({"resolved"}), "open"),
+}
+"""What may be done in which states, and the state after it; None keeps the state."""
+
+_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """An incident to open, with the connections it is about and what each of them has."""
+
+    topic: str
+    kind: str
+    scope: str
+    cause: str
+    """Unique among open incidents."""
+    app: str
+    title: str
+    provider: str = ""
+    summary: str = ""
+    figure: float | None = None
+    code: str | None = None
+    message: str | None = None
+    request_id: str | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    members: Mapping[str, str] = field(default_factory=dict)
+    """Connection id → kind."""
+
+
+async def find_open(session: AsyncSession, cause: str) -> str | None:
+    """The id of the open incident of `cause`."""
+    identifier: str | None = await session.scalar(
+        select(col(Incident.id)).where(
+            col(Incident.cause) == cause, col(Incident.resolved_at).is_(None)
+        )
+    )
+    return identifier
+
+
+async def open_new(
+    store: Store, session: AsyncSession, opening: Opening, *, now: datetime
+) -> str | None:
+    """Open an incident; its id, or None where one of the same cause is open already."""
+    if await find_open(session, opening.cause) is not None:
+        return None
+    identifier = new_id()
+    session.add(
+        Incident(
+            id=identifier,
+            topic=opening.topic,
+            kind=opening.kind,
+            scope=opening.scope,
+            cause=opening.cause,
+            app=opening.app,
+            provider=opening.provider,
+            title=opening.title,
+            summary=opening.summary,
+            figure=opening.figure,
+            code=opening.code,
+            message=opening.message,
+            request_id=opening.request_id,
+            detail=dict(opening.detail),
+            opened_at=now,
+        )
+    )
+    await session.flush()
+    await join(store, session, identifier, opening.topic, opening.members, now=now)
+    return identifier
+
+
+async def perform(
+    session: AsyncSession, incident_id: str, action: Action, *, now: datetime, **columns: Any
+) -> bool:
+    """Do `action` to an incident and set `columns`; False where its state doesn't allow it.
+
+    Reopening begins another round and forgets the acknowledgement: people are notified, and it is
+    escalated, as the first time.
+    """
+    before, after = LEGAL[action]
+    values = dict(columns)
+    if after is not None:
+        values["status"] = after
+    if action == "acknowledge":
+        values["acknowledged_at"] = now
+    elif action == "resolve":
+        values["resolved_at"] = now
+    elif action == "reopen":
+        values |= {
+            "reopened_at": now,
+            "round": col(Incident.round) + 1,
+            "resolved_at": None,
+            "acknowledged_at": None,
+            "acknowledged_by": None,
+        }
+    done = await session.scalar(
+        update(Incident)
+        .where(col(Incident.id) == incident_id, col(Incident.status).in_(sorted(before)))
+        .values(**values)
+        .returning(col(Incident.id))
+        .execution_options(synchronize_session=False)
+    )
+    if done is not None and action == "resolve":
+        await leave(session, incident_id, now=now)
+    return done is not None
+
+
+async def join(
+    store: Store,
+    session: AsyncSession,
+    incident_id: str,
+    topic: str,
+    members: Mapping[str, str],
+    *,
+    now: datetime,
+    reported: Mapping[str, str | None] | None = None,
+) -> None:
+    """Make connections members of an incident; who is one already stays as it is.
+
+    `members` is connection id → kind; `reported` what runs were red for before, of each.
+    """
+    rows = [
+        {
+            "id": new_id(),
+            "incident_id": incident_id,
+            "connection_id": connection_id,
+            "topic": topic,
+            "kind": kind,
+            "joined_at": now,
+            "reported_kind": (reported or {}).get(connection_id),
+        }
+        for connection_id, kind in members.items()
+    ]
+    for start in range(0, len(rows), 1_000):
+        await insert_ignore(store, session, IncidentConnection, rows[start : start + 1_000])
+
+
+async def leave(
+    session: AsyncSession,
+    incident_id: str,
+    members: Sequence[str] | None = None,
+    *,
+    now: datetime,
+) -> None:
+    """End the membership of `members` (connection ids), or of everybody."""
+    ending = (
+        update(IncidentConnection)
+        .where(
+            col(IncidentConnection.incident_id) == incident_id,
+            col(IncidentConnection.left_at).is_(None),
+        )
+        .values(left_at=now)
+        .execution_options(synchronize_session=False)
+    )
+    if members is None:
+        await session.execute(ending)
+        return
+    for start in range(0, len(members), _AT_ONCE):
+        part = members[start : start + _AT_ONCE]
+        await session.execute(ending.where(col(IncidentConnection.connection_id).in_(part)))
+
+
+async def change_kinds(session: AsyncSession, incident_id: str, kinds: Mapping[str, str]) -> None:
+    """Give members of an incident other kinds: connection id → kind."""
+    by_kind: dict[str, list[str]] = {}
+    for connection_id, kind in kinds.items():
+        by_kind.setdefault(kind, []).append(connection_id)
+    for kind, members in by_kind.items():
+        for start in range(0, len(members), _AT_ONCE):
+            await session.execute(
+                update(IncidentConnection)
+                .where(
+                    col(IncidentConnection.incident_id) == incident_id,
+                    col(IncidentConnection.connection_id).in_(members[start : start + _AT_ONCE]),
+                    col(IncidentConnection.left_at).is_(None),
+                )
+                .values(kind=kind)
+                .execution_options(synchronize_session=False)
+            )
+
+
+async def annotate(session: AsyncSession, incident: Incident, **columns: str | None) -> bool:
+    """Set what the incident's message shows (`run_id`, `connect_url`); whether that changed it."""
+    if all(getattr(incident, name) == value for name, value in columns.items()):
+        return False
+    await session.execute(
+        update(Incident)
+        .where(col(Incident.id) == incident.id)
+        .values(**columns)
+        .execution_options(synchronize_session=False)
+    )
+    return True
+
+
+async def mark_reported(
+    session: AsyncSession,
+    incident_ids: Iterable[str],
+    memberships: Mapping[str, Sequence[str]],
+    *,
+    now: datetime,
+) -> None:
+    """Remember that a run was red for incidents, and for memberships: kind → their ids."""
+    ids = sorted(set(incident_ids))
+    for start in range(0, len(ids), _AT_ONCE):
+        await session.execute(
+            update(Incident)
+            .where(col(Incident.id).in_(ids[start : start + _AT_ONCE]))
+            .values(reported_at=now)
+            .execution_options(synchronize_session=False)
+        )
+    for kind, members in sorted(memberships.items()):
+        for start in range(0, len(members), _AT_ONCE):
+            await session.execute(
+                update(IncidentConnection)
+                .where(col(IncidentConnection.id).in_(members[start : start + _AT_ONCE]))
+                .values(reported_kind=kind)
+                .execution_options(synchronize_session=False)
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentFacts:
+    """An incident as an event names it."""
+
+    id: str
+    kind: str
+    scope: str
+    app: str
+    provider: str
+    title: str
+    status: str
+    revision: int
+
+
+_NEXT_REVISION = (
+    update(Incident)
+    .where(col(Incident.id).in_(bindparam("ids", expanding=True)))
+    .values(revision=col(Incident.revision) + 1)
+    .returning(
+        col(Incident.id),
+        col(Incident.kind),
+        col(Incident.scope),
+        col(Incident.app),
+        col(Incident.provider),
+        col(Incident.title),
+        col(Incident.status),
+        col(Incident.revision),
+    )
+    .execution_options(synchronize_session=False)
+)
+"""Built once: building it takes longer than running it."""
+
+
+async def next_revisions(
+    session: AsyncSession, incident_ids: Sequence[str]
+) -> dict[str, IncidentFacts]:
+    """Count every incident's revision up by one."""
+    facts: dict[str, IncidentFacts] = {}
+    for start in range(0, len(incident_ids), 5_000):
+        rows = await session.execute(
+            _NEXT_REVISION, {"ids": list(incident_ids[start : start + 5_000])}
+        )
+        facts |= {row.id: IncidentFacts(**row._mapping) for row in rows}
+    return facts
+
+
+async def add_entries(session: AsyncSession, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Write timeline entries: `incident_id`, `at`, `kind`, `text` each."""
+    if entries:
+        rows = [{"id": new_id(), **entry} for entry in entries]
+        await (await session.connection()).execute(_ADD_ENTRIES, rows)
+
+
+_ADD_ENTRIES = insert(IncidentEntry)

@@ -1,1 +1,0 @@
-"""The core in a simulated world: virtual time, model peers, seeded faults and an oracle."""
