@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE  # every command would compile all it imports anew
 CHROMIUM := $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome))
 
-.PHONY: install up test soak simulate bench check lock browser machines clean
+.PHONY: install up test soak bench check lock browser machines clean
 
 install: $(STAMP)
 
@@ -53,10 +53,6 @@ test: install browser
 soak: install browser machines
 	@$(BIN)/python -m pytest $(ARGS) -m soak --timeout 0
 
-# The core in a simulated world (docs/reliability.md): ARGS="--seed 7 --days 14 --trace", "--seeds 500".
-simulate: install
-	@$(BIN)/python -m tests.simulation $(ARGS)
-
 bench: install
 	@$(BIN)/python -m benchmarks $(ARGS)
 
@@ -65,6 +61,7 @@ check: install
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -n 0 tests/house
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir site
 
 # Exact versions with hashes, for every platform; no registry is named.

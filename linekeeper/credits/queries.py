@@ -1,7 +1,6 @@
 """The credit ledger's rows, read and written."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import cast
 
 from sqlalchemy import func, insert, select, text
@@ -95,8 +94,3 @@ async def holders(session: AsyncSession, subjects: Sequence[str]) -> frozenset[s
         )
         held |= {row[0] for row in rows if row[0] is not None}
     return frozenset(held)
-
-
-async def last_written(session: AsyncSession) -> datetime | None:
-    """When the ledger last changed; None while it is empty."""
-    return await session.scalar(select(func.max(CreditEntry.at)))

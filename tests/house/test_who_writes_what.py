@@ -1,0 +1,58 @@
+"""Rules of the house that import-linter can't see (DESIGN "One incident, one outbox")."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("linekeeper", "flows", "tasks", "blocks")
+_WRITES = frozenset({"insert", "update", "delete", "insert_ignore", "insert_or_update"})
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Every module of ours but the migrations, with its path."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if "migrations" not in path.parts:
+                yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+
+
+def names_of(node: ast.expr) -> set[str]:
+    return {found.id for found in ast.walk(node) if isinstance(found, ast.Name)}
+
+
+def writers(table: str) -> set[str]:
+    """Modules that insert, change, delete or construct rows of `table`."""
+    found = set()
+    for path, tree in modules():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            called = node.func.id if isinstance(node.func, ast.Name) else ""
+            constructs = called == table
+            writes = called in _WRITES and any(table in names_of(arg) for arg in node.args)
+            if constructs or writes:
+                found.add(path)
+    return found
+
+
+@pytest.mark.parametrize("table", ["Incident", "IncidentConnection", "IncidentEntry"])
+def test_only_the_lifecycle_writes_incidents(table: str) -> None:
+    assert writers(table) == {"linekeeper/incidents/lifecycle.py"}
+
+
+def test_a_topic_has_one_owner() -> None:
+    owners: dict[str, list[str]] = {}
+    for path, tree in modules():
+        for node in tree.body:
+            if (
+                isinstance(node, ast.Assign)
+                and [target.id for target in node.targets if isinstance(target, ast.Name)]
+                == ["TOPIC"]
+                and isinstance(node.value, ast.Constant)
+            ):
+                owners.setdefault(str(node.value.value), []).append(path)
+    assert len(owners) >= 5
+    assert {topic: paths for topic, paths in owners.items() if len(paths) > 1} == {}
