@@ -309,7 +309,7 @@ async def _upsert_rates() -> dict[str, float]:
             started = utcnow()
             writer = Writer(
                 rt, target, "eam/work-orders", None,
-                started=started, run_at=started, cause=None, filtered=True, baseline=True,
+                started=started, run_at=started, cause=None, filter_refused_at=None, baseline=True,
             )  # fmt: skip
             for piece in pieces:
                 batch = Batch(asked_at=started)

@@ -122,7 +122,8 @@ async def _listed(
     (target,) = await load_targets(rt, await rt.app("default"), [connection_id])
     started = utcnow()
     writer = Writer(
-        rt, target, ENTITY, None, started=started, run_at=started, cause=None, filtered=True,
+        rt, target, ENTITY, None, started=started, run_at=started, cause=None,
+        filter_refused_at=None,
         baseline=True, succeeds=succeeds,
     )  # fmt: skip
     batch, sizes = writer.batch(started), Sizes()
@@ -132,7 +133,9 @@ async def _listed(
             batch = writer.batch(started)
         batch.add(found[start : start + 500], bodies=False)
         sizes.saw(len(found))
-    await writer.finish(batch, sizes, listed=len(found), whole=True, shifted=False)
+    await writer.finish(
+        batch, sizes, listed=len(found), whole=True, shifted=False, inconsistent=False
+    )
 
 
 async def _on(home: Path, url: str) -> dict[str, float]:
