@@ -14,6 +14,7 @@ from sqlmodel import col
 from linekeeper.access.links import redirect_uri
 from linekeeper.access.match import Match
 from linekeeper.access.owner import SOURCE, Login, place, what
+from linekeeper.access.pending import Pending, forget_pending, keep_pair, load_pending
 from linekeeper.access.renew import STORAGE_TROUBLE, STORE_AGAIN_AFTER
 from linekeeper.access.tokens import destroy_tokens, lease_name, save_tokens
 from linekeeper.clock import utcnow
@@ -76,6 +77,8 @@ class Ending:
     """The link, where it still works."""
     was_lost: bool = False
     """The login replaces one that was lost: what changed meanwhile is fetched."""
+    is_kept: bool = False
+    """The login could not be verified yet; it is kept, and verified without anybody's help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +91,10 @@ class Attempt:
     by: str = CUSTOMER
     """Who makes it; kept in the audit."""
 
-    async def take(self, given: str | TokenPair) -> Ending:
+    async def take(self, given: str | TokenPair | Pending) -> Ending:
         """Take `given`, a code or a pair, to its end: whoever leaves meanwhile, it is stored.
+
+        A pair that an earlier attempt got is `Pending`: then Makini is asked whose it is.
 
         One attempt of a link at a time, for a second login kills the pair of the first; and none
         beside a renewal of the same connection.
@@ -99,7 +104,7 @@ class Attempt:
         except LeaseLost:
             return Ending("away", self.link.system, connect_url=self.url)
 
-    async def _take(self, given: str | TokenPair) -> Ending:
+    async def _take(self, given: str | TokenPair | Pending) -> Ending:
         store, me = self.rt.store, f"{self.rt.owner}:{new_id()}"
         names = [f"connect:{self.link.id}"]
         if self.link.connection_id is not None:
@@ -112,8 +117,18 @@ class Attempt:
                     store, name, me, seconds=LEASE_SECONDS, wait=True, patience=PATIENCE_SECONDS
                 )
                 await leases.enter_async_context(lease)
-            work = self.with_pair(given) if isinstance(given, TokenPair) else self.with_code(given)
-            return await to_its_end(work, BEFORE_SENDING)
+            return await to_its_end(self._with(given), BEFORE_SENDING)
+
+    async def _with(self, given: str | TokenPair | Pending) -> Ending:
+        match given:
+            case str():
+                return await self.with_code(given)
+            case TokenPair():
+                return await self.with_pair(given)
+        pair = await load_pending(self.rt.store, given.id)
+        if pair is None:
+            return Ending("used", self.link.system)
+        return await self.with_pair(pair, given)
 
     async def with_code(self, code: str) -> Ending:
         """Exchange `code` and store what it gives."""
@@ -126,15 +141,23 @@ class Attempt:
             pair = await self.rt.makini(app, for_login=True).exchange_code(code, target)
         except (MakiniError, UnknownApp) as error:
             return await self._refused(error)
-        return await self.with_pair(pair)
+        kept = await retrying(
+            lambda: keep_pair(self.rt.store, self.link, pair, by=self.by, now=utcnow()),
+            on=STORAGE_TROUBLE,
+            waits=STORE_AGAIN_AFTER,
+        )
+        return await self.with_pair(pair, kept)
 
-    async def with_pair(self, pair: TokenPair) -> Ending:
-        """Learn whose `pair` it is and store it: the login killed the one before it."""
+    async def with_pair(self, pair: TokenPair, kept: Pending | None = None) -> Ending:
+        """Learn whose `pair` it is and store it: the login killed the one before it.
+
+        `kept` is where it is while that isn't known.
+        """
         try:
             makini = self.rt.makini(await self.rt.app(self.link.app), for_login=True)
             status = await _asked(lambda: makini.status(pair.access_token, connection=NEW_LOGIN))
         except (MakiniError, UnknownApp) as error:
-            return await self._refused(error, taken=True)
+            return await self._refused(error, taken=True, kept=kept)
         if await self._is_told_by_id(status.id):
             login = Login(pair, status, None)
         else:
@@ -143,7 +166,7 @@ class Attempt:
             except MakiniError as error:
                 login = Login(pair, status, None, error)
         return await retrying(
-            lambda: self._settle(login), on=STORAGE_TROUBLE, waits=STORE_AGAIN_AFTER
+            lambda: self._settle(login, kept), on=STORAGE_TROUBLE, waits=STORE_AGAIN_AFTER
         )
 
     async def _is_told_by_id(self, makini_id: str) -> bool:
@@ -166,7 +189,7 @@ class Attempt:
             found = rows.all()
         return [(row[0], row[1] in _SET_UP) for row in found] == [(self.link.connection_id, True)]
 
-    async def _settle(self, login: Login) -> Ending:
+    async def _settle(self, login: Login, kept: Pending | None) -> Ending:
         """Store the pair where it belongs, and what follows from it, in one transaction."""
         rt, link = self.rt, self.link
         policy = (await rt.configuration()).policy
@@ -179,18 +202,22 @@ class Attempt:
                 seen = replace(understand(status, now), source=SOURCE)
                 await observe(rt.store, session, [(owner, seen)], policy=policy, now=now)
             how = _ended(found, owner, login)
+            is_open = how == "away" and kept is not None
+            if not is_open:
+                until = kept.received_at if kept is not None else now
+                await forget_pending(session, link.id, owner, until=until)
             if found.kind == "replaces" and link.connection_id is not None:
                 await destroy_tokens(session, link.connection_id)
             if how == "done":
                 assert owner is not None  # whatever isn't another system has one
                 await self._use_up(session, owner, now)
-            else:
-                await self._say(session, f"login.{how}", _trouble(how, login), now)
+            elif not (is_open and kept is not None and kept.is_known):
+                await self._say(session, f"login.{how}", _trouble(how, login), now, is_open)
             await conclude(rt.store, session, policy=policy, now=now)
         if how == "done":
             was_lost = link.incident_id is not None
             return Ending(how, link.system or status.provider, was_lost=was_lost)
-        return Ending(how, link.system, came=what(status), connect_url=self.url)
+        return Ending(how, link.system, came=what(status), connect_url=self.url, is_kept=is_open)
 
     async def _use_up(self, session: AsyncSession, owner: str, now: datetime) -> None:
         await session.execute(
@@ -201,7 +228,9 @@ class Attempt:
         session.add(self._audit("login.renewed", owner, now))
         await session.flush()
 
-    async def _refused(self, error: Exception, *, taken: bool = False) -> Ending:
+    async def _refused(
+        self, error: Exception, *, taken: bool = False, kept: Pending | None = None
+    ) -> Ending:
         """`taken`: Makini had exchanged the code; the new connection's own status failed."""
         how: Ended = "refused"
         text = str(error)
@@ -213,20 +242,23 @@ class Attempt:
                 text = f"Makini took it, but {system} does not answer Makini{error.reference}"
             elif error.retryable:
                 how = "away"
-        await self._tell(f"login.{how}", text)
-        return Ending(how, self.link.system, connect_url=self.url)
+        if kept is None or not kept.is_known:
+            async with self.rt.store.write() as session:
+                await self._say(session, f"login.{how}", text, utcnow(), kept is not None)
+        return Ending(how, self.link.system, connect_url=self.url, is_kept=kept is not None)
 
-    async def _tell(self, action: str, text: str) -> None:
-        async with self.rt.store.write() as session:
-            await self._say(session, action, text, utcnow())
-
-    async def _say(self, session: AsyncSession, action: str, text: str, now: datetime) -> None:
+    async def _say(
+        self, session: AsyncSession, action: str, text: str, now: datetime, is_kept: bool
+    ) -> None:
         """Into the audit, and to operators: somebody tried, and it did not work."""
         session.add(self._audit(action, text, now))
         await session.flush()
         if self.link.incident_id is not None:
             system = self.link.system or "The system"
             said = f"{system}: somebody tried to log in, and it did not work: {text}"
+            if is_kept:
+                said = f"{system}: somebody logged in, and it could not be verified yet: {text}. "
+                said += "The login is kept, and Linekeeper asks again by itself."
             change = IncidentChange(self.link.incident_id, "changed", said[:500])
             await announce(self.rt.store, session, [change], now=now)
 

@@ -39,25 +39,25 @@ class Pasted:
     @property
     def sentence(self) -> str:
         """What the operator is told."""
-        match self.ending.how:
-            case "done":
-                return f"{self.label}: the login works and is stored"
-            case "other_system":
-                return f"this login belongs to {self.ending.came}, not to {self.label}"
-            case "unproven":
-                return (
-                    f"{self.label}: the login is stored, but Makini still says that the system "
-                    "refuses it; the next probe decides"
-                )
-            case "system_away":
-                return (
-                    f"Makini took the login, but {self.label} does not answer Makini: try again "
-                    "once the system can be reached; a code is spent by that: get a new one"
-                )
-            case "away":
-                return "Makini could not be asked; a code may be spent by that: get a new one"
-            case _:
-                return f"Makini, or the system, refuses this login for {self.label}"
+        label = self.label
+        how = "kept" if self.ending.is_kept else self.ending.how
+        return {
+            "done": f"{label}: the login works and is stored",
+            "other_system": f"this login belongs to {self.ending.came}, not to {label}",
+            "unproven": (
+                f"{label}: the login is stored, but Makini still says that the system refuses it; "
+                "the next probe decides"
+            ),
+            "kept": (
+                f"{label}: Makini took the login, but it could not be verified yet; it is kept, "
+                "and Linekeeper asks again by itself"
+            ),
+            "system_away": (
+                f"Makini took the login, but {label} does not answer Makini: try again once the "
+                "system can be reached"
+            ),
+            "away": "Makini could not be asked: try again; if it was a code, get a new one",
+        }.get(how, f"Makini, or the system, refuses this login for {label}")
 
 
 def understood(text: str, *, now: datetime) -> str | TokenPair:

@@ -15,7 +15,7 @@ from sqlmodel import col
 
 from linekeeper.makini import TokenPair
 from linekeeper.store import KeyProblem, Store
-from linekeeper.store.tables import Connection, Credential
+from linekeeper.store.tables import Connection, ConnectLink, Credential, PendingLogin
 from linekeeper.store.upsert import insert_or_update
 
 MINT_MARGIN = timedelta(seconds=60)
@@ -193,8 +193,17 @@ async def note_refused(
 
 
 async def destroy_tokens(session: AsyncSession, connection_id: str) -> None:
-    """Forget a connection's tokens."""
+    """Forget a connection's tokens, those of logins that are still to be verified included."""
     await session.execute(delete(Credential).where(col(Credential.connection_id) == connection_id))
+    await session.execute(
+        delete(PendingLogin)
+        .where(
+            col(PendingLogin.link_id).in_(
+                select(col(ConnectLink.id)).where(col(ConnectLink.connection_id) == connection_id)
+            )
+        )
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def unreadable_tokens(store: Store, session: AsyncSession) -> list[str]:

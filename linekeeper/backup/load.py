@@ -26,7 +26,7 @@ from linekeeper.store.migrate import (
     say_whom_it_serves,
     schema_of,
 )
-from linekeeper.store.tables import ApiKey, AppSetting, Audit, Credential
+from linekeeper.store.tables import ApiKey, AppSetting, Audit, Credential, PendingLogin
 
 _PORTION = 500
 
@@ -173,6 +173,7 @@ async def _require_readable(
     """Raise `KeyProblem` unless our keys open every secret: an older key may be needed too."""
     for values in (
         select(col(Credential.access_token), col(Credential.refresh_token)),
+        select(col(PendingLogin.access_token), col(PendingLogin.refresh_token)),
         select(col(AppSetting.value)),
     ):
         for row in await connection.execute(values):

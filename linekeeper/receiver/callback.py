@@ -124,9 +124,32 @@ _WORDS: dict[Ended, _Words] = {
     ),
 }
 
+_KEPT: dict[Ended, _Words] = {
+    "system_away": _Words(
+        "{system} does not answer",
+        "Makini took your login, but {system} does not answer Makini at the moment. It may be "
+        "switched off, or not reachable from outside your network. Your login is kept: we verify "
+        "it as soon as {system} is available, and if it works there is nothing more to do. Your "
+        "link still works.",
+        502,
+    ),
+    "away": _Words(
+        "Makini is not available",
+        "Makini took your login, but could not be asked about it, which is not your fault. Your "
+        "login is kept: we ask again within minutes, and if it works there is nothing more to do. "
+        "Your link still works.",
+        502,
+    ),
+}
+"""Where the login is kept and still to be verified."""
+
 
 def _page(ending: Ending) -> Response:
-    words = _AGAIN if ending.how == "done" and ending.was_lost else _WORDS[ending.how]
+    words = _WORDS[ending.how]
+    if ending.how == "done" and ending.was_lost:
+        words = _AGAIN
+    elif ending.is_kept:
+        words = _KEPT.get(ending.how, words)
     named = {"system": ending.system or "your system", "came": ending.came}
     title, text = words.title.format(**named), words.text.format(**named)
     return page(title, text, status=words.status, url=ending.connect_url, label="Try again")

@@ -10,11 +10,12 @@ from sqlmodel import col
 
 from linekeeper.store.cipher import KeyProblem
 from linekeeper.store.engine import Store
-from linekeeper.store.tables import AppSetting, Credential
+from linekeeper.store.tables import AppSetting, Credential, PendingLogin
 
 _PORTION = 200
 _TABLES: tuple[tuple[Any, str, tuple[str, ...]], ...] = (
     (Credential, "connection_id", ("access_token", "refresh_token")),
+    (PendingLogin, "id", ("access_token", "refresh_token")),
     (AppSetting, "name", ("value",)),
 )
 

@@ -43,6 +43,8 @@ class Rotating:
         """Set once a refresh has killed the old pair, before its answer leaves."""
         self.may_answer = threading.Event()
         self.may_answer.set()
+        self.status_fails = 0
+        """The HTTP status with which the status call fails; 0: it answers."""
         peer.reset()
         peer.answer("POST", "/link/token", self._token)
         peer.answer("GET", "/api/integrations/current", self._status)
@@ -78,6 +80,8 @@ class Rotating:
         return JSONResponse(answer)
 
     def _status(self, request: Request) -> Response:
+        if self.status_fails:
+            return JSONResponse({"message": "no"}, self.status_fails)
         if request.headers["authorization"] != f"Bearer a{self.number}":
             return JSONResponse({"code": "AUTHENTICATION_FAILED", "message": "dead"}, 401)
         data = {

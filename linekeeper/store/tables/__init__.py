@@ -32,7 +32,13 @@ from linekeeper.store.tables.inbox import (
     WebhookEvent,
     WebhookHour,
 )
-from linekeeper.store.tables.reconnect import ApiKey, ConnectAttempt, ConnectLink, Reconnect
+from linekeeper.store.tables.reconnect import (
+    ApiKey,
+    ConnectAttempt,
+    ConnectLink,
+    PendingLogin,
+    Reconnect,
+)
 from linekeeper.store.tables.records import (
     Change,
     Deletion,
@@ -79,6 +85,7 @@ __all__ = [
     "Observation",
     "Outage",
     "Outbox",
+    "PendingLogin",
     "PreflightReport",
     "ReceiverHeartbeat",
     "Reconnect",

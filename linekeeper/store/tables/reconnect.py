@@ -62,6 +62,29 @@ class ConnectAttempt(SQLModel, table=True):
     outcome: str = "begun"
 
 
+class PendingLogin(SQLModel, table=True):
+    """A token pair that a login gave and whose status could not be asked yet, encrypted.
+
+    The code is spent and the pair before it dead, so this one is kept until Makini says whose it
+    is.
+    """
+
+    __tablename__ = "pending_login"
+    __table_args__ = (Index("pending_login_due", "retry_at"),)
+
+    id: str = identifier()
+    link_id: str = reference("connect_link.id", index=True)
+    by: str
+    """Who logged in, for the audit."""
+    access_token: str = Field(repr=False)
+    refresh_token: str | None = Field(default=None, repr=False)
+    expires_at: datetime | None = optional_time()
+    received_at: datetime = time()
+    attempts: int = 0
+    """How often the status was asked since, in vain."""
+    retry_at: datetime = time()
+
+
 class Reconnect(SQLModel, table=True):
     """What is done to get the logins of one incident back."""
 

@@ -1,0 +1,127 @@
+"""Pairs of logins that could not be verified yet: kept, asked about again, stored or forgotten.
+
+A login spends its code and kills the pair before it. So the new pair is in the database before
+anything else is asked of Makini, and leaves it only once Makini has said whose it is.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.makini import TokenPair
+from linekeeper.store import KeyProblem, Store
+from linekeeper.store.tables import Audit, ConnectLink, PendingLogin
+
+FIRST_RETRY = timedelta(seconds=60)
+"""Long enough for the login itself to end, which asks on its own."""
+LONGEST_PAUSE = timedelta(minutes=15)
+KEPT = timedelta(days=31)
+"""Where Makini didn't say how long the pair lives (a refresh token: MAKINI "Link")."""
+_BATCH = 20
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A login whose pair is kept."""
+
+    id: str
+    received_at: datetime
+    is_known: bool = False
+    """It was said already that the login could not be verified."""
+
+
+async def keep_pair(
+    store: Store, link: ConnectLink, pair: TokenPair, *, by: str, now: datetime
+) -> Pending:
+    """Keep the pair that was just exchanged."""
+    row = PendingLogin(
+        link_id=link.id,
+        by=by,
+        access_token=store.cipher.encrypt(pair.access_token),
+        refresh_token=store.cipher.encrypt(pair.refresh_token) if pair.refresh_token else None,
+        expires_at=pair.expires_at,
+        received_at=now,
+        retry_at=now + FIRST_RETRY,
+    )
+    kept = Pending(row.id, now)
+    async with store.write() as session:
+        session.add(row)
+    return kept
+
+
+async def due_logins(store: Store, *, now: datetime) -> list[tuple[Pending, ConnectLink, str]]:
+    """The logins that should be asked about by now, the oldest first.
+
+    With the link each came by, and who logged in.
+    """
+    async with store.read() as session:
+        rows = await session.execute(
+            select(PendingLogin, ConnectLink)
+            .join(ConnectLink, col(ConnectLink.id) == col(PendingLogin.link_id))
+            .where(col(PendingLogin.retry_at) <= now)
+            .order_by(col(PendingLogin.received_at), col(PendingLogin.id))
+            .limit(_BATCH)
+        )
+        return [
+            (Pending(row.id, row.received_at, is_known=True), link, row.by) for row, link in rows
+        ]
+
+
+async def load_pending(store: Store, pending_id: str) -> TokenPair | None:
+    """The pair of a login; None if it was settled meanwhile, or none of our keys opens it."""
+    async with store.read() as session:
+        row = await session.get(PendingLogin, pending_id)
+    if row is None:
+        return None
+    try:
+        refresh = store.cipher.decrypt(row.refresh_token) if row.refresh_token else None
+        return TokenPair(
+            store.cipher.decrypt(row.access_token), refresh, row.expires_at, minted=False
+        )
+    except KeyProblem:
+        _log.warning("the pair of login %s can't be decrypted with our keys", pending_id)
+        return None
+
+
+async def postpone_login(store: Store, pending_id: str, *, now: datetime) -> None:
+    """Ask about a login again later, ever less often; forget it once its pair has ended.
+
+    What was settled meanwhile is left alone.
+    """
+    async with store.write() as session:
+        row = await session.get(PendingLogin, pending_id, with_for_update=True)
+        if row is None:
+            return
+        ends_at = max(row.expires_at or now, row.received_at + KEPT)
+        if ends_at <= now:
+            session.add(Audit(at=now, by=row.by, action="login.ended", subject=row.link_id))
+            await session.delete(row)
+            return
+        row.attempts += 1
+        row.retry_at = now + min(FIRST_RETRY * 2 ** min(row.attempts, 10), LONGEST_PAUSE)
+
+
+async def forget_pending(
+    session: AsyncSession, link_id: str, connection_id: str | None, *, until: datetime
+) -> None:
+    """Forget what logins by this link, or to this connection, gave by `until`.
+
+    A newer login killed those pairs, or one of them is stored now.
+    """
+    links = [col(PendingLogin.link_id) == link_id]
+    if connection_id is not None:
+        links.append(
+            col(PendingLogin.link_id).in_(
+                select(col(ConnectLink.id)).where(col(ConnectLink.connection_id) == connection_id)
+            )
+        )
+    await session.execute(
+        delete(PendingLogin)
+        .where(or_(*links), col(PendingLogin.received_at) <= until)
+        .execution_options(synchronize_session=False)
+    )

@@ -1,0 +1,112 @@
+"""A login whose code is spent and whose status can't be had: its pair is kept until it can."""
+
+from datetime import datetime, timedelta
+
+import pytest
+from sqlmodel import col, select
+
+from linekeeper.access.login import Ending
+from linekeeper.access.verify import verify_logins
+from linekeeper.clock import utcnow
+from linekeeper.reconnect.disconnect import disconnect
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store.rotate import rotate_keys
+from linekeeper.store.tables import Audit, ConnectLink, PendingLogin
+from tests.access.rotating import (
+    Rotating,
+    managed,
+    pair_of,
+    rotating,
+    rotating_server,
+    with_k1,
+)
+from tests.access.test_writers import assert_stored_is_alive, log_in
+
+__all__ = ["managed", "rotating", "rotating_server"]  # fixtures
+
+
+def soon() -> datetime:
+    return utcnow() + timedelta(seconds=90)
+
+
+async def kept(rt: Runtime) -> list[PendingLogin]:
+    async with rt.store.read() as session:
+        return list(await session.scalars(select(PendingLogin)))
+
+
+@pytest.mark.parametrize(
+    ("status", "how"), [(503, "system_away"), (500, "system_away"), (401, "refused")]
+)
+async def test_a_login_whose_status_fails_is_kept_and_verified_once_makini_answers(
+    managed: Settings, rotating: Rotating, status: int, how: str
+) -> None:
+    async with with_k1(managed, rotating) as (rt, identifier):
+        rotating.status_fails = status
+        ending: Ending = await log_in(rt, identifier)
+        assert (ending.how, ending.is_kept) == (how, True)
+        assert rotating.number == 2  # the pair that is stored is dead
+        assert await verify_logins(rt, now=soon()) == 1
+        assert [row.attempts for row in await kept(rt)] == [1]
+        rotating.status_fails = 0
+        assert await verify_logins(rt, now=soon()) == 0  # it waits longer each time
+        assert await verify_logins(rt, now=utcnow() + timedelta(minutes=5)) == 1
+        await assert_stored_is_alive(rt.store, identifier, rotating)
+        assert await kept(rt) == []
+        async with rt.store.read() as session:
+            [link] = await session.scalars(select(ConnectLink))
+            actions = list(await session.scalars(select(col(Audit.action)).order_by(Audit.id)))
+        assert link.used_for == identifier
+        assert actions == [f"login.{how}", "login.renewed"]  # said once, however often asked
+
+
+async def test_a_newer_login_by_the_same_link_is_what_stays(
+    managed: Settings, rotating: Rotating
+) -> None:
+    async with with_k1(managed, rotating) as (rt, identifier):
+        rotating.status_fails = 503
+        await log_in(rt, identifier)
+        rotating.status_fails = 0
+        assert (await log_in(rt, identifier)).how == "done"
+        assert await verify_logins(rt, now=soon()) == 0
+        await assert_stored_is_alive(rt.store, identifier, rotating)
+
+
+async def test_disconnecting_forgets_a_login_that_is_still_to_be_verified(
+    managed: Settings, rotating: Rotating
+) -> None:
+    async with with_k1(managed, rotating) as (rt, identifier):
+        rotating.status_fails = 503
+        await log_in(rt, identifier)
+        await disconnect(rt, "k1", confirm="k1", by="Petra")
+        rotating.status_fails = 0
+        assert await verify_logins(rt, now=soon()) == 0
+        assert await pair_of(rt.store, identifier) is None
+
+
+async def test_a_kept_login_is_sealed_and_turned_with_the_keys(
+    managed: Settings, rotating: Rotating
+) -> None:
+    async with with_k1(managed, rotating) as (rt, identifier):
+        rotating.status_fails = 503
+        await log_in(rt, identifier)
+        [row] = await kept(rt)
+        assert rt.store.cipher.decrypt(row.access_token) == "a2"
+        assert "a2" not in (row.access_token, repr(row))
+        assert (await rotate_keys(rt.store)).unreadable == []
+
+
+async def test_a_pair_that_has_ended_unverified_is_forgotten_and_audited(
+    managed: Settings, rotating: Rotating
+) -> None:
+    async with with_k1(managed, rotating) as (rt, identifier):
+        rotating.status_fails = 503
+        await log_in(rt, identifier)
+        async with rt.store.write() as session:
+            [row] = await session.scalars(select(PendingLogin))
+            row.received_at -= timedelta(days=40)
+            row.expires_at = utcnow() - timedelta(days=1)
+        await verify_logins(rt, now=soon())
+        assert await kept(rt) == []
+        async with rt.store.read() as session:
+            assert "login.ended" in list(await session.scalars(select(col(Audit.action))))
