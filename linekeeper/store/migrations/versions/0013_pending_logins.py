@@ -8,11 +8,11 @@ from alembic import op
 
 from linekeeper.store.types import Id, UtcDateTime
 
-revision = "0012"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
-serves = ("0011",)
+serves = ("0012",)
 
 
 def upgrade() -> None:
