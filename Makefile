@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE  # every command would compile all it imports anew
 CHROMIUM := $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome))
 
-.PHONY: install up test soak bench check lock browser machines clean
+.PHONY: install up test soak simulate bench check lock browser machines clean
 
 install: $(STAMP)
 
@@ -52,6 +52,10 @@ test: install browser
 
 soak: install browser machines
 	@$(BIN)/python -m pytest $(ARGS) -m soak --timeout 0
+
+# The core in a simulated world (docs/reliability.md): ARGS="--seed 7 --days 14 --trace", "--seeds 500".
+simulate: install
+	@$(BIN)/python -m tests.simulation $(ARGS)
 
 bench: install
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -1,0 +1,65 @@
+"""`make simulate`: one universe with its timeline, or many with their verdicts."""
+
+import argparse
+import os
+import sys
+import time
+
+from tests.simulation.known import split
+
+
+def main() -> int:
+    """Run what is asked for; 1 when an invariant broke."""
+    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is part of a universe
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
+    parser = argparse.ArgumentParser(prog="simulate", description=__doc__)
+    parser.add_argument("--seed", type=int, help="replay this universe")
+    parser.add_argument("--seeds", type=int, help="run so many universes")
+    parser.add_argument("--first", type=int, default=1, help="the first seed of --seeds")
+    parser.add_argument("--days", type=float, help="virtual days (default: one hour)")
+    parser.add_argument("--connections", type=int, help="how many connections")
+    parser.add_argument("--trace", action="store_true", help="print the timeline")
+    asked = parser.parse_args()
+    first = asked.first if asked.seed is None else asked.seed
+    count = 1 if asked.seed is not None else asked.seeds or 60
+    return run(asked, range(first, first + count))
+
+
+def run(asked: argparse.Namespace, seeds: range) -> int:
+    """Run the seeds one after the other."""
+    import logging
+
+    from tests.simulation.run import simulate
+    from tests.simulation.universe import Plan
+
+    logging.disable(logging.CRITICAL)  # what it logs is not what it does
+    broken = 0
+    for seed in seeds:
+        plan = Plan(seed)
+        if asked.days:
+            plan.hours = asked.days * 24
+        if asked.connections:
+            plan.connections = asked.connections
+        began = time.process_time()
+        verdict = simulate(plan)
+        if asked.trace:
+            print("\n".join(verdict.trace))
+        new, known = split(verdict.broken)
+        broken += bool(new)
+        figures = ", ".join(f"{value:g} {name}" for name, value in verdict.figures.items())
+        seconds = time.process_time() - began
+        print(f"seed {seed}: {'BROKEN' if new else 'holds'} · {figures} · "
+              f"{seconds:.1f} s · trace {verdict.digest}", flush=True)  # fmt: skip
+        for line in new:
+            print(f"  broken: {line}")
+        for line in known:
+            print(f"  known open: {line}")
+        if new:
+            print(f'  replay: make simulate ARGS="--seed {seed} --trace"')
+    print(f"{len(seeds)} seeds, {broken} broken")
+    return int(broken > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

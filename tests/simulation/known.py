@@ -1,0 +1,19 @@
+"""Defects that are known and still open: shown with each universe that meets them, never hidden."""
+
+from collections.abc import Sequence
+
+KNOWN: tuple[tuple[str, str], ...] = ()
+"""The beginning of what the oracle says, and which issue will fix it."""
+
+
+def split(broken: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is new, and what is known with the issue that owns it."""
+    new: list[str] = []
+    known: list[str] = []
+    for line in broken:
+        owner = next((issue for start, issue in KNOWN if line.startswith(start)), None)
+        if owner is None:
+            new.append(line)
+        else:
+            known.append(f"{line} ({owner})")
+    return new, known

@@ -1,0 +1,193 @@
+"""What a simulated process has in place of the machine's: clock, chance, database driver."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from hashlib import sha256
+from random import Random
+from typing import Any
+
+from linekeeper import clock
+from linekeeper.store import sqlite
+from tests.simulation.loop import EPOCH, HOST, Contended, VirtualLoop
+
+BUSY_SECONDS = 30.0
+
+
+class SimClock(clock.Clock):
+    """Virtual time, as each host believes it to be; ids and secrets from the seed."""
+
+    def __init__(self, loop: VirtualLoop, rng: Random) -> None:
+        self._loop = loop
+        self._rng = rng
+        self._ids = 0
+
+    def true_now(self) -> datetime:
+        """What time it is in truth."""
+        return EPOCH + timedelta(seconds=self._loop.time())
+
+    def utcnow(self) -> datetime:
+        """What time the host that asks believes it is."""
+        host = HOST.get()
+        return self.true_now() + (host.skew if host else timedelta())
+
+    def monotonic(self) -> float:
+        return self._loop.time()
+
+    def sleep(self, seconds: float) -> None:
+        raise Contended
+
+    def new_id(self) -> str:
+        self._ids += 1
+        millis = int(self.utcnow().timestamp() * 1000)
+        number = (millis << 80) | (7 << 76) | ((self._ids % 4096) << 64)
+        number |= (2 << 62) | ((self._ids >> 12) << 40) | self._rng.getrandbits(40)
+        text = f"{number:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    def token_bytes(self, size: int) -> bytes:
+        return self._rng.randbytes(size)
+
+    def uniform(self, low: float, high: float) -> float:
+        return self._rng.uniform(low, high)
+
+
+class Disk:
+    """The one database file of a universe: who watches its commits, which statement fails."""
+
+    def __init__(self) -> None:
+        self.commits = 0
+        self.watchers: list[Callable[[], None]] = []
+        self.fail: Callable[[str], None] | None = None  # raises where a statement is to fail
+
+    def committed(self) -> None:
+        """Say that a transaction was committed."""
+        self.commits += 1
+        for watcher in list(self.watchers):
+            watcher()
+
+
+DISK: Disk = Disk()
+
+
+class SimConnection(sqlite3.Connection):
+    """SQLite itself, without waiting for locks on a thread and without `fsync`."""
+
+    def execute(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:  # type: ignore[override]
+        if statement.startswith("PRAGMA busy_timeout"):
+            statement = "PRAGMA busy_timeout=0"
+        elif statement.startswith("PRAGMA synchronous"):
+            statement = "PRAGMA synchronous=OFF"
+        if DISK.fail is not None and not statement.startswith(("PRAGMA", "BEGIN", "ROLLBACK")):
+            DISK.fail(statement)
+        wrote = statement == "COMMIT" and self.in_transaction
+        cursor = super().execute(statement, parameters)
+        if wrote:
+            DISK.committed()
+        return cursor
+
+    def commit(self) -> None:
+        wrote = self.in_transaction
+        super().commit()
+        if wrote:
+            DISK.committed()
+
+
+class _Inline:
+    """In place of a driver's thread and its queue: what is put in is done at once."""
+
+    daemon = True
+
+    def start(self) -> None:
+        """There is nothing to start."""
+
+    def put_nowait(self, item: tuple[asyncio.Future[Any] | None, Callable[[], Any]]) -> None:
+        """Do it; wait in virtual time for another's lock."""
+        future, function = item
+        loop = asyncio.get_event_loop()
+        assert isinstance(loop, VirtualLoop)
+        since = loop.time()
+
+        def attempt() -> None:
+            host = HOST.get()
+            if host is not None and host.dead:
+                return
+            try:
+                result = function()
+            except sqlite3.OperationalError as error:
+                if loop.is_contended(error, since, BUSY_SECONDS):
+                    loop.call_later(0.002, attempt)
+                elif future is not None and not future.done():
+                    future.set_exception(error)
+            except BaseException as error:
+                if future is not None and not future.done():
+                    future.set_exception(error)
+            else:
+                if future is not None and not future.done():
+                    future.set_result(result)
+
+        attempt()
+
+
+class InlineConnection(sqlite.SqliteConnection):
+    """The driver of production, its thread replaced."""
+
+    def __init__(self, connector: Callable[[], sqlite3.Connection], chunk: int) -> None:
+        assert isinstance(connector, partial)
+        super().__init__(partial(connector, factory=SimConnection), chunk)
+        inline: Any = _Inline()
+        self._thread = inline
+        self._tx = inline
+        host = HOST.get()
+        if host is not None:
+            host.handles.append(self._cut)
+
+    def _cut(self) -> None:
+        connection, self._connection = self._connection, None
+        self._running = False
+        if connection is not None:
+            connection.close()
+
+
+def connect_inline(database: str, *args: Any, **options: Any) -> sqlite3.Connection:
+    """`sqlite3.connect` as the receiver's own writer calls it, on the simulated disk."""
+    connection = _connect(database, *args, **{**options, "factory": SimConnection})
+    host = HOST.get()
+    if host is not None:
+        host.handles.append(connection.close)
+    return connection
+
+
+_connect = sqlite3.connect
+
+
+def seed_of(*parts: object) -> int:
+    """A seed for one purpose, from the universe's seed and a name."""
+    return int.from_bytes(sha256(repr(parts).encode()).digest()[:8])
+
+
+_SHARED: list[Any] = []
+
+
+def share_compiled(make: Callable[..., Any]) -> Callable[..., Any]:
+    """`create_async_engine`, its engines with one cache of compiled statements for all of them.
+
+    Each run of a flow is a process in production and compiles anew; here that would be half of
+    the time a universe takes.
+    """
+
+    def engine_of(*args: Any, **options: Any) -> Any:
+        engine = make(*args, **options)
+        sync = engine.sync_engine
+        kind = type(sync.dialect)
+        if not _SHARED:
+            kind.__eq__ = lambda self, other: type(self) is type(other)
+            kind.__hash__ = lambda self: 7
+            sync._compiled_cache.capacity = 5_000
+            _SHARED.append(sync._compiled_cache)
+        sync._compiled_cache = _SHARED[0]
+        return engine
+
+    return engine_of

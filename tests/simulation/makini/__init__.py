@@ -1,0 +1,1 @@
+"""A model of Makini, written from its public contract alone; it shares no code with Linekeeper."""

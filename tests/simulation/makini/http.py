@@ -1,0 +1,287 @@
+"""The model Makini's HTTP face: one function from a request to an answer, nothing awaited."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl
+
+from tests.simulation.makini.truth import Connection, Record, Truth
+
+CLIENT_ID = "simulated-client"
+CLIENT_SECRET = "mkcs-7f3a9d"
+
+
+@dataclass
+class Answer:
+    """A status, headers and a body."""
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Call:
+    """One request as the model sees it."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+    now: datetime
+
+
+class Face:
+    """Answers Makini's public routes from the truth."""
+
+    def __init__(self, truth: Truth) -> None:
+        self.truth = truth
+        self.personality = truth.personality
+        self.admin: dict[str, datetime] = {}
+        self.codes: dict[str, tuple[str, str]] = {}  # code: (connection key, redirect uri)
+        self.spent: dict[tuple[str, int], int] = {}
+        self.mutilate_list: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
+        self.effects: list[tuple[datetime, str, str]] = []  # refresh, mint, exchange, delete
+
+    def answer(self, call: Call) -> Answer:
+        """Whatever a call asks for; every call gets an answer."""
+        if call.path == "/link/token":
+            return self._token(call)
+        if call.path.startswith("/api/system/"):
+            return self._system(call)
+        token = call.headers.get("authorization", "").removeprefix("Bearer ")
+        connection = self.truth.owner_of(token, call.now)
+        if connection is None:
+            return self.error(401, "AUTHENTICATION_FAILED", "Unauthenticated.")
+        limited = self._limit(connection.key, call.now)
+        if limited:
+            return limited
+        if call.path == "/api/integrations/current":
+            return self._current(call, connection)
+        if call.path == "/api/integrations/sync/status":
+            return _json({"status": self._word(connection, call.now)[1]})
+        return self._data(call, connection)
+
+    def error(self, status: int, code: str, message: str, **headers: str) -> Answer:
+        """An error in this Makini's own shape."""
+        number = f"req-{len(self.effects)}-{status}"
+        style = self.personality.error_style
+        shapes: dict[str, dict[str, Any]] = {
+            "code": {"code": code, "type": "error", "message": message, "request_id": number},
+            "nested": {"error": {"code": code}, "message": message, "requestId": number},
+            "laravel": {"message": message},
+            "adapter": {"status": status, "errors": [message]},
+        }
+        answer = _json(shapes[style], status)
+        answer.headers.update({"x-request-id": number} | headers)
+        return answer
+
+    # --- tokens
+
+    def _token(self, call: Call) -> Answer:
+        try:
+            kind = call.headers.get("content-type", "")
+            given = (
+                json.loads(call.body) if "json" in kind
+                else dict(parse_qsl(call.body.decode(), strict_parsing=True))
+            )  # fmt: skip
+        except ValueError:
+            return self.error(400, "INVALID_REQUEST", "The body cannot be read.")
+        if (given.get("client_id"), given.get("client_secret")) != (CLIENT_ID, CLIENT_SECRET):
+            return self.error(401, "AUTHENTICATION_FAILED", "Client authentication failed.")
+        grant = given.get("grant_type")
+        if grant == "client_credentials":
+            token = f"mkad-{self.truth.rng.getrandbits(96):024x}"
+            self.truth.secrets.append(token)
+            self.admin[token] = call.now + timedelta(hours=1)
+            return _json({"access_token": token, "token_type": "bearer",
+                          "expires_in": self._expiry(call.now, self.admin[token])})  # fmt: skip
+        if grant == "authorization_code":
+            known = self.codes.pop(str(given.get("code")), None)
+            if known is None or known[1] != given.get("redirect_uri"):
+                return self.error(400, "INVALID_GRANT", "The code is not valid.")
+            connection = self.truth.connections[known[0]]
+            target, pair = self.truth.log_in(connection, call.now)
+            self.effects.append((call.now, "exchange", target.key))
+        elif grant == "refresh_token":
+            owner = self.truth.refreshable(str(given.get("refresh_token")), call.now)
+            if owner is None:
+                return self.error(401, "AUTHENTICATION_FAILED", "The refresh token is invalid.")
+            pair = self.truth.issue(owner, call.now, source="refresh")
+            self.effects.append((call.now, "refresh", owner.key))
+        else:
+            return self.error(400, "UNSUPPORTED_GRANT_TYPE", "The grant type is not supported.")
+        return _json({
+            "access_token": pair.access, "refresh_token": pair.refresh, "token_type": "Bearer",
+            "expires_in": self._expiry(call.now, pair.access_until),
+        })  # fmt: skip
+
+    def _expiry(self, now: datetime, until: datetime) -> Any:
+        if self.personality.expires_in == "relative":
+            return int((until - now).total_seconds())
+        absolute = int(until.timestamp())
+        return str(absolute) if self.personality.expires_in == "text" else absolute
+
+    # --- the admin API
+
+    def _system(self, call: Call) -> Answer:
+        token = call.headers.get("authorization", "").removeprefix("Bearer ")
+        if token not in self.admin or call.now >= self.admin[token]:
+            return self.error(401, "AUTHENTICATION_FAILED", "Unauthenticated.")
+        limited = self._limit("system", call.now)
+        if limited:
+            return limited
+        parts = call.path.removeprefix("/api/system/").split("/")
+        if parts == ["connections"] and call.method == "GET":
+            listed = [self._listed(each, call.now) for each in self.truth.living()]
+            if self.mutilate_list is not None:
+                listed = self.mutilate_list(listed)
+            return self._page(call, listed)
+        if parts[0] == "connections" and len(parts) >= 2:
+            connection = self.truth.connections.get(parts[1])
+            if connection is None or connection.deleted:
+                return self.error(404, "NOT_FOUND", "No such connection.")
+            if parts[2:] == [] and call.method == "DELETE":
+                self.effects.append((call.now, "delete", connection.key))
+                self.truth.delete(connection, call.now)
+                return Answer(204)
+            if parts[2:] == ["token"] and call.method == "POST":
+                return self._mint(call, connection)
+            if parts[2:] == ["metadata"]:
+                if call.method == "POST":
+                    connection.metadata = json.loads(call.body)
+                return _json({"data": connection.metadata or []})
+        if parts == ["client"]:
+            return _json({"data": {"id": CLIENT_ID, "name": "Simulated", "redirects": []}})
+        if parts == ["platforms"]:
+            slugs = sorted({each.provider for each in self.truth.living()})
+            return _json({"data": [{"slug": slug, "name": slug} for slug in slugs]})
+        return self.error(404, "NOT_FOUND", "No such route.")
+
+    def _mint(self, call: Call, connection: Connection) -> Answer:
+        if self.personality.mint == "refused":
+            return self.error(403, "FORBIDDEN", "Not allowed for this account.")
+        pair = self.truth.issue(connection, call.now, source="mint")
+        self.effects.append((call.now, "mint", connection.key))
+        if self.personality.mint == "short":
+            return _json({"token": pair.access, "expires_in": 300})
+        until = self._expiry(call.now, pair.access_until)
+        return _json({"data": {"access_token": pair.access, "expires_in": until}})
+
+    def _listed(self, connection: Connection, now: datetime) -> dict[str, Any]:
+        lifecycle, _ = self._word(connection, now)
+        made = self.truth.stamp(connection.created_at)
+        return {
+            "key": connection.key, "name": connection.name, "email": connection.email,
+            "status": lifecycle, "integration_name": connection.provider, "redirect": None,
+            "scopes": [], "tags": [], "user_metadata": connection.metadata,
+            "client_id": CLIENT_ID, "created_at": made, "updated_at": made, "connected_at": made,
+        }  # fmt: skip
+
+    # --- one connection, with its own token
+
+    def _word(self, connection: Connection, now: datetime) -> tuple[str, str]:
+        return connection.word(now)
+
+    def _current(self, call: Call, connection: Connection) -> Answer:
+        if call.method == "DELETE":
+            self.effects.append((call.now, "delete", connection.key))
+            self.truth.delete(connection, call.now)
+            return Answer(204)
+        _, sync = self._word(connection, call.now)
+        at = self.truth.stamp(call.now - timedelta(minutes=5) if connection.login_ok
+                              and connection.online else connection.words[-1][0])  # fmt: skip
+        return _json({"data": {
+            "id": connection.key, "company_name": connection.company, "email": connection.email,
+            "provider": connection.provider, "updated_at": at, "sync_status": sync,
+            "sync_updated_at": at,
+        }})  # fmt: skip
+
+    def _data(self, call: Call, connection: Connection) -> Answer:
+        parts = call.path.removeprefix("/api/").split("/")
+        entity, key = "/".join(parts[:2]), "/".join(parts[2:])
+        if call.method != "GET" or entity not in connection.records:
+            return self.error(404, "NOT_FOUND", "This platform does not offer it.")
+        if not connection.login_ok:
+            return self.error(401, "AUTHENTICATION_FAILED", "Platform credentials are invalid.")
+        if not connection.active:
+            return self.error(403, "FORBIDDEN", "The connection is inactive.")
+        if not connection.online and self.personality.offline_reads == "503":
+            return self.error(503, "SERVICE_UNAVAILABLE", "The platform does not answer.")
+        records = connection.records[entity]
+        if key:
+            record = records.get(key)
+            if record is None:
+                return self.error(404, "NOT_FOUND", "No such record.")
+            return _json({"data": record.data})
+        return self._list_records(call, list(records.values()))
+
+    def _list_records(self, call: Call, records: list[Record]) -> Answer:
+        window = self.personality.window
+        if window is not None:
+            edge = call.now - timedelta(seconds=window)
+            records = [record for record in records if record.updated_at >= edge]
+        asked = {"filter": call.query.get("filter[updatedAt:gteq]"),
+                 "modified_after": call.query.get("modified_after")}  # fmt: skip
+        for style, since in asked.items():
+            if since is None:
+                continue
+            if self.personality.since != style:
+                return self.error(400, "INVALID_FILTER", f"{style} is not supported.")
+            edge = datetime.fromisoformat(since.replace("Z", "+00:00"))
+            records = [
+                record for record in records
+                if datetime.fromisoformat(record.data["updatedAt"].replace("Z", "+00:00")) >= edge
+            ]  # fmt: skip
+        records.sort(key=lambda record: (record.data["updatedAt"], record.key))
+        if call.query.get("sort[updatedAt]") == "1":
+            records.reverse()
+        return self._page(call, [record.data for record in records])
+
+    def _page(self, call: Call, rows: list[dict[str, Any]]) -> Answer:
+        asked = call.query.get("per_page") or call.query.get("pageSize") or "25"
+        size = max(1, min(int(asked) if asked.isdigit() else 25, self.personality.page_cap))
+        if self.personality.paging == "cursor":
+            start = int(call.query.get("cursor") or 0)
+            rest = rows[start : start + size]
+            following = str(start + size) if start + size < len(rows) else None
+            return _json({"data": rest, "next_cursor": following, "meta": {"per_page": size}})
+        page = max(1, int(call.query.get("page") or 1))
+        last = max(1, -(-len(rows) // size))
+        shown = rows[(page - 1) * size : page * size]
+        base = "https://elsewhere.invalid" + call.path  # links are not to be followed
+        return _json({
+            "data": shown,
+            "links": {"first": f"{base}?page=1", "last": f"{base}?page={last}", "prev": None,
+                      "next": f"{base}?page={page + 1}" if page < last else None},
+            "meta": {"current_page": page, "from": (page - 1) * size + 1 if shown else None,
+                     "last_page": last, "path": base, "per_page": size,
+                     "to": (page - 1) * size + len(shown) if shown else None, "total": len(rows)},
+        })  # fmt: skip
+
+    def _limit(self, whose: str, now: datetime) -> Answer | None:
+        minute = (whose, int(now.timestamp() // 60))
+        self.spent[minute] = self.spent.get(minute, 0) + 1
+        if self.spent[minute] <= self.personality.per_minute:
+            return None
+        after = str(int(self.personality.retry_after))
+        return self.error(
+            429, "RATE_LIMIT_EXCEEDED", "Too many requests.", **{"retry-after": after}
+        )
+
+    # --- the customer's browser
+
+    def authorize(self, query: str, connection_key: str) -> tuple[str, str]:
+        """The customer logs in at Makini Link: the code and the redirect with `state`."""
+        asked = {name: values[-1] for name, values in parse_qs(query).items()}
+        code = f"mkco-{self.truth.rng.getrandbits(96):024x}"
+        self.truth.secrets.append(code)
+        self.codes[code] = (connection_key, asked["redirect_uri"])
+        return code, asked.get("state", "")
+
+
+def _json(value: Any, status: int = 200) -> Answer:
+    return Answer(status, json.dumps(value).encode(), {"content-type": "application/json"})

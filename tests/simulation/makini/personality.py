@@ -1,0 +1,73 @@
+"""What the public contract of Makini leaves open, drawn anew for every universe."""
+
+from dataclasses import asdict, dataclass
+from random import Random
+
+DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Personality:
+    """One Makini, as good or as bad as its contract allows. Durations are seconds."""
+
+    paging: str  # "page" or "cursor"
+    page_cap: int
+    since: str  # the incremental filter that works: "filter", "modified_after" or "none"
+    signature: str  # "hex" or "base64"
+    signature_prefix: bool
+    webhook_id: str  # "header", "body" or "none"
+    webhook_connection: str  # a path in the body, or "url": an endpoint for each connection
+    event_spelling: str  # "dot", "hyphen", "underscore" or "camel"
+    auth_event: str  # what a lost login is announced as; empty: it isn't
+    recovery_event: str
+    mint: str  # "refused", "short" (five minutes) or "long"
+    mint_kills: bool
+    expires_in: str  # "absolute", "text" or "relative"
+    keeps_id: bool
+    renames_keys: bool
+    status_lag: float
+    grain: float  # what updatedAt is cut down to
+    window: float | None  # how far back a listing reaches
+    offline_reads: str  # "cached" or "503"
+    per_minute: int
+    retry_after: float
+    error_style: str  # "code", "nested", "laravel" or "adapter"
+
+    @classmethod
+    def draw(cls, rng: Random) -> "Personality":
+        """Draw every open question. The documented default is the likeliest answer."""
+
+        def often(usual: str, *others: str) -> str:
+            return usual if not others or rng.random() < 0.5 else rng.choice(others)
+
+        keeps_id = rng.random() < 0.6
+        return cls(
+            paging=often("page", "cursor"),
+            page_cap=rng.choice((7, 25, 100, 500)),
+            since=often("filter", "modified_after", "none"),
+            signature=rng.choice(("hex", "base64")),
+            signature_prefix=rng.random() < 0.4,
+            webhook_id=often("header", "body", "none"),
+            webhook_connection=often(
+                "connection_id", "url", "connectionId", "connection.id", "integration_id"
+            ),
+            event_spelling=rng.choice(("dot", "hyphen", "underscore", "camel")),
+            auth_event=often("connection.auth_required", ""),
+            recovery_event=often("connection.status_changed", ""),
+            mint=often("short", "refused", "long"),
+            mint_kills=rng.random() < 0.3,
+            expires_in=rng.choice(("absolute", "text", "relative")),
+            keeps_id=keeps_id,
+            renames_keys=not keeps_id and rng.random() < 0.5,
+            status_lag=rng.choice((0.0, 0.0, 60.0, 900.0, 3600.0, DAY)),
+            grain=rng.choice((1e-6, 1e-3, 1.0, 60.0, DAY)),
+            window=rng.choice((None, None, 90 * DAY, 30 * DAY)),
+            offline_reads=rng.choice(("cached", "503")),
+            per_minute=rng.choice((120, 600, 6000)),
+            retry_after=rng.choice((1.0, 7.0, 60.0)),
+            error_style=rng.choice(("code", "nested", "laravel", "adapter")),
+        )
+
+    def words(self) -> str:
+        """The personality in one line, for a trace."""
+        return ", ".join(f"{name}={value}" for name, value in asdict(self).items())

@@ -1,0 +1,293 @@
+"""What is so at the model Makini and in the customers' systems behind it."""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from random import Random
+from typing import Any
+
+from tests.simulation.makini.personality import Personality
+
+ENTITIES = ("eam/work-orders", "eam/assets", "eam/sites", "erp/purchase-orders")
+ACCESS_LIFE = timedelta(days=30)
+REFRESH_LIFE = timedelta(days=31)
+
+
+@dataclass
+class Pair:
+    """One access token with its refresh token, and until when each is alive."""
+
+    access: str
+    refresh: str | None
+    access_until: datetime
+    refresh_until: datetime
+    source: str  # "login", "refresh" or "mint"
+
+
+@dataclass
+class Record:
+    """One record as Makini lists it. `updated_at` is the source's time, before its grain."""
+
+    key: str
+    number: int  # the source's primary key
+    updated_at: datetime
+    data: dict[str, Any]
+
+
+@dataclass
+class Connection:
+    """One connection, its customer's login and its system, as they truly are."""
+
+    key: str
+    name: str
+    email: str
+    provider: str
+    company: str
+    offers: tuple[str, ...]
+    created_at: datetime
+    metadata: Any = None
+    login_ok: bool = True
+    online: bool = True
+    active: bool = True  # False: not enough credits
+    syncing_until: datetime | None = None
+    deleted: bool = False
+    successor: str | None = None
+    pairs: list[Pair] = field(default_factory=list)
+    records: dict[str, dict[str, Record]] = field(default_factory=dict)
+    waiting: list[tuple[str, int | None, str]] = field(default_factory=list)
+    words: list[tuple[datetime, str, str]] = field(default_factory=list)
+    next_number: int = 1
+
+    def word(self, at: datetime) -> tuple[str, str]:
+        """The lifecycle and sync status as they were reported at `at`."""
+        known = [entry for entry in self.words if entry[0] <= at] or self.words[:1]
+        return known[-1][1], known[-1][2]
+
+
+class Truth:
+    """Every connection and record, changed only through methods that say what happens."""
+
+    def __init__(self, rng: Random, personality: Personality) -> None:
+        self.rng = rng
+        self.personality = personality
+        self.connections: dict[str, Connection] = {}
+        self.secrets: list[str] = []  # every token ever handed out, for the oracle
+        self.changes: list[tuple[datetime, str, str, str, str]] = []
+        self.announce: list[tuple[str, str, list[str]]] = []  # webhooks still to be sent
+        self.announced = asyncio.Event()
+
+    def tell(self, webhook: tuple[str, str, list[str]]) -> None:
+        """A webhook is to be sent."""
+        self.announce.append(webhook)
+        self.announced.set()
+
+    # --- connections
+
+    def connect(
+        self, *, name: str, email: str, provider: str, company: str, now: datetime,
+        offers: tuple[str, ...] = ENTITIES, records: int = 0, metadata: Any = None,
+        backlog: timedelta = timedelta(days=20),
+    ) -> Connection:  # fmt: skip
+        """Make a connection whose system already holds `records` records of each entity."""
+        key = f"{self.rng.randrange(10**9):010d}"
+        connection = Connection(key, name, email, provider, company, offers, now, metadata)
+        connection.records = {entity: {} for entity in offers}
+        for entity in offers:
+            for _ in range(records):
+                at = now - backlog * self.rng.random()
+                self._write(connection, entity, None, at)
+        self.connections[key] = connection
+        self._say(connection, now)
+        return connection
+
+    def living(self) -> list[Connection]:
+        """The connections that the list shows."""
+        return [each for each in self.connections.values() if not each.deleted]
+
+    def lose_login(self, connection: Connection, now: datetime) -> None:
+        """The customer's system begins to refuse the stored login."""
+        if connection.login_ok:
+            connection.login_ok = False
+            self._say(connection, now)
+            if self.personality.auth_event:
+                self.tell((connection.key, self.personality.auth_event, []))
+
+    def restore_login(self, connection: Connection, now: datetime) -> None:
+        """The customer's system accepts the login again; what waited becomes visible."""
+        if not connection.login_ok:
+            connection.login_ok = True
+            self._say(connection, now)
+            if self.personality.recovery_event:
+                self.tell((connection.key, self.personality.recovery_event, []))
+            self._release(connection, now)
+
+    def set_online(self, connection: Connection, online: bool, now: datetime) -> None:
+        """The customer's system goes off line, or comes back and syncs what happened."""
+        if connection.online != online:
+            connection.online = online
+            self._say(connection, now)
+            if online:
+                self._release(connection, now)
+
+    def set_active(self, connection: Connection, active: bool, now: datetime) -> None:
+        """Credits run out, or suffice again."""
+        if connection.active != active:
+            connection.active = active
+            self._say(connection, now)
+
+    def delete(self, connection: Connection, now: datetime) -> None:
+        """The connection is disconnected; every token of it dies."""
+        connection.deleted = True
+        connection.pairs.clear()
+
+    def log_in(self, connection: Connection, now: datetime) -> tuple[Connection, Pair]:
+        """The customer finishes Makini Link: the same connection, or a new one in its place."""
+        if self.personality.keeps_id and not connection.deleted:
+            target = connection
+        else:
+            target = self.connect(
+                name=connection.name, email=connection.email, provider=connection.provider,
+                company=connection.company, now=now, offers=connection.offers,
+                metadata=connection.metadata,
+            )  # fmt: skip
+            target.next_number = connection.next_number
+            for entity, records in connection.records.items():
+                for record in records.values():
+                    key = self._key(target, entity, record.number)
+                    target.records[entity][key] = Record(
+                        key, record.number, record.updated_at, dict(record.data, key=key)
+                    )
+            target.waiting = list(connection.waiting)
+            connection.successor = target.key
+            connection.deleted = True
+            connection.pairs.clear()
+        target.login_ok = True
+        self._say(target, now)
+        self._release(target, now)
+        return target, self.issue(target, now, source="login")
+
+    # --- tokens
+
+    def issue(self, connection: Connection, now: datetime, *, source: str) -> Pair:
+        """A new token. A login and a refresh kill what was there before."""
+        long = source != "mint" or self.personality.mint == "long"
+        pair = Pair(
+            access=f"mkat-{self.rng.getrandbits(96):024x}",
+            refresh=None if source == "mint" else f"mkrt-{self.rng.getrandbits(96):024x}",
+            access_until=now + (ACCESS_LIFE if long else timedelta(seconds=300)),
+            refresh_until=now + REFRESH_LIFE,
+            source=source,
+        )
+        self.secrets += [pair.access] + ([pair.refresh] if pair.refresh else [])
+        if source != "mint" or self.personality.mint_kills:
+            connection.pairs.clear()
+        connection.pairs.append(pair)
+        return pair
+
+    def owner_of(self, access: str, now: datetime) -> Connection | None:
+        """Whose live access token this is."""
+        for connection in self.living():
+            for pair in connection.pairs:
+                if pair.access == access and now < pair.access_until:
+                    return connection
+        return None
+
+    def refreshable(self, refresh: str, now: datetime) -> Connection | None:
+        """Whose live refresh token this is."""
+        for connection in self.living():
+            for pair in connection.pairs:
+                if pair.refresh == refresh and now < pair.refresh_until:
+                    return connection
+        return None
+
+    # --- records
+
+    def change(self, connection: Connection, entity: str, now: datetime, how: str) -> None:
+        """Insert, update or delete one record at the source, now."""
+        records = connection.records[entity]
+        numbers = sorted(record.number for record in records.values())
+        number = self.rng.choice(numbers) if numbers and how != "inserted" else None
+        if how == "deleted" and number is None:
+            return
+        if connection.login_ok and connection.online and connection.active:
+            self._apply(connection, entity, number, now, how)
+        else:
+            connection.waiting.append((entity, number, how))
+
+    def _release(self, connection: Connection, now: datetime) -> None:
+        if not (connection.login_ok and connection.online and connection.active):
+            return
+        waiting, connection.waiting = connection.waiting, []
+        for entity, number, how in waiting:
+            self._apply(connection, entity, number, now, how)
+
+    def _apply(
+        self, connection: Connection, entity: str, number: int | None, now: datetime, how: str
+    ) -> None:
+        records = connection.records[entity]
+        if how == "deleted":
+            gone = [key for key, record in records.items() if record.number == number]
+            for key in gone:
+                del records[key]
+                self.changes.append((now, connection.key, entity, key, how))
+            return  # Makini announces no deletes
+        record = self._write(connection, entity, number, now)
+        self.changes.append((now, connection.key, entity, record.key, how))
+        plural = entity.rsplit("/", 1)[-1]
+        name = plural if self.personality.event_spelling != "camel" else _camel(plural)
+        if self.personality.event_spelling == "underscore":
+            name = name.replace("-", "_")
+        verb = "inserted" if number is None else "updated"
+        self.tell((connection.key, f"{name}.{verb}", [record.key]))
+
+    def _write(
+        self, connection: Connection, entity: str, number: int | None, at: datetime
+    ) -> Record:
+        if number is None:
+            number, connection.next_number = connection.next_number, connection.next_number + 1
+        key = self._key(connection, entity, number)
+        before = connection.records[entity].get(key)
+        created = before.data["createdAt"] if before else self.stamp(at)
+        data = {
+            "key": key, "title": f"{entity} {number}", "createdAt": created,
+            "updatedAt": self.stamp(at), "deletedAt": None,
+            "status": self.rng.choice(("open", "assigned", "done")),
+            "notes": f"note {self.rng.getrandbits(32):08x}",
+        }  # fmt: skip
+        record = Record(key, number, at, data)
+        connection.records[entity][key] = record
+        return record
+
+    def _key(self, connection: Connection, entity: str, number: int) -> str:
+        home = connection.key[-4:] if self.personality.renames_keys else "0000"
+        digest = int(sha256(f"{entity} {number}".encode()).hexdigest()[:8], 16)
+        return f"09{home}{digest:010d}"
+
+    def stamp(self, at: datetime) -> str:
+        """A time as this Makini writes it: UTC, cut down to its grain."""
+        grain = self.personality.grain
+        if grain >= 1:
+            seconds = int(at.timestamp() // grain * grain)
+            return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        text = at.astimezone(UTC).isoformat(
+            timespec="microseconds" if grain < 1e-4 else "milliseconds"
+        )
+        return text.replace("+00:00", "Z")
+
+    def _say(self, connection: Connection, now: datetime) -> None:
+        if not connection.active:
+            words = ("Inactive", "done")
+        elif not connection.login_ok:
+            words = ("Active", "fail")
+        elif not connection.online:
+            words = ("Active", "error")
+        else:
+            words = ("Active", "done")
+        lag = timedelta(seconds=self.personality.status_lag) if connection.words else timedelta()
+        connection.words.append((now + lag, *words))
+
+
+def _camel(plural: str) -> str:
+    head, *rest = plural.split("-")
+    return head + "".join(word.capitalize() for word in rest)

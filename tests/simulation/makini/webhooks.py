@@ -1,0 +1,71 @@
+"""What the model Makini posts: signed bodies in its own spelling, and the times of its retries."""
+
+import base64
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tests.simulation.makini.truth import Truth
+
+WEBHOOK_SECRET = "mkwh-51c2e8"
+RETRY_FIRST = 30.0
+RETRY_FOR = 86400.0
+
+
+@dataclass
+class Post:
+    """One webhook as it will be posted, again and again until it is answered with 200."""
+
+    number: int
+    connection: str
+    event: str
+    path: str
+    body: bytes
+    headers: dict[str, str]
+    keys: list[str]
+
+
+class Postman:
+    """Turns announcements into posts."""
+
+    def __init__(self, truth: Truth, app: str = "default") -> None:
+        self.truth = truth
+        self.app = app
+        self.count = 0
+
+    def compose(self, connection: str, event: str, keys: list[str], at: str) -> Post:
+        """The post for one announcement, signed, with an id if this Makini gives ids."""
+        self.count += 1
+        personality = self.truth.personality
+        body: dict[str, Any] = {"event": event, "body": keys}
+        if event.startswith("connection."):
+            online = "auth" not in event
+            body = {
+                "event": event,
+                "timestamp": at,
+                "details": {"status": "online" if online else "auth_required"},
+            }
+        path = f"/webhooks/{self.app}"
+        if personality.webhook_connection == "url":
+            path += f"/{connection}"
+        elif personality.webhook_connection == "connection.id":
+            body["connection"] = {"id": connection}
+        else:
+            body[personality.webhook_connection] = connection
+        identity = f"whd-{self.count:06d}-{self.truth.rng.getrandbits(32):08x}"
+        if personality.webhook_id == "body":
+            body["id"] = identity
+        raw = json.dumps(body).encode()
+        headers = {"content-type": "application/json", "x-webhook-signature": self.sign(raw)}
+        if personality.webhook_id == "header":
+            headers["x-webhook-id"] = identity
+        return Post(self.count, connection, event, path, raw, headers, keys)
+
+    def sign(self, raw: bytes, secret: str = WEBHOOK_SECRET) -> str:
+        """The signature in this Makini's encoding."""
+        personality = self.truth.personality
+        digest = hmac.new(secret.encode(), raw, hashlib.sha256).digest()
+        text = digest.hex() if personality.signature == "hex" else base64.b64encode(digest).decode()
+        return f"sha256={text}" if personality.signature_prefix else text

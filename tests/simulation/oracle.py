@@ -1,0 +1,181 @@
+"""What must hold, whatever happened: the model's truth against what Linekeeper did."""
+
+import json
+import sqlite3
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from tests.simulation.makini.http import CLIENT_SECRET
+from tests.simulation.makini.webhooks import WEBHOOK_SECRET
+from tests.simulation.product import FORWARD_SECRET
+from tests.simulation.universe import Universe
+
+
+class Oracle:
+    """Judges one universe once it is calm."""
+
+    def __init__(self, universe: Universe, database: Path) -> None:
+        self.universe = universe
+        self.broken: list[str] = list(universe.found)
+        self.db = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+        self.db.row_factory = sqlite3.Row
+
+    def judge(self) -> list[str]:
+        """Everything that is broken, in one line each."""
+        self.acknowledged()
+        self.ended()
+        self.index()
+        self.health()
+        self.forwards()
+        self.tokens()
+        self.secrets()
+        self.errors()
+        self.db.close()
+        return self.broken
+
+    def rows(self, statement: str, *values: Any) -> list[sqlite3.Row]:
+        return self.db.execute(statement, values).fetchall()
+
+    def acknowledged(self) -> None:
+        """No acknowledged delivery is gone."""
+        known = {row["id"] for row in self.rows("SELECT id FROM webhook_event")}
+        for delivered in self.universe.delivered:
+            if delivered.identity not in known:
+                self.broken.append(f"lost: webhook {delivered.post.number} was acknowledged")
+
+    def ended(self) -> None:
+        """Every event ends, every message is sent or visibly not."""
+        for row in self.rows("SELECT id, kind, status, error FROM webhook_event"
+                             " WHERE status = 'pending'"):  # fmt: skip
+            self.broken.append(f"stuck: event {row['id']} {row['kind']} waits: {row['error']}")
+        for row in self.rows(
+            "SELECT channel, dedupe_key, error FROM outbox"
+            " WHERE status = 'pending' AND channel IN ('forward', 'event', 'run')"
+        ):
+            self.broken.append(f"stuck: {row['channel']} {row['dedupe_key']}: {row['error']}")
+
+    def index(self) -> None:
+        """The index is what the systems hold."""
+        ids = {row["makini_key"]: row for row in self.rows("SELECT * FROM connection")}
+        window = self.universe.personality.window
+        edge = self.universe.now() - timedelta(seconds=window) if window else None
+        for connection in self.universe.truth.living():
+            row = ids.get(connection.key)
+            if row is None:
+                self.broken.append(f"unknown: connection {connection.key} was never adopted")
+                continue
+            if not (connection.login_ok and connection.online and connection.active):
+                continue
+            index: dict[tuple[str, str], sqlite3.Row] = {
+                (each["entity"], each["key"]): each
+                for each in self.rows("SELECT * FROM record WHERE connection_id = ?", row["id"])
+            }
+            where = f"{row['name']} ({connection.key})"
+            for entity, records in connection.records.items():
+                for key, record in records.items():
+                    kept = index.get((entity, key))
+                    if edge is not None and record.updated_at < edge + timedelta(hours=12):
+                        continue
+                    if kept is None:
+                        self.broken.append(f"index: {where} {entity} {key} is missing")
+                    elif kept["deleted_at"] is not None:
+                        self.broken.append(f"index: {where} {entity} {key} lives, held deleted")
+                    elif kept["body"] and json.loads(kept["body"]) != record.data:
+                        self.broken.append(
+                            f"index: {where} {entity} {key} is outdated: "
+                            f"{json.loads(kept['body'])['notes']} for {record.data['notes']}"
+                        )
+
+    def health(self) -> None:
+        """The final health is the truth's, and an incident is open just where there is trouble."""
+        lag = self.universe.personality.status_lag
+        open_kinds: dict[str, set[str]] = {}
+        for row in self.rows(
+            "SELECT m.connection_id, m.kind FROM incident_connection m JOIN incident i"
+            " ON i.id = m.incident_id WHERE i.status != 'resolved' AND m.left_at IS NULL"
+        ):
+            open_kinds.setdefault(row["connection_id"], set()).add(row["kind"])
+        for connection in self.universe.truth.living():
+            changed = connection.words[-1][0]
+            if lag > 600 or self.universe.now() - changed < timedelta(minutes=35):
+                continue  # what it says of itself is older than what is so
+            for row in self.rows("SELECT * FROM connection WHERE makini_key = ?", connection.key):
+                lost = "reauthorization_required" in open_kinds.get(row["id"], set())
+                where = f"{row['name']} ({connection.key})"
+                if connection.login_ok and (row["health"] != "healthy" or lost):
+                    self.broken.append(f"health: {where} is well, held {row['health']}, {lost=}")
+                if not connection.login_ok and (
+                    row["health"] != "reauthorization_required" or not lost
+                ):
+                    self.broken.append(
+                        f"health: {where} lost its login, held {row['health']}, {lost=}"
+                    )
+
+    def forwards(self) -> None:
+        """What was applied reached the product; each connection's in order."""
+        taken: dict[str, int] = {}
+        for position, forwarded in enumerate(self.universe.product.taken):
+            taken.setdefault(forwarded.identity, position)
+        last: dict[str, tuple[int, str]] = {}
+        for row in self.rows("SELECT dedupe_key, lane, status, seq, error FROM outbox"
+                             " WHERE channel = 'forward' ORDER BY seq"):  # fmt: skip
+            identity = row["dedupe_key"].removeprefix("forward:")
+            if row["status"] == "sent" and identity not in taken:
+                self.broken.append(f"forward: {identity} counts as sent, the product never saw it")
+            if identity in taken:
+                before = last.get(row["lane"])
+                if before is not None and taken[identity] < before[0]:
+                    self.broken.append(f"forward: {identity} came before {before[1]}")
+                last[row["lane"]] = (taken[identity], identity)
+        self.broken += [f"product: {wrong}" for wrong in self.universe.product.wrong]
+
+    def tokens(self) -> None:
+        """The stored pair is a live one."""
+        from linekeeper.store.cipher import Cipher
+        from tests.simulation.ports import KEY
+
+        cipher, now = Cipher([KEY]), self.universe.now()
+        for row in self.rows("SELECT c.makini_key, c.name, k.* FROM credential k"
+                             " JOIN connection c ON c.id = k.connection_id"):  # fmt: skip
+            connection = self.universe.truth.connections.get(row["makini_key"])
+            if connection is None or connection.deleted or row["minted"]:
+                continue
+            refresh = row["refresh_token"] and cipher.decrypt(row["refresh_token"])
+            pairs = [pair for pair in connection.pairs if pair.refresh == refresh]
+            if refresh and not pairs and any(pair.refresh for pair in connection.pairs):
+                self.broken.append(f"tokens: {row['name']}: the stored pair is not the live one")
+            elif pairs and now >= pairs[0].refresh_until:
+                self.broken.append(f"tokens: {row['name']}: the stored pair ended unrenewed")
+
+    def secrets(self) -> None:
+        """No secret is anywhere but encrypted in the store."""
+        universe = self.universe
+        secrets = [*universe.truth.secrets, CLIENT_SECRET, WEBHOOK_SECRET, FORWARD_SECRET]
+        texts = {
+            "an event": " ".join(repr(event) for event in universe.prefect.events.values()),
+            "an artifact": " ".join(str(each.data) for each in universe.prefect.artifacts.values()),
+            "a run": " ".join(repr(run) for run in universe.prefect.runs.values()),
+            "a forward": b" ".join(universe.product.seen.values()).decode(errors="replace"),
+            "the database": "\n".join(self.db.iterdump()),
+        }
+        for where, text in texts.items():
+            for secret in secrets:
+                if secret in text:
+                    self.broken.append(f"secret: {secret[:6]}… is in {where}")
+
+    def errors(self) -> None:
+        """Nothing fails that nobody looks at."""
+        for context in self.universe.loop.errors:
+            error = context.get("exception")
+            self.broken.append(f"unhandled: {context.get('message')}: {error!r}")
+        for run in self.universe.prefect.runs.values():
+            if run.state_word == "failed" and ": " in run.message and _is_a_bug(run.message):
+                self.broken.append(f"run: {run.deployment} raised {run.message}")
+
+
+def _is_a_bug(message: str) -> bool:
+    return message.split(":", 1)[0] in {
+        "AttributeError", "KeyError", "TypeError", "AssertionError", "IndexError", "ValueError",
+        "UnboundLocalError", "NameError", "IntegrityError", "ExceptionGroup",
+    }  # fmt: skip

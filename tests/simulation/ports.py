@@ -1,0 +1,137 @@
+"""What production code finds in place of time, network, disk and Prefect."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from linekeeper import clock
+from linekeeper.consumer import alive as consumer_alive
+from linekeeper.consumer import service
+from linekeeper.consumer import waker as consumer_waker
+from linekeeper.inbox import sqlite_writer
+from linekeeper.makini import wire
+from linekeeper.receiver import beat as receiver_beat
+from linekeeper.settings import Settings
+from linekeeper.store import Store, sqlite
+from linekeeper.store import engine as store_engine
+from linekeeper.store.migrate import migrate
+from tests.simulation import machine
+from tests.simulation.machine import seed_of
+from tests.simulation.makini.http import CLIENT_ID, CLIENT_SECRET
+from tests.simulation.makini.truth import ENTITIES
+from tests.simulation.makini.webhooks import WEBHOOK_SECRET
+from tests.simulation.net import SimTransport
+from tests.simulation.prefect import installed
+from tests.simulation.product import FORWARD_SECRET
+from tests.simulation.universe import Universe
+
+KEY = "c2ltdWxhdGVkIGtleSwgMzIgYnl0ZXMgbG9uZyAhISE="  # of a throw-away database
+IDLE_SECONDS = 300.0
+"""How often a loop of the consumer looks although nothing changed and nothing is due."""
+BEAT_SECONDS = 60.0
+_MADE: list[Path] = []
+
+
+@contextmanager
+def machines(universe: Universe) -> Iterator[None]:
+    """Time, chance, network, disk and Prefect replaced for the block; settings as given."""
+    environment = {
+        "HOME": str(universe.home), "ENCRYPTION_KEYS": KEY, "MAKINI_API_URL": "https://makini.sim",
+        "MAKINI_LINK_URL": "https://link.makini.sim", "MAKINI_CLIENT_ID": CLIENT_ID,
+        "MAKINI_CLIENT_SECRET": CLIENT_SECRET, "MAKINI_WEBHOOK_SECRETS": WEBHOOK_SECRET,
+        "MAKINI_MODE": "manage", "MAKINI_BODIES": ",".join(ENTITIES),
+        "MAKINI_ENTITIES": ",".join(universe.entities),
+        "PUBLIC_URL": "https://linekeeper.sim", "FORWARD_URL": "https://product.sim/hook",
+        "FORWARD_SECRET": FORWARD_SECRET,
+    }  # fmt: skip
+    undo: list[tuple[Any, str, Any]] = []
+
+    def put(owner: Any, name: str, value: Any) -> None:
+        undo.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, value)
+
+    kept = dict(os.environ)
+    for name, value in environment.items():
+        os.environ[f"LINEKEEPER_{name}"] = value
+    before = clock.use(universe.clock)
+    machine.DISK = universe.disk
+    put(sqlite, "SqliteConnection", machine.InlineConnection)
+    put(store_engine, "create_async_engine", machine.share_compiled(create_async_engine))
+    put(sqlite_writer.sqlite3, "connect", machine.connect_inline)
+    put(wire, "open_transport", lambda _: SimTransport(universe.network))
+    put(os, "urandom", Random(seed_of(universe.plan.seed, "urandom")).randbytes)
+    for owner, name, value in (
+        (service, "OUTBOX_EVERY", IDLE_SECONDS), (service, "RECONNECTS_EVERY", IDLE_SECONDS),
+        (service, "IMPLEMENTATIONS_EVERY", IDLE_SECONDS),
+            (service, "OUTAGES_EVERY", IDLE_SECONDS),
+        (service, "BLOCKS_EVERY", IDLE_SECONDS), (service, "LINKS_EVERY", 3600.0),
+        (service, "BEAT_SECONDS", BEAT_SECONDS),
+        (consumer_alive, "DEAD_AFTER", timedelta(seconds=3.5 * BEAT_SECONDS)),
+        (receiver_beat, "BEAT_SECONDS", BEAT_SECONDS),
+        (receiver_beat, "_GAP", timedelta(seconds=3 * BEAT_SECONDS)),
+        (consumer_waker.Waker, "run", _wake(universe)),
+    ):  # fmt: skip
+        put(owner, name, value)
+    try:
+        with installed(universe.prefect):
+            yield
+    finally:
+        for owner, name, value in reversed(undo):
+            setattr(owner, name, value)
+        clock.use(before)
+        os.environ.clear()
+        os.environ.update(kept)
+
+
+def _wake(universe: Universe) -> Callable[[Any], Awaitable[None]]:
+    """`Waker.run`, woken by commits and by the time of the next row, instead of by polls."""
+
+    async def run(waker: Any) -> None:
+        changed = asyncio.Event()
+        universe.disk.watchers.append(changed.set)
+        async with waker._store.engine.connect() as connection:
+            while True:
+                changed.clear()
+                await waker._look(connection)
+                seconds = await _next_due(connection, clock.utcnow())
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await changed.wait()
+                await asyncio.sleep(consumer_waker.LOOK_SECONDS)
+
+    return run
+
+
+async def _next_due(connection: Any, now: datetime) -> float:
+    rows = await connection.exec_driver_sql(
+        "SELECT min(next_attempt_at) FROM outbox WHERE status = 'pending' AND next_attempt_at > ?"
+        " UNION ALL SELECT min(next_attempt_at) FROM webhook_event"
+        " WHERE status = 'pending' AND next_attempt_at > ?",
+        (now.isoformat(timespec="microseconds"),) * 2,
+    )
+    times = [datetime.fromisoformat(row[0]) for row in rows if row[0]]
+    await connection.rollback()
+    return max(0.05, min([(each - now).total_seconds() for each in times], default=3600.0))
+
+
+def template() -> Path:
+    """A migrated database to copy from; made once in a process."""
+    if not _MADE:
+        home = Path(tempfile.mkdtemp(prefix="linekeeper-simulation-"))
+
+        async def make() -> None:
+            settings = Settings(home=home, encryption_keys=KEY)  # type: ignore[arg-type]
+            async with Store.open(settings) as store:
+                await migrate(store)
+
+        asyncio.run(make())
+        _MADE.append(home / "linekeeper.db")
+    return _MADE[0]

@@ -1,0 +1,346 @@
+"""Prefect's part in a universe: tasks run as their bodies, the API is a dictionary.
+
+The flows are the real ones. What is replaced is Prefect's own: the task engine (retries,
+time-outs, failed states), the run context, the client, variables, and suspending.
+"""
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import prefect
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.exceptions import FailedRun, ObjectNotFound
+from prefect.task_engine import TaskRunTimeoutError
+from prefect.tasks import Task
+from prefect.utilities.annotations import quote
+from prefect.variables import Variable
+
+import flows.advance_implementations
+import flows.check_connection
+import flows.digest
+import flows.health_sweep
+import flows.housekeeping
+import flows.process_webhooks
+import flows.reconcile
+import flows.reconcile_connection
+import flows.reconnect
+import flows.refresh_tokens
+from linekeeper import clock
+from linekeeper.notify.view import Links
+from linekeeper.orchestrator import Blocks, Event, OrchestratorUnavailable, Run
+from tests.simulation.loop import VirtualLoop
+
+FLOWS: dict[str, Any] = {
+    "advance-implementations": flows.advance_implementations.advance_implementations,
+    "check-connection": flows.check_connection.check_connection,
+    "digest": flows.digest.digest,
+    "health-sweep": flows.health_sweep.health_sweep,
+    "housekeeping": flows.housekeeping.housekeeping,
+    "process-webhooks": flows.process_webhooks.process_webhooks,
+    "reconcile": flows.reconcile.reconcile,
+    "reconcile-connection": flows.reconcile_connection.reconcile_connection,
+    "reconnect": flows.reconnect.reconnect,
+    "refresh-tokens": flows.refresh_tokens.refresh_tokens,
+}
+_run: contextvars.ContextVar[Any] = contextvars.ContextVar("sim_flow_run", default=None)
+_task: contextvars.ContextVar[Any] = contextvars.ContextVar("sim_task_run", default=None)
+
+
+class Suspended(BaseException):
+    """A run that waits for people: it leaves its process."""
+
+
+@dataclass
+class SimRun:
+    """One flow run."""
+
+    id: UUID
+    deployment: str
+    name: str
+    auto_scheduled: bool
+    idempotency_key: str | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
+    state_word: str = "pending"  # pending, running, suspended, completed, failed, crashed
+    message: str = ""
+    state_name: str = ""
+    inputs: dict[str, Any] = field(default_factory=dict)
+    waits_for: str = ""
+
+    @property
+    def state(self) -> Any:
+        """As much of Prefect's state as is asked for."""
+        final = self.state_word in ("completed", "failed", "crashed")
+        return SimpleNamespace(is_final=lambda: final, name=self.state_name)
+
+
+class SimPrefect:
+    """The server, its API and its orchestrator; `down` answers nothing."""
+
+    def __init__(self, now: Callable[[], datetime], new_id: Callable[[], str]) -> None:
+        self._now = now
+        self._new_id = new_id
+        self.down = False
+        self.blocks = Blocks()
+        self.runs: dict[UUID, SimRun] = {}
+        self.events: dict[str, Event] = {}
+        self.artifacts: dict[str, Any] = {}
+        self.queue: list[SimRun] = []
+        self.queued = asyncio.Event()
+        self.api_url = "http://prefect.sim/api"
+
+    def enqueue(self, run: SimRun) -> None:
+        """Let a worker take it."""
+        self.queue.append(run)
+        self.queued.set()
+
+    # --- the orchestrator of the core
+
+    def _answer(self) -> None:
+        if self.down:
+            raise OrchestratorUnavailable("Prefect does not answer")
+
+    async def start_run(self, run: Run) -> str:
+        await asyncio.sleep(0.02)
+        self._answer()
+        for known in self.runs.values():
+            if known.idempotency_key == run.idempotency_key:
+                return str(known.id)
+        made = SimRun(
+            UUID(self._new_id()), run.deployment, run.name or run.deployment, False,
+            run.idempotency_key, dict(run.parameters), list(run.tags),
+        )  # fmt: skip
+        self.runs[made.id] = made
+        self.enqueue(made)
+        return str(made.id)
+
+    async def resume_run(self, run_id: str, answer: Mapping[str, Any] | None = None) -> None:
+        await asyncio.sleep(0.02)
+        self._answer()
+        run = self.runs.get(UUID(run_id))
+        if run is not None and run.state_word == "suspended":
+            run.inputs[run.waits_for] = dict(answer or {})
+            run.state_word = "pending"
+            self.enqueue(run)
+
+    async def emit(self, events: Sequence[Event]) -> None:
+        await asyncio.sleep(0.02)
+        self._answer()
+        for event in events:
+            self.events[event.id] = event
+
+    async def read_blocks(self) -> Blocks:
+        await asyncio.sleep(0.01)
+        self._answer()
+        return self.blocks
+
+    async def find_links(self) -> Links:
+        """As the consumer asks for them."""
+        self._answer()
+        return Links()
+
+    # --- the client that tasks use
+
+    async def update_flow_run(self, run_id: UUID, *, name: str | None = None,
+                              tags: Sequence[str] | None = None, **_: Any) -> None:  # fmt: skip
+        run = self.runs.get(run_id)
+        if run is not None:
+            run.name = name or run.name
+            run.tags = list(tags) if tags is not None else run.tags
+
+    async def read_flow_run(self, run_id: UUID) -> SimRun:
+        if run_id not in self.runs:
+            raise ObjectNotFound(KeyError(run_id))
+        return self.runs[run_id]
+
+    async def read_flow_runs(self, *, flow_run_filter: Any = None, **_: Any) -> list[SimRun]:
+        wanted = getattr(getattr(flow_run_filter, "idempotency_key", None), "any_", None)
+        return [run for run in self.runs.values() if wanted and run.idempotency_key in wanted]
+
+    async def read_deployments(self, **_: Any) -> list[Any]:
+        return []
+
+    async def read_deployment_by_name(self, name: str) -> Any:
+        raise ObjectNotFound(KeyError(name))
+
+    async def create_artifact(self, artifact: Any) -> Any:
+        known = SimpleNamespace(
+            id=UUID(self._new_id()), key=artifact.key, data=artifact.data,
+            description=artifact.description, created=self._now(), updated=self._now(),
+        )  # fmt: skip
+        self.artifacts[artifact.key] = known
+        return known
+
+    async def update_artifact(self, artifact_id: UUID, shown: Any) -> None:
+        for known in self.artifacts.values():
+            if known.id == artifact_id:
+                known.data, known.description = shown.data, shown.description
+                known.updated = self._now()
+
+    async def read_artifacts(self, *, artifact_filter: Any, **_: Any) -> list[Any]:
+        keys = artifact_filter.key.any_
+        return [known for key, known in self.artifacts.items() if key in keys]
+
+    # --- runs
+
+    async def run_flow(self, run: SimRun) -> None:
+        """Run a flow's real body in the process of the caller, to its end or until it suspends."""
+        run.state_word = "running"
+        token = _run.set(run)
+        try:
+            state = await FLOWS[run.deployment].fn(**run.parameters)
+        except Suspended:
+            run.state_word = "suspended"
+        except Exception as error:
+            run.state_word, run.message = "failed", f"{type(error).__name__}: {error}"
+            run.state_name = "Failed"
+        else:
+            failed = isinstance(state, State) and state.is_failed()
+            run.state_word = "failed" if failed else "completed"
+            run.message = str(getattr(state, "message", "") or "")
+            run.state_name = str(getattr(state, "name", "") or "")
+        finally:
+            _run.reset(token)
+
+
+class _FakeState:
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    async def aresult(self, raise_on_failure: bool = True) -> Any:
+        return self._error
+
+
+async def _run_task(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    given = [arg.unquote() if isinstance(arg, quote) else arg for arg in args]
+    for attempt in range(1, (task.retries or 0) + 2):
+        token = _task.set(SimpleNamespace(task_run=SimpleNamespace(run_count=attempt)))
+        try:
+            timeout = task.timeout_seconds
+            try:
+                async with asyncio.timeout(timeout):
+                    result = await task.fn(*given, **kwargs)
+            except TimeoutError as error:
+                if not timeout:
+                    raise
+                raise TaskRunTimeoutError(str(error)) from error
+        except Exception as error:
+            wants = task.retry_condition_fn
+            if attempt > (task.retries or 0) or (
+                wants is not None and not await wants(task, None, _FakeState(error))
+            ):
+                raise
+            await asyncio.sleep(_delay(task, attempt))
+        else:
+            if isinstance(result, State) and result.is_failed():
+                raise FailedRun(result.message)
+            return result
+        finally:
+            _task.reset(token)
+    raise AssertionError("unreachable")
+
+
+def _delay(task: Any, attempt: int) -> float:
+    delay = task.retry_delay_seconds
+    if callable(delay):
+        delay = delay(task.retries)
+    if isinstance(delay, (list, tuple)):
+        delay = delay[min(attempt, len(delay)) - 1] if delay else 0
+    return clock.uniform(1.0, 1.3) * float(delay or 0)
+
+
+async def _suspend(wait_for_input: Any = None, timeout: float = 0, key: str = "") -> Any:
+    run = _run.get()
+    if key in run.inputs:
+        values = {name: info.default for name, info in _fields(wait_for_input).items()}
+        return SimpleNamespace(**{**values, **run.inputs[key]})
+    run.waits_for = key
+    raise Suspended
+
+
+def _fields(model: Any) -> dict[str, Any]:
+    return dict(getattr(model, "model_fields", {}))
+
+
+_PATCHED_MODULES = [
+    module
+    for name, module in sorted(__import__("sys").modules.items())
+    if name.startswith(("flows.", "tasks.")) or name in ("flows", "tasks")
+]
+
+
+@contextmanager
+def installed(server: SimPrefect) -> Iterator[None]:
+    """Prefect's engine and client replaced, for the block."""
+    undo: list[tuple[Any, str, Any]] = []
+
+    def put(owner: Any, name: str, value: Any) -> None:
+        undo.append((owner, name, owner.__dict__[name]))
+        setattr(owner, name, value)
+
+    @asynccontextmanager
+    async def get_client(*_: Any, **__: Any) -> Any:
+        if server.down:
+            raise _unreachable()
+        yield server
+
+    async def variable(_name: str, default: Any = None) -> Any:
+        return default
+
+    logger = logging.getLogger("linekeeper.flows")
+    for module in _PATCHED_MODULES:
+        for name, value in (
+            ("get_client", get_client),
+            ("get_run_logger", lambda: logger),
+            ("asuspend_flow_run", _suspend),
+        ):
+            if name in module.__dict__:
+                put(module, name, value)
+    put(Task, "__call__", lambda self, *args, **kwargs: _run_task(self, args, kwargs))
+    put(Variable, "aget", staticmethod(variable))
+    put(
+        FlowRunContext, "get", staticmethod(_flow_context)
+    ) if "get" in FlowRunContext.__dict__ else (_shadow(FlowRunContext, _flow_context, undo))
+    put(TaskRunContext, "get", staticmethod(_task.get)) if "get" in TaskRunContext.__dict__ else (
+        _shadow(TaskRunContext, _task.get, undo)
+    )
+    try:
+        yield
+    finally:
+        for owner, name, value in reversed(undo):
+            if value is _ABSENT:
+                with suppress(AttributeError):
+                    delattr(owner, name)
+            else:
+                setattr(owner, name, value)
+
+
+_ABSENT = object()
+
+
+def _shadow(owner: Any, value: Any, undo: list[tuple[Any, str, Any]]) -> None:
+    undo.append((owner, "get", _ABSENT))
+    owner.get = staticmethod(value)
+
+
+def _flow_context() -> Any:
+    run = _run.get()
+    return None if run is None else SimpleNamespace(flow_run=run)
+
+
+def _unreachable() -> Exception:
+    import httpx
+
+    return httpx.ConnectError("Prefect does not answer")
+
+
+__all__ = ["FLOWS", "SimPrefect", "SimRun", "VirtualLoop", "installed", "prefect"]

@@ -1,0 +1,47 @@
+"""Running universes: one with its trace, or many with their verdicts."""
+
+import asyncio
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from tests.simulation.faults import Trouble
+from tests.simulation.loop import VirtualLoop, freeze_leftovers
+from tests.simulation.oracle import Oracle
+from tests.simulation.ports import machines, template
+from tests.simulation.universe import Plan, Universe, Verdict
+
+
+def simulate(plan: Plan) -> Verdict:
+    """Live through one universe and judge it."""
+    home = Path(tempfile.mkdtemp(prefix="universe-", dir=_fast_folder()))
+    shutil.copy(template(), home / "linekeeper.db")
+    universe = Universe(plan, home)
+    universe.trouble = Trouble
+    loop: VirtualLoop = universe.loop
+    verdict = Verdict(plan.seed)
+    asyncio.set_event_loop(loop)
+    try:
+        with machines(universe):
+            loop.run_until_complete(universe.live())
+        verdict.broken = Oracle(universe, home / "linekeeper.db").judge()
+    finally:
+        for host in universe.hosts:
+            host.cut()
+        freeze_leftovers(loop)
+        asyncio.set_event_loop(None)
+        loop.close()
+        shutil.rmtree(home, ignore_errors=True)
+    verdict.trace = universe.lines
+    verdict.digest = hashlib.sha256("\n".join(universe.lines).encode()).hexdigest()[:16]
+    verdict.figures = {
+        "webhooks": len(universe.delivered), "lost": len(universe.lost),
+        "crashes": universe.crashes, "forwards": len(universe.product.taken),
+        "runs": len(universe.prefect.runs), "steps": loop.steps, "commits": universe.disk.commits,
+    }  # fmt: skip
+    return verdict
+
+
+def _fast_folder() -> str | None:
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None

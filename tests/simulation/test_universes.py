@@ -1,0 +1,38 @@
+"""Universes nobody arranged: whatever happens in them, the oracle finds nothing broken."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SEEDS_A_TEST = 4
+
+
+def _simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
+    # A process of its own: it replaces time and chance, and crashed tasks stay for good.
+    return subprocess.run(
+        [sys.executable, "-m", "tests.simulation", *arguments],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("first", range(1, 9, SEEDS_A_TEST))
+def test_no_universe_breaks_an_invariant(first: int) -> None:
+    done = _simulate("--seeds", str(SEEDS_A_TEST), "--first", str(first))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == f"{SEEDS_A_TEST} seeds, 0 broken"
+
+
+def test_a_seed_replays_bit_for_bit_in_another_process() -> None:
+    first, again = (
+        _simulate("--seed", "2", "--trace"),
+        _simulate("--seed", "2", "--trace"),
+    )
+    without_seconds = [
+        [line for line in done.stdout.splitlines() if not line.startswith("seed ")]
+        for done in (first, again)
+    ]
+    assert len(without_seconds[0]) > 100
+    assert without_seconds[0] == without_seconds[1]

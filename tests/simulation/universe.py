@@ -1,0 +1,351 @@
+"""One universe: hosts of ours, peers that aren't, faults drawn from the seed, and a trace."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from linekeeper import clock
+from linekeeper.access.tokens import save_tokens
+from linekeeper.consumer import run_consumer
+from linekeeper.makini.models import TokenPair
+from linekeeper.receiver.app import Receiver
+from linekeeper.runtime import Runtime
+from tests.simulation import machine
+from tests.simulation.loop import HOST, Host, VirtualLoop
+from tests.simulation.machine import SimClock, seed_of
+from tests.simulation.makini.http import Answer, Call, Face
+from tests.simulation.makini.personality import Personality
+from tests.simulation.makini.truth import ENTITIES, Truth
+from tests.simulation.makini.webhooks import RETRY_FIRST, RETRY_FOR, Post, Postman
+from tests.simulation.net import PEERS, Network, Request, call_asgi
+from tests.simulation.prefect import SimPrefect, SimRun
+from tests.simulation.product import Product
+
+SCHEDULES = {
+    "health-sweep": 300.0, "reconcile": 900.0, "process-webhooks": 900.0,
+    "refresh-tokens": 21_600.0, "advance-implementations": 3_600.0, "digest": 86_400.0,
+    "housekeeping": 86_400.0,
+}  # fmt: skip
+
+
+@dataclass
+class Plan:
+    """How one universe is to be: all drawn from the seed, so that a smaller one can be tried."""
+
+    seed: int
+    hours: float = 1.0
+    connections: int = 4
+    faults: bool = True
+    kinds: frozenset[str] = frozenset()  # empty: every kind of fault
+
+
+@dataclass
+class Delivered:
+    """A webhook of the model that was acknowledged: what we answered for."""
+
+    post: Post
+    at: datetime
+    answer: str
+    identity: str
+
+
+@dataclass
+class Verdict:
+    """What the oracle says."""
+
+    seed: int
+    broken: list[str] = field(default_factory=list)
+    known: list[str] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
+    digest: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+class Universe:
+    """Everything that exists for one seed."""
+
+    def __init__(self, plan: Plan, home: Path, *, trace: bool = False) -> None:
+        self.plan = plan
+        self.home = home
+        self.loop = VirtualLoop(seed_of(plan.seed, "loop"))
+        self.clock = SimClock(self.loop, Random(seed_of(plan.seed, "ids")))
+        self.rng = Random(seed_of(plan.seed, "world"))
+        self.personality = Personality.draw(Random(seed_of(plan.seed, "personality")))
+        self.truth = Truth(Random(seed_of(plan.seed, "truth")), self.personality)
+        self.face = Face(self.truth)
+        self.postman = Postman(self.truth)
+        self.product = Product(self.clock.true_now)
+        self.prefect = SimPrefect(self.clock.true_now, self.clock.new_id)
+        self.network = Network(self.loop, Random(seed_of(plan.seed, "net")), self.say)
+        self.network.peers = {
+            "makini.sim": self._makini, "product.sim": self._product,
+        }  # fmt: skip
+        self.lines: list[str] = []
+        self.delivered: list[Delivered] = []
+        self.lost: list[Post] = []
+        self.receiver: tuple[Host, Receiver] | None = None
+        self.calm = False
+        self.found: list[str] = []  # what is broken already
+        self.trouble: Any = None  # how trouble is drawn
+        self.crashes = 0
+        self.hosts: list[Host] = []
+        self._peers: list[asyncio.Task[Any]] = []
+        self.disk = machine.Disk()
+        shape = Random(seed_of(plan.seed, "shape"))
+        self.entities = tuple(sorted(shape.sample(ENTITIES, shape.choice((1, 2, 2, 3)))))
+        self.pace = shape.choice((1.0, 1.5))  # schedules are so much slower
+
+    # --- telling
+
+    def now(self) -> datetime:
+        """The true time."""
+        return self.clock.true_now()
+
+    def say(self, text: str) -> None:
+        """One line of the trace."""
+        self.lines.append(f"{self.now():%d %H:%M:%S.%f} {text}")
+
+    # --- peers
+
+    def _makini(self, request: Request) -> Answer:
+        from urllib.parse import parse_qsl
+
+        query = dict(parse_qsl(request.query, keep_blank_values=True))
+        return self.face.answer(
+            Call(request.method, request.path, query, request.headers, request.body, self.now())
+        )
+
+    def _product(self, request: Request) -> Answer:
+        return self.product.handle(request)
+
+    # --- hosts
+
+    def start(self, name: str, main: Callable[[Host], Awaitable[None]]) -> tuple[Host, Any]:
+        """A process that runs `main`."""
+        host = Host(name)
+        self.hosts.append(host)
+        context = PEERS.copy()
+        context.run(HOST.set, host)
+        task = self.loop.create_task(main(host), name=name, context=context)
+        return host, task
+
+    async def _receive(self, host: Host) -> None:
+        async with Runtime.open() as rt, Receiver.open(rt) as receiver:
+            self.receiver = (host, receiver)
+            await asyncio.Event().wait()
+
+    async def _consume(self, host: Host) -> None:
+        async with Runtime.open() as rt:
+            await run_consumer(
+                rt, self.prefect, find_links=self.prefect.find_links, stop=asyncio.Event()
+            )
+
+    async def request(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, query: str = ""
+    ) -> Answer | None:
+        """Ask the receiver from outside; None where it doesn't answer."""
+        if self.receiver is None or self.receiver[0].dead:
+            return None
+        host, app = self.receiver
+        context = PEERS.copy()
+        context.run(HOST.set, host)
+        task = self.loop.create_task(
+            call_asgi(app, method, path, query, headers, body), context=context
+        )
+        done, _ = await asyncio.wait([task], timeout=10.0)
+        if not done or host.dead:
+            return None
+        return task.result() if not task.exception() else None
+
+    # --- Makini's webhooks
+
+    async def _send_webhooks(self) -> None:
+        while True:
+            await self.truth.announced.wait()
+            self.truth.announced.clear()
+            await asyncio.sleep(1.0)
+            announced, self.truth.announce = self.truth.announce, []
+            for connection, event, keys in announced:
+                post = self.postman.compose(connection, event, keys, self.truth.stamp(self.now()))
+                self._dispatch(post)
+
+    def _dispatch(self, post: Post) -> None:
+        chance = self.rng.random() if self.faulty("webhooks") else 1.0
+        if chance < 0.06:
+            self.lost.append(post)
+            self.say(f"webhook {post.number} {post.event} of {post.connection} lost")
+            return
+        delay = self.rng.uniform(0.1, 3.0)
+        if chance < 0.12:
+            delay += self.rng.choice((60.0, 600.0, 7200.0))
+        self._later(delay, self._deliver(post))
+        if 0.12 <= chance < 0.2:
+            self._later(delay + self.rng.uniform(0, 30), self._deliver(post))
+
+    def _later(self, seconds: float, work: Any) -> None:
+        async def wait() -> None:
+            await asyncio.sleep(seconds)
+            await work
+
+        self._peers.append(self.loop.create_task(wait(), context=PEERS.copy()))
+
+    async def _deliver(self, post: Post) -> None:
+        import json
+
+        waited, pause = 0.0, RETRY_FIRST
+        while waited < RETRY_FOR:
+            answer = await self.request("POST", post.path, post.headers, post.body)
+            status = answer.status if answer else 0
+            self.say(f"webhook {post.number} {post.event} {post.connection} {post.keys} → {status}")
+            if answer is not None and answer.status == 200:
+                said = json.loads(answer.body)
+                self.delivered.append(Delivered(post, self.now(), said["status"], said["id"]))
+                return
+            await asyncio.sleep(pause)
+            waited, pause = waited + pause, min(pause * 2, 3600.0)
+
+    # --- faults
+
+    def faulty(self, kind: str) -> bool:
+        """Whether faults of this kind may happen now."""
+        wanted = self.plan.kinds
+        return self.plan.faults and not self.calm and (not wanted or kind in wanted)
+
+    async def _live(self) -> None:
+        """Records change in the customers' systems."""
+        while True:
+            await asyncio.sleep(self.rng.expovariate(1 / 240.0))
+            if self.calm:
+                continue
+            living = [each for each in self.truth.living() if each.offers]
+            if not living:
+                continue
+            connection = self.rng.choice(living)
+            entity = self.rng.choice(connection.offers)
+            how = self.rng.choices(("inserted", "updated", "deleted"), (5, 12, 1))[0]
+            self.say(f"record of {connection.key} {entity} {how}")
+            for _ in range(self.rng.choice((1, 1, 1, 1, 2, 9))):
+                self.truth.change(connection, entity, self.now(), how)
+
+    async def _trouble(self) -> None:
+        """Processes crash."""
+        while True:
+            await asyncio.sleep(self.rng.expovariate(1 / 2400.0))
+            if not self.faulty("crash"):
+                continue
+            name = self.rng.choice(("receiver", "consumer", "worker"))
+            self.hosts = [host for host in self.hosts if not host.dead]
+            for host in self.hosts:
+                if host.name.startswith(name):
+                    self.say(f"crash of {host.name}")
+                    self.crashes += 1
+                    host.cut()
+
+    async def _supervise(self, name: str, main: Callable[[Host], Awaitable[None]]) -> None:
+        """Start a process, and again when it is gone."""
+        while True:
+            host, task = self.start(name, main)
+            gone = self.loop.create_task(host.gone.wait(), context=PEERS.copy())
+            await asyncio.wait([gone, task], return_when=asyncio.FIRST_COMPLETED)
+            gone.cancel()
+            if task.done():
+                if not task.cancelled() and task.exception() is not None:
+                    self.say(f"{name} ended: {task.exception()!r}")
+                host.cut()
+            await asyncio.sleep(self.rng.choice((1.0, 5.0, 40.0)))
+
+    # --- Prefect: schedules and workers
+
+    async def _schedule(self, name: str, every: float) -> None:
+        await asyncio.sleep(self.rng.uniform(1.0, min(every, 120.0)))
+        while True:
+            if not self.prefect.down:
+                from uuid import UUID
+
+                run = SimRun(UUID(self.clock.new_id()), name, name, True)
+                self.prefect.runs[run.id] = run
+                self.prefect.enqueue(run)
+            await asyncio.sleep(every)
+
+    async def _work(self) -> None:
+        """A worker: every run is a process of its own."""
+        while True:
+            await self.prefect.queued.wait()
+            self.prefect.queued.clear()
+            await asyncio.sleep(1.0)
+            while self.prefect.queue:
+                run = self.prefect.queue.pop(0)
+                await self._run(run)
+
+    async def _run(self, run: SimRun) -> None:
+        async def main(_: Host) -> None:
+            await self.prefect.run_flow(run)
+
+        host, task = self.start(f"worker {run.deployment}", main)
+        task.add_done_callback(lambda _: self._ended(run, host), context=PEERS)
+
+    def _ended(self, run: SimRun, host: Host) -> None:
+        host.end()
+        self.say(f"run {run.deployment}: {run.state_word} {run.state_name} {run.message}")
+
+    # --- the whole
+
+    async def _setup(self) -> None:
+        """Customers with systems, listed and adopted, their logins taken over."""
+        now = self.now()
+        for number in range(self.plan.connections):
+            offers = self.entities if self.rng.random() < 0.8 else self.entities[:1]
+            provider = self.rng.choice(("sap-ecc", "maximo", "emaint", "upkeep"))
+            self.truth.connect(
+                name=f"Company {number}", email=f"it@company{number}.example",
+                provider=provider, company=f"Company {number}", now=now, offers=offers,
+                records=self.rng.choice((0, 1, 4, 12)),
+            )  # fmt: skip
+        self.truth.announce.clear()
+
+        async def adopt(_: Host) -> None:
+            from linekeeper.customers.adopt import adopt as take
+            from linekeeper.makini.models import ListedConnection
+
+            async with Runtime.open() as rt, rt.store.write() as session:
+                listed = [
+                    ListedConnection(key=each.key, id=each.key, name=each.name,
+                                     email=each.email, provider=each.provider, status="Active")
+                    for each in self.truth.living()
+                ]  # fmt: skip
+                adopted = await take(rt.store, session, "default", listed, now=clock.utcnow())
+                pairs = {}
+                for each in self.truth.living():
+                    pair = self.truth.issue(each, self.now(), source="login")
+                    pairs[adopted.ids[each.key]] = TokenPair(
+                        pair.access, pair.refresh, pair.access_until
+                    )
+                await save_tokens(rt.store, session, pairs, now=clock.utcnow())
+
+        _, task = self.start("setup", adopt)
+        await task
+
+    async def live(self) -> None:
+        """Live through the plan's hours, then a calm in which everything settles."""
+        await self._setup()
+        trouble = self.trouble(self)
+        self.say(f"Makini: {self.personality.words()}")
+        self.say(f"trouble: {', '.join(sorted(trouble.kinds)) or 'only crashes and webhooks'}")
+        peers = [
+            self._supervise("receiver", self._receive),
+            self._supervise("consumer", self._consume),
+            self._send_webhooks(), self._live(), self._trouble(), self._work(), *trouble.start(),
+            *(self._schedule(name, every * self.pace) for name, every in SCHEDULES.items()),
+        ]  # fmt: skip
+        self._peers += [self.loop.create_task(peer, context=PEERS.copy()) for peer in peers]
+        await asyncio.sleep(self.plan.hours * 3600)
+        self.calm = True
+        trouble.end()
+        self.say("calm")
+        await asyncio.sleep(self.settle_seconds)
+
+    settle_seconds = 2700.0
