@@ -21,6 +21,7 @@ from . import admin, control, data, link, pages, slack_api, slack_page, status, 
 from .answers import Refused, error, world_of
 from .keeping import keeping
 from .limit import Limit
+from .quirks import answer_oddly
 from .scenario import play
 from .settings import Settings, is_loopback
 from .world import World
@@ -56,6 +57,14 @@ class Sandbox(Starlette):
             await super().__call__(scope, receive, send)
             return
         scope["app"] = self
+        path: str = scope["path"]
+        if self.world.settings.quirks and path.startswith(("/api/", "/link/")):
+            quirks = self.world.settings.quirks
+            await answer_oddly(self._answer, quirks, scope, receive, send)
+            return
+        await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         world = self.world
         if path.startswith(("/api/", "/link/")):

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from .quirks import QUIRKS
+
 Scenario = Literal["demo", "quiet"]
 
 
@@ -61,6 +63,9 @@ class Settings:
     page_limit: int = 500
     """The largest page anybody gets, however large a page was asked for."""
 
+    quirks: frozenset[str] = frozenset()
+    """How this Makini differs from its contract (`sandbox.quirks.QUIRKS`); none: not at all."""
+
     webhook_url: str | None = None
     """Base such as `http://127.0.0.1:8642/webhooks/default`; None sends nothing."""
     webhook_secret: str = field(default="sandbox-webhook-secret", repr=False)
@@ -98,5 +103,7 @@ class Settings:
             raise ValueError(f"The sandbox's port must be 0 to 65535, not {self.port}.")
         if self.connections < 0 or self.records_per_connection < 0:
             raise ValueError("The sandbox can't have fewer than 0 connections or records.")
+        if unknown := sorted(self.quirks - set(QUIRKS)):
+            raise ValueError(f"There is no quirk {unknown[0]!r}; known: {', '.join(QUIRKS)}.")
         if self.demo_speed <= 0 or self.retry_scale <= 0:
             raise ValueError("demo_speed and retry_scale must be above 0.")

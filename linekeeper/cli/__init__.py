@@ -27,6 +27,7 @@ COMMANDS = {
     "status": (_LOOKING, "Show the fleet, what is wrong, and what waits to be told."),
     "audit": (_LOOKING, "Show who did what."),
     "doctor": (_LOOKING, "Check every setting and peer, and say what to mend."),
+    "verify-account": (_LOOKING, "Find out which assumptions about Makini hold on your account."),
     "connection": (_FLEET, "Add, list, show, link and disconnect connections."),
     "customer": (_FLEET, "Import customers from a CSV file."),
     "key": (_FLEET, "Make, list and revoke the product's keys."),

@@ -13,6 +13,7 @@ from flows.doctor import doctor
 from flows.housekeeping import housekeeping
 from flows.import_customers import import_customers
 from flows.test_alert import test_alert as alert
+from flows.verify_account import verify_account
 from linekeeper.clock import utcnow
 from linekeeper.config import SlackConfig
 from linekeeper.orchestrator import Blocks
@@ -149,3 +150,18 @@ async def test_the_doctor_fails_if_something_is_wrong_and_publishes_its_table(
     table = await running.artifact("doctor")
     assert "linekeeper deploy" in table
     assert "wrong" in (await running.last()).name
+
+
+async def test_verifying_the_account_publishes_its_answers(
+    running: Running, clean_prefect: PrefectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(SandboxSettings(port=0, connections=3)) as makini:
+        monkeypatch.setenv("LINEKEEPER_MAKINI_API_URL", makini.url)
+        monkeypatch.setenv("LINEKEEPER_MAKINI_CLIENT_ID", "sandbox-client")
+        monkeypatch.setenv("LINEKEEPER_MAKINI_CLIENT_SECRET", "sandbox-secret")
+        with on(clean_prefect):
+            state = await verify_account(return_state=True)
+    name, _ = await ended(state)
+    assert name == "Completed"
+    assert "MAKINI_PAGING=page" in await running.artifact("verify-account")
+    assert "seen so" in (await running.last()).name

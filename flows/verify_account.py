@@ -1,0 +1,53 @@
+"""Finding out on the operator's own account which assumptions about Makini hold."""
+
+from typing import Annotated
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from linekeeper.makini import MakiniError
+from linekeeper.runtime import UnknownApp
+from linekeeper.verify_account.report import counts
+from linekeeper.verify_account.service import CALLS, NotConfirmed, Wish
+from tasks.run import open_runtime, rename
+from tasks.verify_account import ask, publish_answers
+
+
+@flow(name="verify-account", flow_run_name="verify-account", retries=0)
+async def verify_account(
+    app: Annotated[str, Field(title="App", description="Which Makini app")] = "default",
+    data: Annotated[
+        bool,
+        Field(
+            title="Read data",
+            description="Read statuses and records with the tokens that Linekeeper holds",
+        ),
+    ] = False,
+    write_on: Annotated[
+        str,
+        Field(
+            title="Mint on",
+            description="Makini's key of the one connection to mint a token for; empty: none. "
+            "Other tokens of that connection may end",
+        ),
+    ] = "",
+    confirm: Annotated[str, Field(title="Confirm", description="The same key again")] = "",
+    calls: Annotated[
+        int, Field(title="Calls", description="How many calls may be made", ge=1)
+    ] = CALLS,
+    again: Annotated[
+        bool, Field(title="Begin anew", description="Forget what an earlier run recorded")
+    ] = False,
+) -> State[None]:
+    """Test every assumption about Makini that a setting stands for; only reads unless told so."""
+    wish = Wish(data=data, write_on=write_on, confirm=confirm, calls=calls, again=again)
+    async with open_runtime():
+        try:
+            found = await ask(app, wish)
+        except (UnknownApp, NotConfirmed, MakiniError) as error:
+            return Failed(message=str(error))
+        await publish_answers(found)
+    await rename(f"verify-account · {counts(found)}")
+    return Completed(message=counts(found))

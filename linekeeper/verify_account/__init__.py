@@ -1,0 +1,1 @@
+"""Finding out on the operator's own account which assumptions about Makini hold."""

@@ -1,0 +1,213 @@
+"""Putting a question to Makini: within the budget, redacted at once, never repeated."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import aiohttp
+import httpx
+import orjson
+
+from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
+from linekeeper.makini import Budget, ErrorKind, MakiniError
+from linekeeper.makini.budget import Paused
+from linekeeper.makini.failures import from_exception, retry_after
+from linekeeper.makini.fields import mapping
+from linekeeper.makini.wire import DEFAULT_PENALTY, open_client
+from linekeeper.verify_account.recording import Exchange
+from linekeeper.verify_account.redact import ERROR_WORDS, EVENT_WORDS, MAKINIS_WORDS, Redactor
+
+NO_TOKEN_AT_ALL = "linekeeper-verify-account-no-token"  # noqa: S105 - it is none, on purpose
+_WHOLE_ROWS = 3
+_KEPT_OF_THE_REST = {"key", "id", "status", "createdAt", "updatedAt", "created_at", "updated_at"}
+_FAILURES = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError)
+
+
+class OutOfCalls(Exception):
+    """As many calls were made as were allowed; what is recorded stays."""
+
+
+class Reply(NamedTuple):
+    """An answer as it came, for this run only, and as it is recorded."""
+
+    status: int
+    body: Any
+    exchange: Exchange
+
+
+class Asker:
+    """Asks in the name of the app or of one of its connections; use as `async with`."""
+
+    def __init__(self, app: AppConfig, budget: Budget, redactor: Redactor, *, calls: int) -> None:
+        self.app = app
+        self.left = calls
+        self._budget = budget
+        self._redactor = redactor
+        self._client = open_client(app.api_url)
+        self._admin: str | None = None
+
+    async def __aenter__(self) -> "Asker":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def admin_token(self, step: str) -> Reply:
+        """Fetch the app's own token, which changes nothing at Makini."""
+        reply = await self._call(
+            step,
+            "app",
+            "/link/token",
+            method="POST",
+            body={
+                "grant_type": "client_credentials",
+                "client_id": self.app.client_id,
+                "client_secret": self.app.client_secret.get_secret_value(),
+            },
+        )
+        found = mapping(reply.body)
+        inner = mapping(found.get("data", found))
+        token = inner.get("access_token") or inner.get("token")
+        if reply.status >= 400 or not isinstance(token, str):
+            raise MakiniError(
+                ErrorKind.unauthorized,
+                "it gave no token for client_id and client_secret",
+                app=self.app.name,
+                status=reply.status,
+            )
+        self._admin = token
+        return reply
+
+    async def as_app(
+        self,
+        step: str,
+        path: str,
+        query: Sequence[tuple[str, str]] = (),
+        *,
+        method: str = "GET",
+        shown: str | None = None,
+    ) -> Reply:
+        """Ask with the app's token; `shown` is the path as it is recorded."""
+        if self._admin is None:
+            await self.admin_token(step)
+        return await self._call(
+            step, "app", path, query, method=method, shown=shown, token=self._admin
+        )
+
+    async def as_nobody(self, step: str, path: str) -> Reply:
+        """Ask with a token that is none, to see the refusal."""
+        return await self._call(step, "nobody", path, token=NO_TOKEN_AT_ALL)
+
+    async def as_connection(
+        self,
+        step: str,
+        who: str,
+        token: str,
+        path: str,
+        query: Sequence[tuple[str, str]] = (),
+        *,
+        shown: str | None = None,
+    ) -> Reply:
+        """Ask with the token of a connection, always reading."""
+        return await self._call(step, who, path, query, shown=shown, token=token)
+
+    def webhook(self, step: str, event: object, note: str, at: datetime) -> Exchange:
+        """A webhook that came, as it is recorded."""
+        body = self._redactor.body(event, EVENT_WORDS)
+        stamp = at.isoformat()
+        return Exchange(step, "webhook", "WEBHOOK", "", {}, 0, {}, body, stamp, note)
+
+    async def _call(
+        self,
+        step: str,
+        who: str,
+        path: str,
+        query: Sequence[tuple[str, str]] = (),
+        *,
+        method: str = "GET",
+        shown: str | None = None,
+        token: str | None = None,
+        body: Mapping[str, str] | None = None,
+    ) -> Reply:
+        answer = await self._send(method, path, query, token, body)
+        if answer.status_code == 429:
+            wait = retry_after(answer.headers.get("retry-after"), utcnow())
+            until = utcnow() + (DEFAULT_PENALTY if wait is None else timedelta(seconds=wait))
+            await self._budget.penalise(self.app.name, until)
+            answer = await self._send(method, path, query, token, body)
+        try:
+            value = orjson.loads(answer.content)
+        except orjson.JSONDecodeError:
+            value = None
+        words = ERROR_WORDS
+        if answer.status_code < 400:
+            own = path.startswith(("/api/system/", "/api/integrations/", "/link/"))
+            words = MAKINIS_WORDS if own else frozenset()
+        exchange = Exchange(
+            step=step,
+            who=who,
+            method=method,
+            path=shown or path,
+            query=self._query(query),
+            status=answer.status_code,
+            headers=self._redactor.headers(answer.headers),
+            body=self._redactor.body(_slim(value), words),
+            at=utcnow().isoformat(timespec="seconds"),
+        )
+        return Reply(answer.status_code, value, exchange)
+
+    def _query(self, query: Sequence[tuple[str, str]]) -> dict[str, str]:
+        hidden: Collection[str] = {"filter[key]", "cursor"}
+        return {
+            name: self._redactor.pseudonym(value) if name in hidden else value
+            for name, value in query
+        }
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Sequence[tuple[str, str]],
+        token: str | None,
+        body: Mapping[str, str] | None,
+    ) -> httpx.Response:
+        if self.left <= 0:
+            raise OutOfCalls
+        try:
+            await self._budget.take(self.app.name, self.app.per_minute)
+        except Paused as pause:
+            raise MakiniError(
+                ErrorKind.rate_limited,
+                "it asked for a pause that is not over",
+                app=self.app.name,
+                retry_after=pause.seconds,
+            ) from pause
+        self.left -= 1
+        headers = {"Accept": "application/json"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        url = f"{self.app.api_url}{path}{'?' if query else ''}{urlencode(query)}"
+        timeout = self.app.timeout_seconds
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._client.request(method, url, json=body, headers=headers)
+        except _FAILURES as error:
+            raise from_exception(
+                error, app=self.app.name, connection=None, timeout=timeout
+            ) from error
+
+
+def _slim(value: object) -> object:
+    """A listing with three rows whole; of the others only what pages are compared by."""
+    if not isinstance(value, dict) or not isinstance(value.get("data"), list):
+        return value
+    rows = [
+        {name: row[name] for name in row.keys() & _KEPT_OF_THE_REST}
+        if isinstance(row, dict) and position >= _WHOLE_ROWS
+        else row
+        for position, row in enumerate(value["data"])
+    ]
+    return {**value, "data": rows}

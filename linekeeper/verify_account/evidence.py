@@ -1,0 +1,133 @@
+"""What our own database can say of the account: tokens to read with, webhooks, logins."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.access.issue import makini_ref
+from linekeeper.access.tokens import load_tokens
+from linekeeper.config import AppConfig
+from linekeeper.inbox.identify import read
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Connection, DeliveryCount, WebhookEvent
+from linekeeper.verify_account.ask import Asker
+from linekeeper.verify_account.recording import Exchange
+from linekeeper.verify_account.steps import Sample
+
+SAMPLES = 3
+NAMES_KEPT = 50
+BODIES_PER_NAME = 2
+
+
+async def samples_of(rt: Runtime, app: str, *, now: datetime) -> list[Sample]:
+    """Up to three connections with a token that lives, of different systems where there are."""
+    async with rt.store.read() as session:
+        rows = list(
+            await session.scalars(
+                select(Connection)
+                .where(col(Connection.app) == app, col(Connection.setup) != "disconnected")
+                .order_by(col(Connection.id))
+            )
+        )
+        tokens = await load_tokens(rt.store, session, [row.id for row in rows])
+    living = [row for row in rows if row.id in tokens and not tokens[row.id].is_over(now)]
+    first_of: dict[str, Connection] = {}
+    for row in living:
+        first_of.setdefault(row.provider, row)
+    others = [row for row in living if row not in first_of.values()]
+    chosen = [*first_of.values(), *others][:SAMPLES]
+    return [
+        Sample(f"connection {number}", tokens[row.id].access, row.makini_key)
+        for number, row in enumerate(chosen, start=1)
+    ]
+
+
+async def sample_named(
+    rt: Runtime, app: AppConfig, key: str, *, now: datetime
+) -> tuple[str, Sample, str] | None:
+    """Our id of the connection with Makini's key `key`, the connection, and its `{id}` in routes.
+
+    None without a token that lives.
+    """
+    async with rt.store.read() as session:
+        row = await session.scalar(
+            select(Connection).where(
+                col(Connection.app) == app.name, col(Connection.makini_key) == key
+            )
+        )
+        if row is None:
+            return None
+        token = (await load_tokens(rt.store, session, [row.id])).get(row.id)
+    if token is None or token.is_over(now):
+        return None
+    sample = Sample("the named connection", token.access, row.makini_key)
+    return row.id, sample, makini_ref(row, app.connection_field)
+
+
+async def webhook_exchanges(
+    rt: Runtime, app: str, ask: Asker, known: Sequence[Exchange], *, now: datetime
+) -> list[Exchange]:
+    """The webhooks that came since the last run, by name; and how many were accepted."""
+    seen = {exchange.note for exchange in known if exchange.method == "WEBHOOK"}
+    async with rt.store.read() as session:
+        names = await session.scalars(
+            select(col(WebhookEvent.event))
+            .where(col(WebhookEvent.app) == app, col(WebhookEvent.event).is_not(None))
+            .group_by(col(WebhookEvent.event))
+            .order_by(col(WebhookEvent.event))
+            .limit(NAMES_KEPT)
+        )
+        found = []
+        for name in [str(name)[:60] for name in names]:
+            if name not in seen:
+                found += await _samples_of_event(session, app, name, ask)
+        accepted = await session.scalar(
+            select(func.count())
+            .select_from(WebhookEvent)
+            .where(col(WebhookEvent.app) == app, col(WebhookEvent.source) == "webhook")
+        )
+        refused = await session.scalar(
+            select(func.sum(col(DeliveryCount.count))).where(
+                col(DeliveryCount.app) == app,
+                col(DeliveryCount.cause).in_(["bad_signature", "malformed_signature"]),
+            )
+        )
+    figures = {"accepted": int(accepted or 0), "refused": int(refused or 0)}
+    if any(figures.values()):
+        found.append(_own("signatures", figures, now))
+    return found
+
+
+async def login_exchange(rt: Runtime, app: str, *, now: datetime) -> list[Exchange]:
+    """How many known connections a login replaced; nothing where none did."""
+    async with rt.store.read() as session:
+        replaced = await session.scalar(
+            select(func.count())
+            .select_from(Connection)
+            .where(col(Connection.app) == app, col(Connection.replaced_by).is_not(None))
+        )
+    return [_own("logins", {"replaced": int(replaced)}, now)] if replaced else []
+
+
+async def _samples_of_event(
+    session: AsyncSession, app: str, name: str, ask: Asker
+) -> list[Exchange]:
+    rows = await session.execute(
+        select(col(WebhookEvent.body), col(WebhookEvent.received_at))
+        .where(
+            col(WebhookEvent.app) == app,
+            col(WebhookEvent.event) == name,
+            col(WebhookEvent.body).is_not(None),
+        )
+        .order_by(col(WebhookEvent.id).desc())
+        .limit(BODIES_PER_NAME)
+    )
+    return [ask.webhook("webhooks", read(body or b""), name, at) for body, at in rows]
+
+
+def _own(step: str, figures: dict[str, int], now: datetime) -> Exchange:
+    stamp = now.isoformat(timespec="seconds")
+    return Exchange(step, "linekeeper", "COUNT", "", {}, 0, {}, figures, stamp)

@@ -1,0 +1,64 @@
+"""A question about the account, and what a recording says of it. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from linekeeper.verify_account.recording import Exchange
+
+
+class Verdict(StrEnum):
+    """How an assumption fared on this account."""
+
+    seen_so = "seen so"
+    seen_otherwise = "seen otherwise"
+    not_seen = "not seen"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the recording says of one assumption; `settings` are those to use, by their name."""
+
+    verdict: Verdict
+    evidence: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An assumption of ours about Makini; `judge` decides it from a recording alone."""
+
+    name: str
+    assumption: str
+    judge: Callable[[Sequence[Exchange]], Finding]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One question with what was found."""
+
+    question: str
+    assumption: str
+    verdict: Verdict
+    evidence: str
+    settings: Mapping[str, str]
+
+
+def so(evidence: str, **settings: str) -> Finding:
+    """The account does as assumed."""
+    return Finding(Verdict.seen_so, evidence, settings)
+
+
+def otherwise(evidence: str, **settings: str) -> Finding:
+    """The account does something else."""
+    return Finding(Verdict.seen_otherwise, evidence, settings)
+
+
+def not_seen(evidence: str) -> Finding:
+    """Nothing that was recorded decides it; `evidence` says what would."""
+    return Finding(Verdict.not_seen, evidence)
+
+
+def decided(holds: bool, evidence: str, **settings: str) -> Finding:
+    """`so` or `otherwise`, as `holds` says."""
+    return (so if holds else otherwise)(evidence, **settings)

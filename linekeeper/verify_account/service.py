@@ -1,0 +1,144 @@
+"""Asking what is not recorded yet, and answering every question from the recording."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from linekeeper.access.tokens import lease_name
+from linekeeper.runtime import Runtime
+from linekeeper.store.leases import holding
+from linekeeper.verify_account import about_data, about_list
+from linekeeper.verify_account.ask import Asker, OutOfCalls
+from linekeeper.verify_account.evidence import (
+    login_exchange,
+    sample_named,
+    samples_of,
+    webhook_exchanges,
+)
+from linekeeper.verify_account.question import Answer
+from linekeeper.verify_account.recording import Exchange, Recording
+from linekeeper.verify_account.redact import Redactor
+from linekeeper.verify_account.steps import Step, data_steps, list_steps, mint_step
+
+CALLS = 500
+QUESTIONS = (*about_list.QUESTIONS, *about_data.QUESTIONS)
+Say = Callable[[str], None]
+
+
+class NotConfirmed(Exception):
+    """Something would be written at Makini, and that was not confirmed; says how it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What may be done: reading the list always, the rest as it is asked for."""
+
+    data: bool = False
+    """Read statuses and records with the tokens that Linekeeper holds."""
+    write_on: str = ""
+    """Makini's key of the one connection on which a token may be minted."""
+    confirm: str = ""
+    """The same key again."""
+    calls: int = CALLS
+    again: bool = False
+    """Forget the recording and begin anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The answers, and whether everything was asked that was wished for."""
+
+    app: str
+    answers: Sequence[Answer]
+    complete: bool
+    recording: str
+    calls: int
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings to use, as `LINEKEEPER_…` calls them, without the prefix."""
+        return {name: text for answer in self.answers for name, text in answer.settings.items()}
+
+
+def answer_all(exchanges: Sequence[Exchange]) -> list[Answer]:
+    """Every question, answered from a recording alone. Pure."""
+    found = []
+    for question in QUESTIONS:
+        finding = question.judge(exchanges)
+        found.append(
+            Answer(
+                question.name,
+                question.assumption,
+                finding.verdict,
+                finding.evidence,
+                finding.settings,
+            )
+        )
+    return found
+
+
+async def verify_account(
+    rt: Runtime, app_name: str, wish: Wish, *, now: datetime, say: Say
+) -> Verification:
+    """Ask Makini what is not recorded yet and answer every question.
+
+    Each step is recorded as soon as it is done: a run that is interrupted in any way goes on where
+    it stopped. Raises `NotConfirmed`, `UnknownApp`, `MakiniError`.
+    """
+    app = await rt.app(app_name)
+    if wish.write_on and wish.write_on != wish.confirm:
+        raise NotConfirmed(
+            "this would mint a token for a live connection, and its other tokens may end: give "
+            "Makini's key of the connection a second time to confirm it"
+        )
+    recording = Recording(rt.settings.home / "verify-account", app.name)
+    if wish.again:
+        recording.forget()
+    asker = Asker(app, rt.budget, Redactor(recording.salt), calls=wish.calls)
+    complete = True
+    async with asker as ask:
+        steps = list_steps(app)
+        if wish.data:
+            samples = await samples_of(rt, app.name, now=now)
+            if not samples:
+                say("No connection has a token that lives, so no data is read.")
+            steps += data_steps(app, samples)
+        try:
+            await _take(steps, recording, ask, say)
+            if wish.write_on:
+                await _mint(rt, wish.write_on, recording, ask, say, now=now)
+        except OutOfCalls:
+            complete = False
+            say(f"{wish.calls} calls were made, as many as allowed; run it again to go on.")
+        webhooks = await webhook_exchanges(rt, app.name, ask, recording.exchanges, now=now)
+        recording.add([*webhooks, *await login_exchange(rt, app.name, now=now)])
+        made = wish.calls - ask.left
+    answers = answer_all(recording.exchanges)
+    return Verification(app.name, answers, complete, str(recording.path), made)
+
+
+async def _take(steps: Sequence[Step], recording: Recording, ask: Asker, say: Say) -> None:
+    for number, step in enumerate(steps, start=1):
+        if step.name in recording.steps:
+            continue
+        say(f"{number} of {len(steps)}: {step.says}")
+        recording.add(await step.run(ask))
+
+
+async def _mint(
+    rt: Runtime, key: str, recording: Recording, ask: Asker, say: Say, *, now: datetime
+) -> None:
+    found = await sample_named(rt, ask.app, key, now=now)
+    if found is None:
+        raise NotConfirmed(
+            f"no connection of app {ask.app.name} has the key {key!r} and a token that lives"
+        )
+    connection_id, sample, ref = found
+    if "mint" in recording.steps:
+        return
+    step = mint_step(sample, ref)
+    say(step.says)
+    async with holding(rt.store, lease_name(connection_id), rt.owner, seconds=60.0) as held:
+        if held is None:
+            raise NotConfirmed("its token is being renewed at this moment: run it again")
+        recording.add(await step.run(ask))

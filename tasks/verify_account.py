@@ -1,0 +1,24 @@
+"""Verifying the account as one task, and its artifact."""
+
+from prefect import get_run_logger, task
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from linekeeper.clock import utcnow
+from linekeeper.verify_account.report import as_markdown, counts
+from linekeeper.verify_account.service import Verification, Wish, verify_account
+from tasks.run import runtime
+
+
+@task(name="ask", cache_policy=NO_CACHE, persist_result=False)
+async def ask(app: str, wish: Wish) -> Verification:
+    """Ask Makini what is not recorded yet; the log shows each step."""
+    logger = get_run_logger()
+    return await verify_account(runtime(), app, wish, now=utcnow(), say=logger.info)
+
+
+async def publish_answers(found: Verification) -> None:
+    """Write the artifact `verify-account`."""
+    await acreate_markdown_artifact(
+        as_markdown(found), key="verify-account", description=counts(found)
+    )
