@@ -9,6 +9,7 @@ from prefect.context import FlowRunContext
 from prefect.flow_runs import asuspend_flow_run
 from prefect.input import RunInput
 from prefect.states import Completed, Failed
+from prefect.utilities.urls import url_for
 from pydantic import Field
 from sqlmodel import col, select
 
@@ -20,6 +21,7 @@ from linekeeper.reconnect.process import (
     Answer,
     Next,
     NoCase,
+    Replaced,
     close,
     next_step,
     take_answer,
@@ -68,26 +70,42 @@ async def reconnect(
     """Wait for the customer's login; then prove it, fetch what was missed, and close.
 
     It waits suspended and costs nothing. Ends `Reconnected`, or `Failed` if it was given up or the
-    deadline passed; the incident is open then.
+    deadline passed; the incident is open then. Where another run takes the case, as one that is
+    started by hand does, it ends `Replaced`.
     """
     async with open_runtime() as rt:
         try:
             incident_id = incident.strip() or await _incident_of(rt, connection)
-            case = await _begin(rt, incident_id)
+            run_id = _run_id()
+            await attend(rt, incident_id, now=utcnow())
+            case = await take_up(rt, incident_id, run_id, now=utcnow())
+            await rename(case.incident.title)
+            await report_reconnect(incident_id)
+            step = await _wait(rt, incident_id, run_id)
         except (NoCase, NotFound) as error:
             return Failed(message=str(error))
-        await rename(case.incident.title)
-        await report_reconnect(incident_id)
-        step = await _wait(rt, incident_id)
+        except Replaced as replaced:
+            return await _hand_over(await _case(rt, incident_id), replaced.run_id)
         return await _end(rt, incident_id, step)
 
 
-async def _wait(rt: Runtime, incident_id: str) -> Next:
-    """Wait until there is something else to do; what that is. A proof that fails waits again."""
+async def _hand_over(case: Case, run_id: str) -> State[None]:
+    """End for another run of the same case, which goes on."""
+    await rename(f"{case.incident.title} · continued by another run")
+    url = url_for("flow-run", obj_id=run_id)
+    where = f"run {run_id}" + (f" ({url})" if url else "")
+    return Completed(name="Replaced", message=f"{case.incident.title}: {where} goes on with it")
+
+
+async def _wait(rt: Runtime, incident_id: str, run_id: str) -> Next:
+    """Wait until there is something else to do; what that is. A proof that fails waits again.
+
+    Raises `Replaced` once another run has taken the case.
+    """
     unproven = 0
     for number in itertools.count(1):
         case = await _case(rt, incident_id)
-        step = next_step(case)
+        step = next_step(case, run_id)
         while step == "prove" and not await _prove(case):
             unproven += 1
             if unproven > PROOFS:
@@ -95,7 +113,7 @@ async def _wait(rt: Runtime, incident_id: str) -> Next:
                     f"{case.incident.title}: well by its status, yet it can't be read"
                 )
             case = await _case(rt, incident_id)
-            step = next_step(case)
+            step = next_step(case, run_id)
         if step != "wait":
             return step
         given = await asuspend_flow_run(
@@ -110,11 +128,10 @@ async def _wait(rt: Runtime, incident_id: str) -> Next:
     raise AssertionError("unreachable")
 
 
-async def _begin(rt: Runtime, incident_id: str) -> Case:
+def _run_id() -> str:
     context = FlowRunContext.get()
     run = context.flow_run if context else None
-    await attend(rt, incident_id, now=utcnow())
-    return await take_up(rt, incident_id, str(run.id) if run else "", now=utcnow())
+    return str(run.id) if run else ""
 
 
 async def _case(rt: Runtime, incident_id: str) -> Case:

@@ -24,6 +24,7 @@ from linekeeper.notify.text import duration
 from linekeeper.outbox.queue import enqueue
 from linekeeper.reconnect.ask import mail, with_contacts
 from linekeeper.reconnect.case import KIND, Case, load_case
+from linekeeper.reconnect.runs import end_replaced
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Audit, Change, Connection, Reconnect, Record
 from linekeeper.sweep.batch import probe_batch
@@ -33,6 +34,14 @@ Next = Literal["wait", "prove", "moved", "given_up", "not_in_time", "closed"]
 
 class NoCase(Exception):
     """There is nothing to reconnect; the message says why."""
+
+
+class Replaced(Exception):
+    """Another run took the case; `run_id` is the one that works on it now."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"run {run_id} works on this case now")
+        self.run_id = run_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +56,10 @@ class Answer:
 
 
 async def take_up(rt: Runtime, incident_id: str, run_id: str, *, now: datetime) -> Case:
-    """Work on the case of an incident as the run `run_id`. Raises `NoCase`.
+    """Work on the case of an incident as the run `run_id`. Raises `NoCase`, `Replaced`.
 
-    Another run than before counts the answers of its form from the first again.
+    Another run than before counts the answers of its form from the first again, and the run before
+    is woken to end; should it be resumed later, it doesn't take the case back.
     """
     async with rt.store.write() as session:
         case = await load_case(rt.store, incident_id, now=now, session=session)
@@ -57,19 +67,34 @@ async def take_up(rt: Runtime, incident_id: str, run_id: str, *, now: datetime) 
             raise NoCase(f"there is no incident {incident_id}")
         if case.reconnect is None:
             raise NoCase(f"{case.incident.title} is not about a lost login")
-        if case.reconnect.run_id != run_id:
-            case.reconnect.run_id, case.reconnect.answers = run_id, 0
+        reconnect, before = case.reconnect, case.reconnect.run_id
+        if replaced_by(reconnect, run_id) is not None:
+            raise Replaced(str(before))
+        if before != run_id:
+            reconnect.run_id, reconnect.answers = run_id, 0
+            reconnect.replaced_runs = [one for one in reconnect.replaced_runs if one != run_id]
+            if before is not None:
+                reconnect.replaced_runs = [*reconnect.replaced_runs, before]
+                await end_replaced(rt, session, before, now=now)
         changed = await annotate(session, case.incident, run_id=run_id)
         if changed:
             await announce(rt.store, session, [IncidentChange(incident_id, "changed", "")], now=now)
     return case
 
 
-def next_step(case: Case) -> Next:
-    """What the run should do now. Pure."""
+def replaced_by(reconnect: Reconnect, run_id: str) -> str | None:
+    """The run that works on the case in place of `run_id`, if there is one. Pure."""
+    return reconnect.run_id if run_id in reconnect.replaced_runs else None
+
+
+def next_step(case: Case, run_id: str) -> Next:
+    """What the run `run_id` should do now. Raises `Replaced`. Pure."""
     reconnect = case.reconnect
     if reconnect is None or reconnect.closed_at is not None:
         return "closed"
+    other = replaced_by(reconnect, run_id)
+    if other is not None:
+        raise Replaced(other)
     if not case.is_open:
         return "moved" if case.moved else "prove"
     if reconnect.outcome == "given_up":

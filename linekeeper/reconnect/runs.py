@@ -97,6 +97,8 @@ async def start_another(rt: Runtime, incident_id: str, *, now: datetime) -> bool
         if last is not None and now - last < _pause(reconnect.run_generation):
             return False
         reconnect.run_generation += 1
+        if reconnect.run_id is not None:
+            reconnect.replaced_runs = [*reconnect.replaced_runs, reconnect.run_id]
         reconnect.run_id, reconnect.answers = None, 0  # the next run counts its own
         await start_run(rt, session, case, reconnect, now=now)
         return True
@@ -125,3 +127,16 @@ async def wake(rt: Runtime, session: AsyncSession, case: Case, *, now: datetime)
     payload = {"resume": reconnect.run_id, "answer": {"by": "linekeeper"}}
     key = f"run:wake:{reconnect.run_id}:{turn}"
     await enqueue(rt.store, session, [Message("run", key, payload)], now=now)
+
+
+async def end_replaced(rt: Runtime, session: AsyncSession, run_id: str, *, now: datetime) -> None:
+    """Have a run that waits look at the database, where it finds that another took its case.
+
+    Twice, for it may have been about to wait when it was woken first.
+    """
+    payload = {"resume": run_id, "answer": {"by": "linekeeper"}}
+    messages = [
+        Message("run", f"run:replaced:{run_id}:{turn}", payload, not_before=now + wait)
+        for turn, wait in enumerate((timedelta(), WAKE_SOON))
+    ]
+    await enqueue(rt.store, session, messages, now=now)

@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.flow_engine import run_flow
 from prefect.states import Cancelled, Crashed, Suspended
 from sqlalchemy import select, update
 
@@ -251,6 +252,28 @@ async def test_a_login_mended_elsewhere_ends_the_run_reconnected_with_its_number
     assert again.name == "Skipped"
     [case] = await rows(store, Reconnect)
     assert case.outcome == "reconnected"
+
+
+async def test_a_run_whose_case_another_one_took_ends_replaced_and_names_it(
+    running: Running, store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
+) -> None:
+    await lost(store, clean_prefect, fleet)
+    [incident] = await rows(store, Incident)
+    run = await running.client.create_flow_run(stand_in, state=Suspended(timeout_seconds=900))
+    older = await running.client.create_flow_run(reconnect, parameters={"incident": incident.id})
+    async with store.write() as session:
+        [case] = await session.scalars(select(Reconnect))
+        case.run_id, case.replaced_runs = str(run.id), [str(older.id)]
+    with on(clean_prefect):
+        state = await run_flow(
+            reconnect, flow_run=older, parameters=older.parameters, return_type="state"
+        )
+    assert state.name == "Replaced", state.message
+    assert state.is_completed()
+    assert f"run {run.id}" in str(state.message)
+    assert (await running.client.read_flow_run(older.id)).name.endswith("continued by another run")
+    [case] = await rows(store, Reconnect)
+    assert (case.run_id, case.closed_at) == (str(run.id), None)
 
 
 async def test_in_observe_without_a_token_it_ends_reconnected_too_and_asked_nobody(

@@ -6,9 +6,9 @@ import pytest
 
 from linekeeper.clock import utcnow
 from linekeeper.reconnect.ask import attend
-from linekeeper.reconnect.process import Answer, take_answer, take_up
+from linekeeper.reconnect.process import Answer, Replaced, next_step, take_answer, take_up
 from linekeeper.reconnect.runs import start_another
-from linekeeper.store.tables import Audit, Reconnect
+from linekeeper.store.tables import Audit, Outbox, Reconnect
 from tests.reconnect.conftest import House
 
 Begins = Callable[[House, str], Awaitable[None]]
@@ -54,3 +54,40 @@ async def test_the_first_answer_counts_before_the_run_that_took_over_is_known(
     assert await start_another(house.rt, incident.id, now=utcnow())
     [case] = await house.rows(Reconnect)
     assert case.answers == 0
+
+
+async def test_a_run_that_takes_the_case_ends_the_one_before_which_never_takes_it_back(
+    house: House,
+) -> None:
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    [incident] = await house.incidents()
+    await attend(house.rt, incident.id, now=utcnow())
+    first, second = "first", "second"
+    await take_up(house.rt, incident.id, first, now=utcnow())
+    case = await take_up(house.rt, incident.id, second, now=utcnow())
+    assert next_step(case, second) == "wait"
+    woken = await house.rows(Outbox, Outbox.dedupe_key.like("run:replaced:%"))  # type: ignore[attr-defined]
+    assert [row.payload["resume"] for row in woken] == [first, first]
+    with pytest.raises(Replaced) as resumed:
+        await take_up(house.rt, incident.id, first, now=utcnow())
+    assert resumed.value.run_id == second
+    with pytest.raises(Replaced):
+        next_step(case, first)
+    [reconnect] = await house.rows(Reconnect)
+    assert (reconnect.run_id, reconnect.replaced_runs) == (second, [first])
+
+
+async def test_a_run_that_was_given_up_for_lost_goes_on_only_where_no_other_has_begun(
+    house: House,
+) -> None:
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    [incident] = await house.incidents()
+    await attend(house.rt, incident.id, now=utcnow())
+    await take_up(house.rt, incident.id, "first", now=utcnow())
+    assert await start_another(house.rt, incident.id, now=utcnow())
+    await take_up(house.rt, incident.id, "first", now=utcnow())
+    await take_up(house.rt, incident.id, "second", now=utcnow())
+    with pytest.raises(Replaced):
+        await take_up(house.rt, incident.id, "first", now=utcnow())

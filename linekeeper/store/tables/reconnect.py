@@ -97,6 +97,10 @@ class Reconnect(SQLModel, table=True):
     """Grows when the run is gone (cancelled, crashed, deleted) and another takes over."""
     run_id: str | None = None
     """Prefect's run, once it works."""
+    replaced_runs: list[str] = Field(
+        default_factory=list, sa_column=Column(Json, nullable=False, server_default="[]")
+    )
+    """Prefect's runs that worked on it before: they don't take it back."""
     opened_at: datetime = time()
     deadline_at: datetime = time()
     answers: int = 0
