@@ -15,6 +15,7 @@ from sqlmodel import col, select
 import sandbox
 from flows.deletions import deletions
 from flows.health_sweep import health_sweep
+from flows.match_records import match_records
 from flows.reconcile import reconcile
 from flows.reconcile_connection import reconcile_connection
 from linekeeper.clock import utcnow
@@ -28,8 +29,10 @@ from linekeeper.store.tables import (
     Deletion,
     Drift,
     Incident,
+    Record,
     Watermark,
 )
+from linekeeper.sweep.sweep import take_list
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
 from tests.reconcile.conftest import Peer, adopt, index, parsed, pointed_at
@@ -225,6 +228,54 @@ async def test_too_many_deletions_wait_for_a_decision_which_can_be_undone(
     async with rt.store.read() as session:
         actions = list(await session.scalars(select(Audit.action).order_by(col(Audit.at))))
     assert actions == ["deletion.accepted", "deletion.undone"]
+
+
+@on_sqlite
+async def test_records_only_a_person_can_match_are_on_a_page_and_paired_in_the_form(
+    rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
+) -> None:
+    async with rt.store.read() as session:
+        one = (await session.scalars(select(Connection).order_by(col(Connection.id)))).first()
+    assert one is not None
+    before, after = one.makini_key, ""
+    twins = [
+        {
+            "connection": before,
+            "entity": "eam/work-orders",
+            "record": {"key": key, "code": "WO-TWIN", "title": "Pump", "createdAt": "2025-01-01"},
+        }
+        for key in ("twin-a", "twin-b")
+    ]
+    await peer.set("records", put=twins, announce=False)
+    with on(clean_prefect):
+        await reconcile_connection(before, full=True)
+        await peer.set(f"connections/{before}/succeed", how="prefix")
+        for app in (await rt.configuration()).apps.values():
+            for _ in range(2):  # missing from two lists
+                await take_list(rt, app, now=utcnow())
+        async with rt.store.read() as session:
+            old = await session.get_one(Connection, one.id)
+            assert old.replaced_by is not None
+            after = (await session.get_one(Connection, old.replaced_by)).makini_key
+        async with rt.store.write() as session:  # as rows are whose keys share nothing
+            await session.execute(
+                update(Record)
+                .where(col(Record.connection_id) == one.id, col(Record.key).startswith("twin"))
+                .values(key="old-" + col(Record.key))
+            )
+        await reconcile_connection(after, full=True)
+        shown = await match_records(after, return_state=True)
+        assert ended(shown) == ("Completed", "1 groups of records wait for a decision")
+        async with rt.store.read() as session:
+            slug = (await session.get_one(Connection, old.replaced_by)).slug
+        page = await running.artifact(f"match-records-{slug}")
+        assert "old-twin-a" in page
+        assert "WO-TWIN" in page
+        nobody = await match_records(after, "same_contents", return_state=True)
+        assert ended(nobody)[0] == "Refused"
+        paired = "old-twin-a = 01twin-a\nold-twin-b = 01twin-b"
+        done = await match_records(after, "pair", paired, "Petra", return_state=True)
+        assert ended(done) == ("Completed", "2 records matched, 0 told as new, 0 still wait")
 
 
 async def _confirm_now(rt: Runtime) -> None:
