@@ -35,7 +35,7 @@ class AlertPolicy(Block):
         default=0,
         ge=0,
         le=1440,
-        title="Tell only what lasts (minutes)",
+        title="Alert delay (minutes)",
         description="What is over sooner is recorded, not told. 0: everything is told at once, "
         "and what is critical always is.",
     )
@@ -48,7 +48,7 @@ class AlertPolicy(Block):
     remind_growth: float = Field(
         default=2,
         ge=1,
-        title="Gaps grow by",
+        title="Backoff multiplier",
         description="Each gap between reminders is so many times the one before ...",
     )
     remind_max_hours: float = Field(
@@ -77,7 +77,7 @@ class AlertPolicy(Block):
     )
     elsewhere: SecretStr = Field(
         default=SecretStr(""),
-        title="Elsewhere",
+        title="Escalation and fallback channels",
         description="Apprise URLs separated by spaces (pagerduty://, workflows:// for Teams, "
         "mailto://, json://, and more): told of escalations, and of everything that Slack can't be "
         "told.",

@@ -33,7 +33,7 @@ class HealthPolicy(Block):
     flap_falls: int = Field(
         default=3,
         ge=2,
-        title="Falls that are flapping",
+        title="Flap threshold",
         description="So many falls from healthy within the window below are flapping: degraded.",
     )
     flap_window_minutes: float = Field(

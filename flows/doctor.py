@@ -25,5 +25,5 @@ async def doctor(timeout_seconds: float = 10.0) -> State[Any]:
         await rename(f"doctor · {len(wrong)} wrong")
         return Failed(message="; ".join(f"{one.name}: {one.text}" for one in wrong[:5]))
     warnings = sum(finding.level is Level.warn for finding in findings)
-    await rename(f"doctor · {warnings} to look at" if warnings else "doctor · all well")
+    await rename(f"doctor · {warnings} to look at" if warnings else "doctor · all healthy")
     return Completed(message=f"{len(findings)} checks, {warnings} to look at, nothing wrong")

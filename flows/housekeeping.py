@@ -1,4 +1,4 @@
-"""Daily: remove what nobody needs any more."""
+"""Daily: remove expired data."""
 
 from datetime import timedelta
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ async def housekeeping(
     webhook_days: Annotated[int, Field(ge=30, le=3650)] = 90,
     dry_run: bool = False,
 ) -> State[Any]:
-    """Remove what nobody needs any more. Incidents, transitions and the audit stay.
+    """Remove expired data. Incidents, transitions and the audit stay.
 
     Args:
         outbox_days: Delivered messages, events and run requests are kept so many days.

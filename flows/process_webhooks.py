@@ -1,4 +1,4 @@
-"""The net under the consumer: drain, publish, turn red for what is newly dead."""
+"""The fallback for the consumer: drain, publish, turn red for what is newly dead."""
 
 from contextlib import suppress
 

@@ -1,4 +1,4 @@
-"""What nobody needs any more: delivered outbox rows, old observations."""
+"""Expired data: delivered outbox rows, old observations."""
 
 from dataclasses import dataclass
 from datetime import datetime

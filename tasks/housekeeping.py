@@ -1,4 +1,4 @@
-"""Removing what nobody needs any more, here and on the Prefect server."""
+"""Removing expired data, here and on the Prefect server."""
 
 from datetime import datetime
 

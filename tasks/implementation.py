@@ -53,7 +53,7 @@ HUNG = timedelta(minutes=15)
 
 @task(
     name="publish-implementations",
-    task_run_name="artifacts of implementations",
+    task_run_name="update implementation pages",
     retries=2,
     retry_delay_seconds=exponential_backoff(backoff_factor=3),
     cache_policy=NO_CACHE,

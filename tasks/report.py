@@ -35,7 +35,7 @@ FRESH = timedelta(hours=1)
 """An artifact is written when something changed, else no more often than this."""
 
 
-@task(name="report-fleet", task_run_name="artifacts fleet, audit", retries=2, cache_policy=NO_CACHE)
+@task(name="report-fleet", task_run_name="update fleet page", retries=2, cache_policy=NO_CACHE)
 async def report_fleet(notes: Mapping[str, str]) -> None:
     """Write the artifacts `fleet` and `audit`; `notes` by app is what the sweep has to say."""
     rt = runtime()
@@ -63,7 +63,7 @@ async def _report_audit(client: PrefectClient) -> None:
 
 @task(
     name="report-connections",
-    task_run_name="artifacts of connections",
+    task_run_name="update connection pages",
     retries=2,
     cache_policy=NO_CACHE,
 )

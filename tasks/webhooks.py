@@ -57,7 +57,9 @@ async def webhook_figures() -> Figures:
     return await read_figures(rt.store, sorted((await rt.configuration()).apps), now=utcnow())
 
 
-@task(name="report-webhooks", task_run_name="artifact webhooks", retries=2, cache_policy=NO_CACHE)
+@task(
+    name="report-webhooks", task_run_name="update webhooks page", retries=2, cache_policy=NO_CACHE
+)
 async def report_webhooks(figures: Figures) -> None:
     """Write the artifact `webhooks`."""
     async with get_client() as client:

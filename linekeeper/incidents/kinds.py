@@ -14,10 +14,11 @@ class Words:
 
 _KINDS = {
     "reauthorization_required": Words(
-        "must log in again",
-        "The system refuses the stored login; calls on this connection fail.",
-        "The customer must log in again, by the connect link. Then it is proven, what was missed "
-        "is fetched, and this resolves.",
+        "Reauthorization required",
+        "The customer's system rejects the stored credentials. Every call on this connection "
+        "fails.",
+        "The customer logs in through the connect link. Linekeeper then verifies the login, "
+        "backfills what was missed, and resolves this incident.",
     ),
     "unreachable": Words(
         "does not answer",
@@ -44,7 +45,7 @@ _KINDS = {
         "can't be read",
         "Makini's list of connections can't be read: the fleet is not being watched.",
         "Asked again every sweep; resolves by itself when the list comes back. "
-        "If Makini refuses the login, mend the client id and secret in the MakiniApp block.",
+        "If Makini refuses the login, correct the client id and secret in the MakiniApp block.",
     ),
     "list_truncated": Words(
         "looks truncated",

@@ -53,7 +53,7 @@ class News:
         lead = {
             "new": f"{self.name}: {words}",
             "worse": f"{self.name}: now {words}",
-            "unacknowledged": f"{self.name}: {words}, still not acknowledged",
+            "unacknowledged": f"{self.name}: {words}, not acknowledged yet",
         }[self.reason]
         since = f"since {self.since:%Y-%m-%d %H:%M} UTC"
         return f"{lead} {since}" + (f" ({self.evidence})" if self.evidence else "")
@@ -70,15 +70,16 @@ class Findings:
 
     @property
     def summary(self) -> str:
-        """`2 new, 3 known`, or `all well`."""
+        """`2 new problems, 3 known`, or `all healthy`."""
+        new = sum(item.reason == "new" for item in self.news)
         counts = [
-            (sum(one.reason == "new" for one in self.news), "new"),
+            (new, "new problem" if new == 1 else "new problems"),
             (sum(one.reason == "worse" for one in self.news), "worse"),
             (sum(one.reason == "unacknowledged" for one in self.news), "unacknowledged"),
             (self.known, "known"),
             (self.untold, "not announced"),
         ]
-        return ", ".join(f"{count} {word}" for count, word in counts if count) or "all well"
+        return ", ".join(f"{count} {word}" for count, word in counts if count) or "all healthy"
 
 
 _OPEN = select(Incident).where(col(Incident.resolved_at).is_(None)).order_by(col(Incident.id))

@@ -19,6 +19,7 @@ HEADER_LIMIT = 150
 
 _MESSAGE_LIMIT = 300
 _FOUND_LIMIT = 1_000
+_RESPONSE = "Makini's response"
 _TITLE_SHOWN = 110
 """Of a longer title the header has a part only, so all of it is said below."""
 _OWNERS_SHOWN = 5
@@ -146,14 +147,14 @@ def _taken(view: IncidentView) -> bool:
 def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
     lines = []
     if meaning := words.meaning(view.kind):
-        lines.append(f"{pen.strong('What')} {meaning}")
+        lines.append(f"{pen.strong('Problem')} {meaning}")
     elif (found := view.summary) and len(view.title) > _TITLE_SHOWN:
-        lines.append(f"{pen.strong('What')} {pen.text(found, _FOUND_LIMIT)}")
+        lines.append(f"{pen.strong('Problem')} {pen.text(found, _FOUND_LIMIT)}")
     if cause := _root_cause(view, pen):
         lines.append(f"{pen.strong('Root cause')} {cause}")
     lines.append(_since(view, pen, now))
     if whose := _whose(view, pen):
-        lines.append(f"{pen.strong('Whose')} {whose}")
+        lines.append(f"{pen.strong('Owner')} {whose}")
     if _taken(view) and view.acknowledged_at is not None:
         by = f" by {pen.person(view.acknowledged_by)}" if view.acknowledged_by else ""
         lines.append(f"{pen.strong('Acknowledged')} {pen.moment(view.acknowledged_at)}{by}")
@@ -161,7 +162,7 @@ def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
         lines.append(f"{pen.strong('Snoozed')} until {pen.moment(until)}")
     found = _evidence(view.code, view.message, view.request_id, pen)
     if found:
-        lines.append(f"{pen.strong('Makini said')} {found}")
+        lines.append(f"{pen.strong(_RESPONSE)} {found}")
     return lines
 
 
@@ -212,7 +213,7 @@ def _members(view: IncidentView, pen: Pen) -> list[str]:
         return _only_member(view.members[0], pen)
     affected = view.member_count - view.recovered_count
     state = f", {affected} still affected" if view.recovered_count else ""
-    lines = [f"{pen.strong('Touches')} {view.member_count} connections{state}"]
+    lines = [f"{pen.strong('Affected')} {view.member_count} connections{state}"]
     lines += [f"• {_member(member, view, pen)}" for member in view.members[:MEMBERS_SHOWN]]
     if view.member_count > len(view.members):
         lines.append(f"and {view.member_count - len(view.members)} more")
@@ -221,12 +222,12 @@ def _members(view: IncidentView, pen: Pen) -> list[str]:
 
 def _only_member(member: MemberView, pen: Pen) -> list[str]:
     parts = [*_naming(member, pen), f"Makini key {pen.code(member.makini_key)}"]
-    lines = [f"{pen.strong('Touches')} {' · '.join(parts)}"]
+    lines = [f"{pen.strong('Affected')} {' · '.join(parts)}"]
     if before := _before(member):
         lines.append(f"{pen.strong('Before that')} {before}")
     evidence = _evidence(member.code, member.message, member.request_id, pen)
     if evidence and member.left_at is None:
-        lines.append(f"{pen.strong('Makini said')} {evidence}")
+        lines.append(f"{pen.strong(_RESPONSE)} {evidence}")
     return lines
 
 
@@ -273,9 +274,9 @@ def _evidence(code: str | None, message: str | None, request_id: str | None, pen
 
 def _ahead(view: IncidentView, pen: Pen) -> list[str]:
     if view.merged_into is not None:
-        return [f"{pen.strong('Next')} Followed in the message of that incident."]
+        return [f"{pen.strong('Next step')} Followed in the message of that incident."]
     ahead = words.ahead(view.kind, resolved=view.resolved_at is not None)
-    return [f"{pen.strong('Next')} {ahead}"]
+    return [f"{pen.strong('Next step')} {ahead}"]
 
 
 def artifacts(view: IncidentView) -> tuple[str, str]:

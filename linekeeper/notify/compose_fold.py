@@ -46,7 +46,7 @@ def _headline(key: str, views: Sequence[IncidentView]) -> str:
     still = sum(one.resolved_at is None for one in views)
     state = f"{still} still open" if still else "all resolved"
     if key.startswith("morning:"):
-        return f"Good morning: {count} in quiet hours, {state}"
+        return f"Quiet-hours summary: {count}, {state}"
     return f"{count} in one message, because there were many: {state}"
 
 

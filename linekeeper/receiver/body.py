@@ -13,5 +13,5 @@ async def read_body(request: Request, limit: int) -> bytes:
             if len(body) > limit:
                 raise HTTPException(413, f"the body is longer than {limit} bytes")
     except ClientDisconnect:
-        raise HTTPException(400, "the body broke off") from None
+        raise HTTPException(400, "client disconnected while sending the body") from None
     return body

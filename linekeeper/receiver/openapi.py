@@ -81,12 +81,12 @@ _KEY_ERRORS = {
 }
 _WEBHOOK_ERRORS = {
     "s400": "No valid HTTP",
-    "s401": "Not proven genuine",
+    "s401": "Invalid signature",
     "s404": "No app of that name",
     "s408": "The body did not come to its end",
     "s413": "Too long",
     "s415": "Compressed",
-    "s503": "Not stored: come again",
+    "s503": "Storage unavailable, retry later",
 }
 _BEARER: list[_Json] = [{"key": []}]
 
@@ -200,7 +200,7 @@ DOCUMENT: _Json = {
                     **_errors(
                         **_KEY_ERRORS,
                         **_NOT_FOUND,
-                        s400="The body broke off",
+                        s400="Client disconnected while sending the body",
                         s413="Too long",
                         s422="It is no report; `error` says why",
                     ),

@@ -33,7 +33,7 @@ LOOKS: Mapping[str, Look] = {
     Health.healthy: Look("🟢", "healthy", "#22a35a", "#3fbf74"),
     Health.degraded: Look("🟡", "degraded", "#e0a100", "#f5c542"),
     Health.unreachable: Look("🔴", "unreachable", "#d33a3a", "#f26d6d"),
-    Health.reauthorization_required: Look("🔑", "login lost", "#7647d6", "#a98bf5"),
+    Health.reauthorization_required: Look("🔑", "Reauthorization required", "#7647d6", "#a98bf5"),
     Health.inactive: Look("⚪", "inactive", "#8a94a3", "#aab4c2"),
     Health.unknown: Look("❔", "unknown", "#2b8fc4", "#63b8e6"),
 }

@@ -101,7 +101,7 @@ _NEXT = {
         "problem. One good answer brings it back and closes the incident."
     ),
     Health.reauthorization_required: (
-        "The login no longer works: the customer has to sign in again through Makini. "
+        "Reauthorization required: the customer has to log in again through Makini. "
         "Waiting does not mend it. Once a probe finds it well the incident is closed."
     ),
     Health.inactive: (
@@ -145,7 +145,7 @@ def _facts(report: ConnectionReport) -> Iterable[Sequence[str]]:
     one, customer, now = report.connection, report.customer, report.at
     owner = text(customer.name) if customer is not None else "—"
     yield "Customer", owner + (" · critical" if customer is not None and customer.critical else "")
-    yield "Looked after by", text(customer.owner if customer is not None else None)
+    yield "Owner", text(customer.owner if customer is not None else None)
     yield "Name at Makini", text(one.name)
     yield "Makini's key", code(one.makini_key)
     yield "Makini's id", code(one.makini_id)

@@ -49,7 +49,7 @@ def headline(day: Day) -> str:
     """`Digest: 3 new incidents, 5 resolved, 2 open`."""
     figures = measure(day.lives, since=day.since, now=day.now)
     if not (figures.opened or figures.resolved or figures.open):
-        return "Digest: all well, nothing happened"
+        return "Digest: all healthy, nothing happened"
     return (
         f"Digest: {_count(figures.opened, 'new incident')}, {figures.resolved} resolved, "
         f"{figures.open} open"

@@ -85,6 +85,6 @@ async def test_a_lost_login_is_a_red_run_an_incident_and_a_message_and_mends(
 
     await until(resolved, what="the message to turn green")
     await page.goto(run)
-    well = re.compile(r"sweep · (all well|\d+ known)")
+    well = re.compile(r"sweep · (all healthy|\d+ known)")
     await expect(page.get_by_text(well).first).to_be_visible()
     await house.control("webhooks", drop=0.0)

@@ -98,30 +98,30 @@ async def test_red_means_new(
             state: State[None] = await health_sweep(return_state=True)
         return (state.name or "", (await running.last()).name, state.message or "")
 
-    assert await sweep() == ("Completed", "sweep · all well", "6 checked, all well")
+    assert await sweep() == ("Completed", "sweep · all healthy", "6 checked, all healthy")
     [victim, other, *_] = await connections(store)
     await control(f"connections/{victim.makini_key}/change-credentials")
     name, title, message = await sweep()
-    assert (name, title) == ("Failed", "sweep · 1 new")
-    assert message.startswith("6 checked, 1 new: ")
+    assert (name, title) == ("Failed", "sweep · 1 new problem")
+    assert message.startswith("6 checked, 1 new problem: ")
     assert "must log in" in message or "reauthorization" in message
     [task] = await failed_tasks(running)
     assert victim.name.split(" · ")[0] in task
 
     assert (await sweep())[:2] == ("Completed", "sweep · 1 known")
     await control(f"connections/{other.makini_key}/deactivate")
-    assert (await sweep())[:2] == ("Failed", "sweep · 1 new, 1 known")
+    assert (await sweep())[:2] == ("Failed", "sweep · 1 new problem, 1 known")
 
     page = await running.artifact("fleet")
     assert "data:image/svg+xml;base64," in page
     assert victim.name in page
     own = await running.artifact(f"connection-{victim.slug}")
-    assert "login lost" in own
+    assert "Reauthorization required" in own
     assert "req\\_" in own or "req_" in own  # what Makini's support asks for
 
     for one in (victim, other):
         await control(f"connections/{one.makini_key}/mend")
-    assert (await sweep())[:2] == ("Completed", "sweep · all well")
+    assert (await sweep())[:2] == ("Completed", "sweep · all healthy")
     async with store.read() as session:
         assert set(await session.scalars(select(Incident.status))) == {"resolved"}
 
@@ -153,14 +153,14 @@ async def test_a_truncated_list_is_red_once_and_a_person_decides(
     with on(clean_prefect):
         await swept()
         box.world.connections.clear()
-        assert await swept() == ("Failed", "sweep · 1 new")
+        assert await swept() == ("Failed", "sweep · 1 new problem")
         assert await swept() == ("Completed", "sweep · 1 known")
         assert {one.setup for one in await connections(store)} == {"live"}
         state = await adopt(dry_run=False, return_state=True)
         assert "6 of 6 known connections are missing. Nothing was changed" in (state.message or "")
         await adopt(dry_run=False, accept_missing=True, return_state=True)
         assert {one.setup for one in await connections(store)} == {"disconnected"}
-        assert await swept() == ("Completed", "sweep · all well")
+        assert await swept() == ("Completed", "sweep · all healthy")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ async def test_a_list_that_waits_too_long_has_failed_and_the_others_are_swept(
     assert state.name == "Failed"
     assert says in (state.message or "")
     assert "6 checked" in (state.message or "")
-    assert (await running.last()).name == "sweep · could not do its work, 1 new"
+    assert (await running.last()).name == "sweep · could not do its work, 1 new problem"
     async with store.read() as session:
         [incident] = await session.scalars(select(Incident))
     assert (incident.kind, incident.app) == ("list_failed", "paused")

@@ -80,7 +80,7 @@ async def test_a_night_is_one_message_in_the_morning_that_is_edited_as_things_en
     at(desk, MORNING)
     await desk.deliver()
     [message] = desk.messages()
-    assert message["text"] == ":red_circle: Good morning: 3 incidents in quiet hours, 2 still open"
+    assert message["text"] == ":red_circle: Quiet-hours summary: 3 incidents, 2 still open"
     shown = str(message["blocks"])
     assert "Customer 0 · SAP ECC — does not answer · resolved after 20 min" in shown
     await desk.change(ids[1], "resolved", status="resolved", resolved_at=desk.now())

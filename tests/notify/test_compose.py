@@ -69,7 +69,7 @@ def test_a_lost_login_says_what_since_when_whose_and_what_happens_next() -> None
     assert "<@U012ABCDEF>" in message
     assert "critical customer" in message
     assert "`AUTHENTICATION_FAILED` Invalid credentials (request `req-77`)" in message
-    assert "The customer must log in again" in message
+    assert "The customer logs in through the connect link" in message
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_who_recovered_and_who_has_something_else_is_told_apart() -> None:
 
 def test_the_plain_text_says_the_same() -> None:
     message = compose.plain(VIEW, now=NOW, links=LINKS)
-    assert message.splitlines()[0] == "[OPEN] Acme · SAP ECC — must log in again"
+    assert message.splitlines()[0] == "[OPEN] Acme · SAP ECC — Reauthorization required"
     assert "Since: 2026-03-01 12:00 UTC (42 min)" in message
     assert "AUTHENTICATION_FAILED" in message
     assert "req-77" in message
@@ -159,7 +159,7 @@ def test_right_to_left_text_is_isolated_and_overrides_are_dropped() -> None:
 def test_a_name_of_500_characters_is_cut() -> None:
     [header, *_] = texts(compose.incident(replace(VIEW, title="x" * 500), now=NOW).blocks)
     assert width(header) == 150
-    assert header.endswith("… — must log in again")
+    assert header.endswith("… — Reauthorization required")
 
 
 nasty = st.text(
