@@ -271,7 +271,7 @@ async def test_a_connection_report_tells_its_story_newest_first(store: Store) ->
     assert [one.title for one in report.incidents] == ["Acme · UpKeep has to sign in"]
     markdown = connection_markdown(report, LINKS)
     assert markdown.startswith("# 🔑 Acme · UpKeep: Reauthorization required\n")
-    assert "the customer has to sign in again" in markdown
+    assert "the customer has to log in again" in markdown
     assert "Linekeeper has no token for it" in markdown
     assert "`o0`" in markdown
     assert "request `t0`" in markdown
