@@ -66,6 +66,8 @@ async def adopt(
         )
         get_run_logger().info(summary)
         await rename(f"adopt · {'dry run · ' if dry_run else ''}{summary}")
+        if total.alike:
+            summary += f". Please answer: {'; '.join(total.alike[:3])}"
         if troubles:
             return Failed(message="; ".join(troubles))
         if total.truncated:
@@ -85,5 +87,14 @@ def _table(adoption: Adoption, dry_run: bool) -> str:
     rows = [f"| new | {text(name)} |" for name in adoption.new[:500]]
     rows += [f"| changed | {text(name)} |" for name in adoption.changed[:500]]
     rows += [f"| missing | {text(name)} |" for name in adoption.missing[:500]]
+    rows += [
+        f"| the same customer? | {text(question)}: if so, run customer-update for the new one, "
+        "Is the same as |"
+        for question in adoption.alike[:500]
+    ]
+    rows += [
+        f"| proposed contact, confirm it in customer-update | {text(contact)} |"
+        for contact in adoption.proposed[:500]
+    ]
     rows += [f"| new customer | {text(name)} |" for name in adoption.customers[:500]]
     return "\n\n".join(lines) + "\n" + "\n".join(rows) + "\n"

@@ -48,8 +48,23 @@ async def customer_update(
         Literal["leave", "yes", "no"],
         Field(title="Critical", description="Critical customers come first and are probed often"),
     ] = "leave",
+    confirm_contacts: Annotated[
+        bool,
+        Field(
+            title="Confirm proposed contacts",
+            description="The adoption proposes who logged in; nobody is mailed there before this",
+        ),
+    ] = False,
+    same_as: Annotated[
+        str,
+        Field(
+            title="Is the same as",
+            description="The customer that this one turned out to be, such as `Acme Metals` for "
+            "`ACME Metals Inc`: connections, contacts and implementations go over to it",
+        ),
+    ] = "",
 ) -> State[None]:
-    """Change one customer: contacts, time zone, language, owner, critical.
+    """Change one customer: contacts, time zone, language, owner, critical; or join two.
 
     What is left empty stays as it is. The same again changes nothing.
     """
@@ -60,6 +75,8 @@ async def customer_update(
         locale=locale,
         owner=owner,
         critical="" if critical == "leave" else critical,
+        confirm_contacts=confirm_contacts,
+        same_as=same_as,
     )
     async with open_runtime() as rt:
         try:

@@ -8,17 +8,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from slugify import slugify
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.customers.naming import customer_name, hosting, label, slug, tier
+from linekeeper.customers.csv_file import is_mail_address
+from linekeeper.customers.importing import free_slug
+from linekeeper.customers.matching import read_customer_names
+from linekeeper.customers.naming import customer_name, hosting, label, name_key, slug, tier
 from linekeeper.customers.setup import setup_after
 from linekeeper.makini import ListedConnection
 from linekeeper.store import Store, new_id
 from linekeeper.store.core import table_of
-from linekeeper.store.tables import Connection, Customer, Transition, Watermark
+from linekeeper.store.tables import Connection, Contact, Customer, Transition, Watermark
 from linekeeper.store.upsert import insert_ignore
 
 _TOLD = ("name", "provider", "email", "hosting", "tier", "setup")
@@ -42,6 +44,10 @@ class Adoption:
     new: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     customers: list[str] = field(default_factory=list)
+    alike: list[str] = field(default_factory=list)
+    """Questions: new customers that may be one we have."""
+    proposed: list[str] = field(default_factory=list)
+    """Contacts that people are asked to confirm, as `Customer: address`."""
     known: int = 0
     ids: dict[str, str] = field(default_factory=dict)
     """Our id by Makini's key."""
@@ -57,6 +63,8 @@ class Adoption:
         self.new += other.new
         self.changed += other.changed
         self.customers += other.customers
+        self.alike += other.alike
+        self.proposed += other.proposed
         self.known += other.known
         self.ids |= other.ids
         self.relisted += other.relisted
@@ -104,6 +112,7 @@ async def adopt(
         return result
     if rows:
         await session.execute(insert(Connection), rows)
+        await _propose_contacts(store, session, rows, result)
     result.ids |= {row["makini_key"]: row["id"] for row in rows}
     await _change(session, changes, now)
     return result
@@ -118,44 +127,79 @@ async def _customers(
     now: datetime,
     dry_run: bool,
 ) -> dict[str, str]:
-    """The ids of the customers of `fresh` by name; those we don't know are made."""
+    """The ids of the customers of `fresh` by the name given; those we don't know are made.
+
+    Spellings of one name are one customer. Where a new name may mean a customer we have, it is
+    made, and people are asked.
+    """
     names = sorted({customer_name(one) for one in fresh})
-    known = await _ids_by_name(session, names)
-    missing = [name for name in names if name not in known]
-    result.customers = missing
-    if dry_run or not missing:
-        return known
-    taken = set(await session.scalars(select(col(Customer.slug))))
-    rows = []
-    for name in missing:
-        base = slugify(name, max_length=60) or "customer"
-        free = next(
-            s for n in range(1, 1_000_000) if (s := base if n == 1 else f"{base}-{n}") not in taken
-        )
-        taken.add(free)
-        rows.append(
+    if not names:
+        return {}
+    known = await read_customer_names(session)
+    missing = {name_key(name): name for name in reversed(names) if known.owner(name) is None}
+    result.customers = sorted(missing.values())
+    result.alike = [
+        f"{name} may be {' or '.join(alike)}"
+        for name in result.customers
+        if (alike := known.alike(name))
+    ]
+    if missing and not dry_run:
+        taken = set(await session.scalars(select(col(Customer.slug))))
+        rows = [
             {
                 "id": new_id(),
                 "name": name,
-                "slug": free,
+                "slug": free_slug(name, taken),
                 "time_zone": "UTC",
                 "locale": "en",
                 "critical": False,
+                "aliases": [],
                 "created_at": now,
             }
-        )
-    await insert_ignore(store, session, Customer, rows)
-    return known | await _ids_by_name(session, missing)
+            for name in result.customers
+        ]
+        await insert_ignore(store, session, Customer, rows)
+        known = await read_customer_names(session)
+    owners = {name: known.owner(name) for name in names}
+    return {name: owner for name, owner in owners.items() if owner is not None}
 
 
-async def _ids_by_name(session: AsyncSession, names: Sequence[str]) -> dict[str, str]:
-    ids: dict[str, str] = {}
-    for chunk in _portions(list(names)):
-        rows = await session.execute(
-            select(col(Customer.name), col(Customer.id)).where(col(Customer.name).in_(chunk))
+async def _propose_contacts(
+    store: Store, session: AsyncSession, rows: Sequence[Mapping[str, Any]], result: Adoption
+) -> None:
+    """Propose who logged in as a contact; nobody is mailed there until it is confirmed."""
+    wanted = {
+        (row["customer_id"], row["email"].strip().lower())
+        for row in rows
+        if row["customer_id"] and is_mail_address(row["email"].strip())
+    }
+    if not wanted:
+        return
+    owners = sorted({owner for owner, _ in wanted})
+    names: dict[str, str] = {}
+    have: set[tuple[str, str]] = set()
+    for portion in _portions(owners):
+        named = await session.execute(
+            select(col(Customer.id), col(Customer.name)).where(col(Customer.id).in_(portion))
         )
-        ids |= {row.name: row.id for row in rows}
-    return ids
+        names |= {row[0]: row[1] for row in named}
+        contacts = await session.execute(
+            select(col(Contact.customer_id), col(Contact.email)).where(
+                col(Contact.customer_id).in_(portion)
+            )
+        )
+        have |= {(row[0], row[1].lower()) for row in contacts}
+    new = sorted(wanted - have)
+    result.proposed = [f"{names[owner]}: {email}" for owner, email in new]
+    await insert_ignore(
+        store,
+        session,
+        Contact,
+        [
+            {"id": new_id(), "customer_id": owner, "name": "", "email": email, "confirmed": False}
+            for owner, email in new
+        ],
+    )
 
 
 def _row(app: str, one: ListedConnection, owners: dict[str, str], now: datetime) -> dict[str, Any]:

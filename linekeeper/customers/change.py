@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from linekeeper.customers.csv_file import read_customers
 from linekeeper.customers.find import find_customer
+from linekeeper.customers.merge import merge_customer
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Contact, Customer
 
@@ -32,6 +33,10 @@ class Change:
     owner: str = ""
     critical: str = ""
     """`yes`, `no`, or empty."""
+    confirm_contacts: bool = False
+    """The contacts that the adoption proposed are right."""
+    same_as: str = ""
+    """The customer that this one turned out to be: everything goes over to that one."""
 
 
 async def change_customer(
@@ -46,15 +51,24 @@ async def change_customer(
     gone = _understood(Change(contacts=change.remove_contacts)).contacts
     async with store.write() as session:
         customer = await find_customer(session, wanted)
+        name = customer.name
         changed = [
-            f"{name.replace('_', ' ')}: {_shown(value)}"
-            for name, value in said.values.items()
-            if getattr(customer, name) != value
+            f"{column.replace('_', ' ')}: {_shown(value)}"
+            for column, value in said.values.items()
+            if getattr(customer, column) != value
         ]
-        for name, value in said.values.items():
-            setattr(customer, name, value)
+        for column, value in said.values.items():
+            setattr(customer, column, value)
         await session.flush()
-        changed += await _contacts(session, customer, said.contacts, gone)
+        changed += await _contacts(
+            session, customer, said.contacts, gone, confirm=change.confirm_contacts
+        )
+        if change.same_as.strip():
+            heir = await find_customer(session, change.same_as)
+            if heir.id == customer.id:
+                raise BadChange(f"{change.same_as.strip()!r} is this customer itself")
+            await merge_customer(session, customer, heir)
+            changed.append(f"it is {heir.name} now: everything went over")
         if changed:
             session.add(
                 Audit(
@@ -66,7 +80,7 @@ async def change_customer(
                 )
             )
             await session.flush()
-        return customer.name, changed
+        return name, changed
 
 
 async def _contacts(
@@ -74,6 +88,8 @@ async def _contacts(
     customer: Customer,
     given: Mapping[str, str],
     gone: Mapping[str, str],
+    *,
+    confirm: bool,
 ) -> list[str]:
     """Add or rename `given`, remove `gone` (mail address → name)."""
     rows = await session.scalars(select(Contact).where(col(Contact.customer_id) == customer.id))
@@ -86,9 +102,17 @@ async def _contacts(
         if row is None:
             session.add(Contact(customer_id=customer.id, email=email, name=name))
             changed.append(f"contact added: {email}")
-        elif name and row.name != name:
+            continue
+        if name and row.name != name:
             row.name = name
             changed.append(f"contact renamed: {email}")
+        if not row.confirmed:
+            row.confirmed = True
+            changed.append(f"contact confirmed: {email}")
+    for email, row in have.items():
+        if confirm and not row.confirmed and email not in gone:
+            row.confirmed = True
+            changed.append(f"contact confirmed: {email}")
     await session.flush()
     for email in gone.keys() - given.keys():
         await session.execute(delete(Contact).where(col(Contact.id) == have[email].id))

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
+from linekeeper.customers.naming import name_key
+
 MAX_BYTES = 10 * 1024 * 1024
 MAX_ROWS = 20_000
 MAX_PROBLEMS = 50
 MAX_TEXT = 200
 
-COLUMNS = ("name", "contacts", "time zone", "locale", "owner", "critical")
+COLUMNS = ("name", "contacts", "time zone", "locale", "owner", "critical", "new")
 _ALIASES = {
     "customer": "name",
     "customername": "name",
@@ -68,6 +70,13 @@ class Row:
     locale: str | None = None
     owner: str | None = None
     critical: bool | None = None
+    new: bool | None = None
+    """It is no customer that we have, though one has a similar name."""
+
+
+def is_mail_address(text: str) -> bool:
+    """Whether somebody can be mailed at `text`."""
+    return _MAIL.fullmatch(text) is not None
 
 
 class _Bad(ValueError):
@@ -97,7 +106,7 @@ def read_customers(data: bytes) -> tuple[list[Row], list[Problem]]:
         row, wrong = _row(line, cells, places)
         problems += wrong
         if row is not None:
-            first = seen.setdefault(row.name.casefold(), line)
+            first = seen.setdefault(name_key(row.name), line)
             if first != line:
                 problems.append(
                     Problem(line, "name", f"{row.name!r} is on line {first} already: merge the two")
@@ -292,7 +301,7 @@ def _locale(cell: str) -> str | None:
     return text.replace("_", "-")
 
 
-def _critical(cell: str) -> bool | None:
+def _yes_or_no(cell: str) -> bool | None:
     word = cell.strip().casefold()
     if not word:
         return None
@@ -307,7 +316,8 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "time zone": _time_zone,
     "locale": _locale,
     "owner": _text,
-    "critical": _critical,
+    "critical": _yes_or_no,
+    "new": _yes_or_no,
 }
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.customers.matching import read_customer_names
 from linekeeper.customers.naming import label
 from linekeeper.store.tables import Connection, Customer
 
@@ -66,6 +67,8 @@ async def find_customer(session: AsyncSession, wanted: str) -> Customer:
     for one in everybody:
         if wanted.strip() == one.id or folded in (_fold(one.name), _fold(one.slug)):
             return one
+    if owner := (await read_customer_names(session)).owner(wanted.strip()):
+        return next(customer for customer in everybody if customer.id == owner)
     names = {_fold(one.name): one.name for one in everybody}
     close = difflib.get_close_matches(folded, list(names), n=5, cutoff=0.3)
     offers = [names[match] for match in close] or sorted(names.values())[:5]

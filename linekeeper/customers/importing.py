@@ -13,7 +13,8 @@ from slugify import slugify
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import select
 
-from linekeeper.customers.csv_file import Person, Problem, Row, read_customers
+from linekeeper.customers.csv_file import MAX_PROBLEMS, Person, Problem, Row, read_customers
+from linekeeper.customers.matching import CustomerName, customer_names
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Contact, Customer
 
@@ -22,7 +23,10 @@ _FIELDS = ("time_zone", "locale", "owner", "critical")
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A customer we have; `contacts` are names by mail address in lower case."""
+    """A customer we have; `contacts` are names by mail address in lower case.
+
+    `proposed` are those of the addresses that no person has confirmed.
+    """
 
     id: str
     name: str
@@ -31,6 +35,8 @@ class Known:
     owner: str | None
     critical: bool
     contacts: Mapping[str, str]
+    proposed: frozenset[str] = frozenset()
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +70,29 @@ class ImportPlan:
 def plan(rows: Sequence[Row], known: Iterable[Known]) -> ImportPlan:
     """What `rows` would create and change; pure.
 
-    A customer is the one with the same name; case and spaces don't matter.
+    A customer is the one with the same name; case, spaces and punctuation don't matter. A name
+    that may mean another customer is a problem, until the file says that it is new. A contact that
+    the file names is confirmed.
     """
-    by_name = {_fold(one.name): one for one in known}
+    by_id = {customer.id: customer for customer in known}
+    names = customer_names(
+        CustomerName(customer.id, customer.name, customer.aliases)
+        for _, customer in sorted(by_id.items())
+    )
     create, change, lonely, unchanged = [], [], [], 0
+    problems = []
     for row in rows:
-        have = by_name.get(_fold(row.name))
-        if not row.contacts and (have is None or not have.contacts):
+        have = by_id.get(names.owner(row.name) or "")
+        if have is None and not row.new and (alike := names.alike(row.name)):
+            problems.append(
+                Problem(
+                    row.line,
+                    "name",
+                    f"{row.name!r} may be {' or '.join(map(repr, alike))}, which is known: write "
+                    "the name that is known, or yes in the column new if it is another customer",
+                )
+            )
+        if not row.contacts and (have is None or not have.contacts.keys() - have.proposed):
             lonely.append(row.name)
         said = {name: value for name in _FIELDS if (value := getattr(row, name)) is not None}
         if have is None:
@@ -81,12 +103,15 @@ def plan(rows: Sequence[Row], known: Iterable[Known]) -> ImportPlan:
             person
             for person in row.contacts
             if person.email not in have.contacts
+            or person.email in have.proposed
             or (person.name and have.contacts[person.email] != person.name)
         )
         if values or contacts:
             change.append(Step(row.line, have.name, have.id, values, contacts))
         else:
             unchanged += 1
+    if problems:
+        return ImportPlan(problems=tuple(problems[:MAX_PROBLEMS]))
     return ImportPlan(tuple(create), tuple(change), unchanged, (), tuple(lonely))
 
 
@@ -112,7 +137,10 @@ async def import_customers(
 
 async def _known(session: AsyncSession) -> list[Known]:
     contacts: dict[str, dict[str, str]] = {}
+    proposed: dict[str, set[str]] = {}
     for contact in await session.scalars(select(Contact)):
+        if not contact.confirmed:
+            proposed.setdefault(contact.customer_id, set()).add(contact.email.lower())
         contacts.setdefault(contact.customer_id, {})[contact.email.lower()] = contact.name
     return [
         Known(
@@ -123,6 +151,8 @@ async def _known(session: AsyncSession) -> list[Known]:
             owner=one.owner,
             critical=one.critical,
             contacts=contacts.get(one.id, {}),
+            proposed=frozenset(proposed.get(one.id, ())),
+            aliases=tuple(one.aliases),
         )
         for one in await session.scalars(select(Customer))
     ]
@@ -148,7 +178,8 @@ async def _apply(session: AsyncSession, planned: ImportPlan, *, by: str, now: da
             if have is None:
                 added.append(Contact(customer_id=customer.id, email=person.email, name=person.name))
             else:
-                have.name = person.name
+                have.name = person.name or have.name
+                have.confirmed = True
     await session.flush()  # customers first: their contacts refer to them
     session.add_all(added)
     session.add(
@@ -175,7 +206,3 @@ def free_slug(name: str, taken: set[str]) -> str:
 
 def _said(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def _fold(name: str) -> str:
-    return " ".join(name.casefold().split())

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Mapping
 
 from slugify import slugify
@@ -19,6 +20,11 @@ _HOSTING = {
     "selfhosted": "self-hosted",
 }
 _TIERS = {"1": "I", "2": "II", "3": "III", "i": "I", "ii": "II", "iii": "III"}
+_LEGAL_FORMS = frozenset(
+    {"ab", "ag", "and", "aps", "as", "bv", "co", "company", "corp", "corporation", "et", "gmbh"}
+    | {"group", "holding", "holdings", "inc", "incorporated", "kg", "kk", "limited", "llc", "ltd"}
+    | {"nv", "oy", "plc", "pty", "sa", "sarl", "sas", "se", "spa", "srl", "the", "und"}
+)
 MAX_NAME = 200
 _SPELT = 80
 
@@ -30,6 +36,19 @@ def customer_name(listed: ListedConnection) -> str:
             return value[:MAX_NAME]
     first = _SEPARATOR.split(listed.name.strip())[0].strip()
     return (first or listed.email.partition("@")[2] or listed.key)[:MAX_NAME]
+
+
+def name_key(name: str) -> str:
+    """What two spellings of one name have in common: case, spaces and punctuation don't count."""
+    text = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join(re.findall(r"[^\W_]+", re.sub(r"[.'’]", "", text))) or text.strip()
+
+
+def loose_key(name: str) -> str:
+    """What names that may mean one customer have in common: legal form and accents don't count."""
+    plain = unicodedata.normalize("NFKD", name_key(name))
+    words = "".join(char for char in plain if not unicodedata.combining(char)).split()
+    return "".join(word for word in words if word not in _LEGAL_FORMS) or "".join(words)
 
 
 def hosting(metadata: Mapping[str, str]) -> str | None:

@@ -21,7 +21,10 @@ async def customers_without_contact(session: AsyncSession) -> Finding:
     names = list(
         await session.scalars(
             select(Customer.name)
-            .outerjoin(Contact, col(Contact.customer_id) == col(Customer.id))
+            .outerjoin(
+                Contact,
+                (col(Contact.customer_id) == col(Customer.id)) & col(Contact.confirmed),
+            )
             .where(col(Contact.id).is_(None))
             .order_by(Customer.name)
         )
@@ -30,9 +33,10 @@ async def customers_without_contact(session: AsyncSession) -> Finding:
         return ok("contacts", "every customer has one")
     return warn(
         "contacts",
-        f"{len(names)} customers without a contact: {named(names)}",
+        f"{len(names)} customers without a confirmed contact: {named(names)}",
         "linekeeper customer import FILE.csv (columns name, contacts), "
-        "or the form of the deployment import-customers",
+        "or the form of the deployment import-customers; those that the adoption proposed: "
+        "customer-update, Confirm proposed contacts",
     )
 
 

@@ -16,6 +16,7 @@ from sqlmodel import col
 
 from linekeeper.credits.queries import lock_ledger
 from linekeeper.credits.service import Reservation, fit, set_aside
+from linekeeper.customers.matching import read_customer_names
 from linekeeper.implementation import news, queries
 from linekeeper.implementation.advance import advance_in
 from linekeeper.implementation.order import Form, Order, check, fold, words
@@ -162,10 +163,8 @@ async def _move_on(store: Store, identifier: str, now: datetime) -> Started:
 
 
 async def _customer(session: AsyncSession, name: str) -> Customer | None:
-    """The customer of that name; case and spaces don't matter."""
-    wanted = fold(name)
-    rows = await session.execute(select(col(Customer.id), col(Customer.name)))
-    found = next((row[0] for row in rows if fold(row[1]) == wanted), None)
+    """The customer of that name; case, spaces and punctuation don't matter."""
+    found = (await read_customer_names(session)).owner(name)
     return None if found is None else await session.get(Customer, found)
 
 

@@ -128,7 +128,7 @@ async def _letter(store: Store, row: Outbox, signer: Signer, public_url: str) ->
         recipients = list(
             await session.scalars(
                 select(col(Contact.email))
-                .where(col(Contact.customer_id) == customer_id)
+                .where(col(Contact.customer_id) == customer_id, col(Contact.confirmed))
                 .order_by(col(Contact.id))
             )
         )

@@ -226,7 +226,10 @@ async def with_contacts(session: AsyncSession, customers: Sequence[str]) -> set[
     for start in range(0, len(customers), 5_000):
         rows = await session.execute(
             select(col(Contact.customer_id), func.count())
-            .where(col(Contact.customer_id).in_(customers[start : start + 5_000]))
+            .where(
+                col(Contact.customer_id).in_(customers[start : start + 5_000]),
+                col(Contact.confirmed),
+            )
             .group_by(col(Contact.customer_id))
         )
         found |= {row[0] for row in rows}

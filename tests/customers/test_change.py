@@ -2,6 +2,7 @@
 
 import pytest
 from sqlalchemy import select
+from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.customers.change import BadChange, Change, change_customer
@@ -37,7 +38,7 @@ async def test_what_is_given_changes_and_the_rest_stays(store: Store, acme: Cust
             "en",
             None,
         )
-        mails = set(await session.scalars(select(Contact.email)))
+        mails = set(await session.scalars(select(col(Contact.email))))
         assert mails == {"ann@acme.example", "bob@acme.example"}
         [audited] = await session.scalars(select(Audit))
         assert (audited.by, audited.subject) == ("Petra", acme.id)

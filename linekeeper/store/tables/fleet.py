@@ -20,6 +20,8 @@ class Customer(SQLModel, table=True):
     locale: str = "en"
     owner: str | None = None
     critical: bool = False
+    aliases: list[str] = Field(default_factory=list, sa_column=Column(Json, nullable=False))
+    """Other names it is known by, such as that of a customer that turned out to be the same."""
     created_at: datetime = time()
 
 
@@ -32,6 +34,8 @@ class Contact(SQLModel, table=True):
     customer_id: str = reference("customer.id", index=True)
     name: str = ""
     email: str
+    confirmed: bool = True
+    """False: proposed by the adoption, from the e-mail of a login; nobody is mailed there yet."""
 
 
 class Connection(SQLModel, table=True):
