@@ -19,6 +19,7 @@ SCOPES = (
     "observations:write",
     "changes:read",
     "connect:write",
+    "explain:read",
 )
 """What a key may do; without a choice, all of it."""
 

@@ -43,14 +43,14 @@ async def find_connection(session: AsyncSession, wanted: str) -> Named:
         found = [one for one in everything if getattr(one, exact) == wanted]
         if len(found) == 1:
             return found[0]
-    folded = _fold(wanted)
+    folded = fold(wanted)
     for texts in (
         lambda one: [one.label],
         lambda one: [one.name, one.slug],
         lambda one: one.tags,
         lambda one: [one.makini_key],
     ):
-        found = [one for one in everything if folded in map(_fold, texts(one))]
+        found = [one for one in everything if folded in map(fold, texts(one))]
         current = [one for one in found if one.setup != "disconnected"] or found
         if len(current) == 1:
             return current[0]
@@ -63,13 +63,13 @@ async def find_connection(session: AsyncSession, wanted: str) -> Named:
 async def find_customer(session: AsyncSession, wanted: str) -> Customer:
     """The customer called `wanted` (name, slug or id). Raises `NotFound` with the nearest names."""
     everybody = list(await session.scalars(select(Customer).order_by(col(Customer.name))))
-    folded = _fold(wanted)
+    folded = fold(wanted)
     for one in everybody:
-        if wanted.strip() == one.id or folded in (_fold(one.name), _fold(one.slug)):
+        if wanted.strip() == one.id or folded in (fold(one.name), fold(one.slug)):
             return one
     if owner := (await read_customer_names(session)).owner(wanted.strip()):
         return next(customer for customer in everybody if customer.id == owner)
-    names = {_fold(one.name): one.name for one in everybody}
+    names = {fold(one.name): one.name for one in everybody}
     close = difflib.get_close_matches(folded, list(names), n=5, cutoff=0.3)
     offers = [names[match] for match in close] or sorted(names.values())[:5]
     nearest = f"The nearest: {'; '.join(offers)}" if offers else "None is known yet"
@@ -106,7 +106,8 @@ async def named_connections(session: AsyncSession) -> list[Named]:
     ]
 
 
-def _fold(text: str) -> str:
+def fold(text: str) -> str:
+    """`text` as names are compared: without case, and whatever stands between its parts."""
     return re.sub(r"\s*[·\-–—|/:]\s*|\s+", " ", text.casefold()).strip()
 
 
@@ -116,8 +117,8 @@ def _nearest(wanted: str, everything: list[Named]) -> str:
             f"no connection answers to {wanted!r}: none is known yet. "
             "Run the deployment adopt (or wait for the next health-sweep)"
         )
-    names = {_fold(text): one.label for one in everything for text in (one.label, one.name)}
-    close = difflib.get_close_matches(_fold(wanted), list(names), n=5, cutoff=0.3)
+    names = {fold(text): one.label for one in everything for text in (one.label, one.name)}
+    close = difflib.get_close_matches(fold(wanted), list(names), n=5, cutoff=0.3)
     offers = list(dict.fromkeys(names[match] for match in close))
     if not offers:
         offers = sorted(one.label for one in everything)[:5]

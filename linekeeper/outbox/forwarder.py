@@ -9,11 +9,11 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 import httpx
-from sqlalchemy import Executable, bindparam, literal_column, update
+from sqlalchemy import Executable, bindparam, insert, literal_column, update
 
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
@@ -25,7 +25,8 @@ from linekeeper.outbox.forward_messages import Outgoing, read_messages
 from linekeeper.redact import origin
 from linekeeper.runtime import Runtime
 from linekeeper.store.core import table_of
-from linekeeper.store.tables import Outbox
+from linekeeper.store import new_id
+from linekeeper.store.tables import ForwardAttempt, Outbox
 
 log = logging.getLogger("linekeeper.consumer")
 
@@ -196,6 +197,8 @@ class _Round:
         self._retry: dict[str, tuple[datetime, str]] = {}
         self._back: dict[str, datetime] = {}
         self._expired: dict[str, str] = {}
+        self._attempts: list[dict[str, Any]] = []
+        """Rows of `forward_attempt`, written when the batch is settled."""
         self._back_again: set[str] = set()
         """Apps whose product takes messages again."""
         self._deadline = monotonic() + ROUND_SECONDS
@@ -253,8 +256,10 @@ class _Round:
         try:
             status = await self._forwarder.post(app.forward_url or "", message.body, headers)
         except _UNREACHABLE as error:
+            self._attempted(message, None, type(error).__name__)
             self._pause(message.app)
             return f"{url} could not be reached: {type(error).__name__}"
+        self._attempted(message, status, None)
         if 200 <= status < 300:
             return None
         if status == 410:  # its address is no more, says the standard: sending is to end
@@ -264,6 +269,17 @@ class _Round:
             self._pause(message.app)
             return f"{url} answered {status}"
         return f"{REFUSED}{url} answered {status} to webhook-id {message.id}"
+
+    def _attempted(self, message: Outgoing, status: int | None, error: str | None) -> None:
+        self._attempts.append(
+            {
+                "id": new_id(),
+                "message_id": message.id,
+                "at": self._forwarder._clock(),
+                "status": status,
+                "error": error,
+            }
+        )
 
     def _pause(self, app: str, *, seconds: float | None = None) -> None:
         """The product itself is in trouble: another message would fare no better."""
@@ -303,6 +319,8 @@ class _Round:
             ours = update(_OUTBOX).where(
                 _OUTBOX.c.id == bindparam("row_id"), _OUTBOX.c.claimed_by == self._claim.token
             )
+            if self._attempts:
+                await connection.execute(insert(table_of(ForwardAttempt)), self._attempts)
             if self._sent:
                 await connection.execute(
                     ours.values(status="sent", settled_at=now, claimed_by=None, error=None),

@@ -27,6 +27,7 @@ from linekeeper.makini import MakiniError
 from linekeeper.receiver.body import read_body
 from linekeeper.receiver.keys import require_key, runtime_of
 from linekeeper.reconcile.feed import MOST, BadCursor, read_feed
+from linekeeper.reconcile.feed_reads import FeedReads
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store.tables import Connection, Customer
 
@@ -103,7 +104,7 @@ async def report(request: Request) -> Response:
 
 async def changes(request: Request) -> Response:
     """`GET /api/changes?after=CURSOR`: the change feed from a cursor on; 400 for one not ours."""
-    await require_key(request, "changes:read")
+    holder = await require_key(request, "changes:read")
     wanted = request.query_params.get("limit", str(MOST))
     if not (wanted.isascii() and wanted.isdigit() and 0 < int(wanted[:9]) <= MOST):
         raise HTTPException(422, f"limit must be a number from 1 to {MOST}")
@@ -113,6 +114,8 @@ async def changes(request: Request) -> Response:
         )
     except BadCursor as error:
         raise HTTPException(400, str(error)) from None
+    reads: FeedReads = request.app.state.feed_reads
+    reads.note(holder.id, page.after, page.upto, at=utcnow())
     return _json({"data": page.changes, "next": page.next}, headers=_NO_STORE)
 
 

@@ -11,6 +11,7 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.inbox.tally import Tally
 from linekeeper.receiver.apps import Apps
+from linekeeper.reconcile.feed_reads import FeedReads
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import ReceiverHeartbeat
@@ -56,6 +57,8 @@ class Beat:
     """The background work of one receiver; a step that fails is tried again at the next beat."""
 
     def __init__(self, runtime: Runtime, apps: Apps, tally: Tally) -> None:
+        self.feed_reads = FeedReads()
+        """What the product's API notes of reads of the change feed; written at the next beat."""
         self._runtime = runtime
         self._apps = apps
         self._tally = tally
@@ -72,12 +75,15 @@ class Beat:
         store = self._runtime.store
         await _try("heartbeat", self.can_store(), STEP_SECONDS)
         await _try("counts", self._tally.flush(store, now=utcnow()), STEP_SECONDS)
+        await _try("feed reads", self.feed_reads.flush(store), STEP_SECONDS)
         refresh = self._apps.refresh(store, self._runtime.settings)
         await _try("configuration", refresh, STEP_SECONDS)
 
     async def last(self) -> None:
         """Before the end: write what was counted, if the database takes it within a second."""
-        await _try("counts", self._tally.flush(self._runtime.store, now=utcnow()), 1.0)
+        store = self._runtime.store
+        await _try("counts", self._tally.flush(store, now=utcnow()), 1.0)
+        await _try("feed reads", self.feed_reads.flush(store), 1.0)
 
     async def can_store(self) -> None:
         """Write the heartbeat; raises if the database takes no writes."""

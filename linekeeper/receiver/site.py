@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from linekeeper.receiver import api, callback, connect, openapi, pages, paste, slack_actions
+from linekeeper.receiver import api, callback, connect, explain, openapi, pages, paste, slack_actions
 from linekeeper.receiver.beat import Beat
 from linekeeper.receiver.gate import FOR_CUSTOMERS
 from linekeeper.receiver.html import page
@@ -29,6 +29,7 @@ def make_site(runtime: Runtime, beat: Beat) -> Starlette:
         routes=[
             *pages.routes(beat, runtime),
             *api.ROUTES,
+            *explain.ROUTES,
             *openapi.ROUTES,
             *connect.ROUTES,
             *callback.ROUTES,
@@ -43,6 +44,7 @@ def make_site(runtime: Runtime, beat: Beat) -> Starlette:
     # A redirect would be made of the request's Host, which may be anything.
     site.router.redirect_slashes = False
     site.state.runtime = runtime
+    site.state.feed_reads = beat.feed_reads
     return site
 
 

@@ -36,6 +36,10 @@ class Page:
     changes: Sequence[dict[str, Any]]
     """As `GET /api/changes` gives them (INTERFACE "Bodies")."""
     next: str
+    after: int
+    """The position the cursor it was asked with stands for ..."""
+    upto: int
+    """... and the last one given; the same where nothing is new."""
 
 
 async def read_feed(store: Store, after: str | None, *, limit: int = MOST) -> Page:
@@ -69,8 +73,8 @@ async def read_feed(store: Store, after: str | None, *, limit: int = MOST) -> Pa
         }
         for change, makini_key in rows
     ]
-    last = rows[-1][0].position if rows else position
-    return Page(changes, cursor(last or 0))
+    last = (rows[-1][0].position if rows else position) or 0
+    return Page(changes, cursor(last), position, last)
 
 
 def cursor(position: int) -> str:

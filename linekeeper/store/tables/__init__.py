@@ -52,6 +52,7 @@ from linekeeper.store.tables.records import (
     Watermark,
     WebhookTrust,
 )
+from linekeeper.store.tables.traces import FeedRead, ForwardAttempt
 
 __all__ = [
     "ApiKey",
@@ -72,6 +73,8 @@ __all__ = [
     "Drift",
     "Feed",
     "FeedEnd",
+    "FeedRead",
+    "ForwardAttempt",
     "Gate",
     "Implementation",
     "ImplementationSystem",

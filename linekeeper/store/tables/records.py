@@ -16,6 +16,13 @@ class Record(SQLModel, table=True):
     __table_args__ = (
         Index("record_key", "key", "entity"),
         Index(
+            "record_number",
+            "number",
+            "connection_id",
+            sqlite_where=text("number IS NOT NULL"),
+            postgresql_where=text("number IS NOT NULL"),
+        ),
+        Index(
             "record_absent",
             "connection_id",
             "entity",

@@ -1,0 +1,1 @@
+"""Explaining the way of one record, delivery, change, incident or message, hop by hop."""

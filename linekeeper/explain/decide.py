@@ -1,0 +1,284 @@
+"""Which hop of a record's way is missing. Pure.
+
+The earliest hop that broke is named, also where a poll made up for it afterwards: that is what has
+to be fixed. What nothing shows is said to be unknown.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from linekeeper.explain.answer import Cause, HopName, Verdict
+from linekeeper.explain.causes import verdict
+from linekeeper.explain.decide_forward import handed_on
+from linekeeper.explain.facts import DeliveryFacts, Way
+from linekeeper.explain.words import moment
+
+LATE = timedelta(minutes=10)
+"""A delivery that comes so long after the change at the source is late."""
+
+_Rule = Callable[[Way], Verdict | None]
+
+
+def judge(way: Way) -> Verdict:
+    """The verdict on `way`: that of the first rule which has one."""
+    if way.delivery is not None:
+        rules = _WITH_DELIVERY
+    elif way.change is not None:
+        rules = _WITH_CHANGE
+    else:
+        rules = _WITHOUT_BOTH
+    for rule in rules:
+        found = rule(way)
+        if found is not None:
+            return found
+    return handed_on(way)
+
+
+def _recovered(way: Way) -> str:
+    """That a poll brought the change in spite of all, as an addition to a summary."""
+    if way.change is not None and way.change.source != "webhook":
+        return f" A poll recovered the change at {moment(way.change.at)}."
+    return ""
+
+
+# With an accepted delivery
+
+
+def _unsettled(way: Way) -> Verdict | None:
+    delivery = way.delivery
+    if delivery is None or delivery.status != "pending":
+        return None
+    if delivery.attempts and delivery.error:
+        return verdict(
+            Cause.retrying,
+            f"Attempt {delivery.attempts} failed ({delivery.error}); the next one is at "
+            f"{moment(delivery.next_attempt_at)}.",
+        )
+    if delivery.is_claimed:
+        return verdict(
+            Cause.waiting, "The delivery is being worked on right now.", missing=HopName.read
+        )
+    return verdict(Cause.waiting, "The delivery is stored and waits for the consumer's claim.")
+
+
+def _not_applied(way: Way) -> Verdict | None:
+    delivery = way.delivery
+    if delivery is None:
+        return None
+    if delivery.status == "unrouted":
+        return verdict(
+            Cause.unrouted,
+            "The delivery was accepted, but no connection is known that it belongs to."
+            + _recovered(way),
+        )
+    if delivery.status == "dead":
+        return verdict(
+            Cause.dead,
+            f"The delivery was given up after {delivery.attempts} attempts: "
+            f"{delivery.error or 'no reason is kept'}.{_recovered(way)}",
+        )
+    if delivery.status == "stale":
+        return verdict(
+            Cause.stale,
+            "The delivery was older than what had been applied already, so it changed nothing.",
+        )
+    return _deferred(way, delivery) if delivery.status == "deferred" else None
+
+
+def _deferred(way: Way, delivery: DeliveryFacts) -> Verdict:
+    then = delivery.health_then or (way.connection.health if way.connection else "unknown")
+    recovered = _recovered(way)
+    if then == "reauthorization_required":
+        return verdict(
+            Cause.deferred_login,
+            "The record could not be read when the delivery came: Reauthorization required."
+            + recovered,
+        )
+    if then == "unreachable":
+        return verdict(
+            Cause.deferred_unreachable,
+            "The record could not be read when the delivery came: the customer's system was "
+            f"unreachable.{recovered}",
+        )
+    if way.connection is not None and not way.connection.has_token:
+        return verdict(
+            Cause.deferred_without_token,
+            "The record could not be read: Linekeeper holds no token for this connection."
+            + recovered,
+        )
+    return verdict(
+        Cause.deferred,
+        f"The delivery was left to the next poll: {delivery.error or 'no reason is kept'}."
+        + recovered,
+    )
+
+
+def _without_record(way: Way) -> Verdict | None:
+    """Applied, and yet there is no record of it in the index."""
+    connection, delivery = way.connection, way.delivery
+    if delivery is None or way.key is None or way.record is not None:
+        return None
+    entity = delivery.entity
+    known = connection.entities if connection is not None else None
+    if entity is not None and known is not None and entity not in known:
+        return verdict(
+            Cause.outside_entities,
+            f"{entity} is not among the entities that Linekeeper reads for this app, so the record "
+            "was not read.",
+        )
+    return verdict(
+        Cause.absent_at_source,
+        "Makini was asked for the record of this delivery, and has no such record.",
+    )
+
+
+def _deleted(way: Way) -> Verdict | None:
+    record, change = way.record, way.change
+    if record is not None and record.deleted_at is None:
+        if record.deletion != "proposed":
+            return None
+        return verdict(
+            Cause.deletion_held,
+            f"Listings since {moment(record.absent_since)} lack the record. The deletion waits for "
+            "a person, because too many records are gone at once.",
+        )
+    if record is None and (change is None or change.op != "deleted"):
+        return None
+    when = record.deleted_at if record is not None else change.at if change is not None else None
+    return verdict(
+        Cause.deleted,
+        f"The source no longer has the record: two complete listings agreed on that at "
+        f"{moment(when)}. Makini sends no webhooks for deletions.",
+    )
+
+
+def _late(way: Way) -> Verdict | None:
+    change = way.change
+    if change is None or change.announced_at is None:
+        return None
+    since = change.updated_at or change.at
+    after_the_poll = change.source == "poll" and change.announced_at > change.at
+    behind = change.updated_at is not None and change.announced_at - since > LATE
+    if not (after_the_poll or behind) or change.announced_at <= since:
+        return None
+    minutes = round((change.announced_at - since).total_seconds() / 60)
+    return verdict(
+        Cause.webhook_late,
+        f"The webhook came {minutes} minutes after the change at the source.{_recovered(way)}",
+    )
+
+
+# With a change that no accepted delivery announced
+
+
+def _unannounced(way: Way) -> Verdict | None:
+    change, connection = way.change, way.connection
+    if change is None or change.announced_at is not None or change.op in ("deleted", "rekeyed"):
+        return None
+    recovered = _recovered(way)
+    if way.outage is not None:
+        return verdict(
+            Cause.our_outage,
+            f"No receiver of ours could store deliveries from {moment(way.outage.since)} to "
+            f"{moment(way.outage.until)}, when the source changed.{recovered}",
+        )
+    if way.rejected:
+        return verdict(
+            Cause.rejected,
+            f"No delivery for it was accepted; {way.rejected} were rejected in that time "
+            f"({way.rejected_why}), and this may have been one of them.{recovered}",
+        )
+    if connection is not None and connection.last_webhook_at is None:
+        return verdict(
+            Cause.webhooks_never, f"No webhook has ever come for this connection.{recovered}"
+        )
+    return verdict(
+        Cause.webhook_lost,
+        f"Makini sent no webhook for this change, or it was lost on the way to us.{recovered}",
+    )
+
+
+# With neither
+
+
+def _baseline(way: Way) -> Verdict | None:
+    if way.record is None:
+        return None
+    return verdict(
+        Cause.baseline,
+        "The record is in the index since it was first listed; its last change at the source was "
+        f"at {moment(way.record.updated_at)}, and no delivery or change since is known.",
+    )
+
+
+def _not_read(way: Way) -> Verdict | None:
+    """The connection itself can't be read, so that the record isn't known says nothing."""
+    connection = way.connection
+    if connection is None:
+        return None
+    since = moment(connection.health_since)
+    if connection.setup == "disconnected":
+        successor = f" Its successor is {connection.replaced_by}." if connection.replaced_by else ""
+        return verdict(Cause.disconnected, f"The connection is disconnected.{successor}")
+    if connection.setup in ("pending", "authorizing"):
+        return verdict(
+            Cause.not_connected,
+            "The customer has not finished connecting this system, so nothing was ever read.",
+        )
+    if connection.health == "reauthorization_required":
+        return verdict(
+            Cause.login_lost,
+            f"Reauthorization required since {since}: nothing newer can be read, and the record is "
+            "not in the index.",
+        )
+    if connection.health == "unreachable":
+        return verdict(
+            Cause.system_unreachable,
+            f"The customer's system is unreachable since {since}: nothing newer can be read, and "
+            "the record is not in the index.",
+        )
+    return None
+
+
+def _not_listed(way: Way) -> Verdict | None:
+    """A key that neither index nor deliveries know: what the listings say about it."""
+    failing = [facts for facts in way.entities if facts.failures]
+    if failing:
+        return verdict(
+            Cause.entity_failing,
+            f"{failing[0].entity} can't be read since {moment(failing[0].failing_since)}: "
+            f"{failing[0].error or 'no reason is kept'}. The record may be among what is missing.",
+        )
+    if not any(facts.full_at for facts in way.entities):
+        return verdict(
+            Cause.never_polled, "No entity of this connection has been listed completely yet."
+        )
+    windows = [facts for facts in way.entities if facts.window_since is not None]
+    if windows:
+        return verdict(
+            Cause.outside_window,
+            f"Makini's listing of {windows[0].entity} reaches back to "
+            f"{moment(windows[0].window_since)} only. A record that has not changed since then is "
+            "not in it, though it may exist.",
+        )
+    absent = sorted(facts.entity for facts in way.entities if not facts.offered)
+    if absent:
+        return verdict(
+            Cause.entity_not_offered,
+            f"This system does not offer {', '.join(absent)} (Makini answers 404).",
+        )
+    return None
+
+
+def _never_seen(way: Way) -> Verdict | None:
+    _ = way
+    return verdict(
+        Cause.never_seen,
+        "No listing, delivery or change that is kept contains this key. Whether the customer's "
+        "system has such a record can't be known from here.",
+    )
+
+
+_WITH_DELIVERY: Sequence[_Rule] = (_unsettled, _not_applied, _deleted, _without_record, _late)
+_WITH_CHANGE: Sequence[_Rule] = (_deleted, _unannounced, _late)
+_WITHOUT_BOTH: Sequence[_Rule] = (_deleted, _baseline, _not_read, _not_listed, _never_seen)

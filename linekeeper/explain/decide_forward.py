@@ -1,0 +1,70 @@
+"""What became of telling the product, once everything up to the index is well. Pure."""
+
+from linekeeper.explain.answer import Cause, Verdict
+from linekeeper.explain.causes import verdict
+from linekeeper.explain.facts import ForwardFacts, Way
+from linekeeper.explain.words import answer, moment
+
+_NOT_NOW = frozenset({408, 425, 429})
+"""Answers that say "not now" rather than "not this"."""
+
+
+def handed_on(way: Way) -> Verdict:
+    """The verdict on the last part of the way."""
+    connection, forward = way.connection, way.forward
+    if forward is not None and (forward.status is not None or forward.attempts):
+        return _taken(forward) or _not_taken(forward)
+    if way.reads:
+        return verdict(
+            Cause.product_accepted,
+            f"The product read the change from the change feed at {moment(way.reads[0].at)}, with "
+            f"the key {way.reads[0].key_name}.",
+        )
+    if way.change is not None and connection is not None and not connection.forwards:
+        return verdict(
+            Cause.feed_unread,
+            "The change is in the feed, but no key has read that far, and nothing is forwarded for "
+            "this app.",
+        )
+    if way.change is None and way.key is not None:
+        return verdict(
+            Cause.no_news,
+            "The record was read for this delivery, and was already in the index as it is.",
+        )
+    return verdict(Cause.nothing_missing, "Every hop that is recorded was passed.")
+
+
+def _taken(forward: ForwardFacts) -> Verdict | None:
+    taken = [each for each in forward.attempts if each.status and 200 <= each.status < 300]
+    if taken:
+        said = answer(taken[-1].status, None)
+        return verdict(
+            Cause.product_accepted, f"The product took it at {moment(taken[-1].at)} ({said})."
+        )
+    if forward.status == "sent":
+        return verdict(
+            Cause.product_accepted,
+            f"The product took it at {moment(forward.settled_at)}; its answer is no longer kept.",
+        )
+    return None
+
+
+def _not_taken(forward: ForwardFacts) -> Verdict:
+    if not forward.attempts:
+        if forward.status == "dead":
+            return verdict(
+                Cause.forward_gave_up, "The forward was given up; no attempt is recorded."
+            )
+        return verdict(
+            Cause.forward_waiting,
+            f"The forward waits since {moment(forward.created_at)} and was not tried yet.",
+        )
+    last, tries = forward.attempts[-1], len(forward.attempts)
+    said = f"{answer(last.status, last.error)} at {moment(last.at)}, attempt {tries}"
+    if last.status == 410:
+        return verdict(Cause.product_gone, f"The product's address takes nothing any more: {said}.")
+    if last.status is not None and 400 <= last.status < 500 and last.status not in _NOT_NOW:
+        return verdict(Cause.product_refused, f"The product refuses it: {said}.")
+    if forward.status == "dead":
+        return verdict(Cause.forward_gave_up, f"The forward was given up: {said}.")
+    return verdict(Cause.product_unreachable, f"The product did not take it: {said}.")

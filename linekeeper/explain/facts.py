@@ -1,0 +1,169 @@
+"""What the database says of one record's way, before anything is concluded. Plain data."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFacts:
+    """The connection, and its app as it is configured now."""
+
+    id: str
+    label: str
+    setup: str
+    health: str
+    health_since: datetime
+    has_token: bool
+    last_webhook_at: datetime | None
+    app: str
+    entities: frozenset[str] | None
+    """None where the app isn't configured any more."""
+    forwards: bool
+    replaced_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFacts:
+    """What the index holds."""
+
+    entity: str
+    key: str
+    number: str | None
+    updated_at: datetime | None
+    seen_at: datetime
+    deleted_at: datetime | None
+    absent_since: datetime | None
+    deletion: str | None
+    """The status of the deletion it belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeFacts:
+    """One change of the feed."""
+
+    id: str
+    op: str
+    entity: str
+    key: str
+    updated_at: datetime | None
+    at: datetime
+    source: str
+    recovered: bool
+    announced_at: datetime | None
+    position: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFacts:
+    """One accepted delivery."""
+
+    id: str
+    delivery_key: str
+    source: str
+    status: str
+    event: str | None
+    kind: str
+    entity: str | None
+    event_at: datetime | None
+    received_at: datetime
+    processed_at: datetime | None
+    next_attempt_at: datetime
+    attempts: int
+    is_claimed: bool
+    error: str | None
+    message_id: str
+    """The `webhook-id` of its forward: of the first event, for a replay."""
+    health_then: str | None = None
+    """The connection's health when it was settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFacts:
+    """One attempt to post to the product."""
+
+    at: datetime
+    status: int | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardFacts:
+    """The outbox row of the forward, and its attempts, the oldest first."""
+
+    status: str | None
+    """None where the row is no longer kept, or never was."""
+    created_at: datetime | None
+    settled_at: datetime | None
+    attempts: tuple[AttemptFacts, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFacts:
+    """A read of the change feed that contained the change."""
+
+    key_name: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EntityFacts:
+    """How far an entity of the connection has been read."""
+
+    entity: str
+    position: datetime | None
+    polled_at: datetime | None
+    full_at: datetime | None
+    offered: bool
+    window_since: datetime | None
+    failures: int
+    failing_since: datetime | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutageFacts:
+    """A time in which no receiver of ours could store."""
+
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Everything known of one record's way, of which some may be absent."""
+
+    key: str | None
+    """None for a delivery that isn't about records."""
+    connection: ConnectionFacts | None
+    now: datetime
+    record: RecordFacts | None = None
+    change: ChangeFacts | None = None
+    delivery: DeliveryFacts | None = None
+    forward: ForwardFacts | None = None
+    reads: tuple[ReadFacts, ...] = ()
+    entities: tuple[EntityFacts, ...] = ()
+    outage: OutageFacts | None = None
+    rejected: int = 0
+    """Deliveries to the app rejected between the change at the source and its recovery."""
+    rejected_why: str = ""
+    kept_since: datetime | None = None
+    """The oldest delivery whose body is still kept; keys of older ones can't be searched."""
+
+    @property
+    def changed_at(self) -> datetime | None:
+        """When the source says it changed."""
+        if self.change is not None and self.change.updated_at is not None:
+            return self.change.updated_at
+        return self.record.updated_at if self.record is not None else None
+
+    def entity(self) -> str | None:
+        """The record's entity, from whatever names it."""
+        for holder in (self.change, self.record, self.delivery):
+            if holder is not None and holder.entity:
+                return holder.entity
+        return None
+
+    def reading(self) -> EntityFacts | None:
+        """How far the record's entity has been read."""
+        wanted = self.entity()
+        return next((facts for facts in self.entities if facts.entity == wanted), None)

@@ -1,0 +1,136 @@
+"""The way of one record or delivery, gathered from the database."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from linekeeper.config import Configuration
+from linekeeper.explain import deliveries, queries
+from linekeeper.explain.facts import ChangeFacts, DeliveryFacts, Way
+from linekeeper.inbox.kinds import RECORD_KINDS
+from linekeeper.store import Store
+from linekeeper.store.keys import stored_key
+from linekeeper.store.tables import Connection
+
+_BEFORE = timedelta(minutes=1)
+"""Clocks differ: a delivery may seem to come before the change it tells of."""
+_OPEN = frozenset({"pending", "dead", "unrouted", "deferred"})
+
+
+async def record_way(
+    store: Store,
+    session: AsyncSession,
+    configuration: Configuration,
+    connection: Connection,
+    key: str,
+    *,
+    change: ChangeFacts | None = None,
+    now: datetime,
+) -> Way:
+    """Everything known of the record's newest change, or of `change`."""
+    record = await queries.record_facts(session, connection.id, stored_key(key), None)
+    key = record.key if record is not None else stored_key(key)
+    entities = await queries.entities_of(session, connection.id)
+    if change is None:
+        known = {facts.entity for facts in entities}
+        known |= {record.entity} if record is not None else set()
+        app = configuration.apps.get(connection.app)
+        known |= set(app.entities) if app is not None else set()
+        changes = await queries.changes_of(session, connection.id, key, sorted(known))
+        change = changes[0] if changes else None
+        is_newest = True
+    else:
+        is_newest = False
+    naming = await deliveries.naming(
+        store, session, connection, key, change.announced_at if change else None
+    )
+    delivery, change = matched(naming, change, is_newest=is_newest)
+    way = Way(
+        key=key,
+        connection=await queries.connection_facts(session, connection, configuration),
+        now=now,
+        record=record,
+        change=change,
+        delivery=delivery,
+        entities=tuple(entities),
+        kept_since=await queries.kept_since(session),
+    )
+    return await _with_surroundings(session, way)
+
+
+async def delivery_way(
+    session: AsyncSession, configuration: Configuration, row: Any, *, now: datetime
+) -> Way:
+    """Everything known of one delivery, a row of `webhook_event`."""
+    connection = (
+        await session.get(Connection, row.connection_id) if row.connection_id is not None else None
+    )
+    facts = await deliveries.facts_of(session, row, row.connection_id)
+    keys = deliveries.keys_in(row.body) if row.kind in RECORD_KINDS else []
+    way = Way(
+        key=keys[0] if keys else None,
+        connection=(
+            await queries.connection_facts(session, connection, configuration)
+            if connection is not None
+            else None
+        ),
+        now=now,
+        delivery=facts,
+        kept_since=await queries.kept_since(session),
+    )
+    if connection is not None and keys:
+        record = await queries.record_facts(session, connection.id, keys[0], row.entity)
+        changes = await queries.changes_of(session, connection.id, keys[0], [row.entity or ""])
+        way = replace(way, record=record, change=_announced(facts, changes))
+    return await _with_surroundings(session, way)
+
+
+def matched(
+    naming: Sequence[DeliveryFacts], change: ChangeFacts | None, *, is_newest: bool
+) -> tuple[DeliveryFacts | None, ChangeFacts | None]:
+    """Which delivery, newest first, belongs to which change: the pair that is explained. Pure.
+
+    A delivery that is newer than the newest change and not settled well is what is asked about.
+    One that was settled well and is newer brought nothing new.
+    """
+    if change is None:
+        return (naming[0], None) if naming else (None, None)
+    if is_newest and naming:
+        newest = naming[0]
+        told_at = max(change.announced_at or change.at, change.at)
+        if newest.received_at > told_at and newest.status in _OPEN:
+            return newest, None
+    if change.announced_at is not None:
+        return next((d for d in naming if d.received_at == change.announced_at), None), change
+    since = change.updated_at or change.at
+    about = [d for d in naming if since - _BEFORE <= d.received_at <= change.at]
+    return (about[0] if about else None), change
+
+
+def _announced(delivery: DeliveryFacts, changes: Sequence[ChangeFacts]) -> ChangeFacts | None:
+    """The change that a delivery brought, if it brought one."""
+    for change in changes:
+        if change.announced_at == delivery.received_at:
+            return change
+    return None
+
+
+async def _with_surroundings(session: AsyncSession, way: Way) -> Way:
+    """What happened around it: forwards, reads, outages, rejected deliveries."""
+    connection, change = way.connection, way.change
+    forward = await queries.forward_of(
+        session, connection.id if connection else None, way.delivery, change
+    )
+    way = replace(way, forward=forward)
+    if change is not None:
+        way = replace(way, reads=await queries.reads_of(session, change))
+    if change is not None and way.delivery is None and connection is not None:
+        rejected, why = await queries.rejected_between(
+            session, connection.app, way.changed_at, change.at
+        )
+        outage = await queries.outage_at(session, way.changed_at)
+        way = replace(way, outage=outage, rejected=rejected, rejected_why=why)
+    return way

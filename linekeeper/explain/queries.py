@@ -1,0 +1,252 @@
+"""Gathering the facts of one record's way, in a few statements over indexes."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, exists, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.config import Configuration
+from linekeeper.customers.naming import label
+from linekeeper.explain.facts import (
+    AttemptFacts,
+    ChangeFacts,
+    ConnectionFacts,
+    DeliveryFacts,
+    EntityFacts,
+    ForwardFacts,
+    OutageFacts,
+    ReadFacts,
+    RecordFacts,
+)
+from linekeeper.store.tables import (
+    ApiKey,
+    Change,
+    Connection,
+    Credential,
+    Customer,
+    Deletion,
+    DeliveryCount,
+    FeedRead,
+    ForwardAttempt,
+    Outage,
+    Outbox,
+    Record,
+    Watermark,
+    WebhookEvent,
+)
+
+CHANGES = 20
+"""The newest changes of a record that are looked at."""
+_ATTEMPTS = 200
+_READS = 20
+_NOT_REJECTED = "duplicate"
+
+
+async def connection_facts(
+    session: AsyncSession, connection: Connection, configuration: Configuration
+) -> ConnectionFacts:
+    """The connection with what its app is set to."""
+    customer, has_token = (
+        await session.execute(
+            select(
+                select(col(Customer.name))
+                .where(col(Customer.id) == connection.customer_id)
+                .scalar_subquery(),
+                exists().where(col(Credential.connection_id) == connection.id),
+            )
+        )
+    ).one()
+    app = configuration.apps.get(connection.app)
+    return ConnectionFacts(
+        id=connection.id,
+        label=label(customer, connection.provider, connection.name),
+        setup=connection.setup,
+        health=connection.health,
+        health_since=connection.health_since,
+        has_token=bool(has_token),
+        last_webhook_at=connection.last_webhook_at,
+        app=connection.app,
+        entities=frozenset(app.entities) if app is not None else None,
+        forwards=bool(app is not None and app.forward_url),
+        replaced_by=connection.replaced_by,
+    )
+
+
+async def record_facts(
+    session: AsyncSession, connection_id: str, key: str, entity: str | None
+) -> RecordFacts | None:
+    """The record with that key, or with that readable number."""
+    query = select(Record, col(Deletion.status)).outerjoin(
+        Deletion, col(Deletion.id) == col(Record.deletion_id)
+    )
+    own = col(Record.connection_id) == connection_id
+    if entity is not None:
+        own = and_(own, col(Record.entity) == entity)
+    for which in (col(Record.key) == key, col(Record.number) == key):
+        row = (
+            await session.execute(
+                query.where(own, which).order_by(col(Record.seen_at).desc()).limit(1)
+            )
+        ).first()
+        if row is not None:
+            record, deletion = row
+            return RecordFacts(
+                entity=record.entity,
+                key=record.key,
+                number=record.number,
+                updated_at=record.updated_at,
+                seen_at=record.seen_at,
+                deleted_at=record.deleted_at,
+                absent_since=record.absent_since,
+                deletion=deletion,
+            )
+    return None
+
+
+async def changes_of(
+    session: AsyncSession, connection_id: str, key: str, entities: Sequence[str]
+) -> list[ChangeFacts]:
+    """The newest changes of a record, the newest first. `entities` let the index be used."""
+    rows = await session.scalars(
+        select(Change)
+        .where(
+            col(Change.connection_id) == connection_id,
+            col(Change.entity).in_(list(entities)),
+            or_(col(Change.key) == key),
+        )
+        .order_by(col(Change.seq).desc())
+        .limit(CHANGES)
+    )
+    return [change_facts(change) for change in rows]
+
+
+def change_facts(change: Change) -> ChangeFacts:
+    """One row of `change`."""
+    return ChangeFacts(
+        id=change.id,
+        op=change.op,
+        entity=change.entity,
+        key=change.key,
+        updated_at=change.updated_at,
+        at=change.at,
+        source=change.source,
+        recovered=change.recovered,
+        announced_at=change.announced_at,
+        position=change.position,
+    )
+
+
+async def entities_of(session: AsyncSession, connection_id: str) -> list[EntityFacts]:
+    """How far each entity of the connection has been read."""
+    rows = await session.scalars(
+        select(Watermark)
+        .where(col(Watermark.connection_id) == connection_id)
+        .order_by(col(Watermark.entity))
+    )
+    return [
+        EntityFacts(
+            entity=mark.entity,
+            position=mark.position,
+            polled_at=mark.polled_at,
+            full_at=mark.full_at,
+            offered=mark.offered,
+            window_since=mark.window_since,
+            failures=mark.failures,
+            failing_since=mark.failing_since,
+            error=mark.error,
+        )
+        for mark in rows
+    ]
+
+
+async def forward_of(
+    session: AsyncSession,
+    connection_id: str | None,
+    delivery: DeliveryFacts | None,
+    change: ChangeFacts | None,
+) -> ForwardFacts:
+    """The forward of the delivery, or else of the recovered change, with all its attempts."""
+    rows, messages = [], []
+    if delivery is not None:
+        rows += [delivery.id, f"{delivery.id}:{connection_id}"]
+        messages += [delivery.message_id, f"{delivery.message_id}-{connection_id}"]
+    elif change is not None:
+        rows, messages = [change.id], [change.id]
+    outbox = (
+        await session.execute(
+            select(col(Outbox.status), col(Outbox.created_at), col(Outbox.settled_at)).where(
+                col(Outbox.dedupe_key).in_([f"forward:{row}" for row in rows])
+            )
+        )
+    ).first()
+    attempts = await session.execute(
+        select(col(ForwardAttempt.at), col(ForwardAttempt.status), col(ForwardAttempt.error))
+        .where(col(ForwardAttempt.message_id).in_(messages))
+        .order_by(col(ForwardAttempt.at))
+        .limit(_ATTEMPTS)
+    )
+    return ForwardFacts(
+        status=outbox.status if outbox else None,
+        created_at=outbox.created_at if outbox else None,
+        settled_at=outbox.settled_at if outbox else None,
+        attempts=tuple(AttemptFacts(row.at, row.status, row.error) for row in attempts),
+    )
+
+
+async def reads_of(session: AsyncSession, change: ChangeFacts) -> tuple[ReadFacts, ...]:
+    """Who read the change from the feed, the last one first."""
+    if change.position is None:
+        return ()
+    rows = await session.execute(
+        select(col(ApiKey.name), col(FeedRead.at))
+        .join(ApiKey, col(ApiKey.id) == col(FeedRead.key_id))
+        .where(col(FeedRead.upto) >= change.position, col(FeedRead.after) < change.position)
+        .order_by(col(FeedRead.upto))
+        .limit(_READS)
+    )
+    found = [ReadFacts(row.name, row.at) for row in rows]
+    return tuple(sorted(found, key=lambda each: each.at, reverse=True))
+
+
+async def outage_at(session: AsyncSession, at: datetime | None) -> OutageFacts | None:
+    """The time in which no receiver could store, if `at` lies in one."""
+    if at is None:
+        return None
+    row = await session.scalar(
+        select(Outage).where(col(Outage.since) <= at, col(Outage.until) >= at).limit(1)
+    )
+    return OutageFacts(row.since, row.until) if row is not None else None
+
+
+async def rejected_between(
+    session: AsyncSession, app: str, since: datetime | None, until: datetime
+) -> tuple[int, str]:
+    """How many deliveries to the app were rejected in a time, and why."""
+    if since is None:
+        return 0, ""
+    rows = (
+        await session.execute(
+            select(col(DeliveryCount.cause), func.sum(col(DeliveryCount.count)))
+            .where(
+                col(DeliveryCount.app) == app,
+                col(DeliveryCount.cause) != _NOT_REJECTED,
+                col(DeliveryCount.minute) >= since - timedelta(minutes=1),
+                col(DeliveryCount.minute) <= until,
+            )
+            .group_by(col(DeliveryCount.cause))
+            .order_by(func.sum(col(DeliveryCount.count)).desc())
+        )
+    ).all()
+    total = sum(int(count) for _, count in rows)
+    return total, ", ".join(cause.replace("_", " ") for cause, _ in rows[:3])
+
+
+async def kept_since(session: AsyncSession) -> datetime | None:
+    """When the oldest delivery that is still kept came."""
+    found: Any = await session.scalar(
+        select(col(WebhookEvent.received_at)).order_by(col(WebhookEvent.id)).limit(1)
+    )
+    return found if isinstance(found, datetime) else None

@@ -1,0 +1,121 @@
+"""Explaining whatever a person names (INTERFACE `linekeeper explain`)."""
+
+from datetime import datetime
+
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.config import Configuration
+from linekeeper.customers.find import NotFound
+from linekeeper.explain.answer import Explanation
+from linekeeper.explain.decide import judge
+from linekeeper.explain.deliveries import SEARCHED, find_delivery
+from linekeeper.explain.facts import Way
+from linekeeper.explain.gather import delivery_way, record_way
+from linekeeper.explain.hops import hops_of
+from linekeeper.explain.notifying import explain_incident, explain_message
+from linekeeper.explain.queries import change_facts
+from linekeeper.explain.subject import find_record
+from linekeeper.explain.words import moment
+from linekeeper.store import Store, is_id
+from linekeeper.store.tables import Change, Connection, Incident, Outbox
+
+MOST_CHARACTERS = 700
+
+
+async def explain(
+    store: Store, configuration: Configuration, subject: str, *, now: datetime
+) -> Explanation:
+    """The way of `subject` through every hop. Raises `NotFound` with what comes near it.
+
+    `subject` is `Customer · System RECORD-KEY` (or the record's readable number), a delivery id
+    (ours or the sender's), or the id of a change, an incident or an outbox message.
+    """
+    subject = " ".join(subject.split())[:MOST_CHARACTERS]
+    if not subject:
+        raise NotFound("say what to explain, such as “Acme · Maximo 4711”")
+    async with store.read() as session:
+        found = await _by_id(store, session, configuration, subject, now)
+        if found is not None:
+            return found
+        record = await find_record(session, subject)
+        connection = await session.get(Connection, record.connection_id)
+        assert connection is not None  # found a moment ago, and connections are never removed
+        way = await record_way(store, session, configuration, connection, record.key, now=now)
+        return _explained("record", subject, way)
+
+
+async def _by_id(
+    store: Store, session: AsyncSession, configuration: Configuration, subject: str, now: datetime
+) -> Explanation | None:
+    """The explanation of what has `subject` as its id, the commonest first."""
+    identifier = subject.lower()
+    if is_id(identifier):
+        incident = await session.get(Incident, identifier)
+        if incident is not None:
+            return await explain_incident(session, configuration, incident, now=now)
+        change = await session.get(Change, identifier)
+        if change is not None:
+            connection = await session.get(Connection, change.connection_id)
+            assert connection is not None
+            facts = change_facts(change)
+            way = await record_way(
+                store, session, configuration, connection, change.key, change=facts, now=now
+            )
+            return _explained("change", subject, way)
+        subject = identifier
+    row = await find_delivery(session, subject, list(configuration.apps) or ["default"])
+    if row is not None:
+        return _explained(
+            "delivery", subject, await delivery_way(session, configuration, row, now=now)
+        )
+    which = col(Outbox.dedupe_key) == subject
+    if is_id(subject):
+        which = or_(which, col(Outbox.id) == subject)
+    message = await session.scalar(select(Outbox).where(which).limit(1))
+    return await explain_message(session, configuration, message, now=now) if message else None
+
+
+def _explained(kind: str, subject: str, way: Way) -> Explanation:
+    verdict = judge(way)
+    connection, change, delivery = way.connection, way.change, way.delivery
+    label = connection.label if connection else "Unknown connection"
+    number = way.record.number if way.record is not None else None
+    called = f" ({number})" if number and number != way.key else ""
+    entity = f"{way.entity()} " if way.entity() else ""
+    title = f"{label} · {entity}{way.key}{called}" if way.key else f"{label} · webhook"
+    ids = {
+        "connection": connection.id if connection else None,
+        "event": delivery.id if delivery else None,
+        "change": change.id if change else None,
+    }
+    return Explanation(
+        kind=kind,
+        subject=subject,
+        title=title,
+        hops=hops_of(way, verdict),
+        verdict=verdict,
+        limits=limits(way),
+        ids={name: value for name, value in ids.items() if value is not None},
+    )
+
+
+def limits(way: Way) -> tuple[str, ...]:
+    """Where the records end, and what can't be known. Pure."""
+    said = []
+    if way.kept_since is not None:
+        said.append(
+            f"Deliveries are kept since {moment(way.kept_since)}; those older, or whose body "
+            "housekeeping has emptied, can't be searched for a record key."
+        )
+    else:
+        said.append("No delivery is kept.")
+    if way.key is not None:
+        said.append(f"The newest {SEARCHED:,} deliveries of the connection were searched.")
+    if way.delivery is None:
+        said.append(
+            "Rejected deliveries are counted, not kept: which record they named can't be known."
+        )
+    said.append("What the customer's system did before Makini read it can't be seen from here.")
+    return tuple(said)

@@ -1,0 +1,13 @@
+"""How explanations say times and answers. Pure."""
+
+from datetime import datetime
+
+
+def moment(at: datetime | None) -> str:
+    """A time."""
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at is not None else "an unknown time"
+
+
+def answer(status: int | None, error: str | None) -> str:
+    """What the product answered to one attempt."""
+    return f"HTTP {status}" if status is not None else f"no answer ({error or 'unknown error'})"
