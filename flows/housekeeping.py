@@ -20,6 +20,7 @@ async def housekeeping(
     *,
     outbox_days: Days = 7,
     observation_days: Days = 30,
+    trace_days: Days = 30,
     run_days: Days = 30,
     payload_days: Days = 30,
     webhook_days: Annotated[int, Field(ge=30, le=3650)] = 90,
@@ -30,6 +31,7 @@ async def housekeeping(
     Args:
         outbox_days: Delivered messages, events and run requests are kept so many days.
         observation_days: What was observed about connections is kept so many days.
+        trace_days: Attempts to forward and reads of the change feed are kept so many days.
         run_days: Finished Prefect runs of Linekeeper are kept so many days.
         payload_days: Webhooks keep their bodies so many days; afterwards they can't be replayed.
         webhook_days: Webhooks' ids are known so many days, so that a repeat is recognised.
@@ -40,6 +42,7 @@ async def housekeeping(
         pruned = await prune_database(
             outbox_before=now - timedelta(days=outbox_days),
             observations_before=now - timedelta(days=observation_days),
+            traces_before=now - timedelta(days=trace_days),
             dry_run=dry_run,
         )
         webhooks = await prune_webhooks(
@@ -51,6 +54,7 @@ async def housekeeping(
     runs = await prune_runs(before=now - timedelta(days=run_days), dry_run=dry_run)
     what = (
         f"{pruned.outbox} outbox rows, {pruned.observations} observations, {runs} runs, "
+        f"{pruned.traces} forward attempts and feed reads, "
         f"{webhooks.payloads} payloads and {webhooks.events} webhooks"
     )
     outcome = f"would remove {what}" if dry_run else f"removed {what}"

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, delete, func
 from sqlmodel import col, select
 
 from linekeeper.store import Store
-from linekeeper.store.tables import Observation, Outbox
+from linekeeper.store.tables import FeedRead, ForwardAttempt, Observation, Outbox
 
 BATCH = 2_000
 """Rows a transaction: short ones, so that nobody waits long for the lock."""
@@ -19,34 +19,43 @@ class Pruned:
 
     outbox: int
     observations: int
+    traces: int
+    """Attempts to forward and reads of the change feed."""
+
+
+_Pruned = type[Outbox] | type[Observation] | type[ForwardAttempt] | type[FeedRead]
 
 
 async def prune(
-    store: Store, *, outbox_before: datetime, observations_before: datetime, dry_run: bool = False
+    store: Store,
+    *,
+    outbox_before: datetime,
+    observations_before: datetime,
+    traces_before: datetime,
+    dry_run: bool = False,
 ) -> Pruned:
-    """Remove outbox rows delivered before the one time, observations made before the other.
+    """Remove outbox rows delivered, observations made and traces left before the times given.
 
     What waits, and what is dead and may be replayed, stays. With `dry_run` it only counts.
     """
     outbox = (col(Outbox.status) == "sent") & (col(Outbox.settled_at) < outbox_before)
     observations = col(Observation.at) < observations_before
     act = _count if dry_run else _remove
+    attempts = await act(store, ForwardAttempt, col(ForwardAttempt.at) < traces_before)
+    reads = await act(store, FeedRead, col(FeedRead.at) < traces_before)
     return Pruned(
         outbox=await act(store, Outbox, outbox),
         observations=await act(store, Observation, observations),
+        traces=attempts + reads,
     )
 
 
-async def _count(
-    store: Store, table: type[Outbox | Observation], which: ColumnElement[bool]
-) -> int:
+async def _count(store: Store, table: _Pruned, which: ColumnElement[bool]) -> int:
     async with store.read() as session:
         return await session.scalar(select(func.count()).select_from(table).where(which)) or 0
 
 
-async def _remove(
-    store: Store, table: type[Outbox | Observation], which: ColumnElement[bool]
-) -> int:
+async def _remove(store: Store, table: _Pruned, which: ColumnElement[bool]) -> int:
     removed = 0
     while True:
         async with store.write() as session:

@@ -31,13 +31,18 @@ RUNS_A_CALL = 50
     persist_result=False,
 )
 async def prune_database(
-    *, outbox_before: datetime, observations_before: datetime, dry_run: bool
+    *,
+    outbox_before: datetime,
+    observations_before: datetime,
+    traces_before: datetime,
+    dry_run: bool,
 ) -> Pruned:
-    """Remove delivered outbox rows and old observations."""
+    """Remove delivered outbox rows, old observations, and old traces of forwards and reads."""
     return await prune(
         runtime().store,
         outbox_before=outbox_before,
         observations_before=observations_before,
+        traces_before=traces_before,
         dry_run=dry_run,
     )
 

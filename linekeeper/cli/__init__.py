@@ -26,6 +26,7 @@ COMMANDS = {
     "restore": (_SETTING_UP, "Put a backup into an empty database."),
     "status": (_LOOKING, "Show the fleet, what is wrong, and what waits to be told."),
     "audit": (_LOOKING, "Show who did what."),
+    "explain": (_LOOKING, "Follow a record or message through every hop; name the missing one."),
     "doctor": (_LOOKING, "Check every setting and peer, and say what to mend."),
     "verify-account": (_LOOKING, "Find out which assumptions about Makini hold on your account."),
     "connection": (_FLEET, "Add, list, show, link and disconnect connections."),

@@ -296,6 +296,7 @@ def _links(view: IncidentView, links: Links, pen: Pen) -> list[str]:
         ("Run", None if links.buttons else links.run(view.run_id)),
         ("History", links.artifact(history)),
         ("Fleet", links.artifact(fleet)),
+        ("Explain", links.form("explain", {"subject": view.id})),
     ]
     if view.resolved_at is None:
         offered.append(("Connect link for the customer", view.connect_url))

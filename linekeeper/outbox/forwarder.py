@@ -24,8 +24,8 @@ from linekeeper.outbox.forward import CHANNEL, GONE, REFUSED, lane_prefix, signe
 from linekeeper.outbox.forward_messages import Outgoing, read_messages
 from linekeeper.redact import origin
 from linekeeper.runtime import Runtime
-from linekeeper.store.core import table_of
 from linekeeper.store import new_id
+from linekeeper.store.core import table_of
 from linekeeper.store.tables import ForwardAttempt, Outbox
 
 log = logging.getLogger("linekeeper.consumer")

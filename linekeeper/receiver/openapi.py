@@ -74,6 +74,30 @@ _CHANGE = _object(
     },
     old_key={"type": "string", "description": "Of `rekeyed`: the key the record had before"},
 )
+_HOP = _object(
+    {
+        "hop": _TEXT,
+        "state": {"enum": ["done", "missing", "waiting", "not_needed", "unknown"]},
+        "at": _TIME,
+        "text": _TEXT,
+        "evidence": {"type": "object"},
+    }
+)
+_EXPLANATION = _object(
+    {
+        "kind": {"enum": ["record", "delivery", "change", "incident", "message"]},
+        "subject": _TEXT,
+        "title": _TEXT,
+        "cause": _TEXT,
+        "missing": _OPTIONAL,
+        "owner": {"enum": ["makini", "customer", "us", "product", "nobody"]},
+        "summary": _TEXT,
+        "next_step": _TEXT,
+        "hops": {"type": "array", "items": _HOP},
+        "limits": {"type": "array", "items": _TEXT},
+        "ids": {"type": "object"},
+    }
+)
 _KEY_ERRORS = {
     "s401": "No key, or one that is unknown or revoked",
     "s403": "The key lacks the scope",
@@ -215,6 +239,14 @@ DOCUMENT: _Json = {
             _parameter("limit", "query", "At most so many", {"type": "integer", "minimum": 1}),
             s400="No cursor of ours",
             s422="No such limit",
+        ),
+        "/api/explain": _read(
+            "The way of a record, delivery, change, incident or message, hop by hop",
+            "explain:read",
+            _EXPLANATION,
+            _parameter("subject", "query", "`Customer · System RECORD-KEY`, a number, or an id"),
+            s404="Nothing is known by that name; `error` says what comes near it",
+            s422="No subject, or one that is too long",
         ),
         "/healthz": _state("Alive", "alive"),
         "/readyz": _state(

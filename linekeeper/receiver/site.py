@@ -8,7 +8,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from linekeeper.receiver import api, callback, connect, explain, openapi, pages, paste, slack_actions
+from linekeeper.receiver import (
+    api,
+    callback,
+    connect,
+    explain,
+    openapi,
+    pages,
+    paste,
+    slack_actions,
+)
 from linekeeper.receiver.beat import Beat
 from linekeeper.receiver.gate import FOR_CUSTOMERS
 from linekeeper.receiver.html import page

@@ -22,7 +22,8 @@ class ForwardAttempt(SQLModel, table=True):
 
     id: str = identifier()
     message_id: str
-    """The `webhook-id` it was posted with: an event's or a change's id, or `<event>-<connection>`."""
+    """The `webhook-id` it was posted with: the id of an event (`-` and the connection's id follow
+    where it is about several) or of a change."""
     at: datetime = time()
     status: int | None = None
     """The product's HTTP status; none where nothing answered."""

@@ -1,0 +1,40 @@
+"""Where is this record, and why was (or wasn't) somebody notified?"""
+
+from typing import Annotated
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from pydantic import Field
+
+from linekeeper.customers.find import NotFound
+from linekeeper.explain.render import missing
+from tasks.explain import explain_subject, publish_explanation
+from tasks.run import open_runtime, rename
+
+
+@flow(name="explain", flow_run_name="explain", retries=0)
+async def explain(
+    subject: Annotated[
+        str,
+        Field(
+            title="Subject",
+            description="Customer · System RECORD-KEY (or the record's number); or the id of a "
+            "delivery, change, incident or message",
+            min_length=1,
+        ),
+    ],
+) -> State[None]:
+    """Follow a record, delivery, change, incident or message through every hop. Only looks.
+
+    The missing hop is named, with its owner and the next step. Result: artifact `explain`.
+    """
+    async with open_runtime():
+        try:
+            found = await explain_subject(subject)
+        except NotFound as error:
+            await rename("explain · refused")
+            return Completed(name="Refused", message=str(error))
+        await publish_explanation(found)
+        await rename(f"explain · {found.title} · {missing(found)}")
+        return Completed(message=f"{found.verdict.summary} {found.verdict.next_step}")

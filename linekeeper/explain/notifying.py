@@ -1,0 +1,146 @@
+"""Explaining incidents and messages: why somebody was notified, or why nobody was."""
+
+from datetime import datetime
+
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.config import Configuration
+from linekeeper.explain.answer import Explanation
+from linekeeper.explain.decide_notify import (
+    judge_message,
+    judge_notice,
+    message_hops,
+    notice_hops,
+)
+from linekeeper.explain.notify_facts import MessageFacts, NoticeFacts, NotifyFacts
+from linekeeper.incidents.announce import incident_lane
+from linekeeper.incidents.suppressed import silences
+from linekeeper.notify.policy import decide
+from linekeeper.notify.situations import read_state
+from linekeeper.store.tables import Incident, Notice, NoticeChannel, Outbox
+
+_MESSAGES = 50
+_LIMITS = (
+    "Delivered messages are kept for a week, the alert policy's decisions with the incident.",
+    "Whether a person read a message can't be known from here.",
+)
+
+
+async def explain_incident(
+    session: AsyncSession, configuration: Configuration, incident: Incident, *, now: datetime
+) -> Explanation:
+    """Why people were notified of `incident`, or were not."""
+    facts = await _facts(session, configuration, incident, now)
+    found = judge_notice(facts)
+    return Explanation(
+        kind="incident",
+        subject=incident.id,
+        title=incident.title,
+        hops=notice_hops(facts, found),
+        verdict=found,
+        limits=_LIMITS,
+        ids={"incident": incident.id},
+    )
+
+
+async def explain_message(
+    session: AsyncSession, configuration: Configuration, message: Outbox, *, now: datetime
+) -> Explanation:
+    """What became of one outbox message, and which rule decided on it."""
+    named = message.payload.get("incident_id")
+    incident = await session.get(Incident, named) if isinstance(named, str) else None
+    why, ids = "", {"message": message.id}
+    title = f"{message.channel} message"
+    if incident is not None:
+        facts = await _facts(session, configuration, incident, now)
+        decided = [notice for notice in facts.notices if notice.step != "never"]
+        before = [notice for notice in decided if notice.at <= message.created_at]
+        why = (before or decided)[-1].why if decided else ""
+        title, ids = (
+            f"{message.channel} message about {incident.title}",
+            ids | {"incident": incident.id},
+        )
+    for name in ("event", "change"):
+        if isinstance(message.payload.get(name), str):
+            ids[name] = message.payload[name]
+    own = _message(message)
+    return Explanation(
+        kind="message",
+        subject=message.id,
+        title=title,
+        hops=tuple(message_hops((own,))),
+        verdict=judge_message(own, why),
+        limits=_LIMITS,
+        ids=ids,
+    )
+
+
+async def _facts(
+    session: AsyncSession, configuration: Configuration, incident: Incident, now: datetime
+) -> NotifyFacts:
+    notices = await session.scalars(
+        select(Notice).where(col(Notice.incident_id) == incident.id).order_by(col(Notice.at))
+    )
+    own = tuple(
+        NoticeFacts(row.channel, row.step, row.why, row.severity, row.at, row.round)
+        for row in notices
+    )
+    folds = await session.scalars(
+        select(col(Notice.fold)).where(
+            col(Notice.incident_id) == incident.id, col(Notice.fold).is_not(None)
+        )
+    )
+    orders = [incident_lane(incident.id), *(f"slack:fold:{fold}" for fold in folds)]
+    elsewhere = [f"elsewhere:%:{incident.id}:%"]
+    messages = await session.scalars(
+        select(Outbox)
+        .where(
+            or_(
+                col(Outbox.lane).in_(orders),
+                *(
+                    (col(Outbox.channel) == "elsewhere") & col(Outbox.dedupe_key).like(pattern)
+                    for pattern in elsewhere
+                ),
+            )
+        )
+        .order_by(col(Outbox.seq))
+        .limit(_MESSAGES)
+    )
+    state = await read_state(session, configuration, now)
+    decision = decide(
+        state.situations, state.told, policy=configuration.alerts, reach=state.reach, now=now
+    )
+    held = decision.held.get(incident.id)
+    covering = (await silences(session, [incident], now))[incident.id]
+    silence = next(
+        (each.why for each in covering if each.starts_at <= incident.since < each.ends_at), None
+    )
+    channel = await session.get(NoticeChannel, "slack")
+    return NotifyFacts(
+        title=incident.title,
+        kind=incident.kind,
+        since=incident.since,
+        round=incident.round,
+        now=now,
+        acknowledged_at=incident.acknowledged_at,
+        acknowledged_by=incident.acknowledged_by,
+        resolved_at=incident.resolved_at,
+        muted_at=incident.muted_at,
+        muted_until=incident.muted_until,
+        silence=silence,
+        held=held.cause if held else None,
+        held_why=held.why if held else "",
+        held_until=held.until if held else None,
+        notices=own,
+        messages=tuple(_message(row) for row in messages),
+        slack_configured=configuration.slack is not None,
+        slack_trouble=channel.trouble if channel else "",
+    )
+
+
+def _message(row: Outbox) -> MessageFacts:
+    return MessageFacts(
+        row.id, row.channel, row.status, row.attempts, row.error, row.created_at, row.settled_at
+    )

@@ -1,0 +1,27 @@
+"""Explaining one subject, as a task, and its artifact."""
+
+from prefect import get_client, task
+from prefect.cache_policies import NO_CACHE
+
+from linekeeper.clock import utcnow
+from linekeeper.explain.answer import Explanation
+from linekeeper.explain.render import markdown, missing
+from linekeeper.explain.service import explain
+from tasks.report import put_artifact
+from tasks.run import runtime
+
+EXPLAIN = "explain"
+
+
+@task(name="explain-subject", task_run_name="follow {subject}", cache_policy=NO_CACHE)
+async def explain_subject(subject: str) -> Explanation:
+    """Follow `subject` through every hop. Raises `NotFound` with what comes near it."""
+    rt = runtime()
+    return await explain(rt.store, await rt.configuration(), subject, now=utcnow())
+
+
+async def publish_explanation(found: Explanation) -> None:
+    """Write the artifact `explain`."""
+    async with get_client() as client:
+        description = f"{found.title}: {missing(found)}"
+        await put_artifact(client, EXPLAIN, markdown(found), description=description)
