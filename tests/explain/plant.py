@@ -66,12 +66,12 @@ async def write(stage: Stage, *rows: Any) -> None:
 
 
 async def some_key(stage: Stage, which: Connection) -> str:
-    """A key that the source has."""
-    truth = await stage.truth()
-    [records] = [
-        each["records"] for each in truth["connections"] if each["key"] == which.makini_key
-    ]
-    return str(next(iter(records[ASSETS])))
+    """A key that the source has, and of which it has told nobody."""
+    made = await stage.control(
+        "records", connection=which.makini_key, entity=ASSETS, make=1, announce=False
+    )
+    [[key]] = [each["made"] for each in made["records"][which.makini_key].values()]
+    return str(key)
 
 
 def recovered(which: Connection, key: str, **values: Any) -> list[Any]:

@@ -10,6 +10,7 @@ from sqlalchemy import update
 from sqlmodel import select
 
 from flows.doctor import doctor
+from flows.explain import explain
 from flows.housekeeping import housekeeping
 from flows.import_customers import import_customers
 from flows.test_alert import test_alert as alert
@@ -20,7 +21,7 @@ from linekeeper.orchestrator import Blocks
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
 from linekeeper.store.configuration import save_blocks
-from linekeeper.store.tables import Customer, Outbox
+from linekeeper.store.tables import Connection, Customer, Outbox
 from sandbox import Settings as SandboxSettings
 from sandbox import serving
 from tests.fixtures_prefect import PrefectServer
@@ -165,3 +166,21 @@ async def test_verifying_the_account_publishes_its_answers(
     assert name == "Completed"
     assert "MAKINI_PAGING=page" in await running.artifact("verify-account")
     assert "seen so" in (await running.last()).name
+
+
+async def test_explaining_publishes_the_hops_and_refuses_what_nobody_knows(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    async with store.write() as session:
+        connection = Connection(
+            app="default", makini_key="k1", name="Maximo", slug="m", provider="Maximo"
+        )
+        session.add(connection)
+    with on(clean_prefect):
+        state = await explain("Maximo 4711", return_state=True)
+        assert (await ended(state))[0] == "Completed"
+        assert "No entity of this connection has been listed" in (await ended(state))[1]
+        assert "never_polled" in (await running.last()).name
+        assert "| ✗ | poll |" in await running.artifact("explain")
+        state = await explain("nobody knows", return_state=True)
+    assert (await ended(state))[0] == "Refused"
