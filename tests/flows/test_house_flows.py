@@ -179,8 +179,8 @@ async def test_explaining_publishes_the_hops_and_refuses_what_nobody_knows(
     with on(clean_prefect):
         state = await explain("Maximo 4711", return_state=True)
         assert (await ended(state))[0] == "Completed"
-        assert "No entity of this connection has been listed" in (await ended(state))[1]
-        assert "never_polled" in (await running.last()).name
-        assert "| ✗ | poll |" in await running.artifact("explain")
+        assert "has not finished connecting" in (await ended(state))[1]
+        assert "not_connected" in (await running.last()).name
+        assert "| ✗ | source |" in await running.artifact("explain")
         state = await explain("nobody knows", return_state=True)
     assert (await ended(state))[0] == "Refused"
