@@ -8,11 +8,11 @@ from alembic import op
 
 from linekeeper.store.types import Id, UtcDateTime
 
-revision = "0015"
-down_revision = "0014"
+revision = "0016"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
-serves = ("0014",)
+serves = ("0015",)
 
 
 def upgrade() -> None:
