@@ -66,6 +66,12 @@ class MakiniApp(Block):
         title="Forward secret",
         description="Signs what is forwarded (Standard Webhooks).",
     )
+    forward_form: Literal["envelope", "original"] = Field(
+        default="envelope",
+        title="Forward form",
+        description="envelope: ours, signed with the forward secret. original: Makini's body and "
+        "headers, byte for byte, so that your present receiver goes on working.",
+    )
     entities: str = Field(
         default=", ".join(DEFAULT_ENTITIES),
         title="Entities",
@@ -165,6 +171,7 @@ class MakiniApp(Block):
             notify_customers=self.notify_customers,
             forward_url=self.forward_url or None,
             forward_secret=self.forward_secret,
+            forward_form=self.forward_form,
         )
 
     @classmethod

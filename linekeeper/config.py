@@ -13,6 +13,7 @@ Mode = Literal["observe", "manage"]
 Paging = Literal["page", "cursor"]
 SinceFilter = Literal["filter", "modified_after"]
 WebhookScheme = Literal["makini", "standard"]
+ForwardForm = Literal["envelope", "original"]
 Severity = Literal["low", "normal", "critical"]
 
 DEFAULT_ENTITIES = ("eam/work-orders", "eam/assets", "eam/sites", "erp/purchase-orders")
@@ -55,6 +56,8 @@ class AppConfig(_Config):
     notify_customers: bool = False
     forward_url: str | None = None
     forward_secret: SecretStr = SecretStr("")
+    forward_form: ForwardForm = "envelope"
+    """`envelope`: ours, signed with the forward secret. `original`: Makini's body and headers."""
 
     @field_validator("name")
     @classmethod

@@ -15,6 +15,7 @@ from linekeeper.config import (
     DEFAULT_ENTITIES,
     AlertPolicy,
     AppConfig,
+    ForwardForm,
     HealthPolicy,
     MailConfig,
     Paging,
@@ -62,6 +63,7 @@ class Settings(BaseSettings):
     notify_customers: bool = False
     forward_url: str | None = None
     forward_secret: SecretStr | None = None
+    forward_form: ForwardForm = "envelope"
 
     probe_minutes: float = Field(default=10, ge=0)
     quiet_hours: str = ""
@@ -136,6 +138,7 @@ class Settings(BaseSettings):
             notify_customers=self.notify_customers,
             forward_url=self.forward_url,
             forward_secret=self.forward_secret or SecretStr(""),
+            forward_form=self.forward_form,
         )
 
     @property

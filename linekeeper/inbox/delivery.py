@@ -22,6 +22,7 @@ class Delivery(NamedTuple):
     lane: str
     rank: int
     received_at: datetime
+    headers: bytes | None
     body: bytes
 
     def __repr__(self) -> str:
@@ -36,9 +37,15 @@ class Receipt(NamedTuple):
 
 
 def make_delivery(
-    id: str, app: str, identity: Identity, body: bytes, *, received_at: datetime
+    id: str,
+    app: str,
+    identity: Identity,
+    body: bytes,
+    *,
+    received_at: datetime,
+    headers: bytes | None = None,
 ) -> Delivery:
-    """The row for a delivery; `id` is a new UUIDv7.
+    """The row for a delivery; `id` is a new UUIDv7, `headers` what `keep_headers` kept.
 
     Without a sender's id its key is its own, and it merges by content with a row nobody has
     claimed yet (DESIGN "A webhook is a hint").
@@ -58,5 +65,6 @@ def make_delivery(
         lane=id if ref is None else f"{app}/{ref}",
         rank=identity.rank,
         received_at=received_at,
+        headers=headers,
         body=body,
     )

@@ -20,6 +20,7 @@ _TYPES = {
     "event_at": "timestamptz",
     "rank": "int",
     "received_at": "timestamptz",
+    "headers": "bytea",
     "body": "bytea",
 }
 _ARRAYS = ", ".join(f"${n}::{_TYPES[name]}[]" for n, name in enumerate(Delivery._fields, 1))

@@ -64,7 +64,9 @@ async def prune_inbox(
             ]
         return Pruned(*counted)
     emptied = await _repeat(
-        store, lambda some: update(_EVENT).where(_EVENT.c.id.in_(some)).values(body=None), with_body
+        store,
+        lambda some: update(_EVENT).where(_EVENT.c.id.in_(some)).values(body=None, headers=None),
+        with_body,
     )
     removed = await _repeat(store, lambda some: delete(_EVENT).where(_EVENT.c.id.in_(some)), gone)
     await _prune_counts(store, now)

@@ -107,7 +107,7 @@ def _values(rows: Sequence[Delivery]) -> list[Any]:
         received = _text(row.received_at)
         event_at = None if row.event_at is None else _text(row.event_at)
         values += row[:9]
-        values += (event_at, row.lane, row.rank, received, received, row.body)
+        values += (event_at, row.lane, row.rank, received, row.headers, received, row.body)
     return values
 
 

@@ -67,7 +67,7 @@ async def forward_events(
 
 def _messages(accepted: Accepted) -> Iterator[Message]:
     app, event, settled = accepted
-    if len(settled.owners) < 2:
+    if len(settled.owners) < 2 or app.forward_form == "original":
         payload: dict[str, Any] = {"event": event.id}
         for keys in settled.owners.values():
             payload["keys"] = list(keys)

@@ -17,11 +17,12 @@ from sqlalchemy import Executable, bindparam, insert, literal_column, update
 
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
+from linekeeper.inbox.headers import RawHeaders
 from linekeeper.makini.wire import open_client
 from linekeeper.outbox import claim as lanes
 from linekeeper.outbox.claim import Claim, Work
-from linekeeper.outbox.forward import CHANNEL, GONE, REFUSED, lane_prefix, signed_headers
-from linekeeper.outbox.forward_messages import Outgoing, read_messages
+from linekeeper.outbox.forward import CHANNEL, GONE, REFUSED, lane_prefix
+from linekeeper.outbox.forward_messages import Outgoing, envelope_of, read_messages
 from linekeeper.redact import origin
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
@@ -97,17 +98,18 @@ class Forwarder:
         for client in self._clients.values():
             await client.aclose()
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+    async def post(self, url: str, body: bytes, headers: RawHeaders) -> int:
         """Post once and return the status. Raises `httpx.HTTPError` and its like, `TimeoutError`.
 
         Of the answer's body no more is read than keeps the connection usable.
         """
-        if url not in self._clients:
-            self._clients[url] = open_client(url)
-        client = self._clients[url]
+        where = origin(url)
+        if where not in self._clients:
+            self._clients[where] = open_client(url)
+        client = self._clients[where]
         async with (
             asyncio.timeout(TIMEOUT_SECONDS),
-            client.stream("POST", url, content=body, headers=dict(headers)) as answer,
+            client.stream("POST", url, content=body, headers=headers) as answer,
         ):
             size = 0
             async for chunk in answer.aiter_raw():
@@ -206,7 +208,7 @@ class _Round:
     async def run(self) -> bool:
         try:
             by_lane: dict[str, list[Outgoing]] = {}
-            messages, gone = await read_messages(self._store, self._claim.rows)
+            messages, gone = await read_messages(self._store, self._claim.rows, self._apps)
             self._dead.update(dict.fromkeys(gone, "the event it is about is no longer kept"))
             for message in messages:
                 by_lane.setdefault(message.row["lane"], []).append(message)
@@ -246,15 +248,10 @@ class _Round:
 
     async def _post(self, message: Outgoing, app: AppConfig) -> str | None:
         """Post it; returns why it wasn't taken, None if it was."""
-        headers = signed_headers(
-            message.id,
-            message.body,
-            app.forward_secret.get_secret_value(),
-            now=self._forwarder._clock(),
-        )
+        address, headers = envelope_of(message, app, now=self._forwarder._clock())
         url = origin(app.forward_url or "")
         try:
-            status = await self._forwarder.post(app.forward_url or "", message.body, headers)
+            status = await self._forwarder.post(address, message.body, headers)
         except _UNREACHABLE as error:
             self._attempted(message, None, type(error).__name__)
             self._pause(message.app)

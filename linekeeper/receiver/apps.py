@@ -12,12 +12,22 @@ from linekeeper.store.configuration import load_configuration
 class InboxApp:
     """One app, ready for the hot path."""
 
-    __slots__ = ("accepted", "config", "duplicate", "name", "names", "scheme", "verifier")
+    __slots__ = (
+        "accepted",
+        "config",
+        "duplicate",
+        "keeps_headers",
+        "name",
+        "names",
+        "scheme",
+        "verifier",
+    )
 
     def __init__(self, config: AppConfig) -> None:
         self.config = config
         self.name = config.name
         self.scheme = config.webhook_scheme
+        self.keeps_headers = config.forward_form == "original"
         self.verifier = Verifier(
             config.webhook_scheme,
             [secret.get_secret_value() for secret in config.webhook_secrets],

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from linekeeper.clock import new_id, utcnow
 from linekeeper.inbox.delivery import make_delivery
+from linekeeper.inbox.headers import keep_headers
 from linekeeper.inbox.identify import identify
 from linekeeper.inbox.intake import Intake, StorageDown
 from linekeeper.inbox.tally import Tally
@@ -71,7 +72,14 @@ class Webhooks:
         )
         identifier = new_id()
         receipt = await self._intake.store(
-            make_delivery(identifier, app.name, identity, body, received_at=now)
+            make_delivery(
+                identifier,
+                app.name,
+                identity,
+                body,
+                received_at=now,
+                headers=keep_headers(scope["headers"]) if app.keeps_headers else None,
+            )
         )
         if receipt.is_new:
             app.accepted.inc()

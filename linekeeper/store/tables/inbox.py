@@ -116,6 +116,8 @@ class WebhookEvent(SQLModel, table=True):
     """The event this one repeats."""
     body: bytes | None = Field(default=None, repr=False)
     """As it was received and signed; emptied by housekeeping."""
+    headers: bytes | None = Field(default=None, repr=False)
+    """Makini's own, as JSON pairs; only where the product gets webhooks as Makini sends them."""
     keys_done: bytes | None = Field(default=None, repr=False)
     """Which of its record keys are read and stored already, one bit a key in the order of the
     body; none before a claim ends in the middle of it."""

@@ -1,0 +1,40 @@
+"""Makini's own headers of a webhook, where the product gets it as Makini sends it.
+
+Revision ID: 0014
+Revises: 0013
+
+Runs: before the new code (expand)
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0014"
+down_revision = "0013"
+branch_labels = None
+depends_on = None
+serves = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0008",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+    "0013",
+)
+
+
+def upgrade() -> None:
+    """Add the column; what is there has none."""
+    op.add_column("webhook_event", sa.Column("headers", sa.LargeBinary(), nullable=True))
+
+
+def downgrade() -> None:
+    """Take the column away."""
+    op.drop_column("webhook_event", "headers")
