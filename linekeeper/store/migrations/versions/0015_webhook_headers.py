@@ -9,11 +9,11 @@ Runs: before the new code (expand)
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0014"
-down_revision = "0013"
+revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
-serves = (
+serves = ("0014",)
     "0001",
     "0002",
     "0003",
