@@ -9,11 +9,11 @@ Runs: before the new code (expand)
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0015"
-down_revision = "0014"
+revision = "0017"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
-serves = ("0014",)
+serves = ("0016",)
 
 
 def upgrade() -> None:
