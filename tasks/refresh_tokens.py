@@ -2,7 +2,7 @@
 
 from prefect import get_run_logger, task
 
-from linekeeper.access import expiry
+from linekeeper.access import ending
 from linekeeper.access.expiry import HORIZON, Renewed, horizon, renew_ending
 from linekeeper.clock import utcnow
 from linekeeper.views.expiry_page import expiry_markdown
@@ -42,12 +42,4 @@ async def report_expiry() -> int:
 
 async def announce_ending() -> int:
     """Tell of logins that end and nothing of ours renews; returns how many."""
-    rt, now = runtime(), utcnow()
-    apps = (await rt.configuration()).apps
-    ending = [
-        one
-        for one in await horizon(rt, until=now + expiry.WITHIN)
-        if one.health != "reauthorization_required"
-        and not one.is_renewed_by_us(manages=one.app in apps and apps[one.app].manages)
-    ]
-    return await expiry.announce_ending(rt, ending, now=now)
+    return await ending.announce_ending(runtime(), now=utcnow())

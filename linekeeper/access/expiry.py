@@ -4,7 +4,6 @@ A minted token has no horizon: it is minted again at use, so it is neither liste
 """
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -14,11 +13,8 @@ from sqlmodel import col
 from linekeeper.access.issue import makini_ref
 from linekeeper.access.renew import renew
 from linekeeper.access.tokens import load_tokens
-from linekeeper.clock import utcnow
 from linekeeper.customers.naming import label
 from linekeeper.makini import MakiniError
-from linekeeper.outbox.queue import Message, enqueue
-from linekeeper.reconnect.remind import next_working_moment
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Credential, Customer
 
@@ -41,6 +37,10 @@ class Expiry:
     refreshable: bool
     refused: bool = False
     """Makini has refused to renew it: only a new login will."""
+    customer_id: str | None = None
+    system: str = ""
+    notified: int = 0
+    """How often the customer was asked to renew this login before its end."""
 
     def is_renewed_by_us(self, *, manages: bool) -> bool:
         """Whether nobody has to do anything before it ends."""
@@ -70,6 +70,7 @@ async def horizon(rt: Runtime, *, until: datetime) -> list[Expiry]:
                 col(Credential.expires_at),
                 col(Credential.refresh_token).is_not(None),
                 col(Credential.refused_at).is_not(None),
+                col(Credential.ending_notified),
             )
             .join(Credential, col(Credential.connection_id) == col(Connection.id))
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
@@ -91,6 +92,9 @@ async def horizon(rt: Runtime, *, until: datetime) -> list[Expiry]:
                 expires_at=row[3],
                 refreshable=bool(row[4]),
                 refused=bool(row[5]),
+                customer_id=row[0].customer_id,
+                system=row[0].provider or row[0].name,
+                notified=row[6],
             )
             for row in rows
             if row[3] is not None
@@ -150,29 +154,3 @@ async def _renew(rt: Runtime, expiry: Expiry) -> bool:
         owner=rt.owner,
     )
     return renewed is not None
-
-
-async def announce_ending(rt: Runtime, ending: Sequence[Expiry], *, now: datetime) -> int:
-    """Tell operators of tokens nothing renews, in the customer's working hours, each once.
-
-    Returns how many are due to be told.
-    """
-    messages = [
-        Message(
-            "slack",
-            f"slack:say:expiry:{one.connection_id}:{one.expires_at:%Y-%m-%d}",
-            {
-                "do": "say",
-                "subject": f"expiry:{one.connection_id}",
-                "text": f"{one.label}: its login ends on {one.expires_at:%a %d %B, %H:%M} UTC and "
-                "can't be renewed without the customer. Send a connect link before that: run "
-                "`connect`.",
-            },
-            not_before=next_working_moment(now, one.time_zone),
-        )
-        for one in ending
-    ]
-    if messages:
-        async with rt.store.write() as session:
-            await enqueue(rt.store, session, messages, now=utcnow())
-    return len(messages)

@@ -38,8 +38,12 @@ async def make_link(
     by: str,
     now: datetime,
     incident_id: str | None = None,
+    expires_at: datetime | None = None,
 ) -> ConnectLink:
-    """A new link, in the caller's transaction; `connection_id` None is for a new system."""
+    """A new link, in the caller's transaction; `connection_id` None is for a new system.
+
+    It lives for `LINK_LIVES`, unless `expires_at` says until when.
+    """
     link = ConnectLink(
         id=new_id(),
         app=app,
@@ -49,7 +53,7 @@ async def make_link(
         system=system,
         created_at=now,
         created_by=by,
-        expires_at=now + LINK_LIVES,
+        expires_at=expires_at or now + LINK_LIVES,
     )
     session.add(link)
     await session.flush()

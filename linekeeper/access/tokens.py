@@ -251,6 +251,7 @@ async def _write(
             "expires_at": pair.expires_at,
             "minted": pair.minted,
             "refused_at": None,
+            "ending_notified": 0,
             "updated_at": now,
         }
         for identifier, pair in pairs.items()
@@ -268,6 +269,7 @@ async def _write(
                 "expires_at",
                 "minted",
                 "refused_at",
+                "ending_notified",
                 "updated_at",
             ],
         )

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from sqlalchemy.exc import SQLAlchemyError
 
 from linekeeper.access.channel import is_due
+from linekeeper.access.ending import announce_ending
 from linekeeper.access.verify import verify_logins
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.consumer.alive import BEAT_SECONDS, beat, retire
@@ -38,6 +39,7 @@ POLICY_EVERY = 5.0
 LINKS_EVERY = 60.0
 RECONNECTS_EVERY = 10.0
 LOGINS_EVERY = 10.0
+ENDING_EVERY = 60.0
 IMPLEMENTATIONS_EVERY = 5.0
 OUTAGES_EVERY = 30.0
 STREAM_EVERY = 30.0
@@ -104,6 +106,10 @@ def lanes(
         await verify_logins(rt, now=utcnow())
         return False
 
+    async def announce_ending_logins() -> bool:
+        await announce_ending(rt, now=utcnow())
+        return False
+
     async def look_at_implementations() -> bool:
         await watch_implementations(rt.store, now=utcnow())
         return False
@@ -133,6 +139,7 @@ def lanes(
         Lane("reconnects", lambda: attend_due(rt), every=OUTBOX_EVERY, waits_for="reconnect"),
         Lane("open reconnects", look_at_reconnects, every=RECONNECTS_EVERY),
         Lane("kept logins", verify_kept_logins, every=LOGINS_EVERY),
+        Lane("ending logins", announce_ending_logins, every=ENDING_EVERY),
         Lane("implementations", look_at_implementations, every=IMPLEMENTATIONS_EVERY),
         Lane("outages of ours", look_for_outages, every=OUTAGES_EVERY),
         Lane("webhook stream", look_at_stream, every=STREAM_EVERY),

@@ -53,6 +53,12 @@ _KINDS = {
         "Read again every sweep; resolves by itself when the list is whole. If the connections "
         "are gone for good, run adopt with Accept what is missing.",
     ),
+    "login_ending": Words(
+        "login ends within a day",
+        "The stored login ends soon, and Makini refuses to renew it without the customer.",
+        "Resolves by itself once the customer has logged in through a connect link (run connect); "
+        "after the end it becomes Reauthorization required.",
+    ),
     "disconnected": Words(
         "disappeared at Makini",
         "Two whole connection lists lack it, and nobody disconnected it here. Every call on this "

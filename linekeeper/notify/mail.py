@@ -18,8 +18,9 @@ from linekeeper.clock import monotonic, utcnow, zone_of
 from linekeeper.config import MailConfig
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
+from linekeeper.notify.mail_ending import ending_letter
 from linekeeper.notify.mail_text import SystemToLogIn, What, compose
-from linekeeper.outbox.queue import bury, claim, postpone, retry_at, settle
+from linekeeper.outbox.queue import Message, bury, claim, enqueue, postpone, retry_at, settle
 from linekeeper.outbox.senders.smtp import Delayed, Letter, Refused, hand_over
 from linekeeper.store import Store
 from linekeeper.store.tables import (
@@ -120,6 +121,8 @@ class _Delivery:
 async def _letter(store: Store, row: Outbox, signer: Signer, public_url: str) -> Letter | None:
     """The mail `row` asks for, as things are now; None if it isn't needed any more."""
     what: What = row.payload["do"]
+    if what == "ending":
+        return await ending_letter(store, row, signer, public_url)
     incident_id, customer_id = row.payload["incident_id"], row.payload["customer_id"]
     async with store.read() as session:
         customer = await session.get(Customer, customer_id)
@@ -200,6 +203,9 @@ async def _give_up(store: Store, row: Outbox, owner: str, reason: str) -> None:
 async def _tell(store: Store, row: Outbox, text: str) -> None:
     """In the incident's thread, so that operators know who was not told."""
     now: datetime = utcnow()
+    if "incident_id" not in row.payload:
+        await _tell_of_ending(store, row, text, now)
+        return
     async with store.write() as session:
         customer = await session.get(Customer, row.payload["customer_id"])
         incident = await session.get(Incident, row.payload["incident_id"])
@@ -207,3 +213,20 @@ async def _tell(store: Store, row: Outbox, text: str) -> None:
             whose = f"{customer.name}: " if customer else ""
             change = IncidentChange(incident.id, "changed", f"{whose}{text}.")
             await announce(store, session, [change], now=now)
+
+
+async def _tell_of_ending(store: Store, row: Outbox, text: str, now: datetime) -> None:
+    """To operators, where there is no incident yet: the customer was not asked in time."""
+    async with store.write() as session:
+        customer = await session.get(Customer, row.payload["customer_id"])
+        whose = f"{customer.name}: " if customer else ""
+        message = Message(
+            "slack",
+            f"slack:say:{row.dedupe_key}:{text[:60]}",
+            {
+                "do": "say",
+                "subject": f"expiry:{row.payload['connections'][0]}",
+                "text": f"{whose}its login ends soon. {text}. Run `connect` and pass the link on.",
+            },
+        )
+        await enqueue(store, session, [message], now=now)

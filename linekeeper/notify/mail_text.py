@@ -18,7 +18,9 @@ import jinja2
 
 from linekeeper.notify.text import shown
 
-What = Literal["ask", "remind", "again", "thank"]
+What = Literal["ask", "remind", "again", "thank", "ending"]
+_SECTIONS: Mapping[str, str] = {"thank": "thanks", "ending": "ending"}
+"""Where a mail's texts are; all others are asked for a login that is lost."""
 
 FOLDER = Path(__file__).parent / "mails"
 _ENGLISH = "en"
@@ -39,7 +41,10 @@ _BUTTON = (
 
 @dataclass(frozen=True, slots=True)
 class SystemToLogIn:
-    """One system of the customer; `since` is in the customer's zone, `url` its connect link."""
+    """One system of the customer; `since` is in the customer's zone, `url` its connect link.
+
+    Where the login is only about to end, `since` is its end.
+    """
 
     name: str
     since: datetime
@@ -62,6 +67,7 @@ def compose(
     *,
     until: datetime | None,
     locale: str = _ENGLISH,
+    reminder: bool = False,
 ) -> MailText:
     """The mail to `customer` about `systems`; `until` is when the first of the links ends.
 
@@ -69,12 +75,13 @@ def compose(
     """
     lang = language(locale)
     words = _words(lang)
-    texts = words["thanks" if what == "thank" else "login"]
+    section = _SECTIONS.get(what, "login")
+    texts = words.get(section) or _words(_ENGLISH)[section]
     values: dict[str, Any] = {
         "customer": shown(customer),
         "names": _listed([one.name for one in systems], words),
         "many": len(systems) != 1,
-        "reminder": what == "remind",
+        "reminder": reminder or what == "remind",
         "until": until,
         "systems": [
             {"name": shown(one.name), "since": one.since, "url": one.url} for one in systems

@@ -44,7 +44,8 @@ class Member:
     customer_slug: str | None
     time_zone: str
     link_id: str | None
-    """Its newest link that still works."""
+    """Its newest link for a lost login that still works; one that somebody made by hand, or that
+    came with the end of a login, doesn't stand for having been asked."""
     live: bool
     """Whether it is in the incident now."""
     implementing: bool = False
@@ -180,6 +181,7 @@ async def _links(
             select(col(ConnectLink.connection_id), col(ConnectLink.id))
             .where(
                 col(ConnectLink.connection_id).in_(connections[start : start + 5_000]),
+                col(ConnectLink.incident_id).is_not(None),
                 col(ConnectLink.used_at).is_(None),
                 col(ConnectLink.expires_at) > now,
             )

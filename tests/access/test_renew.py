@@ -10,14 +10,13 @@ from datetime import timedelta
 from sqlalchemy import update
 from sqlmodel import col
 
-from linekeeper.access.expiry import announce_ending, horizon, renew_ending
+from linekeeper.access.expiry import horizon, renew_ending
 from linekeeper.access.renew import renew
 from linekeeper.access.tokens import Token, load_tokens, save_tokens
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.makini import TokenPair
-from linekeeper.store.tables import Connection, Credential, Lease, Outbox
-from linekeeper.views.expiry_page import expiry_markdown
+from linekeeper.store.tables import Connection, Credential, Lease
 from tests.reconnect.conftest import House, house, open_house
 
 __all__ = ["house", "open_house"]  # fixtures
@@ -149,20 +148,6 @@ async def test_what_ends_soon_is_renewed_and_what_ends_later_is_left(house: Hous
     ends = (await stored(house, soon)).expires_at
     assert ends is not None
     assert ends > utcnow() + timedelta(days=25)
-
-
-async def test_what_ends_and_cannot_be_renewed_is_announced_once_and_listed(house: House) -> None:
-    [one, *_] = await house.connections()
-    await a_pair(house, one, days=6)
-    now = utcnow()
-    ending = await horizon(house.rt, until=now + timedelta(days=7))
-    for _ in range(2):
-        assert await announce_ending(house.rt, ending, now=now) == 1
-    told = await house.rows(Outbox, col(Outbox.dedupe_key).contains("expiry:"))
-    assert len(told) == 1
-    table = expiry_markdown(ending, now=now)
-    assert "data:image/svg+xml" in table
-    assert "1 end within 31 days, 1 of them within 7" in table
 
 
 async def test_one_who_must_log_in_is_not_renewed(house: House) -> None:

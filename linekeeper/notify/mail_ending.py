@@ -1,0 +1,78 @@
+"""The mail to a customer whose login ends soon, as things are when it goes out."""
+
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper.access.links import link_url
+from linekeeper.access.signing import Signer
+from linekeeper.clock import utcnow, zone_of
+from linekeeper.notify.mail_text import SystemToLogIn, compose
+from linekeeper.outbox.senders.smtp import Letter
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    Connection,
+    ConnectLink,
+    Contact,
+    Credential,
+    Customer,
+    Outbox,
+)
+
+
+async def ending_letter(
+    store: Store, row: Outbox, signer: Signer, public_url: str
+) -> Letter | None:
+    """The mail `row` asks for; None where nobody needs to log in any more.
+
+    Nor where the login is lost already: then its incident asks for it.
+    """
+    customer_id, ids = row.payload["customer_id"], row.payload["connections"]
+    now = utcnow()
+    async with store.read() as session:
+        customer = await session.get(Customer, customer_id)
+        recipients = list(
+            await session.scalars(
+                select(col(Contact.email))
+                .where(col(Contact.customer_id) == customer_id)
+                .order_by(col(Contact.id))
+            )
+        )
+        rows = (
+            await session.execute(
+                select(Connection, col(Credential.expires_at), ConnectLink)
+                .join(Credential, col(Credential.connection_id) == col(Connection.id))
+                .join(ConnectLink, col(ConnectLink.connection_id) == col(Connection.id))
+                .where(
+                    col(Connection.id).in_(ids),
+                    col(Connection.setup) != "disconnected",
+                    col(Connection.health) != "reauthorization_required",
+                    col(Credential.refused_at).is_not(None),
+                    col(ConnectLink.used_at).is_(None),
+                    col(ConnectLink.expires_at) > now,
+                )
+                .order_by(col(ConnectLink.expires_at), col(ConnectLink.id))
+            )
+        ).all()
+    if customer is None:
+        return None
+    zone = zone_of(customer.time_zone)
+    systems = {
+        connection.id: SystemToLogIn(
+            connection.provider or connection.name,
+            ends_at.astimezone(zone),
+            link_url(signer, public_url, link.id),
+        )
+        for connection, ends_at, link in rows
+        if ends_at is not None and ends_at > now
+    }
+    if not systems:
+        return None
+    text = compose(
+        "ending",
+        customer.name,
+        list(systems.values()),
+        until=min(system.since for system in systems.values()),
+        locale=customer.locale,
+        reminder=bool(row.payload.get("reminder")),
+    )
+    return Letter(recipients, text.subject, text.body, text.html, f"ending.{ids[0]}.{customer_id}")

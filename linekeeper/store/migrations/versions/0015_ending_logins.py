@@ -1,0 +1,19 @@
+"""How often a customer was asked to renew a login before its end.
+
+Runs: before the new code (expand)
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0015"
+down_revision = "0014"
+branch_labels = None
+depends_on = None
+serves = ("0014",)
+
+
+def upgrade() -> None:
+    op.add_column(
+        "credential", sa.Column("ending_notified", sa.Integer(), nullable=False, server_default="0")
+    )

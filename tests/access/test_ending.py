@@ -1,0 +1,141 @@
+"""A login that Makini refuses to renew: the customer is asked before it ends, not after."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import update
+from sqlmodel import col
+
+from linekeeper.access.ending import KIND, TOPIC, announce_ending
+from linekeeper.access.expiry import HORIZON, horizon
+from linekeeper.access.signing import load_signer
+from linekeeper.access.tokens import save_tokens
+from linekeeper.clock import utcnow
+from linekeeper.makini import TokenPair
+from linekeeper.notify.mail_ending import ending_letter
+from linekeeper.reconnect.remind import is_working
+from linekeeper.store.tables import (
+    Connection,
+    ConnectLink,
+    Contact,
+    Credential,
+    Customer,
+    Outbox,
+)
+from linekeeper.views.expiry_page import expiry_markdown
+from tests.reconnect.conftest import House, house, open_house
+
+__all__ = ["house", "open_house"]  # fixtures
+
+
+@pytest.fixture
+async def asking(open_house) -> House:  # type: ignore[no-untyped-def]
+    """A house that mails its customers."""
+    house: House = await open_house(
+        notify_customers=True,
+        smtp_url=SecretStr("smtp://127.0.0.1:1"),
+        mail_from="linekeeper@example.com",
+    )
+    return house
+
+
+async def refused(house: House, *, ends_in: timedelta) -> tuple[Connection, datetime]:
+    """A connection whose pair ends and whose renewal Makini refused, and when it ends."""
+    [connection, *_] = await house.connections()
+    ends_at = utcnow() + ends_in
+    async with house.store.write() as session:
+        pair = TokenPair("a", "r", ends_at, minted=False)
+        await save_tokens(house.store, session, {connection.id: pair}, now=utcnow())
+        await session.execute(
+            update(Credential)
+            .where(col(Credential.connection_id) == connection.id)
+            .values(refused_at=utcnow())
+        )
+        assert connection.customer_id is not None
+        session.add(Contact(customer_id=connection.customer_id, email="it@acme.example", name=""))
+    return connection, ends_at
+
+
+async def mails(house: House) -> list[Outbox]:
+    found: list[Outbox] = await house.rows(Outbox, col(Outbox.channel) == "email")
+    return sorted(found, key=lambda row: row.id)
+
+
+async def test_the_customer_is_mailed_a_week_ahead_and_reminded_with_a_link_that_outlives_the_end(
+    asking: House,
+) -> None:
+    connection, ends_at = await refused(asking, ends_in=timedelta(days=6))
+    for _ in range(2):
+        assert await announce_ending(asking.rt, now=utcnow()) == 1
+    [first] = await mails(asking)
+    async with asking.store.read() as session:
+        zone = (await session.get_one(Customer, connection.customer_id)).time_zone
+    assert zone == "UTC"
+    assert is_working(first.next_attempt_at.astimezone(UTC))
+    [link] = await asking.rows(ConnectLink)
+    assert (link.connection_id, link.incident_id) == (connection.id, None)
+    assert link.expires_at == ends_at + timedelta(days=2)
+    for _ in range(2):
+        await announce_ending(asking.rt, now=ends_at - timedelta(days=2))
+    [_, reminder] = await mails(asking)
+    assert len(await asking.rows(ConnectLink)) == 1
+    assert await asking.incidents() == []
+    signer = await load_signer(asking.store)
+    letters = [
+        await ending_letter(asking.store, row, signer, "http://here") for row in (first, reminder)
+    ]
+    assert letters[0] is not None
+    assert letters[1] is not None
+    assert letters[0].recipients == ["it@acme.example"]
+    assert letters[0].subject.startswith("Please renew the login to")
+    assert letters[1].subject.startswith("Reminder: please renew")
+    assert "http://here/connect/" in letters[0].body
+
+
+async def test_when_the_last_day_begins_it_is_an_incident_until_the_customer_logs_in(
+    asking: House,
+) -> None:
+    connection, ends_at = await refused(asking, ends_in=timedelta(days=6))
+    await announce_ending(asking.rt, now=utcnow())
+    assert await asking.incidents() == []
+    for _ in range(2):
+        await announce_ending(asking.rt, now=ends_at - timedelta(hours=23))
+    [incident] = await asking.incidents()
+    assert (incident.kind, incident.topic, incident.status) == (KIND, TOPIC, "open")
+    async with asking.store.write() as session:
+        pair = TokenPair("b", "s", utcnow() + timedelta(days=30), minted=False)
+        await save_tokens(asking.store, session, {connection.id: pair}, now=utcnow())
+    await announce_ending(asking.rt, now=ends_at - timedelta(hours=22))
+    [incident] = await asking.incidents()
+    assert incident.status == "resolved"
+    signer = await load_signer(asking.store)
+    for row in await mails(asking):  # what was not sent yet isn't needed any more
+        assert await ending_letter(asking.store, row, signer, "http://here") is None
+
+
+async def test_operators_are_told_once_and_where_customers_are_not_mailed_what_to_do(
+    house: House,
+) -> None:
+    await refused(house, ends_in=timedelta(days=6))
+    now = utcnow()
+    for _ in range(2):
+        assert await announce_ending(house.rt, now=now) == 1
+    assert await mails(house) == []
+    [told] = await house.rows(Outbox, col(Outbox.dedupe_key).contains("expiry:"))
+    assert "run `connect`" in told.payload["text"]
+    table = expiry_markdown(await horizon(house.rt, until=now + HORIZON), now=now)
+    assert "data:image/svg+xml" in table
+    assert "1 end within 31 days, 1 of them within 7" in table
+
+
+async def test_a_login_that_is_lost_is_asked_for_though_a_link_for_its_end_still_works(
+    asking: House,
+) -> None:
+    from linekeeper.reconnect.ask import attend_due
+
+    connection, _ = await refused(asking, ends_in=timedelta(days=6))
+    await announce_ending(asking.rt, now=utcnow())
+    await asking.lose_login(connection)
+    await attend_due(asking.rt)
+    assert "ask" in {row.payload["do"] for row in await mails(asking)}
