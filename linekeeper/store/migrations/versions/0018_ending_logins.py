@@ -6,11 +6,11 @@ Runs: before the new code (expand)
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0015"
-down_revision = "0014"
+revision = "0018"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
-serves = ("0014",)
+serves = ("0017",)
 
 
 def upgrade() -> None:
