@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tasks.digest import write_digest
 from tasks.notify import NotDelivered, notify
-from tasks.run import is_paused, open_runtime, rename, skipped
+from tasks.run import completed, is_paused, open_runtime, rename, skipped
 
 
 @flow(name="digest", flow_run_name="digest", retries=0)
@@ -30,5 +30,6 @@ async def digest(
         if lane:
             with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
                 await notify([lane])
+        await completed("digest")
     await rename(f"digest · {sentence.removeprefix('Digest: ')}")
     return Completed(message=sentence)

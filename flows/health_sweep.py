@@ -23,12 +23,13 @@ from linekeeper.sweep.app import close_removed, list_failed
 from linekeeper.sweep.batch import Batch
 from linekeeper.sweep.sweep import due
 from linekeeper.sweep.webhooks import watch_stream
+from linekeeper.watch.service import watch as watch_parts
 from tasks.health import in_trouble, list_connections, probe_connections
 from tasks.heartbeat import heartbeat
 from tasks.notify import NotDelivered, notify
 from tasks.reconnect_runs import watch_runs
 from tasks.report import FLEET, is_stale, report_connections, report_fleet
-from tasks.run import is_paused, only_one, open_runtime, rename, skipped
+from tasks.run import completed, is_paused, only_one, open_runtime, rename, skipped
 
 MOST_NAMED = 50
 """Failed task runs a sweep makes for connections in trouble; the rest is in the artifact."""
@@ -79,6 +80,7 @@ async def _sweep(rt: Runtime) -> State[None]:
         *(_sweep_app(rt, app, started) for app in configuration.apps.values())
     )
     await watch_stream(rt, utcnow())
+    await watch_parts(rt)
     findings = await find_news(rt.store, policy=configuration.policy, now=utcnow())
     for news in findings.news[:MOST_NAMED]:
         with suppress(FailedRun):  # its failure is the message, not ours
@@ -151,6 +153,7 @@ def _said(findings: Findings, done: Since) -> str:
 async def _conclusion(
     rt: Runtime, sweeps: list[Sweep], findings: Findings, done: Since
 ) -> State[None]:
+    await completed("sweep")
     troubles = [sweep.trouble for sweep in sweeps if sweep.trouble]
     said = _said(findings, done)
     looked = f"{done.checked} checked"

@@ -24,7 +24,7 @@ from linekeeper.views.trust_queries import together, trust_report
 from tasks.notify import NotDelivered, notify
 from tasks.reconcile import measure_webhooks, not_read, read_changes, report_trust
 from tasks.report import is_stale
-from tasks.run import by_hand, is_paused, only_one, open_runtime, rename, skipped
+from tasks.run import by_hand, completed, is_paused, only_one, open_runtime, rename, skipped
 
 MOST_NAMED = 50
 """Failed task runs for connections that can't be read; the rest is in the artifact."""
@@ -141,6 +141,8 @@ async def conclusion(
         said.append(f"{known} known not readable")
     summary = ", ".join(said)
     await rename(f"{name} · {summary}")
+    if name == "reconcile":
+        await completed("reconcile")
     apps = (await rt.configuration()).apps.values()
     measured = report.measured
     rate = "" if measured.miss_rate is None else f"; miss rate {measured.miss_rate:.1%}"

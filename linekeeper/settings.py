@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     sandbox_port: int = 8643
     max_body_bytes: int = 1_048_576
     heartbeat_url: str | None = None
+    watch_minutes: float = Field(default=15, gt=0)
     log_format: Format = "text"
 
     makini_api_url: str | None = None

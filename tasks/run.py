@@ -15,6 +15,7 @@ from prefect.variables import Variable
 
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import Held, holding
+from linekeeper.watch.queries import done, note_ended
 
 _runtime: ContextVar[Runtime] = ContextVar("linekeeper_runtime")
 
@@ -27,8 +28,16 @@ async def open_runtime() -> AsyncIterator[Runtime]:
             token = _runtime.set(opened)
             try:
                 yield opened
+                await _note_end(opened)
             finally:
                 _runtime.reset(token)
+
+
+async def _note_end(opened: Runtime) -> None:
+    """Keep that this run came to its own end: if it fails, that is because of what it found."""
+    context = FlowRunContext.get()
+    if context is not None and context.flow_run is not None:
+        await note_ended(opened.store, str(context.flow_run.id))
 
 
 @contextmanager
@@ -89,6 +98,11 @@ async def only_one(name: str) -> AsyncIterator[Held | None]:
     opened = runtime()
     async with holding(opened.store, name, opened.owner, wait=by_hand()) as held:
         yield held
+
+
+async def completed(work: str) -> None:
+    """Note that this run did its `work`, whatever it found; a run that is skipped did not."""
+    await done(runtime().store, work)
 
 
 async def rename(name: str) -> None:

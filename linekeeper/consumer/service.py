@@ -30,6 +30,7 @@ from linekeeper.reconnect.ask import attend_due
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
 from linekeeper.sweep.webhooks import watch_stream
+from linekeeper.watch.service import Watcher
 
 BLOCKS_EVERY = 30.0
 OUTBOX_EVERY = 2.0
@@ -181,7 +182,14 @@ async def run_consumer(
     waker = Waker(rt.store)
     watch = Lane("database", waker.run, every=0)
     async with Forwarder(rt) as forwarder, RecordEvents(rt) as record_events:
+        watcher = Watcher(rt, "consumer")
+
+        async def watch_parts() -> bool:
+            await watcher.step()
+            return False
+
         parts = lanes(rt, orchestrator, find_links, forwarder, record_events)
+        parts.append(Lane("watch", watch_parts, every=watcher.seconds))
         loops = [
             asyncio.create_task(keep(lane, waker, stop), name=lane.name)
             for lane in (watch, *parts, *also)
@@ -195,6 +203,7 @@ async def run_consumer(
             for loop in loops:
                 loop.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
+    await watcher.end()
     await _retire(rt)
 
 

@@ -92,6 +92,28 @@ _KINDS = {
         "Run match-records with show, and say which is which; those of which too little is known "
         "wait in deletions. Resolves by itself when none waits any more.",
     ),
+    "part_silent": Words(
+        "",
+        "A part of Linekeeper was killed, hangs, or does not reach the database.",
+        "Resolves by itself when the part is heard of again or another takes its place. "
+        "`linekeeper doctor` shows every part.",
+    ),
+    "pool_without_worker": Words(
+        "",
+        "No worker starts the runs of the work pool.",
+        "Start a worker: `prefect worker start --pool linekeeper`. Resolves by itself when one "
+        "polls again.",
+    ),
+    "prefect_silent": Words(
+        "",
+        "The Prefect API does not answer the consumer.",
+        "Restart the server, or correct PREFECT_API_URL. Resolves by itself when it answers.",
+    ),
+    "work_overdue": Words(
+        "",
+        "Work that must come by regularly was not completed.",
+        "`linekeeper doctor` says why runs are late. Resolves by itself when it is completed.",
+    ),
     "forward_refused": Words(
         "",
         "",

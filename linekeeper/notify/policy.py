@@ -46,7 +46,16 @@ def severity(kind: str, scope: str, *, live: bool, critical: bool) -> Severity:
 
 
 _LOSSES = frozenset(
-    {"unreachable", "reauthorization_required", "inactive", "disconnected", "list_failed"}
+    {
+        "unreachable",
+        "reauthorization_required",
+        "inactive",
+        "disconnected",
+        "list_failed",
+        "part_silent",
+        "pool_without_worker",
+        "work_overdue",
+    }
 )
 _MINOR = frozenset({"degraded", "unknown", "webhooks_unconfigured"})
 

@@ -14,6 +14,7 @@ from linekeeper.receiver.bodies import Receive
 from linekeeper.receiver.gate import Gate
 from linekeeper.receiver.metrics import observe_batch
 from linekeeper.receiver.site import make_site
+from linekeeper.receiver.standby import Standby
 from linekeeper.receiver.webhooks import PREFIX, Scope, Webhooks
 from linekeeper.runtime import Runtime
 
@@ -34,13 +35,19 @@ class Receiver:
         beat = Beat(runtime, apps, tally)
         async with Intake.open(runtime.store, observe_batch) as intake:
             webhooks = Webhooks(apps, intake, tally, max_body_bytes=runtime.settings.max_body_bytes)
-            beating = asyncio.create_task(beat.run(), name="receiver beat")
+            standby = Standby(runtime)
+            beside = [
+                asyncio.create_task(beat.run(), name="receiver beat"),
+                asyncio.create_task(standby.run(), name="receiver watch"),
+            ]
             try:
                 yield cls(webhooks, Gate(make_site(runtime, beat)))
             finally:
-                beating.cancel()
-                await asyncio.wait([beating])
+                for task in beside:
+                    task.cancel()
+                await asyncio.wait(beside)
                 await beat.last()
+                await standby.end()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Its path counts as it was sent: `/webhooks%2Fx` is no webhook's route."""

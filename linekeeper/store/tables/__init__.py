@@ -53,6 +53,7 @@ from linekeeper.store.tables.records import (
     WebhookTrust,
 )
 from linekeeper.store.tables.traces import FeedRead, ForwardAttempt
+from linekeeper.store.tables.watch import EndedRun, PartHeartbeat, RunAlert
 
 __all__ = [
     "ApiKey",
@@ -71,6 +72,7 @@ __all__ = [
     "Deletion",
     "DeliveryCount",
     "Drift",
+    "EndedRun",
     "Feed",
     "FeedEnd",
     "FeedRead",
@@ -88,12 +90,14 @@ __all__ = [
     "Observation",
     "Outage",
     "Outbox",
+    "PartHeartbeat",
     "PendingLogin",
     "PreflightReport",
     "ReceiverHeartbeat",
     "Reconnect",
     "Record",
     "RejectedDelivery",
+    "RunAlert",
     "Silence",
     "Succession",
     "SuccessionStep",

@@ -1,0 +1,1 @@
+"""Whether every part of Linekeeper lives, watched by whichever part still does."""

@@ -1,0 +1,235 @@
+"""Which parts are silent and which work is overdue. Pure; times are the database's clock.
+
+A part is silent once nothing was heard of it for `WatchPolicy.after`, whatever the reason: it was
+killed, it hangs, or it reaches the database no more. Silence counts from when somebody watched: a
+machine that was switched off finds nothing wrong at its start.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+WATCHERS = ("consumer", "receiver")
+"""Kinds of part that watch the others all the time; every sweep does too."""
+WORKERS = "worker"
+PREFECT = "prefect"
+PAUSE = "pause"
+WORK: Mapping[str, timedelta] = {
+    "sweep": timedelta(),
+    "reconcile": timedelta(hours=1),
+    "digest": timedelta(hours=74),
+    "backup": timedelta(days=8),
+}
+"""Work that must come by, and the least time after which it is missed: a reconcile may read for
+long, a digest may rest over a weekend."""
+PAUSED_WORK = frozenset({"sweep", "reconcile"})
+"""What an operator may pause; nobody is notified of it then."""
+FORGET_AFTER = timedelta(hours=24)
+"""One of several parts of a kind that is silent for so long was taken away for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchPolicy:
+    """From when on silence is trouble, and what is expected at all."""
+
+    after: timedelta
+    has_apps: bool = True
+    """Without a Makini app there is nothing to sweep or reconcile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The last sign of life of one part (table `part_heartbeat`)."""
+
+    name: str
+    kind: str
+    host: str
+    since: datetime
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One part that is silent, or work that is overdue."""
+
+    kind: str
+    cause: str
+    title: str
+    text: str
+    resolved: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the heartbeats say."""
+
+    troubles: Sequence[Trouble]
+    silent: Collection[str]
+    """Names of the parts that are silent and not replaced."""
+    forgotten: Collection[str]
+    """Names of the parts whose rows may go: replaced by newer ones, or gone for good."""
+
+
+def examine(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> Seen:
+    """What is wrong at `now`."""
+    parts = list(parts)
+    watching = watching_since(parts, policy, now=now)
+    troubles: list[Trouble] = []
+    silent: list[str] = []
+    forgotten: list[str] = []
+    prefect = next((part for part in parts if part.kind == PREFECT), None)
+    for kind in (*WATCHERS, WORKERS):
+        of_kind = [part for part in parts if part.kind == kind]
+        at, since = now, watching
+        if kind == WORKERS:
+            if prefect is None or now - prefect.at >= policy.after:
+                continue  # whoever asks Prefect about workers is away: nothing is known of them
+            at, since = prefect.at, max(prefect.since, watching)
+        lost, gone = _lost(of_kind, policy, since=since, now=at)
+        forgotten += gone
+        silent += [part.name for part in lost]
+        living = len(of_kind) - len(lost) - len(gone)
+        if (
+            kind == WORKERS
+            and not living
+            and at - max([since, *(part.at for part in of_kind)]) >= (policy.after)
+        ):
+            troubles.append(_no_worker(since, of_kind))
+        else:
+            troubles += [_silent_part(part, living) for part in lost]
+    asked = _is_watched_by(parts, "consumer", policy, now)
+    if asked and prefect is not None and now - max(prefect.at, watching) >= policy.after:
+        silent.append(prefect.name)
+        troubles.append(_prefect(prefect))
+    troubles += _overdue(parts, policy, watching, now)
+    return Seen(troubles, frozenset(silent), frozenset(forgotten))
+
+
+def watching_since(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> datetime:
+    """Since when one of the parts that live now has been watching; `now` if none does."""
+    return min(
+        (part.since for part in parts if part.kind in WATCHERS and now - part.at < policy.after),
+        default=now,
+    )
+
+
+def _lost(
+    parts: Sequence[Part], policy: WatchPolicy, *, since: datetime, now: datetime
+) -> tuple[list[Part], list[str]]:
+    """The parts of one kind that are silent; the names of those that are gone for good.
+
+    One that started after another fell silent takes its place: a restart, or a new machine.
+    """
+    living = sorted(
+        (part for part in parts if now - part.at < policy.after), key=lambda part: part.since
+    )
+    lost: list[Part] = []
+    gone: list[str] = []
+    free = list(living)
+    for part in sorted(parts, key=lambda part: part.at):
+        if now - part.at < policy.after:
+            continue
+        successor = next((other for other in free if other.since >= part.at), None)
+        if successor is not None:
+            free.remove(successor)
+            gone.append(part.name)
+        elif living and now - part.at >= FORGET_AFTER:
+            gone.append(part.name)
+        elif now - max(part.at, since) >= policy.after:
+            lost.append(part)
+    return lost, gone
+
+
+def _is_watched_by(parts: Iterable[Part], kind: str, policy: WatchPolicy, now: datetime) -> bool:
+    return any(part.kind == kind and now - part.at < policy.after for part in parts)
+
+
+def _silent_part(part: Part, living: int) -> Trouble:
+    others = f"{living} more of its kind still work" if living else "no other of its kind works"
+    effect = {
+        "consumer": "Webhooks are not applied and nothing is notified by it",
+        "receiver": "It stores no webhook and answers no customer",
+        "worker": "It starts no run",
+    }[part.kind]
+    return Trouble(
+        "part_silent",
+        f"part:{part.name}",
+        f"The {part.kind} on {part.host or part.name} is silent since {_clock(part.at)}",
+        f"Nothing was heard of the {part.kind} on {part.host or part.name} since "
+        f"{_clock(part.at)}: it was killed, it hangs, or it does not reach the database. "
+        f"{effect}; {others}. Restart it; `linekeeper doctor` shows every part.",
+        f"The {part.kind} on {part.host or part.name} works again, or another took its place.",
+    )
+
+
+def _no_worker(since: datetime, workers: Sequence[Part]) -> Trouble:
+    last = max((part.at for part in workers), default=since)
+    return Trouble(
+        "pool_without_worker",
+        "pool",
+        f"No worker polls the work pool since {_clock(last)}",
+        f"No worker has polled the work pool since {_clock(last)}: no sweep, reconcile or form "
+        "runs. Webhooks are still applied and notices delivered. Start a worker; "
+        "`linekeeper doctor` shows why runs are late.",
+        "A worker polls the work pool again.",
+    )
+
+
+def _prefect(part: Part) -> Trouble:
+    return Trouble(
+        "prefect_silent",
+        "part:prefect",
+        f"Prefect does not answer since {_clock(part.at)}",
+        f"The Prefect API has not answered the consumer since {_clock(part.at)}: no run starts, "
+        "and changed blocks are not seen. Webhooks are still applied and notices delivered. "
+        "Restart the server, or correct PREFECT_API_URL; `linekeeper doctor` says which.",
+        "Prefect answers again.",
+    )
+
+
+def _overdue(
+    parts: Sequence[Part], policy: WatchPolicy, watching: datetime, now: datetime
+) -> list[Trouble]:
+    by_kind: dict[str, datetime] = {}
+    for part in parts:
+        by_kind[part.kind] = max(part.at, by_kind.get(part.kind, part.at))
+    paused = by_kind.get(PAUSE)
+    troubles = []
+    for kind, least in WORK.items():
+        done = by_kind.get(kind)
+        if kind in PAUSED_WORK and not policy.has_apps:
+            continue
+        if done is None and kind not in PAUSED_WORK:
+            continue  # it was never asked for
+        begins = max(done or watching, watching)
+        if kind in PAUSED_WORK and paused is not None:
+            begins = max(begins, paused)
+        if now - begins < max(policy.after, least):
+            continue
+        troubles.append(_missed(kind, done, begins))
+    return troubles
+
+
+def _missed(kind: str, done: datetime | None, begins: datetime) -> Trouble:
+    last = f"the last one was completed at {_clock(done)}" if done else "none was completed yet"
+    effect = {
+        "sweep": "Connections are not being checked.",
+        "reconcile": "Changes that webhooks missed are not being found.",
+        "digest": "Nobody gets the daily summary.",
+        "backup": "What would be lost with this database grows every day.",
+    }[kind]
+    next_step = {
+        "backup": "Run `linekeeper backup FILE`, and let a timer do it daily.",
+    }.get(kind, "`linekeeper doctor` says why runs are late: a worker, the pool, a schedule.")
+    return Trouble(
+        "work_overdue",
+        f"work:{kind}",
+        f"No {kind} was completed since {_clock(begins)}",
+        f"No {kind} was completed since {_clock(begins)} ({last}; runs that ended Skipped do not "
+        f"count). {effect} {next_step}",
+        f"A {kind} was completed.",
+    )
+
+
+def _clock(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC"

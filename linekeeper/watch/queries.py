@@ -1,0 +1,101 @@
+"""Heartbeats in the database, all by its own clock."""
+
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.store import Store
+from linekeeper.store.tables import Audit, EndedRun, PartHeartbeat
+from linekeeper.store.upsert import insert_ignore, insert_or_update
+from linekeeper.watch.decide import PAUSE, PREFECT, WORKERS, Part
+
+SPAN_ENDS_AFTER = timedelta(seconds=90)
+"""Prefect has answered all along if no two answers are further apart."""
+RUNS_KEPT = timedelta(days=2)
+
+
+async def beat(store: Store, part: str, kind: str, host: str) -> None:
+    """Say that `part` lives."""
+    async with store.write() as session:
+        now = await store.clock(session)
+        row = {"part": part, "kind": kind, "host": host, "since": now, "at": now, "mark": ""}
+        await insert_or_update(store, session, PartHeartbeat, [row], key=["part"], update=["at"])
+
+
+async def done(store: Store, work: str) -> None:
+    """Say that `work` (`decide.WORK`) was completed."""
+    await beat(store, work, work, "")
+
+
+async def remove(store: Store, parts: Collection[str]) -> None:
+    """Say that `parts` ended in good order, or were taken away for good."""
+    if parts:
+        async with store.write() as session:
+            await session.execute(
+                delete(PartHeartbeat).where(col(PartHeartbeat.part).in_(sorted(parts)))
+            )
+
+
+async def note_prefect(store: Store, workers: Mapping[str, str], *, paused: bool) -> None:
+    """Keep what Prefect just said: each worker's own last heartbeat, and whether we are paused.
+
+    A worker lives where its heartbeat is another than the one seen before, so that neither clock
+    needs to be right.
+    """
+    async with store.write() as session:
+        now = await store.clock(session)
+        rows = await session.scalars(
+            select(PartHeartbeat).where(col(PartHeartbeat.kind).in_((WORKERS, PREFECT)))
+        )
+        before = {row.part: row for row in rows}
+        known = before.get(PREFECT)
+        since = known.since if known and now - known.at < SPAN_ENDS_AFTER else now
+        changed = [
+            {"part": PREFECT, "kind": PREFECT, "host": "", "since": since, "at": now, "mark": ""}
+        ]
+        for name, mark in workers.items():
+            part = f"{WORKERS}:{name}"
+            worker = before.get(part)
+            if worker is None or worker.mark != mark:
+                started = worker.since if worker else now
+                changed.append(
+                    {
+                        "part": part,
+                        "kind": WORKERS,
+                        "host": name,
+                        "since": started,
+                        "at": now,
+                        "mark": mark,
+                    }
+                )
+        if paused:
+            changed.append(
+                {"part": PAUSE, "kind": PAUSE, "host": "", "since": now, "at": now, "mark": ""}
+            )
+        await insert_or_update(
+            store, session, PartHeartbeat, changed, key=["part"], update=["since", "at", "mark"]
+        )
+
+
+async def read_parts(session: AsyncSession) -> list[Part]:
+    """Every part, and when a backup was last taken."""
+    rows = await session.scalars(select(PartHeartbeat).order_by(col(PartHeartbeat.part)))
+    parts = [Part(row.part, row.kind, row.host, row.since, row.at) for row in rows]
+    taken = await session.scalar(
+        select(col(Audit.at))
+        .where(col(Audit.action) == "backup.taken")
+        .order_by(col(Audit.at).desc())
+        .limit(1)
+    )
+    return [*parts, Part("backup", "backup", "", taken, taken)] if taken else parts
+
+
+async def note_ended(store: Store, run_id: str) -> None:
+    """Keep that a flow run came to its own end, whatever it found."""
+    async with store.write() as session:
+        now = await store.clock(session)
+        await insert_ignore(store, session, EndedRun, [{"run_id": run_id, "at": now}])
+        await session.execute(delete(EndedRun).where(col(EndedRun.at) < now - RUNS_KEPT))

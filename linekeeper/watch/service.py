@@ -1,0 +1,141 @@
+"""The parts of Linekeeper watch each other: whatever still lives finds who is silent."""
+
+import asyncio
+import logging
+import socket
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import col
+
+from linekeeper.clock import monotonic, utcnow
+from linekeeper.config import Configuration
+from linekeeper.incidents.findings import Finding, apply_findings
+from linekeeper.runtime import Runtime
+from linekeeper.store import KeyProblem
+from linekeeper.store.tables import Incident
+from linekeeper.watch.database import MOST_PATIENCE, DatabaseWatch, say_directly
+from linekeeper.watch.decide import Seen, Trouble, WatchPolicy, examine
+from linekeeper.watch.queries import beat, read_parts, remove
+
+TOPIC = "parts"
+SLOWEST_BEAT = 10.0
+FASTEST_BEAT = 0.5
+STEP_SECONDS = 8.0
+"""An attempt that takes longer counts as failed."""
+log = logging.getLogger(__name__)
+
+_TROUBLE = (SQLAlchemyError, OSError, KeyProblem)
+
+
+async def watch(rt: Runtime) -> Seen:
+    """Bring the incidents about parts in line with what their heartbeats say; returns that.
+
+    Anybody may ask, at any time: the same heartbeats give the same incidents.
+    """
+    configuration = await rt.configuration()
+    policy = policy_of(rt, configuration)
+    async with rt.store.read() as session:
+        now = await rt.store.clock(session)
+        seen = examine(await read_parts(session), policy, now=now)
+        rows = await session.execute(
+            select(col(Incident.cause), col(Incident.title)).where(
+                col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None)
+            )
+        )
+        known = {(cause, title) for cause, title in rows}
+    await remove(rt.store, seen.forgotten)
+    if known != {(f"parts:{trouble.cause}", trouble.title) for trouble in seen.troubles}:
+        async with rt.store.write() as session:
+            now = await rt.store.clock(session)
+            seen = examine(await read_parts(session), policy, now=now)
+            findings = [_finding(trouble) for trouble in seen.troubles]
+            await apply_findings(rt.store, session, TOPIC, findings, now=now)
+    return seen
+
+
+def policy_of(rt: Runtime, configuration: Configuration) -> WatchPolicy:
+    """From when on silence is trouble, as it is set."""
+    return WatchPolicy(
+        after=timedelta(minutes=rt.settings.watch_minutes), has_apps=bool(configuration.apps)
+    )
+
+
+class Watcher:
+    """What the receiver and the consumer each do beside their work: live, watch, and speak up.
+
+    `step` never raises: where the database is gone, that is what it says.
+    """
+
+    def __init__(self, rt: Runtime, kind: str) -> None:
+        self._rt = rt
+        self._kind = kind
+        self._part = f"{kind}:{rt.owner}"
+        self._host = socket.gethostname()
+        after = timedelta(minutes=rt.settings.watch_minutes)
+        self.seconds = min(max(after.total_seconds() / 6, FASTEST_BEAT), SLOWEST_BEAT)
+        """Until the next step."""
+        self._database = DatabaseWatch(f"the {kind} on {self._host}", min(after, MOST_PATIENCE))
+        self._configuration: Configuration | None = None
+        self._looking: asyncio.Task[Seen] | None = None
+
+    async def step(self) -> Seen | None:
+        """Live and watch once; what was seen, or None where the database did not answer."""
+        # Not cancelled when it is late: the driver would first wait for the lock all the same.
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look(), name=f"watch of the {self._kind}")
+        done, _ = await asyncio.wait({self._looking}, timeout=STEP_SECONDS)
+        if not done:
+            await self._database_failed(f"no answer within {STEP_SECONDS:g} s")
+            return None
+        looked, self._looking = self._looking, None
+        error = looked.exception()
+        if error is None:
+            await self._database_worked()
+            return looked.result()
+        if not isinstance(error, _TROUBLE):
+            log.error("watching the other parts failed: %s", type(error).__name__)
+            return None
+        await self._database_failed(type(error).__name__)
+        return None
+
+    async def end(self) -> None:
+        """Say that this part ends in good order, if the database takes it within a second."""
+        if self._looking is not None:
+            self._looking.cancel()
+        removing = asyncio.create_task(remove(self._rt.store, [self._part]))
+        await asyncio.wait({removing}, timeout=1.0)
+        if removing.done() and (error := removing.exception()) is not None:
+            log.warning("the end of this part was not noted: %s", type(error).__name__)
+
+    async def _look(self) -> Seen:
+        await beat(self._rt.store, self._part, self._kind, self._host)
+        self._configuration = await self._rt.configuration()
+        return await watch(self._rt)
+
+    async def _database_failed(self, reason: str) -> None:
+        text = self._database.failed(reason, monotonic=monotonic(), now=utcnow())
+        if text is not None:
+            self._database.has_notified = await self._say(text)
+
+    async def _database_worked(self) -> None:
+        text = self._database.worked()
+        if text is not None:
+            await self._say(text)
+
+    async def _say(self, text: str) -> bool:
+        slack = self._configuration.slack if self._configuration else self._rt.settings.seed_slack
+        return await say_directly(slack, text, key=f"{self._part}:{utcnow():%Y%m%d%H%M%S}")
+
+
+def _finding(trouble: Trouble) -> Finding:
+    return Finding(
+        kind=trouble.kind,
+        cause=f"parts:{trouble.cause}",
+        app="",
+        title=trouble.title,
+        text=trouble.text,
+        scope="house",
+        resolved=trouble.resolved,
+    )
