@@ -7,6 +7,8 @@ import typer
 
 REMEMBER_EVERY = 300.0
 """Seconds between two looks at what operators set in the Prefect UI."""
+SIGHT_EVERY = 15.0
+"""Seconds between two looks at the workers."""
 
 
 def consumer_command() -> None:
@@ -24,6 +26,7 @@ async def _run() -> None:
     from linekeeper.logs import set_up
     from linekeeper.runtime import Runtime
     from linekeeper.settings import Settings
+    from linekeeper.watch.queries import note_prefect
 
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -40,10 +43,18 @@ async def _run() -> None:
             await orchestrator.remember(rt.store)
             return False
 
+        async def look_at_prefect() -> bool:
+            sight = await orchestrator.look()
+            await note_prefect(rt.store, sight.workers, paused=sight.paused)
+            return False
+
         await run_consumer(
             rt,
             orchestrator,
             find_links=orchestrator.find_links,
             stop=stop,
-            also=[Lane("what is set in Prefect", remember, every=REMEMBER_EVERY)],
+            also=[
+                Lane("what is set in Prefect", remember, every=REMEMBER_EVERY),
+                Lane("workers", look_at_prefect, every=SIGHT_EVERY),
+            ],
         )

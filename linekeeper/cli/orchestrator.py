@@ -13,6 +13,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from linekeeper.cli import block_documents, desk
 from linekeeper.cli.links import find_links
+from linekeeper.cli.prefect_sight import Sight, look
 from linekeeper.cli.server import POOL, prefect_at
 from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Blocks, Event, OrchestratorUnavailable, Run
@@ -117,6 +118,11 @@ class PrefectOrchestrator:
         """Keep in our database what operators set there. Raises `OrchestratorUnavailable`."""
         async with self._call():
             await desk.remember(self._client, store)
+
+    async def look(self) -> Sight:
+        """The workers, and whether Linekeeper is paused. Raises `OrchestratorUnavailable`."""
+        async with self._call():
+            return await look(self._client)
 
     async def find_links(self) -> Links:
         """Where the UI is, and the forms of our deployments. Raises `OrchestratorUnavailable`."""

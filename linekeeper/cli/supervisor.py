@@ -60,6 +60,11 @@ def restart_delay(deaths: int) -> float:
     return min(2.0 ** min(deaths - 1, 10), MAX_DELAY)
 
 
+def is_worth_saying(deaths: int) -> bool:
+    """Of deaths in a row only the first, the third and every tenth are said to people."""
+    return deaths in (1, 3) or deaths % 10 == 0
+
+
 class Supervisor:
     """Use as `async with Supervisor(logs, tell) as supervisor`; leaving it ends every child.
 
@@ -68,9 +73,16 @@ class Supervisor:
     ends the children and what they started.
     """
 
-    def __init__(self, logs: Path, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        logs: Path,
+        tell: Callable[[str], None],
+        restarted: Callable[[str, str], Awaitable[None]] | None = None,
+    ) -> None:
         self._logs = logs
         self._tell = tell
+        self._restarted = restarted
+        """Gets the name of a child that was started again, and how it had ended."""
         self._mark = secrets.token_hex(8)
         self._running: dict[str, _Running] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
@@ -179,6 +191,22 @@ class Supervisor:
             await asyncio.sleep(delay)
             running = await self._spawn(child)
             self._tell(f"{child.name} was started again")
+            if self._restarted is not None and is_worth_saying(deaths):
+                await self._restarted(child.name, _how(code))
+
+    def pid(self, name: str) -> int | None:
+        """The process of the child `name`, while it runs."""
+        running = self._running.get(name)
+        return running.process.pid if running else None
+
+    def kill(self, name: str, pid: int | None = None) -> None:
+        """Kill the child `name` that hangs (if it is process `pid`): it is started again."""
+        there = self.pid(name)
+        if there is None or (pid is not None and there != pid):
+            return
+        self._tell(f"{name} hangs: it is killed and started again")
+        with suppress(ProcessLookupError):
+            self._running[name].process.kill()
 
     async def _failed(
         self, running: _Running, what: str = "ended before it was ready"

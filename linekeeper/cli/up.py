@@ -93,6 +93,7 @@ def up_command(
 async def _run(settings: "Settings", choice: "Choice") -> None:
     """Start, stay until SIGINT or SIGTERM, end all. Raises what kept it from starting."""
     from linekeeper.cli.progress import Progress
+    from linekeeper.cli.restarts import notify_of_restart, restart_what_hangs
     from linekeeper.cli.supervisor import Supervisor
 
     asked_to_end = asyncio.Event()
@@ -106,7 +107,12 @@ async def _run(settings: "Settings", choice: "Choice") -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, end)
     progress = Progress()
-    async with Supervisor(settings.home.resolve() / "logs", progress.line) as supervisor:
+
+    async def restarted(name: str, how: str) -> None:
+        await notify_of_restart(settings, name, how, progress.line)
+
+    logs = settings.home.resolve() / "logs"
+    async with Supervisor(logs, progress.line, restarted) as supervisor:
         started = time.monotonic()
         starting = asyncio.create_task(_start(settings, choice, supervisor, progress))
         ending = asyncio.create_task(asked_to_end.wait())
@@ -116,7 +122,9 @@ async def _run(settings: "Settings", choice: "Choice") -> None:
             urls = " · ".join(f"{name} {url}" for name, url in starting.result().items())
             supervisor.starting = False
             progress.good(f"ready in {time.monotonic() - started:.0f} s · {urls}")
+            watching = asyncio.create_task(restart_what_hangs(settings, supervisor))
             await ending
+            watching.cancel()
         else:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)

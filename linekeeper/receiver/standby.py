@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -13,7 +12,7 @@ from linekeeper.store import KeyProblem
 from linekeeper.store.leases import LeaseLost, holding
 from linekeeper.sweep.webhooks import watch_stream
 from linekeeper.watch.backlog import is_consumed
-from linekeeper.watch.service import Watcher
+from linekeeper.watch.service import Watcher, after_of
 
 LEASE = "standby"
 _TROUBLE = (SQLAlchemyError, OSError, KeyProblem, LeaseLost)
@@ -29,7 +28,7 @@ class Standby:
     def __init__(self, runtime: Runtime) -> None:
         self._rt = runtime
         self._watcher = Watcher(runtime, "receiver")
-        self._after = timedelta(minutes=runtime.settings.watch_minutes)
+        self._after = after_of(runtime.settings)
 
     async def run(self) -> None:
         """Go on until cancelled."""

@@ -24,6 +24,11 @@ WORK: Mapping[str, timedelta] = {
 long, a digest may rest over a weekend."""
 PAUSED_WORK = frozenset({"sweep", "reconcile"})
 """What an operator may pause; nobody is notified of it then."""
+_EFFECT: Mapping[str, str] = {
+    "consumer": "Without one no webhooks are applied and only the receiver delivers notices",
+    "receiver": "Without one no webhooks are stored and no customer is answered",
+    "worker": "Without one no runs start",
+}
 FORGET_AFTER = timedelta(hours=24)
 """One of several parts of a kind that is silent for so long was taken away for good."""
 
@@ -88,15 +93,15 @@ def examine(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> See
         lost, gone = _lost(of_kind, policy, since=since, now=at)
         forgotten += gone
         silent += [part.name for part in lost]
-        living = len(of_kind) - len(lost) - len(gone)
-        if (
-            kind == WORKERS
-            and not living
-            and at - max([since, *(part.at for part in of_kind)]) >= (policy.after)
-        ):
+        living = sum(at - part.at < policy.after for part in of_kind)
+        last = max([since, *(part.at for part in of_kind)])
+        is_empty = not living and at - last >= policy.after
+        if kind == WORKERS and is_empty:
             troubles.append(_no_worker(since, of_kind))
         else:
             troubles += [_silent_part(part, living) for part in lost]
+        if kind in WATCHERS and is_empty and not lost:
+            troubles.append(_none_of_kind(kind, last))
     asked = _is_watched_by(parts, "consumer", policy, now)
     if asked and prefect is not None and now - max(prefect.at, watching) >= policy.after:
         silent.append(prefect.name)
@@ -146,19 +151,25 @@ def _is_watched_by(parts: Iterable[Part], kind: str, policy: WatchPolicy, now: d
 
 def _silent_part(part: Part, living: int) -> Trouble:
     others = f"{living} more of its kind still work" if living else "no other of its kind works"
-    effect = {
-        "consumer": "Webhooks are not applied and nothing is notified by it",
-        "receiver": "It stores no webhook and answers no customer",
-        "worker": "It starts no run",
-    }[part.kind]
     return Trouble(
         "part_silent",
         f"part:{part.name}",
         f"The {part.kind} on {part.host or part.name} is silent since {_clock(part.at)}",
         f"Nothing was heard of the {part.kind} on {part.host or part.name} since "
         f"{_clock(part.at)}: it was killed, it hangs, or it does not reach the database. "
-        f"{effect}; {others}. Restart it; `linekeeper doctor` shows every part.",
+        f"{_EFFECT[part.kind]}; {others}. Restart it; `linekeeper doctor` shows every part.",
         f"The {part.kind} on {part.host or part.name} works again, or another took its place.",
+    )
+
+
+def _none_of_kind(kind: str, since: datetime) -> Trouble:
+    return Trouble(
+        "part_silent",
+        f"kind:{kind}",
+        f"No {kind} runs since {_clock(since)}",
+        f"No {kind} has run since {_clock(since)}. {_EFFECT[kind]}. "
+        f"Start one: `linekeeper {kind}`.",
+        f"A {kind} runs again.",
     )
 
 

@@ -13,6 +13,7 @@ from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import Configuration
 from linekeeper.incidents.findings import Finding, apply_findings
 from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem
 from linekeeper.store.tables import Incident
 from linekeeper.watch.database import MOST_PATIENCE, DatabaseWatch, say_directly
@@ -57,9 +58,12 @@ async def watch(rt: Runtime) -> Seen:
 
 def policy_of(rt: Runtime, configuration: Configuration) -> WatchPolicy:
     """From when on silence is trouble, as it is set."""
-    return WatchPolicy(
-        after=timedelta(minutes=rt.settings.watch_minutes), has_apps=bool(configuration.apps)
-    )
+    return WatchPolicy(after_of(rt.settings), has_apps=bool(configuration.apps))
+
+
+def after_of(settings: Settings) -> timedelta:
+    """How long a part may be silent (`WATCH_MINUTES`)."""
+    return timedelta(minutes=settings.watch_minutes)
 
 
 class Watcher:
@@ -73,7 +77,7 @@ class Watcher:
         self._kind = kind
         self._part = f"{kind}:{rt.owner}"
         self._host = socket.gethostname()
-        after = timedelta(minutes=rt.settings.watch_minutes)
+        after = after_of(rt.settings)
         self.seconds = min(max(after.total_seconds() / 6, FASTEST_BEAT), SLOWEST_BEAT)
         """Until the next step."""
         self._database = DatabaseWatch(f"the {kind} on {self._host}", min(after, MOST_PATIENCE))

@@ -1,0 +1,63 @@
+"""What `linekeeper up` does about parts that die or hang: people hear of it."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from linekeeper.cli.supervisor import Supervisor
+from linekeeper.clock import utcnow
+from linekeeper.incidents.announce import say
+from linekeeper.settings import Settings
+from linekeeper.store import KeyProblem, Store, StoreError
+from linekeeper.watch.decide import WATCHERS, WatchPolicy, examine
+from linekeeper.watch.queries import read_parts
+from linekeeper.watch.service import after_of
+
+CHILDREN = {
+    "consumer": "consumer",
+    "receiver": "receiver",
+    "worker": "worker",
+    "prefect": "Prefect server",
+}
+"""Kind of part → the name of the child that is it."""
+SLOWEST_LOOK = 15.0
+_TROUBLE = (SQLAlchemyError, OSError, StoreError, KeyProblem)
+
+
+async def notify_of_restart(
+    settings: Settings, name: str, how: str, tell: Callable[[str], None]
+) -> None:
+    """Notify people that the part `name` had ended and was started again."""
+    now = utcnow()
+    text = (
+        f":warning: Linekeeper's *{name}* ended ({how}) and was started again at "
+        f"{now:%H:%M:%S} UTC. Its log is in {settings.home.resolve() / 'logs'}; "
+        "`linekeeper doctor` shows every part."
+    )
+    try:
+        async with Store.open(settings) as store, store.write() as session:
+            await say(store, session, f"restart:{name}:{now:%Y%m%d%H%M%S}", text, now)
+    except _TROUBLE as error:
+        tell(f"people could not be notified of it: {type(error).__name__}")
+
+
+async def restart_what_hangs(settings: Settings, supervisor: Supervisor) -> None:
+    """Kill children that are silent for `WATCH_MINUTES`, until cancelled; they are restarted."""
+    after = after_of(settings)
+    async with Store.open(settings) as store:
+        while True:
+            await asyncio.sleep(min(after.total_seconds() / 4, SLOWEST_LOOK))
+            with suppress(*_TROUBLE):
+                async with store.read() as session:
+                    now = await store.clock(session)
+                    parts = await read_parts(session)
+                silent = examine(parts, WatchPolicy(after, has_apps=False), now=now).silent
+                for part in silent:
+                    kind, *owner = part.split(":")
+                    if kind not in WATCHERS:
+                        supervisor.kill(CHILDREN[kind])
+                    elif owner[0] == socket.gethostname():
+                        supervisor.kill(CHILDREN[kind], int(owner[1]))

@@ -1,0 +1,127 @@
+"""Who is silent and what is overdue, from heartbeats and a clock alone."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from linekeeper.watch.decide import Part, WatchPolicy, examine
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+POLICY = WatchPolicy(after=timedelta(minutes=15))
+
+
+def minutes(ago: float) -> datetime:
+    return NOW - timedelta(minutes=ago)
+
+
+def part(name: str, *, since: float = 600, at: float = 0) -> Part:
+    kind = name.partition(":")[0]
+    return Part(name, kind, f"host-{name}", minutes(since), minutes(at))
+
+
+FINE = [
+    part("consumer:a"),
+    part("receiver:a"),
+    part("worker:w"),
+    part("prefect"),
+    part("sweep", at=4),
+    part("reconcile", at=14),
+]
+
+
+def causes(parts: list[Part], policy: WatchPolicy = POLICY) -> set[str]:
+    return {trouble.cause for trouble in examine(parts, policy, now=NOW).troubles}
+
+
+def but(*changed: Part) -> list[Part]:
+    """All is well but for these."""
+    names = {part.name for part in changed}
+    return [part for part in FINE if part.name not in names] + list(changed)
+
+
+def test_nothing_is_wrong_where_all_live() -> None:
+    assert causes(FINE) == set()
+
+
+@pytest.mark.parametrize("name", ["consumer:a", "receiver:a"])
+def test_a_part_that_is_silent_is_found_by_the_other_one(name: str) -> None:
+    assert causes(but(part(name, at=14.9))) == set()
+    assert causes(but(part(name, at=15))) == {f"part:{name}"}
+
+
+def test_each_of_several_is_watched() -> None:
+    assert causes([*FINE, part("consumer:b", at=20)]) == {"part:consumer:b"}
+
+
+def test_one_that_started_after_it_fell_silent_takes_its_place_once() -> None:
+    restarted = but(part("consumer:a", at=30), part("consumer:b", since=29))
+    assert causes(restarted) == set()
+    assert examine(restarted, POLICY, now=NOW).forgotten == {"consumer:a"}
+    two_died = [*restarted, part("consumer:c", at=40)]
+    assert causes(two_died) == {"part:consumer:a"}
+
+
+def test_one_of_many_is_forgotten_after_a_day_the_only_one_never() -> None:
+    assert causes([*FINE, part("receiver:old", at=1441, since=9000)]) == set()
+    only = but(part("receiver:a", at=1441, since=9000), part("consumer:a", since=9000))
+    assert "part:receiver:a" in causes(only)
+
+
+def test_after_a_day_switched_off_nothing_is_wrong_until_somebody_has_watched() -> None:
+    old = {"at": 1440.0, "since": 9000.0}
+    back = [
+        part("consumer:new", since=1),
+        part("consumer:old", **old),
+        part("receiver:old", **old),
+        part("sweep", **old),
+        part("reconcile", **old),
+    ]
+    assert causes(back) == set()
+    back[0] = part("consumer:new", since=61)
+    assert causes(back) == {"part:receiver:old", "work:sweep", "work:reconcile"}
+
+
+def test_a_worker_is_judged_by_what_prefect_said_last() -> None:
+    silent = part("worker:w", at=16)
+    assert causes(but(silent)) == {"pool"}
+    assert causes([*FINE, part("worker:v", at=16)]) == {"part:worker:v"}
+    # Prefect was away for all that time: nothing is known of workers.
+    assert causes(but(silent, part("prefect", at=16))) == {"part:prefect"}
+    # It answers again, and the worker has not had time to say anything.
+    assert causes(but(silent, part("prefect", since=1))) == set()
+
+
+def test_without_a_consumer_nobody_asks_prefect() -> None:
+    gone = but(part("consumer:a", at=20), part("prefect", at=20))
+    assert causes(gone) == {"part:consumer:a"}
+
+
+def test_no_sweep_was_completed() -> None:
+    assert causes(but(part("sweep", at=15))) == {"work:sweep"}
+    never = [part for part in FINE if part.name != "sweep"]
+    assert causes(never) == {"work:sweep"}
+    assert causes(never, WatchPolicy(after=timedelta(minutes=15), has_apps=False)) == set()
+
+
+def test_a_pause_is_no_trouble_and_has_a_beginning_and_an_end() -> None:
+    overdue = but(part("sweep", at=300), part("reconcile", at=300))
+    assert causes(overdue) == {"work:sweep", "work:reconcile"}
+    assert causes([*overdue, part("pause", at=0)]) == set()
+    assert causes([*overdue, part("pause", at=16)]) == {"work:sweep"}
+
+
+def test_what_nobody_ever_did_is_not_missed_but_what_stopped_is() -> None:
+    assert causes(FINE) == set()
+    assert causes([*FINE, part("digest", at=73 * 60, since=9999)]) == set()
+    watched_for_long = but(part("consumer:a", since=99_999))
+    assert causes([*watched_for_long, part("digest", at=75 * 60, since=9999)]) == {"work:digest"}
+    assert causes([*watched_for_long, part("backup", at=9 * 1440, since=9 * 1440)]) == {
+        "work:backup"
+    }
+
+
+def test_the_last_of_a_kind_is_missed_also_where_it_ended_in_good_order() -> None:
+    no_consumer = [part for part in FINE if part.kind not in ("consumer", "prefect", "worker")]
+    assert causes(no_consumer) == {"kind:consumer"}
+    just_begun = [part("receiver:a", since=14), *no_consumer[1:]]
+    assert causes(just_begun) == set()

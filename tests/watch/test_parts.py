@@ -1,0 +1,183 @@
+"""Real parts, stopped and killed: another notices, says so in Slack, and says when it is over."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text as sql
+from sqlalchemy.exc import SQLAlchemyError
+
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.engine import make_engine
+from linekeeper.watch.queries import done, read_parts
+from sandbox import Settings as SandboxSettings
+from sandbox import serving
+from tests.receiver.processes import Part, start
+
+WATCH_MINUTES = 0.2
+PATIENCE = 90
+"""Seconds for what takes twelve on a machine that does nothing else."""
+
+
+class House:
+    """A receiver and a consumer on one database, and the Slack they speak to."""
+
+    def __init__(self, messages: Callable[[], list[dict[str, Any]]]) -> None:
+        self._messages = messages
+        self.parts: dict[str, Part] = {}
+
+    def texts(self) -> list[str]:
+        return [
+            str(text)
+            for message in self._messages()
+            for text in [message["text"], *(reply["text"] for reply in message["replies"])]
+        ]
+
+    async def says(self, *words: str) -> str:
+        """Until a message has all `words`."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                for text in self.texts():
+                    if all(word in text for word in words):
+                        return text
+                await asyncio.sleep(0.2)
+
+    def signal(self, name: str, number: int) -> None:
+        os.kill(self.parts[name].process.pid, number)
+
+
+@pytest.fixture
+async def house(settings: Settings, store: Store, tmp_path: Path) -> AsyncIterator[House]:
+    box = SandboxSettings(port=0, connections=0, records_per_connection=0)
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(serving(box))
+        house = House(sandbox.world.slack.snapshot)
+        extra = {
+            "LINEKEEPER_WATCH_MINUTES": str(WATCH_MINUTES),
+            "LINEKEEPER_SLACK_BOT_TOKEN": box.slack_token,
+            "LINEKEEPER_SLACK_CHANNEL": "#linekeeper",
+            "LINEKEEPER_SLACK_API_URL": f"{sandbox.url}/slack/api/",
+        }
+        for name in ("receiver", "consumer"):
+            log = tmp_path / f"{name}.log"
+            house.parts[name] = part = await start(name, settings, log, extra=extra)
+            stack.push_async_callback(part.kill)
+        await _all_beat(store)
+        yield house
+
+
+async def _all_beat(store: Store) -> None:
+    """Until receiver and consumer were both heard of."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            async with store.read() as session:
+                kinds = {part.kind for part in await read_parts(session)}
+            if {"receiver", "consumer"} <= kinds:
+                return
+            await asyncio.sleep(0.1)
+
+
+@pytest.fixture(autouse=True)
+async def sweeps_and_reconciles(store: Store) -> AsyncIterator[None]:
+    """They come by, so that nothing is overdue but what a test is about."""
+
+    async def keep_on() -> None:
+        while True:
+            await asyncio.sleep(1)
+            with suppress(SQLAlchemyError, OSError):
+                for work in ("sweep", "reconcile"):
+                    await done(store, work)
+
+    working = asyncio.create_task(keep_on())
+    yield
+    working.cancel()
+    await asyncio.wait([working])
+
+
+@pytest.mark.parametrize(("name", "by"), [("consumer", "receiver"), ("receiver", "consumer")])
+async def test_a_part_that_hangs_is_told_of_by_the_other_and_cleared(
+    house: House, name: str, by: str
+) -> None:
+    house.signal(name, signal.SIGSTOP)
+    await house.says(f"The {name} on ", "silent since")
+    house.signal(name, signal.SIGCONT)
+    await house.says(f"{name} on ", "works again")
+    assert house.parts[by].process.returncode is None
+
+
+async def test_a_consumer_that_is_killed_is_told_of_by_the_receiver(
+    house: House, store: Store
+) -> None:
+    house.signal("consumer", signal.SIGKILL)
+    await asyncio.sleep(30)
+    from sqlalchemy import text as T
+
+    async with store.read() as s:
+        for q in (
+            "select * from part_heartbeat",
+            "select kind,cause,title,status from incident",
+            "select channel,status,payload,next_attempt_at,error,claimed_by from outbox",
+            "select * from notice",
+            "select name,owner,until from lease",
+        ):
+            print(q)
+            for r in await s.execute(T(q)):
+                print("   ", r)
+    await house.says("The consumer on ", "silent since")
+
+
+async def test_a_consumer_that_ends_in_good_order_is_missed_where_it_was_the_last(
+    house: House,
+) -> None:
+    house.signal("consumer", signal.SIGTERM)
+    assert await house.parts["consumer"].process.wait() == 0
+    await house.says("No consumer runs since")
+    assert not [text for text in house.texts() if "silent since" in text]
+
+
+@asynccontextmanager
+async def no_database(settings: Settings) -> AsyncIterator[None]:
+    """Within the block nobody can use the database: nobody gets in, or gets to write."""
+    url = settings.resolved_database_url
+    if url.startswith("sqlite"):
+        connection = sqlite3.connect(settings.home / "linekeeper.db", isolation_level=None)
+        connection.execute("PRAGMA busy_timeout=30000")
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+        connection.close()
+        return
+    name = url.partition("?")[0].rpartition("/")[2]
+    engine = make_engine(url.replace(f"/{name}", "/postgres"))
+    admin = engine.execution_options(isolation_level="AUTOCOMMIT")
+    async with admin.connect() as connection:
+        await connection.execute(sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+        await connection.execute(
+            sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
+            {"name": name},
+        )
+        yield
+        await connection.execute(sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true"))
+    await engine.dispose()
+
+
+async def test_with_the_database_gone_each_part_says_so_once_and_when_it_is_back(
+    house: House, settings: Settings
+) -> None:
+    gone, back = "database can't be used*", "database can be used again*"
+    async with no_database(settings):
+        for name in ("receiver", "consumer"):
+            await house.says(gone, f"the {name} on ")
+        await asyncio.sleep(5)
+    for name in ("receiver", "consumer"):
+        await house.says(back, f"the {name} on ")
+    assert [len([text for text in house.texts() if words in text]) for words in (gone, back)] == [
+        2,
+        2,
+    ]
