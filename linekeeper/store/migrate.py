@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.store.cipher import Cipher
+from linekeeper.store.cipher import Cipher, KeyProblem
 from linekeeper.store.engine import Store, StoreError
 from linekeeper.store.tables import AppSetting
 from linekeeper.store.upsert import insert_ignore
@@ -113,10 +113,21 @@ def say_whom_it_serves(connection: Connection, cipher: Cipher) -> None:
     """Write down which older code may work on this schema: the migration's `serves`."""
     script = ScriptDirectory.from_config(_config()).get_revision("head")
     serves: tuple[str, ...] = getattr(script.module, "serves", ()) if script else ()
-    connection.execute(delete(AppSetting).where(col(AppSetting.name) == SERVES))
+    named = col(AppSetting.name) == SERVES
+    written = connection.scalar(select(col(AppSetting.value)).where(named))
+    if written is not None and _is_said(written, serves, cipher):
+        return
+    connection.execute(delete(AppSetting).where(named))
     if serves:
         row = {"name": SERVES, "value": cipher.encrypt(",".join(serves)), "updated_at": utcnow()}
         connection.execute(insert(AppSetting), [row])
+
+
+def _is_said(written: str, serves: tuple[str, ...], cipher: Cipher) -> bool:
+    try:
+        return cipher.decrypt(written) == ",".join(serves)
+    except KeyProblem:  # written under a key that is gone: it is written anew
+        return False
 
 
 async def _served(store: Store) -> list[str]:
