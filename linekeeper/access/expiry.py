@@ -76,6 +76,7 @@ async def horizon(rt: Runtime, *, until: datetime) -> list[Expiry]:
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
             .where(
                 col(Connection.setup) != "disconnected",
+                col(Connection.custody) == "owned",
                 col(Credential.minted).is_(False),
                 col(Credential.expires_at) <= until,
             )

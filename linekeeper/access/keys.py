@@ -16,6 +16,7 @@ from linekeeper.store.tables import ApiKey, Audit
 SCOPES = (
     "connections:read",
     "tokens:read",
+    "tokens:write",
     "observations:write",
     "changes:read",
     "connect:write",

@@ -16,7 +16,7 @@ from linekeeper.access.match import Match
 from linekeeper.access.owner import SOURCE, Login, place, what
 from linekeeper.access.pending import Pending, forget_pending, keep_pair, load_pending
 from linekeeper.access.renew import STORAGE_TROUBLE, STORE_AGAIN_AFTER
-from linekeeper.access.tokens import destroy_tokens, lease_name, save_tokens
+from linekeeper.access.tokens import destroy_tokens, lease_name, own, save_tokens
 from linekeeper.clock import utcnow
 from linekeeper.health.probe import understand
 from linekeeper.health.service import observe
@@ -199,6 +199,7 @@ class Attempt:
             if owner is not None:
                 # Also where it isn't what was asked for: the login killed this one's old pair.
                 await save_tokens(rt.store, session, {owner: login.pair}, now=now)
+                await own(session, owner)
                 seen = replace(understand(status, now), source=SOURCE)
                 await observe(rt.store, session, [(owner, seen)], policy=policy, now=now)
             how = _ended(found, owner, login)

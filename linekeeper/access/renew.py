@@ -49,8 +49,9 @@ async def renew(
 ) -> Token | None:
     """Return a token newer than `refused`, or None if nothing of ours gives one.
 
-    In mode `observe` nothing is renewed, nor what is disconnected. `refused` is None for a
-    connection without a token. `makini_ref` is the listed field `app.connection_field` names.
+    In mode `observe` nothing is renewed, nor what is disconnected, borrowed or given back.
+    `refused` is None for a connection without a token. `makini_ref` is the listed field that
+    `app.connection_field` names.
     Raises `MakiniError` when Makini could not be asked (time-out, 5xx, the app's own credentials
     refused): then nothing is known of the login.
     """
@@ -102,13 +103,15 @@ class _Renewal:
             ) from error
 
     async def _under_lease(self) -> Token | None:
-        stored, is_connected = await self._stored()
+        stored, is_connected, is_ours = await self._stored()
         if not is_connected:
             return None
         if stored is not None and (
             self.refused is None or stored.token.access != self.refused.access
         ):
             return stored.token  # another process renewed it, or the customer logged in
+        if not is_ours:
+            return None
         return await to_its_end(self._renewed(stored), BEFORE_SENDING)
 
     async def _renewed(self, stored: StoredPair | None) -> Token | None:
@@ -137,14 +140,16 @@ class _Renewal:
             return Token(
                 pair.access_token, pair.refresh_token is not None, pair.expires_at, pair.minted
             )
-        newer, is_connected = await self._stored()  # a login came meanwhile, or it was ended
+        newer, is_connected, _ = await self._stored()  # a login came meanwhile, or it was ended
         return newer.token if newer is not None and is_connected else None
 
-    async def _stored(self) -> tuple[StoredPair | None, bool]:
+    async def _stored(self) -> tuple[StoredPair | None, bool, bool]:
         async with self.store.read() as session:
             connection = await session.get(Connection, self.connection_id)
             pair = await load_pair(self.store, session, self.connection_id)
-            return pair, connection is not None and connection.setup != "disconnected"
+            if connection is None:
+                return pair, False, False
+            return pair, connection.setup != "disconnected", connection.custody == "owned"
 
     async def _new_pair(self, stored: StoredPair | None) -> TokenPair | None:
         if stored is not None and stored.refresh is not None:

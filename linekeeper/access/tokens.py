@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, bindparam, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -26,6 +26,9 @@ _HELD = select(
     col(Credential.refresh_token).is_not(None),
     col(Credential.expires_at),
     col(Credential.minted),
+    select(col(Connection.custody) == "owned")
+    .where(col(Connection.id) == col(Credential.connection_id))
+    .scalar_subquery(),
 ).where(col(Credential.connection_id).in_(bindparam("ids", expanding=True)))
 _log = logging.getLogger(__name__)
 
@@ -42,6 +45,8 @@ class Token:
     """Whether a refresh token came with it."""
     expires_at: datetime | None
     minted: bool
+    is_ours: bool = True
+    """Whether we may renew it: not one that is borrowed, or given back."""
 
     def is_over(self, now: datetime) -> bool:
         """Whether its time is over: where nothing may renew it, it is no token any more."""
@@ -49,7 +54,7 @@ class Token:
 
     def needs_minting(self, now: datetime) -> bool:
         """Whether it is a minted token about to run out, with nothing to refresh it by."""
-        if not self.minted or self.refreshable or self.expires_at is None:
+        if not self.is_ours or not self.minted or self.refreshable or self.expires_at is None:
             return False
         return self.expires_at - now < MINT_MARGIN
 
@@ -73,7 +78,10 @@ def has_usable_token(now: datetime, managed: Collection[str]) -> ColumnElement[b
     mode `manage`."""
     return exists().where(
         col(Credential.connection_id) == col(Connection.id),
-        or_(is_live(now), col(Connection.app).in_(managed)),
+        or_(
+            is_live(now),
+            and_(col(Connection.app).in_(managed), col(Connection.custody) == "owned"),
+        ),
     )
 
 
@@ -90,13 +98,15 @@ async def load_tokens(
     for start in range(0, len(connections), 10_000):
         ids = list(connections[start : start + 10_000])
         rows = await connection.execute(_HELD, {"ids": ids})
-        for identifier, access, refreshable, expires_at, minted in rows:
+        for identifier, access, refreshable, expires_at, minted, is_ours in rows:
             try:
                 plain = store.cipher.decrypt(access)
             except KeyProblem:
                 unreadable.append(identifier)
             else:
-                tokens[identifier] = Token(plain, bool(refreshable), expires_at, minted)
+                tokens[identifier] = Token(
+                    plain, bool(refreshable), expires_at, minted, bool(is_ours)
+                )
     if unreadable:
         more = f" and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
         _log.warning(
@@ -190,6 +200,16 @@ async def note_refused(
             .values(refused_at=now)
             .execution_options(synchronize_session=False)
         )
+
+
+async def own(session: AsyncSession, connection_id: str) -> None:
+    """Renew a connection's tokens from now on: its customer logged in here."""
+    await session.execute(
+        update(Connection)
+        .where(col(Connection.id) == connection_id)
+        .values(custody="owned")
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def destroy_tokens(session: AsyncSession, connection_id: str) -> None:

@@ -32,6 +32,7 @@ COMMANDS = {
     "connection": (_FLEET, "Add, list, show, link and disconnect connections."),
     "customer": (_FLEET, "Import customers from a CSV file."),
     "key": (_FLEET, "Make, list and revoke the product's keys."),
+    "tokens": (_FLEET, "Take tokens from the product, or give all of them back."),
     "rotate-keys": (_SETTING_UP, "Encrypt all tokens and settings anew under the first key."),
     "records": (_FLEET, "Export the index of records, or purge it."),
     "plan": (_FLEET, "Show what an implementation would look like."),

@@ -28,7 +28,8 @@ def add_command(
 ) -> None:
     """Make a key and print it alone on the last line. It can't be shown again.
 
-    Scopes: connections:read, tokens:read, observations:write, changes:read, connect:write.
+    Scopes: connections:read, tokens:read, tokens:write, observations:write, changes:read,
+    connect:write.
 
     Examples:
 

@@ -63,7 +63,8 @@ async def _plan(
     with_token = frozenset(
         connection_id
         for connection_id, token in tokens.items()
-        if not token.is_over(now) or _may_renew(apps.get(targets[connection_id].app))
+        if not token.is_over(now)
+        or (token.is_ours and _may_renew(apps.get(targets[connection_id].app)))
     )
     planned: list[Planned] = []
     for event in events:

@@ -85,7 +85,8 @@ async def probe(
     renewed in the app's mode is none. Raises `MakiniError` if there was no
     usable answer; `understand_error` says what it means.
     """
-    if not app.manages and (token is None or token.is_over(at)):
+    renewable = app.manages and (token is None or token.is_ours)
+    if not renewable and (token is None or token.is_over(at)):
         return None
     if token is None or token.needs_minting(at):
         refused = token
@@ -107,7 +108,7 @@ async def probe(
     except MakiniError as error:
         if error.kind is not ErrorKind.unauthorized or error.connection is None:
             raise
-        if not app.manages:
+        if not renewable:
             return Probed(_refused_token(error, at), token)
         renewed = await renew(
             store,
@@ -136,6 +137,7 @@ def _refused_token(error: MakiniError, at: datetime) -> Observation:
         unread=True,
         code=error.code or str(error.status),
         message="Makini refuses the token held here before its end: somebody else may have "
-        "replaced it, or the login is lost. In mode observe nothing is renewed.",
+        "replaced it, or the login is lost. Linekeeper does not renew it (mode observe, or a token "
+        "that is borrowed).",
         request_id=error.request_id,
     )

@@ -1,5 +1,6 @@
 """`/api/…`: what the operator's product asks and tells (INTERFACE "Over HTTP")."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from linekeeper.access.custody import BadTokens, parse_handed, take_over
 from linekeeper.access.issue import (
     HandedOut,
     NoSuchConnection,
@@ -32,6 +34,7 @@ from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store.tables import Connection, Customer
 
 _MAX_REPORT = 16_384
+_MAX_TOKENS = 4 * 1024 * 1024
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -83,6 +86,21 @@ async def token(request: Request) -> Response:
             headers=_NO_STORE,
         )
     return _json({"incident": given.incident, "error": given.reason}, status=409, headers=_NO_STORE)
+
+
+async def hand_over(request: Request) -> Response:
+    """`POST /api/tokens`: up to 1,000 tokens that the product lends, or hands over for good."""
+    holder = await require_key(request, "tokens:write")
+    rt = runtime_of(request)
+    try:
+        value = orjson.loads(await read_body(request, _MAX_TOKENS))
+        handed = parse_handed(value, now=utcnow())
+    except orjson.JSONDecodeError:
+        raise HTTPException(422, "the body is not JSON") from None
+    except BadTokens as error:
+        raise HTTPException(422, str(error)) from None
+    results = await take_over(rt, handed, by=holder.by, now=utcnow())
+    return _json({"results": [asdict(result) for result in results]}, headers=_NO_STORE)
 
 
 async def report(request: Request) -> Response:
@@ -208,5 +226,6 @@ ROUTES = [
     Route("/api/connections", list_connections, methods=["GET"]),
     Route("/api/connections/{connection}", show_connection, methods=["GET"]),
     Route("/api/connections/{connection}/token", token, methods=["GET"]),
+    Route("/api/tokens", hand_over, methods=["POST"]),
     Route("/api/connections/{connection}/observations", report, methods=["POST"]),
 ]

@@ -172,6 +172,34 @@ _REPORT = _object(
     request_id={"type": ["string", "integer", "null"]},
     at=_TIME,
 )
+_HANDED = _object(
+    {
+        "tokens": {
+            "type": "array",
+            "maxItems": 1000,
+            "items": _object(
+                {"connection": _TEXT, "access_token": _TEXT},
+                refresh_token=_OPTIONAL,
+                expires_at=_TIME,
+                expires_in={"type": ["integer", "string", "null"]},
+            ),
+        }
+    }
+)
+_TAKEN = _object(
+    {
+        "results": {
+            "type": "array",
+            "items": _object(
+                {
+                    "connection": _TEXT,
+                    "custody": {"enum": ["owned", "borrowed", None]},
+                    "error": _OPTIONAL,
+                }
+            ),
+        }
+    }
+)
 
 DOCUMENT: _Json = {
     "openapi": "3.1.0",
@@ -227,6 +255,27 @@ DOCUMENT: _Json = {
                         s400="Client disconnected while sending the body",
                         s413="Too long",
                         s422="It is no report; `error` says why",
+                    ),
+                },
+            }
+        },
+        "/api/tokens": {
+            "post": {
+                "summary": "Hand over tokens: an access token is lent, a pair is given",
+                "description": "Scope `tokens:write`. At most 1,000. What is lent is only read "
+                "with. A pair is verified first; until its result says `owned`, keep it.",
+                "security": _BEARER,
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": _HANDED}},
+                },
+                "responses": {
+                    "200": _answer("What became of each, in order", _TAKEN),
+                    **_errors(
+                        **_KEY_ERRORS,
+                        s400="The body broke off",
+                        s413="Too long",
+                        s422="One of them is no token; none was taken",
                     ),
                 },
             }

@@ -101,7 +101,8 @@ class Login:
                 found = await load_tokens(self._rt.store, session, [self._target.id])
             self._token = found.get(self._target.id)
         over = self._token is not None and self._token.is_over(utcnow())
-        if over and not self._target.app.manages:
+        is_ours = self._token is None or self._token.is_ours
+        if over and not (self._target.app.manages and is_ours):
             return None
         if self._token is None:
             return await self.renewed()

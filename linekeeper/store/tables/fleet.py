@@ -87,6 +87,8 @@ class Connection(SQLModel, table=True):
 
     It is an incident until it is listed again, replaced, disconnected here or accepted as gone.
     """
+    custody: str = "owned"
+    """Who renews its tokens: `owned` (we do), `borrowed` (the product does) or `exported`."""
     replaced_by: str | None = Field(default=None, sa_type=Id)
     """The connection that a new login of the same customer at the same system became."""
     created_at: datetime = time()

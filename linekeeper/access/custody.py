@@ -1,0 +1,261 @@
+"""Whose tokens they are: ours to renew, borrowed for reading, or given back.
+
+Only `owned` ones are ever refreshed or minted (`access.renew`). A connection is owned until the
+product lends its token, and after an export nothing here renews.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.access.issue import NoSuchConnection, find_by_id_or_key, makini_ref
+from linekeeper.access.tokens import (
+    destroy_tokens,
+    lease_name,
+    load_pair,
+    save_tokens,
+)
+from linekeeper.makini import MakiniError, TokenPair
+from linekeeper.makini.fields import expiry, instant
+from linekeeper.makini.models import is_token
+from linekeeper.runtime import Runtime, UnknownApp
+from linekeeper.store import new_id
+from linekeeper.store.leases import holding
+from linekeeper.store.tables import Audit, Connection, Credential
+
+MOST = 1_000
+"""Tokens in one call."""
+LEASE_SECONDS = 60
+AT_ONCE = 10
+_OURS = "Linekeeper owns this connection's pair: export it before lending another"
+
+
+class Custody(StrEnum):
+    """Who renews a connection's tokens."""
+
+    owned = "owned"
+    borrowed = "borrowed"
+    exported = "exported"
+
+
+class BadTokens(ValueError):
+    """What was handed over can't be read; the message says what is wrong, and no token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """One token that the product hands over; with a refresh token it is the whole pair."""
+
+    connection: str
+    pair: TokenPair = field(repr=False)
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether Linekeeper is to renew it from now on."""
+        return self.pair.refresh_token is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one; `custody` is None where it was refused, and `error` says why."""
+
+    connection: str
+    custody: Custody | None
+    error: str | None = None
+
+
+def parse_handed(value: object, *, now: datetime) -> list[Handed]:
+    """The tokens in a body: `{"tokens": [{connection, access_token, refresh_token?, …}]}`. Pure.
+
+    `expires_at` is a time, `expires_in` what Makini gave. Raises `BadTokens`.
+    """
+    entries = value.get("tokens") if isinstance(value, dict) else value
+    if not isinstance(entries, list):
+        raise BadTokens('send {"tokens": [{"connection": "…", "access_token": "…"}]}')
+    if len(entries) > MOST:
+        raise BadTokens(f"send at most {MOST} tokens at a time, not {len(entries)}")
+    return [_parsed(position, entry, now) for position, entry in enumerate(entries, start=1)]
+
+
+def _parsed(position: int, entry: object, now: datetime) -> Handed:
+    if not isinstance(entry, Mapping):
+        raise BadTokens(f"entry {position} is not an object")
+    connection, access = entry.get("connection"), entry.get("access_token")
+    refresh = entry.get("refresh_token")
+    if not isinstance(connection, str) or not connection.strip():
+        raise BadTokens(f"entry {position} names no connection")
+    if not isinstance(access, str) or not is_token(access):
+        raise BadTokens(f"entry {position} has no usable access_token")
+    if refresh is not None and not (isinstance(refresh, str) and is_token(refresh)):
+        raise BadTokens(f"entry {position} has no usable refresh_token")
+    ends = instant(entry.get("expires_at")) or expiry(entry.get("expires_in"), now)
+    return Handed(connection.strip(), TokenPair(access, refresh, ends))
+
+
+async def take_over(
+    rt: Runtime, handed: Sequence[Handed], *, by: str, now: datetime
+) -> list[Result]:
+    """Take each of `handed`: an access token is borrowed, a pair is owned once it is verified.
+
+    A pair is verified by asking for the connection's status with its access token, which renews
+    nothing: until the result says `owned` the old holder keeps it. Repeating a call does no harm.
+    """
+    results: dict[int, Result] = {}
+    lent: dict[int, Connection] = {}
+    given: dict[int, Connection] = {}
+    async with rt.store.read() as session:
+        for position, each in enumerate(handed):
+            try:
+                connection = await find_by_id_or_key(session, each.connection)
+            except NoSuchConnection as error:
+                results[position] = Result(each.connection, None, str(error))
+                continue
+            if connection.setup == "disconnected":
+                why = "the connection was disconnected"
+                results[position] = Result(each.connection, None, why)
+            else:
+                (given if each.is_pair else lent)[position] = connection
+    results |= await _borrow(rt, handed, lent, by=by, now=now)
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def own_one(position: int, connection: Connection) -> None:
+        async with gate:
+            results[position] = await _own(rt, handed[position], connection, by=by, now=now)
+
+    async with asyncio.TaskGroup() as group:
+        for position, connection in given.items():
+            group.create_task(own_one(position, connection))
+    return [results[position] for position in range(len(handed))]
+
+
+async def _borrow(
+    rt: Runtime,
+    handed: Sequence[Handed],
+    lent: Mapping[int, Connection],
+    *,
+    by: str,
+    now: datetime,
+) -> dict[int, Result]:
+    """Store what is lent in one transaction; no pair of ours is written over.
+
+    A renewal under way compares with the pair it started from, so it writes over none of these.
+    """
+    results: dict[int, Result] = {}
+    pairs: dict[str, TokenPair] = {}
+    changed: list[Connection] = []
+    ids = [connection.id for connection in lent.values()]
+    async with rt.store.write() as session:
+        kept = set(
+            await session.scalars(
+                select(col(Credential.connection_id))
+                .join(Connection, col(Connection.id) == col(Credential.connection_id))
+                .where(
+                    col(Credential.connection_id).in_(ids),
+                    col(Credential.refresh_token).is_not(None),
+                    col(Connection.custody) == Custody.owned.value,
+                )
+            )
+        )
+        for position, connection in lent.items():
+            name = handed[position].connection
+            if connection.id in kept:
+                results[position] = Result(name, None, _OURS)
+                continue
+            results[position] = Result(name, Custody.borrowed)
+            pairs[connection.id] = handed[position].pair
+            changed.append(connection)
+        if pairs:
+            await save_tokens(rt.store, session, pairs, now=now)
+        for connection in {one.id: one for one in changed}.values():
+            await _set(session, connection, Custody.borrowed, by=by, now=now)
+    return results
+
+
+async def _own(
+    rt: Runtime, handed: Handed, connection: Connection, *, by: str, now: datetime
+) -> Result:
+    me = f"{rt.owner}:{new_id()}"
+    try:
+        refused = await _unproven(rt, connection, handed.pair)
+        if refused is not None:
+            return Result(handed.connection, None, refused)
+        async with (
+            holding(rt.store, lease_name(connection.id), me, seconds=LEASE_SECONDS, wait=True),
+            rt.store.write() as session,
+        ):
+            await save_tokens(rt.store, session, {connection.id: handed.pair}, now=now)
+            await _set(session, connection, Custody.owned, by=by, now=now)
+    except UnknownApp as error:
+        return Result(handed.connection, None, str(error))
+    except MakiniError as error:
+        return Result(handed.connection, None, error.brief)
+    return Result(handed.connection, Custody.owned)
+
+
+async def _unproven(rt: Runtime, connection: Connection, pair: TokenPair) -> str | None:
+    """Why a pair is not taken over; None if its token works and is this connection's."""
+    app = await rt.app(connection.app)
+    if not app.manages:
+        return f"app {app.name} is in observe, where nothing is renewed: lend the access token"
+    ref = makini_ref(connection, app.connection_field)
+    status = await rt.makini(app).status(pair.access_token, connection=ref)
+    if status.id and status.id not in (connection.makini_key, connection.makini_id):
+        return "the token belongs to another connection"
+    return None
+
+
+async def _set(
+    session: AsyncSession, connection: Connection, custody: Custody, *, by: str, now: datetime
+) -> None:
+    before = connection.custody
+    await session.execute(
+        update(Connection)
+        .where(col(Connection.id) == connection.id)
+        .values(custody=custody.value)
+        .execution_options(synchronize_session=False)
+    )
+    if before != custody.value:
+        detail: dict[str, Any] = {"before": before}
+        action = f"token.{custody.value}"
+        session.add(Audit(at=now, by=by, action=action, subject=connection.id, detail=detail))
+
+
+async def give_back(
+    rt: Runtime, connection: Connection, *, by: str, now: datetime
+) -> dict[str, Any] | None:
+    """End the renewing of one connection and return its pair; None where it has none.
+
+    A renewal under way is waited for, so that what is returned is the pair that lives. Borrowed
+    tokens are the product's own and are forgotten. A second call returns the same again. Raises
+    `UnreadableToken`; it is not renewed any more then, either.
+    """
+    me = f"{rt.owner}:{new_id()}"
+    async with holding(rt.store, lease_name(connection.id), me, seconds=LEASE_SECONDS, wait=True):
+        async with rt.store.write() as session:
+            row = await session.get_one(Connection, connection.id, populate_existing=True)
+            if row.custody == Custody.borrowed.value:
+                await destroy_tokens(session, row.id)
+                await _set(session, row, Custody.exported, by=by, now=now)
+                return None
+            await _set(session, row, Custody.exported, by=by, now=now)
+        async with rt.store.read() as session:
+            pair = await load_pair(rt.store, session, connection.id)
+    if pair is None:
+        return None
+    ends = pair.token.expires_at
+    return {
+        "connection": connection.makini_key,
+        "id": connection.id,
+        "app": connection.app,
+        "access_token": pair.token.access,
+        "refresh_token": pair.refresh,
+        "expires_at": ends.isoformat() if ends is not None else None,
+        "minted": pair.token.minted,
+    }

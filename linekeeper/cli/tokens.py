@@ -1,0 +1,140 @@
+"""`linekeeper tokens`: tokens in and out, in bulk."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from linekeeper.cli.errors import UserError
+from linekeeper.cli.who import who
+
+if TYPE_CHECKING:
+    from linekeeper.access.custody import Handed, Result
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Tokens in and out, in bulk.")
+
+
+@app.callback()
+def _tokens() -> None:
+    """Tokens in and out, in bulk."""
+
+
+@app.command("import")
+def import_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON; - reads standard input.")],
+) -> None:
+    """Take tokens that the product hands over: the body of `POST /api/tokens`, of any length.
+
+    An access token alone is borrowed: Linekeeper reads with it and never renews it. A pair is
+    owned once it is verified. What is taken is skipped by nobody: run it again after a failure.
+
+    Examples:
+
+      linekeeper tokens import tokens.json
+    """
+    results = asyncio.run(_import(_read(file)))
+    refused = [one for one in results if one.custody is None]
+    for one in refused:
+        typer.echo(f"{one.connection}: {one.error}", err=True)
+    typer.echo(f"{len(results) - len(refused)} tokens taken, {len(refused)} refused")
+    if refused:
+        raise typer.Exit(1)
+
+
+@app.command("export")
+def export_command(
+    to: Annotated[str, typer.Option(metavar="KEY", help="An age public key: age1…")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to; encrypted.")] = Path(
+        "linekeeper-tokens.age"
+    ),
+    makini_app: Annotated[str, typer.Option("--app", help="Of which Makini app.")] = "default",
+) -> None:
+    """Give every token back, encrypted to KEY; from then on nothing here renews any of them.
+
+    `age --decrypt -i key.txt linekeeper-tokens.age` opens it: JSON, as `tokens import` takes it.
+    Run it again if it was interrupted: it gives the same tokens.
+
+    Examples:
+
+      linekeeper tokens export --to age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
+    """
+    count = asyncio.run(_export(makini_app, to, out))
+    typer.echo(f"{count} tokens in {out}. Linekeeper renews none of app {makini_app} any more.")
+
+
+def _read(file: Path) -> "list[Handed]":
+    import json
+
+    from linekeeper.access.custody import MOST, BadTokens, parse_handed
+    from linekeeper.clock import utcnow
+
+    name = "standard input" if str(file) == "-" else str(file)
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8-sig")
+        value = json.loads(text)
+    except ValueError:
+        raise UserError(f"{name} is not JSON") from None
+    entries = value.get("tokens") if isinstance(value, dict) else value
+    if not isinstance(entries, list):
+        entries = [entries]
+    handed = []
+    try:
+        for start in range(0, len(entries), MOST):
+            handed += parse_handed(entries[start : start + MOST], now=utcnow())
+    except BadTokens as error:
+        raise UserError(f"{name}: {error}") from None
+    return handed
+
+
+async def _import(handed: "list[Handed]") -> "list[Result]":
+    from linekeeper.access.custody import take_over
+    from linekeeper.clock import utcnow
+    from linekeeper.runtime import Runtime
+
+    async with Runtime.open() as rt:
+        return await take_over(rt, handed, by=who(), now=utcnow())
+
+
+async def _export(app_name: str, to: str, out: Path) -> int:
+    import json
+
+    from sqlmodel import col, select
+
+    from linekeeper.access.custody import give_back
+    from linekeeper.access.tokens import UnreadableToken
+    from linekeeper.backup.age import BadRecipient, encrypt, recipient
+    from linekeeper.clock import utcnow
+    from linekeeper.private import make_private_file
+    from linekeeper.runtime import Runtime
+    from linekeeper.store.tables import Connection
+
+    try:
+        key = recipient(to)
+    except BadRecipient as error:
+        raise UserError(f"--to: {error}") from None
+    async with Runtime.open() as rt:
+        await rt.app(app_name)
+        async with rt.store.read() as session:
+            rows = await session.scalars(
+                select(Connection)
+                .where(col(Connection.app) == app_name, col(Connection.setup) != "disconnected")
+                .order_by(col(Connection.id))
+            )
+            connections = list(rows)
+        tokens = []
+        for connection in connections:
+            try:
+                given = await give_back(rt, connection, by=who(), now=utcnow())
+            except UnreadableToken as error:
+                typer.echo(str(error), err=True)
+            else:
+                tokens += [given] if given is not None else []
+    sealed = encrypt(json.dumps({"tokens": tokens}).encode(), key)
+    partial = out.with_name(f"{out.name}.part")
+    partial.unlink(missing_ok=True)
+    make_private_file(partial)
+    partial.write_bytes(sealed)
+    partial.replace(out)
+    return len(tokens)

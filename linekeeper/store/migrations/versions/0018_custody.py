@@ -1,0 +1,28 @@
+"""Who renews a connection's tokens.
+
+Revision ID: 0018
+Revises: 0017
+
+Runs: before the new code (expand)
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0018"
+down_revision = "0017"
+branch_labels = None
+depends_on = None
+serves = ("0017",)
+
+
+def upgrade() -> None:
+    """Add the column; whatever is there is ours, as it was."""
+    op.add_column(
+        "connection", sa.Column("custody", sa.String(), nullable=False, server_default="owned")
+    )
+
+
+def downgrade() -> None:
+    """Take the column away."""
+    op.drop_column("connection", "custody")

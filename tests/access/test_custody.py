@@ -1,0 +1,194 @@
+"""Tokens in bulk: borrowed ones are only read with, pairs are verified, all can be given back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from sqlmodel import col, select
+
+import sandbox
+from linekeeper.access.custody import Custody, give_back
+from linekeeper.access.expiry import horizon
+from linekeeper.access.keys import make_key
+from linekeeper.access.renew import renew
+from linekeeper.access.tokens import load_tokens
+from linekeeper.clock import utcnow
+from linekeeper.receiver import serve
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store.tables import Audit, Connection, Incident
+from linekeeper.sweep.batch import probe_batch
+from linekeeper.sweep.sweep import take_list
+
+
+@dataclass(slots=True)
+class CutOver:
+    """A product with its tokens, a Makini, and Linekeeper in `manage`."""
+
+    rt: Runtime
+    makini: sandbox.Served
+    http: httpx.AsyncClient
+    key: dict[str, str]
+
+    async def connections(self) -> list[Connection]:
+        async with self.rt.store.read() as session:
+            return list(await session.scalars(select(Connection).order_by(col(Connection.id))))
+
+    def pair(self, connection: Connection) -> Any:
+        """A new pair for it, as the product has from its customer's login."""
+        found = self.makini.world.find(connection.makini_key)
+        assert found is not None
+        return self.makini.world.tokens.pair(found)
+
+    def lives(self, access: str) -> bool:
+        return self.makini.world.tokens.owner(access) is not None
+
+    async def hand_over(self, *tokens: dict[str, Any]) -> list[dict[str, Any]]:
+        answer = await self.http.post("/api/tokens", json={"tokens": tokens}, headers=self.key)
+        assert answer.status_code == 200, answer.text
+        found: list[dict[str, Any]] = answer.json()["results"]
+        return found
+
+    async def renew(self, connection: Connection) -> Any:
+        app = await self.rt.app("default")
+        async with self.rt.store.read() as session:
+            token = (await load_tokens(self.rt.store, session, [connection.id])).get(connection.id)
+        return await renew(
+            self.rt.store,
+            self.rt.makini(app),
+            app,
+            connection_id=connection.id,
+            makini_ref=connection.makini_key,
+            refused=token,
+            owner=self.rt.owner,
+        )
+
+    def renewals(self) -> int:
+        calls = self.makini.world.calls
+        minted = calls["POST", "/api/system/connections/{key}/token"]
+        return minted + calls["GRANT", "refresh_token"]
+
+
+@pytest.fixture
+async def cut_over(settings: Settings) -> AsyncIterator[CutOver]:
+    box = sandbox.Settings(port=0, connections=8)
+    async with sandbox.serving(box) as makini:
+        managed = settings.model_copy(
+            update={
+                "makini_api_url": makini.url,
+                "makini_client_id": box.client_id,
+                "makini_client_secret": SecretStr(box.client_secret),
+                "makini_mode": "manage",
+                "makini_per_minute": 0,
+                "receiver_port": 0,
+            }
+        )
+        async with Runtime.open(managed) as rt:
+            await take_list(rt, await rt.app("default"), now=utcnow())
+            async with rt.store.write() as session:
+                key = await make_key(session, "product", (), by="tests", now=utcnow())
+            with serve.listening(managed) as listener:
+                url = serve.address(listener)
+                async with serve.serving(rt, listener), httpx.AsyncClient(base_url=url) as http:
+                    yield CutOver(rt, makini, http, {"Authorization": f"Bearer {key}"})
+
+
+async def test_a_borrowed_token_is_read_with_and_never_renewed(cut_over: CutOver) -> None:
+    first, *_ = await cut_over.connections()
+    pair = cut_over.pair(first)
+    lent = {"connection": first.makini_key, "access_token": pair.access, "expires_in": 2592000}
+    assert await cut_over.hand_over(lent) == [
+        {"connection": first.makini_key, "custody": "borrowed", "error": None}
+    ]
+    assert await cut_over.renew(first) is None
+    app = await cut_over.rt.app("default")
+    await probe_batch(cut_over.rt, app, [first.id], started=utcnow(), last_try=True)
+    [known, *_] = await cut_over.connections()
+    assert known.health == "healthy"
+    assert cut_over.lives(pair.access)
+    assert cut_over.renewals() == 0
+    assert not await horizon(cut_over.rt, until=utcnow().replace(year=utcnow().year + 1))
+
+
+async def test_a_borrowed_token_that_the_product_replaced_is_no_lost_login(
+    cut_over: CutOver,
+) -> None:
+    first, *_ = await cut_over.connections()
+    stale = cut_over.pair(first)
+    await cut_over.hand_over({"connection": first.id, "access_token": stale.access})
+    newer = cut_over.pair(first)  # the product refreshed: the token lent before is dead
+    app = await cut_over.rt.app("default")
+    await probe_batch(cut_over.rt, app, [first.id], started=utcnow(), last_try=True)
+    [known, *_] = await cut_over.connections()
+    assert known.health != "reauthorization_required"
+    async with cut_over.rt.store.read() as session:
+        assert not list(await session.scalars(select(Incident)))
+    assert cut_over.lives(newer.access)
+    assert cut_over.renewals() == 0
+
+
+async def test_a_pair_is_taken_over_once_it_is_verified(cut_over: CutOver) -> None:
+    first, second, *_ = await cut_over.connections()
+    pair = cut_over.pair(first)
+    wrong = {"connection": second.id, "access_token": pair.access, "refresh_token": pair.refresh}
+    dead = {"connection": first.id, "access_token": "acc_dead", "refresh_token": "ref_dead"}
+    for refused in (wrong, dead):
+        [result] = await cut_over.hand_over(refused)
+        assert result["custody"] is None
+        assert result["error"]
+    good = {"connection": first.id, "access_token": pair.access, "refresh_token": pair.refresh}
+    for _ in range(2):  # repeating it does no harm
+        [result] = await cut_over.hand_over(good)
+        assert result["custody"] == "owned"
+        assert cut_over.lives(pair.access)
+    assert await cut_over.renew(first) is not None
+    lent = {"connection": first.id, "access_token": cut_over.pair(first).access}
+    [result] = await cut_over.hand_over(lent)
+    assert "owns" in result["error"]
+
+
+async def test_one_that_is_wrong_stops_no_other(cut_over: CutOver) -> None:
+    rows = await cut_over.connections()
+    tokens = [
+        {"connection": row.makini_key, "access_token": cut_over.pair(row).access} for row in rows
+    ]
+    tokens[3]["connection"] = "nobody's"
+    results = await cut_over.hand_over(*tokens)
+    assert [result["custody"] for result in results] == [
+        None if position == 3 else "borrowed" for position in range(len(rows))
+    ]
+    many = [tokens[0]] * 1001
+    answer = await cut_over.http.post("/api/tokens", json={"tokens": many}, headers=cut_over.key)
+    assert answer.status_code == 422
+
+
+async def test_after_an_export_nothing_is_renewed_and_no_token_has_died(
+    cut_over: CutOver,
+) -> None:
+    first, second, third, *_ = await cut_over.connections()
+    pair = cut_over.pair(first)
+    await cut_over.hand_over(
+        {"connection": first.id, "access_token": pair.access, "refresh_token": pair.refresh},
+        {"connection": second.id, "access_token": cut_over.pair(second).access},
+    )
+    renewing, given = await asyncio.gather(
+        cut_over.renew(first), give_back(cut_over.rt, first, by="tests", now=utcnow())
+    )
+    assert given is not None
+    assert cut_over.lives(given["access_token"])
+    assert renewing is None or renewing.access == given["access_token"]
+    assert await give_back(cut_over.rt, first, by="tests", now=utcnow()) == given
+    assert await give_back(cut_over.rt, second, by="tests", now=utcnow()) is None
+    assert await give_back(cut_over.rt, third, by="tests", now=utcnow()) is None
+    before = cut_over.renewals()
+    for connection in (first, second, third):
+        assert await cut_over.renew(connection) is None
+    assert cut_over.renewals() == before
+    async with cut_over.rt.store.read() as session:
+        actions = [row.action for row in await session.scalars(select(Audit))]
+    assert actions.count("token.exported") == 3
+    assert {row.custody for row in (await cut_over.connections())[:3]} == {Custody.exported.value}

@@ -1,0 +1,88 @@
+"""`linekeeper tokens`: in from a file, out to a key that only the operator has."""
+
+import asyncio
+import base64
+import json
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+import sandbox
+from tests.cli.commands import CommandLine
+
+PUBLIC = "age1834kjnelledpe8j3jwapsrzd7cv2v2ery49m964p9fgn5g5x259saepdwa"
+SECRET = "AGE-SECRET-KEY-1GRQGX7ACEEN363PZGX05ERMXLJRYTQUL7HGD78DPLJN5JL8QU0RQREENNK"
+"""A pair made by another implementation of age, which also opened what ours encrypts."""
+LETTERS = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+
+
+def derive(secret: bytes, salt: bytes, info: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(secret)
+
+
+def unseal(file: bytes) -> bytes:
+    """What an age file for PUBLIC holds, read by the specification."""
+    header, _, rest = file.partition(b"\n---")
+    _, stanza, body = header.split(b"\n")
+    payload = rest.partition(b"\n")[2]
+    bits = "".join(f"{LETTERS.index(c):05b}" for c in SECRET.lower().rpartition("1")[2][:-6])
+    raw = bytes(int(bits[i : i + 8], 2) for i in range(0, 256, 8))
+    mine = X25519PrivateKey.from_private_bytes(raw)
+    share = base64.b64decode(stanza.split()[2] + b"=")
+    public = mine.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    shared = mine.exchange(X25519PublicKey.from_public_bytes(share))
+    wrap = derive(shared, share + public, b"age-encryption.org/v1/X25519")
+    sealed = base64.b64decode(body + b"=" * (-len(body) % 4))
+    file_key = ChaCha20Poly1305(wrap).decrypt(bytes(12), sealed, None)
+    key = ChaCha20Poly1305(derive(file_key, payload[:16], b"payload"))
+    chunks = [payload[i : i + 65_552] for i in range(16, len(payload), 65_552)]
+    return b"".join(
+        key.decrypt(n.to_bytes(11, "big") + bytes([n == len(chunks) - 1]), chunk, None)
+        for n, chunk in enumerate(chunks)
+    )
+
+
+async def test_what_was_taken_is_given_back_to_the_key_alone(
+    command: CommandLine, tmp_path: Path
+) -> None:
+    out = tmp_path / "back.age"
+    async with sandbox.serving(sandbox.Settings(port=0, connections=2)) as makini:
+        command.set(
+            MAKINI_API_URL=makini.url,
+            MAKINI_CLIENT_ID="sandbox-client",
+            MAKINI_CLIENT_SECRET="sandbox-secret",
+            MAKINI_MODE="manage",
+        )
+        assert (await asyncio.to_thread(command, "migrate")).code == 0
+        [first, second] = makini.world.connections.values()
+        pair = makini.world.tokens.pair(first)
+        given = json.dumps({"access_token": pair.access, "refresh_token": pair.refresh})
+        added = await asyncio.to_thread(
+            command,
+            *("connection", "add", "--key", first.key, "--tokens-file", "-", "--no-check"),
+            stdin=given,
+        )
+        assert added.code == 0, added.err
+        entry = {"connection": first.key, **json.loads(given)}
+        other = {"connection": second.key, "access_token": "x"}
+        taken = await asyncio.to_thread(
+            command, "tokens", "import", "-", stdin=json.dumps({"tokens": [entry, other]})
+        )
+        assert taken.code == 1
+        assert "1 tokens taken, 1 refused" in taken.out
+        said = await asyncio.to_thread(
+            command, "tokens", "export", "--to", PUBLIC, "--out", str(out)
+        )
+    assert said.code == 0, said.err
+    assert pair.refresh.encode() not in out.read_bytes()
+    assert out.stat().st_mode & 0o077 == 0
+    [back] = json.loads(unseal(out.read_bytes()))["tokens"]
+    assert back["connection"] == first.key
+    assert (back["access_token"], back["refresh_token"]) == (pair.access, pair.refresh)
+    wrong = await asyncio.to_thread(command, "tokens", "export", "--to", PUBLIC[:-1] + "q")
+    assert wrong.code == 1
+    assert "age-keygen" in wrong.err
