@@ -10,7 +10,7 @@ may be read the health is `unknown`.
 from datetime import datetime, timedelta
 
 from linekeeper.config import HealthPolicy
-from linekeeper.health.state import Judged, Observation, Outcome
+from linekeeper.health.state import Health, Judged, Observation, Outcome
 
 CACHED = ("list", "probe")
 """Sources that repeat what Makini had cached."""
@@ -38,6 +38,19 @@ def is_late(observation: Observation, judged: Judged) -> bool:
         good = [at for at in (judged.read_at, judged.restored_at) if at is not None]
         return bool(good) and observation.at < max(good)
     return is_older(observation.at, judged.observed_at, ours=observation.source in OURS)
+
+
+def raises_doubt(observation: Observation, judged: Judged) -> bool:
+    """Whether a late word that the login is lost is outranked by nothing but cached words.
+
+    Makini's status may lag behind its own event, whichever of the two came first.
+    """
+    if observation.outcome is not Outcome.login_lost or observation.source in OURS:
+        return False
+    if judged.own is Health.reauthorization_required or judged.lost_by:
+        return False
+    stronger = (judged.stated_at, judged.read_at, judged.restored_at)
+    return not any(is_older(observation.at, at, ours=False) for at in stronger)
 
 
 def is_older(at: datetime, than: datetime | None, *, ours: bool) -> bool:

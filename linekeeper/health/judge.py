@@ -10,7 +10,7 @@ from datetime import timedelta
 from statistics import median
 
 from linekeeper.config import HealthPolicy
-from linekeeper.health.contested import CACHED, contradicts, is_late
+from linekeeper.health.contested import CACHED, contradicts, is_late, raises_doubt
 from linekeeper.health.state import (
     SEVERITY,
     Evidence,
@@ -39,20 +39,28 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The judgement after an observation; `applied` is False for one that came too late."""
+    """The judgement after an observation; `applied` is False for one that came too late.
+
+    `doubts`: it came too late to decide, yet a read has to settle what it says.
+    """
 
     judged: Judged
     applied: bool
+    doubts: bool = False
 
 
 def judge(previous: Judged, observation: Observation, policy: HealthPolicy) -> Verdict:
     """Return what `observation` makes of `previous`.
 
-    An observation older than the one last applied changes nothing. A connection is never healthy
-    on a status nobody knows.
+    An observation older than the one last applied changes nothing, but that a lost login which
+    only a cached word has followed is doubted. A connection is never healthy on a status nobody
+    knows.
     """
     if is_late(observation, previous):
-        return Verdict(previous, applied=False)
+        if not raises_doubt(observation, previous):
+            return Verdict(previous, applied=False)
+        doubted = replace(previous, lost_by=observation.source, lost_at=observation.at)
+        return Verdict(doubted, applied=True, doubts=True)
     if observation.outcome is Outcome.listed:
         return _listed(previous, observation, policy)
     state = _remembered(_seen(previous, observation, policy), observation, policy)
@@ -155,6 +163,8 @@ def _remembered(state: Judged, observation: Observation, policy: HealthPolicy) -
     logged_in = source == "reconnect" and observation.sync_status is not None
     if observation.outcome is Outcome.login_restored or logged_in:
         state = replace(state, restored_at=at)
+    if source not in CACHED and observation.outcome is not Outcome.doubted:
+        state = replace(state, stated_at=max(state.stated_at or at, at))
     if source == "read":
         read_at = at if good else state.read_at
         return replace(state, tried_at=at, read_at=read_at, evidence=Evidence.read)

@@ -90,6 +90,8 @@ async def observe(
             continue
         verdict = judge(row.judged, observed, policy)
         observation = _explained(observed, verdict.judged)
+        if verdict.doubts:
+            observation = replace(observation, outcome=Outcome.doubted)
         if _is_noteworthy(observation, verdict, row.judged):
             recorded.append(_recorded(identifier, observation, verdict.applied))
         if not verdict.applied:

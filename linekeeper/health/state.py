@@ -109,6 +109,8 @@ class Judged:
     """Who said that the login is lost, other than Makini's status: the source of an observation.
     Empty once the status agreed, or something stronger said that the login works."""
     lost_at: datetime | None = None
+    stated_at: datetime | None = None
+    """When something stronger than a cached word last spoke of it: an event, a read, a login."""
     restored_at: datetime | None = None
     """When the customer last logged in, or Makini last said so."""
     refusals: int = 0
@@ -126,7 +128,9 @@ class Judged:
     @property
     def suspect(self) -> bool:
         """Whether the next sweep should look again, whatever its health."""
-        return self.misses > 0 or self.own is Health.unknown or self.refusals > 0
+        lost = self.own is Health.reauthorization_required
+        doubted = self.refusals > 0 or (bool(self.lost_by) and not lost)
+        return self.misses > 0 or self.own is Health.unknown or doubted
 
 
 def dump(judged: Judged) -> dict[str, Any]:
@@ -142,6 +146,7 @@ def dump(judged: Judged) -> dict[str, Any]:
         "latencies": list(judged.latencies),
         "lost_by": judged.lost_by,
         "lost_at": _text(judged.lost_at),
+        "stated_at": _text(judged.stated_at),
         "restored_at": _text(judged.restored_at),
         "refusals": judged.refusals,
         "refused_at": _text(judged.refused_at),
@@ -171,6 +176,7 @@ def load(row: dict[str, Any]) -> Judged:
         latencies=tuple(row["latencies"]),
         lost_by=row.get("lost_by", ""),
         lost_at=_time(row.get("lost_at")),
+        stated_at=_time(row.get("stated_at")),
         restored_at=_time(row.get("restored_at")),
         refusals=row.get("refusals", 0),
         refused_at=_time(row.get("refused_at")),

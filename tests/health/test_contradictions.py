@@ -1,7 +1,7 @@
 """Evidence about a login that contradicts itself: settled by a read, or said to be unknown."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,10 +19,12 @@ from linekeeper.store.tables import Connection, Credential, Incident, Transition
 from tests.health.test_sweep import connections, control, incidents, sweep
 
 
-async def said(rt: Runtime, one: Connection, outcome: Outcome, **more: Any) -> None:
+async def said(
+    rt: Runtime, one: Connection, outcome: Outcome, *, at: datetime | None = None, **more: Any
+) -> None:
     """An event of Makini's, applied as the consumer applies it."""
     now, policy = utcnow(), (await rt.configuration()).policy
-    seen = Observation(at=now, source="webhook", outcome=outcome, **more)
+    seen = Observation(at=at or now, source="webhook", outcome=outcome, **more)
     async with rt.store.write() as session:
         await observe(rt.store, session, [(one.id, seen)], policy=policy, now=now)
         await conclude(rt.store, session, policy=policy, now=now)
@@ -80,6 +82,53 @@ async def test_a_lagging_status_does_not_undo_makinis_own_event(
     assert (await first(rt)).evidence == "read"
     [incident] = await incidents(rt)
     assert incident.status == "resolved"
+
+
+async def test_an_event_from_before_the_last_cached_word_raises_a_doubt_that_a_read_settles(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    one = await lose(rt, fleet)
+    before = utcnow()
+    await sweep(rt)  # the status lags behind, and is dated later than the event
+    assert (await first(rt)).health == "healthy"
+    await said(rt, one, Outcome.login_lost, at=before)
+    doubted = await first(rt)
+    assert (doubted.health, doubted.suspect) == ("healthy", True)
+    assert await incidents(rt) == []
+    await sweep(rt)
+    assert (await first(rt)).health == "reauthorization_required"
+    await control(fleet, f"connections/{one.makini_key}/restore-credentials")
+    await sweep(rt)
+    assert (await first(rt)).health == "healthy"
+    await said(rt, one, Outcome.login_lost, at=before)  # again: a read has outranked it
+    assert not (await first(rt)).suspect
+
+
+async def test_in_observe_an_event_from_before_the_last_list_makes_the_health_unknown(
+    rt: Runtime, watcher: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(watcher)
+    one = await first(watcher)
+    before = utcnow()
+    await sweep(watcher)
+    await said(watcher, one, Outcome.login_lost, at=before)
+    await sweep(watcher)
+    assert (await first(watcher)).health == "unknown"
+    await said(watcher, one, Outcome.login_restored)
+    await sweep(watcher)
+    assert (await first(watcher)).health == "healthy"
+
+
+async def test_an_event_from_before_a_stronger_word_than_a_cached_one_changes_nothing(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    one = await first(rt)
+    before = utcnow()
+    await said(rt, one, Outcome.answered)
+    await said(rt, one, Outcome.login_lost, at=before)
+    assert not (await first(rt)).suspect
 
 
 async def test_an_event_that_was_wrong_is_cleared_by_a_read(
