@@ -58,6 +58,22 @@ async def read_one(
     `status` is what the connection answered with the same token just before; the result stands in
     its place. None where nothing was learned: no entity can be read, or there was no answer.
     """
+    try:
+        return await read_surely(makini, token, entities, status, connection=connection)
+    except MakiniError:
+        return None
+
+
+async def read_surely(
+    makini: MakiniClient,
+    token: Token,
+    entities: Sequence[str],
+    status: Observation,
+    *,
+    connection: str,
+) -> Observation | None:
+    """As `read_one`, but raises `MakiniError` where there was no answer, so that it can be tried
+    again; None only where no entity can be read."""
     refused: list[MakiniError] = []
     not_offered = 0
     for entity in entities:
@@ -67,7 +83,7 @@ async def read_one(
                 break
         except MakiniError as error:
             if error.connection is None:
-                return None
+                raise
             if error.kind is ErrorKind.unauthorized:
                 refused.append(error)
                 if len(refused) == ENOUGH_REFUSALS:
@@ -75,7 +91,7 @@ async def read_one(
             elif error.kind in _NOT_OFFERED:
                 not_offered += 1
             elif error.kind not in _ABOUT_ENTITY:
-                return None
+                raise
         else:
             failing = status.outcome is Outcome.sync_failing
             outcome = Outcome.sync_failing if failing else Outcome.answered

@@ -13,13 +13,13 @@ from linekeeper.access.issue import makini_ref
 from linekeeper.access.tokens import load_tokens
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.health.judge import Observation, Outcome
+from linekeeper.health.login_check import read_surely, readable_entities
 from linekeeper.health.service import observe
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.conclude import conclude
 from linekeeper.incidents.lifecycle import annotate
 from linekeeper.incidents.operate import snooze_until
-from linekeeper.makini import ErrorKind, ErrorScope, MakiniError, error_scope
 from linekeeper.notify.text import duration
 from linekeeper.outbox.queue import enqueue
 from linekeeper.reconnect.ask import mail, with_contacts
@@ -137,7 +137,9 @@ async def take_answer(
 
 
 async def prove(rt: Runtime, connection_id: str) -> str:
-    """Prove that a connection works: its status, and one page of one entity.
+    """Prove that a connection works: its status, and a record of one of its entities.
+
+    One entity that is refused says nothing of the login (`linekeeper.health.login_check`).
 
     Returns what was seen. Raises `MakiniError` where that can be tried again, `Unproven` where the
     login is lost again.
@@ -156,24 +158,15 @@ async def prove(rt: Runtime, connection_id: str) -> str:
     if token is None:
         return f"{connection.health}, by Makini's list"
     ref = makini_ref(connection, app.connection_field)
-    refused: MakiniError | None = None
-    for entity in app.entities:
-        try:
-            async for _ in rt.makini(app).records(token.access, entity, connection=ref):
-                break
-        except MakiniError as error:
-            if error.kind in (ErrorKind.unauthorized, ErrorKind.forbidden) and (
-                error_scope(error, of_entity=True) is ErrorScope.entity
-            ):
-                refused = error  # of this entity; another one tells whether the login works
-            elif error.kind is not ErrorKind.not_found:
-                raise
-            continue
-        return f"{connection.health}; {entity} can be read"
-    if refused is not None and refused.kind is ErrorKind.unauthorized:
-        await _lost_again(rt, connection_id, refused)
-        raise Unproven("every read is refused with the new login") from refused
-    return connection.health
+    status = Observation(at=utcnow(), source="reconnect", outcome=Outcome.answered)
+    entities = await readable_entities(rt, app, connection_id)
+    read = await read_surely(rt.makini(app), token, entities, status, connection=ref)
+    if read is None:
+        return f"{connection.health}; no entity of it may be read"
+    await _judge(rt, connection_id, read)
+    if read.outcome is Outcome.login_lost:
+        raise Unproven("the reads are refused with the new login")
+    return f"{connection.health}; its records can be read"
 
 
 async def can_read(rt: Runtime, connection_id: str) -> bool:
@@ -184,17 +177,8 @@ async def can_read(rt: Runtime, connection_id: str) -> bool:
     return bool(tokens) or (await rt.app(connection.app)).manages
 
 
-async def _lost_again(rt: Runtime, connection_id: str, error: MakiniError) -> None:
-    now = utcnow()
-    seen = Observation(
-        at=now,
-        source="reconnect",
-        outcome=Outcome.login_lost,
-        code=error.code or str(error.status),
-        message=error.message or "a read was refused",
-        request_id=error.request_id,
-    )
-    policy = (await rt.configuration()).policy
+async def _judge(rt: Runtime, connection_id: str, seen: Observation) -> None:
+    now, policy = utcnow(), (await rt.configuration()).policy
     async with rt.store.write() as session:
         await observe(rt.store, session, [(connection_id, seen)], policy=policy, now=now)
         await conclude(rt.store, session, policy=policy, now=now)
