@@ -13,13 +13,35 @@ if TYPE_CHECKING:
     from linekeeper.customers.importing import ImportPlan
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Import customers from a CSV file."
+    no_args_is_help=True, add_completion=False, help="Import customers; links to their pages."
 )
 
 
 @app.callback()
 def _customer() -> None:
-    """Import customers from a CSV file."""
+    """Import customers from a CSV file, and make or revoke the links to their own pages."""
+
+
+@app.command("link")
+def link_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The customer's name or id.")],
+    *,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="End the links there are; none works any more.")
+    ] = False,
+) -> None:
+    """Print the link to a customer's own page, and say when it was opened last.
+
+    The page needs no login: pass the link on only to the customer. The same link is printed each
+    time until it is revoked.
+
+    Examples:
+
+      linekeeper customer link Acme
+
+      linekeeper customer link Acme --revoke
+    """
+    typer.echo(asyncio.run(_link(name, revoke=revoke)))
 
 
 @app.command("import")
@@ -78,3 +100,24 @@ async def _import(data: bytes, *, dry_run: bool) -> "ImportPlan":
 
     async with Runtime.open() as rt:
         return await import_customers(rt.store, data, by=who(), now=utcnow(), dry_run=dry_run)
+
+
+async def _link(name: str, *, revoke: bool) -> str:
+    from linekeeper.access.page_links import page_link, page_url, revoke_links
+    from linekeeper.access.signing import load_signer
+    from linekeeper.clock import utcnow
+    from linekeeper.customers.find import find_customer
+    from linekeeper.runtime import Runtime
+
+    async with Runtime.open() as rt:
+        signer, now = await load_signer(rt.store), utcnow()
+        async with rt.store.write() as session:
+            customer = await find_customer(session, name)
+            if revoke:
+                ended = await revoke_links(session, customer.id, by=who(), now=now)
+                return f"{customer.name}: {ended} links revoked"
+            link = await page_link(session, customer.id, by=who(), now=now)
+    opened = f"{link.opened_at:%Y-%m-%d %H:%M} UTC" if link.opened_at else "never"
+    answered = f"{link.answered_at:%Y-%m-%d %H:%M} UTC" if link.answered_at else "never"
+    url = page_url(signer, rt.settings.resolved_public_url, link.id)
+    return f"{customer.name}: opened {opened}, answered {answered}\n{url}"

@@ -104,6 +104,44 @@ async def answer(
     return Taken(text, row.status in SETTLED, progress)
 
 
+async def answer_by_customer(
+    store: Store, gate_id: str, *, customer_id: str, done: bool, comment: str, now: datetime
+) -> bool:
+    """Take what the customer says of a gate on their own page; False where it can't be taken.
+
+    A tick settles an open gate that is theirs and that nothing else proves; a comment becomes the
+    gate's note. Its run, if one waits, ends. Nothing of another customer can be reached.
+    """
+    by = "the customer, on their page"
+    async with store.write() as session:
+        try:
+            standing, row = await _load(session, gate_id)
+        except NoSuchGate:
+            return False
+        theirs = standing.customer.id == customer_id and row.owner == "customer"
+        over = row.status not in ("open", "blocked") or standing.implementation.status not in (
+            "running",
+            "held",
+        )
+        if not theirs or over or row.check_name is not None:
+            return False
+        evidence = f"Ticked on the customer's page. {comment}".strip()
+        given = Answer("done" if done else "comment", evidence=evidence, note=comment, by=by)
+        if not done:
+            row.note = comment or row.note
+            row.changes += 1
+            session.add(_audit(standing, row, given, now))
+            await session.flush()
+            return True
+        message = _take(standing, row, given, now)
+        session.add(_audit(standing, row, given, now))
+        await session.flush()
+        await news.send(store, session, [message, news.end_run(row, now)], now=now)
+        evaluation, lacks = await advance_in(store, session, standing, now=now)
+    await forecast_anew(store, standing, evaluation, lacks, now=now)
+    return True
+
+
 def refuse(row: Gate, given: Answer) -> str | None:
     """Why an answer can't be taken; None if it can. Pure."""
     texts = (given.evidence, given.note, given.blocked_because, given.by)

@@ -68,8 +68,11 @@ def compose(
     until: datetime | None,
     locale: str = _ENGLISH,
     reminder: bool = False,
+    page: str | None = None,
 ) -> MailText:
     """The mail to `customer` about `systems`; `until` is when the first of the links ends.
+
+    `page` is the address of the customer's own page.
 
     A language nobody wrote a file for is English; `de-CH` is `de` where there is no file for it.
     """
@@ -83,6 +86,7 @@ def compose(
         "many": len(systems) != 1,
         "reminder": reminder or what == "remind",
         "until": until,
+        "page": page,
         "systems": [
             {"name": shown(one.name), "since": one.since, "url": one.url} for one in systems
         ],

@@ -23,7 +23,7 @@ PLACES = 256
 ANSWER_SECONDS = 60.0
 
 Scope: TypeAlias = MutableMapping[str, Any]
-FOR_CUSTOMERS = ("/connect/", "/oauth/")
+FOR_CUSTOMERS = ("/connect/", "/customer/", "/oauth/")
 """Routes that always answer with a page for people."""
 
 

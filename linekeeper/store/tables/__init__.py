@@ -1,6 +1,7 @@
 """The tables. Columns named in INTERFACE "Tables" are a promise to other programs."""
 
 from linekeeper.store.tables.alerts import Notice, NoticeChannel, Silence
+from linekeeper.store.tables.customer_page import CustomerLink
 from linekeeper.store.tables.fleet import Connection, Contact, Credential, Customer
 from linekeeper.store.tables.health import (
     Incident,
@@ -69,6 +70,7 @@ __all__ = [
     "Credential",
     "CreditEntry",
     "Customer",
+    "CustomerLink",
     "Deletion",
     "DeliveryCount",
     "Drift",

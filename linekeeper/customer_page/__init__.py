@@ -1,0 +1,1 @@
+"""What a customer sees of Linekeeper: one page of their own, without a login."""

@@ -1,0 +1,173 @@
+"""Reading a customer's page, and taking what the customer ticks and comments on it."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.access.links import link_url
+from linekeeper.access.signing import Signer
+from linekeeper.clock import zone_of
+from linekeeper.customer_page.content import CustomerPage, StepFacts, SystemFacts, make_page
+from linekeeper.customer_page.words import Words, words_of
+from linekeeper.implementation.answer import MAX_TEXT, answer_by_customer
+from linekeeper.preflight.addresses import makini_addresses
+from linekeeper.store import Store, is_id
+from linekeeper.store.tables import (
+    Connection,
+    ConnectLink,
+    Customer,
+    CustomerLink,
+    Gate,
+    Implementation,
+    ImplementationSystem,
+)
+
+Outcome = Literal["saved", "settled", "empty", "long"]
+
+
+async def read_page(
+    session: AsyncSession, customer: Customer, signer: Signer, public_url: str, *, now: datetime
+) -> tuple[CustomerPage, Words]:
+    """The page of `customer` as things are now, and the words of its language."""
+    words = words_of(customer.locale)
+    page = make_page(
+        customer.name,
+        await _systems(session, customer.id, signer, public_url, now),
+        await _steps(session, customer.id),
+        words,
+        addresses=makini_addresses().addresses,
+        zone=zone_of(customer.time_zone),
+        now=now,
+    )
+    return page, words
+
+
+async def take_answer(
+    store: Store, link: CustomerLink, customer: Customer, *, step: str, ticked: bool,
+    comment: str, now: datetime
+) -> Outcome:  # fmt: skip
+    """Take a tick or a comment of the customer's; a tick settles the step."""
+    comment = comment.strip()
+    if len(comment) > MAX_TEXT:
+        return "long"
+    if not ticked and not comment:
+        return "empty"
+    if not is_id(step):
+        return "settled"
+    taken = await answer_by_customer(
+        store, step, customer_id=customer.id, done=ticked, comment=comment, now=now
+    )
+    if not taken:
+        return "settled"
+    async with store.write() as session:
+        row = await session.get(CustomerLink, link.id)
+        if row is not None:
+            row.answered_at = now
+    return "saved"
+
+
+async def _systems(
+    session: AsyncSession, customer_id: str, signer: Signer, public_url: str, now: datetime
+) -> list[SystemFacts]:
+    connections = (
+        await session.scalars(
+            select(Connection)
+            .where(
+                col(Connection.customer_id) == customer_id,
+                col(Connection.setup) != "disconnected",
+            )
+            .order_by(col(Connection.provider), col(Connection.id))
+        )
+    ).all()
+    links = (
+        await session.scalars(
+            select(ConnectLink)
+            .where(
+                col(ConnectLink.customer_id) == customer_id,
+                col(ConnectLink.used_at).is_(None),
+                col(ConnectLink.expires_at) > now,
+            )
+            .order_by(col(ConnectLink.id))
+        )
+    ).all()
+    urls = {link.connection_id: link_url(signer, public_url, link.id) for link in links}
+    lost = "reauthorization_required"
+    systems = [
+        SystemFacts(
+            name=connection.provider or connection.name,
+            setup=connection.setup,
+            health=connection.health,
+            since=connection.health_since,
+            login_url=urls.get(connection.id)
+            if connection.health == lost or connection.setup in ("pending", "authorizing")
+            else None,
+        )
+        for connection in connections
+    ]
+    systems += [
+        SystemFacts(
+            name=link.system,
+            setup="pending",
+            health="unknown",
+            since=link.created_at,
+            login_url=link_url(signer, public_url, link.id),
+        )
+        for link in links
+        if link.connection_id is None and link.system
+    ]
+    return systems
+
+
+async def _steps(session: AsyncSession, customer_id: str) -> list[StepFacts]:
+    """The customer's steps of implementations under way, in the order of their plans."""
+    rows = (
+        await session.execute(
+            select(Gate, Implementation)
+            .join(Implementation, col(Implementation.id) == col(Gate.implementation_id))
+            .where(
+                col(Implementation.customer_id) == customer_id,
+                col(Implementation.status).in_(("running", "held")),
+                col(Gate.owner) == "customer",
+            )
+            .order_by(col(Implementation.id), col(Gate.id))
+        )
+    ).all()
+    systems: dict[tuple[str, int], ImplementationSystem] = {}
+    if rows:
+        found = await session.scalars(
+            select(ImplementationSystem).where(
+                col(ImplementationSystem.implementation_id).in_({row[1].id for row in rows})
+            )
+        )
+        systems = {(system.implementation_id, system.number): system for system in found}
+    steps = []
+    for gate, implementation in rows:
+        kind, _, last = gate.gate.rpartition("-")
+        number = int(last) if last.isdigit() and kind else None
+        system = systems.get((implementation.id, number)) if number is not None else None
+        about = [system] if system is not None else _all_of(systems, implementation.id)
+        steps.append(
+            StepFacts(
+                id=gate.id,
+                kind=kind if number is not None else gate.gate,
+                title=gate.title,
+                system=system.name if system is not None else None,
+                targets=tuple((each.name, each.target) for each in about if each.target),
+                status=gate.status,
+                proves_itself=gate.check_name is not None,
+                due=gate.due,
+                done_at=gate.done_at,
+                note=gate.note,
+            )
+        )
+    return steps
+
+
+def _all_of(
+    systems: Mapping[tuple[str, int], ImplementationSystem], implementation_id: str
+) -> list[ImplementationSystem]:
+    return [system for (owner, _), system in sorted(systems.items()) if owner == implementation_id]

@@ -1,0 +1,60 @@
+"""The page's words: one file a language, English where there is none for a locale."""
+
+import tomllib
+from collections.abc import Mapping
+from datetime import date, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "languages"
+ENGLISH = "en"
+
+
+class Words:
+    """What the page says in one language."""
+
+    def __init__(self, language: str, texts: Mapping[str, Any]) -> None:
+        self.language = language
+        self._texts = texts
+
+    def say(self, part: str, name: str, **values: str) -> str:
+        """The text `name` of a part of the file, with `values` filled in."""
+        text: str = self._texts[part][name]
+        return text.format(**values)
+
+    def name(self, part: str, name: str, default: str) -> str:
+        """The name of a state or step; `default` where the language has none for it."""
+        found: str = self._texts[part].get(name, default)
+        return found
+
+    def moment(self, at: datetime) -> str:
+        """A time, as the language writes it."""
+        return self._written(at, "moment")
+
+    def day(self, at: date) -> str:
+        """A day, as the language writes it."""
+        return self._written(at, "day")
+
+    def _written(self, at: date, form: str) -> str:
+        months = self._texts.get("months")
+        pattern: str = self._texts[form]
+        if months:
+            pattern = pattern.replace("%B", months[at.month - 1])
+        return at.strftime(pattern)
+
+
+def words_of(locale: str) -> Words:
+    """The words of the nearest language there is a file for: `de-CH` is `de`."""
+    known = {path.stem.casefold(): path.stem for path in FOLDER.glob("*.toml")}
+    parts = locale.strip().replace("_", "-").casefold().split("-")
+    while parts:
+        if "-".join(parts) in known:
+            return _words(known["-".join(parts)])
+        parts.pop()
+    return _words(ENGLISH)
+
+
+@cache
+def _words(language: str) -> Words:
+    return Words(language, tomllib.loads((FOLDER / f"{language}.toml").read_text("utf-8")))

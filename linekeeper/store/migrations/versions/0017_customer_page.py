@@ -1,0 +1,32 @@
+"""Links to customers' own pages.
+
+Runs: before the new code (expand)
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from linekeeper.store.types import Id, UtcDateTime
+
+revision = "0017"
+down_revision = "0016"
+branch_labels = None
+depends_on = None
+serves = ("0016",)
+
+
+def upgrade() -> None:
+    op.create_table(
+        "customer_link",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("customer_id", Id(), nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("created_by", sa.String(), nullable=False),
+        sa.Column("revoked_at", UtcDateTime(), nullable=True),
+        sa.Column("opened_at", UtcDateTime(), nullable=True),
+        sa.Column("answered_at", UtcDateTime(), nullable=True),
+        sa.Column("opens", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["customer_id"], ["customer.id"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_customer_link_customer_id", "customer_link", ["customer_id"])

@@ -1,0 +1,63 @@
+"""The customer's page in a browser, on a desktop and on a phone, without scripts."""
+
+import os
+from pathlib import Path
+
+import pytest
+from playwright.async_api import async_playwright, expect
+
+from tests.customer_page.conftest import GERMAN, Portal
+from tests.e2e.conftest import CHROMIUM, QUIET
+
+IMAGES = os.environ.get("SCREENSHOTS")
+SIZES = {"desktop": (1280, 900), "phone": (360, 740)}
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_page_is_readable_and_the_checklist_works_without_scripts(
+    portal: Portal, size: str
+) -> None:
+    width, height = SIZES[size]
+    if size == "phone":
+        await portal.speak(GERMAN)
+    async with async_playwright() as playwright:
+        chromium = next(path for path in CHROMIUM if Path(path).exists())
+        browser = await playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
+        context = await browser.new_context(
+            viewport={"width": width, "height": height}, java_script_enabled=False
+        )
+        page = await context.new_page()
+        await page.goto(f"{portal.here.url}{portal.path}")
+        if IMAGES:
+            await page.screenshot(path=Path(IMAGES) / f"customer-{size}.png", full_page=True)
+        await expect(page.get_by_role("heading", level=1)).to_have_count(1)
+        for region in await page.get_by_role("region").all():
+            assert await region.get_attribute("aria-labelledby")
+        assert await page.locator("html").get_attribute("lang") == (
+            "de" if size == "phone" else "en"
+        )
+        # Everything that takes an answer has a name, is big enough for a thumb, and is reachable.
+        box = page.get_by_role("checkbox")
+        await expect(box).to_have_count(1)
+        await expect(page.get_by_role("textbox")).to_have_count(1)
+        button = page.get_by_role("button")
+        bounds = await button.bounding_box()
+        assert bounds is not None
+        assert bounds["height"] >= 44
+        login = page.get_by_role("link", name="Maximo")
+        assert "/connect/" in str(await login.get_attribute("href"))
+        bounds = await page.locator("main").bounding_box()
+        assert bounds is not None
+        assert bounds["x"] + bounds["width"] <= width
+        for table in await page.get_by_role("table").all():
+            bounds = await table.bounding_box()
+            assert bounds is not None
+            assert bounds["x"] + bounds["width"] <= width
+        await box.check()
+        await page.get_by_role("textbox").fill("Rule 17")
+        await button.click()
+        await expect(page.get_by_role("status")).to_be_visible()
+        await expect(page.get_by_role("checkbox")).to_have_count(0)
+        if IMAGES:
+            await page.screenshot(path=Path(IMAGES) / f"customer-{size}-saved.png", full_page=True)
+        await browser.close()

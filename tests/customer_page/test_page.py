@@ -1,0 +1,125 @@
+"""`GET /customer/{token}`: one customer's, signed, revocable; ticks move the gates."""
+
+import tomllib
+
+from sqlalchemy import select
+
+from linekeeper.access.page_links import revoke_links
+from linekeeper.clock import utcnow
+from linekeeper.customer_page.words import FOLDER, words_of
+from linekeeper.store.tables import Audit, Gate
+from tests.customer_page.conftest import GERMAN, Portal
+
+
+async def test_a_customer_sees_what_is_asked_and_nothing_of_anybody_else(portal: Portal) -> None:
+    shown = await portal.get()
+    assert shown.status_code == 200
+    for text in (
+        "Acme &lt;GmbH&gt;",
+        "Log in to Maximo",
+        "/connect/",
+        "Network preparation",
+        "Let Makini reach SAP ECC at sap.acme.example:443",
+        "15.204.75.108",
+        "login needed",
+        "can&#39;t be reached",
+    ):
+        assert text in shown.text, text
+    for secret in ("Other Secret", "Infor", "internal", "Petra", "Olaf", "<script"):
+        assert secret not in shown.text, secret
+    assert "default-src 'none'" in shown.headers["content-security-policy"]
+    assert shown.headers["cache-control"] == "no-store"
+
+
+async def test_the_json_says_the_same(portal: Portal) -> None:
+    page = await portal.json()
+    assert page["customer"] == "Acme <GmbH>"
+    assert [system["state"] for system in page["connections"]] == [
+        "reauthorization_required",
+        "unreachable",
+        "healthy",
+    ]
+    assert page["asked"][0]["kind"] == "login"
+    assert "internal" not in str(page)
+    assert (await portal.link()).opened_at is None  # a portal that polls opens nothing
+
+
+async def test_opening_is_seen_by_the_operator_once_an_hour(portal: Portal) -> None:
+    await portal.get()
+    await portal.get()
+    link = await portal.link()
+    assert link.opened_at is not None
+    assert link.opens == 1
+
+
+async def test_a_tick_settles_the_step_and_a_comment_is_kept(portal: Portal) -> None:
+    [step] = [step for step in (await portal.json())["requirements"] if step["can_tick"]]
+    said = await portal.post(step=step["id"], comment="The firewall team <b>needs</b> a week")
+    assert (said.status_code, said.headers["location"]) == (303, "?saved=1")
+    gate = await portal.gate(step["id"])
+    assert (gate.status, gate.note) == ("open", "The firewall team <b>needs</b> a week")
+    assert "&lt;b&gt;needs" in (await portal.get("?saved=1")).text
+    assert (await portal.post(step=step["id"], done="yes", comment="Rule 17")).status_code == 303
+    gate = await portal.gate(step["id"])
+    assert (gate.status, gate.done_by) == ("done", "the customer, on their page")
+    assert gate.evidence == "Ticked on the customer's page. Rule 17"
+    async with portal.here.rt.store.read() as session:
+        actions = [row.action for row in await session.scalars(select(Audit))]
+    assert {"gate.comment", "gate.done"} <= set(actions)
+    assert (await portal.link()).answered_at is not None
+    again = await portal.post(step=step["id"], done="yes")
+    assert again.status_code == 422
+    assert "settled already" in again.text
+    after = await portal.json()
+    assert step["id"] not in [each["id"] for each in after["requirements"]]
+
+
+async def test_what_is_no_answer_changes_nothing(portal: Portal) -> None:
+    [step] = [step for step in (await portal.json())["requirements"] if step["can_tick"]]
+    assert (await portal.post(step=step["id"])).status_code == 422
+    assert (await portal.post(step="nonsense", done="yes")).status_code == 422
+    assert (await portal.post(step=step["id"], comment="x" * 2_001)).status_code == 422
+    assert (await portal.gate(step["id"])).status == "open"
+
+
+async def test_nobody_ticks_a_step_of_another_customer(portal: Portal) -> None:
+    [mine] = [step for step in (await portal.json())["requirements"] if step["can_tick"]]
+    async with portal.here.rt.store.read() as session:
+        gates = await session.scalars(select(Gate).where(Gate.status == "open"))
+        [theirs] = [
+            gate for gate in gates if gate.gate.startswith("network") and gate.id != mine["id"]
+        ]
+    assert (await portal.post(step=theirs.id, done="yes")).status_code == 422
+    assert (await portal.gate(theirs.id)).status == "open"
+
+
+async def test_a_link_that_is_revoked_or_altered_shows_nothing(portal: Portal) -> None:
+    altered = portal.path[:-2] + ("AA" if not portal.path.endswith("AA") else "BB")
+    assert (await portal.here.http.get(altered)).status_code == 404
+    async with portal.here.rt.store.write() as session:
+        assert await revoke_links(session, portal.customer.id, by="tests", now=utcnow()) == 1
+    gone = await portal.get()
+    assert gone.status_code == 404
+    assert "Acme" not in gone.text
+    assert (await portal.get(".json")).status_code == 404
+    assert (await portal.post(step="x", done="yes")).status_code == 404
+
+
+async def test_german_is_german(portal: Portal) -> None:
+    await portal.speak(GERMAN)
+    shown = (await portal.get()).text
+    for text in ('<html lang="de">', "Bei Maximo anmelden", "Netzwerk vorbereiten", "erreichbar"):
+        assert text in shown, text
+    for text in ("Log in", "Network preparation", "since"):
+        assert text not in shown, text
+
+
+def test_every_language_says_everything_with_the_same_values() -> None:
+    english = tomllib.loads((FOLDER / "en.toml").read_text("utf-8"))
+    for path in FOLDER.glob("*.toml"):
+        other = tomllib.loads(path.read_text("utf-8"))
+        for part, texts in english.items():
+            if isinstance(texts, dict):
+                assert texts.keys() <= other[part].keys(), (path.name, part)
+    assert words_of("pt").language == "en"
+    assert words_of("de_AT").language == "de"
