@@ -8,11 +8,11 @@ from alembic import op
 
 from linekeeper.store.types import Id, UtcDateTime
 
-revision = "0017"
-down_revision = "0016"
+revision = "0020"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
-serves = ("0016",)
+serves = ("0019",)
 
 
 def upgrade() -> None:
