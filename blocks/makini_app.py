@@ -129,6 +129,12 @@ class MakiniApp(Block):
         description="Webhook event names Linekeeper doesn't know, as pattern = kind, separated "
         "by commas or lines: connection.revoked* = connection.auth_required",
     )
+    tariffs: str = Field(
+        default="",
+        title="Tier and hosting by provider",
+        description="What connections cost where nobody says it: provider = tier hosting, such as "
+        " SAP ECC = III on-premises; separated by commas.",
+    )
     natural_keys: str = Field(
         default="",
         title="Natural keys",
@@ -167,6 +173,7 @@ class MakiniApp(Block):
             webhook_reserialized=self.webhook_reserialized,
             event_kinds=pairs(self.event_kinds),
             natural_keys=pairs(self.natural_keys),
+            tariffs=pairs(self.tariffs),
             state_required=self.state_required,
             notify_customers=self.notify_customers,
             forward_url=self.forward_url or None,
@@ -186,6 +193,7 @@ class MakiniApp(Block):
                     "webhook_secrets",
                     "event_kinds",
                     "natural_keys",
+                    "tariffs",
                 }
             )
             | {
@@ -196,6 +204,7 @@ class MakiniApp(Block):
                 ),
                 "event_kinds": "\n".join(f"{k} = {v}" for k, v in config.event_kinds.items()),
                 "natural_keys": "\n".join(f"{k} = {v}" for k, v in config.natural_keys.items()),
+                "tariffs": "\n".join(f"{k} = {v}" for k, v in config.tariffs.items()),
                 "forward_url": config.forward_url or "",
             }
         )

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from linekeeper.clock import utcnow
 from linekeeper.credits.decide import CreditError
-from linekeeper.credits.service import check, ledger, set_bought
+from linekeeper.credits.service import check, ledger, ledger_apps, set_bought
 from tasks.implementation import publish
 from tasks.run import is_paused, open_runtime, rename, skipped
 
@@ -19,6 +19,10 @@ async def credits(
     bought: Annotated[
         int | None,
         Field(title="Bought", description="Credits held at Makini in all; empty: no change", ge=0),
+    ] = None,
+    app: Annotated[
+        str | None,
+        Field(title="App", description="Whose account; empty: all, or `default` with a number"),
     ] = None,
     by: Annotated[str, Field(title="By", description="Who says so; needed with a number")] = "",
 ) -> State[None]:
@@ -32,15 +36,23 @@ async def credits(
         now = utcnow()
         if bought is not None:
             try:
-                await set_bought(rt.store, bought, by=by, now=now)
+                await set_bought(rt.store, bought, app=app or "default", by=by, now=now)
             except CreditError as refusal:
                 return Failed(message=f"Refused, nothing was changed. {refusal}")
-        leaks = await check(rt.store, now=now)
-        for leak in leaks[:50]:
-            get_run_logger().warning("%s: %s", leak.kind, leak.message)
+        configured = (await rt.configuration()).apps
+        apps = [app] if app else [*await ledger_apps(rt.store)]
+        summaries, differences = [], 0
+        for name in apps:
+            tariffs = configured[name].tariffs if name in configured else {}
+            leaks = await check(rt.store, app=name, tariffs=tariffs, now=now)
+            differences += len(leaks)
+            for leak in leaks[:50]:
+                get_run_logger().warning("%s: %s", leak.kind, leak.message)
+            own = await ledger(rt.store, today=now.date(), app=name)
+            left = f"{own.balance.available} available" if own.known else "bought not said"
+            said = f"{own.balance.consumed} taken, {own.balance.reserved} reserved, {left}"
+            summaries.append(said if len(apps) == 1 else f"{name}: {said}")
         await publish([])
-        own = await ledger(rt.store, today=now.date())
-        left = f"{own.balance.available} available" if own.known else "bought not said"
-        summary = f"{own.balance.consumed} taken, {own.balance.reserved} reserved, {left}"
+        summary = "; ".join(summaries)
         await rename(f"credits · {summary}")
-        return Completed(message=f"{summary} (estimate); {len(leaks)} don't agree")
+        return Completed(message=f"{summary} (estimate); {differences} don't agree")

@@ -55,6 +55,22 @@ async def customer_update(
             description="The adoption proposes who logged in; nobody is mailed there before this",
         ),
     ] = False,
+    hosting: Annotated[
+        Literal["leave", "cloud", "on-premises", "self-hosted"],
+        Field(title="Hosting", description="Of its systems; the credits follow"),
+    ] = "leave",
+    tier: Annotated[
+        Literal["leave", "I", "II", "III"],
+        Field(title="Tier", description="Makini's tier of its systems; the credits follow"),
+    ] = "leave",
+    system: Annotated[
+        str,
+        Field(
+            title="System",
+            description="Hosting and tier are of this one only; empty: all of the customer",
+            examples=["SAP ECC"],
+        ),
+    ] = "",
     same_as: Annotated[
         str,
         Field(
@@ -64,7 +80,7 @@ async def customer_update(
         ),
     ] = "",
 ) -> State[None]:
-    """Change one customer: contacts, time zone, language, owner, critical; or join two.
+    """Change one customer: contacts, time zone, owner, critical, hosting, tier; or join two.
 
     What is left empty stays as it is. The same again changes nothing.
     """
@@ -76,6 +92,9 @@ async def customer_update(
         owner=owner,
         critical="" if critical == "leave" else critical,
         confirm_contacts=confirm_contacts,
+        hosting="" if hosting == "leave" else hosting,
+        tier="" if tier == "leave" else tier,
+        system=system,
         same_as=same_as,
     )
     async with open_runtime() as rt:

@@ -51,6 +51,9 @@ class AppConfig(_Config):
     natural_keys: dict[str, str] = Field(default_factory=dict)
     """Entity → the fields that tell its records apart, joined by `+`; asked before the built-in
     table (reconcile.identity)."""
+    tariffs: dict[str, str] = Field(default_factory=dict)
+    """Provider → tier and hosting of its connections, such as `III on-premises`, where neither
+    Makini's list nor a person says it; asked before the built-in table (credits.tariff)."""
     state_required: bool = True
     """Refuse a callback without the `state` we sent; off: the browser's own copy will do."""
     notify_customers: bool = False
@@ -64,6 +67,15 @@ class AppConfig(_Config):
     def _name_is_a_slug(cls, value: str) -> str:
         if not value or not all(c.isalnum() or c in "-_" for c in value):
             raise ValueError("an app's name has letters, digits, - and _ only")
+        return value
+
+    @field_validator("tariffs")
+    @classmethod
+    def _tariffs_are_known(cls, value: dict[str, str]) -> dict[str, str]:
+        known = {"i", "ii", "iii", "cloud", "on-premises", "self-hosted"}
+        for provider, text in value.items():
+            if odd := [word for word in text.split() if word.lower() not in known]:
+                raise ValueError(f"{provider}: {odd[0]} is no tier (I, II, III) and no hosting")
         return value
 
     @field_validator("api_url", "link_url")

@@ -22,7 +22,7 @@ from prefect.tasks import exponential_backoff
 from linekeeper.cli.links import find_links
 from linekeeper.clock import utcnow
 from linekeeper.credits.report import credits_markdown
-from linekeeper.credits.service import ledger
+from linekeeper.credits.service import ledger, ledger_apps
 from linekeeper.implementation import queries
 from linekeeper.implementation.advance import look
 from linekeeper.implementation.answer import Asked
@@ -89,10 +89,21 @@ async def publish(ids: Sequence[str]) -> None:
             portfolio_markdown([Line(row, tuple(gates)) for row, gates in rows], now, links),
             description="All implementations, those at risk first",
         )
+        apps = await ledger_apps(rt.store)
         await put_artifact(
             client,
             CREDITS,
-            credits_markdown(await ledger(rt.store, today=now.date()), now, escape),
+            "\n".join(
+                [
+                    credits_markdown(
+                        await ledger(rt.store, today=now.date(), app=app),
+                        now,
+                        escape,
+                        app=app if len(apps) > 1 else None,
+                    )
+                    for app in apps
+                ]
+            ),
             description="Connection credits: an estimate",
         )
 

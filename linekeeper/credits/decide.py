@@ -7,9 +7,9 @@ a second reading changes it. Makini has no balance API: all of this is an estima
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
-Reason = Literal["grant", "reserve", "release", "consume", "return"]
+Reason = Literal["grant", "reserve", "release", "consume", "return", "adjust"]
 LeakKind = Literal["duplicate", "inactive", "not in ledger", "not at Makini"]
 
 
@@ -71,14 +71,14 @@ class Balance:
 
 def balance(entries: Iterable[Entry], subject: str | None = None) -> Balance:
     """The sums over all entries, or over one subject's."""
-    sums: dict[Reason, int] = dict.fromkeys(("grant", "reserve", "release", "consume", "return"), 0)
+    sums: dict[Reason, int] = dict.fromkeys(get_args(Reason), 0)
     for entry in entries:
         if subject is None or entry.subject == subject:
             sums[entry.reason] += entry.delta
     return Balance(
         granted=sums["grant"],
         reserved=-(sums["reserve"] + sums["release"]),
-        consumed=-(sums["consume"] + sums["return"]),
+        consumed=-(sums["consume"] + sums["return"] + sums["adjust"]),
     )
 
 
@@ -92,12 +92,22 @@ def reserve(entries: Sequence[Entry], subject: str, cost: int, at: datetime) -> 
 
 
 def consume(entries: Sequence[Entry], subject: str, cost: int, at: datetime) -> tuple[Entry, ...]:
-    """The connection is established: Makini charges now, and the reservation ends."""
+    """The connection is established: Makini charges now, and the reservation ends.
+
+    One that has taken its credits already takes, or gives back, the difference.
+    """
     _positive(cost)
     own = balance(entries, subject)
     if own.consumed:
-        return _release(own, subject, at)
+        return (*_release(own, subject, at), *adjust(entries, subject, cost, at))
     return (*_release(own, subject, at), Entry(subject, -cost, "consume", at))
+
+
+def adjust(entries: Sequence[Entry], subject: str, cost: int, at: datetime) -> tuple[Entry, ...]:
+    """What a connection costs turned out to be another: the difference, where it holds credits."""
+    _positive(cost)
+    held = balance(entries, subject).consumed
+    return (Entry(subject, held - cost, "adjust", at),) if held and held != cost else ()
 
 
 def give_back(entries: Sequence[Entry], subject: str, at: datetime) -> tuple[Entry, ...]:
@@ -238,6 +248,7 @@ class Listed:
     status: str
     cost: int
     since: datetime
+    charged_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)

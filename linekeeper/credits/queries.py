@@ -40,15 +40,18 @@ async def entries_of(session: AsyncSession, subjects: Sequence[str]) -> list[Ent
     return found
 
 
-async def sums(session: AsyncSession) -> list[Entry]:
-    """The whole ledger as one entry for each subject and reason: the same sums, far fewer rows."""
+async def sums(session: AsyncSession, app: str | None = None) -> list[Entry]:
+    """The ledger of `app` (None: of all) as one entry for each subject and reason: the same sums,
+    far fewer rows."""
     rows = await session.execute(
         select(
             col(CreditEntry.subject),
             func.sum(CreditEntry.delta),
             col(CreditEntry.reason),
             func.max(CreditEntry.at),
-        ).group_by(col(CreditEntry.subject), col(CreditEntry.reason))
+        )
+        .where(*([] if app is None else [col(CreditEntry.app) == app]))
+        .group_by(col(CreditEntry.subject), col(CreditEntry.reason))
     )
     return [Entry(row[0], int(row[1]), cast("Reason", row[2]), row[3]) for row in rows]
 
@@ -57,6 +60,7 @@ async def post(
     session: AsyncSession,
     entries: Iterable[Entry],
     *,
+    app: str,
     by: str,
     note: str = "",
     connection_id: str | None = None,
@@ -66,6 +70,7 @@ async def post(
     rows = [
         {
             "id": new_id(),
+            "app": app,
             "connection_id": connection_id,
             "subject": entry.subject,
             "implementation_id": implementation_id,

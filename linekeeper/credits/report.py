@@ -8,13 +8,15 @@ from linekeeper.credits.service import Ledger
 MOST_LEAKS = 200
 
 
-def credits_markdown(ledger: Ledger, now: datetime, escape: Callable[[str], str]) -> str:
+def credits_markdown(
+    ledger: Ledger, now: datetime, escape: Callable[[str], str], *, app: str | None = None
+) -> str:
     """The ledger, the need by week and the leaks; `escape` makes text from outside harmless."""
     own = ledger.balance
     bought = str(own.granted) if ledger.known else "not said"
     left = str(own.available) if ledger.known else "—"
     lines = [
-        "# Connection credits (estimate)",
+        f"# Connection credits{f' of {escape(app)}' if app else ''} (estimate)",
         "Makini publishes no balance: these figures are our own, checked each night against the "
         f"list of connections. As of {now:%Y-%m-%d %H:%M} UTC.",
         "| Bought | Reserved | Taken | Available |\n|--:|--:|--:|--:|\n"

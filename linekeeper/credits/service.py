@@ -1,8 +1,9 @@
 """The credit ledger at work: what is set aside, taken, returned; checked against Makini's list."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from types import MappingProxyType
 
 from sqlalchemy import Date, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,8 +19,8 @@ from linekeeper.credits.decide import (
     Listed,
     Override,
     Planned,
-    Tariff,
     Week,
+    adjust,
     balance,
     consume,
     counted,
@@ -29,17 +30,17 @@ from linekeeper.credits.decide import (
     reserve,
     will_it_fit,
 )
+from linekeeper.credits.tariff import Charge, cost_of, default_charge
 from linekeeper.store import Store
 from linekeeper.store.tables import (
     Audit,
     Connection,
+    CreditEntry,
     Customer,
     Implementation,
     ImplementationSystem,
 )
 
-TARIFF = Tariff()
-DEFAULT_TIER = "I"
 MAX_BOUGHT = 1_000_000
 
 
@@ -62,12 +63,18 @@ class Ledger:
     leaks: tuple[Leak, ...]
 
 
-async def fit(session: AsyncSession, costs: Sequence[int], override: Override | None = None) -> Fit:
-    """Whether connections that cost `costs` may be planned (MISSION B8).
+async def fit(
+    session: AsyncSession,
+    costs: Sequence[int],
+    override: Override | None = None,
+    *,
+    app: str = "default",
+) -> Fit:
+    """Whether connections of `app` that cost `costs` may be planned (MISSION B8).
 
     Nothing is refused while nobody has said how many credits were bought.
     """
-    entries = await queries.sums(session)
+    entries = await queries.sums(session, app)
     if not _is_known(entries):
         return Fit(
             True,
@@ -82,6 +89,7 @@ async def set_aside(
     session: AsyncSession,
     reservations: Sequence[Reservation],
     *,
+    app: str,
     implementation_id: str,
     by: str,
     note: str = "",
@@ -90,7 +98,7 @@ async def set_aside(
     """Reserve credits for planned connections; one that holds some already is left alone."""
     entries = await queries.entries_of(session, [one.subject for one in reservations])
     new = [entry for one in reservations for entry in reserve(entries, one.subject, one.cost, now)]
-    await queries.post(session, new, by=by, note=note, implementation_id=implementation_id)
+    await queries.post(session, new, app=app, by=by, note=note, implementation_id=implementation_id)
 
 
 async def consume_on_connect(
@@ -99,6 +107,7 @@ async def consume_on_connect(
     connection_id: str,
     cost: int,
     *,
+    app: str,
     planned: str | None = None,
     implementation_id: str | None = None,
     by: str,
@@ -116,6 +125,7 @@ async def consume_on_connect(
     return await queries.post(
         session,
         (*released, *consume(entries, connection_id, cost, now)),
+        app=app,
         by=by,
         note=note,
         connection_id=connection_id,
@@ -128,6 +138,7 @@ async def return_credits(
     session: AsyncSession,
     connection_id: str,
     *,
+    app: str,
     by: str,
     now: datetime,
     note: str = "",
@@ -139,7 +150,7 @@ async def return_credits(
     await queries.lock_ledger(store, session)
     entries = await queries.entries_of(session, [connection_id])
     back = give_back(entries, connection_id, now)
-    await queries.post(session, back, by=by, note=note, connection_id=connection_id)
+    await queries.post(session, back, app=app, by=by, note=note, connection_id=connection_id)
     return sum(entry.delta for entry in back)
 
 
@@ -148,6 +159,7 @@ async def release(
     session: AsyncSession,
     subjects: Sequence[str],
     *,
+    app: str,
     implementation_id: str,
     by: str,
     now: datetime,
@@ -156,11 +168,13 @@ async def release(
     await queries.lock_ledger(store, session)
     entries = await queries.entries_of(session, subjects)
     back = [entry for subject in subjects for entry in give_back(entries, subject, now)]
-    await queries.post(session, back, by=by, implementation_id=implementation_id)
+    await queries.post(session, back, app=app, by=by, implementation_id=implementation_id)
 
 
-async def set_bought(store: Store, bought: int, *, by: str, now: datetime) -> int:
-    """Record that `bought` credits are held at Makini in all; returns the change.
+async def set_bought(
+    store: Store, bought: int, *, by: str, now: datetime, app: str = "default"
+) -> int:
+    """Record that the account `app` holds `bought` credits in all; returns the change.
 
     Raises `CreditError` with field and reason.
     """
@@ -170,65 +184,93 @@ async def set_bought(store: Store, bought: int, *, by: str, now: datetime) -> in
         raise CreditError("by", "say who you are: it is kept in the audit")
     async with store.write() as session:
         await queries.lock_ledger(store, session)
-        entries = await queries.sums(session)
+        entries = await queries.sums(session, app)
         delta = bought - balance(entries).granted
         if delta or not _is_known(entries):
             entry = Entry(None, delta, "grant", now)
-            await queries.post(session, [entry], by=by, note=f"{bought} in all")
+            await queries.post(session, [entry], app=app, by=by, note=f"{bought} in all")
             session.add(
                 Audit(
                     at=now,
                     by=by,
                     action="credits.bought",
                     subject="credits",
-                    detail={"bought": bought, "change": delta},
+                    detail={"app": app, "bought": bought, "change": delta},
                 )
             )
             await session.flush()
     return delta
 
 
-async def check(store: Store, *, now: datetime) -> tuple[Leak, ...]:
-    """Compare the ledger with the live list, then let the ledger follow it (INTERFACE "Credits").
+async def check(
+    store: Store,
+    *,
+    now: datetime,
+    app: str = "default",
+    tariffs: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[Leak, ...]:
+    """Compare the ledger of `app` with the live list, then let the ledger follow it.
 
-    A connection the ledger didn't know takes its credits now; one that is gone returns them.
-    Returns what didn't agree, and what costs credits and does nothing.
+    A connection the ledger didn't know takes its credits now; one that is gone, or was replaced,
+    returns them; one that costs more or less than was booked takes the difference. What nobody
+    said of a connection's tier and hosting, the table `tariffs` says by its provider. Returns what
+    didn't agree, and what costs credits and does nothing.
     """
     async with store.write() as session:
         await queries.lock_ledger(store, session)
-        entries = await queries.sums(session)
-        listed, gone = await _live(session)
+        await _apply_defaults(session, app, tariffs)
+        entries = await queries.sums(session, app)
+        listed, gone = await _live(session, app)
         leaks = find_leaks(entries, listed)
-        cost = {one.subject: one.cost for one in listed}
+        new = {leak.subject for leak in leaks if leak.kind == "not in ledger"}
+        for one in listed:
+            consumed = [e for e in entries if e.subject == one.subject]
+            if one.subject in new:
+                booked, note = consume(consumed, one.subject, one.cost, now), "in Makini's list"
+            else:
+                booked = adjust(consumed, one.subject, one.cost, now)
+                note = f"it is charged as {one.charged_as}"
+            await queries.post(
+                session, booked, app=app, by="credits", note=note, connection_id=one.subject
+            )
         for leak in leaks:
-            if leak.kind == "not in ledger":
-                await consume_on_connect(
-                    store,
-                    session,
-                    leak.subject,
-                    cost[leak.subject],
-                    by="credits",
-                    note="found in Makini's list",
-                    now=now,
-                )
-            elif leak.kind == "not at Makini" and leak.subject in gone:
+            if leak.kind == "not at Makini" and leak.subject in gone:
                 await return_credits(
                     store,
                     session,
                     leak.subject,
+                    app=app,
                     by="credits",
-                    note="gone from Makini's list",
+                    note="replaced, or gone from Makini's list",
                     now=now,
                 )
     return leaks
 
 
-async def ledger(store: Store, *, today: date) -> Ledger:
-    """Balance, the portfolio's need by week, and what leaks."""
+async def _apply_defaults(session: AsyncSession, app: str, tariffs: Mapping[str, str]) -> None:
+    """Connections of which nobody said the tier are charged as others of their provider."""
+    rows = await session.scalars(
+        select(Connection).where(
+            col(Connection.app) == app,
+            col(Connection.tier).is_(None),
+            col(Connection.tariff_by).is_(None),
+            col(Connection.setup) != "disconnected",
+        )
+    )
+    for row in rows.all():
+        charge = default_charge(row.provider, tariffs)
+        row.tier = charge.tier
+        if charge.hosting is not None and row.hosting == "cloud":
+            row.hosting = charge.hosting
+    await session.flush()
+
+
+async def ledger(store: Store, *, today: date, app: str | None = None) -> Ledger:
+    """Balance, the need by week, and what leaks: of one app, or of all together."""
     async with store.read() as session:
-        entries = await queries.sums(session)
-        listed, _ = await _live(session)
-        planned = await _planned(session)
+        entries = await queries.sums(session, app)
+        listed, _ = await _live(session, app)
+        planned = await _planned(session, app)
     return Ledger(
         balance=balance(entries),
         known=_is_known(entries),
@@ -237,16 +279,19 @@ async def ledger(store: Store, *, today: date) -> Ledger:
     )
 
 
-def cost_of(tier: str | None, hosting: str) -> int:
-    """Credits of a connection; a tier nobody said counts as I. Raises `CreditError`."""
-    return TARIFF.cost(tier or DEFAULT_TIER, hosting)
+async def ledger_apps(store: Store) -> list[str]:
+    """The apps that have a ledger, `default` first."""
+    async with store.read() as session:
+        booked = set(await session.scalars(select(col(CreditEntry.app)).distinct()))
+        listed = set(await session.scalars(select(col(Connection.app)).distinct()))
+    return sorted({"default", *booked, *listed}, key=lambda app: (app != "default", app))
 
 
 def _is_known(entries: Sequence[Entry]) -> bool:
     return any(entry.reason == "grant" for entry in entries)
 
 
-async def _live(session: AsyncSession) -> tuple[list[Listed], set[str]]:
+async def _live(session: AsyncSession, app: str | None) -> tuple[list[Listed], set[str]]:
     """Connections as Makini listed them last, and the ids of those that are disconnected."""
     rows = await session.execute(
         select(
@@ -259,7 +304,9 @@ async def _live(session: AsyncSession) -> tuple[list[Listed], set[str]]:
             col(Connection.hosting),
             col(Connection.created_at),
             col(Connection.setup),
-        ).outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+        )
+        .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+        .where(*([] if app is None else [col(Connection.app) == app]))
     )
     listed: list[Listed] = []
     gone: set[str] = set()
@@ -275,13 +322,14 @@ async def _live(session: AsyncSession) -> tuple[list[Listed], set[str]]:
                 name=row[3],
                 status=row[4] or "pending",
                 cost=cost_of(row[5], row[6]),
+                charged_as=str(Charge(row[5], row[6])),
                 since=row[7],
             )
         )
     return listed, gone
 
 
-async def _planned(session: AsyncSession) -> list[Planned]:
+async def _planned(session: AsyncSession, app: str | None) -> list[Planned]:
     """Connections that implementations on their way still expect, when their login is likely."""
     rows = await session.execute(
         select(
@@ -295,6 +343,7 @@ async def _planned(session: AsyncSession) -> list[Planned]:
         .where(
             col(Implementation.status).in_(("running", "held")),
             col(ImplementationSystem.connection_id).is_(None),
+            *([] if app is None else [col(Implementation.app) == app]),
         )
     )
     return [Planned(row[0], row[1], row[2]) for row in rows]

@@ -24,7 +24,7 @@ from linekeeper.store.tables import Connection, Contact, Customer, Transition, W
 from linekeeper.store.upsert import insert_ignore
 
 _TOLD = ("name", "provider", "email", "hosting", "tier", "setup")
-_FOLLOWED = (*_TOLD, "makini_id", "tags", "list_status", "disappeared_at")
+_FOLLOWED = (*_TOLD, "tariff_by", "makini_id", "tags", "list_status", "disappeared_at")
 """Columns that follow Makini's list; those of `_TOLD` are worth a word to people."""
 _KNOWN = select(
     col(Connection.id),
@@ -97,7 +97,8 @@ async def adopt(
     result = Adoption(known=len(found), ids=ids)
     fresh = [one for key, one in by_key.items() if key not in found]
     owners = await _customers(store, session, fresh, result, now=now, dry_run=dry_run)
-    rows = [_row(app, one, owners, now) for one in fresh]
+    charges = await _charges(session, owners.values())
+    rows = [_row(app, one, owners, charges, now) for one in fresh]
     result.new = [label(customer_name(one), one.provider, one.name or one.key) for one in fresh]
     result.relisted = [key for key, one in by_key.items() if judged_by.get(key) != one.lifecycle]
     changes = []
@@ -202,8 +203,30 @@ async def _propose_contacts(
     )
 
 
-def _row(app: str, one: ListedConnection, owners: dict[str, str], now: datetime) -> dict[str, Any]:
+async def _charges(
+    session: AsyncSession, customers: Iterable[str]
+) -> dict[str, tuple[str | None, str | None]]:
+    """Hosting and tier that a person said of all systems of a customer, by its id."""
+    found: dict[str, tuple[str | None, str | None]] = {}
+    for portion in _portions(sorted(set(customers))):
+        rows = await session.execute(
+            select(col(Customer.id), col(Customer.hosting), col(Customer.tier)).where(
+                col(Customer.id).in_(portion)
+            )
+        )
+        found |= {row[0]: (row[1], row[2]) for row in rows}
+    return found
+
+
+def _row(
+    app: str,
+    one: ListedConnection,
+    owners: dict[str, str],
+    charges: Mapping[str, tuple[str | None, str | None]],
+    now: datetime,
+) -> dict[str, Any]:
     owner = customer_name(one)
+    hosted, charged = charges.get(owners.get(owner, ""), (None, None))
     return {
         "id": new_id(),
         "app": app,
@@ -214,8 +237,9 @@ def _row(app: str, one: ListedConnection, owners: dict[str, str], now: datetime)
         "slug": slug(owner, one.provider, one.name, one.key, app),
         "provider": one.provider,
         "email": one.email,
-        "hosting": hosting(one.metadata) or "cloud",
-        "tier": tier(one.metadata),
+        "hosting": hosted or hosting(one.metadata) or "cloud",
+        "tier": charged or tier(one.metadata),
+        "tariff_by": "customer" if hosted or charged else None,
         "tags": list(one.tags),
         "list_status": one.status,
         "setup": setup_after("pending", one.lifecycle, connected=one.connected_at is not None),
@@ -235,8 +259,11 @@ def _followed(one: ListedConnection, held: Mapping[str, Any]) -> dict[str, Any]:
         "email": one.email or held["email"],
         "tags": list(one.tags),
         "list_status": one.status,
-        "hosting": hosting(one.metadata) or held["hosting"],
-        "tier": tier(one.metadata) or held["tier"],
+        "hosting": held["hosting"]
+        if held["tariff_by"]
+        else hosting(one.metadata) or held["hosting"],
+        "tier": held["tier"] if held["tariff_by"] else tier(one.metadata) or held["tier"],
+        "tariff_by": held["tariff_by"],
         "setup": setup_after(held["setup"], one.lifecycle, connected=one.connected_at is not None),
         "disappeared_at": None,  # it is listed
     }

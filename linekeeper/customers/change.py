@@ -9,8 +9,11 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.credits.decide import CreditError
+from linekeeper.credits.tariff import Charge, parse_charge, set_charge
+from linekeeper.customers.charge import charge_customer
 from linekeeper.customers.csv_file import read_customers
-from linekeeper.customers.find import find_customer
+from linekeeper.customers.find import find_connection, find_customer
 from linekeeper.customers.merge import merge_customer
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Contact, Customer
@@ -35,6 +38,10 @@ class Change:
     """`yes`, `no`, or empty."""
     confirm_contacts: bool = False
     """The contacts that the adoption proposed are right."""
+    hosting: str = ""
+    tier: str = ""
+    """Of its connections, or of `system` alone (also `hosting`)."""
+    system: str = ""
     same_as: str = ""
     """The customer that this one turned out to be: everything goes over to that one."""
 
@@ -63,6 +70,7 @@ async def change_customer(
         changed += await _contacts(
             session, customer, said.contacts, gone, confirm=change.confirm_contacts
         )
+        changed += await _charge(store, session, customer, change, by=by, now=now)
         if change.same_as.strip():
             heir = await find_customer(session, change.same_as)
             if heir.id == customer.id:
@@ -81,6 +89,36 @@ async def change_customer(
             )
             await session.flush()
         return name, changed
+
+
+async def _charge(
+    store: Store,
+    session: AsyncSession,
+    customer: Customer,
+    change: Change,
+    *,
+    by: str,
+    now: datetime,
+) -> list[str]:
+    """What its connections, or one of them, are charged as; the ledger follows."""
+    try:
+        charge = parse_charge(f"{change.tier} {change.hosting}")
+    except CreditError as error:
+        raise BadChange(error.reason) from None
+    if charge == Charge():
+        if change.system.strip():
+            raise BadChange(f"say hosting or tier of {change.system.strip()}")
+        return []
+    if change.system.strip():
+        connection = await find_connection(session, f"{customer.name} · {change.system.strip()}")
+        return await set_charge(store, session, [connection.id], charge, by=by, now=now)
+    changed = []
+    for name, value in (("hosting", charge.hosting), ("tier", charge.tier)):
+        if value is not None and getattr(customer, name) != value:
+            setattr(customer, name, value)
+            changed.append(f"{name} of its systems: {value}")
+    changed += await charge_customer(store, session, customer.id, charge, by=by, now=now)
+    return changed
 
 
 async def _contacts(

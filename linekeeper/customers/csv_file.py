@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from linekeeper.customers.naming import name_key
+from linekeeper.customers.naming import hosting, name_key, tier
 
 MAX_BYTES = 10 * 1024 * 1024
 MAX_ROWS = 20_000
 MAX_PROBLEMS = 50
 MAX_TEXT = 200
 
-COLUMNS = ("name", "contacts", "time zone", "locale", "owner", "critical", "new")
+COLUMNS = ("name", "contacts", "time zone", "locale", "owner", "critical", "hosting", "tier", "new")
 _ALIASES = {
     "customer": "name",
     "customername": "name",
@@ -70,6 +70,8 @@ class Row:
     locale: str | None = None
     owner: str | None = None
     critical: bool | None = None
+    hosting: str | None = None
+    tier: str | None = None
     new: bool | None = None
     """It is no customer that we have, though one has a similar name."""
 
@@ -310,6 +312,15 @@ def _yes_or_no(cell: str) -> bool | None:
     raise _Bad(f"{_shown(word)!r} is neither yes nor no")
 
 
+def _charged(cell: str) -> str | None:
+    """A hosting or a tier, as Makini's metadata would say it."""
+    word = _text(cell) or ""
+    known = hosting({"hosting": word}) or tier({"tier": word})
+    if word and known is None:
+        raise _Bad(f"{_shown(word)!r} is neither cloud, on-premises, self-hosted nor I, II, III")
+    return known
+
+
 _PARSERS: dict[str, Callable[[str], object]] = {
     "name": _name,
     "contacts": _contacts,
@@ -317,6 +328,8 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "locale": _locale,
     "owner": _text,
     "critical": _yes_or_no,
+    "hosting": _charged,
+    "tier": _charged,
     "new": _yes_or_no,
 }
 

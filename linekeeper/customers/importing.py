@@ -13,12 +13,14 @@ from slugify import slugify
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import select
 
+from linekeeper.credits.tariff import Charge
+from linekeeper.customers.charge import charge_customer
 from linekeeper.customers.csv_file import MAX_PROBLEMS, Person, Problem, Row, read_customers
 from linekeeper.customers.matching import CustomerName, customer_names
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Contact, Customer
 
-_FIELDS = ("time_zone", "locale", "owner", "critical")
+_FIELDS = ("time_zone", "locale", "owner", "critical", "hosting", "tier")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Known:
     contacts: Mapping[str, str]
     proposed: frozenset[str] = frozenset()
     aliases: tuple[str, ...] = ()
+    hosting: str | None = None
+    tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,7 @@ async def import_customers(
         planned = plan(rows, await _known(session))
         if planned.create or planned.change:
             await _apply(session, planned, by=by, now=now)
+            await _charge(store, session, planned, by=by, now=now)
     return planned
 
 
@@ -150,6 +155,8 @@ async def _known(session: AsyncSession) -> list[Known]:
             locale=one.locale,
             owner=one.owner,
             critical=one.critical,
+            hosting=one.hosting,
+            tier=one.tier,
             contacts=contacts.get(one.id, {}),
             proposed=frozenset(proposed.get(one.id, ())),
             aliases=tuple(one.aliases),
@@ -191,6 +198,16 @@ async def _apply(session: AsyncSession, planned: ImportPlan, *, by: str, now: da
             detail={"created": len(planned.create), "changed": len(planned.change)},
         )
     )
+
+
+async def _charge(
+    store: Store, session: AsyncSession, planned: ImportPlan, *, by: str, now: datetime
+) -> None:
+    """The connections of customers whose hosting or tier the file says are charged by it."""
+    for step in planned.change:
+        charge = Charge(step.values.get("tier"), step.values.get("hosting"))
+        if step.customer_id is not None and charge != Charge():
+            await charge_customer(store, session, step.customer_id, charge, by=by, now=now)
 
 
 def free_slug(name: str, taken: set[str]) -> str:

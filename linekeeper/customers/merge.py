@@ -44,6 +44,7 @@ async def merge_customer(session: AsyncSession, customer: Customer, heir: Custom
             known.name = known.name or contact.name
             await session.delete(contact)
     heir.aliases = [*heir.aliases, customer.name, *customer.aliases]
+    heir.hosting, heir.tier = heir.hosting or customer.hosting, heir.tier or customer.tier
     heir.critical = heir.critical or customer.critical
     await session.flush()
     await session.execute(delete(Customer).where(col(Customer.id) == customer.id))

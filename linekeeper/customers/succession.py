@@ -72,7 +72,9 @@ async def succeed(
     after.slug = slug  # links to its page go on working
     after.customer_id = before.customer_id or after.customer_id
     after.tags = [*after.tags, *(tag for tag in before.tags if tag not in after.tags)]
-    after.tier = after.tier or before.tier
+    if before.tariff_by is not None or after.tier is None:  # the same system: the same charge
+        after.tier, after.hosting = before.tier, before.hosting
+        after.tariff_by = before.tariff_by
     after.last_webhook_at = after.last_webhook_at or before.last_webhook_at
     after.last_sync_at = after.last_sync_at or before.last_sync_at
     session.add(

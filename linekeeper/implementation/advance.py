@@ -13,7 +13,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.credits.service import consume_on_connect, cost_of
+from linekeeper.credits.service import consume_on_connect, return_credits
+from linekeeper.credits.tariff import cost_of
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.implementation import news, queries
 from linekeeper.implementation.evaluate import Change, Evaluation, evaluate
@@ -235,21 +236,31 @@ async def _connect(
     taken = await queries.spoken_for(session, [standing.customer.id])
     found = _bound(standing, seen, taken)
     for system in standing.systems:
-        system.connection_id = found.get(system.id, system.connection_id)
-        if system.connection_id is None or system.connection_id in seen.credited:
+        before = system.connection_id
+        system.connection_id = found.get(system.id, before)
+        if before is not None and before != system.connection_id and before in seen.credited:
+            note = f"replaced in {one.title}"
+            await return_credits(
+                store, session, before, app=one.app, by="implementation", note=note, now=now
+            )
+        if system.connection_id is None:
             continue
+        if system.connection_id in seen.credited and system.id not in seen.credited:
+            continue  # those that this system reserved are released, whatever the connection holds
         facts = seen.connections.get(system.connection_id)
         connection = await session.get(Connection, system.connection_id)
         if facts is None or connection is None or facts.setup not in ESTABLISHED:
             continue
         system.tier = connection.tier or system.tier
-        connection.tier, connection.hosting = system.tier, one.hosting
-        system.cost = cost_of(system.tier, one.hosting)
+        if connection.tariff_by is None:
+            connection.tier, connection.hosting = system.tier, one.hosting
+        system.cost = cost_of(system.tier, connection.hosting)
         await consume_on_connect(
             store,
             session,
             connection.id,
             system.cost,
+            app=one.app,
             planned=system.id,
             implementation_id=one.id,
             by="implementation",

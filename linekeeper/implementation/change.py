@@ -75,6 +75,7 @@ async def change(store: Store, wanted: Update, *, now: datetime) -> Changed:
                 store,
                 session,
                 [system.id for system in standing.systems],
+                app=one.app,
                 implementation_id=one.id,
                 by=wanted.by.strip(),
                 now=now,

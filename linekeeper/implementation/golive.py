@@ -56,7 +56,8 @@ async def go_live(
                 )
             )
             connection.setup = "live"
-        connection.hosting = one.hosting
+        if connection.tariff_by is None:
+            connection.hosting = one.hosting
         connection.suspect = True  # looked at in the next sweep, whatever it showed before
         connection.next_probe_at = now
     one.status = "live"

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 from linekeeper.credits.decide import CreditError, Override
-from linekeeper.credits.service import cost_of
+from linekeeper.credits.tariff import cost_of
 from linekeeper.implementation.outlook import Outlook, forecast_plan
 from linekeeper.implementation.plan import make_plan
 from linekeeper.implementation.scope import MAX_NAME, PlanError, Scope, parse_scope

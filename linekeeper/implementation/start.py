@@ -61,7 +61,7 @@ async def start(store: Store, form: Form, *, now: datetime) -> Started:
         )
         raced = await _existing(session, _key(customer.id, order.scope.system_names))
         if raced is None:
-            verdict = await fit(session, order.costs, order.override)
+            verdict = await fit(session, order.costs, order.override, app=order.app)
             if not verdict.allowed:
                 raise PlanError("credits", verdict.message)
             standing = await _make(session, order, customer, credits=verdict.message, now=now)
@@ -143,6 +143,7 @@ async def _make(
     await set_aside(
         session,
         [Reservation(system.id, system.cost) for system in systems],
+        app=one.app,
         implementation_id=one.id,
         by=order.by,
         note=credits if order.override else "",

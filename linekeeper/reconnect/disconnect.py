@@ -140,7 +140,9 @@ async def disconnect(rt: Runtime, wanted: str, *, confirm: str, by: str) -> str:
         policy = (await rt.configuration()).policy
         now = utcnow()
         async with rt.store.write() as session:
-            await return_credits(rt.store, session, connection.id, by=by.strip(), now=now)
+            await return_credits(
+                rt.store, session, connection.id, app=named.app, by=by.strip(), now=now
+            )
             await _end(session, connection.id, by=by.strip(), now=now)
             await conclude(rt.store, session, policy=policy, now=now)
     return f"{named.label} is disconnected: deleted at Makini, its tokens destroyed"

@@ -86,7 +86,9 @@ async def test_disconnecting_returns_what_the_connection_held_once(store: Store)
     given = []
     for _ in range(2):
         async with store.write() as session:
-            given.append(await return_credits(store, session, one, by="Olaf", now=NOW))
+            given.append(
+                await return_credits(store, session, one, app="default", by="Olaf", now=NOW)
+            )
     assert given == [4, 0]
 
 

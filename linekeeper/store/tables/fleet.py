@@ -20,6 +20,9 @@ class Customer(SQLModel, table=True):
     locale: str = "en"
     owner: str | None = None
     critical: bool = False
+    hosting: str | None = None
+    tier: str | None = None
+    """Of its connections that come, where a person said so (also `hosting`)."""
     aliases: list[str] = Field(default_factory=list, sa_column=Column(Json, nullable=False))
     """Other names it is known by, such as that of a customer that turned out to be the same."""
     created_at: datetime = time()
@@ -59,6 +62,8 @@ class Connection(SQLModel, table=True):
     email: str = ""
     hosting: str = "cloud"
     tier: str | None = None
+    tariff_by: str | None = None
+    """Who said its hosting and tier; None: Makini's list and the table of providers do."""
     tags: list[str] = Field(default_factory=list, sa_column=Column(Json, nullable=False))
     setup: str = "pending"
     health: str = "unknown"

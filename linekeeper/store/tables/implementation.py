@@ -130,13 +130,15 @@ class CreditEntry(SQLModel, table=True):
     __tablename__ = "credit_entry"
 
     id: str = identifier()
+    app: str = "default"
+    """Whose account at Makini: each app has a ledger of its own."""
     connection_id: str | None = reference("connection.id", default=None, index=True)
     subject: str | None = Field(default=None, index=True)
     """Whose: a connection's id, before there is one its `implementation_system`; empty: all's."""
     implementation_id: str | None = reference("implementation.id", default=None)
     delta: int
     reason: str
-    """`grant`, `reserve`, `release`, `consume` or `return`."""
+    """`grant`, `reserve`, `release`, `consume`, `return` or `adjust`."""
     at: datetime = time(index=True)
     by: str
     note: str = ""

@@ -1,0 +1,115 @@
+"""What a connection is charged as: its tier and hosting, and who said so.
+
+What a person says counts first, then Makini's list, then the table of providers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.credits import queries
+from linekeeper.credits.decide import CreditError, Tariff, adjust
+from linekeeper.store import Store
+from linekeeper.store.tables import Audit, Connection
+
+TARIFF = Tariff()
+DEFAULT_TIER = "I"
+DEFAULT_TARIFFS: Mapping[str, str] = {
+    "SAP S/4HANA": "III cloud",
+    "SAP ECC": "III on-premises",
+}
+"""The two of which Makini's FAQ states the credits; others are said in the app's settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A tier and a hosting; None: nobody said."""
+
+    tier: str | None = None
+    hosting: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.hosting or 'cloud'} {self.tier or DEFAULT_TIER}"
+
+
+def cost_of(tier: str | None, hosting: str) -> int:
+    """Credits of a connection; a tier nobody said counts as I. Raises `CreditError`."""
+    return TARIFF.cost(tier or DEFAULT_TIER, hosting)
+
+
+def parse_charge(text: str) -> Charge:
+    """`III on-premises`, `II` or `cloud`, in any order and case; raises `CreditError`."""
+    tier = hosting = None
+    for word in text.replace(",", " ").split():
+        if (upper := word.upper()) in TARIFF.tiers:
+            tier = upper
+        elif (lower := word.lower()) in TARIFF.factors:
+            hosting = lower
+        else:
+            known = ", ".join((*TARIFF.tiers, *TARIFF.factors))
+            raise CreditError("tariff", f"{word[:40]!a} is not one of {known}")
+    return Charge(tier, hosting)
+
+
+def default_charge(provider: str, table: Mapping[str, str]) -> Charge:
+    """What connections of `provider` are charged as by the app's `table`, else by ours."""
+    wanted = _plain(provider)
+    for tariffs in (table, DEFAULT_TARIFFS):
+        for name, text in tariffs.items():
+            if wanted and _plain(name) == wanted:
+                return parse_charge(text)
+    return Charge()
+
+
+async def set_charge(
+    store: Store,
+    session: AsyncSession,
+    connections: Sequence[str],
+    charge: Charge,
+    *,
+    by: str,
+    now: datetime,
+) -> list[str]:
+    """A person says what `connections` are charged as; the ledger books the difference.
+
+    In the caller's transaction, which holds no row of a connection yet. Returns what changed, a
+    phrase each.
+    """
+    await queries.lock_ledger(store, session)
+    rows = await session.scalars(
+        select(Connection).where(col(Connection.id).in_(connections)).with_for_update()
+    )
+    changed = []
+    for row in rows.all():
+        before = Charge(row.tier, row.hosting)
+        row.tier = charge.tier or row.tier
+        row.hosting = charge.hosting or row.hosting
+        row.tariff_by = by
+        after = Charge(row.tier, row.hosting)
+        if before == after:
+            continue
+        note = f"{before} → {after}"
+        entries = await queries.entries_of(session, [row.id])
+        cost = cost_of(row.tier, row.hosting)
+        await queries.post(
+            session,
+            adjust(entries, row.id, cost, now),
+            app=row.app,
+            by=by,
+            note=note,
+            connection_id=row.id,
+        )
+        session.add(
+            Audit(at=now, by=by, action="connection.tariff", subject=row.id, detail={"is": note})
+        )
+        changed.append(f"{row.name}: {note} ({cost} in all)")
+    await session.flush()
+    return changed
+
+
+def _plain(text: str) -> str:
+    return "".join(char for char in text.casefold() if char.isalnum())
