@@ -386,7 +386,13 @@ async def test_a_connection_found_by_the_nightly_check_at_that_moment_is_charged
     async with office.store.write() as session:
         await lock_ledger(office.store, session)  # as the check begins
         await consume_on_connect(
-            office.store, session, found, system.cost, by="credits", now=office.now
+            office.store,
+            session,
+            found,
+            system.cost,
+            app="default",
+            by="credits",
+            now=office.now,
         )
         advancing = asyncio.create_task(office.advance(started.progress))
         await somebody_waits(office.store)
