@@ -6,11 +6,11 @@ Runs: before the new code (expand)
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0020"
-down_revision = "0019"
+revision = "0022"
+down_revision = "0021"
 branch_labels = None
 depends_on = None
-serves = ("0019",)
+serves = ("0021",)
 
 
 def upgrade() -> None:
