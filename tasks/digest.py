@@ -3,6 +3,8 @@
 from prefect import get_client, task
 from prefect.cache_policies import NO_CACHE
 
+from linekeeper.availability.service import markdown as availability_page
+from linekeeper.availability.service import read_month, sentence
 from linekeeper.cli.links import find_links
 from linekeeper.clock import utcnow
 from linekeeper.notify.places import with_artifacts
@@ -12,6 +14,7 @@ from tasks.report import put_artifact
 from tasks.run import runtime
 
 DIGEST = "digest"
+AVAILABILITY = "availability"
 
 
 @task(name="write-digest", task_run_name="artifact digest", retries=2, cache_policy=NO_CACHE)
@@ -21,6 +24,10 @@ async def write_digest(*, tell: bool) -> tuple[str, str]:
     day = await gather(rt.store, now=utcnow())
     async with get_client() as client:
         await put_artifact(client, DIGEST, markdown(day), description=headline(day))
+        month = await read_month(rt.store, None, now=day.now)
+        await put_artifact(
+            client, AVAILABILITY, availability_page(month), description=sentence(month)
+        )
         links = await with_artifacts(rt.store, await find_links(client), [DIGEST])
     lane = await say_digest(rt.store, day, links) if tell else ""
     return headline(day), lane

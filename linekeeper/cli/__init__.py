@@ -25,6 +25,7 @@ COMMANDS = {
     "backup": (_SETTING_UP, "Write everything into one file."),
     "restore": (_SETTING_UP, "Put a backup into an empty database."),
     "status": (_LOOKING, "Show the fleet, what is wrong, and what waits to be told."),
+    "availability": (_LOOKING, "Show minutes of a month by what was waited for."),
     "audit": (_LOOKING, "Show who did what."),
     "explain": (_LOOKING, "Follow a record or message through every hop; name the missing one."),
     "doctor": (_LOOKING, "Check every setting and peer, and say what to mend."),

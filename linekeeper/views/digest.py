@@ -1,9 +1,11 @@
 """The digest of a day: read once, said once, kept as an artifact."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlmodel import col, select
 
+from linekeeper.availability.service import read_month, sentence
 from linekeeper.notify.view import Links
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
@@ -26,9 +28,11 @@ async def gather(store: Store, *, now: datetime) -> Day:
     since = now - timedelta(days=1) if last is None else max(last, now - _LONGEST)
     if now - since < timedelta(hours=12):
         since = now - timedelta(days=1)  # asked for again on the same day
-    return await read_day(
-        store, since=since, charts_since=now - timedelta(days=CHART_DAYS), now=now
-    )
+    day = await read_day(store, since=since, charts_since=now - timedelta(days=CHART_DAYS), now=now)
+    if now.day != 1:
+        return day
+    before = await read_month(store, f"{now - timedelta(days=1):%Y-%m}", now=now)
+    return replace(day, availability=sentence(before))
 
 
 async def say_digest(store: Store, day: Day, links: Links) -> str:

@@ -127,6 +127,8 @@ def _ahead(day: Day) -> list[tuple[str, str]]:
     total = sum(day.fleet.values())
     unwell = total - day.fleet.get("healthy", 0)
     lines = [("Fleet", f"{total} live connections, {unwell} not healthy")]
+    if day.availability:
+        lines.append(("Availability", day.availability))
     measured = sum(day.trust.get(state, 0) for state in ("good", "bad"))
     if measured:
         named = f": {', '.join(day.distrusted)}" if day.distrusted else ""

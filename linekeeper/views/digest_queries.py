@@ -50,6 +50,8 @@ class Day:
     """Implementations under way."""
     slips: Sequence[str] = field(default_factory=list)
     credits: Ledger | None = None
+    availability: str = ""
+    """The month before, on the first of a month."""
 
 
 async def read_day(store: Store, *, since: datetime, charts_since: datetime, now: datetime) -> Day:

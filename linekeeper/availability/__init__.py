@@ -1,0 +1,1 @@
+"""Minutes a month in which a connection was not healthy, by what was waited for."""

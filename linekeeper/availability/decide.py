@@ -1,0 +1,151 @@
+"""What each minute of a connection's month was spent on. Pure.
+
+A month is cut at every moment at which something changes; each piece is one waiting. The pieces
+are rounded to whole minutes so that they sum to the whole.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum, auto
+from itertools import pairwise
+
+
+class Waiting(StrEnum):
+    """What was waited for."""
+
+    healthy = auto()
+    customer_login = auto()
+    customer_system = auto()
+    makini = auto()
+    us = auto()
+    product = auto()
+    unknown = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A time from `since` until just before `until`."""
+
+    since: datetime
+    until: datetime
+
+    def covers(self, at: datetime) -> bool:
+        """Whether `at` lies in it."""
+        return self.since <= at < self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """From when on an axis has a value."""
+
+    at: datetime
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """One connection's month; each axis begins with its value at the month's start."""
+
+    connection_id: str
+    label: str
+    customer: str
+    setup: Sequence[Turn]
+    health: Sequence[Turn]
+    app: str
+
+
+@dataclass(frozen=True, slots=True)
+class Troubles:
+    """What else explains that a connection was not healthy."""
+
+    ours: Sequence[Span] = ()
+    """Nothing of ours could store, or no sweep looked."""
+    apps: Mapping[str, Sequence[Span]] = field(default_factory=dict)
+    """By app: it was unreachable as a whole."""
+    products: Mapping[str, Sequence[Span]] = field(default_factory=dict)
+    """By app: the product took no messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The minutes of one connection; they sum to `total`."""
+
+    customer: str
+    label: str
+    minutes: Mapping[Waiting, int]
+
+    @property
+    def total(self) -> int:
+        """The minutes in which the connection was live."""
+        return sum(self.minutes.values())
+
+
+def line_of(history: History, troubles: Troubles, month: Span) -> Line:
+    """The minutes of one connection's month. Only those in which it was live are counted."""
+    cuts = sorted(_cuts(history, troubles, month))
+    seconds = dict.fromkeys(Waiting, 0.0)
+    for since, until in pairwise(cuts):
+        if _value(history.setup, since) == "live":
+            waiting = _waiting(history, troubles, since)
+            seconds[waiting] += (until - since).total_seconds()
+    return Line(history.customer, history.label, whole_minutes(seconds))
+
+
+def whole_minutes(seconds: Mapping[Waiting, float]) -> dict[Waiting, int]:
+    """Seconds as minutes that sum to the whole: those with the largest remainder are rounded up."""
+    minutes = {waiting: int(value // 60) for waiting, value in seconds.items()}
+    missing = round(sum(seconds.values()) / 60) - sum(minutes.values())
+    by_remainder = sorted(seconds, key=lambda waiting: seconds[waiting] % 60, reverse=True)
+    for waiting in by_remainder[:missing]:
+        minutes[waiting] += 1
+    return minutes
+
+
+def total_of(lines: Iterable[Line]) -> dict[Waiting, int]:
+    """The minutes of many connections together."""
+    total = dict.fromkeys(Waiting, 0)
+    for line in lines:
+        for waiting, minutes in line.minutes.items():
+            total[waiting] += minutes
+    return total
+
+
+def _waiting(history: History, troubles: Troubles, at: datetime) -> Waiting:
+    health = _value(history.health, at)
+    if health == "healthy":
+        stopped = _covered(troubles.products.get(history.app, ()), at)
+        return Waiting.product if stopped else Waiting.healthy
+    if health == "reauthorization_required":
+        return Waiting.customer_login
+    if health == "inactive":  # too few credits, which are the operator's
+        return Waiting.us
+    if _covered(troubles.ours, at) and health == "unknown":
+        return Waiting.us
+    if _covered(troubles.apps.get(history.app, ()), at) or health == "degraded":
+        return Waiting.makini  # what is slow, flapping or stale is its sync
+    return Waiting.customer_system if health == "unreachable" else Waiting.unknown
+
+
+def _cuts(history: History, troubles: Troubles, month: Span) -> set[datetime]:
+    spans = (
+        *troubles.ours,
+        *troubles.apps.get(history.app, ()),
+        *troubles.products.get(history.app, ()),
+    )
+    moments = {turn.at for turn in (*history.setup, *history.health)}
+    moments |= {moment for span in spans for moment in (span.since, span.until)}
+    return {month.since, month.until} | {each for each in moments if month.covers(each)}
+
+
+def _value(turns: Sequence[Turn], at: datetime) -> str:
+    value = "unknown"
+    for turn in turns:
+        if turn.at > at:
+            break
+        value = turn.value
+    return value
+
+
+def _covered(spans: Iterable[Span], at: datetime) -> bool:
+    return any(span.covers(at) for span in spans)

@@ -1,0 +1,168 @@
+"""Minutes by what was waited for: they sum to the whole, and are the true ones."""
+
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from linekeeper.availability.decide import (
+    History,
+    Span,
+    Troubles,
+    Turn,
+    Waiting,
+    line_of,
+    whole_minutes,
+)
+from linekeeper.availability.service import (
+    InvalidMonth,
+    as_csv,
+    markdown,
+    month_of,
+    read_month,
+    sentence,
+)
+from linekeeper.store import Store
+from linekeeper.store.tables import Connection, Customer, Incident, Outage, Transition
+from tests.cli.commands import CommandLine
+from tests.cli.conftest import command
+
+__all__ = ["command"]
+
+START = datetime(2026, 11, 1, tzinfo=UTC)
+END = datetime(2026, 12, 1, tzinfo=UTC)
+MONTH = Span(START, END)
+HOUR = timedelta(hours=1)
+HEALTHS = ("healthy", "degraded", "unreachable", "reauthorization_required", "inactive", "unknown")
+moments = some.integers(-40_000, 90_000).map(lambda minutes: START + timedelta(minutes=minutes))
+spans = some.builds(lambda one, two: Span(min(one, two), max(one, two)), moments, moments)
+
+
+@given(
+    some.lists(some.builds(Turn, moments, some.sampled_from(HEALTHS)), max_size=12),
+    some.lists(spans, max_size=3),
+    some.lists(spans, max_size=3),
+    some.lists(spans, max_size=3),
+)
+def test_the_minutes_of_a_month_sum_to_the_whole(
+    turns: list[Turn], ours: list[Span], apps: list[Span], products: list[Span]
+) -> None:
+    health = [Turn(START, "unknown"), *sorted(turns, key=lambda turn: turn.at)]
+    history = History("c", "Acme · SAP", "Acme", [Turn(START, "live")], health, "default")
+    line = line_of(history, Troubles(ours, {"default": apps}, {"default": products}), MONTH)
+    assert line.total == 30 * 24 * 60
+    assert all(minutes >= 0 for minutes in line.minutes.values())
+
+
+@given(some.lists(some.floats(0, 1e6), min_size=7, max_size=7))
+def test_rounding_loses_no_minute(seconds: list[float]) -> None:
+    minutes = whole_minutes(dict(zip(Waiting, seconds, strict=True)))
+    assert sum(minutes.values()) == round(sum(seconds) / 60)
+
+
+async def planted(store: Store) -> datetime:
+    """A month whose truth is known, of one connection that went live on its second day."""
+    customer = Customer(name="=Acme", slug="acme")
+    connection = Connection(
+        app="default",
+        makini_key="k",
+        name="n",
+        slug="c",
+        provider="SAP ECC",
+        customer_id=customer.id,
+        setup="live",
+        health="healthy",
+        created_at=START - timedelta(days=9),
+    )
+    turns = [
+        ("setup", -200, "pending", "syncing"),
+        ("setup", 24, "syncing", "live"),
+        ("health", -100, "unknown", "healthy"),
+        ("health", 48, "healthy", "reauthorization_required"),
+        ("health", 58, "reauthorization_required", "healthy"),
+        ("health", 100, "healthy", "unreachable"),
+        ("health", 103, "unreachable", "healthy"),
+        ("health", 200, "healthy", "unreachable"),
+        ("health", 204, "unreachable", "unknown"),
+        ("health", 206, "unknown", "degraded"),
+        ("health", 211, "degraded", "healthy"),
+        ("health", 800, "healthy", "inactive"),
+    ]
+    async with store.write() as session:
+        session.add(customer)
+        await session.flush()
+        session.add(connection)
+        await session.flush()
+        for axis, hours, before, after in turns:
+            session.add(
+                Transition(
+                    connection_id=connection.id,
+                    at=START + hours * HOUR,
+                    axis=axis,
+                    before=before,
+                    after=after,
+                    source="probe",
+                )
+            )
+        for kind, since, until in (("unreachable", 199, 202), ("forward_refused", 300, 307)):
+            session.add(
+                Incident(
+                    kind=kind,
+                    scope="app",
+                    cause=kind,
+                    app="default",
+                    title="t",
+                    status="resolved",
+                    opened_at=START + since * HOUR,
+                    resolved_at=START + until * HOUR,
+                )
+            )
+        session.add(Outage(since=START + 205 * HOUR, until=START + 210 * HOUR))
+    return END + 40 * 24 * HOUR
+
+
+TRUTH = {
+    Waiting.customer_login: 10,
+    Waiting.customer_system: 3 + 2,
+    Waiting.makini: 2 + 5,
+    Waiting.unknown: 1,
+    Waiting.us: 1,
+    Waiting.product: 7,
+}
+
+
+async def test_a_month_is_what_happened_in_it(store: Store) -> None:
+    now = await planted(store)
+    month = await read_month(store, "2026-11", now=now)
+    [line] = month.lines
+    hours = {waiting: minutes / 60 for waiting, minutes in line.minutes.items()}
+    live = 30 * 24 - 24
+    assert hours == TRUTH | {Waiting.healthy: live - sum(TRUTH.values())}
+    [row] = csv.DictReader(io.StringIO(as_csv(month)))
+    assert row["customer"] == "'=Acme"  # no formula for a spreadsheet
+    assert int(row["total"]) == sum(int(row[waiting.value]) for waiting in Waiting) == live * 60
+    assert "| =Acme |" in markdown(month)
+    assert sentence(month).startswith("2026-11: 95.55 % healthy; waited for: Customer's login 1.44")
+    assert not (await read_month(store, "2026-09", now=now)).lines
+
+
+@pytest.mark.parametrize("name", ["2026-13", "november", "2027-11", ""])
+def test_what_is_no_month_is_refused(name: str) -> None:
+    now = datetime(2026, 11, 28, tzinfo=UTC)
+    if not name:
+        assert month_of(name, now=now) == ("2026-11", Span(START, now))
+        return
+    with pytest.raises(InvalidMonth):
+        month_of(name, now=now)
+
+
+def test_the_command_prints_a_table_or_csv(command: CommandLine) -> None:
+    assert command("migrate").code == 0
+    assert "no connection was live" in command("availability").out
+    said = command("availability", "--csv", "--month", "2026-01")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith("month,customer,connection,healthy,customer_login")
+    assert command("availability", "--month", "May").code == 1
