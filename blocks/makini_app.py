@@ -88,7 +88,15 @@ class MakiniApp(Block):
         default=600,
         ge=0,
         title="Calls a minute",
-        description="Budget for all processes together; 0: no limit.",
+        description="What Makini allows the account; 0: no limit.",
+    )
+    share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        title="Share of the calls",
+        description="Linekeeper's part of the calls a minute, such as 0.25; your product has the "
+        "rest.",
     )
     timeout_seconds: float = Field(
         default=15.0, gt=0, title="Time-out (seconds)", description="Of one call to Makini."
@@ -163,6 +171,7 @@ class MakiniApp(Block):
             paging=self.paging,
             since=self.since,
             per_minute=self.per_minute,
+            share=self.share,
             timeout_seconds=self.timeout_seconds,
             entities=comma_list(self.entities),
             bodies=comma_list(self.bodies),

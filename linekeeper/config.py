@@ -38,7 +38,9 @@ class AppConfig(_Config):
     paging: Paging = "page"
     since: SinceFilter = "filter"
     per_minute: int = Field(default=600, ge=0)
-    """Calls a minute for the whole app, all processes together; 0 = no limit."""
+    """Calls a minute that Makini allows the whole app; 0 = no limit."""
+    share: float = Field(default=1.0, gt=0, le=1)
+    """What part of them is ours; the product spends the rest."""
     timeout_seconds: float = Field(default=15.0, gt=0)
     entities: tuple[str, ...] = DEFAULT_ENTITIES
     bodies: tuple[str, ...] = ()
@@ -84,6 +86,11 @@ class AppConfig(_Config):
         if not value.startswith(("http://", "https://")):
             raise ValueError("give a URL that starts with https:// (or http://)")
         return value.rstrip("/")
+
+    @property
+    def calls_a_minute(self) -> int:
+        """Our own budget, all processes together; 0 = no limit."""
+        return max(1, int(self.per_minute * self.share)) if self.per_minute else 0
 
     @property
     def manages(self) -> bool:

@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     makini_since: SinceFilter = "filter"
     makini_webhook_scheme: WebhookScheme = "makini"
     makini_per_minute: int = Field(default=600, ge=0)
+    makini_share: float = Field(default=1.0, gt=0, le=1)
     makini_bodies: TextList = ()
     notify_customers: bool = False
     forward_url: str | None = None
@@ -136,6 +137,7 @@ class Settings(BaseSettings):
             paging=self.makini_paging,
             since=self.makini_since,
             per_minute=self.makini_per_minute,
+            share=self.makini_share,
             notify_customers=self.notify_customers,
             forward_url=self.forward_url,
             forward_secret=self.forward_secret or SecretStr(""),

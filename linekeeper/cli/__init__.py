@@ -31,7 +31,7 @@ COMMANDS = {
     "doctor": (_LOOKING, "Check every setting and peer, and say what to mend."),
     "verify-account": (_LOOKING, "Find out which assumptions about Makini hold on your account."),
     "connection": (_FLEET, "Add, list, show, link and disconnect connections."),
-    "customer": (_FLEET, "Import customers from a CSV file."),
+    "customer": (_FLEET, "Import customers from a CSV file, or forget one."),
     "key": (_FLEET, "Make, list and revoke the product's keys."),
     "tokens": (_FLEET, "Take tokens from the product, or give all of them back."),
     "rotate-keys": (_SETTING_UP, "Encrypt all tokens and settings anew under the first key."),

@@ -10,10 +10,13 @@ from linekeeper.cli.errors import UserError
 from linekeeper.cli.who import who
 
 if TYPE_CHECKING:
+    from linekeeper.customers.erase import Erased
     from linekeeper.customers.importing import ImportPlan
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Import customers; links to their pages."
+    no_args_is_help=True,
+    add_completion=False,
+    help="Import customers, forget one; links to their pages.",
 )
 
 
@@ -80,6 +83,45 @@ def import_command(
     )
     if planned.without_contact:
         typer.echo(f"without a contact: {', '.join(planned.without_contact)}")
+
+
+@app.command("erase")
+def erase_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its whole name, as it is written.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would go.")] = False,
+) -> None:
+    """Forget a customer: people, mails and names go, the numbers stay. There is no undo.
+
+    Contacts are deleted; names in audit, incidents and messages become a pseudonym; bodies of
+    webhooks and records are emptied; what waits to be mailed is not sent.
+
+    Examples:
+
+      linekeeper customer erase "Acme" --dry-run
+    """
+    erased = asyncio.run(_erase(name, dry_run=dry_run))
+    would = "would be " if dry_run else ""
+    typer.echo(
+        f"{erased.contacts} contacts {would}deleted, {erased.texts} texts {would}changed, "
+        f"{erased.bodies} bodies {would}emptied, {erased.connections} connections {would}renamed"
+    )
+    if not dry_run:
+        typer.echo(f"It is called “{erased.label}” from now on.")
+    if erased.live:
+        typer.echo(
+            f"{erased.live} of its connections are not disconnected: what Makini calls them comes "
+            "back with its list. Disconnect them first, or rename them there.",
+            err=True,
+        )
+
+
+async def _erase(name: str, *, dry_run: bool) -> "Erased":
+    from linekeeper.clock import utcnow
+    from linekeeper.customers.erase import erase_customer
+    from linekeeper.runtime import Runtime
+
+    async with Runtime.open() as rt:
+        return await erase_customer(rt.store, name, by=who(), now=utcnow(), dry_run=dry_run)
 
 
 def _read(file: Path) -> bytes:

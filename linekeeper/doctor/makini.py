@@ -79,11 +79,11 @@ def budget(app: AppConfig, policy: HealthPolicy, connections: int) -> Finding:
     every = policy.probe_minutes or SWEEP_MINUTES
     pages = -(-connections // app.per_page)
     needed = connections / every + pages / SWEEP_MINUTES
-    allowed = app.per_minute * RATE_SHARE
+    allowed = app.calls_a_minute * RATE_SHARE
     if needed <= allowed:
         return ok(
             name,
-            f"{needed:.0f} of {app.per_minute} calls a minute are enough to probe each of "
+            f"{needed:.0f} of {app.calls_a_minute} calls a minute are enough to probe each of "
             f"{connections} connections every {every:g} min",
         )
     left = allowed - pages / SWEEP_MINUTES
@@ -91,7 +91,7 @@ def budget(app: AppConfig, policy: HealthPolicy, connections: int) -> Finding:
     return warn(
         name,
         f"{connections} connections every {every:g} min need {needed:.0f} calls a minute, "
-        f"{app.per_minute} are allowed: each is probed {possible}",
+        f"{app.calls_a_minute} are allowed: each is probed {possible}",
         "raise per_minute of the MakiniApp block if Makini allows more, "
         "or probe_minutes of the HealthPolicy block",
     )

@@ -213,7 +213,7 @@ class Wire:
 
     async def _take(self, budget: Budget, connection: str | None, paused_with: str | None) -> None:
         try:
-            await budget.take(self.app.name, self.app.per_minute, connection=paused_with)
+            await budget.take(self.app.name, self.app.calls_a_minute, connection=paused_with)
         except Paused as pause:
             whose = "" if pause.connection is None else " for this connection"
             raise MakiniError(

@@ -92,7 +92,7 @@ async def unbearable(rt: Runtime, app: AppConfig, order: Order) -> str:
     if not app.per_minute:
         return ""
     known, _ = await standings(rt, app, order)
-    needed, borne = calls_needed(known), app.per_minute * RATE_SHARE
+    needed, borne = calls_needed(known), app.calls_a_minute * RATE_SHARE
     if needed <= borne:
         return ""
     return (

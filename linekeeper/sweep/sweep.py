@@ -233,7 +233,9 @@ async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetim
         statement = statement.where(or_(urgent, critical, waiting))
     async with rt.store.read() as session:
         rows = [Waiting(*row) for row in await session.execute(statement)]
-    bearable = int(app.per_minute * SWEEP_MINUTES * BUDGET_SHARE) if app.per_minute else len(rows)
+    bearable = (
+        int(app.calls_a_minute * SWEEP_MINUTES * BUDGET_SHARE) if app.per_minute else len(rows)
+    )
     return choose(rows, bearable)
 
 

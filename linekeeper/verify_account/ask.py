@@ -177,7 +177,7 @@ class Asker:
         if self.left <= 0:
             raise OutOfCalls
         try:
-            await self._budget.take(self.app.name, self.app.per_minute)
+            await self._budget.take(self.app.name, self.app.calls_a_minute)
         except Paused as pause:
             raise MakiniError(
                 ErrorKind.rate_limited,

@@ -223,10 +223,10 @@ async def _apps(session: AsyncSession, configuration: Configuration, now: dateti
         app = configuration.apps.get(state.app)
         if app is None:
             continue
-        limit.set(app.per_minute, state.app)
+        limit.set(app.calls_a_minute, state.app)
         bucket = read_bucket(state.budget)
         if bucket is not None and app.per_minute:
-            left.set(grant(bucket, app.per_minute, app.per_minute, now)[1], state.app)
+            left.set(grant(bucket, app.calls_a_minute, app.calls_a_minute, now)[1], state.app)
             blocked = bucket.blocked_until
             held.set(max(0.0, (blocked - now).total_seconds()) if blocked else 0, state.app)
         if state.last_list_at is not None:
