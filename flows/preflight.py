@@ -9,6 +9,7 @@ from pydantic import Field
 
 from linekeeper.clock import utcnow
 from linekeeper.implementation.watch import advance_targets
+from linekeeper.preflight.ageing import conclude_ageing
 from linekeeper.preflight.evidence import (
     NoSuchPlace,
     conclude_drift,
@@ -17,7 +18,7 @@ from linekeeper.preflight.evidence import (
     nobodys,
 )
 from linekeeper.preflight.intake import ReportError, parse_report
-from linekeeper.preflight.order import OrderError, take_order
+from linekeeper.preflight.order import DEFAULT_CONTROL, OrderError, take_order
 from linekeeper.preflight.report import Report
 from linekeeper.runtime import Runtime
 from tasks.implementation import publish
@@ -56,6 +57,14 @@ async def preflight(
             "firewall allows, or outside, from where nothing may be open",
         ),
     ] = "inside",
+    control: Annotated[
+        str,
+        Field(
+            title="Open place",
+            description="From outside: a host and port that this worker must reach, before a "
+            "closed port means anything",
+        ),
+    ] = DEFAULT_CONTROL,
     timeout: Annotated[
         float, Field(title="Time-out", description="Seconds, for each check", gt=0, le=120)
     ] = 5.0,
@@ -80,7 +89,7 @@ async def preflight(
             if report.strip():
                 return await _import(rt, report, by)
             if system.strip() or targets:
-                return await _check(rt, system, targets, vantage, timeout)
+                return await _check(rt, system, targets, vantage, timeout, control)
         except (_Refused, NoSuchPlace, OrderError, ReportError) as refusal:
             await rename("preflight · refused")
             return Failed(message=f"Refused, nothing was checked. {refusal}")
@@ -88,14 +97,14 @@ async def preflight(
 
 
 async def _check(
-    rt: Runtime, system: str, targets: list[str], vantage: str, timeout: float
+    rt: Runtime, system: str, targets: list[str], vantage: str, timeout: float, control: str
 ) -> State[None]:
     async with rt.store.read() as session:
         places = await find_places(session, system) if system.strip() else []
     wanted = targets or [one.target for one in places if one.target is not None]
     if not wanted:
         raise _Refused(f"targets: {system} has no host and port yet; give them")
-    order = take_order(wanted, vantage, timeout)
+    order = take_order(wanted, vantage, timeout, control=control)
     if len(places) == 1 and len(order.targets) == 1:
         await name_target(rt.store, places[0], str(order.targets[0]))
     found = await check(order)
@@ -120,6 +129,12 @@ async def _check_again(rt: Runtime, timeout: float) -> State[None]:
         reports.append(found)
     if not reports:
         await conclude_drift(rt.store, [], now=utcnow())
+        aged = [
+            one for one in await conclude_ageing(rt.store, now=utcnow()) if one.what == "opened"
+        ]
+        if aged:
+            await rename(f"preflight · {len(aged)} to renew")
+            return Failed(message="; ".join(one.text for one in aged[:5]))
         await rename("preflight · nothing to check")
         return skipped("Nothing was proven yet: run it for a system first")
     return await _conclude(rt, reports, again=True)
@@ -130,15 +145,19 @@ async def _conclude(
 ) -> State[None]:
     now = utcnow()
     changes = await conclude_drift(rt.store, reports, now=now) if checked_here else []
+    aged = await conclude_ageing(rt.store, now=now)
     targets = [target for report in reports for target in report.targets]
     moved = await advance_targets(rt.store, targets, now=now)
     await publish([one.standing.implementation.id for one in moved])
     await report_preflight(reports)
     findings = [finding for report in reports for finding in report.findings]
-    opened = [change for change in changes if change.what == "opened"]
+    opened = [change for change in [*changes, *aged] if change.what == "opened"]
     summary = f"{len(targets)} checked, {len(findings)} findings"
     await rename(f"preflight · {summary}")
-    said = "; ".join(f"{one.target}: {one.message}" for one in findings[:5])
+    said = "; ".join(
+        [f"{one.target}: {one.message}" for one in findings[:5]]
+        + [one.text for one in aged if one.what == "opened"][:5]
+    )
     if opened or (findings and not again):
         return Failed(message=f"{summary}: {said}")
     return Completed(message=f"{summary}{': known, ' + said if said else ''}")

@@ -1,5 +1,7 @@
 """Steps of preflight: check, keep, show."""
 
+import os
+import socket
 from collections.abc import Sequence
 
 from prefect import get_client, get_run_logger, task
@@ -34,13 +36,21 @@ async def check(order: Order) -> Report:
 
 async def keep_report(found: Report, *, source: Source, by: str) -> int:
     """Keep it as evidence; returns how many of its targets were new."""
-    return await evidence.keep(runtime().store, found, source=source, by=by, now=utcnow())
+    worker = worker_name() if source == "flow" else None
+    return await evidence.keep(
+        runtime().store, found, source=source, by=by, worker=worker, now=utcnow()
+    )
+
+
+def worker_name() -> str:
+    """Whose vantage it is: this machine's name, or what its `LINEKEEPER_WORKER` says."""
+    return os.environ.get("LINEKEEPER_WORKER", "").strip() or socket.gethostname()
 
 
 async def proven_orders(timeout: float) -> list[Order]:
     """What was proven from here, as orders to check it again: one for each vantage."""
     async with runtime().store.read() as session:
-        proven = await evidence.proven(session)
+        proven = await evidence.proven(session, worker_name())
     by_vantage: dict[str, list[str]] = {}
     for target, vantage in proven:
         by_vantage.setdefault(vantage, []).append(target)

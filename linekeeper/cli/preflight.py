@@ -24,6 +24,13 @@ def preflight_command(
     ca_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="Your own certificate authority, PEM.")
     ] = None,
+    control: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="From outside: a place that is open, to see that this machine gets out.",
+        ),
+    ] = "api.makini.io:443",
     bundle: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write preflight as one Python file instead, to send."),
@@ -54,7 +61,7 @@ def preflight_command(
     from linekeeper.preflight.run import preflight
 
     try:
-        order = take_order(targets or [], vantage, timeout, ca_file)
+        order = take_order(targets or [], vantage, timeout, ca_file, control)
     except OrderError as error:
         raise _refused(str(error)) from None
     report = asyncio.run(preflight(order))

@@ -15,6 +15,7 @@ from sqlalchemy import insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.config import AppConfig
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import AppState, Connection, Transition
 from linekeeper.store.upsert import insert_or_update
@@ -130,7 +131,7 @@ async def find_missing(
 async def conclude_missing(
     store: Store,
     session: AsyncSession,
-    app: str,
+    app: AppConfig,
     missing: Missing,
     *,
     now: datetime,
@@ -141,7 +142,13 @@ async def conclude_missing(
     Nothing is changed where the list looks truncated and nobody accepted that.
     """
     absence = missing.absence
-    state: dict[str, Any] = {"app": app, "budget": {}, "circuit": {}, "last_list_at": now}
+    state: dict[str, Any] = {
+        "app": app.name,
+        "budget": {},
+        "circuit": {},
+        "last_list_at": now,
+        "listed_from": app.api_url,
+    }
     if accept:
         state["accepted_shortfall"] = absence.shortfall
     if not absence.looks_truncated or accept:
@@ -152,7 +159,7 @@ async def conclude_missing(
         AppState,
         [state],
         key=["app"],
-        update=[name for name in state if name in ("last_list_at", "accepted_shortfall")],
+        update=[name for name in state if name not in ("app", "budget", "circuit")],
     )
 
 

@@ -3,16 +3,19 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from slugify import slugify
 
 from linekeeper.credits.decide import counted
 from linekeeper.implementation.evaluate import GateState, Proof
 from linekeeper.implementation.standing import Standing
+from linekeeper.preflight.evidence import MAX_AGE
 from linekeeper.store.tables import ImplementationSystem
 
 COMPARED = "drift_zero"
 """The check of a gate that is proven by a comparison of the records after its opening."""
+REACHED = "preflight_passed"
 _SYNCED = frozenset({"done", "fulldone"})
 _WELL = frozenset({"healthy", "degraded"})
 _LOST = frozenset({"unreachable", "reauthorization_required", "inactive"})
@@ -55,13 +58,21 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Listing:
+    """An app's whole list: when it came, and from which base URL."""
+
+    at: datetime
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything the database knows that proves a gate."""
 
     connections: Mapping[str, ConnectionFacts] = field(default_factory=dict)
     preflights: Mapping[tuple[str, str], Seen] = field(default_factory=dict)
     """By target and vantage."""
-    listed: Mapping[str, datetime] = field(default_factory=dict)
+    listed: Mapping[str, Listing] = field(default_factory=dict)
     """When each app last gave its whole list."""
     credited: frozenset[str] = frozenset()
     """Subjects of the ledger that hold credits: connections' ids, planned systems' ids."""
@@ -112,6 +123,8 @@ def prove(standing: Standing, evidence: Evidence) -> tuple[dict[str, Proof], dic
         found = _CHECKS[gate.check](standing, system, evidence)
         if gate.check == COMPARED and isinstance(found, Proof):
             found = _after_opening(found, standing.states.get(gate.id))
+        if gate.check == REACHED and isinstance(found, Proof):
+            found = _recent(found, standing.states.get(gate.id))
         if isinstance(found, Proof):
             proofs[gate.id] = found
         else:
@@ -123,6 +136,14 @@ def _after_opening(proof: Proof, state: GateState | None) -> Proof | Lack:
     """A comparison from before the gate opened may have had nothing to compare yet."""
     if state is None or state.opened_at is None or proof.at < state.opened_at:
         return Lack("No reconciliation has been completed since this step opened.")
+    return proof
+
+
+def _recent(proof: Proof, state: GateState | None) -> Proof | Lack:
+    """A check from long before the step opened says nothing of today's network."""
+    opened = None if state is None else state.opened_at
+    if opened is not None and proof.at < opened - MAX_AGE:
+        return Lack(f"The last preflight is of {proof.at:%Y-%m-%d}: check again.")
     return proof
 
 
@@ -197,15 +218,27 @@ def _preflight(standing: Standing, _: ImplementationSystem | None, evidence: Evi
             return Lack(f"{system.target} from {vantage}: {last.finding}", setback=True)
         latest.append(last.at)
         said.append(f"{system.target} from {vantage}")
-    return Proof(max(latest), f"Preflight found nothing: {', '.join(dict.fromkeys(said))}.")
+    return Proof(min(latest), f"Preflight found nothing: {', '.join(dict.fromkeys(said))}.")
 
 
 def _instance(standing: Standing, _: ImplementationSystem | None, evidence: Evidence) -> _Found:
     app = standing.implementation.app
-    at = evidence.listed.get(app)
-    if at is None or at < standing.implementation.started_at:
+    listing = evidence.listed.get(app)
+    if listing is None or listing.url is None or listing.at < standing.implementation.started_at:
         return Lack(f"The Makini app {app} has not given its connection list since the start.")
-    return Proof(at, f"The Makini app {app} gave its connection list.")
+    if is_cloud(listing.url):
+        return Lack(
+            f"The app {app} is Makini's cloud ({listing.url}), which says nothing of the "
+            "customer's own installation: fill in a block Makini App with its API URL, and start "
+            "the implementation with that app."
+        )
+    return Proof(listing.at, f"The installation at {listing.url} gave its connection list.")
+
+
+def is_cloud(url: str) -> bool:
+    """Whether a base URL is that of Makini's own cloud."""
+    host = urlsplit(url).hostname or ""
+    return host == "makini.io" or host.endswith(".makini.io")
 
 
 def _token(_: Standing, system: ImplementationSystem | None, evidence: Evidence) -> _Found:
@@ -269,7 +302,7 @@ def _connection(system: ImplementationSystem | None, evidence: Evidence) -> Conn
 
 _CHECKS: Mapping[str, _Check] = {
     "credits_reserved": _credits,
-    "preflight_passed": _preflight,
+    REACHED: _preflight,
     "instance_answers": _instance,
     "token_works": _token,
     "first_sync_done": _synced,

@@ -10,7 +10,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.credits.queries import holders
-from linekeeper.implementation.proofs import ConnectionFacts, Evidence, Seen
+from linekeeper.implementation.proofs import ConnectionFacts, Evidence, Listing, Seen
 from linekeeper.implementation.standing import Standing, standing
 from linekeeper.store.tables import (
     AppState,
@@ -77,7 +77,7 @@ async def evidence(session: AsyncSession, standings: Sequence[Standing]) -> Evid
         connections=connections,
         preflights=await last_preflights(session, targets),
         listed={
-            one.app: one.last_list_at
+            one.app: Listing(one.last_list_at, one.listed_from)
             for one in await session.scalars(select(AppState))
             if one.last_list_at is not None
         },

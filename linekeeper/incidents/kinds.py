@@ -53,6 +53,16 @@ _KINDS = {
         "Read again every sweep; resolves by itself when the list is whole. If the connections "
         "are gone for good, run adopt with Accept what is missing.",
     ),
+    "certificate_ending": Words(
+        "certificate ends soon",
+        "The certificate of the customer's system ends. After that Makini can't reach it.",
+        "People are warned 30, 14 and 3 days ahead; resolves once a preflight sees a new one.",
+    ),
+    "preflight_outdated": Words(
+        "report outdated",
+        "Nobody has checked for a month whether the system can be reached, as it was proven once.",
+        "Run preflight from there, or import the customer's new report; that resolves it.",
+    ),
     "login_ending": Words(
         "login ends within a day",
         "The stored login ends soon, and Makini refuses to renew it without the customer.",

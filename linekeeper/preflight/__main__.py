@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import sys
 
-from linekeeper.preflight.order import TIMEOUT_SECONDS, OrderError, take_order
+from linekeeper.preflight.order import DEFAULT_CONTROL, TIMEOUT_SECONDS, OrderError, take_order
 from linekeeper.preflight.report import as_json, as_text
 from linekeeper.preflight.run import preflight
 from linekeeper.preflight.verdict import VANTAGES
@@ -17,10 +17,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--vantage", choices=VANTAGES, default="inside")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_SECONDS, metavar="SECONDS")
     parser.add_argument("--ca-file", metavar="FILE", help="your own certificate authority, PEM")
+    parser.add_argument(
+        "--control",
+        default=DEFAULT_CONTROL,
+        metavar="HOST:PORT",
+        help="from outside: a place that is open, to see that this machine gets out",
+    )
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     try:
-        order = take_order(given.target, given.vantage, given.timeout, given.ca_file)
+        order = take_order(given.target, given.vantage, given.timeout, given.ca_file, given.control)
     except OrderError as error:
         parser.error(str(error))
     report = asyncio.run(preflight(order))

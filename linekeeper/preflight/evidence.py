@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -31,6 +31,8 @@ from linekeeper.store.tables import (
 
 TOPIC = "preflight"
 KIND = "preflight_failed"
+MAX_AGE = timedelta(days=30)
+"""How old a report may be and still prove anything."""
 CLOCK_SKEW = timedelta(hours=1)
 """How far the clock of a customer's machine may be ahead of ours."""
 Source = Literal["flow", "import"]
@@ -52,16 +54,29 @@ class NoSuchPlace(Exception):
     """Nothing answers to that name; the message says what does."""
 
 
-async def keep(store: Store, report: Report, *, source: Source, by: str, now: datetime) -> int:
+async def keep(
+    store: Store,
+    report: Report,
+    *,
+    source: Source,
+    by: str,
+    now: datetime,
+    worker: str | None = None,
+) -> int:
     """Keep `report` as evidence, a row a target; returns how many were new.
 
     The same report again changes nothing. Raises `ReportError` for one from the future, since it
-    would count as the latest for too long.
+    would count as the latest for too long, and for one that is too old to prove anything.
     """
     if report.at > now + CLOCK_SKEW:
         raise ReportError(
             f"at: {report.at:%Y-%m-%d %H:%M} UTC is in the future: the clock of the machine that "
             "checked is wrong; set it, and check again"
+        )
+    if report.at < now - MAX_AGE:
+        raise ReportError(
+            f"at: {report.at:%Y-%m-%d} is {(now - report.at).days} days ago, and a report proves "
+            f"nothing after {MAX_AGE.days}: check again"
         )
     async with store.write() as session:
         known = set(
@@ -82,6 +97,7 @@ async def keep(store: Store, report: Report, *, source: Source, by: str, now: da
                 passed=report.passed(target),
                 verdicts=[asdict(one) for one in report.verdicts if one.target == target],
                 source=source,
+                worker=worker,
                 by=by,
                 received_at=now,
             )
@@ -167,12 +183,29 @@ async def name_target(store: Store, place: Place, target: str) -> None:
         )
 
 
-async def proven(session: AsyncSession) -> list[tuple[str, str]]:
-    """Targets and vantages that a worker of ours once found in order: what is checked daily."""
+async def proven(session: AsyncSession, worker: str | None = None) -> list[tuple[str, str]]:
+    """Targets and vantages that a worker of ours once found in order: what is checked daily.
+
+    A vantage belongs to the worker that has it: elsewhere a closed port says nothing. With
+    `worker` only those that it proved, or that nobody says who proved.
+    """
     current = {one.target for one in await places(session) if one.target is not None}
     rows = await session.execute(
         select(col(PreflightReport.target), col(PreflightReport.vantage))
-        .where(col(PreflightReport.source) == "flow", col(PreflightReport.passed).is_(True))
+        .where(
+            col(PreflightReport.source) == "flow",
+            col(PreflightReport.passed).is_(True),
+            *(
+                []
+                if worker is None
+                else [
+                    or_(
+                        col(PreflightReport.worker) == worker,
+                        col(PreflightReport.worker).is_(None),
+                    )
+                ]
+            ),
+        )
         .distinct()
     )
     return sorted((row[0], row[1]) for row in rows if row[0] in current)

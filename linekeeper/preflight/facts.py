@@ -58,3 +58,5 @@ class Facts:
     tcp: TcpFact | None = None
     tls: TlsFact | None = None
     http: HttpFact | None = None
+    control: str | None = None
+    """From outside: why the place that is open was not reached either; None: it was."""

@@ -28,6 +28,7 @@ class _Verdict(BaseModel):
     check: Check
     status: Status
     message: Annotated[str, Field(max_length=2000)]
+    ends: Annotated[str | None, Field(max_length=40)] = None
 
 
 class _Report(BaseModel):
@@ -80,7 +81,7 @@ def parse_report(data: bytes) -> Report:
         at=raw.at.astimezone(UTC),
         targets=targets,
         verdicts=tuple(
-            Verdict(one.target, one.vantage, one.check, one.status, _line(one.message))
+            Verdict(one.target, one.vantage, one.check, one.status, _line(one.message), one.ends)
             for one in raw.verdicts
         ),
     )

@@ -10,6 +10,8 @@ from linekeeper.preflight.verdict import VANTAGES, Vantage
 TIMEOUT_SECONDS = 5.0
 MAX_TIMEOUT_SECONDS = 120.0
 MAX_TARGETS = 200
+DEFAULT_CONTROL = "api.makini.io:443"
+"""What the internet reaches: from outside it must answer before a closed port means anything."""
 
 
 class OrderError(ValueError):
@@ -24,6 +26,8 @@ class Order:
     vantage: Vantage
     timeout: float = TIMEOUT_SECONDS
     ca_file: str | None = None
+    control: Target | None = None
+    """From outside: a place that is open, to see that this machine gets out at all."""
 
 
 def take_order(
@@ -31,8 +35,13 @@ def take_order(
     vantage: str,
     timeout: float = TIMEOUT_SECONDS,
     ca_file: str | None = None,
+    control: str = DEFAULT_CONTROL,
 ) -> Order:
     """The order, each target once; `OrderError` for the first thing that can't be done."""
+    try:
+        known_open = parse_target(control)
+    except TargetError as error:
+        raise OrderError(f"control: {error}") from None
     try:
         places = tuple(dict.fromkeys(map(parse_target, targets)))
     except TargetError as error:
@@ -50,4 +59,4 @@ def take_order(
         except OSError as error:
             reason = error.strerror if error.errno and not isinstance(error, ssl.SSLError) else None
             raise OrderError(f"ca-file: {ca_file}: {reason or 'holds no certificate'}") from None
-    return Order(places, known, timeout, ca_file)
+    return Order(places, known, timeout, ca_file, known_open)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from linekeeper.preflight import checks
@@ -25,10 +26,12 @@ async def preflight(order: Order, clock: Callable[[], datetime] = _utcnow) -> Re
     are there within four time-outs, whatever the hosts do.
     """
     free = asyncio.Semaphore(AT_ONCE)
+    shut_in = await _shut_in(order)
 
     async def one(target: Target) -> Facts:
         async with free:
-            return await look(target, order.vantage, timeout=order.timeout, ca_file=order.ca_file)
+            facts = await look(target, order.vantage, timeout=order.timeout, ca_file=order.ca_file)
+        return replace(facts, control=shut_in)
 
     facts = await asyncio.gather(*map(one, order.targets))
     now = clock()
@@ -42,6 +45,17 @@ async def preflight(order: Order, clock: Callable[[], datetime] = _utcnow) -> Re
             for verdict in judge(target, order.vantage, seen, now)
         ),
     )
+
+
+async def _shut_in(order: Order) -> str | None:
+    """Why a place that is open can't be reached from outside; None if it can, or needn't."""
+    if order.vantage != "outside" or order.control is None:
+        return None
+    facts = await look(order.control, "outside", timeout=order.timeout, ca_file=None)
+    if facts.tcp is None:
+        return f"{order.control}: the name couldn't be looked up"
+    outcomes = {outcome for _, outcome in facts.tcp.outcomes}
+    return None if "open" in outcomes else f"{order.control}: {', '.join(sorted(outcomes))}"
 
 
 async def look(target: Target, vantage: Vantage, *, timeout: float, ca_file: str | None) -> Facts:

@@ -25,7 +25,8 @@ PROVES: dict[Vantage, str] = {
 }
 NOT_PROVEN = "That Makini reaches it is proven only by Makini's own connection status."
 
-EXPIRY_WARNING_DAYS = 30
+EXPIRY_STEPS = (3, 14, 30)
+"""Days before the end of a certificate at which people are warned."""
 CLOCK_WARNING_SECONDS = 30
 CLOCK_FINDING_SECONDS = 300
 
@@ -39,13 +40,25 @@ class Verdict:
     check: Check
     status: Status
     message: str
+    ends: str | None = None
+    """When the certificate that was seen ends, in ISO 8601; for the warnings ahead of it."""
 
 
 def judge(target: Target, vantage: Vantage, facts: Facts, now: datetime) -> tuple[Verdict, ...]:
     """The verdicts on what was seen at `now` (aware), in the order of the checks."""
     found = _from_outside(facts) if vantage == "outside" else _must_reach(target, facts, now)
     return tuple(
-        Verdict(str(target), vantage, check, status, message) for check, status, message in found
+        Verdict(
+            str(target),
+            vantage,
+            check,
+            status,
+            message,
+            facts.tls.not_after.isoformat()
+            if check == "tls-expiry" and facts.tls is not None and facts.tls.not_after is not None
+            else None,
+        )
+        for check, status, message in found
     )
 
 
@@ -82,6 +95,14 @@ def _from_outside(facts: Facts) -> Iterable[_Found]:
             "tcp",
             "skipped",
             "Can't tell: this machine has no route there. Is it on the internet?",
+        )
+    elif facts.control is not None:
+        yield (
+            "tcp",
+            "skipped",
+            f"Can't tell: this machine doesn't reach what is open either ({facts.control}), so "
+            "that nothing came back says nothing. Check its own way out, or name a place that it "
+            "must reach with --control.",
         )
     else:
         yield "tcp", "ok", f"Closed from outside, as it should be ({_outcomes(facts.tcp)})."
@@ -174,7 +195,7 @@ def _dated(tls: TlsFact, now: datetime) -> _Found:
     if tls.not_before is not None and tls.not_before > now:
         since = tls.not_before.date()
         return "tls-expiry", "finding", f"The certificate is valid only from {since}. Check clocks."
-    if left < EXPIRY_WARNING_DAYS:
+    if left < EXPIRY_STEPS[-1]:
         return "tls-expiry", "warning", f"{int(left)} days left (until {day}). Renew it soon."
     return "tls-expiry", "ok", f"{int(left)} days left (until {day})."
 

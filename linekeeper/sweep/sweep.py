@@ -75,7 +75,7 @@ async def take_list(
     reading = await _read_list(rt, app, take)
     async with rt.store.write() as session:
         missing = await reading.find_missing(session)
-        await conclude_missing(rt.store, session, app.name, missing, now=now, accept=accept_missing)
+        await conclude_missing(rt.store, session, app, missing, now=now, accept=accept_missing)
         if not missing.absence.looks_truncated:
             await succeed_listed(rt.store, session, app.name, now=now)
         await conclude(rt.store, session, policy=policy, now=now)

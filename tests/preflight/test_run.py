@@ -16,7 +16,7 @@ from linekeeper.preflight import checks
 from linekeeper.preflight.bundle import write_bundle
 from linekeeper.preflight.facts import Facts, TcpFact
 from linekeeper.preflight.intake import parse_report
-from linekeeper.preflight.order import take_order
+from linekeeper.preflight.order import DEFAULT_CONTROL, take_order
 from linekeeper.preflight.report import Report, as_json
 from linekeeper.preflight.run import preflight
 from linekeeper.preflight.targets import parse_target
@@ -29,9 +29,14 @@ IMPATIENT = 0.4
 
 
 async def run(
-    target: str, vantage: str = "inside", *, ca_file: str | None = None, timeout: float = 20
+    target: str,
+    vantage: str = "inside",
+    *,
+    ca_file: str | None = None,
+    timeout: float = 20,
+    control: str = "",
 ) -> Report:
-    order = take_order([target], vantage, timeout, ca_file)
+    order = take_order([target], vantage, timeout, ca_file, control or DEFAULT_CONTROL)
     # Four checks one after the other, and room for a slow machine.
     return await asyncio.wait_for(preflight(order), 4 * timeout + 20)
 
@@ -64,15 +69,25 @@ async def test_outside_an_open_port_is_the_finding_and_a_closed_one_right(serve,
     report = await run(f"https://127.0.0.1:{port}", "outside")
     assert statuses(report) == {"tcp": "finding"}
     assert "anybody can connect" in message(report, "tcp")
-    assert statuses(await run(f"127.0.0.1:{closed_port}", "outside")) == {"tcp": "ok"}
+    closed = await run(f"127.0.0.1:{closed_port}", "outside", control=f"127.0.0.1:{port}")
+    assert statuses(closed) == {"tcp": "ok"}
 
 
-async def test_a_port_behind_a_firewall_that_drops_times_out(silent_port):
+async def test_a_port_behind_a_firewall_that_drops_times_out(silent_port, serve):
     report = await run(f"127.0.0.1:{silent_port}", timeout=IMPATIENT)
     assert statuses(report) == {"tcp": "finding"}
     assert "timeout" in message(report, "tcp")
-    report = await run(f"127.0.0.1:{silent_port}", "outside", timeout=IMPATIENT)
+    target, control = f"127.0.0.1:{silent_port}", f"127.0.0.1:{await serve(say_nothing)}"
+    report = await run(target, "outside", timeout=5, control=control)
     assert statuses(report) == {"tcp": "ok"}
+
+
+async def test_from_outside_a_time_out_proves_nothing_where_our_own_way_out_is_dropped(silent_port):
+    target = f"127.0.0.1:{silent_port}"
+    report = await run(target, "outside", timeout=IMPATIENT, control=target)
+    assert statuses(report) == {"tcp": "skipped"}
+    assert "doesn't reach what is open either" in message(report, "tcp")
+    assert not report.passed(target)
 
 
 async def test_a_name_that_does_not_exist_is_a_finding_inside():

@@ -70,6 +70,8 @@ class AppState(SQLModel, table=True):
     budget: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
     circuit: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
     last_list_at: datetime | None = optional_time()
+    listed_from: str | None = None
+    """The base URL that gave that list."""
     removed_at: datetime | None = optional_time()
     """Since when the settings don't name it any more: nothing of it is an incident."""
     accepted_shortfall: int = 0

@@ -161,5 +161,7 @@ class PreflightReport(SQLModel, table=True):
     )
     source: str
     """`flow` (a worker of ours stood there: re-run daily) or `import` (a file somebody sent)."""
+    worker: str | None = None
+    """Which worker of ours stood there; only it can check this vantage again."""
     by: str
     received_at: datetime = time()

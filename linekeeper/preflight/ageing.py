@@ -1,0 +1,108 @@
+"""Evidence that grows old: reports nobody here can renew, certificates that end.
+
+A worker of ours renews what it proved each day. What a customer's IT sent, or another worker
+proved, is asked for anew once it proves nothing any more.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.incidents.changes import IncidentChange
+from linekeeper.incidents.findings import Finding, apply_findings
+from linekeeper.preflight.evidence import MAX_AGE, Place, places
+from linekeeper.preflight.verdict import EXPIRY_STEPS
+from linekeeper.store import Store
+from linekeeper.store.tables import PreflightReport
+
+TOPIC = "preflight_evidence"
+
+
+async def conclude_ageing(store: Store, *, now: datetime) -> list[IncidentChange]:
+    """Open the incidents of evidence that is too old and of certificates that end; resolve those
+    of what was renewed."""
+    async with store.write() as session:
+        named = {place.target: place for place in await places(session) if place.target is not None}
+        findings = [
+            finding
+            for report in await _latest_good(session)
+            if (place := named.get(report.target)) is not None
+            for finding in judge_age(place, report, now)
+        ]
+        return await apply_findings(store, session, TOPIC, findings, now=now)
+
+
+def judge_age(place: Place, report: PreflightReport, now: datetime) -> Iterable[Finding]:
+    """What is wrong with the last good report on a target from one vantage; pure."""
+    where = f"{report.target} from {report.vantage}"
+    members = [place.connection_id] if place.connection_id else []
+    age = (now - report.at).days
+    if now - report.at > MAX_AGE:
+        yield Finding(
+            kind="preflight_outdated",
+            cause=f"preflight-outdated:{report.target}:{report.vantage}",
+            app=place.app,
+            title=f"{place.label} · {where}: the report is outdated",
+            text=f"{where} was last found in order {age} days ago, by {report.by}; a report proves "
+            f"nothing after {MAX_AGE.days} days. Run preflight there again, or ask the customer's "
+            "IT for a new report.",
+            scope="connection",
+            members=members,
+            resolved=f"{where} was checked again.",
+            detail={"target": report.target, "vantage": report.vantage},
+        )
+    for ends in {at for verdict in report.verdicts if (at := _ends(verdict)) is not None}:
+        left = (ends - now).total_seconds() / 86400
+        step = next((days for days in EXPIRY_STEPS if left < days), None)
+        if step is None:
+            continue
+        until = f"in {max(int(left), 0)} days, on {ends:%Y-%m-%d}"
+        yield Finding(
+            kind="certificate_ending",
+            cause=f"certificate:{report.target}:{report.vantage}:{step}",
+            app=place.app,
+            title=f"{place.label} · the certificate of {report.target} ends {until}",
+            text=f"The certificate of {report.target} ends {until}; after that every call fails. "
+            "Ask the customer's IT to renew it, and check again.",
+            scope="connection",
+            members=members,
+            resolved="The certificate was renewed, or its next warning is due.",
+            detail={"target": report.target, "vantage": report.vantage, "step": step},
+        )
+
+
+async def _latest_good(session: AsyncSession) -> list[PreflightReport]:
+    """The latest report on each target from each vantage, where it found nothing."""
+    latest = (
+        select(
+            col(PreflightReport.target).label("target"),
+            col(PreflightReport.vantage).label("vantage"),
+            func.max(PreflightReport.at).label("at"),
+        )
+        .group_by(col(PreflightReport.target), col(PreflightReport.vantage))
+        .subquery()
+    )
+    rows = await session.scalars(
+        select(PreflightReport)
+        .join(
+            latest,
+            (col(PreflightReport.target) == latest.c.target)
+            & (col(PreflightReport.vantage) == latest.c.vantage)
+            & (col(PreflightReport.at) == latest.c.at),
+        )
+        .where(col(PreflightReport.passed).is_(True))
+        .order_by(col(PreflightReport.id))
+    )
+    return list(rows)
+
+
+def _ends(verdict: dict[str, object]) -> datetime | None:
+    """When the certificate ends that a verdict saw; a customer's file may say anything."""
+    try:
+        ends = datetime.fromisoformat(str(verdict.get("ends") or ""))
+    except ValueError:
+        return None
+    return ends if ends.tzinfo is not None else ends.replace(tzinfo=UTC)

@@ -1,0 +1,132 @@
+"""Evidence has an age, a certificate an end, and a vantage belongs to the worker that has it."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper.implementation.proofs import is_cloud
+from linekeeper.preflight.ageing import conclude_ageing
+from linekeeper.preflight.evidence import keep, proven
+from linekeeper.preflight.intake import ReportError, parse_report
+from linekeeper.preflight.report import Report, as_json
+from linekeeper.preflight.verdict import Verdict
+from linekeeper.store.tables import AppState, Incident, PreflightReport
+from tests.implementation.conftest import Office
+
+TARGET = "erp.acme.example:443"
+
+
+def report(office: Office, days_left: float | None = None) -> Report:
+    """A report that found nothing, as a customer's IT sends it."""
+    verdicts = [Verdict(TARGET, "inside", "tcp", "ok", "open")]
+    if days_left is not None:
+        ends = (office.now + timedelta(days=days_left)).isoformat()
+        verdicts.append(Verdict(TARGET, "inside", "tls-expiry", "ok", "days left", ends))
+    made = Report("inside", office.now, (TARGET,), tuple(verdicts))
+    return parse_report(as_json(made).encode())
+
+
+async def on_premises(office: Office) -> None:
+    await office.start(
+        systems=["SAP ECC"], complexity="enterprise", hosting="on-premises", targets=[TARGET]
+    )
+
+
+async def opened(office: Office) -> list[str]:
+    async with office.store.read() as session:
+        rows = await session.scalars(
+            select(col(Incident.title)).where(col(Incident.resolved_at).is_(None))
+        )
+        return sorted(rows)
+
+
+async def test_a_report_of_700_days_ago_proves_nothing(office: Office) -> None:
+    await on_premises(office)
+    old = replace(report(office), at=office.now - timedelta(days=700))
+    with pytest.raises(ReportError, match="is 700 days ago"):
+        await keep(office.store, old, source="import", by="Ann", now=office.now)
+
+
+async def test_a_step_is_not_proven_by_a_report_from_long_before_it_opened(
+    office: Office,
+) -> None:
+    started = await office.start(
+        systems=["SAP ECC"], complexity="enterprise", hosting="on-premises", targets=[TARGET]
+    )
+    await keep(office.store, report(office), source="import", by="Ann", now=office.now)
+    office.later(days=40)
+    for gate in ("kickoff", "security-review", "network"):
+        await office.says(started.progress, gate)
+    moved = await office.advance(started.progress)
+    assert "check again" in moved.lacks["preflight"].text
+    await keep(office.store, report(office), source="import", by="Ann", now=office.now)
+    moved = await office.advance(started.progress)
+    assert "preflight" in moved.evaluation.having("done")
+
+
+async def test_an_imported_report_that_grew_old_asks_for_a_new_one(office: Office) -> None:
+    await on_premises(office)
+    await keep(office.store, report(office), source="import", by="Ann", now=office.now)
+    office.later(days=29)
+    assert await conclude_ageing(office.store, now=office.now) == []
+    office.later(days=3)
+    [asked] = await conclude_ageing(office.store, now=office.now)
+    assert "ask the customer's IT for a new report" in asked.text
+    assert await conclude_ageing(office.store, now=office.now) == []
+    assert await opened(office) == [
+        f"Acme · SAP ECC · {TARGET} from inside: the report is outdated"
+    ]
+    await keep(office.store, report(office), source="import", by="Ann", now=office.now)
+    [renewed] = await conclude_ageing(office.store, now=office.now)
+    assert renewed.what == "resolved"
+
+
+async def test_a_certificate_warns_30_14_and_3_days_ahead_and_once_each(office: Office) -> None:
+    await on_premises(office)
+    await keep(office.store, report(office, 31.5), source="import", by="Ann", now=office.now)
+    warned = []
+    for _ in range(30):
+        changes = await conclude_ageing(office.store, now=office.now)
+        if any(c.what == "opened" for c in changes):
+            warned.append((await opened(office))[-1].split(" ends in ")[1].split(" days")[0])
+        office.later(days=1)
+    assert warned == ["29", "13", "2"]
+
+
+async def test_a_vantage_belongs_to_the_worker_that_has_it(office: Office) -> None:
+    await on_premises(office)
+    await keep(
+        office.store, report(office), source="flow", by="preflight", worker="plant", now=office.now
+    )
+    async with office.store.write() as session:
+        assert await proven(session, "plant") == [(TARGET, "inside")]
+        assert await proven(session, "cloud") == []
+        [row] = await session.scalars(select(PreflightReport))
+        row.worker = None  # from before workers were named
+        await session.flush()
+        assert await proven(session, "cloud") == [(TARGET, "inside")]
+
+
+async def test_a_self_hosted_installation_is_proven_by_its_own_app_only(office: Office) -> None:
+    started = await office.start(
+        systems=["UpKeep"], complexity="standard", hosting="self-hosted", app="plant"
+    )
+    for gate in ("kickoff", "installation"):
+        await office.says(started.progress, gate)
+    office.later(hours=1)
+    async with office.store.write() as session:
+        session.add(
+            AppState(app="plant", last_list_at=office.now, listed_from="https://api.makini.io")
+        )
+    moved = await office.advance(started.progress)
+    assert "is Makini's cloud" in moved.lacks["reachability"].text
+    async with office.store.write() as session:
+        row = await session.get_one(AppState, "plant")
+        row.listed_from = "https://makini.plant.example"
+    moved = await office.advance(started.progress)
+    assert "reachability" in moved.evaluation.having("done")
+    assert not is_cloud("https://makini.io.plant.example")
+    assert is_cloud("https://api.makini.io/")
