@@ -7,10 +7,10 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0030"
-down_revision = "0020"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
-serves = ("0020",)
+serves = ("0022",)
 
 
 def upgrade() -> None:
