@@ -6,7 +6,7 @@ Runs: before the new code (expand)
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0030"
+revision = "0023"
 down_revision = "0022"
 branch_labels = None
 depends_on = None
