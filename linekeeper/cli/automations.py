@@ -1,16 +1,18 @@
 """Automations: what tells an operator that Linekeeper itself is in trouble.
 
-Each appears in the Event Feed when it triggers. The open-source server sends nothing without a
-notification block, and that is the operator's choice: add the action "Send a notification" to
-the ones you want to hear of. Deploying again leaves that, and whether one is enabled, alone.
+Each calls the receiver (`POST /prefect/alerts`), which notifies: a run that failed by what it found
+is left out, for that has incidents of its own. Deploying again leaves what an operator changed.
 """
 
+import json
 from collections.abc import Iterable
 from datetime import timedelta
+from uuid import UUID
 
+from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ChangeFlowRunState, DoNothing
+from prefect.events.actions import CallWebhook, ChangeFlowRunState, DoNothing
 from prefect.events.schemas.automations import (
     Automation,
     AutomationCore,
@@ -18,52 +20,71 @@ from prefect.events.schemas.automations import (
     Posture,
 )
 from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectNotFound
+from prefect.types import SecretDict
+from pydantic import SecretStr
 
-SILENCE = timedelta(minutes=15)
+from linekeeper.cli.parts import receiver_url
+from linekeeper.settings import Settings
+from linekeeper.store.engine import encryption_keys
+from linekeeper.watch.alerts import Kind, alert_secrets
+
 NO_HEARTBEAT = timedelta(minutes=10)
 """Three of Prefect's heartbeats (180 s each) and a bit."""
 TAG = "linekeeper"
+ALERTS_BLOCK = "linekeeper-alerts"
+"""The Webhook block through which the automations call the receiver."""
+GONE = "Linekeeper: no sweep finished in 15 min"
+"""An automation of earlier versions; consumer and receiver watch that now."""
 
 _OURS = ResourceSpecification(
     {"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}
 )
 _RUN = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
-_HOW = (
-    "To be told, add the action “Send a notification”; deploying again leaves it. "
-    "Disable it here if you don't want it."
-)
+_HOW = "The receiver notifies in Slack. Disable it here if you don't want it."
 
 
-def wanted_automations(pool: str) -> list[AutomationCore]:
-    """The automations of this version."""
+async def alerts_block(client: PrefectClient, settings: Settings) -> UUID:
+    """The id of the block the automations call; made or brought up to date.
+
+    The secret is always ours; an address that an operator set stays.
+    """
+    secret = alert_secrets(encryption_keys(settings))[0]
+    headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
+    base = settings.public_url.rstrip("/") if settings.public_url else receiver_url(settings)
+    url = f"{base}/prefect/alerts"
+    try:
+        there = await client.read_block_document_by_name(ALERTS_BLOCK, "webhook")
+        if there.data.get("headers") == headers:
+            return there.id
+        url = str(there.data.get("url") or url)
+    except ObjectNotFound:
+        await Webhook.aregister_type_and_schema(client=client)
+    block = Webhook(url=SecretStr(url), headers=SecretDict(headers))
+    made: UUID = await block.save(ALERTS_BLOCK, overwrite=True, client=client)
+    return made
+
+
+def wanted_automations(pool: str, alerts: UUID) -> list[AutomationCore]:
+    """The automations of this version; they call the block `alerts`."""
     return [
-        AutomationCore(
-            name="Linekeeper: run failed",
-            description=f"A run ended Failed or Crashed: red means new. {_HOW}",
-            tags=[TAG],
-            trigger=EventTrigger(
-                expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
-                match=_RUN,
-                match_related=_OURS,
-                for_each={"prefect.resource.id"},
-                posture=Posture.Reactive,
-                threshold=1,
-            ),
-            actions=[DoNothing()],
+        _about_runs(
+            "run failed",
+            "A run ended Failed by an error of its own, not by what it found.",
+            "prefect.flow-run.Failed",
+            _of_run("run_failed", alerts),
         ),
-        AutomationCore(
-            name="Linekeeper: run late",
-            description=f"A run waits past its time: no worker, or too few. {_HOW}",
-            tags=[TAG],
-            trigger=EventTrigger(
-                expect={"prefect.flow-run.Late"},
-                match=_RUN,
-                match_related=_OURS,
-                for_each={"prefect.resource.id"},
-                posture=Posture.Reactive,
-                threshold=1,
-            ),
-            actions=[DoNothing()],
+        _about_runs(
+            "run crashed",
+            "The process of a run ended or was lost.",
+            "prefect.flow-run.Crashed",
+            _of_run("run_crashed", alerts),
+        ),
+        _about_runs(
+            "run late",
+            "A run waits past its time: no worker, or too few.",
+            "prefect.flow-run.Late",
+            _of_run("run_late", alerts),
         ),
         AutomationCore(
             name="Linekeeper: pool not ready",
@@ -80,23 +101,7 @@ def wanted_automations(pool: str) -> list[AutomationCore]:
                 posture=Posture.Reactive,
                 threshold=1,
             ),
-            actions=[DoNothing()],
-        ),
-        AutomationCore(
-            name="Linekeeper: no sweep finished in 15 min",
-            description=f"Connections are not being watched. {_HOW}",
-            tags=[TAG],
-            trigger=EventTrigger(
-                expect={f"prefect.flow-run.{n}" for n in ("Completed", "Failed", "Skipped")},
-                match=_RUN,
-                match_related=ResourceSpecification(
-                    {"prefect.resource.role": "flow", "prefect.resource.name": "health-sweep"}
-                ),
-                posture=Posture.Proactive,
-                threshold=1,
-                within=SILENCE,
-            ),
-            actions=[DoNothing()],
+            actions=[_call(alerts, {"kind": "pool_not_ready", "subject": pool})],
         ),
         AutomationCore(
             name="Linekeeper: zombie run",
@@ -124,6 +129,44 @@ def wanted_automations(pool: str) -> list[AutomationCore]:
     ]
 
 
+def _about_runs(name: str, what: str, event: str, action: CallWebhook) -> AutomationCore:
+    return AutomationCore(
+        name=f"Linekeeper: {name}",
+        description=f"{what} {_HOW}",
+        tags=[TAG],
+        trigger=EventTrigger(
+            expect={event},
+            match=_RUN,
+            match_related=_OURS,
+            for_each={"prefect.resource.id"},
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        actions=[action],
+    )
+
+
+def _of_run(kind: Kind, alerts: UUID) -> CallWebhook:
+    """Prefect fills in the run; `tojson` writes quotes and escapes what would end them."""
+    fields = {
+        "subject": "deployment.name",
+        "run_id": "flow_run.id | string",
+        "run_name": "flow_run.name",
+        "message": "(flow_run.state.message or '') | truncate(300)",
+    }
+    filled = ", ".join(f'"{name}": {{{{ ({what}) | tojson }}}}' for name, what in fields.items())
+    return CallWebhook(block_document_id=alerts, payload=f'{{"kind": "{kind}", {filled}}}')
+
+
+def _call(alerts: UUID, payload: dict[str, str]) -> CallWebhook:
+    return CallWebhook(block_document_id=alerts, payload=json.dumps(payload))
+
+
+def does_nothing(automation: AutomationCore) -> bool:
+    """Whether this is as earlier versions made it: it only showed in the Event Feed."""
+    return [type(action) for action in automation.actions] == [DoNothing]
+
+
 async def upsert(
     client: PrefectClient, wanted: Iterable[AutomationCore], *, reset: bool
 ) -> tuple[list[str], list[str]]:
@@ -132,16 +175,23 @@ async def upsert(
     One is known by its name. Where there are several of a name, the oldest counts.
     """
     done, different = [], []
+    for gone in await client.read_automations_by_name(GONE):
+        if does_nothing(gone):
+            await client.delete_automation(gone.id)
     for automation in wanted:
         found = await client.read_automations_by_name(automation.name)
         if not found:
             await client.create_automation(automation)
             done.append(automation.name)
             continue
-        differences = _differences(found[0], automation)
-        if differences and reset:
+        idle = does_nothing(found[0]) and not reset
+        # Made by an earlier version: what it does is replaced; whether it is on is the operator's.
+        kept = {"enabled": found[0].enabled} if idle else {}
+        new = automation.model_copy(update=kept)
+        differences = _differences(found[0], new)
+        if differences and (reset or idle):
             # Prefect's client leaves out what was not given, an action's type among it: give all.
-            fields = automation.model_dump(mode="json", exclude={"owner_resource"})
+            fields = new.model_dump(mode="json", exclude={"owner_resource"})
             whole = AutomationCore.model_validate(fields)
             await client.update_automation(found[0].id, whole)
             done.append(automation.name)

@@ -26,6 +26,7 @@ async def _run() -> None:
     from linekeeper.logs import set_up
     from linekeeper.runtime import Runtime
     from linekeeper.settings import Settings
+    from linekeeper.watch.alerts import reported, settle_reported
     from linekeeper.watch.queries import note_prefect
 
     stop = asyncio.Event()
@@ -44,8 +45,12 @@ async def _run() -> None:
             return False
 
         async def look_at_prefect() -> bool:
-            sight = await orchestrator.look()
+            alerts = await reported(rt.store)
+            sight = await orchestrator.look(alerts)
             await note_prefect(rt.store, sight.workers, paused=sight.paused)
+            await settle_reported(
+                rt.store, states=sight.runs, finished=sight.finished, pool_ready=sight.pool_ready
+            )
             return False
 
         await run_consumer(

@@ -49,7 +49,7 @@ async def deploy(
         wanted = project.with_demo(wanted, demo)
     with prefect_at(settings) as url:
         async with get_client() as client, desk.memory(settings) as memory:
-            seeder = _Seeder(client, url, console, memory, reset=reset)
+            seeder = _Seeder(client, url, console, memory, settings=settings, reset=reset)
             await seeder.recall()
             await seeder.blocks(settings)
             await seeder.infrastructure()
@@ -70,8 +70,10 @@ class _Seeder:
         console: Console,
         memory: desk.Memory,
         *,
+        settings: Settings,
         reset: bool,
     ) -> None:
+        self._settings = settings
         self._client, self._url, self._console, self._reset = client, url, console, reset
         self._memory = memory
         self._lost: desk.Desk | None = None
@@ -155,9 +157,16 @@ class _Seeder:
 
     async def automations(self) -> None:
         """The automations."""
-        wanted = automations.wanted_automations(POOL)
+        alerts = await self._patiently(
+            lambda: automations.alerts_block(self._client, self._settings)
+        )
+        wanted = automations.wanted_automations(POOL, alerts)
         if self._lost is not None:
-            before = {name: desk.automation(one) for name, one in self._lost.automations.items()}
+            before = {
+                name: automation
+                for name, one in self._lost.automations.items()
+                if not automations.does_nothing(automation := desk.automation(one))
+            }
             wanted = [*({one.name: one for one in wanted} | before).values()]
         made, different = await self._patiently(
             lambda: automations.upsert(self._client, wanted, reset=self._reset)

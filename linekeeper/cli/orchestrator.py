@@ -19,6 +19,7 @@ from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Blocks, Event, OrchestratorUnavailable, Run
 from linekeeper.settings import Settings
 from linekeeper.store import Store
+from linekeeper.watch.alerts import Alert
 
 CALL_SECONDS = 20.0
 """How long one call may take, repeats by Prefect's client included."""
@@ -119,10 +120,10 @@ class PrefectOrchestrator:
         async with self._call():
             await desk.remember(self._client, store)
 
-    async def look(self) -> Sight:
-        """The workers, and whether Linekeeper is paused. Raises `OrchestratorUnavailable`."""
+    async def look(self, alerts: Sequence[Alert] = ()) -> Sight:
+        """The workers, a pause, and what became of `alerts`. Raises `OrchestratorUnavailable`."""
         async with self._call():
-            return await look(self._client)
+            return await look(self._client, alerts)
 
     async def find_links(self) -> Links:
         """Where the UI is, and the forms of our deployments. Raises `OrchestratorUnavailable`."""

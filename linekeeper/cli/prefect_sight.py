@@ -1,6 +1,6 @@
 """What Prefect says of the workers, of a pause, and of runs that its automations reported."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from prefect.exceptions import ObjectNotFound
 
 from linekeeper.cli.deploy import PAUSED_VARIABLE
 from linekeeper.cli.server import POOL
+from linekeeper.watch.alerts import Alert, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +30,13 @@ class Sight:
     paused: bool
     pool_ready: bool
     runs: Mapping[str, str] = field(default_factory=dict)
-    """Run → the name of its state; a run that is gone is not there."""
-    completed: Collection[str] = frozenset()
-    """Deployments, of those asked about, whose last finished run completed."""
+    """Run that was late → the name of its state; a run that is gone is not there."""
+    finished: Mapping[str, Outcome] = field(default_factory=dict)
+    """Deployment with a failed or crashed run → its last run that finished."""
 
 
-async def look(
-    client: PrefectClient, *, runs: Collection[str] = (), deployments: Collection[str] = ()
-) -> Sight:
-    """Ask Prefect. Raises what its client raises."""
+async def look(client: PrefectClient, alerts: Sequence[Alert] = ()) -> Sight:
+    """Ask Prefect, also about what became of `alerts`. Raises what its client raises."""
     workers: dict[str, str] = {}
     ready = False
     try:
@@ -49,24 +48,23 @@ async def look(
         pass  # not deployed yet: there is no worker
     variable = await client.read_variable_by_name(PAUSED_VARIABLE)
     states: dict[str, str] = {}
-    for run in sorted(runs):
-        try:
-            found = await client.read_flow_run(UUID(run))
-        except ObjectNotFound:
-            continue
-        states[run] = found.state_name or ""
-    return Sight(
-        workers,
-        bool(variable.value) if variable else False,
-        ready,
-        states,
-        frozenset([name for name in sorted(deployments) if await _completed(client, name)]),
-    )
+    finished: dict[str, Outcome] = {}
+    for alert in alerts:
+        if alert.kind == "run_late":
+            try:
+                run = await client.read_flow_run(UUID(alert.run_id))
+            except (ObjectNotFound, ValueError):
+                continue
+            states[alert.run_id] = run.state_name or ""
+        elif alert.kind != "pool_not_ready" and (last := await _last(client, alert.subject)):
+            finished[alert.subject] = last
+    paused = bool(variable.value) if variable else False
+    return Sight(workers, paused, ready, states, finished)
 
 
-async def _completed(client: PrefectClient, deployment: str) -> bool:
-    """Whether the last run of `deployment` that finished did so well."""
-    finished = await client.read_flow_runs(
+async def _last(client: PrefectClient, deployment: str) -> Outcome | None:
+    """How the last run of `deployment` that finished did."""
+    runs = await client.read_flow_runs(
         deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[deployment])),
         flow_run_filter=FlowRunFilter(
             state=FlowRunFilterState(
@@ -78,4 +76,6 @@ async def _completed(client: PrefectClient, deployment: str) -> bool:
         sort=FlowRunSort.END_TIME_DESC,
         limit=1,
     )
-    return bool(finished) and finished[0].state_type == StateType.COMPLETED
+    if not runs:
+        return None
+    return Outcome(str(runs[0].id), completed=runs[0].state_type == StateType.COMPLETED)

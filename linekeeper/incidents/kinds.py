@@ -119,6 +119,20 @@ _KINDS = {
         "The Prefect API does not answer the consumer.",
         "Restart the server, or correct PREFECT_API_URL. Resolves by itself when it answers.",
     ),
+    **{
+        kind: Words(
+            "",
+            "Prefect reports that a run of Linekeeper did not do its work.",
+            "`linekeeper doctor` says whether workers and pool are well. Resolves by itself when "
+            "another run does its work.",
+        )
+        for kind in ("run_failed", "run_crashed", "run_late")
+    },
+    "pool_not_ready": Words(
+        "",
+        "No worker starts the runs of the work pool.",
+        "Start a worker, or resume the pool. Resolves by itself when the pool is ready.",
+    ),
     "work_overdue": Words(
         "",
         "Work that must come by regularly was not completed.",

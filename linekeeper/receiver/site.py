@@ -17,6 +17,7 @@ from linekeeper.receiver import (
     openapi,
     pages,
     paste,
+    prefect_alerts,
     slack_actions,
 )
 from linekeeper.receiver.beat import Beat
@@ -45,6 +46,7 @@ def make_site(runtime: Runtime, beat: Beat) -> Starlette:
             *customer_page.ROUTES,
             *callback.ROUTES,
             *slack_actions.ROUTES,
+            *prefect_alerts.ROUTES,
             *paste.ROUTES,
         ],
         exception_handlers={

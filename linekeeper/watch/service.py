@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from contextlib import suppress
 from datetime import timedelta
 
 from sqlalchemy import select
@@ -16,6 +17,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem
 from linekeeper.store.tables import Incident
+from linekeeper.watch.alerts import watch_runs
 from linekeeper.watch.database import MOST_PATIENCE, DatabaseWatch, say_directly
 from linekeeper.watch.decide import Seen, Trouble, WatchPolicy, examine
 from linekeeper.watch.queries import beat, read_parts, remove
@@ -97,6 +99,8 @@ class Watcher:
         error = looked.exception()
         if error is None:
             await self._database_worked()
+            with suppress(*_TROUBLE):
+                await watch_runs(self._rt.store)
             return looked.result()
         if not isinstance(error, _TROUBLE):
             log.error("watching the other parts failed: %s", type(error).__name__)

@@ -88,8 +88,8 @@ async def test_deploying_makes_everything_and_deploying_again_changes_nothing(
     assert queues["bulk"][1] == 1
     assert len(first["automations"]) == 5
     assert [(v["name"], v["value"]) for v in first["variables"]] == [("linekeeper_paused", False)]
-    assert {d["name"] for d in first["documents"]} == {"default"}
-    assert len(first["documents"]) == 4
+    assert {d["name"] for d in first["documents"]} == {"default", "linekeeper-alerts"}
+    assert len(first["documents"]) == 5
 
 
 async def test_what_an_operator_set_stays_is_shown_and_reset_puts_it_back(

@@ -1,0 +1,220 @@
+"""What Prefect's automations report becomes incidents of the topic `runs`, until it is over.
+
+A run that came to its own end is red by its findings, and those have incidents; one that broke or
+vanished has none, so this is where it gets one.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.incidents.findings import Finding, apply_findings
+from linekeeper.redact import without_addresses
+from linekeeper.store import Store
+from linekeeper.store.tables import EndedRun, Incident, RunAlert
+from linekeeper.store.upsert import insert_or_update
+
+TOPIC = "runs"
+Kind = Literal["run_failed", "run_crashed", "run_late", "pool_not_ready"]
+KINDS: tuple[Kind, ...] = ("run_failed", "run_crashed", "run_late", "pool_not_ready")
+SETTLES: Mapping[str, timedelta] = {
+    "run_late": timedelta(minutes=5),
+    "pool_not_ready": timedelta(minutes=1),
+}
+"""What a start or a busy minute causes is over by then, and not worth a message."""
+KEPT = timedelta(hours=24)
+"""What nobody ran again is not mentioned for longer."""
+_MOST = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One report. `subject` is the deployment's name, or the pool's."""
+
+    kind: Kind
+    subject: str
+    run_id: str = ""
+    run_name: str = ""
+    state_message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the last run of a deployment that finished did."""
+
+    run_id: str
+    completed: bool
+
+
+def alert_secrets(encryption_keys: Sequence[str]) -> list[str]:
+    """What Prefect's automations show, made of each of our keys; the first is the present one.
+
+    It is a secret of its own: nothing else can be derived from it.
+    """
+    return [
+        hmac.new(key.encode(), b"linekeeper:prefect-alerts", hashlib.sha256).hexdigest()
+        for key in encryption_keys
+    ]
+
+
+async def record_alert(store: Store, alert: Alert) -> bool:
+    """Keep `alert`; False for a run that is red by what it found. Brings the incidents in line."""
+    async with store.write() as session:
+        now = await store.clock(session)
+        if alert.kind == "run_failed" and await session.get(EndedRun, alert.run_id) is not None:
+            return False
+        row = {
+            "cause": f"{alert.kind}:{alert.subject[:_MOST]}",
+            "kind": alert.kind,
+            "subject": alert.subject[:_MOST],
+            "run_id": alert.run_id[:_MOST],
+            "run_name": alert.run_name[:_MOST],
+            "state_message": alert.state_message[:_MOST],
+            "at": now,
+        }
+        changing = ["run_id", "run_name", "state_message"]
+        await insert_or_update(store, session, RunAlert, [row], key=["cause"], update=changing)
+    await watch_runs(store)
+    return True
+
+
+async def watch_runs(store: Store) -> None:
+    """Bring the incidents about runs in line with what was reported and is not over."""
+    async with store.read() as session:
+        now = await store.clock(session)
+        findings = await _findings(session, now)
+        rows = await session.execute(
+            select(col(Incident.cause), col(Incident.title)).where(
+                col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None)
+            )
+        )
+        known = {(cause, title) for cause, title in rows}
+    if known == {(finding.cause, finding.title) for finding in findings}:
+        return
+    async with store.write() as session:
+        now = await store.clock(session)
+        findings = await _findings(session, now)
+        await apply_findings(store, session, TOPIC, findings, now=now)
+
+
+async def reported(store: Store) -> list[Alert]:
+    """What was reported and is not over."""
+    async with store.read() as session:
+        rows = await session.scalars(select(RunAlert).order_by(col(RunAlert.cause)))
+        return [_alert(row) for row in rows]
+
+
+async def settle_reported(
+    store: Store,
+    *,
+    states: Mapping[str, str],
+    finished: Mapping[str, Outcome],
+    pool_ready: bool,
+) -> None:
+    """Forget what is over, by what Prefect says now: run → state, deployment → last outcome."""
+    last = sorted(outcome.run_id for outcome in finished.values())
+    async with store.read() as session:
+        now = await store.clock(session)
+        rows = list(await session.scalars(select(RunAlert)))
+        ended = set(
+            await session.scalars(
+                select(col(EndedRun.run_id)).where(col(EndedRun.run_id).in_(last))
+            )
+        )
+    over = [
+        row.cause
+        for row in rows
+        if is_over(
+            _alert(row),
+            states=states,
+            outcome=finished.get(row.subject),
+            ended=ended,
+            pool_ready=pool_ready,
+        )
+        or (row.kind != "pool_not_ready" and now - row.at > KEPT)
+    ]
+    if over:
+        async with store.write() as session:
+            await session.execute(delete(RunAlert).where(col(RunAlert.cause).in_(over)))
+    if rows:
+        await watch_runs(store)
+
+
+def is_over(
+    alert: Alert,
+    *,
+    states: Mapping[str, str],
+    outcome: Outcome | None,
+    ended: Collection[str],
+    pool_ready: bool,
+) -> bool:
+    """Whether what was reported is so no more: another run did its work. Pure."""
+    if alert.kind == "pool_not_ready":
+        return pool_ready
+    if alert.kind == "run_late":
+        return states.get(alert.run_id) not in ("Late", "Scheduled")
+    if outcome is None or outcome.run_id == alert.run_id:
+        return False
+    return outcome.completed or outcome.run_id in ended
+
+
+async def _findings(session: AsyncSession, now: datetime) -> list[Finding]:
+    rows = await session.scalars(select(RunAlert).order_by(col(RunAlert.cause)))
+    due = [row for row in rows if now - row.at >= SETTLES.get(row.kind, timedelta())]
+    if any(row.kind == "pool_not_ready" for row in due):  # why runs are late
+        due = [row for row in due if row.kind != "run_late"]
+    return [_finding(row) for row in due]
+
+
+def _finding(row: RunAlert) -> Finding:
+    name, message = row.run_name or row.run_id, without_addresses(row.state_message) or "no message"
+    since = f"{row.at:%Y-%m-%d %H:%M} UTC"
+    title, text, resolved = {
+        "run_failed": (
+            f"A run of {row.subject} broke",
+            f"The run {name} of {row.subject} failed by an error of its own, not by what it "
+            f"found ({message}). Open the run in Prefect for its log; the next run that works "
+            "resolves this.",
+            f"A later run of {row.subject} did its work.",
+        ),
+        "run_crashed": (
+            f"A run of {row.subject} crashed",
+            f"The run {name} of {row.subject} crashed: its process ended or was lost "
+            f"({message}). `linekeeper doctor` says whether workers are well; the next run that "
+            "works resolves this.",
+            f"A later run of {row.subject} did its work.",
+        ),
+        "run_late": (
+            f"Runs of {row.subject} are late since {since}",
+            f"The run {name} of {row.subject} waits past its time since {since}: no worker is "
+            "free. `linekeeper doctor` says why.",
+            f"Runs of {row.subject} start again.",
+        ),
+        "pool_not_ready": (
+            f"The work pool {row.subject} is not ready since {since}",
+            f"Prefect says that no worker polls the work pool {row.subject} since {since}: no "
+            "run starts. Start a worker, or resume the pool; `linekeeper doctor` says which.",
+            f"The work pool {row.subject} is ready again.",
+        ),
+    }[row.kind]
+    return Finding(
+        kind=row.kind,
+        cause=f"runs:{row.cause}",
+        app="",
+        title=title,
+        text=text,
+        scope="house",
+        resolved=resolved,
+    )
+
+
+def _alert(row: RunAlert) -> Alert:
+    kind = next(kind for kind in KINDS if kind == row.kind)
+    return Alert(kind, row.subject, row.run_id, row.run_name, row.state_message)

@@ -1,0 +1,176 @@
+"""What Prefect's automations report reaches people, unless the run is red by what it found."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import httpx
+import pytest
+from prefect.client.orchestration import PrefectClient
+from prefect.events.schemas.automations import AutomationCore
+from prefect.states import Completed, Crashed, Failed
+from rich.console import Console
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from linekeeper.cli.automations import GONE
+from linekeeper.cli.deploy import deploy
+from linekeeper.cli.orchestrator import PrefectOrchestrator
+from linekeeper.receiver import serve
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.engine import encryption_keys
+from linekeeper.store.tables import Incident, RunAlert
+from linekeeper.watch.alerts import (
+    Alert,
+    Outcome,
+    alert_secrets,
+    record_alert,
+    reported,
+    settle_reported,
+    watch_runs,
+)
+from linekeeper.watch.queries import note_ended
+from tests.fixtures_prefect import PrefectServer
+
+
+async def incidents(store: Store) -> dict[str, str]:
+    """Kind → status."""
+    async with store.read() as session:
+        rows = await session.execute(select(col(Incident.kind), col(Incident.status)))
+        return {row.kind: row.status for row in rows}
+
+
+@pytest.fixture
+async def receiver(settings: Settings) -> AsyncIterator[Settings]:
+    """Settings of a receiver that answers at their public URL."""
+    settings = settings.model_copy(update={"receiver_port": 0})
+    async with AsyncExitStack() as stack:
+        rt = await stack.enter_async_context(Runtime.open(settings))
+        listener = stack.enter_context(serve.listening(settings))
+        await stack.enter_async_context(serve.serving(rt, listener))
+        yield settings.model_copy(update={"public_url": serve.address(listener)})
+
+
+async def test_a_run_that_breaks_or_crashes_is_an_incident_one_red_by_its_findings_is_not(
+    receiver: Settings, store: Store, clean_prefect: PrefectServer
+) -> None:
+    settings = receiver.model_copy(
+        update={"prefect_port": clean_prefect.port, "makini_api_url": "http://127.0.0.1:9"}
+    )
+    async with (
+        PrefectClient(clean_prefect.api_url) as client,
+        PrefectOrchestrator.open(settings) as orchestrator,
+    ):
+        trigger = {"type": "event", "posture": "Reactive", "threshold": 1, "within": 0}
+        old = {"name": GONE, "trigger": {**trigger, "expect": ["nothing.happens"]}}
+        nothing = AutomationCore.model_validate({**old, "actions": [{"type": "do-nothing"}]})
+        await client.create_automation(nothing)
+        late = nothing.model_copy(update={"name": "Linekeeper: run late", "enabled": False})
+        await client.create_automation(late)
+        await deploy(
+            settings, reset=False, console=Console(file=io.StringIO()), schedules_active=False
+        )
+        automations = {one.name: one for one in await client.read_automations()}
+        assert GONE not in automations
+        assert not automations["Linekeeper: run late"].enabled
+        assert {a.type for one in automations.values() for a in one.actions} == {
+            "call-webhook",
+            "change-flow-run-state",
+        }
+
+        async def run(deployment: str) -> str:
+            found = await client.read_deployment_by_name(f"{deployment}/{deployment}")
+            made = await client.create_flow_run_from_deployment(found.id, name='a "quoted" run')
+            return str(made.id)
+
+        await asyncio.sleep(2)  # until the server has loaded its automations
+        by_findings, broken, crashed = [
+            await run(name) for name in ("health-sweep", "digest", "reconcile")
+        ]
+        await note_ended(store, by_findings)
+        failed = Failed(message='2 new: {"a": 1} \\ \n at https://user:pw@host.example/x?t=1')
+        await client.set_flow_run_state(by_findings, failed, force=True)  # type: ignore[arg-type]
+        await client.set_flow_run_state(broken, failed, force=True)  # type: ignore[arg-type]
+        await client.set_flow_run_state(crashed, Crashed(message="lost"), force=True)  # type: ignore[arg-type]
+        async with asyncio.timeout(60):
+            while len(await incidents(store)) < 2:
+                await asyncio.sleep(0.2)
+        assert await incidents(store) == {"run_failed": "open", "run_crashed": "open"}
+        assert {alert.subject for alert in await reported(store)} == {"digest", "reconcile"}
+        async with store.read() as session:
+            texts = [str(one.summary) for one in await session.scalars(select(Incident))]
+        assert not [text for text in texts if "user:pw" in text or "t=1" in text]
+
+        for name in ("digest", "reconcile"):
+            await client.set_flow_run_state(await run(name), Completed(), force=True)  # type: ignore[arg-type]
+        async with asyncio.timeout(60):
+            while await reported(store):
+                sight = await orchestrator.look(await reported(store))
+                await settle_reported(
+                    store, states=sight.runs, finished=sight.finished, pool_ready=sight.pool_ready
+                )
+        assert set((await incidents(store)).values()) == {"resolved"}
+
+
+async def test_only_who_shows_the_secret_is_heard(receiver: Settings, store: Store) -> None:
+    alert = {"kind": "run_crashed", "subject": "digest", "run_id": "r", "run_name": "d"}
+    [secret] = alert_secrets(encryption_keys(receiver))
+    async with httpx.AsyncClient(base_url=receiver.resolved_public_url) as client:
+
+        async def answered(body: object, shown: str | None = secret) -> int:
+            headers = {} if shown is None else {"Authorization": f"Bearer {shown}"}
+            answer = await client.post("/prefect/alerts", json=body, headers=headers)
+            return answer.status_code
+
+        for wrong in (None, "x", encryption_keys(receiver)[0]):
+            assert await answered(alert, wrong) == 401
+        assert await incidents(store) == {}
+        for bad in ([], {}, {**alert, "kind": "x"}, {**alert, "subject": 1}):
+            assert await answered(bad) == 422
+        assert [await answered(alert), await answered(alert)] == [202, 202]
+    assert await incidents(store) == {"run_crashed": "open"}
+
+
+async def test_what_is_late_for_a_moment_or_because_the_pool_rests_is_not_told(
+    store: Store,
+) -> None:
+    async def age(minutes: float) -> None:
+        async with store.write() as session:
+            now = await store.clock(session)
+            await session.execute(update(RunAlert).values(at=now - timedelta(minutes=minutes)))
+        await watch_runs(store)
+
+    await record_alert(store, Alert("run_late", "health-sweep", "r1"))
+    assert await incidents(store) == {}
+    await age(6)
+    assert await incidents(store) == {"run_late": "open"}
+    await settle_reported(store, states={"r1": "Running"}, finished={}, pool_ready=True)
+    assert await incidents(store) == {"run_late": "resolved"}
+
+    await record_alert(store, Alert("pool_not_ready", "linekeeper"))
+    await record_alert(store, Alert("run_late", "digest", "r2"))
+    await age(6)
+    assert await incidents(store) == {"run_late": "resolved", "pool_not_ready": "open"}
+    await settle_reported(store, states={"r2": "Running"}, finished={}, pool_ready=True)
+    assert set((await incidents(store)).values()) == {"resolved"}
+
+
+async def test_a_crash_is_over_when_another_run_did_its_work_though_it_is_red(
+    store: Store,
+) -> None:
+    await record_alert(store, Alert("run_crashed", "health-sweep", "r1"))
+
+    async def settle(run: str) -> None:
+        finished = {"health-sweep": Outcome(run, completed=False)}
+        await settle_reported(store, states={}, finished=finished, pool_ready=True)
+
+    await settle("r1")
+    await settle("r2")
+    assert await incidents(store) == {"run_crashed": "open"}
+    await note_ended(store, "r2")
+    await settle("r2")
+    assert await incidents(store) == {"run_crashed": "resolved"}
