@@ -224,7 +224,7 @@ async def test_red_means_new(rt: Runtime, fleet: sandbox.Served) -> None:
     now = utcnow()
     findings = await find_news(rt.store, policy=policy, now=now)
     assert [one.reason for one in findings.news] == ["new"]
-    assert findings.summary == "1 new"
+    assert findings.summary == "1 new problem"
     assert "sync_status fail" in findings.news[0].sentence
     await mark_reported(rt.store, findings.news, now=now)
     assert (await find_news(rt.store, policy=policy, now=now)).summary == "1 known"
@@ -269,7 +269,7 @@ async def test_planned_work_is_no_red_run_and_what_outlasts_it_is(
     assert (list(findings.news), findings.summary) == ([], "1 not announced")
     await mark_reported(rt.store, findings.news, now=utcnow())
     later = utcnow() + timedelta(hours=1, minutes=1)
-    assert (await find_news(rt.store, policy=policy, now=later)).summary == "1 new"
+    assert (await find_news(rt.store, policy=policy, now=later)).summary == "1 new problem"
 
 
 @pytest.mark.parametrize("trouble", ["500", "html", "truncated", "repeat", "429"])
