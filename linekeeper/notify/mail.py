@@ -17,6 +17,7 @@ from linekeeper.access.page_links import page_link, page_url
 from linekeeper.access.signing import Signer, load_signer
 from linekeeper.clock import monotonic, utcnow, zone_of
 from linekeeper.config import MailConfig
+from linekeeper.customers.contacts import recipients
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.notify.mail_ending import ending_letter
@@ -27,7 +28,6 @@ from linekeeper.store import Store
 from linekeeper.store.tables import (
     Connection,
     ConnectLink,
-    Contact,
     Customer,
     Incident,
     IncidentConnection,
@@ -129,13 +129,7 @@ async def _letter(store: Store, row: Outbox, signer: Signer, public_url: str) ->
         customer = await session.get(Customer, customer_id)
         if customer is None:
             return None
-        recipients = list(
-            await session.scalars(
-                select(col(Contact.email))
-                .where(col(Contact.customer_id) == customer_id, col(Contact.confirmed))
-                .order_by(col(Contact.id))
-            )
-        )
+        addresses = await recipients(session, customer_id)
         members = (
             await session.scalars(
                 select(Connection)
@@ -188,7 +182,7 @@ async def _letter(store: Store, row: Outbox, signer: Signer, public_url: str) ->
         locale=customer.locale,
         page=await _page_of(store, customer_id, signer, public_url),
     )
-    return Letter(recipients, text.subject, text.body, text.html, f"{incident_id}.{customer_id}")
+    return Letter(addresses, text.subject, text.body, text.html, f"{incident_id}.{customer_id}")
 
 
 async def _page_of(store: Store, customer_id: str, signer: Signer, public_url: str) -> str:

@@ -6,13 +6,13 @@ from sqlmodel import col
 from linekeeper.access.links import link_url
 from linekeeper.access.signing import Signer
 from linekeeper.clock import utcnow, zone_of
+from linekeeper.customers.contacts import recipients
 from linekeeper.notify.mail_text import SystemToLogIn, compose
 from linekeeper.outbox.senders.smtp import Letter
 from linekeeper.store import Store
 from linekeeper.store.tables import (
     Connection,
     ConnectLink,
-    Contact,
     Credential,
     Customer,
     Outbox,
@@ -30,13 +30,7 @@ async def ending_letter(
     now = utcnow()
     async with store.read() as session:
         customer = await session.get(Customer, customer_id)
-        recipients = list(
-            await session.scalars(
-                select(col(Contact.email))
-                .where(col(Contact.customer_id) == customer_id)
-                .order_by(col(Contact.id))
-            )
-        )
+        addresses = await recipients(session, customer_id)
         rows = (
             await session.execute(
                 select(Connection, col(Credential.expires_at), ConnectLink)
@@ -75,4 +69,4 @@ async def ending_letter(
         locale=customer.locale,
         reminder=bool(row.payload.get("reminder")),
     )
-    return Letter(recipients, text.subject, text.body, text.html, f"ending.{ids[0]}.{customer_id}")
+    return Letter(addresses, text.subject, text.body, text.html, f"ending.{ids[0]}.{customer_id}")
