@@ -20,6 +20,7 @@ SHELL = {"sh", "bash", "shell"}
 ELSEWHERE = {
     "make up": "tests/e2e/test_newcomer.py",
     "make test": ".ci/run",
+    "make simulate": "tests/simulation/test_universes.py",
     "linekeeper receiver": "tests/receiver/test_workers.py",
     "linekeeper consumer": "tests/inbox/process/test_kills.py",
     "linekeeper sandbox": "tests/e2e/test_newcomer.py",
