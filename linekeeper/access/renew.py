@@ -32,6 +32,8 @@ _FINAL = frozenset(
 """Refusals that trying again does not mend."""
 
 LEASE_SECONDS = 60
+TAKEN_OVER_SECONDS = 5.0
+"""When to ask again where another process took the renewal over: it has the new pair soon."""
 STORE_AGAIN_AFTER = (0.2, 1.0, 3.0, 10.0, 30.0)
 """Seconds between tries to store a new pair: the one it was got with is dead already."""
 STORAGE_TROUBLE = (SQLAlchemyError, OSError, TimeoutError)
@@ -100,6 +102,7 @@ class _Renewal:
                 "the renewal was interrupted: another process took it over",
                 app=self.app.name,
                 connection=self.makini_ref,
+                retry_after=TAKEN_OVER_SECONDS,
             ) from error
 
     async def _under_lease(self) -> Token | None:
