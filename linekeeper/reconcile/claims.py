@@ -1,7 +1,7 @@
 """Who reads which connection: leases taken, kept and given back many at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,11 +11,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col
 
+from linekeeper.clock import monotonic
 from linekeeper.reconcile.queries import one_of
 from linekeeper.store import Store
 from linekeeper.store.tables import Lease
 
 SECONDS = 60.0
+_UNSAFE_SHARE = 0.1
+"""Of a lease's time: reading has ended before another may begin."""
 _PREFIX = "reconcile:"
 _LONG = "full"
 
@@ -31,11 +34,29 @@ class Claims:
         self._owner = f"{pace}|{owner}"
         self._pace = pace
         self.held: set[str] = set()
+        self._covered: dict[str, asyncio.Task[Any]] = {}
+        self._ends = monotonic() + SECONDS
+        """When another may hold what was last renewed."""
+
+    def cover(self, connection_id: str, task: asyncio.Task[Any]) -> None:
+        """Cancel `task` once `connection_id` isn't held any more: two never read it at once."""
+        self._covered[connection_id] = task
+        if connection_id not in self.held:
+            task.cancel()
+
+    def _lose(self, ids: Collection[str]) -> None:
+        self.held -= set(ids)
+        for connection_id in ids:
+            task = self._covered.pop(connection_id, None)
+            if task is not None:
+                task.cancel()
 
     async def take(self, ids: Sequence[str]) -> list[str]:
         """Those of `ids` that nobody else holds, in their order; held from now on."""
         if not ids:
             return []
+        if not self.held:
+            self._ends = monotonic() + SECONDS
         async with self._store.write() as session:
             now = await self._store.clock(session)
             taken = {
@@ -66,20 +87,35 @@ class Claims:
     async def give_back(self, ids: Sequence[str]) -> None:
         """Others may read `ids` again."""
         self.held -= set(ids)
+        for connection_id in ids:
+            self._covered.pop(connection_id, None)
         async with self._store.write() as session:
             now = await self._store.clock(session)
             await session.execute(self._of(ids).values(until=now))
 
     async def renew(self) -> None:
-        """Hold on to what is held; what another run took over is let go."""
+        """Hold on to what is held; reading what another run took over is cancelled.
+
+        So is everything, where it could not be renewed until its end.
+        """
         if not self.held:
             return
-        async with self._store.write() as session:
-            until = await self._store.clock(session) + timedelta(seconds=SECONDS)
-            kept = await session.scalars(
-                self._of(sorted(self.held)).values(until=until).returning(col(Lease.name))
-            )
-            self.held &= {name.removeprefix(_PREFIX) for name in kept}
+        asked, asking = monotonic(), sorted(self.held)
+        safe_until = self._ends - SECONDS * _UNSAFE_SHARE
+        try:
+            async with asyncio.timeout(max(0.01, safe_until - asked)):
+                async with self._store.write() as session:
+                    until = await self._store.clock(session) + timedelta(seconds=SECONDS)
+                    names = await session.scalars(
+                        self._of(asking).values(until=until).returning(col(Lease.name))
+                    )
+                    kept = {name.removeprefix(_PREFIX) for name in names}
+        except (SQLAlchemyError, OSError, TimeoutError):
+            if monotonic() >= safe_until:
+                self._lose(asking)
+            return
+        self._ends = asked + SECONDS
+        self._lose([one for one in asking if one not in kept and one in self.held])
 
     def _taking(self, ids: Sequence[str], *, now: datetime) -> Any:
         dialect: Any = sqlite if self._store.is_sqlite else postgresql
@@ -119,7 +155,7 @@ class Claims:
 async def claiming(store: Store, owner: str, pace: str) -> AsyncIterator[Claims]:
     """Claims that are kept for the block and given back after it."""
     claims = Claims(store, owner, pace)
-    keeper = asyncio.create_task(_every(SECONDS / 3, claims.renew))
+    keeper = asyncio.create_task(_every(SECONDS / 6, claims.renew))
     try:
         yield claims
     finally:

@@ -134,6 +134,7 @@ async def read_pass(
                     for target in await _still_due(rt, app, order, which, mine):
                         task = group.create_task(_read(rt, target, order, which, sleep))
                         running[task] = target.id
+                        claims.cover(target.id, task)
                     advanced = advanced or bool(mine)
                 if len(running) >= SIDE_BY_SIDE:
                     await _collect(run, running, tried, claims)
@@ -148,11 +149,15 @@ async def read_pass(
 async def _collect(
     run: Run, running: dict[asyncio.Task[Run], str], tried: set[str], claims: Claims
 ) -> None:
-    """Wait until some have been read; their claims are given back."""
+    """Wait until some have been read; their claims are given back.
+
+    What another run took over meanwhile was cancelled, and is left to it.
+    """
     done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
     finished = [running.pop(task) for task in done]
     for task in done:
-        run.add(task.result())
+        if not task.cancelled():
+            run.add(task.result())
     tried.update(finished)
     await claims.give_back(finished)
 
