@@ -8,6 +8,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from linekeeper.clock import utcnow
+from linekeeper.implementation import run
 from linekeeper.implementation.advance import (
     NoSuchImplementation,
     advance,
@@ -16,7 +17,7 @@ from linekeeper.implementation.advance import (
 )
 from linekeeper.implementation.find import find_implementation
 from linekeeper.runtime import Runtime
-from tasks.implementation import gates_with_a_run, publish
+from tasks.implementation import publish, unfinished_runs
 from tasks.run import is_paused, only_one, open_runtime, rename, skipped
 
 
@@ -32,7 +33,7 @@ async def advance_implementations(
 ) -> State[None]:
     """Settle what is proven, open what became possible, forecast anew, say what will slip.
 
-    Starts the run of an open gate again if it was lost.
+    Starts the run of an implementation or of an open gate again if it was lost.
     """
     if await is_paused():
         return skipped("Paused: the variable linekeeper_paused is set")
@@ -62,9 +63,13 @@ async def _one(rt: Runtime, wanted: str) -> State[None]:
 
 async def _all(rt: Runtime) -> State[None]:
     before = utcnow()
-    alive = await gates_with_a_run()
+    alive = await unfinished_runs()
     done = await advance_all(rt.store, now=utcnow())
-    restarted = await restart_lost(rt.store, alive, before=before, now=utcnow())
+    restarted = await restart_lost(rt.store, alive.gates, before=before, now=utcnow())
+    restarted += await run.restart_lost(
+        rt.store, alive.implementations, before=before, now=utcnow()
+    )
+    await run.wake(rt.store, done.aged, because=f"{before:%Y%m%d%H}", now=utcnow())
     await publish([*done.moved, *done.aged])
     for line in done.slipping:
         get_run_logger().warning("%s", line)

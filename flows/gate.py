@@ -13,7 +13,7 @@ from linekeeper.clock import utcnow
 from linekeeper.implementation.answer import Answer, Asked, NoSuchGate, answer, ask
 from linekeeper.implementation.news import run_name
 from linekeeper.preflight.handover import escape
-from tasks.implementation import publish, retag, this_run
+from tasks.implementation import graph_of, publish, retag, this_run
 from tasks.run import open_runtime, rename, skipped
 
 WAITS_SECONDS = 2 * 365 * 86_400
@@ -69,7 +69,9 @@ async def gate(
             await publish([asked.standing.implementation.id])
             number = asked.row.answers
             given = await asuspend_flow_run(
-                wait_for_input=GateForm.with_initial_data(description=_question(asked)),
+                wait_for_input=GateForm.with_initial_data(
+                    description=_question(asked, await graph_of(asked.standing))
+                ),
                 timeout=WAITS_SECONDS,
                 key=f"answer-{number}",
             )
@@ -95,7 +97,7 @@ async def gate(
                 return Completed(message=taken.message)
 
 
-def _question(asked: Asked) -> str:
+def _question(asked: Asked, graph: str | None) -> str:
     one, row = asked.standing.implementation, asked.row
     lines = [f"**{escape(run_name(asked.standing, row))}**"]
     if row.refusal:
@@ -108,5 +110,6 @@ def _question(asked: Asked) -> str:
         f"{opened}{due}For {escape(row.assignee)}. Go-live likely {one.p50}"
         + (f", committed {one.committed}." if one.committed else ".")
     )
-    lines.append(f"The whole implementation: artifact `implementation-{one.slug}`.")
+    shown = f"[its graph]({graph}) and " if graph else ""
+    lines.append(f"The whole implementation: {shown}artifact `implementation-{one.slug}`.")
     return "\n\n".join(lines)

@@ -1,19 +1,27 @@
-"""Start an implementation, or move on the one there is."""
+"""An implementation as one run: the gates of its plan are its graph, from kickoff to go-live."""
 
 from datetime import date
 from typing import Annotated, Literal
+from uuid import uuid4
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
+from prefect.flow_runs import asuspend_flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
 from linekeeper.clock import utcnow
 from linekeeper.implementation.order import Form
+from linekeeper.implementation.run import look_again, shown_by, take_stock
 from linekeeper.implementation.scope import PlanError
 from linekeeper.implementation.start import Started, start
+from linekeeper.runtime import Runtime
 from tasks.implementation import publish
+from tasks.implementation_run import show, takes_up, this_deployed_run
 from tasks.run import is_paused, open_runtime, rename, skipped
+
+WAITS_SECONDS = 5 * 365 * 86_400
+"""Prefect's own time-out, far beyond any implementation."""
 
 
 @flow(name="implementation", flow_run_name="implementation {customer}", retries=0)
@@ -90,41 +98,71 @@ async def implementation(
         ),
     ] = "",
 ) -> State[None]:
-    """Start an implementation: its gates open as they become possible, each waits for its people.
+    """Show an implementation from its kickoff to its go-live, as the graph of one run.
 
-    The same customer and systems again move on the implementation there is. What can't be is
-    refused with its field, and nothing is stored.
+    It waits suspended, and is woken when a gate moves. It ends `Live` or `Abandoned`. The same
+    customer and systems again move on the implementation there is. What can't be is refused with
+    its field, and nothing is stored.
     """
-    if await is_paused():
-        return skipped("Paused: the variable linekeeper_paused is set")
     async with open_runtime() as rt:
-        form = Form(
-            customer=customer,
-            systems=systems,
-            complexity=complexity,
-            kickoff=kickoff,
-            by=by,
-            hosting=hosting,
-            custom_workflows=custom_workflows,
-            committed=committed,
-            country=country,
-            owner=owner,
-            targets=targets,
-            tiers=tiers,
-            app=app,
-            over_credits_because=over_credits_because,
+        run = this_deployed_run()
+        identifier = None if run is None else await shown_by(rt.store, str(run.id))
+        if identifier is None:
+            if await is_paused():
+                return skipped("Paused: the variable linekeeper_paused is set")
+            form = Form(
+                customer=customer,
+                systems=systems,
+                complexity=complexity,
+                kickoff=kickoff,
+                by=by,
+                hosting=hosting,
+                custom_workflows=custom_workflows,
+                committed=committed,
+                country=country,
+                owner=owner,
+                targets=targets,
+                tiers=tiers,
+                app=app,
+                over_credits_because=over_credits_because,
+            )
+            run_id = None if run is None else str(run.id)
+            try:
+                started = await start(rt.store, form, run_id=run_id, now=utcnow())
+            except PlanError as refusal:
+                await rename(f"implementation · {customer[:60]} · refused")
+                return Failed(message=f"Refused, nothing was stored. {refusal}")
+            get_run_logger().info("%s", _message(started))
+            if run is None or not (started.new or await takes_up(started.progress.standing, run)):
+                return await _moved_on(started)
+            identifier = started.progress.standing.implementation.id
+        return await _show(rt, identifier)
+
+
+async def _show(rt: Runtime, identifier: str) -> State[None]:
+    """Draw the graph as it is now; then end, or wait until something moves."""
+    now = utcnow()
+    progress = await take_stock(rt.store, identifier, now=now)
+    to_scale = await show(progress, now=now)
+    await publish.fn([identifier])  # as a task it would be a node of the graph at every waking
+    one = progress.standing.implementation
+    if one.status == "live":
+        return Completed(name="Live", message=f"{one.title} is live since {one.actual['live']}.")
+    if one.status == "abandoned":
+        return Completed(
+            name="Abandoned", message=f"{one.title} was abandoned: {one.held_because}."
         )
-        try:
-            started = await start(rt.store, form, now=utcnow())
-        except PlanError as refusal:
-            await rename(f"implementation · {customer[:60]} · refused")
-            return Failed(message=f"Refused, nothing was stored. {refusal}")
-        one = started.progress.standing.implementation
-        await rename(f"{one.title} · {'started' if started.new else 'moved on'}")
-        await publish([one.id])
-        message = _message(started)
-        get_run_logger().info(message)
-        return Completed(message=message)
+    if to_scale is not None:
+        await look_again(rt.store, progress.standing, at=to_scale, now=now)
+    await asuspend_flow_run(timeout=WAITS_SECONDS, key=str(uuid4()))
+    raise AssertionError("unreachable: a suspended run begins from the top")
+
+
+async def _moved_on(started: Started) -> State[None]:
+    one = started.progress.standing.implementation
+    await rename(f"{one.title} · {'started' if started.new else 'moved on'}")
+    await publish([one.id])
+    return Completed(message=_message(started))
 
 
 def _message(started: Started) -> str:

@@ -59,6 +59,14 @@ class Orchestrator(Protocol):
         """Resume a suspended run; harmless if it isn't waiting any more."""
         ...
 
+    async def wake_run(self, run_id: str) -> bool:
+        """Have a suspended run go on; False if it has to be asked again.
+
+        That is so while it works: what it has read may be older than what it is woken for. A run
+        that ended or is gone is not woken, and needs not be asked again.
+        """
+        ...
+
     async def emit(self, events: Sequence[Event]) -> None:
         """Add events to the feed."""
         ...

@@ -1,6 +1,7 @@
 """Steps of implementations: which gates have a run, what people see."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -49,6 +50,16 @@ CREDITS = "credits"
 LIVE_SHOWN = timedelta(days=90)
 HUNG = timedelta(minutes=15)
 """A gate's run suspends within seconds: one that runs longer has lost its process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """Runs that are not over."""
+
+    gates: set[str]
+    """Ids of the gates that have one."""
+    implementations: set[str]
+    """Ids and idempotency keys of the runs of implementations."""
 
 
 @task(
@@ -109,32 +120,42 @@ async def publish(ids: Sequence[str]) -> None:
 
 
 @task(
-    name="gates-with-a-run",
-    task_run_name="gates that have a run",
+    name="runs-of-implementations",
+    task_run_name="unfinished runs of implementations and gates",
     retries=3,
     retry_delay_seconds=exponential_backoff(backoff_factor=3),
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-async def gates_with_a_run() -> set[str]:
-    """Ids of the gates whose run waits, or is about to ask."""
-    unfinished = [one for one in StateType if one not in TERMINAL_STATES]
-    alive: set[str] = set()
-    seen: set[UUID] = set()
+async def unfinished_runs() -> Unfinished:
+    """What has a run that waits, or is about to."""
     async with get_client() as client:
-        while True:
-            runs = await client.read_flow_runs(
-                deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=["gate"])),
-                flow_run_filter=FlowRunFilter(
-                    state=FlowRunFilterState(type=FlowRunFilterStateType(any_=unfinished))
-                ),
-                limit=200,
-                offset=len(seen),
-            )
-            alive |= {str(run.parameters.get("gate")) for run in runs if not _is_hung(run)}
-            seen |= {run.id for run in runs}
-            if len(runs) < 200:
-                return alive
+        gates = await _unfinished(client, "gate")
+        implementations = await _unfinished(client, "implementation")
+    return Unfinished(
+        gates={str(run.parameters.get("gate")) for run in gates},
+        implementations={str(run.id) for run in implementations}
+        | {run.idempotency_key for run in implementations if run.idempotency_key},
+    )
+
+
+async def _unfinished(client: PrefectClient, deployment: str) -> list[FlowRun]:
+    states = [state for state in StateType if state not in TERMINAL_STATES]
+    alive: dict[UUID, FlowRun] = {}
+    seen = 0
+    while True:
+        page = await client.read_flow_runs(
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[deployment])),
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states))
+            ),
+            limit=200,
+            offset=seen,
+        )
+        alive |= {run.id: run for run in page if not is_hung(run)}
+        seen += len(page)
+        if len(page) < 200:
+            return list(alive.values())
 
 
 def this_run() -> str | None:
@@ -149,7 +170,17 @@ async def relative_links(client: PrefectClient) -> Links:
     return Links(ui_url="../..", deployments=found.deployments)
 
 
-def _is_hung(run: FlowRun) -> bool:
+async def graph_of(standing: Standing) -> str | None:
+    """The address of the run whose graph shows an implementation; None while it has none."""
+    run_id = standing.implementation.run_id
+    if run_id is None:
+        return None
+    async with get_client() as client:
+        return (await find_links(client)).run(run_id)
+
+
+def is_hung(run: FlowRun) -> bool:
+    """Whether it lost its process: it suspends within seconds, and has been at work for long."""
     state = run.state
     if state is None or state.type not in (StateType.RUNNING, StateType.PENDING):
         return False

@@ -90,6 +90,23 @@ class PrefectOrchestrator:
             reason = getattr(result.details, "reason", None) or "no reason given"
             raise ValueError(f"run {run.name!r} did not take the answer: {reason}")
 
+    async def wake_run(self, run_id: str) -> bool:
+        """Have a suspended run go on; False if it has to be asked again, because it works.
+
+        Raises `OrchestratorUnavailable`.
+        """
+        async with self._call():
+            try:
+                run = await self._client.read_flow_run(UUID(run_id))
+            except ObjectNotFound:
+                return True
+            if run.state is None or run.state.is_final():
+                return True
+            if not run.state.is_paused():
+                return False
+            result = await self._client.resume_flow_run(run.id)
+        return result.status == SetStateStatus.ACCEPT
+
     async def emit(self, events: Sequence[Event]) -> None:
         """Add events to the feed; one whose id is there already is left alone.
 

@@ -82,7 +82,7 @@ async def advance_in(
     if evaluation.live and one.status in queries.UNDERWAY:
         messages += await go_live(session, standing, evaluation, now=now)
     await session.flush()
-    await news.send(store, session, messages, now=now)
+    await news.send(store, session, [*messages, news.wake(standing)], now=now)
     return evaluation, lacks
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.clock import utcnow
 from linekeeper.implementation import news, queries
 from linekeeper.implementation.advance import advance_in
 from linekeeper.implementation.evaluate import SETTLED
@@ -68,8 +69,11 @@ async def ask(store: Store, gate_id: str, *, run_id: str | None) -> Asked:
         mine = row.run_id in (None, run_id)
         over = row.status in SETTLED or standing.implementation.status == "abandoned"
         if run_id is not None and mine and not over:
-            row.run_id = run_id
+            new, row.run_id = row.run_id is None, run_id
             await session.flush()
+            if new:  # the graph links to the form from now on
+                linked = news.wake(standing, f":form:{run_id}")
+                await news.send(store, session, [linked], now=utcnow())
     return Asked(standing, row, settled=over or not mine)
 
 

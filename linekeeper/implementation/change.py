@@ -86,7 +86,8 @@ async def change(store: Store, wanted: Update, *, now: datetime) -> Changed:
         told = news.say(
             standing, f"change:{now:%Y%m%d%H%M%S%f}", f"{message} ({wanted.by.strip()})."
         )
-        await news.send(store, session, [*rows, told], now=now)
+        woken = news.wake(standing, f":{now:%Y%m%d%H%M%S%f}")
+        await news.send(store, session, [*rows, told, woken], now=now)
         # Dates and owners are part of the plan, which was made from them.
         renewed = await queries.load(session, one.id)
         assert renewed is not None  # it was loaded a moment ago
@@ -127,6 +128,7 @@ class _Edit:
         row.changes += 1
         row.blocks = unblocked(row.blocks, self.now)
         row.status, row.skipped_because = "skipped", _reason(self.wanted)
+        row.skipped_at = self.now
         text = f"{row.title} is skipped: {row.skipped_because}"
         return text, [
             news.gate_event(self.standing, row, "skipped", self.now, row.skipped_because),
@@ -196,6 +198,7 @@ class _Edit:
     def abandon(self) -> _Done:
         one = self.standing.implementation
         one.status, one.held_because = "abandoned", _reason(self.wanted)
+        one.abandoned_at = self.now
         one.key = f"{one.key}:{one.id}"  # the same systems may be started anew
         one.digest = None
         open_rows = [

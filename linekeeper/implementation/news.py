@@ -15,7 +15,7 @@ from linekeeper.implementation.queries import run_key
 from linekeeper.implementation.standing import Standing, turn_of
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
-from linekeeper.store.tables import Gate
+from linekeeper.store.tables import Gate, Implementation
 
 MAX_TAG = 100
 
@@ -96,6 +96,25 @@ def end_run(row: Gate, at: datetime) -> Message | None:
         # The run may be about to suspend; resuming it before that would be lost.
         not_before=at + timedelta(seconds=2),
     )
+
+
+def wake(standing: Standing, because: str = "", *, at: datetime | None = None) -> Message | None:
+    """Have the implementation's run look at it again, at `at` or now; once for each that happened.
+
+    None where it has no run yet: that one looks when it begins.
+    """
+    one = standing.implementation
+    if one.run_id is None:
+        return None
+    moved = sum(row.changes for row in standing.gates.values())
+    connected = ",".join(system.connection_id or "" for system in standing.systems)
+    key = f"{wake_key(one)}{one.run_id}:{moved}:{connected}:{one.status}{because}"
+    return Message("run", key, {"wake": one.run_id}, not_before=at)
+
+
+def wake_key(one: Implementation) -> str:
+    """What the dedupe keys of all its wakings begin with."""
+    return f"implementation:{one.id}:wake:"
 
 
 def run_name(standing: Standing, row: Gate) -> str:

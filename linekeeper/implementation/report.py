@@ -57,6 +57,8 @@ def implementation_markdown(
         url := links.form("implementation-update", {"implementation": one.slug})
     ):
         parts.append(f"[Hold, skip a gate, move a date, reassign]({url})")
+    if one.run_id and (url := links.run(one.run_id)):
+        parts.append(f"[Its graph, from kickoff to go-live]({url})")
     if url := links.artifact(PORTFOLIO):
         parts.append(f"[All implementations]({url})")
     return "\n\n".join(parts) + "\n"

@@ -21,6 +21,7 @@ from linekeeper.implementation import news, queries
 from linekeeper.implementation.advance import advance_in
 from linekeeper.implementation.order import Form, Order, check, fold, words
 from linekeeper.implementation.progress import Progress, forecast_anew
+from linekeeper.implementation.run import start_message
 from linekeeper.implementation.scope import PlanError
 from linekeeper.implementation.standing import Standing
 from linekeeper.store import Store
@@ -43,9 +44,10 @@ class Started:
     """What it costs, and whether it fits; an estimate."""
 
 
-async def start(store: Store, form: Form, *, now: datetime) -> Started:
+async def start(store: Store, form: Form, *, run_id: str | None = None, now: datetime) -> Started:
     """Start the implementation of `form`, or move on the one there is.
 
+    `run_id` is the run that will show a new one; without it, another run is started for that.
     Raises `PlanError` with field and reason; then nothing was stored.
     """
     async with store.read() as session:
@@ -65,8 +67,12 @@ async def start(store: Store, form: Form, *, now: datetime) -> Started:
             if not verdict.allowed:
                 raise PlanError("credits", verdict.message)
             standing = await _make(session, order, customer, credits=verdict.message, now=now)
-            greeting = news.say(standing, "start", words(order))
-            await news.send(store, session, [greeting], now=now)
+            one = standing.implementation
+            one.run_id, one.run_at = run_id, None if run_id is None else now
+            messages = [news.say(standing, "start", words(order))]
+            if run_id is None:
+                messages.append(start_message(standing))
+            await news.send(store, session, messages, now=now)
             evaluation, lacks = await advance_in(store, session, standing, now=now)
     if raced is not None:
         return await _move_on(store, raced.id, now)

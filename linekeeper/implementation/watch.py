@@ -12,7 +12,6 @@ from sqlmodel import col
 from linekeeper.implementation import news, queries
 from linekeeper.implementation.advance import advance, ready
 from linekeeper.implementation.progress import Progress
-from linekeeper.outbox.queue import Message
 from linekeeper.preflight.evidence import keep
 from linekeeper.preflight.report import Report
 from linekeeper.store import Store
@@ -20,7 +19,7 @@ from linekeeper.store.tables import Implementation, ImplementationSystem
 
 
 async def watch(store: Store, *, now: datetime) -> bool:
-    """Move on those whose gates can be, and have their artifacts drawn; whether there were any."""
+    """Move on those whose gates can be, which wakes their runs; whether there were any."""
     async with store.read() as session:
         any_underway = await session.scalar(
             select(func.count())
@@ -29,10 +28,7 @@ async def watch(store: Store, *, now: datetime) -> bool:
         )
         ids = [] if not any_underway else await ready(session, now=now)
     for identifier in ids:
-        progress = await advance(store, identifier, now=now)
-        if not _draws_itself(progress):
-            async with store.write() as session:
-                await news.send(store, session, [_redraw(progress)], now=now)
+        await advance(store, identifier, now=now)
     return bool(ids)
 
 
@@ -65,31 +61,6 @@ async def take_report(
     new = await keep(store, report, source="import", by=by, now=now)
     moved = await advance_targets(store, report.targets, now=now)
     async with store.write() as session:
-        await news.send(
-            store, session, [_redraw(one, f":{report.at.isoformat()}") for one in moved], now=now
-        )
+        woken = [news.wake(one.standing, f":{report.at.isoformat()}") for one in moved]
+        await news.send(store, session, woken, now=now)
     return new, moved
-
-
-def _draws_itself(progress: Progress) -> bool:
-    """Whether a person's gate opened: its run draws what people see, before it waits."""
-    opened = {one.gate for one in progress.evaluation.changes if one.to == "open"}
-    return any(gate.id in opened and gate.check is None for gate in progress.standing.plan.gates)
-
-
-def _redraw(progress: Progress, because: str = "") -> Message:
-    one = progress.standing.implementation
-    moved = sum(row.changes for row in progress.standing.gates.values())
-    connected = sum(system.connection_id is not None for system in progress.standing.systems)
-    key = f"implementation:{one.id}:redraw:{moved}:{connected}:{one.status}{because}"
-    return Message(
-        "run",
-        key,
-        {
-            "deployment": "advance-implementations",
-            "idempotency_key": key,
-            "name": f"advance · {one.title}",
-            "parameters": {"implementation": one.slug},
-            "tags": [f"implementation:{one.slug}"[: news.MAX_TAG]],
-        },
-    )

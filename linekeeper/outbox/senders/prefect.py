@@ -17,6 +17,9 @@ EVENT_BATCH = 100
 RUN_BATCH = 10
 AWAY = timedelta(seconds=15)
 """When to try again what Prefect was not there to take."""
+BUSY = timedelta(seconds=3)
+"""When to ask a run again that is to be woken, and works."""
+WORKING = "the run works: it is woken once it is suspended"
 GIVE_UP_AFTER = timedelta(days=1)
 """A row that Prefect refuses (it is there, but the row is wrong) is dead after so long."""
 
@@ -50,7 +53,7 @@ async def deliver_runs(store: Store, orchestrator: Orchestrator, owner: str) -> 
     rows = await _claim(store, "run", owner, RUN_BATCH)
     for position, row in enumerate(rows):
         try:
-            await _start_or_resume(orchestrator, row.payload, row.dedupe_key)
+            done = await _start_or_resume(orchestrator, row.payload, row.dedupe_key)
         except OrchestratorUnavailable as error:
             # Only this one waits longer: if it is the cause, it doesn't hold up the others.
             await postpone(store, [row], owner, str(error), until=utcnow() + AWAY)
@@ -59,7 +62,10 @@ async def deliver_runs(store: Store, orchestrator: Orchestrator, owner: str) -> 
         except Exception as error:
             await _refused(store, row, owner, error)
         else:
-            await settle(store, [row], owner, now=utcnow())
+            if done:
+                await settle(store, [row], owner, now=utcnow())
+            else:
+                await postpone(store, [row], owner, WORKING, until=utcnow() + BUSY)
     return bool(rows)
 
 
@@ -108,10 +114,13 @@ async def _refused(store: Store, row: Outbox, owner: str, error: Exception) -> N
 
 async def _start_or_resume(
     orchestrator: Orchestrator, payload: dict[str, Any], dedupe_key: str
-) -> None:
+) -> bool:
+    """Whether the row is done; it is not while the run to be woken works."""
+    if "wake" in payload:
+        return await orchestrator.wake_run(payload["wake"])
     if "resume" in payload:
         await orchestrator.resume_run(payload["resume"], payload.get("answer"))
-        return
+        return True
     await orchestrator.start_run(
         Run(
             deployment=payload["deployment"],
@@ -121,6 +130,7 @@ async def _start_or_resume(
             tags=payload.get("tags", ()),
         )
     )
+    return True
 
 
 def _event(row: Outbox) -> Event:

@@ -38,6 +38,13 @@ class Implementation(SQLModel, table=True):
     started_at: datetime = time()
     started_by: str
     live_at: datetime | None = optional_time()
+    abandoned_at: datetime | None = optional_time()
+    run_id: str | None = None
+    """The run of `implementation` whose graph shows it."""
+    run_at: datetime | None = optional_time()
+    """When that run took it up."""
+    run_attempt: int = 0
+    """Grows with every run that Linekeeper itself started for it."""
     planned_p50: date
     planned_p80: date
     """The forecast made at the start, for comparison."""
@@ -107,6 +114,7 @@ class Gate(SQLModel, table=True):
     evidence: str = ""
     note: str = ""
     skipped_because: str | None = None
+    skipped_at: datetime | None = optional_time()
     blocks: list[dict[str, Any]] = Field(
         default_factory=list, sa_column=Column(Json, nullable=False)
     )

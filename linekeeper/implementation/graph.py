@@ -1,0 +1,215 @@
+"""An implementation as the graph of its run: one node a gate, the plan's needs as edges. Pure.
+
+Every node has its true times: since when a gate was open, when it was done, when it is likely to
+begin and to end. Prefect draws a graph to the scale of its run's age, so that in a run of a few
+minutes days lie off the picture: there they are drawn closer (`span`), and their messages say the
+dates.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from linekeeper.implementation.evaluate import SETTLED
+from linekeeper.implementation.plan import Gate as PlannedGate
+from linekeeper.implementation.progress import Progress
+from linekeeper.implementation.standing import turn_of
+from linekeeper.store.tables import Gate
+
+FormOf = Callable[[str], str | None]
+"""The address of a gate's form, by the id of the run that asks."""
+AGES_SHOWN = 12
+"""How many times a run's age its graph may reach beyond now, or before its start, and be read."""
+YOUNGEST = timedelta(seconds=15)
+RESTORED = "This was before the run began: it is restored from Linekeeper's records."
+_WHO = {"us": "us", "customer": "the customer", "makini": "Makini"}
+_TURNS = {"us": "our turn", "customer": "the customer's turn", "makini": "Makini's turn"}
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A gate as it is to be shown. Times are aware."""
+
+    gate: str
+    """Its id in the plan."""
+    title: str
+    needs: tuple[str, ...]
+    state: Literal["SCHEDULED", "RUNNING", "PAUSED", "COMPLETED", "CANCELLED"]
+    """The type of its state in Prefect; `name` is what people read."""
+    name: str
+    message: str
+    start: datetime
+    """Of a gate that is not open yet, when it is likely to begin."""
+    end: datetime | None
+    """None while it is open."""
+
+
+def nodes(progress: Progress, *, began: datetime, form: FormOf, now: datetime) -> list[Node]:
+    """The nodes of an implementation whose run began at `began`, in the plan's order.
+
+    What was settled before that was shown by an earlier run that was lost, and says so.
+    """
+    found = []
+    for gate in progress.standing.plan.gates:
+        node = _node(progress, gate, form=form, now=now)
+        if node.state == "COMPLETED" and node.end is not None and node.end < began:
+            node = replace(node, message=f"{node.message} {RESTORED}")
+        found.append(node)
+    return found
+
+
+def span(found: Sequence[Node], *, began: datetime, now: datetime) -> tuple[list[Node], bool]:
+    """The nodes as the graph of a run of this age can show them, and whether they are to scale.
+
+    What lies after `now` is drawn closer to it, and what lies before the run's beginning closer to
+    that, until the run is old enough. The order stays, and so does what lies between.
+    """
+    room = max(now - began, YOUNGEST) * AGES_SHOWN
+    last = max((node.end or node.start for node in found), default=now)
+    first = min((node.start for node in found), default=began)
+    ahead = min(room / (last - now), 1.0) if last > now else 1.0
+    behind = min(room / (began - first), 1.0) if first < began else 1.0
+
+    def place(at: datetime) -> datetime:
+        if at > now:
+            return now + (at - now) * ahead
+        if at < began:
+            return began - (began - at) * behind
+        return at
+
+    drawn = [
+        replace(node, start=place(node.start), end=None if node.end is None else place(node.end))
+        for node in found
+    ]
+    return drawn, ahead == 1.0 and behind == 1.0
+
+
+def waits_for(progress: Progress) -> list[str]:
+    """Whose turn it is at the gates that are open: `us`, `customer`, `makini`, each once."""
+    rows = progress.standing.gates
+    open_gates = progress.evaluation.having("open", "blocked")
+    return sorted({turn_of(rows[gate]) for gate in open_gates})
+
+
+def _node(progress: Progress, gate: PlannedGate, *, form: FormOf, now: datetime) -> Node:
+    row = progress.standing.gates[gate.id]
+    opened = row.opened_at
+    node = Node(gate.id, row.title, gate.needs, "RUNNING", "", "", opened or now, None)
+    match row.status:
+        case "done":
+            by = f" by {row.done_by}" if row.done_by and row.check_name is None else ""
+            message = f"Done on {_day(row.done_at)}{by}: {row.evidence or 'no evidence was kept'}."
+            done_at = row.done_at or now
+            return replace(
+                node,
+                state="COMPLETED",
+                name="Completed",
+                message=message,
+                start=min(opened or done_at, done_at),
+                end=done_at,
+            )
+        case "skipped":
+            return _skipped(node, row, now)
+        case "open" | "blocked":
+            return _open(progress, node, row, form)
+    return _not_yet(progress, node, gate, row, now)
+
+
+def _skipped(node: Node, row: Gate, now: datetime) -> Node:
+    """A gate that was skipped before it opened stands where those it needed were settled."""
+    at = row.skipped_at or now
+    return replace(
+        node,
+        state="COMPLETED",
+        name="Skipped",
+        message=f"Skipped: {row.skipped_because}.",
+        start=min(row.opened_at or at, at),
+        end=at,
+    )
+
+
+def _open(progress: Progress, node: Node, row: Gate, form: FormOf) -> Node:
+    turn = turn_of(row)
+    if progress.standing.implementation.status == "abandoned":
+        return _abandoned(progress, node)
+    late = {"soon": " Late soon.", "overdue": " Overdue."}.get(
+        progress.evaluation.late.get(row.gate, ""), ""
+    )
+    since = f"since {_day(row.opened_at)}"
+    if row.status == "blocked":
+        because = f"{row.blocks[-1]['because']}" if row.blocks else "no reason was kept"
+        return replace(
+            node,
+            state="PAUSED",
+            name="Blocked",
+            message=f"Blocked, {_TURNS.get(turn, turn)}: {because}. Open {since}.{late}"
+            f"{_form(row, form)}",
+        )
+    lack = progress.lacks.get(row.gate)
+    said = lack.text if lack else row.note
+    who = _WHO.get(turn, turn)
+    person = f" ({row.assignee})" if row.check_name is None else ""
+    return replace(
+        node,
+        name=f"Waiting for {who}",
+        message=f"Waiting for {who}{person} {since}.{f' {said}' if said else ''}{late}"
+        f"{_form(row, form)}",
+    )
+
+
+def _not_yet(progress: Progress, node: Node, gate: PlannedGate, row: Gate, now: datetime) -> Node:
+    if progress.standing.implementation.status == "abandoned":
+        return _abandoned(progress, node)
+    start, end = _likely(progress, gate.id, now)
+    rows = progress.standing.gates
+    needed = [rows[need].title for need in gate.needs if rows[need].status not in SETTLED]
+    needs = f" Needs {', '.join(needed)}." if needed else ""
+    earliest = f" Not before {row.earliest}." if row.earliest else ""
+    one = progress.standing.implementation
+    held = f" The implementation is on hold: {one.held_because}." if one.status == "held" else ""
+    return replace(
+        node,
+        state="SCHEDULED",
+        name="Not yet",
+        message=f"Not yet.{held} Likely from {_day(start)} to {_day(end)}.{needs}{earliest}",
+        start=start,
+        end=end,
+    )
+
+
+def _abandoned(progress: Progress, node: Node) -> Node:
+    one = progress.standing.implementation
+    at = one.abandoned_at or node.start
+    return replace(
+        node,
+        state="CANCELLED",
+        name="Abandoned",
+        message=f"The implementation was abandoned: {one.held_because}.",
+        start=min(node.start, at),
+        end=at,
+    )
+
+
+def _likely(progress: Progress, gate: str, now: datetime) -> tuple[datetime, datetime]:
+    """When a gate is likely to begin and to end; never before now, and never at one moment."""
+    outlook = progress.outlook
+    seen = outlook.forecast.gates[gate]
+    calendar, first = outlook.calendar, outlook.start
+
+    def moment(days: float, *, ending: bool) -> datetime:
+        place = calendar.ordinal(first, days, ending=ending)
+        day = datetime.fromordinal(int(place)).replace(tzinfo=calendar.zone)
+        return (day + timedelta(days=place - int(place))).astimezone(UTC)
+
+    start = max(moment(seen.start_p50, ending=False), now)
+    return start, max(moment(seen.finish_p50, ending=True), start + timedelta(hours=1))
+
+
+def _form(row: Gate, form: FormOf) -> str:
+    url = form(row.run_id) if row.run_id and row.check_name is None else None
+    return f" Its form: {url}" if url else ""
+
+
+def _day(at: datetime | None) -> str:
+    return f"{at:%-d %B %Y}" if at else "an unknown day"

@@ -1,0 +1,143 @@
+"""The one run that shows an implementation: which it is, and started again where it was lost."""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import or_, select, update
+from sqlmodel import col
+
+from linekeeper.implementation import news, queries
+from linekeeper.implementation.advance import look
+from linekeeper.implementation.progress import Progress
+from linekeeper.implementation.standing import Standing
+from linekeeper.outbox.queue import Message
+from linekeeper.store import Store
+from linekeeper.store.tables import Implementation, Outbox
+
+
+async def shown_by(store: Store, run_id: str) -> str | None:
+    """The id of the implementation that run shows."""
+    async with store.read() as session:
+        found: str | None = await session.scalar(
+            select(col(Implementation.id)).where(col(Implementation.run_id) == run_id)
+        )
+        return found
+
+
+async def take_up(
+    store: Store, identifier: str, run_id: str, *, instead_of: str | None, now: datetime
+) -> bool:
+    """Make that run the one that shows it, in place of `instead_of`; False if another came first.
+
+    Compare and set: whoever gives `instead_of` has seen that it is gone.
+    """
+    before = col(Implementation.run_id)
+    same = before.is_(None) if instead_of is None else before == instead_of
+    async with store.write() as session:
+        taken = await session.scalar(
+            update(Implementation)
+            .where(col(Implementation.id) == identifier, same)
+            .values(run_id=run_id, run_at=now)
+            .returning(col(Implementation.id))
+            .execution_options(synchronize_session=False)
+        )
+    return taken is not None
+
+
+async def take_stock(store: Store, identifier: str, *, now: datetime) -> Progress:
+    """How it stands, read by its run. What woke it, and would wake it again for that, is done."""
+    async with store.write() as session:
+        one = await session.get(Implementation, identifier)
+        if one is not None:
+            await session.execute(
+                update(Outbox)
+                .where(
+                    col(Outbox.dedupe_key).startswith(news.wake_key(one), autoescape=True),
+                    col(Outbox.status) == "pending",
+                    col(Outbox.claimed_by).is_(None),
+                    col(Outbox.next_attempt_at) <= now,
+                )
+                .values(status="superseded", settled_at=now)
+                .execution_options(synchronize_session=False)
+            )
+    return await look(store, identifier, now=now)
+
+
+async def look_again(store: Store, standing: Standing, *, at: datetime, now: datetime) -> None:
+    """Have its run woken at `at`, though nothing may have happened by then."""
+    async with store.write() as session:
+        again = news.wake(standing, f":at:{at:%Y%m%d%H%M}", at=at)
+        await news.send(store, session, [again], now=now)
+
+
+async def wake(store: Store, identifiers: Collection[str], *, because: str, now: datetime) -> None:
+    """Have the runs of these look again: something else than a gate is new."""
+    async with store.write() as session:
+        for identifier in identifiers:
+            standing = await queries.load(session, identifier)
+            if standing is not None:
+                woken = news.wake(standing, f":{because}")
+                await news.send(store, session, [woken], now=now)
+
+
+async def restart_lost(
+    store: Store, alive: Collection[str], *, before: datetime, now: datetime
+) -> int:
+    """Start the run of each that is underway and has none any more; returns how many.
+
+    `alive` are the ids and idempotency keys of the unfinished runs of `implementation`, as listed
+    at `before`.
+    """
+    started = 0
+    async with store.write() as session:
+        for standing in await queries.load_underway(session):
+            one = standing.implementation
+            if one.run_id in alive or run_key(one) in alive:
+                continue
+            if max(one.run_at or one.started_at, one.started_at) >= before:
+                continue
+            coming = await session.scalar(
+                select(col(Outbox.id)).where(
+                    col(Outbox.dedupe_key) == run_key(one),
+                    or_(col(Outbox.status) == "pending", col(Outbox.settled_at) >= before),
+                )
+            )
+            if coming is not None:
+                continue
+            one.run_attempt += 1
+            await session.flush()
+            await news.send(store, session, [start_message(standing)], now=now)
+            started += 1
+    return started
+
+
+def start_message(standing: Standing) -> Message:
+    """Start its run, once for each attempt: by the same form, which finds the implementation."""
+    one, key = standing.implementation, run_key(standing.implementation)
+    parameters = {
+        "customer": standing.customer.name,
+        "systems": [system.name for system in standing.systems],
+        "kickoff": one.kickoff.isoformat(),
+        "by": one.started_by,
+        "owner": one.owner,
+        "app": one.app,
+        "complexity": one.complexity,
+        "hosting": one.hosting,
+        "custom_workflows": one.custom_workflows,
+    }
+    return Message(
+        "run",
+        key,
+        {
+            "deployment": "implementation",
+            "idempotency_key": key,
+            "name": one.title,
+            "parameters": parameters,
+            "tags": [f"implementation:{one.slug}"[: news.MAX_TAG]],
+        },
+    )
+
+
+def run_key(one: Implementation) -> str:
+    """What makes the run of its present attempt one run."""
+    return f"implementation:{one.id}:{one.run_attempt}"
