@@ -101,11 +101,12 @@ class House:
         return process.returncode or 0, said.decode()
 
     async def trigger(self, deployment: str, **parameters: object) -> FlowRun:
-        """Start `deployment/deployment` and return its run, ended."""
+        """Start `deployment/deployment` and return its run, ended; an implementation's, waiting."""
         async with self.prefect() as client:
             found = await client.read_deployment_by_name(f"{deployment}/{deployment}")
             run = await client.create_flow_run_from_deployment(found.id, parameters=parameters)
-        return await self.ended(run.id)
+        waits = deployment == "implementation"
+        return await (self.settled(run.id) if waits else self.ended(run.id))
 
     async def ended(self, run_id: Any, *, seconds: float = 90) -> FlowRun:
         """The run, once it is over."""
@@ -116,6 +117,17 @@ class House:
             return run if run.state is not None and run.state.is_final() else None
 
         return await until(over, seconds=seconds, what=f"run {run_id} to end")
+
+    async def settled(self, run_id: Any, *, seconds: float = 90) -> FlowRun:
+        """The run, once it is over or waits."""
+
+        async def waits() -> FlowRun | None:
+            async with self.prefect() as client:
+                run = await client.read_flow_run(run_id)
+            settled = run.state is not None and (run.state.is_final() or run.state.is_paused())
+            return run if settled else None
+
+        return await until(waits, seconds=seconds, what=f"run {run_id} to end or to wait")
 
     async def runs(self, *, state: str | None = None) -> list[FlowRun]:
         """The flow runs, newest first; those in the state named `state`."""

@@ -135,7 +135,7 @@ async def test_prefects_database_is_lost_and_all_that_waits_for_people_waits_aga
                 by="Petra",
             )
             assert started.state is not None
-            assert started.state.is_completed(), started.state.message
+            assert started.state.is_paused(), started.state.message
             [gate] = await until(lambda: _waiting(house, "gate"), seconds=400, what="the gate")
             async with house.prefect() as client:
                 tidy = await client.read_deployment_by_name(HOUSEKEEPING)

@@ -369,7 +369,7 @@ async def starts_an_implementation(house: House) -> str:
     await ends(
         house,
         "implementation",
-        "Completed",
+        "Suspended",
         customer="Zenith Tools",
         systems=["UpKeep"],
         kickoff=today.isoformat(),

@@ -146,6 +146,11 @@ class Office:
                 )
             )
 
+    async def gate_runs(self) -> list[Outbox]:
+        """The runs that ask people, started or resumed."""
+        rows = await self.outbox("run")
+        return [row for row in rows if row.payload.get("deployment") != "implementation"]
+
 
 @pytest.fixture
 def office(store: Store) -> Office:

@@ -47,7 +47,7 @@ async def test_a_start_reserves_credits_opens_the_kickoff_and_starts_its_run(off
     started = await office.start()
     assert started.new
     assert started.progress.evaluation.having("open") == ("kickoff",)
-    [run] = await office.outbox("run")
+    [run] = await office.gate_runs()
     assert run.payload["deployment"] == "gate"
     assert run.payload["name"] == "Acme · Kickoff and technical requirements"
     assert run.payload["idempotency_key"] == run.dedupe_key
@@ -65,7 +65,7 @@ async def test_the_same_customer_and_systems_are_the_same_implementation(office:
     assert second.progress.standing.implementation.id == first.progress.standing.implementation.id
     async with office.store.read() as session:
         assert await session.scalar(select(func.count()).select_from(Implementation)) == 1
-    assert len(await office.outbox("run")) == 1
+    assert len(await office.gate_runs()) == 1
     assert (await office.start(systems=["Maximo"])).new
 
 
@@ -178,7 +178,7 @@ async def test_a_lost_run_is_started_again_and_a_living_one_is_not(office: Offic
     assert await restart_lost(office.store, {row.id}, before=office.now, now=office.now) == 0
     assert await restart_lost(office.store, set(), before=office.now, now=office.now) == 1
     assert await restart_lost(office.store, set(), before=office.now, now=office.now) == 0
-    assert [one.dedupe_key for one in await office.outbox("run")] == [
+    assert [one.dedupe_key for one in await office.gate_runs()] == [
         f"gate:{row.id}:1",
         f"gate:{row.id}:2",
     ]
@@ -207,7 +207,7 @@ async def test_gates_of_several_systems_wait_side_by_side(office: Office):
     after = await office.advance(started.progress)
     waiting = [g for g in after.evaluation.having("open") if g.startswith("workflow-conf")]
     assert waiting == ["workflow-configuration-1", "workflow-configuration-2"]
-    names = {row.payload["name"] for row in await office.outbox("run")}
+    names = {row.payload["name"] for row in await office.gate_runs()}
     assert "Acme · UpKeep · Basic workflow configuration" in names
 
 
@@ -276,7 +276,7 @@ async def test_skipping_needs_a_reason_ends_the_run_and_opens_what_follows(offic
     done = await office.update(started.progress, "skip", gate="Kickoff", reason="known customer")
     assert done.progress.evaluation.statuses["kickoff"] == "skipped"
     assert done.progress.evaluation.statuses["authentication-1"] == "open"
-    assert (await office.outbox("run"))[-1].payload["resume"] == "run-9"
+    assert (await office.gate_runs())[-1].payload["resume"] == "run-9"
 
 
 async def test_dates_move_and_work_is_given_to_others(office: Office):
@@ -332,7 +332,7 @@ async def test_weeks_of_waiting_lose_nothing(office: Office):
     async with office.store.read() as session:
         opened = await session.scalars(select(col(Gate.gate)).where(col(Gate.status) == "open"))
         assert set(opened) == {"authentication-1"}
-    assert len(await office.outbox("run")) == 1
+    assert len(await office.gate_runs()) == 1
 
 
 async def test_what_was_agreed_of_a_system_is_what_its_connection_costs(office: Office):
@@ -442,7 +442,7 @@ async def test_starts_at_the_same_moment_are_one_implementation(office: Office):
     started = await asyncio.gather(*(office.start() for _ in range(4)))
     assert [one.new for one in started].count(True) == 1
     assert len({one.progress.standing.implementation.id for one in started}) == 1
-    assert len(await office.outbox("run")) == 1
+    assert len(await office.gate_runs()) == 1
     async with office.store.read() as session:
         assert await session.scalar(select(func.sum(CreditEntry.delta))) == -1
 
