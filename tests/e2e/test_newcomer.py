@@ -366,10 +366,8 @@ async def has_an_incident(operator: Operator, house: House) -> tuple[Connection,
 async def starts_an_implementation(house: House) -> str:
     """One begins, and its first gate waits for a person; the gate's id."""
     today = date.today()  # noqa: DTZ011  the form's own idea of a day
-    await ends(
-        house,
+    run = await house.trigger(
         "implementation",
-        "Suspended",
         customer="Zenith Tools",
         systems=["UpKeep"],
         kickoff=today.isoformat(),
@@ -377,6 +375,8 @@ async def starts_an_implementation(house: House) -> str:
         owner="Petra",
         by="Petra",
     )
+    assert run.state is not None
+    assert run.state.name == "Suspended", run.state.message
     gate = await one(house, select(Gate).where(col(Gate.gate) == "kickoff"))
     await waiting(house, gate=gate.id)
     return str(gate.id)
