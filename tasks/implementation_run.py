@@ -7,7 +7,7 @@ and is there once, however often it is told.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -72,7 +72,8 @@ async def show(progress: Progress, *, now: datetime) -> datetime | None:
     """
     run = this_deployed_run()
     assert run is not None  # others don't show an implementation
-    began = run.start_time or now
+    # Prefect's times are of a class of its own, whose differences do not divide.
+    began = datetime.fromtimestamp(run.start_time.timestamp(), UTC) if run.start_time else now
     one = progress.standing.implementation
     async with get_client() as client:
         links = await find_links(client)
