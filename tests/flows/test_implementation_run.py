@@ -22,6 +22,7 @@ from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.implementation import queries
 from linekeeper.implementation.answer import Answer, answer, ask
+from linekeeper.implementation.run import run_key
 from linekeeper.implementation.standing import Standing
 from linekeeper.outbox.senders.prefect import deliver_runs
 from linekeeper.settings import Settings
@@ -216,10 +217,11 @@ async def test_a_run_that_is_lost_is_made_again_with_the_times_that_are_known(
 
         async with PrefectOrchestrator.open(watched.settings) as orchestrator:
             await deliver_runs(watched.store, orchestrator, "test")
+        lost_key = run_key((await watched.standing()).implementation)
         [run] = [
             one
             for one in await watched.running.client.read_flow_runs()
-            if one.idempotency_key and one.idempotency_key.startswith("implementation:")
+            if one.idempotency_key == lost_key
         ]
         run = await watched.work(run.id)
         assert run.state is not None
