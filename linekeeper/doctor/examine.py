@@ -16,6 +16,7 @@ from linekeeper.doctor.fleet import (
 )
 from linekeeper.doctor.mail import examine_mail
 from linekeeper.doctor.makini import examine_app
+from linekeeper.doctor.parts import examine_parts
 from linekeeper.doctor.slack import examine_slack
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
@@ -60,6 +61,7 @@ async def examine(
         *(app(name) for name in sorted(configuration.apps)),
         examine_slack(configuration.slack, seconds=seconds),
         examine_alerts(rt.store, configuration),
+        examine_parts(rt),
         examine_mail(rt.store, configuration, seconds=seconds),
         *(look() for look in others),
     ]

@@ -1,0 +1,38 @@
+"""The doctor names every part, and what is silent or overdue."""
+
+from datetime import timedelta
+
+from sqlalchemy import update
+from sqlmodel import col
+
+from linekeeper.doctor.parts import examine_parts
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store.tables import PartHeartbeat
+from linekeeper.watch.queries import beat
+
+
+async def test_every_part_is_named_with_what_is_wrong(settings: Settings) -> None:
+    settings = settings.model_copy(update={"makini_api_url": "http://127.0.0.1:9"})
+    async with Runtime.open(settings) as rt:
+        assert await examine_parts(rt) == []
+        await beat(rt.store, "consumer:a:1:x", "consumer", "a")
+        await beat(rt.store, "receiver:b:1:x", "receiver", "b")
+        assert {(one.name, one.level) for one in await examine_parts(rt)} == {
+            ("consumer · a", "ok"),
+            ("receiver · b", "ok"),
+        }
+        async with rt.store.write() as session:
+            now = await rt.store.clock(session)
+            await session.execute(update(PartHeartbeat).values(since=now - timedelta(hours=1)))
+            await session.execute(
+                update(PartHeartbeat)
+                .where(col(PartHeartbeat.kind) == "receiver")
+                .values(at=now - timedelta(minutes=16))
+            )
+        findings = await examine_parts(rt)
+        assert {(one.name, one.level) for one in findings} == {
+            ("consumer · a", "ok"),
+            ("receiver · b", "wrong"),
+            ("overdue", "wrong"),
+        }
