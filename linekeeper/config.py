@@ -97,6 +97,13 @@ class AppConfig(_Config):
         """Whether anything at Makini may be changed (DESIGN "Do no harm")."""
         return self.mode == "manage"
 
+    def is_called_like(self, other: "AppConfig") -> bool:
+        """Whether Makini is called the same way for both: at most they differ in what is read."""
+        if self is other or self == other:
+            return True
+        read = {"entities": other.entities, "bodies": other.bodies}
+        return self.model_copy(update=read) == other
+
 
 class SlackConfig(_Config):
     """The Slack channel operators read."""

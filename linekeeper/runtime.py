@@ -86,7 +86,7 @@ class Runtime:
         What a customer's login calls (`for_login`) is counted apart from all other calls.
         """
         known = self._clients.get((app.name, for_login))
-        if known is not None and (known[0] is app or known[0] == app):
+        if known is not None and known[0].is_called_like(app):
             return known[1]
         # An older client may be in use still; its connections end with the process.
         client = MakiniClient(app, budget=self.login_budget if for_login else self.budget)

@@ -17,6 +17,7 @@ from linekeeper.inbox.plan import Plan, Wanted, plan, understand
 from linekeeper.inbox.routing import Target, connections_of, owners_of
 from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem, Store
+from linekeeper.store.connection_settings import configured, load_settings
 from linekeeper.store.trouble import isolate
 
 
@@ -26,6 +27,7 @@ class Planned(NamedTuple):
     event: Event
     plan: Plan
     apps: Mapping[str, AppConfig]
+    """The app of each connection, as that was configured."""
     targets: Mapping[str, Target]
     tokens: Mapping[str, Token]
 
@@ -58,6 +60,11 @@ async def _plan(
         targets = {target.id: target for target in named.values()}
         targets |= {target.id: target for owners in by_key.values() for target in owners}
         tokens = await _tokens(store, session, sorted(targets))
+        settings = await load_settings(session, sorted(targets))
+    configured_apps = {
+        id_: configured(apps.get(target.app) or AppConfig(name=target.app), settings.get(id_))
+        for id_, target in targets.items()
+    }
     now = utcnow()
     # Where nothing may renew it, a token that has ended is none.
     with_token = frozenset(
@@ -72,7 +79,7 @@ async def _plan(
         known = named.get(event.id)
         if isinstance(wanted, Settled):
             settled = wanted._replace(connection_id=known.id if known else None)
-            planned.append(Planned(event, Plan(settled), apps, {}, {}))
+            planned.append(Planned(event, Plan(settled), {}, {}, {}))
             continue
         owners: dict[str, Sequence[Target]] = {}
         for key in wanted.keys:
@@ -80,9 +87,21 @@ async def _plan(
                 owners[key] = by_key.get((event.app, wanted.entity, key), ())
             elif known is not None:
                 owners[key] = (known,)
-        made = plan(event, apps[event.app], wanted, owners, with_token)
-        planned.append(Planned(event, made, apps, targets, tokens))
+        if known is not None:
+            wanted = wanted._replace(
+                entity=_as_configured(wanted.entity, configured_apps[known.id].entities)
+            )
+        made = plan(event, configured_apps, wanted, owners, with_token)
+        planned.append(Planned(event, made, configured_apps, targets, tokens))
     return planned
+
+
+def _as_configured(entity: str, entities: Sequence[str]) -> str:
+    """The path of `entity`, where only the connection, and not its app, is read for it. Pure."""
+    if "/" in entity:
+        return entity
+    paths = (path for path in entities if path.rpartition("/")[2] == entity)
+    return next(paths, entity)
 
 
 def _may_renew(app: AppConfig | None) -> bool:

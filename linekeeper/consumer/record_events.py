@@ -189,7 +189,7 @@ class RecordEvents:
                 batch = self._readers.want(
                     ask,
                     keys,
-                    app=planned.apps[target.app],
+                    app=planned.apps[target.id],
                     target=target,
                     token=planned.tokens[target.id],
                     until=since + CLAIM_SECONDS - SETTLE_SECONDS,

@@ -16,6 +16,7 @@ from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.health.state import Judged, Observation, Outcome
 from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
 from linekeeper.runtime import Runtime
+from linekeeper.store.connection_settings import configured, load_settings
 from linekeeper.store.tables import Watermark
 
 ENOUGH_REFUSALS = 2
@@ -111,7 +112,7 @@ async def read_surely(
 
 
 async def readable_entities(rt: Runtime, app: AppConfig, connection_id: str) -> list[str]:
-    """The app's entities, those that were read before first; without those not offered here."""
+    """What it is read for, those that were read before first; without those not offered here."""
     async with rt.store.read() as session:
         rows = await session.execute(
             select(
@@ -121,6 +122,8 @@ async def readable_entities(rt: Runtime, app: AppConfig, connection_id: str) -> 
                 col(Watermark.error),
             ).where(col(Watermark.connection_id) == connection_id)
         )
+        settings = await load_settings(session, [connection_id])
+    app = configured(app, settings.get(connection_id))
     marks = {entity: (offered, polled_at, error) for entity, offered, polled_at, error in rows}
 
     def rank(entity: str) -> int:

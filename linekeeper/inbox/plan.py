@@ -54,12 +54,13 @@ def understand(event: Event, app: AppConfig | None) -> Wanted | Settled:
 
 def plan(
     event: Event,
-    app: AppConfig,
+    apps: Mapping[str, AppConfig],
     wanted: Wanted,
     owners: Mapping[str, Sequence[Target]],
     with_token: frozenset[str],
 ) -> Plan:
-    """How to do what `event` asks for. `owners` are the connections of each of its keys.
+    """How to do what `event` asks for. `owners` are the connections of each of its keys, `apps`
+    the app of each connection as that was configured.
 
     Without a known owner it is `unrouted`. A connection that can't be read now, because its login
     is broken, its system away or its token missing, is left to the back-fill: `deferred`; so is a
@@ -75,11 +76,13 @@ def plan(
         return Plan(Settled("deferred", note=note))
     targets = {target.id: target for found in asked.values() for target in found}
     owner = next(iter(targets)) if len(targets) == 1 else None
-    if wanted.entity not in app.entities:
-        return Plan(Settled("processed", owner, f"{wanted.entity} is not among the app's entities"))
-    readable = {one for one, target in targets.items() if not _obstacle(target, with_token)}
+    asking = {id_: target for id_, target in targets.items() if wanted.entity in apps[id_].entities}
+    if not asking:
+        note = f"{wanted.entity} is not among the entities that are read"
+        return Plan(Settled("processed", owner, note))
+    readable = {id_ for id_, target in asking.items() if not _obstacle(target, with_token)}
     if not readable:
-        return Plan(Settled("deferred", owner, _obstacle(next(iter(targets.values())), with_token)))
+        return Plan(Settled("deferred", owner, _obstacle(next(iter(asking.values())), with_token)))
     reads: dict[Ask, list[str]] = {}
     for key in keys_left(wanted.keys, event.keys_done):
         for target in asked.get(key, ()):

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from itertools import groupby
+from typing import Any, Literal
 
-from sqlalchemy import and_, case, func, not_, or_, select, true
+from sqlalchemy import ColumnElement, Row, Select, and_, case, func, not_, or_, select, true
 from sqlmodel import col
 
 from linekeeper.access.tokens import is_live
@@ -16,8 +17,17 @@ from linekeeper.makini import may_call_data
 from linekeeper.makini.budget import RATE_SHARE
 from linekeeper.reconcile.outage import Window
 from linekeeper.reconcile.policy import POLICY
+from linekeeper.reconcile.target import Target
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Connection, Credential, Customer, Watermark, WebhookTrust
+from linekeeper.store.core import table_of
+from linekeeper.store.tables import (
+    Connection,
+    ConnectionSetting,
+    Credential,
+    Customer,
+    Watermark,
+    WebhookTrust,
+)
 
 Pass = Literal["catch-up", "routine", "full"]
 PASSES: tuple[Pass, ...] = ("catch-up", "routine", "full")
@@ -42,7 +52,29 @@ class Order:
 
     def of(self, app: AppConfig) -> tuple[str, ...]:
         """The entities to read of `app`."""
-        return app.entities if self.entities is None else tuple(self.entities)
+        if self.entities is None:
+            return app.entities
+        return tuple(self.entities)
+
+    def of_connection(self, target: Target) -> tuple[str, ...]:
+        """The entities to read of one connection: none that it was configured not to be read
+        for."""
+        wanted = self.of(target.app)
+        if not target.settings:
+            return wanted
+        return tuple(entity for entity in wanted if entity in target.settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Paced:
+    """Entities of a connection that have the same cadence."""
+
+    minutes: int | None
+    """As it was configured; None: by the state of the connection's webhooks."""
+    offered: int
+    """Those of them that its system offers."""
+    polled_at: datetime | None
+    """The oldest reading of those to be read now: offered, and not waiting after a failure."""
 
 
 @dataclass(slots=True)
@@ -52,29 +84,41 @@ class Standing:
     id: str
     critical: bool
     trust: str
+    wanted: int
+    """Entities it is to be read for."""
     entities: int
     """Entities that were ever asked for."""
-    offered: int
-    """Those of them that its system offers."""
-    polled_at: datetime | None
-    """The oldest reading of those to be read now: offered, and not waiting after a failure."""
+    paced: Sequence[Paced]
     never_full: int
     """Entities never listed whole, without those that wait after a failure."""
     full_at: datetime | None
     confirm_at: datetime | None
 
-    def is_due(self, order: Order, entities: int) -> bool:
+    @property
+    def polled_at(self) -> datetime | None:
+        """The oldest reading of all that is to be read now."""
+        return min((each.polled_at for each in self.paced if each.polled_at), default=None)
+
+    def cadence(self, paced: Paced) -> timedelta:
+        """How long these of its entities may go unread. Pure."""
+        if paced.minutes is not None:
+            return timedelta(minutes=paced.minutes)
+        return POLICY.cadence(self.trust, critical=self.critical)
+
+    def is_due(self, order: Order) -> bool:
         """Whether some of its entities are to be read for what changed. Pure."""
-        if self.polled_at is None:
+        return any(self._is_due(each, order) for each in self.paced)
+
+    def _is_due(self, paced: Paced, order: Order) -> bool:
+        if paced.polled_at is None:
             return False  # nothing was read yet: a full listing
         if order.everything:
-            return self.polled_at < order.started
-        cadence = POLICY.cadence(self.trust, critical=self.critical)
-        return order.started - self.polled_at >= cadence - POLICY.slack
+            return paced.polled_at < order.started
+        return order.started - paced.polled_at >= self.cadence(paced) - POLICY.slack
 
-    def is_full_due(self, order: Order, entities: int) -> bool:
+    def is_full_due(self, order: Order) -> bool:
         """Whether some of its entities are to be listed whole. Pure."""
-        if self.entities < entities or self.never_full:
+        if self.entities < self.wanted or self.never_full:
             return True
         if self.full_at is None:
             return False  # all of them wait after a failure
@@ -104,8 +148,9 @@ async def unbearable(rt: Runtime, app: AppConfig, order: Order) -> str:
 def calls_needed(standings: Sequence[Standing]) -> float:
     """Calls a minute to read each connection by its cadence, one page an entity. Pure."""
     return sum(
-        one.offered / (POLICY.cadence(one.trust, critical=one.critical) / timedelta(minutes=1))
-        for one in standings
+        paced.offered / (standing.cadence(paced) / timedelta(minutes=1))
+        for standing in standings
+        for paced in standing.paced
     )
 
 
@@ -153,35 +198,68 @@ def is_entity_due(
 async def standings(rt: Runtime, app: AppConfig, order: Order) -> tuple[list[Standing], int]:
     """Every connection of `app` that may be read, critical customers' and the longest unread
     first, and how many may not because their circuit is open."""
+    async with rt.store.read() as session:
+        rows = (await session.execute(_standings(app, order))).all()
+    closed = [row for row in rows if may_call_data(row.health)]
+    found = [_standing(list(same)) for _, same in groupby(closed, key=lambda row: row.id)]
+    oldest = order.started - timedelta(days=36_500)
+    found.sort(key=lambda each: (not each.critical, each.polled_at or oldest, each.id))
+    circuits = {row.id for row in rows} - {row.id for row in closed}
+    return found, len(circuits)
+
+
+def _standings(app: AppConfig, order: Order) -> Select[Any]:
+    """A row for each connection and cadence that its entities have, by connection."""
     entities = order.of(app)
     waits = and_(col(Watermark.retry_at).is_not(None), col(Watermark.retry_at) > order.started)
     tried = true() if order.everything else not_(waits)
     read_now = case((and_(tried, col(Watermark.offered)), col(Watermark.polled_at)))
-    listed_now = case((tried, col(Watermark.full_at)))
     never_listed = and_(tried, col(Watermark.entity).is_not(None), col(Watermark.full_at).is_(None))
     # Only observe asks for one: there a token that has ended can't be renewed, and is none.
     held = select(col(Credential.connection_id)).where(is_live(utcnow()))
     has_token = col(Connection.id).in_(held)
+    # What was configured: how many entities, and which of them this order is about.
+    setting, about = table_of(ConnectionSetting).alias("setting"), col(ConnectionSetting.entity)
+    named = true() if order.entities is None else about.in_(entities)
+    configured = (
+        select(
+            col(ConnectionSetting.connection_id).label("connection_id"),
+            func.count(case((named, 1))).label("wanted"),
+        )
+        .group_by(col(ConnectionSetting.connection_id))
+        .subquery()
+    )
+    is_asked_for: ColumnElement[bool] = col(Watermark.entity).in_(entities)
+    if order.entities is None:
+        is_asked_for = or_(configured.c.wanted.is_not(None), is_asked_for)
+    is_wanted = and_(
+        is_asked_for, or_(configured.c.wanted.is_(None), setting.c.connection_id.is_not(None))
+    )
+    counted = case((is_wanted, col(Watermark.entity)))
     statement = (
         select(
-            col(Connection.id),
-            col(Connection.health),
-            func.coalesce(col(Customer.critical), False),
-            func.coalesce(col(WebhookTrust.state), "unknown"),
-            func.count(col(Watermark.entity)),
-            func.count(case((col(Watermark.offered), 1))),
-            func.min(read_now),
-            func.count(case((never_listed, 1))),
-            func.min(listed_now),
-            func.min(case((tried, col(Watermark.confirm_at)))),
+            col(Connection.id).label("id"),
+            col(Connection.health).label("health"),
+            func.coalesce(col(Customer.critical), False).label("critical"),
+            func.coalesce(col(WebhookTrust.state), "unknown").label("trust"),
+            func.coalesce(configured.c.wanted, len(entities)).label("wanted"),
+            setting.c.cadence_minutes.label("minutes"),
+            func.count(counted).label("entities"),
+            func.count(case((and_(is_wanted, col(Watermark.offered)), 1))).label("offered"),
+            func.min(case((is_wanted, read_now))).label("polled_at"),
+            func.count(case((and_(is_wanted, never_listed), 1))).label("never_full"),
+            func.min(case((and_(is_wanted, tried), col(Watermark.full_at)))).label("full_at"),
+            func.min(case((and_(is_wanted, tried), col(Watermark.confirm_at)))).label("confirm_at"),
         )
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
         .outerjoin(WebhookTrust, col(WebhookTrust.connection_id) == col(Connection.id))
+        .outerjoin(configured, configured.c.connection_id == col(Connection.id))
+        .outerjoin(Watermark, col(Watermark.connection_id) == col(Connection.id))
         .outerjoin(
-            Watermark,
+            setting,
             and_(
-                col(Watermark.connection_id) == col(Connection.id),
-                col(Watermark.entity).in_(entities),
+                setting.c.connection_id == col(Watermark.connection_id),
+                setting.c.entity == col(Watermark.entity),
             ),
         )
         .where(
@@ -191,31 +269,29 @@ async def standings(rt: Runtime, app: AppConfig, order: Order) -> tuple[list[Sta
         )
         .group_by(
             col(Connection.id), col(Connection.health), col(Customer.critical),
-            col(WebhookTrust.state),
+            col(WebhookTrust.state), configured.c.wanted, setting.c.cadence_minutes,
         )
+        .order_by(col(Connection.id))
     )  # fmt: skip
     if order.connections is not None:
         statement = statement.where(col(Connection.id).in_(order.connections))
-    async with rt.store.read() as session:
-        rows = (await session.execute(statement)).all()
-    closed = [row for row in rows if may_call_data(row[1])]
-    found = [
-        Standing(
-            id=row[0],
-            critical=bool(row[2]),
-            trust=row[3],
-            entities=row[4],
-            offered=row[5],
-            polled_at=row[6],
-            never_full=row[7],
-            full_at=row[8],
-            confirm_at=row[9],
-        )
-        for row in closed
-    ]
-    oldest = order.started - timedelta(days=36_500)
-    found.sort(key=lambda one: (not one.critical, one.polled_at or oldest, one.id))
-    return found, len(rows) - len(closed)
+    return statement
+
+
+def _standing(rows: Sequence[Row[Any]]) -> Standing:
+    """One connection, of a row for each cadence. Pure."""
+    first = rows[0]
+    return Standing(
+        id=first.id,
+        critical=bool(first.critical),
+        trust=first.trust,
+        wanted=first.wanted,
+        entities=sum(row.entities for row in rows),
+        paced=[Paced(row.minutes, row.offered, row.polled_at) for row in rows],
+        never_full=sum(row.never_full for row in rows),
+        full_at=min((row.full_at for row in rows if row.full_at), default=None),
+        confirm_at=min((row.confirm_at for row in rows if row.confirm_at), default=None),
+    )
 
 
 async def due_in(rt: Runtime, app: AppConfig, order: Order, which: Pass) -> tuple[list[str], int]:
@@ -224,15 +300,15 @@ async def due_in(rt: Runtime, app: AppConfig, order: Order, which: Pass) -> tupl
     if which == "catch-up" and order.window is None:
         return [], 0
     known, circuits = await standings(rt, app, order)
-    return of_pass(which, known, order, len(order.of(app)), order.window), circuits
+    return of_pass(which, known, order, order.window), circuits
 
 
 def of_pass(
-    which: Pass, standings: Sequence[Standing], order: Order, entities: int, window: Window | None
+    which: Pass, standings: Sequence[Standing], order: Order, window: Window | None
 ) -> list[str]:
     """The connections to read in this pass. Pure."""
     if which == "catch-up":
         return [one.id for one in standings if one.misses(window)]
     if which == "routine":
-        return [one.id for one in standings if one.is_due(order, entities)]
-    return [one.id for one in standings if one.is_full_due(order, entities)]
+        return [one.id for one in standings if one.is_due(order)]
+    return [one.id for one in standings if one.is_full_due(order)]

@@ -13,6 +13,7 @@ from linekeeper.reconcile.entity_failures import Finding, find_failures, topic_o
 from linekeeper.reconcile.entity_queries import entity_states
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
+from linekeeper.store.connection_settings import configured, load_settings
 from linekeeper.store.tables import Incident, IncidentConnection
 
 
@@ -23,10 +24,13 @@ async def settle_entities(rt: Runtime, *, now: datetime) -> list[Finding]:
     (its circuit is open) what is known of its entities stays as it is.
     """
     apps = (await rt.configuration()).apps
+    known = [state for state in await entity_states(rt.store) if state.app in apps]
+    async with rt.store.read() as session:
+        settings = await load_settings(session, {state.connection_id for state in known})
     states = [
         state
-        for state in await entity_states(rt.store)
-        if state.app in apps and state.entity in apps[state.app].entities
+        for state in known
+        if state.entity in configured(apps[state.app], settings.get(state.connection_id)).entities
     ]
     closed = {state.connection_id for state in states if not state.may_be_read}
     findings = find_failures([state for state in states if state.may_be_read])

@@ -237,9 +237,9 @@ async def _read_entities(
     marks = await load_marks(rt.store, target.id)
     window = order.window if which == "catch-up" else None
     readings = []
-    for entity in failing_last(order.of(target.app), marks):
+    for entity in failing_last(order.of_connection(target), marks):
         mark = marks.get(entity)
-        if not is_entity_due(mark, which, order, target.cadence, again=again):
+        if not is_entity_due(mark, which, order, target.cadence_of(entity), again=again):
             continue
         question = Question(
             run_at=order.started,
@@ -307,7 +307,7 @@ async def reconcile_window(
     started, run, login = utcnow(), Run(), Login(rt, target)
     marks = await load_marks(rt.store, target.id)
     first: MakiniError | None = None
-    for entity in app.entities:
+    for entity in target.app.entities:
         question = Question(run_at=started, since=since, cause="backfill")
         mark = marks.get(entity)
         reading = await read_entity(rt, target, login, entity, question, mark=mark)

@@ -1,7 +1,7 @@
 """One connection as it is read: who it is, and its token, renewed when it dies half-way."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from sqlalchemy import func, select
@@ -16,6 +16,7 @@ from linekeeper.health.scope import Whole, ask_whole
 from linekeeper.makini import ErrorKind, ErrorScope, MakiniError, error_scope
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.runtime import Runtime
+from linekeeper.store.connection_settings import Settings, cadence_of, configured, load_settings
 from linekeeper.store.tables import Connection, Customer, WebhookTrust
 
 
@@ -25,6 +26,7 @@ class Target:
 
     id: str
     app: AppConfig
+    """Its app, with the entities and bodies that this connection was configured to."""
     ref: str
     """The listed field `app.connection_field` names."""
     makini_key: str
@@ -33,9 +35,15 @@ class Target:
     health: str
     setup: str
     cadence: timedelta
-    """How long its entities may go unread."""
+    """How long its entities may go unread, but for those with a cadence of their own."""
     lanes: Sequence[str]
     """Those its deliveries wait in until it is known whose they are."""
+    settings: Settings = field(default_factory=dict)
+    """What was configured for each of its entities; empty: nothing was."""
+
+    def cadence_of(self, entity: str) -> timedelta:
+        """How long `entity` may go unread."""
+        return cadence_of(self.settings, entity, self.cadence)
 
 
 async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[Target]:
@@ -60,10 +68,11 @@ async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[
                 .where(col(Connection.id).in_(ids), col(Connection.app) == app.name)
             )
         ).all()
+        settings = await load_settings(session, [row[0] for row in rows])
     return [
         Target(
             id=identifier,
-            app=app,
+            app=configured(app, settings.get(identifier)),
             ref=(key if app.connection_field == "key" else makini_id) or key,
             makini_key=key,
             label=label(customer, provider, name),
@@ -71,6 +80,7 @@ async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[
             setup=setup,
             cadence=POLICY.cadence(trust, critical=bool(critical)),
             lanes=[f"{app.name}/{ref}" for ref in (identifier, key, makini_id) if ref],
+            settings=settings.get(identifier, {}),
         )
         for (
             identifier, key, makini_id, name, provider, customer, health, setup, critical, trust

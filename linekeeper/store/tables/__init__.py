@@ -42,6 +42,7 @@ from linekeeper.store.tables.reconnect import (
 )
 from linekeeper.store.tables.records import (
     Change,
+    ConnectionSetting,
     Deletion,
     Drift,
     Feed,
@@ -52,6 +53,7 @@ from linekeeper.store.tables.records import (
     SuccessionStep,
     Watermark,
     WebhookTrust,
+    WorkflowConfiguration,
 )
 from linekeeper.store.tables.traces import FeedRead, ForwardAttempt
 from linekeeper.store.tables.watch import EndedRun, PartHeartbeat, RunAlert
@@ -66,6 +68,7 @@ __all__ = [
     "ConnectAttempt",
     "ConnectLink",
     "Connection",
+    "ConnectionSetting",
     "Contact",
     "Credential",
     "CreditEntry",
@@ -108,4 +111,5 @@ __all__ = [
     "WebhookEvent",
     "WebhookHour",
     "WebhookTrust",
+    "WorkflowConfiguration",
 ]

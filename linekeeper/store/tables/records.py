@@ -179,6 +179,50 @@ class Watermark(SQLModel, table=True):
     """Since when the source has answered 404 and nothing else."""
 
 
+class ConnectionSetting(SQLModel, table=True):
+    """An entity that a connection was configured to be read for.
+
+    A connection without any is read for the entities of its app; one that has some, for these and
+    no others.
+    """
+
+    __tablename__ = "connection_setting"
+
+    connection_id: str = Field(primary_key=True, foreign_key="connection.id", sa_type=Id)
+    entity: str = Field(primary_key=True)
+    """As in `MAKINI_ENTITIES`."""
+    cadence_minutes: int | None = None
+    """How long it may go unread; empty: by the state of the connection's webhooks."""
+    keep_bodies: bool | None = None
+    """Whether the contents of records are kept; empty: as the app says."""
+    forward_url: str | None = None
+    """Where its deliveries and changes are forwarded to; empty: where the app says."""
+
+
+class WorkflowConfiguration(SQLModel, table=True):
+    """What the configuration of one connection was, and how far it has been verified."""
+
+    __tablename__ = "workflow_configuration"
+
+    connection_id: str = Field(primary_key=True, foreign_key="connection.id", sa_type=Id)
+    configured_at: datetime = time()
+    """What counts as verification came after it."""
+    configured_by: str
+    run_id: str | None = None
+    """The run that verifies it, while it isn't verified."""
+    waits_for: str | None = None
+    """What the run waits for: `first_read`, `webhooks` or `reconcile`."""
+    read_at: datetime | None = optional_time()
+    """When every entity had been listed whole."""
+    webhooks_at: datetime | None = optional_time()
+    """When a delivery of every entity had been processed."""
+    reconciled_at: datetime | None = optional_time()
+    """When a reading after these found nothing that the webhooks had not brought."""
+    verified_at: datetime | None = optional_time()
+    wakes: int = 0
+    """How often its run was resumed; part of the key of the next time."""
+
+
 class Deletion(SQLModel, table=True):
     """Records two complete listings agree are gone, concluded together."""
 

@@ -1,0 +1,74 @@
+"""What each connection was configured to be read for, as everybody reads it who has to obey it."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.config import AppConfig
+from linekeeper.store.tables import ConnectionSetting
+
+Settings = Mapping[str, ConnectionSetting]
+"""Those of one connection by entity; empty where it was never configured."""
+_AT_ONCE = 2_000
+
+
+async def load_settings(session: AsyncSession, ids: Iterable[str]) -> dict[str, Settings]:
+    """The settings of those of the connections `ids` that were configured."""
+    wanted = list(ids)
+    found: defaultdict[str, dict[str, ConnectionSetting]] = defaultdict(dict)
+    for start in range(0, len(wanted), _AT_ONCE):
+        rows = await session.scalars(
+            select(ConnectionSetting)
+            .where(col(ConnectionSetting.connection_id).in_(wanted[start : start + _AT_ONCE]))
+            .order_by(col(ConnectionSetting.connection_id), col(ConnectionSetting.entity))
+        )
+        for row in rows:
+            found[row.connection_id][row.entity] = row
+    return dict(found)
+
+
+def configured(app: AppConfig, settings: Settings | None) -> AppConfig:
+    """`app` as it holds for a connection with these settings: its entities, whose bodies are kept.
+
+    Pure. Entities stand in the order of the app's; others follow.
+    """
+    if not settings:
+        return app
+    known = [entity for entity in app.entities if entity in settings]
+    entities = (*known, *(entity for entity in settings if entity not in known))
+    bodies = tuple(entity for entity in entities if _keeps(app, settings[entity]))
+    return app.model_copy(update={"entities": entities, "bodies": bodies})
+
+
+def cadence_of(settings: Settings | None, entity: str, default: timedelta) -> timedelta:
+    """How long `entity` may go unread; `default` where nothing was configured. Pure."""
+    row = (settings or {}).get(entity)
+    minutes = row.cadence_minutes if row is not None else None
+    return default if minutes is None else timedelta(minutes=minutes)
+
+
+async def forward_targets(session: AsyncSession, ids: Sequence[str]) -> dict[tuple[str, str], str]:
+    """By connection and entity: where it is forwarded to, for those that have a target of their
+    own."""
+    found: dict[tuple[str, str], str] = {}
+    for start in range(0, len(ids), _AT_ONCE):
+        rows = await session.execute(
+            select(
+                col(ConnectionSetting.connection_id),
+                col(ConnectionSetting.entity),
+                col(ConnectionSetting.forward_url),
+            ).where(
+                col(ConnectionSetting.connection_id).in_(ids[start : start + _AT_ONCE]),
+                col(ConnectionSetting.forward_url).is_not(None),
+            )
+        )
+        found |= {(row[0], row[1]): str(row[2]) for row in rows}
+    return found
+
+
+def _keeps(app: AppConfig, row: ConnectionSetting) -> bool:
+    return row.entity in app.bodies if row.keep_bodies is None else row.keep_bodies

@@ -1,0 +1,41 @@
+"""What a connection was configured to be read for, and how far that has been verified.
+
+Runs: before the new code (expand)
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from linekeeper.store.types import Id, UtcDateTime
+
+revision = "0015"
+down_revision = "0014"
+branch_labels = None
+depends_on = None
+serves = ("0014",)
+
+
+def upgrade() -> None:
+    op.create_table(
+        "connection_setting",
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), nullable=False),
+        sa.Column("entity", sa.String(), nullable=False),
+        sa.Column("cadence_minutes", sa.Integer(), nullable=True),
+        sa.Column("keep_bodies", sa.Boolean(), nullable=True),
+        sa.Column("forward_url", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("connection_id", "entity"),
+    )
+    op.create_table(
+        "workflow_configuration",
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), nullable=False),
+        sa.Column("configured_at", UtcDateTime(), nullable=False),
+        sa.Column("configured_by", sa.String(), nullable=False),
+        sa.Column("run_id", sa.String(), nullable=True),
+        sa.Column("waits_for", sa.String(), nullable=True),
+        sa.Column("read_at", UtcDateTime(), nullable=True),
+        sa.Column("webhooks_at", UtcDateTime(), nullable=True),
+        sa.Column("reconciled_at", UtcDateTime(), nullable=True),
+        sa.Column("verified_at", UtcDateTime(), nullable=True),
+        sa.Column("wakes", sa.Integer(), nullable=False, server_default="0"),
+        sa.PrimaryKeyConstraint("connection_id"),
+    )
