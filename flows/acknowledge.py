@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.incidents import operate
 from linekeeper.incidents.operate import NoIncident
@@ -16,6 +17,7 @@ from tasks.run import open_runtime, rename
 
 
 @flow(name="acknowledge", flow_run_name="acknowledge", retries=0)
+@form
 async def acknowledge(
     incident: Annotated[
         str, Field(title="Incident", description="Its id; links in messages fill it in")

@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import Adoption
 from linekeeper.makini import MakiniError
@@ -18,6 +19,7 @@ from tasks.run import open_runtime, rename
 
 
 @flow(name="adopt", flow_run_name="adopt", retries=0)
+@form
 async def adopt(
     dry_run: Annotated[
         bool,

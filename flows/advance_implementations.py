@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.implementation import run
 from linekeeper.implementation.advance import (
@@ -22,6 +23,7 @@ from tasks.run import is_paused, only_one, open_runtime, rename, skipped
 
 
 @flow(name="advance-implementations", flow_run_name="advance", retries=0)
+@form
 async def advance_implementations(
     implementation: Annotated[
         str,

@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.health.judge import Health
@@ -20,6 +21,7 @@ from tasks.run import is_paused, open_runtime, rename, skipped
 
 
 @flow(name="check-connection", flow_run_name="check {connection}", retries=0)
+@form
 async def check_connection(
     connection: Annotated[
         str,

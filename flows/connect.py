@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.access.invite import BadInvitation, Invitation, invite_again, invite_new
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
@@ -18,6 +19,7 @@ from tasks.run import open_runtime, rename
 
 
 @flow(name="connect", flow_run_name="connect", retries=0)
+@form
 async def connect(
     customer: Annotated[
         str, Field(title="Customer", description="Whose new system; a new customer is made")

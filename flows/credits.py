@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.credits.decide import CreditError
 from linekeeper.credits.service import check, ledger, ledger_apps, set_bought
@@ -15,6 +16,7 @@ from tasks.run import is_paused, open_runtime, rename, skipped
 
 
 @flow(name="credits", flow_run_name="credits", retries=0)
+@form
 async def credits(
     bought: Annotated[
         int | None,

@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.customers.change import BadChange, Change, change_customer
 from linekeeper.customers.find import NotFound
@@ -14,6 +15,7 @@ from tasks.run import open_runtime, rename
 
 
 @flow(name="customer-update", flow_run_name="customer-update", retries=0)
+@form
 async def customer_update(
     customer: Annotated[
         str, Field(title="Customer", description="Its name", examples=["Acme Metals"], min_length=1)

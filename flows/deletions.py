@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.incidents.news import since
 from linekeeper.reconcile.decisions import Decision, NoDeletion, decide_deletions
@@ -18,6 +19,7 @@ from tasks.run import open_runtime, rename
 
 
 @flow(name="deletions", flow_run_name="deletions · {decision}", retries=0)
+@form
 async def deletions(
     deletion: Annotated[
         str,

@@ -8,12 +8,14 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
 
+from flows.form import form
 from tasks.digest import write_digest
 from tasks.notify import NotDelivered, notify
 from tasks.run import completed, is_paused, open_runtime, rename, skipped
 
 
 @flow(name="digest", flow_run_name="digest", retries=0)
+@form
 async def digest(
     tell: Annotated[
         bool, Field(title="Tell Slack", description="Off: only the artifact is written")

@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.customers.find import NotFound
 from linekeeper.makini import MakiniError, ReadOnlyApp
 from linekeeper.markdown import text
@@ -19,6 +20,7 @@ from tasks.run import open_runtime, rename
 
 
 @flow(name="disconnect", flow_run_name="disconnect", retries=0)
+@form
 async def disconnect(
     connection: Annotated[
         str,

@@ -6,12 +6,14 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows.form import form
 from linekeeper.doctor import Level, worst
 from tasks.doctor import examine_everything, publish_findings
 from tasks.run import rename
 
 
 @flow(name="doctor", flow_run_name="doctor")
+@form
 async def doctor(timeout_seconds: float = 10.0) -> State[Any]:
     """Check every setting and peer and say what to mend. Only looks, changes nothing.
 

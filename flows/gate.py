@@ -9,6 +9,7 @@ from prefect.input import RunInput
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.implementation.answer import Answer, Asked, NoSuchGate, answer, ask
 from linekeeper.implementation.news import run_name
@@ -42,6 +43,7 @@ class GateForm(RunInput):
 
 
 @flow(name="gate", flow_run_name="gate", retries=0)
+@form
 async def gate(
     gate: Annotated[
         str,

@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.clock import utcnow
 from tasks.housekeeping import prune_database, prune_runs, prune_webhooks
 from tasks.run import open_runtime, rename
@@ -16,6 +17,7 @@ Days = Annotated[int, Field(ge=1, le=3650)]
 
 
 @flow(name="housekeeping", flow_run_name="housekeeping")
+@form
 async def housekeeping(
     *,
     outbox_days: Days = 7,

@@ -10,6 +10,7 @@ from prefect.flow_runs import asuspend_flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.run import look_again, shown_by, take_stock
@@ -25,6 +26,7 @@ WAITS_SECONDS = 5 * 365 * 86_400
 
 
 @flow(name="implementation", flow_run_name="implementation {customer}", retries=0)
+@form
 async def implementation(
     customer: Annotated[
         str,

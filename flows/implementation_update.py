@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.implementation.advance import NoSuchImplementation
 from linekeeper.implementation.change import Update, change
@@ -17,6 +18,7 @@ from tasks.run import open_runtime, rename
 
 
 @flow(name="implementation-update", flow_run_name="update {implementation}", retries=0)
+@form
 async def implementation_update(
     implementation: Annotated[
         str,

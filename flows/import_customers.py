@@ -6,11 +6,13 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows.form import form
 from tasks.import_customers import import_csv, publish_plan
 from tasks.run import open_runtime, rename
 
 
 @flow(name="import-customers", flow_run_name="import-customers")
+@form
 async def import_customers(csv: str, by: str = "", dry_run: bool = True) -> State[Any]:
     """Take customers and their contacts from a CSV; only adds and changes, never removes.
 

@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.clock import as_utc, utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.incidents import silences as silence
@@ -16,6 +17,7 @@ from tasks.run import open_runtime, rename
 
 
 @flow(name="maintenance-window", flow_run_name="maintenance-window", retries=0)
+@form
 async def maintenance_window(
     scope: Annotated[
         Literal["connection", "customer", "provider", "all"],

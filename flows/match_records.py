@@ -9,6 +9,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from blocks.text import pairs as pairs_of
+from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.incidents.news import since
 from linekeeper.reconcile.match_decisions import Decision, NoMatch, decide_matches
@@ -19,6 +20,7 @@ from tasks.run import open_runtime, rename
 
 
 @flow(name="match-records", flow_run_name="match-records · {connection}", retries=0)
+@form
 async def match_records(
     connection: Annotated[
         str,

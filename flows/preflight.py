@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.implementation.watch import advance_targets
 from linekeeper.preflight.ageing import conclude_ageing
@@ -31,6 +32,7 @@ class _Refused(Exception):
 
 
 @flow(name="preflight", flow_run_name="preflight", retries=0)
+@form
 async def preflight(
     system: Annotated[
         str,

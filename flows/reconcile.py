@@ -10,6 +10,7 @@ from prefect.exceptions import FailedRun
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.incidents.news import since
@@ -47,6 +48,7 @@ Full = Annotated[
 
 
 @flow(name="reconcile", flow_run_name="reconcile", retries=0)
+@form
 async def reconcile(
     connections: Annotated[
         list[str] | None,

@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import form
 from flows.reconcile import Entities, Full, conclusion, read
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
@@ -17,6 +18,7 @@ from tasks.run import is_paused, open_runtime, rename, skipped
 
 
 @flow(name="reconcile-connection", flow_run_name="reconcile {connection}", retries=0)
+@form
 async def reconcile_connection(
     connection: Annotated[
         str,

@@ -13,6 +13,7 @@ from prefect.utilities.urls import url_for
 from pydantic import Field
 from sqlmodel import col, select
 
+from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.reconnect.ask import attend
@@ -54,6 +55,7 @@ class WaitingForCustomer(RunInput):
 
 
 @flow(name="reconnect", flow_run_name="reconnect", retries=0)
+@form
 async def reconnect(
     incident: Annotated[
         str, Field(title="Incident", description="An incident's id; or give a connection")

@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.clock import as_utc
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.inbox.claim import Status
@@ -19,6 +20,7 @@ from tasks.webhooks import plan, run_replay
 
 
 @flow(name="replay-webhooks", flow_run_name="replay {status}", retries=0)
+@form
 async def replay_webhooks(
     status: Annotated[
         Status, Field(title="Status", description="Which events: as what they were settled")

@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.incidents.announce import say
 from linekeeper.store import new_id
@@ -14,6 +15,7 @@ from tasks.run import open_runtime, rename
 
 
 @flow(name="test-alert", flow_run_name="test-alert")
+@form
 async def test_alert(
     message: str = "This is a test alert. Nothing is wrong.",  # noqa: PT028 - a flow, not a test
 ) -> State[Any]:

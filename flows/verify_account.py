@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import UnknownApp
 from linekeeper.verify_account.report import counts
@@ -16,6 +17,7 @@ from tasks.verify_account import ask, publish_answers
 
 
 @flow(name="verify-account", flow_run_name="verify-account", retries=0)
+@form
 async def verify_account(
     app: Annotated[str, Field(title="App", description="Which Makini app")] = "default",
     data: Annotated[

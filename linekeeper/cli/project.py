@@ -4,14 +4,13 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
-from pydantic.fields import FieldInfo
 
 from linekeeper import __version__
 from linekeeper.cli.checkout import root
@@ -101,7 +100,7 @@ async def _wanted(entry: dict[str, Any], pull: list[dict[str, Any]], folder: Pat
         name=entry["name"],
         entrypoint=entry["entrypoint"],
         description=entry["description"].strip(),
-        parameter_schema=_labelled(flow),
+        parameter_schema=parameter_schema(flow).model_dump(mode="json", exclude_unset=True),
         pull_steps=entry.get("pull") or pull,
         pool=entry["work_pool"]["name"],
         queue=entry["work_pool"]["work_queue_name"],
@@ -110,19 +109,6 @@ async def _wanted(entry: dict[str, Any], pull: list[dict[str, Any]], folder: Pat
         job_variables=entry["work_pool"].get("job_variables", {}),
         schedules=[_schedule(raw) for raw in entry.get("schedules") or []],
     )
-
-
-def _labelled(flow: Flow[..., Any]) -> dict[str, Any]:
-    """The form of `flow`: Prefect's schema, which drops the titles and descriptions, with them."""
-    schema = parameter_schema(flow).model_dump(mode="json", exclude_unset=True)
-    hints = get_type_hints(flow.fn, include_extras=True)
-    for name, shown in schema["properties"].items():
-        for label in getattr(hints.get(name), "__metadata__", ()):
-            if isinstance(label, FieldInfo):
-                shown["title"] = label.title or shown["title"]
-                if label.description:
-                    shown["description"] = label.description
-    return schema
 
 
 def _schedule(raw: dict[str, Any]) -> DeploymentScheduleCreate:

@@ -31,6 +31,7 @@ from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
 from linekeeper.sweep.webhooks import watch_stream
 from linekeeper.watch.service import Watcher
+from linekeeper.workflow_configuration.service import watch as watch_configurations
 
 BLOCKS_EVERY = 30.0
 OUTBOX_EVERY = 2.0
@@ -115,6 +116,10 @@ def lanes(
         await watch_implementations(rt.store, now=utcnow())
         return False
 
+    async def look_at_configurations() -> bool:
+        await watch_configurations(rt, now=utcnow())
+        return False
+
     async def look_for_outages() -> bool:
         await note_outages(rt.store, now=utcnow(), starting_runs=True)
         return False
@@ -142,6 +147,7 @@ def lanes(
         Lane("kept logins", verify_kept_logins, every=LOGINS_EVERY),
         Lane("ending logins", announce_ending_logins, every=ENDING_EVERY),
         Lane("implementations", look_at_implementations, every=IMPLEMENTATIONS_EVERY),
+        Lane("configurations", look_at_configurations, every=IMPLEMENTATIONS_EVERY),
         Lane("outages of ours", look_for_outages, every=OUTAGES_EVERY),
         Lane("webhook stream", look_at_stream, every=STREAM_EVERY),
         Lane("mail", mail, every=OUTBOX_EVERY, waits_for="email"),

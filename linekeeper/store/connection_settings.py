@@ -1,7 +1,7 @@
 """What each connection was configured to be read for, as everybody reads it who has to obey it."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from sqlalchemy import select
@@ -49,25 +49,6 @@ def cadence_of(settings: Settings | None, entity: str, default: timedelta) -> ti
     row = (settings or {}).get(entity)
     minutes = row.cadence_minutes if row is not None else None
     return default if minutes is None else timedelta(minutes=minutes)
-
-
-async def forward_targets(session: AsyncSession, ids: Sequence[str]) -> dict[tuple[str, str], str]:
-    """By connection and entity: where it is forwarded to, for those that have a target of their
-    own."""
-    found: dict[tuple[str, str], str] = {}
-    for start in range(0, len(ids), _AT_ONCE):
-        rows = await session.execute(
-            select(
-                col(ConnectionSetting.connection_id),
-                col(ConnectionSetting.entity),
-                col(ConnectionSetting.forward_url),
-            ).where(
-                col(ConnectionSetting.connection_id).in_(ids[start : start + _AT_ONCE]),
-                col(ConnectionSetting.forward_url).is_not(None),
-            )
-        )
-        found |= {(row[0], row[1]): str(row[2]) for row in rows}
-    return found
 
 
 def _keeps(app: AppConfig, row: ConnectionSetting) -> bool:

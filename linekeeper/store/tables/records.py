@@ -195,8 +195,6 @@ class ConnectionSetting(SQLModel, table=True):
     """How long it may go unread; empty: by the state of the connection's webhooks."""
     keep_bodies: bool | None = None
     """Whether the contents of records are kept; empty: as the app says."""
-    forward_url: str | None = None
-    """Where its deliveries and changes are forwarded to; empty: where the app says."""
 
 
 class WorkflowConfiguration(SQLModel, table=True):
@@ -219,8 +217,12 @@ class WorkflowConfiguration(SQLModel, table=True):
     reconciled_at: datetime | None = optional_time()
     """When a reading after these found nothing that the webhooks had not brought."""
     verified_at: datetime | None = optional_time()
-    wakes: int = 0
-    """How often its run was resumed; part of the key of the next time."""
+    look_at: datetime | None = optional_time()
+    """When its run looks again, whatever has happened until then."""
+    webhooks_accepted: bool = False
+    """Somebody said that the webhooks that have not been seen are not waited for."""
+    answers: int = 0
+    """How many answers of its run's form were taken; each counts once."""
 
 
 class Deletion(SQLModel, table=True):

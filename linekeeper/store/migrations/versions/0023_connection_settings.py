@@ -8,11 +8,11 @@ from alembic import op
 
 from linekeeper.store.types import Id, UtcDateTime
 
-revision = "0015"
-down_revision = "0014"
+revision = "0023"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
-serves = ("0014",)
+serves = ("0022",)
 
 
 def upgrade() -> None:
@@ -22,7 +22,6 @@ def upgrade() -> None:
         sa.Column("entity", sa.String(), nullable=False),
         sa.Column("cadence_minutes", sa.Integer(), nullable=True),
         sa.Column("keep_bodies", sa.Boolean(), nullable=True),
-        sa.Column("forward_url", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("connection_id", "entity"),
     )
     op.create_table(
@@ -36,6 +35,8 @@ def upgrade() -> None:
         sa.Column("webhooks_at", UtcDateTime(), nullable=True),
         sa.Column("reconciled_at", UtcDateTime(), nullable=True),
         sa.Column("verified_at", UtcDateTime(), nullable=True),
-        sa.Column("wakes", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("look_at", UtcDateTime(), nullable=True),
+        sa.Column("webhooks_accepted", sa.Boolean(), nullable=False, server_default=sa.false()),
+        sa.Column("answers", sa.Integer(), nullable=False, server_default="0"),
         sa.PrimaryKeyConstraint("connection_id"),
     )

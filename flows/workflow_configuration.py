@@ -1,0 +1,197 @@
+"""What a connection is read for, how often, what is kept: set, then verified, in one run."""
+
+from typing import Annotated, Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.flow_runs import asuspend_flow_run
+from prefect.input import RunInput
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from flows.form import form
+from linekeeper.clock import utcnow
+from linekeeper.customers.find import Named, NotFound, find_connection
+from linekeeper.customers.setup import ESTABLISHED
+from linekeeper.markdown import text
+from linekeeper.runtime import Runtime, UnknownApp
+from linekeeper.workflow_configuration import service
+from linekeeper.workflow_configuration.decide import (
+    BadConfiguration,
+    Standing,
+    how_configured,
+    take_wanted,
+)
+from tasks.implementation import this_run
+from tasks.run import open_runtime, rename, skipped
+from tasks.steps import Steps
+from tasks.workflow_configuration import (
+    clean_reconcile,
+    conclude,
+    first_read,
+    verify_first_read,
+    verify_webhooks,
+    write_settings,
+)
+
+WAITS_SECONDS = 180 * 86_400
+WRITE, READ, LISTED = "write settings", "first full read", "first full read complete"
+WEBHOOKS, RECONCILE, VERIFIED = "webhooks seen", "clean reconcile", "verified"
+
+
+class Waiting(RunInput):
+    """Nothing has to be done here: the run goes on by itself."""
+
+    accept: bool = Field(
+        default=False,
+        title="Do not wait for webhooks",
+        description="Go on without the webhooks that have not been seen; say who you are",
+    )
+    note: str = Field(default="", title="Note", description="Why; it is kept in the audit")
+    by: str = Field(default="", title="Your name", description="It is kept in the audit")
+
+
+@flow(name="workflow-configuration", flow_run_name="configure {connection}", retries=0)
+@form
+async def workflow_configuration(
+    connection: Annotated[
+        str,
+        Field(
+            title="Connection",
+            description="Its name, `Customer · System`, a tag, or Makini's key",
+            examples=["Acme Metals · SAP ECC"],
+            min_length=1,
+        ),
+    ],
+    entities: Annotated[
+        list[str],
+        Field(
+            title="Entities",
+            description="What is read, such as `eam/work-orders`; no others are. "
+            "Empty: all that its app is configured for",
+        ),
+    ] = [],  # noqa: B006  a form's default; never changed
+    cadence: Annotated[
+        int,
+        Field(
+            title="Cadence in minutes",
+            description="How long an entity may go unread. 0: by the quality of its webhooks, "
+            "5 to 60 minutes",
+            ge=0,
+        ),
+    ] = 0,
+    bodies: Annotated[
+        Literal["as the app says", "keep", "do not keep"],
+        Field(
+            title="Record bodies",
+            description="Whether the contents of records are kept in Linekeeper's database",
+        ),
+    ] = "as the app says",
+    by: Annotated[
+        str, Field(title="Your name", description="Who configures it; it is kept in the audit")
+    ] = "",
+) -> State[None]:
+    """Set what a connection is read for; then verify it.
+
+    Verified is: every entity was listed whole, a webhook of each was processed, and one reconcile
+    found nothing that the webhooks had not brought. What is waited for is in the run's form and
+    name. The first full read settles the implementation's step for this connection.
+    """
+    async with open_runtime() as rt:
+        try:
+            async with rt.store.read() as session:
+                named = await find_connection(session, connection)
+            if named.setup not in ESTABLISHED:
+                raise BadConfiguration(
+                    f"connection: {named.label} is {named.setup}; run authentication-setup first"
+                )
+            known = (await rt.app(named.app)).entities
+            wanted = take_wanted(entities, known, cadence, bodies)
+        except (NotFound, UnknownApp, BadConfiguration) as refusal:
+            await rename("configure · refused")
+            return Completed(name="Refused", message=f"Nothing was changed. {refusal}")
+        steps, run_id = await Steps.of_this_run(), this_run() or ""
+        who = by.strip() or "workflow-configuration form"
+        await steps.once(write_settings, named, wanted, who, run_id, name=WRITE)
+        return await _verify(rt, named, steps, run_id)
+
+
+async def _verify(rt: Runtime, named: Named, steps: Steps, run_id: str) -> State[None]:
+    """Take every step that can be taken; wait for the others."""
+    while True:
+        if not await service.is_ours(rt, named.id, run_id):
+            await rename(f"configure · {named.label} · replaced")
+            return skipped(f"{named.label} was configured again by a later run")
+        standing = await service.load_standing(rt, named.id)
+        if standing.step == "first_read":
+            if standing.obstacle is None:
+                await steps.once(first_read, named.id, name=READ, after=[WRITE])
+                standing = await service.load_standing(rt, named.id)
+            if standing.step == "first_read":
+                await _wait(rt, named, standing)
+                continue
+        before = READ if steps.is_done(READ) else WRITE
+        await steps.once(verify_first_read, named.id, name=LISTED, after=[before])
+        if standing.step == "webhooks":
+            await _wait(rt, named, standing)
+            continue
+        await steps.once(verify_webhooks, named.id, name=WEBHOOKS, after=[LISTED])
+        if standing.step == "reconcile":
+            await steps.once(clean_reconcile, named.id, name=RECONCILE, after=[WEBHOOKS])
+            standing = await service.load_standing(rt, named.id)
+            if standing.step == "reconcile":
+                steps.forget(RECONCILE)
+                await _wait(rt, named, standing)
+                continue
+        await steps.once(conclude, named.id, name=VERIFIED, after=[RECONCILE])
+        return await _end(named, standing)
+
+
+async def _wait(rt: Runtime, named: Named, standing: Standing) -> None:
+    """Suspended until the consumer, or a person, resumes the run."""
+    number = await service.note_waiting(rt, named.id, standing.step, now=utcnow())
+    what = {"first_read": "the first full read", "webhooks": "webhooks"}.get(
+        standing.step, "a clean reconcile"
+    )
+    await rename(f"configure · {named.label} · waits for {what}")
+    given = await asuspend_flow_run(
+        wait_for_input=Waiting.with_initial_data(description=_question(rt, named, standing)),
+        timeout=WAITS_SECONDS,
+        key=f"answer-{number}",
+    )
+    await service.take_answer(
+        rt,
+        named.id,
+        number,
+        accept=given.accept,
+        by=given.by,
+        note=given.note,
+        now=utcnow(),
+    )
+
+
+def _question(rt: Runtime, named: Named, standing: Standing) -> str:
+    if standing.step == "first_read":
+        missing = ", ".join(standing.unread)
+        why = f" {text(standing.obstacle)}." if standing.obstacle else ""
+        return f"**Waiting for the first full read** of {missing}.{why} It is tried every 15 min."
+    if standing.step == "webhooks":
+        url = f"{rt.settings.resolved_public_url}/webhooks/{named.app}/{named.makini_key}"
+        return (
+            f"**Waiting for a webhook of each entity:** {', '.join(standing.undelivered)}.\n\n"
+            "In Makini's dashboard open this connection, then *Webhooks*: enter the address "
+            f"`{url}`, select these entities, and send a test webhook of each. The run goes on by "
+            "itself when they have come."
+        )
+    return (
+        "**Waiting for a clean reconcile:** the last one found changes that no webhook had "
+        "brought. It is repeated every 15 min; see the artifact `webhook-trust`."
+    )
+
+
+async def _end(named: Named, standing: Standing) -> State[None]:
+    message = f"{named.label} is configured and verified: {how_configured(standing.settings)}"
+    await rename(f"configure · {named.label} · verified")
+    if not standing.entities:
+        return Failed(message=f"{named.label} offers none of the entities it is configured for")
+    return Completed(message=message)

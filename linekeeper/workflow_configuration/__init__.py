@@ -1,0 +1,1 @@
+"""What one connection is read for, how often, what is kept: set, then verified."""

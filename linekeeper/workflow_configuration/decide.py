@@ -1,0 +1,112 @@
+"""What a configuration may be, and how far it has been verified. Pure."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from linekeeper.store.tables import ConnectionSetting, Watermark, WorkflowConfiguration
+
+Step = Literal["first_read", "webhooks", "reconcile", "verified"]
+LONGEST_MINUTES = 7 * 24 * 60
+
+
+class BadConfiguration(Exception):
+    """What was asked for can't be configured; the message says which field, and what to enter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a connection is to be configured to."""
+
+    entities: Sequence[str]
+    cadence_minutes: int | None
+    """None: by the state of its webhooks."""
+    keep_bodies: bool | None
+    """None: as its app says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a configuration is."""
+
+    row: WorkflowConfiguration
+    label: str
+    settings: Sequence[ConnectionSetting]
+    marks: Mapping[str, Watermark]
+    delivered: Collection[str]
+    """Entities of which a delivery was processed, as deliveries name them."""
+    obstacle: str | None
+    """Why the connection can't be read now."""
+
+    @property
+    def entities(self) -> list[str]:
+        """What it is read for and its system offers, as far as that is known."""
+        return [
+            setting.entity
+            for setting in self.settings
+            if setting.entity not in self.marks or self.marks[setting.entity].offered
+        ]
+
+    @property
+    def unread(self) -> list[str]:
+        """Entities that have not been listed whole."""
+        return [
+            entity
+            for entity in self.entities
+            if entity not in self.marks or self.marks[entity].full_at is None
+        ]
+
+    @property
+    def undelivered(self) -> list[str]:
+        """Entities of which no delivery has been processed."""
+        named = {*self.delivered}
+        return [
+            entity for entity in self.entities if not {entity, entity.rpartition("/")[2]} & named
+        ]
+
+    @property
+    def step(self) -> Step:
+        """What is to be verified next."""
+        if self.unread:
+            return "first_read"
+        if self.undelivered and not self.row.webhooks_accepted:
+            return "webhooks"
+        return "verified" if self.row.reconciled_at is not None else "reconcile"
+
+
+def take_wanted(entities: Sequence[str], known: Sequence[str], cadence: int, bodies: str) -> Wanted:
+    """What a form asks for; `known` are the entities of the app. Raises `BadConfiguration`."""
+    found: dict[str, None] = {}
+    for name in (name.strip().strip("/") for name in entities if name.strip()):
+        short = [entity for entity in known if entity.rpartition("/")[2] == name]
+        if "/" not in name and not short:
+            raise BadConfiguration(
+                f"entities: no entity is called {name!r}; enter {', '.join(known)}, or another "
+                "with its area, such as eam/locations"
+            )
+        found.update(dict.fromkeys(short if "/" not in name else [name]))
+    if not 0 <= cadence <= LONGEST_MINUTES:
+        raise BadConfiguration(f"cadence: enter minutes from 1 to {LONGEST_MINUTES:,}, or 0")
+    keep = {"as the app says": None, "keep": True, "do not keep": False}
+    if bodies not in keep:
+        raise BadConfiguration(f"bodies: enter one of {', '.join(keep)}")
+    return Wanted(list(found) or list(known), cadence or None, keep[bodies])
+
+
+def how_configured(settings: Sequence[ConnectionSetting]) -> str:
+    """The configuration in a sentence. Pure."""
+    first = settings[0]
+    pace = f"every {first.cadence_minutes} minutes" if first.cadence_minutes else "by its webhooks"
+    kept = ", bodies kept" if first.keep_bodies else ""
+    return f"{', '.join(setting.entity for setting in settings)}; read {pace}{kept}"
+
+
+def is_worth_a_look(standing: Standing, *, now: datetime) -> bool:
+    """Whether the run that verifies it has something to do. Pure."""
+    row = standing.row
+    if row.run_id is None or row.waits_for is None or row.verified_at is not None:
+        return False
+    if row.look_at is not None and row.look_at <= now:
+        return True
+    return row.waits_for == "webhooks" and standing.step != "webhooks"

@@ -1,0 +1,225 @@
+"""Writing a configuration, finding how far it is verified, settling the gate it proves."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.customers.find import Named
+from linekeeper.customers.naming import label
+from linekeeper.implementation.answer import Answer, answer
+from linekeeper.implementation.news import end_run
+from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.reconcile.named import why_not_read
+from linekeeper.reconcile.run import reconcile
+from linekeeper.reconcile.service import Run
+from linekeeper.runtime import Runtime
+from linekeeper.store.connection_settings import load_settings
+from linekeeper.store.tables import (
+    Audit,
+    Connection,
+    ConnectionSetting,
+    Customer,
+    Gate,
+    ImplementationSystem,
+    Watermark,
+    WebhookEvent,
+    WorkflowConfiguration,
+)
+from linekeeper.workflow_configuration.decide import Standing, Step, Wanted, is_worth_a_look
+
+LOOK_AGAIN = timedelta(minutes=15)
+GATE = "workflow-configuration"
+
+
+async def configure(
+    rt: Runtime, connection: Named, wanted: Wanted, *, by: str, run_id: str, now: datetime
+) -> None:
+    """Write the settings of `connection`; `run_id` verifies them. Another run's are replaced.
+
+    The same run again, resumed, changes nothing.
+    """
+    async with rt.store.write() as session:
+        known = await session.get(WorkflowConfiguration, connection.id)
+        if known is not None and known.run_id == run_id:
+            return
+        await session.execute(
+            delete(ConnectionSetting).where(col(ConnectionSetting.connection_id) == connection.id)
+        )
+        session.add_all(
+            ConnectionSetting(
+                connection_id=connection.id,
+                entity=entity,
+                cadence_minutes=wanted.cadence_minutes,
+                keep_bodies=wanted.keep_bodies,
+            )
+            for entity in wanted.entities
+        )
+        await session.merge(
+            WorkflowConfiguration(
+                connection_id=connection.id, configured_at=now, configured_by=by, run_id=run_id
+            )
+        )
+        detail = {"entities": list(wanted.entities), "cadence_minutes": wanted.cadence_minutes}
+        session.add(
+            Audit(at=now, by=by, action="connection.configured", subject=connection.id,
+                  detail=detail)
+        )  # fmt: skip
+
+
+async def load_standing(rt: Runtime, connection_id: str) -> Standing:
+    """How far the configuration of a connection is."""
+    async with rt.store.read() as session:
+        return await _standing(rt, session, connection_id)
+
+
+async def _standing(rt: Runtime, session: AsyncSession, connection_id: str) -> Standing:
+    row = await session.get_one(WorkflowConfiguration, connection_id)
+    connection = await session.get_one(Connection, connection_id)
+    customer = await session.scalar(
+        select(col(Customer.name)).where(col(Customer.id) == connection.customer_id)
+    )
+    settings = (await load_settings(session, [connection_id])).get(connection_id, {})
+    marks = await session.scalars(
+        select(Watermark).where(col(Watermark.connection_id) == connection_id)
+    )
+    delivered = await session.scalars(
+        select(col(WebhookEvent.entity))
+        .where(
+            col(WebhookEvent.connection_id) == connection_id,
+            col(WebhookEvent.status) == "processed",
+            col(WebhookEvent.entity).is_not(None),
+        )
+        .distinct()
+    )
+    return Standing(
+        row=row,
+        label=label(customer, connection.provider, connection.name),
+        settings=list(settings.values()),
+        marks={mark.entity: mark for mark in marks},
+        delivered={str(entity) for entity in delivered},
+        obstacle=await why_not_read(rt, connection_id),
+    )
+
+
+async def read_connection(rt: Runtime, connection_id: str) -> Run:
+    """Read what the connection is configured for, whatever its cadence."""
+    return await reconcile(rt, connections=[connection_id])
+
+
+async def note_step(rt: Runtime, connection_id: str, done: Step, *, now: datetime) -> None:
+    """Keep that `done` has been verified; once."""
+    async with rt.store.write() as session:
+        row = await session.get_one(WorkflowConfiguration, connection_id)
+        if done == "first_read":
+            row.read_at = row.read_at or now
+        elif done == "webhooks":
+            row.webhooks_at = row.webhooks_at or now
+        elif done == "reconcile":
+            row.reconciled_at = row.reconciled_at or now
+        else:
+            row.verified_at = row.verified_at or now
+
+
+async def note_waiting(
+    rt: Runtime, connection_id: str, waits_for: Step | None, *, now: datetime
+) -> int:
+    """Keep what the run waits for from now on; returns the number of the answer it waits for."""
+    async with rt.store.write() as session:
+        row = await session.get_one(WorkflowConfiguration, connection_id)
+        row.waits_for = waits_for
+        row.look_at = now + LOOK_AGAIN
+        return row.answers
+
+
+async def take_answer(
+    rt: Runtime,
+    connection_id: str,
+    number: int,
+    *,
+    accept: bool,
+    by: str,
+    note: str,
+    now: datetime,
+) -> None:
+    """Take answer `number` of the form; each counts once."""
+    async with rt.store.write() as session:
+        row = await session.get_one(WorkflowConfiguration, connection_id)
+        if row.answers != number:
+            return
+        row.answers += 1
+        row.waits_for = None
+        if accept and by.strip():
+            row.webhooks_accepted = True
+            detail = {"note": note[:500]}
+            session.add(
+                Audit(at=now, by=by.strip(), action="connection.webhooks_accepted",
+                      subject=connection_id, detail=detail)
+            )  # fmt: skip
+
+
+async def is_ours(rt: Runtime, connection_id: str, run_id: str) -> bool:
+    """Whether the run still is the one that verifies the configuration."""
+    async with rt.store.read() as session:
+        row = await session.get_one(WorkflowConfiguration, connection_id)
+    return row.run_id == run_id
+
+
+async def settle_gate(
+    rt: Runtime, connection_id: str, evidence: str, *, by: str, now: datetime
+) -> str | None:
+    """Settle the open gate that the configuration proves; its title, None where there is none."""
+    async with rt.store.read() as session:
+        rows = await session.scalars(
+            select(Gate)
+            .join(
+                ImplementationSystem,
+                col(ImplementationSystem.implementation_id) == col(Gate.implementation_id),
+            )
+            .where(
+                col(ImplementationSystem.connection_id) == connection_id,
+                col(Gate.gate) == func.concat(f"{GATE}-", col(ImplementationSystem.number)),
+                col(Gate.status).in_(("open", "blocked")),
+            )
+        )
+        gate = rows.first()
+    if gate is None:
+        return None
+    given = Answer("done", evidence=evidence, by=by)
+    taken = await answer(rt.store, gate.id, given, number=gate.answers, run_id=gate.run_id, now=now)
+    if taken.progress is None:
+        return None
+    ended = end_run(gate, now)
+    if ended is not None:
+        async with rt.store.write() as session:
+            await enqueue(rt.store, session, [ended], now=now)
+    return gate.title
+
+
+async def watch(rt: Runtime, *, now: datetime) -> int:
+    """Resume the runs that have something to do; how many."""
+    async with rt.store.read() as session:
+        waiting: Sequence[str] = (
+            await session.scalars(
+                select(col(WorkflowConfiguration.connection_id)).where(
+                    col(WorkflowConfiguration.waits_for).is_not(None),
+                    col(WorkflowConfiguration.verified_at).is_(None),
+                )
+            )
+        ).all()
+    resumed = 0
+    for connection_id in waiting:
+        standing = await load_standing(rt, connection_id)
+        if not is_worth_a_look(standing, now=now):
+            continue
+        row = standing.row
+        payload = {"resume": row.run_id, "answer": {"by": "linekeeper"}}
+        # The run may be about to suspend; resuming it before that would be lost.
+        turn = int(now.timestamp() // 60)
+        key = f"run:wake:{row.run_id}:{row.answers}:{turn}"
+        async with rt.store.write() as session:
+            await enqueue(rt.store, session, [Message("run", key, payload)], now=now)
+        resumed += 1
+    return resumed

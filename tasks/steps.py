@@ -1,0 +1,58 @@
+"""Steps of a run that is suspended and resumed: each is one task run, with its edges.
+
+A resumed run starts from the top. A step that this run has completed is not run again, so that its
+graph shows it once; its state still gives the edge to what comes after it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.tasks import Task
+
+
+class Steps:
+    """The steps of this run by the name of their task run."""
+
+    def __init__(self, done: dict[str, State[Any]]) -> None:
+        self._done = done
+
+    @classmethod
+    async def of_this_run(cls) -> "Steps":
+        """Those that were completed before it was suspended."""
+        context = FlowRunContext.get()
+        run = context.flow_run if context else None
+        done: dict[str, State[Any]] = {}
+        if run is not None and run.run_count > 1:
+            async with get_client() as client:
+                runs = await client.read_task_runs(
+                    flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+                )
+            for task_run in runs:
+                if task_run.state is not None and task_run.state.is_completed():
+                    done[task_run.name] = task_run.state
+        return cls(done)
+
+    def is_done(self, name: str) -> bool:
+        """Whether the step has been completed in this run."""
+        return name in self._done
+
+    def forget(self, name: str) -> None:
+        """Have the step taken again the next time it is asked for."""
+        self._done.pop(name, None)
+
+    async def once(
+        self, task: Task[..., Any], *args: Any, name: str, after: Sequence[str] = ()
+    ) -> None:
+        """Run `task` as the step `name` after other steps, unless it was completed before."""
+        if name in self._done:
+            return
+        before = [self._done[step] for step in after if step in self._done]
+        named = task.with_options(task_run_name=name)
+        state = await named(*args, wait_for=before, return_state=True)
+        if not state.is_completed():
+            await state.aresult()  # raises what went wrong
+        self._done[name] = state

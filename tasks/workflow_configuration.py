@@ -1,0 +1,76 @@
+"""Steps of configuring a connection: write, read the first time, webhooks, a clean reconcile."""
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from linekeeper.clock import utcnow
+from linekeeper.customers.find import Named
+from linekeeper.workflow_configuration import service
+from linekeeper.workflow_configuration.decide import Wanted, how_configured
+from tasks.retries import StillFailing, patience
+from tasks.run import runtime
+
+
+@task(name="write-settings", cache_policy=NO_CACHE, persist_result=False)
+async def write_settings(connection: Named, wanted: Wanted, by: str, run_id: str) -> None:
+    """Write what the connection is read for from now on."""
+    await service.configure(runtime(), connection, wanted, by=by, run_id=run_id, now=utcnow())
+    standing = await service.load_standing(runtime(), connection.id)
+    get_run_logger().info("%s: %s", standing.label, how_configured(standing.settings))
+
+
+@task(name="first-read", **patience(retries=3, first_wait=5, minutes=120))
+async def first_read(connection_id: str) -> None:
+    """List every entity whole. What can't be listed now is waited for by the flow."""
+    run = await service.read_connection(runtime(), connection_id)
+    for failure in run.failures:
+        get_run_logger().warning("%s: %s", failure.entity, failure.message)
+    if any(failure.retryable for failure in run.failures):
+        raise StillFailing(f"{run.failures[0].entity}: {run.failures[0].message}")
+
+
+@task(name="verify-first-read", cache_policy=NO_CACHE, persist_result=False)
+async def verify_first_read(connection_id: str) -> None:
+    """Keep that every entity was listed whole, and settle the gate that this proves."""
+    rt, log = runtime(), get_run_logger()
+    await service.note_step(rt, connection_id, "first_read", now=utcnow())
+    standing = await service.load_standing(rt, connection_id)
+    listed = sum(standing.marks[entity].listed or 0 for entity in standing.entities)
+    evidence = f"{how_configured(standing.settings)}. All listed whole: {listed:,} records."
+    log.info("%s", evidence)
+    gate = await service.settle_gate(
+        rt, connection_id, evidence, by=standing.row.configured_by, now=utcnow()
+    )
+    if gate is not None:
+        log.info("The step %s of the implementation is done", gate)
+
+
+@task(name="verify-webhooks", cache_policy=NO_CACHE, persist_result=False)
+async def verify_webhooks(connection_id: str) -> None:
+    """Keep that a webhook of every entity was processed, or is not waited for."""
+    rt = runtime()
+    standing = await service.load_standing(rt, connection_id)
+    await service.note_step(rt, connection_id, "webhooks", now=utcnow())
+    get_run_logger().info("Webhooks seen: %s", ", ".join(sorted(standing.delivered)) or "none")
+    if standing.undelivered:
+        get_run_logger().warning("Not waited for: %s", ", ".join(standing.undelivered))
+
+
+@task(name="clean-reconcile", **patience(retries=2, first_wait=5, minutes=60))
+async def clean_reconcile(connection_id: str) -> bool:
+    """Read what changed; whether the webhooks had brought all of it."""
+    rt = runtime()
+    run = await service.read_connection(rt, connection_id)
+    counts = run.counts
+    found = counts.missed + counts.mismatched + counts.deleted
+    clean = not found and not run.failures and run.readings > 0
+    get_run_logger().info("%d listings, %d not brought by webhooks", run.readings, found)
+    if clean:
+        await service.note_step(rt, connection_id, "reconcile", now=utcnow())
+    return clean
+
+
+@task(name="conclude", cache_policy=NO_CACHE, persist_result=False)
+async def conclude(connection_id: str) -> None:
+    """Keep that the configuration is verified."""
+    await service.note_step(runtime(), connection_id, "verified", now=utcnow())

@@ -1,0 +1,197 @@
+"""Configuring a connection: one run that writes, reads, waits for webhooks, verifies.
+
+A worker's part is played here: the run is executed as a worker's process executes it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import Pause
+from prefect.flow_engine import run_flow_async
+from sqlmodel import col, select
+
+import sandbox
+from flows.workflow_configuration import workflow_configuration
+from linekeeper.cli.orchestrator import PrefectOrchestrator
+from linekeeper.clock import utcnow
+from linekeeper.outbox.senders.prefect import deliver_runs
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.tables import Connection, ConnectionSetting, WorkflowConfiguration
+from linekeeper.workflow_configuration.service import watch
+from tests.fixtures_prefect import PrefectServer
+from tests.flows.conftest import Running, on
+from tests.reconcile.conftest import Peer, adopt, deliver, pointed_at, process
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.parametrize("engine", ["sqlite"], indirect=True, scope="session"),
+]
+CHAIN = [
+    "write settings",
+    "first full read",
+    "first full read complete",
+    "webhooks seen",
+    "clean reconcile",
+    "verified",
+]
+
+
+@pytest.fixture
+async def peer(running: Running, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Peer]:
+    """A sandbox whose fleet is configured."""
+    box = sandbox.Settings(
+        port=0, connections=2, records_per_connection=20, per_minute=0, scenario="quiet"
+    )
+    async with sandbox.serving(box) as served, httpx.AsyncClient() as http:
+        for name, value in {
+            "MAKINI_API_URL": served.url,
+            "MAKINI_CLIENT_ID": "sandbox-client",
+            "MAKINI_CLIENT_SECRET": box.client_secret,
+            "MAKINI_MODE": "manage",
+            "MAKINI_PER_MINUTE": "0",
+            "PUBLIC_URL": "https://linekeeper.example",
+        }.items():
+            monkeypatch.setenv(f"LINEKEEPER_{name}", value)
+        yield Peer(served.url, http)
+
+
+@pytest.fixture
+async def rt(settings: Settings, store: Store, peer: Peer) -> AsyncIterator[Runtime]:
+    """A runtime beside the flow's, to look with."""
+    async with Runtime.open(pointed_at(settings, peer.url)) as opened:
+        await adopt(opened)
+        yield opened
+
+
+async def work(running: Running, run_id: UUID) -> FlowRun:
+    """What a worker's process does with a run; it ends when the run suspends."""
+    run = await running.client.read_flow_run(run_id)
+    with suppress(Pause):
+        await run_flow_async(
+            workflow_configuration,
+            flow_run=run,
+            parameters=dict(run.parameters),
+            return_type="state",
+        )
+    return await running.client.read_flow_run(run_id)
+
+
+async def edges(running: Running, run_id: UUID, nodes: int) -> tuple[list[str], set[Any]]:
+    """The labels of the run's graph, and its edges, once it shows so many nodes."""
+    shown: list[Any] = []
+    for _ in range(150):
+        answer = await running.client.request("GET", f"/flow_runs/{run_id}/graph-v2")
+        shown = [node for _, node in answer.json()["nodes"]]
+        if len(shown) >= nodes:
+            break
+        await asyncio.sleep(0.2)
+    labels = {node["id"]: node["label"] for node in shown}
+    return sorted(labels.values()), {
+        (labels[parent["id"]], node["label"]) for node in shown for parent in node["parents"]
+    }
+
+
+async def kept(rt: Runtime) -> WorkflowConfiguration:
+    async with rt.store.read() as session:
+        return (await session.scalars(select(WorkflowConfiguration))).one()
+
+
+async def begin(running: Running, **parameters: Any) -> FlowRun:
+    flow_id = await running.client.create_flow_from_name("workflow-configuration")
+    deployment = await running.client.create_deployment(flow_id, "workflow-configuration")
+    run = await running.client.create_flow_run_from_deployment(deployment, parameters=parameters)
+    return await work(running, run.id)
+
+
+async def test_a_connection_is_configured_waits_for_its_webhooks_and_is_verified_in_one_graph(
+    rt: Runtime, peer: Peer, running: Running, settings: Settings, clean_prefect: PrefectServer
+) -> None:
+    async with rt.store.read() as session:
+        [one, _] = await session.scalars(select(Connection).order_by(col(Connection.id)))
+    form = {
+        "connection": one.makini_key,
+        "entities": ["assets", "eam/sites"],
+        "cadence": 30,
+        "bodies": "keep",
+        "by": "Olaf",
+    }
+    with on(clean_prefect):
+        run = await begin(running, **form)
+        assert run.state is not None
+        assert run.state.is_paused(), run.state
+        assert run.name.endswith("waits for webhooks")
+        async with rt.store.read() as session:
+            rows = list(await session.scalars(select(ConnectionSetting)))
+        assert {(row.entity, row.cadence_minutes, row.keep_bodies) for row in rows} == {
+            ("eam/assets", 30, True),
+            ("eam/sites", 30, True),
+        }
+        truth = (await peer.truth())[one.makini_key]
+        await deliver(rt, one.makini_key, list(truth["eam/assets"])[:1])
+        await process(rt)
+        assert await watch(rt, now=utcnow()) == 0  # sites are still missing
+        await deliver(rt, one.makini_key, list(truth["eam/sites"])[:1], plural="sites")
+        await process(rt)
+        assert await watch(rt, now=utcnow()) == 1
+        async with PrefectOrchestrator.open(settings) as orchestrator:
+            await deliver_runs(rt.store, orchestrator, "test")
+        run = await work(running, run.id)
+    assert run.state is not None
+    assert run.state.is_completed(), run.state
+    assert "verified" in (run.state.message or "")
+    row = await kept(rt)
+    assert row.verified_at is not None
+    assert row.reconciled_at is not None
+    labels, lines = await edges(running, run.id, len(CHAIN))
+    assert labels == sorted(CHAIN)
+    assert lines == set(zip(CHAIN, CHAIN[1:], strict=False))
+
+
+async def test_a_person_may_say_that_webhooks_are_not_waited_for_and_drift_keeps_it_waiting(
+    rt: Runtime, peer: Peer, running: Running, settings: Settings, clean_prefect: PrefectServer
+) -> None:
+    async with rt.store.read() as session:
+        [one, _] = await session.scalars(select(Connection).order_by(col(Connection.id)))
+    with on(clean_prefect):
+        run = await begin(running, connection=one.makini_key, entities=["assets"])
+        await peer.set("records", connection=one.makini_key, change=3, announce=False)
+        await running.client.resume_flow_run(
+            run.id, run_input={"accept": True, "note": "they never change", "by": "Olaf"}
+        )
+        run = await work(running, run.id)
+        assert run.name.endswith("waits for a clean reconcile"), run.state
+        later = utcnow() + timedelta(minutes=16)
+        assert await watch(rt, now=later) == 1
+        async with PrefectOrchestrator.open(settings) as orchestrator:
+            await deliver_runs(rt.store, orchestrator, "test")
+        run = await work(running, run.id)
+    assert run.state is not None
+    assert run.state.is_completed(), run.state
+    assert (await kept(rt)).webhooks_accepted
+
+
+async def test_what_cannot_be_configured_is_refused_and_nothing_is_written(
+    rt: Runtime, running: Running, clean_prefect: PrefectServer
+) -> None:
+    async with rt.store.read() as session:
+        [one, _] = await session.scalars(select(Connection).order_by(col(Connection.id)))
+    with on(clean_prefect):
+        for wrong in (
+            {"connection": "nobody"},
+            {"connection": one.makini_key, "entities": ["nonsense"]},
+            {"connection": one.makini_key, "cadence": 99_999_999},
+        ):
+            state = await workflow_configuration(**wrong, return_state=True)
+            assert state.name == "Refused", state
+            assert "Nothing was changed" in (state.message or "")
+    async with rt.store.read() as session:
+        assert not list(await session.scalars(select(ConnectionSetting)))
