@@ -2,8 +2,9 @@
 
 import inspect
 from collections.abc import Callable
-from typing import TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
+from pydantic import Field
 from pydantic.fields import FieldInfo
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -12,26 +13,17 @@ F = TypeVar("F", bound=Callable[..., object])
 def form(flow_function: F) -> F:
     """Give a flow's parameters the titles and descriptions of their `Annotated[…, Field()]`.
 
-    Prefect reads neither there: it takes a description from the docstring or from a `Field` that is
-    the default, and a title from that one's extras. So the signature has such defaults; a call
-    resolves them. A parameter without a title has its name as one.
+    Prefect puts the parameter's name and the docstring's words over those, so a form deployed by
+    `prefect deploy` would not have them. What is in the extras of the schema it leaves alone. (A
+    `Field` as the default it reads too, but hands that to a run in which the parameter is omitted.)
+    A parameter without a title has its name as one.
     """
     hints = get_type_hints(flow_function, include_extras=True)
-    signature = inspect.signature(flow_function)
-    parameters = []
-    for parameter in signature.parameters.values():
-        labels = getattr(hints.get(parameter.name), "__metadata__", ())
-        label = next((label for label in labels if isinstance(label, FieldInfo)), None)
-        parameters.append(_shown(parameter, hints, label or FieldInfo()))
-    flow_function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    for name in inspect.signature(flow_function).parameters:
+        labels = getattr(hints[name], "__metadata__", ())
+        label = next((label for label in labels if isinstance(label, FieldInfo)), FieldInfo())
+        extra: dict[str, Any] = {"title": label.title or name.replace("_", " ").capitalize()}
+        if label.description:
+            extra["description"] = label.description
+        flow_function.__annotations__[name] = Annotated[hints[name], Field(json_schema_extra=extra)]
     return flow_function
-
-
-def _shown(
-    parameter: inspect.Parameter, hints: dict[str, object], label: FieldInfo
-) -> inspect.Parameter:
-    title = label.title or parameter.name.replace("_", " ").capitalize()
-    shown = FieldInfo(description=label.description, json_schema_extra={"title": title})
-    if parameter.default is not parameter.empty:
-        shown.default = parameter.default
-    return parameter.replace(annotation=hints[parameter.name], default=shown)

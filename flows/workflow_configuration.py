@@ -140,7 +140,6 @@ async def _verify(rt: Runtime, named: Named, steps: Steps, run_id: str) -> State
             await steps.once(clean_reconcile, named.id, name=RECONCILE, after=[WEBHOOKS])
             standing = await service.load_standing(rt, named.id)
             if standing.step == "reconcile":
-                steps.forget(RECONCILE)
                 await _wait(rt, named, standing)
                 continue
         await steps.once(conclude, named.id, name=VERIFIED, after=[RECONCILE])

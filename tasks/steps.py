@@ -1,7 +1,8 @@
 """Steps of a run that is suspended and resumed: each is one task run, with its edges.
 
 A resumed run starts from the top. A step that this run has completed is not run again, so that its
-graph shows it once; its state still gives the edge to what comes after it.
+graph shows it once; its state still gives the edge to what comes after it. One that ended with
+another name than `Completed` came to its end without its result, and is taken again.
 """
 
 from collections.abc import Sequence
@@ -32,17 +33,13 @@ class Steps:
                     flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
                 )
             for task_run in runs:
-                if task_run.state is not None and task_run.state.is_completed():
+                if task_run.state is not None and task_run.state.name == "Completed":
                     done[task_run.name] = task_run.state
         return cls(done)
 
     def is_done(self, name: str) -> bool:
         """Whether the step has been completed in this run."""
         return name in self._done
-
-    def forget(self, name: str) -> None:
-        """Have the step taken again the next time it is asked for."""
-        self._done.pop(name, None)
 
     async def once(
         self, task: Task[..., Any], *args: Any, name: str, after: Sequence[str] = ()
@@ -55,4 +52,5 @@ class Steps:
         state = await named(*args, wait_for=before, return_state=True)
         if not state.is_completed():
             await state.aresult()  # raises what went wrong
-        self._done[name] = state
+        if state.name == "Completed":
+            self._done[name] = state

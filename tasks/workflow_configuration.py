@@ -2,6 +2,8 @@
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import Named
@@ -57,8 +59,8 @@ async def verify_webhooks(connection_id: str) -> None:
 
 
 @task(name="clean-reconcile", **patience(retries=2, first_wait=5, minutes=60))
-async def clean_reconcile(connection_id: str) -> bool:
-    """Read what changed; whether the webhooks had brought all of it."""
+async def clean_reconcile(connection_id: str) -> State[None]:
+    """Read what changed; it ends `Drift found` if the webhooks had not brought all of it."""
     rt = runtime()
     run = await service.read_connection(rt, connection_id)
     counts = run.counts
@@ -67,7 +69,8 @@ async def clean_reconcile(connection_id: str) -> bool:
     get_run_logger().info("%d listings, %d not brought by webhooks", run.readings, found)
     if clean:
         await service.note_step(rt, connection_id, "reconcile", now=utcnow())
-    return clean
+        return Completed()
+    return Completed(name="Drift found", message=f"{found} changes no webhook had brought")
 
 
 @task(name="conclude", cache_policy=NO_CACHE, persist_result=False)

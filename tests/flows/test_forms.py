@@ -1,5 +1,6 @@
 """A form shows the same however it was deployed: what Prefect itself reads is what we deploy."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 import yaml
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
+
+from linekeeper.cli.project import wanted_deployments
 
 ROOT = Path(__file__).parents[2]
 ENTRYPOINTS = {
@@ -22,13 +25,16 @@ def test_prefects_own_schema_has_a_title_and_a_description_of_every_field(name: 
     for field, shown in own["properties"].items():
         assert shown.get("description"), f"{name}: {field} has no description"
         assert shown["title"] != field, f"{name}: {field} has no title"
-    required = (
-        {
-            parameter
-            for parameter, shown in flow.fn.__signature__.parameters.items()
-            if shown.default.is_required()
-        }
-        if own["properties"]
-        else set()
-    )
-    assert set(own.get("required", ())) == required
+    optional = {
+        parameter.name
+        for parameter in inspect.signature(flow.fn).parameters.values()
+        if parameter.default is not parameter.empty
+    }
+    assert {*own["properties"]} - {*own.get("required", ())} == optional
+
+
+async def test_what_we_deploy_is_prefects_own_schema() -> None:
+    for wanted in await wanted_deployments():
+        flow: Any = load_flow_from_entrypoint(ENTRYPOINTS[wanted.name], use_placeholder_flow=False)
+        own = parameter_schema(flow).model_dump(mode="json", exclude_unset=True)
+        assert wanted.parameter_schema == own
