@@ -10,8 +10,9 @@ from typing import Any
 
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, StateDetails
 from prefect.context import FlowRunContext
+from prefect.states import Completed
 from prefect.tasks import Task
 
 
@@ -27,14 +28,16 @@ class Steps:
         context = FlowRunContext.get()
         run = context.flow_run if context else None
         done: dict[str, State[Any]] = {}
-        if run is not None and run.run_count > 1:
+        if run is not None:
             async with get_client() as client:
                 runs = await client.read_task_runs(
                     flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
                 )
             for task_run in runs:
                 if task_run.state is not None and task_run.state.name == "Completed":
-                    done[task_run.name] = task_run.state
+                    # Its result is gone with its process; an edge needs none.
+                    details = StateDetails(flow_run_id=run.id, task_run_id=task_run.id)
+                    done[task_run.name] = Completed(data=True, state_details=details)
         return cls(done)
 
     def is_done(self, name: str) -> bool:
