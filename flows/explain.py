@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
 
+from flows.form import form
 from linekeeper.customers.find import NotFound
 from linekeeper.explain.render import missing
 from tasks.explain import explain_subject, publish_explanation
@@ -14,6 +15,7 @@ from tasks.run import open_runtime, rename
 
 
 @flow(name="explain", flow_run_name="explain", retries=0)
+@form
 async def explain(
     subject: Annotated[
         str,
