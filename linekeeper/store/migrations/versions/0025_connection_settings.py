@@ -8,11 +8,11 @@ from alembic import op
 
 from linekeeper.store.types import Id, UtcDateTime
 
-revision = "0024"
-down_revision = "0023"
+revision = "0025"
+down_revision = "0024"
 branch_labels = None
 depends_on = None
-serves = ("0023",)
+serves = ("0024",)
 
 
 def upgrade() -> None:
