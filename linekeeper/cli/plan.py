@@ -116,6 +116,11 @@ def _summary(outlook: "Outlook") -> list[str]:
         f"P80 {weeks(result.p80)}; published {low} to {high}",
     ]
     lines += [f"Beyond what is published: {reason}" for reason in plan.beyond]
+    if weeks(result.p80) > high and not plan.beyond:
+        lines.append(
+            f"P80 is beyond the published {high} weeks: it counts with a customer, and us, who may "
+            "be slower than planned on everything"
+        )
     lines.append(
         f"A traditional project takes {first} to {last} months: this is {_ahead(short, long)}"
     )

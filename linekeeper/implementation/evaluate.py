@@ -142,7 +142,7 @@ def evaluate(
         progress=settled / whole if whole else float(all(s in SETTLED for s in statuses.values())),
         waited=_waited(plan.gates, after, now, start, calendar),
         now=calendar.elapsed(start, now),
-        so_far={one: _progress(state, start, calendar) for one, state in after.items()},
+        so_far={one: _progress(state, now, start, calendar) for one, state in after.items()},
         live=statuses.get(GO_LIVE) in SETTLED,
     )
 
@@ -201,7 +201,7 @@ def _lateness(
     return "soon" if spent > gate.days.likely else None
 
 
-def _progress(state: GateState, start: date, calendar: WorkingCalendar) -> Progress:
+def _progress(state: GateState, now: datetime, start: date, calendar: WorkingCalendar) -> Progress:
     def day(at: datetime | None) -> float | None:
         return None if at is None else calendar.elapsed(start, at)
 
@@ -209,7 +209,13 @@ def _progress(state: GateState, start: date, calendar: WorkingCalendar) -> Progr
     if state.skipped_because is not None and finished is None:
         finished = 0.0 if opened is None else opened
     earliest = 0.0 if state.earliest is None else float(calendar.between(start, state.earliest))
-    return Progress(opened, finished, earliest)
+    end = state.done_at or now
+    blocked = sum(
+        calendar.elapsed(start, min(block.until or end, end)) - calendar.elapsed(start, block.since)
+        for block in state.blocks
+        if block.since < end
+    )
+    return Progress(opened, finished, earliest, blocked)
 
 
 def _waited(

@@ -66,6 +66,7 @@ def forecast_plan(
         progress=None if evaluation is None else evaluation.so_far,
         now=0.0 if evaluation is None else max(evaluation.now, 0.0),
         committed=_available(plan.scope.committed, start, calendar),
+        paced=True,
     )
     p50, p80 = calendar.finish(start, result.p50), calendar.finish(start, result.p80)
     return Outlook(
@@ -115,6 +116,7 @@ def as_json(outlook: Outlook) -> dict[str, Any]:
         "published": {"min": low, "max": high},
         "beyond_published": bool(plan.beyond),
         "beyond_because": list(plan.beyond),
+        "p80_beyond_published": weeks(result.p80) > high,
         "traditional": {
             "months": {"min": short, "max": long},
             "weeks_ahead": {"min": ahead_short, "max": ahead_long},

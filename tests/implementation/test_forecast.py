@@ -3,6 +3,7 @@
 import random
 import statistics
 from datetime import date
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -122,8 +123,8 @@ def test_what_is_done_is_certain_and_what_follows_starts_now():
 
 
 def test_an_open_gate_takes_at_least_as_long_as_it_already_has():
-    result = forecast(CHAIN, progress={"a": Progress(opened=0)}, now=5)
-    assert 5 <= result.gates["a"].finish_p50 <= 6
+    result = forecast(CHAIN, progress={"a": Progress(opened=0)}, now=2)
+    assert 2 <= result.gates["a"].finish_p50 <= 6
     fresh = forecast(CHAIN)
     assert result.gates["a"].finish_p50 > fresh.gates["a"].finish_p50
 
@@ -133,6 +134,49 @@ def test_a_gate_past_its_worst_case_is_not_about_to_end():
     assert result.gates["a"].finish_p50 == pytest.approx(
         10 + forecast(CHAIN).gates["a"].finish_p50, abs=0.1
     )
+
+
+def test_what_is_left_of_a_gate_never_jumps_while_it_is_open():
+    left = [
+        forecast(CHAIN, progress={"a": Progress(opened=0)}, now=now / 4).gates["a"].finish_p50
+        - now / 4
+        for now in range(40)
+    ]
+    assert max(abs(after - before) for before, after in pairwise(left)) < 0.4
+    assert min(left) > 0.7
+
+
+def test_a_gate_blocked_since_its_start_has_all_of_its_days_left():
+    fresh = forecast(CHAIN).gates["a"].finish_p50
+    for now in (1, 4, 5.9, 6, 20):
+        blocked = Progress(opened=0, blocked=now)
+        result = forecast(CHAIN, progress={"a": blocked}, now=now)
+        assert result.gates["a"].finish_p50 == pytest.approx(now + fresh, abs=0.1)
+
+
+@pytest.mark.parametrize("complexity", ["standard", "custom", "enterprise"])
+def test_a_plan_inside_the_published_weeks_has_its_p50_there_and_p80_well_beyond_p50(complexity):
+    scope = parse_scope(complexity=complexity, kickoff=date(2027, 3, 1), today=date(2026, 11, 24))
+    made = make_plan(scope, load_template(complexity))
+    paced = forecast(made.gates, paced=True)
+    low, high = (5 * weeks for weeks in made.published)
+    assert low <= paced.p50 <= high
+    plain = forecast(made.gates)
+    assert paced.p50 == pytest.approx(plain.p50, rel=0.05)
+    assert paced.p80 - paced.p50 > 1.5 * (plain.p80 - plain.p50)
+
+
+def test_gates_that_were_done_say_how_fast_the_rest_goes():
+    gates = tuple(
+        gate(str(n), 3, 4, 5, *([str(n - 1)] if n else []), owner="customer") for n in range(10)
+    )
+
+    def half_done(days: float) -> float:
+        done = {str(n): Progress(opened=n * days, finished=(n + 1) * days) for n in range(5)}
+        return forecast(gates, progress=done, now=5 * days, paced=True).p50 - 5 * days
+
+    assert half_done(8) > 1.25 * half_done(4) > 1.5 * half_done(2)
+    assert half_done(4) == pytest.approx(20, rel=0.05)
 
 
 def test_an_agreed_window_holds_a_gate_back_and_a_skipped_one_takes_nothing():
