@@ -1,6 +1,8 @@
 """`linekeeper preflight` as a customer's IT types it."""
 
 import json
+import socket
+from collections.abc import Iterator
 
 import pytest
 import typer
@@ -27,11 +29,26 @@ def test_a_finding_is_exit_code_1_and_names_its_vantage(closed_port):
     assert {one["vantage"] for one in data["verdicts"]} == {"allowlisted"}
 
 
-def test_nothing_found_is_exit_code_0_and_says_what_is_proven(closed_port):
-    result = run(f"127.0.0.1:{closed_port}", "--vantage", "outside")
+@pytest.fixture
+def open_port() -> Iterator[int]:
+    """A port that takes connections, as the place that shows that this machine gets out."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+def test_nothing_found_is_exit_code_0_and_says_what_is_proven(closed_port, open_port):
+    control = f"127.0.0.1:{open_port}"
+    result = run(f"127.0.0.1:{closed_port}", "--vantage", "outside", "--control", control)
     assert result.exit_code == 0, result.output
     assert "Proven: that the system is closed to the rest of the internet." in result.stdout
     assert "only by Makini's own connection status" in result.stdout
+
+
+def test_nothing_is_proven_from_a_machine_that_does_not_get_out(closed_port):
+    control = f"127.0.0.1:{closed_port}"
+    result = run(f"127.0.0.1:{closed_port}", "--vantage", "outside", "--control", control)
+    assert "not everything could be judged" in result.stdout
+    assert "that the system is closed" not in result.stdout
 
 
 @pytest.mark.parametrize(
