@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     heartbeat_url: str | None = None
     watch_minutes: float = Field(default=15, gt=0)
     log_format: Format = "text"
+    worker: str = ""
+    """Whose vantage a preflight of this machine is; empty: the machine's name."""
 
     makini_api_url: str | None = None
     makini_link_url: str | None = None

@@ -1,6 +1,5 @@
 """Steps of preflight: check, keep, show."""
 
-import os
 import socket
 from collections.abc import Sequence
 
@@ -44,7 +43,7 @@ async def keep_report(found: Report, *, source: Source, by: str) -> int:
 
 def worker_name() -> str:
     """Whose vantage it is: this machine's name, or what its `LINEKEEPER_WORKER` says."""
-    return os.environ.get("LINEKEEPER_WORKER", "").strip() or socket.gethostname()
+    return runtime().settings.worker.strip() or socket.gethostname()
 
 
 async def proven_orders(timeout: float) -> list[Order]:
