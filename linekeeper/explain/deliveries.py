@@ -54,7 +54,8 @@ async def naming(
     """Deliveries that name `key` and are or may be the connection's, the newest first."""
     own = _EVENT.c.connection_id == connection.id
     found = list(await session.execute(_newest(store, own, key)))
-    unowned = and_(_EVENT.c.connection_id.is_(None), _EVENT.c.app == connection.app)
+    # Not narrowed to the app: SQLite would take the index by app, which holds every delivery.
+    unowned = _EVENT.c.connection_id.is_(None)
     for status in ("pending", "dead", "unrouted"):
         # The status is written into the statement: only so are the partial indexes used.
         of_status = _EVENT.c.status == literal(status, literal_execute=True)
@@ -66,7 +67,11 @@ async def naming(
             .limit(_FOUND)
         )
     names = {connection.id, connection.makini_key, connection.makini_id}
-    rows = [row for row in found if _names(row, key) and _may_be(row, connection.id, names)]
+    rows = [
+        row
+        for row in found
+        if row.app == connection.app and _names(row, key) and _may_be(row, connection.id, names)
+    ]
     rows.sort(key=lambda row: (row.received_at, row.id), reverse=True)
     return [await facts_of(session, row, connection.id) for row in rows[:_FOUND]]
 

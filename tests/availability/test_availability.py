@@ -25,8 +25,12 @@ from linekeeper.availability.service import (
     read_month,
     sentence,
 )
+from linekeeper.notify.view import Links
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer, Incident, Outage, Transition
+from linekeeper.views.digest import gather
+from linekeeper.views.digest_page import markdown as day_page
+from linekeeper.views.digest_page import slack_text
 from tests.cli.commands import CommandLine
 from tests.cli.conftest import command
 
@@ -166,3 +170,12 @@ def test_the_command_prints_a_table_or_csv(command: CommandLine) -> None:
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith("month,customer,connection,healthy,customer_login")
     assert command("availability", "--month", "May").code == 1
+
+
+async def test_the_digest_of_the_first_has_a_line_on_the_month_before(store: Store) -> None:
+    await planted(store)
+    first = await gather(store, now=END + 7 * HOUR)
+    assert "*Availability* 2026-11: 95.55 % healthy" in slack_text(first, Links())
+    assert "**Availability** 2026-11" in day_page(first)
+    second = await gather(store, now=END + 31 * HOUR)
+    assert "Availability" not in slack_text(second, Links())
