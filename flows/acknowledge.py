@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 from pydantic import Field
 
 from flows.form import form
@@ -13,7 +13,7 @@ from linekeeper.clock import utcnow, zone_of
 from linekeeper.incidents import operate
 from linekeeper.incidents.operate import NoIncident
 from tasks.notify import NotDelivered, incident_lanes, notify
-from tasks.run import open_runtime, rename
+from tasks.run import open_runtime, refused, rename
 
 
 @flow(name="acknowledge", flow_run_name="acknowledge", retries=0)
@@ -51,7 +51,7 @@ async def acknowledge(
                     rt.store, incident.strip(), mute_hours, by=by.strip(), now=utcnow()
                 )
         except NoIncident as error:
-            return Failed(message=str(error))
+            return refused("incident", error, "Enter the id of an open incident.")
         await rename(f"acknowledge · {sentence}")
         with suppress(NotDelivered):  # said already; the deliverer is the net
             await notify(incident_lanes([incident.strip()]))

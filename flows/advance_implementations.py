@@ -4,7 +4,7 @@ from typing import Annotated
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 from pydantic import Field
 
 from flows.form import form
@@ -19,7 +19,7 @@ from linekeeper.implementation.advance import (
 from linekeeper.implementation.find import find_implementation
 from linekeeper.runtime import Runtime
 from tasks.implementation import publish, unfinished_runs
-from tasks.run import is_paused, only_one, open_runtime, rename, skipped
+from tasks.run import is_paused, only_one, open_runtime, refused, rename, skipped
 
 
 @flow(name="advance-implementations", flow_run_name="advance", retries=0)
@@ -55,7 +55,7 @@ async def _one(rt: Runtime, wanted: str) -> State[None]:
             identifier = await find_implementation(session, wanted)
         progress = await advance(rt.store, identifier, now=utcnow())
     except NoSuchImplementation as error:
-        return Failed(message=str(error))
+        return refused("implementation", error, "Enter the title shown in `portfolio`.")
     await publish([identifier])
     one = progress.standing.implementation
     done = round(100 * progress.evaluation.progress)

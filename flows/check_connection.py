@@ -17,7 +17,7 @@ from linekeeper.store.tables import Connection
 from tasks.health import probe_connections
 from tasks.notify import NotDelivered, notify
 from tasks.report import report_connections, report_fleet
-from tasks.run import is_paused, open_runtime, rename, skipped
+from tasks.run import is_paused, open_runtime, refused, rename, skipped
 
 
 @flow(name="check-connection", flow_run_name="check {connection}", retries=0)
@@ -44,7 +44,9 @@ async def check_connection(
             async with rt.store.read() as session:
                 named = await find_connection(session, connection)
         except NotFound as error:
-            return Failed(message=str(error))
+            return refused(
+                "connection", error, "Enter its name, `Customer · System`, a tag or Makini's key."
+            )
         before = utcnow()
         batch = await probe_connections(named.app, 1, [named.id], before)
         async with rt.store.read() as session:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 from pydantic import Field
 
 from flows.form import form
@@ -15,7 +15,7 @@ from linekeeper.makini import ReadOnlyApp
 from linekeeper.markdown import text
 from linekeeper.runtime import Runtime, UnknownApp
 from tasks.reconnect import publish
-from tasks.run import open_runtime, rename
+from tasks.run import open_runtime, refused, rename
 
 
 @flow(name="connect", flow_run_name="connect", retries=0)
@@ -42,7 +42,9 @@ async def connect(
         try:
             made = await _invite(rt, customer, system, connection, by.strip(), app)
         except (NotFound, BadInvitation, ReadOnlyApp, UnknownApp) as error:
-            return Failed(message=str(error))
+            return refused(
+                "customer, system or connection", error, "Correct it and send the form again."
+            )
         await publish(
             "connect-link",
             f"# {text(made.for_whom)}\n\n[{made.url}]({made.url})\n\nFor this customer only. Good "

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 from pydantic import Field
 
 from flows.form import form
@@ -12,7 +12,7 @@ from linekeeper.clock import utcnow
 from linekeeper.credits.decide import CreditError
 from linekeeper.credits.service import check, ledger, ledger_apps, set_bought
 from tasks.implementation import publish
-from tasks.run import is_paused, open_runtime, rename, skipped
+from tasks.run import is_paused, open_runtime, refused, rename, skipped
 
 
 @flow(name="credits", flow_run_name="credits", retries=0)
@@ -40,7 +40,7 @@ async def credits(
             try:
                 await set_bought(rt.store, bought, app=app or "default", by=by, now=now)
             except CreditError as refusal:
-                return Failed(message=f"Refused, nothing was changed. {refusal}")
+                return refused(refusal.field, refusal.reason, "Correct it and send the form again.")
         configured = (await rt.configuration()).apps
         apps = [app] if app else [*await ledger_apps(rt.store)]
         summaries, differences = [], 0

@@ -4,14 +4,14 @@ from typing import Annotated, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 from pydantic import Field
 
 from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.customers.change import BadChange, Change, change_customer
 from linekeeper.customers.find import NotFound
-from tasks.run import open_runtime, rename
+from tasks.run import open_runtime, refused, rename
 
 
 @flow(name="customer-update", flow_run_name="customer-update", retries=0)
@@ -105,6 +105,6 @@ async def customer_update(
                 rt.store, customer, change, by=by.strip(), now=utcnow()
             )
         except (NotFound, BadChange) as error:
-            return Failed(message=str(error))
+            return refused("customer", error, "Correct it and send the form again.")
         await rename(f"customer-update · {name}: {len(changed)} changed")
         return Completed(message=f"{name}: {'; '.join(changed) or 'nothing to change'}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 from pydantic import Field
 
 from flows.form import form
@@ -15,7 +15,7 @@ from linekeeper.reconcile.decisions import Decision, NoDeletion, decide_deletion
 from linekeeper.runtime import UnknownApp
 from tasks.notify import NotDelivered, notify
 from tasks.reconcile import report_trust
-from tasks.run import open_runtime, rename
+from tasks.run import open_runtime, refused, rename
 
 
 @flow(name="deletions", flow_run_name="deletions · {decision}", retries=0)
@@ -48,7 +48,7 @@ async def deletions(
         try:
             done = await decide_deletions(rt, deletion, decision, by=by.strip(), now=started)
         except (NoDeletion, UnknownApp) as error:
-            return Failed(message=str(error))
+            return refused("deletion", error, "Enter the id shown in the artifact `deletions`.")
         for one in done:
             get_run_logger().info("%s", one.sentence)
         await report_trust()

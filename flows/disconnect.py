@@ -16,7 +16,7 @@ from linekeeper.reconnect.disconnect import NotConfirmed
 from linekeeper.runtime import UnknownApp
 from tasks.reconcile import purge_records
 from tasks.reconnect import publish
-from tasks.run import open_runtime, rename
+from tasks.run import open_runtime, refused, rename
 
 
 @flow(name="disconnect", flow_run_name="disconnect", retries=0)
@@ -60,7 +60,9 @@ async def disconnect(
                 return Completed(message="Only a preview; see the artifact disconnect")
             sentence = await core.disconnect(rt, connection, confirm=confirm, by=by)
             await purge_records(preview.named.id, preview.named.label)
-        except (NotFound, NotConfirmed, ReadOnlyApp, UnknownApp, MakiniError) as error:
+        except (NotFound, NotConfirmed, ReadOnlyApp, UnknownApp) as error:
+            return refused("connection, confirm, by", error, "Correct it and send the form again.")
+        except MakiniError as error:
             return Failed(message=str(error))
         await publish(
             "disconnect",

@@ -6,7 +6,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.flow_runs import asuspend_flow_run
 from prefect.input import RunInput
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 from pydantic import Field
 
 from flows.form import form
@@ -15,7 +15,7 @@ from linekeeper.implementation.answer import Answer, Asked, NoSuchGate, answer, 
 from linekeeper.implementation.news import run_name
 from linekeeper.preflight.handover import escape
 from tasks.implementation import graph_of, publish, retag, this_run
-from tasks.run import open_runtime, rename, skipped
+from tasks.run import open_runtime, refused, rename, skipped
 
 WAITS_SECONDS = 2 * 365 * 86_400
 """Prefect's own time-out, far beyond any implementation: when one is late is decided by us."""
@@ -61,7 +61,7 @@ async def gate(
             try:
                 asked = await ask(rt.store, gate, run_id=run_id)
             except NoSuchGate as error:
-                return Failed(message=str(error))
+                return refused("gate", error, "Runs of gates are started by Linekeeper.")
             name = run_name(asked.standing, asked.row)
             if asked.settled:
                 await rename(f"{name} · {asked.row.status}")

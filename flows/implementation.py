@@ -1,14 +1,14 @@
 """An implementation as one run: the gates of its plan are its graph, from kickoff to go-live."""
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.flow_runs import asuspend_flow_run
-from prefect.states import Completed, Failed
-from pydantic import Field
+from prefect.states import Completed
+from pydantic import BaseModel, Field, model_validator
 
 from flows.form import form
 from linekeeper.clock import utcnow
@@ -19,10 +19,30 @@ from linekeeper.implementation.start import Started, start
 from linekeeper.runtime import Runtime
 from tasks.implementation import publish
 from tasks.implementation_run import show, takes_up, this_deployed_run
-from tasks.run import is_paused, open_runtime, rename, skipped
+from tasks.run import is_paused, open_runtime, refused, rename, skipped
 
 WAITS_SECONDS = 5 * 365 * 86_400
 """Prefect's own time-out, far beyond any implementation."""
+
+
+class System(BaseModel):
+    """One system to connect. Of what is not given, the usual is taken."""
+
+    name: str = Field(title="Name", description="As people call it, such as SAP ECC")
+    target: str = Field(
+        default="",
+        title="Host and port",
+        description="host:port or URL; for on-premises, and may come later",
+    )
+    tier: Literal["I", "II", "III"] = Field(default="I", title="Tier")
+    hosting: Literal["", "cloud", "on-premises", "self-hosted"] = Field(
+        default="", title="Hosting", description="Empty: as the whole implementation"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
 
 
 @flow(name="implementation", flow_run_name="implementation {customer}", retries=0)
@@ -33,8 +53,8 @@ async def implementation(
         Field(title="Customer", description="By name; one nobody knows yet is made", min_length=1),
     ],
     systems: Annotated[
-        list[str],
-        Field(title="Systems", description="One each, as people call it", examples=[["SAP ECC"]]),
+        list[System],
+        Field(title="Systems", description="What is to be connected, one entry each"),
     ],
     kickoff: Annotated[date, Field(title="Kickoff", description="The first day")],
     by: Annotated[
@@ -73,22 +93,6 @@ async def implementation(
             description="Who of us answers for it; empty: the customer's owner, if it has one",
         ),
     ] = "",
-    targets: Annotated[
-        list[str],
-        Field(
-            title="Hosts and ports",
-            description="Of each system, in the same order: host:port or URL. For on-premises; "
-            "may come later",
-        ),
-    ] = [],  # noqa: B006  a form's default; never changed
-    tiers: Annotated[
-        list[str],  # a list of choices is a form in which each can be chosen once only
-        Field(
-            title="Tiers",
-            description="I, II or III, of each system, in the same order; not given: I",
-            examples=[["I", "III"]],
-        ),
-    ] = [],  # noqa: B006  a form's default; never changed
     app: Annotated[
         str, Field(title="App", description="The Makini app it connects to")
     ] = "default",
@@ -112,19 +116,27 @@ async def implementation(
         if identifier is None:
             if await is_paused():
                 return skipped("Paused: the variable linekeeper_paused is set")
+            hostings = {system.hosting or hosting for system in systems}
+            if len(hostings) > 1:
+                return refused(
+                    "systems",
+                    f"they are hosted differently ({', '.join(sorted(hostings))}), and so are "
+                    "their steps.",
+                    "Start an implementation for each kind of hosting.",
+                )
             form = Form(
                 customer=customer,
-                systems=systems,
+                systems=[system.name for system in systems],
                 complexity=complexity,
                 kickoff=kickoff,
                 by=by,
-                hosting=hosting,
+                hosting=next(iter(hostings), hosting),
                 custom_workflows=custom_workflows,
                 committed=committed,
                 country=country,
                 owner=owner,
-                targets=targets,
-                tiers=tiers,
+                targets=[system.target for system in systems],
+                tiers=[system.tier for system in systems],
                 app=app,
                 over_credits_because=over_credits_because,
             )
@@ -133,7 +145,7 @@ async def implementation(
                 started = await start(rt.store, form, run_id=run_id, now=utcnow())
             except PlanError as refusal:
                 await rename(f"implementation · {customer[:60]} · refused")
-                return Failed(message=f"Refused, nothing was stored. {refusal}")
+                return refused(refusal.field, refusal.reason, "Correct it and send the form again.")
             get_run_logger().info("%s", _message(started))
             if run is None or not (started.new or await takes_up(started.progress.standing, run)):
                 return await _moved_on(started)

@@ -4,11 +4,11 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
 from flows.form import form
 from tasks.import_customers import import_csv, publish_plan
-from tasks.run import open_runtime, rename
+from tasks.run import open_runtime, refused, rename
 
 
 @flow(name="import-customers", flow_run_name="import-customers")
@@ -27,7 +27,8 @@ async def import_customers(csv: str, by: str = "", dry_run: bool = True) -> Stat
     await publish_plan(plan, dry_run=dry_run)
     if plan.problems:
         await rename(f"import-customers · {len(plan.problems)} problems, nothing imported")
-        return Failed(message="; ".join(str(problem) for problem in plan.problems[:5]))
+        problems = "; ".join(str(problem) for problem in plan.problems[:5])
+        return refused("csv", problems, "Correct these lines and send the whole file again.")
     outcome = f"{len(plan.create)} new, {len(plan.change)} changed, {plan.unchanged} unchanged"
     await rename(f"import-customers · {'dry run: ' if dry_run else ''}{outcome}")
     return Completed(message=outcome)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 from pydantic import Field
 
 from flows.form import form
@@ -13,7 +13,7 @@ from linekeeper.clock import as_utc, utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.incidents import silences as silence
 from linekeeper.incidents.silences import BadWindow
-from tasks.run import open_runtime, rename
+from tasks.run import open_runtime, refused, rename
 
 
 @flow(name="maintenance-window", flow_run_name="maintenance-window", retries=0)
@@ -77,7 +77,7 @@ async def maintenance_window(
             )
         except (NotFound, BadWindow) as error:
             await rename("maintenance-window · not understood")
-            return Failed(message=str(error))
+            return refused("window", error, "Correct it and send the form again.")
     until = max(start, now) + timedelta(hours=hours)
     what = "muted" if action == "mute" else "maintenance"
     await rename(f"maintenance-window · {found.label} until {until:%a %H:%M} UTC")

@@ -24,7 +24,7 @@ from linekeeper.preflight.report import Report
 from linekeeper.runtime import Runtime
 from tasks.implementation import publish
 from tasks.preflight import check, keep_report, proven_orders, report_preflight
-from tasks.run import is_paused, open_runtime, rename, skipped
+from tasks.run import is_paused, open_runtime, refused, rename, skipped
 
 
 class _Refused(Exception):
@@ -94,7 +94,7 @@ async def preflight(
                 return await _check(rt, system, targets, vantage, timeout, control)
         except (_Refused, NoSuchPlace, OrderError, ReportError) as refusal:
             await rename("preflight · refused")
-            return Failed(message=f"Refused, nothing was checked. {refusal}")
+            return refused("form", refusal, "Correct it and send the form again.")
         return await _check_again(rt, timeout)
 
 

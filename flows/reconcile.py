@@ -25,7 +25,16 @@ from linekeeper.views.trust_queries import together, trust_report
 from tasks.notify import NotDelivered, notify
 from tasks.reconcile import measure_webhooks, not_read, read_changes, report_trust
 from tasks.report import is_stale
-from tasks.run import by_hand, completed, is_paused, only_one, open_runtime, rename, skipped
+from tasks.run import (
+    by_hand,
+    completed,
+    is_paused,
+    only_one,
+    open_runtime,
+    refused,
+    rename,
+    skipped,
+)
 
 MOST_NAMED = 50
 """Failed task runs for connections that can't be read; the rest is in the artifact."""
@@ -82,7 +91,11 @@ async def reconcile(
             ids = await find_connections(rt.store, connections)
             wanted = await find_entities(rt, entities)
         except (NotFound, UnknownEntity) as error:
-            return Failed(message=str(error))
+            return refused(
+                "connections, entities",
+                error,
+                "Enter connections and entities that are listed in `fleet`.",
+            )
         async with only_one(f"reconcile:{shard or 'all'}") as held:
             if held is None:
                 await rename("reconcile · skipped")

@@ -14,7 +14,7 @@ from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.reconcile.due import PASSES
 from linekeeper.reconcile.named import UnknownEntity, find_entities, why_not_read
 from linekeeper.reconcile.run import make_order
-from tasks.run import is_paused, open_runtime, rename, skipped
+from tasks.run import is_paused, open_runtime, refused, rename, skipped
 
 
 @flow(name="reconcile-connection", flow_run_name="reconcile {connection}", retries=0)
@@ -44,7 +44,11 @@ async def reconcile_connection(
                 named = await find_connection(session, connection)
             wanted = await find_entities(rt, entities)
         except (NotFound, UnknownEntity) as error:
-            return Failed(message=str(error))
+            return refused(
+                "connection, entities",
+                error,
+                "Enter a connection and entities that are listed in `fleet`.",
+            )
         why = await why_not_read(rt, named.id)
         if why:
             await rename(f"reconcile · {named.label} · not read")

@@ -32,7 +32,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.tables import IncidentConnection
 from tasks.notify import NotDelivered, incident_lanes, notify
 from tasks.reconnect import artifact_of, back_fill, prove, report_reconnect
-from tasks.run import open_runtime, rename, skipped
+from tasks.run import open_runtime, refused, rename, skipped
 
 PROOFS = 3
 WAITS_SECONDS = 180 * 86_400
@@ -85,7 +85,11 @@ async def reconnect(
             await report_reconnect(incident_id)
             step = await _wait(rt, incident_id, run_id)
         except (NoCase, NotFound) as error:
-            return Failed(message=str(error))
+            return refused(
+                "incident, connection",
+                error,
+                "Enter an open incident of a lost login, or its connection.",
+            )
         except Replaced as replaced:
             return await _hand_over(await _case(rt, incident_id), replaced.run_id)
         return await _end(rt, incident_id, step)

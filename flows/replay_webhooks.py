@@ -6,7 +6,7 @@ from typing import Annotated
 from prefect import flow, get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 from pydantic import Field
 
 from flows.form import form
@@ -15,7 +15,7 @@ from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.inbox.claim import Status
 from linekeeper.inbox.replay import ReplayPlan, Selection
 from linekeeper.markdown import code, text
-from tasks.run import open_runtime, rename
+from tasks.run import open_runtime, refused, rename
 from tasks.webhooks import plan, run_replay
 
 
@@ -59,7 +59,11 @@ async def replay_webhooks(
                 async with rt.store.read() as session:
                     connection_id = (await find_connection(session, connection)).id
             except NotFound as error:
-                return Failed(message=str(error))
+                return refused(
+                    "connection",
+                    error,
+                    "Enter its name, `Customer · System`, a tag or Makini's key.",
+                )
         after = None if since is None else as_utc(since)
         selection = Selection(status, after, connection_id, limit)
         planned = await plan(selection)

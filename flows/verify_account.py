@@ -12,7 +12,7 @@ from linekeeper.makini import MakiniError
 from linekeeper.runtime import UnknownApp
 from linekeeper.verify_account.report import counts
 from linekeeper.verify_account.service import CALLS, NotConfirmed, Wish
-from tasks.run import open_runtime, rename
+from tasks.run import open_runtime, refused, rename
 from tasks.verify_account import ask, publish_answers
 
 
@@ -48,7 +48,9 @@ async def verify_account(
     async with open_runtime():
         try:
             found = await ask(app, wish)
-        except (UnknownApp, NotConfirmed, MakiniError) as error:
+        except (UnknownApp, NotConfirmed) as error:
+            return refused("app, confirm", error, "Correct it and send the form again.")
+        except MakiniError as error:
             return Failed(message=str(error))
         await publish_answers(found)
     await rename(f"verify-account · {counts(found)}")

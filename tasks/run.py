@@ -85,6 +85,19 @@ def skipped(reason: str) -> State[None]:
     return Completed(name="Skipped", message=reason)
 
 
+def refused(field: str, wrong: object, enter: str) -> State[None]:
+    """A green ending for a form that can't be carried out: nothing was changed.
+
+    It says which field it was, what was wrong with it, and what to enter.
+    """
+    said = str(wrong).strip()
+    if said and said[-1] not in ".!?":
+        said += "."
+    return Completed(
+        name="Refused", message=f"Refused, nothing was changed. {field}: {said} {enter}".strip()
+    )
+
+
 def by_hand() -> bool:
     """Whether somebody started this run, rather than its schedule."""
     context = FlowRunContext.get()

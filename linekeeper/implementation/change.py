@@ -53,23 +53,29 @@ class Changed:
     progress: Progress
 
 
-async def change(store: Store, wanted: Update, *, now: datetime) -> Changed:
-    """Do it, or raise `PlanError` or `NoSuchImplementation`; then nothing was changed."""
-    if wanted.action not in ACTIONS:
-        raise PlanError("action", f"{wanted.action[:40]!a} is not one of {', '.join(ACTIONS)}")
-    if not wanted.by.strip():
-        raise PlanError("by", "say who you are: it is kept in the audit")
-    if len(wanted.reason) > MAX_REASON:
-        raise PlanError("reason", f"is over {MAX_REASON} characters")
+async def change(store: Store, *wanted: Update, now: datetime) -> Changed:
+    """Do all of it to the one implementation it is about, or nothing.
+
+    Raises `PlanError` or `NoSuchImplementation`; then nothing was changed.
+    """
+    for update in wanted:
+        _check(update)
     async with store.write() as session:
-        identifier = await find_implementation(session, wanted.implementation)
+        identifier = await find_implementation(session, wanted[0].implementation)
         standing = await queries.load(session, identifier, lock=True)
         if standing is None:
             raise NoSuchImplementation(f"there is no implementation {identifier}")
         one = standing.implementation
         if one.status not in queries.UNDERWAY:
             raise PlanError("implementation", f"{one.title} is {one.status}: nothing to change")
-        message, rows = _ACTIONS[wanted.action](_Edit(standing, wanted, now))
+        said: list[str] = []
+        rows: list[Message | None] = []
+        for update in wanted:
+            done, messages = _ACTIONS[update.action](_Edit(standing, update, now))
+            said.append(done)
+            rows += messages
+            session.add(_audit(standing, update, done, now))
+        message, by = ". ".join(said), wanted[0].by.strip()
         if one.status == "abandoned":
             await release(
                 store,
@@ -77,23 +83,32 @@ async def change(store: Store, wanted: Update, *, now: datetime) -> Changed:
                 [system.id for system in standing.systems],
                 app=one.app,
                 implementation_id=one.id,
-                by=wanted.by.strip(),
+                by=by,
                 now=now,
             )
             rows += await begin_alerts(session, standing, now)
-        session.add(_audit(standing, wanted, message, now))
         await session.flush()
-        told = news.say(
-            standing, f"change:{now:%Y%m%d%H%M%S%f}", f"{message} ({wanted.by.strip()})."
-        )
-        woken = news.wake(standing, f":{now:%Y%m%d%H%M%S%f}")
-        await news.send(store, session, [*rows, told, woken], now=now)
+        moment = f"{now:%Y%m%d%H%M%S%f}"
+        rows += [
+            news.say(standing, f"change:{moment}", f"{message} ({by})."),
+            news.wake(standing, f":{moment}"),
+        ]
+        await news.send(store, session, rows, now=now)
         # Dates and owners are part of the plan, which was made from them.
         renewed = await queries.load(session, one.id)
         assert renewed is not None  # it was loaded a moment ago
         evaluation, lacks = await advance_in(store, session, renewed, now=now)
     progress = await forecast_anew(store, renewed, evaluation, lacks, now=now)
     return Changed(message, progress)
+
+
+def _check(wanted: Update) -> None:
+    if wanted.action not in ACTIONS:
+        raise PlanError("action", f"{wanted.action[:40]!a} is not one of {', '.join(ACTIONS)}")
+    if not wanted.by.strip():
+        raise PlanError("by", "say who you are: it is kept in the audit")
+    if len(wanted.reason) > MAX_REASON:
+        raise PlanError("reason", f"is over {MAX_REASON} characters")
 
 
 _Done = tuple[str, list[Message | None]]

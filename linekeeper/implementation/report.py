@@ -54,9 +54,17 @@ def implementation_markdown(
     if handed_over and (url := links.artifact(handover_key(one.slug))):
         parts.append(f"[Hand-over for the customer's IT]({url})")
     if one.status in UNDERWAY and (
-        url := links.form("implementation-update", {"implementation": one.slug})
+        url := links.form("implementation-change", {"implementation": one.slug})
     ):
-        parts.append(f"[Hold, skip a gate, move a date, reassign]({url})")
+        parts.append(f"[Change dates or owner]({url})")
+        parts += [
+            f"[{what}]({form})"
+            for what, name in (
+                ("Skip a step", "implementation-skip"),
+                ("Abandon", "implementation-abandon"),
+            )
+            if (form := links.form(name, {"implementation": one.slug}))
+        ]
     if one.run_id and (url := links.run(one.run_id)):
         parts.append(f"[Its graph, from kickoff to go-live]({url})")
     if url := links.artifact(PORTFOLIO):

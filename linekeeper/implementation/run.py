@@ -116,7 +116,10 @@ def start_message(standing: Standing) -> Message:
     one, key = standing.implementation, run_key(standing.implementation)
     parameters = {
         "customer": standing.customer.name,
-        "systems": [system.name for system in standing.systems],
+        "systems": [
+            {"name": system.name, "tier": system.tier, "target": system.target or ""}
+            for system in standing.systems
+        ],
         "kickoff": one.kickoff.isoformat(),
         "by": one.started_by,
         "owner": one.owner,

@@ -127,7 +127,7 @@ async def nobodys(store: Store, report: Report) -> str:
         return ""
     return (
         f"No implementation has a system at {', '.join(unknown[:5])}: it proves no gate. If it is "
-        "one of theirs, say so in implementation-update, action target"
+        "one of theirs, say so in the form `implementation-change`"
     )
 
 

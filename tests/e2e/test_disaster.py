@@ -129,7 +129,7 @@ async def test_prefects_database_is_lost_and_all_that_waits_for_people_waits_aga
             started = await house.trigger(
                 "implementation",
                 customer="Zenith Tools",
-                systems=["UpKeep"],
+                systems=[{"name": "UpKeep"}],
                 kickoff=date.today().isoformat(),  # noqa: DTZ011  the form's own idea of a day
                 owner="Petra",
                 by="Petra",

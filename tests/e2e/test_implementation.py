@@ -136,7 +136,7 @@ async def test_a_standard_implementation_goes_from_the_form_to_live(
         house,
         page,
         customer="Zenith Tools",
-        systems=["UpKeep"],
+        systems=[{"name": "UpKeep"}],
         kickoff=date.today().isoformat(),  # noqa: DTZ011
         committed=committed.isoformat(),
         owner="Petra Ops",

@@ -369,7 +369,7 @@ async def starts_an_implementation(house: House) -> str:
     run = await house.trigger(
         "implementation",
         customer="Zenith Tools",
-        systems=["UpKeep"],
+        systems=[{"name": "UpKeep"}],
         kickoff=today.isoformat(),
         committed=(today + timedelta(days=30)).isoformat(),
         owner="Petra",

@@ -113,7 +113,7 @@ async def test_suspended_for_weeks_over_a_killed_prefect_nothing_is_lost_or_doub
         started = await house.trigger(
             "implementation",
             customer="Quarry and Sons",
-            systems=["SAP ECC"],
+            systems=[{"name": "SAP ECC"}],
             complexity="custom",
             hosting="on-premises",
             custom_workflows=1,

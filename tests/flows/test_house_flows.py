@@ -129,13 +129,13 @@ async def test_an_import_is_a_dry_run_first_and_again_changes_nothing(
         assert set(await session.scalars(select(Customer.name))) == {"Acme", "Bolt"}
 
 
-async def test_an_import_with_a_problem_fails_and_names_it(
+async def test_an_import_with_a_problem_is_refused_and_names_it(
     running: Running, clean_prefect: PrefectServer
 ) -> None:
     with on(clean_prefect):
         state = await import_customers("name,contacts\nAcme,no-address\n", return_state=True)
     name, message = await ended(state)
-    assert name == "Failed"
+    assert name == "Refused"
     assert "no-address" in message
     assert "problems, nothing imported" in (await running.last()).name
 

@@ -16,7 +16,8 @@ from flows.advance_implementations import advance_implementations
 from flows.credits import credits
 from flows.gate import gate
 from flows.implementation import implementation
-from flows.implementation_update import implementation_update
+from flows.implementation_change import implementation_change
+from flows.implementation_skip import implementation_skip
 from flows.preflight import preflight
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
@@ -81,8 +82,8 @@ async def test_what_cannot_be_is_refused_in_the_run_and_nothing_is_stored(
             ({"customer": "Acme\x1b[2J"}, "customer"),
         ):
             name, message = told(await begin(**changed))
-            assert name == "Failed"
-            assert message.startswith(f"Refused, nothing was stored. {field}: "), message
+            assert name == "Refused"
+            assert message.startswith(f"Refused, nothing was changed. {field}: "), message
         assert "refused" in (await running.last()).name
         paused = VariableCreate(name="linekeeper_paused", value=True)
         await running.client.create_variable(paused)
@@ -98,17 +99,16 @@ async def test_hostile_text_stays_text_wherever_people_read_it(
         name, message = told(
             await begin(
                 customer=HOSTILE,
-                systems=[HOSTILE],
                 owner=HOSTILE,
                 hosting="on-premises",
-                targets=["erp.acme.example:44300"],
+                systems=[{"name": HOSTILE, "target": "erp.acme.example:44300"}],
             )
         )
         assert name == "Completed", message
         [one] = await stored(store, select(Implementation))
         assert re.fullmatch(r"[a-z0-9-]+", one.slug)
-        state = await implementation_update(
-            one.slug, "hold", by=HOSTILE, reason=HOSTILE, return_state=True
+        state = await implementation_change(
+            one.slug, by=HOSTILE, on_hold="put on hold", reason=HOSTILE, return_state=True
         )
         assert told(state)[0] == "Completed"
     keys = (f"implementation-{one.slug}", f"handover-{one.slug}", "portfolio", "credits")
@@ -137,7 +137,10 @@ async def test_links_lead_to_what_an_artifact_shows_and_outlive_the_run_that_wro
     with on(clean_prefect):
         for artifact in await running.client.read_artifacts():
             await running.client.delete_artifact(artifact.id)
-        await begin(hosting="on-premises", targets=["erp.acme.example:44300"])
+        await begin(
+            hosting="on-premises",
+            systems=[{"name": "SAP ECC", "target": "erp.acme.example:44300"}],
+        )
         first = await pages()
         assert first[0] == first[1]
         await advance_implementations("Acme", return_state=True)
@@ -155,19 +158,31 @@ async def test_two_starts_are_one_and_an_operators_changes_are_kept_in_the_audit
         assert "started" in told(await begin())[1]
         name, message = told(await begin(customer="ACME", systems=["sap  ecc"]))
         assert (name, "was there already" in message) == ("Completed", True)
-        refused = await implementation_update(
-            "Acme", "skip", by="Olaf", gate="kick", return_state=True
+        refused = await implementation_skip(
+            "Acme", step="kick", reason=" ", by="Olaf", return_state=True
         )
         assert told(refused) == (
-            "Failed",
-            "Refused, nothing was changed. reason: say why: it is kept in the audit",
+            "Refused",
+            "Refused, nothing was changed. reason: say why: it is kept in the audit. Correct it "
+            "and send the form again.",
         )
-        nobody = await implementation_update(
-            "Bolt", "hold", by="Olaf", reason="x", return_state=True
-        )
+        nobody = await implementation_change("Bolt", by="Olaf", owner="Petra", return_state=True)
+        assert told(nobody)[0] == "Refused"
         assert "The nearest: Acme · SAP ECC" in told(nobody)[1]
-        skipped = await implementation_update(
-            "Acme", "skip", by="Olaf", gate="kickoff", reason="done by phone", return_state=True
+        before = await stored(store, select(Implementation))
+        half = await implementation_change(
+            "Acme",
+            by="Olaf",
+            owner="Bob",
+            committed=utcnow().date() - timedelta(9),
+            return_state=True,
+        )
+        assert (told(half)[0], "date: " in told(half)[1]) == ("Refused", True)
+        nothing = await implementation_change("Acme", by="Olaf", return_state=True)
+        assert told(nothing)[0] == "Refused"
+        assert (await stored(store, select(Implementation)))[0].owner == before[0].owner
+        skipped = await implementation_skip(
+            "Acme", step="kickoff", by="Olaf", reason="done by phone", return_state=True
         )
         assert told(skipped)[0] == "Completed"
     assert len(await stored(store, select(Implementation))) == 1
@@ -213,7 +228,7 @@ async def _given_to_bob(running: Running, store: Store, run: FlowRun) -> None:
     [row] = await stored(store, select(Gate).where(col(Gate.status) == "open"))
     await ask(store, row.id, run_id=str(run.id))  # as the run does when it begins
     for to in ("Bob", "customer"):
-        await implementation_update("Acme", "reassign", by="Olaf", gate="kickoff", to=to)
+        await implementation_change("Acme", by="Olaf", step="kickoff", waiting_on=to)
     tags = set((await running.client.read_flow_run(run.id)).tags)
     assert {"owner:bob", "waiting:customer", "implementation:acme-sap-ecc"} <= tags
     assert not tags & {"owner:petra", "waiting:us"}
@@ -233,9 +248,9 @@ async def test_a_run_for_a_gate_that_is_settled_or_unknown_ends_at_once(
     with on(clean_prefect):
         for nonsense in (new_id(), "'; drop table gate; --", ""):
             name, message = told(await gate(nonsense, return_state=True))
-            assert (name, "there is no gate" in message) == ("Failed", True)
+            assert (name, "there is no gate" in message) == ("Refused", True)
         await begin()
-        await implementation_update("Acme", "skip", by="Olaf", gate="kickoff", reason="known")
+        await implementation_skip("Acme", step="kickoff", by="Olaf", reason="known")
         [row] = await stored(store, select(Gate).where(col(Gate.gate) == "kickoff"))
         name, message = told(await gate(row.id, return_state=True))
     assert (name, message) == (
@@ -252,7 +267,7 @@ async def test_preflight_finds_a_closed_port_and_its_daily_run_what_turns_later(
         await begin(hosting="on-premises", complexity="enterprise")
         for wrong in ({"system": "Bolt"}, {"system": "Acme"}, {"report": "{}"}, {"targets": ["x"]}):
             name, message = told(await preflight(**wrong, return_state=True))
-            assert (name, message.startswith("Refused, nothing was checked. ")) == ("Failed", True)
+            assert (name, message.startswith("Refused, nothing was c")) == ("Refused", True)
         shut = await preflight("Acme", [door.target], timeout=1, return_state=True)
         assert told(shut)[0] == "Failed"
         assert "1 findings" in told(shut)[1]
@@ -274,13 +289,15 @@ async def test_credits_that_will_not_do_are_said_before_the_start(
     running: Running, store: Store, clean_prefect: PrefectServer
 ) -> None:
     with on(clean_prefect):
-        assert told(await credits(bought=3, return_state=True))[0] == "Failed"
+        assert told(await credits(bought=3, return_state=True))[0] == "Refused"
         assert told(await credits(bought=3, by="Olaf", return_state=True))[1].startswith(
             "0 taken, 0 reserved, 3 available (estimate)"
         )
-        big: dict[str, Any] = {"hosting": "on-premises", "tiers": ["II"]}
+        big: dict[str, Any] = {
+            "systems": [{"name": "SAP ECC", "tier": "II", "hosting": "on-premises"}]
+        }
         name, message = told(await begin(**big))
-        assert name == "Failed"
+        assert name == "Refused"
         assert "credits: It needs 4 credits, 3 available (estimate): 1 short" in message
         assert not await stored(store, select(Implementation))
         name, message = told(await begin(**big, over_credits_because="more come on Monday"))

@@ -17,7 +17,8 @@ from sqlmodel import col, select
 
 from flows.advance_implementations import advance_implementations
 from flows.implementation import implementation
-from flows.implementation_update import implementation_update
+from flows.implementation_abandon import implementation_abandon
+from flows.implementation_skip import implementation_skip
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.implementation import queries
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning
 
 FORM: dict[str, Any] = {
     "customer": "Acme",
-    "systems": ["SAP ECC", "Maximo"],
+    "systems": [{"name": "SAP ECC"}, {"name": "Maximo"}],
     "complexity": "custom",
     "custom_workflows": 1,
     "by": "Olaf",
@@ -185,9 +186,7 @@ async def test_the_graph_has_every_gate_once_with_the_plans_edges_and_follows_th
 
         for gate in standing.plan.gates:
             if (await watched.standing()).gates[gate.id].status not in ("done", "skipped"):
-                await implementation_update(
-                    "Acme", "skip", by="Olaf", gate=gate.id, reason="shown elsewhere"
-                )
+                await implementation_skip("Acme", step=gate.id, by="Olaf", reason="shown elsewhere")
         run = await watched.woken()
         assert run.state is not None
         assert (run.state.name, run.state.type.value) == ("Live", "COMPLETED")
@@ -250,7 +249,7 @@ async def test_the_same_form_again_moves_on_and_ends_and_an_abandoned_one_ends_i
         assert ended.state.name == "Completed"
         assert "was there already" in (ended.state.message or "")
         watched.run_id = first.id
-        await implementation_update("Acme", "abandon", by="Olaf", reason="they went elsewhere")
+        await implementation_abandon("Acme", by="Olaf", reason="they went elsewhere")
         over = await watched.woken()
         assert over.state is not None
         assert over.state.name == "Abandoned"

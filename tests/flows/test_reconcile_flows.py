@@ -184,7 +184,7 @@ async def test_one_connection_is_read_by_name_and_a_wrong_name_offers_the_neares
         )
         assert "6 missed by webhooks" in ended(state)[1]
         wrong = await reconcile_connection(f"{one.name} typo", return_state=True)
-        assert ended(wrong)[0] == "Failed"
+        assert ended(wrong)[0] == "Refused"
         assert "The nearest" in ended(wrong)[1]
         none = await reconcile_connection(one.makini_key, entities=["pumps"], return_state=True)
         assert "no entity is called 'pumps'" in ended(none)[1]
@@ -213,7 +213,7 @@ async def test_too_many_deletions_wait_for_a_decision_which_can_be_undone(
         async with rt.store.read() as session:
             [held] = await session.scalars(select(Deletion))
         refused = await deletions("nothing-of-that-name", "accept", "Petra", return_state=True)
-        assert ended(refused)[0] == "Failed"
+        assert ended(refused)[0] == "Refused"
         done = await deletions(held.id, "accept", "Petra", return_state=True)
         assert "15 records deleted here" in ended(done)[1]
         assert await index(rt) == {key: parsed(await peer.truth())[key]}

@@ -137,7 +137,7 @@ async def test_a_link_is_made_without_an_incident_and_nonsense_is_refused(
         new = await connect(customer="Zeta Steel", system="UpKeep", return_state=True)
         assert new.name == "Completed"
         for wrong in ({}, {"connection": "nobody"}, {"customer": "x", "system": "y", "app": "z"}):
-            assert (await connect(**wrong, return_state=True)).name == "Failed"
+            assert (await connect(**wrong, return_state=True)).name == "Refused"
     assert len(await rows(store, ConnectLink)) == 2
     assert {row.by for row in await rows(store, Audit)} == {"Petra", "connect form"}
 
@@ -151,7 +151,7 @@ async def test_disconnecting_is_a_preview_until_the_key_is_typed_by_somebody(
         assert ended(seen) == ("Completed", "Only a preview; see the artifact disconnect")
         for confirm, by in ((one.makini_key, ""), ("yes", "Petra")):
             refused = await disconnect(one.makini_key, confirm, by, return_state=True)
-            assert refused.name == "Failed"
+            assert refused.name == "Refused"
         assert fleet.world.find(one.makini_key) is not None
         done = await disconnect(one.makini_key, one.makini_key, "Petra", return_state=True)
         assert done.name == "Completed", done.message
@@ -173,7 +173,7 @@ async def test_an_incident_is_acknowledged_and_snoozed_by_somebody(
     with on(clean_prefect):
         state = await acknowledge(incident.id, "Petra", "4 hours", return_state=True)
         assert state.name == "Completed", state.message
-        assert (await acknowledge("nothing", "Petra", return_state=True)).name == "Failed"
+        assert (await acknowledge("nothing", "Petra", return_state=True)).name == "Refused"
     [incident] = await rows(store, Incident)
     assert (incident.status, incident.acknowledged_by) == ("acknowledged", "Petra")
     [case] = await rows(store, Reconnect)
@@ -192,7 +192,7 @@ async def test_a_customer_gets_a_contact_by_the_form(
         state = await customer_update(name, "Petra", contacts="a@b.example", return_state=True)
         assert state.name == "Completed", state.message
         wrong = await customer_update(name, "Petra", time_zone="Mars", return_state=True)
-        assert ended(wrong)[0] == "Failed"
+        assert ended(wrong)[0] == "Refused"
     assert [row.email for row in await rows(store, Contact)] == ["a@b.example"]
 
 
@@ -327,5 +327,5 @@ async def test_a_connection_that_has_its_login_has_no_run_and_is_told_what_to_do
             ({}, "Give an incident or a connection"),
         ):
             state = await reconnect(**given, return_state=True)
-            assert state.name == "Failed"
+            assert state.name == "Refused"
             assert said in str(state.message)
