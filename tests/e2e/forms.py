@@ -32,6 +32,14 @@ async def add(place: Page | Locator, label: str, texts: Sequence[str]) -> None:
         await field(place, label).locator("textarea").nth(number).fill(text)
 
 
+async def add_systems(page: Page, names: Sequence[str], **more: str) -> None:
+    """Add an entry for each system; `more` are texts of its other fields, by their titles."""
+    for number, name in enumerate(names):
+        await field(page, "Systems").first.get_by_role("button", name="Add item").last.click()
+        for title, text in {"Name": name, **more}.items():
+            await field(page, title).nth(number).locator("textarea, input").first.fill(text)
+
+
 async def choose(page: Page, label: str, option: str) -> None:
     """Take one of the choices, by keyboard."""
     await field(page, label).locator(".p-select-button__control").press("ArrowDown")

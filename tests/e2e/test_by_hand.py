@@ -16,7 +16,7 @@ from sqlmodel import col, select
 
 from linekeeper.store.tables import Connection, Implementation
 from tests.e2e.conftest import House, until
-from tests.e2e.forms import add, choose, field, follow, open_artifact, pick, submit, write
+from tests.e2e.forms import add_systems, choose, field, follow, open_artifact, pick, submit, write
 from tests.e2e.test_implementation import artifact, gates, is_live_as_promised, rows, says, waiting
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
@@ -98,7 +98,7 @@ async def test_a_standard_implementation_goes_from_the_form_to_live(
 
     async def fill() -> None:
         await write(page, "Customer", "Anvil Tools")
-        await add(page, "Systems", ["UpKeep"])
+        await add_systems(page, ["UpKeep"])
         await pick(page, "Kickoff", today)
         await write(page, "By", "Olaf")
         await pick(page, "Committed go-live", today + timedelta(days=21))
@@ -156,15 +156,14 @@ async def test_an_enterprise_waits_for_a_closed_port_and_moves_on_when_it_opens(
 
         async def fill() -> None:
             await write(page, "Customer", "Rivet Works")
-            await add(page, "Systems", ["SAP ECC", "IBM Maximo"])
+            systems = ["SAP ECC", "IBM Maximo"]
+            await add_systems(page, systems, **{"Host and port": target})
             await pick(page, "Kickoff", date.today())  # noqa: DTZ011  the form's own idea of a day
             await write(page, "By", "Olaf")
             await choose(page, "Complexity", "enterprise")
             await choose(page, "Hosting", "on-premises")
             await write(page, "Custom workflows", "2")
             await write(page, "Owner", "Petra Ops")
-            await add(page, "Hosts and ports", [target, target])
-            await add(page, "Tiers", ["III", "III"])
 
         await open_form(house, page, "implementation")
         started = await sent(house, page, "implementation", fill)
