@@ -273,6 +273,6 @@ async def test_one_connection_is_checked_by_any_of_its_names(
         assert "reauthorization required since" in (state.message or "")
         assert "reauthorization required" in (await running.last()).name
         state = await check_connection(victim.name[:-2], return_state=True)
-    assert state.name == "Failed"
+    assert state.name == "Refused"
     assert victim.name in (state.message or "")  # the nearest ones
     assert utcnow() > victim.created_at

@@ -169,7 +169,7 @@ async def test_a_replay_of_an_unknown_connection_says_which_are_near(
     with on(clean_prefect):
         state = await replay_webhooks(connection="Acne", return_state=True)
     name, message = await ended(state)
-    assert name == "Failed"
+    assert name == "Refused"
     assert "Acme" in message
 
 
