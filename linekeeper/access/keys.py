@@ -21,6 +21,7 @@ SCOPES = (
     "changes:read",
     "connect:write",
     "explain:read",
+    "canary:write",
 )
 """What a key may do; without a choice, all of it."""
 

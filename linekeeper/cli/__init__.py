@@ -28,6 +28,7 @@ COMMANDS = {
     "availability": (_LOOKING, "Show minutes of a month by what was waited for."),
     "audit": (_LOOKING, "Show who did what."),
     "explain": (_LOOKING, "Follow a record or message through every hop; name the missing one."),
+    "canary": (_LOOKING, "Send a synthetic event through the public address; say what fails."),
     "doctor": (_LOOKING, "Check every setting and peer, and say what to mend."),
     "verify-account": (_LOOKING, "Find out which assumptions about Makini hold on your account."),
     "connection": (_FLEET, "Add, list, show, link and disconnect connections."),

@@ -16,6 +16,7 @@ from linekeeper.health.judge import Observation, Outcome, load
 from linekeeper.health.service import CLOCK_SLACK, observe
 from linekeeper.inbox.claim import Event, Settled, claim_events
 from linekeeper.inbox.identify import read
+from linekeeper.inbox.kinds import CANARY
 from linekeeper.inbox.meaning import ABOUT_CONNECTIONS, Statement, statement
 from linekeeper.inbox.routing import connections_of
 from linekeeper.incidents.conclude import conclude
@@ -57,6 +58,9 @@ class _Judging:
         seen: list[tuple[str, Observation]] = []
         settled: dict[str, Settled] = {}
         for event in events:
+            if event.kind == CANARY:
+                settled[event.id] = Settled("processed", note="a canary: nobody's event")
+                continue
             said = statement(event.kind, event.event, read(event.body or b""))
             owner = owners.get(event.id)
             if owner is None:

@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 RECORD_KINDS = frozenset({"record.inserted", "record.updated", "record.deleted"})
 UNKNOWN = "unknown"
+CANARY = "canary"
+"""Our own synthetic event: it asks for nothing and is about nobody."""
+CANARY_EVENT = "linekeeper.canary"
 MAX_NAME = 200
 _REMEMBERED = 1024
 
@@ -65,7 +68,7 @@ class Meaning(NamedTuple):
 
 
 def rank_of(kind: str) -> int:
-    """0 for what is about a connection: applied before what is about records, 1."""
+    """0 for what is about a connection, and for a canary: applied before what is about records."""
     return 1 if kind in RECORD_KINDS or kind == UNKNOWN else 0
 
 
@@ -99,6 +102,8 @@ class EventNames:
         return known
 
     def _read(self, name: str) -> Meaning:
+        if name == CANARY_EVENT:
+            return Meaning(CANARY)
         parts = words(name)
         lowered = name.lower()
         for pattern, kind in self._patterns:

@@ -14,6 +14,7 @@ class InboxApp:
 
     __slots__ = (
         "accepted",
+        "canary",
         "config",
         "duplicate",
         "keeps_headers",
@@ -35,6 +36,7 @@ class InboxApp:
         )
         self.names = EventNames(config.entities, config.event_kinds)
         self.accepted = DELIVERIES.labels(config.name, "accepted")
+        self.canary = DELIVERIES.labels(config.name, "canary")
         self.duplicate = DELIVERIES.labels(config.name, "duplicate")
 
 

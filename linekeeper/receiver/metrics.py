@@ -14,7 +14,7 @@ from prometheus_client import (
 
 DELIVERIES = Counter(
     "linekeeper_deliveries",
-    "Webhook deliveries by answer: accepted, duplicate, or why they were turned away.",
+    "Webhook deliveries by answer: accepted, canary, duplicate, or why they were turned away.",
     ["app", "answer"],
 )
 BATCH_ROWS = Histogram(

@@ -98,6 +98,18 @@ _EXPLANATION = _object(
         "ids": {"type": "object"},
     }
 )
+_CANARY = _object(
+    {
+        "id": _TEXT,
+        "status": _TEXT,
+        "received_at": _TIME,
+        "processed_at": _TIME,
+        "forward": {"enum": ["none", "pending", "sent", "dead"]},
+        "forwarded_at": _TIME,
+        "forward_error": _OPTIONAL,
+        "echoed_at": _TIME,
+    }
+)
 _KEY_ERRORS = {
     "s401": "No key, or one that is unknown or revoked",
     "s403": "The key lacks the scope",
@@ -296,6 +308,34 @@ DOCUMENT: _Json = {
             _parameter("subject", "query", "`Customer · System RECORD-KEY`, a number, or an id"),
             s404="Nothing is known by that name; `error` says what comes near it",
             s422="No subject, or one that is too long",
+        ),
+        "/api/canary": {
+            "post": {
+                "summary": "Say that a canary (`type` `canary`) reached the product",
+                "description": "Scope `canary:write`. `id` is the `webhook-id` it came with.",
+                "security": _BEARER,
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": _object({"id": _TEXT})}},
+                },
+                "responses": {
+                    "200": _answer("Noted; the first echo counts", _CANARY),
+                    **_errors(
+                        **_KEY_ERRORS,
+                        s400="The body broke off",
+                        s404="No canary has this id",
+                        s413="Too long",
+                        s422="There is no id in it",
+                    ),
+                },
+            }
+        },
+        "/api/canary/{id}": _read(
+            "How far a canary came, and when",
+            "canary:write",
+            _CANARY,
+            _parameter("id", "path", "The id that the webhooks route answered"),
+            s404="No canary has this id",
         ),
         "/healthz": _state("Alive", "alive"),
         "/readyz": _state(

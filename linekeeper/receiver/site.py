@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from linekeeper.receiver import (
     api,
     callback,
+    canary,
     connect,
     customer_page,
     explain,
@@ -41,6 +42,7 @@ def make_site(runtime: Runtime, beat: Beat) -> Starlette:
             *pages.routes(beat, runtime),
             *api.ROUTES,
             *explain.ROUTES,
+            *canary.ROUTES,
             *openapi.ROUTES,
             *connect.ROUTES,
             *customer_page.ROUTES,

@@ -16,6 +16,7 @@ from linekeeper.inbox.delivery import make_delivery
 from linekeeper.inbox.headers import keep_headers
 from linekeeper.inbox.identify import identify
 from linekeeper.inbox.intake import Intake, StorageDown
+from linekeeper.inbox.kinds import CANARY
 from linekeeper.inbox.tally import Tally
 from linekeeper.inbox.verify import Rejected
 from linekeeper.receiver import answers
@@ -82,7 +83,7 @@ class Webhooks:
             )
         )
         if receipt.is_new:
-            app.accepted.inc()
+            (app.canary if identity.kind == CANARY else app.accepted).inc()
         else:
             app.duplicate.inc()
             self._tally.count(app.name, "duplicate")

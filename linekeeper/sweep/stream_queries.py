@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
+from linekeeper.inbox.kinds import CANARY
 from linekeeper.inbox.replay import not_replayed
 from linekeeper.inbox.traces import hour_of
 from linekeeper.inbox.verify import Cause
@@ -168,11 +169,12 @@ async def _refused_in_a_row(session: AsyncSession, now: datetime) -> dict[str, i
     """Deliveries turned away in the last day with none accepted since the first of them, by app.
 
     A delivery is counted by the minute, so those of the minute of the last accepted one are not.
+    A canary that was accepted says nothing of Makini's secret.
     """
     since = now - REFUSED_SINCE
     accepted = (
         select(col(WebhookEvent.app), func.max(col(WebhookEvent.received_at)).label("at"))
-        .where(col(WebhookEvent.id) >= id_floor(since))
+        .where(col(WebhookEvent.id) >= id_floor(since), col(WebhookEvent.kind) != CANARY)
         .group_by(col(WebhookEvent.app))
         .subquery()
     )

@@ -11,6 +11,7 @@ from linekeeper.access.issue import makini_ref
 from linekeeper.access.tokens import load_tokens
 from linekeeper.config import AppConfig
 from linekeeper.inbox.identify import read
+from linekeeper.inbox.kinds import CANARY
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, DeliveryCount, WebhookEvent
 from linekeeper.verify_account.ask import Asker
@@ -75,7 +76,11 @@ async def webhook_exchanges(
     async with rt.store.read() as session:
         names = await session.scalars(
             select(col(WebhookEvent.event))
-            .where(col(WebhookEvent.app) == app, col(WebhookEvent.event).is_not(None))
+            .where(
+                col(WebhookEvent.app) == app,
+                col(WebhookEvent.event).is_not(None),
+                col(WebhookEvent.kind) != CANARY,
+            )
             .group_by(col(WebhookEvent.event))
             .order_by(col(WebhookEvent.event))
             .limit(NAMES_KEPT)
@@ -87,7 +92,11 @@ async def webhook_exchanges(
         accepted = await session.scalar(
             select(func.count())
             .select_from(WebhookEvent)
-            .where(col(WebhookEvent.app) == app, col(WebhookEvent.source) == "webhook")
+            .where(
+                col(WebhookEvent.app) == app,
+                col(WebhookEvent.source) == "webhook",
+                col(WebhookEvent.kind) != CANARY,
+            )
         )
         refused = await session.scalar(
             select(func.sum(col(DeliveryCount.count))).where(

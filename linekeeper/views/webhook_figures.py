@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, literal_column, select, update
+from sqlalchemy import ColumnElement, case, func, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.inbox.kinds import CANARY
 from linekeeper.inbox.replay import not_replayed
 from linekeeper.outbox.forward import CHANNEL
 from linekeeper.store import Store
@@ -72,7 +73,8 @@ class Figures:
 
     at: datetime
     statuses: Sequence[Counted]
-    """Events received in the last day, by status; those waiting whenever they were received."""
+    """Events received in the last day, by status, processed canaries apart; those waiting
+    whenever they were received."""
     deliveries: Sequence[Counted]
     """What left no event in the last day: duplicates and rejections by cause."""
     forwards: Sequence[Counted]
@@ -145,10 +147,14 @@ def _is(status: str) -> ColumnElement[bool]:
 
 
 async def _statuses(session: AsyncSession, now: datetime) -> list[Counted]:
+    is_canary = (col(WebhookEvent.kind) == CANARY) & (col(WebhookEvent.status) == "processed")
+    what = case((is_canary, literal_column(f"'{CANARY}'")), else_=col(WebhookEvent.status))
+    labelled = select(col(WebhookEvent.app).label("app"), what.label("what")).where(
+        col(WebhookEvent.id) >= id_floor(now - SPAN), col(WebhookEvent.status) != "pending"
+    )
+    each = labelled.subquery()
     settled = await session.execute(
-        select(col(WebhookEvent.app), col(WebhookEvent.status), func.count())
-        .where(col(WebhookEvent.id) >= id_floor(now - SPAN), col(WebhookEvent.status) != "pending")
-        .group_by(col(WebhookEvent.app), col(WebhookEvent.status))
+        select(each.c.app, each.c.what, func.count()).group_by(each.c.app, each.c.what)
     )
     pending = await session.execute(
         select(col(WebhookEvent.app), col(WebhookEvent.status), func.count())

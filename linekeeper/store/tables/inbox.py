@@ -112,6 +112,8 @@ class WebhookEvent(SQLModel, table=True):
     """Why it failed, or what else there is to say of how it was settled."""
     reported_at: datetime | None = optional_time()
     """When a run was red for it being dead."""
+    echoed_at: datetime | None = optional_time()
+    """Of a canary: when the product first said that it got it."""
     replay_of: str | None = Field(default=None, sa_type=Id)
     """The event this one repeats."""
     body: bytes | None = Field(default=None, repr=False)

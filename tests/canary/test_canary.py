@@ -1,0 +1,395 @@
+"""The canary as an operator runs it: alone, against a real receiver, consumer and product."""
+
+import asyncio
+import json
+import os
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from pydantic import SecretStr
+from sqlalchemy import select, text
+
+from linekeeper.access.keys import make_key
+from linekeeper.canary import probe
+from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
+from linekeeper.consumer.connection_events import process_connection_events
+from linekeeper.inbox.kinds import CANARY_EVENT
+from linekeeper.orchestrator import Blocks
+from linekeeper.outbox.forwarder import Forwarder
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store.configuration import save_blocks
+from linekeeper.store.tables import Incident, Outbox
+from linekeeper.sweep.stream_queries import read_streams
+from linekeeper.views.webhook_figures import read_figures
+from tests.cli.commands import CommandLine
+from tests.cli.conftest import command
+from tests.receiver.conftest import SECRET, Here, receiving, signature
+from tests.receiver.processes import free_port
+
+__all__ = ["command"]
+
+SOURCE = Path(probe.__file__)
+
+
+@pytest.fixture
+async def here(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Here]:
+    """A receiver on each database that waits for it a moment only."""
+    monkeypatch.setattr("linekeeper.inbox.intake.STORE_SECONDS", 2.0)
+    async with receiving(settings) as here:
+        yield here
+
+
+async def fly(
+    folder: Path, url: str, *arguments: str, secret: str = SECRET, key: str = ""
+) -> tuple[int, dict[str, Any]]:
+    """Run a copy of the one file, with a Python that finds none of ours; its code and report."""
+    alone = folder / "probe.py"
+    alone.write_text(SOURCE.read_text())
+    (folder / "secret").write_text(f"{secret}\n")
+    environment = {"PATH": os.environ["PATH"], **({"LINEKEEPER_KEY": key} if key else {})}
+    run = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", str(alone), url, "--json"),
+        *("--secret-file", str(folder / "secret"), *arguments),
+        cwd=folder,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, errors = await run.communicate()
+    assert secret not in out.decode() + errors.decode()
+    return run.returncode or 0, json.loads(out or b"{}") | {"stderr": errors.decode()}
+
+
+async def key_to(here: Here) -> str:
+    async with here.rt.store.write() as session:
+        return await make_key(session, "canary", ["canary:write"], by="tests", now=utcnow())
+
+
+@asynccontextmanager
+async def consuming(here: Here) -> AsyncIterator[None]:
+    """The consumer's two steps that a canary goes through, again and again."""
+
+    async def work() -> None:
+        async with Runtime.open(here.rt.settings) as rt, Forwarder(rt) as forwarder:
+            while True:
+                await process_connection_events(rt)
+                await forwarder.step()
+                await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(work())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class Product:
+    """Takes what is handed on, and keeps it; answers `status`."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.got: list[tuple[str, dict[str, Any]]] = []
+        self.url = ""
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        headers = dict(line.split(": ", 1) for line in head.splitlines()[1:] if ": " in line)
+        body = await reader.readexactly(int(headers["content-length"]))
+        self.got.append((headers["webhook-id"], json.loads(body)))
+        writer.write(
+            f"HTTP/1.1 {self.status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode()
+        )
+        await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def product(here: Here, status: int = 204) -> AsyncIterator[Product]:
+    """A product to which the app hands on."""
+    it = Product(status)
+    server = await asyncio.start_server(it.answer, "127.0.0.1", 0)
+    async with server:
+        it.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
+        app = AppConfig(webhook_secrets=(SecretStr(SECRET),), forward_url=it.url)
+        await save_blocks(here.rt.store, Blocks(apps=[app]), now=utcnow())
+        yield it
+
+
+def test_the_event_is_called_the_same_on_both_sides() -> None:
+    assert probe.EVENT == CANARY_EVENT
+
+
+async def test_a_canary_goes_through_is_processed_and_causes_nothing(
+    here: Here, tmp_path: Path
+) -> None:
+    key = await key_to(here)
+    async with consuming(here):
+        code, said = await fly(tmp_path, here.url, "--wait", "60", key=key)
+    assert (code, said["ok"]) == (0, True), said
+    [event] = await here.events()
+    assert (event.kind, event.status, event.id) == ("canary", "processed", said["id"])
+    assert (said["seen"]["forward"], said["seen"]["echoed_at"]) == ("none", None)
+    async with here.rt.store.read() as session:
+        assert (await session.scalars(select(Incident))).all() == []
+        assert (await session.scalars(select(Outbox))).all() == []
+    figures = await read_figures(here.rt.store, ["default"], now=utcnow())
+    assert [(one.what, one.count) for one in figures.statuses] == [("canary", 1)]
+    assert 'answer="canary",app="default"} 1' in (await here.http.get("/metrics")).text.replace(
+        'app="default",answer="canary"', 'answer="canary",app="default"'
+    )
+
+
+async def test_an_app_on_standard_webhooks_takes_it_too(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = probe.take_order(
+        f"{here.url}/webhooks/standard",
+        secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        scheme="standard",
+    )
+    report = await asyncio.to_thread(probe.fly, order)
+    assert report.ok, report
+    assert [event.app for event in await here.events()] == ["standard"]
+
+
+async def test_the_product_takes_it_once_and_echoes_it(here: Here, tmp_path: Path) -> None:
+    key = await key_to(here)
+    bearer = {"authorization": f"Bearer {key}"}
+    async with product(here) as taker, consuming(here):
+        flight = asyncio.create_task(fly(tmp_path, here.url, "--wait", "100", "--echo", key=key))
+        async with asyncio.timeout(100):
+            while not taker.got:
+                await asyncio.sleep(0.05)
+        [(identity, message)] = taker.got
+        answer = await here.http.post("/api/canary", json={"id": identity}, headers=bearer)
+        assert answer.status_code == 200
+        code, said = await flight
+        # The first echo counts, and the canary's own id is as good: it is all that a product
+        # sees that gets Makini's form.
+        own = message["data"]["original"]["id"]
+        again = await here.http.post("/api/canary", json={"id": own}, headers=bearer)
+        assert again.json() == {**answer.json(), **again.json()}
+        assert again.json()["echoed_at"] == answer.json()["echoed_at"]
+    assert (code, said["ok"]) == (0, True), said
+    assert (message["type"], identity) == ("canary", said["id"])
+    assert message["data"]["connection"] is None
+    seen = said["seen"]
+    assert seen["forward"] == "sent"
+    assert seen["received_at"] <= seen["processed_at"] <= seen["forwarded_at"]
+    assert seen["echoed_at"]
+    assert len(taker.got) == 1
+
+
+async def test_a_product_that_refuses_is_told(here: Here, tmp_path: Path) -> None:
+    key = await key_to(here)
+    async with product(here, status=403), consuming(here):
+        code, said = await fly(tmp_path, here.url, "--wait", "8", key=key)
+    assert (code, said["what"]) == (1, "product_refused"), said
+    assert "answered 403" in said["text"]
+
+
+async def test_no_consumer_is_told(here: Here, tmp_path: Path) -> None:
+    code, said = await fly(tmp_path, here.url, "--wait", "1", key=await key_to(here))
+    assert (code, said["what"]) == (1, "not_processed"), said
+    assert said["seen"]["received_at"]
+    assert said["seen"]["processed_at"] is None
+
+
+async def test_a_wrong_secret_an_unknown_app_and_an_app_without_a_secret_are_told_apart(
+    here: Here, tmp_path: Path
+) -> None:
+    assert await what(tmp_path, here.url, secret="another") == "wrong_secret"
+    assert await what(tmp_path, f"{here.url}/webhooks/nobody") == "unknown_app"
+    assert await what(tmp_path, f"{here.url}/webhooks/bare") == "no_secret"
+    assert await here.events() == []
+    now = utcnow() + timedelta(minutes=2)
+    [stream, *_] = await read_streams_of(here, now)
+    assert stream.refused_in_a_row == 1
+    # A canary that goes through hides no secret that Makini has changed.
+    assert (await fly(tmp_path, here.url))[0] == 0
+    [stream, *_] = await read_streams_of(here, now)
+    assert stream.refused_in_a_row == 1
+
+
+async def read_streams_of(here: Here, now: datetime) -> list[Any]:
+    from linekeeper.inbox.tally import Tally
+
+    tally = Tally()
+    async with here.rt.store.read() as session:
+        streams = await read_streams(session, ["default"], now=now)
+        if any(stream.refused_in_a_row for stream in streams):
+            return list(streams)
+    tally.count("default", "bad_signature")
+    await tally.flush(here.rt.store, now=utcnow() + timedelta(minutes=-1))
+    async with here.rt.store.read() as session:
+        return list(await read_streams(session, ["default"], now=now))
+
+
+async def test_storage_that_refuses_is_told(here: Here, tmp_path: Path) -> None:
+    async with here.rt.store.write() as session:
+        await session.execute(text("ALTER TABLE webhook_event RENAME TO elsewhere"))
+    assert await what(tmp_path, here.url) == "storage"
+    async with here.rt.store.write() as session:
+        await session.execute(text("ALTER TABLE elsewhere RENAME TO webhook_event"))
+    assert (await fly(tmp_path, here.url))[0] == 0
+
+
+async def test_a_key_that_may_not_ask_is_told(here: Here, tmp_path: Path) -> None:
+    async with here.rt.store.write() as session:
+        other = await make_key(session, "other", ["changes:read"], by="tests", now=utcnow())
+    code, said = await fly(tmp_path, here.url, "--wait", "1", key=other)
+    assert (code, said["what"]) == (1, "key"), said
+    asked = {"authorization": f"Bearer {await key_to(here)}"}
+    for body, status in ((b"{", 422), (b'{"id":1}', 422), (b'{"id":"nobody"}', 404)):
+        answer = await here.http.post("/api/canary", content=body, headers=asked)
+        assert answer.status_code == status, body
+    await here.post({"id": "a", "event": "assets.updated", "body": ["1"]})
+    answer = await here.http.post("/api/canary", json={"id": "a"}, headers=asked)
+    assert answer.status_code == 404, "only a canary can be echoed"
+
+
+async def what(folder: Path, url: str, *arguments: str, secret: str = SECRET) -> str:
+    """What the canary finds wrong; the sentence ends, and nobody needs to know our words."""
+    code, said = await fly(folder, url, *arguments, secret=secret)
+    assert code == 1, said
+    assert said["text"].endswith(".")
+    assert "Traceback" not in said["stderr"]
+    return str(said["what"])
+
+
+async def test_faults_on_the_way_are_told_apart(tmp_path: Path) -> None:
+    assert await what(tmp_path, f"http://127.0.0.1:{free_port()}") == "refused"
+    assert await what(tmp_path, "https://linekeeper.invalid") == "dns"
+    async with answering(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n") as url:
+        assert await what(tmp_path, url) == "proxy"
+        assert await what(tmp_path, url.replace("http:", "https:")) == "tls"
+    async with answering(b"HTTP/1.1 404 X\r\ncontent-length: 2\r\n\r\nno") as url:
+        assert await what(tmp_path, url) == "proxy"
+    async with answering(b"HTTP/1.1 200 X\r\ncontent-length: 2\r\n\r\nOK") as url:
+        assert await what(tmp_path, url) == "proxy"
+    moved = b"HTTP/1.1 301 X\r\nlocation: https://b.example/\r\ncontent-length: 0\r\n\r\n"
+    async with answering(moved) as url:
+        assert await what(tmp_path, url) == "redirect"
+    async with answering(b"") as url:
+        assert await what(tmp_path, url) == "broken_off"
+    async with answering(None) as url:
+        assert await what(tmp_path, url, "--timeout", "0.5") == "no_answer"
+
+
+@asynccontextmanager
+async def answering(content: bytes | None, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """Somebody who answers with `content` whatever comes, and hangs up; None: who never does."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            first = await reader.read(65_536)
+            if content is None:
+                await reader.read()
+            elif b"\r\n\r\n" in first and not first.endswith(b"}"):
+                await reader.read(65_536)  # the body comes after the head
+            writer.write(content or b"")
+            await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def certificate(folder: Path, name: str, *, days: int) -> Path:
+    """A certificate of its own authority for `name`, with its key, that ends in `days`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=30))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / f"{name}-{days}.pem"
+    path.write_bytes(
+        made.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return path
+
+
+async def test_a_certificate_is_checked_as_makini_does(tmp_path: Path) -> None:
+    body = b'{"status":"accepted","id":"019ac000-0000-7000-8000-000000000000"}'
+    good = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    for name, days, expected in (
+        ("localhost", 30, None),
+        ("localhost", -1, "certificate has expired"),
+        ("elsewhere", 30, "Hostname mismatch"),
+    ):
+        pem = certificate(tmp_path, name, days=days)
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(pem)
+        async with answering(good, tls) as plain:
+            url = plain.replace("http://127.0.0.1", "https://localhost")
+            code, said = await fly(tmp_path, url, "--ca-file", str(pem))
+            assert (code, said["what"]) == ((1, "certificate") if expected else (0, None)), said
+            assert (expected or "stored") in said["text"]
+            assert await what(tmp_path, url) == "certificate", "of an authority nobody knows"
+
+
+async def test_the_command_says_the_same(here: Here, command: CommandLine, tmp_path: Path) -> None:
+    nowhere = await asyncio.to_thread(command, "canary", here.url)
+    assert nowhere.code == 1
+    assert "LINEKEEPER_MAKINI_WEBHOOK_SECRETS" in nowhere.err
+    command.set(MAKINI_WEBHOOK_SECRETS=SECRET)
+    assert (await asyncio.to_thread(command, "canary", here.url)).code == 0
+    assert [event.kind for event in await here.events()] == ["canary"]
+    refused = await asyncio.to_thread(command, "canary", f"http://127.0.0.1:{free_port()}")
+    assert refused.code == 1
+    assert "Nobody listens" in refused.err
+    one_file = tmp_path / "canary.py"
+    written = await asyncio.to_thread(command, "canary", "--bundle", str(one_file))
+    assert written.code == 0
+    assert one_file.read_text() == SOURCE.read_text()
+
+
+def test_nobody_can_give_a_secret_as_an_argument() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-I", str(SOURCE), "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "--secret-file" in shown
+    assert "--secret " not in shown
+    assert "--key " not in shown
+
+
+async def test_a_forger_makes_no_canary(here: Here) -> None:
+    body = orjson.dumps({"id": "c", "event": CANARY_EVENT})
+    bad = {"x-webhook-signature": signature(body, "guessed")}
+    answer = await here.http.post("/webhooks/default", content=body, headers=bad)
+    assert answer.status_code == 401
+    assert await here.events() == []
