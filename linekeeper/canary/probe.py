@@ -32,6 +32,7 @@ SECRETS, SCHEME, KEY = (
 )
 """The variables of the environment that are read; secrets are never arguments."""
 TIMEOUT_SECONDS = 10.0
+MOST_SECONDS = 86_400
 ASK_EVERY_SECONDS = 0.5
 _WEBHOOKS = "/webhooks/"
 _MAX_ANSWER = 65_536
@@ -153,8 +154,8 @@ def take_order(
         raise BadOrder(f"give the webhook secret: {SECRETS} in the environment, or --secret-file")
     if scheme not in ("makini", "standard"):
         raise BadOrder(f"{SCHEME} is makini or standard")
-    if timeout <= 0 or wait < 0:
-        raise BadOrder("seconds must be more than 0")
+    if not (0 < timeout <= MOST_SECONDS and 0 <= wait <= MOST_SECONDS):
+        raise BadOrder(f"seconds are from 0 to {MOST_SECONDS}")
     if echo and not wait:
         raise BadOrder("--echo needs --wait SECONDS")
     key = key.strip()

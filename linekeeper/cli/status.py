@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
 
     from linekeeper.views.glance import Glance
+    from linekeeper.watch.standing import Standing
 
 _STYLES = {
     "healthy": "green",
@@ -24,7 +27,7 @@ _STYLES = {
 def status_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with stable keys.")] = False,
 ) -> None:
-    """Show the fleet, what is wrong, and what waits to be told.
+    """Show the fleet, what is wrong, what waits to be told, and each part and since when.
 
     Examples:
 
@@ -32,24 +35,56 @@ def status_command(
 
       linekeeper status --json | jq .health
     """
-    seen = asyncio.run(_look())
+    seen, standing = asyncio.run(_look())
     if as_json:
         import json
 
-        typer.echo(json.dumps(seen.as_json(), indent=2, ensure_ascii=False))
+        everything = {**seen.as_json(), "parts": [_plain(each) for each in standing]}
+        typer.echo(json.dumps(everything, indent=2, ensure_ascii=False))
         return
     from rich.console import Console
 
-    Console(highlight=False).print(_shown(seen))
+    console = Console(highlight=False)
+    console.print(_shown(seen))
+    console.print(_standing(standing, seen.at))
 
 
-async def _look() -> "Glance":
+async def _look() -> "tuple[Glance, list[Standing]]":
     from linekeeper.clock import utcnow
     from linekeeper.runtime import Runtime
     from linekeeper.views.glance import glance
+    from linekeeper.watch.standing import read_standing
 
     async with Runtime.open() as rt:
-        return await glance(rt.store, await rt.configuration(), now=utcnow())
+        seen = await glance(rt.store, await rt.configuration(), now=utcnow())
+        return seen, await read_standing(rt)
+
+
+def _plain(standing: "Standing") -> dict[str, str]:
+    from dataclasses import asdict
+
+    return {**asdict(standing), "since": standing.since.isoformat()}
+
+
+def _standing(standing: "Sequence[Standing]", now: datetime) -> "RenderableType":
+    """Each part of Linekeeper, and since when it works or is silent; when work was last done."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not standing:
+        return Text("no part of Linekeeper was ever heard of: linekeeper up", "yellow")
+    table = Table(title="Parts of Linekeeper", title_justify="left")
+    for heading in ("part", "where", "state", "since"):
+        table.add_column(heading, overflow="fold")
+    for each in standing:
+        is_well = each.state in ("works", "done")
+        table.add_row(
+            Text(each.kind),
+            Text(each.host or "-"),
+            Text(each.state, "green" if is_well else "red"),
+            _ago(each.since, now),
+        )
+    return table
 
 
 def _shown(seen: "Glance") -> "RenderableType":

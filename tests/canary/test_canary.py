@@ -38,7 +38,7 @@ from linekeeper.views.webhook_figures import read_figures
 from tests.cli.commands import CommandLine
 from tests.cli.conftest import command
 from tests.receiver.conftest import SECRET, Here, receiving, signature
-from tests.receiver.processes import free_port
+from tests.receiver.processes import free_port, part
 
 __all__ = ["command"]
 
@@ -203,8 +203,13 @@ async def test_a_product_that_refuses_is_told(here: Here, tmp_path: Path) -> Non
     assert "answered 403" in said["text"]
 
 
-async def test_no_consumer_is_told(here: Here, tmp_path: Path) -> None:
-    code, said = await fly(tmp_path, here.url, "--wait", "1", key=await key_to(here))
+async def test_a_consumer_that_died_is_told(here: Here, tmp_path: Path) -> None:
+    key = await key_to(here)
+    async with part("consumer", here.rt.settings, tmp_path / "log") as consumer:
+        code, said = await fly(tmp_path, here.url, "--wait", "100", key=key)
+        assert (code, said["ok"]) == (0, True), said
+        await consumer.kill()
+        code, said = await fly(tmp_path, here.url, "--wait", "1", key=key)
     assert (code, said["what"]) == (1, "not_processed"), said
     assert said["seen"]["received_at"]
     assert said["seen"]["processed_at"] is None
@@ -378,6 +383,27 @@ async def test_the_command_says_the_same(here: Here, command: CommandLine, tmp_p
     assert one_file.read_text() == SOURCE.read_text()
 
 
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("linekeeper.example.com", {}),
+        ("ftp://linekeeper.example.com", {}),
+        ("http://[::1", {}),
+        ("http://a:99999", {}),
+        ("http://a", {"secret": " , "}),
+        ("http://a", {"wait": float("nan"), "key": "k"}),
+        ("http://a", {"timeout": float("inf")}),
+        ("http://a", {"wait": 1.0}),
+        ("http://a", {"echo": True}),
+        ("https://a", {"ca_file": "/nowhere.pem"}),
+        ("http://a", {"scheme": "other"}),
+    ],
+)
+def test_what_cannot_be_used_is_said(url: str, options: dict[str, Any]) -> None:
+    with pytest.raises(probe.BadOrder):
+        probe.take_order(url, **{"secret": SECRET, **options})
+
+
 def test_nobody_can_give_a_secret_as_an_argument() -> None:
     shown = subprocess.run(
         [sys.executable, "-I", str(SOURCE), "--help"], capture_output=True, text=True, check=True
@@ -385,6 +411,11 @@ def test_nobody_can_give_a_secret_as_an_argument() -> None:
     assert "--secret-file" in shown
     assert "--secret " not in shown
     assert "--key " not in shown
+
+
+async def test_the_document_of_the_api_knows_the_routes(here: Here) -> None:
+    paths = (await here.http.get("/openapi.json")).json()["paths"]
+    assert {"/api/canary", "/api/canary/{id}"} <= set(paths)
 
 
 async def test_a_forger_makes_no_canary(here: Here) -> None:

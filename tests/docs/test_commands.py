@@ -24,6 +24,8 @@ ELSEWHERE = {
     "linekeeper receiver": "tests/receiver/test_workers.py",
     "linekeeper consumer": "tests/inbox/process/test_kills.py",
     "linekeeper sandbox": "tests/e2e/test_newcomer.py",
+    "linekeeper canary": "tests/canary/test_canary.py",
+    "python3 canary.py": "tests/canary/test_canary.py",
     "linekeeper tokens": "tests/cli/test_tokens.py",
     "linekeeper verify-account": "tests/cli/test_verify_account.py",
     "linekeeper deploy": "tests/cli/test_deploy.py",

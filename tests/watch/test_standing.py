@@ -1,0 +1,69 @@
+"""Each part and since when, as `linekeeper status` shows it."""
+
+import asyncio
+import json
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+from sqlmodel import col
+
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.tables import PartHeartbeat
+from linekeeper.watch.queries import beat, done
+from tests.cli.commands import CommandLine
+from tests.cli.conftest import command
+
+__all__ = ["command"]
+
+
+@pytest.fixture
+def shown(command: CommandLine, settings: Settings) -> CommandLine:
+    """`linekeeper …` on each database."""
+    command.set(
+        HOME=str(settings.home),
+        DATABASE_URL=settings.resolved_database_url,
+        ENCRYPTION_KEYS=settings.encryption_keys[0].get_secret_value(),
+    )
+    return command
+
+
+async def ago(store: Store, part: str, **columns: timedelta) -> None:
+    """As if `part` had said so that long ago."""
+    async with store.write() as session:
+        now = await store.clock(session)
+        await session.execute(
+            update(PartHeartbeat)
+            .where(col(PartHeartbeat.part) == part)
+            .values({name: now - span for name, span in columns.items()})
+        )
+
+
+async def test_status_shows_each_part_and_since_when(store: Store, shown: CommandLine) -> None:
+    nobody = await asyncio.to_thread(shown, "status")
+    assert "no part of Linekeeper was ever heard of" in nobody.out
+
+    hour, week = timedelta(hours=1), timedelta(days=7)
+    await beat(store, "receiver:r", "receiver", "web1")
+    await ago(store, "receiver:r", since=timedelta(hours=3))
+    await beat(store, "consumer:c", "consumer", "app1")
+    await ago(store, "consumer:c", since=week, at=hour)
+    await done(store, "digest")
+    await ago(store, "digest", since=week, at=week)
+
+    said = await asyncio.to_thread(shown, "status", "--json")
+    parts = {each["kind"]: each for each in json.loads(said.out)["parts"]}
+    assert {kind: each["state"] for kind, each in parts.items()} == {
+        "receiver": "works",
+        "consumer": "silent",
+        "digest": "done",
+    }
+    assert parts["consumer"]["host"] == "app1"
+    lines = (await asyncio.to_thread(shown, "status")).out.splitlines()
+    [receiver] = [line for line in lines if "receiver" in line]
+    [consumer] = [line for line in lines if "consumer" in line]
+    assert "works" in receiver
+    assert "3 h ago" in receiver
+    assert "silent" in consumer
+    assert "1 h ago" in consumer
