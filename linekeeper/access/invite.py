@@ -28,6 +28,7 @@ class Invitation:
     url: str
     for_whom: str
     expires_at: datetime
+    link_id: str
 
 
 async def invite_again(rt: Runtime, wanted: str, *, by: str, now: datetime) -> Invitation:
@@ -49,7 +50,7 @@ async def invite_again(rt: Runtime, wanted: str, *, by: str, now: datetime) -> I
         )
         session.add(_audit(by, connection.id, link.id, now))
     url = link_url(signer, rt.settings.resolved_public_url, link.id)
-    return Invitation(url, named.label, link.expires_at)
+    return Invitation(url, named.label, link.expires_at, link.id)
 
 
 async def invite_new(
@@ -77,7 +78,7 @@ async def invite_new(
         )
         session.add(_audit(by, owner.id, link.id, now))
     url = link_url(signer, rt.settings.resolved_public_url, link.id)
-    return Invitation(url, f"{owner.name} · {system.strip()}", link.expires_at)
+    return Invitation(url, f"{owner.name} · {system.strip()}", link.expires_at, link.id)
 
 
 async def _customer(session: AsyncSession, name: str) -> Customer:

@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from linekeeper.access.channel import is_due
 from linekeeper.access.ending import announce_ending
 from linekeeper.access.verify import verify_logins
+from linekeeper.authentication_setup.watch import watch as watch_setups
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.consumer.alive import BEAT_SECONDS, beat, retire
 from linekeeper.consumer.connection_events import process_connection_events
@@ -120,6 +121,10 @@ def lanes(
         await watch_configurations(rt, now=utcnow())
         return False
 
+    async def look_at_setups() -> bool:
+        await watch_setups(rt, now=utcnow())
+        return False
+
     async def look_for_outages() -> bool:
         await note_outages(rt.store, now=utcnow(), starting_runs=True)
         return False
@@ -148,6 +153,7 @@ def lanes(
         Lane("ending logins", announce_ending_logins, every=ENDING_EVERY),
         Lane("implementations", look_at_implementations, every=IMPLEMENTATIONS_EVERY),
         Lane("configurations", look_at_configurations, every=IMPLEMENTATIONS_EVERY),
+        Lane("authentication set-ups", look_at_setups, every=IMPLEMENTATIONS_EVERY),
         Lane("outages of ours", look_for_outages, every=OUTAGES_EVERY),
         Lane("webhook stream", look_at_stream, every=STREAM_EVERY),
         Lane("mail", mail, every=OUTBOX_EVERY, waits_for="email"),

@@ -21,6 +21,7 @@ from linekeeper.customers.contacts import recipients
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.notify.mail_ending import ending_letter
+from linekeeper.notify.mail_setup import setup_letter
 from linekeeper.notify.mail_text import SystemToLogIn, What, compose
 from linekeeper.outbox.queue import Message, bury, claim, enqueue, postpone, retry_at, settle
 from linekeeper.outbox.senders.smtp import Delayed, Letter, Refused, hand_over
@@ -124,6 +125,8 @@ async def _letter(store: Store, row: Outbox, signer: Signer, public_url: str) ->
     what: What = row.payload["do"]
     if what == "ending":
         return await ending_letter(store, row, signer, public_url)
+    if what == "setup":
+        return await setup_letter(store, row, signer, public_url)
     incident_id, customer_id = row.payload["incident_id"], row.payload["customer_id"]
     async with store.read() as session:
         customer = await session.get(Customer, customer_id)
@@ -223,7 +226,12 @@ async def _tell(store: Store, row: Outbox, text: str) -> None:
 
 
 async def _tell_of_ending(store: Store, row: Outbox, text: str, now: datetime) -> None:
-    """To operators, where there is no incident yet: the customer was not asked in time."""
+    """To operators, where there is no incident: the customer was not asked."""
+    is_new = row.payload["do"] == "setup"
+    about = (
+        f"setup:{row.payload['link_id']}" if is_new else f"expiry:{row.payload['connections'][0]}"
+    )
+    why = "its login is to be set up" if is_new else "its login ends soon"
     async with store.write() as session:
         customer = await session.get(Customer, row.payload["customer_id"])
         whose = f"{customer.name}: " if customer else ""
@@ -232,8 +240,8 @@ async def _tell_of_ending(store: Store, row: Outbox, text: str, now: datetime) -
             f"slack:say:{row.dedupe_key}:{text[:60]}",
             {
                 "do": "say",
-                "subject": f"expiry:{row.payload['connections'][0]}",
-                "text": f"{whose}its login ends soon. {text}. Run `connect` and pass the link on.",
+                "subject": about,
+                "text": f"{whose}{why}. {text}. Run `connect` and pass the link on.",
             },
         )
         await enqueue(store, session, [message], now=now)

@@ -35,6 +35,7 @@ from linekeeper.store.tables.inbox import (
 )
 from linekeeper.store.tables.reconnect import (
     ApiKey,
+    AuthenticationSetup,
     ConnectAttempt,
     ConnectLink,
     PendingLogin,
@@ -63,6 +64,7 @@ __all__ = [
     "AppSetting",
     "AppState",
     "Audit",
+    "AuthenticationSetup",
     "CallPause",
     "Change",
     "ConnectAttempt",

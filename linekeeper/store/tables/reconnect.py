@@ -51,6 +51,55 @@ class ConnectLink(SQLModel, table=True):
     """The connection the login turned out to be."""
 
 
+class AuthenticationSetup(SQLModel, table=True):
+    """One set-up of a login, by the run that sees to it: how far it is, what it waits for."""
+
+    __tablename__ = "authentication_setup"
+    __table_args__ = (
+        Index("authentication_setup_connection", "connection_id"),
+        Index("authentication_setup_system", "system_id"),
+        Index("authentication_setup_open", "ended_at"),
+    )
+
+    id: str = identifier()
+    run_id: str = Field(unique=True)
+    connection_id: str | None = reference("connection.id", default=None)
+    system_id: str | None = reference("implementation_system.id", default=None)
+    """The system of an implementation that is set up; a connection may be known as well."""
+    link_id: str | None = reference("connect_link.id", default=None)
+    """The last link made for it."""
+    started_at: datetime = time()
+    started_by: str
+    logins_from: datetime = time()
+    """Logins from then on count: the start, or when a new link was asked for."""
+    confirmed_at: datetime | None = optional_time()
+    """When the technical requirements were confirmed."""
+    confirmed_by: str | None = None
+    without_preflight: bool = False
+    """Somebody said that preflight is not waited for."""
+    links: int = 0
+    """How many links were made."""
+    send_again: bool = False
+    """Somebody asked for a new link that is not made yet."""
+    asked_at: datetime | None = optional_time()
+    """When the customer was asked by the last link; reminders count from it. None: not yet."""
+    is_mailed: bool = False
+    """The customer is asked, and reminded, by mail; otherwise somebody passes the link on."""
+    reminded: int = 0
+    """The number of the last reminder."""
+    verified_at: datetime | None = optional_time()
+    """When a record was read with the new token."""
+    waits_for: str | None = None
+    """`requirements`, `preflight`, `login` or `verification`, while the run is suspended."""
+    look_at: datetime | None = optional_time()
+    """When its run looks again, whatever has happened until then."""
+    answers: int = 0
+    """How many answers of its run's form were taken; each counts once."""
+    outcome: str | None = None
+    """`connected`, `not_needed`, `given_up` or `replaced`."""
+    ended_at: datetime | None = optional_time()
+
+
 class ConnectAttempt(SQLModel, table=True):
     """A callback that came: its `state` is used up by it."""
 

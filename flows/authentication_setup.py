@@ -1,0 +1,246 @@
+"""A login set up, from the technical requirements to the connection's first status: one run."""
+
+from typing import Annotated, Any, Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.flow_runs import asuspend_flow_run
+from prefect.input import RunInput
+from prefect.states import Completed, Failed
+from prefect.tasks import Task
+from pydantic import Field
+
+from flows.form import form
+from linekeeper.access.invite import BadInvitation
+from linekeeper.authentication_setup import service
+from linekeeper.authentication_setup.ask import artifact_of
+from linekeeper.authentication_setup.decide import BadSetup, Decision, Standing
+from linekeeper.authentication_setup.subject import find_subject
+from linekeeper.clock import utcnow
+from linekeeper.customers.find import NotFound
+from linekeeper.implementation.advance import NoSuchImplementation
+from linekeeper.makini import ReadOnlyApp
+from linekeeper.markdown import text
+from linekeeper.runtime import Runtime, UnknownApp
+from tasks.authentication_setup import (
+    accept_preflight,
+    ask_customer,
+    confirm_requirements,
+    first_status,
+    make_link,
+    note_login,
+    verify_token,
+)
+from tasks.implementation import this_run
+from tasks.run import open_runtime, refused, rename
+from tasks.steps import Steps
+
+WAITS_SECONDS = 180 * 86_400
+REQUIREMENTS, PREFLIGHT, LOGIN = "technical requirements", "preflight", "login"
+LINK, ASKED = "link made", "customer asked"
+VERIFIED, STATUS = "token verified", "first status"
+
+
+class WaitingForUs(RunInput):
+    """What comes before the customer is asked: confirm it, or end the set-up."""
+
+    decision: Literal["wait", "confirmed", "not needed", "give up"] = Field(
+        default="wait", title="Decision", description="What is to be done"
+    )
+    note: str = Field(default="", title="Note", description="Why; it is kept in the audit")
+    by: str = Field(default="", title="Your name", description="It is kept in the audit")
+
+
+class WaitingForCustomer(RunInput):
+    """Nothing has to be done here: the run goes on by itself once the customer has logged in."""
+
+    decision: Literal["wait", "send again", "not needed", "give up"] = Field(
+        default="wait",
+        title="Decision",
+        description="`send again` asks by a new link; the others end the set-up and the link",
+    )
+    note: str = Field(default="", title="Note", description="Why; it is kept in the audit")
+    by: str = Field(default="", title="Your name", description="It is kept in the audit")
+
+
+@flow(name="authentication-setup", flow_run_name="authentication-setup", retries=0)
+@form
+async def authentication_setup(
+    connection: Annotated[
+        str,
+        Field(
+            title="Connection",
+            description="Its name, `Customer · System`, a tag, or Makini's key; or give an "
+            "implementation",
+            examples=["Acme Metals · SAP ECC"],
+        ),
+    ] = "",
+    implementation: Annotated[
+        str,
+        Field(title="Implementation", description="Its title or slug, or its customer's name"),
+    ] = "",
+    system: Annotated[
+        str,
+        Field(
+            title="System",
+            description="Which system of the implementation; empty: the one without a login",
+        ),
+    ] = "",
+    requirements_confirmed: Annotated[
+        bool,
+        Field(
+            title="Technical requirements are confirmed",
+            description="The customer has a user for Makini, and what its system asks for. Not "
+            "needed where the kickoff of its implementation is done",
+        ),
+    ] = False,
+    by: Annotated[
+        str, Field(title="Your name", description="Who sets it up; it is kept in the audit")
+    ] = "",
+) -> State[None]:
+    """Set up a login: ask the customer, wait, verify the new token by a read.
+
+    It waits suspended; its name and form say what for. It ends with the first status of the
+    connection, `Not needed`, `Replaced` by a later run, or `Failed` if it was given up.
+    """
+    async with open_runtime() as rt:
+        run_id, who = this_run() or "", by.strip() or "authentication-setup form"
+        try:
+            if not await service.has_begun(rt, run_id):
+                async with rt.store.read() as session:
+                    subject = await find_subject(session, connection, implementation, system)
+                await service.begin(
+                    rt,
+                    subject,
+                    run_id=run_id,
+                    by=who,
+                    confirmed=requirements_confirmed,
+                    now=utcnow(),
+                )
+        except (NotFound, NoSuchImplementation, BadSetup, ReadOnlyApp, UnknownApp) as problem:
+            await rename("authentication · refused")
+            return refused("form", problem, "Correct it and send the form again.")
+        try:
+            return await _set_up(rt, run_id)
+        except (BadInvitation, ReadOnlyApp) as problem:
+            return Failed(message=f"No link could be made: {problem}")
+
+
+async def _set_up(rt: Runtime, run_id: str) -> State[None]:
+    """Take every step that can be taken; wait for the others."""
+    steps = await Steps.of_this_run()
+    while True:
+        standing = await service.load_standing(rt, run_id, now=utcnow())
+        if standing.row.outcome is not None and standing.step != "connected":
+            return await _ended(standing)
+        order = _order(standing)
+        if standing.step == "requirements":
+            await _wait(rt, standing)
+            continue
+        if standing.row.confirmed_at is not None or standing.kickoff_by is not None:
+            await _take(steps, confirm_requirements, run_id, REQUIREMENTS, order)
+            if standing.subject.on_premises and standing.lacks_preflight is None:
+                await _take(steps, accept_preflight, run_id, PREFLIGHT, order)
+        links = standing.row.links
+        match standing.step:
+            case "link":
+                await _take(steps, make_link, run_id, _nth(LINK, links + 1), order)
+            case "ask":
+                await _take(steps, ask_customer, run_id, _nth(ASKED, links), order)
+            case "preflight" | "login":
+                await _wait(rt, standing)
+            case "verification":
+                await _take(steps, note_login, run_id, LOGIN, order)
+                await _take(steps, verify_token, run_id, VERIFIED, order)
+                if not steps.is_done(VERIFIED):
+                    await _wait(rt, standing)
+            case _:
+                await _take(steps, first_status, run_id, STATUS, order)
+                return await _connected(rt, standing)
+
+
+def _nth(name: str, number: int) -> str:
+    return name if number == 1 else f"{name} again {number - 1}"
+
+
+def _order(standing: Standing) -> list[str]:
+    """The steps of the run in their order, with those of every link so far and of the next."""
+    asked = [
+        _nth(name, number) for number in range(1, standing.row.links + 2) for name in (LINK, ASKED)
+    ]
+    return [REQUIREMENTS, PREFLIGHT, *asked, LOGIN, VERIFIED, STATUS]
+
+
+async def _take(
+    steps: Steps, task: Task[..., Any], run_id: str, name: str, order: list[str]
+) -> None:
+    """Run `task` as the step `name`, after the last one that was taken before it."""
+    before = [step for step in order[: order.index(name)] if steps.is_done(step)]
+    await steps.once(task, run_id, name=name, after=before[-1:])
+
+
+async def _wait(rt: Runtime, standing: Standing) -> None:
+    """Suspended until the consumer, or a person, resumes the run."""
+    row, label = standing.row, standing.subject.label
+    number = await service.note_waiting(rt, standing, now=utcnow())
+    what = {
+        "requirements": "the technical requirements",
+        "preflight": "preflight",
+        "verification": "a read with the new token",
+    }.get(standing.step, "the customer's login")
+    if standing.link_has_ended(utcnow()):
+        what = "a new link: the last has ended"
+    await rename(f"authentication · {label} · waits for {what}")
+    asked = WaitingForUs if standing.step in ("requirements", "preflight") else WaitingForCustomer
+    given = await asuspend_flow_run(
+        wait_for_input=asked.with_initial_data(description=_question(standing)),
+        timeout=WAITS_SECONDS,
+        key=f"answer-{number}",
+    )
+    decision: Decision = given.decision
+    await service.take_answer(
+        rt, row.run_id, number, decision, note=given.note, by=given.by, now=utcnow()
+    )
+
+
+def _question(standing: Standing) -> str:
+    label = text(standing.subject.label)
+    match standing.step:
+        case "requirements":
+            return (
+                f"**Waiting for the technical requirements of {label}.** Choose *confirmed* when "
+                "the customer has a user for Makini and what its system asks for. The kickoff of "
+                "its implementation confirms them, too."
+            )
+        case "preflight":
+            return (
+                f"**Waiting for preflight:** {text(standing.lacks_preflight or '')}. The run goes "
+                "on by itself once it has passed; choose *confirmed* to go on without it."
+            )
+        case "verification":
+            return (
+                f"**{label}: the customer has logged in, and no record could be read yet.** It is "
+                "tried again every 15 minutes."
+            )
+    return (
+        f"**Waiting for the login to {label}.** The run goes on by itself. The link is in the "
+        f"artifact `{artifact_of(standing.row)}`."
+    )
+
+
+async def _connected(rt: Runtime, standing: Standing) -> State[None]:
+    said = await service.first_status_of(rt, standing.row.run_id)
+    await rename(f"authentication · {standing.subject.label} · connected")
+    return Completed(message=said)
+
+
+async def _ended(standing: Standing) -> State[None]:
+    """End as somebody decided, or for a later run."""
+    label = standing.subject.label
+    outcome = (standing.row.outcome or "").replace("_", " ")
+    await rename(f"authentication · {label} · {outcome}")
+    if standing.row.outcome == "given_up":
+        return Failed(message=f"{label}: given up, nobody has logged in. The link has ended")
+    if standing.row.outcome == "replaced":
+        return Completed(name="Replaced", message=f"A later run sets up the login of {label}")
+    return Completed(name="Not needed", message=f"{label}: the link is not needed and has ended")

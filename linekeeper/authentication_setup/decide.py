@@ -1,0 +1,123 @@
+"""Whose login is set up, and how far that is. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from linekeeper.implementation.proofs import Seen
+from linekeeper.preflight.evidence import MAX_AGE
+from linekeeper.store.tables import AuthenticationSetup, ConnectLink, ImplementationSystem
+
+Step = Literal["requirements", "preflight", "link", "ask", "login", "verification", "connected"]
+Decision = Literal["wait", "confirmed", "send again", "not needed", "give up"]
+"""What a person says in the form of the run."""
+
+
+class BadSetup(Exception):
+    """No login can be set up for what was given; the message says which field, what to enter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A connection, or a system of an implementation that has none yet."""
+
+    app: str
+    label: str
+    """`Customer · System`."""
+    customer_id: str | None
+    customer: str
+    system: str
+    connection_id: str | None = None
+    system_id: str | None = None
+    on_premises: bool = False
+    target: str | None = None
+    """Where Makini is to reach it, for preflight."""
+    time_zone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a set-up is."""
+
+    row: AuthenticationSetup
+    subject: Subject
+    link: ConnectLink | None
+    """The last one made."""
+    connection_id: str | None
+    """What the customer logged in to since the start; None: nobody has logged in yet."""
+    kickoff_by: str | None
+    """Who confirmed the technical requirements by the implementation's kickoff; None: nobody."""
+    lacks_preflight: str | None
+    """What preflight still has to show; None where nothing, or where it isn't asked for."""
+
+    @property
+    def step(self) -> Step:
+        """What comes next. Whoever has logged in needs no more of what leads there."""
+        if self.row.verified_at is not None:
+            return "connected"
+        if self.connection_id is not None:
+            return "verification"
+        if self.row.confirmed_at is None and self.kickoff_by is None:
+            return "requirements"
+        if self.lacks_preflight is not None:
+            return "preflight"
+        if self.link is None or self.row.send_again:
+            return "link"
+        return "ask" if self.row.asked_at is None else "login"
+
+    def link_has_ended(self, now: datetime) -> bool:
+        """Whether the link can't be used any more though nobody has logged in."""
+        return self.step == "login" and self.link is not None and self.link.expires_at <= now
+
+
+def choose_system(
+    systems: Sequence[ImplementationSystem], wanted: str, title: str
+) -> ImplementationSystem:
+    """The system of an implementation that is meant. Raises `BadSetup`."""
+    names = ", ".join(system.name for system in systems)
+    if wanted.strip():
+        folded = wanted.strip().casefold()
+        found = [system for system in systems if system.name.casefold() == folded]
+        if len(found) != 1:
+            raise BadSetup(f"system: {title} has no one system {wanted.strip()!r}; enter {names}")
+        return found[0]
+    found = [system for system in systems if system.connection_id is None]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise BadSetup(f"system: every system of {title} is connected; enter one of {names}")
+    open_names = ", ".join(system.name for system in found)
+    raise BadSetup(f"system: {title} has several without a login; enter one of {open_names}")
+
+
+def lack_of_preflight(
+    subject: Subject, seen: Mapping[tuple[str, str], Seen], *, now: datetime
+) -> str | None:
+    """What preflight has to show before the customer is asked; None: nothing any more."""
+    if not subject.on_premises:
+        return None
+    if subject.target is None:
+        return f"{subject.label} has no host and port yet: run preflight for it with its target"
+    outside = seen.get((subject.target, "outside"))
+    if outside is not None and not outside.passed:
+        return f"{subject.target} from outside: {outside.finding}"
+    inner = [
+        found
+        for vantage in ("inside", "allowlisted")
+        if (found := seen.get((subject.target, vantage))) is not None
+    ]
+    last = max(inner, key=lambda found: found.at, default=None)
+    if last is None or last.at < now - MAX_AGE:
+        return f"{subject.target} was not checked from inside, nor from an allowed address"
+    return None if last.passed else f"{subject.target}: {last.finding}"
+
+
+def is_worth_a_look(standing: Standing, *, now: datetime) -> bool:
+    """Whether the run that waits has something to do."""
+    row = standing.row
+    if row.waits_for is None:
+        return False
+    if row.outcome is not None or standing.step != row.waits_for:
+        return True
+    return row.look_at is not None and row.look_at <= now

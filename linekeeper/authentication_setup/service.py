@@ -1,0 +1,305 @@
+"""The steps of a set-up. Each asks the database what is done, so that it can be repeated."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import and_, exists, or_
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col, select
+
+from linekeeper.access.invite import invite_again, invite_new
+from linekeeper.authentication_setup.decide import (
+    Decision,
+    Standing,
+    Step,
+    Subject,
+    lack_of_preflight,
+)
+from linekeeper.authentication_setup.subject import kickoff_of, subject_of
+from linekeeper.implementation.queries import last_preflights
+from linekeeper.makini import ReadOnlyApp
+from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.reconnect.process import Unproven, prove
+from linekeeper.runtime import Runtime
+from linekeeper.store import new_id
+from linekeeper.store.tables import (
+    Audit,
+    AuthenticationSetup,
+    Connection,
+    ConnectLink,
+    Credential,
+    ImplementationSystem,
+)
+
+LOOK_AGAIN = timedelta(minutes=15)
+LOST = "reauthorization_required"
+
+
+async def begin(
+    rt: Runtime, subject: Subject, *, run_id: str, by: str, confirmed: bool, now: datetime
+) -> None:
+    """Set up the login of `subject` as the run `run_id`; another run that does so is replaced.
+
+    The same run again, resumed, changes nothing. Raises `ReadOnlyApp`, `UnknownApp`.
+    """
+    if not (await rt.app(subject.app)).manages:
+        raise ReadOnlyApp(subject.app, "make a connect link")
+    async with rt.store.write() as session:
+        if await _row(session, run_id) is not None:
+            return
+        same = [col(AuthenticationSetup.system_id) == subject.system_id]
+        if subject.connection_id is not None:
+            same.append(col(AuthenticationSetup.connection_id) == subject.connection_id)
+        before = await session.scalars(
+            select(AuthenticationSetup).where(
+                or_(*same) if subject.system_id else same[-1],
+                col(AuthenticationSetup.ended_at).is_(None),
+            )
+        )
+        for row in before.all():
+            await _end(session, row, "replaced", now)
+            await _wake(rt, session, row, now)
+        session.add(
+            AuthenticationSetup(
+                id=new_id(),
+                run_id=run_id,
+                connection_id=subject.connection_id,
+                system_id=subject.system_id,
+                started_at=now,
+                started_by=by,
+                logins_from=now,
+                confirmed_at=now if confirmed else None,
+                confirmed_by=by if confirmed else None,
+            )
+        )
+        about = subject.connection_id or subject.system_id or ""
+        detail = {"confirmed": confirmed, "system": subject.label}
+        session.add(Audit(at=now, by=by, action="setup.started", subject=about, detail=detail))
+
+
+async def has_begun(rt: Runtime, run_id: str) -> bool:
+    """Whether the run has begun its set-up before."""
+    async with rt.store.read() as session:
+        return await _row(session, run_id) is not None
+
+
+async def load_standing(rt: Runtime, run_id: str, *, now: datetime) -> Standing:
+    """How far the set-up of the run is."""
+    async with rt.store.read() as session:
+        row = await known(session, run_id)
+        subject = await subject_of(session, row)
+        lack = None
+        if subject.on_premises and not row.without_preflight:
+            seen = await last_preflights(session, [subject.target] if subject.target else [])
+            lack = lack_of_preflight(subject, seen, now=now)
+        gate = await kickoff_of(session, subject)
+        return Standing(
+            row=row,
+            subject=subject,
+            link=await session.get(ConnectLink, row.link_id) if row.link_id else None,
+            connection_id=await _logged_in(session, row, subject),
+            kickoff_by=(gate.done_by or "linekeeper") if gate else None,
+            lacks_preflight=lack,
+        )
+
+
+async def _logged_in(
+    session: AsyncSession, row: AuthenticationSetup, subject: Subject
+) -> str | None:
+    """The connection the customer logged in to, by whichever link for this system."""
+    of_new = and_(
+        col(ConnectLink.connection_id).is_(None),
+        col(ConnectLink.customer_id) == subject.customer_id,
+        col(ConnectLink.system) == subject.system,
+    )
+    of_known = col(ConnectLink.connection_id) == subject.connection_id
+    used = await session.scalars(
+        select(col(ConnectLink.used_for))
+        .where(
+            col(ConnectLink.app) == subject.app,
+            col(ConnectLink.used_for).is_not(None),
+            col(ConnectLink.used_at) >= row.logins_from,
+            of_new if subject.connection_id is None else of_known,
+        )
+        .order_by(col(ConnectLink.used_at).desc())
+        .limit(1)
+    )
+    found = used.first()
+    if found is not None or row.system_id is None or row.connection_id is not None:
+        return found
+    # The system may have been connected by other means: its implementation found it, it works.
+    return await session.scalar(
+        select(col(Connection.id))
+        .join(ImplementationSystem, col(ImplementationSystem.connection_id) == col(Connection.id))
+        .where(
+            col(ImplementationSystem.id) == row.system_id,
+            col(Connection.setup) != "disconnected",
+            col(Connection.health) != LOST,
+            exists().where(col(Credential.connection_id) == col(Connection.id)),
+        )
+    )
+
+
+async def confirm(rt: Runtime, run_id: str, *, now: datetime) -> str:
+    """Keep that the technical requirements are confirmed; by whom."""
+    standing = await load_standing(rt, run_id, now=now)
+    async with rt.store.write() as session:
+        row = await known(session, run_id)
+        if row.confirmed_at is None:
+            row.confirmed_at, row.confirmed_by = now, standing.kickoff_by
+        return row.confirmed_by or ""
+
+
+async def make_link(rt: Runtime, run_id: str, *, now: datetime) -> ConnectLink:
+    """Make the link; what there is already is kept, unless a new one was asked for."""
+    standing = await load_standing(rt, run_id, now=now)
+    row, subject = standing.row, standing.subject
+    if standing.link is not None and not row.send_again:
+        return standing.link
+    if subject.connection_id is not None:
+        made = await invite_again(rt, subject.connection_id, by=row.started_by, now=now)
+    else:
+        made = await invite_new(
+            rt, subject.customer, subject.system, app=subject.app, by=row.started_by, now=now
+        )
+    async with rt.store.write() as session:
+        row = await known(session, run_id)
+        row.link_id, row.links, row.send_again = made.link_id, row.links + 1, False
+        row.asked_at, row.reminded = None, 0
+        return await session.get_one(ConnectLink, made.link_id)
+
+
+async def verify(rt: Runtime, run_id: str, *, now: datetime) -> tuple[bool, str]:
+    """Whether a record was read with the new token, and what was seen.
+
+    A read from before the login says nothing of it. Raises `MakiniError`: that can be tried again.
+    """
+    standing = await load_standing(rt, run_id, now=now)
+    if standing.connection_id is None:
+        return False, "nobody has logged in"
+    try:
+        seen = await prove(rt, standing.connection_id)
+    except Unproven as problem:
+        return False, str(problem)
+    async with rt.store.write() as session:
+        connection = await session.get_one(Connection, standing.connection_id)
+        row = await known(session, run_id)
+        is_read = connection.last_read_at is not None and connection.last_read_at >= now
+        if is_read and row.verified_at is None:
+            row.verified_at, row.connection_id = connection.last_read_at, connection.id
+    return is_read, seen
+
+
+async def conclude(rt: Runtime, run_id: str, *, now: datetime) -> str:
+    """End the set-up; returns the first status of the connection, in a sentence."""
+    async with rt.store.write() as session:
+        await _end(session, await known(session, run_id), "connected", now)
+    return await first_status_of(rt, run_id)
+
+
+async def first_status_of(rt: Runtime, run_id: str) -> str:
+    """How the connection that was set up is, in a sentence."""
+    async with rt.store.read() as session:
+        row = await known(session, run_id)
+        connection = await session.get_one(Connection, row.connection_id)
+        label = (await subject_of(session, row)).label
+    health = connection.health.replace("_", " ")
+    return f"{label}: {health}, {connection.setup}; a record was read with its new token"
+
+
+async def note_waiting(rt: Runtime, standing: Standing, *, now: datetime) -> int:
+    """Keep what the run waits for from now on; returns the number of the answer it waits for."""
+    step: Step = standing.step
+    ends = standing.link.expires_at if standing.link is not None else None
+    async with rt.store.write() as session:
+        row = await known(session, standing.row.run_id)
+        row.waits_for = step
+        row.look_at = now + LOOK_AGAIN if step == "verification" else None
+        if step == "login" and ends is not None and ends > now:
+            row.look_at = ends
+        if standing.link_has_ended(now):
+            text = f"{standing.subject.label}: nobody has logged in, and the link has ended. "
+            text += "Answer the form of its authentication-setup run."
+            about = {"do": "say", "subject": f"setup:{row.id}", "text": text}
+            told = Message("slack", f"slack:say:setup:{row.link_id}:ended", about)
+            await enqueue(rt.store, session, [told], now=now)
+        return row.answers
+
+
+async def take_answer(
+    rt: Runtime,
+    run_id: str,
+    number: int,
+    decision: Decision,
+    *,
+    note: str,
+    by: str,
+    now: datetime,
+) -> None:
+    """Take answer `number` of the form; each counts once."""
+    async with rt.store.write() as session:
+        row = await known(session, run_id)
+        if row.answers != number:
+            return
+        row.answers += 1
+        waited, row.waits_for = row.waits_for, None
+        if decision == "wait":
+            return
+        who = by.strip() or "authentication-setup form"
+        if decision == "confirmed" and waited == "requirements":
+            row.confirmed_at, row.confirmed_by = now, who
+        elif decision == "confirmed":
+            row.without_preflight = row.without_preflight or waited == "preflight"
+        elif decision == "send again":
+            row.send_again, row.logins_from = True, now
+            await _take_back(session, row, now)
+        else:
+            await _end(session, row, "given_up" if decision == "give up" else "not_needed", now)
+        detail = {"decision": decision, "note": note[:500]}
+        about = row.connection_id or row.system_id or ""
+        session.add(Audit(at=now, by=who, action="setup.answered", subject=about, detail=detail))
+
+
+async def _end(
+    session: AsyncSession, row: AuthenticationSetup, outcome: str, now: datetime
+) -> None:
+    """End a set-up once; a link nobody used ends with it."""
+    if row.ended_at is not None:
+        return
+    row.outcome, row.ended_at, row.waits_for = outcome, now, None
+    await _take_back(session, row, now)
+
+
+async def _take_back(session: AsyncSession, row: AuthenticationSetup, now: datetime) -> None:
+    link = await session.get(ConnectLink, row.link_id) if row.link_id else None
+    if link is not None and link.used_at is None and link.expires_at > now:
+        link.expires_at = now
+
+
+async def _wake(
+    rt: Runtime, session: AsyncSession, row: AuthenticationSetup, now: datetime
+) -> None:
+    # The run may be about to suspend; resuming it before that would be lost.
+    turn = int(now.timestamp() // 60)
+    payload = {"resume": row.run_id, "answer": {"by": "linekeeper"}}
+    message = Message("run", f"run:wake:{row.run_id}:{row.answers}:{turn}", payload)
+    await enqueue(rt.store, session, [message], now=now)
+
+
+async def wake(rt: Runtime, run_id: str, *, now: datetime) -> None:
+    """Have the suspended run go on."""
+    async with rt.store.write() as session:
+        await _wake(rt, session, await known(session, run_id), now)
+
+
+async def _row(session: AsyncSession, run_id: str) -> AuthenticationSetup | None:
+    rows = await session.scalars(
+        select(AuthenticationSetup).where(col(AuthenticationSetup.run_id) == run_id)
+    )
+    return rows.first()
+
+
+async def known(session: AsyncSession, run_id: str) -> AuthenticationSetup:
+    """The set-up of the run."""
+    row = await _row(session, run_id)
+    assert row is not None  # the run has begun it, and set-ups are never removed
+    return row

@@ -1,0 +1,42 @@
+"""The consumer's look at set-ups that wait: their runs are woken, their customers reminded."""
+
+from datetime import datetime
+
+from sqlmodel import col, select
+
+from linekeeper.authentication_setup import service
+from linekeeper.authentication_setup.ask import remind
+from linekeeper.authentication_setup.decide import is_worth_a_look
+from linekeeper.reconnect.remind import due
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import AuthenticationSetup
+
+
+async def watch(rt: Runtime, *, now: datetime) -> int:
+    """Wake the runs that have something to do, remind customers; how many were woken."""
+    async with rt.store.read() as session:
+        found = await session.scalars(
+            select(col(AuthenticationSetup.run_id)).where(
+                col(AuthenticationSetup.ended_at).is_(None),
+                col(AuthenticationSetup.waits_for).is_not(None),
+            )
+        )
+        waiting = list(found)
+    woken = 0
+    for run_id in waiting:
+        standing = await service.load_standing(rt, run_id, now=now)
+        row, link = standing.row, standing.link
+        if is_worth_a_look(standing, now=now):
+            await service.wake(rt, run_id, now=now)
+            woken += 1
+        elif standing.step == "login" and link is not None and row.asked_at is not None:
+            reminder = due(
+                row.asked_at,
+                standing.subject.time_zone,
+                deadline_at=link.expires_at,
+                snoozed_until=None,
+                now=now,
+            ).reminder
+            if reminder > row.reminded:
+                await remind(rt, run_id, standing.subject, reminder, now=now)
+    return woken

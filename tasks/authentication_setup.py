@@ -1,0 +1,77 @@
+"""Steps of setting up a login: requirements, preflight, link, asked, login, verified, status."""
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from linekeeper.authentication_setup import service
+from linekeeper.authentication_setup.ask import artifact_of, ask, url_of
+from linekeeper.clock import utcnow
+from linekeeper.markdown import text
+from tasks.reconnect import publish
+from tasks.retries import patience
+from tasks.run import runtime
+
+
+@task(name="confirm-requirements", cache_policy=NO_CACHE, persist_result=False)
+async def confirm_requirements(run_id: str) -> None:
+    """Keep that the technical requirements are confirmed."""
+    by = await service.confirm(runtime(), run_id, now=utcnow())
+    get_run_logger().info("Technical requirements confirmed by %s", by)
+
+
+@task(name="accept-preflight", cache_policy=NO_CACHE, persist_result=False)
+async def accept_preflight(run_id: str) -> None:
+    """Say why the customer may be asked: preflight found nothing, or isn't waited for."""
+    standing = await service.load_standing(runtime(), run_id, now=utcnow())
+    if standing.row.without_preflight:
+        get_run_logger().warning("Preflight was not waited for: somebody said so")
+    else:
+        get_run_logger().info("Preflight of %s found nothing", standing.subject.target)
+
+
+@task(name="make-link", cache_policy=NO_CACHE, persist_result=False)
+async def make_link(run_id: str) -> None:
+    """Make the link by which the customer logs in."""
+    link = await service.make_link(runtime(), run_id, now=utcnow())
+    get_run_logger().info("A link for %s, until %s UTC", link.system, f"{link.expires_at:%d %B}")
+
+
+@task(name="ask-customer", cache_policy=NO_CACHE, persist_result=False)
+async def ask_customer(run_id: str) -> None:
+    """Ask the customer to log in, and show the link."""
+    rt = runtime()
+    standing = await ask(rt, run_id, now=utcnow())
+    row, link, label = standing.row, standing.link, standing.subject.label
+    assert link is not None  # it was made in the step before
+    url = await url_of(rt, link)
+    how = "The customer is asked and reminded by mail." if row.is_mailed else "Please pass it on."
+    await publish(
+        artifact_of(row),
+        f"# {text(label)}\n\n[{url}]({url})\n\n{how} For this customer only. Good until "
+        f"{link.expires_at:%Y-%m-%d %H:%M} UTC, or until the login succeeds.\n",
+        description=label,
+    )
+    get_run_logger().info("%s: %s", label, how)
+
+
+@task(name="note-login", cache_policy=NO_CACHE, persist_result=False)
+async def note_login(run_id: str) -> None:
+    """Say that the customer has logged in."""
+    standing = await service.load_standing(runtime(), run_id, now=utcnow())
+    get_run_logger().info("%s: the customer has logged in", standing.subject.label)
+
+
+@task(name="verify-token", **patience(retries=4, first_wait=2, minutes=30))
+async def verify_token(run_id: str) -> State[None]:
+    """Read a record with the new token; it ends `Not read` where that shows nothing yet."""
+    is_read, seen = await service.verify(runtime(), run_id, now=utcnow())
+    get_run_logger().info("%s", seen)
+    return Completed() if is_read else Completed(name="Not read", message=seen)
+
+
+@task(name="first-status", cache_policy=NO_CACHE, persist_result=False)
+async def first_status(run_id: str) -> None:
+    """Say how the connection is, and end the set-up."""
+    get_run_logger().info("%s", await service.conclude(runtime(), run_id, now=utcnow()))

@@ -1,0 +1,404 @@
+"""Setting up a login: one run that asks, waits for the customer, verifies the token by a read.
+
+A worker's part is played here: the run is executed as a worker's process executes it.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+
+import httpx
+import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import Pause
+from prefect.flow_engine import run_flow_async
+from pydantic import SecretStr
+from sqlmodel import col, select
+
+import sandbox
+from flows.authentication_setup import authentication_setup
+from linekeeper.access.callback import finish
+from linekeeper.access.links import make_state, redirect_uri
+from linekeeper.access.signing import load_signer
+from linekeeper.authentication_setup.watch import watch
+from linekeeper.cli.orchestrator import PrefectOrchestrator
+from linekeeper.clock import utcnow
+from linekeeper.implementation.answer import Answer, answer
+from linekeeper.implementation.order import Form
+from linekeeper.implementation.start import start
+from linekeeper.notify.mail_setup import setup_letter
+from linekeeper.outbox.senders.prefect import deliver_runs
+from linekeeper.preflight.evidence import keep
+from linekeeper.preflight.report import Report
+from linekeeper.preflight.verdict import Verdict
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    Audit,
+    AuthenticationSetup,
+    Connection,
+    ConnectLink,
+    Contact,
+    Gate,
+    Outbox,
+)
+from linekeeper.sweep.sweep import take_list
+from tests.fixtures_prefect import PrefectServer
+from tests.flows.conftest import Running, on
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.parametrize("engine", ["sqlite"], indirect=True, scope="session"),
+]
+CHAIN = [
+    "technical requirements",
+    "link made",
+    "customer asked",
+    "login",
+    "token verified",
+    "first status",
+]
+PUBLIC_URL = "http://127.0.0.1:18099"
+"""Makini Link sends the browser back there; nobody has to listen."""
+TARGET = "erp.acme.example:44300"
+
+
+@pytest.fixture
+async def box(running: Running, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[sandbox.Served]:
+    """A Makini whose customers can log in."""
+    settings = sandbox.Settings(
+        port=0, connections=1, records_per_connection=10, per_minute=0, scenario="quiet"
+    )
+    async with sandbox.serving(settings) as served:
+        for name, value in {
+            "MAKINI_API_URL": served.url,
+            "MAKINI_LINK_URL": served.url,
+            "MAKINI_CLIENT_ID": settings.client_id,
+            "MAKINI_CLIENT_SECRET": settings.client_secret,
+            "MAKINI_MODE": "manage",
+            "MAKINI_PER_MINUTE": "0",
+            "PUBLIC_URL": PUBLIC_URL,
+        }.items():
+            monkeypatch.setenv(f"LINEKEEPER_{name}", value)
+        yield served
+
+
+@pytest.fixture
+async def rt(settings: Settings, store: Store, box: sandbox.Served) -> AsyncIterator[Runtime]:
+    """A runtime beside the flow's, to look with."""
+    managed = settings.model_copy(
+        update={
+            "makini_api_url": box.url,
+            "makini_link_url": box.url,
+            "makini_client_id": box.world.settings.client_id,
+            "makini_client_secret": SecretStr(box.world.settings.client_secret),
+            "makini_mode": "manage",
+            "makini_per_minute": 0,
+            "public_url": PUBLIC_URL,
+        }
+    )
+    async with Runtime.open(managed) as opened:
+        yield opened
+
+
+async def work(running: Running, run_id: UUID) -> FlowRun:
+    """What a worker's process does with a run; it ends when the run suspends."""
+    run = await running.client.read_flow_run(run_id)
+    with suppress(Pause):
+        await run_flow_async(
+            authentication_setup,
+            flow_run=run,
+            parameters=dict(run.parameters),
+            return_type="state",
+        )
+    return await running.client.read_flow_run(run_id)
+
+
+async def begin(running: Running, **parameters: Any) -> FlowRun:
+    flow_id = await running.client.create_flow_from_name("authentication-setup")
+    deployment = await running.client.create_deployment(flow_id, "authentication-setup")
+    run = await running.client.create_flow_run_from_deployment(deployment, parameters=parameters)
+    return await work(running, run.id)
+
+
+async def woken(running: Running, rt: Runtime, settings: Settings, run: FlowRun) -> FlowRun:
+    """The consumer looks, finds that the run has something to do, and a worker takes it."""
+    assert await watch(rt, now=utcnow()) == 1
+    async with PrefectOrchestrator.open(settings) as orchestrator:
+        await deliver_runs(rt.store, orchestrator, "test")
+    return await work(running, run.id)
+
+
+async def answered(running: Running, run: FlowRun, **given: str) -> FlowRun:
+    await running.client.resume_flow_run(run.id, run_input={"by": "Olaf", **given})
+    return await work(running, run.id)
+
+
+async def edges(running: Running, run_id: UUID, nodes: int) -> tuple[list[str], set[Any]]:
+    """The labels of the run's graph, and its edges, once it shows so many nodes."""
+    shown: list[Any] = []
+    for _ in range(150):
+        given = await running.client.request("GET", f"/flow_runs/{run_id}/graph-v2")
+        shown = [node for _, node in given.json()["nodes"]]
+        if len(shown) >= nodes:
+            break
+        await asyncio.sleep(0.2)
+    labels = {node["id"]: node["label"] for node in shown}
+    return sorted(labels.values()), {
+        (labels[parent["id"]], node["label"]) for node in shown for parent in node["parents"]
+    }
+
+
+async def rows(rt: Runtime, table: Any, *where: Any) -> list[Any]:
+    async with rt.store.read() as session:
+        return list(await session.scalars(select(table).where(*where).order_by(col(table.id))))
+
+
+async def arriving(rt: Runtime, box: sandbox.Served) -> Connection:
+    """A connection of Makini's list to which nobody has logged in yet."""
+    made = box.world.create(
+        name="Acme Metals", email="it@acme.example", provider="upkeep", pending=True
+    )
+    await take_list(rt, await rt.app("default"), now=utcnow())
+    [found] = await rows(rt, Connection, col(Connection.makini_key) == made.key)
+    return found  # type: ignore[no-any-return]
+
+
+async def log_in(rt: Runtime, box: sandbox.Served, link: ConnectLink, choice: str) -> str:
+    """The customer goes through Makini Link by the link's page; how it ended."""
+    state = make_state(await load_signer(rt.store), link.id, now=utcnow())
+    form = {
+        "response_type": "code",
+        "client_id": box.world.settings.client_id,
+        "redirect_uri": redirect_uri(PUBLIC_URL),
+        "state": state,
+        "connection": choice,
+        "username": "pat",
+        "password": "new",
+        "answer": "approve",
+    }
+    async with httpx.AsyncClient(base_url=box.url) as http:
+        sent = await http.post("/oauth/authorize", data=form)
+    assert sent.status_code == 302, sent.text
+    back = parse_qs(urlsplit(sent.headers["location"]).query)
+    ended = await finish(
+        rt, code=back["code"][0], state=back["state"][0], denied=False, now=utcnow()
+    )
+    return ended.how
+
+
+async def test_a_login_is_set_up_in_one_graph_across_its_suspensions(
+    rt: Runtime,
+    box: sandbox.Served,
+    running: Running,
+    settings: Settings,
+    clean_prefect: PrefectServer,
+) -> None:
+    one = await arriving(rt, box)
+    with on(clean_prefect):
+        run = await begin(running, connection=one.makini_key, by="Olaf")
+        assert run.state is not None
+        assert run.state.is_paused(), run.state
+        assert run.name.endswith("waits for the technical requirements")
+        assert not await rows(rt, ConnectLink)
+
+        run = await answered(running, run, decision="confirmed", note="they have a user")
+        assert run.name.endswith("waits for the customer's login"), run.state
+        [setup] = await rows(rt, AuthenticationSetup)
+        assert setup.confirmed_by == "Olaf"
+        [link] = await rows(rt, ConnectLink)
+        assert link.connection_id == one.id
+        shown = await running.artifact(f"connect-link-{setup.id}")
+        assert f"{PUBLIC_URL}/connect/" in shown
+        assert "pass it on" in shown
+        await edges(running, run.id, 3)  # the server records task runs a little later
+        assert await watch(rt, now=utcnow()) == 0  # nothing has happened
+
+        assert await log_in(rt, box, link, one.makini_key) == "done"
+        run = await woken(running, rt, settings, run)
+    assert run.state is not None
+    assert run.state.name == "Completed", run.state
+    [connection] = await rows(rt, Connection, col(Connection.id) == one.id)
+    assert connection.health in str(run.state.message)
+    assert connection.last_read_at is not None
+    [setup] = await rows(rt, AuthenticationSetup)
+    assert setup.outcome == "connected"
+    assert setup.verified_at == connection.last_read_at
+    labels, lines = await edges(running, run.id, len(CHAIN))
+    assert labels == sorted(CHAIN)
+    assert lines == set(itertools.pairwise(CHAIN))
+
+
+async def test_a_system_of_an_implementation_waits_for_kickoff_and_preflight(
+    rt: Runtime,
+    box: sandbox.Served,
+    running: Running,
+    settings: Settings,
+    clean_prefect: PrefectServer,
+) -> None:
+    form = Form(
+        customer="Acme",
+        systems=["SAP ECC"],
+        complexity="standard",
+        kickoff=utcnow().date(),
+        hosting="on-premises",
+        targets=[TARGET],
+        owner="Petra",
+        by="Petra",
+    )
+    started = await start(rt.store, form, now=utcnow())
+    title = started.progress.standing.implementation.title
+    with on(clean_prefect):
+        run = await begin(running, implementation=title, by="Olaf")
+        assert run.name.endswith("waits for the technical requirements"), run.state
+        [kickoff] = await rows(rt, Gate, col(Gate.gate) == "kickoff")
+        said = Answer("done", evidence="list signed", by="Petra")
+        await answer(rt.store, kickoff.id, said, number=kickoff.answers, run_id=None, now=utcnow())
+        run = await woken(running, rt, settings, run)
+        assert run.name.endswith("waits for preflight"), run.state
+        await edges(running, run.id, 1)
+        assert not await rows(rt, ConnectLink)
+
+        seen = (Verdict(TARGET, "inside", "tcp", "finding", "closed"),)
+        await kept(rt, seen, minutes_ago=2)
+        assert await watch(rt, now=utcnow()) == 0  # a finding proves nothing
+        await kept(rt, (Verdict(TARGET, "inside", "tcp", "ok", "open"),), minutes_ago=1)
+        # A run is woken once a minute at most: this is the next.
+        assert await watch(rt, now=utcnow() + timedelta(minutes=1)) == 1
+        async with PrefectOrchestrator.open(settings) as orchestrator:
+            await deliver_runs(rt.store, orchestrator, "test")
+        run = await work(running, run.id)
+        assert run.name.endswith("waits for the customer's login"), run.state
+        await edges(running, run.id, 4)
+        [setup] = await rows(rt, AuthenticationSetup)
+        assert setup.confirmed_by == "Petra"
+        [link] = await rows(rt, ConnectLink)
+        assert (link.connection_id, link.system) == (None, "SAP ECC")
+        assert await log_in(rt, box, link, "new:sap-ecc") == "done"
+        run = await woken(running, rt, settings, run)
+    assert run.state is not None
+    assert run.state.name == "Completed", run.state
+    chain = [CHAIN[0], "preflight", *CHAIN[1:]]
+    labels, lines = await edges(running, run.id, len(chain))
+    assert labels == sorted(chain)
+    assert lines == set(itertools.pairwise(chain))
+
+
+async def kept(rt: Runtime, verdicts: tuple[Verdict, ...], *, minutes_ago: int) -> None:
+    at = utcnow() - timedelta(minutes=minutes_ago)
+    report = Report("inside", at, (TARGET,), verdicts)
+    await keep(rt.store, report, source="import", by="Acme", now=utcnow())
+
+
+async def test_a_person_sends_again_or_ends_it_and_a_later_run_replaces(
+    rt: Runtime,
+    box: sandbox.Served,
+    running: Running,
+    settings: Settings,
+    clean_prefect: PrefectServer,
+) -> None:
+    one = await arriving(rt, box)
+    form = {"connection": one.makini_key, "requirements_confirmed": True, "by": "Olaf"}
+    with on(clean_prefect):
+        first = await begin(running, **form)
+        await edges(running, first.id, 3)
+        first = await answered(running, first, decision="send again", note="mail got lost")
+        old, new = await rows(rt, ConnectLink)
+        assert old.expires_at <= utcnow() < new.expires_at
+        labels, lines = await edges(running, first.id, 5)
+        again = ["customer asked", "link made again 1", "customer asked again 1"]
+        assert labels == sorted([*CHAIN[:3], *again[1:]])
+        assert set(itertools.pairwise(again)) <= lines
+
+        second = await begin(running, **form)
+        async with PrefectOrchestrator.open(settings) as orchestrator:
+            await deliver_runs(rt.store, orchestrator, "test")
+        first = await work(running, first.id)
+        assert first.state is not None
+        assert first.state.name == "Replaced"
+        second = await answered(running, second, decision="not needed")
+        assert second.state is not None
+        assert second.state.name == "Not needed"
+        third = await answered(running, await begin(running, **form), decision="give up")
+        assert third.state is not None
+        assert third.state.is_failed()
+    assert all(link.expires_at <= utcnow() for link in await rows(rt, ConnectLink))
+    decisions = [
+        audit.detail["decision"]
+        for audit in await rows(rt, Audit, col(Audit.action) == "setup.answered")
+    ]
+    assert decisions == ["send again", "not needed", "give up"]
+
+
+async def test_the_customer_is_mailed_and_reminded_until_the_login(
+    rt: Runtime,
+    box: sandbox.Served,
+    running: Running,
+    monkeypatch: pytest.MonkeyPatch,
+    clean_prefect: PrefectServer,
+) -> None:
+    monkeypatch.setenv("LINEKEEPER_SMTP_URL", "smtp://127.0.0.1:9")
+    monkeypatch.setenv("LINEKEEPER_NOTIFY_CUSTOMERS", "true")
+    one = await arriving(rt, box)
+    async with rt.store.write() as session:
+        held = await session.scalar(
+            select(Contact).where(col(Contact.customer_id) == one.customer_id)
+        )
+        assert held is not None  # adoption proposes who logged in
+        held.confirmed = True
+    with on(clean_prefect):
+        run = await begin(
+            running, connection=one.makini_key, requirements_confirmed=True, by="Olaf"
+        )
+        assert run.name.endswith("waits for the customer's login"), run.state
+    [asked] = await rows(rt, Outbox, col(Outbox.channel) == "email")
+    monday = datetime(2031, 3, 3, 10, tzinfo=UTC)
+    async with rt.store.write() as session:
+        [setup] = await session.scalars(select(AuthenticationSetup))
+        setup.asked_at = monday
+        link = await session.get_one(ConnectLink, setup.link_id)
+        link.expires_at = setup.look_at = monday + timedelta(days=7)
+    for _ in range(2):  # a repeat sends nothing
+        assert await watch(rt, now=monday + timedelta(days=1, hours=1)) == 0
+    asked, reminder = await rows(rt, Outbox, col(Outbox.channel) == "email")
+    assert [row.payload["reminder"] for row in (asked, reminder)] == [False, True]
+    signer = await load_signer(rt.store)
+    letter = await setup_letter(rt.store, reminder, signer, PUBLIC_URL)
+    assert letter is not None
+    assert list(letter.recipients) == ["it@acme.example"]
+    assert letter.subject.startswith("Reminder: please connect")
+    assert f"{PUBLIC_URL}/connect/" in letter.body
+    assert await watch(rt, now=monday + timedelta(days=7)) == 1  # the link has ended
+    async with rt.store.write() as session:
+        (await session.get_one(ConnectLink, link.id)).used_at = utcnow()
+    assert await setup_letter(rt.store, reminder, signer, PUBLIC_URL) is None
+
+
+async def test_what_cannot_be_set_up_is_refused_and_nothing_is_written(
+    rt: Runtime,
+    box: sandbox.Served,
+    running: Running,
+    monkeypatch: pytest.MonkeyPatch,
+    clean_prefect: PrefectServer,
+) -> None:
+    one = await arriving(rt, box)
+    with on(clean_prefect):
+        for wrong in (
+            {},
+            {"connection": "nobody"},
+            {"implementation": "nothing"},
+            {"connection": one.makini_key, "implementation": "both"},
+        ):
+            state = await authentication_setup(**wrong, return_state=True)
+            assert state.name == "Refused", state
+        monkeypatch.setenv("LINEKEEPER_MAKINI_MODE", "observe")
+        state = await authentication_setup(connection=one.makini_key, return_state=True)
+        assert state.name == "Refused", state
+    assert not await rows(rt, AuthenticationSetup)
+    assert not await rows(rt, ConnectLink)
