@@ -72,7 +72,7 @@ async def begin(
             )
         )
         about = subject.connection_id or subject.system_id or ""
-        detail = {"confirmed": confirmed, "system": subject.label}
+        detail = {"confirmed": confirmed}
         session.add(Audit(at=now, by=by, action="setup.started", subject=about, detail=detail))
 
 
@@ -126,6 +126,8 @@ async def _logged_in(
     found = used.first()
     if found is not None or row.system_id is None or row.connection_id is not None:
         return found
+    if row.logins_from > row.started_at:
+        return None  # what there was didn't do: a new login was asked for
     # The system may have been connected by other means: its implementation found it, it works.
     return await session.scalar(
         select(col(Connection.id))

@@ -269,13 +269,9 @@ async def test_a_system_of_an_implementation_waits_for_kickoff_and_preflight(
         await kept(rt, seen, minutes_ago=2)
         assert await watch(rt, now=utcnow()) == 0  # a finding proves nothing
         await kept(rt, (Verdict(TARGET, "inside", "tcp", "ok", "open"),), minutes_ago=1)
-        # A run is woken once a minute at most: this is the next.
-        assert await watch(rt, now=utcnow() + timedelta(minutes=1)) == 1
-        async with PrefectOrchestrator.open(settings) as orchestrator:
-            await deliver_runs(rt.store, orchestrator, "test")
-        run = await work(running, run.id)
+        run = await woken(running, rt, settings, run)
         assert run.name.endswith("waits for the customer's login"), run.state
-        await edges(running, run.id, 4)
+        await edges(running, run.id, 4)  # before it is resumed
         [setup] = await rows(rt, AuthenticationSetup)
         assert setup.confirmed_by == "Petra"
         [link] = await rows(rt, ConnectLink)
