@@ -55,11 +55,11 @@ class MakiniApp(Block):
         title="Notify customers",
         description="Whether customers are mailed when they have to log in again.",
     )
-    forward_url: str = Field(
-        default="",
+    forward_url: SecretStr = Field(
+        default=SecretStr(""),
         title="Forward URL",
         description="Where your product receives every webhook and every recovered change; "
-        "empty: nowhere.",
+        "empty: nowhere. Kept as a secret, as it may carry a token.",
     )
     forward_secret: SecretStr = Field(
         default=SecretStr(""),
@@ -185,7 +185,7 @@ class MakiniApp(Block):
             tariffs=pairs(self.tariffs),
             state_required=self.state_required,
             notify_customers=self.notify_customers,
-            forward_url=self.forward_url or None,
+            forward_url=self.forward_url.get_secret_value() or None,
             forward_secret=self.forward_secret,
             forward_form=self.forward_form,
         )
@@ -214,6 +214,6 @@ class MakiniApp(Block):
                 "event_kinds": "\n".join(f"{k} = {v}" for k, v in config.event_kinds.items()),
                 "natural_keys": "\n".join(f"{k} = {v}" for k, v in config.natural_keys.items()),
                 "tariffs": "\n".join(f"{k} = {v}" for k, v in config.tariffs.items()),
-                "forward_url": config.forward_url or "",
+                "forward_url": SecretStr(config.forward_url or ""),
             }
         )

@@ -90,6 +90,7 @@ def test_secrets_are_declared_as_secrets_and_do_not_show() -> None:
     assert MakiniApp.model_json_schema()["secret_fields"] == [
         "client_secret",
         "webhook_secrets",
+        "forward_url",
         "forward_secret",
     ]
     shown = repr(MakiniApp.from_config(APP)) + repr(SlackChannel.from_config(SLACK))
