@@ -176,10 +176,11 @@ async def _blocked(
         before = first.get(row["lane"])
         if before is not None and before["place"] < row["place"]:
             held = before["claimed_by"] is not None and before["next_attempt_at"] > now
-            began = before["next_attempt_at"] - timedelta(seconds=seconds)
-            blocked[row["id"]] = (
-                look_again(began, now=now) if held else max(before["next_attempt_at"], now)
-            )
+            due = max(before["next_attempt_at"], now)
+            if held:  # its claim may end early, and ends by then at the latest
+                began = before["next_attempt_at"] - timedelta(seconds=seconds)
+                due = min(look_again(began, now=now), due)
+            blocked[row["id"]] = due
     return blocked
 
 

@@ -7,7 +7,7 @@ from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
 from linekeeper.consumer.alive import beat, retire
-from linekeeper.inbox.claim import Settled, claim_events, settle, still_ours
+from linekeeper.inbox.claim import CLAIM_SECONDS, Settled, claim_events, settle, still_ours
 from linekeeper.outbox.queue import Message, claim, enqueue
 from linekeeper.outbox.queue import settle as settle_outbox
 from linekeeper.store import Store
@@ -30,6 +30,21 @@ async def work(store: Store) -> None:
             )
         )
         await enqueue(store, session, [Message("slack", "one")], now=NOW)
+
+
+async def work_behind(store: Store) -> None:
+    """Another webhook of the same ordering key."""
+    async with store.write() as session:
+        session.add(
+            WebhookEvent(
+                app="default",
+                delivery_key="e",
+                kind="x",
+                lane="l",
+                received_at=NOW,
+                next_attempt_at=NOW,
+            )
+        )
 
 
 async def dies(store: Store, owner: str) -> None:
@@ -89,3 +104,17 @@ async def test_an_owner_whose_name_begins_like_anothers_keeps_its_work(store: St
     assert await beat(store, "b:2") == ["a:1"]
     async with store.write() as session:
         assert len(await still_ours(session, held, held.events)) == 1
+
+
+async def test_what_waits_behind_a_claim_is_looked_at_when_that_ends_at_the_latest(
+    store: Store,
+) -> None:
+    await work(store)
+    [held] = (await claim_events(store, "a:1", rank=1, limit=9, now=NOW)).events
+    await work_behind(store)
+    ends = NOW + timedelta(seconds=CLAIM_SECONDS)
+    almost = ends - timedelta(seconds=1)
+    assert not (await claim_events(store, "b:2", rank=1, limit=9, now=almost)).events
+    taken = await claim_events(store, "b:2", rank=1, limit=9, now=ends)
+    assert [event.id for event in taken.events][:1] == [held.id]
+    assert len(taken.events) == 2, "the one behind it is due as well"

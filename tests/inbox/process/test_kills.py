@@ -231,10 +231,6 @@ async def check(trial: Trial) -> None:
         assert order == sorted(order, key=forwards.__getitem__)
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="on SQLite forwards may wait for two minutes after a kill, longer than is waited here",
-)
 async def test_five_kills_lose_nothing_and_repeat_nothing(stage: Stage, tmp_path: Path) -> None:
     trial = Trial(stage, tmp_path, seed=5)
     await trial.run(kills=5)
