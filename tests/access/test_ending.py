@@ -1,5 +1,6 @@
 """A login that Makini refuses to renew: the customer is asked before it ends, not after."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -30,14 +31,13 @@ __all__ = ["house", "open_house"]  # fixtures
 
 
 @pytest.fixture
-async def asking(open_house) -> House:  # type: ignore[no-untyped-def]
+async def asking(open_house: Callable[..., Awaitable[House]]) -> House:
     """A house that mails its customers."""
-    house: House = await open_house(
+    return await open_house(
         notify_customers=True,
         smtp_url=SecretStr("smtp://127.0.0.1:1"),
         mail_from="linekeeper@example.com",
     )
-    return house
 
 
 async def refused(house: House, *, ends_in: timedelta) -> tuple[Connection, datetime]:

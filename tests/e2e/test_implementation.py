@@ -13,6 +13,7 @@ from sqlmodel import col, select
 
 from linekeeper.store.tables import Connection, CreditEntry, Gate, Implementation
 from tests.e2e.conftest import House, until
+from tests.e2e.forms import submit
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -28,7 +29,7 @@ async def start_from_its_form(house: House, page: Page, **parameters: Any) -> Fl
     )
     await expect(page.get_by_text("By name; one nobody knows yet is made")).to_be_visible()
     await field(page, "Who starts it").fill("Olaf")
-    await page.get_by_role("button", name="Submit").click()
+    await submit(page)
 
     async def begun() -> Any:
         new = [run for run in await house.runs() if run.id not in before]
@@ -128,11 +129,6 @@ async def is_live_as_promised(house: House, name: str, *, slug: str) -> None:
     await until(told, what="the message that it is live")
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="since an implementation is one run, a gate's form answered in the browser was not seen "
-    "to end the gate's run",
-)
 async def test_a_standard_implementation_goes_from_the_form_to_live(
     house: House, page: Page
 ) -> None:
@@ -161,7 +157,7 @@ async def test_a_standard_implementation_goes_from_the_form_to_live(
     form = page.get_by_role("dialog")
     await field(form, "Evidence").fill("minutes: <b>wiki</b>/zenith $(reboot)")
     await field(form, "Who says so").fill("Petra")
-    await form.get_by_role("button", name="Submit").click()
+    await submit(form)
     ended = await house.ended(kickoff.id)
     assert ended.state is not None
     assert ended.state.name == "Completed", ended.state.message

@@ -166,8 +166,9 @@ async def arriving(rt: Runtime, box: sandbox.Served) -> Connection:
         name="Acme Metals", email="it@acme.example", provider="upkeep", pending=True
     )
     await take_list(rt, await rt.app("default"), now=utcnow())
+    found: Connection
     [found] = await rows(rt, Connection, col(Connection.makini_key) == made.key)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 async def log_in(rt: Runtime, box: sandbox.Served, link: ConnectLink, choice: str) -> str:

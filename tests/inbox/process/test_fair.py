@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from starlette.responses import JSONResponse
 
@@ -172,7 +173,9 @@ async def test_what_fails_among_many_fails_alone() -> None:
     assert calls < 50
 
 
-async def test_settings_are_read_before_a_transaction_begins(stage: Stage) -> None:
+async def test_settings_are_read_before_a_transaction_begins(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With all of the pool's connections writing, nobody may need a second one."""
     [one, *_] = stage.connections
     keys = await changed(stage, one, "eam/assets")
@@ -188,7 +191,7 @@ async def test_settings_are_read_before_a_transaction_begins(stage: Stage) -> No
             return await Runtime.configuration(rt)
 
         @asynccontextmanager
-        async def write():  # type: ignore[no-untyped-def]
+        async def write() -> AsyncIterator[AsyncSession]:
             nonlocal inside
             async with original() as session:
                 inside += 1
@@ -197,8 +200,8 @@ async def test_settings_are_read_before_a_transaction_begins(stage: Stage) -> No
                 finally:
                     inside -= 1
 
-        rt.store.write = write  # type: ignore[method-assign]
-        rt.configuration = configuration  # type: ignore[method-assign, assignment]
+        monkeypatch.setattr(rt.store, "write", write)
+        monkeypatch.setattr(rt, "configuration", configuration)
         await process_record_events(rt)
     assert (await stage.event(receipt.id)).status == "processed"
 
