@@ -3,20 +3,15 @@
 A worker's part is played here: the run is executed as a worker's process executes it.
 """
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
-from uuid import UUID
 
 import httpx
 import pytest
 from prefect.client.schemas.objects import FlowRun
-from prefect.exceptions import Pause
-from prefect.flow_engine import run_flow_async
 from pydantic import SecretStr
 from sqlmodel import col, select
 
@@ -51,6 +46,7 @@ from linekeeper.store.tables import (
 from linekeeper.sweep.sweep import take_list
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
+from tests.flows.suspended import begin, edges, work
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
@@ -107,52 +103,17 @@ async def rt(settings: Settings, store: Store, box: sandbox.Served) -> AsyncIter
         yield opened
 
 
-async def work(running: Running, run_id: UUID) -> FlowRun:
-    """What a worker's process does with a run; it ends when the run suspends."""
-    run = await running.client.read_flow_run(run_id)
-    with suppress(Pause):
-        await run_flow_async(
-            authentication_setup,
-            flow_run=run,
-            parameters=dict(run.parameters),
-            return_type="state",
-        )
-    return await running.client.read_flow_run(run_id)
-
-
-async def begin(running: Running, **parameters: Any) -> FlowRun:
-    flow_id = await running.client.create_flow_from_name("authentication-setup")
-    deployment = await running.client.create_deployment(flow_id, "authentication-setup")
-    run = await running.client.create_flow_run_from_deployment(deployment, parameters=parameters)
-    return await work(running, run.id)
-
-
 async def woken(running: Running, rt: Runtime, settings: Settings, run: FlowRun) -> FlowRun:
     """The consumer looks, finds that the run has something to do, and a worker takes it."""
     assert await watch(rt, now=utcnow()) == 1
     async with PrefectOrchestrator.open(settings) as orchestrator:
         await deliver_runs(rt.store, orchestrator, "test")
-    return await work(running, run.id)
+    return await work(running, authentication_setup, run.id)
 
 
 async def answered(running: Running, run: FlowRun, **given: str) -> FlowRun:
     await running.client.resume_flow_run(run.id, run_input={"by": "Olaf", **given})
-    return await work(running, run.id)
-
-
-async def edges(running: Running, run_id: UUID, nodes: int) -> tuple[list[str], set[Any]]:
-    """The labels of the run's graph, and its edges, once it shows so many nodes."""
-    shown: list[Any] = []
-    for _ in range(150):
-        given = await running.client.request("GET", f"/flow_runs/{run_id}/graph-v2")
-        shown = [node for _, node in given.json()["nodes"]]
-        if len(shown) >= nodes:
-            break
-        await asyncio.sleep(0.2)
-    labels = {node["id"]: node["label"] for node in shown}
-    return sorted(labels.values()), {
-        (labels[parent["id"]], node["label"]) for node in shown for parent in node["parents"]
-    }
+    return await work(running, authentication_setup, run.id)
 
 
 async def rows(rt: Runtime, table: Any, *where: Any) -> list[Any]:
@@ -203,7 +164,7 @@ async def test_a_login_is_set_up_in_one_graph_across_its_suspensions(
 ) -> None:
     one = await arriving(rt, box)
     with on(clean_prefect):
-        run = await begin(running, connection=one.makini_key, by="Olaf")
+        run = await begin(running, authentication_setup, connection=one.makini_key, by="Olaf")
         assert run.state is not None
         assert run.state.is_paused(), run.state
         assert run.name.endswith("waits for the technical requirements")
@@ -256,7 +217,7 @@ async def test_a_system_of_an_implementation_waits_for_kickoff_and_preflight(
     started = await start(rt.store, form, now=utcnow())
     title = started.progress.standing.implementation.title
     with on(clean_prefect):
-        run = await begin(running, implementation=title, by="Olaf")
+        run = await begin(running, authentication_setup, implementation=title, by="Olaf")
         assert run.name.endswith("waits for the technical requirements"), run.state
         [kickoff] = await rows(rt, Gate, col(Gate.gate) == "kickoff")
         said = Answer("done", evidence="list signed", by="Petra")
@@ -303,7 +264,7 @@ async def test_a_person_sends_again_or_ends_it_and_a_later_run_replaces(
     one = await arriving(rt, box)
     form = {"connection": one.makini_key, "requirements_confirmed": True, "by": "Olaf"}
     with on(clean_prefect):
-        first = await begin(running, **form)
+        first = await begin(running, authentication_setup, **form)
         await edges(running, first.id, 3)
         first = await answered(running, first, decision="send again", note="mail got lost")
         old, new = await rows(rt, ConnectLink)
@@ -313,16 +274,18 @@ async def test_a_person_sends_again_or_ends_it_and_a_later_run_replaces(
         assert labels == sorted([*CHAIN[:3], *again[1:]])
         assert set(itertools.pairwise(again)) <= lines
 
-        second = await begin(running, **form)
+        second = await begin(running, authentication_setup, **form)
         async with PrefectOrchestrator.open(settings) as orchestrator:
             await deliver_runs(rt.store, orchestrator, "test")
-        first = await work(running, first.id)
+        first = await work(running, authentication_setup, first.id)
         assert first.state is not None
         assert first.state.name == "Replaced"
         second = await answered(running, second, decision="not needed")
         assert second.state is not None
         assert second.state.name == "Not needed"
-        third = await answered(running, await begin(running, **form), decision="give up")
+        third = await answered(
+            running, await begin(running, authentication_setup, **form), decision="give up"
+        )
         assert third.state is not None
         assert third.state.is_failed()
     assert all(link.expires_at <= utcnow() for link in await rows(rt, ConnectLink))
@@ -351,7 +314,11 @@ async def test_the_customer_is_mailed_and_reminded_until_the_login(
         held.confirmed = True
     with on(clean_prefect):
         run = await begin(
-            running, connection=one.makini_key, requirements_confirmed=True, by="Olaf"
+            running,
+            authentication_setup,
+            connection=one.makini_key,
+            requirements_confirmed=True,
+            by="Olaf",
         )
         assert run.name.endswith("waits for the customer's login"), run.state
     [asked] = await rows(rt, Outbox, col(Outbox.channel) == "email")

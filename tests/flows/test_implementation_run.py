@@ -4,15 +4,12 @@ A worker's part is played here: the run is executed as a worker's process execut
 """
 
 import asyncio
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 from prefect.client.schemas.objects import FlowRun
-from prefect.exceptions import Pause
-from prefect.flow_engine import run_flow_async
 from sqlmodel import col, select
 
 from flows.advance_implementations import advance_implementations
@@ -31,6 +28,7 @@ from linekeeper.store import Store
 from linekeeper.store.tables import Gate, Implementation, Outbox
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
+from tests.flows.suspended import work
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
@@ -81,13 +79,7 @@ class Watched:
     async def work(self, run_id: UUID) -> FlowRun:
         """What a worker's process does with a run; it ends when the run suspends."""
         self.run_id = run_id
-        run = await self.running.client.read_flow_run(run_id)
-        parameters = dict(run.parameters)
-        with suppress(Pause):  # it ends the process of a run that suspends
-            await run_flow_async(
-                implementation, flow_run=run, parameters=parameters, return_type="state"
-            )
-        return await self.running.client.read_flow_run(run_id)
+        return await work(self.running, implementation, run_id)
 
     async def woken(self) -> FlowRun:
         """Deliver what wakes the run, as the consumer does, and let a worker have it."""

@@ -3,19 +3,12 @@
 A worker's part is played here: the run is executed as a worker's process executes it.
 """
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from datetime import timedelta
-from typing import Any
-from uuid import UUID
 
 import httpx
 import pytest
-from prefect.client.schemas.objects import FlowRun
-from prefect.exceptions import Pause
-from prefect.flow_engine import run_flow_async
 from sqlmodel import col, select
 
 import sandbox
@@ -30,6 +23,7 @@ from linekeeper.store.tables import Connection, ConnectionSetting, WorkflowConfi
 from linekeeper.workflow_configuration.service import watch
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
+from tests.flows.suspended import begin, edges, work
 from tests.reconcile.conftest import Peer, adopt, deliver, pointed_at, process
 
 pytestmark = [
@@ -73,44 +67,9 @@ async def rt(settings: Settings, store: Store, peer: Peer) -> AsyncIterator[Runt
         yield opened
 
 
-async def work(running: Running, run_id: UUID) -> FlowRun:
-    """What a worker's process does with a run; it ends when the run suspends."""
-    run = await running.client.read_flow_run(run_id)
-    with suppress(Pause):
-        await run_flow_async(
-            workflow_configuration,
-            flow_run=run,
-            parameters=dict(run.parameters),
-            return_type="state",
-        )
-    return await running.client.read_flow_run(run_id)
-
-
-async def edges(running: Running, run_id: UUID, nodes: int) -> tuple[list[str], set[Any]]:
-    """The labels of the run's graph, and its edges, once it shows so many nodes."""
-    shown: list[Any] = []
-    for _ in range(150):
-        answer = await running.client.request("GET", f"/flow_runs/{run_id}/graph-v2")
-        shown = [node for _, node in answer.json()["nodes"]]
-        if len(shown) >= nodes:
-            break
-        await asyncio.sleep(0.2)
-    labels = {node["id"]: node["label"] for node in shown}
-    return sorted(labels.values()), {
-        (labels[parent["id"]], node["label"]) for node in shown for parent in node["parents"]
-    }
-
-
 async def kept(rt: Runtime) -> WorkflowConfiguration:
     async with rt.store.read() as session:
         return (await session.scalars(select(WorkflowConfiguration))).one()
-
-
-async def begin(running: Running, **parameters: Any) -> FlowRun:
-    flow_id = await running.client.create_flow_from_name("workflow-configuration")
-    deployment = await running.client.create_deployment(flow_id, "workflow-configuration")
-    run = await running.client.create_flow_run_from_deployment(deployment, parameters=parameters)
-    return await work(running, run.id)
 
 
 async def test_a_connection_is_configured_waits_for_its_webhooks_and_is_verified_in_one_graph(
@@ -126,7 +85,7 @@ async def test_a_connection_is_configured_waits_for_its_webhooks_and_is_verified
         "by": "Olaf",
     }
     with on(clean_prefect):
-        run = await begin(running, **form)
+        run = await begin(running, workflow_configuration, **form)
         assert run.state is not None
         assert run.state.is_paused(), run.state
         assert run.name.endswith("waits for webhooks")
@@ -146,7 +105,7 @@ async def test_a_connection_is_configured_waits_for_its_webhooks_and_is_verified
         assert await watch(rt, now=utcnow()) == 1
         async with PrefectOrchestrator.open(settings) as orchestrator:
             await deliver_runs(rt.store, orchestrator, "test")
-        run = await work(running, run.id)
+        run = await work(running, workflow_configuration, run.id)
     assert run.state is not None
     assert run.state.is_completed(), run.state
     assert "verified" in (run.state.message or "")
@@ -164,13 +123,15 @@ async def test_a_person_may_say_that_webhooks_are_not_waited_for_and_drift_keeps
     async with rt.store.read() as session:
         [one, _] = await session.scalars(select(Connection).order_by(col(Connection.id)))
     with on(clean_prefect):
-        run = await begin(running, connection=one.makini_key, entities=["assets"])
+        run = await begin(
+            running, workflow_configuration, connection=one.makini_key, entities=["assets"]
+        )
         await edges(running, run.id, 3)
         await peer.set("records", connection=one.makini_key, change=3, announce=False)
         await running.client.resume_flow_run(
             run.id, run_input={"accept": True, "note": "they never change", "by": "Olaf"}
         )
-        run = await work(running, run.id)
+        run = await work(running, workflow_configuration, run.id)
         assert run.name.endswith("waits for a clean reconcile"), run.state
         await edges(running, run.id, 5)
         async with rt.store.write() as session:
@@ -180,7 +141,7 @@ async def test_a_person_may_say_that_webhooks_are_not_waited_for_and_drift_keeps
         assert await watch(rt, now=utcnow()) == 1
         async with PrefectOrchestrator.open(settings) as orchestrator:
             await deliver_runs(rt.store, orchestrator, "test")
-        run = await work(running, run.id)
+        run = await work(running, workflow_configuration, run.id)
     assert run.state is not None
     assert run.state.is_completed(), run.state
     assert (await kept(rt)).webhooks_accepted

@@ -1,0 +1,48 @@
+"""Runs that suspend, worked on as a worker does, and their graphs."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+from prefect import Flow
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import Pause
+from prefect.flow_engine import run_flow_async
+
+from tests.flows.conftest import Running
+
+
+async def work(running: Running, flow: Flow[Any, Any], run_id: UUID) -> FlowRun:
+    """What a worker's process does with a run of `flow`; it ends when the run suspends."""
+    run = await running.client.read_flow_run(run_id)
+    with suppress(Pause):
+        await run_flow_async(
+            flow, flow_run=run, parameters=dict(run.parameters), return_type="state"
+        )
+    return await running.client.read_flow_run(run_id)
+
+
+async def begin(running: Running, flow: Flow[Any, Any], **parameters: Any) -> FlowRun:
+    """A deployed run of `flow`, worked on until it ends or suspends."""
+    flow_id = await running.client.create_flow_from_name(flow.name)
+    deployment = await running.client.create_deployment(flow_id, flow.name)
+    run = await running.client.create_flow_run_from_deployment(deployment, parameters=parameters)
+    return await work(running, flow, run.id)
+
+
+async def edges(
+    running: Running, run_id: UUID, nodes: int
+) -> tuple[list[str], set[tuple[str, str]]]:
+    """The labels of the run's graph, and its edges, once it shows so many nodes."""
+    shown: list[Any] = []
+    for _ in range(150):
+        answer = await running.client.request("GET", f"/flow_runs/{run_id}/graph-v2")
+        shown = [node for _, node in answer.json()["nodes"]]
+        if len(shown) >= nodes:
+            break
+        await asyncio.sleep(0.2)
+    labels = {node["id"]: node["label"] for node in shown}
+    return sorted(labels.values()), {
+        (labels[parent["id"]], node["label"]) for node in shown for parent in node["parents"]
+    }
