@@ -406,7 +406,7 @@ class _Month:
             for one in incidents
             if one.id not in firsts
             and one.id not in merged
-            and not never.get(one.id, "").startswith("over before it was told: ")
+            and not never.get(one.id, "").startswith("over before anybody was notified: ")
             and not (one.resolved_at is None and one.opened_at > self.end - 9 * HOUR)
         ]
         joined: dict[str, list[tuple[datetime, str]]] = {}

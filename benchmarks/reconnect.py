@@ -1,4 +1,4 @@
-"""A lost login: from Makini's webhook to the customer's mail, and from the login to caught up.
+"""A lost login: from Makini's webhook to the customer's mail, and from the login to backfilled.
 
 Receiver, the consumer's loops and a real SMTP server in one process, beside the sandbox, on
 SQLite. A worker's own start (about 8 s of a run) is not in `caught_up_1000_s`.

@@ -79,8 +79,8 @@ class AlertPolicy(Block):
         default=SecretStr(""),
         title="Escalation and fallback channels",
         description="Apprise URLs separated by spaces (pagerduty://, workflows:// for Teams, "
-        "mailto://, json://, and more): told of escalations, and of everything that Slack can't be "
-        "told.",
+        "mailto://, json://, and more): notified of escalations, and of everything that can't be "
+        "sent to Slack.",
     )
     elsewhere_quiet_hours: str = Field(
         default="",

@@ -18,7 +18,7 @@ from tasks.run import completed, is_paused, open_runtime, rename, skipped
 @form
 async def digest(
     tell: Annotated[
-        bool, Field(title="Tell Slack", description="Off: only the artifact is written")
+        bool, Field(title="Notify Slack", description="Off: only the artifact is written")
     ] = True,
 ) -> State[None]:
     """Say what happened since the last digest, how fast it was mended, and what is ahead.

@@ -15,7 +15,7 @@ from tasks.run import rename
 @flow(name="doctor", flow_run_name="doctor")
 @form
 async def doctor(timeout_seconds: float = 10.0) -> State[Any]:
-    """Check every setting and peer and say what to mend. Only looks, changes nothing.
+    """Check every setting and peer and say what to fix. Only looks, changes nothing.
 
     Args:
         timeout_seconds: How long each check may take.

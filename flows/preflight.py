@@ -39,7 +39,7 @@ async def preflight(
         Field(
             title="System",
             description="`Customer · System`, or a customer, of an implementation. Everything "
-            "empty: what was proven is checked again",
+            "empty: what was verified is checked again",
             examples=["Acme · SAP ECC"],
         ),
     ] = "",
@@ -138,7 +138,7 @@ async def _check_again(rt: Runtime, timeout: float) -> State[None]:
             await rename(f"preflight · {len(aged)} to renew")
             return Failed(message="; ".join(one.text for one in aged[:5]))
         await rename("preflight · nothing to check")
-        return skipped("Nothing was proven yet: run it for a system first")
+        return skipped("Nothing was verified yet: run it for a system first")
     return await _conclude(rt, reports, again=True)
 
 

@@ -1,4 +1,4 @@
-"""One incident of lost logins, from asking the customer to caught up: one run, however long."""
+"""One incident of lost logins, from asking the customer to backfilled: one run, however long."""
 
 import itertools
 from typing import Annotated, Literal
@@ -211,5 +211,5 @@ async def _end(rt: Runtime, incident_id: str, step: Next) -> State[None]:
 async def _catch_up(case: Case) -> None:
     members = {one.connection_id: one.label for one in case.members if one.setup != "disconnected"}
     until = case.incident.resolved_at or utcnow()
-    named = back_fill.with_options(task_run_name=f"back-fill {_name(case)}")
+    named = back_fill.with_options(task_run_name=f"backfill {_name(case)}")
     await named(case.incident.id, members, until)

@@ -178,7 +178,7 @@ class AlertPolicy(_Config):
     cap_per_hour: int = Field(default=20, ge=1)
     """First messages an hour in a channel; what is beyond is one message."""
     elsewhere: tuple[SecretStr, ...] = ()
-    """Apprise URLs: told of escalations, and of everything Slack can't be told."""
+    """Apprise URLs: told of escalations, and of everything Slack can't be reached."""
     elsewhere_quiet_hours: str = ""
     elsewhere_quiet_days: str = ""
 

@@ -39,7 +39,7 @@ async def publish_findings(findings: Sequence[Finding]) -> None:
     order = [Level.wrong, Level.warn, Level.ok]
     await acreate_table_artifact(
         [
-            {"": _SIGNS[one.level], "What": one.name, "Found": one.text, "To mend": one.mend}
+            {"": _SIGNS[one.level], "What": one.name, "Found": one.text, "To fix": one.mend}
             for one in sorted(findings, key=lambda one: order.index(one.level))
         ],
         key="doctor",

@@ -34,7 +34,7 @@ async def publish_plan(plan: ImportPlan, *, dry_run: bool) -> None:
         ("Problems; nothing is imported", [str(problem) for problem in plan.problems]),
         ("Would be new" if dry_run else "New", [str(step) for step in plan.create]),
         ("Would change" if dry_run else "Changed", [str(step) for step in plan.change]),
-        ("Nobody to tell: no contact", list(plan.without_contact)),
+        ("Nobody to notify: no contact", list(plan.without_contact)),
     ]
     text = [f"{plan.unchanged} customers of the file are as it says."]
     for title, lines in parts:

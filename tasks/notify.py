@@ -61,7 +61,7 @@ async def notify(lanes: Sequence[str]) -> int:
     if left:
         slack = [one for one in await troubles(rt.store) if one.channel == "slack"]
         kind = Refused if any(one.needs_mending for one in slack) else NotDelivered
-        raise kind(f"{len(left)} still to be told: {left[0]}")
+        raise kind(f"{len(left)} still to be sent: {left[0]}")
     return delivered.sent
 
 

@@ -124,7 +124,7 @@ async def _markdown(rt: Runtime, case: Case) -> str:
         f"# {text(case.incident.title)}",
         f"Login lost {duration(now - case.incident.opened_at)} ago. What could be mended without "
         "the customer was tried first (refresh the token, mint a new one).",
-        "| Connection | State | What Makini said | Connect link | Caught up |\n"
+        "| Connection | State | Makini's response | Connect link | Backfilled |\n"
         "|---|---|---|---|---|",
     ]
     rows = []

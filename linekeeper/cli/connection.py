@@ -45,7 +45,7 @@ def add_command(
         ),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Prove the token at Makini first.")
+        bool, typer.Option("--check/--no-check", help="Verify the token at Makini first.")
     ] = True,
 ) -> None:
     """Take over a connection with its token pair, or give a known one new tokens.

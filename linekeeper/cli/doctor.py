@@ -18,7 +18,7 @@ def doctor_command(
         float, typer.Option("--timeout", min=1, help="Seconds each check may take.")
     ] = 10.0,
 ) -> None:
-    """Check every setting and peer, and say what to mend. Exit code 1 if anything is wrong.
+    """Check every setting and peer, and say what to fix. Exit code 1 if anything is wrong.
 
     Only looks: nothing is minted, posted or changed.
 

@@ -42,7 +42,7 @@ def restore_command(
     )
     if not done.header.is_signed:
         typer.echo(
-            "warning: nothing proves that this file is as Linekeeper wrote it; look through the "
+            "warning: nothing verifies that this file is as Linekeeper wrote it; look through the "
             f"audit and the contacts. {done.revoked_keys} API keys are revoked: make new ones with "
             "linekeeper key add",
             err=True,

@@ -72,7 +72,7 @@ def _standing(standing: "Sequence[Standing]", now: datetime) -> "RenderableType"
     from rich.text import Text
 
     if not standing:
-        return Text("no part of Linekeeper was ever heard of: linekeeper up", "yellow")
+        return Text("no part of Linekeeper has run here yet: start it with linekeeper up", "yellow")
     table = Table(title="Parts of Linekeeper", title_justify="left")
     for heading in ("part", "where", "state", "since"):
         table.add_column(heading, overflow="fold")
@@ -175,7 +175,7 @@ def _outbox(seen: "Glance") -> "list[RenderableType]":
             )
         )
     if not seen.slack_configured:
-        parts.append(Text("Slack is not configured: nobody is told", "yellow"))
+        parts.append(Text("Slack is not configured: nobody is notified", "yellow"))
         parts += [Text(f"would have been sent: {text}", "dim") for text in seen.unsent]
     return parts
 

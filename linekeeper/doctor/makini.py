@@ -50,7 +50,7 @@ def mode(app: AppConfig) -> Finding:
     """What may be done at Makini."""
     name = f"app {app.name} · mode"
     if app.manages:
-        told = "customers are told" if app.notify_customers else "customers are not told"
+        told = "customers are notified" if app.notify_customers else "customers are not notified"
         return ok(name, f"manage: tokens are minted and refreshed; {told}")
     return ok(
         name,

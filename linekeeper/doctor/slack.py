@@ -38,7 +38,7 @@ async def examine_slack(config: SlackConfig | None, *, seconds: float) -> list[F
         return [
             warn(
                 "slack",
-                "not configured: nobody is told of incidents",
+                "not configured: nobody is notified of incidents",
                 "fill in a SlackChannel block, or set LINEKEEPER_SLACK_BOT_TOKEN and _CHANNEL",
             )
         ]

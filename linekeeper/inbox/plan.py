@@ -99,7 +99,10 @@ def _left_out(keys: Sequence[str], asked: Mapping[str, Sequence[Target]]) -> str
     missing = sum(key not in asked for key in keys)
     if not missing:
         return None
-    return f"{missing} of its {len(keys)} keys can't be told a connection: the next poll reads them"
+    return (
+        f"{missing} of its {len(keys)} keys belong to no connection that is known: "
+        "the next poll reads them"
+    )
 
 
 def _obstacle(target: Target, with_token: frozenset[str]) -> str | None:

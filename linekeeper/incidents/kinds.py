@@ -37,7 +37,7 @@ _KINDS = {
     ),
     "unknown": Words(
         "status unknown",
-        "It can't be told whether it works: Makini reports a status that Linekeeper doesn't know, "
+        "Whether it works is unknown: Makini reports a status that Linekeeper doesn't know, "
         "or the evidence contradicts itself. It counts as unhealthy.",
         "Looked at in every sweep; resolves by itself once the evidence is good and agrees.",
     ),
@@ -60,7 +60,7 @@ _KINDS = {
     ),
     "preflight_outdated": Words(
         "report outdated",
-        "Nobody has checked for a month whether the system can be reached, as it was proven once.",
+        "Nobody has checked for a month whether the system can be reached, as was verified once.",
         "Run preflight from there, or import the customer's new report; that resolves it.",
     ),
     "login_ending": Words(
@@ -105,7 +105,7 @@ _KINDS = {
     "part_silent": Words(
         "",
         "A part of Linekeeper was killed, hangs, or does not reach the database.",
-        "Resolves by itself when the part is heard of again or another takes its place. "
+        "Resolves by itself when the part reports again or another takes its place. "
         "`linekeeper doctor` shows every part.",
     ),
     "pool_without_worker": Words(

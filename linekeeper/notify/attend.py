@@ -151,7 +151,7 @@ def _elsewhere(say: Sequence[Say], configuration: Configuration) -> Iterable[Mes
 async def _unheard(
     session: AsyncSession, configuration: Configuration, state: State, now: datetime
 ) -> list[Message]:
-    """Messages of their own that Slack can't be told, for elsewhere."""
+    """Messages of their own that Slack can't be reached, for elsewhere."""
     urls = targets(configuration.alerts.elsewhere)
     broken = state.reach.broken_since
     if not urls or (configuration.slack is not None and not state.trouble):

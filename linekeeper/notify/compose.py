@@ -146,9 +146,10 @@ def _taken(view: IncidentView) -> bool:
 
 def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
     lines = []
-    if meaning := words.meaning(view.kind):
+    meaning = words.meaning(view.kind)
+    if meaning and view.resolved_at is None:
         lines.append(f"{pen.strong('Problem')} {meaning}")
-    elif (found := view.summary) and len(view.title) > _TITLE_SHOWN:
+    elif not meaning and (found := view.summary) and len(view.title) > _TITLE_SHOWN:
         lines.append(f"{pen.strong('Problem')} {pen.text(found, _FOUND_LIMIT)}")
     if cause := _root_cause(view, pen):
         lines.append(f"{pen.strong('Root cause')} {cause}")
@@ -265,7 +266,7 @@ def _evidence(code: str | None, message: str | None, request_id: str | None, pen
     parts = []
     if code:
         parts.append(pen.code(code))
-    if message:
+    if message and message != code:
         parts.append(pen.text(message, _MESSAGE_LIMIT))
     if request_id:
         parts.append(f"(request {pen.code(request_id)})")

@@ -1,4 +1,4 @@
-"""Telling others than Slack through Apprise: escalations, and what Slack can't be told.
+"""Telling others than Slack through Apprise: escalations, and what Slack can't be reached.
 
 Rows of the outbox channel `elsewhere`, one for each URL, so that one that fails is tried again
 without the others hearing twice. What is said is composed when it goes out, as things are then.

@@ -144,7 +144,7 @@ class _Deciding:
     def first(self, one: Situation) -> None:
         """Whether the time for the first notice has come."""
         if one.merged:
-            self.decision.never[one.id] = "part of a wider incident before it was told"
+            self.decision.never[one.id] = "part of a wider incident before anybody was notified"
             return
         if one.resolved_at is None:
             holding = held(one, self._now, self._quiet, self._policy)
@@ -159,7 +159,7 @@ class _Deciding:
         last = max(one.opened_at, one.resolved_at - _INSTANT)
         then = held(one, last, self._quiet, self._policy)
         if then is not None and then.cause != "quiet":
-            self.decision.never[one.id] = f"over before it was told: {then.why}"
+            self.decision.never[one.id] = f"over before anybody was notified: {then.why}"
         elif one.severity != "critical" and self._quiet.holds(self._now):
             morning = self._quiet.until(self._now)
             self.decision.held[one.id] = Held("quiet", "quiet hours", morning)
@@ -207,7 +207,7 @@ class _Deciding:
             reach.needs_mending or self._now >= reach.broken_since + PATIENCE
         )
         if broken or not reach.configured:
-            why = "Slack can't be told" if broken else "Slack is not configured"
+            why = "Slack can't be reached" if broken else "Slack is not configured"
             self._say(one, "elsewhere", "first", why)
 
     def place_firsts(self, told: Sequence[Told]) -> None:

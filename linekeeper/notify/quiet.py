@@ -68,7 +68,7 @@ def quiet_times(hours: str, days: str, zone: str) -> Quiet:
     """
     numbers = frozenset(_day(word) for word in re.split(r"[,\s]+", days.strip()) if word)
     if len(numbers) == len(_DAYS):
-        raise ValueError("quiet days: all seven days are quiet, so nobody would hear of anything")
+        raise ValueError("quiet days: all seven days are quiet, so nobody would ever be notified")
     start = end = None
     if hours.strip():
         found = _HOURS.fullmatch(hours.strip())

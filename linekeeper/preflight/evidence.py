@@ -126,8 +126,8 @@ async def nobodys(store: Store, report: Report) -> str:
     if not unknown:
         return ""
     return (
-        f"No implementation has a system at {', '.join(unknown[:5])}: it proves no gate. If it is "
-        "one of theirs, say so in the form `implementation-change`"
+        f"No implementation has a system at {', '.join(unknown[:5])}: it is no evidence for a gate."
+        " If it is one of theirs, say so in the form `implementation-change`"
     )
 
 

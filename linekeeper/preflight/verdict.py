@@ -23,7 +23,7 @@ PROVES: dict[Vantage, str] = {
     "allowlisted": "that an address which the firewall allows reaches the system",
     "outside": "that the system is closed to the rest of the internet",
 }
-NOT_PROVEN = "That Makini reaches it is proven only by Makini's own connection status."
+NOT_PROVEN = "That Makini reaches it is verified only by Makini's own connection status."
 
 EXPIRY_STEPS = (3, 14, 30)
 """Days before the end of a certificate at which people are warned."""

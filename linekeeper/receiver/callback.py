@@ -97,7 +97,7 @@ _WORDS: dict[Ended, _Words] = {
         409,
     ),
     "unproven": _Words(
-        "The login is not proven yet",
+        "The login is not verified yet",
         "Your login is kept, but Makini still says that {system} does not accept it. That may be "
         "left from before: we look again within minutes, and if it works there is nothing more to "
         "do. Your link still works: if you typed an old password, please try again.",

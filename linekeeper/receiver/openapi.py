@@ -218,7 +218,7 @@ DOCUMENT: _Json = {
     "info": {
         "title": "Linekeeper",
         "version": __version__,
-        "description": "What Makini posts to, and what the operator's product asks and tells.",
+        "description": "What Makini posts to, and what the operator's product asks and reports.",
     },
     "components": {
         "securitySchemes": {
@@ -251,7 +251,7 @@ DOCUMENT: _Json = {
         ),
         "/api/connections/{connection}/observations": {
             "post": {
-                "summary": "Tell how a call of the product went",
+                "summary": "Report how a call of the product went",
                 "description": "Scope `observations:write`.",
                 "security": _BEARER,
                 "parameters": [_CONNECTION_ID],

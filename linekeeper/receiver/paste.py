@@ -21,7 +21,7 @@ from linekeeper.runtime import UnknownApp
 
 _MAX_FORM = 32_768
 _STATUS: dict[Ended, int] = {"done": 200, "other_system": 409}
-_TITLES: dict[Ended, str] = {"done": "Stored", "unproven": "Stored, not proven yet"}
+_TITLES: dict[Ended, str] = {"done": "Stored", "unproven": "Stored, not verified yet"}
 
 
 async def show(_: Request) -> Response:

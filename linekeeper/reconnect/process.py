@@ -288,6 +288,6 @@ def _sentence(case: Case, outcome: str, now: datetime) -> str:
         }.get(outcome, "continued in another incident")
     records = sum(int(one.get("caught_up", 0)) for one in reconnect.counts.values())
     read = "1 record" if records == 1 else f"{records:,} records"
-    caught = f"{read} caught up" if records else "nothing to catch up"
+    caught = f"{read} backfilled" if records else "nothing to backfill"
     many = f"{len(case.members)} connections, " if len(case.members) > 1 else ""
     return f"Reconnected after {lasted}: {many}{caught}"

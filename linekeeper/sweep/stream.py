@@ -216,7 +216,7 @@ def _forward_refused(
     what = "a message" if stream.refused == 1 else f"{stream.refused:,} messages"
     text = (
         f"the product refuses {what} ({stream.refused_error}); what follows on the same connection "
-        "waits, for three days at most: mend the product, or let it answer 2xx to that id to go on "
+        "waits, for three days at most: fix the product, or let it answer 2xx to that id to go on "
         "without it"
     )
     return "forward_refused", stream.refused, text

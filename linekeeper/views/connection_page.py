@@ -52,7 +52,7 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
         "Makini's support asks for the connection and the request ids below.",
         "## What changed",
         table(
-            ["When", "Change", "Told by", "Evidence"],
+            ["When", "Change", "Source", "Evidence"],
             (
                 [
                     when(change.at, now),
@@ -102,7 +102,7 @@ _NEXT = {
     ),
     Health.reauthorization_required: (
         "Reauthorization required: the customer has to log in again through Makini. "
-        "Waiting does not mend it. Once a probe finds it well the incident is closed."
+        "Waiting does not fix it. Once a probe finds it well the incident is closed."
     ),
     Health.inactive: (
         "Makini holds it inactive, which means too few credits: add some or reactivate it in "

@@ -63,7 +63,7 @@ class Measures:
     mend: Spread | None
     """From the incident to its end, of everything else."""
     alone: float | None
-    """Mended without a person."""
+    """Resolved automatically."""
     acknowledged: float | None
     acknowledge: Spread | None
     false_alarms: int

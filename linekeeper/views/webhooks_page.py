@@ -62,7 +62,7 @@ def webhooks_markdown(figures: Figures) -> str:
         more = figures.dead_total - len(figures.dead)
         parts += [
             "## Dead",
-            "Mend the cause, then run `replay-webhooks` (status `dead`; dry run first).",
+            "Fix the cause, then run `replay-webhooks` (status `dead`; dry run first).",
             _ended(figures.dead, now),
             f"… and {more:,} more" if more > 0 else "",
         ]

@@ -155,7 +155,7 @@ def _silent_part(part: Part, living: int) -> Trouble:
         "part_silent",
         f"part:{part.name}",
         f"The {part.kind} on {part.host or part.name} is silent since {_clock(part.at)}",
-        f"Nothing was heard of the {part.kind} on {part.host or part.name} since "
+        f"Nothing was received from the {part.kind} on {part.host or part.name} since "
         f"{_clock(part.at)}: it was killed, it hangs, or it does not reach the database. "
         f"{_EFFECT[part.kind]}; {others}. Restart it; `linekeeper doctor` shows every part.",
         f"The {part.kind} on {part.host or part.name} works again, or another took its place.",

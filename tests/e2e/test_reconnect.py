@@ -1,4 +1,4 @@
-"""From "credentials changed" to "caught up", as the customer and the operator see it."""
+"""From "credentials changed" to "backfilled", as the customer and the operator see it."""
 
 import asyncio
 import os
@@ -227,7 +227,7 @@ async def test_credentials_change_and_the_customer_logs_in_again(
     ended = await house.ended(run.id)
     assert ended.state is not None
     assert ended.state.name == "Reconnected", ended.state.message
-    assert "caught up" in str(ended.state.message)
+    assert "backfilled" in str(ended.state.message)
 
     async def green() -> Any:
         now = await message_about(house, label)

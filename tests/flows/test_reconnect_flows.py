@@ -249,7 +249,7 @@ async def test_a_login_mended_elsewhere_ends_the_run_reconnected_with_its_number
         state = await reconnect(incident.id, return_state=True)
         again = await reconnect(incident.id, return_state=True)
     assert state.name == "Reconnected", state.message
-    assert "7 records caught up" in str(state.message)
+    assert "7 records backfilled" in str(state.message)
     assert again.name == "Skipped"
     [case] = await rows(store, Reconnect)
     assert case.outcome == "reconnected"
@@ -295,7 +295,7 @@ async def test_in_observe_without_a_token_it_ends_reconnected_too_and_asked_nobo
     with on(clean_prefect):
         state = await reconnect(incident.id, return_state=True)
     assert state.name == "Reconnected", state.message
-    assert "nothing to catch up" in str(state.message)
+    assert "nothing to backfill" in str(state.message)
 
 
 async def test_a_run_that_fails_again_and_again_is_started_ever_less_often(

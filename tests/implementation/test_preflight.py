@@ -177,7 +177,7 @@ async def test_the_command_imports_a_file_and_says_what_is_new(
     code, said = await asyncio.to_thread(run, str(file))
     assert code == 0, said
     assert "1 of 1 targets are new evidence" in said
-    assert f"No implementation has a system at {door.target}: it proves no gate." in said
+    assert f"No implementation has a system at {door.target}: it is no evidence for a gate." in said
     assert "0 of 1 targets are new evidence" in (await asyncio.to_thread(run, str(file)))[1]
     await asyncio.to_thread(file.write_text, json.dumps({"version": 1}))
     code, said = await asyncio.to_thread(run, str(file))

@@ -84,7 +84,7 @@ def test_a_message_that_is_refused_is_told_soon_with_what_to_do() -> None:
     )
     text = found(refused)["forward_refused"]
     assert "refuses a message (http://product/hooks answered 422 to webhook-id 0197)" in text
-    assert "mend the product, or let it answer 2xx to that id" in text
+    assert "fix the product, or let it answer 2xx to that id" in text
     assert found(replace(refused, refused_at=hours_ago(0.05))) == {}
 
 

@@ -112,6 +112,19 @@ def test_acknowledged_is_yellow_and_says_by_whom() -> None:
     assert "|Acknowledge>" not in message
 
 
+def test_a_code_that_is_also_the_message_is_said_once() -> None:
+    [member] = VIEW.members
+    same = replace(member, code="invalid_credentials", message="invalid_credentials")
+    assert read(replace(VIEW, members=(same,))).count("invalid_credentials") == 1
+
+
+def test_a_resolved_incident_does_not_say_that_the_problem_is_there() -> None:
+    assert "rejects the stored credentials" in read(VIEW)
+    assert "rejects the stored credentials" not in read(
+        replace(VIEW, status="resolved", resolved_at=NOW)
+    )
+
+
 def test_resolved_is_green_with_its_duration_and_asks_for_nothing() -> None:
     resolved = replace(
         VIEW, status="resolved", resolved_at=OPENED + timedelta(days=1, hours=2, minutes=3)

@@ -116,7 +116,7 @@ def test_what_opens_and_ends_in_maintenance_is_never_told() -> None:
     assert decision.held[one.id].why == "maintenance: patching"
     over = replace(one, resolved_at=NOW + 30 * MINUTE)
     assert teller.at(NOW + 2 * HOUR, over).never == {
-        one.id: "over before it was told: maintenance: patching"
+        one.id: "over before anybody was notified: maintenance: patching"
     }
     assert [s.step for s in teller.at(NOW + HOUR, one).say] == ["first"]
 
@@ -143,8 +143,8 @@ def test_beyond_the_cap_messages_fold_into_one() -> None:
     ("reach", "after", "why"),
     [
         (Reach(configured=False), timedelta(), "Slack is not configured"),
-        (Reach(broken_since=NOW, needs_mending=True), timedelta(), "Slack can't be told"),
-        (Reach(broken_since=NOW), 10 * MINUTE, "Slack can't be told"),
+        (Reach(broken_since=NOW, needs_mending=True), timedelta(), "Slack can't be reached"),
+        (Reach(broken_since=NOW), 10 * MINUTE, "Slack can't be reached"),
     ],
 )
 def test_where_slack_can_not_be_told_others_are(reach: Reach, after: timedelta, why: str) -> None:
