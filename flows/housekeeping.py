@@ -33,7 +33,8 @@ async def housekeeping(
     Args:
         outbox_days: Delivered messages, events and run requests are kept so many days.
         observation_days: What was observed about connections is kept so many days.
-        trace_days: Attempts to forward and reads of the change feed are kept so many days.
+        trace_days: Attempts to forward and to log in, and reads of the change feed, are kept so
+            many days.
         run_days: Finished Prefect runs of Linekeeper are kept so many days.
         payload_days: Webhooks keep their bodies so many days; afterwards they can't be replayed.
         webhook_days: Webhooks' ids are known so many days, so that a repeat is recognised.
@@ -56,7 +57,7 @@ async def housekeeping(
     runs = await prune_runs(before=now - timedelta(days=run_days), dry_run=dry_run)
     what = (
         f"{pruned.outbox} outbox rows, {pruned.observations} observations, {runs} runs, "
-        f"{pruned.traces} forward attempts and feed reads, "
+        f"{pruned.traces} attempts and feed reads, "
         f"{webhooks.payloads} payloads and {webhooks.events} webhooks"
     )
     outcome = f"would remove {what}" if dry_run else f"removed {what}"

@@ -3,11 +3,19 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from typing import Any
+
 from sqlalchemy import ColumnElement, delete, func
 from sqlmodel import col, select
 
 from linekeeper.store import Store
-from linekeeper.store.tables import FeedRead, ForwardAttempt, Observation, Outbox
+from linekeeper.store.tables import (
+    ConnectAttempt,
+    FeedRead,
+    ForwardAttempt,
+    Observation,
+    Outbox,
+)
 
 BATCH = 2_000
 """Rows a transaction: short ones, so that nobody waits long for the lock."""
@@ -20,10 +28,17 @@ class Pruned:
     outbox: int
     observations: int
     traces: int
-    """Attempts to forward and reads of the change feed."""
+    """Attempts to forward and to log in, and reads of the change feed."""
 
 
-_Pruned = type[Outbox] | type[Observation] | type[ForwardAttempt] | type[FeedRead]
+_KEYS: dict[type[Any], Any] = {
+    Outbox: Outbox.id,
+    Observation: Observation.id,
+    ForwardAttempt: ForwardAttempt.id,
+    FeedRead: FeedRead.id,
+    ConnectAttempt: ConnectAttempt.nonce,
+}
+"""What is pruned, and its primary key."""
 
 
 async def prune(
@@ -43,27 +58,28 @@ async def prune(
     act = _count if dry_run else _remove
     attempts = await act(store, ForwardAttempt, col(ForwardAttempt.at) < traces_before)
     reads = await act(store, FeedRead, col(FeedRead.at) < traces_before)
+    logins = await act(store, ConnectAttempt, col(ConnectAttempt.at) < traces_before)
     return Pruned(
         outbox=await act(store, Outbox, outbox),
         observations=await act(store, Observation, observations),
-        traces=attempts + reads,
+        traces=attempts + reads + logins,
     )
 
 
-async def _count(store: Store, table: _Pruned, which: ColumnElement[bool]) -> int:
+async def _count(store: Store, table: type[Any], which: ColumnElement[bool]) -> int:
     async with store.read() as session:
         return await session.scalar(select(func.count()).select_from(table).where(which)) or 0
 
 
-async def _remove(store: Store, table: _Pruned, which: ColumnElement[bool]) -> int:
-    removed = 0
+async def _remove(store: Store, table: type[Any], which: ColumnElement[bool]) -> int:
+    removed, key = 0, col(_KEYS[table])
     while True:
         async with store.write() as session:
-            some = select(table.id).where(which).limit(BATCH)
+            some = select(key).where(which).limit(BATCH)
             gone = await session.execute(
                 delete(table)
-                .where(col(table.id).in_(some))
-                .returning(col(table.id))
+                .where(key.in_(some))
+                .returning(key)
                 .execution_options(synchronize_session=False)
             )
             count = len(gone.all())

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from linekeeper.access.callback import ATTEMPTS_AN_HOUR
 from linekeeper.access.links import make_state
 from linekeeper.access.signing import load_signer
 from linekeeper.budget import DatabaseBudget
 from linekeeper.clock import utcnow
+from linekeeper.housekeeping import prune
 from linekeeper.store.tables import AppState, Audit, ConnectAttempt
 from tests.receiver.test_connect import link_for, open_house, through
 from tests.reconnect.conftest import House
@@ -57,6 +58,28 @@ async def test_a_link_has_a_few_attempts_an_hour_and_costs_nobody_else_theirs(
             update(ConnectAttempt).values(at=utcnow() - timedelta(hours=1, seconds=1))
         )
     assert (await through(house, path, one.makini_key)).status_code == 200
+
+
+async def test_attempts_that_nothing_depends_on_any_more_are_pruned(
+    open_house: Callable[..., Awaitable[House]],
+) -> None:
+    house = await open_house()
+    [one, *_] = await house.connections()
+    link, _ = await link_for(house, one)
+    now = utcnow()
+    await _junk(house, link.id, 3)
+    async with house.store.write() as session:
+        [old, *_] = await session.scalars(select(ConnectAttempt))
+        old.at = now - timedelta(days=31)
+    times = {
+        "outbox_before": now - timedelta(days=7),
+        "observations_before": now - timedelta(days=30),
+        "traces_before": now - timedelta(days=30),
+    }
+    assert (await prune(house.store, **times, dry_run=True)).traces == 1
+    assert len(await house.rows(ConnectAttempt)) == 3
+    assert (await prune(house.store, **times)).traces == 1
+    assert len(await house.rows(ConnectAttempt)) == 2
 
 
 async def test_a_login_waits_for_no_sweep_and_no_sweep_for_logins(
