@@ -37,7 +37,7 @@ async def prune_database(
     traces_before: datetime,
     dry_run: bool,
 ) -> Pruned:
-    """Remove delivered outbox rows, old observations, and old traces of forwards, logins and reads."""
+    """Remove delivered outbox rows, old observations and old traces."""
     return await prune(
         runtime().store,
         outbox_before=outbox_before,

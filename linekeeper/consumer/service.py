@@ -11,7 +11,8 @@ from linekeeper.access.ending import announce_ending
 from linekeeper.access.verify import verify_logins
 from linekeeper.authentication_setup.watch import watch as watch_setups
 from linekeeper.clock import monotonic, utcnow
-from linekeeper.consumer.alive import BEAT_SECONDS, beat, retire
+from linekeeper.consumer.alive import BEAT_SECONDS, DEAD_AFTER, beat, retire
+from linekeeper.consumer.clock_ahead import put_right
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.consumer.lanes import Lane, keep
 from linekeeper.consumer.record_events import RecordEvents
@@ -72,6 +73,8 @@ def lanes(
         return False
 
     async def be_alive() -> bool:
+        if (was_ahead := await put_right(rt.store, beat=DEAD_AFTER)) is not None:
+            log.warning("the clock was %s ahead: what that put off is due", was_ahead)
         for owner in await beat(rt.store, rt.owner):
             log.warning("consumer %s is gone: its work is taken over", owner)
         return False

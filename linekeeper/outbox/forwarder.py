@@ -74,6 +74,12 @@ class _Pause:
     url: str
     failures: int
     until: datetime
+    seconds: float
+    """How long it lasts."""
+
+    def lasts(self, now: datetime) -> bool:
+        """Whether it lasts at `now`; not where the clock was ahead when it began."""
+        return timedelta() < self.until - now <= timedelta(seconds=self.seconds)
 
 
 class Forwarder:
@@ -156,7 +162,7 @@ class Forwarder:
                 return
             for name in (*apps, _SWITCHED_OFF):
                 pause = self._pauses.get(name)
-                if name in self._rounds or (pause is not None and pause.until > now):
+                if name in self._rounds or (pause is not None and pause.lasts(now)):
                     continue
                 work = _of(name) if name in apps else _of_others(apps)
                 if await lanes.is_due(session, work, now=now):
@@ -244,7 +250,7 @@ class _Round:
         if app not in self._apps:
             return now + timedelta(seconds=LONGEST_WAIT)  # switched off: kept, in case it returns
         pause = self._forwarder._pauses.get(app)
-        return pause.until if pause is not None and pause.until > now else None
+        return pause.until if pause is not None and pause.lasts(now) else None
 
     async def _post(self, message: Outgoing, app: AppConfig) -> str | None:
         """Post it; returns why it wasn't taken, None if it was."""
@@ -282,12 +288,13 @@ class _Round:
         """The product itself is in trouble: another message would fare no better."""
         now = self._forwarder._clock()
         pause = self._forwarder._pauses.get(app)
-        if pause is not None and pause.until > now:
+        if pause is not None and pause.lasts(now):
             return
         failures = pause.failures + 1 if pause is not None else 1
         wait = seconds or min(2.0 ** min(failures, 10), LONGEST_PAUSE)
         url = self._apps[app].forward_url or ""
-        self._forwarder._pauses[app] = _Pause(url, failures, now + timedelta(seconds=wait))
+        until = now + timedelta(seconds=wait)
+        self._forwarder._pauses[app] = _Pause(url, failures, until, wait)
 
     def _failed(self, message: Outgoing, error: str) -> datetime:
         now, row = self._forwarder._clock(), message.row

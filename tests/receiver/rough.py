@@ -18,6 +18,8 @@ PATHS = (
     *("/oauth/callback?" + "a=b&" * 500, "/oauth/callback?state=" + "A" * 84 + "&code=c"),
     *("/api/connections", "/api/connections/", "/api/connections/%00", "/api/connections/x/token"),
     *("/api/connections/x/observations", "/api/changes?after=%00", "/api/changes?limit=-1"),
+    *("/api/tokens", "/api/canary", "/api/explain", "/api/explain?subject=%00", "/metrics"),
+    *("/customer/x", "/customer/%00", "/customer/" + "A" * 90, "/customer/x.json", "/customer/"),
     *("/api%2Fconnections", "/API/connections", "/slack/actions", "/prefect/alerts", "/paste"),
     *("/", "/healthz/", "", "*", "?", "/a?b#c"),
     *("http://x/webhooks/default", "http://[/x", "x", "/" + "y" * 9_000, "/%", "/%zz", "/é"),

@@ -1,0 +1,131 @@
+"""A clock that was ahead: what it put off waits no longer than it would have by a right one.
+
+PostgreSQL's own clock counts for all machines. SQLite goes by the clock of its one machine, and
+when that is set back everything it has written lies in the future: events that just came are due
+in hours, claims and leases of the dead run on. What gives it away: a consumer that says that it
+lives beyond the next beat, rows that were made later than now.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.consumer.waiting import CHANNELS
+from linekeeper.store import Store
+from linekeeper.store.leases import CONSUMER
+from linekeeper.store.tables import Lease, Outbox, WebhookEvent
+
+SLACK = timedelta(minutes=1)
+"""Clocks that are corrected by less are left alone."""
+LONGEST_LEASE = timedelta(minutes=10)
+_MOST = 1_000
+"""Rows that are looked at: those that wait longest."""
+
+_PUT_RIGHT = (
+    """
+    UPDATE webhook_event SET received_at = min(received_at, :now),
+        event_at = CASE WHEN event_at > :now THEN :now ELSE event_at END,
+        next_attempt_at =
+            max(:now, strftime('%Y-%m-%dT%H:%M:%f', next_attempt_at, :earlier) || '000+00:00')
+    WHERE status = 'pending' AND rank IN (0, 1) AND next_attempt_at > :edge
+    """,
+    # What was written for later by a right clock, and never tried, stays for then.
+    """
+    UPDATE outbox SET created_at = min(created_at, :now),
+        claimed_until =
+            max(:now, strftime('%Y-%m-%dT%H:%M:%f', claimed_until, :earlier) || '000+00:00'),
+        next_attempt_at =
+            max(:now, strftime('%Y-%m-%dT%H:%M:%f', next_attempt_at, :earlier) || '000+00:00')
+    WHERE status = 'pending' AND (next_attempt_at > :edge OR claimed_until > :edge)
+        AND (created_at > :edge OR attempts > 0 OR channel = 'forward')
+    """,
+    """
+    UPDATE lease
+    SET until = max(:now, strftime('%Y-%m-%dT%H:%M:%f', until, :earlier) || '000+00:00')
+    WHERE until > :edge
+    """,
+    """
+    UPDATE connection SET last_checked_at = :now, next_probe_at = :now
+    WHERE last_checked_at > :edge
+    """,
+)
+
+
+async def put_right(store: Store, *, beat: timedelta) -> timedelta | None:
+    """Bring forward what a clock that was ahead has put off; returns how far it was ahead.
+
+    `beat` is how long a consumer counts as alive from when it said so. On PostgreSQL nothing is
+    done.
+    """
+    if not store.is_sqlite:
+        return None
+    now = utcnow()
+    async with store.read() as session:
+        ahead = await _ahead(session, now, beat)
+    if ahead <= SLACK:
+        return None
+    values = {
+        "now": _text(now),
+        "edge": _text(now + SLACK),
+        "earlier": f"-{ahead.total_seconds():.3f} seconds",
+    }
+    async with store.write() as session:
+        for statement in _PUT_RIGHT:
+            await session.execute(text(statement), values)
+    return ahead
+
+
+async def _ahead(session: AsyncSession, now: datetime, beat: timedelta) -> timedelta:
+    """How far the clock was ahead that wrote what lies in the future; nothing if none does."""
+    alive = col(Lease.name).startswith(CONSUMER, autoescape=True)
+    found: list[datetime | None] = [
+        await _latest(session, col(Lease.until), alive, less=beat),
+        await _latest(session, col(Lease.until), ~alive, less=LONGEST_LEASE),
+    ]
+    for rank in (0, 1):
+        found.append(
+            await _newest(
+                session,
+                WebhookEvent,
+                col(WebhookEvent.received_at),
+                col(WebhookEvent.rank) == rank,
+                now,
+            )
+        )
+    for channel in CHANNELS:
+        found.append(
+            await _newest(
+                session, Outbox, col(Outbox.created_at), col(Outbox.channel) == channel, now
+            )
+        )
+    return max((at - now for at in found if at is not None), default=timedelta())
+
+
+async def _latest(
+    session: AsyncSession, what: Any, which: Any, *, less: timedelta
+) -> datetime | None:
+    at: datetime | None = await session.scalar(select(func.max(what)).where(which))
+    return at - less if at is not None else None
+
+
+async def _newest(
+    session: AsyncSession, table: Any, made_at: Any, which: Any, now: datetime
+) -> datetime | None:
+    """When the newest of the rows was made that wait longest."""
+    waiting = (
+        select(made_at.label("at"))
+        .where(which, table.status == "pending", table.next_attempt_at > now + SLACK)
+        .order_by(table.next_attempt_at.desc())
+        .limit(_MOST)
+        .subquery()
+    )
+    at: datetime | None = await session.scalar(select(func.max(waiting.c.at)))
+    return at
+
+
+def _text(at: datetime) -> str:
+    return at.isoformat(timespec="microseconds")

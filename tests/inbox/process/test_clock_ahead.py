@@ -1,0 +1,139 @@
+"""A clock that was ahead and is set right: nothing that it has written is held back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from linekeeper import clock
+from linekeeper.clock import utcnow
+from linekeeper.consumer.alive import DEAD_AFTER, beat
+from linekeeper.consumer.clock_ahead import put_right
+from linekeeper.inbox.claim import claim_events
+from linekeeper.outbox.forwarder import Forwarder
+from linekeeper.outbox.queue import Message, claim, enqueue
+from linekeeper.store import Store
+from linekeeper.store.leases import acquire
+from linekeeper.store.tables import Connection, Lease, Outbox, WebhookEvent
+from tests.inbox.process.stage import Stage, about
+
+AHEAD = timedelta(hours=2)
+
+
+class Ahead(clock.Clock):
+    """A machine's clock that is two hours fast."""
+
+    def utcnow(self) -> datetime:
+        return super().utcnow() + AHEAD
+
+
+@contextmanager
+def ahead() -> Iterator[None]:
+    before = clock.use(Ahead())
+    try:
+        yield
+    finally:
+        clock.use(before)
+
+
+@pytest.fixture(autouse=True)
+def only_sqlite(store: Store) -> None:
+    if not store.is_sqlite:
+        pytest.skip("PostgreSQL's own clock counts for all machines")
+
+
+async def test_what_came_while_the_clock_was_ahead_is_applied_and_handed_on_at_once(
+    stage: Stage,
+) -> None:
+    [one, *_] = stage.connections
+    with ahead():
+        receipt = await stage.deliver(about(one, "connection.auth_required", utcnow()), to=one)
+    await stage.process()
+    assert (await stage.event(receipt.id)).status == "pending"
+    found = await put_right(stage.rt.store, beat=DEAD_AFTER)
+    assert found is not None
+    assert abs(found - AHEAD) < timedelta(minutes=1)
+    await stage.process()
+    event = await stage.event(receipt.id)
+    assert event.status == "processed"
+    assert event.received_at <= utcnow()
+    assert (await stage.connection(one)).health == "reauthorization_required"
+    await stage.forward()
+    assert [identity for identity, _ in stage.product.taken] == [receipt.id]
+    assert await put_right(stage.rt.store, beat=DEAD_AFTER) is None
+
+
+async def test_claims_and_leases_of_who_died_with_the_wrong_clock_run_out(stage: Stage) -> None:
+    """All was there before the clock went wrong; only the beat tells that it did."""
+    store = stage.rt.store
+    receipt = await stage.deliver({"event": "assets.updated", "body": ["a"]})
+    tomorrow = utcnow() + timedelta(days=1)
+    async with store.write() as session:
+        messages = [
+            Message("slack", "now"),
+            Message("slack", "planned", not_before=tomorrow),
+        ]
+        await enqueue(store, session, messages, now=utcnow())
+    with ahead():
+        now = utcnow()
+        await beat(store, "dead")
+        assert (await claim_events(store, "dead", rank=1, limit=9, now=now)).events
+        assert await claim(store, "slack", "dead", limit=9, now=now)
+        assert await acquire(store, "health-sweep", "dead", seconds=30, now=now)
+    assert await acquire(store, "health-sweep", "b", seconds=30, now=utcnow()) is None
+    await put_right(store, beat=DEAD_AFTER)
+    later = utcnow() + timedelta(seconds=125)
+    assert await acquire(store, "health-sweep", "b", seconds=30, now=later)
+    [event] = (await claim_events(store, "b", rank=1, limit=9, now=later)).events
+    assert event.id == receipt.id
+    [row] = await claim(store, "slack", "b", limit=9, now=later)
+    assert row.dedupe_key == "now"
+    async with store.read() as session:
+        planned = await session.scalar(select(Outbox).where(col(Outbox.dedupe_key) == "planned"))
+        leases = set(await session.scalars(select(Lease.until)))
+    assert planned is not None
+    assert planned.next_attempt_at == tomorrow
+    assert max(leases) <= later + timedelta(seconds=31)
+
+
+async def test_connections_that_were_probed_in_the_future_are_probed_again(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    async with stage.rt.store.write() as session:
+        await session.execute(
+            update(Connection)
+            .where(col(Connection.id) == one.id)
+            .values(last_checked_at=utcnow() + AHEAD, next_probe_at=utcnow() + AHEAD)
+        )
+    with ahead():
+        await beat(stage.rt.store, "one")
+    await put_right(stage.rt.store, beat=DEAD_AFTER)
+    assert (await stage.connection(one)).next_probe_at <= utcnow()  # type: ignore[operator]
+
+
+async def test_waits_that_a_right_clock_has_set_stay(stage: Stage) -> None:
+    await stage.deliver({"event": "assets.updated", "body": ["a"]})
+    store, due = stage.rt.store, utcnow() + timedelta(minutes=9)
+    async with store.write() as session:
+        await session.execute(update(WebhookEvent).values(next_attempt_at=due, attempts=8))
+    await beat(store, "one")
+    assert await put_right(store, beat=DEAD_AFTER) is None
+    [event] = await stage.events()
+    assert event.next_attempt_at == due
+
+
+async def test_a_pause_of_a_product_ends_although_the_clock_was_ahead(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    async with Forwarder(stage.rt) as forwarder:
+        with ahead():
+            stage.product.answers = [503]
+            await stage.deliver(about(one, "connection.status_changed", utcnow(), to="online"))
+            await stage.process()
+            await forwarder.deliver()
+        await put_right(stage.rt.store, beat=DEAD_AFTER)
+        async with stage.rt.store.write() as session:
+            await session.execute(update(Outbox).values(next_attempt_at=utcnow()))
+        await forwarder.deliver()
+    assert len(stage.product.taken) == 1
