@@ -71,7 +71,7 @@ async def test_a_hundred_thousand_rough_requests_cost_no_place_and_no_memory(
         for number in range(10):
             answers += await send_all(port, random.Random(number), REQUESTS // 10)
             sizes.append(process.memory_info().rss / 1e6)
-        async with httpx.AsyncClient(base_url=receiver.url) as http:
+        async with httpx.AsyncClient(base_url=receiver.url, timeout=60) as http:
             assert (await http.get("/readyz")).status_code == 200
         async with asyncio.timeout(30):
             while process.net_connections():
