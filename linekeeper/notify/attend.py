@@ -6,7 +6,7 @@ nothing is forgotten.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -44,7 +44,8 @@ async def attend(store: Store, configuration: Configuration, *, now: datetime) -
             await session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         state = await read_state(session, configuration, now)
         decision = _decide(state, configuration, now)
-        await _write(store, session, decision, configuration, now)
+        rounds = {situation.id: situation.round for situation in state.situations}
+        await _write(store, session, decision, rounds, configuration, now)
         lost = await _unheard(session, configuration, state, now)
         await enqueue(store, session, lost, now=now)
     return decision
@@ -66,6 +67,7 @@ async def _write(
     store: Store,
     session: AsyncSession,
     decision: Decision,
+    rounds: Mapping[str, int],
     configuration: Configuration,
     now: datetime,
 ) -> None:
@@ -91,6 +93,7 @@ async def _write(
             "step": "never",
             "fold": None,
             "severity": "normal",
+            "round": rounds[incident_id],
             "why": why,
             "at": now,
         }

@@ -114,6 +114,26 @@ async def test_maintenance_is_recorded_and_not_announced(desk: Desk) -> None:
         assert all("maintenance of provider: patching" in (r.error or "") for r in rows)
 
 
+async def test_what_ends_in_its_maintenance_stops_nobody_else_from_being_announced(
+    desk: Desk,
+) -> None:
+    over = await desk.open(customer="Silenced")
+    async with desk.store.read() as session:
+        [connection] = await session.scalars(select(Connection))
+    await silence(desk, "customer", str(connection.customer_id))
+    await reopen(desk, over)
+    end = desk.now() + timedelta(minutes=1)
+    await desk.change(over, "resolved", "Well.", status="resolved", resolved_at=end)
+    await desk.open(customer="Loud")
+    desk.ahead = timedelta(minutes=2)
+    await desk.deliver()
+    [message] = desk.messages()
+    assert "Loud" in message["text"]
+    async with desk.store.read() as session:
+        [never] = await session.scalars(select(Notice).where(Notice.incident_id == over))
+    assert (never.step, never.round) == ("never", 1)
+
+
 async def test_what_outlasts_its_maintenance_is_told_with_what_happened_before(
     desk: Desk,
 ) -> None:
