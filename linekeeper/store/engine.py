@@ -142,6 +142,9 @@ def _to_json(value: Any) -> str:
         return json.dumps(value)
 
 
+_IDLE = "60000"
+"""Milliseconds. A process that hangs within a transaction would keep its locks for ever."""
+
 _OPTIONS: dict[str, Any] = {
     "json_serializer": _to_json,
     "json_deserializer": json.loads,
@@ -157,7 +160,13 @@ def make_engine(url: str) -> AsyncEngine:
         raise StoreError("LINEKEEPER_DATABASE_URL is not a database URL") from error
     if driver == "postgresql+asyncpg":
         engine = create_async_engine(
-            url, pool_size=10, max_overflow=10, pool_pre_ping=True, pool_timeout=30, **_OPTIONS
+            url,
+            pool_size=10,
+            max_overflow=10,
+            pool_pre_ping=True,
+            pool_timeout=30,
+            connect_args={"server_settings": {"idle_in_transaction_session_timeout": _IDLE}},
+            **_OPTIONS,
         )
         event.listen(engine.sync_engine, "handle_error", _on_error)
         return engine

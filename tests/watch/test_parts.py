@@ -22,8 +22,9 @@ from sandbox import serving
 from tests.receiver.processes import Part, start
 
 WATCH_MINUTES = 0.2
-PATIENCE = 90
-"""Seconds for what takes twelve on a machine that does nothing else."""
+PATIENCE = 150
+"""Seconds for what takes twelve on a machine that does nothing else, and a minute more where the
+part that is stopped held a lock of PostgreSQL."""
 
 
 class House:
@@ -40,12 +41,12 @@ class House:
             for text in [message["text"], *(reply["text"] for reply in message["replies"])]
         ]
 
-    async def says(self, *words: str) -> str:
-        """Until a message has all `words`."""
+    async def says(self, *words: str, instead: str = "") -> str:
+        """Until a message has all `words`, or what may be said `instead`."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 for text in self.texts():
-                    if all(word in text for word in words):
+                    if all(word in text for word in words) or (instead and instead in text):
                         return text
                 await asyncio.sleep(0.2)
 
@@ -74,7 +75,7 @@ async def house(settings: Settings, store: Store, tmp_path: Path) -> AsyncIterat
 
 
 async def _all_beat(store: Store) -> None:
-    """Until receiver and consumer were both heard of."""
+    """Until receiver and consumer have both written their heartbeat."""
     async with asyncio.timeout(PATIENCE):
         while True:
             async with store.read() as session:
@@ -102,34 +103,24 @@ async def sweeps_and_reconciles(store: Store) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize(("name", "by"), [("consumer", "receiver"), ("receiver", "consumer")])
-async def test_a_part_that_hangs_is_told_of_by_the_other_and_cleared(
-    house: House, name: str, by: str
+async def test_a_part_that_hangs_is_noticed_by_the_other_and_cleared(
+    house: House, store: Store, name: str, by: str
 ) -> None:
+    sqlite = store.is_sqlite
     house.signal(name, signal.SIGSTOP)
-    await house.says(f"The {name} on ", "silent since")
+    # One that stops while it holds SQLite's lock takes the database with it, and that is said.
+    await house.says(
+        f"The {name} on ", "silent since", instead="can't be used* since" if sqlite else ""
+    )
     house.signal(name, signal.SIGCONT)
-    await house.says(f"{name} on ", "works again")
+    await house.says(f"{name} on ", "works again", instead="can be used again" if sqlite else "")
     assert house.parts[by].process.returncode is None
 
 
-async def test_a_consumer_that_is_killed_is_told_of_by_the_receiver(
+async def test_a_consumer_that_is_killed_is_noticed_by_the_receiver(
     house: House, store: Store
 ) -> None:
     house.signal("consumer", signal.SIGKILL)
-    await asyncio.sleep(30)
-    from sqlalchemy import text as T
-
-    async with store.read() as s:
-        for q in (
-            "select * from part_heartbeat",
-            "select kind,cause,title,status from incident",
-            "select channel,status,payload,next_attempt_at,error,claimed_by from outbox",
-            "select * from notice",
-            "select name,owner,until from lease",
-        ):
-            print(q)
-            for r in await s.execute(T(q)):
-                print("   ", r)
     await house.says("The consumer on ", "silent since")
 
 

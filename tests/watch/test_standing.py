@@ -42,7 +42,7 @@ async def ago(store: Store, part: str, **columns: timedelta) -> None:
 
 async def test_status_shows_each_part_and_since_when(store: Store, shown: CommandLine) -> None:
     nobody = await asyncio.to_thread(shown, "status")
-    assert "no part of Linekeeper was ever heard of" in nobody.out
+    assert "no part of Linekeeper has run here yet" in nobody.out
 
     hour, week = timedelta(hours=1), timedelta(days=7)
     await beat(store, "receiver:r", "receiver", "web1")
