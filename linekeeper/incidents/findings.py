@@ -51,11 +51,13 @@ async def apply_findings(
     *,
     now: datetime,
     apps: Collection[str] | None = None,
+    undecided: Collection[str] = (),
 ) -> list[IncidentChange]:
     """Open, update and resolve the incidents of `topic`, so that they are what `findings` say.
 
     `findings` is complete, for `apps` (None: for all of them): what is open and not among them is
-    resolved. Returns what changed; it is announced already, in the caller's transaction.
+    resolved, unless all its members are `undecided`: connections of which nothing can be known
+    now. Returns what changed; it is announced already, in the caller's transaction.
     """
     if not store.is_sqlite:
         await session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
@@ -78,6 +80,9 @@ async def apply_findings(
             changes += await _update(store, session, incident, finding, now)
     for cause, incident in opened.items():
         if cause in found:
+            continue
+        members = await _members(session, incident.id)
+        if members and members <= set(undecided):
             continue
         if await perform(session, incident.id, "resolve", now=now):
             said = incident.detail.get("resolved") or "It is over."
@@ -110,7 +115,9 @@ async def _update(
 ) -> list[IncidentChange]:
     worse = is_worse(incident.figure, finding.figure)
     figure = finding.figure if worse else incident.figure
+    turned = incident.kind != finding.kind
     columns = {
+        "kind": finding.kind,
         "title": finding.title,
         "summary": finding.text,
         "figure": figure,
@@ -119,22 +126,16 @@ async def _update(
     moved = await _bring_members(store, session, incident, finding, now)
     if any(getattr(incident, name) != value for name, value in columns.items()):
         await perform(session, incident.id, "change", now=now, **columns)
-    if worse or moved:
-        return [IncidentChange(incident.id, "changed", finding.text if worse else "")]
+    if worse or moved or turned:
+        said = finding.text if worse or turned else ""
+        return [IncidentChange(incident.id, "changed", said)]
     return []
 
 
 async def _bring_members(
     store: Store, session: AsyncSession, incident: Incident, finding: Finding, now: datetime
 ) -> bool:
-    before = set(
-        await session.scalars(
-            select(col(IncidentConnection.connection_id)).where(
-                col(IncidentConnection.incident_id) == incident.id,
-                col(IncidentConnection.left_at).is_(None),
-            )
-        )
-    )
+    before = await _members(session, incident.id)
     wanted = set(finding.members)
     if before == wanted:
         return False
@@ -142,6 +143,17 @@ async def _bring_members(
     joined = dict.fromkeys(sorted(wanted - before), finding.kind)
     await join(store, session, incident.id, incident.topic, joined, now=now)
     return True
+
+
+async def _members(session: AsyncSession, incident_id: str) -> set[str]:
+    return set(
+        await session.scalars(
+            select(col(IncidentConnection.connection_id)).where(
+                col(IncidentConnection.incident_id) == incident_id,
+                col(IncidentConnection.left_at).is_(None),
+            )
+        )
+    )
 
 
 def _detail(finding: Finding) -> dict[str, Any]:

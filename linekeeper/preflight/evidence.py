@@ -246,10 +246,9 @@ async def _resolve_unused(
     for incident in opened.all():
         target, vantage = str(incident.detail["target"]), str(incident.detail["vantage"])
         if (target, vantage) not in held:
-            incident.status, incident.resolved_at = "resolved", now
+            await perform(session, incident.id, "resolve", now=now)
             text = f"No system is reached at {target} any more"
             changes.append(IncidentChange(incident.id, "resolved", text))
-    await session.flush()
     return changes
 
 

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
+from linekeeper.incidents.findings import Finding
 from linekeeper.makini import ErrorKind
 
 FORBIDDEN = "entity_forbidden"
@@ -20,6 +20,7 @@ PASSING_FAILURES = 2
 INCONSISTENT_LISTINGS = 2
 """A listing that lacks records may have met a busy moment; two in a row disagree for good."""
 
+_RESOLVED = "It is read again, or no longer asked for"
 _PERMISSION = frozenset({ErrorKind.unauthorized, ErrorKind.forbidden})
 
 
@@ -63,21 +64,6 @@ class EntityState:
         return FORBIDDEN if self.failure in _PERMISSION else FAILING
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """An incident there should be."""
-
-    scope: Literal["connection", "app"]
-    cause: str
-    topic: str
-    kind: str
-    app: str
-    entity: str
-    title: str
-    text: str
-    connections: tuple[str, ...]
-
-
 def find_failures(states: Sequence[EntityState]) -> list[Finding]:
     """The incidents there should be about entities, given all `states`.
 
@@ -109,22 +95,17 @@ def find_failures(states: Sequence[EntityState]) -> list[Finding]:
     return findings
 
 
-def topic_of(entity: str) -> str:
-    """The topic of incidents about `entity`: a connection may be in one of each."""
-    return f"entity:{entity}"
-
-
 def _of_entity(state: EntityState) -> Finding:
     return Finding(
         scope="connection",
         cause=f"entity:{state.connection_id}:{state.entity}",
-        topic=topic_of(state.entity),
         kind=state.kind,
         app=state.app,
-        entity=state.entity,
+        detail={"entity": state.entity},
         title=f"{state.label}: {_problem(state.kind, state.entity)}",
         text=_text(state),
-        connections=(state.connection_id,),
+        members=(state.connection_id,),
+        resolved=_RESOLVED,
     )
 
 
@@ -134,13 +115,13 @@ def _of_connection(states: Sequence[EntityState]) -> Finding:
     return Finding(
         scope="connection",
         cause=f"entity:{first.connection_id}:{ALL}",
-        topic=topic_of(ALL),
         kind=first.kind,
         app=first.app,
-        entity=ALL,
+        detail={"entity": ALL},
         title=f"{first.label}: {_problem(first.kind, 'any entity')}",
         text=f"None of {names} can be read. {first.error}",
-        connections=(first.connection_id,),
+        members=(first.connection_id,),
+        resolved=_RESOLVED,
     )
 
 
@@ -148,13 +129,13 @@ def _of_app(app: str, entity: str, kind: str, members: Sequence[EntityState]) ->
     return Finding(
         scope="app",
         cause=f"entity:app:{app}:{entity}",
-        topic=topic_of(entity),
         kind=kind,
         app=app,
-        entity=entity,
+        detail={"entity": entity},
         title=f"app {app}: {_problem(kind, entity)} at {len(members)} connections",
         text=f"{len(members)} connections fail in the same way. {members[0].error}",
-        connections=tuple(member.connection_id for member in members),
+        members=tuple(member.connection_id for member in members),
+        resolved=_RESOLVED,
     )
 
 

@@ -111,7 +111,10 @@ def test_lists_may_be_separated_by_commas_or_lines() -> None:
         (lambda: MakiniApp(api_url="api.makini.io").to_config("default"), "https://"),
         (lambda: MakiniApp(event_kinds="connection.off").to_config("default"), "name = value"),
         (AlertPolicy(quiet_hours="late").to_config, "22:00-07:00"),
-        (AlertPolicy(quiet_days="mon tue wed thu fri sat sun").to_config, "nobody would hear"),
+        (
+            AlertPolicy(quiet_days="mon tue wed thu fri sat sun").to_config,
+            "nobody would ever be notified",
+        ),
         (AlertPolicy(remind_hours=48).to_config, "longest gap"),
         (AlertPolicy(elsewhere=SecretStr("pagerduty")).to_config, "no URL"),
         (AlertPolicy(time_zone="Berlin").to_config, "time zone"),

@@ -46,7 +46,7 @@ async def test_a_look_posts_nothing(box: sandbox.Served) -> None:
 
 async def test_no_slack_is_a_warning() -> None:
     (found,) = (await _examine(None)).values()
-    assert (found.level, "nobody is told" in found.text) == ("warn", True)
+    assert (found.level, "nobody is notified" in found.text) == ("warn", True)
 
 
 async def test_a_wrong_token_is_named_and_not_shown(box: sandbox.Served) -> None:

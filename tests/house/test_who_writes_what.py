@@ -38,6 +38,24 @@ def writers(table: str) -> set[str]:
     return found
 
 
+_STATE = frozenset({"resolved_at", "acknowledged_at", "acknowledged_by", "left_at"})
+"""Columns of incidents and members that a model's attribute must not set past the lifecycle."""
+
+
+def test_nobody_sets_an_incidents_state_by_its_attributes() -> None:
+    found = [
+        f"{path}:{target.lineno} {target.attr}"
+        for path, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign)
+        for target in ast.walk(node)
+        if isinstance(target, ast.Attribute)
+        and isinstance(target.ctx, ast.Store)
+        and target.attr in _STATE
+    ]
+    assert found == [], "\n".join(found)
+
+
 @pytest.mark.parametrize("table", ["Incident", "IncidentConnection", "IncidentEntry"])
 def test_only_the_lifecycle_writes_incidents(table: str) -> None:
     assert writers(table) == {"linekeeper/incidents/lifecycle.py"}

@@ -101,7 +101,7 @@ async def test_a_login_that_makini_still_calls_failed_is_kept_and_the_next_probe
     await house.control(f"connections/{one.makini_key}/change-credentials")
     answer = await house.http.get(location)
     assert answer.status_code == 502
-    assert "not proven yet" in answer.text
+    assert "not verified yet" in answer.text
     assert path in answer.text
     assert await sync_status(house, one) == "fail"
     assert (await house.connection(one.id)).health == "reauthorization_required"
