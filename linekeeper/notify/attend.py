@@ -45,7 +45,7 @@ async def attend(store: Store, configuration: Configuration, *, now: datetime) -
         state = await read_state(session, configuration, now)
         decision = _decide(state, configuration, now)
         rounds = {situation.id: situation.round for situation in state.situations}
-        await _write(store, session, decision, rounds, configuration, now)
+        await _write(store, session, decision, rounds, configuration, now=now)
         lost = await _unheard(session, configuration, state, now)
         await enqueue(store, session, lost, now=now)
     return decision
@@ -69,6 +69,7 @@ async def _write(
     decision: Decision,
     rounds: Mapping[str, int],
     configuration: Configuration,
+    *,
     now: datetime,
 ) -> None:
     notices = [
