@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.links import redirect_uri
+from linekeeper.access.listing import listed_for
 from linekeeper.access.match import Match
 from linekeeper.access.owner import SOURCE, Login, place, what
 from linekeeper.access.pending import Pending, forget_pending, keep_pair, load_pending
@@ -27,8 +28,6 @@ from linekeeper.makini import (
     BEFORE_SENDING,
     NEW_LOGIN,
     ErrorKind,
-    ListedConnection,
-    MakiniClient,
     MakiniError,
     TokenPair,
 )
@@ -153,6 +152,8 @@ class Attempt:
 
         `kept` is where it is while that isn't known.
         """
+        async with self.rt.store.read() as session:
+            since = await self.rt.store.clock(session)
         try:
             makini = self.rt.makini(await self.rt.app(self.link.app), for_login=True)
             status = await _asked(lambda: makini.status(pair.access_token, connection=NEW_LOGIN))
@@ -162,7 +163,10 @@ class Attempt:
             login = Login(pair, status, None)
         else:
             try:
-                login = Login(pair, status, await _asked(lambda: _listed(makini)))
+                listed = await _asked(
+                    lambda: listed_for(self.rt, makini, self.link.app, status.id, since=since)
+                )
+                login = Login(pair, status, listed)
             except MakiniError as error:
                 login = Login(pair, status, None, error)
         return await retrying(
@@ -289,12 +293,6 @@ def _trouble(how: Ended, login: Login) -> str:
     if how == "unproven":
         return "the new login is kept, but Makini still says that the system refuses it"
     return login.away.brief if login.away is not None else ""
-
-
-async def _listed(makini: MakiniClient) -> list[ListedConnection]:
-    return [
-        connection async for page in makini.list_connections() for connection in page.connections
-    ]
 
 
 async def _asked(ask: Callable[[], Awaitable[T]]) -> T:

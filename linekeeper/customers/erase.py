@@ -15,6 +15,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import SQLModel, col
 
+from linekeeper.access.listing import forget_listings
 from linekeeper.customers.find import NotFound
 from linekeeper.store import Store
 from linekeeper.store.core import table_of
@@ -132,6 +133,7 @@ async def erase_customer(
             await _keep_from_sending(session, eraser, now)
             bodies = await _bodies(session, ids, erase=True)
             await session.execute(delete(Contact).where(col(Contact.customer_id) == customer.id))
+            await forget_listings(session)
             _rename(customer, connections, label)
             await session.flush()
         texts = await _texts(session, eraser, erase=not dry_run)

@@ -203,6 +203,23 @@ async def change_kinds(session: AsyncSession, incident_id: str, kinds: Mapping[s
             )
 
 
+async def mark_reminded(
+    session: AsyncSession, incident_id: str, members: Sequence[str], number: int
+) -> None:
+    """Remember the last reminder that `members` (connection ids) of an incident were due."""
+    for start in range(0, len(members), _AT_ONCE):
+        await session.execute(
+            update(IncidentConnection)
+            .where(
+                col(IncidentConnection.incident_id) == incident_id,
+                col(IncidentConnection.connection_id).in_(members[start : start + _AT_ONCE]),
+                col(IncidentConnection.left_at).is_(None),
+            )
+            .values(reminded=number)
+            .execution_options(synchronize_session=False)
+        )
+
+
 async def annotate(session: AsyncSession, incident: Incident, **columns: str | None) -> bool:
     """Set what the incident's message shows (`run_id`, `connect_url`); whether that changed it."""
     if all(getattr(incident, name) == value for name, value in columns.items()):

@@ -73,8 +73,9 @@ async def attend(rt: Runtime, incident_id: str, *, now: datetime) -> None:
             if case.moved and case.reconnect and await withdraw_run(session, case, now=now):
                 case.reconnect.closed_at, case.reconnect.outcome = now, "moved"
                 await session.flush()
-            elif case.is_working:
-                await wake(rt, session, case, now=now)
+            elif case.reconnect is not None and case.is_working:
+                over_at = case.incident.resolved_at or case.reconnect.deadline_at
+                await wake(rt, session, case.reconnect, over_at=over_at, now=now)
             return
         if case.reconnect is not None and case.reconnect.closed_at is not None:
             if case.reconnect.outcome not in _ENDED:

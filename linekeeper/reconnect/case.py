@@ -11,7 +11,6 @@ from sqlmodel import col
 from linekeeper.customers.naming import label
 from linekeeper.customers.underway import implemented
 from linekeeper.health.judge import Health
-from linekeeper.reconnect.remind import DEADLINE, asked_since
 from linekeeper.store import Store, is_id
 from linekeeper.store.tables import (
     Connection,
@@ -50,10 +49,6 @@ class Member:
     """Whether it is in the incident now."""
     implementing: bool = False
     """Its go-live is ahead: whoever implements it speaks with the customer, no mail of ours."""
-    live_at: datetime | None = None
-    """The go-live of the implementation it came with."""
-    joined_at: datetime | None = None
-    """When it became a member of the incident, the last time."""
 
     @property
     def waits(self) -> bool:
@@ -88,16 +83,6 @@ class Case:
     def to_ask(self) -> list[Member]:
         """Those of `waiting` whose customers hear of it from us."""
         return [one for one in self.waiting if not one.implementing]
-
-    def asked_since(self, member: Member) -> datetime:
-        """From when on the reminders and the deadline of `member` count."""
-        assert self.reconnect is not None  # nobody is asked without a case
-        opened_at = self.reconnect.opened_at
-        return asked_since(opened_at, member.joined_at or opened_at, member.live_at)
-
-    def is_late(self, member: Member, now: datetime) -> bool:
-        """Whether the deadline of `member` has passed."""
-        return now >= self.asked_since(member) + DEADLINE
 
     @property
     def moved(self) -> bool:
@@ -134,7 +119,6 @@ async def _load(
                 Connection,
                 Customer,
                 col(IncidentConnection.left_at),
-                col(IncidentConnection.joined_at),
             )
             .join(IncidentConnection, col(IncidentConnection.connection_id) == col(Connection.id))
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
@@ -146,7 +130,7 @@ async def _load(
     links = await _links(session, ids, now)
     underway = await implemented(session, ids)
     members: dict[str, Member] = {}
-    for connection, customer, left_at, joined_at in rows:
+    for connection, customer, left_at in rows:
         came_with = underway.get(connection.id)
         members[connection.id] = Member(
             connection_id=connection.id,
@@ -166,8 +150,6 @@ async def _load(
             link_id=links.get(connection.id),
             live=left_at is None,
             implementing=came_with is not None and came_with.live_at is None,
-            live_at=came_with.live_at if came_with else None,
-            joined_at=joined_at,
         )
     return Case(incident, reconnect, list(members.values()))
 

@@ -10,6 +10,8 @@ from datetime import datetime, timedelta, tzinfo
 from linekeeper.clock import zone_of
 
 AFTER_WORKING_DAYS = (1, 2, 4)
+DEADLINE_SAID = len(AFTER_WORKING_DAYS) + 1
+"""The step after the last reminder: it was said that the deadline passed."""
 DEADLINE = timedelta(days=7)
 JOINS_LATE = timedelta(hours=12)
 """Who joins a case within this time of its opening is counted from the opening."""

@@ -116,16 +116,34 @@ def run_key(reconnect: Reconnect) -> str:
     return f"reconnect:{reconnect.incident_id}:{reconnect.attempt}:{reconnect.run_generation}"
 
 
-async def wake(rt: Runtime, session: AsyncSession, case: Case, *, now: datetime) -> None:
-    """Have the waiting run look at the database: soon, and if that didn't help, now and then."""
-    reconnect = case.reconnect
-    if reconnect is None or reconnect.run_id is None:
+def needs_waking(
+    run_id: str | None, woken_at: datetime | None, *, over_at: datetime, now: datetime
+) -> bool:
+    """Whether the waiting run should look at the database: soon, and later now and then. Pure."""
+    if run_id is None:
+        return False
+    return woken_at is None or _turn(woken_at, over_at, now) != _turn(now, over_at, now)
+
+
+def _turn(at: datetime, over_at: datetime, now: datetime) -> int:
+    every = WAKE_SECONDS if abs(now - over_at) < WAKE_SOON else WAKE_LATER_SECONDS
+    return int(at.timestamp() // every)
+
+
+async def wake(
+    rt: Runtime,
+    session: AsyncSession,
+    reconnect: Reconnect,
+    *,
+    over_at: datetime,
+    now: datetime,
+) -> None:
+    """Have the waiting run look at the database, unless it was just asked to."""
+    if not needs_waking(reconnect.run_id, reconnect.woken_at, over_at=over_at, now=now):
         return
-    over = case.incident.resolved_at or reconnect.deadline_at
-    every = WAKE_SECONDS if abs(now - over) < WAKE_SOON else WAKE_LATER_SECONDS
-    turn = int(now.timestamp() // every)
+    reconnect.woken_at = now
     payload = {"resume": reconnect.run_id, "answer": {"by": "linekeeper"}}
-    key = f"run:wake:{reconnect.run_id}:{turn}"
+    key = f"run:wake:{reconnect.run_id}:{_turn(now, over_at, now)}"
     await enqueue(rt.store, session, [Message("run", key, payload)], now=now)
 
 

@@ -1,61 +1,96 @@
 """What time brings to open cases: reminders, the end of waiting, a run that should look.
 
-Driven by the consumer every few seconds and by the sweep; a repeat changes nothing.
+Driven by the consumer every few seconds and by the sweep. A look is one statement for all cases;
+more follow only where something is due, and what was done is in columns, so that a repeat changes
+nothing.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlmodel import col
 
 from linekeeper.config import AppConfig, Configuration
 from linekeeper.incidents.announce import announce, incident_lane
 from linekeeper.incidents.changes import IncidentChange
+from linekeeper.incidents.lifecycle import mark_reminded
 from linekeeper.notify.text import duration
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.ask import mail, with_contacts
-from linekeeper.reconnect.case import Case, Member, load_case, open_cases
-from linekeeper.reconnect.remind import DEADLINE, due
-from linekeeper.reconnect.runs import wake
+from linekeeper.reconnect.open_cases import OpenCase, WaitingMember, load_open_cases
+from linekeeper.reconnect.remind import DEADLINE, DEADLINE_SAID, due
+from linekeeper.reconnect.runs import needs_waking, wake
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Outbox, Reconnect
+from linekeeper.store.tables import Reconnect
 
 
 async def watch(rt: Runtime, *, now: datetime) -> int:
     """Look at every open case; returns how many there are."""
-    configuration = await rt.configuration()
-    incidents = await open_cases(rt.store)
-    for incident_id in incidents:
-        case = await load_case(rt.store, incident_id, now=now)
-        if case is None or case.reconnect is None:
-            continue
-        reconnect = case.reconnect
-        if not case.is_open or reconnect.outcome is not None:
-            await _wake(rt, case, now)
-        elif case.waiting and not case.to_ask:
-            continue  # nobody is asked before the go-live
-        elif case.to_ask and all(case.is_late(member, now) for member in case.to_ask):
+    cases = await load_open_cases(rt.store)
+    steps: list[Step] = []
+    for case in cases:
+        if not case.is_open or case.outcome is not None:
+            if needs_waking(case.run_id, case.woken_at, over_at=case.over_at, now=now):
+                await _wake(rt, case, now)
+        elif case.waiting and all(member.is_late(now) for member in case.waiting):
             await _end(rt, case, now)
-        elif case.to_ask:
-            await _tell_late(rt, case, reconnect, now)
-            await _remind(rt, case, reconnect, configuration, now)
-    return len(incidents)
+        else:
+            steps += due_steps(case, now=now)
+    if steps:
+        await _take(rt, steps, await rt.configuration(), now)
+    return len(cases)
 
 
-async def _wake(rt: Runtime, case: Case, now: datetime) -> None:
-    if case.reconnect is not None and case.reconnect.run_id is not None:
-        async with rt.store.write() as session:
-            await wake(rt, session, case, now=now)
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A reminder, or the word that the deadline passed, of members who joined the case together."""
+
+    case: OpenCase
+    number: int
+    """Of the reminder, or `DEADLINE_SAID`."""
+    joined: str
+    """The day they joined, where that isn't when the case was opened; part of its messages' keys"""
+    members: Sequence[WaitingMember]
 
 
-async def _end(rt: Runtime, case: Case, now: datetime) -> None:
-    """The deadline passed: people are told, and the run ends `Failed`; the incident stays open."""
+def due_steps(case: OpenCase, *, now: datetime) -> list[Step]:
+    """What is due in a case while some of its members still have time. Pure."""
+    groups: dict[tuple[int, str], list[WaitingMember]] = {}
+    for member in case.waiting:
+        if member.is_late(now):
+            number = DEADLINE_SAID
+        elif member.customer_id is None:
+            continue
+        else:
+            number = due(
+                member.asked_since,
+                member.time_zone,
+                deadline_at=member.asked_since + DEADLINE,
+                snoozed_until=case.snoozed_until,
+                now=now,
+            ).reminder
+        if number > member.reminded:
+            since = member.asked_since
+            joined = "" if since == case.opened_at else f":{since:%Y-%m-%d}"
+            groups.setdefault((number, joined), []).append(member)
+    return [Step(case, number, joined, members) for (number, joined), members in groups.items()]
+
+
+async def _wake(rt: Runtime, case: OpenCase, now: datetime) -> None:
+    async with rt.store.write() as session:
+        reconnect = await session.get_one(Reconnect, case.incident_id, with_for_update=True)
+        await wake(rt, session, reconnect, over_at=case.over_at, now=now)
+
+
+async def _end(rt: Runtime, case: OpenCase, now: datetime) -> None:
+    """The deadline passed: people are notified, the run ends `Failed`; the incident stays open."""
     async with rt.store.write() as session:
         ended = await session.scalar(
             update(Reconnect)
             .where(
-                col(Reconnect.incident_id) == case.incident.id,
+                col(Reconnect.incident_id) == case.incident_id,
                 col(Reconnect.closed_at).is_(None),
                 col(Reconnect.outcome).is_(None),
             )
@@ -64,106 +99,72 @@ async def _end(rt: Runtime, case: Case, now: datetime) -> None:
         )
         if ended is None:
             return
-        names = _names(case.to_ask)
         text = (
-            f"Not reconnected in time: {names} did not log in within 7 days and several reminders. "
-            "No more mails are sent. Please call the customer."
+            f"Not reconnected in time: {_names(case.waiting)} did not log in within 7 days and "
+            "several reminders. No more mails are sent. Please call the customer."
         )
-        change = IncidentChange(case.incident.id, "changed", text)
+        change = IncidentChange(case.incident_id, "changed", text)
         await announce(rt.store, session, [change], now=now)
-        await wake(rt, session, case, now=now)
+        reconnect = await session.get_one(Reconnect, case.incident_id)
+        await wake(rt, session, reconnect, over_at=case.over_at, now=now)
 
 
-async def _tell_late(rt: Runtime, case: Case, reconnect: Reconnect, now: datetime) -> None:
-    """Say once of each member whose deadline passed while others still have time."""
-    lane = incident_lane(case.incident.id)
-    messages = [
-        Message(
-            "slack",
-            f"{lane}:late:{reconnect.attempt}:{member.connection_id}",
-            {
-                "do": "diary",
-                "incident_id": case.incident.id,
-                "text": f"Not reconnected in time: {member.label} did not log in within 7 days "
-                "and several reminders. It is not reminded any more. Please call the customer.",
-            },
-            lane,
-        )
-        for member in case.to_ask
-        if case.is_late(member, now)
-    ]
-    if messages:
-        await _write_new(rt, messages, now)
-
-
-async def _remind(
-    rt: Runtime, case: Case, reconnect: Reconnect, configuration: Configuration, now: datetime
+async def _take(
+    rt: Runtime, steps: Sequence[Step], configuration: Configuration, now: datetime
 ) -> None:
-    """Remind every customer whose reminder is due: of those who joined together at once."""
-    groups: dict[tuple[int, str], list[Member]] = {}
-    for member in case.to_ask:
-        if member.customer_id is None:
-            continue
-        since = case.asked_since(member)
-        number = due(
-            since,
-            member.time_zone,
-            deadline_at=since + DEADLINE,
-            snoozed_until=reconnect.snoozed_until,
-            now=now,
-        ).reminder
-        joined = "" if since == reconnect.opened_at else f":{since:%Y-%m-%d}"
-        if number:
-            groups.setdefault((number, joined), []).append(member)
-    mails = _may_mail(configuration.apps.get(case.incident.app), configuration)
-    whom = "reminded by mail" if mails else "not mailed: please remind them"
-    lane = incident_lane(case.incident.id)
-    messages: list[Message] = []
-    for (number, joined), members in groups.items():
-        if mails:
-            messages += [
-                mail(case.incident.id, reconnect.attempt, customer_id, f"remind:{number}{joined}")
-                for customer_id in dict.fromkeys(one.customer_id for one in members)
-                if customer_id is not None
-            ]
-        lasting = duration(now - min(case.asked_since(member) for member in members))
-        messages.append(
-            Message(
-                "slack",
-                f"{lane}:remind:{reconnect.attempt}:{number}{joined}",
-                {
-                    "do": "diary",
-                    "incident_id": case.incident.id,
-                    "text": f"Still waiting after {lasting}: {_names(members)} ({whom}).",
-                },
-                lane,
+    """Write what is due of all cases in one transaction: who is mailed, and what operators read."""
+    customers = {
+        member.customer_id for step in steps for member in step.members if member.customer_id
+    }
+    async with rt.store.write() as session:
+        reachable = await with_contacts(session, sorted(customers))
+        for step in steps:
+            case = step.case
+            mails = _may_mail(configuration.apps.get(case.app), configuration)
+            mailed = reachable if mails else frozenset[str]()
+            await enqueue(rt.store, session, _messages(step, mailed, now), now=now)
+            await mark_reminded(
+                session,
+                case.incident_id,
+                [member.connection_id for member in step.members],
+                step.number,
             )
-        )
-    if messages:
-        await _write_new(rt, messages, now)
 
 
-async def _write_new(rt: Runtime, messages: Sequence[Message], now: datetime) -> None:
-    """Write what is not there yet of `messages`; mails only where somebody reads them."""
-    customers = [str(one.payload["customer_id"]) for one in messages if one.channel == "email"]
-    async with rt.store.read() as session:
-        there = set(
-            await session.scalars(
-                select(col(Outbox.dedupe_key)).where(
-                    col(Outbox.dedupe_key).in_([one.dedupe_key for one in messages])
-                )
-            )
+def _messages(step: Step, mailed: set[str] | frozenset[str], now: datetime) -> list[Message]:
+    """The mails of a step, and its line in the incident's timeline."""
+    case = step.case
+    if step.number == DEADLINE_SAID:
+        text = (
+            f"Not reconnected in time: {_names(step.members)} did not log in within 7 days and "
+            "several reminders. No more reminders are sent for it. Please call the customer."
         )
-        reachable = await with_contacts(session, customers)
-    new = [
-        one
-        for one in messages
-        if one.dedupe_key not in there
-        and (one.channel != "email" or one.payload["customer_id"] in reachable)
+        return [_timeline(step, "late", text)]
+    by_mail = [member for member in step.members if member.customer_id in mailed]
+    by_hand = [member for member in step.members if member.customer_id not in mailed]
+    said = [
+        f"{_names(members)} ({how})"
+        for members, how in (
+            (by_mail, "reminded by mail"),
+            (by_hand, "not mailed: please remind them"),
+        )
+        if members
     ]
-    if new:
-        async with rt.store.write() as session:
-            await enqueue(rt.store, session, new, now=now)
+    lasting = duration(now - min(member.asked_since for member in step.members))
+    text = f"Still waiting after {lasting}: {', '.join(said)}."
+    messages = [
+        mail(case.incident_id, case.attempt, customer_id, f"remind:{step.number}{step.joined}")
+        for customer_id in dict.fromkeys(member.customer_id for member in by_mail)
+        if customer_id is not None
+    ]
+    return [*messages, _timeline(step, "remind", text)]
+
+
+def _timeline(step: Step, what: str, text: str) -> Message:
+    lane, first = incident_lane(step.case.incident_id), step.members[0].connection_id
+    key = f"{lane}:{what}:{step.case.attempt}:{step.number}{step.joined}:{first}"
+    payload = {"do": "diary", "incident_id": step.case.incident_id, "text": text}
+    return Message("slack", key, payload, lane)
 
 
 def _may_mail(app: AppConfig | None, configuration: Configuration) -> bool:
@@ -172,7 +173,7 @@ def _may_mail(app: AppConfig | None, configuration: Configuration) -> bool:
     )
 
 
-def _names(members: Sequence[Member]) -> str:
-    names = [one.label for one in members]
+def _names(members: Sequence[WaitingMember]) -> str:
+    names = [member.label for member in members]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more

@@ -148,3 +148,5 @@ class IncidentConnection(SQLModel, table=True):
     left_at: datetime | None = optional_time()
     reported_kind: str | None = None
     """The kind a run was last red for."""
+    reminded: int = 0
+    """Of a lost login: the last reminder its customer was due, or that its deadline was said."""

@@ -150,6 +150,8 @@ class Reconnect(SQLModel, table=True):
         default_factory=list, sa_column=Column(Json, nullable=False, server_default="[]")
     )
     """Prefect's runs that worked on it before: they don't take it back."""
+    woken_at: datetime | None = optional_time()
+    """When its run was last asked to look at the database."""
     opened_at: datetime = time()
     deadline_at: datetime = time()
     answers: int = 0

@@ -1,0 +1,114 @@
+"""Makini's connection list as logins need it: one listing serves all that it can, in any process.
+
+A fleet of 10,000 is a hundred calls a listing. So the last one is kept, encrypted, beside the
+settings, and one is made at a time: whoever waited for it looks at what it brought first.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.makini import ListedConnection, MakiniClient
+from linekeeper.runtime import Runtime
+from linekeeper.store import KeyProblem, new_id
+from linekeeper.store.leases import LeaseLost, holding
+from linekeeper.store.tables import AppSetting
+from linekeeper.store.upsert import insert_or_update
+
+SHARED_FOR = timedelta(seconds=30)
+PATIENCE_SECONDS = 30.0
+"""How long a login waits for another's listing to end before it makes one of its own."""
+_LEASE_SECONDS = 60.0
+_PREFIX = "listing:"
+_LISTED = TypeAdapter(list[ListedConnection])
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What Makini listed, by a listing that was begun at `begun_at` (the database's clock)."""
+
+    begun_at: datetime
+    connections: Sequence[ListedConnection]
+
+    def settles(self, makini_id: str, *, since: datetime, now: datetime) -> bool:
+        """Whether it tells whose the login is whose pair came before `since`. Pure.
+
+        A login may have made a connection that an earlier listing could not name, so an earlier one
+        counts only where it names this very id.
+        """
+        if self.begun_at >= since:
+            return True
+        named = any(makini_id in (entry.id, entry.key) for entry in self.connections)
+        return bool(makini_id) and named and now - self.begun_at < SHARED_FOR
+
+
+async def listed_for(
+    rt: Runtime, makini: MakiniClient, app: str, makini_id: str, *, since: datetime
+) -> Sequence[ListedConnection]:
+    """A listing that tells whose the login with `makini_id` is; made only where none does.
+
+    `since` is when its pair was there, by the database's clock. Raises `MakiniError`.
+    """
+    kept = await _kept(rt, app, makini_id, since)
+    if kept is not None:
+        return kept
+    me = f"{rt.owner}:{new_id()}"
+    try:
+        async with holding(
+            rt.store,
+            f"{_PREFIX}{app}",
+            me,
+            seconds=_LEASE_SECONDS,
+            wait=True,
+            patience=PATIENCE_SECONDS,
+        ):
+            kept = await _kept(rt, app, makini_id, since)
+            return kept if kept is not None else await _listed(rt, makini, app)
+    except LeaseLost:
+        return await _listed(rt, makini, app)
+
+
+async def forget_listings(session: AsyncSession) -> None:
+    """Forget what was listed for logins: it holds names."""
+    await session.execute(delete(AppSetting).where(col(AppSetting.name).startswith(_PREFIX)))
+
+
+async def _kept(
+    rt: Runtime, app: str, makini_id: str, since: datetime
+) -> Sequence[ListedConnection] | None:
+    async with rt.store.read() as session:
+        now = await rt.store.clock(session)
+        row = await session.get(AppSetting, f"{_PREFIX}{app}")
+    if row is None or (row.updated_at < since and now - row.updated_at >= SHARED_FOR):
+        return None
+    try:
+        connections = _LISTED.validate_json(rt.store.cipher.decrypt(row.value))
+    except (KeyProblem, ValidationError):
+        return None
+    listing = Listing(row.updated_at, connections)
+    return connections if listing.settles(makini_id, since=since, now=now) else None
+
+
+async def _listed(rt: Runtime, makini: MakiniClient, app: str) -> list[ListedConnection]:
+    async with rt.store.read() as session:
+        begun_at = await rt.store.clock(session)
+    connections = [
+        connection async for page in makini.list_connections() for connection in page.connections
+    ]
+    text = orjson.dumps([asdict(connection) for connection in connections]).decode()
+    row = {
+        "name": f"{_PREFIX}{app}",
+        "value": rt.store.cipher.encrypt(text),
+        "updated_at": begun_at,
+    }
+    async with rt.store.write() as session:
+        await insert_or_update(
+            rt.store, session, AppSetting, [row], key=["name"], update=["value", "updated_at"]
+        )
+    return connections

@@ -1,0 +1,160 @@
+"""All open cases at once, as far as time brings something to them: one statement for all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import and_, exists, select
+from sqlmodel import col
+
+from linekeeper.customers.naming import label
+from linekeeper.reconnect.case import KIND
+from linekeeper.reconnect.remind import DEADLINE, asked_since
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    Implementation,
+    ImplementationSystem,
+    Incident,
+    IncidentConnection,
+    Reconnect,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingMember:
+    """A connection whose customer was asked to log in and hasn't yet."""
+
+    connection_id: str
+    label: str
+    customer_id: str | None
+    time_zone: str
+    asked_since: datetime
+    """From when on its reminders and its deadline count."""
+    reminded: int
+    """The last step that was taken (`linekeeper.reconnect.remind`)."""
+
+    def is_late(self, now: datetime) -> bool:
+        """Whether its deadline has passed."""
+        return now >= self.asked_since + DEADLINE
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCase:
+    """A case that a run should be working on."""
+
+    incident_id: str
+    app: str
+    is_open: bool
+    """Whether the incident is open and about lost logins."""
+    over_at: datetime
+    """When the incident was resolved, or when waiting ends."""
+    attempt: int
+    run_id: str | None
+    opened_at: datetime
+    snoozed_until: datetime | None
+    woken_at: datetime | None
+    outcome: str | None
+    waiting: Sequence[WaitingMember]
+    """Those whose customers hear of it from us; nobody is asked before the go-live."""
+
+
+_CAME_WITH = and_(
+    col(Implementation.id) == col(ImplementationSystem.implementation_id),
+    col(Connection.created_at) >= col(Implementation.started_at),
+    col(Implementation.status) != "abandoned",
+)
+_LIVE_AT = (
+    select(col(Implementation.live_at))
+    .join(ImplementationSystem, _CAME_WITH)
+    .where(col(ImplementationSystem.connection_id) == col(Connection.id))
+    .order_by(col(Implementation.live_at).desc())
+    .limit(1)
+    .scalar_subquery()
+)
+_IS_IMPLEMENTED = exists().where(
+    _CAME_WITH,
+    col(ImplementationSystem.connection_id) == col(Connection.id),
+    col(Implementation.live_at).is_(None),
+)
+_CASES = (
+    select(
+        col(Incident.id),
+        col(Incident.app),
+        col(Incident.kind),
+        col(Incident.resolved_at),
+        col(Reconnect.deadline_at),
+        col(Reconnect.attempt),
+        col(Reconnect.run_id),
+        col(Reconnect.opened_at),
+        col(Reconnect.snoozed_until),
+        col(Reconnect.woken_at),
+        col(Reconnect.outcome),
+        col(Connection.id).label("connection_id"),
+        col(Connection.provider),
+        col(Connection.name),
+        col(Customer.id).label("customer_id"),
+        col(Customer.name).label("customer"),
+        col(Customer.time_zone),
+        col(IncidentConnection.joined_at),
+        col(IncidentConnection.reminded),
+        _LIVE_AT.label("live_at"),
+    )
+    .join(Reconnect, col(Reconnect.incident_id) == col(Incident.id))
+    .outerjoin(
+        IncidentConnection,
+        and_(
+            col(IncidentConnection.incident_id) == col(Incident.id),
+            col(IncidentConnection.left_at).is_(None),
+        ),
+    )
+    .outerjoin(
+        Connection,
+        and_(
+            col(Connection.id) == col(IncidentConnection.connection_id),
+            col(Connection.health) == KIND,
+            col(Connection.setup) != "disconnected",
+            ~_IS_IMPLEMENTED,
+        ),
+    )
+    .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+    .where(col(Reconnect.closed_at).is_(None))
+    .order_by(col(Incident.id), col(IncidentConnection.id))
+)
+
+
+async def load_open_cases(store: Store) -> list[OpenCase]:
+    """Every case a run should be working on, with those who still have to log in."""
+    async with store.read() as session:
+        rows = (await session.execute(_CASES)).all()
+    cases: dict[str, OpenCase] = {}
+    waiting: dict[str, list[WaitingMember]] = {}
+    for row in rows:
+        if row.id not in cases:
+            waiting[row.id] = []
+            cases[row.id] = OpenCase(
+                incident_id=row.id,
+                app=row.app,
+                is_open=row.resolved_at is None and row.kind == KIND,
+                over_at=row.resolved_at or row.deadline_at,
+                attempt=row.attempt,
+                run_id=row.run_id,
+                opened_at=row.opened_at,
+                snoozed_until=row.snoozed_until,
+                woken_at=row.woken_at,
+                outcome=row.outcome,
+                waiting=waiting[row.id],
+            )
+        if row.connection_id is not None:
+            waiting[row.id].append(
+                WaitingMember(
+                    connection_id=row.connection_id,
+                    label=label(row.customer, row.provider, row.name),
+                    customer_id=row.customer_id,
+                    time_zone=row.time_zone or "UTC",
+                    asked_since=asked_since(row.opened_at, row.joined_at, row.live_at),
+                    reminded=row.reminded,
+                )
+            )
+    return list(cases.values())
