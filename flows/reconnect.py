@@ -177,7 +177,9 @@ def _name(case: Case) -> str:
 
 
 def _waiting(case: Case, incident_id: str) -> str:
-    names = [one.label for one in case.waiting]
+    names = [member.label for member in case.waiting]
+    if case.is_unsettled:
+        names = [member.label for member in case.members if member.live]
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return (
         f"**Waiting for a login:** {', '.join(names[:10])}{more}.\n\n"

@@ -103,6 +103,8 @@ async def mint(request: Request) -> Response:
     connection = _connection(world, request)
     if connection.pending:
         raise Refused(403, "CONNECTION_PENDING", "The customer has not connected it yet.")
+    if world.settings.mint_shape == "refused":
+        raise Refused(403, "FORBIDDEN", "This account may not mint tokens.")
     if world.settings.mint_shape == "pair":
         return json({"data": _pair(world.tokens.pair(connection), connection)})
     value, _ = world.tokens.mint(connection)

@@ -53,9 +53,9 @@ class Settings:
     client_secret: str = field(default="sandbox-secret", repr=False)
     redirects: tuple[str, ...] = ("http://127.0.0.1:8642/oauth/callback",)
     """Where Makini Link may send a customer back to, beside any loopback address."""
-    mint_shape: Literal["token", "pair"] = "token"
+    mint_shape: Literal["token", "pair", "refused"] = "token"
     """What `POST /api/system/connections/{key}/token` answers: `{"token", "expires_in": 300}`
-    as in Makini's one sample, or a full pair."""
+    as in Makini's one sample, a full pair, or 403."""
     distinct_ids: bool = False
     """Whether a connection's `id` differs from its `key`."""
     listed_ids: bool = True

@@ -12,6 +12,7 @@ from sqlmodel import col, select
 from linekeeper.access.links import link_url
 from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
+from linekeeper.makini import NO_TOKEN, MakiniError
 from linekeeper.markdown import text
 from linekeeper.notify.text import duration
 from linekeeper.reconcile.service import reconcile_window
@@ -66,11 +67,14 @@ async def back_fill(incident_id: str, members: Mapping[str, str], until: datetim
         if connection_id in done or connection_id not in windows:
             return True
         since = datetime.fromisoformat(windows[connection_id])
-        if not await process.can_read(rt, connection_id):
-            log.warning("%s: nothing is fetched: no token, and none may be minted", label)
-            return True
         async with gate:
-            counts = await reconcile_window(rt, connection_id, since, until)
+            try:
+                counts = await reconcile_window(rt, connection_id, since, until)
+            except MakiniError as error:
+                if error.code != NO_TOKEN:
+                    raise
+                log.warning("%s: nothing is fetched: no token, and none may be minted", label)
+                return True
         kept = await process.keep_counts(
             rt, incident_id, connection_id, counts, since=since, until=until
         )

@@ -69,6 +69,8 @@ async def attend(rt: Runtime, incident_id: str, *, now: datetime) -> None:
         case = await load_case(rt.store, incident_id, now=now, session=session)
         if case is None:
             return
+        if case.is_unsettled:
+            return  # its run waits, and nobody is asked for what may be no loss
         if not case.is_open:
             if case.moved and case.reconnect and await withdraw_run(session, case, now=now):
                 case.reconnect.closed_at, case.reconnect.outcome = now, "moved"

@@ -22,6 +22,13 @@ from linekeeper.store.tables import (
 )
 
 KIND = Health.reauthorization_required.value
+UNSETTLED = (Health.unknown.value, Health.unreachable.value)
+"""What an incident of lost logins may become while nothing says whether they are back."""
+
+
+def is_unsettled(kind: str, resolved_at: datetime | None) -> bool:
+    """Whether a lost login is neither back nor surely lost: its case waits as before. Pure."""
+    return resolved_at is None and kind in UNSETTLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,11 @@ class Case:
     def is_open(self) -> bool:
         """Whether the incident is open and about lost logins."""
         return self.incident.resolved_at is None and self.incident.kind == KIND
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether nothing says at present that the logins are back, or that they are lost."""
+        return is_unsettled(self.incident.kind, self.incident.resolved_at)
 
     @property
     def is_working(self) -> bool:

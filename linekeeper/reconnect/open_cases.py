@@ -8,7 +8,7 @@ from sqlalchemy import and_, exists, select
 from sqlmodel import col
 
 from linekeeper.customers.naming import label
-from linekeeper.reconnect.case import KIND
+from linekeeper.reconnect.case import KIND, is_unsettled
 from linekeeper.reconnect.remind import DEADLINE, asked_since
 from linekeeper.store import Store
 from linekeeper.store.tables import (
@@ -48,6 +48,8 @@ class OpenCase:
     app: str
     is_open: bool
     """Whether the incident is open and about lost logins."""
+    is_unsettled: bool
+    """Whether nothing says at present that the logins are back, or that they are lost."""
     over_at: datetime
     """When the incident was resolved, or when waiting ends."""
     attempt: int
@@ -137,6 +139,7 @@ async def load_open_cases(store: Store) -> list[OpenCase]:
                 incident_id=row.id,
                 app=row.app,
                 is_open=row.resolved_at is None and row.kind == KIND,
+                is_unsettled=is_unsettled(row.kind, row.resolved_at),
                 over_at=row.resolved_at or row.deadline_at,
                 attempt=row.attempt,
                 run_id=row.run_id,

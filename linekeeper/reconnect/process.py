@@ -95,7 +95,7 @@ def next_step(case: Case, run_id: str) -> Next:
     other = replaced_by(reconnect, run_id)
     if other is not None:
         raise Replaced(other)
-    if not case.is_open:
+    if not case.is_open and not case.is_unsettled:
         return "moved" if case.moved else "prove"
     if reconnect.outcome == "given_up":
         return "given_up"
@@ -167,14 +167,6 @@ async def prove(rt: Runtime, connection_id: str) -> str:
     if read.outcome is Outcome.login_lost:
         raise Unproven("the reads are refused with the new login")
     return f"{connection.health}; its records can be read"
-
-
-async def can_read(rt: Runtime, connection_id: str) -> bool:
-    """Whether there is a token to read its data with, or one may be minted."""
-    async with rt.store.read() as session:
-        connection = await session.get_one(Connection, connection_id)
-        tokens = await load_tokens(rt.store, session, [connection_id])
-    return bool(tokens) or (await rt.app(connection.app)).manages
 
 
 async def _judge(rt: Runtime, connection_id: str, seen: Observation) -> None:
@@ -289,5 +281,17 @@ def _sentence(case: Case, outcome: str, now: datetime) -> str:
     records = sum(int(one.get("caught_up", 0)) for one in reconnect.counts.values())
     read = "1 record" if records == 1 else f"{records:,} records"
     caught = f"{read} backfilled" if records else "nothing to backfill"
+    unread = [
+        member
+        for member in case.members
+        if member.setup != "disconnected"
+        and member.connection_id in reconnect.windows
+        and member.connection_id not in reconnect.counts
+    ]
+    if unread:
+        names = ", ".join(member.label for member in unread[:5])
+        names += f" and {len(unread) - 5} more" if len(unread) > 5 else ""
+        missing = f"not backfilled, for there is no token to read with: {names}"
+        caught = f"{caught}; {missing}" if records else missing
     many = f"{len(case.members)} connections, " if len(case.members) > 1 else ""
     return f"Reconnected after {lasted}: {many}{caught}"

@@ -31,6 +31,8 @@ async def watch(rt: Runtime, *, now: datetime) -> int:
     cases = await load_open_cases(rt.store)
     steps: list[Step] = []
     for case in cases:
+        if case.is_unsettled and case.outcome is None:
+            continue
         if not case.is_open or case.outcome is not None:
             if needs_waking(case.run_id, case.woken_at, over_at=case.over_at, now=now):
                 await _wake(rt, case, now)

@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.flow_engine import run_flow
 from prefect.states import Cancelled, Crashed, Suspended
 from sqlalchemy import select, update
+from sqlmodel import col
 
 import sandbox
 from flows.acknowledge import acknowledge
@@ -24,6 +25,10 @@ from flows.reconnect import reconnect
 from flows.refresh_tokens import refresh_tokens
 from linekeeper.access.tokens import destroy_tokens, save_tokens
 from linekeeper.clock import utcnow
+from linekeeper.health.judge import Observation as Observed
+from linekeeper.health.judge import Outcome
+from linekeeper.health.service import observe
+from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import TokenPair
 from linekeeper.reconnect.ask import attend_due
 from linekeeper.runtime import Runtime
@@ -295,7 +300,7 @@ async def test_in_observe_without_a_token_it_ends_reconnected_too_and_asked_nobo
     with on(clean_prefect):
         state = await reconnect(incident.id, return_state=True)
     assert state.name == "Reconnected", state.message
-    assert "nothing to backfill" in str(state.message)
+    assert "not backfilled, for there is no token to read with: " in str(state.message)
 
 
 async def test_a_run_that_fails_again_and_again_is_started_ever_less_often(
@@ -330,3 +335,63 @@ async def test_a_connection_that_has_its_login_has_no_run_and_is_told_what_to_do
             state = await reconnect(**given, return_state=True)
             assert state.name == "Refused"
             assert said in str(state.message)
+
+
+@pytest.mark.parametrize("why", ["given back", "mint refused"])
+async def test_b2_without_token_and_without_mint_a_case_waits_for_its_customer(
+    running: Running,
+    store: Store,
+    clean_prefect: PrefectServer,
+    fleet: sandbox.Served,
+    why: str,
+) -> None:
+    await swept(clean_prefect)
+    [one, *_] = await rows(store, Connection)
+    async with store.write() as session:
+        await destroy_tokens(session, one.id)
+        if why == "given back":
+            await session.execute(
+                update(Connection).where(col(Connection.id) == one.id).values(custody="exported")
+            )
+    if why == "mint refused":
+        fleet.world.settings.mint_shape = "refused"
+    async with Runtime.open() as rt:
+        policy = (await rt.configuration()).policy
+        said = Observed(
+            at=utcnow(), source="webhook", outcome=Outcome.login_lost, message="must log in again"
+        )
+        async with store.write() as session:
+            await observe(store, session, [(one.id, said)], policy=policy, now=utcnow())
+            await conclude(store, session, policy=policy, now=utcnow())
+        await attend_due(rt)
+    await swept(clean_prefect)
+    [incident] = await rows(store, Incident)
+    assert (incident.kind, incident.status) == ("unknown", "open")
+    # Here no worker runs it, so it can't suspend: it would wait.
+    with on(clean_prefect), pytest.raises(RuntimeError, match="suspend"):
+        await reconnect(incident.id)
+    async with store.write() as session:
+        [case] = await session.scalars(select(Reconnect))
+        case.run_id = case.woken_at = None
+    await swept(clean_prefect)
+    [case] = await rows(store, Reconnect)
+    assert (case.outcome, case.closed_at) == (None, None)
+
+
+async def test_b2_a_login_back_by_the_list_alone_ends_the_case_and_says_what_was_not_read(
+    store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
+) -> None:
+    one = await lost(store, clean_prefect, fleet)
+    fleet.world.settings.mint_shape = "refused"
+    async with store.write() as session:
+        await destroy_tokens(session, one.id)
+    found = fleet.world.find(one.makini_key)
+    assert found is not None
+    fleet.world.restore_credentials(found)
+    await swept(clean_prefect)
+    [incident] = await rows(store, Incident)
+    assert incident.status == "resolved"
+    with on(clean_prefect):
+        state = await reconnect(incident.id, return_state=True)
+    assert state.name == "Reconnected", state.message
+    assert "not backfilled, for there is no token to read with: " in str(state.message)
