@@ -68,12 +68,19 @@ async def renew(
         refused=refused,
         owner=owner,
     )
-    name = lease_name(connection_id)
-    token = await store.owned.run(name, renewal.run)
-    if token is not None and refused is not None and token.access == refused.access:
-        # It was the end of an earlier renewal, whose token has been refused since.
-        token = await store.owned.run(name, renewal.run)
-    return token
+    name, is_ours = lease_name(connection_id), False
+
+    async def begin() -> Token | None:
+        nonlocal is_ours
+        is_ours = True
+        return await renewal.run()
+
+    token = await store.owned.run(name, begin)
+    if is_ours or token is None or refused is None or token.access != refused.access:
+        return token
+    # It was the end of an earlier renewal, whose token has been refused since. One of our own may
+    # give the same token again, which is Makini's answer: nothing is asked twice.
+    return await store.owned.run(name, renewal.run)
 
 
 @dataclass(frozen=True, slots=True)

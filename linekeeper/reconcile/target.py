@@ -132,9 +132,8 @@ class Login:
         if self._token is None:
             return None
         self._whole = await ask_whole(self._makini, self._token.access, connection=self._target.ref)
-        if self._whole not in (Whole.token_refused, Whole.unclear) or self._renewed:
+        if self._whole not in (Whole.token_refused, Whole.unclear):
             return None
-        self._renewed = True
         return await self.renewed()
 
     async def scope_of(self, error: MakiniError) -> ErrorScope:
@@ -166,8 +165,12 @@ class Login:
     async def renewed(self) -> str | None:
         """Another token in place of the one that was refused; None if nothing of ours gives one.
 
-        Raises `MakiniError` when Makini could not be asked.
+        Whoever asks, it is renewed once, and again only after something was read with the new
+        token: minting may end the product's. Raises `MakiniError` when Makini could not be asked.
         """
+        if self._renewed:
+            return None
+        self._renewed = True
         token = await renew(
             self._rt.store,
             self._makini,

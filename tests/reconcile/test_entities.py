@@ -180,6 +180,22 @@ async def test_where_every_entity_is_refused_the_reads_outrank_a_status_that_say
     assert await health(rt) == "reauthorization_required"
 
 
+@pytest.mark.parametrize("minted_token", ["another", "t"])
+@pytest.mark.parametrize("status", [200, 403, 404, 422])
+async def test_c1_where_every_entity_is_refused_one_token_is_minted_whatever_the_status_answers(
+    rt: Runtime, server: Peer, status: int, minted_token: str
+) -> None:
+    await run(rt)
+    for entity in ENTITIES:
+        server.answer("GET", f"/api/{entity}", refusing(401, "AUTHENTICATION_FAILED"))
+    if status != 200:
+        server.answer("GET", STATUS, refusing(status))
+    minted = len(server.asked(MINT))
+    server.answer("POST", MINT, {"token": minted_token, "expires_in": 3600})
+    await run(rt)
+    assert len(server.asked(MINT)) - minted == 1
+
+
 async def test_a_system_that_is_silent_as_a_whole_is_no_incident_of_its_entities(
     rt: Runtime, server: Peer
 ) -> None:
