@@ -389,7 +389,10 @@ class _Month:
                         col(IncidentConnection.incident_id),
                         col(IncidentConnection.connection_id),
                         col(IncidentConnection.joined_at),
-                    )
+                        func.coalesce(
+                            col(IncidentConnection.left_at), col(Incident.resolved_at), self.end
+                        ),
+                    ).join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
                 )
             ).all()
             subjects = set(await session.scalars(select(col(NoticeMessage.subject))))
@@ -409,9 +412,9 @@ class _Month:
             and not never.get(one.id, "").startswith("over before anybody was notified: ")
             and not (one.resolved_at is None and one.opened_at > self.end - 9 * HOUR)
         ]
-        joined: dict[str, list[tuple[datetime, str]]] = {}
-        for incident_id, connection_id, at in memberships:
-            joined.setdefault(connection_id, []).append((at, incident_id))
+        member: dict[str, list[tuple[datetime, datetime, str]]] = {}
+        for incident_id, connection_id, at, until in memberships:
+            member.setdefault(connection_id, []).append((at, until, incident_id))
         away = [one for one in self.causes if one.kind == "makini outage"]
         planned = [one for one in self.causes if one.silent]
         roots: Counter[str] = Counter()
@@ -431,8 +434,8 @@ class _Month:
             found = {
                 incident_id
                 for n in one.members
-                for at, incident_id in joined.get(self.ids[n], ())
-                if one.start <= at <= one.end + 30 * MINUTE
+                for at, until, incident_id in member.get(self.ids[n], ())
+                if at <= one.end + 30 * MINUTE and until >= one.start
             }
             if not any(identifier in firsts or identifier in merged for identifier in found):
                 lasted = (one.end - one.start) / MINUTE

@@ -1,15 +1,14 @@
-"""When a connection counts as what, and when operators hear of it."""
+"""When a connection counts as what, and when operators are notified of it."""
 
 from typing import ClassVar, Self
 
 from prefect.blocks.core import Block
-from pydantic import Field
 
 from linekeeper import config as core
 
 
-class HealthPolicy(Block):
-    """When a connection counts as what, and when operators hear of it."""
+class HealthPolicy(core.HealthFields, Block):
+    """When a connection counts as what, and when operators are notified of it."""
 
     _block_type_name: ClassVar[str] = "Health Policy"
     _block_type_slug: ClassVar[str] = "health-policy"
@@ -18,104 +17,9 @@ class HealthPolicy(Block):
         "probed. Save it as `default`."
     )
 
-    probe_minutes: float = Field(
-        default=10,
-        ge=0,
-        title="Probe every (minutes)",
-        description="A healthy connection is probed at least that often; 0: all, every sweep.",
-    )
-    misses_unreachable: int = Field(
-        default=3,
-        ge=1,
-        title="Misses until unreachable",
-        description="So many failing probes in a row make a connection unreachable.",
-    )
-    flap_falls: int = Field(
-        default=3,
-        ge=2,
-        title="Flap threshold",
-        description="So many falls from healthy within the window below are flapping: degraded.",
-    )
-    flap_window_minutes: float = Field(
-        default=60, gt=0, title="Flapping window (minutes)", description="Falls are counted in it."
-    )
-    flap_quiet_minutes: float = Field(
-        default=30,
-        gt=0,
-        title="Quiet after flapping (minutes)",
-        description="A flapping connection is healthy again after so long without a fall.",
-    )
-    reopen_minutes: float = Field(
-        default=60,
-        ge=0,
-        title="Reopen within (minutes)",
-        description="A fall so soon after a resolve reopens the same incident and message.",
-    )
-    slow_seconds: float = Field(
-        default=10,
-        gt=0,
-        title="Slow above (seconds)",
-        description="Median of the last probes above which a connection is degraded.",
-    )
-    slow_samples: int = Field(
-        default=5, ge=1, le=20, title="Probes in the median", description="How many are looked at."
-    )
-    stale_sync_hours: float = Field(
-        default=24,
-        gt=0,
-        title="Stale sync after (hours)",
-        description="A connection whose last sync is older is degraded.",
-    )
-    root_cause_members: int = Field(
-        default=5,
-        ge=2,
-        title="Root cause from (connections)",
-        description="So many connections of one provider failing alike are one incident ...",
-    )
-    root_cause_share: float = Field(
-        default=0.5,
-        gt=0,
-        le=1,
-        title="Root cause from (share)",
-        description="... if they are at least this share of the provider's connections.",
-    )
-    root_cause_minutes: float = Field(
-        default=10,
-        ge=0,
-        title="Root cause within (minutes)",
-        description="So many of one provider falling within it are one incident too.",
-    )
-    remind_hours: float = Field(
-        default=4,
-        gt=0,
-        title="Red again after (hours)",
-        description="A sweep fails again for an incident nobody acknowledged for so long.",
-    )
-    login_check_hours: float = Field(
-        default=24,
-        ge=0,
-        title="Login check every (hours)",
-        description="A login that nothing was read with for so long is tested by reading one "
-        "record, in mode manage and where a token is held; 0: never.",
-    )
-    failing_calls: int = Field(
-        default=3,
-        ge=1,
-        title="Refused calls of the product",
-        description="So many in a row contradict a good word of Makini's.",
-    )
-    failing_minutes: float = Field(
-        default=60,
-        gt=0,
-        title="Refused calls count for (minutes)",
-        description="So long after the last one the product's refused calls count.",
-    )
-
     def to_config(self) -> core.HealthPolicy:
         """What the core reads. Raises `ValueError` naming a bad field."""
-        return core.HealthPolicy(
-            **{name: getattr(self, name) for name in core.HealthPolicy.model_fields}
-        )
+        return core.HealthPolicy(**self.model_dump(include=set(core.HealthFields.model_fields)))
 
     @classmethod
     def from_config(cls, config: core.HealthPolicy) -> Self:

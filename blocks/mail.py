@@ -3,12 +3,11 @@
 from typing import ClassVar, Self
 
 from prefect.blocks.core import Block
-from pydantic import Field, SecretStr
 
-from linekeeper.config import MailConfig
+from linekeeper.config import MailConfig, MailFields
 
 
-class Mail(Block):
+class Mail(MailFields, Block):
     """The account customers' mail is sent from."""
 
     _block_type_name: ClassVar[str] = "Mail"
@@ -16,14 +15,6 @@ class Mail(Block):
     _description: ClassVar[str] = (
         "The account from which customers are asked to log in again. Save it as `default`. "
         "Nothing is mailed while an app's `Notify customers` is off."
-    )
-
-    smtp_url: SecretStr = Field(
-        title="SMTP URL",
-        description="smtps://user:password@host:465, or smtp://user:password@host:587 (STARTTLS).",
-    )
-    sender: str = Field(
-        title="From", description="The sender's address: Acme Integrations <it@acme.example>."
     )
 
     def to_config(self) -> MailConfig:

@@ -3,12 +3,11 @@
 from typing import ClassVar, Self
 
 from prefect.blocks.core import Block
-from pydantic import Field, SecretStr
 
-from linekeeper.config import SlackConfig
+from linekeeper.config import SlackConfig, SlackFields
 
 
-class SlackChannel(Block):
+class SlackChannel(SlackFields, Block):
     """The Slack channel operators read."""
 
     _block_type_name: ClassVar[str] = "Slack Channel"
@@ -16,25 +15,6 @@ class SlackChannel(Block):
     _description: ClassVar[str] = (
         "Where Linekeeper posts incidents: one message each, edited in place. Save it as "
         "`default`; run `test-alert` to see a message arrive."
-    )
-
-    bot_token: SecretStr = Field(
-        title="Bot token",
-        description="Starts with xoxb-; its app needs the scope chat:write and must be in the "
-        "channel (files:write as well for charts).",
-    )
-    channel: str = Field(
-        title="Channel", description="The channel's id (C0123ABCD) or name (#line-health)."
-    )
-    signing_secret: SecretStr = Field(
-        default=SecretStr(""),
-        title="Signing secret",
-        description="From the Slack app's Basic Information; buttons in messages need it.",
-    )
-    api_url: str = Field(
-        default="https://slack.com/api/",
-        title="API URL",
-        description="Only changed for tests and for gateways that speak Slack's API.",
     )
 
     def to_config(self) -> SlackConfig:

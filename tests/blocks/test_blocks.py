@@ -67,6 +67,35 @@ def test_an_empty_block_says_what_the_core_defaults_to() -> None:
     assert AlertPolicy().to_config() == core.AlertPolicy()
 
 
+@pytest.mark.parametrize(
+    ("block", "own"),
+    [
+        (
+            MakiniApp,
+            {
+                "bodies",
+                "entities",
+                "event_kinds",
+                "forward_url",
+                "natural_keys",
+                "tariffs",
+                "webhook_secrets",
+            },
+        ),
+        (SlackChannel, set()),
+        (HealthPolicy, set()),
+        (Mail, set()),
+        (AlertPolicy, {"elsewhere"}),
+    ],
+)
+def test_a_block_writes_only_what_its_form_shows_otherwise(
+    block: type[MakiniApp], own: set[str]
+) -> None:
+    assert (
+        set(block.__annotations__) - {"_block_type_name", "_block_type_slug", "_description"} == own
+    )
+
+
 def test_every_field_of_the_core_can_be_filled_in() -> None:
     for block, config, apart in (
         (MakiniApp, core.AppConfig, {"name"}),
@@ -87,12 +116,12 @@ def test_every_field_is_flat_and_explains_itself(block: type[MakiniApp]) -> None
 
 
 def test_secrets_are_declared_as_secrets_and_do_not_show() -> None:
-    assert MakiniApp.model_json_schema()["secret_fields"] == [
+    assert set(MakiniApp.model_json_schema()["secret_fields"]) == {
         "client_secret",
         "webhook_secrets",
         "forward_url",
         "forward_secret",
-    ]
+    }
     shown = repr(MakiniApp.from_config(APP)) + repr(SlackChannel.from_config(SLACK))
     shown += repr(Mail.from_config(MAIL))
     shown += repr(AlertPolicy.from_config(ALERTS))

@@ -1,0 +1,66 @@
+"""What an operator tunes, as plain data: one Makini app, Slack, health policy, alerts, mail.
+
+Each is filled in as a Prefect block, copied by the consumer into the table `app_setting`, and
+read from there by every part (DESIGN "Three kinds of process"). Fields, defaults, bounds and words
+are written once: a block inherits the fields of its settings.
+"""
+
+from pydantic import Field
+
+from linekeeper.config.app import (
+    DEFAULT_ENTITIES,
+    AppConfig,
+    AppFields,
+    ForwardForm,
+    Mode,
+    Paging,
+    SinceFilter,
+    WebhookScheme,
+)
+from linekeeper.config.base import Config
+from linekeeper.config.channels import MailConfig, MailFields, SlackConfig, SlackFields
+from linekeeper.config.policies import (
+    AlertFields,
+    AlertPolicy,
+    HealthFields,
+    HealthPolicy,
+    Severity,
+)
+
+__all__ = [
+    "DEFAULT_ENTITIES",
+    "AlertFields",
+    "AlertPolicy",
+    "AppConfig",
+    "AppFields",
+    "Configuration",
+    "ForwardForm",
+    "HealthFields",
+    "HealthPolicy",
+    "MailConfig",
+    "MailFields",
+    "Mode",
+    "Paging",
+    "Severity",
+    "SinceFilter",
+    "SlackConfig",
+    "SlackFields",
+    "WebhookScheme",
+]
+
+
+class Configuration(Config):
+    """Everything together, as one process sees it at one moment."""
+
+    apps: dict[str, AppConfig] = Field(default_factory=dict)
+    slack: SlackConfig | None = None
+    policy: HealthPolicy = HealthPolicy()
+    mail: MailConfig | None = None
+    alerts: AlertPolicy = AlertPolicy()
+    problems: tuple[str, ...] = ()
+    """What of the stored settings could not be used, a sentence each; the rest is in force."""
+
+    @property
+    def managed(self) -> list[str]:
+        """The apps at which something may be changed."""
+        return [name for name, app in self.apps.items() if app.manages]

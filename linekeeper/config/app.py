@@ -1,0 +1,171 @@
+"""One Makini app as its operator sets it. Every unknown of MAKINI.md is a field here."""
+
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+
+from linekeeper.config.base import Config, Fields
+
+Mode = Literal["observe", "manage"]
+Paging = Literal["page", "cursor"]
+SinceFilter = Literal["filter", "modified_after"]
+WebhookScheme = Literal["makini", "standard"]
+ForwardForm = Literal["envelope", "original"]
+
+DEFAULT_ENTITIES = ("eam/work-orders", "eam/assets", "eam/sites", "erp/purchase-orders")
+
+
+class AppFields(Fields):
+    """What is the same in the core and in the block's form: plain values, no lists."""
+
+    mode: Mode = Field(
+        default="observe",
+        title="Mode",
+        description="observe: only lists and status calls, nothing at Makini is changed. "
+        "manage: tokens are minted and refreshed, connections reconnected.",
+    )
+    api_url: str = Field(
+        default="https://api.makini.io",
+        title="API URL",
+        description="Base URL of Makini's API; a self-hosted Makini has its own.",
+    )
+    link_url: str = Field(
+        default="https://link.makini.io",
+        title="Link URL",
+        description="Base URL of Makini Link, where customers log in.",
+    )
+    client_id: str = Field(
+        default="", title="Client id", description="From Makini's dashboard: API keys."
+    )
+    client_secret: SecretStr = Field(
+        default=SecretStr(""),
+        title="Client secret",
+        description="From Makini's dashboard, shown there once.",
+    )
+    notify_customers: bool = Field(
+        default=False,
+        title="Notify customers",
+        description="Whether customers are mailed when they have to log in again.",
+    )
+    forward_secret: SecretStr = Field(
+        default=SecretStr(""),
+        title="Forward secret",
+        description="Signs what is forwarded (Standard Webhooks).",
+    )
+    forward_form: ForwardForm = Field(
+        default="envelope",
+        title="Forward form",
+        description="envelope: ours, signed with the forward secret. original: Makini's body and "
+        "headers, byte for byte, so that your present receiver goes on working.",
+    )
+    per_minute: int = Field(
+        default=600,
+        ge=0,
+        title="Calls a minute",
+        description="What Makini allows the account; 0: no limit.",
+    )
+    share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        title="Share of the calls",
+        description="Linekeeper's part of the calls a minute, such as 0.25; your product has the "
+        "rest.",
+    )
+    timeout_seconds: float = Field(
+        default=15.0, gt=0, title="Time-out (seconds)", description="Of one call to Makini."
+    )
+    per_page: int = Field(
+        default=100, ge=1, le=500, title="Page size", description="Entries a page of a listing."
+    )
+    paging: Paging = Field(
+        default="page",
+        title="Paging",
+        description="What is asked for first on every listing. With cursor an answer that says "
+        "nothing of a next page is the last.",
+    )
+    since: SinceFilter = Field(
+        default="filter",
+        title="Changed-since parameter",
+        description="How a listing is narrowed to what changed: filter[updatedAt:gteq], or "
+        "modified_after.",
+    )
+    connection_field: Literal["key", "id"] = Field(
+        default="key",
+        title="Connection field",
+        description="Which field of a listed connection the Admin API's routes take.",
+    )
+    webhook_scheme: WebhookScheme = Field(
+        default="makini",
+        title="Webhook signature",
+        description="makini: X-Webhook-Signature. standard: Standard Webhooks.",
+    )
+    webhook_reserialized: bool = Field(
+        default=False,
+        title="Accept re-serialised bodies",
+        description="Accept a signature over the compact re-serialised JSON too.",
+    )
+    state_required: bool = Field(
+        default=True,
+        title="Require state",
+        description="Refuse an OAuth callback without the state we sent. Off, for a Makini that "
+        "doesn't give it back: the link is told by a cookie in the customer's browser instead.",
+    )
+
+
+class AppConfig(Config, AppFields):
+    """One Makini account or self-hosted instance."""
+
+    name: str = "default"
+    entities: tuple[str, ...] = DEFAULT_ENTITIES
+    bodies: tuple[str, ...] = ()
+    webhook_secrets: tuple[SecretStr, ...] = ()
+    event_kinds: dict[str, str] = Field(default_factory=dict)
+    """Event name pattern (`fnmatch`) → our kind; asked before the built-in table."""
+    natural_keys: dict[str, str] = Field(default_factory=dict)
+    """Entity → the fields that tell its records apart, joined by `+`; asked before the built-in
+    table (reconcile.identity)."""
+    tariffs: dict[str, str] = Field(default_factory=dict)
+    """Provider → tier and hosting of its connections, such as `III on-premises`, where neither
+    Makini's list nor a person says it; asked before the built-in table (credits.tariff)."""
+    forward_url: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_slug(cls, value: str) -> str:
+        if not value or not all(c.isalnum() or c in "-_" for c in value):
+            raise ValueError("an app's name has letters, digits, - and _ only")
+        return value
+
+    @field_validator("tariffs")
+    @classmethod
+    def _tariffs_are_known(cls, value: dict[str, str]) -> dict[str, str]:
+        known = {"i", "ii", "iii", "cloud", "on-premises", "self-hosted"}
+        for provider, text in value.items():
+            if odd := [word for word in text.split() if word.lower() not in known]:
+                raise ValueError(f"{provider}: {odd[0]} is no tier (I, II, III) and no hosting")
+        return value
+
+    @field_validator("api_url", "link_url")
+    @classmethod
+    def _base_url(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("give a URL that starts with https:// (or http://)")
+        return value.rstrip("/")
+
+    @property
+    def calls_a_minute(self) -> int:
+        """Our own budget, all processes together; 0 = no limit."""
+        return max(1, int(self.per_minute * self.share)) if self.per_minute else 0
+
+    @property
+    def manages(self) -> bool:
+        """Whether anything at Makini may be changed (DESIGN "Do no harm")."""
+        return self.mode == "manage"
+
+    def is_called_like(self, other: "AppConfig") -> bool:
+        """Whether Makini is called the same way for both: at most they differ in what is read."""
+        if self is other or self == other:
+            return True
+        read = {"entities": other.entities, "bodies": other.bodies}
+        return self.model_copy(update=read) == other

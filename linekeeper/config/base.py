@@ -1,0 +1,13 @@
+"""What all settings have in common."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Fields(BaseModel):
+    """Fields with their defaults, bounds and words: the core's settings and the block's form."""
+
+
+class Config(BaseModel):
+    """Settings as the core reads them: they don't change under its hands."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
