@@ -56,7 +56,7 @@ async def check_connection(
         await report_connections([named.id])
         done = await since(rt.store, before)
         if done.changed:
-            await report_fleet({})
+            await report_fleet()
         if done.lanes:
             with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
                 await notify(done.lanes)

@@ -21,14 +21,14 @@ from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.sweep.app import close_removed, list_failed
 from linekeeper.sweep.batch import Batch
-from linekeeper.sweep.sweep import due
+from linekeeper.sweep.sweep import due, note_left_out
 from linekeeper.sweep.webhooks import watch_stream
 from linekeeper.watch.service import watch as watch_parts
 from tasks.health import in_trouble, list_connections, probe_connections
 from tasks.heartbeat import heartbeat
 from tasks.notify import NotDelivered, notify
 from tasks.reconnect_runs import watch_runs
-from tasks.report import FLEET, is_stale, report_connections, report_fleet
+from tasks.report import report_connections, report_fleet
 from tasks.run import completed, is_paused, only_one, open_runtime, rename, skipped
 
 MOST_NAMED = 50
@@ -92,8 +92,8 @@ async def _sweep(rt: Runtime) -> State[None]:
     changed = list(dict.fromkeys([*named, *done.changed]))
     if changed:
         await report_connections(changed[:MOST_NAMED])
-    if changed or any(sweep.adopted for sweep in sweeps) or await is_stale(FLEET):
-        await report_fleet({sweep.app: sweep.note for sweep in sweeps if sweep.note})
+    if changed or any(sweep.adopted for sweep in sweeps):
+        await report_fleet()
     if done.lanes:
         with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
             await notify(done.lanes)
@@ -111,6 +111,7 @@ async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
         await list_failed(rt.store, app, error, now=utcnow())
     policy = (await rt.configuration()).policy
     work = await due(rt, app, policy, now=started)
+    await note_left_out(rt, app.name, work.left_out)
     if work.left_out:
         sweep.note = (
             f"{len(work.ids)} of {len(work.ids) + work.left_out} due were probed: the budget of "

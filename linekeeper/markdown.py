@@ -39,21 +39,9 @@ def code(value: str | None) -> str:
     return text(value, MAX_ID)
 
 
-def ago(at: datetime, now: datetime) -> str:
-    """How long ago, or in how long, in whole minutes, hours (up to two days) or days."""
-    seconds = abs((now - at).total_seconds())
-    if seconds < 60:
-        return "just now"
-    unit, length = ("min", 60) if seconds < 3600 else ("h", 3600)
-    if seconds >= 172_800:
-        unit, length = "d", 86_400
-    amount = f"{int(seconds // length)} {unit}"
-    return f"{amount} ago" if at <= now else f"in {amount}"
-
-
-def when(at: datetime | None, now: datetime) -> str:
-    """A time with its age; `—` if there is none."""
-    return f"{at:%Y-%m-%d %H:%M} UTC ({ago(at, now)})" if at is not None else "—"
+def when(at: datetime | None) -> str:
+    """An absolute time, which stays true as the page that shows it ages; `—` if there is none."""
+    return f"{at:%Y-%m-%d %H:%M} UTC" if at is not None else "—"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -9,6 +9,8 @@ REMEMBER_EVERY = 300.0
 """Seconds between two looks at what operators set in the Prefect UI."""
 SIGHT_EVERY = 15.0
 """Seconds between two looks at the workers."""
+PAGES_EVERY = 10.0
+"""Seconds between two looks for pages that don't show what is so."""
 
 
 def consumer_command() -> None:
@@ -53,6 +55,9 @@ async def _run() -> None:
             )
             return False
 
+        async def keep_pages() -> bool:
+            return await orchestrator.keep_pages(rt)
+
         await run_consumer(
             rt,
             orchestrator,
@@ -61,5 +66,6 @@ async def _run() -> None:
             also=[
                 Lane("what is set in Prefect", remember, every=REMEMBER_EVERY),
                 Lane("workers", look_at_prefect, every=SIGHT_EVERY),
+                Lane("pages", keep_pages, every=PAGES_EVERY),
             ],
         )

@@ -13,10 +13,12 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from linekeeper.cli import block_documents, desk
 from linekeeper.cli.links import find_links
+from linekeeper.cli.pages import keep_pages
 from linekeeper.cli.prefect_sight import Sight, look
 from linekeeper.cli.server import POOL, prefect_at
 from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Blocks, Event, OrchestratorUnavailable, Run
+from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.watch.alerts import Alert
@@ -141,6 +143,14 @@ class PrefectOrchestrator:
         """The workers, a pause, and what became of `alerts`. Raises `OrchestratorUnavailable`."""
         async with self._call():
             return await look(self._client, alerts)
+
+    async def keep_pages(self, rt: Runtime) -> bool:
+        """Write anew the pages that don't show what is so; returns whether there is more.
+
+        Raises `OrchestratorUnavailable`.
+        """
+        async with self._call():
+            return await keep_pages(rt, self._client)
 
     async def find_links(self) -> Links:
         """Where the UI is, and the forms of our deployments. Raises `OrchestratorUnavailable`."""

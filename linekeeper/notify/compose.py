@@ -280,10 +280,10 @@ def _ahead(view: IncidentView, pen: Pen) -> list[str]:
     return [f"{pen.strong('Next step')} {ahead}"]
 
 
-def artifacts(view: IncidentView) -> tuple[str, str]:
-    """The keys of the artifacts the message leads to: its history, and the fleet."""
+def artifacts(view: IncidentView) -> tuple[str, ...]:
+    """The keys of the artifacts the message leads to: its connection's page, and the fleet."""
     only = _only(view)
-    return (f"connection-{only.slug}" if only else "incidents", "fleet")
+    return (f"connection-{only.slug}", "fleet") if only else ("fleet",)
 
 
 def _only(view: IncidentView) -> MemberView | None:
@@ -292,11 +292,10 @@ def _only(view: IncidentView) -> MemberView | None:
 
 def _links(view: IncidentView, links: Links, pen: Pen) -> list[str]:
     only = _only(view)
-    history, fleet = artifacts(view)
     offered = [
         ("Run", None if links.buttons else links.run(view.run_id)),
-        ("History", links.artifact(history)),
-        ("Fleet", links.artifact(fleet)),
+        ("History", links.artifact(f"connection-{only.slug}") if only else None),
+        ("Fleet", links.artifact("fleet")),
         ("Explain", links.form("explain", {"subject": view.id})),
     ]
     if view.resolved_at is None:

@@ -31,8 +31,8 @@ def fold(key: str, views: Sequence[IncidentView], *, links: Links = _NO_LINKS) -
         },
         *sections(lines),
     ]
-    if (url := links.artifact("incidents")) and width(url) < SECTION_LIMIT:
-        blocks.append({"type": "context", "elements": [mrkdwn(pen.link(url, "All incidents"))]})
+    if (url := links.artifact("fleet")) and width(url) < SECTION_LIMIT:
+        blocks.append({"type": "context", "elements": [mrkdwn(pen.link(url, "Fleet"))]})
     return Rendered(headline, blocks)
 
 

@@ -44,10 +44,24 @@ async def place_of(store: Store, channel: str) -> str | None:
 
 
 async def remember(
-    store: Store, subject: str, channel: str, *, ts: str, place: str, now: datetime
+    store: Store,
+    subject: str,
+    channel: str,
+    *,
+    ts: str,
+    place: str,
+    now: datetime,
+    stamp: str | None = None,
 ) -> None:
     """Keep where the message about `subject` is; the last one counts."""
-    row = {"subject": subject, "channel": channel, "ts": ts, "place": place, "updated_at": now}
+    row = {
+        "subject": subject,
+        "channel": channel,
+        "ts": ts,
+        "place": place,
+        "stamp": stamp,
+        "updated_at": now,
+    }
     async with store.write() as session:
         await insert_or_update(
             store,
@@ -55,13 +69,15 @@ async def remember(
             NoticeMessage,
             [row],
             key=["subject", "channel"],
-            update=["ts", "place", "updated_at"],
+            update=["ts", "place", "stamp", "updated_at"],
         )
 
 
-async def remember_artifact(store: Store, key: str, identifier: str, *, now: datetime) -> None:
-    """Keep the id of the artifact `key`, so that links lead to what it shows."""
-    await remember(store, key, ARTIFACTS, ts=identifier, place="", now=now)
+async def remember_artifact(
+    store: Store, key: str, identifier: str, *, now: datetime, stamp: str | None = None
+) -> None:
+    """Keep the id of the artifact `key`, so that links lead to what it shows, and its stamp."""
+    await remember(store, key, ARTIFACTS, ts=identifier, place="", now=now, stamp=stamp)
 
 
 async def artifact_ids(store: Store, keys: Sequence[str]) -> dict[str, str]:

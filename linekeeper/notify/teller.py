@@ -152,7 +152,7 @@ class Teller:
 
     async def _render_fold(self, key: str) -> Rendered:
         views = await load_views(self._store, await incidents_of_fold(self._store, key))
-        links = await self._linked("incidents")
+        links = await self._linked("fleet")
         return compose_fold(key, list(views.values()), links=links)
 
     async def _remember(self, subject: str, posted: Posted) -> None:

@@ -25,7 +25,8 @@ from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import ConnectionPage, ListedConnection
 from linekeeper.pipeline import one_ahead
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Connection, Credential, Customer
+from linekeeper.store.tables import AppState, Connection, Credential, Customer
+from linekeeper.store.upsert import insert_or_update
 from linekeeper.sweep import app as app_health
 
 BATCH = 2_000
@@ -237,6 +238,13 @@ async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetim
         int(app.calls_a_minute * SWEEP_MINUTES * BUDGET_SHARE) if app.per_minute else len(rows)
     )
     return choose(rows, bearable)
+
+
+async def note_left_out(rt: Runtime, app: str, left_out: int) -> None:
+    """Keep how many of `app` this sweep leaves to a later one."""
+    row = {"app": app, "budget": {}, "circuit": {}, "left_out": left_out}
+    async with rt.store.write() as session:
+        await insert_or_update(rt.store, session, AppState, [row], key=["app"], update=["left_out"])
 
 
 class Waiting(NamedTuple):

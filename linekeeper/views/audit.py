@@ -103,21 +103,23 @@ def audit_headline(entries: Sequence[Entry], now: datetime) -> str:
     day = [one for one in entries if (now - one.at).total_seconds() < 86_400]
     people = len({one.by for one in day})
     if not day:
-        return "Nobody did anything in the last 24 hours"
-    things = "1 thing" if len(day) == 1 else f"{len(day)} things"
-    return f"{things} done in the last 24 hours, by {people}"
+        return "No audit entry in 24 hours"
+    things = "1 audit entry" if len(day) == 1 else f"{len(day)} audit entries"
+    by = "1 person or key" if people == 1 else f"{people} people and keys"
+    return f"{things} in 24 hours, by {by}"
 
 
 def audit_markdown(entries: Sequence[Entry], taken: Sequence[HandOuts], *, now: datetime) -> str:
     """The artifact `audit`; times in UTC."""
     parts = [
         f"# {audit_headline(entries, now)}",
-        f"{now:%Y-%m-%d %H:%M} UTC · the newest {MARKDOWN_ROWS}; everything: `linekeeper audit`",
+        f"written {now:%Y-%m-%d %H:%M:%S} UTC · the newest {MARKDOWN_ROWS}; "
+        "everything: `linekeeper audit`",
         table(
             ["When", "Who", "What", "To what", "More"],
             (
                 [
-                    when(one.at, now),
+                    when(one.at),
                     text(one.by),
                     text(one.action),
                     text(one.subject, 100),
@@ -131,7 +133,7 @@ def audit_markdown(entries: Sequence[Entry], taken: Sequence[HandOuts], *, now: 
     ]
     if taken:
         parts += [
-            "## Tokens handed out in the last 24 hours",
+            "## Tokens handed out in the 24 hours before this was written",
             table(
                 ["Key", "Tokens", "Connections", "Last"],
                 (
@@ -139,7 +141,7 @@ def audit_markdown(entries: Sequence[Entry], taken: Sequence[HandOuts], *, now: 
                         text(one.by),
                         f"{one.tokens:,}",
                         f"{one.connections:,}",
-                        when(one.last_at, now),
+                        when(one.last_at),
                     ]
                     for one in taken
                 ),

@@ -7,7 +7,7 @@ from linekeeper.health.judge import Health
 from linekeeper.markdown import MAX_MESSAGE, code, image, table, text, when
 from linekeeper.views.charts import LOOKS, Change, look, timeline
 from linekeeper.views.fleet_queries import ConnectionReport
-from linekeeper.views.parts import ReportLinks, answer, joined, taken
+from linekeeper.views.parts import FLEET, ReportLinks, answer, joined, taken
 
 
 def connection_headline(report: ConnectionReport) -> str:
@@ -18,7 +18,7 @@ def connection_headline(report: ConnectionReport) -> str:
 
 def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
     """The artifact `connection-<slug>`."""
-    one, now = report.connection, report.at
+    one = report.connection
     changes = [
         Change(change.at, change.before, change.after)
         for change in reversed(report.transitions)
@@ -29,19 +29,20 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
         f"# {connection_headline(report)}",
         " · ".join(
             [
-                f"since {when(one.health_since, now)}",
+                f"since {when(one.health_since)}",
+                f"written {report.at:%Y-%m-%d %H:%M:%S} UTC, and again when any of this changes",
                 *([f"[check it now]({check})"] if check else []),
-                f"[fleet]({links.artifact('fleet')})",
+                f"[fleet]({links.artifact(FLEET)})",
             ]
         ),
-        image("Health of this connection over time", timeline(changes, now, one.health)),
+        image("Health of this connection over time", timeline(changes, report.at, one.health)),
         "## What happens next",
         next_step(report),
         "## Open incidents",
         table(
             ["Incident", "Opened", "Acknowledged"],
             (
-                [text(incident.title, MAX_MESSAGE), when(incident.opened_at, now), taken(incident)]
+                [text(incident.title, MAX_MESSAGE), when(incident.opened_at), taken(incident)]
                 for incident in report.incidents
             ),
         )
@@ -49,13 +50,14 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
         else "None.",
         "## What it is",
         table(["", ""], _facts(report)),
-        "Makini's support asks for the connection and the request ids below.",
+        "Makini's support asks for the connection and the request ids below. When it was last "
+        "checked, read and synchronized, says `linekeeper connection show` with Makini's key.",
         "## What changed",
         table(
             ["When", "Change", "Source", "Evidence"],
             (
                 [
-                    when(change.at, now),
+                    when(change.at),
                     f"{text(change.axis)}: {_state(change.axis, change.before)} → "
                     f"{_state(change.axis, change.after)}",
                     text(change.source),
@@ -72,7 +74,7 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
             ["When", "Source", "Outcome", "Answer"],
             (
                 [
-                    when(seen.at, now),
+                    when(seen.at),
                     text(seen.source),
                     text(seen.outcome.replace("_", " "))
                     + ("" if seen.applied else " (older than what is known: changed nothing)"),
@@ -122,10 +124,6 @@ def next_step(report: ConnectionReport) -> str:
     if one.setup == "disconnected":
         return "It was disconnected: nothing is checked any more."
     words = [_NEXT.get(Health(one.health) if one.health in LOOKS else Health.unknown, "")]
-    if one.next_probe_at is not None:
-        due = one.next_probe_at <= report.at
-        after = "with the next sweep" if due else f"from {when(one.next_probe_at, report.at)} on"
-        words.append(f"It is probed {after}.")
     if not report.has_token:
         words.append(
             "Linekeeper has no token for it, so Makini's list is all it is judged by: "
@@ -142,7 +140,7 @@ _EVIDENCE = {
 
 
 def _facts(report: ConnectionReport) -> Iterable[Sequence[str]]:
-    one, customer, now = report.connection, report.customer, report.at
+    one, customer = report.connection, report.customer
     owner = text(customer.name) if customer is not None else "—"
     yield "Customer", owner + (" · critical" if customer is not None and customer.critical else "")
     yield "Owner", text(customer.owner if customer is not None else None)
@@ -158,12 +156,6 @@ def _facts(report: ConnectionReport) -> Iterable[Sequence[str]]:
     yield "Sync status", text(one.sync_status)
     yield "Token", "yes" if report.has_token else "none"
     yield "Evidence", _EVIDENCE.get(one.evidence or "", "none yet")
-    yield "Last read", when(one.last_read_at, now)
-    yield "Last checked", when(one.last_checked_at, now)
-    yield "Last good answer", when(one.last_good_at, now)
-    yield "Last sync", when(one.last_sync_at, now)
-    yield "Last webhook", when(one.last_webhook_at, now)
-    yield "Next probe", when(one.next_probe_at, now)
 
 
 def _state(axis: str, state: str) -> str:

@@ -1,26 +1,25 @@
 """What the artifact `webhook-trust` says of entities: which can't be read, and which not whole."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
-from linekeeper.markdown import ago, text
+from linekeeper.markdown import text, when
 from linekeeper.reconcile.entity_failures import EntityState
 
 MOST_LINES = 200
 
 
-def entities_markdown(states: Sequence[EntityState], now: datetime) -> list[str]:
+def entities_markdown(states: Sequence[EntityState]) -> list[str]:
     """The sections about entities of which something is to be said. Pure."""
-    return [*_failing(states, now), *_not_whole(states)]
+    return [*_failing(states), *_not_whole(states)]
 
 
-def _failing(states: Sequence[EntityState], now: datetime) -> list[str]:
+def _failing(states: Sequence[EntityState]) -> list[str]:
     failing = [state for state in states if state.failure is not None]
     if not failing:
         return []
     table = "| Connection | Entity | Failing | Makini's response |\n|---|---|---|---|"
     for state in failing[:MOST_LINES]:
-        since = "" if state.since is None else f", first {ago(state.since, now)}"
+        since = "" if state.since is None else f", first {when(state.since)}"
         table += (
             f"\n| {text(state.label)} | {text(state.entity)} | {state.failures} times in a row"
             f"{since} | {text(state.error, 300)} |"

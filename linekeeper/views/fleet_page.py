@@ -1,10 +1,9 @@
 """The artifact `fleet` as Markdown. Pure; times are shown in UTC."""
 
 from collections.abc import Iterable
-from datetime import datetime
 
 from linekeeper.health.judge import Evidence, Health
-from linekeeper.markdown import MAX_MESSAGE, ago, image, table, text, when
+from linekeeper.markdown import image, table, text, when
 from linekeeper.views.charts import LOOKS, look, states_over_time
 from linekeeper.views.evidence import evidence_sentence, how_to_verify
 from linekeeper.views.fleet_queries import AppLine, FleetReport, TroubleLine
@@ -43,13 +42,13 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
     ]
     parts = [
         f"# {fleet_headline(report)}",
-        " · ".join([f"{report.at:%Y-%m-%d %H:%M} UTC", *counts]),
+        " · ".join([f"written {report.at:%Y-%m-%d %H:%M:%S} UTC", *counts]),
         _evidence(report),
         image("Connections by health over time", states_over_time(report.history)),
         _bar_length(report),
     ]
     if report.troubles:
-        rows = _as_fit(_trouble(one, report.at, links) for one in report.troubles)
+        rows = _as_fit(_trouble(one, links) for one in report.troubles)
         more = report.troubles_total - len(rows)
         parts += [
             "## In trouble",
@@ -64,7 +63,7 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
         "## Apps",
         table(
             ["App", "Mode", "Connections", "Healthy", "Last listed", "Note"],
-            (_app(one, report.at) for one in report.apps),
+            (_app(one) for one in report.apps),
         ),
         "Setup: " + (" · ".join(f"{n:,} {text(s)}" for s, n in sorted(report.by_setup.items())))
         if report.by_setup
@@ -100,13 +99,13 @@ def _bar_length(report: FleetReport) -> str:
     return f"Each bar shows the worst moment of its {length}."
 
 
-def _trouble(one: TroubleLine, now: datetime, links: ReportLinks) -> list[str]:
+def _trouble(one: TroubleLine, links: ReportLinks) -> list[str]:
     shown = look(one.health)
     page, check = links.artifact(artifact_key(one.slug)), links.check(one.id)
-    checked = f"checked {ago(one.last_checked_at, now)}" if one.last_checked_at else "never checked"
+    checked = f"checked {when(one.last_checked_at)}" if one.last_checked_at else "never checked"
     seen = one.answer
     return [
-        f"{shown.sign} {shown.words} since {when(one.since, now)}",
+        f"{shown.sign} {shown.words} since {when(one.since)}",
         joined(
             f"{'❗ ' if one.critical else ''}[{text(one.label)}]({page})",
             text(one.name) if _letters(one.name) != _letters(one.label) else "",
@@ -134,12 +133,14 @@ def _as_fit(rows: Iterable[list[str]]) -> list[list[str]]:
     return fitting
 
 
-def _app(one: AppLine, now: datetime) -> list[str]:
+def _app(one: AppLine) -> list[str]:
     return [
         text(one.name),
         text(one.mode) if one.mode else "not configured",
         f"{one.connections:,}",
         f"{one.healthy:,}",
-        when(one.last_list_at, now),
-        text(one.note, MAX_MESSAGE),
+        when(one.last_list_at),
+        f"{one.left_out:,} that were due wait for a later sweep: the call budget bears no more"
+        if one.left_out
+        else "",
     ]

@@ -35,14 +35,15 @@ OBSERVATIONS_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class AppLine:
-    """A Makini app: `mode` is None for one no longer configured, `note` what the sweep says."""
+    """A Makini app: `mode` is None for one no longer configured."""
 
     name: str
     mode: str | None
     connections: int
     healthy: int
     last_list_at: datetime | None
-    note: str = ""
+    left_out: int = 0
+    """How many the last sweep did not probe though they were due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +119,8 @@ class ConnectionReport:
     """At most `OBSERVATIONS_SHOWN`."""
 
 
-async def fleet_report(
-    store: Store,
-    configuration: Configuration,
-    *,
-    now: datetime,
-    notes: Mapping[str, str] | None = None,
-) -> FleetReport:
-    """The fleet as it is; `notes` by app is what the sweep has to say about its budget or list.
-
-    The history knows only of connections that are not disconnected now.
-    """
+async def fleet_report(store: Store, configuration: Configuration, *, now: datetime) -> FleetReport:
+    """The fleet as it is. The history knows only of connections that are not disconnected now."""
     async with store.read() as session:
         counts = await _counts(session)
         troubles_total = sum(
@@ -148,7 +140,7 @@ async def fleet_report(
             by_health=by_health,
             by_setup=_sums(counts, "setup"),
             evidence=_sums([one for one in connected if one.health == Health.healthy], "evidence"),
-            apps=await _apps(session, configuration, connected, notes or {}),
+            apps=await _apps(session, configuration, connected),
             troubles=await _troubles(session),
             troubles_total=troubles_total,
             tokenless=await _labels(session, *tokenless),
@@ -242,9 +234,8 @@ async def _apps(
     session: AsyncSession,
     configuration: Configuration,
     connected: Sequence[_Count],
-    notes: Mapping[str, str],
 ) -> list[AppLine]:
-    listed = {row.app: row.last_list_at for row in await session.scalars(select(AppState))}
+    states = {row.app: row for row in await session.scalars(select(AppState))}
     all_of = _sums(connected, "app")
     healthy = _sums([one for one in connected if one.health == Health.healthy], "app")
     return [
@@ -253,10 +244,10 @@ async def _apps(
             mode=_mode(configuration, name),
             connections=all_of.get(name, 0),
             healthy=healthy.get(name, 0),
-            last_list_at=listed.get(name),
-            note=notes.get(name, ""),
+            last_list_at=states[name].last_list_at if name in states else None,
+            left_out=states[name].left_out if name in states else 0,
         )
-        for name in sorted({*configuration.apps, *listed, *all_of})
+        for name in sorted({*configuration.apps, *states, *all_of})
     ]
 
 

@@ -8,6 +8,10 @@ from urllib.parse import quote
 from linekeeper.markdown import MAX_MESSAGE, code, text
 from linekeeper.views.fleet_queries import OpenIncident
 
+FLEET = "fleet"
+AUDIT = "audit"
+"""The keys of these two pages."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReportLinks:

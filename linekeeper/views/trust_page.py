@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from linekeeper.markdown import ago, image, text, when
+from linekeeper.markdown import image, text, when
 from linekeeper.reconcile.outage import SENDER_GIVES_UP
 from linekeeper.reconcile.trust import BAD, GOOD, WINDOW
 from linekeeper.views.entities_part import entities_markdown
@@ -53,7 +53,7 @@ def trust_markdown(report: TrustReport, forms: Mapping[str, str]) -> str:
         f"| {delay} |",
         *_held(report, forms),
         _connections(report),
-        *entities_markdown(report.entities, report.now),
+        *entities_markdown(report.entities),
         *_outages(report),
         f"Miss rate = missed / (missed + announced); what came late is announced. Above {BAD:.0%} "
         f"webhooks are bad and the connection is polled tighter, up to {GOOD:.0%} they are good "
@@ -70,19 +70,19 @@ def _connections(report: TrustReport) -> str:
         "| Last read |\n|---|---|--:|--:|--:|--:|--:|--:|---|"
     )
     for line in report.lines[:MOST_LINES]:
-        table += "\n" + _row(line, report)
+        table += "\n" + _row(line)
     if len(report.lines) > MOST_LINES:
         table += f"\n| and {len(report.lines) - MOST_LINES:,} more | | | | | | | | |"
     return table if report.lines else "No connection is live yet."
 
 
-def _row(line: TrustLine, report: TrustReport) -> str:
+def _row(line: TrustLine) -> str:
     one = line.measured
     rate = "—" if one.miss_rate is None else f"{one.miss_rate:.1%}"
     late = f"{one.late:,}"
     if one.mean_delay is not None:
         late += f" (by {_minutes(one.mean_delay)})"
-    read = "never" if line.polled_at is None else ago(line.polled_at, report.now)
+    read = "never" if line.polled_at is None else when(line.polled_at)
     if line.trouble:
         read += f" ⚠️ {text(line.trouble, 100)}"
     state = _STATES.get(line.state, text(line.state))
@@ -103,7 +103,7 @@ def _held(report: TrustReport, forms: Mapping[str, str]) -> list[str]:
     for one in report.held:
         table += (
             f"\n| {text(one.label)} | {one.records:,} | {one.live:,} | {text(one.entity)} "
-            f"| {when(one.at, report.now)} | {_choices(one, forms)} |"
+            f"| {when(one.at)} | {_choices(one, forms)} |"
         )
     return ["## Records that are gone at the source", table]
 

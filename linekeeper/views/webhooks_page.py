@@ -1,10 +1,9 @@
 """The artifact `webhooks` as Markdown. Pure; times are shown in UTC."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from linekeeper.customers.naming import label
-from linekeeper.markdown import ago, code, table, text, when
+from linekeeper.markdown import code, table, text, when
 from linekeeper.views.webhook_figures import Counted, Ended, Figures
 
 MAX_ERROR = 200
@@ -16,7 +15,7 @@ def webhooks_headline(figures: Figures) -> str:
     parts = [f"{figures.total('processed'):,} processed in a day"]
     if waiting:
         oldest = min((s.oldest_at for s in figures.streams if s.oldest_at), default=None)
-        since = f", the oldest {ago(oldest, figures.at)}" if oldest else ""
+        since = f", the oldest since {when(oldest)}" if oldest else ""
         parts.append(f"{waiting:,} waiting{since}")
     if figures.dead_total:
         parts.append(f"{figures.dead_total:,} dead")
@@ -27,10 +26,9 @@ def webhooks_headline(figures: Figures) -> str:
 
 def webhooks_markdown(figures: Figures) -> str:
     """The whole artifact."""
-    now = figures.at
     parts = [
         f"# {webhooks_headline(figures)}",
-        f"{now:%Y-%m-%d %H:%M} UTC · counts are of the last 24 hours",
+        f"{when(figures.at)} · counts are of the last 24 hours",
         "## By app",
         table(
             [
@@ -46,11 +44,11 @@ def webhooks_markdown(figures: Figures) -> str:
                 [
                     text(one.app),
                     f"{one.pending:,}",
-                    when(one.oldest_at, now),
+                    when(one.oldest_at),
                     f"{one.failing:,}",
                     f"{one.lag_seconds:.1f} s",
                     f"{one.dead:,}",
-                    when(one.habit.last_at, now) if one.habit else "—",
+                    when(one.habit.last_at) if one.habit else "—",
                 ]
                 for one in figures.streams
             ),
@@ -63,11 +61,11 @@ def webhooks_markdown(figures: Figures) -> str:
         parts += [
             "## Dead",
             "Fix the cause, then run `replay-webhooks` (status `dead`; dry run first).",
-            _ended(figures.dead, now),
+            _ended(figures.dead),
             f"… and {more:,} more" if more > 0 else "",
         ]
     if figures.unrouted:
-        parts += ["## Of no connection that is known", _ended(figures.unrouted, now)]
+        parts += ["## Of no connection that is known", _ended(figures.unrouted)]
     if figures.deliveries:
         parts += ["## Left no event", _counts(figures.deliveries, "Why")]
     if figures.rejected:
@@ -77,7 +75,7 @@ def webhooks_markdown(figures: Figures) -> str:
                 ["When", "App", "Why", "Path", "Bytes"],
                 (
                     [
-                        when(one.at, now),
+                        when(one.at),
                         text(one.app),
                         text(one.cause.replace("_", " ")),
                         text(one.path, 100),
@@ -100,12 +98,12 @@ def whose(one: Ended) -> str:
     return one.ref or "no connection"
 
 
-def _ended(ended: Sequence[Ended], now: datetime) -> str:
+def _ended(ended: Sequence[Ended]) -> str:
     return table(
         ["Received", "Connection", "Event", "Why", "Id"],
         (
             [
-                when(one.at, now),
+                when(one.at),
                 text(whose(one)),
                 text(one.event),
                 text(one.error, MAX_ERROR),

@@ -47,7 +47,7 @@ def test_links_lead_to_the_artifact_and_to_the_filled_in_form() -> None:
     assert ReportLinks().check("c") is None
     known = ReportLinks(artifact_ids={"fleet": "01a"})
     assert known.artifact("fleet") == "../../artifacts/artifact/01a"
-    assert known.artifact("incidents") == "../../artifacts/key/incidents"
+    assert known.artifact("digest") == "../../artifacts/key/digest"
 
 
 def trouble(value: str, n: int = 0) -> TroubleLine:
@@ -93,7 +93,7 @@ def test_a_fleet_full_of_hostile_names_is_still_its_two_tables(value: str) -> No
     report = fleet_of(
         [trouble(value)],
         3,
-        apps=[AppLine(value, value, 3, 2, None, value)],
+        apps=[AppLine(value, value, 3, 2, None, 1)],
         by_setup={value: 3},
         tokenless=[value],
         tokenless_total=1,

@@ -132,9 +132,9 @@ async def test_a_fleet_report_says_who_is_in_trouble_and_why(store: Store) -> No
         ),
         Observation(connection_id=newest.id, at=NOW, source="list", outcome="listed"),
         Credential(connection_id=fine.id, access_token="x"),
-        AppState(app="default", last_list_at=NOW),
+        AppState(app="default", last_list_at=NOW, left_out=7),
     )  # fmt: skip
-    report = await fleet_report(store, CONFIGURATION, now=NOW, notes={"second": "gone"})
+    report = await fleet_report(store, CONFIGURATION, now=NOW)
     assert [one.label for one in report.troubles] == ["Vital · UpKeep", "Acme · UpKeep", "X"]
     vitals, acmes, last = report.troubles
     assert vitals.critical
@@ -149,8 +149,8 @@ async def test_a_fleet_report_says_who_is_in_trouble_and_why(store: Store) -> No
     assert report.tokenless_total == 3
     assert set(report.tokenless) == {"Vital · UpKeep", "Acme · UpKeep", "X"}
     assert report.apps == [
-        AppLine("default", "manage", 3, 1, NOW),
-        AppLine("second", None, 1, 0, None, "gone"),
+        AppLine("default", "manage", 3, 1, NOW, left_out=7),
+        AppLine("second", None, 1, 0, None),
     ]
     markdown = fleet_markdown(report, LINKS)
     assert f"[Acme · UpKeep](../../artifacts/key/{artifact_key(newest.slug)})" in markdown

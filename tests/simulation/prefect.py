@@ -172,19 +172,21 @@ class SimPrefect:
     async def read_deployment_by_name(self, name: str) -> Any:
         raise ObjectNotFound(KeyError(name))
 
-    async def create_artifact(self, artifact: Any) -> Any:
-        known = SimpleNamespace(
-            id=UUID(self._new_id()), key=artifact.key, data=artifact.data,
-            description=artifact.description, created=self._now(), updated=self._now(),
-        )  # fmt: skip
-        self.artifacts[artifact.key] = known
-        return known
-
-    async def update_artifact(self, artifact_id: UUID, shown: Any) -> None:
+    async def request(
+        self, method: str, path: str, *, json: dict[str, str], path_params: Any = None
+    ) -> Any:
+        """What pages are written with: `POST /artifacts/`, `PATCH /artifacts/{id}`."""
+        if method == "POST":
+            known = SimpleNamespace(
+                id=UUID(self._new_id()), created=self._now(), updated=self._now(), **json
+            )
+            self.artifacts[known.key] = known
+            return SimpleNamespace(json=lambda: {"id": str(known.id)})
         for known in self.artifacts.values():
-            if known.id == artifact_id:
-                known.data, known.description = shown.data, shown.description
+            if str(known.id) == path_params["id"]:
+                known.data, known.description = json["data"], json["description"]
                 known.updated = self._now()
+        return None
 
     async def read_artifacts(self, *, artifact_filter: Any, **_: Any) -> list[Any]:
         keys = artifact_filter.key.any_

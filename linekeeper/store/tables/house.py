@@ -21,6 +21,8 @@ class NoticeMessage(SQLModel, table=True):
     ts: str
     place: str
     """The channel's id as Slack answered it."""
+    stamp: str | None = None
+    """Of an artifact: what tells what it shows from what it would show now (`views.stamps`)."""
     updated_at: datetime = time()
 
 
@@ -74,6 +76,8 @@ class AppState(SQLModel, table=True):
     """The base URL that gave that list."""
     removed_at: datetime | None = optional_time()
     """Since when the settings don't name it any more: nothing of it is an incident."""
+    left_out: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """How many that were due the last sweep did not probe: the call budget bore no more."""
     accepted_shortfall: int = 0
     """By how much a person accepted that the list's total exceeds what it lists."""
 

@@ -1,0 +1,170 @@
+"""Writes the pages of connections, the fleet and the audit as Prefect's artifacts; keeps them true.
+
+A sweep writes what it changed. Whatever else changes (a webhook, a login, an acknowledgement) the
+consumer sees by the pages' stamps (`linekeeper.views.stamps`) and writes within seconds.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from http import HTTPStatus
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import Artifact as Stored
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+
+from linekeeper.clock import utcnow
+from linekeeper.notify.places import artifact_ids, remember_artifact
+from linekeeper.runtime import Runtime
+from linekeeper.store.leases import holding
+from linekeeper.views.audit import (
+    MARKDOWN_ROWS,
+    audit_headline,
+    audit_markdown,
+    hand_outs,
+    read_audit,
+)
+from linekeeper.views.connection_page import connection_headline, connection_markdown
+from linekeeper.views.fleet_page import fleet_headline, fleet_markdown
+from linekeeper.views.fleet_queries import connection_reports, fleet_report
+from linekeeper.views.parts import AUDIT, FLEET, ReportLinks, artifact_key
+from linekeeper.views.stamps import (
+    connection_stamps,
+    connections_with_pages,
+    fleet_stamp,
+    kept_stamps,
+)
+
+PAGES_A_STEP = 20
+
+
+async def keep_pages(rt: Runtime, client: PrefectClient) -> bool:
+    """Write anew what shows what is not so any more; returns whether there is more."""
+    configuration, now = await rt.configuration(), utcnow()
+    links = await _links(rt, client, [FLEET])
+    kept = (await kept_stamps(rt.store, [FLEET])).get(FLEET)
+    if kept != await fleet_stamp(rt.store, configuration, links, now=now):
+        await write_fleet_pages(rt, client)
+    ids = await connections_with_pages(rt.store)
+    stamps = await connection_stamps(rt.store, configuration, ids, links, now=now)
+    kept_by_key = await kept_stamps(rt.store, [artifact_key(one.slug) for one in stamps.values()])
+    untrue = [
+        identifier
+        for identifier, stamp in stamps.items()
+        if stamp.value != kept_by_key.get(artifact_key(stamp.slug))
+    ]
+    await write_connection_pages(rt, client, untrue[:PAGES_A_STEP])
+    return len(untrue) > PAGES_A_STEP
+
+
+async def write_connection_pages(rt: Runtime, client: PrefectClient, ids: Sequence[str]) -> None:
+    """Write `connection-<slug>` for each of `ids`."""
+    configuration, now = await rt.configuration(), utcnow()
+    links = await _links(rt, client, [FLEET])
+    # The stamps are older than what is shown: what changes in between is seen by the next look.
+    stamps = await connection_stamps(rt.store, configuration, ids, links, now=now)
+    for report in await connection_reports(rt.store, configuration, ids, now=now):
+        stamp = stamps.get(report.connection.id)
+        await put_artifact(
+            rt,
+            client,
+            artifact_key(report.connection.slug),
+            connection_markdown(report, links),
+            description=connection_headline(report),
+            stamp=stamp.value if stamp else None,
+        )
+
+
+async def write_fleet_pages(rt: Runtime, client: PrefectClient) -> None:
+    """Write `fleet` and `audit`."""
+    configuration, now = await rt.configuration(), utcnow()
+    stamp = await fleet_stamp(rt.store, configuration, await _links(rt, client, []), now=now)
+    report = await fleet_report(rt.store, configuration, now=now)
+    links = await _links(rt, client, [artifact_key(one.slug) for one in report.troubles])
+    entries = await read_audit(rt.store, limit=MARKDOWN_ROWS)
+    taken = await hand_outs(rt.store, since=now - timedelta(days=1))
+    await put_artifact(
+        rt,
+        client,
+        AUDIT,
+        audit_markdown(entries, taken, now=now),
+        description=audit_headline(entries, now),
+    )
+    await put_artifact(
+        rt,
+        client,
+        FLEET,
+        fleet_markdown(report, links),
+        description=fleet_headline(report),
+        stamp=stamp,
+    )
+
+
+async def put_artifact(
+    rt: Runtime,
+    client: PrefectClient,
+    key: str,
+    markdown: str,
+    *,
+    description: str,
+    stamp: str | None = None,
+) -> None:
+    """Write the artifact `key`: the one there is, so that its page and its links stay the same.
+
+    It belongs to no run: Prefect would remove it with the run that wrote it first. A page that
+    nobody keeps true (it has no `stamp`) says when it was written.
+    """
+    if stamp is None:
+        markdown = f"{markdown.rstrip()}\n\n*Written {utcnow():%Y-%m-%d %H:%M:%S} UTC.*\n"
+    shown = {"data": markdown, "description": description}
+    identifier = (await artifact_ids(rt.store, [key])).get(key)
+    if await _updated(client, identifier, shown):
+        assert identifier is not None
+        if stamp is not None:
+            await remember_artifact(rt.store, key, identifier, now=utcnow(), stamp=stamp)
+        return
+    async with holding(rt.store, "artifacts", rt.owner, wait=True):
+        known = await newest(client, key)
+        if known is None:
+            new = {"key": key, "type": "markdown", **shown}
+            answer = await client.request("POST", "/artifacts/", json=new)
+            identifier = str(answer.json()["id"])
+        else:
+            identifier = str(known.id)
+            await _updated(client, identifier, shown)
+        await remember_artifact(rt.store, key, identifier, now=utcnow(), stamp=stamp)
+
+
+async def _updated(client: PrefectClient, identifier: str | None, shown: Mapping[str, str]) -> bool:
+    """Whether the artifact is there, and shows it now; a new Prefect doesn't have it.
+
+    Prefect's own methods would also emit an event with all of the page in it.
+    """
+    if identifier is None:
+        return False
+    try:
+        await client.request(
+            "PATCH", "/artifacts/{id}", path_params={"id": identifier}, json=dict(shown)
+        )
+    except (ObjectNotFound, PrefectHTTPStatusError) as error:
+        if isinstance(error, ObjectNotFound) or error.response.status_code == HTTPStatus.NOT_FOUND:
+            return False
+        raise
+    return True
+
+
+async def newest(client: PrefectClient, key: str) -> Stored | None:
+    """The artifact of that key, if there is one."""
+    found = await client.read_artifacts(
+        artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])), limit=200
+    )
+    return max(found, key=lambda one: (one.created, one.id), default=None)
+
+
+async def _links(rt: Runtime, client: PrefectClient, keys: Sequence[str]) -> ReportLinks:
+    ids = await artifact_ids(rt.store, keys)
+    try:
+        check = await client.read_deployment_by_name("check-connection/check-connection")
+    except ObjectNotFound:
+        return ReportLinks(artifact_ids=ids)
+    return ReportLinks(check_deployment_id=str(check.id), artifact_ids=ids)

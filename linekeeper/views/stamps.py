@@ -1,0 +1,230 @@
+"""Which pages don't show any more what is so: found in a few statements, however many there are.
+
+A page's stamp is made of all that it shows. It is kept beside the page when that is written; a
+stamp that is another now means that the page has to be written again.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import NamedTuple
+
+from sqlalchemy import func, select
+from sqlmodel import col
+
+from linekeeper.access.tokens import has_usable_token
+from linekeeper.config import Configuration
+from linekeeper.notify.places import ARTIFACTS
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    AppState,
+    Audit,
+    Connection,
+    Customer,
+    Incident,
+    IncidentConnection,
+    NoticeMessage,
+    Observation,
+    Transition,
+)
+from linekeeper.views.audit import HAND_OUT
+from linekeeper.views.fleet_queries import TROUBLES_SHOWN, in_trouble
+from linekeeper.views.parts import FLEET, ReportLinks, artifact_key
+
+MOST_WITHOUT_PAGE = 50
+"""Members of open incidents that get their first page at once; the others as these are over."""
+_SHOWN = (
+    *("name", "slug", "makini_key", "makini_id", "customer_id", "app", "provider"),
+    *("hosting", "tier", "tags", "setup", "health", "health_since"),
+    *("list_status", "sync_status", "evidence"),
+)
+_AT_ONCE = 5_000
+
+
+class Stamp(NamedTuple):
+    """What a connection's page would show now; its slug is part of the page's key."""
+
+    slug: str
+    value: str
+
+
+async def kept_stamps(store: Store, keys: Collection[str]) -> dict[str, str | None]:
+    """The stamps with which those of the pages `keys` that exist were written."""
+    kept: dict[str, str | None] = {}
+    wanted = list(keys)
+    async with store.read() as session:
+        for start in range(0, len(wanted), _AT_ONCE):
+            rows = await session.execute(
+                select(col(NoticeMessage.subject), col(NoticeMessage.stamp)).where(
+                    col(NoticeMessage.channel) == ARTIFACTS,
+                    col(NoticeMessage.subject).in_(wanted[start : start + _AT_ONCE]),
+                )
+            )
+            kept |= {row[0]: row[1] for row in rows}
+    return kept
+
+
+async def connections_with_pages(store: Store) -> list[str]:
+    """The connections that have a page, and the newest of those in trouble that need one."""
+    pages = (
+        select(col(NoticeMessage.subject))
+        .where(col(NoticeMessage.channel) == ARTIFACTS)
+        .scalar_subquery()
+    )
+    key = artifact_key("") + col(Connection.slug)
+    async with store.read() as session:
+        have = await session.scalars(select(col(Connection.id)).where(key.in_(pages)))
+        need = await session.scalars(
+            select(col(Connection.id))
+            .join(IncidentConnection, col(IncidentConnection.connection_id) == col(Connection.id))
+            .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
+            .where(
+                col(IncidentConnection.left_at).is_(None),
+                col(Incident.resolved_at).is_(None),
+                key.not_in(pages),
+            )
+            .order_by(col(IncidentConnection.joined_at).desc())
+            .limit(MOST_WITHOUT_PAGE)
+        )
+        return list(dict.fromkeys([*need, *have]))
+
+
+async def connection_stamps(
+    store: Store,
+    configuration: Configuration,
+    ids: Collection[str],
+    links: ReportLinks,
+    *,
+    now: datetime,
+) -> dict[str, Stamp]:
+    """The stamps of the connections `ids`, by id."""
+    stamps: dict[str, Stamp] = {}
+    wanted = list(ids)
+    last = {
+        table: select(col(table.id))
+        .where(col(table.connection_id) == col(Connection.id))
+        .order_by(col(table.at).desc(), col(table.id).desc())
+        .limit(1)
+        .correlate(Connection)
+        .scalar_subquery()
+        for table in (Transition, Observation)
+    }
+    async with store.read() as session:
+        for start in range(0, len(wanted), _AT_ONCE):
+            some = wanted[start : start + _AT_ONCE]
+            incidents = await session.execute(
+                select(
+                    col(IncidentConnection.connection_id),
+                    col(Incident.id),
+                    col(Incident.title),
+                    col(Incident.opened_at),
+                    col(Incident.reopened_at),
+                    col(Incident.acknowledged_at),
+                    col(Incident.acknowledged_by),
+                )
+                .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
+                .where(
+                    col(IncidentConnection.connection_id).in_(some),
+                    col(IncidentConnection.left_at).is_(None),
+                    col(Incident.resolved_at).is_(None),
+                )
+                .order_by(col(Incident.id))
+            )
+            open_of = defaultdict(list)
+            for connection_id, *incident in incidents:
+                open_of[connection_id].append(incident)
+            rows = await session.execute(
+                select(
+                    Connection,
+                    col(Customer.name),
+                    col(Customer.owner),
+                    col(Customer.critical),
+                    has_usable_token(now, configuration.managed),
+                    *last.values(),
+                )
+                .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+                .where(col(Connection.id).in_(some))
+            )
+            for connection, *others in rows:
+                app = configuration.apps.get(connection.app)
+                stamps[connection.id] = Stamp(
+                    connection.slug,
+                    _digest(
+                        now.date(),  # the picture of the time since
+                        links.check(connection.id),
+                        links.artifact(FLEET),
+                        app.mode if app else None,
+                        *(getattr(connection, name) for name in _SHOWN),
+                        *others,
+                        open_of[connection.id],
+                    ),
+                )
+    return stamps
+
+
+async def fleet_stamp(
+    store: Store, configuration: Configuration, links: ReportLinks, *, now: datetime
+) -> str:
+    """The stamp of the pages `fleet` and `audit`; they are also written once an hour."""
+    axes = (
+        col(Connection.app),
+        col(Connection.setup),
+        col(Connection.health),
+        col(Connection.evidence),
+    )
+    async with store.read() as session:
+        counts = await session.execute(select(*axes, func.count()).group_by(*axes).order_by(*axes))
+        states = await session.execute(
+            select(col(AppState.app), col(AppState.last_list_at), col(AppState.left_out)).order_by(
+                col(AppState.app)
+            )
+        )
+        incidents = await session.execute(
+            select(col(Incident.id), col(Incident.revision), col(Incident.acknowledged_at))
+            .where(col(Incident.resolved_at).is_(None))
+            .order_by(col(Incident.id))
+        )
+        newest = [
+            await session.scalar(select(col(table.id)).order_by(col(table.id).desc()).limit(1))
+            for table in (Transition, Observation, Connection)
+        ]
+        done = await session.scalar(
+            select(func.max(col(Audit.at))).where(
+                col(Audit.action) != HAND_OUT, col(Audit.at) > now - timedelta(hours=1)
+            )
+        )
+        without_token = await session.scalar(
+            select(func.count())
+            .select_from(Connection)
+            .where(
+                col(Connection.setup) != "disconnected",
+                ~has_usable_token(now, configuration.managed),
+            )
+        )
+        troubles = await session.execute(
+            select(
+                col(Connection.id),
+                col(Connection.name),
+                col(Connection.last_checked_at),
+                col(Customer.name),
+                col(Customer.critical),
+            )
+            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+            .where(in_trouble())
+            .order_by(col(Connection.health_since).desc(), col(Connection.id))
+            .limit(TROUBLES_SHOWN)
+        )
+        return _digest(
+            f"{now:%Y-%m-%d %H}",
+            *sorted((app.name, app.mode) for app in configuration.apps.values()),
+            *(tuple(row) for rows in (counts, states, incidents, troubles) for row in rows),
+            *newest,
+            done,
+            without_token,
+            links.check(""),
+        )
+
+
+def _digest(*shown: object) -> str:
+    return sha256(repr(list(shown)).encode()).hexdigest()[:16]

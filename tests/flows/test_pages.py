@@ -1,0 +1,101 @@
+"""A page says what is so: whatever changed it, and nothing is written that did not change."""
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import update
+from sqlmodel import col
+
+from linekeeper.cli.pages import keep_pages
+from linekeeper.clock import utcnow
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Transition,
+)
+from tests.flows.conftest import Running
+
+LOST = "reauthorization_required"
+
+
+async def test_a_page_is_written_again_when_what_it_shows_changes(
+    running: Running, store: Store, settings: Settings
+) -> None:
+    now = utcnow()
+    acme = Customer(name="Acme", slug="acme")
+    lost = Connection(
+        app="default", makini_key="k1", name="SAP ECC", slug="acme-sap", provider="SAP ECC",
+        customer_id=acme.id, setup="live", health=LOST, health_since=now,
+    )  # fmt: skip
+    well = Connection(
+        app="default", makini_key="k2", name="UpKeep", slug="acme-upkeep", provider="UpKeep",
+        customer_id=acme.id, setup="live", health="healthy", health_since=now,
+    )  # fmt: skip
+    incident = Incident(
+        kind=LOST, scope="connection", cause="c:1", app="default", title="Acme · SAP ECC",
+        opened_at=now,
+    )  # fmt: skip
+    member = IncidentConnection(incident_id=incident.id, connection_id=lost.id, kind=LOST)
+    async with store.write() as session:
+        for row in (acme, lost, well, incident, member):
+            session.add(row)
+            await session.flush()
+
+    async def change(table: Any, identifier: str, **values: object) -> None:
+        async with store.write() as session:
+            await session.execute(update(table).where(col(table.id) == identifier).values(**values))
+
+    async def written() -> dict[str, str]:
+        """The pages, by key."""
+        answer = await running.client.request("POST", "/artifacts/filter", json={})
+        return {artifact["key"]: artifact["data"] for artifact in answer.json()}
+
+    async with Runtime.open(settings) as rt:
+
+        async def kept() -> dict[str, str]:
+            assert not await keep_pages(rt, running.client)
+            return await written()
+
+        pages = await kept()
+        assert set(pages) >= {"fleet", "audit", "connection-acme-sap"}
+        assert "connection-acme-upkeep" not in pages  # nobody asked for one of who is well
+        assert "Reauthorization required" in pages["connection-acme-sap"]
+        assert "UTC, and again when any of this changes" in pages["connection-acme-sap"]
+        first = await kept()
+        assert "1 of 2 connections is in trouble" in first["fleet"]
+
+        # What does not show changes nothing: a page is not written for every probe.
+        await change(Connection, well.id, last_checked_at=utcnow())
+        assert await kept() == first
+
+        await change(Incident, incident.id, acknowledged_at=utcnow(), acknowledged_by="Ana")
+        assert "acknowledged by Ana" in (await kept())["connection-acme-sap"]
+
+        # Healed by the consumer, between two sweeps.
+        later = utcnow() + timedelta(minutes=3)
+        async with store.write() as session:
+            session.add(
+                Transition(
+                    connection_id=lost.id, at=later, axis="health", before=LOST,
+                    after="healthy", source="login", evidence={},
+                )
+            )  # fmt: skip
+        await change(Connection, lost.id, health="healthy", health_since=later)
+        await change(Incident, incident.id, status="resolved", resolved_at=later)
+        await change(IncidentConnection, member.id, left_at=later)
+        healed = await kept()
+        assert "# 🟢 Acme · SAP ECC" in healed["connection-acme-sap"]
+        assert f"since {later:%Y-%m-%d %H:%M} UTC" in healed["connection-acme-sap"]
+        assert "Reauthorization required" not in healed["connection-acme-sap"].split("## What")[0]
+        assert "No trouble known of 2 connections" in healed["fleet"]
+
+        # Another Prefect has none of the pages: they are made again.
+        for artifact in (await running.client.request("POST", "/artifacts/filter", json={})).json():
+            await running.client.request("DELETE", f"/artifacts/{artifact['id']}")
+        await change(Customer, acme.id, name="Acme Metals")
+        assert "# 🟢 Acme Metals · SAP ECC" in (await kept())["connection-acme-sap"]
