@@ -6,11 +6,11 @@ Runs: before the new code (expand)
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0028"
-down_revision = "0027"
+revision = "0029"
+down_revision = "0028"
 branch_labels = None
 depends_on = None
-serves = ("0027",)
+serves = ("0028",)
 
 
 def upgrade() -> None:
