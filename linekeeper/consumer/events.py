@@ -27,7 +27,7 @@ from linekeeper.inbox.claim import (
     still_ours,
 )
 from linekeeper.inbox.traces import leave_traces
-from linekeeper.logs import ids_of
+from linekeeper.logs import ids_of, passed
 from linekeeper.outbox.forward import Accepted, forward_events
 from linekeeper.redact import describe_error
 from linekeeper.runtime import Runtime
@@ -178,6 +178,8 @@ async def in_transaction(
             now=now,
         )
         await settle(session, settled, now=now)
+    for status in sorted({each.status for each in settled.values()}):
+        passed(status, [event for event, each in settled.items() if each.status == status])
 
 
 def _owners(settled: Settled) -> Iterable[str]:

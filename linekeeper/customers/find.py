@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -38,26 +39,37 @@ async def find_connection(session: AsyncSession, wanted: str) -> Named:
     and lower case and the kind of dash or dot between the parts don't matter.
     """
     everything = await named_connections(session)
+    found = called(everything, wanted)
+    if found is None:
+        raise NotFound(nearest(wanted.strip(), everything))
+    return found
+
+
+def called(everything: Sequence[Named], wanted: str) -> Named | None:
+    """The one of `everything` that `wanted` names, if one does. Pure.
+
+    Raises `NotFound` where it names several.
+    """
     wanted = wanted.strip()
     for exact in ("id", "makini_key"):
-        found = [one for one in everything if getattr(one, exact) == wanted]
+        found = [each for each in everything if getattr(each, exact) == wanted]
         if len(found) == 1:
             return found[0]
     folded = fold(wanted)
     for texts in (
-        lambda one: [one.label],
-        lambda one: [one.name, one.slug],
-        lambda one: one.tags,
-        lambda one: [one.makini_key],
+        lambda each: [each.label],
+        lambda each: [each.name, each.slug],
+        lambda each: each.tags,
+        lambda each: [each.makini_key],
     ):
-        found = [one for one in everything if folded in map(fold, texts(one))]
-        current = [one for one in found if one.setup != "disconnected"] or found
+        found = [each for each in everything if folded in map(fold, texts(each))]
+        current = [each for each in found if each.setup != "disconnected"] or found
         if len(current) == 1:
             return current[0]
         if current:
-            keys = ", ".join(f"{one.label} (key {one.makini_key})" for one in current[:8])
+            keys = ", ".join(f"{each.label} (key {each.makini_key})" for each in current[:8])
             raise NotFound(f"{wanted!r} names {len(current)} connections: give the key: {keys}")
-    raise NotFound(_nearest(wanted, everything))
+    return None
 
 
 async def find_customer(session: AsyncSession, wanted: str) -> Customer:
@@ -111,7 +123,8 @@ def fold(text: str) -> str:
     return re.sub(r"\s*[·\-–—|/:]\s*|\s+", " ", text.casefold()).strip()
 
 
-def _nearest(wanted: str, everything: list[Named]) -> str:
+def nearest(wanted: str, everything: Sequence[Named]) -> str:
+    """What to say of a name that nobody has: those that come near it. Pure."""
     if not everything:
         return (
             f"no connection answers to {wanted!r}: none is known yet. "

@@ -77,6 +77,7 @@ class Cause(StrEnum):
     forward_waiting = auto()
     forward_gave_up = auto()
     feed_unread = auto()
+    not_recorded = auto()
     baseline = auto()
     disconnected = auto()
     not_connected = auto()

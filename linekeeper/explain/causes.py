@@ -134,6 +134,11 @@ CAUSES: Mapping[Cause, Entry] = {
         Party.product,
         "Let the product poll `GET /api/changes`, or set a forward URL in the MakiniApp block.",
     ),
+    Cause.not_recorded: Entry(
+        None,
+        Party.nobody,
+        "Look in the product. The deployment housekeeping (trace_days) says how long this is kept.",
+    ),
     Cause.disconnected: Entry(
         HopName.source,
         Party.customer,

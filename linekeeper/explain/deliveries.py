@@ -1,22 +1,33 @@
 """Finding the deliveries that name a record: their bodies are searched, newest first."""
 
 import json
-from collections.abc import Collection
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, LargeBinary, Select, and_, func, literal, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    LargeBinary,
+    Select,
+    and_,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+    union_all,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.explain.facts import DeliveryFacts
 from linekeeper.inbox.identify import read, record_keys
-from linekeeper.store import Store, is_id
+from linekeeper.store import Store
 from linekeeper.store.core import table_of
 from linekeeper.store.keys import stored_key
 from linekeeper.store.tables import Connection, Transition, WebhookEvent
 
 SEARCHED = 5_000
-"""The newest deliveries of a connection whose bodies are searched for a key."""
+"""The newest deliveries of a connection are searched for a key first."""
 _FOUND = 20
 _EVENT = table_of(WebhookEvent)
 _TRANSITION = table_of(Transition)
@@ -51,45 +62,34 @@ async def naming(
     key: str,
     announced_at: datetime | None,
 ) -> list[DeliveryFacts]:
-    """Deliveries that name `key` and are or may be the connection's, the newest first."""
+    """Deliveries that name `key` and are or may be the connection's, the newest first.
+
+    Those older than the newest `SEARCHED` of the connection are searched where these have none.
+    """
     own = _EVENT.c.connection_id == connection.id
-    found = list(await session.execute(_newest(store, own, key)))
-    # Not narrowed to the app: SQLite would take the index by app, which holds every delivery.
-    unowned = _EVENT.c.connection_id.is_(None)
-    for status in ("pending", "dead", "unrouted"):
-        # The status is written into the statement: only so are the partial indexes used.
-        of_status = _EVENT.c.status == literal(status, literal_execute=True)
-        found += await session.execute(_newest(store, and_(of_status, unowned), key))
+    asked = {"own": connection.id, **_spellings(key)}
+    found: list[Any] = list(await session.execute(_newest(store.is_sqlite), asked))
     if announced_at is not None and not any(row.received_at == announced_at for row in found):
         found += await session.execute(
             select(*_COLUMNS)
-            .where(*_arrived_about(announced_at), unowned, _contains(store, _EVENT.c.body, key))
-            .limit(_FOUND)
+            .where(
+                *_arrived_about(announced_at),
+                or_(own, _EVENT.c.connection_id.is_(None)),
+                _contains(_EVENT.c.body, store.is_sqlite),
+            )
+            .limit(_FOUND),
+            _spellings(key),
         )
+    if not found:
+        found += await session.execute(_older(store.is_sqlite), asked)
     names = {connection.id, connection.makini_key, connection.makini_id}
-    rows = [
-        row
+    rows = {
+        row.id: row
         for row in found
         if row.app == connection.app and _names(row, key) and _may_be(row, connection.id, names)
-    ]
-    rows.sort(key=lambda row: (row.received_at, row.id), reverse=True)
-    return [await facts_of(session, row, connection.id) for row in rows[:_FOUND]]
-
-
-async def find_delivery(session: AsyncSession, wanted: str, apps: Collection[str]) -> Any | None:
-    """The delivery with our id, or with the sender's at one of `apps`; a row of `webhook_event`."""
-    if is_id(wanted):
-        row = (await session.execute(select(*_COLUMNS).where(_EVENT.c.id == wanted))).first()
-        if row is not None:
-            return row
-    return (
-        await session.execute(
-            select(*_COLUMNS)
-            .where(_EVENT.c.app.in_(apps), _EVENT.c.delivery_key == wanted)
-            .order_by(_EVENT.c.received_at.desc())
-            .limit(1)
-        )
-    ).first()
+    }
+    ordered = sorted(rows.values(), key=lambda row: (row.received_at, row.id), reverse=True)
+    return [await facts_of(session, row, connection.id) for row in ordered[:_FOUND]]
 
 
 async def facts_of(session: AsyncSession, row: Any, connection_id: str | None) -> DeliveryFacts:
@@ -131,33 +131,75 @@ def keys_in(body: bytes | None) -> list[str]:
     return [stored_key(key) for key in record_keys(read(body))] if body else []
 
 
-def _newest(store: Store, which: ColumnElement[bool], key: str) -> Select[Any]:
-    newest = (
-        select(*_COLUMNS)
-        .where(which)
+@cache
+def _newest(is_sqlite: bool) -> Select[Any]:
+    """Of the newest deliveries those that have the key: the connection's, and nobody's.
+
+    Built once. One statement, for each costs a visit to the database. Those that nobody owns are
+    found by the partial indexes of their status, which is why that is written into the statement;
+    they are not narrowed to the app, for SQLite would take the index by app, which holds all.
+    """
+    parts = [_EVENT.c.connection_id == bindparam("own", type_=_EVENT.c.connection_id.type)]
+    for status in ("pending", "dead", "unrouted"):
+        of_status = _EVENT.c.status == literal_column(f"'{status}'")
+        parts.append(and_(of_status, _EVENT.c.connection_id.is_(None)))
+    found = []
+    for part in parts:
+        newest = (
+            select(*_COLUMNS)
+            .where(part)
+            .order_by(_EVENT.c.received_at.desc())
+            .limit(literal_column(str(SEARCHED)))
+            .subquery()
+        )
+        some = (
+            select(newest)
+            .where(newest.c.body.is_not(None), _contains(newest.c.body, is_sqlite))
+            .order_by(newest.c.received_at.desc())
+            .limit(literal_column(str(_FOUND)))
+            .subquery()
+        )
+        found.append(select(some))
+    return select(union_all(*found).subquery())
+
+
+@cache
+def _older(is_sqlite: bool) -> Select[Any]:
+    """Of the connection's deliveries before these, the newest that have the key. Built once."""
+    own = _EVENT.c.connection_id == bindparam("own", type_=_EVENT.c.connection_id.type)
+    edge = (
+        select(_EVENT.c.received_at)
+        .where(own)
         .order_by(_EVENT.c.received_at.desc())
-        .limit(SEARCHED)
-        .subquery()
+        .limit(1)
+        .offset(literal_column(str(SEARCHED)))
+        .scalar_subquery()
     )
     return (
-        select(newest)
-        .where(newest.c.body.is_not(None), _contains(store, newest.c.body, key))
-        .order_by(newest.c.received_at.desc())
+        select(*_COLUMNS)
+        .where(
+            own,
+            _EVENT.c.received_at <= edge,
+            _EVENT.c.body.is_not(None),
+            _contains(_EVENT.c.body, is_sqlite),
+        )
+        .order_by(_EVENT.c.received_at.desc())
         .limit(_FOUND)
     )
 
 
-def _contains(store: Store, body: ColumnElement[Any], key: str) -> ColumnElement[bool]:
+def _contains(body: ColumnElement[Any], is_sqlite: bool) -> ColumnElement[bool]:
     """Whether a body has the key somewhere, as it is or as JSON may spell it."""
-    spellings = {key.encode("utf-8", "replace"), json.dumps(key)[1:-1].encode()}
-    found = []
-    for spelling in sorted(spellings):
-        needle = literal(spelling, LargeBinary)
-        place = (
-            func.instr(body, needle) if store.is_sqlite else func.position(needle.op("IN")(body))
-        )
-        found.append(place > 0)
-    return or_(*found)
+    needles = [bindparam(name, type_=LargeBinary) for name in ("plain", "escaped")]
+    places = [
+        func.instr(body, needle) if is_sqlite else func.position(needle.op("IN")(body))
+        for needle in needles
+    ]
+    return or_(*(place > 0 for place in places))
+
+
+def _spellings(key: str) -> dict[str, bytes]:
+    return {"plain": key.encode("utf-8", "replace"), "escaped": json.dumps(key)[1:-1].encode()}
 
 
 def _arrived_about(at: datetime) -> list[ColumnElement[bool]]:

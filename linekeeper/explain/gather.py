@@ -13,7 +13,6 @@ from linekeeper.explain.facts import ChangeFacts, DeliveryFacts, Way
 from linekeeper.inbox.kinds import RECORD_KINDS
 from linekeeper.store import Store
 from linekeeper.store.keys import stored_key
-from linekeeper.store.tables import Connection
 
 _BEFORE = timedelta(minutes=1)
 """Clocks differ: a delivery may seem to come before the change it tells of."""
@@ -24,13 +23,16 @@ async def record_way(
     store: Store,
     session: AsyncSession,
     configuration: Configuration,
-    connection: Connection,
+    connection_id: str,
     key: str,
     *,
     change: ChangeFacts | None = None,
     now: datetime,
 ) -> Way:
     """Everything known of the record's newest change, or of `change`."""
+    around = await queries.around(session, connection_id, configuration)
+    connection = around.row
+    assert connection is not None  # found a moment ago, and connections are never removed
     record = await queries.record_facts(session, connection.id, stored_key(key), None)
     key = record.key if record is not None else stored_key(key)
     entities = await queries.entities_of(session, connection.id)
@@ -50,13 +52,13 @@ async def record_way(
     delivery, change = matched(naming, change, is_newest=is_newest)
     way = Way(
         key=key,
-        connection=await queries.connection_facts(session, connection, configuration),
+        connection=around.facts,
         now=now,
         record=record,
         change=change,
         delivery=delivery,
         entities=tuple(entities),
-        kept_since=await queries.kept_since(session),
+        kept_since=around.kept_since,
     )
     return await _with_surroundings(session, way)
 
@@ -65,21 +67,16 @@ async def delivery_way(
     session: AsyncSession, configuration: Configuration, row: Any, *, now: datetime
 ) -> Way:
     """Everything known of one delivery, a row of `webhook_event`."""
-    connection = (
-        await session.get(Connection, row.connection_id) if row.connection_id is not None else None
-    )
+    around = await queries.around(session, row.connection_id, configuration)
+    connection = around.row
     facts = await deliveries.facts_of(session, row, row.connection_id)
     keys = deliveries.keys_in(row.body) if row.kind in RECORD_KINDS else []
     way = Way(
         key=keys[0] if keys else None,
-        connection=(
-            await queries.connection_facts(session, connection, configuration)
-            if connection is not None
-            else None
-        ),
+        connection=around.facts,
         now=now,
         delivery=facts,
-        kept_since=await queries.kept_since(session),
+        kept_since=around.kept_since,
     )
     if connection is not None and keys:
         record = await queries.record_facts(session, connection.id, keys[0], row.entity)

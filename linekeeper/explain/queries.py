@@ -1,8 +1,8 @@
 """Gathering the facts of one record's way, in a few statements over indexes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -45,22 +45,36 @@ _READS = 20
 _NOT_REJECTED = "duplicate"
 
 
-async def connection_facts(
-    session: AsyncSession, connection: Connection, configuration: Configuration
-) -> ConnectionFacts:
-    """The connection with what its app is set to."""
-    customer, has_token = (
+@dataclass(frozen=True, slots=True)
+class Around:
+    """A connection's row, what is known of it, and since when deliveries are kept."""
+
+    row: Connection | None
+    facts: ConnectionFacts | None
+    kept_since: datetime | None
+
+
+async def around(
+    session: AsyncSession, connection_id: str | None, configuration: Configuration
+) -> Around:
+    """The connection with what its app is set to, and when the oldest delivery kept came."""
+    oldest = select(col(WebhookEvent.received_at)).order_by(col(WebhookEvent.id)).limit(1)
+    if connection_id is None:
+        return Around(None, None, await session.scalar(oldest))
+    connection, customer, has_token, kept_since = (
         await session.execute(
             select(
-                select(col(Customer.name))
-                .where(col(Customer.id) == connection.customer_id)
-                .scalar_subquery(),
-                exists().where(col(Credential.connection_id) == connection.id),
+                Connection,
+                col(Customer.name),
+                exists().where(col(Credential.connection_id) == col(Connection.id)),
+                oldest.scalar_subquery(),
             )
+            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+            .where(col(Connection.id) == connection_id)
         )
     ).one()
     app = configuration.apps.get(connection.app)
-    return ConnectionFacts(
+    facts = ConnectionFacts(
         id=connection.id,
         label=label(customer, connection.provider, connection.name),
         setup=connection.setup,
@@ -73,6 +87,7 @@ async def connection_facts(
         forwards=bool(app is not None and app.forward_url),
         replaced_by=connection.replaced_by,
     )
+    return Around(connection, facts, kept_since)
 
 
 async def record_facts(
@@ -242,11 +257,3 @@ async def rejected_between(
     ).all()
     total = sum(int(count) for _, count in rows)
     return total, ", ".join(cause.replace("_", " ") for cause, _ in rows[:3])
-
-
-async def kept_since(session: AsyncSession) -> datetime | None:
-    """When the oldest delivery that is still kept came."""
-    found: Any = await session.scalar(
-        select(col(WebhookEvent.received_at)).order_by(col(WebhookEvent.id)).limit(1)
-    )
-    return found if isinstance(found, datetime) else None

@@ -2,24 +2,22 @@
 
 from datetime import datetime
 
-from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col
 
 from linekeeper.config import Configuration
 from linekeeper.customers.find import NotFound
 from linekeeper.explain.answer import Explanation
 from linekeeper.explain.decide import judge
-from linekeeper.explain.deliveries import SEARCHED, find_delivery
+from linekeeper.explain.decide_forward import TRACES_KEPT
 from linekeeper.explain.facts import Way
 from linekeeper.explain.gather import delivery_way, record_way
 from linekeeper.explain.hops import hops_of
 from linekeeper.explain.notifying import explain_incident, explain_message
 from linekeeper.explain.queries import change_facts
-from linekeeper.explain.subject import find_record
+from linekeeper.explain.subject import find_by_id, find_record
 from linekeeper.explain.words import moment
 from linekeeper.store import Store, is_id
-from linekeeper.store.tables import Change, Connection, Incident, Outbox
+from linekeeper.store.tables import Change, Incident, Outbox, WebhookEvent
 
 MOST_CHARACTERS = 700
 
@@ -40,41 +38,34 @@ async def explain(
         if found is not None:
             return found
         record = await find_record(session, subject)
-        connection = await session.get(Connection, record.connection_id)
-        assert connection is not None  # found a moment ago, and connections are never removed
-        way = await record_way(store, session, configuration, connection, record.key, now=now)
+        way = await record_way(
+            store, session, configuration, record.connection_id, record.key, now=now
+        )
         return _explained("record", subject, way)
 
 
 async def _by_id(
     store: Store, session: AsyncSession, configuration: Configuration, subject: str, now: datetime
 ) -> Explanation | None:
-    """The explanation of what has `subject` as its id, the commonest first."""
-    identifier = subject.lower()
-    if is_id(identifier):
-        incident = await session.get(Incident, identifier)
-        if incident is not None:
-            return await explain_incident(session, configuration, incident, now=now)
-        change = await session.get(Change, identifier)
-        if change is not None:
-            connection = await session.get(Connection, change.connection_id)
-            assert connection is not None
-            facts = change_facts(change)
+    """The explanation of what has `subject` as its id."""
+    if is_id(subject.lower()):
+        subject = subject.lower()
+    found = await find_by_id(session, subject, list(configuration.apps) or ["default"])
+    match found:
+        case Incident():
+            return await explain_incident(session, configuration, found, now=now)
+        case Outbox():
+            return await explain_message(session, configuration, found, now=now)
+        case Change():
+            facts = change_facts(found)
             way = await record_way(
-                store, session, configuration, connection, change.key, change=facts, now=now
+                store, session, configuration, found.connection_id, found.key, change=facts, now=now
             )
             return _explained("change", subject, way)
-        subject = identifier
-    row = await find_delivery(session, subject, list(configuration.apps) or ["default"])
-    if row is not None:
-        return _explained(
-            "delivery", subject, await delivery_way(session, configuration, row, now=now)
-        )
-    which = col(Outbox.dedupe_key) == subject
-    if is_id(subject):
-        which = or_(which, col(Outbox.id) == subject)
-    message = await session.scalar(select(Outbox).where(which).limit(1))
-    return await explain_message(session, configuration, message, now=now) if message else None
+        case WebhookEvent():
+            way = await delivery_way(session, configuration, found, now=now)
+            return _explained("delivery", subject, way)
+    return None
 
 
 def _explained(kind: str, subject: str, way: Way) -> Explanation:
@@ -111,8 +102,10 @@ def limits(way: Way) -> tuple[str, ...]:
         )
     else:
         said.append("No delivery is kept.")
-    if way.key is not None:
-        said.append(f"The newest {SEARCHED:,} deliveries of the connection were searched.")
+    said.append(
+        "Attempts to forward and reads of the change feed are kept for "
+        f"{TRACES_KEPT.days} days, unless housekeeping is set otherwise."
+    )
     if way.delivery is None:
         said.append(
             "Rejected deliveries are counted, not kept: which record they named can't be known."

@@ -1,18 +1,44 @@
 """What a person asks about: a record of a connection, or the id of something."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import literal_column, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.customers.find import NotFound, find_connection, fold, named_connections
+from linekeeper.customers.find import (
+    Named,
+    NotFound,
+    called,
+    fold,
+    named_connections,
+    nearest,
+)
 from linekeeper.customers.naming import label
+from linekeeper.store import is_id
 from linekeeper.store.keys import stored_key
-from linekeeper.store.tables import Connection, Customer, Record
+from linekeeper.store.tables import (
+    Change,
+    Connection,
+    Customer,
+    Incident,
+    Outbox,
+    Record,
+    WebhookEvent,
+)
 
+_WITH_ID: dict[str, Any] = {
+    "incident": Incident,
+    "change": Change,
+    "event": WebhookEvent,
+    "message": Outbox,
+}
+_ORDER = list(_WITH_ID)
 _OFFERED = 8
+_HELD = 500
+"""Records of one key or number that are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +47,31 @@ class RecordSubject:
 
     connection_id: str
     key: str
+
+
+async def find_by_id(
+    session: AsyncSession, wanted: str, apps: Collection[str]
+) -> Incident | Change | WebhookEvent | Outbox | None:
+    """What has that id: ours, or the sender's of a delivery at one of `apps`, or a dedupe key."""
+    places = [
+        select(literal_column("'event'"), col(WebhookEvent.id)).where(
+            col(WebhookEvent.app).in_(apps), col(WebhookEvent.delivery_key) == wanted
+        ),
+        select(literal_column("'message'"), col(Outbox.id)).where(col(Outbox.dedupe_key) == wanted),
+    ]
+    if is_id(wanted):
+        places += [
+            select(literal_column(f"'{name}'"), col(model.id)).where(col(model.id) == wanted)
+            for name, model in _WITH_ID.items()
+        ]
+    rows = await session.execute(union_all(*places))
+    for name, identifier in sorted(rows, key=lambda row: _ORDER.index(row[0])):
+        found: Incident | Change | WebhookEvent | Outbox | None = await session.get(
+            _WITH_ID[name], identifier
+        )
+        if found is not None:
+            return found
+    return None
 
 
 def splits(subject: str) -> Iterator[tuple[str, str]]:
@@ -36,75 +87,76 @@ async def find_record(session: AsyncSession, subject: str) -> RecordSubject:
     The index is asked first, so that a key that is known costs a look at the few connections that
     have it; only for one that nobody has are all connections' names compared.
     """
-    for prefix, key in splits(subject):
-        for connection_id, names in await _holders(session, key):
+    cuts = list(splits(subject))
+    holders = await _holders(session, [subject, *(key for _, key in cuts)])
+    for prefix, key in cuts:
+        for connection_id, names in holders.get(key, ()):
             if fold(prefix) in names:
                 return RecordSubject(connection_id, key)
-    nearest: NotFound | None = None
-    for prefix, key in splits(subject):
+    everything = await named_connections(session)
+    several = ""
+    for prefix, key in cuts:
         try:
-            named = await find_connection(session, prefix)
+            named = called(everything, prefix)
         except NotFound as error:
-            nearest = nearest or error
+            several = several or str(error)
             continue
-        return RecordSubject(named.id, key)
-    if await _is_connection(session, subject):
-        raise NotFound(f"{subject!r} is a connection: add the key or number of a record")
-    return await _without_connection(session, subject, nearest)
+        if named is not None:
+            return RecordSubject(named.id, key)
+    return _without_connection(everything, subject, holders.get(subject, ()), several)
 
 
-async def _without_connection(
-    session: AsyncSession, key: str, nearest: NotFound | None
+_Holder = tuple[str, set[str]]
+"""A connection's id, and what people call it."""
+
+
+def _without_connection(
+    everything: Sequence[Named], key: str, holders: Sequence[_Holder], several: str
 ) -> RecordSubject:
-    """A key alone is enough where one connection has it."""
-    holders = await _holders(session, key)
+    """A key alone is enough where one connection has it. Raises `NotFound`. Pure."""
     if len(holders) == 1:
         return RecordSubject(holders[0][0], key)
     if holders:
-        names = {connection.id: connection.label for connection in await named_connections(session)}
-        labels = "; ".join(f"{names[holder]} {key}" for holder, _ in holders[:_OFFERED])
-        raise NotFound(f"{len(holders)} connections have {key!r}: give one of: {labels}")
+        labels = {connection.id: connection.label for connection in everything}
+        offered = "; ".join(f"{labels[holder]} {key}" for holder, _ in holders[:_OFFERED])
+        raise NotFound(f"{len(holders)} connections have {key!r}: give one of: {offered}")
+    if several:
+        raise NotFound(several)
+    if called(everything, key) is not None:
+        raise NotFound(f"{key!r} is a connection: add the key or number of a record")
+    prefix = next((prefix for prefix, _ in splits(key)), key)
     raise NotFound(
         f"nothing is known as {key!r}: give `Customer · System RECORD-KEY`, or the id of a "
-        "delivery, change, incident or message" + (f" ({nearest})" if nearest else "")
+        f"delivery, change, incident or message ({nearest(prefix, everything)})"
     )
 
 
-async def _holders(session: AsyncSession, key: str) -> list[tuple[str, set[str]]]:
-    """The connections that have a record of that key or number, with what people call them."""
-    ids = (
-        select(col(Record.connection_id))
-        .where(col(Record.key) == stored_key(key))
-        .union(select(col(Record.connection_id)).where(col(Record.number) == key))
-        .limit(500)
-    )
+async def _holders(session: AsyncSession, keys: Sequence[str]) -> dict[str, list[_Holder]]:
+    """By key or number: the connections that have such a record."""
+    asked = {stored_key(key): key for key in keys}
+    held = union_all(
+        select(col(Record.connection_id), col(Record.key).label("found")).where(
+            col(Record.key).in_([stored_key(key) for key in keys])
+        ),
+        select(col(Record.connection_id), col(Record.number).label("found")).where(
+            col(Record.number).in_(list(keys))
+        ),
+    ).limit(_HELD)
+    found = held.subquery()
     rows = await session.execute(
-        select(Connection, col(Customer.name))
+        select(Connection, col(Customer.name), found.c.found)
+        .join(found, found.c.connection_id == col(Connection.id))
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-        .where(or_(col(Connection.id).in_(ids)))
         .order_by(col(Connection.setup) == "disconnected", col(Connection.id))
     )
-    return [
-        (
-            connection.id,
-            {
-                fold(name)
-                for name in (
-                    connection.id,
-                    connection.makini_key,
-                    connection.name,
-                    connection.slug,
-                    label(customer, connection.provider, connection.name),
-                )
-            },
-        )
-        for connection, customer in rows
-    ]
+    holders: dict[str, dict[str, set[str]]] = {}
+    for connection, customer, key in rows:
+        names = _names(connection, customer)
+        holders.setdefault(asked.get(key, key), {})[connection.id] = names
+    return {key: list(of_key.items()) for key, of_key in holders.items()}
 
 
-async def _is_connection(session: AsyncSession, subject: str) -> bool:
-    try:
-        await find_connection(session, subject)
-    except NotFound:
-        return False
-    return True
+def _names(connection: Connection, customer: str | None) -> set[str]:
+    spoken = label(customer, connection.provider, connection.name)
+    names = (connection.id, connection.makini_key, connection.name, connection.slug, spoken)
+    return {fold(name) for name in names}

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import bindparam, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from linekeeper.logs import passed
 from linekeeper.outbox import claim as lanes
 from linekeeper.outbox.claim import Work
 from linekeeper.store import Store
@@ -98,6 +99,7 @@ async def claim_events(
         store, work, owner, limit=limit, now=now, seconds=CLAIM_SECONDS, token=token
     )
     events = [Event(**{name: row[name] for name in Event._fields}) for row in found.rows]
+    passed("claimed", [event.id for event in events])
     return Claimed(found.token, rank, found.until, events)
 
 

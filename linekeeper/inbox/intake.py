@@ -15,6 +15,7 @@ from linekeeper.clock import monotonic
 from linekeeper.inbox.delivery import Delivery, Receipt
 from linekeeper.inbox.postgres_writer import PostgresWriter
 from linekeeper.inbox.sqlite_writer import SqliteWriter
+from linekeeper.logs import passed
 from linekeeper.store import Store
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,11 @@ class Intake:
             self._refuse(batch)
             self._refuse(self._waiting)
         receipts = writing.pop().result()
+        passed(
+            "accepted",
+            [receipt.id for receipt in receipts],
+            deliveries=[row.delivery_key for row, _ in batch],
+        )
         for (_, future), receipt in zip(batch, receipts, strict=False):
             if not future.done():
                 future.set_result(receipt)

@@ -18,6 +18,7 @@ from sqlalchemy import Executable, bindparam, insert, literal_column, update
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.inbox.headers import RawHeaders
+from linekeeper.logs import passed
 from linekeeper.makini.wire import open_client
 from linekeeper.outbox import claim as lanes
 from linekeeper.outbox.claim import Claim, Work
@@ -318,6 +319,11 @@ class _Round:
             for row in self._claim.rows
             if row["id"] not in known
         }
+        passed(
+            "forwarded",
+            [str(attempt["message_id"]) for attempt in self._attempts],
+            answers=[attempt["status"] or attempt["error"] for attempt in self._attempts],
+        )
         async with self._store.write() as session:
             connection = await session.connection()
             ours = update(_OUTBOX).where(

@@ -393,6 +393,14 @@ async def read_from_the_feed(stage: Stage) -> Planted:
     return Planted(await subject(stage, which, "f-1"), "product_accepted", None, "product")
 
 
+async def too_long_ago(stage: Stage) -> Planted:
+    which = stage.connections[0]
+    rows = recovered(which, "o-1", op="rekeyed", recovered=False)
+    rows[1].at = utcnow() - timedelta(days=40)
+    await write(stage, *rows)
+    return Planted(await subject(stage, which, "o-1"), "not_recorded", None, "nobody")
+
+
 async def fall(stage: Stage, which: Connection, health: str) -> None:
     before = (await stage.connection(which)).health
     await set_connection(stage, which, health=health)
@@ -447,4 +455,5 @@ PLANTS: list[Plant] = [
     disconnected,
     baseline,
     read_from_the_feed,
+    too_long_ago,
 ]
