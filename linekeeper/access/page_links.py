@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.signing import Signer
-from linekeeper.store import new_id
+from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Audit, Customer, CustomerLink
 
 _PURPOSE = "customer-page"
@@ -43,6 +43,15 @@ async def page_link(
     session.add(Audit(at=now, by=by, action="customer_link.made", subject=customer_id))
     await session.flush()
     return link
+
+
+async def page_address(
+    store: Store, customer_id: str, signer: Signer, public_url: str, *, now: datetime
+) -> str:
+    """The page's address for a mail; its link is made for the first one."""
+    async with store.write() as session:
+        link = await page_link(session, customer_id, by="linekeeper", now=now)
+    return page_url(signer, public_url, link.id)
 
 
 async def revoke_links(session: AsyncSession, customer_id: str, *, by: str, now: datetime) -> int:

@@ -13,7 +13,7 @@ from sqlmodel import col
 
 from linekeeper.access.channel import is_due
 from linekeeper.access.links import link_url
-from linekeeper.access.page_links import page_link, page_url
+from linekeeper.access.page_links import page_address
 from linekeeper.access.signing import Signer, load_signer
 from linekeeper.clock import monotonic, utcnow, zone_of
 from linekeeper.config import MailConfig
@@ -183,16 +183,9 @@ async def _letter(store: Store, row: Outbox, signer: Signer, public_url: str) ->
         systems,
         until=min(ends, default=None),
         locale=customer.locale,
-        page=await _page_of(store, customer_id, signer, public_url),
+        page=await page_address(store, customer_id, signer, public_url, now=utcnow()),
     )
     return Letter(addresses, text.subject, text.body, text.html, f"{incident_id}.{customer_id}")
-
-
-async def _page_of(store: Store, customer_id: str, signer: Signer, public_url: str) -> str:
-    """The address of the customer's own page; its link is made for the first mail."""
-    async with store.write() as session:
-        link = await page_link(session, customer_id, by="linekeeper", now=utcnow())
-    return page_url(signer, public_url, link.id)
 
 
 async def _later(store: Store, row: Outbox, owner: str, reason: str) -> None:

@@ -4,6 +4,7 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from linekeeper.access.links import link_url
+from linekeeper.access.page_links import page_address
 from linekeeper.access.signing import Signer
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.customers.contacts import recipients
@@ -68,5 +69,6 @@ async def ending_letter(
         until=min(system.since for system in systems.values()),
         locale=customer.locale,
         reminder=bool(row.payload.get("reminder")),
+        page=await page_address(store, customer_id, signer, public_url, now=now),
     )
     return Letter(addresses, text.subject, text.body, text.html, f"ending.{ids[0]}.{customer_id}")

@@ -1,6 +1,7 @@
 """The mail to a customer whose login is to be set up, as things are when it goes out."""
 
 from linekeeper.access.links import link_url
+from linekeeper.access.page_links import page_address
 from linekeeper.access.signing import Signer
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.customers.contacts import recipients
@@ -28,5 +29,6 @@ async def setup_letter(store: Store, row: Outbox, signer: Signer, public_url: st
         until=link.expires_at.astimezone(zone),
         locale=customer.locale,
         reminder=bool(row.payload.get("reminder")),
+        page=await page_address(store, customer.id, signer, public_url, now=utcnow()),
     )
     return Letter(addresses, text.subject, text.body, text.html, f"setup.{link.id}")

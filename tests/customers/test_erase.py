@@ -1,8 +1,11 @@
 """A customer that is forgotten is named nowhere, and the numbers stay."""
 
+from typing import Any
+
 import pytest
-from sqlalchemy import text
-from sqlmodel import col, select
+from sqlalchemy import Table, delete, insert, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import SQLModel, col, select
 
 from linekeeper.clock import utcnow
 from linekeeper.customers.erase import Eraser, erase_customer
@@ -20,6 +23,49 @@ from linekeeper.store.tables import (
 )
 
 NOW = utcnow()
+SAID = "Acme · SAP was mailed to Jo Doe <jo@acme.example>"
+NO_PROSE = {
+    # Ids, keys and hashes, of ours, of Makini, of Prefect and of Slack.
+    *("id", "key", "makini_key", "makini_id", "delivery_key", "merge_key", "dedupe_key", "run_id"),
+    *("message_id", "request_id", "reconnect.replaced_runs", "ts", "nonce", "digest", "hash"),
+    *("natural_key", "plain_hash", "old_key", "new_key", "group_key", "connection_ref"),
+    *("url_connection", "lane", "claimed_by", "keys_done", "call_pause.connection", "mark"),
+    *(
+        "silence.subject",
+        "notice_message.subject",
+        "incident.cause",
+        "run_alert.cause",
+        "fold",
+        "connect_url",
+        "receiver",
+    ),
+    # Encrypted.
+    *("access_token", "refresh_token", "app_setting.value", "app_setting.name"),
+    # Words of ours, of Makini's API or of the standards; settings of an app.
+    *("app", "topic", "kind", "scope", "status", "setup", "health", "axis", "before", "after"),
+    *("channel", "step", "severity", "state", "op", "source", "code", "outcome", "vantage", "rule"),
+    *("reason", "cause", "due", "entity", "event", "reported_kind", "custody", "list_status"),
+    *("sync_status", "evidence", "provider", "hosting", "tier", "complexity", "commitment", "gate"),
+    *(
+        "check_name",
+        "owner",
+        "country",
+        "time_zone",
+        "locale",
+        "action",
+        "part",
+        "place",
+        "failure",
+    ),
+    *("waits_for", "blocks.status", "scopes", "listed_from", "budget", "circuit"),
+    # Machines, and times and counts by connection.
+    *("host", "worker", "lease.name", "reconnect.windows", "reconnect.counts", "outage.detail"),
+}
+"""Columns, everywhere or of one table, that can't hold a word of a person or about one."""
+PROSE = {"gate.evidence", "transition.evidence", "implementation.owner", "customer.owner",
+         "preflight_report.source", "silence.reason", "credit_entry.note",
+         "implementation.digest", "implementation.key"}  # fmt: skip
+"""Columns that do, though others of that name don't."""
 
 
 async def people(store: Store) -> str:
@@ -91,6 +137,65 @@ async def test_no_name_is_left_and_the_numbers_stay(store: Store) -> None:
         assert "customer.erased" in actions
     with pytest.raises(NotFound):
         await erase_customer(store, "Acme", by="anna", now=NOW)
+
+
+async def test_no_column_of_any_table_holds_a_name_afterwards(store: Store) -> None:
+    """Every text column there is says who it was; afterwards none does."""
+    await people(store)
+    async with store.write() as session:
+        await session.execute(delete(WebhookEvent))
+        for table in SQLModel.metadata.sorted_tables:
+            if table.name not in ("customer", "contact", "connection", "record"):
+                await session.execute(insert(table), await filled(session, table))
+        await session.execute(update(Record).values(body=SAID, number="Jo Doe"))
+        await session.execute(
+            update(Connection).values(judged={"said": SAID}, tariff_by="Jo Doe", tags=["Acme"])
+        )
+        await session.execute(
+            update(Customer)
+            .where(col(Customer.name) == "Acme")
+            .values(owner="Jo Doe", aliases=["Acme Inc"])
+        )
+    assert len(await said_of(store)) > 60
+    await erase_customer(store, "Acme", by="anna", now=NOW)
+    assert await said_of(store) == []
+
+
+async def filled(session: AsyncSession, table: Table) -> dict[str, Any]:
+    """A row of `table` in which every column that may say who somebody is does."""
+    row: dict[str, Any] = {}
+    for column in table.columns:
+        name, of = column.name, f"{table.name}.{column.name}"
+        kind = type(column.type).__name__
+        if column.foreign_keys:
+            [target] = column.foreign_keys
+            row[name] = await session.scalar(select(target.column).limit(1))
+        elif kind in ("UtcDateTime", "Id", "Uuid", "Date"):
+            made = {"UtcDateTime": NOW, "Date": NOW.date()}
+            row[name] = made.get(kind, new_id())
+        elif kind in ("Integer", "BigInteger", "Float", "Boolean"):
+            row[name] = 1
+        elif {name, of} & NO_PROSE and of not in PROSE:
+            row[name] = {} if kind.upper() == "JSON" else b"" if kind == "LargeBinary" else "x"
+        elif kind.upper() == "JSON":
+            row[name] = {"said": SAID, "all": [SAID]}
+        else:
+            row[name] = SAID.encode() if kind == "LargeBinary" else SAID
+    return row
+
+
+async def said_of(store: Store) -> list[str]:
+    """The columns in which the customer, or one of its people, is named."""
+    found = []
+    async with store.read() as session:
+        for table in SQLModel.metadata.sorted_tables:
+            for row in (await session.execute(text(f"SELECT * FROM {table.name}"))).mappings():
+                for name, value in row.items():
+                    said = bytes(value).decode() if isinstance(value, bytes) else str(value)
+                    said = said.replace("Acme Bolt", "")
+                    if any(who in said for who in ("Jo Doe", "jo@acme", "Acme")):
+                        found.append(f"{table.name}.{name}")
+    return found
 
 
 def test_words_that_are_read_back_and_other_names_stay() -> None:

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linekeeper.notify import mail_text
-from linekeeper.notify.mail_text import FOLDER, SystemToLogIn, compose, language, languages
+from linekeeper.notify.mail_text import FOLDER, SystemToLogIn, What, compose, language, languages
 
+PAGE = "https://line.op.example/customer/token"
 SINCE = datetime(2026, 3, 4, 9, 5, tzinfo=ZoneInfo("Europe/Berlin"))
 
 
@@ -80,8 +81,20 @@ def test_every_language_has_every_text() -> None:
         there = tomllib.loads((FOLDER / f"{lang}.toml").read_text())
         assert there.keys() == wanted.keys(), lang
         assert len(there["months"]) == 12, lang
-        for what in ("ask", "remind", "again", "thank"):
-            assert compose(what, "Acme", [system()], until=SINCE, locale=lang).body  # type: ignore[arg-type]
+        assert there.keys() == wanted.keys(), lang
+        for what in ("ask", "remind", "again", "thank", "ending", "setup"):
+            mail = compose(what, "Acme", [system()], until=SINCE, locale=lang, page=PAGE)  # type: ignore[arg-type]
+            assert mail.body.rstrip().endswith(PAGE), (lang, what)
+            assert "Acme" in mail.body, (lang, what)
+
+
+@pytest.mark.parametrize("what", ["ask", "remind", "thank", "ending", "setup"])
+def test_a_german_customer_is_mailed_in_german(what: What) -> None:
+    mail = compose(what, "Acme", [system()], until=SINCE, locale="de-CH", page=PAGE)
+    assert mail.body.startswith("Guten Tag,")
+    assert "Hello" not in mail.body
+    assert '<html lang="de">' in mail.html
+    assert ("4. März 2026" in mail.body) is (what != "thank")
 
 
 class _Tags(HTMLParser):
