@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, literal_column, select, union_all
+from sqlalchemy import literal_column, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -53,7 +53,7 @@ async def find_by_id(
     session: AsyncSession, wanted: str, apps: Collection[str]
 ) -> Incident | Change | WebhookEvent | Outbox | None:
     """What has that id: ours, or the sender's of a delivery at one of `apps`, or a dedupe key."""
-    places: list[Select[Any]] = [
+    places: list[Any] = [
         select(literal_column("'event'"), col(WebhookEvent.id)).where(
             col(WebhookEvent.app).in_(apps), col(WebhookEvent.delivery_key) == wanted
         ),
