@@ -1,9 +1,9 @@
-"""Processing webhooks: ours beside procrastinate on the same PostgreSQL.
+"""Processing webhooks: ours beside procrastinate and pgqueuer on the same PostgreSQL.
 
 The same upsert with the same guarantees: each event reads a record (answered in process, so that
-what is measured is the queue) and brings it into the index and the change feed once, in order for
-each connection, in one transaction with the word that it is done. By turns, so that both meet the
-same machine.
+what is measured is the queue) and brings it into the index and the change feed once, in one
+transaction with the word that it is done; ours and procrastinate in order for each connection,
+which pgqueuer has no means for. By turns, so that all meet the same machine.
 """
 
 import asyncio
@@ -13,22 +13,26 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
 from benchmarks.peers import create_database, postgres
+from benchmarks.queues import pgqueuer, procrastinate
 
 CONNECTIONS = 100
 OURS = 4_000
-PEERS = 400
-ROUNDS = 3
+PROCRASTINATE = 400
+PGQUEUER = 2_000
+BATCHES = (10, 50, 100, 200, 500)
+"""Of pgqueuer: the best of them is what ours is compared with."""
+ROUNDS = 5
 SETTLED = 200_000
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 GOALS = {
-    "of_procrastinate": 5.0,
+    "of_pgqueuer": 1.0,
+    "of_procrastinate": 10.0,
     "linear_backlog": 1.5,
     "backlog_100k_s": 300.0,
 }
@@ -39,28 +43,41 @@ def run() -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="linekeeper-process-") as name:
         folder = Path(name)
         with postgres(folder) as url:
-            beside = asyncio.run(_beside_procrastinate(folder, url))
+            beside = asyncio.run(_beside_peers(folder, url))
     return {**beside, "goals": GOALS}
 
 
-async def _beside_procrastinate(folder: Path, server: str) -> dict[str, Any]:
+async def _beside_peers(folder: Path, server: str) -> dict[str, Any]:
     url = await create_database(server, "beside")
-    async with _ours(folder, url) as rt, _procrastinate(url) as peer:
+    async with (
+        _ours(folder, url) as rt,
+        procrastinate(url, CONNECTIONS) as other,
+        pgqueuer(url, CONNECTIONS) as third,
+    ):
         await _drain(rt, await _deliver(rt, 500, "warm"))
-        ratios, ours, theirs = [], [], []
+        batches = {size: await third(PGQUEUER, f"b{size}-", size) for size in BATCHES}
+        batch = max(batches, key=lambda size: batches[size])
+        ours, procrastinates, pgqueuers = [], [], []
         for number in range(ROUNDS):
-            theirs.append(await peer(PEERS, f"r{number}"))
-            ours.append(await _drain(rt, await _deliver(rt, OURS, f"r{number}")))
-            ratios.append(ours[-1] / theirs[-1])
+            procrastinates.append(await other(PROCRASTINATE, f"r{number}-"))
+            pgqueuers.append(await third(PGQUEUER, f"r{number}-", batch))
+            ours.append(await _drain(rt, await _deliver(rt, OURS, f"r{number}-")))
         await _settle_many(rt)
         large = await _drain(rt, await _deliver(rt, OURS, "large"))
     return {
-        "of_procrastinate": round(statistics.median(ratios), 1),
+        "of_pgqueuer": round(_median_ratio(ours, pgqueuers), 2),
+        "of_procrastinate": round(_median_ratio(ours, procrastinates), 1),
         "per_second": round(statistics.median(ours)),
-        "procrastinate_per_second": round(statistics.median(theirs)),
+        "pgqueuer_per_second": round(statistics.median(pgqueuers)),
+        "pgqueuer_batch": batch,
+        "procrastinate_per_second": round(statistics.median(procrastinates)),
         "linear_backlog": round(statistics.median(ours) / large, 2),
         "backlog_100k_s": round(100_000 / large, 1),
     }
+
+
+def _median_ratio(ours: list[float], theirs: list[float]) -> float:
+    return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
 
 
 @asynccontextmanager
@@ -91,7 +108,7 @@ async def _ours(folder: Path, url: str) -> AsyncIterator[Any]:
         )
 
     settings = Settings(
-        home=folder, database_url=SecretStr(url), encryption_keys=(SecretStr(KEY),), _env_file=None
+        home=folder / "home", database_url=SecretStr(url), encryption_keys=(SecretStr(KEY),), _env_file=None
     )
     async with Store.open(settings) as store:
         await migrate(store)
@@ -118,7 +135,7 @@ async def _ours(folder: Path, url: str) -> AsyncIterator[Any]:
             await save_tokens(rt.store, session, pairs, now=utcnow())
         async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
             app = (await rt.configuration()).apps["default"]
-            rt._clients[app.name] = (app, MakiniClient(app, client=client))
+            rt._clients[app.name, False] = (app, MakiniClient(app, client=client))
             yield rt
 
 
@@ -212,100 +229,6 @@ async def _settle_many(rt: Any) -> None:
     async with rt.store.engine.connect() as connection:
         autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
         await autocommit.execute(text("ANALYZE webhook_event"))
-
-
-@asynccontextmanager
-async def _procrastinate(url: str) -> AsyncIterator[Any]:
-    """The same with procrastinate: a job for each event, a lock for each connection."""
-    import asyncpg
-    import procrastinate
-
-    plain = url.replace("+asyncpg", "")
-    app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=plain, max_size=20))
-    pool = await asyncpg.create_pool(plain, min_size=10, max_size=20)
-    from uuid import UUID
-
-    from linekeeper.store import new_id
-
-    async with pool.acquire() as connection:
-        rows = await connection.fetch("SELECT makini_key, id FROM connection")
-        ids = {row[0]: row[1] for row in rows}
-        await connection.execute(
-            "CREATE TABLE peer_done (id text PRIMARY KEY, at timestamptz);"
-            "CREATE TABLE peer_record (LIKE record INCLUDING ALL);"
-            "CREATE TABLE peer_change (LIKE change INCLUDING ALL);"
-            "CREATE TABLE peer_feed (LIKE feed INCLUDING ALL);"
-        )
-
-    @app.task(name="apply", pass_context=False)
-    async def apply(event: str, who: str, key: str) -> None:
-        record = _record(key)
-        now = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
-        at = datetime.fromisoformat(record["updatedAt"])
-        async with pool.acquire() as connection, connection.transaction():
-            done = await connection.fetchval(
-                "INSERT INTO peer_done VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING id",
-                event,
-                now,
-            )
-            if done is None:
-                return
-            seq = await connection.fetchval(
-                "INSERT INTO peer_feed VALUES ($1, 1) ON CONFLICT (connection_id)"
-                " DO UPDATE SET last_seq = peer_feed.last_seq + 1 RETURNING last_seq",
-                ids[who],
-            )
-            newer = await connection.fetchval(
-                "INSERT INTO peer_record (connection_id, entity, key, updated_at, hash, seen_at)"
-                " VALUES ($1, 'eam/assets', $2, $3, $4, $5)"
-                " ON CONFLICT (connection_id, entity, key) DO UPDATE SET"
-                " updated_at = excluded.updated_at, hash = excluded.hash"
-                " WHERE peer_record.updated_at < excluded.updated_at RETURNING key",
-                ids[who],
-                key,
-                at,
-                str(hash(json.dumps(record))),
-                now,
-            )
-            if newer:
-                await connection.execute(
-                    "INSERT INTO peer_change (id, connection_id, seq, entity, key, op, updated_at,"
-                    " at, source, recovered)"
-                    " VALUES ($1, $2, $3, 'eam/assets', $4, 'inserted', $5, $6, 'webhook', false)",
-                    UUID(new_id()),
-                    ids[who],
-                    seq,
-                    key,
-                    at,
-                    now,
-                )
-
-    async def go(count: int, prefix: str) -> float:
-        for start in range(0, count, 15):
-            async with asyncio.TaskGroup() as group:
-                for number in range(start, min(start + 15, count)):
-                    who, key = f"c{number % CONNECTIONS}", f"{prefix}{number:07d}"
-                    deferrer = apply.configure(lock=who)
-                    group.create_task(
-                        deferrer.defer_async(event=f"{prefix}-{number}", who=who, key=key)
-                    )
-        began = time.perf_counter()
-        await app.run_worker_async(wait=False, concurrency=50, install_signal_handlers=False)
-        seconds = time.perf_counter() - began
-        async with pool.acquire() as connection:
-            done = await connection.fetchval(
-                "SELECT count(*) FROM peer_change WHERE key LIKE $1 || '%'", prefix
-            )
-        if done != count:
-            raise SystemExit(f"benchmarks.process: procrastinate did {done} of {count}")
-        return count / seconds
-
-    async with app.open_async():
-        await app.schema_manager.apply_schema_async()
-        try:
-            yield go
-        finally:
-            await pool.close()
 
 
 if __name__ == "__main__":

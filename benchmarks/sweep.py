@@ -240,7 +240,7 @@ async def _core() -> float:
         app = AppConfig(mode="manage", per_minute=0, per_page=500, api_url="http://makini.invalid")
         async with Runtime.open(settings) as rt:
             client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
-            rt._clients[app.name] = (app, MakiniClient(app, client=client))
+            rt._clients[app.name, False] = (app, MakiniClient(app, client=client))
             await take_list(rt, app, now=utcnow())
             async with rt.store.write() as session:
                 ids = list(await session.scalars(select(Connection.id)))
