@@ -108,7 +108,10 @@ async def _ours(folder: Path, url: str) -> AsyncIterator[Any]:
         )
 
     settings = Settings(
-        home=folder / "home", database_url=SecretStr(url), encryption_keys=(SecretStr(KEY),), _env_file=None
+        home=folder / "home",
+        database_url=SecretStr(url),
+        encryption_keys=(SecretStr(KEY),),
+        _env_file=None,
     )
     async with Store.open(settings) as store:
         await migrate(store)

@@ -26,7 +26,7 @@ SECRET = "benchmark"
 SIZES = {200: 150_000, 2_000: 100_000, 20_000: 24_000}
 """Bytes of a body → how many different ones are made."""
 SECONDS = 2
-ROUNDS = 3
+ROUNDS = 5
 VERIFY = 5_000
 GOALS = {
     "sqlite_200b_of_nothing": 0.30,
@@ -49,15 +49,15 @@ def run() -> dict[str, Any]:
         folder = Path(name)
         loads = {size: _load(folder / f"{size}.raw", size, count) for size, count in SIZES.items()}
         check = _load(folder / "verify.raw", 500, VERIFY, prefix="check")
-        with _serving("nothing", "") as nothing, postgres(folder) as database_server:
+        with serving("nothing", "") as nothing, postgres(folder) as database_server:
             for database in ("sqlite", "postgresql"):
                 server = database_server if database == "postgresql" else None
                 for size, load in loads.items():
-                    url = _database(folder, server)
+                    url = database(folder, server)
                     found = _ours(folder, url, load, check, nothing)
                     figures |= {f"{database}_{size}b_{key}": one for key, one in found.items()}
-                with _serving("usual", _database(folder, server)) as address:
-                    usual = _push(folder, address, loads[2_000], SECONDS)["per_second"]
+                with serving("usual", database(folder, server)) as address:
+                    usual = push(folder, address, loads[2_000], SECONDS)["per_second"]
                 figures[f"{database}_2000b_usual_per_second"] = usual
                 figures[f"{database}_2000b_of_usual"] = round(
                     figures[f"{database}_2000b_per_second"] / usual, 1
@@ -68,11 +68,11 @@ def run() -> dict[str, Any]:
 def _ours(folder: Path, url: str, load: Load, check: Load, nothing: str) -> dict[str, Any]:
     """Ours and the limit by turns, so that both meet the same machine; then the verification."""
     pushed, rounds = 0, []
-    with _serving("ours", url) as address:
+    with serving("ours", url) as address:
         send(folder, address, load, seconds=1)
         for _ in range(ROUNDS):
-            limit = _push(folder, nothing, load, 1)
-            found = _push(folder, address, load, SECONDS)
+            limit = push(folder, nothing, load, 1)
+            found = push(folder, address, load, SECONDS)
             pushed += found["requests"] - found["not_200"]
             rounds.append((found["per_second"] / limit["per_second"], found, limit))
         log = folder / "answers"
@@ -145,7 +145,7 @@ def _load(path: Path, size: int, count: int, prefix: str = "evt") -> Load:
     return Load(path, length)
 
 
-def _push(folder: Path, address: str, load: Load, seconds: int) -> dict[str, Any]:
+def push(folder: Path, address: str, load: Load, seconds: int) -> dict[str, Any]:
     found = send(folder, address, load, seconds=seconds)
     found["per_second"] = round(found["requests"] / found.pop("seconds"))
     return found
@@ -155,7 +155,7 @@ def _push(folder: Path, address: str, load: Load, seconds: int) -> dict[str, Any
 
 
 @contextlib.contextmanager
-def _serving(kind: str, url: str) -> Iterator[str]:
+def serving(kind: str, url: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as home:
         environment = {
             **{name: value for name, value in os.environ.items() if "LINEKEEPER" not in name},
@@ -281,7 +281,7 @@ def usual_handler(url: str) -> Any:
 # --- the databases
 
 
-def _database(folder: Path, server: str | None) -> str:
+def database(folder: Path, server: str | None) -> str:
     name = f"b{os.urandom(5).hex()}"
     if server is None:
         return f"sqlite+aiosqlite:///{folder / name}.db"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -71,7 +72,7 @@ async def hand_out(
         )
     async with rt.store.read() as session:
         token = (await load_tokens(rt.store, session, [connection.id])).get(connection.id)
-    if token is None or _is_ending(token, now):
+    if token is None or is_ending(token, now):
         token = await _fresher(rt, connection, token, now)
     if token is None:
         return Withheld(
@@ -79,16 +80,21 @@ async def hand_out(
             "there is no token for it, and Makini gives none without the customer",
         )
     async with rt.store.write() as session:
-        session.add(
-            Audit(
-                at=now,
-                by=by,
-                action="token.handed_out",
-                subject=connection.id,
-                detail={"expires_at": token.expires_at.isoformat() if token.expires_at else None},
-            )
-        )
-    return HandedOut(token.access, token.expires_at)
+        given = HandedOut(token.access, token.expires_at)
+        session.add(Audit(**issued(connection.id, given, by=by, now=now)))
+    return given
+
+
+def issued(connection_id: str, token: HandedOut, *, by: str, now: datetime) -> dict[str, Any]:
+    """What the audit says of a token that is given to the product."""
+    expires_at = token.expires_at.isoformat() if token.expires_at else None
+    return {
+        "at": now,
+        "by": by,
+        "action": "token.handed_out",
+        "subject": connection_id,
+        "detail": {"expires_at": expires_at},
+    }
 
 
 async def open_incident_of(rt: Runtime, connection_id: str) -> str | None:
@@ -133,5 +139,6 @@ def makini_ref(connection: Connection, field_: str) -> str:
     return (connection.makini_id if field_ == "id" else None) or connection.makini_key
 
 
-def _is_ending(token: Token, now: datetime) -> bool:
+def is_ending(token: Token, now: datetime) -> bool:
+    """Whether `token` is about to end: the product gets a fresher one."""
     return token.expires_at is not None and token.expires_at - now < MINT_MARGIN

@@ -74,7 +74,7 @@ async def make_key(
         ApiKey(
             id=new_id(),
             name=name,
-            digest=_digest(key),
+            digest=digest_of(key),
             scopes=kept,
             created_at=now,
             created_by=by,
@@ -110,7 +110,7 @@ async def list_keys(session: AsyncSession) -> list[ApiKey]:
 async def find_holder(session: AsyncSession, key: str) -> KeyHolder | None:
     """Whose `key` it is; None if it is unknown or revoked. Only reads."""
     row = await session.scalar(
-        select(ApiKey).where(col(ApiKey.digest) == _digest(key), col(ApiKey.revoked_at).is_(None))
+        select(ApiKey).where(col(ApiKey.digest) == digest_of(key), col(ApiKey.revoked_at).is_(None))
     )
     if row is None:
         return None
@@ -124,6 +124,6 @@ async def note_use(session: AsyncSession, holder: KeyHolder, *, now: datetime) -
     )
 
 
-def _digest(key: str) -> str:
+def digest_of(key: str) -> str:
     """A key has 256 random bits, so a plain hash can't be guessed back."""
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self
 
+from linekeeper.access.issue_together import TokenIssuer
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.tally import Tally
 from linekeeper.receiver.answers import Send
@@ -15,6 +16,7 @@ from linekeeper.receiver.gate import Gate
 from linekeeper.receiver.metrics import observe_batch
 from linekeeper.receiver.site import make_site
 from linekeeper.receiver.standby import Standby
+from linekeeper.receiver.tokens import Tokens
 from linekeeper.receiver.webhooks import PREFIX, Scope, Webhooks
 from linekeeper.runtime import Runtime
 
@@ -22,8 +24,9 @@ from linekeeper.runtime import Runtime
 class Receiver:
     """Routes by path; made by `open`, which also starts and ends what runs beside it."""
 
-    def __init__(self, webhooks: Webhooks, pages: Gate) -> None:
+    def __init__(self, webhooks: Webhooks, tokens: Tokens, pages: Gate) -> None:
         self._webhooks = webhooks
+        self._tokens = tokens
         self.pages = pages
 
     @classmethod
@@ -33,7 +36,10 @@ class Receiver:
         apps, tally = Apps(), Tally()
         await apps.refresh(runtime.store, runtime.settings)
         beat = Beat(runtime, apps, tally)
-        async with Intake.open(runtime.store, observe_batch) as intake:
+        async with (
+            Intake.open(runtime.store, observe_batch) as intake,
+            TokenIssuer(runtime.store) as issuer,
+        ):
             webhooks = Webhooks(apps, intake, tally, max_body_bytes=runtime.settings.max_body_bytes)
             standby = Standby(runtime)
             beside = [
@@ -41,7 +47,7 @@ class Receiver:
                 asyncio.create_task(standby.run(), name="receiver watch"),
             ]
             try:
-                yield cls(webhooks, Gate(make_site(runtime, beat)))
+                yield cls(webhooks, Tokens(issuer), Gate(make_site(runtime, beat)))
             finally:
                 for task in beside:
                     task.cancel()
@@ -53,5 +59,5 @@ class Receiver:
         """One request. Its path counts as it was sent: `/webhooks%2Fx` is no webhook's route."""
         if scope["raw_path"].startswith(PREFIX):
             await self._webhooks(scope, receive, send)
-        else:
+        elif not await self._tokens(scope, send):
             await self.pages(scope, receive, send)

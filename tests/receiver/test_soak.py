@@ -82,7 +82,8 @@ async def test_a_hundred_thousand_rough_requests_cost_no_place_and_no_memory(
     assert answers[500] == 0
     assert max(sizes) < sizes[0] + 25
     said = (tmp_path / "receiver.log").read_text()
-    assert "Traceback" not in said, said[said.index("Traceback") :][:3_000]
+    for trouble in ("Traceback", "a request failed"):  # an answer that came late was not counted
+        assert trouble not in said, said[said.index(trouble) :][:3_000]
 
 
 def push(url: str, file: Path, first: int) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -90,6 +91,36 @@ async def test_the_token_works_at_makini_and_handing_it_out_is_audited(house: Ho
     [audited] = await house.rows(Audit, col(Audit.action) == "token.handed_out")
     assert (audited.by, audited.subject) == ("key product", one.id)
     assert given["access_token"] not in str(audited.model_dump())
+
+
+async def test_tokens_asked_for_at_once_are_each_audited_in_few_transactions(house: House) -> None:
+    headers = await house.key()
+    connections = await house.connections()
+    path = "/api/connections/{}/token"
+    await house.http.get(path.format(connections[0].id), headers=headers)  # the key is in use now
+
+    async def ask(number: int) -> tuple[str, str]:
+        one = connections[number % len(connections)]
+        wanted = one.id if number % 2 else one.makini_key
+        answer = await house.http.get(path.format(wanted), headers=headers, timeout=60)
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+        return one.id, answer.json()["access_token"]
+
+    given = await asyncio.gather(*(ask(number) for number in range(90)))
+    assert len(set(given)) == len(connections)
+    for one in connections:
+        alone = await house.http.get(path.format(one.id) + "?x=1", headers=headers)
+        assert (one.id, alone.json()["access_token"]) in given
+    audited = await house.rows(Audit, col(Audit.action) == "token.handed_out")
+    assert len(audited) == 1 + 90 + len(connections)
+    assert Counter(row.subject for row in audited)[connections[1].id] == 90 // 6 + 1
+    assert {row.by for row in audited} == {"key product"}
+    assert len({row.at for row in audited}) < 60
+    async with house.store.write() as session:
+        await revoke_key(session, "product", by="tests", now=utcnow())
+    answer = await house.http.get(path.format(connections[0].id), headers=headers)
+    assert answer.status_code == 401
+    assert await house.rows(Audit, col(Audit.action) == "token.handed_out") == audited
 
 
 async def test_a_minted_token_about_to_end_is_minted_again_for_the_product(house: House) -> None:

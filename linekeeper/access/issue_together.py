@@ -1,0 +1,190 @@
+"""Access tokens for the product, all that are asked for at once in one transaction.
+
+What is plain is answered here: a key that may, one connection, a token that works and doesn't end
+soon; each with its row in the audit, committed before the token is given. Whatever else there is
+(a token to renew, a login that is lost, a key nobody knows) is for `issue`, one by one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from sqlalchemy import bindparam, insert, or_, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from linekeeper.access.issue import HandedOut, is_ending, issued
+from linekeeper.access.keys import KeyHolder, digest_of
+from linekeeper.access.tokens import load_tokens
+from linekeeper.clock import utcnow
+from linekeeper.health.state import Health
+from linekeeper.store import KeyProblem, Store, is_id, new_id
+from linekeeper.store.core import table_of
+from linekeeper.store.tables import ApiKey, Audit, Connection
+
+SCOPE = "tokens:read"
+MOST_WAITING = 256
+ISSUE_SECONDS = 10.0
+"""How long anybody waits; whoever asks then comes again."""
+
+_KEY = table_of(ApiKey)
+_CONNECTION = table_of(Connection)
+_AUDIT = insert(table_of(Audit))
+_KEYS = select(_KEY.c.digest, _KEY.c.id, _KEY.c.name, _KEY.c.scopes, _KEY.c.last_used_at).where(
+    _KEY.c.digest.in_(bindparam("digests", expanding=True)), _KEY.c.revoked_at.is_(None)
+)
+_CONNECTIONS = select(
+    _CONNECTION.c.id, _CONNECTION.c.makini_key, _CONNECTION.c.setup, _CONNECTION.c.health
+).where(
+    or_(
+        _CONNECTION.c.makini_key.in_(bindparam("wanted", expanding=True)),
+        _CONNECTION.c.id.in_(bindparam("ids", expanding=True)),
+    )
+)
+_log = logging.getLogger(__name__)
+
+
+class _Asked(NamedTuple):
+    digest: str
+    wanted: str
+    answer: "asyncio.Future[HandedOut | None]"
+
+
+class Found(NamedTuple):
+    """A connection as far as it matters here."""
+
+    id: str
+    makini_key: str
+    setup: str
+    health: str
+
+
+class TokenIssuer:
+    """Issues what is plain; use as `async with TokenIssuer(store) as issuer`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: list[_Asked] = []
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="access tokens")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        _leave(self._waiting)
+
+    async def issue(self, key: str, wanted: str) -> HandedOut | None:
+        """The token of the connection that is `wanted`, audited; None: `issue` knows what to do.
+
+        Raises `TimeoutError` where the database doesn't answer.
+        """
+        if self._task is None or len(self._waiting) >= MOST_WAITING:
+            return None
+        answer: asyncio.Future[HandedOut | None] = self._task.get_loop().create_future()
+        self._waiting.append(_Asked(digest_of(key), wanted, answer))
+        self._wake.set()
+        async with asyncio.timeout(ISSUE_SECONDS):
+            return await answer
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            asked, self._waiting = self._waiting, []
+            self._wake.clear()
+            try:
+                await self._answer(asked)
+            except (SQLAlchemyError, OSError, KeyProblem) as error:
+                _log.warning("access tokens: %s", type(error).__name__)
+            finally:
+                _leave(asked)
+
+    async def _answer(self, asked: Sequence[_Asked]) -> None:
+        now = utcnow()
+        async with self._store.write() as session:
+            given = await self._given(session, asked, now)
+            if given:
+                rows = [
+                    {"id": new_id(), **issued(connection_id, token, by=by, now=now)}
+                    for _, token, connection_id, by in given
+                ]
+                await (await session.connection()).execute(_AUDIT, rows)
+        for each, token, _, _ in given:
+            if not each.answer.done():
+                each.answer.set_result(token)
+
+    async def _given(
+        self, session: AsyncSession, asked: Sequence[_Asked], now: datetime
+    ) -> list[tuple[_Asked, HandedOut, str, str]]:
+        """Whoever gets a token: which, of which connection, and how the audit names them."""
+        connection = await session.connection()
+        digests = list({each.digest for each in asked})
+        holders = {
+            digest: KeyHolder(id_, name, frozenset(scopes), last_used_at)
+            for digest, id_, name, scopes, last_used_at in await connection.execute(
+                _KEYS, {"digests": digests}
+            )
+        }
+        may = [each for each in asked if _may(holders.get(each.digest), now)]
+        if not may:
+            return []
+        wanted = list({each.wanted for each in may})
+        rows = await connection.execute(
+            _CONNECTIONS, {"wanted": wanted, "ids": [one for one in wanted if is_id(one)]}
+        )
+        connections = plain_connections(wanted, [Found(*row) for row in rows])
+        tokens = await load_tokens(
+            self._store, session, sorted({found.id for found in connections.values()})
+        )
+        given = []
+        for each in may:
+            found = connections.get(each.wanted)
+            token = tokens.get(found.id) if found is not None else None
+            if found is not None and token is not None and not is_ending(token, now):
+                handed = HandedOut(token.access, token.expires_at)
+                given.append((each, handed, found.id, holders[each.digest].by))
+        return given
+
+
+def plain_connections(wanted: Sequence[str], rows: Sequence[Found]) -> Mapping[str, Found]:
+    """The one connection that is meant by each id or key, where its login is good. Pure."""
+    by_id = {row.id: row for row in rows}
+    by_key: dict[str, list[Found]] = {}
+    for row in rows:
+        if row.setup != "disconnected":
+            by_key.setdefault(row.makini_key, []).append(row)
+    plain: dict[str, Found] = {}
+    for each in wanted:
+        candidates = [by_id[each]] if each in by_id else by_key.get(each, [])
+        if len(candidates) == 1 and _is_well(candidates[0]):
+            plain[each] = candidates[0]
+    return plain
+
+
+def _is_well(found: Found) -> bool:
+    lost = Health.reauthorization_required.value
+    return found.setup != "disconnected" and found.health != lost
+
+
+def _may(holder: KeyHolder | None, now: datetime) -> bool:
+    return holder is not None and SCOPE in holder.scopes and not holder.is_use_news(now)
+
+
+def _leave(asked: Sequence[Any]) -> None:
+    """Whoever has no answer is answered one by one."""
+    for each in asked:
+        if not each.answer.done():
+            each.answer.set_result(None)
