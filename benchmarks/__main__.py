@@ -16,7 +16,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
-NO_BENCHMARK = {"__init__", "__main__", "crowd", "peers", "product", "queues", "sender"}
+NO_BENCHMARK = {"__init__", "__main__", "bare", "crowd", "peers", "product", "queues", "sender"}
 UPPER = ("_mb", "_s", "_ms")
 
 

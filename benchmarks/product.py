@@ -32,7 +32,7 @@ class Product:
                 self.repeated += identity in self.came
                 self.came.setdefault(identity, time.perf_counter())
                 writer.write(_OK)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             writer.close()
 
 
