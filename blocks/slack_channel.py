@@ -14,7 +14,7 @@ class SlackChannel(SlackFields, Block):
     _block_type_slug: ClassVar[str] = "slack-channel"
     _description: ClassVar[str] = (
         "Where Linekeeper posts incidents: one message each, edited in place. Save it as "
-        "`default`; run `test-alert` to see a message arrive."
+        "`default`; run `doctor` with a test message to see one arrive."
     )
 
     def to_config(self) -> SlackConfig:

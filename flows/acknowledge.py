@@ -27,12 +27,8 @@ async def acknowledge(
         Literal["no", "1 hour", "4 hours", "Monday"],
         Field(title="Snooze", description="Hold reminders back until then"),
     ] = "no",
-    mute_hours: Annotated[
-        float,
-        Field(title="Mute (hours)", description="Say nothing more of it so long", ge=0, le=2160),
-    ] = 0,
 ) -> State[None]:
-    """Acknowledge an incident, and perhaps snooze or mute it.
+    """Acknowledge an incident, and perhaps snooze it.
 
     Sweeps don't turn red for it again.
     """
@@ -45,10 +41,6 @@ async def acknowledge(
                 zone = zone_of((await rt.configuration()).alerts.time_zone)
                 sentence = await operate.snooze(
                     rt.store, incident.strip(), snooze, by=by.strip(), now=utcnow(), zone=zone
-                )
-            if mute_hours:
-                sentence = await operate.mute(
-                    rt.store, incident.strip(), mute_hours, by=by.strip(), now=utcnow()
                 )
         except NoIncident as error:
             return refused("incident", error, "Enter the id of an open incident.")

@@ -9,7 +9,8 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.form import form
-from tasks.digest import write_digest
+from tasks.digest import write_availability, write_digest
+from tasks.graph import follow
 from tasks.notify import NotDelivered, notify
 from tasks.run import completed, is_paused, open_runtime, rename, skipped
 
@@ -28,10 +29,11 @@ async def digest(
     if await is_paused():
         return skipped("Paused: the variable linekeeper_paused is set")
     async with open_runtime():
-        sentence, lane = await write_digest(tell=tell)
+        _, availability = await follow(write_availability)
+        (sentence, lane), written = await follow(write_digest, tell=tell, before=[availability])
         if lane:
             with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
-                await notify([lane])
+                await follow(notify, [lane], before=[written])
         await completed("digest")
     await rename(f"digest · {sentence.removeprefix('Digest: ')}")
     return Completed(message=sentence)

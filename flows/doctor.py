@@ -1,25 +1,44 @@
 """Every setting and peer, and what to mend."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
+from pydantic import Field
 
 from flows.form import form
+from linekeeper.clock import utcnow
 from linekeeper.doctor import Level, worst
+from linekeeper.incidents.announce import say
+from linekeeper.store import new_id
 from tasks.doctor import examine_everything, publish_findings
-from tasks.run import rename
+from tasks.notify import notify
+from tasks.run import open_runtime, rename
 
 
 @flow(name="doctor", flow_run_name="doctor")
 @form
-async def doctor(timeout_seconds: float = 10.0) -> State[Any]:
-    """Check every setting and peer and say what to fix. Only looks, changes nothing.
+async def doctor(
+    test_message: Annotated[
+        str,
+        Field(
+            title="Test message",
+            description="Send this to the Slack channel, the way incidents go, instead of "
+            "checking; empty: check",
+            examples=["This is a test. Nothing is wrong."],
+        ),
+    ] = "",
+    timeout_seconds: Annotated[
+        float, Field(title="Time-out", description="Seconds, for each check", gt=0)
+    ] = 10.0,
+) -> State[Any]:
+    """Check every setting and peer and say what to fix; or send a test message to Slack.
 
-    Args:
-        timeout_seconds: How long each check may take.
+    The checks only look and change nothing.
     """
+    if test_message.strip():
+        return await _send(test_message.strip())
     findings = await examine_everything(timeout_seconds)
     await publish_findings(findings)
     wrong = [finding for finding in findings if finding.level is Level.wrong]
@@ -29,3 +48,18 @@ async def doctor(timeout_seconds: float = 10.0) -> State[Any]:
     warnings = sum(finding.level is Level.warn for finding in findings)
     await rename(f"doctor · {warnings} to look at" if warnings else "doctor · all healthy")
     return Completed(message=f"{len(findings)} checks, {warnings} to look at, nothing wrong")
+
+
+async def _send(message: str) -> State[Any]:
+    """Send one message to the Slack channel; it fails where Slack refuses it."""
+    subject = f"test-message:{new_id()}"
+    async with open_runtime() as rt:
+        async with rt.store.write() as session:
+            await say(rt.store, session, subject, message, utcnow())
+        await notify([f"slack:say:{subject}"])
+        slack = (await rt.configuration()).slack
+    if slack is None:
+        await rename("doctor · Slack is not configured")
+        return Completed(message="Slack is not configured; the log shows what would be sent")
+    await rename("doctor · test message sent")
+    return Completed(message=f"Sent to {slack.channel}")

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.exceptions import FailedRun
 from prefect.states import Completed, Failed
 from prefect.task_engine import TaskRunTimeoutError
 from prefect.utilities.annotations import quote
@@ -16,15 +16,17 @@ from prefect.utilities.annotations import quote
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.adopt import Adoption
-from linekeeper.incidents.news import Findings, Since, find_news, mark_reported, since
+from linekeeper.incidents.news import Findings, News, Since, find_news, mark_reported, since
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.sweep.app import close_removed, list_failed
 from linekeeper.sweep.batch import Batch
 from linekeeper.sweep.sweep import due, note_left_out
 from linekeeper.sweep.webhooks import watch_stream
+from linekeeper.views.tags import tagged
 from linekeeper.watch.service import watch as watch_parts
-from tasks.health import in_trouble, list_connections, probe_connections
+from tasks.graph import attempt, follow, show_in_trouble
+from tasks.health import list_connections, probe_connections
 from tasks.heartbeat import heartbeat
 from tasks.notify import NotDelivered, notify
 from tasks.reconnect_runs import watch_runs
@@ -47,6 +49,15 @@ class Sweep:
     trouble: str | None = None
     """Why its work could not be done."""
     note: str = ""
+    listed: State[Adoption] | None = None
+    probed: list[tuple[Sequence[str], State[Batch]]] = field(default_factory=list)
+    """The members of each batch, and how it ended."""
+
+    @property
+    def ends(self) -> list[State[Any]]:
+        """What comes after the work on the app comes after these."""
+        listed = [] if self.listed is None else [self.listed]
+        return [state for _, state in self.probed] or listed
 
 
 @flow(name="health-sweep", flow_run_name="sweep", retries=0)
@@ -82,21 +93,23 @@ async def _sweep(rt: Runtime) -> State[None]:
     await watch_stream(rt, utcnow())
     await watch_parts(rt)
     findings = await find_news(rt.store, policy=configuration.policy, now=utcnow())
-    for news in findings.news[:MOST_NAMED]:
-        with suppress(FailedRun):  # its failure is the message, not ours
-            await in_trouble(news.name, news.sentence)
+    before = [state for sweep in sweeps for state in sweep.ends]
+    troubled = await _name_troubled(rt, findings.news[:MOST_NAMED], sweeps)
     await mark_reported(rt.store, findings.news, now=utcnow())
     await watch_runs()
     done = await since(rt.store, started)
     named = [news.connection_id for news in findings.news if news.connection_id]
     changed = list(dict.fromkeys([*named, *done.changed]))
+    before = troubled or before
     if changed:
-        await report_connections(changed[:MOST_NAMED])
+        _, pages = await follow(report_connections, changed[:MOST_NAMED], before=before)
+        before = [pages]
     if changed or any(sweep.adopted for sweep in sweeps):
-        await report_fleet()
+        _, fleet = await follow(report_fleet, before=before)
+        before = [fleet]
     if done.lanes:
         with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
-            await notify(done.lanes)
+            await follow(notify, done.lanes, before=[*before])
     return await _conclusion(rt, sweeps, findings, done)
 
 
@@ -104,7 +117,7 @@ async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
     sweep = Sweep(app.name)
     logger = get_run_logger()
     try:
-        adoption = await _listed(app, started)
+        adoption = await _list(sweep, app, started)
         sweep.adopted = len(adoption.new) + len(adoption.changed)
     except MakiniError as error:
         sweep.trouble = f"app {app.name}: the list failed: {error}"
@@ -123,10 +136,15 @@ async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
     async def probe(number: int, ids: Sequence[str]) -> Batch:
         async with side_by_side:
             # Quoted, as Prefect would look at each id for the result of another task.
+            state = await attempt(
+                probe_connections, app.name, number, quote(ids), started, before=[sweep.listed]
+            )
+            sweep.probed.append((ids, state))
             try:
-                return await probe_connections(app.name, number, quote(ids), started)
+                batch: Batch = await state.aresult()
             except TaskRunTimeoutError:  # what had answered is written
                 return Batch(skipped=len(ids), trouble=f"batch {number} took too long")
+            return batch
 
     batches = [probe(number, ids) for number, ids in enumerate(work.batches, start=1)]
     for batch in await asyncio.gather(*batches):
@@ -135,10 +153,33 @@ async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
     return sweep
 
 
-async def _listed(app: AppConfig, started: datetime) -> Adoption:
+async def _name_troubled(
+    rt: Runtime, news: Sequence[News], sweeps: Sequence[Sweep]
+) -> list[State[Any]]:
+    """A failed task run for each, after the batch in which it was probed, else after the lists."""
+    lists = [sweep.listed for sweep in sweeps if sweep.listed is not None]
+    batch_of = {
+        connection: state for sweep in sweeps for ids, state in sweep.probed for connection in ids
+    }
+    named = [item.connection_id for item in news if item.connection_id]
+    about = await tagged(rt.store, named)
+    return [
+        await show_in_trouble(
+            item.name,
+            item.sentence,
+            about.get(item.connection_id or ""),
+            before=[batch] if (batch := batch_of.get(item.connection_id or "")) else lists,
+        )
+        for item in news
+    ]
+
+
+async def _list(sweep: Sweep, app: AppConfig, started: datetime) -> Adoption:
     """The app's list, read. Raises `MakiniError`, also where the task took longer than it may."""
+    sweep.listed = await attempt(list_connections, app.name, started)
     try:
-        return await list_connections(app.name, started)
+        adoption: Adoption = await sweep.listed.aresult()
+        return adoption
     except TaskRunTimeoutError as error:
         minutes = (list_connections.timeout_seconds or 0) / 60
         message = f"the list was not read in {minutes:.0f} min"

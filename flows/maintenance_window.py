@@ -11,7 +11,9 @@ from pydantic import Field
 from flows.form import form
 from linekeeper.clock import as_utc, utcnow
 from linekeeper.customers.find import NotFound
+from linekeeper.incidents import operate
 from linekeeper.incidents import silences as silence
+from linekeeper.incidents.operate import NoIncident
 from linekeeper.incidents.silences import BadWindow
 from tasks.run import open_runtime, refused, rename
 
@@ -20,7 +22,7 @@ from tasks.run import open_runtime, refused, rename
 @form
 async def maintenance_window(
     scope: Annotated[
-        Literal["connection", "customer", "provider", "all"],
+        Literal["connection", "customer", "provider", "all", "incident"],
         Field(title="Of what", description="How far it reaches"),
     ],
     by: Annotated[str, Field(title="By", description="Who says so", min_length=1)],
@@ -28,7 +30,8 @@ async def maintenance_window(
         str,
         Field(
             title="Name",
-            description="A connection's or customer's name, or a provider; empty for all",
+            description="A connection's or customer's name, a provider, or an incident's id; "
+            "empty for all",
             examples=["Acme · SAP ECC"],
         ),
     ] = "",
@@ -51,12 +54,20 @@ async def maintenance_window(
 ) -> State[None]:
     """Observe and record trouble of a connection, customer, provider or all, and tell nobody.
 
-    What is still wrong when it ends is told then. Sweeps go on; their runs show what they find.
+    What is still wrong when it ends is told then. Sweeps go on; their runs show what they find. One
+    incident can be muted, or its mute ended.
     """
     now = utcnow()
     start = now if starts is None else as_utc(starts)
     async with open_runtime() as rt:
         try:
+            if scope == "incident":
+                lasts = 0 if action == "end" else hours
+                sentence = await operate.mute(
+                    rt.store, subject.strip(), lasts, by=by.strip(), now=now
+                )
+                await rename(f"maintenance-window · {sentence}")
+                return Completed(message=sentence)
             if action == "end":
                 found, ended = await silence.end(
                     rt.store, scope, subject, by=by.strip(), now=utcnow()
@@ -75,7 +86,7 @@ async def maintenance_window(
                 reason=reason.strip(),
                 now=now,
             )
-        except (NotFound, BadWindow) as error:
+        except (NotFound, BadWindow, NoIncident) as error:
             await rename("maintenance-window · not understood")
             return refused("window", error, "Correct it and send the form again.")
     until = max(start, now) + timedelta(hours=hours)

@@ -1,6 +1,7 @@
 """Check from here whether customers' systems are reachable, as they must or must not be."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
@@ -22,6 +23,7 @@ from linekeeper.preflight.intake import ReportError, parse_report
 from linekeeper.preflight.order import DEFAULT_CONTROL, OrderError, take_order
 from linekeeper.preflight.report import Report
 from linekeeper.runtime import Runtime
+from tasks.graph import follow
 from tasks.implementation import publish
 from tasks.preflight import check, keep_report, proven_orders, report_preflight
 from tasks.run import is_paused, open_runtime, refused, rename, skipped
@@ -109,9 +111,9 @@ async def _check(
     order = take_order(wanted, vantage, timeout, control=control)
     if len(places) == 1 and len(order.targets) == 1:
         await name_target(rt.store, places[0], str(order.targets[0]))
-    found = await check(order)
+    found, checked = await follow(check, order)
     await keep_report(found, source="flow", by="preflight")
-    return await _conclude(rt, [found])
+    return await _conclude(rt, [found], before=[checked])
 
 
 async def _import(rt: Runtime, text: str, by: str) -> State[None]:
@@ -124,11 +126,13 @@ async def _import(rt: Runtime, text: str, by: str) -> State[None]:
 
 
 async def _check_again(rt: Runtime, timeout: float) -> State[None]:
-    reports = []
-    for order in await proven_orders(timeout):
-        found = await check(order)
+    reports, before = [], []
+    orders, planned = await follow(proven_orders, timeout)
+    for order in orders:
+        found, checked = await follow(check, order, before=[planned])
         await keep_report(found, source="flow", by="preflight")
         reports.append(found)
+        before.append(checked)
     if not reports:
         await conclude_drift(rt.store, [], now=utcnow())
         aged = [
@@ -139,19 +143,26 @@ async def _check_again(rt: Runtime, timeout: float) -> State[None]:
             return Failed(message="; ".join(one.text for one in aged[:5]))
         await rename("preflight · nothing to check")
         return skipped("Nothing was verified yet: run it for a system first")
-    return await _conclude(rt, reports, again=True)
+    return await _conclude(rt, reports, before=before, again=True)
 
 
 async def _conclude(
-    rt: Runtime, reports: list[Report], *, checked_here: bool = True, again: bool = False
+    rt: Runtime,
+    reports: list[Report],
+    *,
+    before: Sequence[State[Any]] = (),
+    checked_here: bool = True,
+    again: bool = False,
 ) -> State[None]:
     now = utcnow()
     changes = await conclude_drift(rt.store, reports, now=now) if checked_here else []
     aged = await conclude_ageing(rt.store, now=now)
     targets = [target for report in reports for target in report.targets]
     moved = await advance_targets(rt.store, targets, now=now)
-    await publish([one.standing.implementation.id for one in moved])
-    await report_preflight(reports)
+    _, pages = await follow(
+        publish, [one.standing.implementation.id for one in moved], before=before
+    )
+    await follow(report_preflight, reports, before=[pages])
     findings = [finding for report in reports for finding in report.findings]
     opened = [change for change in [*changes, *aged] if change.what == "opened"]
     summary = f"{len(targets)} checked, {len(findings)} findings"

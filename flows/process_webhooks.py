@@ -1,18 +1,17 @@
 """The fallback for the consumer: drain, publish, turn red for what is newly dead."""
 
-from contextlib import suppress
-
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.exceptions import FailedRun
 from prefect.states import Completed, Failed
 
 from linekeeper.clock import utcnow
+from linekeeper.views.tags import tagged
 from linekeeper.views.webhook_figures import mark_reported, newly_dead
 from linekeeper.views.webhooks_page import webhooks_headline, whose
+from tasks.graph import follow, show_in_trouble
 from tasks.report import is_stale
 from tasks.run import by_hand, only_one, open_runtime, rename, skipped
-from tasks.webhooks import WEBHOOKS, dead_webhook, drain, report_webhooks, webhook_figures
+from tasks.webhooks import WEBHOOKS, drain, report_webhooks, webhook_figures
 
 MOST_NAMED = 50
 """Failed task runs for dead events; the rest is in the artifact."""
@@ -29,18 +28,26 @@ async def process_webhooks() -> State[None]:
         if held is None:
             await rename("webhooks · skipped")
             return skipped("Another run is still at it; this one had nothing to add")
-        found = await drain()
+        found, drained = await follow(drain)
         started = utcnow()
         dead = await newly_dead(rt.store)
-        for one in dead[:MOST_NAMED]:
-            name = f"{whose(one)} · {one.event}"
-            received = f"received {one.at:%Y-%m-%d %H:%M} UTC"
-            with suppress(FailedRun):  # its failure is the message, not ours
-                await dead_webhook(name, f"{received}, event {one.id}: {one.error}")
+        shown = dead[:MOST_NAMED]
+        about = await tagged(
+            rt.store, [event.connection_id for event in shown if event.connection_id]
+        )
+        before = [
+            await show_in_trouble(
+                f"{whose(event)} · {event.event}",
+                f"received {event.at:%Y-%m-%d %H:%M} UTC, event {event.id}: {event.error}",
+                about.get(event.connection_id or ""),
+                before=[drained],
+            )
+            for event in shown
+        ] or [drained]
         count = await mark_reported(rt.store, now=started)
         figures = await webhook_figures()
         if found or count or figures.total("pending") or by_hand() or await is_stale(WEBHOOKS):
-            await report_webhooks(figures)
+            await follow(report_webhooks, figures, before=before)
         headline = webhooks_headline(figures)
         if count:
             await rename(f"webhooks · {count:,} newly dead")

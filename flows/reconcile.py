@@ -2,28 +2,33 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.exceptions import FailedRun
 from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows.form import form
 from linekeeper.clock import utcnow
-from linekeeper.customers.find import NotFound
+from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.incidents.news import since
 from linekeeper.incidents.suppressed import in_window
-from linekeeper.reconcile.due import Order, Pass, due_in, unbearable
-from linekeeper.reconcile.named import UnknownEntity, find_connections, find_entities
-from linekeeper.reconcile.run import make_order
+from linekeeper.reconcile.due import PASSES, Order, Pass, due_in, unbearable
+from linekeeper.reconcile.named import (
+    UnknownEntity,
+    find_connections,
+    find_entities,
+    why_not_read,
+)
 from linekeeper.reconcile.service import Failure, Run
 from linekeeper.runtime import Runtime
+from linekeeper.views.tags import tagged
 from linekeeper.views.trust_page import KEY as TRUST
 from linekeeper.views.trust_queries import together, trust_report
+from tasks.graph import follow, show_in_trouble
 from tasks.notify import NotDelivered, notify
-from tasks.reconcile import measure_webhooks, not_read, read_changes, report_trust
+from tasks.reconcile import measure_webhooks, plan, read_changes, report_trust
 from tasks.report import is_stale
 from tasks.run import (
     by_hand,
@@ -40,22 +45,6 @@ MOST_NAMED = 50
 """Failed task runs for connections that can't be read; the rest is in the artifact."""
 
 
-Entities = Annotated[
-    list[str] | None,
-    Field(
-        title="Entities",
-        description="Only these, such as `eam/work-orders`; empty: all that are configured",
-    ),
-]
-Full = Annotated[
-    bool,
-    Field(
-        title="Full",
-        description="List everything instead of what changed. Finds deletions; takes long",
-    ),
-]
-
-
 @flow(name="reconcile", flow_run_name="reconcile", retries=0)
 @form
 async def reconcile(
@@ -63,12 +52,25 @@ async def reconcile(
         list[str] | None,
         Field(
             title="Connections",
-            description="Only these, each by name, `Customer · System`, tag or Makini's key; "
-            "empty: every one",
+            description="Only these, each by name, `Customer · System`, tag or Makini's key, "
+            "whatever their cadence; empty: every one",
+            examples=[["Acme Metals · SAP ECC"]],
         ),
     ] = None,
-    entities: Entities = None,
-    full: Full = False,
+    entities: Annotated[
+        list[str] | None,
+        Field(
+            title="Entities",
+            description="Only these, such as `eam/work-orders`; empty: all that are configured",
+        ),
+    ] = None,
+    full: Annotated[
+        bool,
+        Field(
+            title="Full",
+            description="List everything instead of what changed. Finds deletions; takes long",
+        ),
+    ] = False,
     shard: Annotated[
         str | None,
         Field(
@@ -82,7 +84,8 @@ async def reconcile(
 
     Ends `Failed` when a connection can't be read that could be before, each of them one failed task
     run, or when the work could not be done; `Skipped` where another run of the same shard is at it.
-    A scheduled run reads what is due by its cadence, one started by hand reads everything.
+    A scheduled run reads what is due by its cadence, one started by hand reads everything; one of
+    some connections waits for no other run.
     """
     if await is_paused():
         return skipped("Paused: the variable linekeeper_paused is set")
@@ -94,59 +97,124 @@ async def reconcile(
             return refused(
                 "connections, entities",
                 error,
-                "Enter connections and entities that are listed in `fleet`.",
+                "Enter connections and entities that are listed in `connections`.",
             )
+        reading = Reading(rt, ids, wanted, full, shard)
+        if ids is not None:
+            return await _read_named(reading, ids)
         async with only_one(f"reconcile:{shard or 'all'}") as held:
             if held is None:
                 await rename("reconcile · skipped")
                 return skipped("Another run is still reading; this one had nothing to add")
-            order = await make_order(
-                rt,
-                connections=ids,
-                entities=wanted,
-                full=full,
-                everything=by_hand(),
-                shard=shard,
-                started=utcnow(),
-            )
-            run = await read(rt, order, ("catch-up", "routine"))
+            await reading.read(("catch-up", "routine"))
         async with only_one(f"reconcile-full:{shard or 'all'}") as held:
             note = "" if held else "; another run is still listing everything"
             if held:
-                run.add(await read(rt, order, ("full",)))
-        return await conclusion(rt, order, run, name="reconcile", note=note)
+                await reading.read(("full",))
+        return await _conclude(reading, name="reconcile", note=note)
 
 
-async def read(rt: Runtime, order: Order, passes: Sequence[Pass]) -> Run:
-    """These passes over every app; one in which nothing is due leaves no task run."""
-    run = Run()
-    for app in (await rt.configuration()).apps.values():
-        for which in passes:
-            due, circuits = await due_in(rt, app, order, which)
-            run.circuits = max(run.circuits, circuits)
-            if due:
-                run.add(await read_changes(app.name, which, order))
-    return run
+class Reading:
+    """What one run reads, and the states of its tasks for the edges of its graph."""
+
+    def __init__(
+        self,
+        rt: Runtime,
+        connections: Sequence[str] | None,
+        entities: Sequence[str] | None,
+        full: bool,
+        shard: str | None,
+    ) -> None:
+        self.rt = rt
+        self.run = Run()
+        self._wish: dict[str, Any] = {
+            "connections": connections,
+            "entities": entities,
+            "full": full,
+            "everything": connections is not None or by_hand(),
+            "shard": shard,
+        }
+        self._order: Order | None = None
+        self._planned: State[Order] | None = None
+        self._read: list[State[Run]] = []
+
+    async def order(self) -> Order:
+        """What is to be read; planned once, when it is first asked for."""
+        if self._order is None:
+            self._order, self._planned = await follow(plan, **self._wish)
+        assert self._order is not None
+        return self._order
+
+    @property
+    def ends(self) -> Sequence[State[Any] | None]:
+        """What comes after the reading comes after these."""
+        return self._read or [self._planned]
+
+    async def read(self, passes: Sequence[Pass]) -> None:
+        """These passes over every app; one in which nothing is due leaves no task run."""
+        order = await self.order()
+        for app in (await self.rt.configuration()).apps.values():
+            for which in passes:
+                due, circuits = await due_in(self.rt, app, order, which)
+                self.run.circuits = max(self.run.circuits, circuits)
+                if due:
+                    run, state = await follow(
+                        read_changes, app.name, which, order, before=[self._planned]
+                    )
+                    self._read.append(state)
+                    self.run.add(run)
 
 
-async def conclusion(
-    rt: Runtime, order: Order, run: Run, *, name: str, note: str = ""
-) -> State[None]:
-    """Measure, publish, tell; the state in which the run ends."""
-    verdicts = await measure_webhooks(order, run)
-    turned = any(one.after != one.before for one in verdicts)
+async def _read_named(reading: Reading, ids: Sequence[str]) -> State[None]:
+    """Read some connections now. Of one, say why it can't be read, and what was found."""
+    rt = reading.rt
+    if len(ids) > 1:
+        await reading.read(PASSES)
+        return await _conclude(reading, name=f"reconcile · {len(ids)} connections")
+    async with rt.store.read() as session:
+        label = (await find_connection(session, ids[0])).label
+    why = await why_not_read(rt, ids[0])
+    if why:
+        await rename(f"reconcile · {label} · not read")
+        return Failed(message=f"{label} can't be read: {why}")
+    await reading.read(PASSES)
+    state = await _conclude(reading, name=f"reconcile · {label}")
+    run, counts = reading.run, reading.run.counts
+    if state.is_failed():
+        return state
+    if run.failures:
+        failure = run.failures[0]
+        return Failed(message=f"{label}: {failure.entity}: {failure.message}")
+    held = f", {run.held_back:,} look deleted and wait for you" if run.held_back else ""
+    return Completed(
+        message=f"{label}: {run.records:,} records read, {run.written:,} written, "
+        f"{counts.missed:,} missed by webhooks, {counts.webhooks_seen:,} announced, "
+        f"{counts.late:,} late, {counts.mismatched:,} with other contents, "
+        f"{counts.deleted:,} deleted{held}"
+    )
+
+
+async def _conclude(reading: Reading, *, name: str, note: str = "") -> State[None]:
+    """Measure, publish, notify; the state in which the run ends."""
+    rt, run, order = reading.rt, reading.run, await reading.order()
+    verdicts, measured = await follow(measure_webhooks, order, run, before=reading.ends)
+    last = measured
+    turned = any(verdict.after != verdict.before for verdict in verdicts)
     if turned or run.counts.recovered or by_hand() or await is_stale(TRUST):
-        await report_trust()
+        _, last = await follow(report_trust, before=[measured])
     report = await trust_report(rt.store, now=utcnow())
     done = await since(rt.store, order.started)
-    if done.lanes:
-        with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
-            await notify(done.lanes)
     quiet = await in_window(rt.store, [one.connection_id for one in run.failures], utcnow())
     new = [one for one in newly_failed(run.failures) if one.connection_id not in quiet]
-    for one in new[:MOST_NAMED]:
-        with suppress(FailedRun):  # its failure is the message, not ours
-            await not_read(one.label, f"{one.entity}: {one.message}")
+    about = await tagged(rt.store, [failure.connection_id for failure in new[:MOST_NAMED]])
+    for failure in new[:MOST_NAMED]:
+        sentence = f"{failure.entity}: {failure.message}"
+        await show_in_trouble(
+            failure.label, sentence, about.get(failure.connection_id), before=reading.ends
+        )
+    if done.lanes:
+        with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
+            await follow(notify, done.lanes, before=[last])
     work = await together(rt.store, order.started, connections=order.connections)
     known = len({failure.connection_id for failure in run.failures}) - len(new)
     said = [work.summary]
@@ -156,11 +224,11 @@ async def conclusion(
         said.append(f"{known} known not readable")
     summary = ", ".join(said)
     await rename(f"{name} · {summary}")
-    if name == "reconcile":
+    if order.connections is None:
         await completed("reconcile")
     apps = (await rt.configuration()).apps.values()
-    measured = report.measured
-    rate = "" if measured.miss_rate is None else f"; miss rate {measured.miss_rate:.1%}"
+    measured_rate = report.measured.miss_rate
+    rate = "" if measured_rate is None else f"; miss rate {measured_rate:.1%}"
     circuits = f"; {run.circuits} left alone, their circuit is open" if run.circuits else ""
     unborne = "".join([f"; {why}" for app in apps if (why := await unbearable(rt, app, order))])
     message = f"{summary}{rate}{circuits}{unborne}{note}"

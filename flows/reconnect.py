@@ -1,14 +1,16 @@
 """One incident of lost logins, from asking the customer to backfilled: one run, however long."""
 
 import itertools
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
-from prefect import flow, get_run_logger
+from prefect import flow, get_client, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.flow_runs import asuspend_flow_run
 from prefect.input import RunInput
 from prefect.states import Completed, Failed
+from prefect.tasks import Task
 from prefect.utilities.urls import url_for
 from pydantic import Field
 from sqlmodel import col, select
@@ -18,20 +20,22 @@ from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.reconnect.ask import attend
 from linekeeper.reconnect.case import Case, load_case
+from linekeeper.reconnect.graph import LOGIN
 from linekeeper.reconnect.process import (
     Answer,
     Next,
     NoCase,
     Replaced,
-    close,
     next_step,
     take_answer,
     take_up,
 )
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import IncidentConnection
+from tasks.drawn import drawn_state
+from tasks.graph import follow
 from tasks.notify import NotDelivered, incident_lanes, notify
-from tasks.reconnect import artifact_of, back_fill, prove, report_reconnect
+from tasks.reconnect import artifact_of, backfill, close, draw_case, report_reconnect, verify
 from tasks.run import open_runtime, refused, rename, skipped
 
 PROOFS = 3
@@ -83,7 +87,7 @@ async def reconnect(
             case = await take_up(rt, incident_id, run_id, now=utcnow())
             await rename(case.incident.title)
             await report_reconnect(incident_id)
-            step = await _wait(rt, incident_id, run_id)
+            step, verified = await _wait(rt, incident_id, run_id)
         except (NoCase, NotFound) as error:
             return refused(
                 "incident, connection",
@@ -92,7 +96,7 @@ async def reconnect(
             )
         except Replaced as replaced:
             return await _hand_over(await _case(rt, incident_id), replaced.run_id)
-        return await _end(rt, incident_id, step)
+        return await _end(rt, incident_id, step, after=verified)
 
 
 async def _hand_over(case: Case, run_id: str) -> State[None]:
@@ -103,16 +107,21 @@ async def _hand_over(case: Case, run_id: str) -> State[None]:
     return Completed(name="Replaced", message=f"{case.incident.title}: {where} goes on with it")
 
 
-async def _wait(rt: Runtime, incident_id: str, run_id: str) -> Next:
-    """Wait until there is something else to do; what that is. A proof that fails waits again.
+async def _wait(rt: Runtime, incident_id: str, run_id: str) -> tuple[Next, State[Any] | None]:
+    """Wait until there is something else to do; what that is, and what it comes after.
 
-    Raises `Replaced` once another run has taken the case.
+    A verification that fails waits again. Raises `Replaced` once another run has taken the case.
     """
     unproven = 0
+    last = drawn_state(UUID(run_id), LOGIN) if run_id else None
     for number in itertools.count(1):
         case = await _case(rt, incident_id)
         step = next_step(case, run_id)
-        while step == "prove" and not await _prove(case):
+        await _draw(case)
+        while step == "prove":
+            is_well, last = await follow(_named(verify, case), _members(case), before=[last])
+            if is_well:
+                break
             unproven += 1
             if unproven > PROOFS:
                 raise RuntimeError(
@@ -121,7 +130,7 @@ async def _wait(rt: Runtime, incident_id: str, run_id: str) -> Next:
             case = await _case(rt, incident_id)
             step = next_step(case, run_id)
         if step != "wait":
-            return step
+            return step, last
         given = await asuspend_flow_run(
             wait_for_input=WaitingForCustomer.with_initial_data(
                 description=_waiting(case, incident_id)
@@ -165,15 +174,23 @@ async def _incident_of(rt: Runtime, connection: str) -> str:
     return found
 
 
-async def _prove(case: Case) -> bool:
-    """Whether every connection of the case works."""
-    named = prove.with_options(task_run_name=f"prove {_name(case)}")
-    return await named({one.connection_id: one.label for one in case.members})
+async def _draw(case: Case) -> None:
+    """Show in this run's graph what led here, and what is waited for."""
+    context = FlowRunContext.get()
+    if context is not None and context.flow_run is not None:
+        async with get_client() as client:
+            await draw_case(client, context.flow_run, case)
 
 
-def _name(case: Case) -> str:
+def _members(case: Case) -> dict[str, str]:
+    return {member.connection_id: member.label for member in case.members}
+
+
+def _named(step: Task[..., Any], case: Case) -> Task[..., Any]:
+    """The step, its runs named after whose it is."""
     only = len(case.members) == 1
-    return case.members[0].label if only else f"{len(case.members)} connections"
+    name = case.members[0].label if only else f"{len(case.members)} connections"
+    return step.with_options(task_run_name=lambda: f"{step.name} {name}")
 
 
 def _waiting(case: Case, incident_id: str) -> str:
@@ -189,18 +206,20 @@ def _waiting(case: Case, incident_id: str) -> str:
     )
 
 
-async def _end(rt: Runtime, incident_id: str, step: Next) -> State[None]:
+async def _end(
+    rt: Runtime, incident_id: str, step: Next, *, after: State[Any] | None
+) -> State[None]:
+    last = after
     if step == "prove":
-        await _catch_up(await _case(rt, incident_id))
+        last = await _backfill(await _case(rt, incident_id), after=last)
     outcome = {"prove": "reconnected", "closed": ""}.get(step, step)
     if not outcome:
         return skipped("This reconnect was ended before")
-    sentence = await close(rt, incident_id, outcome, now=utcnow())
-    await report_reconnect(incident_id)
+    sentence, closed = await follow(close, incident_id, outcome, before=[last])
     case = await _case(rt, incident_id)
     await rename(f"{case.incident.title} · {sentence}")
     try:
-        await notify(incident_lanes([incident_id]))
+        await follow(notify, incident_lanes([incident_id]), before=[closed])
     except NotDelivered as error:  # it stays in the outbox, and the consumer tries on
         get_run_logger().warning("%s", error)
     if outcome == "reconnected":
@@ -210,8 +229,9 @@ async def _end(rt: Runtime, incident_id: str, step: Next) -> State[None]:
     return Failed(message=f"{case.incident.title}: {sentence}")
 
 
-async def _catch_up(case: Case) -> None:
+async def _backfill(case: Case, *, after: State[Any] | None) -> State[Any]:
     members = {one.connection_id: one.label for one in case.members if one.setup != "disconnected"}
     until = case.incident.resolved_at or utcnow()
-    named = back_fill.with_options(task_run_name=f"backfill {_name(case)}")
-    await named(case.incident.id, members, until)
+    named = _named(backfill, case)
+    _, state = await follow(named, case.incident.id, members, until, before=[after])
+    return state

@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from tasks.graph import attempt, follow
 from tasks.notify import NotDelivered, notify
 from tasks.refresh_tokens import announce_ending, renew_tokens, report_expiry
 from tasks.retries import StillFailing
@@ -23,15 +24,16 @@ async def refresh_tokens() -> State[None]:
         if held is None:
             return skipped("Another run renews tokens already")
         trouble, renewed = "", 0
+        renewal = await attempt(renew_tokens)
         try:
-            renewed = len((await renew_tokens()).renewed)
+            renewed = len((await renewal.aresult()).renewed)
         except StillFailing as error:
             trouble = str(error)
-        announced = await announce_ending()
-        listed = await report_expiry()
+        announced, announcement = await follow(announce_ending, before=[renewal])
+        listed, page = await follow(report_expiry, before=[announcement])
         if announced:
             with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
-                await notify([])
+                await follow(notify, [], before=[page])
         summary = f"{renewed} renewed, {announced} need a login soon, {listed} end within 31 days"
         await rename(f"refresh-tokens · {summary}")
         return Failed(message=f"{trouble}; {summary}") if trouble else Completed(message=summary)

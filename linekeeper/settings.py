@@ -41,6 +41,10 @@ class Settings(BaseSettings):
     public_url: str | None = None
     prefect_host: str = "127.0.0.1"
     prefect_port: int = 4200
+    work_pool: str = Field(default="linekeeper", min_length=1)
+    """The pool all runs go through; `deploy` makes it where it is missing."""
+    work_pool_type: str = "process"
+    """Of a pool that is made: `process`, `docker`, `kubernetes`, or another type of worker."""
     receiver_host: str = "127.0.0.1"
     receiver_port: int = 8642
     sandbox_port: int = 8643

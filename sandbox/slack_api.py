@@ -50,7 +50,7 @@ async def call(request: Request) -> Response:
         return json(refused)
     if fault == "lost":
         await asyncio.sleep(slack.faults.timeout_seconds)
-    scopes = "chat:write,files:write,channels:history"
+    scopes = "chat:write,channels:history"
     return json({"ok": True, **answer}, headers={"X-OAuth-Scopes": scopes})
 
 

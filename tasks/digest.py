@@ -17,17 +17,28 @@ DIGEST = "digest"
 AVAILABILITY = "availability"
 
 
-@task(name="write-digest", task_run_name="artifact digest", retries=2, cache_policy=NO_CACHE)
+@task(
+    name="write-availability",
+    task_run_name="update availability page",
+    retries=2,
+    cache_policy=NO_CACHE,
+)
+async def write_availability() -> None:
+    """Write the artifact `availability`: per customer, the minutes by what was waited for."""
+    month = await read_month(runtime().store, None, now=utcnow())
+    async with get_client() as client:
+        await put_artifact(
+            client, AVAILABILITY, availability_page(month), description=sentence(month)
+        )
+
+
+@task(name="write-digest", task_run_name="update digest page", retries=2, cache_policy=NO_CACHE)
 async def write_digest(*, tell: bool) -> tuple[str, str]:
     """Write the artifact `digest`, and with `tell` the outbox row; returns headline and lane."""
     rt = runtime()
     day = await gather(rt.store, now=utcnow())
     async with get_client() as client:
         await put_artifact(client, DIGEST, markdown(day), description=headline(day))
-        month = await read_month(rt.store, None, now=day.now)
-        await put_artifact(
-            client, AVAILABILITY, availability_page(month), description=sentence(month)
-        )
         links = await with_artifacts(rt.store, await find_links(client), [DIGEST])
     lane = await say_digest(rt.store, day, links) if tell else ""
     return headline(day), lane

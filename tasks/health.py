@@ -5,10 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
-from prefect.states import Failed
 
 from linekeeper.customers.adopt import Adoption
 from linekeeper.sweep.batch import Batch, probe_batch
@@ -74,9 +71,3 @@ async def probe_connections(app: str, number: int, ids: Sequence[str], started: 
     if batch.unanswered:
         raise StillFailing(f"{batch.unanswered} of {len(ids)} did not answer")
     return batch
-
-
-@task(name="in-trouble", task_run_name="{name}", cache_policy=NO_CACHE)
-async def in_trouble(name: str, sentence: str) -> State[None]:
-    """A failed task run that carries the name of who is in trouble."""
-    return Failed(message=sentence if name in sentence else f"{name}: {sentence}")

@@ -46,6 +46,7 @@ def worker_name() -> str:
     return runtime().settings.worker.strip() or socket.gethostname()
 
 
+@task(name="plan-preflight", task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
 async def proven_orders(timeout: float) -> list[Order]:
     """What was proven from here, as orders to check it again: one for each vantage."""
     async with runtime().store.read() as session:
@@ -60,7 +61,7 @@ async def proven_orders(timeout: float) -> list[Order]:
     ]
 
 
-@task(name="report-preflight", task_run_name="artifact preflight", cache_policy=NO_CACHE)
+@task(name="report-preflight", task_run_name="update preflight page", cache_policy=NO_CACHE)
 async def report_preflight(reports: Sequence[Report]) -> None:
     """Write the artifact `preflight`: the verdicts of this run."""
     parts = ["# Preflight"]

@@ -1,20 +1,19 @@
 """Steps of reconciling: read a pass, measure the webhooks, publish, name who could not be read."""
 
 import asyncio
+from collections.abc import Sequence
 
 from prefect import get_client, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
-from prefect.states import Failed
 from prefect.tasks import exponential_backoff
 
 from linekeeper.cli.links import find_links
 from linekeeper.clock import monotonic, utcnow
-from linekeeper.reconcile.due import Order, Pass
+from linekeeper.reconcile.due import PASSES, Order, Pass, due_in
 from linekeeper.reconcile.match_decisions import waiting_at
 from linekeeper.reconcile.measure import Verdict
 from linekeeper.reconcile.purge import purge
-from linekeeper.reconcile.run import conclude
+from linekeeper.reconcile.run import conclude, make_order
 from linekeeper.reconcile.service import Run, read_pass
 from linekeeper.views.match_page import match_markdown
 from linekeeper.views.trust_page import KEY, trust_headline, trust_markdown
@@ -24,6 +23,33 @@ from tasks.run import runtime
 
 SAYS_EVERY = 30.0
 """Seconds between two lines of a long pass."""
+
+
+@task(name="plan", task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
+async def plan(
+    *,
+    connections: Sequence[str] | None,
+    entities: Sequence[str] | None,
+    full: bool,
+    everything: bool,
+    shard: str | None,
+) -> Order:
+    """What this run reads; the log says how much of each app is due in each pass."""
+    rt, log = runtime(), get_run_logger()
+    order = await make_order(
+        rt,
+        connections=connections,
+        entities=entities,
+        full=full,
+        everything=everything,
+        shard=shard,
+        started=utcnow(),
+    )
+    for app in (await rt.configuration()).apps.values():
+        due = {which: len((await due_in(rt, app, order, which))[0]) for which in PASSES}
+        counts = ", ".join(f"{count:,} {which}" for which, count in due.items() if count)
+        log.info("%s: %s", app.name, counts or "nothing is due")
+    return order
 
 
 @task(
@@ -101,7 +127,7 @@ async def measure_webhooks(order: Order, run: Run) -> list[Verdict]:
 
 @task(
     name="report-trust",
-    task_run_name="artifact webhook-trust",
+    task_run_name="update webhook-trust page",
     retries=2,
     cache_policy=NO_CACHE,
     persist_result=False,
@@ -140,12 +166,6 @@ async def report_matches(connection: str) -> int:
             description=f"{waiting.target.label}: {len(waiting.groups):,} groups wait",
         )
     return len(waiting.groups)
-
-
-@task(name="not-read", task_run_name="{name}", cache_policy=NO_CACHE)
-async def not_read(name: str, sentence: str) -> State[None]:
-    """A failed task run that carries the name of a connection that could not be read."""
-    return Failed(message=f"{name}: {sentence}")
 
 
 @task(name="purge-records", task_run_name="purge the records of {name}", cache_policy=NO_CACHE)

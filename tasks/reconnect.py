@@ -1,26 +1,31 @@
-"""Steps of reconnecting: prove, back-fill, report."""
+"""Steps of reconnecting: what the graph shows of the asking; verify, backfill, close, report."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect import get_client, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
 from sqlmodel import col, select
 
 from linekeeper.access.links import link_url
 from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
+from linekeeper.graph import span
 from linekeeper.makini import NO_TOKEN, MakiniError
 from linekeeper.markdown import text
 from linekeeper.notify.text import duration
 from linekeeper.reconcile.service import reconcile_window
 from linekeeper.reconnect import process
 from linekeeper.reconnect.case import Case, load_case
+from linekeeper.reconnect.graph import load_facts, nodes
 from linekeeper.reconnect.process import Unproven
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Transition
+from tasks.drawn import draw
 from tasks.report import put_artifact
 from tasks.retries import patience
 from tasks.run import runtime
@@ -28,9 +33,9 @@ from tasks.run import runtime
 _AT_ONCE = 8
 
 
-@task(name="prove", **patience(retries=4, first_wait=2, minutes=30))
-async def prove(members: Mapping[str, str]) -> bool:
-    """Prove that connections (id → label) work again; False if a login is lost again.
+@task(name="verify", **patience(retries=4, first_wait=2, minutes=30))
+async def verify(members: Mapping[str, str]) -> bool:
+    """Verify that connections (id → label) work again; False if a login is lost again.
 
     Raises `MakiniError` where one could not be asked: the task tries again.
     """
@@ -50,8 +55,8 @@ async def prove(members: Mapping[str, str]) -> bool:
     return await _all(one, members)
 
 
-@task(name="back-fill", **patience(retries=4, first_wait=5, minutes=120))
-async def back_fill(incident_id: str, members: Mapping[str, str], until: datetime) -> None:
+@task(name="backfill", **patience(retries=4, first_wait=5, minutes=120))
+async def backfill(incident_id: str, members: Mapping[str, str], until: datetime) -> None:
     """Fetch what changed at connections (id → label) between their last good moment and `until`.
 
     The counts are kept as each is done, so a further try, or another run, does only the rest.
@@ -97,13 +102,23 @@ async def _all(one: Callable[[str, str], Awaitable[bool]], members: Mapping[str,
     return all(endings)
 
 
-@task(
-    name="report-reconnect",
-    task_run_name="artifact of the reconnect",
-    retries=2,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(name="close", retries=2, task_run_name="close", cache_policy=NO_CACHE, persist_result=False)
+async def close(incident_id: str, outcome: str) -> str:
+    """End the case, and show so on its page; returns it in a sentence."""
+    sentence = await process.close(runtime(), incident_id, outcome, now=utcnow())
+    await report_reconnect(incident_id)
+    return sentence
+
+
+async def draw_case(client: PrefectClient, run: FlowRun, case: Case) -> None:
+    """Draw what led to the login, or is waited for, in the graph of the run of the case."""
+    now, rt = utcnow(), runtime()
+    # Prefect's times are of a class of its own, whose differences do not divide.
+    began = datetime.fromtimestamp(run.start_time.timestamp(), UTC) if run.start_time else now
+    found, _ = span(nodes(case, await load_facts(rt.store, case), now=now), began=began, now=now)
+    await draw(client, run, "reconnect-step", found, now=now, final=True)
+
+
 async def report_reconnect(incident_id: str) -> None:
     """Write `reconnect-<incident>`: what was tried, who has to log in, by which link."""
     rt = runtime()

@@ -16,7 +16,7 @@ from linekeeper.reconnect.runs import run_key, run_tags, start_another
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Outbox, Reconnect
-from tasks.reconnect import report_reconnect
+from tasks.reconnect import draw_case, report_reconnect
 from tasks.run import runtime
 
 
@@ -56,6 +56,7 @@ async def _is_missing(rt: Runtime, client: PrefectClient, case: Case, reconnect:
     if run.state is not None and run.state.is_final():
         return True
     await _keep_named(client, run, case)
+    await draw_case(client, run, case)
     return False
 
 

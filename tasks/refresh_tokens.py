@@ -1,6 +1,7 @@
 """Steps of refresh-tokens: renew what ends soon, announce what can't be, show the horizon."""
 
 from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
 
 from linekeeper.access import ending
 from linekeeper.access.expiry import HORIZON, Renewed, horizon, renew_ending
@@ -28,6 +29,13 @@ async def renew_tokens() -> Renewed:
     return result
 
 
+@task(
+    name="report-expiry",
+    task_run_name="update expiry page",
+    retries=2,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
 async def report_expiry() -> int:
     """Write the artifact `expiry`; returns how many logins are in it."""
     rt, now = runtime(), utcnow()
@@ -40,6 +48,13 @@ async def report_expiry() -> int:
     return len(expiries)
 
 
+@task(
+    name="announce-ending",
+    task_run_name="announce logins that end",
+    retries=2,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
 async def announce_ending() -> int:
-    """Tell of logins that end and nothing of ours renews; returns how many."""
+    """Announce logins that end and nothing of ours renews; returns how many."""
     return await ending.announce_ending(runtime(), now=utcnow())

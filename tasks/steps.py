@@ -10,10 +10,11 @@ from typing import Any
 
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import State, StateDetails
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
-from prefect.states import Completed
 from prefect.tasks import Task
+
+from tasks.graph import edge, follow
 
 
 class Steps:
@@ -35,9 +36,7 @@ class Steps:
                 )
             for task_run in runs:
                 if task_run.state is not None and task_run.state.name == "Completed":
-                    # Its result is gone with its process; an edge needs none.
-                    details = StateDetails(flow_run_id=run.id, task_run_id=task_run.id)
-                    done[task_run.name] = Completed(data=True, state_details=details)
+                    done[task_run.name] = edge(run.id, task_run.id)
         return cls(done)
 
     def is_done(self, name: str) -> bool:
@@ -50,10 +49,7 @@ class Steps:
         """Run `task` as the step `name` after other steps, unless it was completed before."""
         if name in self._done:
             return
-        before = [self._done[step] for step in after if step in self._done]
-        named = task.with_options(task_run_name=name)
-        state = await named(*args, wait_for=before, return_state=True)
-        if not state.is_completed():
-            await state.aresult()  # raises what went wrong
+        before = [self._done.get(step) for step in after]
+        _, state = await follow(task.with_options(task_run_name=name), *args, before=before)
         if state.name == "Completed":
             self._done[name] = state

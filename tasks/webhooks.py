@@ -2,8 +2,6 @@
 
 from prefect import get_client, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
-from prefect.states import Failed
 from prefect.tasks import exponential_backoff
 
 from linekeeper.clock import monotonic, utcnow
@@ -42,13 +40,6 @@ async def drain() -> int:
     ):
         pass
     return found
-
-
-@task(name="dead-webhook", task_run_name="{name}", cache_policy=NO_CACHE)
-async def dead_webhook(name: str, sentence: str) -> State[None]:
-    """A failed task run that carries the name of an event that was given up."""
-    get_run_logger().error("%s: %s", name, sentence)
-    return Failed(message=f"{name}: {sentence}")
 
 
 async def webhook_figures() -> Figures:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import httpx
 import typer
@@ -17,7 +17,7 @@ from rich.console import Console
 
 from linekeeper.cli import automations, block_documents, deployments, desk, project
 from linekeeper.cli.errors import UserError
-from linekeeper.cli.server import POOL, prefect_at
+from linekeeper.cli.server import prefect_at
 from linekeeper.settings import Settings
 
 PAUSED_VARIABLE = "linekeeper_paused"
@@ -44,11 +44,11 @@ async def deploy(
     `demo` gives schedules of the sandbox's own, which go with the next deploy without it. Raises
     `UserError` if Prefect can't be reached or refuses.
     """
-    wanted = await project.wanted_deployments()
-    if demo is not None:
-        wanted = project.with_demo(wanted, demo)
     with prefect_at(settings) as url:
         async with get_client() as client, desk.memory(settings) as memory:
+            wanted = await project.wanted_deployments(client=client)
+            if demo is not None:
+                wanted = project.with_demo(wanted, demo)
             seeder = _Seeder(client, url, console, memory, settings=settings, reset=reset)
             await seeder.recall()
             await seeder.blocks(settings)
@@ -99,22 +99,22 @@ class _Seeder:
 
     async def infrastructure(self) -> None:
         """Pool, queues, variable."""
-        template = ProcessWorker.get_default_base_job_template()
+        name, kind = self._settings.work_pool, self._settings.work_pool_type
         pool = WorkPoolCreate(
-            name=POOL,
-            type="process",
-            description="Runs Linekeeper's flows as processes on its workers' machines.",
-            base_job_template=template,
+            name=name,
+            type=kind,
+            description="Runs Linekeeper's flows.",
+            base_job_template=await self._patiently(lambda: self._template(kind)),
         )
         if await self._make(lambda: self._client.create_work_pool(pool)):
-            self._made(f"work pool {POOL}")
+            self._made(f"work pool {name}")
         for name, (priority, limit) in QUEUES.items():
             create_queue = partial(
                 self._client.create_work_queue,
                 name,
                 priority=priority,
                 concurrency_limit=limit,
-                work_pool_name=POOL,
+                work_pool_name=self._settings.work_pool,
             )
             if await self._make(create_queue):
                 self._made(f"work queue {name}")
@@ -125,6 +125,23 @@ class _Seeder:
                 self._made(f"variable {name}")
         if self._lost is not None:
             await self._patiently(partial(desk.put_pool_back, self._client, self._lost))
+
+    async def _template(self, kind: str) -> dict[str, Any]:
+        """The base job template of a type of worker, as Prefect knows it. Raises `UserError`."""
+        if kind == "process":
+            return ProcessWorker.get_default_base_job_template()
+        known = {
+            worker: fields["default_base_job_configuration"]
+            for workers in (await self._client.read_worker_metadata()).values()
+            for worker, fields in workers.items()
+        }
+        if kind not in known:
+            raise UserError(
+                f"LINEKEEPER_WORK_POOL_TYPE: Prefect knows no worker of the type {kind!r}; "
+                f"it knows {', '.join(sorted(known))}"
+            )
+        template: dict[str, Any] = known[kind]
+        return template
 
     async def blocks(self, settings: Settings) -> None:
         """Block types, and the documents the settings describe."""
@@ -160,7 +177,7 @@ class _Seeder:
         alerts = await self._patiently(
             lambda: automations.alerts_block(self._client, self._settings)
         )
-        wanted = automations.wanted_automations(POOL, alerts)
+        wanted = automations.wanted_automations(self._settings.work_pool, alerts)
         if self._lost is not None:
             before = {
                 name: automation

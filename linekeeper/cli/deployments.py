@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from prefect.cli.deploy._triggers import _create_deployment_triggers
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.responses import DeploymentResponse
@@ -45,17 +46,21 @@ async def upsert(
             outcome.changed.append(f"updated {', '.join(sorted(changes))}")
     if reset or _only_demo(found, wanted):
         await _replace_schedules(client, found, wanted)
+    if reset:
+        await _replace_triggers(client, found.id, wanted)
     if not schedules_active:
         outcome.changed += await _pause_schedules(client, found.id)
     elif not reset:
         now = await client.read_deployment(found.id)
         outcome.different = differences.operator_differences(now, wanted)
+        if wanted.triggers:
+            outcome.different += await _trigger_differences(client, found.id, wanted)
     return outcome
 
 
 async def _create(client: PrefectClient, wanted: Wanted, *, schedules_active: bool) -> None:
     flow_id = await client.create_flow_from_name(wanted.name)
-    await client.create_deployment(
+    deployment_id = await client.create_deployment(
         flow_id,
         wanted.name,
         schedules=[
@@ -65,6 +70,21 @@ async def _create(client: PrefectClient, wanted: Wanted, *, schedules_active: bo
         **differences.of_code(wanted),
         **differences.of_operator(wanted),
     )
+    await _replace_triggers(client, deployment_id, wanted)
+
+
+async def _replace_triggers(client: PrefectClient, deployment_id: UUID, wanted: Wanted) -> None:
+    if wanted.triggers:
+        await _create_deployment_triggers(client, deployment_id, list(wanted.triggers))
+
+
+async def _trigger_differences(
+    client: PrefectClient, deployment_id: UUID, wanted: Wanted
+) -> list[str]:
+    """Triggers of the file that an operator removed."""
+    owned = await client.read_resource_related_automations(f"prefect.deployment.{deployment_id}")
+    missing = {str(trigger.name) for trigger in wanted.triggers} - {one.name for one in owned}
+    return [f"trigger {name}: none (prefect.yaml: has it)" for name in sorted(missing)]
 
 
 def _only_demo(found: DeploymentResponse, wanted: Wanted) -> bool:

@@ -26,7 +26,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
-from linekeeper.cli.server import POOL, prefect_at
+from linekeeper.cli.server import prefect_at, work_pool
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
 from linekeeper.settings import Settings
@@ -80,10 +80,10 @@ class Desk:
 async def look(client: PrefectClient) -> Desk | None:
     """What is set now; None where nothing is deployed. Errors of Prefect's client pass through."""
     try:
-        pool = await client.read_work_pool(POOL)
+        pool = await client.read_work_pool(work_pool())
     except ObjectNotFound:
         return None
-    queues = await client.read_work_queues(work_pool_name=POOL)
+    queues = await client.read_work_queues(work_pool_name=work_pool())
     automations = {
         one.name: one.model_dump(mode="json", exclude={"id", "owner_resource"})
         for one in await client.read_automations()
@@ -106,7 +106,7 @@ async def look(client: PrefectClient) -> Desk | None:
                 "schedules": [_schedule(schedule) for schedule in one.schedules],
             }
             for one in await client.read_deployments()
-            if one.work_pool_name == POOL or OURS in one.tags
+            if one.work_pool_name == work_pool() or OURS in one.tags
         },
         automations=automations,
         documents=await _documents(client, automations),
@@ -136,8 +136,8 @@ async def put_documents_back(client: PrefectClient, desk: Desk) -> tuple[Desk, l
 
 async def put_pool_back(client: PrefectClient, desk: Desk) -> None:
     """Limits and pauses of the pool and of its queues."""
-    await client.update_work_pool(POOL, WorkPoolUpdate(**desk.pool))
-    for queue in await client.read_work_queues(work_pool_name=POOL):
+    await client.update_work_pool(work_pool(), WorkPoolUpdate(**desk.pool))
+    for queue in await client.read_work_queues(work_pool_name=work_pool()):
         if queue.name in desk.queues:
             await client.update_work_queue(queue.id, **desk.queues[queue.name])
 
@@ -181,7 +181,7 @@ class Memory:
         if self.known is None:
             return None
         try:
-            pool = await client.read_work_pool(POOL)
+            pool = await client.read_work_pool(work_pool())
         except ObjectNotFound:
             return self.known
         return None if str(pool.id) == self.known.pool_id else self.known

@@ -27,7 +27,7 @@ def of_code(wanted: Wanted) -> dict[str, Any]:
         "version": wanted.version,
         "pull_steps": wanted.pull_steps,
         "parameter_openapi_schema": wanted.parameter_schema,
-        "enforce_parameter_schema": True,
+        "enforce_parameter_schema": wanted.enforce_parameter_schema,
     }
 
 
@@ -41,6 +41,7 @@ def of_operator(wanted: Wanted) -> dict[str, Any]:
         "job_variables": wanted.job_variables,
         "paused": wanted.paused,
         "concurrency_limit": wanted.concurrency_limit,
+        "concurrency_options": wanted.concurrency_options,
     }
 
 
@@ -60,6 +61,7 @@ def operator_differences(found: DeploymentResponse, wanted: Wanted) -> list[str]
         "job_variables": found.job_variables,
         "paused": found.paused,
         "concurrency_limit": limit.limit if limit else None,
+        "concurrency_options": _options(found),
     }
     here = of_operator(wanted) | {"tags": sorted(wanted.tags)}
     lines = [
@@ -68,6 +70,11 @@ def operator_differences(found: DeploymentResponse, wanted: Wanted) -> list[str]
         if value != here[name]
     ]
     return lines + schedule_differences(found.schedules, wanted.schedules)
+
+
+def _options(found: DeploymentResponse) -> dict[str, Any] | None:
+    given = found.concurrency_options
+    return given.model_dump(mode="json", exclude_unset=True) if given else None
 
 
 def schedule_differences(found: Sequence[Schedule], wanted: Sequence[Schedule]) -> list[str]:

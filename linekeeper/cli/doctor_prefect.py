@@ -9,7 +9,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.project import wanted_deployments
-from linekeeper.cli.server import POOL, prefect_at
+from linekeeper.cli.server import prefect_at, work_pool
 from linekeeper.doctor.finding import Finding, named, ok, warn, wrong
 from linekeeper.settings import Settings
 
@@ -52,15 +52,15 @@ async def _deployments(client: PrefectClient, wanted: set[str]) -> Finding:
 
 
 async def _pool(client: PrefectClient) -> Finding:
-    name = f"prefect · pool {POOL}"
+    name = f"prefect · pool {work_pool()}"
     try:
-        pool = await client.read_work_pool(POOL)
-        workers = await client.read_workers_for_work_pool(POOL)
+        pool = await client.read_work_pool(work_pool())
+        workers = await client.read_workers_for_work_pool(work_pool())
     except ObjectNotFound:
         return wrong(name, "it does not exist", _DEPLOY)
     if pool.is_paused:
         return warn(name, "it is paused: no run starts", "resume it in the Prefect UI")
     online = [worker.name for worker in workers if str(worker.status).upper().endswith("ONLINE")]
     if not online:
-        return wrong(name, "no worker is online", f"prefect worker start --pool {POOL}")
+        return wrong(name, "no worker is online", f"prefect worker start --pool {work_pool()}")
     return ok(name, f"{len(online)} worker(s) online")

@@ -7,6 +7,11 @@ from prefect.settings import PREFECT_UI_URL
 from linekeeper.notify.view import Links
 
 
+def ui_url(client: PrefectClient) -> str:
+    """The UI's address."""
+    return PREFECT_UI_URL.value() or str(client.api_url).rstrip("/").removesuffix("/api")
+
+
 async def find_links(client: PrefectClient, *, run_id: str | None = None) -> Links:
     """The UI's address and our deployments; `run_id` is the run that tells of something.
 
@@ -16,7 +21,7 @@ async def find_links(client: PrefectClient, *, run_id: str | None = None) -> Lin
         deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=["linekeeper"]))
     )
     return Links(
-        ui_url=PREFECT_UI_URL.value() or str(client.api_url).rstrip("/").removesuffix("/api"),
+        ui_url=ui_url(client),
         deployments={deployment.name: str(deployment.id) for deployment in deployments},
         run_id=run_id,
     )

@@ -15,7 +15,7 @@ from linekeeper.cli import block_documents, desk
 from linekeeper.cli.links import find_links
 from linekeeper.cli.pages import keep_pages
 from linekeeper.cli.prefect_sight import Sight, look
-from linekeeper.cli.server import POOL, prefect_at
+from linekeeper.cli.server import prefect_at, work_pool
 from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Blocks, Event, OrchestratorUnavailable, Run
 from linekeeper.runtime import Runtime
@@ -127,10 +127,10 @@ class PrefectOrchestrator:
         """
         async with self._call():
             try:
-                await self._client.read_work_pool(POOL)
+                await self._client.read_work_pool(work_pool())
             except ObjectNotFound:
                 raise OrchestratorUnavailable(
-                    f"Prefect at {self.url} has no pool {POOL}: run `linekeeper deploy`"
+                    f"Prefect at {self.url} has no pool {work_pool()}: run `linekeeper deploy`"
                 ) from None
             return await block_documents.read(self._client)
 

@@ -13,6 +13,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact as Stored
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
+from linekeeper.cli.written import list_in_run
 from linekeeper.clock import utcnow
 from linekeeper.notify.places import artifact_ids, remember_artifact
 from linekeeper.runtime import Runtime
@@ -111,8 +112,8 @@ async def put_artifact(
 ) -> None:
     """Write the artifact `key`: the one there is, so that its page and its links stay the same.
 
-    It belongs to no run: Prefect would remove it with the run that wrote it first. A page that
-    nobody keeps true (it has no `stamp`) says when it was written.
+    It belongs to no run: Prefect would remove it with the run that wrote it first. A run lists it
+    by a link. A page that nobody keeps true (it has no `stamp`) says when it was written.
     """
     if stamp is None:
         markdown = f"{markdown.rstrip()}\n\n*Written {utcnow():%Y-%m-%d %H:%M:%S} UTC.*\n"
@@ -122,6 +123,7 @@ async def put_artifact(
         assert identifier is not None
         if stamp is not None:
             await remember_artifact(rt.store, key, identifier, now=utcnow(), stamp=stamp)
+        await list_in_run(client, key, identifier, description=description)
         return
     async with holding(rt.store, "artifacts", rt.owner, wait=True):
         known = await newest(client, key)
@@ -133,6 +135,7 @@ async def put_artifact(
             identifier = str(known.id)
             await _updated(client, identifier, shown)
         await remember_artifact(rt.store, key, identifier, now=utcnow(), stamp=stamp)
+    await list_in_run(client, key, identifier, description=description)
 
 
 async def _updated(client: PrefectClient, identifier: str | None, shown: Mapping[str, str]) -> bool:

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.guards import is_loopback
 from linekeeper.cli.prefect_key import prefect_key
-from linekeeper.cli.server import POOL, server_environment
+from linekeeper.cli.server import server_environment, work_pool
 from linekeeper.cli.supervisor import Child
 from linekeeper.config import AppConfig
 from linekeeper.settings import Settings
@@ -162,7 +162,7 @@ def worker(shared: Mapping[str, str]) -> Child:
         "worker",
         (
             *(sys.executable, "-m", "prefect", "worker", "start"),
-            *("--pool", POOL, "--type", "process", "--no-create-pool-if-not-found"),
+            *("--pool", work_pool(), "--type", "process", "--no-create-pool-if-not-found"),
             *("--name", f"linekeeper-{socket.gethostname()}"),
             *("--limit", str(max(4, 2 * (os.cpu_count() or 2))), "--install-policy", "never"),
         ),

@@ -17,7 +17,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
 from linekeeper.cli.deploy import PAUSED_VARIABLE
-from linekeeper.cli.server import POOL
+from linekeeper.cli.server import work_pool
 from linekeeper.watch.alerts import Alert, Outcome
 
 
@@ -40,9 +40,9 @@ async def look(client: PrefectClient, alerts: Sequence[Alert] = ()) -> Sight:
     workers: dict[str, str] = {}
     ready = False
     try:
-        pool = await client.read_work_pool(POOL)
+        pool = await client.read_work_pool(work_pool())
         ready = pool.status is WorkPoolStatus.READY
-        for worker in await client.read_workers_for_work_pool(POOL):
+        for worker in await client.read_workers_for_work_pool(work_pool()):
             workers[worker.name] = str(worker.last_heartbeat_time or "")
     except ObjectNotFound:
         pass  # not deployed yet: there is no worker

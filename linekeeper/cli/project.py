@@ -1,21 +1,35 @@
 """`prefect.yaml`, the one list of deployments, as what the server should have."""
 
 import asyncio
+import os
+import subprocess
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
+from prefect.cli.deploy._models import PrefectYamlModel
+from prefect.cli.deploy._schedules import _schedule_config_to_deployment_schedule
+from prefect.cli.deploy._triggers import _initialize_deployment_triggers
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule
+from prefect.events import DeploymentTriggerTypes
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
+from prefect.utilities.templating import (
+    apply_values,
+    resolve_block_document_references,
+    resolve_variables,
+)
 
 from linekeeper import __version__
 from linekeeper.cli.checkout import root
 from linekeeper.cli.errors import UserError
+from linekeeper.cli.server import work_pool
 
+OURS = "linekeeper"
 SWEEP, DIGEST = "health-sweep", "digest"
 DEMO_SLUG = "demo"
 """The schedule that takes the place of a deployment's own while the sandbox is shown."""
@@ -38,20 +52,36 @@ class Wanted:
     schedules: list[DeploymentScheduleCreate] = field(default_factory=list)
     paused: bool = False
     concurrency_limit: int | None = None
+    concurrency_options: dict[str, Any] | None = None
+    enforce_parameter_schema: bool = True
+    triggers: list[DeploymentTriggerTypes] = field(default_factory=list)
+    """Automations that start it."""
     version: str = __version__
 
 
-async def wanted_deployments(file: Path | None = None) -> list[Wanted]:
+async def wanted_deployments(
+    file: Path | None = None, *, client: PrefectClient | None = None
+) -> list[Wanted]:
     """What `file` (default: the project's `prefect.yaml`) lists, with each flow's parameters.
 
-    Raises `UserError` if the file, or a flow it names, can't be read.
+    It is read as `prefect deploy` reads it, templates included; those that name blocks and
+    variables are resolved where there is a `client`. Raises `UserError` if the file, or a flow it
+    names, can't be read.
     """
     file = file or root() / "prefect.yaml"
     try:
         content = yaml.safe_load(await asyncio.to_thread(file.read_text, "utf-8"))
+        model = PrefectYamlModel.model_validate(content)
+        given = model.model_dump(exclude_unset=True, mode="json")
+        version = await asyncio.to_thread(commit_of, file.parent)
         return [
-            await _wanted(entry, content.get("pull") or [], file.parent)
-            for entry in content["deployments"]
+            await _wanted(
+                await _resolved(entry, client),
+                await _resolved(given.get("pull") or [], client),
+                file.parent,
+                version,
+            )
+            for entry in given["deployments"]
         ]
     except FileNotFoundError as error:
         raise UserError(
@@ -59,6 +89,37 @@ async def wanted_deployments(file: Path | None = None) -> list[Wanted]:
         ) from None
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} can't be used: {type(error).__name__}: {error}") from error
+
+
+async def _resolved(template: Any, client: PrefectClient | None) -> Any:
+    """With blocks, variables and the environment put in, as `prefect deploy` does; triggers keep
+    the templates that are filled in when they fire."""
+    triggers = template.pop("triggers", None) if isinstance(template, dict) else None
+    if client is not None:
+        template = await resolve_block_document_references(template, client=client)
+        template = await resolve_variables(template, client=client)
+    filled = apply_values(template, dict(os.environ), remove_notset=False, warn_on_notset=True)
+    if triggers is not None:
+        assert isinstance(filled, dict)  # as the template was
+        filled["triggers"] = triggers
+    return filled
+
+
+def commit_of(folder: Path) -> str:
+    """The git commit of a checkout, marked `+` where files differ from it; without one, the
+    version of the package."""
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"],  # noqa: S607
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return __version__
+    return said.stdout.strip() or __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,42 +150,48 @@ def with_demo(wanted: list[Wanted], demo: Demo) -> list[Wanted]:
     ]
 
 
-async def _wanted(entry: dict[str, Any], pull: list[dict[str, Any]], folder: Path) -> Wanted:
+async def _wanted(
+    entry: dict[str, Any], pull: list[dict[str, Any]], folder: Path, version: str
+) -> Wanted:
     # In a thread: loading a flow runs its file.
     flow: Flow[..., Any] = await asyncio.to_thread(
         load_flow_from_entrypoint, str(folder / entry["entrypoint"]), use_placeholder_flow=False
     )
     if flow.name != entry["name"]:
         raise ValueError(f"the flow of {entry['entrypoint']} is named {flow.name!r}")
+    pool = entry.get("work_pool") or {}
+    limit = entry.get("concurrency_limit")
+    options: dict[str, Any] = {}
+    if isinstance(limit, dict):
+        options = {name: value for name, value in limit.items() if name != "limit" and value}
+        limit = limit.get("limit")
+    tags = entry.get("tags") or []
+    enforced = entry.get("enforce_parameter_schema")
     return Wanted(
         name=entry["name"],
         entrypoint=entry["entrypoint"],
-        description=entry["description"].strip(),
+        description=(entry.get("description") or flow.description or "").strip(),
         parameter_schema=parameter_schema(flow).model_dump(mode="json", exclude_unset=True),
         pull_steps=entry.get("pull") or pull,
-        pool=entry["work_pool"]["name"],
-        queue=entry["work_pool"]["work_queue_name"],
-        tags=entry.get("tags", []),
-        parameters=entry.get("parameters", {}),
-        job_variables=entry["work_pool"].get("job_variables", {}),
+        pool=_pool(pool.get("name")),
+        queue=pool.get("work_queue_name") or "default",
+        tags=[tags] if isinstance(tags, str) else tags,
+        parameters=entry.get("parameters") or {},
+        job_variables=pool.get("job_variables") or {},
         schedules=[_schedule(raw) for raw in entry.get("schedules") or []],
+        paused=bool(entry.get("paused")),
+        concurrency_limit=limit,
+        concurrency_options=options or None,
+        enforce_parameter_schema=enforced is None or bool(enforced),
+        triggers=_initialize_deployment_triggers(entry["name"], entry.get("triggers") or []),
+        version=entry.get("version") or version,
     )
+
+
+def _pool(name: str | None) -> str:
+    """The pool that a deployment names; the one of the file is what the settings call it."""
+    return work_pool() if name in (None, OURS) else str(name)
 
 
 def _schedule(raw: dict[str, Any]) -> DeploymentScheduleCreate:
-    timezone = raw.get("timezone", "UTC")
-    schedule: SCHEDULE_TYPES
-    if "cron" in raw:
-        schedule = CronSchedule(cron=raw["cron"], timezone=timezone)
-    else:
-        schedule = IntervalSchedule(
-            interval=timedelta(seconds=raw["interval"]),
-            anchor_date=raw["anchor_date"],
-            timezone=timezone,
-        )
-    return DeploymentScheduleCreate(
-        schedule=schedule,
-        slug=raw["slug"],
-        active=raw.get("active", True),
-        parameters=raw.get("parameters", {}),
-    )
+    return DeploymentScheduleCreate(**_schedule_config_to_deployment_schedule(raw))

@@ -10,8 +10,6 @@ from pathlib import Path
 from linekeeper.private import make_private_file, make_private_folder
 from linekeeper.settings import Settings
 
-POOL = "linekeeper"
-"""The work pool all runs go through."""
 EVENT_DAYS = 7
 PASSING_EVENT_HOURS = 2
 PASSING_EVENTS = (
@@ -48,6 +46,11 @@ SERVER_ENVIRONMENT: Mapping[str, str] = {
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
 }
+
+
+def work_pool() -> str:
+    """The work pool all runs go through, as the environment names it."""
+    return Settings().work_pool
 
 
 def own_api_url(settings: Settings) -> str:

@@ -20,7 +20,7 @@ USEFUL_SCOPES = {
 }
 _PAGES = 10
 _CHANNEL_ID = re.compile(r"[CGD][A-Z0-9]{8,}")
-_PROVE = "send one with the deployment test-alert"
+_PROVE = "send one with the deployment doctor, Test message"
 
 
 class _Refused(Exception):

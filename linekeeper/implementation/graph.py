@@ -1,16 +1,14 @@
 """An implementation as the graph of its run: one node a gate, the plan's needs as edges. Pure.
 
 Every node has its true times: since when a gate was open, when it was done, when it is likely to
-begin and to end. Prefect draws a graph to the scale of its run's age, so that in a run of a few
-minutes days lie off the picture: there they are drawn closer (`span`), and their messages say the
-dates.
+begin and to end.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
+from linekeeper.graph import Node
 from linekeeper.implementation.evaluate import SETTLED
 from linekeeper.implementation.plan import Gate as PlannedGate
 from linekeeper.implementation.progress import Progress
@@ -19,30 +17,9 @@ from linekeeper.store.tables import Gate
 
 FormOf = Callable[[str], str | None]
 """The address of a gate's form, by the id of the run that asks."""
-AGES_SHOWN = 12
-"""How many times a run's age its graph may reach beyond now, or before its start, and be read."""
-YOUNGEST = timedelta(seconds=15)
 RESTORED = "This was before the run began: it is restored from Linekeeper's records."
 _WHO = {"us": "us", "customer": "the customer", "makini": "Makini"}
 _TURNS = {"us": "our turn", "customer": "the customer's turn", "makini": "Makini's turn"}
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A gate as it is to be shown. Times are aware."""
-
-    gate: str
-    """Its id in the plan."""
-    title: str
-    needs: tuple[str, ...]
-    state: Literal["SCHEDULED", "RUNNING", "PAUSED", "COMPLETED", "CANCELLED"]
-    """The type of its state in Prefect; `name` is what people read."""
-    name: str
-    message: str
-    start: datetime
-    """Of a gate that is not open yet, when it is likely to begin."""
-    end: datetime | None
-    """None while it is open."""
 
 
 def nodes(progress: Progress, *, began: datetime, form: FormOf, now: datetime) -> list[Node]:
@@ -57,32 +34,6 @@ def nodes(progress: Progress, *, began: datetime, form: FormOf, now: datetime) -
             node = replace(node, message=f"{node.message} {RESTORED}")
         found.append(node)
     return found
-
-
-def span(found: Sequence[Node], *, began: datetime, now: datetime) -> tuple[list[Node], bool]:
-    """The nodes as the graph of a run of this age can show them, and whether they are to scale.
-
-    What lies after `now` is drawn closer to it, and what lies before the run's beginning closer to
-    that, until the run is old enough. The order stays, and so does what lies between.
-    """
-    room = max(now - began, YOUNGEST) * AGES_SHOWN
-    last = max((node.end or node.start for node in found), default=now)
-    first = min((node.start for node in found), default=began)
-    ahead = min(room / (last - now), 1.0) if last > now else 1.0
-    behind = min(room / (began - first), 1.0) if first < began else 1.0
-
-    def place(at: datetime) -> datetime:
-        if at > now:
-            return now + (at - now) * ahead
-        if at < began:
-            return began - (began - at) * behind
-        return at
-
-    drawn = [
-        replace(node, start=place(node.start), end=None if node.end is None else place(node.end))
-        for node in found
-    ]
-    return drawn, ahead == 1.0 and behind == 1.0
 
 
 def waits_for(progress: Progress) -> list[str]:

@@ -196,7 +196,7 @@ def _ask_for(progress: Progress, gate: PlannedGate, links: Links) -> str:
     elif gate.check in ("token_works", "first_sync_done") and known is not None:
         what, url = "Check now", links.form("check-connection", known)
     elif gate.check == "drift_zero" and known is not None:
-        what, url = "Read it now", links.form("reconcile-connection", known)
+        what, url = "Read it now", links.form("reconcile", {"connections": list(known.values())})
     return f" [{what}]({url})" if url else ""
 
 

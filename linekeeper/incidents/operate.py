@@ -70,7 +70,8 @@ async def snooze(
 async def mute(store: Store, incident_id: str, hours: float, *, by: str, now: datetime) -> str:
     """Say nothing more of it for so many hours, not even of an escalation. Raises `NoIncident`.
 
-    Its message goes on being edited, and what is still wrong then is told again.
+    Its message goes on being edited, and what is still wrong then is notified again. No hours end
+    a mute.
     """
     until = now + timedelta(hours=hours)
     async with store.write() as session:
@@ -86,8 +87,11 @@ async def mute(store: Store, incident_id: str, hours: float, *, by: str, now: da
             )
         )
         text = f"Muted by {by} until {until:%a %d %b, %H:%M} UTC."
+        if not hours:
+            text = f"No longer muted, by {by}."
         await announce(store, session, [IncidentChange(incident_id, "changed", text)], now=now)
-        return f"{incident.title} is muted until {until:%a %H:%M} UTC"
+        said = f"muted until {until:%a %H:%M} UTC" if hours else "no longer muted"
+        return f"{incident.title} is {said}"
 
 
 def snooze_until(choice: str, now: datetime, zone: tzinfo) -> datetime:

@@ -54,6 +54,7 @@ class Ended:
     ref: str | None
     """What the sender calls the connection."""
     error: str
+    connection_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,7 @@ async def _ended(session: AsyncSession, which: Sequence[ColumnElement[bool]]) ->
             col(Connection.name),
             col(WebhookEvent.connection_ref),
             col(WebhookEvent.error),
+            col(WebhookEvent.connection_id),
         )
         .outerjoin(Connection, col(Connection.id) == col(WebhookEvent.connection_id))
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
@@ -224,6 +226,7 @@ async def _ended(session: AsyncSession, which: Sequence[ColumnElement[bool]]) ->
             name=row[6],
             ref=row[7],
             error=row[8] or "",
+            connection_id=row[9],
         )
         for row in rows
     ]

@@ -49,8 +49,8 @@ async def again(store: Store) -> None:
 
 
 def run(key: str, **fields: Any) -> Message:
-    """A row that starts `test-alert`."""
-    return Message("run", key, {"deployment": "test-alert", **fields})
+    """A row that starts `doctor`."""
+    return Message("run", key, {"deployment": "doctor", **fields})
 
 
 async def test_a_run_is_started_once_even_if_its_row_is_delivered_twice(
@@ -136,7 +136,7 @@ async def test_resuming_is_harmless_where_nothing_waits(prefect: Prefect, store:
 
 async def test_a_suspended_run_is_resumed(prefect: Prefect, store: Store) -> None:
     key = f"waits:{new_id()}"
-    run_id = UUID(await prefect.orchestrator.start_run(_test_alert(key)))
+    run_id = UUID(await prefect.orchestrator.start_run(_doctor(key)))
     await prefect.client.set_flow_run_state(run_id, Suspended(timeout_seconds=600), force=True)
     await put(store, Message("run", f"resume:{run_id}", {"resume": str(run_id)}))
     await deliver_runs(store, prefect.orchestrator, ME)
@@ -182,10 +182,10 @@ async def _killed(prefect: Prefect, store: Store) -> None:
         await session.execute(update(Outbox).values(claimed_until=utcnow()))
 
 
-def _test_alert(key: str) -> Any:
+def _doctor(key: str) -> Any:
     from linekeeper.orchestrator import Run
 
-    return Run("test-alert", idempotency_key=key)
+    return Run("doctor", idempotency_key=key)
 
 
 def event(name: str, connection: str | None = None, **fields: Any) -> Message:

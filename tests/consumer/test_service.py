@@ -40,7 +40,7 @@ async def test_with_prefect_away_slack_goes_on_and_the_rest_waits(
         )
         async with rt.store.write() as session:
             await say(rt.store, session, "hello", "Hello", utcnow())
-            row = Message("run", new_id(), {"deployment": "test-alert"})
+            row = Message("run", new_id(), {"deployment": "doctor"})
             await enqueue(rt.store, session, [row], now=utcnow())
         async with asyncio.timeout(20):
             while (await statuses(rt.store))["slack"] != "sent":

@@ -60,7 +60,7 @@ async def test_a_wrong_token_is_named_and_not_shown(box: sandbox.Served) -> None
 async def test_a_channel_the_bot_cant_see_is_pointed_out(box: sandbox.Served) -> None:
     found = (await _examine(_config(box, channel="nowhere")))["slack · channel nowhere"]
     assert found.level == "warn"
-    assert "test-alert" in found.mend
+    assert "Test message" in found.mend
     by_id = (await _examine(_config(box, channel="C0NOWHERE1")))["slack · channel C0NOWHERE1"]
     assert by_id.level == "wrong"
     assert "channel_not_found" in by_id.text

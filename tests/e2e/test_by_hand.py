@@ -127,7 +127,7 @@ async def test_a_standard_implementation_goes_from_the_form_to_live(
     await house.control("records", connection=connection.makini_key, change=3)
     await open_artifact(house, page, f"implementation-{slug}", shows="Read it now")
     await follow(page, "Read it now")
-    read = await sent(house, page, "reconcile-connection", nothing)
+    read = await sent(house, page, "reconcile", nothing)
     assert read.state is not None
     assert read.state.name == "Completed", read.state.message
     await says_in_the_browser(house, page, slug, "Validation with the customer", "protocol")

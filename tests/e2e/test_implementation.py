@@ -174,7 +174,7 @@ async def test_a_standard_implementation_goes_from_the_form_to_live(
         return (await gates(house, "zenith-tools-upkeep"))["webhooks-1"].done_at
 
     await until(delivered, what="a signed delivery")
-    await house.trigger("reconcile-connection", connection="Zenith Tools · UpKeep")
+    await house.trigger("reconcile", connections=["Zenith Tools · UpKeep"])
     await says(house, "Validation with the customer")
     await says(house, "Go-live")
 

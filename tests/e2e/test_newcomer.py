@@ -333,7 +333,7 @@ async def manages(operator: Operator, house: House) -> str:
         return bool(calls["writes"])
 
     await until(managed, what="the first token to be minted", seconds=400)
-    await ends(house, "test-alert", "Completed")
+    await ends(house, "doctor", "Completed", test_message="Hello")
     said = await operator.types("product.md", "linekeeper key add product")
     return said.split()[-1]
 

@@ -26,6 +26,7 @@ from sandbox import Settings as SandboxSettings
 from sandbox import serving
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
+from tests.flows.suspended import edges
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
@@ -123,7 +124,12 @@ async def test_the_digest_is_said_once_a_day_and_kept_as_an_artifact(
             for _ in range(2):
                 state = await digest(return_state=True)
                 assert said(state) == "Completed: Digest: 1 new incident, 0 resolved, 1 open"
+            _, lines = await edges(running, (await running.last()).id, 3)
         texts = [m["text"] for m in sandbox.world.slack.snapshot()]
+    assert lines == {
+        ("update availability page", "update digest page"),
+        ("update digest page", "notify"),
+    }
     assert (await running.last()).name == "digest · 1 new incident, 0 resolved, 1 open"
     [message] = [text for text in texts if "Digest" in text]
     assert "• Acme · SAP ECC — does not answer: open since" in message

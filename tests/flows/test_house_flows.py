@@ -1,4 +1,4 @@
-"""test-alert, housekeeping, import-customers and doctor, run as Prefect runs them."""
+"""housekeeping, import-customers and doctor, run as Prefect runs them."""
 
 from datetime import timedelta
 
@@ -13,7 +13,6 @@ from flows.doctor import doctor
 from flows.explain import explain
 from flows.housekeeping import housekeeping
 from flows.import_customers import import_customers
-from flows.test_alert import test_alert as alert
 from flows.verify_account import verify_account
 from linekeeper.clock import utcnow
 from linekeeper.config import SlackConfig
@@ -37,7 +36,7 @@ async def ended(state: State[object]) -> tuple[str, str]:
     return state.name or "", state.message or ""
 
 
-async def test_a_test_alert_arrives_in_slack(
+async def test_a_test_message_arrives_in_slack(
     running: Running, store: Store, clean_prefect: PrefectServer
 ) -> None:
     box = SandboxSettings(port=0, connections=0, records_per_connection=0)
@@ -49,24 +48,24 @@ async def test_a_test_alert_arrives_in_slack(
         )
         await save_blocks(store, Blocks(slack=slack), now=utcnow())
         with on(clean_prefect):
-            state = await alert("Hello from the test", return_state=True)
+            state = await doctor("Hello from the test", return_state=True)
         assert await ended(state) == ("Completed", "Sent to #linekeeper")
         assert "Hello from the test" in str(sandbox.world.slack.snapshot())
-    assert (await running.last()).name == "test-alert · sent"
+    assert (await running.last()).name == "doctor · test message sent"
 
 
-async def test_without_slack_a_test_alert_says_so_and_shows_the_message(
+async def test_without_slack_a_test_message_says_so_and_shows_the_message(
     running: Running, clean_prefect: PrefectServer
 ) -> None:
     with on(clean_prefect):
-        state = await alert("Hello", return_state=True)
+        state = await doctor("Hello", return_state=True)
     name, message = await ended(state)
     assert name == "Completed"
     assert "not configured" in message
-    assert (await running.last()).name == "test-alert · Slack is not configured"
+    assert (await running.last()).name == "doctor · Slack is not configured"
 
 
-async def test_a_test_alert_slack_refuses_fails_at_once_and_says_why(
+async def test_a_test_message_slack_refuses_fails_at_once_and_says_why(
     running: Running, store: Store, clean_prefect: PrefectServer
 ) -> None:
     box = SandboxSettings(port=0, connections=0, records_per_connection=0)
@@ -78,7 +77,7 @@ async def test_a_test_alert_slack_refuses_fails_at_once_and_says_why(
         )
         await save_blocks(store, Blocks(slack=slack), now=utcnow())
         with on(clean_prefect):
-            state = await alert("Hello", return_state=True)
+            state = await doctor("Hello", return_state=True)
     name, message = await ended(state)
     assert name == "Failed"
     assert "invalid_auth: put a valid bot token" in message

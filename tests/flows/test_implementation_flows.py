@@ -1,5 +1,6 @@
 """implementation, its updates, advance, gate, preflight and credits, run as Prefect runs them."""
 
+import itertools
 import re
 from datetime import timedelta
 from typing import Any
@@ -36,6 +37,7 @@ from linekeeper.store.tables import (
 )
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
+from tests.flows.suspended import edges
 from tests.preflight.door import Door, door
 
 __all__ = ["door"]
@@ -276,6 +278,9 @@ async def test_preflight_finds_a_closed_port_and_its_daily_run_what_turns_later(
         door.close()
         assert told(await preflight(timeout=1, return_state=True))[0] == "Failed"
         assert told(await preflight(timeout=1, return_state=True))[0] == "Completed"  # known
+        _, lines = await edges(running, (await running.last()).id, 4)
+        chain = ["plan", "check from inside", "update implementation pages"]
+        assert lines == set(itertools.pairwise([*chain, "update preflight page"]))
         door.open()
         assert told(await preflight(timeout=1, return_state=True))[0] == "Completed"
         door.close()

@@ -1,6 +1,7 @@
-"""reconcile, reconcile-connection and deletions, run as Prefect runs them."""
+"""reconcile and deletions, run as Prefect runs them."""
 
 import base64
+import itertools
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,7 +18,6 @@ from flows.deletions import deletions
 from flows.health_sweep import health_sweep
 from flows.match_records import match_records
 from flows.reconcile import reconcile
-from flows.reconcile_connection import reconcile_connection
 from linekeeper.clock import utcnow
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.runtime import Runtime
@@ -35,9 +35,11 @@ from linekeeper.store.tables import (
 from linekeeper.sweep.sweep import take_list
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
+from tests.flows.suspended import edges
 from tests.reconcile.conftest import Peer, adopt, index, parsed, pointed_at
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+TRUST_PAGE = "update webhook-trust page"
 on_sqlite = pytest.mark.parametrize("engine", ["sqlite"], indirect=True, scope="session")
 """Where the database makes no difference to the flow; the core is tested on both."""
 
@@ -101,6 +103,10 @@ async def test_a_run_recovers_what_was_missed_and_says_so_in_name_table_chart_an
             "records", connection=one.makini_key, entity="eam/work-orders", make=10, announce=False
         )
         again = await reconcile(return_state=True)
+        labels, lines = await edges(running, (await running.last()).id, 5)
+    assert labels == ["measure the webhooks", "notify", "plan", "routine default", TRUST_PAGE]
+    chain = ["plan", "routine default", "measure the webhooks", TRUST_PAGE, "notify"]
+    assert lines == set(itertools.pairwise(chain))
     assert await index(rt) == parsed(await peer.truth())
     assert ended(again) == ("Completed", "4 read, 30 recovered; miss rate 30.0%")
     assert (await running.last()).name == "reconcile · 4 read, 30 recovered"
@@ -173,20 +179,20 @@ async def test_one_connection_is_read_by_name_and_a_wrong_name_offers_the_neares
         one = (await session.scalars(select(Connection).order_by(col(Connection.id)))).first()
     assert one is not None
     with on(clean_prefect):
-        state = await reconcile_connection(one.makini_key, return_state=True)
+        state = await reconcile([one.makini_key], return_state=True)
         assert ended(state)[0] == "Completed"
         found = await index(rt)
         truth = parsed(await peer.truth())
         assert found == {one.makini_key: truth[one.makini_key]}
         await peer.set("records", connection=one.makini_key, change=6, announce=False)
-        state = await reconcile_connection(
-            one.makini_key, entities=["assets", "eam/work-orders"], full=True, return_state=True
+        state = await reconcile(
+            [one.makini_key], entities=["assets", "eam/work-orders"], full=True, return_state=True
         )
         assert "6 missed by webhooks" in ended(state)[1]
-        wrong = await reconcile_connection(f"{one.name} typo", return_state=True)
+        wrong = await reconcile([f"{one.name} typo"], return_state=True)
         assert ended(wrong)[0] == "Refused"
         assert "The nearest" in ended(wrong)[1]
-        none = await reconcile_connection(one.makini_key, entities=["pumps"], return_state=True)
+        none = await reconcile([one.makini_key], entities=["pumps"], return_state=True)
         assert "no entity is called 'pumps'" in ended(none)[1]
 
 
@@ -199,13 +205,13 @@ async def test_too_many_deletions_wait_for_a_decision_which_can_be_undone(
     assert one is not None
     key = one.makini_key
     with on(clean_prefect):
-        await reconcile_connection(key)
+        await reconcile([key])
         before = await index(rt)
         await peer.set("records", connection=key, entity="eam/assets", delete=15)
-        await reconcile_connection(key, full=True)
+        await reconcile([key], full=True)
         assert await index(rt) == before  # one listing alone proves nothing
         await _confirm_now(rt)
-        state = await reconcile_connection(key, full=True, return_state=True)
+        state = await reconcile([key], full=True, return_state=True)
         assert "15 look deleted and wait for you" in ended(state)[1]
         assert await index(rt) == before
         table = await running.artifact("webhook-trust")
@@ -248,7 +254,7 @@ async def test_records_only_a_person_can_match_are_on_a_page_and_paired_in_the_f
     ]
     await peer.set("records", put=twins, announce=False)
     with on(clean_prefect):
-        await reconcile_connection(before, full=True)
+        await reconcile([before], full=True)
         await peer.set(f"connections/{before}/succeed", how="prefix")
         for app in (await rt.configuration()).apps.values():
             for _ in range(2):  # missing from two lists
@@ -263,7 +269,7 @@ async def test_records_only_a_person_can_match_are_on_a_page_and_paired_in_the_f
                 .where(col(Record.connection_id) == one.id, col(Record.key).startswith("twin"))
                 .values(key="old-" + col(Record.key))
             )
-        await reconcile_connection(after, full=True)
+        await reconcile([after], full=True)
         shown = await match_records(after, return_state=True)
         assert ended(shown) == ("Completed", "1 groups of records wait for a decision")
         async with rt.store.read() as session:

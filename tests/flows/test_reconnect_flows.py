@@ -1,6 +1,7 @@
 """refresh-tokens, connect, disconnect, acknowledge, customer-update, and the watch over reconnects,
 run as Prefect runs them. What suspends needs a worker: tests/e2e/test_reconnect.py."""
 
+import itertools
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -46,6 +47,7 @@ from linekeeper.store.tables import (
 )
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
+from tests.flows.suspended import edges
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
@@ -121,6 +123,9 @@ async def test_what_ends_soon_is_renewed_and_in_the_artifact(
     with on(clean_prefect):
         state = await refresh_tokens(return_state=True)
     assert ended(state) == ("Completed", "1 renewed, 0 need a login soon, 2 end within 31 days")
+        _, lines = await edges(running, (await running.last()).id, 3)
+    chain = ["renew what ends soon", "announce logins that end", "update expiry page"]
+    assert lines == set(itertools.pairwise(chain))
     assert (await running.last()).name.startswith("refresh-tokens · 1 renewed")
     table = await running.artifact("expiry")
     assert table.count("by itself") == 2

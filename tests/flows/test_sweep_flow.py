@@ -6,7 +6,12 @@ from typing import Any
 
 import httpx
 import pytest
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
 from prefect.client.schemas.objects import State
 from prefect.variables import Variable
 from pydantic import SecretStr
@@ -24,10 +29,11 @@ from linekeeper.orchestrator import Blocks
 from linekeeper.store import Store
 from linekeeper.store.configuration import save_blocks
 from linekeeper.store.leases import holding
-from linekeeper.store.tables import Connection, Incident
+from linekeeper.store.tables import Connection, Customer, Incident
 from tasks.health import list_connections
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
+from tests.flows.suspended import edges
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
@@ -124,6 +130,55 @@ async def test_red_means_new(
     assert (await sweep())[:2] == ("Completed", "sweep · all healthy")
     async with store.read() as session:
         assert set(await session.scalars(select(Incident.status))) == {"resolved"}
+
+
+async def test_the_graph_leads_from_the_list_to_batches_to_who_is_in_trouble_to_pages_to_slack(
+    running: Running,
+    clean_prefect: PrefectServer,
+    store: Store,
+    box: sandbox.Served,
+    control: Control,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LINEKEEPER_SLACK_BOT_TOKEN", sandbox.Settings().slack_token)
+    monkeypatch.setenv("LINEKEEPER_SLACK_CHANNEL", "#linekeeper")
+    monkeypatch.setenv("LINEKEEPER_SLACK_API_URL", f"{box.url}/slack/api/")
+    with on(clean_prefect):
+        await health_sweep()
+        [victim, other, *_] = await connections(store)
+        await control(f"connections/{victim.makini_key}/change-credentials")
+        await control(f"connections/{other.makini_key}/deactivate")
+        await health_sweep(return_state=True)
+        run = await running.last()
+        labels, lines = await edges(running, run.id, 7)
+        tasks = await running.client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+        )
+        shown = await running.client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+        )
+    red = {task.name: task for task in tasks if task.state and task.state.is_failed()}
+    assert len(red) == 2
+    batch, pages, fleet = "probe default · batch 1", "update connection pages", "update fleet page"
+    assert labels == sorted(["list default", batch, *red, pages, fleet, "notify"])
+    assert lines == {
+        ("list default", batch),
+        *((batch, name) for name in red),
+        *((name, pages) for name in red),
+        (pages, fleet),
+        (fleet, "notify"),
+    }
+    async with store.read() as session:
+        customer = await session.get_one(Customer, victim.customer_id)
+    [lost] = [task for name, task in red.items() if victim.provider in name]
+    assert {f"customer:{customer.slug}", "health:reauthorization_required"} <= set(lost.tags)
+    assert any(tag.startswith("provider:") for tag in lost.tags)
+    assert lost.state is not None
+    page = f"http://{clean_prefect.host}:{clean_prefect.port}/artifacts/"
+    assert page in (lost.state.message or "")
+    keys = ["fleet", "audit", f"connection-{victim.slug}", f"connection-{other.slug}"]
+    links = sorted(str(artifact.data).partition("](http")[0] for artifact in shown)
+    assert links == sorted(f"[{key}" for key in keys)
 
 
 async def test_a_list_that_fails_is_red_the_first_time_and_nobody_is_well_by_it(

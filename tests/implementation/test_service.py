@@ -466,7 +466,7 @@ async def test_a_system_whose_connection_ended_is_the_one_that_takes_its_place(o
 
 
 async def test_an_open_automatic_gate_has_the_form_that_brings_it_on(office: Office):
-    forms = ("connect", "check-connection", "reconcile-connection")
+    forms = ("connect", "check-connection", "reconcile")
     links = Links(ui_url="../..", deployments={name: name for name in forms})
 
     async def offered() -> list[str]:
@@ -486,6 +486,6 @@ async def test_an_open_automatic_gate_has_the_form_that_brings_it_on(office: Off
     await office.delivers(connection)
     await offered()
     await office.says(started.progress, "workflow-configuration-1")
-    assert await offered() == ["reconcile-connection"]
+    assert await offered() == ["reconcile"]
     await office.reconciles(connection)
     assert await offered() == []

@@ -31,7 +31,6 @@ import flows.health_sweep
 import flows.housekeeping
 import flows.process_webhooks
 import flows.reconcile
-import flows.reconcile_connection
 import flows.reconnect
 import flows.refresh_tokens
 from linekeeper import clock
@@ -47,7 +46,6 @@ FLOWS: dict[str, Any] = {
     "housekeeping": flows.housekeeping.housekeeping,
     "process-webhooks": flows.process_webhooks.process_webhooks,
     "reconcile": flows.reconcile.reconcile,
-    "reconcile-connection": flows.reconcile_connection.reconcile_connection,
     "reconnect": flows.reconnect.reconnect,
     "refresh-tokens": flows.refresh_tokens.refresh_tokens,
 }

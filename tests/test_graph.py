@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from linekeeper.implementation.graph import AGES_SHOWN, Node, span
+from linekeeper.graph import AGES_SHOWN, Node, span
 
 NOW = datetime(2027, 3, 1, 9, tzinfo=UTC)
 

@@ -1,0 +1,58 @@
+"""What the graph of a run shows of work that is not a task of Prefect's. Pure.
+
+Prefect draws a graph to the scale of its run's age, so that in a run of a few minutes days lie off
+the picture: there they are drawn closer (`span`), and the nodes' messages say the dates.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+AGES_SHOWN = 12
+"""How many times a run's age its graph may reach beyond now, or before its start, and be read."""
+YOUNGEST = timedelta(seconds=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A step as it is to be shown. Times are aware."""
+
+    key: str
+    """What it is called within its run."""
+    title: str
+    needs: tuple[str, ...]
+    state: Literal["SCHEDULED", "RUNNING", "PAUSED", "COMPLETED", "CANCELLED"]
+    """The type of its state in Prefect; `name` is what people read."""
+    name: str
+    message: str
+    start: datetime
+    """Of a step that is not open yet, when it is likely to begin."""
+    end: datetime | None
+    """None while it is open."""
+
+
+def span(found: Sequence[Node], *, began: datetime, now: datetime) -> tuple[list[Node], bool]:
+    """The nodes as the graph of a run of this age can show them, and whether they are to scale.
+
+    What lies after `now` is drawn closer to it, and what lies before the run's beginning closer to
+    that, until the run is old enough. The order stays, and so does what lies between.
+    """
+    room = max(now - began, YOUNGEST) * AGES_SHOWN
+    last = max((node.end or node.start for node in found), default=now)
+    first = min((node.start for node in found), default=began)
+    ahead = min(room / (last - now), 1.0) if last > now else 1.0
+    behind = min(room / (began - first), 1.0) if first < began else 1.0
+
+    def place(at: datetime) -> datetime:
+        if at > now:
+            return now + (at - now) * ahead
+        if at < began:
+            return began - (began - at) * behind
+        return at
+
+    drawn = [
+        replace(node, start=place(node.start), end=None if node.end is None else place(node.end))
+        for node in found
+    ]
+    return drawn, ahead == 1.0 and behind == 1.0
