@@ -30,7 +30,11 @@ from tasks.health import list_connections, probe_connections
 from tasks.heartbeat import heartbeat
 from tasks.notify import NotDelivered, notify
 from tasks.reconnect_runs import watch_runs
-from tasks.report import report_connections, report_fleet
+from tasks.report import (
+    report_all_connections,
+    report_connections,
+    report_fleet,
+)
 from tasks.run import completed, is_paused, only_one, open_runtime, rename, skipped
 
 MOST_NAMED = 50
@@ -106,7 +110,8 @@ async def _sweep(rt: Runtime) -> State[None]:
         before = [pages]
     if changed or any(sweep.adopted for sweep in sweeps):
         _, fleet = await follow(report_fleet, before=before)
-        before = [fleet]
+        _, everything = await follow(report_all_connections, before=[fleet])
+        before = [everything]
     if done.lanes:
         with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
             await follow(notify, done.lanes, before=[*before])

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 
-from prefect import get_client
+from prefect import get_client, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Completed
@@ -26,11 +26,20 @@ async def open_runtime() -> AsyncIterator[Runtime]:
     with _terminated_by_cancelling():
         async with Runtime.open() as opened:
             token = _runtime.set(opened)
+            _say_version()
             try:
                 yield opened
                 await _note_end(opened)
             finally:
                 _runtime.reset(token)
+
+
+def _say_version() -> None:
+    """Say in the log which version of Linekeeper this run is of: that of its deployment."""
+    context = FlowRunContext.get()
+    version = context.flow_run.deployment_version if context and context.flow_run else None
+    if version:
+        get_run_logger().info("Linekeeper %s", version)
 
 
 async def _note_end(opened: Runtime) -> None:
@@ -107,9 +116,21 @@ def by_hand() -> bool:
 
 @asynccontextmanager
 async def only_one(name: str) -> AsyncIterator[Held | None]:
-    """Hold the lease `name`: a run started by hand waits for it, a scheduled one gets None."""
+    """Hold the lease `name`: a run started by hand waits for it, a scheduled one gets None.
+
+    A run that waits says so in its log and its name.
+    """
     opened = runtime()
-    async with holding(opened.store, name, opened.owner, wait=by_hand()) as held:
+    async with holding(opened.store, name, opened.owner, wait=False) as held:
+        if held is not None or not by_hand():
+            yield held
+            return
+    get_run_logger().info("Another run holds the lease %s: this one waits for it", name)
+    context = FlowRunContext.get()
+    called = context.flow_run.name if context and context.flow_run else name
+    await rename(f"{called} · waits for another run")
+    async with holding(opened.store, name, opened.owner, wait=True) as held:
+        await rename(called)
         yield held
 
 

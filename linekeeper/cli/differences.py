@@ -74,7 +74,7 @@ def operator_differences(found: DeploymentResponse, wanted: Wanted) -> list[str]
 
 def _options(found: DeploymentResponse) -> dict[str, Any] | None:
     given = found.concurrency_options
-    return given.model_dump(mode="json", exclude_unset=True) if given else None
+    return given.model_dump(mode="json", exclude_none=True) if given else None
 
 
 def schedule_differences(found: Sequence[Schedule], wanted: Sequence[Schedule]) -> list[str]:

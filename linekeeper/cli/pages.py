@@ -5,6 +5,7 @@ consumer sees by the pages' stamps (`linekeeper.views.stamps`) and writes within
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
 
@@ -13,9 +14,10 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact as Stored
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
+from linekeeper.cli.links import find_links
 from linekeeper.cli.written import list_in_run
 from linekeeper.clock import utcnow
-from linekeeper.notify.places import artifact_ids, remember_artifact
+from linekeeper.notify.places import artifact_ids, remember_artifact, with_artifacts
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import holding
 from linekeeper.views.audit import (
@@ -26,6 +28,7 @@ from linekeeper.views.audit import (
     read_audit,
 )
 from linekeeper.views.connection_page import connection_headline, connection_markdown
+from linekeeper.views.connections_page import headline, pages, part_key, parts, read_rows
 from linekeeper.views.fleet_page import fleet_headline, fleet_markdown
 from linekeeper.views.fleet_queries import connection_reports, fleet_report
 from linekeeper.views.parts import AUDIT, FLEET, ReportLinks, artifact_key
@@ -37,6 +40,9 @@ from linekeeper.views.stamps import (
 )
 
 PAGES_A_STEP = 20
+SMALL = 2
+"""Parts of the page of all connections that are written whenever the fleet's page is; more are
+left to the sweeps."""
 
 
 async def keep_pages(rt: Runtime, client: PrefectClient) -> bool:
@@ -46,6 +52,7 @@ async def keep_pages(rt: Runtime, client: PrefectClient) -> bool:
     kept = (await kept_stamps(rt.store, [FLEET])).get(FLEET)
     if kept != await fleet_stamp(rt.store, configuration, links, now=now):
         await write_fleet_pages(rt, client)
+        await write_all_connections(rt, client, most=SMALL)
     ids = await connections_with_pages(rt.store)
     stamps = await connection_stamps(rt.store, configuration, ids, links, now=now)
     kept_by_key = await kept_stamps(rt.store, [artifact_key(one.slug) for one in stamps.values()])
@@ -74,6 +81,22 @@ async def write_connection_pages(rt: Runtime, client: PrefectClient, ids: Sequen
             description=connection_headline(report),
             stamp=stamp.value if stamp else None,
         )
+
+
+async def write_all_connections(
+    rt: Runtime, client: PrefectClient, *, most: int | None = None
+) -> None:
+    """Write `connections`, and its further parts where there are many; none if above `most`."""
+    rows = await read_rows(rt.store)
+    found = parts(rows)
+    if most is not None and len(found) > most:
+        return
+    numbers = range(1, len(found) + 1)
+    keys = [*(artifact_key(row.slug) for row in rows), *map(part_key, numbers)]
+    links = replace(await find_links(client), ui_url="../..")
+    links = await with_artifacts(rt.store, links, keys)
+    for number, page in zip(numbers, pages(rows, links, utcnow()), strict=True):
+        await put_artifact(rt, client, part_key(number), page, description=headline(rows))
 
 
 async def write_fleet_pages(rt: Runtime, client: PrefectClient) -> None:

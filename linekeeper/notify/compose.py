@@ -12,7 +12,7 @@ from typing import Any
 from linekeeper.incidents import kinds as words
 from linekeeper.notify.buttons import buttons
 from linekeeper.notify.text import Mrkdwn, Pen, Plain, duration, shown, width, without_angles
-from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, Links, MemberView
+from linekeeper.notify.view import CONNECTIONS, MEMBERS_SHOWN, IncidentView, Links, MemberView
 
 SECTION_LIMIT = 3_000
 HEADER_LIMIT = 150
@@ -281,9 +281,9 @@ def _ahead(view: IncidentView, pen: Pen) -> list[str]:
 
 
 def artifacts(view: IncidentView) -> tuple[str, ...]:
-    """The keys of the artifacts the message leads to: its connection's page, and the fleet."""
+    """The keys of the artifacts the message leads to: its history, the fleet, all connections."""
     only = _only(view)
-    return (f"connection-{only.slug}", "fleet") if only else ("fleet",)
+    return (*([f"connection-{only.slug}"] if only else []), "fleet", CONNECTIONS)
 
 
 def _only(view: IncidentView) -> MemberView | None:
@@ -296,6 +296,7 @@ def _links(view: IncidentView, links: Links, pen: Pen) -> list[str]:
         ("Run", None if links.buttons else links.run(view.run_id)),
         ("History", links.artifact(f"connection-{only.slug}") if only else None),
         ("Fleet", links.artifact("fleet")),
+        ("Connections", links.artifact(CONNECTIONS)),
         ("Explain", links.form("explain", {"subject": view.id})),
     ]
     if view.resolved_at is None:

@@ -8,6 +8,8 @@ from typing import Any
 from urllib.parse import quote
 
 MEMBERS_SHOWN = 20
+CONNECTIONS = "connections"
+"""The key of the page of every connection."""
 
 
 @dataclass(frozen=True, slots=True)

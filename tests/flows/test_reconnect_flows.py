@@ -122,8 +122,8 @@ async def test_what_ends_soon_is_renewed_and_in_the_artifact(
             await save_tokens(store, session, {one.id: given}, now=utcnow())
     with on(clean_prefect):
         state = await refresh_tokens(return_state=True)
-    assert ended(state) == ("Completed", "1 renewed, 0 need a login soon, 2 end within 31 days")
         _, lines = await edges(running, (await running.last()).id, 3)
+    assert ended(state) == ("Completed", "1 renewed, 0 need a login soon, 2 end within 31 days")
     chain = ["renew what ends soon", "announce logins that end", "update expiry page"]
     assert lines == set(itertools.pairwise(chain))
     assert (await running.last()).name.startswith("refresh-tokens · 1 renewed")

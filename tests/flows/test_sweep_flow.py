@@ -150,7 +150,7 @@ async def test_the_graph_leads_from_the_list_to_batches_to_who_is_in_trouble_to_
         await control(f"connections/{other.makini_key}/deactivate")
         await health_sweep(return_state=True)
         run = await running.last()
-        labels, lines = await edges(running, run.id, 7)
+        labels, lines = await edges(running, run.id, 8)
         tasks = await running.client.read_task_runs(
             flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
         )
@@ -160,13 +160,15 @@ async def test_the_graph_leads_from_the_list_to_batches_to_who_is_in_trouble_to_
     red = {task.name: task for task in tasks if task.state and task.state.is_failed()}
     assert len(red) == 2
     batch, pages, fleet = "probe default · batch 1", "update connection pages", "update fleet page"
-    assert labels == sorted(["list default", batch, *red, pages, fleet, "notify"])
+    everything = "update connections page"
+    assert labels == sorted(["list default", batch, *red, pages, fleet, everything, "notify"])
     assert lines == {
         ("list default", batch),
         *((batch, name) for name in red),
         *((name, pages) for name in red),
         (pages, fleet),
-        (fleet, "notify"),
+        (fleet, everything),
+        (everything, "notify"),
     }
     async with store.read() as session:
         customer = await session.get_one(Customer, victim.customer_id)
@@ -176,7 +178,8 @@ async def test_the_graph_leads_from_the_list_to_batches_to_who_is_in_trouble_to_
     assert lost.state is not None
     page = f"http://{clean_prefect.host}:{clean_prefect.port}/artifacts/"
     assert page in (lost.state.message or "")
-    keys = ["fleet", "audit", f"connection-{victim.slug}", f"connection-{other.slug}"]
+    pages_of = [f"connection-{one.slug}" for one in (victim, other)]
+    keys = ["fleet", "audit", "connections", *pages_of]
     links = sorted(str(artifact.data).partition("](http")[0] for artifact in shown)
     assert links == sorted(f"[{key}" for key in keys)
 

@@ -1,0 +1,148 @@
+"""The artifact `connections`: every connection, the healthy ones too, by customer, in parts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper.markdown import ago, table, text
+from linekeeper.notify.view import CONNECTIONS, Links
+from linekeeper.store import Store
+from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
+from linekeeper.views.charts import look
+from linekeeper.views.parts import artifact_key
+
+A_PART = 500
+"""Connections on one page, so that it stays well under half a megabyte."""
+_NOBODY = "Without a customer"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One connection."""
+
+    id: str
+    slug: str
+    name: str
+    provider: str
+    setup: str
+    health: str
+    last_checked_at: datetime | None
+    customer: str | None
+    incident: str | None
+    """The id of an open incident it is in."""
+    incident_title: str | None = None
+
+
+async def read_rows(store: Store) -> list[Row]:
+    """Every connection that wasn't disconnected, by customer and name."""
+    async with store.read() as session:
+        members = await session.execute(
+            select(col(IncidentConnection.connection_id), col(Incident.id), col(Incident.title))
+            .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
+            .where(col(IncidentConnection.left_at).is_(None), col(Incident.resolved_at).is_(None))
+            .order_by(col(Incident.id).desc())
+        )
+        incidents = {connection: (incident, title) for connection, incident, title in members}
+        rows = await session.execute(
+            select(
+                col(Connection.id),
+                col(Connection.slug),
+                col(Connection.name),
+                col(Connection.provider),
+                col(Connection.setup),
+                col(Connection.health),
+                col(Connection.last_checked_at),
+                col(Customer.name),
+            )
+            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+            .where(col(Connection.setup) != "disconnected")
+        )
+        found = [Row(*row, *incidents.get(row[0], (None, None))) for row in rows]
+    return sorted(found, key=_order)
+
+
+def _order(row: Row) -> tuple[bool, str, str, str]:
+    return (row.customer is None, (row.customer or "").casefold(), row.name.casefold(), row.id)
+
+
+def part_key(number: int) -> str:
+    """The key of a part; the first one is the page that links lead to."""
+    return CONNECTIONS if number == 1 else f"{CONNECTIONS}-{number}"
+
+
+def parts(rows: Sequence[Row]) -> list[Sequence[Row]]:
+    """The rows of each page; of no connections one that says so. Pure."""
+    return [rows[start : start + A_PART] for start in range(0, len(rows), A_PART)] or [[]]
+
+
+def headline(rows: Sequence[Row]) -> str:
+    """One line about all of them. Pure."""
+    customers = len({row.customer for row in rows if row.customer is not None})
+    in_trouble = sum(row.incident is not None for row in rows)
+    return f"{len(rows):,} connections of {customers:,} customers, {in_trouble:,} in an incident"
+
+
+def pages(rows: Sequence[Row], links: Links, now: datetime) -> list[str]:
+    """The artifacts, one for each part. Pure."""
+    found = parts(rows)
+    written = []
+    for number, part in enumerate(found, start=1):
+        others = " · ".join(
+            f"**{other}**" if other == number else f"[{other}]({links.artifact(part_key(other))})"
+            for other in range(1, len(found) + 1)
+        )
+        at = f"{now:%Y-%m-%d %H:%M} UTC" + (f" · parts: {others}" if len(found) > 1 else "")
+        written.append(_page([f"# {headline(rows)}", at], part, links, now))
+    return written
+
+
+def _page(lines: list[str], part: Sequence[Row], links: Links, now: datetime) -> str:
+    for customer, members in groupby(part, key=lambda row: row.customer):
+        lines.append(f"## {text(customer) if customer else _NOBODY}")
+        lines.append(
+            table(
+                ["Health", "Connection", "Checked", "Incident", "Do"],
+                (_cells(row, links, now) for row in members),
+            )
+        )
+    if not part:
+        lines.append("None is known yet: the next `health-sweep` adopts what Makini lists.")
+    return "\n\n".join(lines) + "\n"
+
+
+def _cells(row: Row, links: Links, now: datetime) -> list[str]:
+    shown = look(row.health)
+    key = artifact_key(row.slug)
+    name = text(row.name)
+    if key in links.artifact_ids:
+        name = f"[{name}]({links.artifact(key)})"
+    health = f"{shown.sign} {shown.words}" + (f" ({row.setup})" if row.setup != "live" else "")
+    forms: list[tuple[str, str, dict[str, Any]]] = [
+        ("check", "check-connection", {"connection": row.id}),
+        ("read", "reconcile", {"connections": [row.id]}),
+    ]
+    return [
+        health,
+        name,
+        ago(row.last_checked_at, now) if row.last_checked_at else "never",
+        _incident(row, links),
+        " · ".join(
+            f"[{word}]({url})"
+            for word, deployment, parameters in forms
+            if (url := links.form(deployment, parameters))
+        )
+        or "—",
+    ]
+
+
+def _incident(row: Row, links: Links) -> str:
+    if row.incident is None:
+        return "—"
+    title = text(row.incident_title)
+    url = links.form("explain", {"subject": row.incident})
+    return f"[{title}]({url})" if url else title
