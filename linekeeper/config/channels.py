@@ -11,7 +11,7 @@ class SlackFields(Fields):
     bot_token: SecretStr = Field(
         title="Bot token",
         description="Starts with xoxb-; its app needs the scope chat:write and must be in the "
-        "channel (files:write as well for charts).",
+        "channel.",
     )
     channel: str = Field(
         title="Channel", description="The channel's id (C0123ABCD) or name (#line-health)."
