@@ -30,25 +30,6 @@ async def report_fleet() -> None:
 )
 async def report_all_connections() -> None:
     """Write the artifact `connections`, and its further parts where there are many."""
-    store = runtime().store
-    rows = await read_rows(store)
-    keys = [artifact_key(row.slug) for row in rows]
-    numbers = range(1, len(parts(rows)) + 1)
-    async with get_client() as client:
-        links = replace(await find_links(client), ui_url="../..")
-        links = await with_artifacts(store, links, [*keys, *map(part_key, numbers)])
-        for number, page in enumerate(pages(rows, links, utcnow()), start=1):
-            await put_artifact(client, part_key(number), page, description=headline(rows))
-
-
-@task(
-    name="report-all-connections",
-    task_run_name="update connections page",
-    retries=2,
-    cache_policy=NO_CACHE,
-)
-async def report_all_connections() -> None:
-    """Write the artifact `connections`, and its further parts where there are many."""
     async with get_client() as client:
         await pages.write_all_connections(runtime(), client)
 
