@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlmodel import col
 
-from linekeeper.markdown import ago, table, text
+from linekeeper.markdown import table, text, when
 from linekeeper.notify.view import CONNECTIONS, Links
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
@@ -97,17 +97,17 @@ def pages(rows: Sequence[Row], links: Links, now: datetime) -> list[str]:
             for other in range(1, len(found) + 1)
         )
         at = f"{now:%Y-%m-%d %H:%M} UTC" + (f" · parts: {others}" if len(found) > 1 else "")
-        written.append(_page([f"# {headline(rows)}", at], part, links, now))
+        written.append(_page([f"# {headline(rows)}", at], part, links))
     return written
 
 
-def _page(lines: list[str], part: Sequence[Row], links: Links, now: datetime) -> str:
+def _page(lines: list[str], part: Sequence[Row], links: Links) -> str:
     for customer, members in groupby(part, key=lambda row: row.customer):
         lines.append(f"## {text(customer) if customer else _NOBODY}")
         lines.append(
             table(
                 ["Health", "Connection", "Checked", "Incident", "Do"],
-                (_cells(row, links, now) for row in members),
+                (_cells(row, links) for row in members),
             )
         )
     if not part:
@@ -115,7 +115,7 @@ def _page(lines: list[str], part: Sequence[Row], links: Links, now: datetime) ->
     return "\n\n".join(lines) + "\n"
 
 
-def _cells(row: Row, links: Links, now: datetime) -> list[str]:
+def _cells(row: Row, links: Links) -> list[str]:
     shown = look(row.health)
     key = artifact_key(row.slug)
     name = text(row.name)
@@ -129,7 +129,7 @@ def _cells(row: Row, links: Links, now: datetime) -> list[str]:
     return [
         health,
         name,
-        ago(row.last_checked_at, now) if row.last_checked_at else "never",
+        when(row.last_checked_at) if row.last_checked_at else "never",
         _incident(row, links),
         " · ".join(
             f"[{word}]({url})"
