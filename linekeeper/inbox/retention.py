@@ -17,7 +17,8 @@ from linekeeper.store.tables import (
     WebhookEvent,
     WebhookHour,
 )
-from linekeeper.sweep.stream_queries import HABIT_DAYS, id_floor
+from linekeeper.store.types import id_floor
+from linekeeper.sweep.stream_queries import HABIT_DAYS
 
 IDS_AT_LEAST = timedelta(days=30)
 """A sender's id is known at least so long, so that a repeat is one."""

@@ -1,18 +1,22 @@
 """Counting what the webhooks missed: from `change.due` to rows of `drift`, each change once."""
 
-from collections import Counter
-from dataclasses import dataclass
-from datetime import datetime
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, and_, case, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.reconcile.queries import lock_feed
+from linekeeper.clock import utcnow
+from linekeeper.reconcile.causes import AWAY, OUTAGE, Window, changed_between, is_in
+from linekeeper.reconcile.queries import lock_feed, one_of
+from linekeeper.reconcile.reachability import known_outages
 from linekeeper.store import Store
-from linekeeper.store.tables import Change, Drift
-
-COUNTED = ("missed", "late", "mismatched", "deleted", "seen")
+from linekeeper.store.tables import Change, Drift, Watermark
+from linekeeper.store.types import Id
 
 
 @dataclass(slots=True)
@@ -41,6 +45,37 @@ class Counts:
         return self.missed + self.mismatched + self.deleted
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What was known of an entity before the reading that counts."""
+
+    read_at: datetime | None = None
+    """When it was last read."""
+    grain: timedelta | None = None
+    """How coarse the source's clock is; None while that isn't known."""
+
+
+class _Due(NamedTuple):
+    """A change that is due."""
+
+    id: str
+    what: str
+    missed_in: str | None
+    """The row that counted it as missed."""
+    delay: float
+    """Seconds by which its delivery came late."""
+
+
+_EXCUSED = frozenset({"missed", "mismatched", "seen", "late"})
+"""What changed in an outage of ours is not the sender's doing, however it was found."""
+
+
+async def is_any_due(session: AsyncSession, connection_id: str, entity: str) -> bool:
+    """Whether a change of `entity` is to be counted."""
+    due = select(col(Change.id)).where(*_due(connection_id, entity))
+    return await session.scalar(due.limit(1)) is not None
+
+
 async def count_due(
     store: Store,
     session: AsyncSession,
@@ -49,63 +84,178 @@ async def count_due(
     *,
     run_at: datetime,
     cause: str | None = None,
+    before: Before | None = None,
 ) -> Counts:
-    """Count every change that is due, once, into one `drift` row of the run at `run_at`.
+    """Count every change that is due, once, into `drift` rows of the run at `run_at`.
+
+    One row for what the sender answers for, another for what changed in an outage of ours;
+    with a `cause` all of it is put down to that. A delivery that comes late is counted where its
+    change was.
 
     In the caller's transaction, which writes this connection's records alone from then on; where
     nothing was due nobody is locked out and no row is written.
     """
-    mine = (
+    if not await is_any_due(session, connection_id, entity):
+        return Counts()
+    mine = _due(connection_id, entity)
+    await lock_feed(store, session, connection_id)
+    rows = await session.execute(
+        select(
+            col(Change.id), col(Change.due), col(Change.updated_at), col(Change.at),
+            col(Change.announced_at), col(Change.missed_in), col(Drift.cause),
+        )
+        .outerjoin(Drift, col(Drift.id) == col(Change.missed_in))
+        .where(*mine)
+    )  # fmt: skip
+    known = before or Before()
+    outages = await known_outages(session, now=utcnow())
+    by_cause: defaultdict[str | None, list[_Due]] = defaultdict(list)
+    excused: list[_Due] = []
+    for identifier, what, updated_at, found_at, announced_at, missed_in, counted_as in rows:
+        delay = 0.0
+        if what == "late" and announced_at is not None:
+            delay = _delay(updated_at, found_at, announced_at)
+        due = _Due(identifier, what or "", missed_in, delay)
+        of = counted_as if missed_in is not None else cause
+        if of is None and what in _EXCUSED:
+            changed = changed_between(
+                updated_at, found_at, read_before=known.read_at, grain=known.grain
+            )
+            if is_in(outages, changed):
+                of = OUTAGE
+                if missed_in is not None:
+                    excused.append(due)
+        by_cause[of].append(due)
+    moved = await _put_down_to_us(store, session, [(due.id, due.missed_in) for due in excused])
+    total, came_late = Counts(), Counter[str]()
+    for of, changes in by_cause.items():
+        number = Counter(due.what for due in changes)
+        counts = Counts(
+            missed=number["missed"],
+            late=number["late"],
+            mismatched=number["mismatched"],
+            deleted=number["deleted"],
+            webhooks_seen=number["seen"],
+            late_seconds=sum(due.delay for due in changes),
+        )
+        row = Drift(
+            connection_id=connection_id, entity=entity, run_at=run_at, cause=of, **asdict(counts)
+        )
+        session.add(row)
+        await session.flush()
+        ids = [due.id for due in changes]
+        these = () if len(by_cause) == 1 else (one_of(store, Change.id, ids),)
+        counted_in = case(
+            (col(Change.due) == "missed", literal(row.id, Id)), else_=col(Change.missed_in)
+        )
+        await session.execute(
+            update(Change)
+            .where(*mine, *these)
+            .values(due=None, missed_in=counted_in)
+            .execution_options(synchronize_session=False)
+        )
+        for due in changes:
+            if due.what == "late" and due.missed_in is not None:
+                came_late[moved.get(due.id, due.missed_in)] += 1
+        total.add(counts)
+    for identifier, more in came_late.items():
+        await _add(session, identifier, came_late=more)
+    return total
+
+
+async def count_again(store: Store, outages: Sequence[Window]) -> None:
+    """What had been counted as missed, and changed in one of the `outages`, is put down to us."""
+    for outage in outages:
+        async with store.read() as session:
+            rows = await session.execute(
+                select(
+                    col(Change.connection_id), col(Change.id), col(Change.updated_at),
+                    col(Change.at), col(Change.missed_in), col(Watermark.grain_seconds),
+                )
+                .join(Drift, col(Drift.id) == col(Change.missed_in))
+                .outerjoin(
+                    Watermark,
+                    (col(Watermark.connection_id) == col(Change.connection_id))
+                    & (col(Watermark.entity) == col(Change.entity)),
+                )
+                .where(
+                    col(Change.at) >= outage.since,
+                    col(Change.at) <= outage.until + AWAY,
+                    col(Drift.cause).is_(None),
+                )
+            )  # fmt: skip
+            ours: defaultdict[str, list[tuple[str, str | None]]] = defaultdict(list)
+            for connection_id, identifier, updated_at, found_at, missed_in, seconds in rows:
+                grain = timedelta(seconds=seconds) if seconds is not None else None
+                changed = changed_between(updated_at, found_at, read_before=None, grain=grain)
+                if is_in([outage], changed):
+                    ours[connection_id].append((identifier, missed_in))
+        for connection_id, changes in ours.items():
+            async with store.write() as session:
+                await lock_feed(store, session, connection_id)
+                await _put_down_to_us(store, session, changes)
+
+
+async def _put_down_to_us(
+    store: Store, session: AsyncSession, changes: Sequence[tuple[str, str | None]]
+) -> dict[str, str]:
+    """Move missed `changes`, each with the row that counted it, to rows of our own outages.
+
+    Returns the row in which each is counted from now on.
+    """
+    by_row: defaultdict[str, list[str]] = defaultdict(list)
+    for identifier, missed_in in changes:
+        if missed_in is not None:
+            by_row[missed_in].append(identifier)
+    moved: dict[str, str] = {}
+    for counted_in, identifiers in by_row.items():
+        row = await session.get(Drift, counted_in)
+        if row is None or row.cause is not None:
+            continue
+        these = (one_of(store, Change.id, identifiers), col(Change.missed_in) == counted_in)
+        came = and_(col(Change.announced_at).is_not(None), col(Change.due).is_(None))
+        missed, came_late = (
+            await session.execute(
+                select(func.count(), func.count(case((came, 1)))).select_from(Change).where(*these)
+            )
+        ).one()
+        other = Drift(
+            connection_id=row.connection_id,
+            entity=row.entity,
+            run_at=row.run_at,
+            missed=missed,
+            came_late=came_late,
+            cause=OUTAGE,
+        )
+        session.add(other)
+        await session.flush()
+        await _add(session, counted_in, missed=-missed, came_late=-came_late)
+        await session.execute(
+            update(Change)
+            .where(*these)
+            .values(missed_in=other.id)
+            .execution_options(synchronize_session=False)
+        )
+        moved |= dict.fromkeys(identifiers, other.id)
+    return moved
+
+
+async def _add(session: AsyncSession, row_id: str, **numbers: int) -> None:
+    """Add `numbers` to columns of a row of `drift`."""
+    await session.execute(
+        update(Drift)
+        .where(col(Drift.id) == row_id)
+        .values({name: getattr(Drift, name) + number for name, number in numbers.items()})
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _due(connection_id: str, entity: str) -> tuple[ColumnElement[bool], ...]:
+    return (
         col(Change.connection_id) == connection_id,
         col(Change.entity) == entity,
         col(Change.due).is_not(None),
     )
-    found = select(col(Change.due), func.count()).where(*mine).group_by(col(Change.due))
-    if (await session.execute(found.limit(1))).first() is None:
-        return Counts()
-    await lock_feed(store, session, connection_id)
-    due: Counter[str | None] = Counter()
-    for what, number in await session.execute(found):
-        due[what] = number
-    if not due:  # somebody else has just counted it
-        return Counts()
-    counts = Counts(
-        missed=due["missed"],
-        late=due["late"],
-        mismatched=due["mismatched"],
-        deleted=due["deleted"],
-        webhooks_seen=due["seen"],
-    )
-    if counts.late:
-        late = await session.execute(
-            select(col(Change.updated_at), col(Change.at), col(Change.announced_at)).where(
-                *mine, col(Change.due) == "late"
-            )
-        )
-        counts.late_seconds = sum(
-            _delay(changed_at, found_at, announced_at)
-            for changed_at, found_at, announced_at in late
-            if announced_at is not None
-        )
-    await session.execute(
-        update(Change).where(*mine).values(due=None).execution_options(synchronize_session=False)
-    )
-    session.add(
-        Drift(
-            connection_id=connection_id,
-            entity=entity,
-            run_at=run_at,
-            missed=counts.missed,
-            late=counts.late,
-            mismatched=counts.mismatched,
-            deleted=counts.deleted,
-            webhooks_seen=counts.webhooks_seen,
-            late_seconds=counts.late_seconds,
-            cause=cause,
-        )
-    )
-    await session.flush()
-    return counts
 
 
 def _delay(changed_at: datetime | None, found_at: datetime, announced_at: datetime) -> float:

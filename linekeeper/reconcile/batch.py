@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
 from linekeeper.outbox.forward import RecoveredChange, forward_changes
-from linekeeper.reconcile.accounting import Counts, count_due
+from linekeeper.reconcile.accounting import Before, Counts, count_due
 from linekeeper.reconcile.compare import better, was_announced
 from linekeeper.reconcile.deliveries import delivered_since
 from linekeeper.reconcile.identity import identifying_fields
@@ -192,6 +192,7 @@ class Writer:
             self.counts = await count_due(
                 self._store, session, self._target.id, self._entity,
                 run_at=self._run_at, cause=self._cause,
+                before=Before(self._polled_at, grain),
             )  # fmt: skip
             await save_mark(
                 self._store, session, self._target.id, self._entity,

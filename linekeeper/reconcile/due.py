@@ -15,7 +15,7 @@ from linekeeper.config import AppConfig
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.makini import may_call_data
 from linekeeper.makini.budget import RATE_SHARE
-from linekeeper.reconcile.outage import Window
+from linekeeper.reconcile.causes import Window
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.target import Target
 from linekeeper.runtime import Runtime

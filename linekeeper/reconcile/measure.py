@@ -4,8 +4,9 @@ incident with the URL to configure."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -18,6 +19,7 @@ from linekeeper.incidents.single import (
     open_incident,
     resolve_incident,
 )
+from linekeeper.reconcile.causes import OUTAGE
 from linekeeper.reconcile.trust import WINDOW, Measured, state_after
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Customer, Drift, WebhookTrust
@@ -62,12 +64,13 @@ async def measure(rt: Runtime, *, now: datetime) -> list[Verdict]:
                 "missed": one.measured.lost,
                 "late": one.measured.late,
                 "webhooks_seen": one.measured.webhooks_seen,
+                "caught_up": one.measured.caught_up,
                 "late_seconds": one.measured.late_seconds,
                 "measured_at": now,
             }
             for one in verdicts
         ]
-        kept = ["missed", "late", "webhooks_seen", "late_seconds", "measured_at"]
+        kept = ["missed", "late", "webhooks_seen", "caught_up", "late_seconds", "measured_at"]
         changed = {one.connection_id for one in verdicts if one.before != one.after}
         for moved in (True, False):
             some = [row for row in rows if (row["connection_id"] in changed) == moved]
@@ -110,23 +113,39 @@ def webhook_url(public_url: str, app: str, makini_key: str) -> str:
     return f"{public_url}/webhooks/{app}/{makini_key}"
 
 
+async def count_by_connection(session: AsyncSession, since: datetime) -> dict[str, Measured]:
+    """What was counted of each connection since then, by what it was put down to."""
+    rows = await session.execute(
+        select(col(Drift.connection_id), *counted_columns())
+        .where(col(Drift.run_at) >= since)
+        .group_by(col(Drift.connection_id))
+    )
+    return {
+        identifier: Measured(int(lost), int(late), int(seen), float(seconds), int(caught_up))
+        for identifier, lost, late, seen, seconds, caught_up in rows
+    }
+
+
+def counted_columns() -> tuple[ColumnElement[Any], ...]:
+    """Sums over `drift`, as `Measured` has them: lost, late, in time, seconds, caught up."""
+    is_senders, is_ours = col(Drift.cause).is_(None), col(Drift.cause) == OUTAGE
+    return (
+        _sum(is_senders, col(Drift.missed) - col(Drift.came_late)),
+        _sum(is_senders, col(Drift.late)),
+        _sum(is_senders, col(Drift.webhooks_seen)),
+        _sum(is_senders, col(Drift.late_seconds)),
+        _sum(is_ours, col(Drift.missed) + col(Drift.webhooks_seen)),
+    )
+
+
+def _sum(condition: ColumnElement[bool], value: Any) -> ColumnElement[Any]:
+    return func.coalesce(func.sum(case((condition, value), else_=0)), 0)
+
+
 async def _verdicts(rt: Runtime, now: datetime) -> list[Verdict]:
     since = now - WINDOW
     async with rt.store.read() as session:
-        rows = await session.execute(
-            select(
-                col(Drift.connection_id),
-                func.sum(col(Drift.missed)),
-                func.sum(col(Drift.late)),
-                func.sum(col(Drift.webhooks_seen)),
-                func.sum(col(Drift.late_seconds)),
-            )
-            .where(col(Drift.run_at) >= since, col(Drift.cause).is_(None))
-            .group_by(col(Drift.connection_id))
-        )
-        counted = {
-            row[0]: Measured(int(row[1]), int(row[2]), int(row[3]), float(row[4])) for row in rows
-        }
+        counted = await count_by_connection(session, since)
         known = await session.execute(
             select(
                 col(Connection.id),

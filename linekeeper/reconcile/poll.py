@@ -59,7 +59,7 @@ class Question:
     since: datetime | None = None
     """Read from here on at least, even where the watermark is later."""
     cause: str | None = None
-    """`backfill` or `outage` (see `drift.cause`)."""
+    """`backfill`: what it finds is put down to that (see `drift.cause`)."""
 
 
 @dataclass(slots=True)

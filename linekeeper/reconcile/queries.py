@@ -45,7 +45,7 @@ def one_of(store: Store, column: Any, values: Sequence[str]) -> ColumnElement[bo
     if store.is_sqlite:
         listed = func.json_each(orjson.dumps(list(values)).decode()).table_valued("value")
         return col(column).in_(select(listed.c.value))
-    return col(column) == any_(literal(list(values), ARRAY(String)))
+    return col(column) == any_(literal(list(values), ARRAY(getattr(column, "type", String()))))
 
 
 async def lock_feed(store: Store, session: AsyncSession, connection_id: str) -> int:

@@ -245,7 +245,6 @@ async def _read_entities(
             run_at=order.started,
             full=which == "full",
             since=window.since if window else None,
-            cause="outage" if window else None,
         )
         try:
             reading = await read_entity(rt, target, login, entity, question, mark=mark, sleep=sleep)

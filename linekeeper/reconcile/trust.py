@@ -1,7 +1,7 @@
 """How far a connection's webhooks can be relied on (MISSION B3). Pure.
 
-Miss rate = missed / (missed + webhooks_seen), where a change whose delivery came late after all is
-not missed but seen.
+A change is announced in time, announced late, or lost; what changed in an outage of our own is
+counted apart and says nothing of the sender. Miss rate = lost / (lost + announced).
 """
 
 from dataclasses import dataclass
@@ -24,26 +24,26 @@ NONE_AFTER = 5
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was counted over the window; `missed` includes those that came late."""
+    """What was counted over the window, each change once."""
 
-    missed: int = 0
+    lost: int = 0
+    """Never announced so far."""
     late: int = 0
+    """Announced, but only after we had found them by reading."""
     webhooks_seen: int = 0
+    """Announced in time."""
     late_seconds: float = 0.0
-
-    @property
-    def lost(self) -> int:
-        """Changes no delivery ever announced."""
-        return max(0, self.missed - self.late)
+    caught_up: int = 0
+    """Changed in an outage of ours, and known since, by reading or by a repeated delivery."""
 
     @property
     def announced(self) -> int:
         """Changes a delivery announced, in time or late."""
-        return self.webhooks_seen + min(self.late, self.missed)
+        return self.webhooks_seen + self.late
 
     @property
     def changes(self) -> int:
-        """All that were counted."""
+        """All that the sender answers for."""
         return self.lost + self.announced
 
     @property
@@ -61,8 +61,10 @@ def state_after(before: str, measured: Measured, *, ever_announced: bool) -> Sta
     """The state of trust after `before`.
 
     `ever_announced`: a delivery has come within the window, also one that announced no change.
+    Where none came, they come no more than before: a quiet time proves nothing.
     """
-    if measured.lost >= NONE_AFTER and measured.announced == 0 and not ever_announced:
+    nothing_came = measured.announced == 0 and not ever_announced
+    if nothing_came and (before == "none" or measured.lost >= NONE_AFTER):
         return "none"
     rate, delay = measured.miss_rate, measured.mean_delay
     if rate is None or measured.changes < ENOUGH:

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import JSON, DateTime, String, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
@@ -15,6 +16,12 @@ from linekeeper import clock
 def new_id() -> str:
     """A UUIDv7 as text: sorts by the time it was made."""
     return clock.new_id()
+
+
+def id_floor(at: datetime) -> str:
+    """The smallest UUIDv7 made at `at`."""
+    milliseconds = max(0, int(at.timestamp() * 1000))
+    return str(UUID(int=(milliseconds << 80) | (0x7 << 76)))
 
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

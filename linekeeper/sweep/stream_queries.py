@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, get_args
-from uuid import UUID
 
 from sqlalchemy import Integer, case, func, literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,6 +19,7 @@ from linekeeper.inbox.traces import hour_of
 from linekeeper.inbox.verify import Cause
 from linekeeper.outbox.forward import CHANNEL, GONE, REFUSED
 from linekeeper.store.tables import Connection, DeliveryCount, Outbox, WebhookEvent, WebhookHour
+from linekeeper.store.types import id_floor
 from linekeeper.sweep.stream import Habit, Stream, longest_gap
 
 HABIT_DAYS = 14
@@ -78,12 +78,6 @@ async def read_streams(
         )
         for app in names
     ]
-
-
-def id_floor(at: datetime) -> str:
-    """The smallest UUIDv7 made at `at`."""
-    milliseconds = max(0, int(at.timestamp() * 1000))
-    return str(UUID(int=(milliseconds << 80) | (0x7 << 76)))
 
 
 async def _waiting(

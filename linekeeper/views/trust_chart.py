@@ -16,21 +16,26 @@ _PLOT = WIDTH - LEFT - RIGHT
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#1f2937}.s{font-size:11px;fill:#4b5563}"
     ".t{font-weight:600}.bg{fill:#fff;stroke:#d1d5db}.g{stroke:#e5e7eb}.x{stroke:#9ca3af}"
-    ".a{fill:#22a35a}.m{fill:#d33a3a}.l{fill:#e0a100}"
+    ".a{fill:#22a35a}.m{fill:#d33a3a}.l{fill:#e0a100}.o{fill:#8b93a1}"
     "@media(prefers-color-scheme:dark){text{fill:#e5e7eb}.s{fill:#aab1bd}"
     ".bg{fill:#161b24;stroke:#343c4a}.g{stroke:#272e3a}.x{stroke:#5b6575}"
-    ".a{fill:#3fbf74}.m{fill:#f26d6d}.l{fill:#f5c542}}"
+    ".a{fill:#3fbf74}.m{fill:#f26d6d}.l{fill:#f5c542}.o{fill:#6b7483}}"
 )
-_KINDS = (("a", "announced in time"), ("l", "announced late"), ("m", "missed"))
+_KINDS = (
+    ("a", "announced in time"),
+    ("l", "announced late"),
+    ("o", "caught up after our own outage"),
+    ("m", "lost"),
+)
 
 
 def changes_over_time(points: Sequence[RunPoint], step: timedelta) -> str:
-    """Bars of the changes counted in each step: announced in time, late, missed."""
+    """Bars of the changes counted in each step: in time, late, caught up, lost."""
     height = TOP + TALL + 50
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
         f'viewBox="0 0 {WIDTH} {height}" role="img"><title>Changes the webhooks announced and '
-        f"missed</title><style>{_STYLE}</style>"
+        f"lost</title><style>{_STYLE}</style>"
         f'<rect class="bg" x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>'
         f'<text class="t" x="{LEFT}" y="24">Changes at the sources</text>'
         f'<text class="s" x="{WIDTH - RIGHT}" y="24" text-anchor="end">times in UTC</text>'
@@ -80,9 +85,9 @@ def changes_over_time(points: Sequence[RunPoint], step: timedelta) -> str:
     return "".join(parts)
 
 
-def _split(point: RunPoint) -> tuple[int, int, int]:
-    """Announced in time, late, missed: each change once, where all of it is in one step."""
-    return point.webhooks_seen, point.late, max(0, point.missed - point.late)
+def _split(point: RunPoint) -> tuple[int, int, int, int]:
+    """As `_KINDS`: each change once."""
+    return point.webhooks_seen, point.late, point.caught_up, point.lost
 
 
 def _ceiling(most: int) -> int:

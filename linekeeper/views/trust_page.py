@@ -20,6 +20,11 @@ _STATES = {
     "unknown": "⚪ too few to tell",
 }
 
+_OUTAGES = {
+    "receiver": "no receiver could store what it was sent",
+    "unreachable": "receivers ran, but no canary and no webhook came through from outside",
+}
+
 
 def trust_headline(report: TrustReport) -> str:
     """One line: how many changes the webhooks missed, and whose are not to be trusted."""
@@ -28,7 +33,9 @@ def trust_headline(report: TrustReport) -> str:
         return f"No change was counted in the last {WINDOW.days} days"
     bad = sum(line.state == "bad" for line in report.lines)
     none = sum(line.state == "none" for line in report.lines)
-    said = f"{measured.miss_rate:.1%} of {measured.changes:,} changes missed"
+    said = f"{measured.miss_rate:.1%} of {measured.changes:,} changes lost"
+    if measured.caught_up:
+        said += f", {measured.caught_up:,} more caught up after our own outage"
     if bad:
         said += f", {bad:,} connections' webhooks can't be trusted"
     if none:
@@ -46,33 +53,34 @@ def trust_markdown(report: TrustReport, forms: Mapping[str, str]) -> str:
         "# Webhook trust",
         f"**{trust_headline(report)}.** As of {report.now:%Y-%m-%d %H:%M} UTC, over the last "
         f"{WINDOW.days} days.",
-        image("Changes announced and missed over time", svg),
-        "| Miss rate | Missed | Announced | of them late | Late by, on average |\n"
-        "|--:|--:|--:|--:|--:|\n"
-        f"| **{rate}** | {measured.lost:,} | {measured.announced:,} | {measured.late:,} "
-        f"| {delay} |",
+        image("Changes announced and lost over time", svg),
+        "| Miss rate | In time | Late by the sender | Late by, on average | Caught up after our "
+        "own outage | Lost |\n|--:|--:|--:|--:|--:|--:|\n"
+        f"| **{rate}** | {measured.webhooks_seen:,} | {measured.late:,} | {delay} "
+        f"| {measured.caught_up:,} | {measured.lost:,} |",
         *_held(report, forms),
         _connections(report),
         *entities_markdown(report.entities),
         *_outages(report),
-        f"Miss rate = missed / (missed + announced); what came late is announced. Above {BAD:.0%} "
-        f"webhooks are bad and the connection is polled tighter, up to {GOOD:.0%} they are good "
-        "and it is polled looser. *Other*: other contents at the same time. Back-fills after a "
-        "reconnect and after an outage of ours are not counted. Every change is in the index, and "
-        "was handed on, however it was found.",
+        f"Miss rate = lost / (in time + late + lost). Above {BAD:.0%} webhooks are bad and the "
+        f"connection is read more often; up to {GOOD:.0%} they are good, and it is read less. "
+        "*Late*: we had found the change by reading when its delivery came. *Caught up*: it "
+        "changed while nothing could reach us; the sender does not answer for it. *Other*: other "
+        "contents at the same time. What a backfill after a reconnect finds is not counted. Every "
+        "change is in the index, and was handed on, however it was found.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _connections(report: TrustReport) -> str:
     table = (
-        "| Connection | Webhooks | Miss rate | Missed | Announced | of them late | Other | Deleted "
-        "| Last read |\n|---|---|--:|--:|--:|--:|--:|--:|---|"
+        "| Connection | Webhooks | Miss rate | In time | Late | Caught up | Lost | Other | Deleted "
+        "| Last read |\n|---|---|--:|--:|--:|--:|--:|--:|--:|---|"
     )
     for line in report.lines[:MOST_LINES]:
         table += "\n" + _row(line)
     if len(report.lines) > MOST_LINES:
-        table += f"\n| and {len(report.lines) - MOST_LINES:,} more | | | | | | | | |"
+        table += f"\n| and {len(report.lines) - MOST_LINES:,} more | | | | | | | | | |"
     return table if report.lines else "No connection is live yet."
 
 
@@ -89,8 +97,8 @@ def _row(line: TrustLine) -> str:
     if line.since is not None and line.state in ("bad", "none"):
         state += f", since {line.since:%m-%d %H:%M}"
     return (
-        f"| {text(line.label)} | {state} | {rate} | {one.lost:,} | {one.announced:,} "
-        f"| {late} | {line.mismatched:,} | {line.deleted:,} | {read} |"
+        f"| {text(line.label)} | {state} | {rate} | {one.webhooks_seen:,} | {late} "
+        f"| {one.caught_up:,} | {one.lost:,} | {line.mismatched:,} | {line.deleted:,} | {read} |"
     )
 
 
@@ -127,7 +135,7 @@ def _choices(one: Held, forms: Mapping[str, str]) -> str:
 def _outages(report: TrustReport) -> list[str]:
     if not report.outages:
         return []
-    table = "| Our receiver was away from | to | Read again |\n|---|---|---|"
+    table = "| From | To | What | Read again |\n|---|---|---|---|"
     for one in report.outages:
         length = one.until - one.since
         long = " (longer than senders go on asking)" if length > SENDER_GIVES_UP else ""
@@ -138,7 +146,10 @@ def _outages(report: TrustReport) -> list[str]:
                 f"{one.covered_at:%m-%d %H:%M}: {one.detail.get('connections', 0)} connections, "
                 f"{one.detail.get('recovered', 0)} recovered"
             )
-        table += f"\n| {one.since:%m-%d %H:%M} | {one.until:%m-%d %H:%M}{long} | {covered} |"
+        what = _OUTAGES.get(one.cause, text(one.cause))
+        table += (
+            f"\n| {one.since:%m-%d %H:%M} | {one.until:%m-%d %H:%M}{long} | {what} | {covered} |"
+        )
     return ["## Our own outages", table]
 
 

@@ -10,9 +10,11 @@ from sqlmodel import col
 
 from linekeeper.customers.naming import label
 from linekeeper.reconcile.accounting import Counts
+from linekeeper.reconcile.causes import OUTAGE
 from linekeeper.reconcile.deletes import UNDO
 from linekeeper.reconcile.entity_failures import EntityState
 from linekeeper.reconcile.entity_queries import entity_states
+from linekeeper.reconcile.measure import count_by_connection, counted_columns
 from linekeeper.reconcile.trust import WINDOW, Measured
 from linekeeper.store import Store
 from linekeeper.store.tables import (
@@ -50,9 +52,10 @@ class RunPoint:
     """What the runs counted that began in the same stretch of time from `at` on."""
 
     at: datetime
-    missed: int
+    lost: int
     late: int
     webhooks_seen: int
+    caught_up: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +89,11 @@ class TrustReport:
         """The whole fleet together."""
         total = [line.measured for line in self.lines]
         return Measured(
-            missed=sum(one.missed for one in total),
+            lost=sum(one.lost for one in total),
             late=sum(one.late for one in total),
             webhooks_seen=sum(one.webhooks_seen for one in total),
             late_seconds=sum(one.late_seconds for one in total),
+            caught_up=sum(one.caught_up for one in total),
         )
 
 
@@ -116,13 +120,10 @@ async def trust_report(store: Store, *, now: datetime) -> TrustReport:
 
 
 async def _lines(session: AsyncSession, since: datetime) -> list[TrustLine]:
+    measured = await count_by_connection(session, since)
     counted = (
         select(
             col(Drift.connection_id).label("id"),
-            func.sum(col(Drift.missed)).label("missed"),
-            func.sum(col(Drift.late)).label("late"),
-            func.sum(col(Drift.webhooks_seen)).label("seen"),
-            func.sum(col(Drift.late_seconds)).label("seconds"),
             func.sum(col(Drift.mismatched)).label("mismatched"),
             func.sum(col(Drift.deleted)).label("deleted"),
         )
@@ -146,7 +147,6 @@ async def _lines(session: AsyncSession, since: datetime) -> list[TrustLine]:
             Connection,
             col(Customer.name),
             WebhookTrust,
-            counted.c.missed, counted.c.late, counted.c.seen, counted.c.seconds,
             counted.c.mismatched, counted.c.deleted,
             read.c.polled_at, read.c.entities, read.c.polled, read.c.error,
         )
@@ -164,17 +164,14 @@ async def _lines(session: AsyncSession, since: datetime) -> list[TrustLine]:
             app=connection.app,
             state=trust.state if trust else "unknown",
             since=trust.since if trust else None,
-            measured=Measured(
-                int(missed or 0), int(late or 0), int(seen or 0), float(seconds or 0.0)
-            ),
+            measured=measured.get(connection.id, Measured()),
             mismatched=int(mismatched or 0),
             deleted=int(deleted or 0),
             polled_at=polled_at if entities and entities == polled else None,
             trouble=error,
         )
         for (
-            connection, customer, trust, missed, late, seen, seconds, mismatched, deleted,
-            polled_at, entities, polled, error,
+            connection, customer, trust, mismatched, deleted, polled_at, entities, polled, error,
         ) in rows
     ]  # fmt: skip
     worst = {"none": 0, "bad": 1, "unknown": 2, "good": 2}
@@ -193,34 +190,31 @@ async def _points(
     session: AsyncSession, since: datetime, now: datetime
 ) -> tuple[list[RunPoint], timedelta]:
     """What was counted over time, in at most `POINTS` steps from the first count on."""
-    mine = (col(Drift.run_at) >= since, col(Drift.cause).is_(None))
+    mine = (
+        col(Drift.run_at) >= since,
+        or_(col(Drift.cause).is_(None), col(Drift.cause) == OUTAGE),
+    )
     first = await session.scalar(select(func.min(col(Drift.run_at))).where(*mine))
     if first is None:
         return [], timedelta(minutes=15)
     span = max(now - first, timedelta(minutes=15))
     step = next((step for step in _STEPS if span <= step * (POINTS - 1)), _STEPS[-1])
     rows = await session.execute(
-        select(
-            col(Drift.run_at),
-            func.sum(col(Drift.missed)),
-            func.sum(col(Drift.late)),
-            func.sum(col(Drift.webhooks_seen)),
-        )
+        select(col(Drift.run_at), *counted_columns())
         .where(*mine)
         .group_by(col(Drift.run_at))
         .order_by(col(Drift.run_at))
     )
     found: dict[int, list[int]] = {}
-    for run_at, missed, late, seen in rows:
-        sums = found.setdefault(int(run_at.timestamp() // step.total_seconds()), [0, 0, 0])
-        for place, number in enumerate((missed, late, seen)):
+    for run_at, lost, late, seen, _, caught_up in rows:
+        sums = found.setdefault(int(run_at.timestamp() // step.total_seconds()), [0, 0, 0, 0])
+        for place, number in enumerate((lost, late, seen, caught_up)):
             sums[place] += int(number)
     last = int(now.timestamp() // step.total_seconds())
     points = []
     for number in range(min(found), max(last, *found) + 1):
-        missed, late, seen = found.get(number, [0, 0, 0])
         at = datetime.fromtimestamp(number * step.total_seconds(), now.tzinfo)
-        points.append(RunPoint(at, missed, late, seen))
+        points.append(RunPoint(at, *found.get(number, [0, 0, 0, 0])))
     return points, step
 
 

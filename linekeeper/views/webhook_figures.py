@@ -21,8 +21,9 @@ from linekeeper.store.tables import (
     RejectedDelivery,
     WebhookEvent,
 )
+from linekeeper.store.types import id_floor
 from linekeeper.sweep.stream import Stream
-from linekeeper.sweep.stream_queries import id_floor, read_streams
+from linekeeper.sweep.stream_queries import read_streams
 
 SPAN = timedelta(days=1)
 LISTED = 50

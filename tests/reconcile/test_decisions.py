@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linekeeper.reconcile.causes import AWAY, absences
 from linekeeper.reconcile.deletes import UNDO, absence, cap, is_believed, may_undo
 from linekeeper.reconcile.feed import BadCursor, cursor, position_of
 from linekeeper.reconcile.listing import CLOCKS, KeySet, Sizes
-from linekeeper.reconcile.outage import AWAY, absences
 from linekeeper.reconcile.trust import BAD, ENOUGH, GOOD, Measured, state_after
 from linekeeper.reconcile.watermark import OVERLAP, Grain, move, read_from
 
@@ -101,7 +101,7 @@ def test_trust_follows_the_miss_rate_and_a_late_change_is_no_miss(
     missed: int, late: int, seen: int, seconds: float, before: str, ever: bool
 ) -> None:
     late = min(late, missed)
-    measured = Measured(missed, late, seen, seconds)
+    measured = Measured(missed - late, late, seen, seconds)
     assert measured.lost + measured.announced == missed + seen
     state = state_after(before, measured, ever_announced=ever)
     rate = measured.miss_rate

@@ -112,6 +112,8 @@ class Change(SQLModel, table=True):
     due: str | None = None
     """What the next run counts it as in `drift`: `seen`, `missed`, `late`, `mismatched`,
     `deleted`; none once it is counted."""
+    missed_in: str | None = Field(default=None, sa_type=Id)
+    """The row of `drift` that counted it as missed."""
 
 
 class Feed(SQLModel, table=True):
@@ -259,6 +261,8 @@ class Drift(SQLModel, table=True):
     run_at: datetime = time()
     missed: int = 0
     """Changed at the source; no delivery had come when this run read it."""
+    came_late: int = 0
+    """How many of those it missed have come since; the others are lost."""
     late: int = 0
     """Missed in an earlier run; their delivery came since."""
     mismatched: int = 0
@@ -269,7 +273,8 @@ class Drift(SQLModel, table=True):
     late_seconds: float = 0
     """Of all the late ones together, from the source's change to the delivery."""
     cause: str | None = None
-    """`backfill` or `outage`: a time in which no webhook could have come; trust ignores it."""
+    """`backfill` or `outage`: what changed when no webhook could have come, or none reach us. The
+    sender doesn't answer for it; none for what it does."""
 
 
 class WebhookTrust(SQLModel, table=True):
@@ -285,12 +290,15 @@ class WebhookTrust(SQLModel, table=True):
     """Without those that came late."""
     late: int = 0
     webhooks_seen: int = 0
+    """Announced in time."""
+    caught_up: int = 0
+    """Changed in an outage of ours, however they came to be known; no part of the rate."""
     late_seconds: float = 0
     measured_at: datetime = time()
 
 
 class Outage(SQLModel, table=True):
-    """A time in which no receiver could store what it was sent."""
+    """A time in which nothing that was sent to us could arrive."""
 
     __table_args__ = (Index("outage_once", "since", unique=True),)
 
@@ -298,6 +306,9 @@ class Outage(SQLModel, table=True):
     since: datetime = time()
     until: datetime = time()
     found_at: datetime = time()
+    cause: str = "receiver"
+    """`receiver`: none could store what it was sent. `unreachable`: receivers ran, but neither
+    canaries nor any other delivery came."""
     covered_at: datetime | None = optional_time()
     """When every connection had been read from `since` on."""
     detail: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))

@@ -1,0 +1,111 @@
+"""Why a change was not announced in time: by the sender's doing, or by an outage of our own. Pure.
+
+What is measured is when a change was found, when its delivery came and when we could be reached.
+Where the source gives no time, or a coarse one, it is only known between which moments something
+changed; what may have changed in an outage is not held against the sender.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+AWAY = timedelta(minutes=2)
+"""Shorter absences are a restart; senders ask again after 30 s (Makini docs)."""
+CANARIES = 3
+"""So many are needed before it is known how often they come."""
+CANARIES_LACKING = 2.5
+"""So many times their usual interval without one, and without any delivery, is an outage."""
+
+OUTAGE = "outage"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A time that has to be read again."""
+
+    since: datetime
+    until: datetime
+
+    @property
+    def length(self) -> timedelta:
+        """How long it was."""
+        return self.until - self.since
+
+
+def absences(
+    spans: Iterable[tuple[datetime, datetime]], *, now: datetime | None = None
+) -> list[Window]:
+    """The gaps of at least `AWAY` between `spans` in which some receiver could store. Pure.
+
+    A time before the first span is none: nobody knows of it. With `now` the time since the last
+    one is an absence that isn't over.
+    """
+    windows: list[Window] = []
+    reached: datetime | None = None
+    for since, until in sorted(spans):
+        if reached is not None and since - reached >= AWAY:
+            windows.append(Window(reached, since))
+        reached = until if reached is None else max(reached, until)
+    if now is not None and reached is not None and now - reached >= AWAY:
+        windows.append(Window(reached, now))
+    return windows
+
+
+def usual_step(came: Sequence[datetime]) -> timedelta | None:
+    """How long it usually takes from one canary to the next; `came` is in order. Pure."""
+    if len(came) < CANARIES:
+        return None
+    steps = sorted(later - earlier for earlier, later in pairwise(came))
+    return max(steps[len(steps) // 2], timedelta(seconds=1))
+
+
+def canary_gaps(came: Sequence[datetime], step: timedelta, *, now: datetime) -> list[Window]:
+    """Where canaries that come every `step` are missing: from the first missing one on. Pure.
+
+    The last gap may not be over.
+    """
+    longest = max(step * CANARIES_LACKING, AWAY)
+    return [
+        Window(last + step, following)
+        for last, following in pairwise([*came, now])
+        if following - last > longest
+    ]
+
+
+def overlap(one: Window, other: Window) -> timedelta:
+    """How much of it both have. Pure."""
+    return max(min(one.until, other.until) - max(one.since, other.since), timedelta())
+
+
+def changed_between(
+    updated_at: datetime | None,
+    found_at: datetime,
+    *,
+    read_before: datetime | None,
+    grain: timedelta | None,
+) -> Window:
+    """Between which moments a change became visible, that was found at `found_at`. Pure.
+
+    `read_before` is when the entity was last read before. What the source says it changed before
+    that, and was not seen then, it showed only later.
+    """
+    grain = grain or timedelta()
+    earliest = read_before if read_before is not None and read_before < found_at else found_at
+    if updated_at is None or updated_at > found_at:
+        return Window(earliest, found_at)
+    if earliest < found_at and updated_at + grain < earliest:
+        return Window(earliest, found_at)
+    return Window(updated_at, min(found_at, updated_at + grain))
+
+
+def is_in(outages: Iterable[Window], changed: Window) -> bool:
+    """Whether something that `changed` then may have been announced while we were away. Pure.
+
+    A little before and after counts too: a delivery takes a moment, and a sender that was refused
+    pauses.
+    """
+    return any(
+        changed.since <= outage.until + AWAY and changed.until >= outage.since - AWAY
+        for outage in outages
+    )

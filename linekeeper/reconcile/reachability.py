@@ -1,0 +1,97 @@
+"""When nothing that was sent to us could arrive: by the receivers' heartbeats, and by canaries."""
+
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
+
+from sqlalchemy import literal_column, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.inbox.kinds import CANARY
+from linekeeper.reconcile.causes import (
+    CANARIES_LACKING,
+    Window,
+    absences,
+    canary_gaps,
+    overlap,
+    usual_step,
+)
+from linekeeper.store.tables import Outage, ReceiverHeartbeat, WebhookEvent
+from linekeeper.store.types import id_floor
+
+COUNTED_WITHIN = timedelta(days=8)
+"""Changes are counted soon after they are found, at the latest when their delivery comes late."""
+CANARIES_LOOKED_AT = 200
+
+
+class Absence(NamedTuple):
+    """An outage of ours, and what it was."""
+
+    cause: Literal["receiver", "unreachable"]
+    """`receiver`: none could store what it was sent. `unreachable`: receivers ran, but neither
+    canaries nor any other delivery came."""
+    window: Window
+
+
+async def known_outages(session: AsyncSession, *, now: datetime) -> list[Window]:
+    """Every outage of ours in the last days, also one that isn't over yet."""
+    since = now - COUNTED_WITHIN
+    rows = await session.execute(
+        select(col(Outage.since), col(Outage.until)).where(col(Outage.until) >= since)
+    )
+    noted = [Window(*row) for row in rows]
+    found = await find_absences(session, now, since=since, open_too=True)
+    return [*noted, *(outage.window for outage in found)]
+
+
+async def find_absences(
+    session: AsyncSession, now: datetime, *, since: datetime, open_too: bool = False
+) -> list[Absence]:
+    """Those that heartbeats and canaries tell of; with `open_too` those that aren't over, too."""
+    spans = await session.execute(
+        select(col(ReceiverHeartbeat.since), col(ReceiverHeartbeat.at)).where(
+            col(ReceiverHeartbeat.at) >= since
+        )
+    )
+    down = absences([(begun, at) for begun, at in spans], now=now if open_too else None)
+    came = sorted(
+        await session.scalars(
+            select(col(WebhookEvent.received_at))
+            .where(col(WebhookEvent.kind) == literal_column(f"'{CANARY}'"))
+            .order_by(col(WebhookEvent.received_at).desc())
+            .limit(CANARIES_LOOKED_AT)
+        )
+    )
+    step = usual_step(came) or timedelta()
+    silences = [
+        await _silence(session, gap, now, open_too=open_too)
+        for gap in (canary_gaps(came, step, now=now) if step else [])
+    ]
+    unreachable = [
+        silence
+        for silence in silences
+        if silence is not None
+        and silence.length > step * CANARIES_LACKING
+        and not any(overlap(silence, absence) * 2 >= silence.length for absence in down)
+    ]
+    return [
+        *(Absence("receiver", window) for window in down),
+        *(Absence("unreachable", window) for window in unreachable),
+    ]
+
+
+async def _silence(
+    session: AsyncSession, gap: Window, now: datetime, *, open_too: bool
+) -> Window | None:
+    """From the last delivery of any kind before the canary that is missing first to the next."""
+    floor = id_floor(gap.since)
+    received = select(col(WebhookEvent.received_at)).where(col(WebhookEvent.source) == "webhook")
+    last = await session.scalar(
+        received.where(col(WebhookEvent.id) < floor).order_by(col(WebhookEvent.id).desc()).limit(1)
+    )
+    first = await session.scalar(
+        received.where(col(WebhookEvent.id) >= floor).order_by(col(WebhookEvent.id)).limit(1)
+    )
+    if last is None or (first is None and not open_too):
+        return None
+    return Window(last, first or now)

@@ -1,0 +1,209 @@
+"""In time, late by the sender, caught up after our own outage, lost: four numbers, told apart."""
+
+from datetime import datetime, timedelta
+
+import orjson
+import pytest
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from linekeeper.clock import utcnow
+from linekeeper.inbox.delivery import make_delivery
+from linekeeper.inbox.identify import identify
+from linekeeper.inbox.intake import Intake
+from linekeeper.inbox.kinds import EventNames
+from linekeeper.reconcile.measure import measure
+from linekeeper.reconcile.outage import note_outages
+from linekeeper.reconcile.trust import Measured
+from linekeeper.runtime import Runtime
+from linekeeper.store import new_id
+from linekeeper.store.tables import (
+    Change,
+    Connection,
+    Outage,
+    ReceiverHeartbeat,
+    Watermark,
+    WebhookEvent,
+    WebhookTrust,
+)
+from linekeeper.store.types import id_floor
+from linekeeper.views.trust_page import trust_markdown
+from linekeeper.views.trust_queries import trust_report
+from tests.reconcile.conftest import Peer, deliver, drift, process, run
+
+HOURS = timedelta(hours=1)
+
+
+async def receivers_ran(rt: Runtime, *spans: tuple[datetime, datetime]) -> None:
+    """Receivers could store during `spans`, and only then."""
+    async with rt.store.write() as session:
+        for since, at in spans:
+            session.add(ReceiverHeartbeat(receiver="r", since=since, at=at))
+        await session.flush()
+
+
+async def read_last(rt: Runtime, at: datetime) -> None:
+    """Everything was read for the last time then."""
+    async with rt.store.write() as session:
+        await session.execute(
+            update(Watermark).values(polled_at=at, moved_at=at, position=at - HOURS)
+        )
+
+
+def change(
+    peer: Peer, connection: Connection, assets: range, *, at: datetime | None = None
+) -> list[str]:
+    """These of its assets change, at that time as the source says; no webhook is sent."""
+    assert peer.world is not None
+    system = peer.world.find(connection.makini_key)
+    assert system is not None
+    collection = peer.world.records.of(system)["eam/assets"]
+    keys = [collection.key(index) for index in assets]
+    for key in keys:
+        said = {} if at is None else {"updatedAt": at.isoformat()}
+        peer.world.put_record(system, "eam/assets", {"key": key, **said}, announce=False)
+    return keys
+
+
+async def measured_of(rt: Runtime, connection: Connection) -> tuple[Measured, str]:
+    """What is measured of it, and the state it is in."""
+    [verdict] = [v for v in await measure(rt, now=utcnow()) if v.connection_id == connection.id]
+    return verdict.measured, verdict.after
+
+
+async def test_retries_after_our_outage_are_no_fault_of_the_sender_and_hide_no_real_misses(
+    rt: Runtime, peer: Peer, one: Connection
+) -> None:
+    now = utcnow()
+    await run(rt)
+    change(peer, one, range(3))
+    await run(rt)  # three real misses
+    seen = change(peer, one, range(3, 7))
+    await deliver(rt, one.makini_key, seen)
+    await process(rt)
+    late = change(peer, one, range(7, 9))
+    await run(rt)
+    await deliver(rt, one.makini_key, late)
+    await process(rt)
+    await run(rt)
+    before, _ = await measured_of(rt, one)
+    assert (before.webhooks_seen, before.late, before.caught_up, before.lost) == (4, 2, 0, 3)
+    # We are away for eight hours; what changes then is repeated by the sender when we are back.
+    gone, back = now - 9 * HOURS, now - HOURS
+    await receivers_ran(rt, (gone - 24 * HOURS, gone), (back, utcnow()))
+    await read_last(rt, gone)
+    in_outage = change(peer, one, range(9, 17), at=gone + 2 * HOURS)
+    await run(rt)
+    await deliver(rt, one.makini_key, in_outage)
+    await process(rt)
+    await run(rt)
+    measured, state = await measured_of(rt, one)
+    assert (measured.webhooks_seen, measured.late, measured.lost) == (4, 2, 3)
+    assert measured.caught_up == 8
+    assert state != "bad"
+    assert measured.mean_delay is not None
+    assert measured.mean_delay < 900
+    rows = await drift(rt)
+    assert sum(row.missed for row in rows if row.cause == "outage") == 8
+    assert sum(row.late for row in rows if row.cause == "outage") == 8
+    page = trust_markdown(await trust_report(rt.store, now=utcnow()), {})
+    assert "| In time | Late | Caught up | Lost |" in page
+    async with rt.store.read() as session:
+        trust = await session.get_one(WebhookTrust, one.id)
+    assert (trust.missed, trust.late, trust.webhooks_seen, trust.caught_up) == (3, 2, 4, 8)
+
+
+async def test_a_repeated_delivery_that_comes_before_we_read_is_caught_up_and_not_in_time(
+    rt: Runtime, peer: Peer, one: Connection
+) -> None:
+    await run(rt)
+    now = utcnow()
+    gone, back = now - 5 * HOURS, now - HOURS
+    await receivers_ran(rt, (gone - 24 * HOURS, gone), (back, utcnow()))
+    await read_last(rt, gone)
+    keys = change(peer, one, range(3), at=gone + HOURS)
+    await deliver(rt, one.makini_key, keys)
+    await process(rt)
+    await run(rt)
+    measured, _ = await measured_of(rt, one)
+    assert (measured.webhooks_seen, measured.caught_up, measured.lost) == (0, 3, 0)
+
+
+async def test_what_was_counted_as_missed_before_the_outage_was_known_is_put_right(
+    rt: Runtime, peer: Peer, one: Connection
+) -> None:
+    await run(rt)
+    lost = change(peer, one, range(2))
+    await run(rt)
+    ours = change(peer, one, range(2, 5))
+    await run(rt)
+    assert len(lost) + len(ours) == sum(row.missed for row in await drift(rt))
+    now = utcnow()
+    async with rt.store.write() as session:
+        # The three were found while no receiver ran; the two before it, an hour earlier.
+        for key in [*lost, *ours]:
+            at = now - (2 * HOURS if key in ours else 4 * HOURS)
+            await session.execute(
+                update(Change)
+                .where(col(Change.connection_id) == one.id, col(Change.key) == key)
+                .values(at=at, updated_at=at)
+            )
+    await receivers_ran(rt, (now - 9 * HOURS, now - 3 * HOURS), (now - HOURS, now))
+    await note_outages(rt.store, now=now)
+    measured, _ = await measured_of(rt, one)
+    assert (measured.lost, measured.caught_up) == (2, 3)
+
+
+async def canary_came(rt: Runtime, at: datetime, *, kind: str = "canary") -> None:
+    """A delivery was stored at that time."""
+    app = await rt.app("default")
+    raw = orjson.dumps({"event": "linekeeper.canary", "id": new_id()})
+    identity = identify(app.name, EventNames(app.entities, app.event_kinds), {}, None, raw, now=at)
+    async with Intake.open(rt.store) as intake:
+        stored = make_delivery(new_id(), app.name, identity, raw, received_at=at)
+        await intake.store(stored)
+    async with rt.store.write() as session:
+        await session.execute(
+            update(WebhookEvent)
+            .where(col(WebhookEvent.received_at) == at)
+            .values(id=id_floor(at), kind=kind)
+        )
+
+
+@pytest.mark.parametrize("webhook_came", [False, True])
+async def test_a_receiver_behind_a_dead_proxy_is_an_outage_that_the_canary_tells_of(
+    rt: Runtime, peer: Peer, one: Connection, webhook_came: bool
+) -> None:
+    await run(rt)
+    now = utcnow()
+    minutes = [
+        300,
+        295,
+        290,
+        285,
+        280,
+        10,
+        5,
+        0,
+    ]  # every five minutes, but for four and a half hours
+    for minute in minutes:
+        await canary_came(rt, now - timedelta(minutes=minute))
+    if webhook_came:  # the way in is open; it is the canary's own machine that is off
+        for minute in range(276, 10, -4):
+            await canary_came(rt, now - timedelta(minutes=minute, seconds=7), kind="record.updated")
+    await receivers_ran(rt, (now - 24 * HOURS, now))
+    await read_last(rt, now - timedelta(minutes=281))
+    change(peer, one, range(4), at=now - 2 * HOURS)
+    await run(rt)
+    async with rt.store.read() as session:
+        outages = list(await session.scalars(select(Outage)))
+    measured, _ = await measured_of(rt, one)
+    if webhook_came:
+        assert outages == []
+        assert (measured.lost, measured.caught_up) == (4, 0)
+        return
+    assert [outage.cause for outage in outages] == ["unreachable"]
+    assert outages[0].since == now - timedelta(minutes=280)
+    assert (measured.lost, measured.caught_up) == (0, 4)
+    page = trust_markdown(await trust_report(rt.store, now=utcnow()), {})
+    assert "no canary and no webhook came through from outside" in page
