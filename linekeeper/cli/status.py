@@ -107,6 +107,8 @@ def _shown(seen: "Glance") -> "RenderableType":
                 "(linekeeper doctor says how to get one)"
             )
         )
+    if seen.webhooks.states:
+        parts.append(Text(seen.webhooks.sentence))
     parts += [_incidents(seen), _apps(seen), *_outbox(seen)]
     if seen.leases:
         held = ", ".join(f"{lease.name} ({lease.owner})" for lease in seen.leases)

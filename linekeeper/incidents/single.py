@@ -73,12 +73,11 @@ async def keep_members(
 
 
 async def open_causes(session: AsyncSession, *, topic: str, kind: str) -> list[tuple[str, str]]:
-    """The apps and causes of the open incidents of a topic and kind that concern a connection."""
+    """The apps and causes of the open incidents of a topic and kind."""
     rows = await session.execute(
         select(col(Incident.app), col(Incident.cause)).where(
             col(Incident.topic) == topic,
             col(Incident.kind) == kind,
-            col(Incident.scope) == "connection",
             col(Incident.resolved_at).is_(None),
         )
     )

@@ -30,6 +30,7 @@ KIND = "webhooks_unconfigured"
 WIDESPREAD = 5
 """So many connections of one app without webhooks, and half of it, are one incident."""
 _NAMED = 5
+_NOT_MEASURED = "Not connected any more, so its webhooks are not measured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,17 +188,25 @@ async def _incidents(
 ) -> None:
     """Bring the incidents of webhooks that never come in line with `verdicts`.
 
+    That they come in is said only where one did: nothing else ends the state `none`.
     The app's incident is open while most, or since then any, of its connections get none; whoever
     is in it has none of its own.
     """
-    of_connections = await open_causes(session, topic=TOPIC, kind=KIND)
-    for app in sorted({one.app for one in verdicts} | {app for app, _ in of_connections}):
+    opened = await open_causes(session, topic=TOPIC, kind=KIND)
+    for app in sorted({one.app for one in verdicts} | {app for app, _ in opened}):
         silent = [one for one in verdicts if one.app == app and one.after == "none"]
-        covered = await _of_app(rt, session, app, silent, now)
+        came = any(
+            one.app == app and one.before == "none" and one.after != "none" for one in verdicts
+        )
+        covered = await _of_app(rt, session, app, silent, now, came=came)
         wanted = {} if covered else {_own(one.connection_id): one for one in silent}
         still = {_own(one.connection_id) for one in silent}
-        for cause in [cause for of, cause in of_connections if of == app and cause not in wanted]:
-            text = "Part of the app's incident" if cause in still else "Webhooks come in"
+        measured = {_own(one.connection_id) for one in verdicts}
+        over = {cause for of, cause in opened if of == app} - {_of(app)} - set(wanted)
+        for cause in sorted(over):
+            text = "Webhooks come in" if cause in measured else _NOT_MEASURED
+            if cause in still:
+                text = "Part of the app's incident"
             await resolve_incident(rt.store, session, cause, text, now=now)
         for cause, verdict in wanted.items():
             url = webhook_url(rt.settings.resolved_public_url, app, verdict.makini_key)
@@ -219,12 +228,22 @@ async def _incidents(
 
 
 async def _of_app(
-    rt: Runtime, session: AsyncSession, app: str, silent: Sequence[Verdict], now: datetime
+    rt: Runtime,
+    session: AsyncSession,
+    app: str,
+    silent: Sequence[Verdict],
+    now: datetime,
+    *,
+    came: bool,
 ) -> bool:
-    """Bring the app's own incident in line; whether it covers those that are `silent`."""
-    store, cause = rt.store, f"app:{app}:webhooks"
+    """Bring the app's own incident in line; whether it covers those that are `silent`.
+
+    `came`: a webhook has come of one that was silent.
+    """
+    store, cause = rt.store, _of(app)
     if not silent:
-        await resolve_incident(store, session, cause, "Webhooks come in again", now=now)
+        text = "Webhooks come in again" if came else _NOT_MEASURED
+        await resolve_incident(store, session, cause, text, now=now)
         return False
     members = [one.connection_id for one in silent]
     if await is_open(session, cause):
@@ -254,6 +273,10 @@ async def _of_app(
         now=now,
     )
     return True
+
+
+def _of(app: str) -> str:
+    return f"app:{app}:webhooks"
 
 
 def _own(connection_id: str) -> str:

@@ -3,13 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from datetime import datetime
 
 from linekeeper.clock import utcnow
-from linekeeper.makini import NO_TOKEN, TOO_LARGE, ErrorKind, ErrorScope, MakiniError
+from linekeeper.makini import NO_TOKEN, TOO_LARGE, ErrorKind, MakiniError
 from linekeeper.pipeline import Behind, one_ahead
-from linekeeper.reconcile.accounting import Counts
 from linekeeper.reconcile.batch import Writer
 from linekeeper.reconcile.deleting import conclude_listing
 from linekeeper.reconcile.fields import record_key
@@ -23,6 +21,7 @@ from linekeeper.reconcile.marks import (
     note_not_offered,
 )
 from linekeeper.reconcile.policy import POLICY
+from linekeeper.reconcile.reading import Question, Reading
 from linekeeper.reconcile.succession import may_take_over, take_over
 from linekeeper.reconcile.succession_queries import successions_of
 from linekeeper.reconcile.target import Login, Target
@@ -47,39 +46,6 @@ _CONFLICTS = frozenset({409, 423, 425})
 """Somebody else is at it: it passes."""
 
 Sleep = Callable[[float], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What to read of an entity, and why."""
-
-    run_at: datetime
-    full: bool = False
-    """List everything, whatever the watermark says."""
-    since: datetime | None = None
-    """Read from here on at least, even where the watermark is later."""
-    cause: str | None = None
-    """`backfill`: what it finds is put down to that (see `drift.cause`)."""
-
-
-@dataclass(slots=True)
-class Reading:
-    """How reading one entity went."""
-
-    entity: str
-    outcome: str = "read"
-    """`read`, `not_offered` or `failed`."""
-    full: bool = False
-    records: int = 0
-    written: int = 0
-    counts: Counts = field(default_factory=Counts)
-    error: MakiniError | None = None
-    scope: ErrorScope = ErrorScope.entity
-    """What the error is evidence about."""
-    is_news: bool = False
-    """It failed, and had not failed the last time."""
-    held_back: int = 0
-    """Records that look deleted but are too many to believe it."""
 
 
 async def read_entity(
@@ -190,6 +156,7 @@ class _Reader:
         started = utcnow()
         reading, target = self._reading, self._target
         reading.full, reading.records, reading.written = since is None, 0, 0
+        is_first = await is_baseline(self._rt.store, target.id, reading.entity, self._mark)
         writer = Writer(
             self._rt,
             target,
@@ -199,8 +166,7 @@ class _Reader:
             run_at=self._question.run_at,
             cause=self._question.cause,
             filter_refused_at=self._filter_refused_at,
-            baseline=self._succession is not None
-            or await is_baseline(self._rt.store, target.id, reading.entity, self._mark),
+            baseline=self._succession is not None or is_first,
             succeeds=self._succession is not None,
         )
         listing = Listing(writer, writer.batch(started))
@@ -208,6 +174,7 @@ class _Reader:
         if listing.lacks and not listing.sizes.shrank:
             await self._read_reversed(listing, since, bear_shifts=bear_shifts)
         await self._conclude(listing, whole=since is None, started=started)
+        reading.compared = reading.compared or not writer.is_baseline
 
     async def _read_pages(
         self,
@@ -299,6 +266,7 @@ class _Reader:
                 run_at=self._question.run_at,
             )
             reading.counts.add(counts)
+            reading.compared = True
         alone = writer.wrote_all and succession is None
         if whole and not shifted and not inconsistent and not alone:
             concluded = await conclude_listing(

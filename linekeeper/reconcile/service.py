@@ -19,7 +19,8 @@ from linekeeper.reconcile.deleting import apply_agreed
 from linekeeper.reconcile.doubt import are_all_refused, doubt_connection, observe_lost_login
 from linekeeper.reconcile.due import Order, Pass, due_in, failing_last, is_entity_due
 from linekeeper.reconcile.marks import load_marks, note_failure
-from linekeeper.reconcile.poll import Question, Reading, Sleep, read_entity
+from linekeeper.reconcile.poll import Sleep, read_entity
+from linekeeper.reconcile.reading import Question, Reading
 from linekeeper.reconcile.succession import complete
 from linekeeper.reconcile.succession_queries import successions_of
 from linekeeper.reconcile.target import Login, Target, load_targets
@@ -291,10 +292,11 @@ async def _strange(
 async def reconcile_window(
     rt: Runtime, connection_id: str, since: datetime, until: datetime
 ) -> dict[str, int]:
-    """Read what changed at a connection from `since` on, for the back-fill after a reconnect.
+    """Read what changed at a connection from `since` on, for the backfill after a reconnect.
 
     Returns counts: `records` read, changes `recovered` and `webhooks_seen`, those `in_window`
-    (by the time the source gives, or found now), `failed` entities. Raises the first `MakiniError`
+    (by the time the source gives, or found now), entities `compared` with what had been known of
+    them, those read for the first time (`new`), `failed` ones. Raises the first `MakiniError`
     if no entity could be read. Safe to repeat.
     """
     async with rt.store.read() as session:
@@ -306,11 +308,14 @@ async def reconcile_window(
     started, run, login = utcnow(), Run(), Login(rt, target)
     marks = await load_marks(rt.store, target.id)
     first: MakiniError | None = None
+    compared = new = 0
     for entity in target.app.entities:
         question = Question(run_at=started, since=since, cause="backfill")
         mark = marks.get(entity)
         reading = await read_entity(rt, target, login, entity, question, mark=mark)
         run.took(target, reading)
+        compared += reading.outcome == "read" and reading.compared
+        new += reading.outcome == "read" and not reading.compared
         first = first or reading.error
     if first is not None and not run.readings:
         raise first
@@ -326,5 +331,7 @@ async def reconcile_window(
         "recovered": run.counts.recovered,
         "webhooks_seen": run.counts.webhooks_seen,
         "in_window": inside,
+        "compared": compared,
+        "new": new,
         "failed": len(run.failures),
     }

@@ -1,6 +1,6 @@
 """The steps of a reconnect run. Each asks the database what is done, so that it can be repeated."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -278,9 +278,6 @@ def _sentence(case: Case, outcome: str, now: datetime) -> str:
             "not_in_time": f"not reconnected in time (waited {lasted})",
             "given_up": f"given up after {lasted}",
         }.get(outcome, "continued in another incident")
-    records = sum(int(one.get("caught_up", 0)) for one in reconnect.counts.values())
-    read = "1 record" if records == 1 else f"{records:,} records"
-    caught = f"{read} backfilled" if records else "nothing to backfill"
     unread = [
         member
         for member in case.members
@@ -288,10 +285,28 @@ def _sentence(case: Case, outcome: str, now: datetime) -> str:
         and member.connection_id in reconnect.windows
         and member.connection_id not in reconnect.counts
     ]
+    caught = [backfilled(list(reconnect.counts.values()))]
     if unread:
         names = ", ".join(member.label for member in unread[:5])
         names += f" and {len(unread) - 5} more" if len(unread) > 5 else ""
         missing = f"not backfilled, for there is no token to read with: {names}"
-        caught = f"{caught}; {missing}" if records else missing
+        caught = [*caught, missing] if reconnect.counts else [missing]
     many = f"{len(case.members)} connections, " if len(case.members) > 1 else ""
-    return f"Reconnected after {lasted}: {many}{caught}"
+    return f"Reconnected after {lasted}: {many}{'; '.join(caught)}"
+
+
+def backfilled(found: Sequence[Mapping[str, Any]]) -> str:
+    """What the backfills of some connections brought, in words. Pure.
+
+    That there was nothing to backfill is said only where a comparison could have found something.
+    """
+    records = sum(int(counts.get("caught_up", 0)) for counts in found)
+    compared = sum(int(counts.get("compared", 0)) for counts in found)
+    left = sum(int(counts.get("failed", 0)) + int(counts.get("new", 0)) for counts in found)
+    if not records and not compared:
+        return "nothing could be compared, so whether anything changed meanwhile is not known"
+    said = "1 record backfilled" if records == 1 else f"{records:,} records backfilled"
+    if not records:
+        said = "nothing to backfill"
+    entities = "1 entity" if left == 1 else f"{left:,} entities"
+    return f"{said}; {entities} could not be compared" if left else said

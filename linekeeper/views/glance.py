@@ -24,6 +24,7 @@ from linekeeper.store.tables import (
     Lease,
     Outbox,
 )
+from linekeeper.views.webhooks_glance import WebhooksGlance, webhooks_at_a_glance
 
 INCIDENTS_SHOWN = 100
 NAMES_SHOWN = 10
@@ -100,6 +101,7 @@ class Glance:
     unsent: tuple[str, ...]
     """The last messages that would have been sent if Slack were configured, newest first."""
     apps: Mapping[str, AppGlance]
+    webhooks: WebhooksGlance
     leases: tuple[HeldLease, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -132,6 +134,7 @@ async def glance(store: Store, configuration: Configuration, *, now: datetime) -
             outbox=await _outbox(session),
             unsent=await _unsent(session),
             apps=await _apps(session, configuration),
+            webhooks=await webhooks_at_a_glance(session),
             leases=tuple(
                 HeldLease(lease.name, lease.owner, lease.until)
                 for lease in await session.scalars(

@@ -31,6 +31,7 @@ from linekeeper.health.judge import Outcome
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import TokenPair
+from linekeeper.reconcile.run import reconcile
 from linekeeper.reconnect.ask import attend_due
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
@@ -306,6 +307,28 @@ async def test_in_observe_without_a_token_it_ends_reconnected_too_and_asked_nobo
         state = await reconnect(incident.id, return_state=True)
     assert state.name == "Reconnected", state.message
     assert "not backfilled, for there is no token to read with: " in str(state.message)
+
+
+@pytest.mark.parametrize("read_before", [True, False])
+async def test_that_there_was_nothing_to_backfill_is_said_only_after_a_comparison(
+    store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served, read_before: bool
+) -> None:
+    await swept(clean_prefect)
+    if read_before:
+        async with Runtime.open() as rt:
+            await reconcile(rt)
+    one = await lost(store, clean_prefect, fleet)
+    found = fleet.world.find(one.makini_key)
+    assert found is not None
+    fleet.world.restore_credentials(found)
+    await swept(clean_prefect)
+    [incident] = await rows(store, Incident)
+    with on(clean_prefect):
+        state = await reconnect(incident.id, return_state=True)
+    assert state.name == "Reconnected", state.message
+    said = str(state.message)
+    assert ("nothing to backfill" in said) == read_before
+    assert ("nothing could be compared" in said) != read_before
 
 
 async def test_a_run_that_fails_again_and_again_is_started_ever_less_often(

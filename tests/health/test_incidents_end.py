@@ -1,9 +1,9 @@
 """Incidents that used to stay open for good, and members that an incident lacked."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlmodel import col
 
 import sandbox
@@ -15,7 +15,14 @@ from linekeeper.orchestrator import Blocks
 from linekeeper.reconcile.measure import measure
 from linekeeper.runtime import Runtime
 from linekeeper.store.configuration import save_blocks
-from linekeeper.store.tables import AppSetting, Connection, Drift, Incident, IncidentConnection
+from linekeeper.store.tables import (
+    AppSetting,
+    Connection,
+    Drift,
+    Incident,
+    IncidentConnection,
+    IncidentEntry,
+)
 from linekeeper.sweep.app import close_removed
 from tests.health.test_sweep import connections, control, incidents, sweep
 
@@ -151,3 +158,45 @@ async def test_incidents_of_an_app_taken_out_of_the_settings_end(
     await configured(app, other)
     await swept_away(rt)
     assert await open_causes(rt) == [f"connection:{victim.id}:health"]
+
+
+@pytest.mark.parametrize("silent", [1, 8])
+async def test_a_quiet_week_without_any_webhook_ends_nothing_and_the_first_webhook_does(
+    rt: Runtime, silent: int
+) -> None:
+    await sweep(rt)
+    fleet = await connections(rt)
+    now = utcnow()
+    await counted(rt, *fleet[:silent], now=now)
+    [cause] = await open_causes(rt)
+    async with rt.store.write() as session:
+        await session.execute(delete(Drift))  # nothing changes for more than a week
+    await measure(rt, now=now + timedelta(days=8))
+    assert await open_causes(rt) == [cause]
+    async with rt.store.write() as session:
+        await session.execute(update(Connection).values(last_webhook_at=now + timedelta(days=9)))
+    await measure(rt, now=now + timedelta(days=9))
+    assert await open_causes(rt) == []
+    [incident] = [one for one in await incidents(rt) if one.cause == cause]
+    async with rt.store.read() as session:
+        said = list(
+            await session.scalars(
+                select(col(IncidentEntry.text)).where(col(IncidentEntry.incident_id) == incident.id)
+            )
+        )
+    assert any("Webhooks come in" in text for text in said)
+
+
+async def test_of_one_that_is_disconnected_nobody_says_that_its_webhooks_come_in(
+    rt: Runtime,
+) -> None:
+    await sweep(rt)
+    fleet = await connections(rt)
+    await counted(rt, *fleet[:8], now=utcnow())
+    async with rt.store.write() as session:
+        await session.execute(update(Connection).values(setup="disconnected"))
+    await measure(rt, now=utcnow())
+    assert await open_causes(rt) == []
+    async with rt.store.read() as session:
+        said = list(await session.scalars(select(col(IncidentEntry.text))))
+    assert not any("Webhooks come in" in text for text in said)

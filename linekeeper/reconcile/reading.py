@@ -1,0 +1,42 @@
+"""What is asked of one entity, and how reading it went."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from linekeeper.makini import ErrorScope, MakiniError
+from linekeeper.reconcile.accounting import Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to read of an entity, and why."""
+
+    run_at: datetime
+    full: bool = False
+    """List everything, whatever the watermark says."""
+    since: datetime | None = None
+    """Read from here on at least, even where the watermark is later."""
+    cause: str | None = None
+    """`backfill`: what it finds is put down to that (see `drift.cause`)."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """How reading one entity went."""
+
+    entity: str
+    outcome: str = "read"
+    """`read`, `not_offered` or `failed`."""
+    full: bool = False
+    compared: bool = False
+    """What came was compared with what had been known: a first listing is not."""
+    records: int = 0
+    written: int = 0
+    counts: Counts = field(default_factory=Counts)
+    error: MakiniError | None = None
+    scope: ErrorScope = ErrorScope.entity
+    """What the error is evidence about."""
+    is_news: bool = False
+    """It failed, and had not failed the last time."""
+    held_back: int = 0
+    """Records that look deleted but are too many to believe it."""
