@@ -7,7 +7,7 @@ from linekeeper.health.judge import Observation, Outcome
 from linekeeper.health.scope import make_suspect
 from linekeeper.health.service import observe
 from linekeeper.makini import ErrorKind, MakiniError
-from linekeeper.reconcile.poll import Reading
+from linekeeper.reconcile.reading import Reading
 from linekeeper.reconcile.target import Login, Target
 from linekeeper.runtime import Runtime
 
