@@ -109,6 +109,8 @@ def _shown(seen: "Glance") -> "RenderableType":
         )
     if seen.webhooks.states:
         parts.append(Text(seen.webhooks.sentence))
+    if seen.records.entities:
+        parts.append(Text(seen.records.sentence))
     parts += [_incidents(seen), _apps(seen), *_outbox(seen)]
     if seen.leases:
         held = ", ".join(f"{lease.name} ({lease.owner})" for lease in seen.leases)

@@ -14,6 +14,8 @@ from linekeeper.store.keys import stored_key
 from linekeeper.store.tables import Connection, Record
 
 _AT_ONCE = 2_000
+MOST_STEPS = 5
+"""So often a connection may have been replaced since the sender learned its name."""
 MOST_OWNERS = 20
 """Connections read for one key that several of them have; where it is in more, the next poll reads
 them all anyway."""
@@ -28,6 +30,7 @@ class Target(NamedTuple):
     makini_id: str | None
     setup: str
     health: str
+    replaced_by: str | None
 
 
 _COLUMNS = tuple(getattr(Connection, name) for name in Target._fields)
@@ -57,7 +60,10 @@ def _references(event: Event) -> list[str]:
 async def _known_as(
     session: AsyncSession, refs: Mapping[str, set[str]]
 ) -> dict[tuple[str, str], Target]:
-    """By app and reference: Makini's key, Makini's id or our id, in this order."""
+    """By app and reference: Makini's key, Makini's id or our id, in this order.
+
+    Where a login made a new connection, whoever goes on naming the one before means its successor.
+    """
     found: dict[tuple[str, str], Target] = {}
     for app, wanted in refs.items():
         ordered = sorted(wanted)
@@ -79,6 +85,29 @@ async def _known_as(
                 for target in targets:
                     if getattr(target, name) in wanted:
                         found[app, getattr(target, name)] = target
+    return await _at_present(session, found)
+
+
+async def _at_present(
+    session: AsyncSession, found: dict[tuple[str, str], Target]
+) -> dict[tuple[str, str], Target]:
+    """The same, each connection that was replaced by its present successor."""
+    for _ in range(MOST_STEPS):
+        wanted = {
+            target.replaced_by
+            for target in found.values()
+            if target.replaced_by is not None and target.setup == "disconnected"
+        }
+        if not wanted:
+            break
+        rows = await session.execute(select(*_COLUMNS).where(col(Connection.id).in_(wanted)))
+        heirs = {target.id: target for target in (Target(*row) for row in rows)}
+        found = {
+            name: heirs.get(target.replaced_by or "", target)
+            if target.setup == "disconnected"
+            else target
+            for name, target in found.items()
+        }
     return found
 
 

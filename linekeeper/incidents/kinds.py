@@ -91,7 +91,7 @@ _KINDS = {
     ),
     "entity_inconsistent": Words(
         "",
-        "The source lists fewer different records than it says it has.",
+        "The source lists more or fewer records than its own total says, or fewer are here.",
         "Listed again every day, in both orders; resolves by itself once the two agree. Ask "
         "Makini's support what limits the listing.",
     ),

@@ -28,6 +28,8 @@ from linekeeper.health.report_call import Call, follow_up, record_call
 from linekeeper.makini import MakiniError
 from linekeeper.receiver.body import read_body
 from linekeeper.receiver.keys import require_key, runtime_of
+from linekeeper.reconcile.completeness import completeness_of
+from linekeeper.reconcile.entity_queries import entity_states
 from linekeeper.reconcile.feed import MOST, BadCursor, read_feed
 from linekeeper.reconcile.feed_reads import FeedReads
 from linekeeper.runtime import Runtime, UnknownApp
@@ -52,7 +54,8 @@ async def list_connections(request: Request) -> Response:
 
 
 async def show_connection(request: Request) -> Response:
-    """`GET /api/connections/{connection}`."""
+    """`GET /api/connections/{connection}`: one, with its open incident, and per entity how many
+    records the source has and how many are here."""
     await require_key(request, "connections:read")
     rt = runtime_of(request)
     connection = await _find(rt, request)
@@ -61,7 +64,9 @@ async def show_connection(request: Request) -> Response:
             select(col(Customer.name)).where(col(Customer.id) == connection.customer_id)
         )
     incident = await open_incident_of(rt, connection.id)
-    return _json({**_shown(connection, customer), "incident": incident})
+    entities = await entity_states(rt.store, connection_id=connection.id)
+    records = [completeness_of(entity).as_json() for entity in entities]
+    return _json({**_shown(connection, customer), "incident": incident, "records": records})
 
 
 async def token(request: Request) -> Response:

@@ -39,6 +39,21 @@ def _errors(**descriptions: str) -> _Json:
     }
 
 
+_COUNT = {"type": ["integer", "null"]}
+_COMPLETENESS = _object(
+    {
+        "entity": _TEXT,
+        "state": {"enum": ["agrees", "differs", "unknown"]},
+        "source": _COUNT,
+        "here": _COUNT,
+        "compared_at": _TIME,
+        "agreed_at": _TIME,
+        "unknown": {
+            "type": "array",
+            "items": {"enum": ["not_compared", "no_total", "window", "failing"]},
+        },
+    }
+)
 _CONNECTION = _object(
     {
         "id": _TEXT,
@@ -61,6 +76,7 @@ _CONNECTION = _object(
         "replaced_by": _OPTIONAL,
     },
     incident=_OPTIONAL,
+    records={"type": "array", "items": _COMPLETENESS},
 )
 _CHANGE = _object(
     {

@@ -126,8 +126,9 @@ class Writer:
         self._grain = Grain(grain_of(mark))
         self._found_older = False
         """Something differed that had changed before the last listing began."""
-        self.is_unsettled = False
-        """After `finish`: nothing says yet from when on to ask; another whole listing has to."""
+        self.relist_at: datetime | None = None
+        """After `finish`: when to list it again, since nothing says yet from when on to ask, or
+        since the source's own total is another number."""
         self.counts = Counts()
 
     def batch(self, asked_at: datetime) -> Batch:
@@ -180,8 +181,7 @@ class Writer:
             position = self._position(proved=proved, shifted=shifted)
             agreed = proved or not (shifted or self._found_older)
             settled = agreed and mark is not None and position == mark.position
-            self.is_unsettled = position is None and self._newest is not None
-            again = shifted or self.is_unsettled
+            again = shifted or (position is None and self._newest is not None)
             whole_values: dict[str, Any] = {"full_at": self._full_at}
             if whole and not shifted:
                 whole_values |= compared(
@@ -189,6 +189,7 @@ class Writer:
                 )
             if whole and (again or self._succeeds):
                 whole_values["confirm_at"] = self._started
+            self.relist_at = whole_values.get("confirm_at")
             self.counts = await count_due(
                 self._store, session, self._target.id, self._entity,
                 run_at=self._run_at, cause=self._cause,

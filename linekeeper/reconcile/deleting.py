@@ -71,14 +71,14 @@ async def conclude_listing(
     oldest: datetime | None,
     mark: Watermark | None,
     run_at: datetime,
-    again: bool = False,
+    relist_at: datetime | None = None,
 ) -> Concluded:
     """Compare the index with the complete listing `keys` that began at `started`.
 
     `oldest` is the oldest source time listed, `mark` what was known of the entity before. What the
     listing lacks for the first time is marked; what an earlier one lacked too is deleted, unless
     that is over the cap: then nothing is, and an incident asks somebody to decide. What is out of
-    the reach of a history window is neither. `again` asks for another listing in the next run,
+    the reach of a history window is neither. At `relist_at` it is listed again,
     whatever this one says.
     """
     store, result = rt.store, Concluded()
@@ -98,7 +98,10 @@ async def conclude_listing(
             store, session, target.id, entity,
             full_at=started,
             window_since=missing.window_since,
-            confirm_at=started if again else started + POLICY.confirm if missing.first else None,
+            confirm_at=min(
+                filter(None, (relist_at, started + POLICY.confirm if missing.first else None)),
+                default=None,
+            ),
         )  # fmt: skip
         await _settle_proposal(store, session, target.id, entity, now=now)
         if entity in target.app.bodies:

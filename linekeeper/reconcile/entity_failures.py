@@ -43,7 +43,15 @@ class EntityState:
     source_total: int | None = None
     """How many the source said it has at that time."""
     inconsistent: int = 0
-    """How many whole listings in a row had fewer records than that."""
+    """How many whole listings in a row had another number of records than that."""
+    indexed: int | None = None
+    """Live records of the index right after the last whole listing."""
+    lacking: int = 0
+    """How many whole listings in a row left fewer here than the source's total."""
+    compared_at: datetime | None = None
+    """When that listing began; None before the first one."""
+    agreed_at: datetime | None = None
+    """When as many records were here as the source said, for the last time."""
     window_since: datetime | None = None
     """The listing holds only what changed since then."""
     may_be_read: bool = True
@@ -53,7 +61,7 @@ class EntityState:
     def is_failing(self) -> bool:
         """Whether people have to be notified of it."""
         if self.failure is None:
-            return self.inconsistent >= INCONSISTENT_LISTINGS
+            return max(self.inconsistent, self.lacking) >= INCONSISTENT_LISTINGS
         return self.failures >= (1 if self.failure in _PERMISSION else PASSING_FAILURES)
 
     @property
@@ -141,10 +149,18 @@ def _of_app(app: str, entity: str, kind: str, members: Sequence[EntityState]) ->
 
 def _text(state: EntityState) -> str:
     if state.kind == INCONSISTENT:
+        total, listed = state.source_total or 0, state.listed or 0
+        said = f"The source says that it has {total:,} records and lists {listed:,}"
+        if listed < total:
+            return (
+                f"{said}, read in both orders. What it lists is in the index; nothing is deleted "
+                "here as long as the two disagree."
+            )
+        if listed > total:
+            return f"{said}. All that it lists is in the index, so its total is what is wrong."
         return (
-            f"The source says that it has {state.source_total} records and lists {state.listed}, "
-            "read in both orders. What it lists is in the index; nothing is deleted here as long "
-            "as the two disagree."
+            f"{said}, but only {state.indexed or 0:,} are here: the others have no key to be kept "
+            "by, or share one."
         )
     return f"{state.error} The other entities and the login are not affected by it."
 
@@ -152,7 +168,7 @@ def _text(state: EntityState) -> str:
 _PROBLEMS: Mapping[str, str] = {
     FORBIDDEN: "no permission for {entity}",
     FAILING: "{entity} can't be read",
-    INCONSISTENT: "{entity} lists fewer records than it has",
+    INCONSISTENT: "{entity} has another number of records than its total says",
 }
 
 

@@ -1,6 +1,6 @@
 """The state of every entity of the fleet, read from the database."""
 
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlmodel import col
 
 from linekeeper.customers.naming import label
@@ -11,9 +11,8 @@ from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer, Watermark
 
 
-async def entity_states(store: Store, *, noteworthy_only: bool = False) -> list[EntityState]:
-    """Every entity offered by an established connection, or only those of which something is to be
-    said: that can't be read, disagree with their own total, or list a history window."""
+async def entity_states(store: Store, *, connection_id: str | None = None) -> list[EntityState]:
+    """Every entity offered by an established connection, or by this one."""
     statement = (
         select(
             col(Connection.id),
@@ -29,14 +28,8 @@ async def entity_states(store: Store, *, noteworthy_only: bool = False) -> list[
         .where(col(Connection.setup).in_(ESTABLISHED), col(Watermark.offered))
         .order_by(col(Connection.id), col(Watermark.entity))
     )
-    if noteworthy_only:
-        statement = statement.where(
-            or_(
-                col(Watermark.failure).is_not(None),
-                col(Watermark.inconsistent) > 0,
-                col(Watermark.window_since).is_not(None),
-            )
-        )
+    if connection_id is not None:
+        statement = statement.where(col(Connection.id) == connection_id)
     async with store.read() as session:
         rows = (await session.execute(statement)).all()
     return [
@@ -52,6 +45,10 @@ async def entity_states(store: Store, *, noteworthy_only: bool = False) -> list[
             listed=mark.listed,
             source_total=mark.source_total,
             inconsistent=mark.inconsistent,
+            indexed=mark.indexed,
+            lacking=mark.lacking,
+            compared_at=mark.compared_at,
+            agreed_at=mark.agreed_at,
             window_since=mark.window_since,
             may_be_read=may_call_data(health),
         )

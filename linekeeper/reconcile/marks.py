@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -42,7 +42,7 @@ async def save_mark(
     """Set `values` of the watermark, made if there is none."""
     row = {
         "connection_id": connection_id, "entity": entity,
-        "offered": True, "filtered": True, "failures": 0, "inconsistent": 0,
+        "offered": True, "filtered": True, "failures": 0, "inconsistent": 0, "lacking": 0,
     }  # fmt: skip
     await insert_or_update(
         store,
@@ -62,14 +62,47 @@ def compared(
     *,
     inconsistent: bool,
 ) -> dict[str, Any]:
-    """What a whole listing that `started` then says beside the source's own total. Pure."""
+    """What a whole listing that `started` then says beside the source's own total. Pure.
+
+    One that is `inconsistent` proves nothing gone; where more came than the total says, it does.
+    """
     values: dict[str, Any] = {"listed": listed, "source_total": total, "inconsistent": 0}
-    if inconsistent:
+    if total is not None and listed != total:
         before = mark.inconsistent if mark is not None else 0
         values["inconsistent"] = before + 1
-        values["full_at"] = started
         values["confirm_at"] = started + POLICY.after_inconsistent(before)
+    if inconsistent:
+        values["full_at"] = started
     return values
+
+
+async def note_compared(
+    store: Store,
+    connection_id: str,
+    entity: str,
+    mark: Watermark | None,
+    *,
+    started: datetime,
+    total: int | None,
+) -> None:
+    """Keep how many records are here, right after the whole listing that `started` then.
+
+    Where as many were listed as there are and fewer are here, some have no key to be kept by.
+    """
+    async with store.write() as session:
+        indexed = await session.scalar(
+            select(func.count()).where(
+                col(Record.connection_id) == connection_id,
+                col(Record.entity) == entity,
+                col(Record.deleted_at).is_(None),
+            )
+        )
+        values: dict[str, Any] = {"indexed": indexed or 0, "compared_at": started}
+        if total is not None and values["indexed"] == total:
+            values["agreed_at"] = started
+        lacks = total is not None and values["indexed"] < total
+        values["lacking"] = ((mark.lacking if mark is not None else 0) + 1) if lacks else 0
+        await save_mark(store, session, connection_id, entity, **values)
 
 
 def grain_of(mark: Watermark | None) -> timedelta | None:

@@ -17,6 +17,7 @@ from linekeeper.reconcile.marks import (
     grain_of,
     is_baseline,
     is_offered,
+    note_compared,
     note_failure,
     note_not_offered,
 )
@@ -278,10 +279,19 @@ class _Reader:
                 oldest=writer.oldest,
                 mark=self._mark,
                 run_at=self._question.run_at,
-                again=writer.is_unsettled,
+                relist_at=writer.relist_at,
             )
             reading.counts.add(concluded.counts)
             reading.held_back = concluded.held_back
+        if whole and not shifted:
+            await note_compared(
+                self._rt.store,
+                target.id,
+                reading.entity,
+                self._mark,
+                started=started,
+                total=listing.sizes.last,
+            )
 
     async def _again(self, error: MakiniError) -> str | None:
         """What to ask for a failed page with, after the pause it needs; None to give up."""

@@ -47,7 +47,7 @@ def _not_whole(states: Sequence[EntityState]) -> list[str]:
 
 def _notes(state: EntityState) -> list[str]:
     notes = []
-    if state.inconsistent and state.listed is not None and state.source_total is not None:
+    if state.inconsistent and (state.listed or 0) < (state.source_total or 0):
         notes.append(
             f"Inconsistent: {state.listed:,} of {state.source_total:,} records are listed, in "
             "both orders. Nothing is deleted here."

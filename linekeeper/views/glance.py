@@ -13,6 +13,7 @@ from linekeeper.access.tokens import has_usable_token
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import Evidence, Health
+from linekeeper.reconcile.entity_queries import entity_states
 from linekeeper.store import Store
 from linekeeper.store.leases import CONSUMER
 from linekeeper.store.tables import (
@@ -24,6 +25,7 @@ from linekeeper.store.tables import (
     Lease,
     Outbox,
 )
+from linekeeper.views.records_glance import RecordsGlance, records_at_a_glance
 from linekeeper.views.webhooks_glance import WebhooksGlance, webhooks_at_a_glance
 
 INCIDENTS_SHOWN = 100
@@ -102,6 +104,7 @@ class Glance:
     """The last messages that would have been sent if Slack were configured, newest first."""
     apps: Mapping[str, AppGlance]
     webhooks: WebhooksGlance
+    records: RecordsGlance
     leases: tuple[HeldLease, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -112,6 +115,7 @@ class Glance:
 
 async def glance(store: Store, configuration: Configuration, *, now: datetime) -> Glance:
     """Everything as it is at `now`, of one moment."""
+    records = records_at_a_glance(await entity_states(store))
     async with store.read() as session:
         health = await _counts(session, Connection.health)
         incidents = await _incidents(session)
@@ -135,6 +139,7 @@ async def glance(store: Store, configuration: Configuration, *, now: datetime) -
             unsent=await _unsent(session),
             apps=await _apps(session, configuration),
             webhooks=await webhooks_at_a_glance(session),
+            records=records,
             leases=tuple(
                 HeldLease(lease.name, lease.owner, lease.until)
                 for lease in await session.scalars(

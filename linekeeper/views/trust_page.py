@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from linekeeper.markdown import image, text, when
+from linekeeper.reconcile.completeness import worst_first
 from linekeeper.reconcile.outage import SENDER_GIVES_UP
 from linekeeper.reconcile.trust import BAD, GOOD, WINDOW
+from linekeeper.views.completeness_part import completeness_markdown
 from linekeeper.views.entities_part import entities_markdown
 from linekeeper.views.trust_chart import changes_over_time
 from linekeeper.views.trust_queries import Held, TrustLine, TrustReport
@@ -61,6 +63,7 @@ def trust_markdown(report: TrustReport, forms: Mapping[str, str]) -> str:
         *_held(report, forms),
         _connections(report),
         *entities_markdown(report.entities),
+        *completeness_markdown(worst_first(report.entities)),
         *_outages(report),
         f"Miss rate = lost / (in time + late + lost). Above {BAD:.0%} webhooks are bad and the "
         f"connection is read more often; up to {GOOD:.0%} they are good, and it is read less. "

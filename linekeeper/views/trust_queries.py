@@ -82,7 +82,6 @@ class TrustReport:
     held: Sequence[Held]
     outages: Sequence[Outage]
     entities: Sequence[EntityState] = ()
-    """Those of which something is to be said."""
 
     @property
     def measured(self) -> Measured:
@@ -115,8 +114,7 @@ async def trust_report(store: Store, *, now: datetime) -> TrustReport:
                 .limit(10)
             )
         )
-    noteworthy = await entity_states(store, noteworthy_only=True)
-    return TrustReport(now, lines, points, step, held, outages, noteworthy)
+    return TrustReport(now, lines, points, step, held, outages, await entity_states(store))
 
 
 async def _lines(session: AsyncSession, since: datetime) -> list[TrustLine]:

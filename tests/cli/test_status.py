@@ -101,9 +101,11 @@ async def test_its_json_is_plain_and_its_keys_stay(store: Store) -> None:
         "leases",
         "open_incidents",
         "outbox",
+        "records",
         "setup",
         "slack_configured",
         "unsent",
+        "webhooks",
         "without_token",
     ]
     assert plain["at"] == "2027-03-01T12:00:00+00:00"

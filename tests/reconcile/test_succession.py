@@ -32,6 +32,7 @@ from linekeeper.store.tables import (
     Silence,
     Succession,
     SuccessionStep,
+    WebhookEvent,
 )
 from linekeeper.sweep.sweep import take_list
 from linekeeper.views.match_page import match_markdown
@@ -450,3 +451,34 @@ async def test_the_case_of_the_lost_login_goes_on_with_the_successor_and_catches
     await keep_counts(house.rt, incident.id, new.id, counts, since=since, until=until)
     sentence = await close(house.rt, incident.id, "reconnected", now=utcnow())
     assert sentence.endswith("7 records backfilled")
+
+
+async def test_webhooks_that_go_on_naming_the_old_connection_are_the_successors(
+    house: House,
+) -> None:
+    [one, _] = await house.connections()
+    await house.lose_login(one)
+    new = await logged_in(house, one, "rename")
+    await run(house)
+    before = await ops(house)
+    system = listed(house, new)
+    changed = house.fleet.world.change_records(system, ORDERS, change=3, announce=False)["changed"]
+    await deliver(house.rt, one.makini_key, changed, plural="work-orders")  # to the old URL
+    await process(house.rt)
+    [event] = await house.rows(WebhookEvent, WebhookEvent.url_connection == one.makini_key)
+    assert (event.status, event.connection_id) == ("processed", new.id)
+    assert (await ops(house))["updated"] == before["updated"] + 3
+    assert {c["connection"] for c in await feed(house)} == {new.id}
+    await agrees(house, new)
+
+
+async def test_the_products_api_says_how_many_records_there_are(house: House) -> None:
+    [one, _] = await house.connections()
+    headers = await house.key("connections:read", name="reader")
+    answer = await house.http.get(f"/api/connections/{one.id}", headers=headers)
+    assert answer.status_code == 200
+    found = {entity["entity"]: entity for entity in answer.json()["records"]}
+    live = len(keys(house, listed(house, one)))
+    assert (found[ORDERS]["source"], found[ORDERS]["here"]) == (live, live)
+    assert found[ORDERS]["state"] == "agrees"
+    assert found[ORDERS]["agreed_at"] == found[ORDERS]["compared_at"]

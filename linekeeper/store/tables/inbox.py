@@ -13,6 +13,7 @@ _PENDING = text("status = 'pending'")
 _DEAD = text("status = 'dead'")
 _UNROUTED = text("status = 'unrouted'")
 _TRIED = text("status = 'pending' AND attempts > 0")
+_CANARY = text("kind = 'canary'")
 _REPLAY = text("replay_of IS NOT NULL")
 _MERGEABLE = text("merge_key IS NOT NULL")
 
@@ -63,6 +64,12 @@ class WebhookEvent(SQLModel, table=True):
             "processed_at",
             sqlite_where=_UNROUTED,
             postgresql_where=_UNROUTED,
+        ),
+        Index(
+            "webhook_event_canary",
+            "received_at",
+            sqlite_where=_CANARY,
+            postgresql_where=_CANARY,
         ),
         Index(
             "webhook_event_replayed",

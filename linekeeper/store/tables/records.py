@@ -161,7 +161,15 @@ class Watermark(SQLModel, table=True):
     source_total: int | None = None
     """How many the source said it has at that time; none where it says none."""
     inconsistent: int = 0
-    """How many whole listings in a row had fewer records than the source's total."""
+    """How many whole listings in a row had not as many records as the source's total."""
+    indexed: int | None = None
+    """Live records of the index right after the last whole listing."""
+    lacking: int = 0
+    """How many whole listings in a row left fewer here than the source's total."""
+    compared_at: datetime | None = optional_time()
+    """Start of the listing that `indexed` and `source_total` are of."""
+    agreed_at: datetime | None = optional_time()
+    """The last time the two were the same."""
     window_since: datetime | None = optional_time()
     """The listing holds only what changed since then; older records may live unlisted."""
     grain_seconds: float | None = None

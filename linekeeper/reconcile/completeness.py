@@ -1,0 +1,90 @@
+"""Whether the index holds what the source has, per connection and entity. Pure.
+
+Both numbers are of the last whole listing: the source's own total, where it says one, and the live
+records here right after it. What has changed since is in neither.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from linekeeper.reconcile.entity_failures import EntityState
+
+Unknown = Literal["not_compared", "no_total", "window", "failing"]
+"""Why it can't be known: never listed whole yet; the source says no total; its listing holds only
+what changed since some day; the entity can't be read at present."""
+
+_ORDER = {"differs": 0, "unknown": 1, "agrees": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Completeness:
+    """One entity of one connection."""
+
+    connection_id: str
+    label: str
+    entity: str
+    state: Literal["agrees", "differs", "unknown"]
+    source: int | None
+    """How many records the source said it has; None where it says no total."""
+    here: int | None
+    """Live records of the index."""
+    compared_at: datetime | None
+    """Start of the listing that both numbers are of."""
+    agreed_at: datetime | None
+    """When the two were the same for the last time."""
+    unknown: tuple[Unknown, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data with stable keys; times as ISO-8601 UTC."""
+        return {
+            "entity": self.entity,
+            "state": self.state,
+            "source": self.source,
+            "here": self.here,
+            "compared_at": self.compared_at.isoformat() if self.compared_at else None,
+            "agreed_at": self.agreed_at.isoformat() if self.agreed_at else None,
+            "unknown": list(self.unknown),
+        }
+
+
+def completeness_of(entity: EntityState) -> Completeness:
+    """What is known of the number of records of one entity."""
+    unknown: list[Unknown] = []
+    if entity.compared_at is None:
+        unknown.append("not_compared")
+    elif entity.source_total is None:
+        unknown.append("no_total")
+    if entity.window_since is not None:
+        unknown.append("window")
+    if entity.failure is not None:
+        unknown.append("failing")
+    state: Literal["agrees", "differs", "unknown"] = "unknown"
+    if not unknown:
+        state = "agrees" if entity.indexed == entity.source_total else "differs"
+    return Completeness(
+        connection_id=entity.connection_id,
+        label=entity.label,
+        entity=entity.entity,
+        state=state,
+        source=entity.source_total if entity.compared_at is not None else None,
+        here=entity.indexed,
+        compared_at=entity.compared_at,
+        agreed_at=entity.agreed_at,
+        unknown=tuple(unknown),
+    )
+
+
+def worst_first(entities: Sequence[EntityState]) -> list[Completeness]:
+    """All of them, those that differ first, then those of which it can't be known."""
+    found = [completeness_of(entity) for entity in entities]
+    return sorted(found, key=lambda each: (_ORDER[each.state], each.label, each.entity))
+
+
+def count_states(found: Sequence[Completeness]) -> Mapping[str, int]:
+    """How many agree, differ and can't be known."""
+    counts = dict.fromkeys(("agrees", "differs", "unknown"), 0)
+    for each in found:
+        counts[each.state] += 1
+    return counts
