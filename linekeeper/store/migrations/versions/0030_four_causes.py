@@ -11,11 +11,11 @@ from alembic import op
 
 from linekeeper.store.types import Id
 
-revision = "0028"
-down_revision = "0027"
+revision = "0030"
+down_revision = "0029"
 branch_labels = None
 depends_on = None
-serves = ("0027",)
+serves = ("0029",)
 
 
 def upgrade() -> None:

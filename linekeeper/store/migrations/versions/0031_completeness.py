@@ -8,11 +8,11 @@ from alembic import op
 
 from linekeeper.store.types import UtcDateTime
 
-revision = "0029"
-down_revision = "0028"
+revision = "0031"
+down_revision = "0030"
 branch_labels = None
 depends_on = None
-serves = ("0028",)
+serves = ("0030",)
 
 
 def upgrade() -> None:
