@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, func
 from sqlmodel import col, select
 
+from linekeeper.outbox.queue import ENDED
 from linekeeper.store import Store
 from linekeeper.store.tables import (
     ConnectAttempt,
@@ -52,7 +53,7 @@ async def prune(
 
     What waits, and what is dead and may be replayed, stays. With `dry_run` it only counts.
     """
-    outbox = (col(Outbox.status) == "sent") & (col(Outbox.settled_at) < outbox_before)
+    outbox = col(Outbox.status).in_(ENDED) & (col(Outbox.settled_at) < outbox_before)
     observations = col(Observation.at) < observations_before
     act = _count if dry_run else _remove
     attempts = await act(store, ForwardAttempt, col(ForwardAttempt.at) < traces_before)

@@ -65,7 +65,7 @@ async def deliver_elsewhere(
         target = str(row.payload.get("target"))
         words = words_of(row, views, now=clock(), links=links)
         if words is None or target not in urls or _needless(urls[target], words):
-            await settle(store, [row], owner, now=clock())
+            await settle(store, [row], owner, now=clock(), became="skipped")
             continue
         trouble = await _send(urls[target], words)
         now = clock()

@@ -100,7 +100,7 @@ class _Delivery:
         store, owner = self._store, self._owner
         letter = await _letter(store, row, self._signer, self._public_url)
         if letter is None or self._mail is None:
-            await settle(store, [row], owner, now=utcnow())
+            await settle(store, [row], owner, now=utcnow(), became="skipped")
             return
         if not letter.recipients:
             await _give_up(store, row, owner, "no contact is known of this customer")

@@ -7,7 +7,7 @@ from sqlalchemy import bindparam, select, update
 from sqlmodel import col
 
 from linekeeper.notify.text import shown
-from linekeeper.notify.told import WITHHELD
+from linekeeper.outbox.queue import Outcome
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Outbox
 from linekeeper.store.types import UtcDateTime
@@ -26,7 +26,7 @@ _SETTLE = (
         col(Outbox.status) == "pending",
     )
     .values(
-        status="sent",
+        status=bindparam("became"),
         settled_at=bindparam("now", type_=UtcDateTime),
         claimed_by=None,
         claimed_until=None,
@@ -41,7 +41,7 @@ _OVERTAKE = (
         col(Outbox.status) == "pending",
         col(Outbox.claimed_by).is_(None),
     )
-    .values(status="sent", settled_at=bindparam("now", type_=UtcDateTime), error=None)
+    .values(status="superseded", settled_at=bindparam("now", type_=UtcDateTime), error=None)
     .execution_options(synchronize_session=False)
 )
 
@@ -49,23 +49,24 @@ _OVERTAKE = (
 async def settle_unsent(
     store: Store, rows: Sequence[Outbox], owner: str, said: Mapping[str, str], *, now: datetime
 ) -> None:
-    """Settle `rows`, keeping on each what would have been said (`said`, by row id)."""
-    notes = {row.id: f"no Slack configured; would have said: {said[row.id]}" for row in rows}
-    await _settle(store, notes, owner, now)
+    """Skip `rows`, as no Slack is configured, keeping what they would have said (by row id)."""
+    await _settle(store, {row.id: said[row.id] for row in rows}, owner, "skipped", now=now)
 
 
 async def settle_withheld(
     store: Store, rows: Sequence[Outbox], owner: str, why: Mapping[str, str], *, now: datetime
 ) -> None:
-    """Settle `rows` that the policy holds back (`why`, by row id): the first notice tells all."""
-    await _settle(store, {row.id: f"{WITHHELD}{why[row.id]}" for row in rows}, owner, now)
+    """Settle `rows` that the policy suppresses (`why`, by row id): the first notice tells all."""
+    await _settle(store, {row.id: why[row.id] for row in rows}, owner, "suppressed", now=now)
 
 
-async def _settle(store: Store, notes: Mapping[str, str], owner: str, now: datetime) -> None:
+async def _settle(
+    store: Store, notes: Mapping[str, str], owner: str, became: Outcome, *, now: datetime
+) -> None:
+    common = {"owner": owner, "now": now, "became": became}
     async with store.write() as session:
         for identifier, note in notes.items():
-            said = {"row_id": identifier, "owner": owner, "now": now, "note": note[:500]}
-            await session.execute(_SETTLE, said)
+            await session.execute(_SETTLE, {**common, "row_id": identifier, "note": note[:500]})
 
 
 async def settle_overtaken(store: Store, keys: Sequence[str], *, now: datetime) -> None:
@@ -143,7 +144,7 @@ async def gather_burst(store: Store, row: Outbox, *, now: datetime) -> Outbox:
         await session.execute(
             update(Outbox)
             .where(col(Outbox.id).in_([one.id for one in diary]))
-            .values(status="sent", settled_at=now, error=f"said with {row.dedupe_key}")
+            .values(status="superseded", settled_at=now, error=f"said with {row.dedupe_key}")
             .execution_options(synchronize_session=False)
         )
     row.payload = payload

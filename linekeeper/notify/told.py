@@ -9,8 +9,6 @@ from linekeeper.store.engine import Store
 from linekeeper.store.tables import Notice, Outbox
 
 _AT_ONCE = 5_000
-WITHHELD = "withheld: "
-"""How the note begins on a row that was not said because the policy held it back."""
 _FIRST = (
     select(col(Notice.incident_id), col(Notice.fold))
     .where(
@@ -52,8 +50,7 @@ async def withheld_texts(store: Store, lane: str) -> list[str]:
             select(col(Outbox.payload))
             .where(
                 col(Outbox.lane) == lane,
-                col(Outbox.status) == "sent",
-                col(Outbox.error).startswith(WITHHELD),
+                col(Outbox.status) == "suppressed",
             )
             .order_by(col(Outbox.seq))
         )

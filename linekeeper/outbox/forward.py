@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,8 +23,8 @@ from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
 
 CHANNEL = "forward"
-REFUSED, GONE = "refused: ", "gone: "
-"""How the note begins on a row that the product refuses, or whose address it says is no more."""
+Refusal = Literal["refused", "gone"]
+"""The product refuses this one; or it says that its address is no more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 import httpx
@@ -22,7 +22,7 @@ from linekeeper.logs import passed
 from linekeeper.makini.wire import open_client
 from linekeeper.outbox import claim as lanes
 from linekeeper.outbox.claim import Claim, Work
-from linekeeper.outbox.forward import CHANNEL, GONE, REFUSED, lane_prefix
+from linekeeper.outbox.forward import CHANNEL, Refusal, lane_prefix
 from linekeeper.outbox.forward_messages import Outgoing, envelope_of, read_messages
 from linekeeper.redact import origin
 from linekeeper.runtime import Runtime
@@ -66,6 +66,13 @@ _WORK = Work(
     which=_OUTBOX.c.channel == literal_column(f"'{CHANNEL}'"),
     columns=[_OUTBOX.c.payload, _OUTBOX.c.created_at],
 )
+
+
+class _Trouble(NamedTuple):
+    """Why the product did not take a message."""
+
+    why: str
+    refusal: Refusal | None = None
 
 
 @dataclass(slots=True)
@@ -203,7 +210,7 @@ class _Round:
         self._apps = apps
         self._sent: list[str] = []
         self._dead: dict[str, str] = {}
-        self._retry: dict[str, tuple[datetime, str]] = {}
+        self._retry: dict[str, tuple[datetime, _Trouble]] = {}
         self._back: dict[str, datetime] = {}
         self._expired: dict[str, str] = {}
         self._attempts: list[dict[str, Any]] = []
@@ -253,7 +260,7 @@ class _Round:
         pause = self._forwarder._pauses.get(app)
         return pause.until if pause is not None and pause.lasts(now) else None
 
-    async def _post(self, message: Outgoing, app: AppConfig) -> str | None:
+    async def _post(self, message: Outgoing, app: AppConfig) -> _Trouble | None:
         """Post it; returns why it wasn't taken, None if it was."""
         address, headers = envelope_of(message, app, now=self._forwarder._clock())
         url = origin(app.forward_url or "")
@@ -262,17 +269,17 @@ class _Round:
         except _UNREACHABLE as error:
             self._attempted(message, None, type(error).__name__)
             self._pause(message.app)
-            return f"{url} could not be reached: {type(error).__name__}"
+            return _Trouble(f"{url} could not be reached: {type(error).__name__}")
         self._attempted(message, status, None)
         if 200 <= status < 300:
             return None
         if status == 410:  # its address is no more, says the standard: sending is to end
             self._pause(message.app, seconds=LONGEST_WAIT)
-            return f"{GONE}{url} answered 410 Gone"
+            return _Trouble(f"{url} answered 410 Gone", "gone")
         if status in _BUSY or status >= 500:
             self._pause(message.app)
-            return f"{url} answered {status}"
-        return f"{REFUSED}{url} answered {status} to webhook-id {message.id}"
+            return _Trouble(f"{url} answered {status}")
+        return _Trouble(f"{url} answered {status} to webhook-id {message.id}", "refused")
 
     def _attempted(self, message: Outgoing, status: int | None, error: str | None) -> None:
         self._attempts.append(
@@ -297,18 +304,18 @@ class _Round:
         until = now + timedelta(seconds=wait)
         self._forwarder._pauses[app] = _Pause(url, failures, until, wait)
 
-    def _failed(self, message: Outgoing, error: str) -> datetime:
+    def _failed(self, message: Outgoing, trouble: _Trouble) -> datetime:
         now, row = self._forwarder._clock(), message.row
         if now - row["created_at"] > GIVE_UP_AFTER:
             self._dead[row["id"]] = self._expired[message.app] = (
-                f"given up after {GIVE_UP_AFTER.days} days: {error}"
+                f"given up after {GIVE_UP_AFTER.days} days: {trouble.why}"
             )
             about = {"event": message.id, "app": message.app}
-            log.warning("forward %s is dead: %s", message.id, error, extra=about)
+            log.warning("forward %s is dead: %s", message.id, trouble.why, extra=about)
             return now
         wait = min(2.0 ** min(row["attempts"], 10), LONGEST_WAIT)
         until = now + timedelta(seconds=wait)
-        self._retry[row["id"]] = (until, error)
+        self._retry[row["id"]] = (until, trouble)
         return until
 
     async def _settle(self) -> None:
@@ -348,11 +355,17 @@ class _Round:
                     ours.values(
                         claimed_by=None,
                         error=bindparam("why"),
+                        refusal=bindparam("what"),
                         next_attempt_at=bindparam("until", type_=_OUTBOX.c.next_attempt_at.type),
                     ),
                     [
-                        {"row_id": one, "why": why[:_MAX_ERROR], "until": until}
-                        for one, (until, why) in self._retry.items()
+                        {
+                            "row_id": identifier,
+                            "why": trouble.why[:_MAX_ERROR],
+                            "what": trouble.refusal,
+                            "until": until,
+                        }
+                        for identifier, (until, trouble) in self._retry.items()
                     ],
                 )
             if back:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, Literal, get_args
 
 from sqlalchemy import Executable, Update, and_, bindparam, exists, or_, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -21,6 +21,9 @@ from linekeeper.store.tables import Outbox
 from linekeeper.store.types import UtcDateTime, new_id
 from linekeeper.store.upsert import insert_ignore
 
+Outcome = Literal["sent", "suppressed", "superseded", "skipped"]
+"""How a row ends; beside `dead`, which may be replayed."""
+ENDED: tuple[Outcome, ...] = get_args(Outcome)
 CLAIM_SECONDS = 120
 """How long a deliverer may take for what it claimed."""
 
@@ -141,14 +144,20 @@ async def behind(store: Store, row: Outbox) -> list[str]:
 
 
 async def settle(
-    store: Store, rows: Sequence[Outbox], owner: str, *, now: datetime, covered: Sequence[str] = ()
+    store: Store,
+    rows: Sequence[Outbox],
+    owner: str,
+    *,
+    now: datetime,
+    became: Outcome = "sent",
+    covered: Sequence[str] = (),
 ) -> None:
-    """Mark `rows` as sent, unless somebody else claimed them meanwhile; and what they `covered`."""
+    """End `rows`, unless somebody else claimed them since; what they `covered` is superseded."""
     async with store.write() as session:
-        await _finish(session, _END, rows, owner, became="sent", now=now, reason=None)
+        await _finish(session, _END, rows, owner, became=became, now=now, reason=None)
         for start in range(0, len(covered), 10_000):
             some = list(covered[start : start + 10_000])
-            await session.execute(_END_COVERED, {"ids": some, "became": "sent", "now": now})
+            await session.execute(_END_COVERED, {"ids": some, "now": now})
 
 
 async def bury(store: Store, row: Outbox, owner: str, error: str, *, now: datetime) -> None:
@@ -170,7 +179,7 @@ _PENDING = update(Outbox).where(
 )
 _END_COVERED = (
     _PENDING.where(col(Outbox.claimed_by).is_(None))
-    .values(status=bindparam("became"), settled_at=bindparam("now", type_=UtcDateTime), error=None)
+    .values(status="superseded", settled_at=bindparam("now", type_=UtcDateTime), error=None)
     .execution_options(synchronize_session=False)
 )
 _OURS = _PENDING.where(col(Outbox.claimed_by) == bindparam("owner")).values(

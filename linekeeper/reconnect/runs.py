@@ -72,7 +72,7 @@ async def withdraw_run(session: AsyncSession, case: Case, *, now: datetime) -> b
             col(Outbox.status) == "pending",
             col(Outbox.claimed_by).is_(None),
         )
-        .values(status="sent", settled_at=now, error="not needed: part of a wider incident")
+        .values(status="skipped", settled_at=now, error="part of a wider incident")
         .returning(col(Outbox.id))
         .execution_options(synchronize_session=False)
     )

@@ -17,7 +17,7 @@ from linekeeper.inbox.kinds import CANARY
 from linekeeper.inbox.replay import not_replayed
 from linekeeper.inbox.traces import hour_of
 from linekeeper.inbox.verify import Cause
-from linekeeper.outbox.forward import CHANNEL, GONE, REFUSED
+from linekeeper.outbox.forward import CHANNEL
 from linekeeper.store.tables import Connection, DeliveryCount, Outbox, WebhookEvent, WebhookHour
 from linekeeper.store.types import id_floor
 from linekeeper.sweep.stream import Habit, Stream, longest_gap
@@ -216,7 +216,7 @@ async def _forward(
         select(col(behind.lane)).where(
             col(behind.channel) == CHANNEL,
             col(behind.status) == "pending",
-            col(behind.error).startswith(REFUSED),
+            col(behind.refusal) == "refused",
         )
     )
     app = _app_of_lane(session)
@@ -243,30 +243,25 @@ async def _forward(
 async def _refused(session: AsyncSession) -> dict[str, tuple[int, datetime | None, str, str]]:
     """How many the product refuses time after time, since when, why; its word that it is gone."""
     found: dict[str, tuple[int, datetime | None, str, str]] = defaultdict(lambda: (0, None, "", ""))
-    app, error = _app_of_lane(session), col(Outbox.error)
-    again = error.startswith(REFUSED) & (col(Outbox.attempts) >= REFUSED_TIMES)
+    app, error, refusal = _app_of_lane(session), col(Outbox.error), col(Outbox.refusal)
+    again = (refusal == "refused") & (col(Outbox.attempts) >= REFUSED_TIMES)
     rows = await session.execute(
         select(
             app,
             func.sum(case((again, 1), else_=0)),
             func.min(case((again, col(Outbox.created_at)))),
             func.min(case((again, error))),
-            func.min(case((error.startswith(GONE), error))),
+            func.min(case((refusal == "gone", error))),
         )
         .where(
             col(Outbox.channel) == CHANNEL,
             col(Outbox.status) == "pending",
-            or_(error.startswith(REFUSED), error.startswith(GONE)),
+            refusal.is_not(None),
         )
         .group_by(app)
     )
     for name, count, oldest, why, gone in rows:
-        found[name] = (
-            int(count or 0),
-            oldest,
-            (why or "").removeprefix(REFUSED),
-            (gone or "").removeprefix(GONE),
-        )
+        found[name] = (int(count or 0), oldest, why or "", gone or "")
     return found
 
 

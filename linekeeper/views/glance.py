@@ -31,7 +31,6 @@ from linekeeper.views.webhooks_glance import WebhooksGlance, webhooks_at_a_glanc
 INCIDENTS_SHOWN = 100
 NAMES_SHOWN = 10
 UNSENT_SHOWN = 10
-_UNSENT = "no Slack configured; would have said: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,13 +266,13 @@ async def _unsent(session: AsyncSession) -> tuple[str, ...]:
         select(Outbox.error)
         .where(
             col(Outbox.channel) == "slack",
-            col(Outbox.status) == "sent",
-            col(Outbox.error).startswith(_UNSENT),
+            col(Outbox.status) == "skipped",
+            col(Outbox.error).is_not(None),
         )
         .order_by(col(Outbox.settled_at).desc(), col(Outbox.seq).desc())
         .limit(UNSENT_SHOWN)
     )
-    return tuple((error or "").removeprefix(_UNSENT) for error in rows)
+    return tuple(error or "" for error in rows)
 
 
 async def _apps(session: AsyncSession, configuration: Configuration) -> dict[str, AppGlance]:

@@ -66,9 +66,9 @@ async def test_without_slack_it_shows_what_would_have_been_sent(store: Store) ->
                 channel="slack",
                 dedupe_key=f"k{n}",
                 lane=f"k{n}",
-                status="sent",
+                status="skipped",
                 settled_at=NOW + timedelta(seconds=n),
-                error=f"no Slack configured; would have said: number {n}",
+                error=f"number {n}",
             )
             for n in range(12)
         )

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from linekeeper.config import AlertPolicy
+from linekeeper.outbox.queue import ENDED
 from linekeeper.settings import Settings
 from linekeeper.store.tables import Outbox
 from sandbox.slack import SlackFaults
@@ -95,4 +96,4 @@ async def test_two_deliverers_killed_anywhere_say_everything_once(
     assert len(messages) <= CAP
     async with desk.store.read() as session:
         rows = await session.scalars(select(Outbox).where(Outbox.channel == "slack"))
-        assert {row.status for row in rows} == {"sent"}
+        assert {row.status for row in rows} <= set(ENDED)

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import MetaData, Table, insert, inspect, select
 from sqlalchemy.engine import Connection as SyncConnection
+from sqlmodel import col
 
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
@@ -15,6 +16,18 @@ from linekeeper.store.types import UtcDateTime
 FIRST = "0001"
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 UNTIL = NOW + timedelta(hours=4)
+OUTCOMES = (
+    ("pending", None),
+    ("sent", None),
+    ("dead", "too old"),
+    ("sent", "no Slack configured; would have said: Acme is down"),
+    ("sent", "withheld: maintenance"),
+    ("sent", "said with d1"),
+    ("sent", "not needed: part of a wider incident"),
+    ("pending", "refused: https://p.example answered 422"),
+    ("pending", "gone: https://p.example answered 410 Gone"),
+)
+"""Status and error of outbox rows as the first version wrote them: some outcomes were prose."""
 
 
 def _as_stored(connection: SyncConnection, value: Any) -> Any:
@@ -134,10 +147,11 @@ async def test_incidents_members_messages_snoozes_and_mutes_are_all_there(
                 "payload": {"n": number},
                 "status": status,
                 "attempts": number,
+                "error": error,
                 "created_at": NOW,
                 "next_attempt_at": NOW,
             }
-            for number, status in enumerate(("pending", "sent", "dead"))
+            for number, (status, error) in enumerate(OUTCOMES)
         ],
         "silence": [
             {
@@ -190,15 +204,21 @@ async def test_incidents_members_messages_snoozes_and_mutes_are_all_there(
                 ],
                 key=str,
             )
-            messages = {
-                row.dedupe_key: (row.status, row.attempts, row.payload)
-                for row in await session.scalars(select(Outbox))
-            }
-            assert messages == {
-                "d0": ("pending", 0, {"n": 0}),
-                "d1": ("sent", 1, {"n": 1}),
-                "d2": ("dead", 2, {"n": 2}),
-            }
+            messages = await session.scalars(select(Outbox).order_by(col(Outbox.attempts)))
+            assert [
+                (row.attempts, row.payload["n"], row.status, row.error, row.refusal)
+                for row in messages
+            ] == [
+                (0, 0, "pending", None, None),
+                (1, 1, "sent", None, None),
+                (2, 2, "dead", "too old", None),
+                (3, 3, "skipped", "Acme is down", None),
+                (4, 4, "suppressed", "maintenance", None),
+                (5, 5, "superseded", "said with d1", None),
+                (6, 6, "skipped", "part of a wider incident", None),
+                (7, 7, "pending", "https://p.example answered 422", "refused"),
+                (8, 8, "pending", "https://p.example answered 410 Gone", "gone"),
+            ]
             window = await session.get(Silence, silence)
             assert window is not None
             assert (window.ends_at, window.by) == (UNTIL, "Ada")

@@ -44,9 +44,14 @@ class Outbox(SQLModel, table=True):
     """Rows of one lane go out one after the other; lanes side by side."""
     payload: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
     status: str = "pending"
-    """`pending`, `sent` or `dead`."""
+    """`pending`, `dead`, or how it ended: `sent`; `suppressed` by the alert policy; `superseded` by
+    a later message that says the same; `skipped`, as there is nothing left to say, or nobody to
+    say it to."""
     attempts: int = 0
     error: str | None = None
+    """Why it waits or has ended; of a `skipped` one in Slack, what would have been said."""
+    refusal: str | None = None
+    """Of a forward that waits: `refused` by the product, or its address is `gone` (410)."""
     created_at: datetime = time()
     next_attempt_at: datetime = time()
     claimed_by: str | None = None
