@@ -7,10 +7,10 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0030"
-down_revision = "0028"
+down_revision = "0029"
 branch_labels = None
 depends_on = None
-serves = ("0028",)
+serves = ("0029",)
 
 _OUTBOX = sa.table(
     "outbox",
