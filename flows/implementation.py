@@ -39,6 +39,12 @@ class System(BaseModel):
         default="", title="Hosting", description="Empty: as the whole implementation"
     )
 
+    vpn: bool = Field(
+        default=False,
+        title="VPN",
+        description="Makini reaches it through a VPN tunnel, which the customer sets up",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _by_name(cls, given: Any) -> Any:
@@ -137,6 +143,7 @@ async def implementation(
                 owner=owner,
                 targets=[system.target for system in systems],
                 tiers=[system.tier for system in systems],
+                vpns=[system.vpn for system in systems],
                 app=app,
                 over_credits_because=over_credits_because,
             )

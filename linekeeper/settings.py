@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     log_format: Format = "text"
     worker: str = ""
     """Whose vantage a preflight of this machine is; empty: the machine's name."""
+    network_file: Path | None = None
+    """Makini's addresses and products' ports, in place of those shipped."""
 
     makini_api_url: str | None = None
     makini_link_url: str | None = None

@@ -1,6 +1,6 @@
 """Steps of implementations: which gates have a run, what people see."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -39,8 +39,8 @@ from linekeeper.implementation.report import (
 from linekeeper.implementation.standing import Standing
 from linekeeper.notify.places import with_artifacts
 from linekeeper.notify.view import Links
-from linekeeper.preflight.addresses import makini_addresses
 from linekeeper.preflight.handover import HandoverSystem, escape, handover
+from linekeeper.preflight.network import Network, usable_network
 from linekeeper.preflight.targets import parse_target
 from linekeeper.store.tables import Gate
 from tasks.report import put_artifact
@@ -73,21 +73,23 @@ class Unfinished:
 async def publish(ids: Sequence[str]) -> None:
     """Write `implementation-<slug>` (and `handover-<slug>`) of `ids`, `portfolio` and `credits`."""
     rt, now = runtime(), utcnow()
+    network = usable_network(rt.settings.network_file)
     async with get_client() as client:
         deployed = await relative_links(client)
         for identifier in ids:
             progress = await look(rt.store, identifier, now=now)
             one = progress.standing.implementation
-            paper = _handover(progress)
-            if paper is not None:
-                await put_artifact(
-                    client, handover_key(one.slug), paper, description=f"For the IT of {one.title}"
-                )
+            await put_artifact(
+                client,
+                handover_key(one.slug),
+                _handover(progress, network),
+                description=f"For the IT of {one.title}",
+            )
             links = await with_artifacts(rt.store, deployed, [handover_key(one.slug), PORTFOLIO])
             await put_artifact(
                 client,
                 implementation_key(one.slug),
-                implementation_markdown(progress, now, links, handed_over=paper is not None),
+                implementation_markdown(progress, now, links),
                 description=one.title,
             )
         async with rt.store.read() as session:
@@ -187,20 +189,18 @@ def is_hung(run: FlowRun) -> bool:
     return utcnow() - state.timestamp > HUNG
 
 
-def _handover(progress: Progress) -> str | None:
-    """What the customer's IT is handed; None while no system's host and port are known."""
+def _handover(progress: Progress, network: Network) -> str:
+    """What the customer's IT is handed; what is known already, also before any host is."""
     standing = progress.standing
-    systems = list(_reached(progress))
-    if not systems:
-        return None
-    hosting = standing.plan.scope.hosting
-    return handover(standing.customer.name, systems, hosting, makini_addresses())
-
-
-def _reached(progress: Progress) -> Iterable[HandoverSystem]:
-    for system in progress.standing.systems:
-        if system.target is not None:
-            yield HandoverSystem(system.name, parse_target(system.target))
+    systems = [
+        HandoverSystem(
+            system.name,
+            parse_target(system.target) if system.target is not None else None,
+            vpn=system.vpn,
+        )
+        for system in standing.systems
+    ]
+    return handover(standing.customer.name, systems, standing.plan.scope.hosting, network)
 
 
 async def retag(asked: Asked) -> None:

@@ -75,6 +75,18 @@ async def report_preflight(reports: Sequence[Report]) -> None:
             for one in found.verdicts
         ]
         parts.append("\n".join(rows))
+    async with runtime().store.read() as session:
+        targets = {target for found in reports for target in found.targets}
+        through = await evidence.tunnelled(session, targets)
+    if through:
+        named = ", ".join(
+            f"{escape(place.label)} ({escape(place.target or '')})" for place in through
+        )
+        parts.append(
+            f"Through a VPN tunnel: {named}. *allowlisted* means from the tunnel's end at Makini's "
+            "side, or an address allowed like it; from outside nothing may be open for anybody, "
+            "Makini's public addresses included."
+        )
     parts.append(NOT_PROVEN)
     async with get_client() as client:
         await put_artifact(

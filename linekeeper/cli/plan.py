@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from linekeeper.implementation.outlook import Outlook
+    from linekeeper.preflight.requirements import Requirements
 
 WIDE, BAR_WIDTH, LEAST_BAR_WIDTH = 120, 36, 12
 
@@ -25,6 +26,21 @@ def plan_command(
     ] = "cloud",
     systems: Annotated[str, typer.Option(metavar="N", help="Systems to connect.")] = "1",
     custom_workflows: Annotated[str, typer.Option(metavar="N", help="Workflows to build.")] = "0",
+    vpn: Annotated[
+        bool, typer.Option("--vpn", help="Makini reaches a system through a VPN tunnel.")
+    ] = False,
+    product: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A product whose ports are shown; may be repeated."),
+    ] = None,
+    network_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="LINEKEEPER_NETWORK_FILE",
+            help="Your own addresses and ports, in place of those shipped.",
+        ),
+    ] = None,
     country: Annotated[
         str | None, typer.Option(metavar="CC", help="Whose public holidays count, such as DE.")
     ] = None,
@@ -54,11 +70,13 @@ def plan_command(
             kickoff=kickoff,
             country=country,
             committed=committed,
+            vpn=vpn,
             today=datetime.now().astimezone().date(),
         )
         from linekeeper.implementation.outlook import look_ahead
 
         outlook = look_ahead(scope, templates=templates)
+        asked = _requirements(outlook, network_file, product or [])
         if svg is not None:
             _write_chart(outlook, svg)
     except PlanError as error:
@@ -69,9 +87,40 @@ def plan_command(
 
         from linekeeper.implementation import outlook as outlooks
 
-        typer.echo(json.dumps(outlooks.as_json(outlook), indent=2, ensure_ascii=False))
+        shown = outlooks.as_json(outlook) | {"technical_requirements": asked.as_json()}
+        typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     else:
         _show(outlook)
+        _show_requirements(asked)
+
+
+def _requirements(
+    outlook: "Outlook", network_file: Path | None, products: list[str]
+) -> "Requirements":
+    from linekeeper.implementation.scope import PlanError
+    from linekeeper.preflight.network import NetworkError, load_network
+    from linekeeper.preflight.requirements import requirements
+
+    scope = outlook.plan.scope
+    try:
+        network = load_network(network_file)
+    except NetworkError as error:
+        raise PlanError("network-file", str(error)) from None
+    return requirements(scope.hosting, network, vpn=scope.vpn, systems=products)
+
+
+def _show_requirements(asked: "Requirements") -> None:
+    typer.echo("Technical requirements, before any host is known:")
+    for item in asked.items:
+        typer.echo(f"  - {item}")
+    typer.echo("Ports (those of the product; an installation may differ):")
+    for system in asked.systems:
+        for port in system.ports:
+            typer.echo(f"  {system.name}: {port.port} {port.speaks}, {port.use}")
+    if asked.network is not None:
+        network = asked.network
+        typer.echo(f"Makini comes from {', '.join(network.networks)}")
+        typer.echo(f"  (of {network.dated}, {network.source}: verify them with Makini)")
 
 
 def _write_chart(outlook: "Outlook", path: Path) -> None:

@@ -14,7 +14,7 @@ from linekeeper.clock import zone_of
 from linekeeper.customer_page.content import CustomerPage, StepFacts, SystemFacts, make_page
 from linekeeper.customer_page.words import Words, words_of
 from linekeeper.implementation.answer import MAX_TEXT, answer_by_customer
-from linekeeper.preflight.addresses import makini_addresses
+from linekeeper.preflight.network import Network
 from linekeeper.store import Store, is_id
 from linekeeper.store.tables import (
     Connection,
@@ -30,7 +30,13 @@ Outcome = Literal["saved", "settled", "empty", "long"]
 
 
 async def read_page(
-    session: AsyncSession, customer: Customer, signer: Signer, public_url: str, *, now: datetime
+    session: AsyncSession,
+    customer: Customer,
+    signer: Signer,
+    public_url: str,
+    network: Network,
+    *,
+    now: datetime,
 ) -> tuple[CustomerPage, Words]:
     """The page of `customer` as things are now, and the words of its language."""
     words = words_of(customer.locale)
@@ -39,7 +45,7 @@ async def read_page(
         await _systems(session, customer.id, signer, public_url, now),
         await _steps(session, customer.id),
         words,
-        addresses=makini_addresses().addresses,
+        addresses=network.addresses,
         zone=zone_of(customer.time_zone),
         now=now,
     )
@@ -156,7 +162,12 @@ async def _steps(session: AsyncSession, customer_id: str) -> list[StepFacts]:
                 kind=kind if number is not None else gate.gate,
                 title=gate.title,
                 system=system.name if system is not None else None,
-                targets=tuple((each.name, each.target) for each in about if each.target),
+                targets=tuple(
+                    # What comes through a tunnel is not opened for Makini's public addresses.
+                    (each.name, each.target)
+                    for each in about
+                    if each.target and not each.vpn
+                ),
                 status=gate.status,
                 proves_itself=gate.check_name is not None,
                 due=gate.due,

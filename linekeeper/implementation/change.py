@@ -19,6 +19,7 @@ from linekeeper.implementation.progress import Progress, forecast_anew
 from linekeeper.implementation.scope import MAX_YEARS_AHEAD, PlanError
 from linekeeper.implementation.standing import Standing, unblocked
 from linekeeper.outbox.queue import Message
+from linekeeper.preflight.evidence import resolve_unused
 from linekeeper.preflight.targets import TargetError, parse_target
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Gate
@@ -88,6 +89,7 @@ async def change(store: Store, *wanted: Update, now: datetime) -> Changed:
             )
             rows += await begin_alerts(session, standing, now)
         await session.flush()
+        await resolve_unused(store, session, now=now)  # a target may have moved, or be given up
         moment = f"{now:%Y%m%d%H%M%S%f}"
         rows += [
             news.say(standing, f"change:{moment}", f"{message} ({by})."),

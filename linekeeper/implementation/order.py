@@ -36,6 +36,8 @@ class Form:
     owner: str = ""
     targets: Sequence[str] = ()
     tiers: Sequence[str] = ()
+    vpns: Sequence[bool] = ()
+    """Of each system, whether Makini reaches it through a VPN tunnel."""
     app: str = "default"
     over_credits_because: str = ""
 
@@ -54,6 +56,7 @@ class Order:
     costs: tuple[int, ...]
     tiers: tuple[str, ...]
     targets: tuple[str | None, ...]
+    vpns: tuple[bool, ...]
     override: Override | None
 
 
@@ -73,6 +76,7 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Order:
         committed=form.committed or None,
         country=form.country or None,
         system_names=tuple(form.systems),
+        vpn=any(form.vpns),
         today=now.astimezone(calendar.zone).date(),
     )
     own = os.environ.get(TEMPLATES)
@@ -94,6 +98,7 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Order:
         costs=costs,
         tiers=tuple(tier or "I" for tier in tiers),
         targets=_targets(form.targets, scope),
+        vpns=(*form.vpns, *[False] * (scope.systems - len(form.vpns))),
         override=Override(by, form.over_credits_because) if form.over_credits_because else None,
     )
 
@@ -104,9 +109,10 @@ def words(order: Order) -> str:
     weeks = f"{order.outlook.plan.published[0]} to {order.outlook.plan.published[1]} weeks"
     beyond = "".join(f" Beyond them: {reason}." for reason in order.outlook.plan.beyond)
     promised = f", committed {scope.committed}" if scope.committed else ""
+    hosting = f"{scope.hosting}{' through a VPN' if scope.vpn else ''}"
     return (
         f"{order.customer} starts with {', '.join(scope.system_names)}: {scope.complexity}, "
-        f"{scope.hosting}, kickoff {scope.kickoff}, go-live likely {order.outlook.p50} "
+        f"{hosting}, kickoff {scope.kickoff}, go-live likely {order.outlook.p50} "
         f"(four in five: {order.outlook.p80}){promised}. Published are {weeks}.{beyond} "
         f"Owner {order.owner}."
     )

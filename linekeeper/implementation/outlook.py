@@ -103,6 +103,7 @@ def as_json(outlook: Outlook) -> dict[str, Any]:
     return {
         "complexity": scope.complexity,
         "hosting": scope.hosting,
+        "vpn": scope.vpn,
         "systems": scope.systems,
         "custom_workflows": scope.custom_workflows,
         "kickoff": scope.kickoff.isoformat(),

@@ -127,7 +127,9 @@ def order(gates: Iterable[Gate]) -> tuple[Gate, ...]:
 def _expand(scope: Scope, template: Template) -> list[Gate]:
     kinds = {kind.id: kind for kind in template.gates}
     here = {
-        kind.id for kind in template.gates if kind.hosting is None or scope.hosting in kind.hosting
+        kind.id
+        for kind in template.gates
+        if (kind.hosting is None or scope.hosting in kind.hosting) and (scope.vpn or not kind.vpn)
     }
     counts = {"implementation": 1, "system": scope.systems, "workflow": scope.custom_workflows}
     lanes = {
@@ -190,7 +192,8 @@ def _resolved(
 ) -> list[tuple[str, bool]]:
     """What `kind` needs here, and whether of the first system only.
 
-    A gate that this hosting doesn't have is replaced by what it would have needed.
+    A gate that is not needed here, for its hosting or without a VPN, is replaced by what it would
+    have needed.
     """
     found: list[tuple[str, bool]] = []
     pending = [(need, False) for need in kind.needs]

@@ -210,14 +210,14 @@ def _preflight(standing: Standing, _: ImplementationSystem | None, evidence: Evi
             if (seen := evidence.preflights.get((system.target, vantage))) is not None
         ]
         if not inner:
-            return Lack(
-                f"{system.target} was not checked from inside, nor from an allowed address."
-            )
+            allowed = "through the VPN tunnel" if system.vpn else "from an allowed address"
+            return Lack(f"{system.target} was not checked from inside, nor {allowed}.")
         vantage, last = max(inner, key=lambda item: item[1].at)
         if not last.passed:
             return Lack(f"{system.target} from {vantage}: {last.finding}", setback=True)
         latest.append(last.at)
-        said.append(f"{system.target} from {vantage}")
+        through = " through the VPN tunnel" if system.vpn and vantage == "allowlisted" else ""
+        said.append(f"{system.target} from {vantage}{through}")
     return Proof(min(latest), f"Preflight found nothing: {', '.join(dict.fromkeys(said))}.")
 
 

@@ -35,9 +35,7 @@ def handover_key(slug: str) -> str:
     return f"handover-{slug}"
 
 
-def implementation_markdown(
-    progress: Progress, now: datetime, links: Links, *, handed_over: bool
-) -> str:
+def implementation_markdown(progress: Progress, now: datetime, links: Links) -> str:
     """One implementation: how it stands, its Gantt, who is waited for, every gate."""
     one = progress.standing.implementation
     svg = gantt(progress.outlook, one.title, one.live_at or now, progress.evaluation)
@@ -51,7 +49,7 @@ def implementation_markdown(
         _gates(progress, links),
         *_matters(progress),
     ]
-    if handed_over and (url := links.artifact(handover_key(one.slug))):
+    if url := links.artifact(handover_key(one.slug)):
         parts.append(f"[Hand-over for the customer's IT]({url})")
     if one.status in UNDERWAY and (
         url := links.form("implementation-change", {"implementation": one.slug})

@@ -117,7 +117,12 @@ def start_message(standing: Standing) -> Message:
     parameters = {
         "customer": standing.customer.name,
         "systems": [
-            {"name": system.name, "tier": system.tier, "target": system.target or ""}
+            {
+                "name": system.name,
+                "tier": system.tier,
+                "target": system.target or "",
+                "vpn": system.vpn,
+            }
             for system in standing.systems
         ],
         "kickoff": one.kickoff.isoformat(),

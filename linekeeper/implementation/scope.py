@@ -41,6 +41,8 @@ class Scope:
     committed: date | None = None
     """The go-live date promised to the customer."""
     system_names: tuple[str, ...] = ()
+    vpn: bool = False
+    """Whether Makini reaches a system through a VPN tunnel."""
 
 
 def parse_scope(
@@ -54,6 +56,7 @@ def parse_scope(
     country: str | None = None,
     committed: date | str | None = None,
     system_names: Sequence[str] = (),
+    vpn: bool = False,
 ) -> Scope:
     """The scope, or `PlanError` with the first field that can't be and why.
 
@@ -73,6 +76,8 @@ def parse_scope(
     names = tuple(_name(name) for name in system_names)
     if len(names) > count:
         raise PlanError("system_names", f"{len(names)} names for {_number(count, 'system')}")
+    if vpn and hosting == "self-hosted":
+        raise PlanError("vpn", "a self-hosted Makini is inside the network and needs no tunnel")
     return Scope(
         complexity=_one_of("complexity", complexity, COMPLEXITIES),
         hosting=_one_of("hosting", hosting, HOSTINGS),
@@ -84,6 +89,7 @@ def parse_scope(
         country=_country(country),
         committed=promised,
         system_names=names,
+        vpn=vpn,
     )
 
 

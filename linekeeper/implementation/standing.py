@@ -62,6 +62,7 @@ def standing(
         country=implementation.country,
         committed=implementation.committed,
         system_names=tuple(one.name for one in ordered),
+        vpn=any(system.vpn for system in ordered),
     )
     return Standing(
         implementation=implementation,

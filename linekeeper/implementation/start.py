@@ -114,10 +114,16 @@ async def _make(
     await session.flush()
     systems = [
         ImplementationSystem(
-            implementation_id=one.id, number=n + 1, name=name, tier=tier, cost=cost, target=target
+            implementation_id=one.id,
+            number=number,
+            name=name,
+            tier=tier,
+            cost=cost,
+            target=target,
+            vpn=vpn,
         )
-        for n, (name, tier, cost, target) in enumerate(
-            zip(names, order.tiers, order.costs, order.targets, strict=True)
+        for number, (name, tier, cost, target, vpn) in enumerate(
+            zip(names, order.tiers, order.costs, order.targets, order.vpns, strict=True), start=1
         )
     ]
     gates = [

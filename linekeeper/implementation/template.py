@@ -68,6 +68,8 @@ class GateTemplate(_Strict):
     each: Literal["implementation", "system", "workflow"] = "implementation"
     hosting: Annotated[tuple[Hosting, ...], Field(min_length=1)] | None = None
     """Only with these hostings; elsewhere whoever needs the gate needs what it needs."""
+    vpn: bool = False
+    """Only where Makini reaches a system through a VPN tunnel; elsewhere as with `hosting`."""
     check: Check | None = None
     """What proves the gate without anybody's word; none: a person says so in a form."""
 

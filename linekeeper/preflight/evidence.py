@@ -48,6 +48,8 @@ class Place:
     app: str
     label: str
     target: str | None
+    vpn: bool = False
+    """Makini reaches it through a VPN tunnel."""
 
 
 class NoSuchPlace(Exception):
@@ -131,6 +133,11 @@ async def nobodys(store: Store, report: Report) -> str:
     )
 
 
+async def tunnelled(session: AsyncSession, targets: Collection[str]) -> list[Place]:
+    """The systems at `targets` that Makini reaches through a VPN tunnel."""
+    return [place for place in await places(session) if place.vpn and place.target in targets]
+
+
 async def places(session: AsyncSession) -> list[Place]:
     """Every system of an implementation that wasn't abandoned."""
     rows = await session.execute(
@@ -143,6 +150,7 @@ async def places(session: AsyncSession) -> list[Place]:
             col(ImplementationSystem.name),
             col(ImplementationSystem.target),
             col(Connection.setup),
+            col(ImplementationSystem.vpn),
         )
         .join(Implementation, col(Implementation.id) == col(ImplementationSystem.implementation_id))
         .join(Customer, col(Customer.id) == col(Implementation.customer_id))
@@ -151,7 +159,7 @@ async def places(session: AsyncSession) -> list[Place]:
         .order_by(col(ImplementationSystem.id))
     )
     return [
-        Place(row[0], row[1], row[2], row[3], f"{row[4]} · {row[5]}", row[6])
+        Place(row[0], row[1], row[2], row[3], f"{row[4]} · {row[5]}", row[6], row[8])
         for row in rows
         if row[7] != "disconnected"
     ]
@@ -230,25 +238,32 @@ async def conclude_drift(
                 place = named[target]
                 change = await _conclude(store, session, report, target, place=place, now=now)
                 changes += [change] if change else []
-        changes += await _resolve_unused(session, held, now)
         if changes:
             await announce(store, session, changes, now=now)
+        changes += await resolve_unused(store, session, now=now)
     return changes
 
 
-async def _resolve_unused(
-    session: AsyncSession, held: Collection[tuple[str, str]], now: datetime
+async def resolve_unused(
+    store: Store, session: AsyncSession, *, now: datetime
 ) -> list[IncidentChange]:
+    """Resolve the incidents of targets at which no system is reached any more."""
     opened = await session.scalars(
         select(Incident).where(col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None))
     )
+    incidents = opened.all()
+    if not incidents:
+        return []
+    held = set(await proven(session))
     changes = []
-    for incident in opened.all():
+    for incident in incidents:
         target, vantage = str(incident.detail["target"]), str(incident.detail["vantage"])
         if (target, vantage) not in held:
             await perform(session, incident.id, "resolve", now=now)
             text = f"No system is reached at {target} any more"
             changes.append(IncidentChange(incident.id, "resolved", text))
+    if changes:
+        await announce(store, session, changes, now=now)
     return changes
 
 

@@ -8,12 +8,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from linekeeper.preflight.addresses import MakiniAddresses
+from linekeeper.preflight.network import Network
+from linekeeper.preflight.requirements import Hosting, requirements
 from linekeeper.preflight.targets import Target
-
-Hosting = Literal["cloud", "on-premises", "self-hosted"]
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+.!|<>&~=:@\-])")
 _ENTITIES = {"<": "&lt;", ">": "&gt;"}
@@ -26,30 +24,48 @@ class HandoverSystem:
     """A system by the name its users know, and where Makini is to reach it."""
 
     name: str
-    target: Target
+    target: Target | None = None
+    """None: nobody has named its host and port yet."""
+    vpn: bool = False
+    """Makini reaches it through a VPN tunnel."""
 
 
 def handover(
-    customer: str,
-    systems: Sequence[HandoverSystem],
-    hosting: Hosting,
-    makini: MakiniAddresses,
-    *,
-    vpn: bool = False,
+    customer: str, systems: Sequence[HandoverSystem], hosting: Hosting, network: Network
 ) -> str:
     """The hand-over for one implementation. Raises `ValueError` without a system."""
     if not systems:
-        raise ValueError("systems: a hand-over needs at least one system with its host and port")
-    parts = [f"# Technical requirements: {escape(customer)}", _wanted(systems)]
+        raise ValueError("systems: a hand-over needs at least one system")
+    tunnelled = [system for system in systems if system.vpn]
+    asked = requirements(
+        hosting, network, vpn=bool(tunnelled), systems=[system.name for system in systems]
+    )
+    needs = "\n".join(f"- {item}" for item in asked.items)
+    parts = [
+        f"# Technical requirements: {escape(customer)}",
+        _wanted(systems, network),
+        f"## What to prepare\n\n{needs}",
+    ]
+    named = _named(systems)
     if hosting == "self-hosted":
         parts.append(_self_hosted())
     else:
-        parts.append(_sources(makini, hosting))
-        if hosting == "on-premises":
-            parts.append(_VPN if vpn else _NO_VPN)
-            parts.append(_rules(systems, makini))
-    parts.append(_check(systems, hosting))
+        parts.append(_sources(network, hosting))
+        parts.append(_vpn(tunnelled))
+        direct = _named([system for system in systems if not system.vpn])
+        if hosting == "on-premises" and direct:
+            parts.append(_rules(direct, network))
+    if named:
+        parts.append(_check([target for _, target in named], hosting))
     return "\n\n".join(parts) + "\n"
+
+
+_Named = Sequence[tuple[str, Target]]
+"""Systems' names, and where each is reached."""
+
+
+def _named(systems: Sequence[HandoverSystem]) -> _Named:
+    return [(system.name, system.target) for system in systems if system.target is not None]
 
 
 def escape(text: str) -> str:
@@ -72,17 +88,31 @@ def _line(text: str) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
-def _wanted(systems: Sequence[HandoverSystem]) -> str:
-    rows = [
-        f"| {escape(one.name)} | `{one.target.host}` | {one.target.port} | "
-        f"{'TLS' if one.target.tls else 'TCP'} |"
-        for one in systems
-    ]
-    return "\n".join(["| System | Host | Port | Speaks |", "|---|---|---|---|", *rows])
+def _wanted(systems: Sequence[HandoverSystem], network: Network) -> str:
+    rows = []
+    for system in systems:
+        through = "VPN tunnel" if system.vpn else "direct"
+        if system.target is not None:
+            speaks = "TLS" if system.target.tls else "TCP"
+            place = f"`{system.target.host}` | {system.target.port} | {speaks}"
+        else:
+            ports = network.ports_of(system.name)
+            usual = "; ".join(f"{escape(port.port)} ({escape(port.use)})" for port in ports)
+            spoken = ", ".join(dict.fromkeys(escape(port.speaks) for port in ports))
+            place = f"please name it | usually {usual} | {spoken}"
+        rows.append(f"| {escape(system.name)} | {place} | {through} |")
+    heading = ["| System | Host | Port | Speaks | Reached |", "|---|---|---|---|---|"]
+    table = "\n".join([*heading, *rows])
+    if all(system.target is not None for system in systems):
+        return table
+    return (
+        f"{table}\n\nPlease name the host and the port of each system: the port is that of your "
+        "installation, which may differ from its vendor's usual one."
+    )
 
 
-def _sources(makini: MakiniAddresses, hosting: Hosting) -> str:
-    listed = "\n".join(f"- `{address}/32`" for address in makini.addresses)
+def _sources(network: Network, hosting: Hosting) -> str:
+    listed = "\n".join(f"- `{address}`" for address in network.networks)
     lead = (
         "Makini must reach the ports above, and nothing else. If the system restricts who may "
         "log in by address, allow"
@@ -91,22 +121,25 @@ def _sources(makini: MakiniAddresses, hosting: Hosting) -> str:
     )
     return (
         f"## Where Makini comes from\n\n{lead}:\n\n{listed}\n\n"
-        f"These addresses are of {makini.dated} ({makini.source}). "
+        f"These addresses are of {network.dated} ({escape(network.source)}). "
         "**Verify them with Makini before you change a firewall.**"
     )
 
 
-_NO_VPN = (
-    "## VPN\n\nNo VPN is planned. If your policy asks for one, tell us before you begin: the "
-    "tunnel then ends where the systems above are reachable, and the firewall rules apply to the "
-    "tunnel's inner addresses instead."
-)
-_VPN = (
-    "## VPN\n\nThe connection runs through a VPN tunnel (site to site, IPsec). Agree with Makini "
-    "on the peers, the proposal and the inner addresses. Through the tunnel only the ports above "
-    "must be reachable; where the rules below name Makini's public addresses, put the tunnel's "
-    "inner addresses."
-)
+def _vpn(tunnelled: Sequence[HandoverSystem]) -> str:
+    if not tunnelled:
+        return (
+            "## VPN\n\nNo VPN is planned. If your policy asks for one, tell us before you begin: "
+            "the tunnel then ends where the systems above are reachable, and the firewall rules "
+            "apply to the tunnel's inner addresses instead."
+        )
+    names = ", ".join(escape(system.name) for system in tunnelled)
+    return (
+        f"## VPN\n\nMakini reaches {names} through a VPN tunnel (site to site, IPsec). Agree with "
+        "Makini on the peers, the proposal and the inner addresses. Through the tunnel only the "
+        "ports above must be reachable, from its inner addresses; no rule for Makini's public "
+        "addresses is needed for them."
+    )
 
 
 def _self_hosted() -> str:
@@ -120,29 +153,29 @@ def _self_hosted() -> str:
     )
 
 
-def _rules(systems: Sequence[HandoverSystem], makini: MakiniAddresses) -> str:
+def _rules(systems: _Named, network: Network) -> str:
     by_host: dict[str, list[int]] = {}
-    for one in systems:
-        ports = by_host.setdefault(one.target.host, [])
-        if one.target.port not in ports:
-            ports.append(one.target.port)
-    all_ports = sorted({one.target.port for one in systems})
+    for _, target in systems:
+        ports = by_host.setdefault(target.host, [])
+        if target.port not in ports:
+            ports.append(target.port)
+    all_ports = sorted({target.port for _, target in systems})
     return "\n\n".join(
         [
             "## Firewall rules\n\nExactly the ports above, from Makini's addresses only. "
             "They add permission and take none away. Take the one that fits.",
             "### iptables\n\nOn each system's own host. On a gateway before it, use `FORWARD` "
             "instead of `INPUT` and add the system's address with `-d`.",
-            *(_shell(host, _iptables(sorted(ports), makini)) for host, ports in by_host.items()),
+            *(_shell(host, _iptables(sorted(ports), network)) for host, ports in by_host.items()),
             "### nftables\n\nInto the chain `input` of the table `inet filter`; put your own "
             "names if they differ.",
-            *(_shell(host, _nftables(sorted(ports), makini)) for host, ports in by_host.items()),
+            *(_shell(host, _nftables(sorted(ports), network)) for host, ports in by_host.items()),
             "### AWS security group\n\nPut your group's id for `sg-REPLACE`.",
-            _fenced("sh", _aws_cli(all_ports, makini)),
+            _fenced("sh", _aws_cli(all_ports, network)),
             "The same as JSON, for a template or `--cli-input-json`:",
-            _fenced("json", json.dumps(_aws(all_ports, makini), indent=2)),
+            _fenced("json", json.dumps(_aws(all_ports, network), indent=2)),
             "### Any other firewall",
-            _generic(systems, makini),
+            _generic(systems, network),
         ]
     )
 
@@ -155,56 +188,56 @@ def _fenced(language: str, text: str) -> str:
     return f"```{language}\n{text}\n```"
 
 
-def _iptables(ports: Sequence[int], makini: MakiniAddresses) -> str:
+def _iptables(ports: Sequence[int], network: Network) -> str:
     return "\n".join(
         f"iptables -I INPUT -p tcp -s {source} --dport {port} -m conntrack --ctstate NEW "
         '-m comment --comment "Makini" -j ACCEPT'
         for port in ports
-        for source in makini.networks
+        for source in network.networks
     )
 
 
-def _nftables(ports: Sequence[int], makini: MakiniAddresses) -> str:
-    sources, doors = ", ".join(makini.addresses), ", ".join(map(str, ports))
+def _nftables(ports: Sequence[int], network: Network) -> str:
+    sources, doors = ", ".join(network.addresses), ", ".join(map(str, ports))
     return (
         f"nft 'insert rule inet filter input ip saddr {{ {sources} }} "
         f'tcp dport {{ {doors} }} accept comment "Makini"\''
     )
 
 
-def _aws(ports: Sequence[int], makini: MakiniAddresses) -> Mapping[str, object]:
-    return {"GroupId": "sg-REPLACE", "IpPermissions": _permissions(ports, makini)}
+def _aws(ports: Sequence[int], network: Network) -> Mapping[str, object]:
+    return {"GroupId": "sg-REPLACE", "IpPermissions": _permissions(ports, network)}
 
 
-def _permissions(ports: Sequence[int], makini: MakiniAddresses) -> list[Mapping[str, object]]:
-    ranges = [{"CidrIp": network, "Description": "Makini"} for network in makini.networks]
+def _permissions(ports: Sequence[int], network: Network) -> list[Mapping[str, object]]:
+    ranges = [{"CidrIp": network, "Description": "Makini"} for network in network.networks]
     return [
         {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, "IpRanges": ranges}
         for port in ports
     ]
 
 
-def _aws_cli(ports: Sequence[int], makini: MakiniAddresses) -> str:
-    permissions = json.dumps(_permissions(ports, makini))
+def _aws_cli(ports: Sequence[int], network: Network) -> str:
+    permissions = json.dumps(_permissions(ports, network))
     return (
         "aws ec2 authorize-security-group-ingress --group-id sg-REPLACE "
         f"--ip-permissions '{permissions}'"
     )
 
 
-def _generic(systems: Sequence[HandoverSystem], makini: MakiniAddresses) -> str:
+def _generic(systems: _Named, network: Network) -> str:
     rows = [
-        f"| allow | `{network}` | `{one.target.host}` | tcp {one.target.port} |"
-        for one in systems
-        for network in makini.networks
+        f"| allow | `{source}` | `{target.host}` | tcp {target.port} |"
+        for _, target in systems
+        for source in network.networks
     ]
     rows = list(dict.fromkeys(rows))
     rows.append("| deny | any other | the hosts above | the ports above, from the internet |")
     return "\n".join(["| Action | From | To | Port |", "|---|---|---|---|", *rows])
 
 
-def _check(systems: Sequence[HandoverSystem], hosting: Hosting) -> str:
-    targets = " ".join(dict.fromkeys(_quoted(one.target) for one in systems))
+def _check(systems: Sequence[Target], hosting: Hosting) -> str:
+    targets = " ".join(dict.fromkeys(_quoted(target) for target in systems))
     inside = f"python3 preflight.pyz {targets} --vantage inside --json > inside.json"
     outside = f"python3 preflight.pyz {targets} --vantage outside --json > outside.json"
     lines = [inside] if hosting != "on-premises" else [inside, outside]

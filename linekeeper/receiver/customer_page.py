@@ -18,6 +18,7 @@ from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.customer_page.service import read_page, take_answer
 from linekeeper.customer_page.words import words_of
+from linekeeper.preflight.network import usable_network
 from linekeeper.receiver.body import read_body
 from linekeeper.receiver.forms import fields
 from linekeeper.receiver.html import page as plain_page
@@ -73,8 +74,9 @@ async def _page(
 ) -> Response:
     rt, (_, customer), now = runtime_of(request), found, utcnow()
     signer, public_url = await load_signer(rt.store), rt.settings.resolved_public_url
+    network = usable_network(rt.settings.network_file)
     async with rt.store.read() as session:
-        page, words = await read_page(session, customer, signer, public_url, now=now)
+        page, words = await read_page(session, customer, signer, public_url, network, now=now)
     if as_json:
         return Response(
             orjson.dumps(page.model_dump(mode="json")),

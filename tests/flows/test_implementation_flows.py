@@ -266,7 +266,11 @@ async def test_preflight_finds_a_closed_port_and_its_daily_run_what_turns_later(
 ) -> None:
     with on(clean_prefect):
         assert told(await preflight(return_state=True))[0] == "Skipped"
-        await begin(hosting="on-premises", complexity="enterprise")
+        system = {"name": "SAP ECC", "vpn": True}
+        await begin(hosting="on-premises", complexity="enterprise", systems=[system])
+        early = await running.artifact("handover-acme-sap-ecc")
+        assert "usually 443NN" in early.replace("\\", "")
+        assert "Makini reaches SAP ECC through a VPN tunnel" in early
         for wrong in ({"system": "Bolt"}, {"system": "Acme"}, {"report": "{}"}, {"targets": ["x"]}):
             name, message = told(await preflight(**wrong, return_state=True))
             assert (name, message.startswith("Refused, nothing was c")) == ("Refused", True)
@@ -286,7 +290,9 @@ async def test_preflight_finds_a_closed_port_and_its_daily_run_what_turns_later(
         door.close()
     [incident] = await stored(store, select(Incident))
     assert incident.status == "resolved"
-    assert "## From inside" in await running.artifact("preflight")
+    shown = await running.artifact("preflight")
+    assert "## From inside" in shown
+    assert "Through a VPN tunnel: Acme · SAP ECC" in shown
     assert door.target in await running.artifact("handover-acme-sap-ecc")
 
 

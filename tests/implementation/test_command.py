@@ -92,3 +92,35 @@ def test_importing_the_command_loads_none_of_the_heavy_libraries():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     ).stdout.split()
     assert not {"numpy", "holidays", "pydantic", "yaml", "prefect", "sqlalchemy"} & set(loaded)
+
+
+def test_h1_the_plan_gives_the_technical_requirements_before_any_host_is_known(tmp_path):
+    data = json.loads(run("--json", "--vpn", "--product", "SAP ECC", hosting="on-premises").stdout)
+    asked = data["technical_requirements"]
+    assert data["vpn"] is asked["vpn"] is True
+    assert [port["port"] for port in asked["ports"][0]["ports"]] == ["443NN", "33NN"]
+    assert asked["makini"]["dated"] == "2025-05-16"
+    assert "15.204.75.108/32" in asked["makini"]["addresses"]
+    assert any("VPN tunnel" in item for item in asked["items"])
+    [vpn] = [gate for gate in data["gates"] if gate["id"] == "vpn"]
+    assert (vpn["owner"], vpn["critical"]) == ("customer", True)
+    assert "vpn" in next(gate for gate in data["gates"] if gate["id"] == "network")["needs"]
+
+    shown = run(hosting="self-hosted").stdout
+    assert "A machine inside your network for Makini" in shown
+    assert "15.204" not in shown
+    own = tmp_path / "network.json"
+    own.write_text('{"dated": "2027-01-02", "source": "mail", "addresses": ["192.0.2.7"]}')
+    shown = run("--network-file", str(own), hosting="on-premises").stdout
+    assert "192.0.2.7/32" in shown
+    assert "15.204" not in shown
+    assert "Maximo: 9443 TLS" in shown
+
+
+def test_a_tunnel_to_a_self_hosted_installation_and_a_broken_file_are_refused(tmp_path):
+    refused = run("--vpn", hosting="self-hosted")
+    assert (refused.exit_code, "vpn: a self-hosted" in refused.output) == (2, True)
+    own = tmp_path / "network.json"
+    own.write_text("[")
+    refused = run("--network-file", str(own))
+    assert (refused.exit_code, "network-file: " in refused.output) == (2, True)

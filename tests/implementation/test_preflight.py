@@ -6,20 +6,22 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlmodel import col
 from typer.testing import CliRunner
 
 from linekeeper.cli import app
 from linekeeper.implementation.advance import look
+from linekeeper.implementation.change import Update, change
+from linekeeper.implementation.run import start_message
 from linekeeper.implementation.watch import advance_targets, take_report, watch
-from linekeeper.preflight.evidence import conclude_drift, keep
+from linekeeper.preflight.evidence import conclude_drift, keep, tunnelled
 from linekeeper.preflight.intake import ReportError
 from linekeeper.preflight.order import take_order
 from linekeeper.preflight.report import Report, as_json
 from linekeeper.preflight.run import preflight
 from linekeeper.settings import Settings
-from linekeeper.store.tables import Audit, ImplementationSystem, Incident, PreflightReport
+from linekeeper.store.tables import Audit, Incident, PreflightReport
 from tests.implementation.conftest import Office
 from tests.preflight.door import Door, door
 
@@ -103,7 +105,7 @@ async def test_what_was_proven_and_turns_is_one_incident_until_it_holds_again(
     assert incident.title == f"Acme · SAP ECC · {door.target} from inside"
 
 
-async def test_an_incident_of_a_target_that_moved_is_over(office: Office, door: Door):
+async def test_an_incident_of_a_target_that_moved_is_over_at_once(office: Office, door: Door):
     await on_premises(office, door)
     for is_open in (True, False):
         if is_open:
@@ -114,14 +116,40 @@ async def test_an_incident_of_a_target_that_moved_is_over(office: Office, door: 
         if is_open:
             door.close()
         office.later(days=1)
-    assert [change.what for change in changes] == ["opened"]
-    async with office.store.write() as session:
-        await session.execute(update(ImplementationSystem).values(target="new.acme.example:443"))
-    [change] = await conclude_drift(office.store, [], now=office.now)
-    assert (change.what, door.target in change.text) == ("resolved", True)
+    assert [opened.what for opened in changes] == ["opened"]
+    moved = Update("Acme", "target", by="Olaf", gate="SAP ECC", to="new.acme.example:443")
+    await change(office.store, moved, now=office.now)
     async with office.store.read() as session:
         assert list(await session.scalars(select(Incident.status))) == ["resolved"]
     assert await conclude_drift(office.store, [], now=office.now) == []
+
+
+@pytest.mark.parametrize("vpn", [False, True])
+async def test_h2_a_vpn_is_a_step_of_its_own_and_said_wherever_it_is_waited_for(
+    office: Office, door: Door, vpn: bool
+):
+    started = await office.start(
+        systems=["SAP ECC", "Maximo"],
+        complexity="enterprise",
+        hosting="on-premises",
+        targets=[door.target, "maximo.acme.example:9443"],
+        vpns=[vpn],
+    )
+    standing = started.progress.standing
+    assert [system.vpn for system in standing.systems] == [vpn, False]
+    assert ("vpn" in standing.gates) is vpn
+    assert [one["vpn"] for one in start_message(standing).payload["parameters"]["systems"]] == [
+        vpn,
+        False,
+    ]
+    for gate in ("kickoff", "security-review", *(["vpn"] if vpn else []), "network"):
+        office.later(days=1)
+        await office.says(started.progress, gate)
+    moved = await office.advance(started.progress)
+    assert ("nor through the VPN tunnel" in moved.lacks["preflight"].text) is vpn
+    async with office.store.read() as session:
+        through = await tunnelled(session, [door.target, "maximo.acme.example:9443"])
+    assert [place.label for place in through] == (["Acme · SAP ECC"] if vpn else [])
 
 
 async def test_the_file_of_a_customers_it_counts_once_and_moves_the_implementation(

@@ -471,7 +471,7 @@ async def test_an_open_automatic_gate_has_the_form_that_brings_it_on(office: Off
 
     async def offered() -> list[str]:
         progress = await office.advance(started.progress)
-        shown = implementation_markdown(progress, office.now, links, handed_over=False)
+        shown = implementation_markdown(progress, office.now, links)
         return re.findall(r"deployment/([a-z-]+)/run", shown.partition("## Open now")[2])
 
     started = await office.start()

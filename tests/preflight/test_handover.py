@@ -4,17 +4,18 @@ import json
 import re
 import shlex
 import subprocess
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from linekeeper.preflight.addresses import makini_addresses
 from linekeeper.preflight.handover import HandoverSystem, escape, handover, link
+from linekeeper.preflight.network import NetworkError, load_network, usable_network
 from linekeeper.preflight.targets import parse_target
 
-MAKINI = makini_addresses()
+MAKINI = load_network()
 SYSTEMS = [
     HandoverSystem("SAP ECC", parse_target("https://sap.acme.example:44300")),
     HandoverSystem("Maximo", parse_target("10.1.2.3:9443")),
@@ -75,16 +76,67 @@ def test_aws_gets_the_same_from_cli_and_json():
 @pytest.mark.parametrize("hosting", ["cloud", "on-premises", "self-hosted"])
 @pytest.mark.parametrize("vpn", [False, True])
 def test_every_shell_block_is_valid_shell(hosting, vpn):
-    text = handover("Acme", SYSTEMS, hosting, MAKINI, vpn=vpn)
+    systems = [replace(system, vpn=vpn) for system in SYSTEMS]
+    text = handover("Acme", systems, hosting, MAKINI)
     for block in blocks(text, "sh"):
         subprocess.run(["bash", "-n"], input=block.encode(), check=True, timeout=20)
 
 
 def test_a_vpn_and_a_self_hosted_installation_have_texts_of_their_own():
-    assert "VPN tunnel (site to site" in handover("A", SYSTEMS, "on-premises", MAKINI, vpn=True)
+    tunnelled = [replace(SYSTEMS[0], vpn=True), *SYSTEMS[1:]]
+    text = handover("A", tunnelled, "on-premises", MAKINI)
+    assert "Makini reaches SAP ECC through a VPN tunnel (site to site" in text
+    rules = "".join(blocks(text, "sh"))
+    assert "44300" not in rules.replace("sap.acme.example:44300", "")
+    assert "--dport 9443" in rules
+    assert "No VPN is planned" in FORWARD
     own = handover("A", SYSTEMS, "self-hosted", MAKINI)
     assert "no inbound rule is opened" in own
     assert not any(address in own for address in MAKINI.addresses)
+
+
+def test_h1_before_any_host_is_known_the_ports_addresses_and_the_rest_are_handed_over():
+    systems = [HandoverSystem("SAP ECC", vpn=True), HandoverSystem("Obscure CMMS")]
+    for hosting in ("cloud", "on-premises", "self-hosted"):
+        text = handover("Acme", systems, hosting, MAKINI)
+        assert "443NN" in text
+        assert "| Obscure CMMS | please name it | usually 443 (REST or SOAP over HTTPS)" in text
+        assert "Please name the host and the port" in text
+        assert "preflight.pyz" not in text
+        assert "iptables" not in text
+    assert "A machine inside your network for Makini" in text
+    assert all(
+        network in handover("A", systems, "on-premises", MAKINI) for network in MAKINI.networks
+    )
+
+
+def test_h1_ones_own_file_replaces_the_addresses_and_their_date(tmp_path):
+    own = tmp_path / "network.json"
+    own.write_text('{"dated": "2027-01-02", "source": "mail", "addresses": ["192.0.2.7"]}')
+    network = load_network(own)
+    assert (network.networks, str(network.dated)) == (("192.0.2.7/32",), "2027-01-02")
+    assert network.products == MAKINI.products
+    assert "192.0.2.7/32" in handover("Acme", SYSTEMS, "on-premises", network)
+    assert "15.204" not in handover("Acme", SYSTEMS, "on-premises", network)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "{", "9" * 20, '{"addresses": ["192.0.2.7"]}', '{"adresses": []}',
+        '{"dated": "x", "source": "m", "addresses": ["192.0.2.7"]}',
+        '{"dated": "2027-01-02", "source": "m", "addresses": []}',
+        '{"dated": "2027-01-02", "source": "m", "addresses": ["example.com"]}',
+        '{"products": [{"name": "SAP"}]}', '{"otherwise": [1]}', '{"products": 3}',
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_used_is_refused_by_name_and_the_shipped_counts(tmp_path, text):
+    own = tmp_path / "network.json"
+    own.write_text(text)
+    with pytest.raises(NetworkError, match=r"network\.json"):
+        load_network(own)
+    assert usable_network(own) == MAKINI
+    assert usable_network(tmp_path / "missing.json") == MAKINI
 
 
 def test_without_a_system_there_is_nothing_to_hand_over():

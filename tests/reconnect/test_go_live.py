@@ -94,7 +94,7 @@ async def test_before_the_go_live_only_its_implementation_says_what_is_wrong(
     assert len(told) == 1
     assert f"in trouble: {one.provider} (reauthorization required)" in told[0].payload["text"]
     progress = await advance(house.store, progress.standing.implementation.id, now=utcnow())
-    shown = implementation_markdown(progress, utcnow(), LINKS, handed_over=False)
+    shown = implementation_markdown(progress, utcnow(), LINKS)
     assert "The customer has to log in again" in shown
     assert f"run?parameters=%7B%22connection%22%3A%22{one.id}" in shown
 

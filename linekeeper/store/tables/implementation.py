@@ -82,6 +82,8 @@ class ImplementationSystem(SQLModel, table=True):
     """Connection credits (estimate)."""
     target: str | None = None
     """Where Makini is to reach it, `host:port` or a URL; for preflight and the hand-over."""
+    vpn: bool = False
+    """Whether Makini reaches it through a VPN tunnel."""
     connects: date | None = None
     """When its login is likely, by the last forecast."""
     connection_id: str | None = reference("connection.id", default=None)
