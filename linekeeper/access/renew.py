@@ -16,6 +16,7 @@ from linekeeper.access.tokens import (
     lease_name,
     load_pair,
     note_refused,
+    note_renewing,
     replace_pair,
 )
 from linekeeper.clock import utcnow
@@ -163,6 +164,10 @@ class _Renewal:
 
     async def _new_pair(self, stored: StoredPair | None) -> TokenPair | None:
         if stored is not None and stored.refresh is not None:
+            # Makini kills the pair before its answer is here: whoever finds this process gone
+            # has to know that the pair is in doubt (`interrupted`).
+            async with self.store.write() as session:
+                await note_renewing(session, self.connection_id, utcnow())
             try:
                 return await self.makini.refresh(stored.refresh, connection=self.makini_ref)
             except MakiniError as error:

@@ -197,9 +197,19 @@ async def note_refused(
         await session.execute(
             update(Credential)
             .where(col(Credential.connection_id) == connection_id)
-            .values(refused_at=now)
+            .values(refused_at=now, renewing_since=None)
             .execution_options(synchronize_session=False)
         )
+
+
+async def note_renewing(session: AsyncSession, connection_id: str, since: datetime | None) -> None:
+    """Remember that the pair is about to be refreshed; None: that it is known to live."""
+    await session.execute(
+        update(Credential)
+        .where(col(Credential.connection_id) == connection_id)
+        .values(renewing_since=since)
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def own(session: AsyncSession, connection_id: str) -> None:
@@ -271,6 +281,7 @@ async def _write(
             "expires_at": pair.expires_at,
             "minted": pair.minted,
             "refused_at": None,
+            "renewing_since": None,
             "ending_notified": 0,
             "updated_at": now,
         }
@@ -289,6 +300,7 @@ async def _write(
                 "expires_at",
                 "minted",
                 "refused_at",
+                "renewing_since",
                 "ending_notified",
                 "updated_at",
             ],

@@ -8,6 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from linekeeper.access.channel import is_due
 from linekeeper.access.ending import announce_ending
+from linekeeper.access.interrupted import verify_interrupted
 from linekeeper.access.verify import verify_logins
 from linekeeper.authentication_setup.watch import watch as watch_setups
 from linekeeper.clock import monotonic, utcnow
@@ -44,6 +45,7 @@ LINKS_EVERY = 60.0
 RECONNECTS_EVERY = 10.0
 LOGINS_EVERY = 10.0
 ENDING_EVERY = 60.0
+INTERRUPTED_EVERY = 60.0
 IMPLEMENTATIONS_EVERY = 5.0
 OUTAGES_EVERY = 30.0
 STREAM_EVERY = 30.0
@@ -112,6 +114,10 @@ def lanes(
         await verify_logins(rt, now=utcnow())
         return False
 
+    async def verify_interrupted_renewals() -> bool:
+        await verify_interrupted(rt, now=utcnow())
+        return False
+
     async def announce_ending_logins() -> bool:
         await announce_ending(rt, now=utcnow())
         return False
@@ -153,6 +159,7 @@ def lanes(
         Lane("reconnects", lambda: attend_due(rt), every=OUTBOX_EVERY, waits_for="reconnect"),
         Lane("open reconnects", look_at_reconnects, every=RECONNECTS_EVERY),
         Lane("kept logins", verify_kept_logins, every=LOGINS_EVERY),
+        Lane("interrupted renewals", verify_interrupted_renewals, every=INTERRUPTED_EVERY),
         Lane("ending logins", announce_ending_logins, every=ENDING_EVERY),
         Lane("implementations", look_at_implementations, every=IMPLEMENTATIONS_EVERY),
         Lane("configurations", look_at_configurations, every=IMPLEMENTATIONS_EVERY),

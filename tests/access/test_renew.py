@@ -7,16 +7,19 @@ import signal
 import sys
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
 from linekeeper.access.expiry import horizon, renew_ending
+from linekeeper.access.interrupted import verify_interrupted
 from linekeeper.access.renew import renew
 from linekeeper.access.tokens import Token, load_tokens, save_tokens
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.makini import TokenPair
-from linekeeper.store.tables import Connection, Credential, Lease
+from linekeeper.reconnect.ask import attend_due
+from linekeeper.store.tables import Audit, Connection, ConnectLink, Credential, Lease
 from tests.reconnect.conftest import House, house, open_house
 
 __all__ = ["house", "open_house"]  # fixtures
@@ -110,6 +113,61 @@ async def test_killed_between_makinis_answer_and_our_commit_it_is_healed_at_the_
     assert await house.incidents() == []
 
 
+@pytest.mark.parametrize("mint", ["token", "refused"])
+async def test_b4_a_renewal_that_was_killed_is_known_verified_by_one_read_and_asked_for_once(
+    house: House, mint: str
+) -> None:
+    [one, *_] = await house.connections()
+    await a_pair(house, one)
+    assert await in_a_process_that_dies_at_the_commit(house, one) == -signal.SIGKILL
+    await house.control("settings", mint_shape=mint)
+    [pair] = await house.rows(Credential, col(Credential.connection_id) == one.id)
+    assert pair.renewing_since is not None
+    assert await verify_interrupted(house.rt, now=utcnow()) == 0  # its lease may still run
+    await its_lease_runs_out(house)
+    refreshed = await calls(house, "GRANT refresh_token")
+    assert await verify_interrupted(house.rt, now=utcnow()) == 1
+    assert await verify_interrupted(house.rt, now=utcnow()) == 0
+    assert await calls(house, "GRANT refresh_token") == refreshed + 1
+    [entry] = await house.rows(Audit, col(Audit.action) == "token.renewal_interrupted")
+    health = (await house.connection(one.id)).health
+    if mint == "token":
+        assert "a new one was minted" in entry.detail["outcome"]
+        assert (health, await house.incidents()) == ("healthy", [])
+        assert await works(house, await stored(house, one))
+    else:
+        assert "has to log in again" in entry.detail["outcome"]
+        assert health == "reauthorization_required"
+        for _ in range(2):
+            await house.sweep()
+            await attend_due(house.rt)
+        assert [incident.kind for incident in await house.incidents()] == [health]
+        assert len(await house.rows(ConnectLink)) == 1
+
+
+async def test_b4_a_pair_that_was_not_replaced_after_all_is_said_to_work(house: House) -> None:
+    [one, *_] = await house.connections()
+    old = await a_pair(house, one)
+    await house.control("settings", token="500")
+    assert (await renew_ending(house.rt, now=utcnow())).renewed == []
+    await house.control("settings", token="")
+    await its_lease_runs_out(house)
+    assert await verify_interrupted(house.rt, now=utcnow()) == 1
+    assert await stored(house, one) == old
+    [entry] = await house.rows(Audit, col(Audit.action) == "token.renewal_interrupted")
+    assert entry.detail == {"outcome": "its tokens work"}
+
+
+async def its_lease_runs_out(here: House) -> None:
+    async with here.store.write() as session:
+        await session.execute(update(Lease).values(until=utcnow()))
+        await session.execute(
+            update(Credential)
+            .where(col(Credential.renewing_since).is_not(None))
+            .values(renewing_since=utcnow() - timedelta(minutes=3))
+        )
+
+
 async def in_a_process_that_dies_at_the_commit(here: House, one: Connection) -> int:
     settings = here.rt.settings
     environment = {
@@ -123,7 +181,7 @@ async def in_a_process_that_dies_at_the_commit(here: House, one: Connection) -> 
         "LINEKEEPER_MAKINI_MODE": "manage",
     }
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.reconnect.dying", "renew", "credential"),
+        *(sys.executable, "-m", "tests.reconnect.dying", "renew", "INTO credential"),
         json.dumps({"connection": one.id, "key": one.makini_key}),
         env=environment,
     )

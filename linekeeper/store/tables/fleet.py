@@ -110,6 +110,9 @@ class Credential(SQLModel, table=True):
     """From the Admin API's token route: perhaps short-lived, never announced as expiring."""
     refused_at: datetime | None = optional_time()
     """When Makini last refused to renew this pair; None while it never did."""
+    renewing_since: datetime | None = optional_time()
+    """Since when a refresh of this pair is under way whose end isn't stored: Makini may have
+    replaced the pair already."""
     ending_notified: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     """How often the customer was asked to renew this login before its end."""
     updated_at: datetime = time()

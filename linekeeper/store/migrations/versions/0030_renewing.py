@@ -1,0 +1,19 @@
+"""Since when a refresh is under way: a process that is killed meanwhile leaves the pair in doubt.
+
+Runs: before the new code (expand)
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from linekeeper.store.types import UtcDateTime
+
+revision = "0030"
+down_revision = "0029"
+branch_labels = None
+depends_on = None
+serves = ("0029",)
+
+
+def upgrade() -> None:
+    op.add_column("credential", sa.Column("renewing_since", UtcDateTime(), nullable=True))
