@@ -154,7 +154,7 @@ def _finding(expiry: Expiry) -> Finding:
         scope="connection",
         cause=f"expiry:{expiry.connection_id}",
         app=expiry.app,
-        title=f"{expiry.label}: the login ends within a day",
+        title=expiry.label,
         text=f"The login ends on {expiry.expires_at:%a %d %B, %H:%M} UTC, and Makini refuses to "
         "renew it. From then on every call on this connection fails.",
         members=[expiry.connection_id],
