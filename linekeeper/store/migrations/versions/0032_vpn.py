@@ -6,11 +6,11 @@ Runs: before the new code (expand)
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0029"
-down_revision = "0028"
+revision = "0032"
+down_revision = "0031"
 branch_labels = None
 depends_on = None
-serves = ("0028",)
+serves = ("0031",)
 
 
 def upgrade() -> None:

@@ -8,11 +8,11 @@ from alembic import op
 
 from linekeeper.store.types import UtcDateTime
 
-revision = "0030"
-down_revision = "0029"
+revision = "0033"
+down_revision = "0032"
 branch_labels = None
 depends_on = None
-serves = ("0029",)
+serves = ("0032",)
 
 
 def upgrade() -> None:
