@@ -26,7 +26,7 @@ async def open_runtime() -> AsyncIterator[Runtime]:
     with _terminated_by_cancelling():
         async with Runtime.open() as opened:
             token = _runtime.set(opened)
-            _say_version()
+            _begin(opened)
             try:
                 yield opened
                 await _note_end(opened)
@@ -34,12 +34,15 @@ async def open_runtime() -> AsyncIterator[Runtime]:
                 _runtime.reset(token)
 
 
-def _say_version() -> None:
-    """Say in the log which version of Linekeeper this run is of: that of its deployment."""
+def _begin(opened: Runtime) -> None:
+    """Have events carry this run; say in the log which version it is of: its deployment's."""
     context = FlowRunContext.get()
-    version = context.flow_run.deployment_version if context and context.flow_run else None
-    if version:
-        get_run_logger().info("Linekeeper %s", version)
+    run = context.flow_run if context else None
+    if run is None:
+        return
+    opened.store.run_id = str(run.id)
+    if run.deployment_version:
+        get_run_logger().info("Linekeeper %s", run.deployment_version)
 
 
 async def _note_end(opened: Runtime) -> None:
@@ -125,7 +128,7 @@ async def only_one(name: str) -> AsyncIterator[Held | None]:
         if held is not None or not by_hand():
             yield held
             return
-    get_run_logger().info("Another run holds the lease %s: this one waits for it", name)
+    get_run_logger().warning("Another run holds the lease %s: this one waits for it", name)
     context = FlowRunContext.get()
     called = context.flow_run.name if context and context.flow_run else name
     await rename(f"{called} · waits for another run")

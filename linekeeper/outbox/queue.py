@@ -5,7 +5,7 @@ deliverer that dies leaves a claim that runs out; the next one repeats, in a for
 repeat is harmless (DESIGN "Tell").
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
@@ -51,7 +51,7 @@ async def enqueue(
             "channel": message.channel,
             "dedupe_key": message.dedupe_key,
             "lane": message.lane or message.dedupe_key,
-            "payload": message.payload,
+            "payload": _payload(store, message),
             "status": "pending",
             "attempts": 0,
             "created_at": now,
@@ -61,6 +61,17 @@ async def enqueue(
     ]
     if rows:
         await insert_ignore(store, session, Outbox, rows)
+
+
+def _payload(store: Store, message: Message) -> Mapping[str, Any]:
+    """An entry of the Event Feed that a flow run causes carries it as a related resource."""
+    if message.channel != "event" or store.run_id is None:
+        return message.payload
+    run = {
+        "prefect.resource.id": f"prefect.flow-run.{store.run_id}",
+        "prefect.resource.role": "flow-run",
+    }
+    return {**message.payload, "related": [*message.payload.get("related", ()), run]}
 
 
 async def claim(

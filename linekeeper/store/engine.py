@@ -43,6 +43,8 @@ class Store:
     def __init__(self, engine: AsyncEngine, cipher: Cipher) -> None:
         self.engine = engine
         self.cipher = cipher
+        self.run_id: str | None = None
+        """The flow run that works with it, if one does."""
         self.owned = OwnedTasks()
         """What must be stored whoever is cancelled; closing the store waits for it."""
 

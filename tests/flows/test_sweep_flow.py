@@ -29,7 +29,7 @@ from linekeeper.orchestrator import Blocks
 from linekeeper.store import Store
 from linekeeper.store.configuration import save_blocks
 from linekeeper.store.leases import holding
-from linekeeper.store.tables import Connection, Customer, Incident
+from linekeeper.store.tables import Connection, Customer, Incident, Outbox
 from tasks.health import list_connections
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
@@ -157,6 +157,12 @@ async def test_the_graph_leads_from_the_list_to_batches_to_who_is_in_trouble_to_
         shown = await running.client.read_artifacts(
             artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
         )
+    async with store.read() as session:
+        events = list(await session.scalars(select(Outbox).where(col(Outbox.channel) == "event")))
+    told_by = {
+        resource["prefect.resource.id"] for event in events for resource in event.payload["related"]
+    }
+    assert f"prefect.flow-run.{run.id}" in told_by
     red = {task.name: task for task in tasks if task.state and task.state.is_failed()}
     assert len(red) == 2
     batch, pages, fleet = "probe default · batch 1", "update connection pages", "update fleet page"
