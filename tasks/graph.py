@@ -78,7 +78,7 @@ async def show_in_trouble(
     Its failure is the message, and not the run's: it is returned, not raised.
     """
     tags = list(about.tags) if about else []
-    message = f"{sentence} · {await _page(about)}" if about else sentence
+    message = f"{sentence} · {await _page(about)} (its page)" if about else sentence
     return await attempt(_in_trouble.with_options(tags=tags), name, message, before=before)
 
 

@@ -10,9 +10,12 @@ from contextvars import ContextVar
 from prefect import get_client, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
+from prefect.settings import PREFECT_UI_URL
 from prefect.states import Completed
 from prefect.variables import Variable
 
+from linekeeper import __version__
+from linekeeper.notify.view import CONNECTIONS, Links
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import Held, holding
 from linekeeper.watch.queries import done, note_ended
@@ -35,14 +38,14 @@ async def open_runtime() -> AsyncIterator[Runtime]:
 
 
 def _begin(opened: Runtime) -> None:
-    """Have events carry this run; say in the log which version it is of: its deployment's."""
+    """Have events carry this run; say in the log its version and where all connections are."""
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     if run is None:
         return
     opened.store.run_id = str(run.id)
-    if run.deployment_version:
-        get_run_logger().info("Linekeeper %s", run.deployment_version)
+    version, page = run.deployment_version, Links(PREFECT_UI_URL.value()).artifact(CONNECTIONS)
+    get_run_logger().info("Linekeeper %s · all connections: %s", version or __version__, page)
 
 
 async def _note_end(opened: Runtime) -> None:

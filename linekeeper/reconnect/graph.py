@@ -163,7 +163,7 @@ def _reminding(facts: Facts, opened: datetime, *, over: datetime | None) -> Node
         message = f"{counted}; they are due 1, 2 and 4 working days after the first mail."
         return Node(REMIND, title, (), "RUNNING", "Waiting", message, opened, None)
     if not sent:
-        return _skipped(REMIND, title, "No reminder was sent.", over)
+        return _skipped(REMIND, title, "No reminder was sent.", opened)
     return _done(REMIND, title, f"{counted}.", opened, over)
 
 
