@@ -22,7 +22,7 @@ async def acknowledge(
     incident: Annotated[
         str, Field(title="Incident", description="Its id; links in messages fill it in")
     ],
-    by: Annotated[str, Field(title="By", description="Who takes it", min_length=1)],
+    by: Annotated[str, Field(title="Your name", description="Who takes it", min_length=1)],
     snooze: Annotated[
         Literal["no", "1 hour", "4 hours", "Monday"],
         Field(title="Snooze", description="Hold reminders back until then"),

@@ -31,7 +31,9 @@ async def connect(
         str,
         Field(title="Connection", description="Instead: one we know, to renew its login in time"),
     ] = "",
-    by: Annotated[str, Field(title="By", description="Who asks; it is kept in the audit")] = "",
+    by: Annotated[
+        str, Field(title="Your name", description="Who asks; it is kept in the audit")
+    ] = "",
     app: Annotated[str, Field(title="App", description="The Makini app")] = "default",
 ) -> State[None]:
     """Make a link by which a customer logs in. Pass it on; it is good for 7 days, once.

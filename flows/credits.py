@@ -26,7 +26,9 @@ async def credits(
         str | None,
         Field(title="App", description="Whose account; empty: all, or `default` with a number"),
     ] = None,
-    by: Annotated[str, Field(title="By", description="Who says so; needed with a number")] = "",
+    by: Annotated[
+        str, Field(title="Your name", description="Who says so; needed with a number")
+    ] = "",
 ) -> State[None]:
     """Check the ledger against the list of connections; it then follows the list.
 

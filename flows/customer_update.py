@@ -20,7 +20,7 @@ async def customer_update(
     customer: Annotated[
         str, Field(title="Customer", description="Its name", examples=["Acme Metals"], min_length=1)
     ],
-    by: Annotated[str, Field(title="By", description="Who changes it", min_length=1)],
+    by: Annotated[str, Field(title="Your name", description="Who changes it", min_length=1)],
     contacts: Annotated[
         str,
         Field(

@@ -39,7 +39,7 @@ async def deletions(
         ),
     ],
     by: Annotated[
-        str, Field(title="By", description="Who decides; kept in the audit", min_length=1)
+        str, Field(title="Your name", description="Who decides; kept in the audit", min_length=1)
     ],
 ) -> State[None]:
     """Accept or refuse deletions too many to be believed, or undo one that was applied."""

@@ -37,7 +37,7 @@ async def disconnect(
             description="Empty: only a preview. To do it, type Makini's key of the connection",
         ),
     ] = "",
-    by: Annotated[str, Field(title="By", description="Who does it; kept in the audit")] = "",
+    by: Annotated[str, Field(title="Your name", description="Who does it; kept in the audit")] = "",
 ) -> State[None]:
     """Delete a connection at Makini, destroy its tokens, return its credits; history stays.
 

@@ -39,7 +39,7 @@ class GateForm(RunInput):
     whose_turn: Literal["us", "customer", "makini"] = Field(
         title="If blocked, whose turn", default="customer"
     )
-    by: str = Field(title="By", description="Who says so; kept in the audit", min_length=1)
+    by: str = Field(title="Your name", description="Who says so; kept in the audit", min_length=1)
 
 
 @flow(name="gate", flow_run_name="gate", retries=0)

@@ -64,7 +64,7 @@ async def implementation(
     ],
     kickoff: Annotated[date, Field(title="Kickoff", description="The first day")],
     by: Annotated[
-        str, Field(title="By", description="Who starts it; kept in the audit", min_length=1)
+        str, Field(title="Your name", description="Who starts it; kept in the audit", min_length=1)
     ],
     complexity: Annotated[
         Literal["standard", "custom", "enterprise"],

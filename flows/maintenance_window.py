@@ -25,7 +25,7 @@ async def maintenance_window(
         Literal["connection", "customer", "provider", "all", "incident"],
         Field(title="Of what", description="How far it reaches"),
     ],
-    by: Annotated[str, Field(title="By", description="Who says so", min_length=1)],
+    by: Annotated[str, Field(title="Your name", description="Who says so", min_length=1)],
     subject: Annotated[
         str,
         Field(

@@ -79,7 +79,7 @@ async def preflight(
             description="Instead: the JSON of `linekeeper preflight --json` that somebody sent",
         ),
     ] = "",
-    by: Annotated[str, Field(title="By", description="Who; kept with a report")] = "",
+    by: Annotated[str, Field(title="Your name", description="Who; kept with a report")] = "",
 ) -> State[None]:
     """Check DNS, TCP, TLS, HTTP and clock of systems; keep the verdicts as evidence.
 

@@ -55,7 +55,9 @@ class WaitingForCustomer(RunInput):
         title="Give up",
         description="Stop asking the customer. The run ends Failed, the incident stays open",
     )
-    by: str = Field(default="", title="By", description="Who answers; it is kept in the audit")
+    by: str = Field(
+        default="", title="Your name", description="Who answers; it is kept in the audit"
+    )
 
 
 @flow(name="reconnect", flow_run_name="reconnect", retries=0)

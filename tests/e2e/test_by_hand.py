@@ -62,7 +62,7 @@ async def says_in_the_browser(house: House, page: Page, slug: str, title: str, t
     await page.get_by_role("button", name="Resume").first.click()
     form = page.get_by_role("dialog")
     await write(form, "Evidence", text)
-    await write(form, "By", "Petra")
+    await write(form, "Your name", "Petra")
     await submit(form)
     ended = await house.settled(run.id, seconds=240)
     assert ended.state is not None
@@ -76,7 +76,7 @@ async def log_in(house: House, page: Page, customer: str, system: str, provider:
 
     async def by() -> None:
         await expect(field(page, "Customer").locator("textarea").first).to_have_value(customer)
-        await write(page, "By", "Petra")
+        await write(page, "Your name", "Petra")
 
     made = await sent(house, page, "connect", by)
     assert made.state is not None
@@ -100,7 +100,7 @@ async def test_a_standard_implementation_goes_from_the_form_to_live(
         await write(page, "Customer", "Anvil Tools")
         await add_systems(page, ["UpKeep"])
         await pick(page, "Kickoff", today)
-        await write(page, "By", "Olaf")
+        await write(page, "Your name", "Olaf")
         await pick(page, "Committed go-live", today + timedelta(days=21))
         await write(page, "Owner", "Petra Ops")
 
@@ -159,7 +159,7 @@ async def test_an_enterprise_waits_for_a_closed_port_and_moves_on_when_it_opens(
             systems = ["SAP ECC", "IBM Maximo"]
             await add_systems(page, systems, **{"Host and port": target})
             await pick(page, "Kickoff", date.today())  # noqa: DTZ011  the form's own idea of a day
-            await write(page, "By", "Olaf")
+            await write(page, "Your name", "Olaf")
             await choose(page, "Complexity", "enterprise")
             await choose(page, "Hosting", "on-premises")
             await write(page, "Custom workflows", "2")
