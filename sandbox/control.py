@@ -11,11 +11,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from .answers import Refused, body_of, json, world_of
+from .faults import settable
 from .fleet import PROVIDERS, Connection
 from .slack import SlackError
 from .truth import named, shown
 from .webhooks import FAULTS
-from .world import World, settable
+from .world import World
 
 _ACTIONS: dict[str, Callable[[World, Connection, dict[str, Any]], None]] = {
     "change-credentials": lambda world, c, _: world.change_credentials(c),
@@ -150,9 +151,10 @@ async def set_settings(request: Request) -> Response:
             world.ahead += _number(body, name, 0)
         elif name in settable(world.faults):
             setattr(world.faults, name, str(value or ""))
-        elif name in ("per_minute", "latency_ms", "retry_scale", "webhook_timeout"):
+        elif name in _NUMBERS:
             number = _number(body, name, 0)
-            setattr(world.settings, name, int(number) if name == "per_minute" else number)
+            is_whole = name in ("per_minute", "page_limit")
+            setattr(world.settings, name, int(number) if is_whole else number)
         elif name in _TEXTS:
             setattr(world.settings, name, str(value) if value is not None else None)
         elif name == "webhook_per_connection":
@@ -196,6 +198,7 @@ async def spoil_slack(request: Request) -> Response:
     return _done(request, asdict(slack.faults))
 
 
+_NUMBERS = ("per_minute", "page_limit", "latency_ms", "retry_scale", "webhook_timeout")
 _TEXTS = (
     "webhook_url",
     "webhook_secret",
@@ -209,7 +212,7 @@ _TEXTS = (
 def _settings(world: World) -> dict[str, Any]:
     kept = world.settings
     shown = asdict(world.faults)
-    for name in ("per_minute", "latency_ms", "retry_scale", "webhook_timeout", *_TEXTS):
+    for name in (*_NUMBERS, *_TEXTS):
         if not name.endswith("secret"):
             shown[name] = getattr(kept, name)
     return {**shown, "webhook_per_connection": kept.webhook_per_connection}

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from .answers import Refused, bearer, body_of, json, spoilt, world_of
 from .fleet import Connection
 from .paging import page_of
+from .personality import as_shown, changed_since, reached, refuse
 from .records import Collection, Query, parse_moment
 from .status import delay, refusal
 from .world import World
@@ -34,9 +35,15 @@ async def listing(request: Request) -> Response:
     world, _, collection = await _asked(request)
     if world.faults.data_list in {"500", "401", "429", "429-bare", "html"}:
         return spoilt(world, world.faults.data_list, {})
-    found = collection.select(_query(world, request, collection))
+    refuse(world, collection.entity)
+    found = reached(world, collection, collection.select(_query(world, request, collection)))
     shown = page_of(
-        request, found, lambda page: _bodies(collection, page), fault=world.faults.data_list
+        request,
+        found,
+        lambda page: _bodies(world, collection, page),
+        fault=world.faults.data_list,
+        overlap=int(world.faults.overlap or 0),
+        most=int(world.faults.most_listed or len(found)),
     )
     return spoilt(world, world.faults.data_list, shown)
 
@@ -46,7 +53,9 @@ async def one(request: Request) -> Response:
     index = collection.index(request.path_params["key"])
     if index is None:
         raise Refused(404, "NOT_FOUND", "There is no such record.")
-    return json({"data": collection.body(index)}, headers={"X-Request-Id": world.request_id()})
+    refuse(world, collection.entity)
+    body = as_shown(world, collection.body(index))
+    return json({"data": body}, headers={"X-Request-Id": world.request_id()})
 
 
 async def write(request: Request) -> Response:
@@ -78,8 +87,8 @@ async def _asked(request: Request) -> tuple[World, Connection, Collection]:
     return world, connection, collection
 
 
-def _bodies(collection: Collection, indexes: Sequence[int]) -> list[dict[str, Any]]:
-    return [collection.body(index) for index in indexes]
+def _bodies(world: World, collection: Collection, indexes: Sequence[int]) -> list[dict[str, Any]]:
+    return [as_shown(world, collection.body(index)) for index in indexes]
 
 
 def _query(world: World, request: Request, collection: Collection) -> Query:
@@ -87,7 +96,7 @@ def _query(world: World, request: Request, collection: Collection) -> Query:
     for name, value in request.query_params.multi_items():
         if name == "modified_after":
             _understood(world, collection, "modified_after")
-            query.since = _moment(name, value)
+            query.since = changed_since(world, _moment(name, value))
         elif match := _SORT.fullmatch(name):
             query.sort, query.descending = match[1], value == "1"
         elif match := _FILTER.fullmatch(name):
@@ -107,7 +116,7 @@ def _add(
         _understood(world, collection, "filter")
         moment = _moment(field, value)
         if operator in _AFTER and not query.match_any:
-            query.since = moment + (operator == "gt")
+            query.since = changed_since(world, moment + (operator == "gt"))
             return
         value = f"{moment:020d}"
         compare = _COMPARE.get(operator, str.__eq__)

@@ -20,12 +20,15 @@ def page_of(
     show: Callable[[Sequence[T]], list[Any]],
     *,
     fault: str = "",
+    overlap: int = 0,
+    most: int | None = None,
 ) -> dict[str, Any]:
     """The page that `request` asks for.
 
     `page` with `per_page` or `pageSize` gives `data`, `links`, `meta`; `cursor` or `limit` gives
     `data`, `next_cursor`. Fault `repeat`: the first page for ever; `short`: the second half of
-    the pages is missing without a word.
+    the pages is missing without a word. Each page begins with the last `overlap` of the one
+    before, and `most` records are listed at all; what the total says stays.
 
     Raises:
         Refused: 400 for a page, size or cursor that is none.
@@ -47,8 +50,9 @@ def page_of(
         }
     page = _number(query.get("page"), "page") or 1
     total = len(everything)
-    last = max(1, -(-total // size))
-    start = 0 if fault == "repeat" else (page - 1) * size
+    everything = everything[:most]
+    last = max(1, -(-len(everything) // size))
+    start = 0 if fault == "repeat" else (page - 1) * (size - min(overlap, size))
     found = everything[start : start + size]
     if fault == "repeat":
         last = page + 1

@@ -6,10 +6,10 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
+from .faults import Faults
 from .fleet import PROVIDERS, Connection, describe, make_fleet, seeded
 from .records import Change, Records, parse_moment
 from .settings import Settings
@@ -18,28 +18,6 @@ from .tokens import Tokens
 from .webhooks import Webhooks
 
 KEYS_PER_WEBHOOK = 10
-
-
-@dataclass(slots=True)
-class Faults:
-    """How answers go wrong; empty text is "as they should be"."""
-
-    admin_list: str = ""
-    """`500`, `html`, `truncated`, `repeat`, `429`, `429-bare`, `401` for the connection list."""
-    data_list: str = ""
-    """The same for record listings, and `short`: pages end early without saying so."""
-    token: str = ""
-    """The same for `POST /link/token`."""
-    status: str = ""
-    """The same for the status of a connection."""
-    paging: str = ""
-    """`page` or `cursor`: the only style spoken; empty: whichever is asked for."""
-    since: str = ""
-    """`filter`, `modified_after` or `none`: what a listing understands; empty: both."""
-    login: str = ""
-    """What a login at a known connection does: empty, it stays itself; `new`: it becomes a new
-    connection that keeps its records' keys; `prefix`: whose keys begin otherwise; `rename`: whose
-    keys are others altogether."""
 
 
 class World:
@@ -377,8 +355,3 @@ class World:
         """The next moment at which something changes; no two changes share one."""
         self._last_change = max(int(self.now() * 1e6), self._last_change + 1)
         return self._last_change
-
-
-def settable(target: object) -> list[str]:
-    """Names of what a dataclass instance lets be set."""
-    return [f.name for f in fields(target)]  # type: ignore[arg-type]  # only dataclasses come here
