@@ -30,16 +30,16 @@ class GateForm(RunInput):
         description="blocked: it can't be worked on for now. carry on: it can again",
     )
     evidence: str = Field(
-        title="Evidence",
-        default="",
-        description="What shows that it is done: a link, a ticket, who tested what",
-    )
-    note: str = Field(title="Note", default="")
-    blocked_because: str = Field(title="If blocked, because", default="")
-    whose_turn: Literal["us", "customer", "makini"] = Field(
-        title="If blocked, whose turn", default="customer"
+        title="Evidence, or the reason",
+        description="done: what shows it (a link, a ticket, who tested what). blocked: what keeps "
+        "it from being done. carry on: what has changed",
+        min_length=1,
     )
     by: str = Field(title="Your name", description="Who says so; kept in the audit", min_length=1)
+    note: str = Field(title="Note", default="")
+    whose_turn: Literal["us", "customer", "makini"] = Field(
+        title="Waiting on, if blocked", default="customer"
+    )
 
 
 @flow(name="gate", flow_run_name="gate", retries=0)
@@ -66,7 +66,7 @@ async def gate(
             if asked.settled:
                 await rename(f"{name} · {asked.row.status}")
                 return skipped(f"{name} is {asked.row.status}: nothing to ask")
-            await rename(name)
+            await rename(f"{name} · answer not taken" if asked.row.refusal else name)
             await retag(asked)
             await publish([asked.standing.implementation.id])
             number = asked.row.answers
@@ -80,19 +80,15 @@ async def gate(
             taken = await answer(
                 rt.store,
                 gate,
-                Answer(
-                    given.outcome,
-                    given.evidence,
-                    given.note,
-                    given.blocked_because,
-                    given.whose_turn,
-                    given.by,
-                ),
+                Answer(given.outcome, given.evidence, given.note, given.whose_turn, given.by),
                 number=number,
                 run_id=run_id,
                 now=utcnow(),
             )
-            get_run_logger().info("%s", taken.message)
+            if taken.refused:
+                get_run_logger().warning("The answer was not taken: %s", taken.message)
+            else:
+                get_run_logger().info("%s", taken.message)
             if taken.settled:
                 await publish([asked.standing.implementation.id])
                 await rename(f"{name} · {'done' if taken.progress else 'settled before'}")
@@ -103,7 +99,7 @@ def _question(asked: Asked, graph: str | None) -> str:
     one, row = asked.standing.implementation, asked.row
     lines = [f"**{escape(run_name(asked.standing, row))}**"]
     if row.refusal:
-        lines.append(f"**The last answer was not taken:** {escape(row.refusal)}.")
+        lines.insert(0, f"**Your last answer was not taken:** {escape(row.refusal)}.")
     if row.status == "blocked":
         lines.append(f"Blocked: {escape(row.blocks[-1]['because'])}.")
     opened = f"Open since {row.opened_at:%Y-%m-%d}. " if row.opened_at else ""

@@ -96,7 +96,7 @@ async def implementation(
         str,
         Field(
             title="Owner",
-            description="Who of us answers for it; empty: the customer's owner, if it has one",
+            description="Who of us answers for it; empty: the customer's owner, else who starts it",
         ),
     ] = "",
     app: Annotated[

@@ -1,6 +1,7 @@
 """What every run needs: its runtime, its name, whether it may work at all."""
 
 import asyncio
+import logging
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +21,15 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.leases import Held, holding
 from linekeeper.watch.queries import done, note_ended
 
+
+def _suspension_is_no_error(record: logging.LogRecord) -> bool:
+    """Prefect logs the end of a run in every state but Completed as an error, a suspension too."""
+    if record.levelno == logging.ERROR and "Finished in state Suspended" in record.getMessage():
+        record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
+    return True
+
+
+logging.getLogger("prefect.flow_runs").addFilter(_suspension_is_no_error)
 _runtime: ContextVar[Runtime] = ContextVar("linekeeper_runtime")
 
 

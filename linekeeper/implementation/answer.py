@@ -30,8 +30,8 @@ class Answer:
 
     outcome: str
     evidence: str = ""
+    """What shows that it is done, or why it is blocked."""
     note: str = ""
-    blocked_because: str = ""
     whose_turn: str = "customer"
     by: str = ""
 
@@ -53,6 +53,8 @@ class Taken:
     message: str
     settled: bool
     progress: Progress | None = None
+    refused: bool = False
+    """The answer says too little: `message` is what is missing."""
 
 
 class NoSuchGate(Exception):
@@ -97,7 +99,7 @@ async def answer(
         row.refusal = refuse(row, given) or ""
         if row.refusal:
             await session.flush()
-            return Taken(row.refusal, False)
+            return Taken(row.refusal, False, refused=True)
         message = _take(standing, row, given, now)
         session.add(_audit(standing, row, given, now))
         await session.flush()
@@ -148,7 +150,7 @@ async def answer_by_customer(
 
 def refuse(row: Gate, given: Answer) -> str | None:
     """Why an answer can't be taken; None if it can. Pure."""
-    texts = (given.evidence, given.note, given.blocked_because, given.by)
+    texts = (given.evidence, given.note, given.by)
     problems = (
         (
             any(len(text) > MAX_TEXT for text in texts),
@@ -162,12 +164,12 @@ def refuse(row: Gate, given: Answer) -> str | None:
             "evidence: say what shows that it is done",
         ),
         (
-            given.outcome == "blocked" and not given.blocked_because.strip(),
-            "blocked because: say what keeps it from being done",
+            given.outcome == "blocked" and not given.evidence.strip(),
+            "reason: say what keeps it from being done",
         ),
         (given.outcome == "carry on" and row.status != "blocked", "outcome: it is not blocked"),
     )
-    return next((reason for wrong, reason in problems if wrong), None)
+    return "; ".join(reason for wrong, reason in problems if wrong) or None
 
 
 def _take(standing: Standing, row: Gate, given: Answer, now: datetime) -> Message:
@@ -179,7 +181,7 @@ def _take(standing: Standing, row: Gate, given: Answer, now: datetime) -> Messag
         row.evidence = given.evidence.strip()
         return news.gate_event(standing, row, "done", now, row.evidence)
     if given.outcome == "blocked":
-        because = given.blocked_because.strip()
+        because = given.evidence.strip()
         row.blocks = blocked(row.blocks, because, given.whose_turn, now)
         row.status = "blocked"
         return news.gate_event(standing, row, "blocked", now, because)
@@ -199,7 +201,6 @@ def _audit(standing: Standing, row: Gate, given: Answer, now: datetime) -> Audit
             "gate": row.gate,
             "evidence": given.evidence.strip(),
             "note": given.note.strip(),
-            "blocked_because": given.blocked_because.strip(),
         },
     )
 

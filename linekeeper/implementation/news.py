@@ -85,7 +85,6 @@ def end_run(row: Gate, at: datetime) -> Message | None:
         "outcome": "done",
         "evidence": "",
         "note": "",
-        "blocked_because": "",
         "whose_turn": "us",
         "by": "Linekeeper",
     }

@@ -10,7 +10,7 @@ from linekeeper.credits.decide import CreditError, Override
 from linekeeper.credits.tariff import cost_of
 from linekeeper.implementation.outlook import Outlook, forecast_plan
 from linekeeper.implementation.plan import make_plan
-from linekeeper.implementation.scope import MAX_NAME, PlanError, Scope, parse_scope
+from linekeeper.implementation.scope import MAX_NAME, Faults, PlanError, Scope, parse_scope
 from linekeeper.implementation.standing import calendar_of
 from linekeeper.implementation.template import Template, load_template
 from linekeeper.preflight.targets import TargetError, parse_target
@@ -61,28 +61,35 @@ class Order:
 
 
 def check(form: Form, known: Customer | None, *, now: datetime) -> Order:
-    """The form as an order, or `PlanError`; asks nobody but the form and its template."""
-    customer = _line("customer", form.customer)
-    by = _line("by", form.by)
-    owner = _line("owner", form.owner or (known.owner if known and known.owner else ""))
-    _once(form.systems)
+    """The form as an order, or `PlanError` with all that is wrong; asks only form and template."""
+    faults = Faults()
+    customer = faults.of(lambda: _line("customer", form.customer))
+    by = faults.of(lambda: _line("by", form.by))
+    owner = form.owner or (known.owner if known and known.owner else form.by)
+    owner = faults.of(lambda: _line("owner", owner)) if form.by or form.owner else owner
+    faults.of(lambda: _once(form.systems))
+    targets = faults.of(lambda: _targets(form.targets, len(form.systems)))
+    app = faults.of(lambda: _line("app", form.app))
     calendar = calendar_of(None, known.time_zone if known else "UTC")
-    scope = parse_scope(
-        complexity=form.complexity,
-        hosting=form.hosting,
-        systems=len(form.systems),
-        custom_workflows=form.custom_workflows,
-        kickoff=form.kickoff,
-        committed=form.committed or None,
-        country=form.country or None,
-        system_names=tuple(form.systems),
-        vpn=any(form.vpns),
-        today=now.astimezone(calendar.zone).date(),
+    scope = faults.of(
+        lambda: parse_scope(
+            complexity=form.complexity,
+            hosting=form.hosting,
+            systems=len(form.systems),
+            custom_workflows=form.custom_workflows,
+            kickoff=form.kickoff,
+            committed=form.committed or None,
+            country=form.country or None,
+            system_names=tuple(form.systems),
+            vpn=any(form.vpns),
+            today=now.astimezone(calendar.zone).date(),
+        )
     )
+    faults.end()
     own = os.environ.get(TEMPLATES)
     template = load_template(scope.complexity, Path(own) if own else None)
     calendar = calendar_of(scope.country, known.time_zone if known else "UTC")
-    tiers = _of_each("tiers", [tier.upper() for tier in form.tiers], scope)
+    tiers = _of_each("tiers", [tier.upper() for tier in form.tiers], scope.systems)
     try:
         costs = tuple(cost_of(tier, scope.hosting) for tier in tiers)
     except CreditError as error:
@@ -94,10 +101,10 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Order:
         customer=known.name if known else customer,
         owner=owner,
         by=by,
-        app=_line("app", form.app),
+        app=app,
         costs=costs,
         tiers=tuple(tier or "I" for tier in tiers),
-        targets=_targets(form.targets, scope),
+        targets=targets,
         vpns=(*form.vpns, *[False] * (scope.systems - len(form.vpns))),
         override=Override(by, form.over_credits_because) if form.over_credits_because else None,
     )
@@ -142,17 +149,17 @@ def _once(systems: Sequence[str]) -> None:
         seen.add(fold(name))
 
 
-def _of_each(field: str, values: Sequence[str], scope: Scope) -> tuple[str | None, ...]:
-    if len(values) > scope.systems:
-        raise PlanError(field, f"{len(values)} of them for {scope.systems} systems")
-    return (*(value.strip() or None for value in values), *[None] * (scope.systems - len(values)))
+def _of_each(field: str, values: Sequence[str], systems: int) -> tuple[str | None, ...]:
+    if len(values) > systems:
+        raise PlanError(field, f"{len(values)} of them for {systems} systems")
+    return (*(value.strip() or None for value in values), *[None] * (systems - len(values)))
 
 
-def _targets(values: Sequence[str], scope: Scope) -> tuple[str | None, ...]:
+def _targets(values: Sequence[str], systems: int) -> tuple[str | None, ...]:
     try:
         return tuple(
             str(parse_target(value)) if value else None
-            for value in _of_each("targets", values, scope)
+            for value in _of_each("targets", values, systems)
         )
     except TargetError as error:
         raise PlanError("targets", str(error)) from None

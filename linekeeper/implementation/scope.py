@@ -1,9 +1,9 @@
 """What is to be implemented: the operator's answers, checked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar, cast, get_args
 
 Complexity = Literal["standard", "custom", "enterprise"]
 Hosting = Literal["cloud", "on-premises", "self-hosted"]
@@ -16,6 +16,7 @@ MAX_YEARS_AHEAD = 5
 MAX_NAME = 120
 
 T = TypeVar("T", bound=str)
+V = TypeVar("V")
 
 
 class PlanError(ValueError):
@@ -25,6 +26,27 @@ class PlanError(ValueError):
         super().__init__(f"{field}: {reason}")
         self.field = field
         self.reason = reason
+
+
+class Faults:
+    """Collects what can't be, so that a form is told all of it at once."""
+
+    def __init__(self) -> None:
+        self._found: list[PlanError] = []
+
+    def of(self, check: Callable[[], V]) -> V:
+        """What `check` gives; nothing to be relied on where that raises `PlanError`."""
+        try:
+            return check()
+        except PlanError as fault:
+            self._found.append(fault)
+            return cast("V", None)
+
+    def end(self) -> None:
+        """Raise one `PlanError` that names everything found, if there was anything."""
+        if self._found:
+            first, *others = self._found
+            raise PlanError(first.field, "; ".join([first.reason, *(str(one) for one in others)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,39 +80,62 @@ def parse_scope(
     system_names: Sequence[str] = (),
     vpn: bool = False,
 ) -> Scope:
-    """The scope, or `PlanError` with the first field that can't be and why.
+    """The scope, or `PlanError` with the fields that can't be and why.
 
     `today` is the date where the operator sits: a kickoff before it is refused. Whether the
     country is known is asked of `calendar.WorkingCalendar`, which every plan needs anyway.
     """
-    start = _day("kickoff", kickoff)
+    faults = Faults()
+    start = faults.of(lambda: _kickoff(kickoff, today))
+    promised = faults.of(lambda: _committed(committed, start, today))
+    count = faults.of(lambda: _count("systems", systems, least=1, most=MAX_SYSTEMS))
+    names = faults.of(lambda: _names(system_names, count))
+    scope = Scope(
+        complexity=faults.of(lambda: _one_of("complexity", complexity, COMPLEXITIES)),
+        hosting=faults.of(lambda: _one_of("hosting", hosting, HOSTINGS)),
+        systems=count,
+        custom_workflows=faults.of(
+            lambda: _count("custom_workflows", custom_workflows, least=0, most=MAX_CUSTOM_WORKFLOWS)
+        ),
+        kickoff=start,
+        country=faults.of(lambda: _country(country)),
+        committed=promised,
+        system_names=names,
+        vpn=faults.of(lambda: _vpn(hosting, vpn=vpn)),
+    )
+    faults.end()
+    return scope
+
+
+def _kickoff(value: date | str, today: date) -> date:
+    start = _day("kickoff", value)
     if start < today:
         raise PlanError("kickoff", f"{start} is in the past (today is {today})")
     _not_too_far("kickoff", start, today)
-    promised = None if committed is None else _day("committed", committed)
-    if promised is not None:
-        if promised < start:
-            raise PlanError("committed", f"{promised} is before the kickoff on {start}")
-        _not_too_far("committed", promised, today)
-    count = _count("systems", systems, least=1, most=MAX_SYSTEMS)
-    names = tuple(_name(name) for name in system_names)
-    if len(names) > count:
-        raise PlanError("system_names", f"{len(names)} names for {_number(count, 'system')}")
+    return start
+
+
+def _committed(value: date | str | None, start: date | None, today: date) -> date | None:
+    if value is None:
+        return None
+    promised = _day("committed", value)
+    if start is not None and promised < start:
+        raise PlanError("committed", f"{promised} is before the kickoff on {start}")
+    _not_too_far("committed", promised, today)
+    return promised
+
+
+def _vpn(hosting: str, *, vpn: bool) -> bool:
     if vpn and hosting == "self-hosted":
         raise PlanError("vpn", "a self-hosted Makini is inside the network and needs no tunnel")
-    return Scope(
-        complexity=_one_of("complexity", complexity, COMPLEXITIES),
-        hosting=_one_of("hosting", hosting, HOSTINGS),
-        systems=count,
-        custom_workflows=_count(
-            "custom_workflows", custom_workflows, least=0, most=MAX_CUSTOM_WORKFLOWS
-        ),
-        kickoff=start,
-        country=_country(country),
-        committed=promised,
-        system_names=names,
-        vpn=vpn,
-    )
+    return vpn
+
+
+def _names(values: Sequence[str], count: int | None) -> tuple[str, ...]:
+    names = tuple(_name(name) for name in values)
+    if count is not None and len(names) > count:
+        raise PlanError("system_names", f"{len(names)} names for {_number(count, 'system')}")
+    return names
 
 
 def _one_of(field: str, value: str, known: tuple[T, ...]) -> T:

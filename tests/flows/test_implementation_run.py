@@ -155,7 +155,7 @@ async def test_the_graph_has_every_gate_once_with_the_plans_edges_and_follows_th
         slug = standing.implementation.slug
         assert {"waiting:us", f"implementation:{slug}", "customer:acme"} <= set(run.tags)
 
-        await watched.says("kickoff", outcome="blocked", blocked_because="nobody is there")
+        await watched.says("kickoff", outcome="blocked", evidence="nobody is there")
         run = await watched.woken()
         assert "waiting:customer" in run.tags
         await watched.graph({kickoff: "PAUSED"})

@@ -153,7 +153,7 @@ async def test_a_form_that_says_too_little_is_asked_again_with_the_reason(office
 async def test_time_blocked_by_the_customer_is_not_ours(office: Office):
     started = await office.start()
     office.later(hours=4)
-    await office.says(started.progress, "kickoff", outcome="blocked", blocked_because="nobody came")
+    await office.says(started.progress, "kickoff", outcome="blocked", evidence="nobody came")
     office.later(days=1)
     taken = await office.says(started.progress, "kickoff", outcome="carry on")
     office.later(hours=2)
