@@ -16,6 +16,7 @@ from prefect.utilities.annotations import quote
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.adopt import Adoption
+from linekeeper.inbox.unrouted import route_again
 from linekeeper.incidents.news import Findings, News, Since, find_news, mark_reported, since
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
@@ -94,6 +95,8 @@ async def _sweep(rt: Runtime) -> State[None]:
     sweeps = await asyncio.gather(
         *(_sweep_app(rt, app, started) for app in configuration.apps.values())
     )
+    if any(sweep.adopted for sweep in sweeps):  # a webhook may have come before its connection
+        await route_again(rt.store, now=utcnow())
     await watch_stream(rt, utcnow())
     await watch_parts(rt)
     findings = await find_news(rt.store, policy=configuration.policy, now=utcnow())

@@ -14,6 +14,10 @@ from linekeeper.cli.login import disconnect_command, link_command, login_command
 if TYPE_CHECKING:
     from linekeeper.makini import TokenPair
 
+WIDE = 120
+"""A terminal of fewer columns gets a shorter table; `--json` has all of it."""
+REST = ("app", "setup", "health", "since", "last check")
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -87,16 +91,21 @@ def list_command(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table()
-    for heading in ("connection", "key", "app", "setup", "health", "since", "last check"):
-        table.add_column(heading, overflow="fold")
+    console, table = Console(highlight=False), Table()
+    is_narrow = console.width < WIDE
+    table.add_column("connection", overflow="fold")
+    table.add_column("key", no_wrap=True, overflow="fold")
+    for heading in ("setup", "health", "since") if is_narrow else REST:
+        table.add_column(heading, overflow="fold", min_width=15 if heading == "health" else None)
     for row in rows:
-        table.add_row(
-            *(Text(row[name]) for name in ("label", "makini_key", "app", "setup", "health")),
-            _time(row["health_since"]),
-            _time(row["last_checked_at"]),
-        )
-    Console(highlight=False).print(table if rows else "no connection")
+        state = Text(row["health"].replace("_", " "))
+        since, checked = _time(row["health_since"]), _time(row["last_checked_at"])
+        first = (Text(row["label"]), Text(row["makini_key"]))
+        if is_narrow:
+            table.add_row(*first, row["setup"], state, since)
+        else:
+            table.add_row(*first, Text(row["app"]), row["setup"], state, since, checked)
+    console.print(table if rows else "no connection")
 
 
 @app.command("show")

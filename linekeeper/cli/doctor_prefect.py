@@ -30,7 +30,7 @@ async def examine_prefect(settings: Settings, *, seconds: float) -> list[Finding
             version = await client.api_version()
             return [
                 ok("prefect", f"{url} answers, version {version}"),
-                await _pool(client),
+                await _pool(client, url),
                 await _deployments(client, wanted),
             ]
     except PrefectHTTPStatusError as error:
@@ -51,7 +51,7 @@ async def _deployments(client: PrefectClient, wanted: set[str]) -> Finding:
     return ok(name, f"all {len(wanted)} are there")
 
 
-async def _pool(client: PrefectClient) -> Finding:
+async def _pool(client: PrefectClient, url: str) -> Finding:
     name = f"prefect · pool {work_pool()}"
     try:
         pool = await client.read_work_pool(work_pool())
@@ -62,5 +62,6 @@ async def _pool(client: PrefectClient) -> Finding:
         return warn(name, "it is paused: no run starts", "resume it in the Prefect UI")
     online = [worker.name for worker in workers if str(worker.status).upper().endswith("ONLINE")]
     if not online:
-        return wrong(name, "no worker is online", f"prefect worker start --pool {work_pool()}")
+        start = f"PREFECT_API_URL={url} prefect worker start --pool {work_pool()}"
+        return wrong(name, "no worker is online", f"run `linekeeper up`, or `{start}`")
     return ok(name, f"{len(online)} worker(s) online")

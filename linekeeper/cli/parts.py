@@ -166,7 +166,7 @@ def worker(shared: Mapping[str, str]) -> Child:
             *("--name", f"linekeeper-{socket.gethostname()}"),
             *("--limit", str(max(4, 2 * (os.cpu_count() or 2))), "--install-policy", "never"),
         ),
-        {"PREFECT_WORKER_QUERY_SECONDS": "5", **shared},
+        {"PREFECT_WORKER_QUERY_SECONDS": "5", "PREFECT_WORKER_HEARTBEAT_SECONDS": "10", **shared},
         ready_text="started!",
         levels=("CRITICAL",),
     )
@@ -179,10 +179,9 @@ def deployments(
 
     `morning` is when the sandbox's digest comes.
     """
-    options = [] if schedules else ["--no-schedules"]
+    options = ["--sweep-now"] if schedules else ["--no-schedules"]
     if sandbox:
         options += ["--sweep-seconds", str(SANDBOX_SWEEP_SECONDS)]
-        options += ["--sweep-now"] if schedules else []
         options += ["--morning", f"{morning:%H:%M}"] if morning else []
     return Child(
         "deploy",

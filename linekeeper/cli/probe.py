@@ -1,10 +1,11 @@
-"""Whether something on this machine answers over HTTP."""
+"""Whether something answers over HTTP, and whether a worker takes runs."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
 
 _SECONDS = 2.0
+_LOOK_SECONDS = 0.5
 
 
 def answers(url: str) -> Callable[[], Awaitable[bool]]:
@@ -26,3 +27,31 @@ def answers(url: str) -> Callable[[], Awaitable[bool]]:
             return False
 
     return ask
+
+
+async def worker_online(environment: Mapping[str, str], pool: str, *, seconds: float) -> bool:
+    """Wait until Prefect knows of a worker of `pool` that takes runs; False after `seconds`.
+
+    A worker says that it has started before the server has heard of it, and a run that is due
+    waits that long. `environment` has the API's address and credentials.
+    """
+    import base64
+
+    import httpx
+
+    headers = {}
+    if password := environment.get("PREFECT_API_AUTH_STRING"):
+        headers["Authorization"] = f"Basic {base64.b64encode(password.encode()).decode()}"
+    elif key := environment.get("PREFECT_API_KEY"):
+        headers["Authorization"] = f"Bearer {key}"
+    url = f"{environment['PREFECT_API_URL'].rstrip('/')}/work_pools/{pool}/workers/filter"
+    async with httpx.AsyncClient(trust_env=False, timeout=5, headers=headers) as client:
+        for _ in range(int(seconds / _LOOK_SECONDS)):
+            try:
+                answer = await client.post(url, json={})
+                if answer.is_success and any(one["status"] == "ONLINE" for one in answer.json()):
+                    return True
+            except (httpx.HTTPError, ValueError, KeyError, TypeError):
+                pass
+            await asyncio.sleep(_LOOK_SECONDS)
+    return False

@@ -94,10 +94,13 @@ def _shown(seen: "Glance") -> "RenderableType":
     from linekeeper.views.evidence import evidence_sentence
 
     fleet = Text(f"{seen.connections} connections of {seen.customers} customers: ")
-    counts = [Text(f"{n} {health}", _STYLES.get(health, "")) for health, n in seen.health.items()]
+    counts = [
+        Text(f"{n} {health.replace('_', ' ')}", _STYLES.get(health, ""))
+        for health, n in seen.health.items()
+    ]
     fleet.append_text(Text(", ").join(counts or [Text("none known yet")]))
     setup = ", ".join(f"{number} {setup}" for setup, number in seen.setup.items())
-    parts: list[RenderableType] = [fleet, Text(f"setup: {setup or '-'}", "dim")]
+    parts: list[RenderableType] = [fleet, Text(f"setup at Makini: {setup or '-'}", "dim")]
     if said := evidence_sentence(seen.evidence):
         parts.append(Text(f"evidence of the healthy: {said}"))
     if seen.without_token:
@@ -124,21 +127,26 @@ def _incidents(seen: "Glance") -> "RenderableType":
 
     if not seen.incidents:
         return Text("no open incident", "green")
-    table = Table(title=f"{seen.open_incidents} open incidents", title_justify="left")
+    table = Table(title=_open(seen.open_incidents), title_justify="left")
     for heading in ("since", "kind", "what", "connections", "state"):
-        table.add_column(heading, overflow="fold")
+        # Two words on two lines, never one word on two.
+        table.add_column(heading, overflow="fold", min_width=15 if heading == "kind" else None)
     for one in seen.incidents:
         more = one.members - len(one.connections)
         who = ", ".join(one.connections) + (f" and {more} more" if more > 0 else "")
         by = f" by {one.acknowledged_by}" if one.acknowledged_by else ""
         table.add_row(
             _ago(one.opened_at, seen.at),
-            Text(one.kind, _STYLES.get(one.kind, "red")),
+            Text(one.kind.replace("_", " ").capitalize(), _STYLES.get(one.kind, "red")),
             Text(one.title),
             Text(who or "-"),
             Text(f"{one.status}{by}"),
         )
     return table
+
+
+def _open(number: int) -> str:
+    return "1 open incident" if number == 1 else f"{number} open incidents"
 
 
 def _apps(seen: "Glance") -> "RenderableType":

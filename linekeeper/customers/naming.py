@@ -65,7 +65,9 @@ def tier(metadata: Mapping[str, str]) -> str | None:
 
 def label(customer: str | None, provider: str, name: str) -> str:
     """How people are told of a connection: `Customer · System`."""
-    system = provider or name
+    # Makini writes `sap-ecc` as well as `SAP ECC`: where the name has it in people's words, those.
+    said = (part for part in _SEPARATOR.split(name) if provider and slugify(part) == provider)
+    system = next(said, provider) or name
     return f"{customer} · {system}" if customer else system
 
 

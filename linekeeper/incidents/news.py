@@ -259,8 +259,10 @@ async def _with_evidence(session: AsyncSession, news: list[News]) -> list[News]:
 
 
 def _said(evidence: dict[str, str]) -> str:
-    parts = [evidence.get("code", ""), evidence.get("message", "")]
+    parts = dict.fromkeys([evidence.get("code", ""), evidence.get("message", "")])
     text = " ".join(part for part in parts if part)
     if request_id := evidence.get("request_id"):
-        text += f", request id {request_id}"
+        text = (
+            f"{text.rstrip('.')}, request id {request_id}" if text else f"request id {request_id}"
+        )
     return text

@@ -255,11 +255,17 @@ def _before(member: MemberView) -> str:
 
 def _naming(member: MemberView, pen: Pen, *, but: str = "") -> list[str]:
     parts = [pen.text(member.label)]
-    if member.provider and member.provider != but and member.provider not in member.label:
+    is_said = _letters(member.provider) in _letters(member.label)
+    if member.provider != but and not is_said:
         parts.append(pen.text(member.provider))
     if member.critical:
         parts.append("critical customer")
     return parts
+
+
+def _letters(name: str) -> str:
+    """What `sap-ecc` and `SAP ECC` have in common: Makini writes both."""
+    return "".join(char for char in name.casefold() if char.isalnum())
 
 
 def _evidence(code: str | None, message: str | None, request_id: str | None, pen: Pen) -> str:

@@ -73,8 +73,11 @@ async def show(request: Request) -> Response:
 
 
 def _title(one: _Invitation) -> str:
-    again = " again" if one.link.connection_id else ""
-    return f"Please log in to {one.system}{again}"
+    if not one.link.connection_id:
+        return f"Please log in to {one.system}"
+    if not one.broken:
+        return f"{one.system} is connected"
+    return f"Please log in to {one.system} again"
 
 
 def _why(one: _Invitation) -> str:
@@ -83,7 +86,10 @@ def _why(one: _Invitation) -> str:
             f"We would like to connect {one.system} of {one.customer}. For that it needs a login."
         )
     if not one.broken:
-        return f"{one.system} of {one.customer} is connected. You can renew its login here."
+        return (
+            f"{one.system} of {one.customer} is connected: there is nothing you have to do. You "
+            "can renew its login here, if you want to."
+        )
     since = f" since {one.since:%d %B %Y, %H:%M} UTC" if one.since else ""
     return (
         f"{one.system} of {one.customer} has not accepted the stored login{since}. Most often its "

@@ -76,9 +76,8 @@ def _payload(body: bytes) -> dict[str, Any]:
 
 
 def _person(user: dict[str, Any]) -> str:
-    name = user.get("username") or user.get("name") or "somebody"
-    identifier = str(user.get("id") or "")
-    return f"{str(name)[:80]} (Slack{' ' + identifier[:30] if identifier else ''})"
+    name = user.get("username") or user.get("name") or user.get("id") or "somebody"
+    return f"{str(name)[:80]} (Slack)"
 
 
 ROUTES = [Route("/slack/actions", act, methods=["POST"])]

@@ -272,7 +272,7 @@ async def _thank(
 def _sentence(case: Case, outcome: str, now: datetime) -> str:
     reconnect = case.reconnect
     assert reconnect is not None  # callers checked
-    lasted = duration((case.incident.resolved_at or now) - reconnect.opened_at)
+    lasted = duration((case.incident.resolved_at or now) - case.incident.since)
     if outcome != "reconnected":
         return {
             "not_in_time": f"not reconnected in time (waited {lasted})",

@@ -82,7 +82,7 @@ async def test_acknowledge_is_done_once_by_whom_slack_says_and_the_message_chang
     [incident] = await house.incidents()
     assert (incident.status, incident.acknowledged_by) == (
         "acknowledged",
-        "petra (Slack U0PETRA01)",
+        "petra (Slack)",
     )
     kept = await house.rows(Audit, col(Audit.action) == "incident.acknowledged")
     assert len(kept) == 1
