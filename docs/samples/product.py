@@ -22,7 +22,7 @@ def read(linekeeper: Linekeeper, makini: httpx.Client, connection: str) -> httpx
 
 
 def main(connection: str) -> int:
-    """Print what was read; 1 where the customer has to log in first."""
+    """Print what was read; 1 where nothing could be, and why."""
     url, key = os.environ["LINEKEEPER_URL"], os.environ["LINEKEEPER_KEY"]
     makini_url = os.environ.get("MAKINI_URL", "https://api.makini.io")
     with Linekeeper(url, key) as linekeeper, httpx.Client(base_url=makini_url) as makini:
@@ -30,6 +30,13 @@ def main(connection: str) -> int:
             answer = read(linekeeper, makini, connection).raise_for_status()
         except LoginLost as lost:
             print(f"wait for the customer: {lost} (incident {lost.incident})")
+            return 1
+        except httpx.HTTPStatusError as error:
+            answer = error.response
+            print(f"{answer.request.url} answered {answer.status_code}: {answer.text[:200]}")
+            return 1
+        except httpx.HTTPError as error:
+            print(f"no answer ({type(error).__name__}): is it running, and is the address right?")
             return 1
         orders = answer.json()["data"]
         print(f"{len(orders)} work orders:")
