@@ -17,6 +17,7 @@ _RUNNING, _SETTING_UP, _LOOKING = "Running", "Setting up", "Looking"
 _FLEET = "Customers and connections"
 COMMANDS = {
     "up": (_RUNNING, "Start everything on this machine."),
+    "demo": (_RUNNING, "Be led through it in a quarter of an hour, beside up and its sandbox."),
     "receiver": (_RUNNING, "Run the HTTP side alone."),
     "consumer": (_RUNNING, "Run the service that delivers the outbox and copies the blocks."),
     "sandbox": (_RUNNING, "Run a Makini and a Slack on this machine."),

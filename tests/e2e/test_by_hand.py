@@ -61,7 +61,7 @@ async def says_in_the_browser(house: House, page: Page, slug: str, title: str, t
     await expect(page).to_have_url(re.compile(str(run.id)))
     await page.get_by_role("button", name="Resume").first.click()
     form = page.get_by_role("dialog")
-    await write(form, "Evidence", text)
+    await write(form, "Evidence, or the reason", text)
     await write(form, "Your name", "Petra")
     await submit(form)
     ended = await house.settled(run.id, seconds=240)

@@ -1,0 +1,93 @@
+"""`linekeeper demo` says what to click next; a browser does that, and nothing else."""
+
+import asyncio
+import re
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.e2e.conftest import PARTS, ROOT, House, free_ports, started, until
+from tests.e2e.forms import submit, write
+
+pytestmark = [pytest.mark.e2e, pytest.mark.soak]
+
+
+@pytest.fixture
+async def living() -> AsyncIterator[House]:
+    """What `make up` starts, with its schedules: a sweep every 30 seconds."""
+    with tempfile.TemporaryDirectory(prefix="linekeeper-demo-", ignore_cleanup_errors=True) as name:
+        options = ("--sandbox", "--scenario", "quiet")
+        async with started(Path(name) / "home", free_ports(*PARTS), *options) as house:
+            yield house
+
+
+async def _logs_in(page: Page, address: str) -> None:
+    await page.goto(address)
+    await page.get_by_role("link", name=re.compile("Log in to")).click()
+    await page.get_by_label("User name").fill("pat")
+    await page.get_by_label("Password").fill("anything")
+    await page.get_by_role("button", name="Approve").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Done, thank you")
+
+
+async def _acknowledges(house: House, page: Page) -> None:
+    await page.goto(f"{house.url('sandbox')}/slack")
+    await page.get_by_role("button", name="Acknowledge").first.click()
+
+
+async def _runs(house: House, page: Page, deployment: str) -> None:
+    async with house.prefect() as client:
+        found = await client.read_deployment_by_name(f"{deployment}/{deployment}")
+    await page.goto(f"{house.url('prefect')}/deployments/deployment/{found.id}")
+    await page.get_by_role("button", name="Run", exact=True).first.click()
+    await page.get_by_text("Quick run").first.click()
+
+
+async def _answers(page: Page, address: str) -> None:
+    await page.goto(address)
+    await page.get_by_role("button", name="Resume").first.click()
+    form = page.get_by_role("dialog")
+    await write(form, "Evidence, or the reason", "minutes of the kickoff")
+    await write(form, "Your name", "Petra")
+    await submit(form)
+
+
+async def test_the_demo_is_followed_to_its_end(living: House, page: Page) -> None:
+    house = living
+    # It picks what is well: wait for the first sweep.
+    await until(lambda: _is_known(house), seconds=180, what="the fleet to be known")
+    demo = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "linekeeper.cli", "demo"),
+        env=house.environment,
+        cwd=ROOT,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert demo.stdout is not None
+    said, step = "", ""
+    while line := (await demo.stdout.readline()).decode():
+        said += line
+        if found := re.search(r"http\S+/connect/\S+", line):
+            await _logs_in(page, found[0])
+        elif "Acknowledge" in line:
+            await _acknowledges(house, page)
+        elif "Quick run" in line:
+            await _runs(house, page, "reconcile")
+        elif found := re.search(r"Open (http\S+/runs/flow-run/\S+)", line):
+            step = found[1]
+        elif step and "Resume" in line:
+            await _answers(page, step)
+    assert await demo.wait() == 0, said
+    for wanted in ("Reconnected.", "acknowledged by", "changes missed", "Done by Petra"):
+        assert wanted in said, said
+    assert "That was it." in said
+
+
+async def _is_known(house: House) -> bool:
+    _, said = await house.linekeeper("status", "--json")
+    return '"healthy": 24' in said
