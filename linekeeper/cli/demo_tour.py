@@ -164,7 +164,7 @@ async def _login(leading: Tour, count: str) -> None:
         f"It is red in Slack: {leading.sandbox}/slack",
         "Now be the customer. Click [bold]Connect link for the customer[/] under that message, or",
         f"  {incident.connect_url}",
-        "then [bold]Log in[/], pick the system that is asked for, any name and any password.",
+        "then [bold]Log in[/], pick the system marked “login lost”, any name and any password.",
     )
 
     async def reconnected() -> Reconnect | None:

@@ -155,8 +155,8 @@ async def test_a_standard_implementation_goes_from_the_form_to_live(
     await page.goto(f"{house.url('prefect')}/runs/flow-run/{kickoff.id}")
     await page.get_by_role("button", name="Resume").first.click()
     form = page.get_by_role("dialog")
-    await field(form, "Evidence").fill("minutes: <b>wiki</b>/zenith $(reboot)")
-    await field(form, "Who says so").fill("Petra")
+    await field(form, "Evidence, or the reason").fill("minutes: <b>wiki</b>/zenith $(reboot)")
+    await field(form, "Your name").fill("Petra")
     await submit(form)
     ended = await house.ended(kickoff.id)
     assert ended.state is not None
