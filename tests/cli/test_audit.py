@@ -62,7 +62,7 @@ async def test_the_table_counts_token_hand_outs_by_key_and_escapes_what_people_w
     entries = await read_audit(store)
     taken = await hand_outs(store, since=NOW - timedelta(days=1))
     assert [(one.by, one.tokens, one.connections) for one in taken] == [("product (key)", 5, 1)]
-    assert audit_headline(entries, NOW) == "3 things done in the last 24 hours, by 3"
+    assert audit_headline(entries, NOW) == "3 audit entries in 24 hours, by 3 people and keys"
     table = audit_markdown(entries, taken, now=NOW)
     assert "called \\| them" in table
     assert "scopes a, b, c and 1 more" in table

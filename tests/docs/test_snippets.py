@@ -81,6 +81,7 @@ async def served() -> AsyncIterator[House]:
             yield house
 
 
+@pytest.mark.soak
 @pytest.mark.e2e
 @pytest.mark.parametrize("page", HERE, ids=lambda page: page.name)
 async def test_a_page_does_what_it_says(served: House, page: Path, tmp_path: Path) -> None:
