@@ -138,7 +138,6 @@ async def _start(
     """Start every part, side by side where the order doesn't matter; returns the URLs."""
     from linekeeper.cli import parts
     from linekeeper.cli.probe import answers, worker_online
-    from linekeeper.cli.server import POOL
     from linekeeper.clock import utcnow
 
     own_server = not os.environ.get("PREFECT_API_URL")
@@ -189,7 +188,7 @@ async def _start(
         if server is not None:
             await server
         begin("worker", supervisor.start(parts.worker(shared)))
-    await progress.step("runs are taken", worker_online(shared, POOL, seconds=60))
+    await progress.step("runs are taken", worker_online(shared, settings.work_pool, seconds=60))
     urls = {
         "Prefect UI": shared["PREFECT_API_URL"].removesuffix("/api"),
         "receiver": parts.receiver_url(settings),
