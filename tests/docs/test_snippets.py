@@ -64,7 +64,9 @@ def test_what_is_not_run_here_is_run_by_the_test_it_names() -> None:
     for block in everything:
         if block.mark == "run by":
             test = (ROOT / block.detail).read_text()
-            called = re.findall(r"(?:linekeeper|samples/|prefect|make|python3) ?([\w-]+)", block.script)
+            called = re.findall(
+                r"(?:linekeeper|samples/|prefect|make|python3) ?([\w-]+)", block.script
+            )
             assert called, block
             assert any(name in test for name in called), (block, "is not in that test")
     assert sum(block.mark == "not run" for block in everything) <= MOST_NOT_RUN
