@@ -29,8 +29,8 @@ def rotate_keys_command() -> None:
     did = f"{done.changed} of {done.seen} rows were encrypted anew"
     if done.is_complete:
         typer.echo(
-            f"{did}; all are under the first key now, and so was everything on a second look: the "
-            "others may go"
+            f"{did}; all are under the first key now, and so was everything on a second look. Once "
+            "every part was restarted with the new key, the others may go"
         )
         return
     typer.echo(did)

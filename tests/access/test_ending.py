@@ -65,6 +65,7 @@ async def mails(house: House) -> list[Outbox]:
 async def test_the_customer_is_mailed_a_week_ahead_and_reminded_with_a_link_that_outlives_the_end(
     asking: House,
 ) -> None:
+    """B4: what can't be renewed is announced in the customer's working hours before it ends."""
     connection, ends_at = await refused(asking, ends_in=timedelta(days=6))
     for _ in range(2):
         assert await announce_ending(asking.rt, now=utcnow()) == 1

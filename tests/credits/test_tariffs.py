@@ -49,6 +49,7 @@ async def consumed(store: Store, app: str | None = None) -> int:
 async def test_an_adopted_connection_is_corrected_and_the_ledger_books_the_difference(
     store: Store, how: str
 ) -> None:
+    """H1: on-premises costs double."""
     one = await take(store, "1", "UpKeep")
     await check(store, now=NOW)
     assert await consumed(store) == 1

@@ -299,6 +299,7 @@ async def test_preflight_finds_a_closed_port_and_its_daily_run_what_turns_later(
 async def test_credits_that_will_not_do_are_said_before_the_start(
     running: Running, store: Store, clean_prefect: PrefectServer
 ) -> None:
+    """B8: a rollout that will not fit is said before it starts."""
     with on(clean_prefect):
         assert told(await credits(bought=3, return_state=True))[0] == "Refused"
         assert told(await credits(bought=3, by="Olaf", return_state=True))[1].startswith(

@@ -55,6 +55,7 @@ async def issued(rt: Runtime, connection: Connection) -> HandedOut | Withheld:
 async def test_a_connection_that_disappears_at_makini_is_an_incident_of_its_own(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
+    """C5: what we did not do ourselves is reported."""
     await sweep(rt)
     victim, *_ = await connections(rt)
     await control(fleet, f"connections/{victim.makini_key}/change-credentials")

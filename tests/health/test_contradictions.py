@@ -68,6 +68,7 @@ def reads(fleet: sandbox.Served) -> int:
 async def test_a_lagging_status_does_not_undo_makinis_own_event(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
+    """C2: Makini's own event counts at once, and no cached word undoes it."""
     await sweep(rt)
     one = await lose(rt, fleet)
     await said(rt, one, Outcome.login_lost)
@@ -254,6 +255,7 @@ async def test_a_login_nobody_uses_is_tested_once_a_day(rt: Runtime, fleet: sand
 async def test_refused_calls_of_the_product_count_in_observe(
     rt: Runtime, watcher: Runtime, fleet: sandbox.Served
 ) -> None:
+    """C1: a lost login is recognised from failing calls, the product's own too."""
     await sweep(watcher)
     one = await first(watcher)
     await reported(watcher, one, *[(401, "AUTHENTICATION_FAILED")] * 5)

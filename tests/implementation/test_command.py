@@ -94,7 +94,7 @@ def test_importing_the_command_loads_none_of_the_heavy_libraries():
     assert not {"numpy", "holidays", "pydantic", "yaml", "prefect", "sqlalchemy"} & set(loaded)
 
 
-def test_h1_the_plan_gives_the_technical_requirements_before_any_host_is_known(tmp_path):
+def test_h2_the_plan_gives_the_technical_requirements_before_any_host_is_known(tmp_path):
     data = json.loads(run("--json", "--vpn", "--product", "SAP ECC", hosting="on-premises").stdout)
     asked = data["technical_requirements"]
     assert data["vpn"] is asked["vpn"] is True

@@ -86,6 +86,7 @@ async def test_a_port_open_to_the_world_keeps_the_gate_shut(office: Office, door
 async def test_what_was_proven_and_turns_is_one_incident_until_it_holds_again(
     office: Office, door: Door
 ):
+    """B7: preflight is repeated, and a drift is an incident."""
     await on_premises(office, door)
     said = []
     for is_open in (False, True, False, False, True):

@@ -111,6 +111,7 @@ async def test_a_vantage_belongs_to_the_worker_that_has_it(office: Office) -> No
 
 
 async def test_a_self_hosted_installation_is_proven_by_its_own_app_only(office: Office) -> None:
+    """H3: a self-hosted Makini is proven by its own app."""
     started = await office.start(
         systems=["UpKeep"], complexity="standard", hosting="self-hosted", app="plant"
     )

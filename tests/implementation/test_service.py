@@ -305,6 +305,7 @@ async def test_an_abandoned_implementation_gives_its_credits_back(office: Office
 
 
 async def test_a_slip_is_told_once_in_working_hours_and_stands_in_the_digest(office: Office):
+    """B1: a slip is announced before the date."""
     started = await office.start(committed=date(2027, 3, 9))
     office.later(days=5, hours=12)  # a Saturday night, the kickoff still open
     for _ in range(2):

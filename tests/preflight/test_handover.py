@@ -95,7 +95,7 @@ def test_a_vpn_and_a_self_hosted_installation_have_texts_of_their_own():
     assert not any(address in own for address in MAKINI.addresses)
 
 
-def test_h1_before_any_host_is_known_the_ports_addresses_and_the_rest_are_handed_over():
+def test_h2_before_any_host_is_known_the_ports_addresses_and_the_rest_are_handed_over():
     systems = [HandoverSystem("SAP ECC", vpn=True), HandoverSystem("Obscure CMMS")]
     for hosting in ("cloud", "on-premises", "self-hosted"):
         text = handover("Acme", systems, hosting, MAKINI)
@@ -110,7 +110,7 @@ def test_h1_before_any_host_is_known_the_ports_addresses_and_the_rest_are_handed
     )
 
 
-def test_h1_ones_own_file_replaces_the_addresses_and_their_date(tmp_path):
+def test_h2_ones_own_file_replaces_the_addresses_and_their_date(tmp_path):
     own = tmp_path / "network.json"
     own.write_text('{"dated": "2027-01-02", "source": "mail", "addresses": ["192.0.2.7"]}')
     network = load_network(own)

@@ -77,6 +77,7 @@ async def token_of(here: House, connection: Connection) -> str:
 
 
 async def test_logging_in_again_mends_the_connection_and_uses_the_link_up(house: House) -> None:
+    """C4: the new token is stored, verified, and the connection works again."""
     [one, *_] = await house.connections()
     await house.lose_login(one)
     _, path = await link_for(house, one)

@@ -75,6 +75,7 @@ async def outbox(house: House, channel: str) -> list[Outbox]:
 async def test_a_lost_login_makes_one_link_one_mail_and_one_run(
     open_house: Opened, post: tuple[Post, str]
 ) -> None:
+    """C3: the customer is told, with what to do."""
     mailbox, url = post
     house = await asking(open_house, url)
     [one, *_] = await house.connections()

@@ -255,6 +255,7 @@ async def test_killed_as_an_answer_is_taken_and_as_it_reminds_each_is_said_once(
 async def test_killed_as_it_proves_back_fills_and_closes_the_counts_are_right_and_thanks_go_once(
     open_house: Opened, post: Post
 ) -> None:
+    """B2: one durable process, which survives a crash at any step."""
     here = await opened(open_house, post)
     await work(here)
     [one, *_] = await here.connections()
