@@ -23,6 +23,7 @@ from linekeeper.makini.budget import (
     is_apps_limit,
     new_bucket,
     penalise,
+    yield_calls,
 )
 from linekeeper.store import Store
 from linekeeper.store.tables import AppState, CallPause
@@ -88,6 +89,18 @@ class DatabaseBudget:
             return penalise(bucket or Bucket(0.0, now), closed, now), None
 
         await self._change(app, close)
+
+    async def yield_calls(self, app: str, per_minute: int) -> None:
+        """Leave half a minute's calls to `app` to the product: it met a limit that both spend."""
+        if per_minute <= 0:
+            return
+        self._granted[app] = 0
+
+        def leave(bucket: Bucket | None, now: datetime) -> tuple[Bucket, None]:
+            bucket = bucket or new_bucket(per_minute, now, self._share)
+            return yield_calls(bucket, per_minute, now, self._share), None
+
+        await self._change(app, leave)
 
     def _pause(self, app: str, connection: str | None) -> float:
         """The seconds until `connection` may be called, as far as this process knows."""
@@ -194,11 +207,12 @@ def read_bucket(row: dict[str, Any]) -> Bucket | None:
     """The bucket as `app_state.budget` keeps it; None for an app that has not called yet."""
     if "tokens" not in row:
         return None
-    blocked = row.get("blocked_until")
+    blocked, yielded = row.get("blocked_until"), row.get("yielded_at")
     return Bucket(
         tokens=float(row["tokens"]),
         at=datetime.fromisoformat(row["at"]),
         blocked_until=datetime.fromisoformat(blocked) if blocked else None,
+        yielded_at=datetime.fromisoformat(yielded) if yielded else None,
     )
 
 
@@ -216,4 +230,5 @@ def _written(bucket: Bucket) -> dict[str, Any]:
         "tokens": bucket.tokens,
         "at": bucket.at.isoformat(),
         "blocked_until": bucket.blocked_until.isoformat() if bucket.blocked_until else None,
+        "yielded_at": bucket.yielded_at.isoformat() if bucket.yielded_at else None,
     }

@@ -81,8 +81,9 @@ class Call:
 async def record_call(rt: Runtime, app: AppConfig, connection_id: str, call: Call) -> None:
     """Write the report down and judge it; trouble makes the connection suspect.
 
-    Where the product met a call limit we yield: our own calls for that connection pause, and those
-    of the app where several connections are limited at once.
+    Where the product met a call limit we yield: whether that is one of the connection or of the
+    account isn't public, so our own calls for that connection pause, all others of the app go at
+    half the pace for a minute, and where several connections are limited at once they pause too.
     """
     if call.status == LIMITED:
         await _yield_to_product(rt, app, connection_id)
@@ -136,6 +137,7 @@ async def _yield_to_product(rt: Runtime, app: AppConfig, connection_id: str) -> 
     by_id = connection.makini_id if app.connection_field == "id" else None
     ref = by_id or connection.makini_key
     await rt.budget.penalise(app.name, utcnow() + YIELD, connection=ref)
+    await rt.budget.yield_calls(app.name, app.calls_a_minute)
 
 
 async def follow_up(rt: Runtime, app: str, connection_id: str) -> None:

@@ -1,6 +1,14 @@
 """Makini over HTTP: client, tokens, pagination, errors, circuits, call budget."""
 
-from linekeeper.makini.budget import Bucket, Budget, Paused, grant, new_bucket, penalise
+from linekeeper.makini.budget import (
+    Bucket,
+    Budget,
+    Paused,
+    grant,
+    new_bucket,
+    penalise,
+    yield_calls,
+)
 from linekeeper.makini.circuit import (
     AppCircuit,
     CircuitPolicy,
@@ -63,4 +71,5 @@ __all__ = [
     "normalise_status",
     "normalise_sync_status",
     "penalise",
+    "yield_calls",
 ]

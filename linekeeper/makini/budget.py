@@ -17,6 +17,8 @@ MAX_PENALTY = timedelta(hours=1)
 LONGEST_PAUSE = timedelta(seconds=60)
 """A penalty of up to this is waited for: Makini's limits are per minute (MAKINI "Data API"), and
 most are over by then. A longer one is an error to whoever wants to call."""
+YIELD_APART = timedelta(minutes=1)
+"""Between two times that half a minute's calls are left to the product."""
 CLOCK_SLACK = timedelta(seconds=60)
 """A clock behind the bucket by up to this is waited for; further back, the clock was set back."""
 
@@ -75,6 +77,8 @@ class Bucket:
     tokens: float
     at: datetime
     blocked_until: datetime | None = None
+    yielded_at: datetime | None = None
+    """When calls were last left to somebody else (`yield_calls`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ def grant(
         return replace(bucket, tokens=tokens, at=max(bucket.at, now)), 0, _seconds(now, blocked)
     granted = min(want, max(math.floor(tokens + _EXACT), 0))
     tokens -= granted
-    after = Bucket(tokens=tokens, at=max(bucket.at, now))
+    after = replace(bucket, tokens=tokens, at=max(bucket.at, now), blocked_until=None)
     if granted == want:
         return after, granted, 0.0
     return after, granted, behind + max(1 - tokens, 0.0) / per_second
@@ -135,7 +139,20 @@ def penalise(bucket: Bucket, until: datetime, now: datetime) -> Bucket:
     until = min(until, now + MAX_PENALTY)
     if bucket.blocked_until is not None:
         until = max(until, bucket.blocked_until)
-    return Bucket(tokens=min(bucket.tokens, 0.0), at=max(bucket.at, now), blocked_until=until)
+    tokens = min(bucket.tokens, 0.0)
+    return replace(bucket, tokens=tokens, at=max(bucket.at, now), blocked_until=until)
+
+
+def yield_calls(bucket: Bucket, per_minute: int, now: datetime, share: Share = WORK) -> Bucket:
+    """Return the bucket without half a minute's calls, for whoever else spends the same limit.
+
+    Once a minute at most: however often they meet it, half of the pace is left.
+    """
+    bucket = _set_back(bucket, now)
+    if bucket.yielded_at is not None and now - bucket.yielded_at < YIELD_APART:
+        return bucket
+    tokens = min(bucket.tokens, 0.0) - per_minute * share.rate / 2
+    return replace(bucket, tokens=tokens, at=max(bucket.at, now), yielded_at=now)
 
 
 def is_apps_limit(refused_at: Collection[datetime], now: datetime) -> bool:
@@ -150,7 +167,7 @@ def _set_back(bucket: Bucket, now: datetime) -> Bucket:
     if jump <= CLOCK_SLACK:
         return bucket
     blocked = bucket.blocked_until - jump if bucket.blocked_until is not None else None
-    return Bucket(tokens=min(bucket.tokens, 0.0), at=now, blocked_until=blocked)
+    return replace(bucket, tokens=min(bucket.tokens, 0.0), at=now, blocked_until=blocked)
 
 
 def _seconds(start: datetime, end: datetime) -> float:

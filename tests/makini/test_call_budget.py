@@ -5,12 +5,14 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import update
+from pydantic import SecretStr
+from sqlalchemy import select, update
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from linekeeper.budget import DatabaseBudget
 from linekeeper.clock import utcnow
+from linekeeper.health.report_call import Call, record_call
 from linekeeper.makini import (
     CONNECTION_PAUSED,
     PAUSED,
@@ -19,8 +21,10 @@ from linekeeper.makini import (
     MakiniError,
     Paused,
 )
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.tables import AppState, CallPause
+from linekeeper.store.tables import AppState, CallPause, Connection
 from tests.makini.peer import Peer
 
 CURRENT = "/api/integrations/current"
@@ -151,3 +155,48 @@ async def test_a_short_pause_of_a_connection_is_waited_for(store: Store) -> None
     await budget.penalise("plant", until, connection="acme")
     await budget.take("plant", 6_000, connection="acme")
     assert utcnow() >= until
+
+
+async def test_after_a_limit_that_the_product_met_half_of_the_pace_is_left_to_it(
+    store: Store,
+) -> None:
+    budget, elsewhere = DatabaseBudget(store), DatabaseBudget(store)
+    await budget.take("plant", 6_000)
+    await budget.yield_calls("plant", 6_000)
+    await budget.yield_calls("plant", 6_000)  # it meets it again and again: no less than half
+    with pytest.raises(TimeoutError):  # half a minute's calls are the product's, in every process
+        await asyncio.wait_for(elsewhere.take("plant", 6_000), timeout=1.0)
+    await elsewhere.take("another app", 6_000)
+    async with store.write() as session:
+        row = await session.get_one(AppState, "plant")
+        owed = row.budget["tokens"]
+        past = (utcnow() - timedelta(seconds=31)).isoformat()
+        row.budget = {**row.budget, "at": past}
+    assert -6_000 / 2 < owed < -6_000 / 3
+    await asyncio.wait_for(elsewhere.take("plant", 6_000), timeout=60)
+
+
+async def test_a_limit_that_the_product_reports_slows_its_whole_app(
+    store: Store, settings: Settings
+) -> None:
+    async with store.write() as session:
+        row = Connection(app="default", makini_key="k", name="k", slug="k", setup="live")
+        session.add(row)
+        await session.flush()
+    managed = settings.model_copy(
+        update={
+            "makini_api_url": "http://127.0.0.1:9",
+            "makini_client_id": "tests",
+            "makini_client_secret": SecretStr("tests"),
+            "makini_per_minute": 600,
+        }
+    )
+    async with Runtime.open(managed) as rt:
+        app = await rt.app("default")
+        await rt.budget.take(app.name, app.calls_a_minute)
+        await record_call(rt, app, row.id, Call(status=429, at=utcnow()))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(rt.budget.take(app.name, app.calls_a_minute), timeout=1.0)
+    async with store.read() as session:
+        pauses = list(await session.scalars(select(CallPause)))
+    assert [pause.connection for pause in pauses] == ["k"]
