@@ -145,21 +145,14 @@ async def _import(data: bytes, *, dry_run: bool) -> "ImportPlan":
 
 
 async def _link(name: str, *, revoke: bool) -> str:
-    from linekeeper.access.page_links import page_link, page_url, revoke_links
-    from linekeeper.access.signing import load_signer
     from linekeeper.clock import utcnow
-    from linekeeper.customers.find import find_customer
+    from linekeeper.customer_page.links import give_link, revoke_link
     from linekeeper.runtime import Runtime
 
     async with Runtime.open() as rt:
-        signer, now = await load_signer(rt.store), utcnow()
-        async with rt.store.write() as session:
-            customer = await find_customer(session, name)
-            if revoke:
-                ended = await revoke_links(session, customer.id, by=who(), now=now)
-                return f"{customer.name}: {ended} links revoked"
-            link = await page_link(session, customer.id, by=who(), now=now)
-    opened = f"{link.opened_at:%Y-%m-%d %H:%M} UTC" if link.opened_at else "never"
-    answered = f"{link.answered_at:%Y-%m-%d %H:%M} UTC" if link.answered_at else "never"
-    url = page_url(signer, rt.settings.resolved_public_url, link.id)
-    return f"{customer.name}: opened {opened}, answered {answered}\n{url}"
+        if revoke:
+            ended = await revoke_link(rt.store, name, by=who(), now=utcnow())
+            return f"{ended.customer}: {ended.links} links revoked"
+        public_url = rt.settings.resolved_public_url
+        link = await give_link(rt.store, public_url, name, by=who(), now=utcnow())
+    return f"{link.customer}: {link.seen()}\n{link.url}"

@@ -53,6 +53,24 @@ async def test_the_page_is_readable_and_the_checklist_works_without_scripts(
             bounds = await table.bounding_box()
             assert bounds is not None
             assert bounds["x"] + bounds["width"] <= width
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width
+        # With the keyboard alone every control is reached, in the order in which they are read.
+        reached = []
+        for _ in range(await page.locator("a, input:not([type=hidden]), textarea, button").count()):
+            await page.keyboard.press("Tab")
+            focused = page.locator(":focus")
+            reached.append(await focused.evaluate("element => element.tagName"))
+            assert await focused.evaluate("element => getComputedStyle(element).outlineStyle") != (
+                "none"
+            )
+        assert reached[-3:] == ["INPUT", "TEXTAREA", "BUTTON"]
+        # On paper what can only be clicked is left out, and what is said stays, black on white.
+        await page.emulate_media(media="print", color_scheme="dark")
+        await expect(button).to_be_hidden()
+        await expect(page.get_by_role("table")).to_be_visible()
+        ink = "element => getComputedStyle(element).color"
+        assert await page.get_by_role("heading", level=1).evaluate(ink) == "rgb(0, 0, 0)"
+        await page.emulate_media(media="screen", color_scheme="light")
         await box.check()
         await page.get_by_role("textbox").fill("Rule 17")
         await button.click()

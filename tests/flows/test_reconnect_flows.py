@@ -19,6 +19,7 @@ from sqlmodel import col
 import sandbox
 from flows.acknowledge import acknowledge
 from flows.connect import connect
+from flows.customer_link import customer_link
 from flows.customer_update import customer_update
 from flows.disconnect import disconnect
 from flows.health_sweep import health_sweep
@@ -42,6 +43,7 @@ from linekeeper.store.tables import (
     Contact,
     Credential,
     Customer,
+    CustomerLink,
     Incident,
     Outbox,
     Reconnect,
@@ -206,6 +208,28 @@ async def test_a_customer_gets_a_contact_by_the_form(
         assert ended(wrong)[0] == "Refused"
     contacts = [row.email for row in await rows(store, Contact) if row.confirmed]
     assert contacts == ["a@b.example"]
+
+
+async def test_a_customers_link_is_made_shown_again_and_revoked_by_a_form(
+    running: Running, store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
+) -> None:
+    await lost(store, clean_prefect, fleet)
+    with on(clean_prefect):
+        name = (await rows(store, Customer))[0].name
+        for _ in range(2):
+            state = await customer_link(name, "Petra", return_state=True)
+            assert state.name == "Completed", state.message
+        [link] = await rows(store, CustomerLink)
+        assert (link.created_by, link.revoked_at) == ("Petra", None)
+        artifact = await running.artifact("customer-link")
+        assert "/customer/" in artifact
+        assert "Opened never, answered never" in artifact
+        state = await customer_link(name, "Petra", revoke=True, return_state=True)
+        assert state.message == f"{name}: 1 links revoked"
+        assert "/customer/" not in await running.artifact("customer-link")
+        assert (await customer_link("Nobody", "Petra", return_state=True)).name == "Refused"
+    [link] = await rows(store, CustomerLink)
+    assert link.revoked_at is not None
 
 
 @pytest.mark.parametrize("what", ["cancelled", "crashed", "deleted", "waiting"])

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from tests.simulation.availability import compare
 from tests.simulation.faults import Trouble
 from tests.simulation.loop import VirtualLoop, freeze_leftovers
 from tests.simulation.oracle import Oracle
@@ -26,6 +27,8 @@ def simulate(plan: Plan) -> Verdict:
         with machines(universe):
             loop.run_until_complete(universe.live())
         verdict.broken = Oracle(universe, home / "linekeeper.db").judge()
+        available = compare(universe, home / "linekeeper.db")
+        verdict.broken += available.broken
     finally:
         for host in universe.hosts:
             host.cut()
@@ -38,7 +41,8 @@ def simulate(plan: Plan) -> Verdict:
     verdict.figures = {
         "webhooks": len(universe.delivered), "lost": len(universe.lost),
         "crashes": universe.crashes, "forwards": len(universe.product.taken),
-        "runs": len(universe.prefect.runs), "steps": loop.steps, "commits": universe.disk.commits,
+        "runs": len(universe.prefect.runs), "minutes": available.minutes,
+        "agreed": available.agreed, "steps": loop.steps, "commits": universe.disk.commits,
     }  # fmt: skip
     return verdict
 

@@ -57,6 +57,8 @@ class Connection:
     records: dict[str, dict[str, Record]] = field(default_factory=dict)
     waiting: list[tuple[str, int | None, str]] = field(default_factory=list)
     words: list[tuple[datetime, str, str]] = field(default_factory=list)
+    states: list[tuple[datetime, str]] = field(default_factory=list)
+    """What it waits for, as `linekeeper.availability` calls it, and since when."""
     next_number: int = 1
 
     def word(self, at: datetime) -> tuple[str, str]:
@@ -277,13 +279,14 @@ class Truth:
 
     def _say(self, connection: Connection, now: datetime) -> None:
         if not connection.active:
-            words = ("Inactive", "done")
+            state, words = "us", ("Inactive", "done")
         elif not connection.login_ok:
-            words = ("Active", "fail")
+            state, words = "customer_login", ("Active", "fail")
         elif not connection.online:
-            words = ("Active", "error")
+            state, words = "customer_system", ("Active", "error")
         else:
-            words = ("Active", "done")
+            state, words = "healthy", ("Active", "done")
+        connection.states.append((now, state))
         lag = timedelta(seconds=self.personality.status_lag) if connection.words else timedelta()
         connection.words.append((now + lag, *words))
 

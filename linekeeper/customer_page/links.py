@@ -1,0 +1,58 @@
+"""The link to a customer's page, as the desk gives it: made once, shown again, or revoked."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from linekeeper.access.page_links import page_link, page_url, revoke_links
+from linekeeper.access.signing import load_signer
+from linekeeper.customers.find import find_customer
+from linekeeper.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class PageLink:
+    """The address of a customer's page, and what the customer did there."""
+
+    customer: str
+    url: str
+    opened_at: datetime | None
+    """When it was opened last, to the hour."""
+    answered_at: datetime | None
+
+    def seen(self) -> str:
+        """When the customer opened it and answered, in words."""
+        times = (("opened", self.opened_at), ("answered", self.answered_at))
+        return ", ".join(
+            f"{what} {at:%Y-%m-%d %H:%M} UTC" if at else f"{what} never" for what, at in times
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """How many links ended."""
+
+    customer: str
+    links: int
+
+
+async def give_link(
+    store: Store, public_url: str, name: str, *, by: str, now: datetime
+) -> PageLink:
+    """The link of the customer called `name`; made if there is none. Raises `NotFound`."""
+    signer = await load_signer(store)
+    async with store.write() as session:
+        customer = await find_customer(session, name)
+        link = await page_link(session, customer.id, by=by, now=now)
+        return PageLink(
+            customer.name,
+            page_url(signer, public_url, link.id),
+            link.opened_at,
+            link.answered_at,
+        )
+
+
+async def revoke_link(store: Store, name: str, *, by: str, now: datetime) -> Revoked:
+    """End every link of the customer called `name`. Raises `NotFound`."""
+    async with store.write() as session:
+        customer = await find_customer(session, name)
+        return Revoked(customer.name, await revoke_links(session, customer.id, by=by, now=now))
