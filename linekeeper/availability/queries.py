@@ -142,4 +142,5 @@ def _turns(
     if first is None:
         first = found[0].before if found else edges.after.get(key, getattr(row, axis))
     start = Turn(max(row.created_at, month.since), first)
-    return [start, *(Turn(each.at, each.after) for each in found)]
+    # Written by a machine whose clock is behind, a turn may seem to come before the beginning.
+    return [start, *(Turn(max(each.at, start.at), each.after) for each in found)]
