@@ -127,6 +127,15 @@ async def test_what_cannot_be_is_refused_and_nothing_is_stored(office: Office, c
         assert await session.scalar(select(func.count()).select_from(Audit)) == 0
 
 
+async def test_a_start_is_told_all_that_is_wrong_at_once(office: Office):
+    with pytest.raises(PlanError) as refused:
+        await office.start(
+            by="", systems=["A", "a"], kickoff=date(2027, 2, 26), hosting="mainframe"
+        )
+    for field in ("by", "systems", "kickoff", "hosting"):
+        assert field in str(refused.value), field
+
+
 async def test_a_form_sent_twice_counts_once(office: Office):
     started = await office.start()
     row = await office.gate(started.progress, "kickoff")
