@@ -189,8 +189,12 @@ async def newest(client: PrefectClient, key: str) -> Stored | None:
 
 async def _links(rt: Runtime, client: PrefectClient, keys: Sequence[str]) -> ReportLinks:
     ids = await artifact_ids(rt.store, keys)
-    try:
-        check = await client.read_deployment_by_name("check-connection/check-connection")
-    except ObjectNotFound:
-        return ReportLinks(artifact_ids=ids)
-    return ReportLinks(check_deployment_id=str(check.id), artifact_ids=ids)
+    forms: list[str | None] = []
+    for name in ("check-connection", "explain"):
+        try:
+            forms.append(str((await client.read_deployment_by_name(f"{name}/{name}")).id))
+        except ObjectNotFound:
+            forms.append(None)
+    return ReportLinks(
+        check_deployment_id=forms[0], explain_deployment_id=forms[1], artifact_ids=ids
+    )

@@ -40,9 +40,14 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
         next_step(report),
         "## Open incidents",
         table(
-            ["Incident", "Opened", "Acknowledged"],
+            ["Incident", "Opened", "Acknowledged", "Who was notified?"],
             (
-                [text(incident.title, MAX_MESSAGE), when(incident.opened_at), taken(incident)]
+                [
+                    text(incident.title, MAX_MESSAGE),
+                    when(incident.opened_at),
+                    taken(incident),
+                    f"[explain]({url})" if (url := links.explain(incident.id)) else "—",
+                ]
                 for incident in report.incidents
             ),
         )

@@ -24,6 +24,8 @@ class ReportLinks:
     ui_url: str | None = None
     check_deployment_id: str | None = None
     """The deployment `check-connection`; without it there is no link to its form."""
+    explain_deployment_id: str | None = None
+    """The deployment `explain`; likewise."""
     artifact_ids: Mapping[str, str] = field(default_factory=dict)
     """The newest artifact's id by key: Prefect's page of a key only lists the versions."""
 
@@ -35,10 +37,17 @@ class ReportLinks:
 
     def check(self, connection_id: str) -> str | None:
         """The form of `check-connection`, filled in with the connection."""
-        if self.check_deployment_id is None:
+        return self._form(self.check_deployment_id, {"connection": connection_id})
+
+    def explain(self, incident_id: str) -> str | None:
+        """The form of `explain`, filled in with the incident."""
+        return self._form(self.explain_deployment_id, {"subject": incident_id})
+
+    def _form(self, deployment_id: str | None, values: Mapping[str, str]) -> str | None:
+        if deployment_id is None:
             return None
-        parameters = json.dumps({"connection": connection_id}, separators=(",", ":"))
-        form = f"{self._base}/deployments/deployment/{quote(self.check_deployment_id, safe='')}/run"
+        parameters = json.dumps(dict(values), separators=(",", ":"))
+        form = f"{self._base}/deployments/deployment/{quote(deployment_id, safe='')}/run"
         return f"{form}?parameters={quote(parameters, safe='')}"
 
     @property

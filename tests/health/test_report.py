@@ -31,7 +31,7 @@ from tests.reading import MARKDOWN, columns, nasty, svgs, targets
 
 NOW = datetime(2026, 11, 24, 20, 15, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-LINKS = ReportLinks(check_deployment_id="0193-check")
+LINKS = ReportLinks(check_deployment_id="0193-check", explain_deployment_id="0193-explain")
 
 
 def test_links_lead_to_the_artifact_and_to_the_filled_in_form() -> None:
@@ -45,6 +45,10 @@ def test_links_lead_to_the_artifact_and_to_the_filled_in_form() -> None:
     assert "(" not in form.query
     assert LINKS.artifact("fleet") == "../../artifacts/key/fleet"
     assert ReportLinks().check("c") is None
+    assert ReportLinks().explain("i") is None
+    form = urlsplit(LINKS.explain("i-7") or "")
+    assert form.path == "../../deployments/deployment/0193-explain/run"
+    assert json.loads(parse_qs(form.query)["parameters"][0]) == {"subject": "i-7"}
     known = ReportLinks(artifact_ids={"fleet": "01a"})
     assert known.artifact("fleet") == "../../artifacts/artifact/01a"
     assert known.artifact("digest") == "../../artifacts/key/digest"
@@ -136,7 +140,8 @@ def test_a_connection_full_of_hostile_text_is_still_its_tables(value: str) -> No
     )  # fmt: skip
     markdown = connection_markdown(report, LINKS)
     assert "<" not in markdown
-    assert columns(markdown) == {2, 3, 4}
+    assert columns(markdown) == {2, 4}
+    assert "/0193-explain/run?" in markdown
     assert {urlsplit(one).scheme for one in targets(markdown)} == {"data", ""}
     assert len(svgs(markdown)) == 1
 
