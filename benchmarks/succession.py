@@ -91,9 +91,9 @@ async def measure(rt: Runtime, count: int) -> dict[str, float]:
     app = await rt.app("default")
     (target,) = await load_targets(rt, app, [after])
     succession = (await successions_of(rt.store, after))[ENTITY]
-    began, at = time.perf_counter(), utcnow()
+    began, used, at = time.perf_counter(), time.process_time(), utcnow()
     await take_over(rt, target, succession, started=at, run_at=at)
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, time.process_time() - used
     truth = {mine["key"]: theirs["key"] for mine, theirs in zip(old, new, strict=True)}
     twins = {old[n - d]["key"] for n in range(TWINS - 1, count, TWINS) for d in (0, 1)}
     async with rt.store.read() as session:
@@ -110,6 +110,7 @@ async def measure(rt: Runtime, count: int) -> dict[str, float]:
     mapped = {key: other for op, key, other in told if op == "rekeyed"}
     return {
         "seconds_s": seconds,
+        "cpu_s": cpu,
         "mapped": sum(key not in twins for key in mapped) / (count - len(twins)),
         "wrong": sum(truth[key] != other for key, other in mapped.items()),
         "deleted": (deleted or 0) + sum(op != "rekeyed" for op, _, _ in told),
@@ -164,7 +165,9 @@ def run() -> dict[str, Any]:
                     "" if engine == "sqlite" else asyncio.run(create_database(server, "succession"))
                 )
                 figures = asyncio.run(_on(folder / engine, url))
-                found |= {f"{engine}_{key}": figures[key] for key in ("seconds_s", "mapped")}
+                found |= {
+                    f"{engine}_{key}": figures[key] for key in ("seconds_s", "cpu_s", "mapped")
+                }
                 found["share_wrong"] += figures["wrong"] / RECORDS
                 found["share_deleted"] += figures["deleted"] / RECORDS
     return found | {"goals": GOALS}
