@@ -56,10 +56,10 @@ def trust_markdown(report: TrustReport, forms: Mapping[str, str]) -> str:
         f"**{trust_headline(report)}.** As of {report.now:%Y-%m-%d %H:%M} UTC, over the last "
         f"{WINDOW.days} days.",
         image("Changes announced and lost over time", svg),
-        "| Miss rate | In time | Late by the sender | Late by, on average | Caught up after our "
-        "own outage | Lost |\n|--:|--:|--:|--:|--:|--:|\n"
-        f"| **{rate}** | {measured.webhooks_seen:,} | {measured.late:,} | {delay} "
-        f"| {measured.caught_up:,} | {measured.lost:,} |",
+        "| Miss rate | Lost | Announced | of them late, by the sender | Late by, on average "
+        "| In time | Caught up after our own outage |\n|--:|--:|--:|--:|--:|--:|--:|\n"
+        f"| **{rate}** | {measured.lost:,} | {measured.announced:,} | {measured.late:,} | {delay} "
+        f"| {measured.webhooks_seen:,} | {measured.caught_up:,} |",
         *_held(report, forms),
         _connections(report),
         *entities_markdown(report.entities),
