@@ -129,7 +129,8 @@ async def test_what_an_operator_set_stays_is_shown_and_reset_puts_it_back(
     assert [line for line in lines if line.startswith("left ")] == [
         "left deployment health-sweep: schedule every-5-minutes: every 7 min, paused "
         "(prefect.yaml: every 5 min)",
-        "left deployment housekeeping: tags: ['mine'] (prefect.yaml: ['house', 'internal', 'linekeeper'])",
+        "left deployment housekeeping: tags: ['mine'] "
+        "(prefect.yaml: ['house', 'internal', 'linekeeper'])",
         "left deployment housekeeping: parameters: {'outbox_days': 3} (prefect.yaml: {})",
         "left deployment housekeeping: paused: True (prefect.yaml: False)",
         "left deployment housekeeping: concurrency_limit: 2 (prefect.yaml: none)",
