@@ -45,6 +45,19 @@ GOALS = {
 }
 
 
+class Address(str):
+    """Where a server answers, and how much processor time it has used."""
+
+    pid = 0
+
+    def processor_seconds(self) -> float:
+        """So far, without what the database's own processes used."""
+        import psutil
+
+        times = psutil.Process(self.pid).cpu_times()
+        return float(times.user + times.system)
+
+
 def run() -> dict[str, Any]:
     """Rates a second, p99 in ms, ratios, and how many answers were verified."""
     figures: dict[str, Any] = {"sender": sender()}
@@ -73,7 +86,7 @@ def run() -> dict[str, Any]:
 
 
 def _ours(
-    folder: Path, url: str, load: Load, check: Load, nothing: str, bare: str | None = None
+    folder: Path, url: str, load: Load, check: Load, nothing: Address, bare: Address | None = None
 ) -> dict[str, Any]:
     """Ours and the limits by turns, so that all meet the same machine; then the verification."""
     pushed, rounds = 0, []
@@ -105,6 +118,9 @@ def _ours(
     ratio, found, limit = sorted(rounds, key=lambda one: one[0])[ROUNDS // 2]
     return {
         "of_nothing": round(ratio, 3),
+        "of_nothing_by_cpu": round(
+            statistics.median(other["cpu_us"] / mine["cpu_us"] for _, mine, other in rounds), 3
+        ),
         "per_second": found["per_second"],
         "p99_ms": round(statistics.median(one["p99_ms"] for _, one, _ in rounds), 1),
         "nothing_per_second": limit["per_second"],
@@ -159,8 +175,12 @@ def _load(path: Path, size: int, count: int, prefix: str = "evt") -> Load:
     return Load(path, length)
 
 
-def push(folder: Path, address: str, load: Load, seconds: int) -> dict[str, Any]:
+def push(folder: Path, address: Address, load: Load, seconds: int) -> dict[str, Any]:
+    """Send for so long; with the requests a second, and the server's processor time for each."""
+    before = address.processor_seconds()
     found = send(folder, address, load, seconds=seconds)
+    spent = address.processor_seconds() - before
+    found["cpu_us"] = 1e6 * spent / max(found["requests"], 1)
     found["per_second"] = round(found["requests"] / found.pop("seconds"))
     return found
 
@@ -169,7 +189,7 @@ def push(folder: Path, address: str, load: Load, seconds: int) -> dict[str, Any]
 
 
 @contextlib.contextmanager
-def serving(kind: str, url: str) -> Iterator[str]:
+def serving(kind: str, url: str) -> Iterator[Address]:
     with tempfile.TemporaryDirectory() as home:
         environment = {
             **{name: value for name, value in os.environ.items() if "LINEKEEPER" not in name},
@@ -188,7 +208,9 @@ def serving(kind: str, url: str) -> Iterator[str]:
         )
         try:
             assert process.stdout is not None
-            yield process.stdout.readline().strip()
+            address = Address(process.stdout.readline().strip())
+            address.pid = process.pid
+            yield address
         finally:
             process.terminate()
             process.wait(10)

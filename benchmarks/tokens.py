@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import postgres
-from benchmarks.receive import database, push, serving
+from benchmarks.receive import Address, database, push, serving
 from benchmarks.sender import Load, send, sender
 
 CONNECTIONS = 1_000
@@ -35,8 +35,8 @@ def run() -> dict[str, Any]:
     return {**figures, "goals": GOALS}
 
 
-def _beside(folder: Path, url: str, nothing: str) -> dict[str, Any]:
-    rounds: list[tuple[float, dict[str, Any]]] = []
+def _beside(folder: Path, url: str, nothing: Address) -> dict[str, Any]:
+    rounds: list[tuple[float, dict[str, Any], dict[str, Any]]] = []
     with serving("ours", url) as address:
         load = _load(folder, asyncio.run(_prepare(url)))
         given = _given(send(folder, address, load, seconds=1))
@@ -44,16 +44,19 @@ def _beside(folder: Path, url: str, nothing: str) -> dict[str, Any]:
             limit = push(folder, nothing, load, 1)
             found = push(folder, address, load, SECONDS)
             given += _given(found)
-            rounds.append((found["per_second"] / limit["per_second"], found))
+            rounds.append((found["per_second"] / limit["per_second"], found, limit))
     audited = asyncio.run(_audited(url))
     # Who was asked last may not have waited for the answer.
     if not given <= audited <= given + 64 * (ROUNDS + 1):
         raise SystemExit(f"benchmarks.tokens: {given} tokens given, {audited} in the audit")
-    ratio, found = sorted(rounds, key=lambda each: each[0])[ROUNDS // 2]
+    ratio, found, _ = sorted(rounds, key=lambda each: each[0])[ROUNDS // 2]
     return {
         "of_nothing": round(ratio, 3),
+        "of_nothing_by_cpu": round(
+            statistics.median(other["cpu_us"] / mine["cpu_us"] for _, mine, other in rounds), 3
+        ),
         "per_second": found["per_second"],
-        "p99_ms": round(statistics.median(each["p99_ms"] for _, each in rounds), 1),
+        "p99_ms": round(statistics.median(each["p99_ms"] for _, each, _ in rounds), 1),
         "audited": audited,
     }
 

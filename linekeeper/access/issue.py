@@ -72,7 +72,7 @@ async def hand_out(
         )
     async with rt.store.read() as session:
         token = (await load_tokens(rt.store, session, [connection.id])).get(connection.id)
-    if token is None or is_ending(token, now):
+    if token is None or is_ending(token.expires_at, now):
         token = await _fresher(rt, connection, token, now)
     if token is None:
         return Withheld(
@@ -139,6 +139,6 @@ def makini_ref(connection: Connection, field_: str) -> str:
     return (connection.makini_id if field_ == "id" else None) or connection.makini_key
 
 
-def is_ending(token: Token, now: datetime) -> bool:
-    """Whether `token` is about to end: the product gets a fresher one."""
-    return token.expires_at is not None and token.expires_at - now < MINT_MARGIN
+def is_ending(expires_at: datetime | None, now: datetime) -> bool:
+    """Whether a token is about to end: the product gets a fresher one."""
+    return expires_at is not None and expires_at - now < MINT_MARGIN

@@ -18,30 +18,41 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.access.issue import HandedOut, is_ending, issued
 from linekeeper.access.keys import KeyHolder, digest_of
-from linekeeper.access.tokens import load_tokens
 from linekeeper.clock import utcnow
 from linekeeper.health.state import Health
 from linekeeper.store import KeyProblem, Store, is_id, new_id
 from linekeeper.store.core import table_of
-from linekeeper.store.tables import ApiKey, Audit, Connection
+from linekeeper.store.tables import ApiKey, Audit, Connection, Credential
 
 SCOPE = "tokens:read"
 MOST_WAITING = 256
 ISSUE_SECONDS = 10.0
 """How long anybody waits; whoever asks then comes again."""
+SIDE_BY_SIDE = 2
+"""Transactions under way at once on PostgreSQL: while one waits for it, the next is computed."""
 
 _KEY = table_of(ApiKey)
 _CONNECTION = table_of(Connection)
+_CREDENTIAL = table_of(Credential)
 _AUDIT = insert(table_of(Audit))
 _KEYS = select(_KEY.c.digest, _KEY.c.id, _KEY.c.name, _KEY.c.scopes, _KEY.c.last_used_at).where(
     _KEY.c.digest.in_(bindparam("digests", expanding=True)), _KEY.c.revoked_at.is_(None)
 )
-_CONNECTIONS = select(
-    _CONNECTION.c.id, _CONNECTION.c.makini_key, _CONNECTION.c.setup, _CONNECTION.c.health
-).where(
-    or_(
-        _CONNECTION.c.makini_key.in_(bindparam("wanted", expanding=True)),
-        _CONNECTION.c.id.in_(bindparam("ids", expanding=True)),
+_CONNECTIONS = (
+    select(
+        _CONNECTION.c.id,
+        _CONNECTION.c.makini_key,
+        _CONNECTION.c.setup,
+        _CONNECTION.c.health,
+        _CREDENTIAL.c.access_token,
+        _CREDENTIAL.c.expires_at,
+    )
+    .join(_CREDENTIAL, _CREDENTIAL.c.connection_id == _CONNECTION.c.id, isouter=True)
+    .where(
+        or_(
+            _CONNECTION.c.makini_key.in_(bindparam("wanted", expanding=True)),
+            _CONNECTION.c.id.in_(bindparam("ids", expanding=True)),
+        )
     )
 )
 _log = logging.getLogger(__name__)
@@ -54,12 +65,17 @@ class _Asked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A connection as far as it matters here."""
+    """A connection as far as it matters here, with its token as it is stored."""
 
     id: str
     makini_key: str
     setup: str
     health: str
+    sealed: str | None
+    expires_at: datetime | None
+
+    def __repr__(self) -> str:
+        return f"Found(id={self.id!r})"
 
 
 class TokenIssuer:
@@ -69,10 +85,13 @@ class TokenIssuer:
         self._store = store
         self._waiting: list[_Asked] = []
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run(), name="access tokens")
+        self._tasks = [
+            asyncio.create_task(self._run(), name="access tokens")
+            for _ in range(1 if self._store.is_sqlite else SIDE_BY_SIDE)
+        ]
         return self
 
     async def __aexit__(
@@ -81,10 +100,10 @@ class TokenIssuer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        task, self._task = self._task, None
-        if task is not None:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-            await asyncio.wait([task])
+        await asyncio.gather(*tasks, return_exceptions=True)
         _leave(self._waiting)
 
     async def issue(self, key: str, wanted: str) -> HandedOut | None:
@@ -92,9 +111,9 @@ class TokenIssuer:
 
         Raises `TimeoutError` where the database doesn't answer.
         """
-        if self._task is None or len(self._waiting) >= MOST_WAITING:
+        if not self._tasks or len(self._waiting) >= MOST_WAITING:
             return None
-        answer: asyncio.Future[HandedOut | None] = self._task.get_loop().create_future()
+        answer: asyncio.Future[HandedOut | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Asked(digest_of(key), wanted, answer))
         self._wake.set()
         async with asyncio.timeout(ISSUE_SECONDS):
@@ -103,14 +122,24 @@ class TokenIssuer:
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
+            await self._gather()
             asked, self._waiting = self._waiting, []
             self._wake.clear()
+            if not asked:  # another took them
+                continue
             try:
                 await self._answer(asked)
             except (SQLAlchemyError, OSError, KeyProblem) as error:
                 _log.warning("access tokens: %s", type(error).__name__)
             finally:
                 _leave(asked)
+
+    async def _gather(self) -> None:
+        """Let requests that have come already be read first: else the first goes alone."""
+        count = 0
+        while count < len(self._waiting):
+            count = len(self._waiting)
+            await asyncio.sleep(0)
 
     async def _answer(self, asked: Sequence[_Asked]) -> None:
         now = utcnow()
@@ -146,17 +175,23 @@ class TokenIssuer:
             _CONNECTIONS, {"wanted": wanted, "ids": [one for one in wanted if is_id(one)]}
         )
         connections = plain_connections(wanted, [Found(*row) for row in rows])
-        tokens = await load_tokens(
-            self._store, session, sorted({found.id for found in connections.values()})
-        )
+        tokens = {found.id: self._token(found, now) for found in connections.values()}
         given = []
         for each in may:
             found = connections.get(each.wanted)
-            token = tokens.get(found.id) if found is not None else None
-            if found is not None and token is not None and not is_ending(token, now):
-                handed = HandedOut(token.access, token.expires_at)
-                given.append((each, handed, found.id, holders[each.digest].by))
+            token = tokens[found.id] if found is not None else None
+            if found is not None and token is not None:
+                given.append((each, token, found.id, holders[each.digest].by))
         return given
+
+    def _token(self, found: Found, now: datetime) -> HandedOut | None:
+        """Its token, if it can be read and doesn't end soon."""
+        if found.sealed is None or is_ending(found.expires_at, now):
+            return None
+        try:
+            return HandedOut(self._store.cipher.decrypt(found.sealed), found.expires_at)
+        except KeyProblem:
+            return None
 
 
 def plain_connections(wanted: Sequence[str], rows: Sequence[Found]) -> Mapping[str, Found]:
