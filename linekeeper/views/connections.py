@@ -102,6 +102,7 @@ async def describe_connection(session: AsyncSession, connection_id: str) -> dict
         "last_checked_at": one.last_checked_at,
         "last_good_at": one.last_good_at,
         "last_sync_at": one.last_sync_at,
+        "last_webhook_at": one.last_webhook_at,
         "has_token": credential is not None,
         "token_expires_at": credential.expires_at if credential else None,
         "incidents": list(incidents),
