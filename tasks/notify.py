@@ -10,6 +10,7 @@ from prefect.context import FlowRunContext
 from prefect.tasks import Task, exponential_backoff
 from sqlmodel import col, select
 
+from linekeeper.chunks import chunked
 from linekeeper.cli.links import find_links
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.channels import troubles
@@ -74,10 +75,10 @@ async def _left(store: Store, lanes: Sequence[str]) -> list[str]:
     """Why rows of `lanes` were not delivered, one reason a row."""
     reasons: list[str] = []
     async with store.read() as session:
-        for start in range(0, len(lanes), 500):
+        for chunk in chunked(lanes, 500):
             rows = await session.execute(
                 select(Outbox.status, Outbox.error).where(
-                    col(Outbox.lane).in_(lanes[start : start + 500]),
+                    col(Outbox.lane).in_(chunk),
                     col(Outbox.status).in_(["pending", "dead"]),
                 )
             )

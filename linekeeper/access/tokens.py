@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, or_, sele
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.makini import TokenPair
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.tables import Connection, ConnectLink, Credential, PendingLogin
@@ -95,8 +96,7 @@ async def load_tokens(
     tokens: dict[str, Token] = {}
     unreadable: list[str] = []
     connection = await session.connection()
-    for start in range(0, len(connections), 10_000):
-        ids = list(connections[start : start + 10_000])
+    for ids in chunked(connections, 10_000):
         rows = await connection.execute(_HELD, {"ids": ids})
         for identifier, access, refreshable, expires_at, minted, is_ours in rows:
             try:
@@ -177,10 +177,10 @@ async def save_tokens(
     Only for what is newer than anything stored, as a customer's login is.
     """
     ids = sorted(pairs)
-    for start in range(0, len(ids), 1_000):
+    for chunk in chunked(ids, 1_000):
         await session.execute(
             select(col(Connection.id))
-            .where(col(Connection.id).in_(ids[start : start + 1_000]))
+            .where(col(Connection.id).in_(chunk))
             .order_by(col(Connection.id))
             .with_for_update(key_share=True)
         )
@@ -287,12 +287,12 @@ async def _write(
         }
         for identifier, pair in pairs.items()
     ]
-    for start in range(0, len(rows), 1_000):
+    for chunk in chunked(rows, 1_000):
         await insert_or_update(
             store,
             session,
             Credential,
-            rows[start : start + 1_000],
+            chunk,
             key=["connection_id"],
             update=[
                 "access_token",

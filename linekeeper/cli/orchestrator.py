@@ -11,6 +11,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
+from linekeeper.chunks import chunked
 from linekeeper.cli import block_documents, desk
 from linekeeper.cli.links import find_links
 from linekeeper.cli.pages import keep_pages
@@ -114,8 +115,8 @@ class PrefectOrchestrator:
 
         Raises `OrchestratorUnavailable`.
         """
-        for start in range(0, len(events), EVENTS_A_CALL):
-            body = [_wire(event) for event in events[start : start + EVENTS_A_CALL]]
+        for chunk in chunked(events, EVENTS_A_CALL):
+            body = [_wire(event) for event in chunk]
             async with self._call():
                 await self._client.request("POST", "/events", json=body)
 

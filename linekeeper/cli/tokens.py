@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from linekeeper.chunks import chunked
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.who import who
 
@@ -81,8 +82,8 @@ def _read(file: Path) -> "list[Handed]":
         entries = [entries]
     handed = []
     try:
-        for start in range(0, len(entries), MOST):
-            handed += parse_handed(entries[start : start + MOST], now=utcnow())
+        for chunk in chunked(entries, MOST):
+            handed += parse_handed(chunk, now=utcnow())
     except BadTokens as error:
         raise UserError(f"{name}: {error}") from None
     return handed

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.clock import utcnow
 from linekeeper.config import HealthPolicy
 from linekeeper.consumer.events import apply, failed, giving_back
@@ -114,10 +115,10 @@ async def _last_judged(
 ) -> dict[str, datetime]:
     """When each connection was last judged; locked, in the order in which everybody locks."""
     found: dict[str, datetime] = {}
-    for start in range(0, len(ids), 5_000):
+    for chunk in chunked(ids, 5_000):
         rows = await session.execute(
             select(col(Connection.id), col(Connection.judged))
-            .where(col(Connection.id).in_(ids[start : start + 5_000]))
+            .where(col(Connection.id).in_(chunk))
             .order_by(col(Connection.id))
             .with_for_update(key_share=True)
         )

@@ -7,6 +7,7 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.credits.decide import Entry, Reason
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import CreditEntry
@@ -25,7 +26,7 @@ async def lock_ledger(store: Store, session: AsyncSession) -> None:
 async def entries_of(session: AsyncSession, subjects: Sequence[str]) -> list[Entry]:
     """The entries of `subjects`, in the order they were written."""
     found: list[Entry] = []
-    for start in range(0, len(subjects), 10_000):
+    for chunk in chunked(subjects, 10_000):
         rows = await session.execute(
             select(
                 col(CreditEntry.subject),
@@ -33,7 +34,7 @@ async def entries_of(session: AsyncSession, subjects: Sequence[str]) -> list[Ent
                 col(CreditEntry.reason),
                 col(CreditEntry.at),
             )
-            .where(col(CreditEntry.subject).in_(subjects[start : start + 10_000]))
+            .where(col(CreditEntry.subject).in_(chunk))
             .order_by(col(CreditEntry.id))
         )
         found += [Entry(row[0], row[1], cast("Reason", row[2]), row[3]) for row in rows]
@@ -90,10 +91,10 @@ async def post(
 async def holders(session: AsyncSession, subjects: Sequence[str]) -> frozenset[str]:
     """Those of `subjects` that hold credits, reserved or consumed."""
     held: set[str] = set()
-    for start in range(0, len(subjects), 10_000):
+    for chunk in chunked(subjects, 10_000):
         rows = await session.execute(
             select(col(CreditEntry.subject))
-            .where(col(CreditEntry.subject).in_(subjects[start : start + 10_000]))
+            .where(col(CreditEntry.subject).in_(chunk))
             .group_by(col(CreditEntry.subject))
             .having(func.sum(CreditEntry.delta) < 0)
         )

@@ -12,6 +12,7 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.customers.csv_file import is_mail_address
 from linekeeper.customers.importing import free_slug
 from linekeeper.customers.matching import read_customer_names
@@ -311,5 +312,4 @@ async def _change(
 
 
 def _portions(values: list[str], size: int = 10_000) -> Iterable[list[str]]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
+    yield from chunked(values, size)

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import SQLModel, col
 
 from linekeeper.access.listing import forget_listings
+from linekeeper.chunks import chunked
 from linekeeper.customers.find import NotFound
 from linekeeper.store import Store
 from linekeeper.store.core import table_of
@@ -211,8 +212,7 @@ async def _bodies(
     A delivery that waits is settled without being applied: the next poll reads what it told of.
     """
     count = 0
-    for start in range(0, len(connections), _IDS_AT_ONCE):
-        some = connections[start : start + _IDS_AT_ONCE]
+    for some in chunked(connections, _IDS_AT_ONCE):
         ids = [connection.id for connection in some]
         refs = [ref for each in some for ref in (each.id, each.makini_key, each.makini_id) if ref]
         named = or_(_EVENT.c.connection_ref.in_(refs), _EVENT.c.url_connection.in_(refs))

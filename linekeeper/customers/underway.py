@@ -12,6 +12,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.store.tables import Connection, Implementation, ImplementationSystem
 
 _CAME_WITH = (
@@ -47,8 +48,7 @@ async def implemented(session: AsyncSession, connections: Sequence[str]) -> dict
     One that was abandoned counts no more.
     """
     found: dict[str, Underway] = {}
-    for start in range(0, len(connections), 5_000):
-        ids = list(connections[start : start + 5_000])
+    for ids in chunked(connections, 5_000):
         rows = await session.execute(_CAME_WITH, {"ids": ids})
         found |= {row[0]: Underway(row[1], row[2], row[3]) for row in rows}
     return found

@@ -15,6 +15,7 @@ from sqlalchemy import insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.config import AppConfig
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import AppState, Connection, Transition
@@ -200,10 +201,10 @@ async def _conclude(
 
 
 async def _set(session: AsyncSession, ids: Sequence[str], **values: object) -> None:
-    for start in range(0, len(ids), _AT_ONCE):
+    for chunk in chunked(ids, _AT_ONCE):
         await session.execute(
             update(Connection)
-            .where(col(Connection.id).in_(ids[start : start + _AT_ONCE]))
+            .where(col(Connection.id).in_(chunk))
             .values(**values)
             .execution_options(synchronize_session=False)
         )

@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.clock import uniform
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
@@ -145,8 +146,8 @@ _KNOWN = (
 async def _load(session: AsyncSession, ids: list[str], now: datetime) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
     connection = await session.connection()
-    for start in range(0, len(ids), 10_000):
-        found = await connection.execute(_KNOWN, {"ids": ids[start : start + 10_000]})
+    for chunk in chunked(ids, 10_000):
+        found = await connection.execute(_KNOWN, {"ids": chunk})
         for identifier, app, customer_id, customer, provider, name, health, held, *rest in found:
             judged = load(held)
             if judged.observed_at is not None and judged.observed_at > now + CLOCK_SLACK:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.credits.queries import holders
 from linekeeper.implementation.proofs import ConnectionFacts, Evidence, Listing, Seen
 from linekeeper.implementation.standing import Standing, standing
@@ -193,8 +194,7 @@ def run_key(gate: Gate) -> str:
 async def _among(session: AsyncSession, table: Any, column: str, ids: Sequence[str]) -> list[Any]:
     found: list[Any] = []
     wanted = sorted(set(ids))
-    for start in range(0, len(wanted), 10_000):
-        portion = wanted[start : start + 10_000]
+    for portion in chunked(wanted, 10_000):
         found += await session.scalars(
             select(table)
             .where(getattr(table, column).in_(portion))

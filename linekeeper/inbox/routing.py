@@ -9,6 +9,7 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.inbox.claim import Event
 from linekeeper.store.keys import stored_key
 from linekeeper.store.tables import Connection, Record
@@ -67,8 +68,7 @@ async def _known_as(
     found: dict[tuple[str, str], Target] = {}
     for app, wanted in refs.items():
         ordered = sorted(wanted)
-        for start in range(0, len(ordered), _AT_ONCE):
-            some = ordered[start : start + _AT_ONCE]
+        for some in chunked(ordered, _AT_ONCE):
             ids = [ref for ref in some if _is_id(ref)]
             rows = await session.execute(
                 select(*_COLUMNS).where(
@@ -123,7 +123,7 @@ async def owners_of(
     for (app, entity), keys in wanted.items():
         by_stored = {stored_key(key): key for key in keys}
         ordered = sorted(by_stored)
-        for start in range(0, len(ordered), _AT_ONCE):
+        for chunk in chunked(ordered, _AT_ONCE):
             numbered = (
                 select(
                     col(Record.key).label("record_key"),
@@ -135,7 +135,7 @@ async def owners_of(
                 .join(Connection, col(Connection.id) == col(Record.connection_id))
                 .where(
                     and_(col(Record.entity) == entity, col(Connection.app) == app),
-                    col(Record.key).in_(ordered[start : start + _AT_ONCE]),
+                    col(Record.key).in_(chunk),
                     col(Connection.setup) != "disconnected",
                 )
                 .subquery()

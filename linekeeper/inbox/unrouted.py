@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import literal_column, select, update
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.inbox.claim import Event
 from linekeeper.inbox.identify import read, record_keys
 from linekeeper.inbox.routing import connections_of, owners_of
@@ -49,12 +50,12 @@ async def route_again(store: Store, *, now: datetime) -> int:
     for event, error in failed:
         log.warning("event %s can't be routed: %s", event.id, type(error).__name__)
     routed = [event_id for part in found for event_id in part]
-    for start in range(0, len(routed), 500):
+    for chunk in chunked(routed, 500):
         async with store.write() as session:
             await session.execute(
                 update(WebhookEvent)
                 .where(
-                    col(WebhookEvent.id).in_(routed[start : start + 500]),
+                    col(WebhookEvent.id).in_(chunk),
                     col(WebhookEvent.status) == "unrouted",
                 )
                 .values(status="pending", attempts=0, next_attempt_at=now, processed_at=None)

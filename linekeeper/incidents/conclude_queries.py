@@ -9,6 +9,7 @@ from sqlalchemy import and_, bindparam, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.customers.naming import label
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.health.judge import is_trouble
@@ -176,8 +177,7 @@ async def open_kinds(
 ) -> dict[str, list[tuple[str, datetime]]]:
     """What is open about each of `connections`, of whichever topic: its kind, and since when."""
     found: dict[str, list[tuple[str, datetime]]] = {}
-    for start in range(0, len(connections), 10_000):
-        portion = list(connections[start : start + 10_000])
+    for portion in chunked(connections, 10_000):
         for row in await session.execute(_ELSEWHERE, {"connections": portion}):
             found.setdefault(row[0], []).append((row[1], row[2]))
     return found
@@ -188,8 +188,7 @@ async def past_incidents(
 ) -> dict[str, Past]:
     """The last incident of each of `connections` that was resolved since."""
     past: dict[str, Past] = {}
-    for start in range(0, len(connections), 10_000):
-        some = list(connections[start : start + 10_000])
+    for some in chunked(connections, 10_000):
         rows = await session.execute(_PAST, {"connections": some, "since": since})
         past |= {
             row[0]: Past(row[1], _scope(row[2]), row[3], row[4])

@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Incident, IncidentConnection, IncidentEntry
 from linekeeper.store.upsert import insert_ignore
@@ -155,8 +156,8 @@ async def join(
         }
         for connection_id, kind in members.items()
     ]
-    for start in range(0, len(rows), 1_000):
-        await insert_ignore(store, session, IncidentConnection, rows[start : start + 1_000])
+    for chunk in chunked(rows, 1_000):
+        await insert_ignore(store, session, IncidentConnection, chunk)
 
 
 async def leave(
@@ -179,8 +180,7 @@ async def leave(
     if members is None:
         await session.execute(ending)
         return
-    for start in range(0, len(members), _AT_ONCE):
-        part = members[start : start + _AT_ONCE]
+    for part in chunked(members, _AT_ONCE):
         await session.execute(ending.where(col(IncidentConnection.connection_id).in_(part)))
 
 
@@ -190,12 +190,12 @@ async def change_kinds(session: AsyncSession, incident_id: str, kinds: Mapping[s
     for connection_id, kind in kinds.items():
         by_kind.setdefault(kind, []).append(connection_id)
     for kind, members in by_kind.items():
-        for start in range(0, len(members), _AT_ONCE):
+        for chunk in chunked(members, _AT_ONCE):
             await session.execute(
                 update(IncidentConnection)
                 .where(
                     col(IncidentConnection.incident_id) == incident_id,
-                    col(IncidentConnection.connection_id).in_(members[start : start + _AT_ONCE]),
+                    col(IncidentConnection.connection_id).in_(chunk),
                     col(IncidentConnection.left_at).is_(None),
                 )
                 .values(kind=kind)
@@ -207,12 +207,12 @@ async def mark_reminded(
     session: AsyncSession, incident_id: str, members: Sequence[str], number: int
 ) -> None:
     """Remember the last reminder that `members` (connection ids) of an incident were due."""
-    for start in range(0, len(members), _AT_ONCE):
+    for chunk in chunked(members, _AT_ONCE):
         await session.execute(
             update(IncidentConnection)
             .where(
                 col(IncidentConnection.incident_id) == incident_id,
-                col(IncidentConnection.connection_id).in_(members[start : start + _AT_ONCE]),
+                col(IncidentConnection.connection_id).in_(chunk),
                 col(IncidentConnection.left_at).is_(None),
             )
             .values(reminded=number)
@@ -242,18 +242,18 @@ async def mark_reported(
 ) -> None:
     """Remember that a run was red for incidents, and for memberships: kind → their ids."""
     ids = sorted(set(incident_ids))
-    for start in range(0, len(ids), _AT_ONCE):
+    for chunk in chunked(ids, _AT_ONCE):
         await session.execute(
             update(Incident)
-            .where(col(Incident.id).in_(ids[start : start + _AT_ONCE]))
+            .where(col(Incident.id).in_(chunk))
             .values(reported_at=now)
             .execution_options(synchronize_session=False)
         )
     for kind, members in sorted(memberships.items()):
-        for start in range(0, len(members), _AT_ONCE):
+        for chunk in chunked(members, _AT_ONCE):
             await session.execute(
                 update(IncidentConnection)
-                .where(col(IncidentConnection.id).in_(members[start : start + _AT_ONCE]))
+                .where(col(IncidentConnection.id).in_(chunk))
                 .values(reported_kind=kind)
                 .execution_options(synchronize_session=False)
             )
@@ -297,10 +297,8 @@ async def next_revisions(
 ) -> dict[str, IncidentFacts]:
     """Count every incident's revision up by one."""
     facts: dict[str, IncidentFacts] = {}
-    for start in range(0, len(incident_ids), 5_000):
-        rows = await session.execute(
-            _NEXT_REVISION, {"ids": list(incident_ids[start : start + 5_000])}
-        )
+    for chunk in chunked(incident_ids, 5_000):
+        rows = await session.execute(_NEXT_REVISION, {"ids": chunk})
         facts |= {row.id: IncidentFacts(**row._mapping) for row in rows}
     return facts
 

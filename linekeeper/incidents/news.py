@@ -9,6 +9,7 @@ from sqlalchemy import func, literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import SEVERITY, Health
@@ -242,11 +243,11 @@ async def _with_evidence(session: AsyncSession, news: list[News]) -> list[News]:
     """Each with what the transition that led there says."""
     ids = [one.connection_id for one in news if one.connection_id]
     said: dict[tuple[str, str], str] = {}
-    for start in range(0, len(ids), 5_000):
+    for chunk in chunked(ids, 5_000):
         rows = await session.execute(
             select(col(Transition.connection_id), col(Transition.after), col(Transition.evidence))
             .where(
-                col(Transition.connection_id).in_(ids[start : start + 5_000]),
+                col(Transition.connection_id).in_(chunk),
                 col(Transition.axis) == "health",
             )
             .order_by(col(Transition.at), col(Transition.id))

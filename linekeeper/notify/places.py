@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import bindparam, select
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.notify.view import Links
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import NoticeMessage
@@ -84,8 +85,7 @@ async def artifact_ids(store: Store, keys: Sequence[str]) -> dict[str, str]:
     """The ids of those artifacts of `keys` that were written."""
     found: dict[str, str] = {}
     async with store.read() as session:
-        for start in range(0, len(keys), 5_000):
-            some = list(keys[start : start + 5_000])
+        for some in chunked(keys, 5_000):
             rows = await session.execute(_ARTIFACT_IDS, {"keys": some})
             found |= {row[0]: row[1] for row in rows}
     return found

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from sqlalchemy import bindparam, select
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Notice, Outbox
 
@@ -28,8 +29,8 @@ async def first_notices(store: Store, incident_ids: Collection[str]) -> dict[str
     found: dict[str, str | None] = {}
     ids = sorted(set(incident_ids))
     async with store.read() as session:
-        for start in range(0, len(ids), _AT_ONCE):
-            rows = await session.execute(_FIRST, {"ids": ids[start : start + _AT_ONCE]})
+        for chunk in chunked(ids, _AT_ONCE):
+            rows = await session.execute(_FIRST, {"ids": chunk})
             found |= {row[0]: row[1] for row in rows}
     return found
 

@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, RowMapping, bindparam, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from linekeeper.chunks import chunked
 from linekeeper.store import Store, new_id
 
 HELD_SECONDS = 0.2
@@ -157,13 +158,13 @@ async def _blocked(
         return {}
     table, top = work.table, rows[-1]["place"]
     first: dict[str, RowMapping] = {}
-    for start in range(0, len(lanes), _LANES_AT_ONCE):
+    for chunk in chunked(lanes, _LANES_AT_ONCE):
         found = await session.execute(
             select(
                 table.c.lane, work.order.label("place"), table.c.claimed_by, table.c.next_attempt_at
             ).where(
                 work.waiting,
-                table.c.lane.in_(lanes[start : start + _LANES_AT_ONCE]),
+                table.c.lane.in_(chunk),
                 work.order < top,
                 table.c.claimed_by.is_distinct_from(token),
             )

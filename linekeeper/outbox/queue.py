@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 
+from linekeeper.chunks import chunked
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Outbox
 from linekeeper.store.types import UtcDateTime, new_id
@@ -166,8 +167,7 @@ async def settle(
     """End `rows`, unless somebody else claimed them since; what they `covered` is superseded."""
     async with store.write() as session:
         await _finish(session, _END, rows, owner, became=became, now=now, reason=None)
-        for start in range(0, len(covered), 10_000):
-            some = list(covered[start : start + 10_000])
+        for some in chunked(covered, 10_000):
             await session.execute(_END_COVERED, {"ids": some, "now": now})
 
 
@@ -207,8 +207,8 @@ _POSTPONE = _OURS.values(next_attempt_at=bindparam("until", type_=UtcDateTime)).
 async def _finish(
     session: AsyncSession, how: Update, rows: Sequence[Outbox], owner: str, **values: Any
 ) -> None:
-    for start in range(0, len(rows), 10_000):
-        ids = [row.id for row in rows[start : start + 10_000]]
+    for chunk in chunked(rows, 10_000):
+        ids = [row.id for row in chunk]
         await session.execute(how, {"ids": ids, "owner": owner, **values})
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.reconcile import succession_queries as queries
 from linekeeper.reconcile.matching import Row
@@ -182,13 +183,13 @@ async def _settle(
         await tell(store, session, target, entity, result.changes, last=last)
         await queries.remove_rows(store, session, target.id, entity, result.matched)
         released += result.absent  # its partner went meanwhile
-        for start in range(0, len(released), queries.AT_ONCE):
+        for chunk in chunked(released, queries.AT_ONCE):
             await session.execute(
                 update(Record)
                 .where(
                     col(Record.connection_id) == target.id,
                     col(Record.entity) == entity,
-                    one_of(store, Record.key, released[start : start + queries.AT_ONCE]),
+                    one_of(store, Record.key, chunk),
                 )
                 .values(deletion_id=None, absent_since=None)
                 .execution_options(synchronize_session=False)

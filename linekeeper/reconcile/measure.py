@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.customers.naming import label
 from linekeeper.incidents.announce import say
 from linekeeper.incidents.single import (
@@ -75,12 +76,12 @@ async def measure(rt: Runtime, *, now: datetime) -> list[Verdict]:
         changed = {one.connection_id for one in verdicts if one.before != one.after}
         for moved in (True, False):
             some = [row for row in rows if (row["connection_id"] in changed) == moved]
-            for start in range(0, len(some), 1_000):
+            for chunk in chunked(some, 1_000):
                 await insert_or_update(
                     store,
                     session,
                     WebhookTrust,
-                    some[start : start + 1_000],
+                    chunk,
                     key=["connection_id"],
                     update=[*kept, "state", "since"] if moved else kept,
                 )

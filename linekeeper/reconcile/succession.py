@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from linekeeper.chunks import chunked
 from linekeeper.clock import utcnow
 from linekeeper.reconcile import succession_queries as queries
 from linekeeper.reconcile.accounting import Counts, count_due
@@ -80,11 +81,9 @@ async def _plan(rt: Runtime, target: Target, succession: Succession, started: da
     # Seconds of work for a hundred thousand records: what else this process does goes on.
     matching = await asyncio.to_thread(match_records, old, new, fields)
     steps = _steps(matching, old, new)
-    for start in range(0, len(steps), queries.AT_ONCE):
+    for chunk in chunked(steps, queries.AT_ONCE):
         async with store.write() as session:
-            await queries.add_steps(
-                session, target.id, entity, steps[start : start + queries.AT_ONCE]
-            )
+            await queries.add_steps(session, target.id, entity, chunk)
     known = {row.key for row in new}
     ambiguous = sum(len(olds) for olds, _ in matching.groups)
     held = [key for olds, _ in matching.groups for key in olds]
@@ -100,12 +99,12 @@ async def _plan(rt: Runtime, target: Target, succession: Succession, started: da
         unmatched = len(matching.unmatched)
         await hold(session, target, entity, ambiguous=ambiguous, unmatched=unmatched, live=len(old))
         deletion = await queries.held_by(session, target.id, entity, "ambiguous")
-        for start in range(0, len(held), queries.AT_ONCE):
+        for keys in chunked(held, queries.AT_ONCE):
             await queries.move_rows(
                 store,
                 session,
                 entity,
-                held[start : start + queries.AT_ONCE],
+                keys,
                 before=before,
                 after=target.id,
                 deletion_id=deletion,

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.reconcile.matching import Row
 from linekeeper.reconcile.queries import one_of
 from linekeeper.store import Store, new_id
@@ -174,10 +175,10 @@ async def next_steps(
 
 async def drop_steps(session: AsyncSession, ids: Sequence[str]) -> None:
     """These were taken."""
-    for start in range(0, len(ids), AT_ONCE):
+    for chunk in chunked(ids, AT_ONCE):
         await session.execute(
             delete(SuccessionStep)
-            .where(col(SuccessionStep.id).in_(ids[start : start + AT_ONCE]))
+            .where(col(SuccessionStep.id).in_(chunk))
             .execution_options(synchronize_session=False)
         )
 

@@ -14,6 +14,7 @@ from sqlmodel import col
 from linekeeper.access.channel import CHANNEL, is_due
 from linekeeper.access.links import link_url, make_link
 from linekeeper.access.signing import Signer, load_signer
+from linekeeper.chunks import chunked
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, Configuration
 from linekeeper.incidents.announce import announce
@@ -201,10 +202,10 @@ class _Asking:
     async def _unsent(self, lanes: Sequence[str]) -> set[str]:
         """What is asked by mails that nobody has taken in hand yet: their keys without the link."""
         found: set[str] = set()
-        for start in range(0, len(lanes), 5_000):
+        for chunk in chunked(lanes, 5_000):
             keys = await self._session.scalars(
                 select(col(Outbox.dedupe_key)).where(
-                    col(Outbox.lane).in_(lanes[start : start + 5_000]),
+                    col(Outbox.lane).in_(chunk),
                     col(Outbox.status) == "pending",
                     col(Outbox.claimed_by).is_(None),
                 )
@@ -226,11 +227,11 @@ def mail(incident_id: str, attempt: int, customer_id: str, what: str) -> Message
 async def with_contacts(session: AsyncSession, customers: Sequence[str]) -> set[str]:
     """Those of `customers` of whom somebody can be mailed."""
     found: set[str] = set()
-    for start in range(0, len(customers), 5_000):
+    for chunk in chunked(customers, 5_000):
         rows = await session.execute(
             select(col(Contact.customer_id), func.count())
             .where(
-                col(Contact.customer_id).in_(customers[start : start + 5_000]),
+                col(Contact.customer_id).in_(chunk),
                 col(Contact.confirmed),
             )
             .group_by(col(Contact.customer_id))

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.customers.naming import label
 from linekeeper.customers.underway import implemented
 from linekeeper.health.judge import Health
@@ -170,11 +171,11 @@ async def _links(
     session: AsyncSession, connections: Sequence[str], now: datetime
 ) -> dict[str, str]:
     links: dict[str, str] = {}
-    for start in range(0, len(connections), 5_000):
+    for chunk in chunked(connections, 5_000):
         rows = await session.execute(
             select(col(ConnectLink.connection_id), col(ConnectLink.id))
             .where(
-                col(ConnectLink.connection_id).in_(connections[start : start + 5_000]),
+                col(ConnectLink.connection_id).in_(chunk),
                 col(ConnectLink.incident_id).is_not(None),
                 col(ConnectLink.used_at).is_(None),
                 col(ConnectLink.expires_at) > now,

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.config import AppConfig
 from linekeeper.store.tables import ConnectionSetting
 
@@ -20,10 +21,10 @@ async def load_settings(session: AsyncSession, ids: Iterable[str]) -> dict[str, 
     """The settings of those of the connections `ids` that were configured."""
     wanted = list(ids)
     found: defaultdict[str, dict[str, ConnectionSetting]] = defaultdict(dict)
-    for start in range(0, len(wanted), _AT_ONCE):
+    for chunk in chunked(wanted, _AT_ONCE):
         rows = await session.scalars(
             select(ConnectionSetting)
-            .where(col(ConnectionSetting.connection_id).in_(wanted[start : start + _AT_ONCE]))
+            .where(col(ConnectionSetting.connection_id).in_(chunk))
             .order_by(col(ConnectionSetting.connection_id), col(ConnectionSetting.entity))
         )
         for row in rows:

@@ -9,6 +9,7 @@ from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
+from linekeeper.chunks import chunked
 from linekeeper.customers.naming import label
 from linekeeper.markdown import table, text, when
 from linekeeper.store import Store
@@ -170,8 +171,7 @@ async def _names(session: AsyncSession, subjects: Iterable[str]) -> dict[str, st
     """What people call the connections and incidents among `subjects`."""
     ids = sorted({one for one in subjects if _is_id(one)})
     names: dict[str, str] = {}
-    for start in range(0, len(ids), _LOOK_UP):
-        some = ids[start : start + _LOOK_UP]
+    for some in chunked(ids, _LOOK_UP):
         connections = await session.execute(
             select(Connection.id, Customer.name, Connection.provider, Connection.name)
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))

@@ -8,6 +8,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.chunks import chunked
 from linekeeper.credits.service import Ledger, ledger
 from linekeeper.notify.policy import severity
 from linekeeper.notify.queries import merged_into
@@ -117,8 +118,7 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
     signs: dict[str, datetime] = {}
     by_customer: set[str] = set()
     merged: set[str] = set()
-    for start in range(0, len(ids), _AT_ONCE):
-        some = ids[start : start + _AT_ONCE]
+    for some in chunked(ids, _AT_ONCE):
         merged |= set(await merged_into(session, some))
         found = await session.scalars(
             select(Notice).where(

@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from sqlmodel import col
 
 from linekeeper.access.tokens import has_usable_token
+from linekeeper.chunks import chunked
 from linekeeper.config import Configuration
 from linekeeper.notify.places import ARTIFACTS
 from linekeeper.store import Store
@@ -54,11 +55,11 @@ async def kept_stamps(store: Store, keys: Collection[str]) -> dict[str, str | No
     kept: dict[str, str | None] = {}
     wanted = list(keys)
     async with store.read() as session:
-        for start in range(0, len(wanted), _AT_ONCE):
+        for chunk in chunked(wanted, _AT_ONCE):
             rows = await session.execute(
                 select(col(NoticeMessage.subject), col(NoticeMessage.stamp)).where(
                     col(NoticeMessage.channel) == ARTIFACTS,
-                    col(NoticeMessage.subject).in_(wanted[start : start + _AT_ONCE]),
+                    col(NoticeMessage.subject).in_(chunk),
                 )
             )
             kept |= {row[0]: row[1] for row in rows}
@@ -111,8 +112,7 @@ async def connection_stamps(
         for table in (Transition, Observation)
     }
     async with store.read() as session:
-        for start in range(0, len(wanted), _AT_ONCE):
-            some = wanted[start : start + _AT_ONCE]
+        for some in chunked(wanted, _AT_ONCE):
             incidents = await session.execute(
                 select(
                     col(IncidentConnection.connection_id),
