@@ -32,7 +32,7 @@ from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.notify.mail import deliver_mail
 from linekeeper.receiver import serve
 from linekeeper.reconcile.service import reconcile_window
-from linekeeper.reconnect.ask import attend_due
+from linekeeper.reconnect.ask import advance_due_cases
 from linekeeper.reconnect.process import close, keep_counts, prove
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
@@ -103,7 +103,11 @@ class House:
                     await asyncio.sleep(0.05)
 
         async with asyncio.TaskGroup() as group:
-            for step in (lambda: process_connection_events(rt), lambda: attend_due(rt), mail):
+            for step in (
+                lambda: process_connection_events(rt),
+                lambda: advance_due_cases(rt),
+                mail,
+            ):
                 group.create_task(keep(step))
 
 

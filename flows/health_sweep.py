@@ -196,7 +196,7 @@ async def _list(sweep: Sweep, app: AppConfig, started: datetime) -> Adoption:
 
 def _said(findings: Findings, done: Since) -> str:
     """What was found; nothing found of connections that nobody asked is no sign of health."""
-    nothing = not findings.news and not findings.known and not findings.untold
+    nothing = not findings.news and not findings.known and not findings.suppressed
     return "no trouble known" if nothing and done.listed else findings.summary
 
 

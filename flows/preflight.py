@@ -17,7 +17,7 @@ from linekeeper.preflight.evidence import (
     conclude_drift,
     find_places,
     name_target,
-    nobodys,
+    unowned_targets,
 )
 from linekeeper.preflight.intake import ReportError, parse_report
 from linekeeper.preflight.order import DEFAULT_CONTROL, OrderError, take_order
@@ -120,7 +120,7 @@ async def _import(rt: Runtime, text: str, by: str) -> State[None]:
     found = parse_report(text.encode())
     new = await keep_report(found, source="import", by=by.strip() or "preflight form")
     get_run_logger().info("%d of %d targets are new evidence", new, len(found.targets))
-    if unknown := await nobodys(rt.store, found):
+    if unknown := await unowned_targets(rt.store, found):
         get_run_logger().warning("%s", unknown)
     return await _conclude(rt, [found], checked_here=False)
 

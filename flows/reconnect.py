@@ -18,7 +18,7 @@ from sqlmodel import col, select
 from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
-from linekeeper.reconnect.ask import attend
+from linekeeper.reconnect.ask import advance_case
 from linekeeper.reconnect.case import Case, load_case
 from linekeeper.reconnect.graph import LOGIN
 from linekeeper.reconnect.process import (
@@ -85,7 +85,7 @@ async def reconnect(
         try:
             incident_id = incident.strip() or await _incident_of(rt, connection)
             run_id = _run_id()
-            await attend(rt, incident_id, now=utcnow())
+            await advance_case(rt, incident_id, now=utcnow())
             case = await take_up(rt, incident_id, run_id, now=utcnow())
             await rename(case.incident.title)
             await report_reconnect(incident_id)

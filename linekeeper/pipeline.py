@@ -11,7 +11,7 @@ from linekeeper.clock import utcnow
 T = TypeVar("T")
 
 
-async def one_ahead(items: AsyncIterator[T]) -> AsyncGenerator[tuple[T, datetime], None]:
+async def prefetch(items: AsyncIterator[T]) -> AsyncGenerator[tuple[T, datetime], None]:
     """The items, each with when it was asked for; the next one is asked for meanwhile."""
     asked_at = utcnow()
     coming = asyncio.ensure_future(_next(items))
@@ -29,7 +29,7 @@ async def _next(items: AsyncIterator[T]) -> T | None:
     return await anext(items, None)
 
 
-class Behind:
+class WriteBehind:
     """Numbers worked out one behind the other while the caller goes on.
 
     Leaving the block by an exception cancels what is under way.

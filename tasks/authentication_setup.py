@@ -10,7 +10,7 @@ from linekeeper.authentication_setup.ask import artifact_of, ask, url_of
 from linekeeper.clock import utcnow
 from linekeeper.markdown import text
 from tasks.reconnect import publish
-from tasks.retries import patience
+from tasks.retries import retry_policy
 from tasks.run import runtime
 
 
@@ -63,7 +63,7 @@ async def note_login(run_id: str) -> None:
     get_run_logger().info("%s: the customer has logged in", standing.subject.label)
 
 
-@task(name="verify-token", **patience(retries=4, first_wait=2, minutes=30))
+@task(name="verify-token", **retry_policy(retries=4, first_wait=2, minutes=30))
 async def verify_token(run_id: str) -> State[None]:
     """Read a record with the new token; it ends `Not read` where that shows nothing yet."""
     is_read, seen = await service.verify(runtime(), run_id, now=utcnow())

@@ -10,7 +10,7 @@ from prefect.context import TaskRunContext
 from linekeeper.customers.adopt import Adoption
 from linekeeper.sweep.batch import Batch, probe_batch
 from linekeeper.sweep.sweep import take_list
-from tasks.retries import StillFailing, patience
+from tasks.retries import StillFailing, retry_policy
 from tasks.run import runtime
 
 RETRIES = 2
@@ -29,7 +29,7 @@ logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
 @task(
     name="list-connections",
     task_run_name="list {app}",
-    **patience(retries=RETRIES, first_wait=2, minutes=15),
+    **retry_policy(retries=RETRIES, first_wait=2, minutes=15),
 )
 async def list_connections(app: str, now: datetime, *, accept_missing: bool = False) -> Adoption:
     """Read the app's list and adopt what is new. Raises `MakiniError`."""
@@ -47,7 +47,7 @@ async def list_connections(app: str, now: datetime, *, accept_missing: bool = Fa
 @task(
     name="probe-connections",
     task_run_name="probe {app} · batch {number}",
-    **patience(retries=RETRIES, first_wait=3, minutes=30),
+    **retry_policy(retries=RETRIES, first_wait=3, minutes=30),
 )
 async def probe_connections(app: str, number: int, ids: Sequence[str], started: datetime) -> Batch:
     """Probe the members of a batch that nobody has checked since `started`.

@@ -27,13 +27,13 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Transition
 from tasks.drawn import draw
 from tasks.report import put_artifact
-from tasks.retries import patience
+from tasks.retries import retry_policy
 from tasks.run import runtime
 
 _AT_ONCE = 8
 
 
-@task(name="verify", **patience(retries=4, first_wait=2, minutes=30))
+@task(name="verify", **retry_policy(retries=4, first_wait=2, minutes=30))
 async def verify(members: Mapping[str, str]) -> bool:
     """Verify that connections (id → label) work again; False if a login is lost again.
 
@@ -55,7 +55,7 @@ async def verify(members: Mapping[str, str]) -> bool:
     return await _all(one, members)
 
 
-@task(name="backfill", **patience(retries=4, first_wait=5, minutes=120))
+@task(name="backfill", **retry_policy(retries=4, first_wait=5, minutes=120))
 async def backfill(incident_id: str, members: Mapping[str, str], until: datetime) -> None:
     """Fetch what changed at connections (id → label) between their last good moment and `until`.
 

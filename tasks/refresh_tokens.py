@@ -8,14 +8,14 @@ from linekeeper.access.expiry import HORIZON, Renewed, horizon, renew_ending
 from linekeeper.clock import utcnow
 from linekeeper.views.expiry_page import expiry_markdown
 from tasks.reconnect import publish
-from tasks.retries import StillFailing, patience
+from tasks.retries import StillFailing, retry_policy
 from tasks.run import runtime
 
 
 @task(
     name="refresh-tokens",
     task_run_name="renew what ends soon",
-    **patience(retries=3, first_wait=20, minutes=60),
+    **retry_policy(retries=3, first_wait=20, minutes=60),
 )
 async def renew_tokens() -> Renewed:
     """Renew what ends within 7 days. Raises `StillFailing` where Makini could not be asked."""

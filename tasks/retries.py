@@ -13,7 +13,7 @@ class StillFailing(Exception):
     """Some could not be done; the task tries those again."""
 
 
-class Patience(TypedDict):
+class RetryPolicy(TypedDict):
     """Settings of a task."""
 
     retries: int
@@ -25,7 +25,7 @@ class Patience(TypedDict):
     persist_result: bool
 
 
-def patience(*, retries: int, first_wait: float, minutes: float) -> Patience:
+def retry_policy(*, retries: int, first_wait: float, minutes: float) -> RetryPolicy:
     """`@task(**patience(…))`: waits `first_wait` seconds before the first retry, then ever longer.
 
     A try may take `minutes`.
@@ -34,14 +34,14 @@ def patience(*, retries: int, first_wait: float, minutes: float) -> Patience:
         "retries": retries,
         "retry_delay_seconds": exponential_backoff(backoff_factor=first_wait),
         "retry_jitter_factor": 0.5,
-        "retry_condition_fn": is_passing,
+        "retry_condition_fn": is_transient,
         "timeout_seconds": minutes * 60,
         "cache_policy": NO_CACHE,
         "persist_result": False,
     }
 
 
-async def is_passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+async def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Whether trying again can help."""
     error = await state.aresult(raise_on_failure=False)
     return isinstance(error, StillFailing) or (isinstance(error, MakiniError) and error.retryable)

@@ -9,7 +9,7 @@ from linekeeper.clock import utcnow
 from linekeeper.customers.find import Named
 from linekeeper.workflow_configuration import service
 from linekeeper.workflow_configuration.decide import Wanted, how_configured
-from tasks.retries import StillFailing, patience
+from tasks.retries import StillFailing, retry_policy
 from tasks.run import runtime
 
 
@@ -21,7 +21,7 @@ async def write_settings(connection: Named, wanted: Wanted, by: str, run_id: str
     get_run_logger().info("%s: %s", standing.label, how_configured(standing.settings))
 
 
-@task(name="first-read", **patience(retries=3, first_wait=5, minutes=120))
+@task(name="first-read", **retry_policy(retries=3, first_wait=5, minutes=120))
 async def first_read(connection_id: str) -> None:
     """List every entity whole. What can't be listed now is waited for by the flow."""
     run = await service.read_connection(runtime(), connection_id)
@@ -58,7 +58,7 @@ async def verify_webhooks(connection_id: str) -> None:
         get_run_logger().warning("Not waited for: %s", ", ".join(standing.undelivered))
 
 
-@task(name="clean-reconcile", **patience(retries=2, first_wait=5, minutes=60))
+@task(name="clean-reconcile", **retry_policy(retries=2, first_wait=5, minutes=60))
 async def clean_reconcile(connection_id: str) -> State[None]:
     """Read what changed; it ends `Drift found` if the webhooks had not brought all of it."""
     rt = runtime()

@@ -17,7 +17,7 @@ from linekeeper.store.tables import Outbox
 CHANNEL = "reconnect"
 
 
-def attend(incident_ids: Iterable[str]) -> list[Message]:
+def request_reconnects(incident_ids: Iterable[str]) -> list[Message]:
     """Rows that have each incident looked at; a repeat is harmless."""
     return [
         Message(

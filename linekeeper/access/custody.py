@@ -227,7 +227,7 @@ async def _set(
         session.add(Audit(at=now, by=by, action=action, subject=connection.id, detail=detail))
 
 
-async def give_back(
+async def return_tokens(
     rt: Runtime, connection: Connection, *, by: str, now: datetime
 ) -> dict[str, Any] | None:
     """End the renewing of one connection and return its pair; None where it has none.

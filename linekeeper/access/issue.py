@@ -54,7 +54,7 @@ async def find_by_id_or_key(session: AsyncSession, wanted: str) -> Connection:
     return current[0]
 
 
-async def hand_out(
+async def issue_access_token(
     rt: Runtime, connection: Connection, *, by: str, now: datetime
 ) -> HandedOut | Withheld:
     """The token `connection` has now; minted or refreshed where that is needed and allowed.

@@ -33,7 +33,7 @@ def backup_command(
 
 async def _back_up(file: Path) -> "tuple[Taken, str]":
     from linekeeper.backup import back_up
-    from linekeeper.cli.desk import remember_now
+    from linekeeper.cli.prefect_settings import remember_now
     from linekeeper.cli.who import who
     from linekeeper.clock import utcnow
     from linekeeper.settings import Settings

@@ -24,7 +24,7 @@ def consumer_command() -> None:
 async def _run() -> None:
     from linekeeper.cli.orchestrator import PrefectOrchestrator
     from linekeeper.consumer import run_consumer
-    from linekeeper.consumer.lanes import Lane
+    from linekeeper.consumer.loops import ServiceLoop
     from linekeeper.logs import set_up
     from linekeeper.runtime import Runtime
     from linekeeper.settings import Settings
@@ -64,8 +64,8 @@ async def _run() -> None:
             find_links=orchestrator.find_links,
             stop=stop,
             also=[
-                Lane("what is set in Prefect", remember, every=REMEMBER_EVERY),
-                Lane("workers", look_at_prefect, every=SIGHT_EVERY),
-                Lane("pages", keep_pages, every=PAGES_EVERY),
+                ServiceLoop("what is set in Prefect", remember, every=REMEMBER_EVERY),
+                ServiceLoop("workers", look_at_prefect, every=SIGHT_EVERY),
+                ServiceLoop("pages", keep_pages, every=PAGES_EVERY),
             ],
         )

@@ -15,7 +15,7 @@ from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
 from prefect.workers.process import ProcessWorker
 from rich.console import Console
 
-from linekeeper.cli import automations, block_documents, deployments, desk, project
+from linekeeper.cli import automations, block_documents, deployments, prefect_settings, project
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.server import prefect_at
 from linekeeper.settings import Settings
@@ -47,7 +47,7 @@ async def deploy(
     `UserError` if Prefect can't be reached or refuses.
     """
     with prefect_at(settings) as url:
-        async with get_client() as client, desk.memory(settings) as memory:
+        async with get_client() as client, prefect_settings.memory(settings) as memory:
             wanted = await project.wanted_deployments(client=client)
             if demo is not None:
                 wanted = project.with_demo(wanted, demo)
@@ -75,7 +75,7 @@ class _Seeder:
         client: PrefectClient,
         url: str,
         console: Console,
-        memory: desk.Memory,
+        memory: prefect_settings.Memory,
         *,
         settings: Settings,
         reset: bool,
@@ -83,7 +83,7 @@ class _Seeder:
         self._settings = settings
         self._client, self._url, self._console, self._reset = client, url, console, reset
         self._memory = memory
-        self._lost: desk.Desk | None = None
+        self._lost: prefect_settings.PrefectSettings | None = None
         """What an operator had set in a Prefect that is gone."""
         self._left = 0
 
@@ -94,7 +94,9 @@ class _Seeder:
         self._lost = await self._patiently(lambda: self._memory.lost(self._client))
         if self._lost is not None:
             self._say("this Prefect is new: what operators had set before comes back")
-            self._lost, problems = await desk.put_documents_back(self._client, self._lost)
+            self._lost, problems = await prefect_settings.put_documents_back(
+                self._client, self._lost
+            )
             for problem in problems:
                 self._say(problem)
 
@@ -131,7 +133,7 @@ class _Seeder:
             if await self._make(partial(self._client.create_variable, variable)):
                 self._made(f"variable {name}")
         if self._lost is not None:
-            await self._patiently(partial(desk.put_pool_back, self._client, self._lost))
+            await self._patiently(partial(prefect_settings.put_pool_back, self._client, self._lost))
 
     async def _template(self, kind: str) -> dict[str, Any]:
         """The base job template of a type of worker, as Prefect knows it. Raises `UserError`."""
@@ -189,7 +191,7 @@ class _Seeder:
             before = {
                 name: automation
                 for name, one in self._lost.automations.items()
-                if not automations.does_nothing(automation := desk.automation(one))
+                if not automations.does_nothing(automation := prefect_settings.automation(one))
             }
             wanted = [*({one.name: one for one in wanted} | before).values()]
         made, different = await self._patiently(
@@ -258,7 +260,9 @@ class _Seeder:
             wait = min(wait * 2, 5.0)
 
 
-def _as_it_was(wanted: project.Wanted, lost: desk.Desk | None) -> project.Wanted:
+def _as_it_was(
+    wanted: project.Wanted, lost: prefect_settings.PrefectSettings | None
+) -> project.Wanted:
     """A deployment with what an operator had set on it in the Prefect that is gone."""
     settings = lost.settings(wanted.name) if lost else None
     schedules = lost.schedules(wanted.name) if lost else None

@@ -35,9 +35,9 @@ async def upsert(
     outcome = Outcome()
     changes = differences.code_changes(found, wanted)
     if reset:
-        put_back = differences.operator_differences(found, wanted)
-        outcome.changed += [f"was {line}" for line in put_back]
-        if put_back:
+        restored = differences.operator_differences(found, wanted)
+        outcome.changed += [f"was {line}" for line in restored]
+        if restored:
             changes |= differences.of_operator(wanted)
     if changes:
         # An update makes Prefect plan its runs anew: only where something is different.

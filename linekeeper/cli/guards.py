@@ -69,7 +69,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def require_closed_door(host: str, environment: Mapping[str, str]) -> None:
+def require_auth_or_loopback(host: str, environment: Mapping[str, str]) -> None:
     """Raise `UserError` for a Prefect server that anybody on the network could use."""
     if is_loopback(host) or environment.get("PREFECT_SERVER_API_AUTH_STRING"):
         return

@@ -12,7 +12,7 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from linekeeper.chunks import chunked
-from linekeeper.cli import block_documents, desk
+from linekeeper.cli import block_documents, prefect_settings
 from linekeeper.cli.links import find_links
 from linekeeper.cli.pages import keep_pages
 from linekeeper.cli.prefect_sight import Sight, look
@@ -138,7 +138,7 @@ class PrefectOrchestrator:
     async def remember(self, store: Store) -> None:
         """Keep in our database what operators set there. Raises `OrchestratorUnavailable`."""
         async with self._call():
-            await desk.remember(self._client, store)
+            await prefect_settings.remember(self._client, store)
 
     async def look(self, alerts: Sequence[Alert] = ()) -> Sight:
         """The workers, a pause, and what became of `alerts`. Raises `OrchestratorUnavailable`."""

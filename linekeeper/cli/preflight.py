@@ -107,12 +107,12 @@ async def _keep(found: "Report") -> tuple[int, list[str]]:
     from linekeeper.cli.who import who
     from linekeeper.clock import utcnow
     from linekeeper.implementation.watch import take_report
-    from linekeeper.preflight.evidence import nobodys
+    from linekeeper.preflight.evidence import unowned_targets
     from linekeeper.runtime import Runtime
 
     async with Runtime.open() as rt:
         new, moved = await take_report(rt.store, found, by=who(), now=utcnow())
-        unknown = await nobodys(rt.store, found)
+        unknown = await unowned_targets(rt.store, found)
     lines = [
         f"{one.standing.implementation.title}: go-live likely {one.outlook.p50}" for one in moved
     ]

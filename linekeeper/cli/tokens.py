@@ -103,7 +103,7 @@ async def _export(app_name: str, to: str, out: Path) -> int:
 
     from sqlmodel import col, select
 
-    from linekeeper.access.custody import give_back
+    from linekeeper.access.custody import return_tokens
     from linekeeper.access.tokens import UnreadableToken
     from linekeeper.backup.age import BadRecipient, encrypt, recipient
     from linekeeper.clock import utcnow
@@ -127,7 +127,7 @@ async def _export(app_name: str, to: str, out: Path) -> int:
         tokens = []
         for connection in connections:
             try:
-                given = await give_back(rt, connection, by=who(), now=utcnow())
+                given = await return_tokens(rt, connection, by=who(), now=utcnow())
             except UnreadableToken as error:
                 typer.echo(str(error), err=True)
             else:

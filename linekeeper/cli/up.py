@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linekeeper.cli.guards import alone_in, require_closed_door, require_free_port
+from linekeeper.cli.guards import alone_in, require_auth_or_loopback, require_free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +80,7 @@ def up_command(
     )
     with alone_in(settings.home):
         if not os.environ.get("PREFECT_API_URL"):
-            require_closed_door(settings.prefect_host, os.environ)
+            require_auth_or_loopback(settings.prefect_host, os.environ)
             require_free_port(
                 settings.prefect_host, settings.prefect_port, "PREFECT_PORT", "the Prefect server"
             )

@@ -21,8 +21,8 @@ from linekeeper.inbox.claim import (
     Event,
     Retry,
     Settled,
-    give_back,
-    put_back,
+    release_claim,
+    schedule_retry,
     settle,
     still_ours,
 )
@@ -97,8 +97,8 @@ async def failed(rt: Runtime, claimed: Claimed, troubles: Sequence[Trouble]) -> 
 
     async def effects(session: AsyncSession, events: Sequence[Event]) -> Mapping[str, Settled]:
         ours = {event.id for event in events}
-        await put_back(session, {one: retries[one] for one in retries if one in ours})
-        await give_back(session, claimed, behind)
+        await schedule_retry(session, {one: retries[one] for one in retries if one in ours})
+        await release_claim(session, claimed, behind)
         return {one: dead[one] for one in dead if one in ours}
 
     await in_transaction(rt, claimed, [some[0] for some, _ in troubles], effects)
@@ -128,17 +128,17 @@ async def giving_back(rt: Runtime, claimed: Claimed) -> AsyncIterator[None]:
         yield
     except BaseException:
         with suppress(Exception):  # if that fails too, the claim runs out by itself
-            await let_go(rt, claimed, claimed.events)
+            await nack(rt, claimed, claimed.events)
         raise
 
 
-async def let_go(
+async def nack(
     rt: Runtime, claimed: Claimed, events: Sequence[Event], *, until: datetime | None = None
 ) -> None:
     """Give back those of `events` that nobody settled, untried, due `until` then or at once."""
     due = until or utcnow()
     async with rt.store.write() as session:
-        await give_back(session, claimed, {event.id: due for event in events})
+        await release_claim(session, claimed, {event.id: due for event in events})
 
 
 async def in_transaction(

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from linekeeper.clock import monotonic, utcnow
-from linekeeper.consumer.events import Trouble, apply, failed, in_transaction, let_go
+from linekeeper.consumer.events import Trouble, apply, failed, in_transaction, nack
 from linekeeper.consumer.planning import Planned, plan_events
 from linekeeper.consumer.readers import Batch, Readers
 from linekeeper.consumer.reading import OutOfTime
@@ -114,7 +114,7 @@ class RecordEvents:
         self._ready.clear()
         if events:
             try:
-                await let_go(self._rt, self._claim, events)
+                await nack(self._rt, self._claim, events)
             except Exception as error:  # if that fails too, the claim runs out by itself
                 if not is_of_database(error):
                     raise
@@ -163,7 +163,7 @@ class RecordEvents:
         at = utcnow()
         for since, late in behind.items():
             until = look_again(at - timedelta(seconds=now - since), now=at)
-            await let_go(self._rt, self._claim, late, until=until)
+            await nack(self._rt, self._claim, late, until=until)
         return admitted
 
     async def _planned(
@@ -278,7 +278,7 @@ class RecordEvents:
             else:
                 troubles.append((events, error))
         if later:
-            await let_go(self._rt, self._claim, later, until=utcnow() + PAUSE)
+            await nack(self._rt, self._claim, later, until=utcnow() + PAUSE)
         return troubles
 
 

@@ -15,7 +15,7 @@ from linekeeper.clock import monotonic, utcnow
 from linekeeper.consumer.alive import BEAT_SECONDS, DEAD_AFTER, beat, retire
 from linekeeper.consumer.clock_ahead import put_right
 from linekeeper.consumer.connection_events import process_connection_events
-from linekeeper.consumer.lanes import Lane, keep
+from linekeeper.consumer.loops import ServiceLoop, keep
 from linekeeper.consumer.record_events import RecordEvents
 from linekeeper.consumer.settings import copy_blocks
 from linekeeper.consumer.waiting import CONNECTION_WEBHOOKS, RECORD_WEBHOOKS
@@ -29,7 +29,7 @@ from linekeeper.orchestrator import Orchestrator
 from linekeeper.outbox.forwarder import Forwarder
 from linekeeper.outbox.senders.prefect import deliver_events, deliver_runs
 from linekeeper.reconcile.outage import note_outages
-from linekeeper.reconnect.ask import attend_due
+from linekeeper.reconnect.ask import advance_due_cases
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
 from linekeeper.sweep.webhooks import watch_stream
@@ -65,7 +65,7 @@ def lanes(
     find_links: FindLinks,
     forwarder: Forwarder,
     record_events: RecordEvents,
-) -> list[Lane]:
+) -> list[ServiceLoop]:
     """The loops of the consumer."""
     links = Links()
     policy_asked = float("-inf")
@@ -143,42 +143,44 @@ def lanes(
         return False
 
     return [
-        Lane("alive", be_alive, every=BEAT_SECONDS),
-        Lane(
+        ServiceLoop("alive", be_alive, every=BEAT_SECONDS),
+        ServiceLoop(
             "connection webhooks",
             lambda: process_connection_events(rt),
             every=OUTBOX_EVERY,
             waits_for=CONNECTION_WEBHOOKS,
         ),
-        Lane(
+        ServiceLoop(
             "record webhooks",
             record_events.step,
             every=OUTBOX_EVERY,
             waits_for=RECORD_WEBHOOKS,
         ),
-        Lane("reconnects", lambda: attend_due(rt), every=OUTBOX_EVERY, waits_for="reconnect"),
-        Lane("open reconnects", look_at_reconnects, every=RECONNECTS_EVERY),
-        Lane("kept logins", verify_kept_logins, every=LOGINS_EVERY),
-        Lane("interrupted renewals", verify_interrupted_renewals, every=INTERRUPTED_EVERY),
-        Lane("ending logins", announce_ending_logins, every=ENDING_EVERY),
-        Lane("implementations", look_at_implementations, every=IMPLEMENTATIONS_EVERY),
-        Lane("configurations", look_at_configurations, every=IMPLEMENTATIONS_EVERY),
-        Lane("authentication set-ups", look_at_setups, every=IMPLEMENTATIONS_EVERY),
-        Lane("outages of ours", look_for_outages, every=OUTAGES_EVERY),
-        Lane("webhook stream", look_at_stream, every=STREAM_EVERY),
-        Lane("mail", mail, every=OUTBOX_EVERY, waits_for="email"),
-        Lane("forward", forwarder.step, every=OUTBOX_EVERY, waits_for="forward"),
-        Lane("block settings", blocks, every=BLOCKS_EVERY),
-        Lane("links", look_up_links, every=LINKS_EVERY),
-        Lane("slack", slack, every=OUTBOX_EVERY, waits_for="slack"),
-        Lane("elsewhere", elsewhere, every=OUTBOX_EVERY, waits_for="elsewhere"),
-        Lane(
+        ServiceLoop(
+            "reconnects", lambda: advance_due_cases(rt), every=OUTBOX_EVERY, waits_for="reconnect"
+        ),
+        ServiceLoop("open reconnects", look_at_reconnects, every=RECONNECTS_EVERY),
+        ServiceLoop("kept logins", verify_kept_logins, every=LOGINS_EVERY),
+        ServiceLoop("interrupted renewals", verify_interrupted_renewals, every=INTERRUPTED_EVERY),
+        ServiceLoop("ending logins", announce_ending_logins, every=ENDING_EVERY),
+        ServiceLoop("implementations", look_at_implementations, every=IMPLEMENTATIONS_EVERY),
+        ServiceLoop("configurations", look_at_configurations, every=IMPLEMENTATIONS_EVERY),
+        ServiceLoop("authentication set-ups", look_at_setups, every=IMPLEMENTATIONS_EVERY),
+        ServiceLoop("outages of ours", look_for_outages, every=OUTAGES_EVERY),
+        ServiceLoop("webhook stream", look_at_stream, every=STREAM_EVERY),
+        ServiceLoop("mail", mail, every=OUTBOX_EVERY, waits_for="email"),
+        ServiceLoop("forward", forwarder.step, every=OUTBOX_EVERY, waits_for="forward"),
+        ServiceLoop("block settings", blocks, every=BLOCKS_EVERY),
+        ServiceLoop("links", look_up_links, every=LINKS_EVERY),
+        ServiceLoop("slack", slack, every=OUTBOX_EVERY, waits_for="slack"),
+        ServiceLoop("elsewhere", elsewhere, every=OUTBOX_EVERY, waits_for="elsewhere"),
+        ServiceLoop(
             "events",
             lambda: deliver_events(rt.store, orchestrator, rt.owner),
             every=OUTBOX_EVERY,
             waits_for="event",
         ),
-        Lane(
+        ServiceLoop(
             "runs",
             lambda: deliver_runs(rt.store, orchestrator, rt.owner),
             every=OUTBOX_EVERY,
@@ -193,7 +195,7 @@ async def run_consumer(
     *,
     find_links: FindLinks,
     stop: asyncio.Event,
-    also: Sequence[Lane] = (),
+    also: Sequence[ServiceLoop] = (),
 ) -> None:
     """Apply webhooks, deliver the outbox and copy the blocks until `stop`; and what `also` does.
 
@@ -202,7 +204,7 @@ async def run_consumer(
     consumer once its claim has run out.
     """
     waker = Waker(rt.store)
-    watch = Lane("database", waker.run, every=0)
+    watch = ServiceLoop("database", waker.run, every=0)
     async with Forwarder(rt) as forwarder, RecordEvents(rt) as record_events:
         watcher = Watcher(rt, "consumer")
 
@@ -211,10 +213,10 @@ async def run_consumer(
             return False
 
         parts = lanes(rt, orchestrator, find_links, forwarder, record_events)
-        parts.append(Lane("watch", watch_parts, every=watcher.seconds))
+        parts.append(ServiceLoop("watch", watch_parts, every=watcher.seconds))
         loops = [
-            asyncio.create_task(keep(lane, waker, stop), name=lane.name)
-            for lane in (watch, *parts, *also)
+            asyncio.create_task(keep(loop, waker, stop), name=loop.name)
+            for loop in (watch, *parts, *also)
         ]
         try:
             await stop.wait()

@@ -110,7 +110,7 @@ def adjust(entries: Sequence[Entry], subject: str, cost: int, at: datetime) -> t
     return (Entry(subject, held - cost, "adjust", at),) if held and held != cost else ()
 
 
-def give_back(entries: Sequence[Entry], subject: str, at: datetime) -> tuple[Entry, ...]:
+def refund(entries: Sequence[Entry], subject: str, at: datetime) -> tuple[Entry, ...]:
     """Disconnected, or never connected: whatever the subject holds returns; else nothing."""
     own = balance(entries, subject)
     back = (Entry(subject, own.consumed, "return", at),) if own.consumed else ()

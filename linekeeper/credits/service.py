@@ -25,8 +25,8 @@ from linekeeper.credits.decide import (
     consume,
     counted,
     find_leaks,
-    give_back,
     need_by_week,
+    refund,
     reserve,
     will_it_fit,
 )
@@ -121,7 +121,7 @@ async def consume_on_connect(
     await queries.lock_ledger(store, session)
     subjects = [connection_id] if planned is None else [connection_id, planned]
     entries = await queries.entries_of(session, subjects)
-    released = give_back(entries, planned, now) if planned is not None else ()
+    released = refund(entries, planned, now) if planned is not None else ()
     return await queries.post(
         session,
         (*released, *consume(entries, connection_id, cost, now)),
@@ -149,7 +149,7 @@ async def return_credits(
     """
     await queries.lock_ledger(store, session)
     entries = await queries.entries_of(session, [connection_id])
-    back = give_back(entries, connection_id, now)
+    back = refund(entries, connection_id, now)
     await queries.post(session, back, app=app, by=by, note=note, connection_id=connection_id)
     return sum(entry.delta for entry in back)
 
@@ -167,7 +167,7 @@ async def release(
     """Planned connections will not come: their reservations end."""
     await queries.lock_ledger(store, session)
     entries = await queries.entries_of(session, subjects)
-    back = [entry for subject in subjects for entry in give_back(entries, subject, now)]
+    back = [entry for subject in subjects for entry in refund(entries, subject, now)]
     await queries.post(session, back, app=app, by=by, implementation_id=implementation_id)
 
 

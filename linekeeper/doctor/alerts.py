@@ -6,8 +6,8 @@ import apprise
 
 from linekeeper.config import Configuration
 from linekeeper.doctor.finding import Finding, ok, warn, wrong
-from linekeeper.notify.attend import targets
 from linekeeper.notify.channels import troubles
+from linekeeper.notify.evaluate import targets
 from linekeeper.notify.policy import check
 from linekeeper.store import Store
 

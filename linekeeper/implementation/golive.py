@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.channel import attend
+from linekeeper.access.channel import request_reconnects
 from linekeeper.implementation import news
 from linekeeper.implementation.evaluate import Evaluation
 from linekeeper.implementation.plan import ahead_of_traditional
@@ -92,7 +92,7 @@ async def begin_alerts(session: AsyncSession, standing: Standing, now: datetime)
         .where(col(Reconnect.incident_id).in_(incidents), col(Reconnect.closed_at).is_(None))
         .values(deadline_at=now + DEADLINE)
     )
-    return attend(incidents)
+    return request_reconnects(incidents)
 
 
 def actual(standing: Standing, evaluation: Evaluation, now: datetime) -> dict[str, Any]:

@@ -156,7 +156,7 @@ async def remember_keys(session: AsyncSession, done: Mapping[str, bytes]) -> Non
     )
 
 
-async def put_back(session: AsyncSession, retries: Mapping[str, Retry]) -> None:
+async def schedule_retry(session: AsyncSession, retries: Mapping[str, Retry]) -> None:
     """Try events that are `still_ours` again, each at its time."""
     await _update(
         session,
@@ -169,10 +169,12 @@ async def put_back(session: AsyncSession, retries: Mapping[str, Retry]) -> None:
     )
 
 
-async def give_back(session: AsyncSession, claimed: Claimed, until: Mapping[str, datetime]) -> None:
+async def release_claim(
+    session: AsyncSession, claimed: Claimed, until: Mapping[str, datetime]
+) -> None:
     """Let go of events nobody tried, by id and from when they may be claimed again."""
     if until:
-        await lanes.give_back(session, _work(claimed.rank), claimed.token, dict(until))
+        await lanes.release_claim(session, _work(claimed.rank), claimed.token, dict(until))
 
 
 def _work(rank: int) -> Work:

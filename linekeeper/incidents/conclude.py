@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.channel import attend
+from linekeeper.access.channel import request_reconnects
 from linekeeper.config import HealthPolicy
 from linekeeper.incidents import kinds as words
 from linekeeper.incidents.announce import announce
@@ -53,12 +53,12 @@ async def conclude(
     if not opened and not troubles:
         return []
     placed = {member for each in opened for member in each.members}
-    homeless = [one.connection_id for one in troubles if one.connection_id not in placed]
+    unassigned = [one.connection_id for one in troubles if one.connection_id not in placed]
     since = now - timedelta(minutes=policy.reopen_minutes)
     decision = decide(
         troubles,
         opened,
-        past=await past_incidents(session, homeless, since),
+        past=await past_incidents(session, unassigned, since),
         totals=await totals(session),
         policy=policy,
         now=now,
@@ -86,7 +86,9 @@ async def conclude(
         )
         changes.append(change)
     await announce(store, session, changes, now=now)
-    await enqueue(store, session, attend(change.incident_id for change in changes), now=now)
+    await enqueue(
+        store, session, request_reconnects(change.incident_id for change in changes), now=now
+    )
     return changes
 
 

@@ -15,7 +15,7 @@ from linekeeper.customers.naming import label
 from linekeeper.health.judge import SEVERITY, Health
 from linekeeper.incidents import lifecycle
 from linekeeper.incidents.operate import is_snoozed
-from linekeeper.incidents.suppressed import untold
+from linekeeper.incidents.suppressed import suppressed
 from linekeeper.notify.policy import severity
 from linekeeper.store import Store
 from linekeeper.store.tables import (
@@ -66,7 +66,7 @@ class Findings:
 
     news: Sequence[News]
     known: int
-    untold: int = 0
+    suppressed: int = 0
     """Not to be announced now: in a maintenance window, muted, part of an app's own trouble."""
 
     @property
@@ -78,7 +78,7 @@ class Findings:
             (sum(one.reason == "worse" for one in self.news), "worse"),
             (sum(one.reason == "unacknowledged" for one in self.news), "unacknowledged"),
             (self.known, "known"),
-            (self.untold, "not announced"),
+            (self.suppressed, "not announced"),
         ]
         return ", ".join(f"{count} {word}" for count, word in counts if count) or "all healthy"
 
@@ -111,7 +111,7 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
     async with store.read() as session:
         members = (await session.execute(_IN_TROUBLE)).all()
         incidents = list(await session.scalars(_OPEN))
-        silent = await untold(session, incidents, now)
+        silent = await suppressed(session, incidents, now)
         news = []
         for member, incident, identifier, slug, provider, name, since, customer in members:
             reason = _reason(member.kind, member.reported_kind)
@@ -151,7 +151,7 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
     ]
     others += [one.id for one in incidents if one.id not in with_members and one.id not in told]
     quiet = sum(identifier in silent for identifier in others)
-    return Findings(news, known=len(others) - quiet, untold=quiet)
+    return Findings(news, known=len(others) - quiet, suppressed=quiet)
 
 
 @dataclass(frozen=True, slots=True)

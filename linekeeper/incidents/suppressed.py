@@ -68,7 +68,7 @@ async def silences(
     }
 
 
-async def untold(
+async def suppressed(
     session: AsyncSession, incidents: Sequence[Incident], now: datetime
 ) -> dict[str, str]:
     """Those of `incidents` that are not to be told at `now`, each with why."""

@@ -8,24 +8,24 @@ from datetime import datetime, timedelta
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import Configuration
 from linekeeper.incidents.announce import incident_lane
-from linekeeper.notify.attend import attend
 from linekeeper.notify.channels import mark_broken, mark_well
 from linekeeper.notify.compose_fold import plain_fold
 from linekeeper.notify.decision import Decision
+from linekeeper.notify.evaluate import evaluate_alerts
+from linekeeper.notify.notified import first_notices, incidents_of_fold
 from linekeeper.notify.queries import load_views
 from linekeeper.notify.refusals import SlackTrouble, unreachable
+from linekeeper.notify.renderer import InvalidMessage, Renderer, said
 from linekeeper.notify.settling import (
     gather_burst,
-    give_back,
     hold_channel,
+    release_claim,
     settle_overtaken,
     settle_unsent,
     settle_withheld,
 )
-from linekeeper.notify.teller import Teller, Unsayable, said
-from linekeeper.notify.told import first_notices, incidents_of_fold
 from linekeeper.notify.view import IncidentView, Links
-from linekeeper.outbox.queue import bury, claim, postpone, retry_at, settle
+from linekeeper.outbox.queue import claim, dead_letter, postpone, retry_at, settle
 from linekeeper.outbox.senders.slack import Pacer, open_channel
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Outbox
@@ -77,7 +77,7 @@ async def deliver_due(
     First the alert policy is asked what is due to be said; what it holds back is settled unsaid,
     and its first notice will show all of it.
     """
-    decision = await attend(store, configuration, now=clock())
+    decision = await evaluate_alerts(store, configuration, now=clock())
     delivery = _Delivery(
         store, configuration, owner=owner, clock=clock, links=links or Links(), pacer=pacer
     )
@@ -141,7 +141,7 @@ class _Delivery:
         untouched: list[Outbox] = []
         some = asyncio.Semaphore(_SIDE_BY_SIDE)
 
-        async def one(row: Outbox, teller: Teller) -> None:
+        async def one(row: Outbox, renderer: Renderer) -> None:
             async with some:
                 late = monotonic() - claimed_at > _START_WITHIN_SECONDS
                 if self.held_up or late:
@@ -149,15 +149,15 @@ class _Delivery:
                 else:
                     incident_id = row.payload.get("incident_id", "")
                     view, fold = views.get(incident_id), firsts.get(incident_id)
-                    await self._deliver(row, view, fold, teller)
+                    await self._deliver(row, view, fold, renderer)
 
         async with open_channel(self._slack, self._pacer) as channel:
-            teller = Teller(self._store, channel, self._links, self._clock)
+            renderer = Renderer(self._store, channel, self._links, self._clock)
             endings = await asyncio.gather(
-                *(one(row, teller) for row in rows), return_exceptions=True
+                *(one(row, renderer) for row in rows), return_exceptions=True
             )
         if untouched:
-            await give_back(self._store, untouched, self._owner)
+            await release_claim(self._store, untouched, self._owner)
         for ending in endings:
             if ending is not None:
                 raise ending
@@ -168,32 +168,32 @@ class _Delivery:
         """Settle what is not to be told now; the first notices of the rest, and the rest."""
         firsts = await first_notices(self._store, views)
         if views.keys() - firsts.keys():  # news since the policy was asked
-            again = await attend(self._store, self._configuration, now=self._clock())
+            again = await evaluate_alerts(self._store, self._configuration, now=self._clock())
             again.never = self.decided.never | again.never
             self.decided = again
             firsts = await first_notices(self._store, views)
-        untold = views.keys() - firsts.keys()
-        if not untold:
+        unannounced = views.keys() - firsts.keys()
+        if not unannounced:
             return firsts, rows
-        back = [row for row in rows if row.payload.get("incident_id") in untold]
+        back = [row for row in rows if row.payload.get("incident_id") in unannounced]
         why = {row.id: self.decided.reason(row.payload["incident_id"]) for row in back}
         await settle_withheld(self._store, back, self._owner, why, now=self._clock())
         self.outcome.withheld += len(back)
         return firsts, [row for row in rows if row.id not in why]
 
     async def _deliver(
-        self, row: Outbox, view: IncidentView | None, fold: str | None, teller: Teller
+        self, row: Outbox, view: IncidentView | None, fold: str | None, renderer: Renderer
     ) -> None:
         try:
             async with asyncio.timeout(_EACH_WITHIN_SECONDS):
                 if row.payload.get("do") == "diary" and row.attempts == 1:
                     row = await gather_burst(self._store, row, now=self._clock())
-                await teller.say(row, view, fold)
+                await renderer.say(row, view, fold)
         except SlackTrouble as trouble:
             await self._failed(row, view, trouble)
         except TimeoutError:
             await self._failed(row, view, unreachable(f"not within {_EACH_WITHIN_SECONDS:.0f} s"))
-        except Unsayable as reason:
+        except InvalidMessage as reason:
             await self._bury(row, str(reason))
         else:
             await settle(self._store, [row], self._owner, now=self._clock())
@@ -226,7 +226,7 @@ class _Delivery:
                 )
 
     async def _bury(self, row: Outbox, reason: str) -> None:
-        await bury(self._store, row, self._owner, reason, now=self._clock())
+        await dead_letter(self._store, row, self._owner, reason, now=self._clock())
         self.outcome.dead += 1
         self._note(reason)
 
@@ -242,7 +242,7 @@ class _Delivery:
                 else:
                     view = views.get(row.payload.get("incident_id", ""))
                     texts[row.id] = said(row, view, now=now, links=self._links)
-            except Unsayable as reason:
+            except InvalidMessage as reason:
                 await self._bury(row, str(reason))
         kept = [row for row in rows if row.id in texts]
         await settle_unsent(self._store, kept, self._owner, texts, now=now)

@@ -15,12 +15,12 @@ import apprise
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
 from linekeeper.notify import compose
-from linekeeper.notify.attend import targets
 from linekeeper.notify.channels import mark_broken, mark_well
+from linekeeper.notify.evaluate import targets
 from linekeeper.notify.queries import load_views
 from linekeeper.notify.text import Plain, shown
 from linekeeper.notify.view import IncidentView, Links
-from linekeeper.outbox.queue import bury, claim, postpone, retry_at, settle
+from linekeeper.outbox.queue import claim, dead_letter, postpone, retry_at, settle
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Outbox
 
@@ -76,7 +76,7 @@ async def deliver_elsewhere(
             continue
         await mark_broken(store, f"elsewhere {target}", trouble, needs_mending=True, now=now)
         if now - row.created_at > GIVE_UP_AFTER:
-            await bury(store, row, owner, f"given up after 3 days: {trouble}", now=now)
+            await dead_letter(store, row, owner, f"given up after 3 days: {trouble}", now=now)
         else:
             await postpone(store, [row], owner, trouble, until=retry_at(row.attempts, now=now))
     return said

@@ -23,7 +23,7 @@ from linekeeper.incidents.changes import IncidentChange
 from linekeeper.notify.mail_ending import ending_letter
 from linekeeper.notify.mail_setup import setup_letter
 from linekeeper.notify.mail_text import SystemToLogIn, What, compose
-from linekeeper.outbox.queue import Message, bury, claim, enqueue, postpone, retry_at, settle
+from linekeeper.outbox.queue import Message, claim, dead_letter, enqueue, postpone, retry_at, settle
 from linekeeper.outbox.senders.smtp import Delayed, Letter, Refused, hand_over
 from linekeeper.store import Store
 from linekeeper.store.tables import (
@@ -199,7 +199,7 @@ async def _later(store: Store, row: Outbox, owner: str, reason: str) -> None:
 
 
 async def _give_up(store: Store, row: Outbox, owner: str, reason: str) -> None:
-    await bury(store, row, owner, reason, now=utcnow())
+    await dead_letter(store, row, owner, reason, now=utcnow())
     await _tell(store, row, f"A mail was not sent: {reason}")
 
 

@@ -75,7 +75,7 @@ async def settle_overtaken(store: Store, keys: Sequence[str], *, now: datetime) 
         await session.execute(_OVERTAKE, {"keys": list(keys), "now": now})
 
 
-async def give_back(store: Store, rows: Sequence[Outbox], owner: str) -> None:
+async def release_claim(store: Store, rows: Sequence[Outbox], owner: str) -> None:
     """End our claim on `rows` as if it had never been: nothing was tried."""
     async with store.write() as session:
         await session.execute(

@@ -117,12 +117,12 @@ async def claim(
         rows = sorted(taken, key=lambda row: row["place"])
         blocked = await _blocked(session, work, token, rows, now=now, seconds=seconds)
         if blocked:
-            await give_back(session, work, token, blocked)
+            await release_claim(session, work, token, blocked)
             rows = [row for row in rows if row["id"] not in blocked]
     return Claim(token, until, rows)
 
 
-async def give_back(
+async def release_claim(
     session: AsyncSession, work: Work, token: str, until: dict[str, datetime]
 ) -> None:
     """Let go of claimed rows that nobody tried: as if they had not been claimed, due at `until`."""

@@ -369,7 +369,7 @@ class _Round:
                     ],
                 )
             if back:
-                await lanes.give_back(session, _WORK, self._claim.token, back)
+                await lanes.release_claim(session, _WORK, self._claim.token, back)
             for app, why in self._expired.items():
                 await session.execute(_give_up(app, why[:_MAX_ERROR], now))
             for app in self._back_again:

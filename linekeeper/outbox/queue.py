@@ -171,7 +171,7 @@ async def settle(
             await session.execute(_END_COVERED, {"ids": some, "now": now})
 
 
-async def bury(store: Store, row: Outbox, owner: str, error: str, *, now: datetime) -> None:
+async def dead_letter(store: Store, row: Outbox, owner: str, error: str, *, now: datetime) -> None:
     """Give `row` up: it will not be tried again and shows as `dead`."""
     async with store.write() as session:
         await _finish(session, _END, [row], owner, became="dead", now=now, reason=error[:500])

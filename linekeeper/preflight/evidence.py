@@ -119,7 +119,7 @@ async def keep(
     return len(new)
 
 
-async def nobodys(store: Store, report: Report) -> str:
+async def unowned_targets(store: Store, report: Report) -> str:
     """In a sentence, the targets of `report` that no system of an implementation is reached at;
     empty if there are none. Such evidence proves no gate."""
     async with store.read() as session:

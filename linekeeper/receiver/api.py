@@ -18,7 +18,7 @@ from linekeeper.access.issue import (
     HandedOut,
     NoSuchConnection,
     find_by_id_or_key,
-    hand_out,
+    issue_access_token,
     open_incident_of,
 )
 from linekeeper.clock import as_utc, utcnow
@@ -75,7 +75,7 @@ async def token(request: Request) -> Response:
     rt = runtime_of(request)
     connection = await _find(rt, request)
     try:
-        given = await hand_out(rt, connection, by=holder.by, now=utcnow())
+        given = await issue_access_token(rt, connection, by=holder.by, now=utcnow())
     except MakiniError as error:
         wait = str(int(error.retry_after or 30))
         raise HTTPException(

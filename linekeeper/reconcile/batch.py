@@ -20,7 +20,7 @@ from linekeeper.reconcile.marks import WELL, compared, grain_of, is_known, save_
 from linekeeper.reconcile.queries import known_records, lock_feed, write_records
 from linekeeper.reconcile.succession_queries import quiet_keys
 from linekeeper.reconcile.target import Target
-from linekeeper.reconcile.upsert import Read, Reckoning, read_records, reckon, record_row, write
+from linekeeper.reconcile.upsert import ChangeSet, Read, diff, read_records, record_row, write
 from linekeeper.reconcile.watermark import Grain, move
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Watermark
@@ -255,7 +255,7 @@ class Writer:
 
     def _seen(self, batch: Batch) -> dict[str, Read]:
         known = [time for one in batch.read.values() if (time := one.time) is not None]
-        self._grain.saw(known)
+        self._grain.observe(known)
         if known:
             self.oldest = min(*known, self.oldest or known[0])
         if self._newest is not None:
@@ -273,52 +273,52 @@ class Writer:
             return 0  # and nobody need be locked out to know that
         last = await lock_feed(self._store, session, self._target.id)
         now = utcnow()
-        reckoning = await self._reckon(session, read, now)
-        self._note_older(reckoning)
+        change_set = await self._reckon(session, read, now)
+        self._note_older(change_set)
         if self.is_baseline:
-            reckoning.new = []
+            change_set.new = []
         else:
-            await self._keep_quiet(session, reckoning)
-            await self._explain(session, reckoning)
-            for seq, change in enumerate(reckoning.new, start=last + 1):
+            await self._keep_quiet(session, change_set)
+            await self._explain(session, change_set)
+            for seq, change in enumerate(change_set.new, start=last + 1):
                 change["seq"] = seq
-        await write(self._store, session, {self._place: reckoning}, at=now)
-        if not reckoning.new:
-            return len(reckoning.rows)
+        await write(self._store, session, {self._place: change_set}, at=now)
+        if not change_set.new:
+            return len(change_set.rows)
         await forward_changes(
             self._store,
             session,
             self._target.app,
-            [self._recovered(change) for change in reckoning.new if change["recovered"]],
+            [self._recovered(change) for change in change_set.new if change["recovered"]],
             now=utcnow(),
         )
-        return len(reckoning.rows)
+        return len(change_set.rows)
 
-    def _note_older(self, reckoning: Reckoning) -> None:
+    def _note_older(self, change_set: ChangeSet) -> None:
         polled_at = self._polled_at
         if polled_at is not None and not self._found_older:
-            times = (found.time for found in reckoning.found.values())
+            times = (found.time for found in change_set.found.values())
             self._found_older = any(time is None or time <= polled_at for time in times)
 
     async def _reckon(
         self, session: AsyncSession, read: dict[str, Read], now: datetime
-    ) -> Reckoning:
+    ) -> ChangeSet:
         place = self._place
         known = (await known_records(self._store, session, {place: list(read)}))[place]
-        return reckon(*place, read, known, now=now, bodies=self._bodies)
+        return diff(*place, read, known, now=now, bodies=self._bodies)
 
-    async def _keep_quiet(self, session: AsyncSession, reckoning: Reckoning) -> None:
+    async def _keep_quiet(self, session: AsyncSession, change_set: ChangeSet) -> None:
         """Leave out what waits for a person to say which record it is."""
-        if not reckoning.new:
+        if not change_set.new:
             return
         place = self._place
-        keys = [change["key"] for change in reckoning.new]
+        keys = [change["key"] for change in change_set.new]
         waiting = (await quiet_keys(self._store, session, {place: keys})).get(place) or set()
-        reckoning.new = [change for change in reckoning.new if change["key"] not in waiting]
+        change_set.new = [change for change in change_set.new if change["key"] not in waiting]
 
-    async def _explain(self, session: AsyncSession, reckoning: Reckoning) -> None:
+    async def _explain(self, session: AsyncSession, change_set: ChangeSet) -> None:
         """Say of each change whether a delivery had come for it, or it was missed."""
-        if not reckoning.new:
+        if not change_set.new:
             return
         now = utcnow()
         oldest = now - timedelta(days=DELIVERY_DAYS)
@@ -328,10 +328,10 @@ class Writer:
         delivered = await delivered_since(
             session, self._target.id, self._entity, self._target.lanes, since=since
         )
-        for change in reckoning.new:
+        for change in change_set.new:
             key = change["key"]
             came_at = delivered.get(key)
-            if was_announced(reckoning.before[key], reckoning.found[key], came_at, now=now):
+            if was_announced(change_set.before[key], change_set.found[key], came_at, now=now):
                 change.update(announced_at=came_at, due="seen")
             elif is_coarse:  # two changes of one day have the same time: nothing contradicts
                 change.update(recovered=True, due="missed")
@@ -350,8 +350,8 @@ class Writer:
         )
 
 
-def _writes(reckoning: Reckoning) -> bool:
-    return bool(reckoning.rows or reckoning.marked)
+def _writes(change_set: ChangeSet) -> bool:
+    return bool(change_set.rows or change_set.marked)
 
 
 _baselines: WeakSet[Writer] = WeakSet()

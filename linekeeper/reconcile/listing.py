@@ -21,7 +21,7 @@ class Sizes:
     """Records went meanwhile, so those behind them moved up and some were never shown."""
     changed: bool = False
 
-    def saw(self, total: int | None) -> None:
+    def record_total(self, total: int | None) -> None:
         """A page said `total`, or nothing."""
         if self.pages and total is not None and self.last is not None:
             self.shrank = self.shrank or total < self.last

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from linekeeper.clock import utcnow
 from linekeeper.makini import NO_TOKEN, TOO_LARGE, ErrorKind, MakiniError
-from linekeeper.pipeline import Behind, one_ahead
+from linekeeper.pipeline import WriteBehind, prefetch
 from linekeeper.reconcile.batch import Writer
 from linekeeper.reconcile.deleting import conclude_listing
 from linekeeper.reconcile.fields import record_key
@@ -204,7 +204,7 @@ class _Reader:
         )
         came = keyless = 0
         try:
-            async with Behind() as writing, aclosing(one_ahead(pages)) as listed:
+            async with WriteBehind() as writing, aclosing(prefetch(pages)) as listed:
                 async for page, asked_at in listed:
                     self._failures = 0
                     self._login.worked()
@@ -217,7 +217,7 @@ class _Reader:
                         keyless += sum(record_key(record) is None for record in page.records)
                     reading.records += len(page.records)
                     came += 1
-                    sizes.saw(page.total)
+                    sizes.record_total(page.total)
                     if sizes.shrank and not bear_shifts:
                         raise ListingBroken(f"records went while it was read ({sizes.last} left)")
                 reading.written += await writing.done()

@@ -34,7 +34,7 @@ class Read(Found):
 
 
 @dataclass(slots=True)
-class Reckoning:
+class ChangeSet:
     """What became of a batch. Records without a key are left out."""
 
     new: list[dict[str, Any]] = field(default_factory=list)
@@ -92,27 +92,27 @@ async def upsert_records(
     quiet = await quiet_keys(
         store, session, {place: list(records) for place, records in read.items()}
     )
-    reckoned: dict[Place, Reckoning] = {}
+    change_sets: dict[Place, ChangeSet] = {}
     for one in arrived:
         place = (one.connection_id, one.entity)
-        reckoned[place] = reckoning = reckon(
+        change_sets[place] = change_set = diff(
             *place, read[place], known[place], now=now, bodies=one.bodies
         )
         if place in quiet:
             keys = quiet[place]
-            spoken = [] if keys is None else [c for c in reckoning.new if c["key"] not in keys]
-            reckoning.new = spoken
-        for change in reckoning.new:
+            spoken = [] if keys is None else [c for c in change_set.new if c["key"] not in keys]
+            change_set.new = spoken
+        for change in change_set.new:
             ends[one.connection_id] += 1
             change["seq"] = ends[one.connection_id]
             if source != "poll":
                 change.update(source="webhook", announced_at=one.received_at, due="seen")
-    await write(store, session, reckoned, at=now)
+    await write(store, session, change_sets, at=now)
     if source != "poll":
         came = {(one.connection_id, one.entity): one.received_at for one in arrived}
-        same = {place: reckoning.same for place, reckoning in reckoned.items()}
+        same = {place: change_set.same for place, change_set in change_sets.items()}
         await mark_announced(store, session, same, received_at=came)
-    return [Change(**change) for reckoning in reckoned.values() for change in reckoning.new]
+    return [Change(**change) for change_set in change_sets.values() for change in change_set.new]
 
 
 def read_records(
@@ -142,7 +142,7 @@ def record_row(key: str, one: Read, *, bodies: bool) -> Row:
     return key, one.time, one.hash, one.text.decode() if bodies else None, *one.identity
 
 
-def reckon(
+def diff(
     connection_id: str,
     entity: str,
     read: Mapping[str, Read],
@@ -150,9 +150,9 @@ def reckon(
     *,
     now: datetime,
     bodies: bool,
-) -> Reckoning:
+) -> ChangeSet:
     """Decide about each record. `known` is what `known_records` gave. Nothing is written here."""
-    result = Reckoning()
+    result = ChangeSet()
     for key, one in read.items():
         held, marked = known.get(key, (None, False))
         decision = decide(held, one)
@@ -199,11 +199,11 @@ def _is_recognisable(held: Known | None, read: Read) -> bool:
 
 
 async def write(
-    store: Store, session: AsyncSession, reckoned: Mapping[Place, Reckoning], *, at: datetime
+    store: Store, session: AsyncSession, change_sets: Mapping[Place, ChangeSet], *, at: datetime
 ) -> None:
     """Write what was decided `at` that time: the index, then the feed."""
-    rows = {place: one.rows for place, one in reckoned.items() if one.rows}
+    rows = {place: one.rows for place, one in change_sets.items() if one.rows}
     await write_records(store, session, rows, seen_at=at)
-    for place, one in reckoned.items():
+    for place, one in change_sets.items():
         await clear_marks(store, session, *place, one.marked)
-    await append_changes(session, [change for one in reckoned.values() for change in one.new])
+    await append_changes(session, [change for one in change_sets.values() for change in one.new])

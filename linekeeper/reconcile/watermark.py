@@ -29,7 +29,7 @@ class Grain:
         """The greatest common divisor of all differences, in microseconds."""
         self._times: set[datetime] = set()
 
-    def saw(self, times: Iterable[datetime]) -> None:
+    def observe(self, times: Iterable[datetime]) -> None:
         """The source gave these source times."""
         if self._step == 1:
             return  # nothing finer is to be learned

@@ -42,7 +42,7 @@ _ENDED = ("reconnected", "moved")
 _BATCH = 50
 
 
-async def attend_due(rt: Runtime, *, now: datetime | None = None) -> bool:
+async def advance_due_cases(rt: Runtime, *, now: datetime | None = None) -> bool:
     """Work on the incidents health asked to have looked at; returns whether there were any."""
     now = now or utcnow()
     if not await is_due(rt.store, CHANNEL, now=now):
@@ -51,7 +51,7 @@ async def attend_due(rt: Runtime, *, now: datetime | None = None) -> bool:
     for row in rows:
         covered = await behind(rt.store, row)  # they ask for the same look
         try:
-            await attend(rt, str(row.payload.get("incident_id")), now=now)
+            await advance_case(rt, str(row.payload.get("incident_id")), now=now)
         except Exception as error:  # it is told in the row, and tried again
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             await postpone(
@@ -62,7 +62,7 @@ async def attend_due(rt: Runtime, *, now: datetime | None = None) -> bool:
     return bool(rows)
 
 
-async def attend(rt: Runtime, incident_id: str, *, now: datetime) -> None:
+async def advance_case(rt: Runtime, incident_id: str, *, now: datetime) -> None:
     """Bring the case of an incident in line with it: open it, ask, or let its run see the end."""
     configuration = await rt.configuration()
     signer = await load_signer(rt.store)

@@ -23,7 +23,7 @@ from linekeeper.health.judge import Health, Observation, Outcome
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import ConnectionPage, ListedConnection
-from linekeeper.pipeline import one_ahead
+from linekeeper.pipeline import prefetch
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import AppState, Connection, Credential, Customer
 from linekeeper.store.upsert import insert_or_update
@@ -151,7 +151,7 @@ async def _portions(
     pages: AsyncIterator[ConnectionPage], reading: _Reading
 ) -> AsyncIterator[list[ListedConnection]]:
     portion: list[ListedConnection] = []
-    async with aclosing(one_ahead(pages)) as listed:
+    async with aclosing(prefetch(pages)) as listed:
         async for page, _ in listed:
             reading.unnamed += page.unnamed
             reading.total = page.total if page.total is not None else reading.total
@@ -234,10 +234,10 @@ async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetim
         statement = statement.where(or_(urgent, critical, waiting))
     async with rt.store.read() as session:
         rows = [Waiting(*row) for row in await session.execute(statement)]
-    bearable = (
+    probe_budget = (
         int(app.calls_a_minute * SWEEP_MINUTES * BUDGET_SHARE) if app.per_minute else len(rows)
     )
-    return choose(rows, bearable)
+    return choose(rows, probe_budget)
 
 
 async def note_left_out(rt: Runtime, app: str, left_out: int) -> None:
@@ -255,8 +255,8 @@ class Waiting(NamedTuple):
     provider: str
 
 
-def choose(waiting: Sequence[Waiting], bearable: int) -> Due:
-    """Whom of `waiting` to probe where only so many calls are `bearable`. Pure.
+def choose(waiting: Sequence[Waiting], probe_budget: int) -> Due:
+    """Whom of `waiting` to probe where only so many calls are `probe_budget`. Pure.
 
     They come by rank, within it the longest waiting first. A quarter of the calls is for those that
     are not urgent: one large outage doesn't hide what happens to everybody else. A provider's
@@ -264,7 +264,7 @@ def choose(waiting: Sequence[Waiting], bearable: int) -> Due:
     """
     urgent = [one for one in waiting if one.rank == 0]
     others = waiting[len(urgent) :]
-    room = bearable - min(len(others), int(bearable * OTHERS_SHARE))
+    room = probe_budget - min(len(others), int(probe_budget * OTHERS_SHARE))
     asked = sorted(urgent[:room], key=lambda one: one.provider)
-    asked += others[: bearable - len(asked)]
+    asked += others[: probe_budget - len(asked)]
     return Due([one.id for one in asked], len(waiting) - len(asked))

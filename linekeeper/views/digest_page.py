@@ -29,8 +29,8 @@ def slack_text(day: Day, links: Links) -> str:
             if one.resolved_at
             else f"open since {pen.moment(one.opened_at)}"
         )
-        untold = " (not announced)" if one.withheld else ""
-        lines.append(f"• {pen.text(one.title, 80)} — {_said(one)}: {state}{untold}")
+        suppressed = " (not announced)" if one.withheld else ""
+        lines.append(f"• {pen.text(one.title, 80)} — {_said(one)}: {state}{suppressed}")
     if len(opened) > _SHOWN:
         lines.append(f"and {len(opened) - _SHOWN} more")
     older = [one for one in day.lives if _is_open(one, day.now) and one.opened_at <= day.since]

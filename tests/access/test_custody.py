@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from sqlmodel import col, select
 
 import sandbox
-from linekeeper.access.custody import Custody, give_back
+from linekeeper.access.custody import Custody, return_tokens
 from linekeeper.access.expiry import horizon
 from linekeeper.access.keys import make_key
 from linekeeper.access.renew import renew
@@ -176,14 +176,14 @@ async def test_after_an_export_nothing_is_renewed_and_no_token_has_died(
         {"connection": second.id, "access_token": cut_over.pair(second).access},
     )
     renewing, given = await asyncio.gather(
-        cut_over.renew(first), give_back(cut_over.rt, first, by="tests", now=utcnow())
+        cut_over.renew(first), return_tokens(cut_over.rt, first, by="tests", now=utcnow())
     )
     assert given is not None
     assert cut_over.lives(given["access_token"])
     assert renewing is None or renewing.access == given["access_token"]
-    assert await give_back(cut_over.rt, first, by="tests", now=utcnow()) == given
-    assert await give_back(cut_over.rt, second, by="tests", now=utcnow()) is None
-    assert await give_back(cut_over.rt, third, by="tests", now=utcnow()) is None
+    assert await return_tokens(cut_over.rt, first, by="tests", now=utcnow()) == given
+    assert await return_tokens(cut_over.rt, second, by="tests", now=utcnow()) is None
+    assert await return_tokens(cut_over.rt, third, by="tests", now=utcnow()) is None
     before = cut_over.renewals()
     for connection in (first, second, third):
         assert await cut_over.renew(connection) is None

@@ -133,10 +133,10 @@ async def test_operators_are_told_once_and_where_customers_are_not_mailed_what_t
 async def test_a_login_that_is_lost_is_asked_for_though_a_link_for_its_end_still_works(
     asking: House,
 ) -> None:
-    from linekeeper.reconnect.ask import attend_due
+    from linekeeper.reconnect.ask import advance_due_cases
 
     connection, _ = await refused(asking, ends_in=timedelta(days=6))
     await announce_ending(asking.rt, now=utcnow())
     await asking.lose_login(connection)
-    await attend_due(asking.rt)
+    await advance_due_cases(asking.rt)
     assert "ask" in {row.payload["do"] for row in await mails(asking)}

@@ -18,7 +18,7 @@ from linekeeper.access.tokens import Token, load_tokens, save_tokens
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.makini import TokenPair
-from linekeeper.reconnect.ask import attend_due
+from linekeeper.reconnect.ask import advance_due_cases
 from linekeeper.store.tables import Audit, Connection, ConnectLink, Credential, Lease
 from tests.reconnect.conftest import House, house, open_house
 
@@ -140,7 +140,7 @@ async def test_b4_a_renewal_that_was_killed_is_known_verified_by_one_read_and_as
         assert health == "reauthorization_required"
         for _ in range(2):
             await house.sweep()
-            await attend_due(house.rt)
+            await advance_due_cases(house.rt)
         assert [incident.kind for incident in await house.incidents()] == [health]
         assert len(await house.rows(ConnectLink)) == 1
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from linekeeper.cli.errors import UserError
-from linekeeper.cli.guards import alone_in, is_loopback, require_closed_door, require_free_port
+from linekeeper.cli.guards import alone_in, is_loopback, require_auth_or_loopback, require_free_port
 
 
 def test_a_taken_port_is_named_with_its_setting() -> None:
@@ -66,7 +66,7 @@ def test_only_loopback_counts_as_this_machine(host: str, inside: bool) -> None:
 
 
 def test_a_server_the_network_reaches_needs_a_password() -> None:
-    require_closed_door("127.0.0.1", {})
-    require_closed_door("0.0.0.0", {"PREFECT_SERVER_API_AUTH_STRING": "admin:secret"})
+    require_auth_or_loopback("127.0.0.1", {})
+    require_auth_or_loopback("0.0.0.0", {"PREFECT_SERVER_API_AUTH_STRING": "admin:secret"})
     with pytest.raises(UserError, match="Set PREFECT_SERVER_API_AUTH_STRING"):
-        require_closed_door("0.0.0.0", {"PREFECT_SERVER_API_AUTH_STRING": ""})
+        require_auth_or_loopback("0.0.0.0", {"PREFECT_SERVER_API_AUTH_STRING": ""})

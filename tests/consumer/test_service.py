@@ -13,7 +13,7 @@ from sqlmodel import select
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.consumer import run_consumer
-from linekeeper.consumer.lanes import Lane, keep
+from linekeeper.consumer.loops import ServiceLoop, keep
 from linekeeper.consumer.waker import Waker
 from linekeeper.incidents.announce import say
 from linekeeper.outbox.queue import Message, enqueue
@@ -55,7 +55,7 @@ async def test_with_prefect_away_slack_goes_on_and_the_rest_waits(
 async def test_a_loop_that_fails_is_told_of_once_and_goes_on(
     store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linekeeper.consumer.lanes.MAX_BACK_OFF", 0.0)
+    monkeypatch.setattr("linekeeper.consumer.loops.MAX_BACK_OFF", 0.0)
     stop, tries = asyncio.Event(), 0
 
     async def step() -> bool:
@@ -67,7 +67,7 @@ async def test_a_loop_that_fails_is_told_of_once_and_goes_on(
         return False
 
     with caplog.at_level(logging.INFO, logger="linekeeper.consumer"):
-        await keep(Lane("events", step, every=0.0), Waker(store), stop)
+        await keep(ServiceLoop("events", step, every=0.0), Waker(store), stop)
     assert [record.message for record in caplog.records] == [
         "events: OSError: no route; trying again",
         "events: works again",

@@ -16,8 +16,8 @@ from linekeeper.credits.decide import (
     balance,
     consume,
     find_leaks,
-    give_back,
     need_by_week,
+    refund,
     reserve,
     will_it_fit,
 )
@@ -44,7 +44,7 @@ def played(actions: list[tuple[str, str, int]]) -> list[Entry]:
         elif action == "consume":
             ledger += consume(ledger, subject, cost, AT)
         else:
-            ledger += give_back(ledger, subject, AT)
+            ledger += refund(ledger, subject, AT)
     return ledger
 
 

@@ -14,7 +14,7 @@ from linekeeper.explain.notify_facts import MessageFacts, NoticeFacts, NotifyFac
 from linekeeper.explain.service import explain
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
-from linekeeper.notify.attend import attend
+from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.store import Store
 from linekeeper.store.tables import Incident, Silence
 
@@ -126,7 +126,7 @@ async def test_an_incident_in_a_maintenance_window_is_explained_by_it(store: Sto
                 by="tests",
             )
         )
-    await attend(store, configuration, now=now)
+    await evaluate_alerts(store, configuration, now=now)
     found = await explain(store, configuration, incident.id, now=now)
     assert found.verdict.cause is Cause.silenced
     assert "everything" in found.verdict.summary
@@ -136,7 +136,7 @@ async def test_a_message_is_explained_by_the_rule_that_decided_on_it(store: Stor
     now = utcnow() + timedelta(minutes=10)
     configuration = Configuration(apps={})
     incident = await opened(store)
-    await attend(store, configuration, now=now)
+    await evaluate_alerts(store, configuration, now=now)
     key = f"slack:incident:{incident.id}:first"
     found = await explain(store, configuration, key, now=now)
     assert found.kind == "message"

@@ -13,7 +13,7 @@ from linekeeper.cli.deploy import deploy
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.outbox.senders.prefect import deliver_runs
-from linekeeper.reconnect.ask import attend
+from linekeeper.reconnect.ask import advance_case
 from linekeeper.reconnect.process import take_up
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
@@ -69,7 +69,7 @@ async def lost_logins(rt: Runtime, count: int) -> list[str]:
             )
             incidents.append(incident.id)
     for one in incidents:
-        await attend(rt, one, now=utcnow())
+        await advance_case(rt, one, now=utcnow())
     return incidents
 
 

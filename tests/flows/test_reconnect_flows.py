@@ -33,7 +33,7 @@ from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import TokenPair
 from linekeeper.reconcile.run import reconcile
-from linekeeper.reconnect.ask import attend_due
+from linekeeper.reconnect.ask import advance_due_cases
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.tables import (
@@ -106,7 +106,7 @@ async def lost(store: Store, server: PrefectServer, fleet: sandbox.Served) -> Co
     fleet.world.change_credentials(found)
     assert (await swept(server)).name == "Failed"
     async with Runtime.open() as rt:
-        await attend_due(rt)
+        await advance_due_cases(rt)
     return one  # type: ignore[no-any-return]
 
 
@@ -415,7 +415,7 @@ async def test_b2_without_token_and_without_mint_a_case_waits_for_its_customer(
         async with store.write() as session:
             await observe(store, session, [(one.id, said)], policy=policy, now=utcnow())
             await conclude(store, session, policy=policy, now=utcnow())
-        await attend_due(rt)
+        await advance_due_cases(rt)
     await swept(clean_prefect)
     [incident] = await rows(store, Incident)
     assert (incident.kind, incident.status) == ("unknown", "open")

@@ -9,7 +9,7 @@ from sqlmodel import col
 
 import sandbox
 from flows.reconnect import reconnect
-from linekeeper.reconnect.ask import attend_due
+from linekeeper.reconnect.ask import advance_due_cases
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.tables import Incident, Outbox
@@ -58,7 +58,7 @@ async def test_a_lost_login_is_one_graph_from_the_renewal_to_the_end(
         fleet.world.mend(found)
         await swept(clean_prefect)
         async with Runtime.open() as rt:
-            await attend_due(rt)
+            await advance_due_cases(rt)
         async with store.read() as session:
             wakes = await session.scalars(
                 select(Outbox.id).where(

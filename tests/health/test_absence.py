@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlmodel import col
 
 import sandbox
-from linekeeper.access.issue import HandedOut, Withheld, hand_out
+from linekeeper.access.issue import HandedOut, Withheld, issue_access_token
 from linekeeper.clock import utcnow
 from linekeeper.health.absence import Absence
 from linekeeper.incidents.news import find_news
@@ -49,7 +49,7 @@ def forget(fleet: sandbox.Served, *victims: Connection) -> dict[str, Listed]:
 async def issued(rt: Runtime, connection: Connection) -> HandedOut | Withheld:
     async with rt.store.read() as session:
         current = await session.get_one(Connection, connection.id)
-    return await hand_out(rt, current, by="product", now=utcnow())
+    return await issue_access_token(rt, current, by="product", now=utcnow())
 
 
 async def test_a_connection_that_disappears_at_makini_is_an_incident_of_its_own(

@@ -86,14 +86,14 @@ fleets = st.lists(
 
 @given(fleets, st.integers(0, 50))
 def test_as_many_are_asked_as_can_be_and_a_share_of_them_is_not_urgent(
-    waiting: list[Waiting], bearable: int
+    waiting: list[Waiting], probe_budget: int
 ) -> None:
-    chosen = choose(waiting, bearable)
-    assert len(chosen.ids) == min(bearable, len(waiting))
+    chosen = choose(waiting, probe_budget)
+    assert len(chosen.ids) == min(probe_budget, len(waiting))
     assert len(chosen.ids) + chosen.left_out == len(waiting)
     urgent = [one.id for one in waiting if one.rank == 0]
     others = [one.id for one in waiting if one.rank]
-    kept = min(len(others), max(bearable - len(urgent), int(bearable * OTHERS_SHARE)))
+    kept = min(len(others), max(probe_budget - len(urgent), int(probe_budget * OTHERS_SHARE)))
     first, rest = chosen.ids[: len(chosen.ids) - kept], chosen.ids[len(chosen.ids) - kept :]
     assert set(first) == set(urgent[: len(first)])
     assert rest == others[:kept]

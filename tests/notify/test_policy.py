@@ -22,7 +22,7 @@ def situation(number: int = 0, severity: Severity = "normal", **more: object) ->
     return replace(base, **more)  # type: ignore[arg-type]
 
 
-class Teller:
+class Renderer:
     """Asks again and again, and remembers what was said as the database does."""
 
     def __init__(self, policy: AlertPolicy, reach: Reach | None = None) -> None:
@@ -43,46 +43,46 @@ class Teller:
 
 
 def test_the_first_notice_comes_at_once_and_once() -> None:
-    teller = Teller(AlertPolicy())
-    [said] = teller.at(NOW, situation()).say
+    renderer = Renderer(AlertPolicy())
+    [said] = renderer.at(NOW, situation()).say
     assert (said.step, said.fold, said.why) == ("first", None, "normal, open")
-    assert teller.at(NOW + MINUTE, situation()).say == []
+    assert renderer.at(NOW + MINUTE, situation()).say == []
 
 
 def test_reminders_come_with_growing_gaps_until_somebody_takes_it() -> None:
-    teller = Teller(AlertPolicy(escalate_from="never"))
+    renderer = Renderer(AlertPolicy(escalate_from="never"))
     for minute in range(0, 5 * 24 * 60, 10):
-        teller.at(NOW + minute * MINUTE, situation())
-    hours = [(one.at - NOW) / HOUR for one in teller.told]
+        renderer.at(NOW + minute * MINUTE, situation())
+    hours = [(one.at - NOW) / HOUR for one in renderer.told]
     assert hours == [0, 4, 12, 28, 52, 76, 100]
     taken = situation(acknowledged_at=NOW)
-    assert teller.at(NOW + 200 * HOUR, taken).say == []
+    assert renderer.at(NOW + 200 * HOUR, taken).say == []
 
 
 def test_a_snooze_holds_reminders_and_escalation_back() -> None:
-    teller = Teller(AlertPolicy())
+    renderer = Renderer(AlertPolicy())
     snoozed = situation(severity="critical", snoozed_until=NOW + 6 * HOUR)
-    teller.at(NOW, snoozed)
-    assert teller.at(NOW + 5 * HOUR, snoozed).say == []
-    assert [one.step for one in teller.at(NOW + 7 * HOUR, snoozed).say] == ["escalation"]
-    assert [one.step for one in teller.at(NOW + 10 * HOUR, snoozed).say] == ["reminder:1"]
+    renderer.at(NOW, snoozed)
+    assert renderer.at(NOW + 5 * HOUR, snoozed).say == []
+    assert [one.step for one in renderer.at(NOW + 7 * HOUR, snoozed).say] == ["escalation"]
+    assert [one.step for one in renderer.at(NOW + 10 * HOUR, snoozed).say] == ["reminder:1"]
 
 
 def test_what_is_critical_and_untaken_is_escalated_in_both_channels() -> None:
-    teller = Teller(AlertPolicy(elsewhere=ELSEWHERE))
+    renderer = Renderer(AlertPolicy(elsewhere=ELSEWHERE))
     one = situation(severity="critical")
-    teller.reach = Reach(delivered=frozenset({one.id}))
-    teller.at(NOW, one)
-    assert teller.at(NOW + 59 * MINUTE, one).say == []
-    said = teller.at(NOW + HOUR, one).say
+    renderer.reach = Reach(delivered=frozenset({one.id}))
+    renderer.at(NOW, one)
+    assert renderer.at(NOW + 59 * MINUTE, one).say == []
+    said = renderer.at(NOW + HOUR, one).say
     assert [(s.channel, s.step) for s in said] == [
         ("slack", "escalation"),
         ("elsewhere", "escalation"),
     ]
     over = replace(one, resolved_at=NOW + 2 * HOUR)
-    [said_then] = teller.at(NOW + 2 * HOUR, over).say
+    [said_then] = renderer.at(NOW + 2 * HOUR, over).say
     assert (said_then.channel, said_then.step) == ("elsewhere", "resolved")
-    assert teller.at(NOW + 3 * HOUR, over).say == []
+    assert renderer.at(NOW + 3 * HOUR, over).say == []
 
 
 def test_a_night_is_one_message_in_the_morning_and_what_is_critical_passes() -> None:
@@ -90,53 +90,53 @@ def test_a_night_is_one_message_in_the_morning_and_what_is_critical_passes() -> 
     calm = [situation(n, opened_at=night + n * MINUTE) for n in range(3)]
     calm[1] = replace(calm[1], resolved_at=night + HOUR)
     bad = situation(9, "critical", opened_at=night)
-    teller = Teller(NIGHT)
-    [said] = teller.at(night + 2 * HOUR, *calm, bad).say
+    renderer = Renderer(NIGHT)
+    [said] = renderer.at(night + 2 * HOUR, *calm, bad).say
     assert said.incident_id == bad.id
     morning = datetime(2026, 3, 5, 7, 0, tzinfo=UTC)
-    assert all(s.severity == "critical" for s in teller.at(morning - MINUTE, *calm, bad).say)
-    told = [s for s in teller.at(morning, *calm, bad).say if s.step == "first"]
+    assert all(s.severity == "critical" for s in renderer.at(morning - MINUTE, *calm, bad).say)
+    told = [s for s in renderer.at(morning, *calm, bad).say if s.step == "first"]
     assert [s.incident_id for s in told] == [one.id for one in calm]
     assert {s.fold for s in told} == {f"morning:{morning.isoformat()}"}
 
 
 def test_one_that_waited_alone_gets_a_message_of_its_own() -> None:
-    teller = Teller(NIGHT)
+    renderer = Renderer(NIGHT)
     one = situation(opened_at=datetime(2026, 3, 4, 23, 0, tzinfo=UTC))
-    [said] = teller.at(datetime(2026, 3, 5, 7, 0, tzinfo=UTC), one).say
+    [said] = renderer.at(datetime(2026, 3, 5, 7, 0, tzinfo=UTC), one).say
     assert said.fold is None
 
 
 def test_what_opens_and_ends_in_maintenance_is_never_told() -> None:
     window = Silence(NOW - HOUR, NOW + HOUR, "maintenance: patching")
     one = situation(silences=[window])
-    teller = Teller(AlertPolicy())
-    decision = teller.at(NOW, one)
+    renderer = Renderer(AlertPolicy())
+    decision = renderer.at(NOW, one)
     assert decision.say == []
     assert decision.held[one.id].why == "maintenance: patching"
     over = replace(one, resolved_at=NOW + 30 * MINUTE)
-    assert teller.at(NOW + 2 * HOUR, over).never == {
+    assert renderer.at(NOW + 2 * HOUR, over).never == {
         one.id: "over before anybody was notified: maintenance: patching"
     }
-    assert [s.step for s in teller.at(NOW + HOUR, one).say] == ["first"]
+    assert [s.step for s in renderer.at(NOW + HOUR, one).say] == ["first"]
 
 
 def test_what_is_over_before_a_deliverer_came_is_told_all_the_same() -> None:
     over = situation(resolved_at=NOW + MINUTE)
-    [said] = Teller(AlertPolicy()).at(NOW + HOUR, over).say
+    [said] = Renderer(AlertPolicy()).at(NOW + HOUR, over).say
     assert said.why == "normal, over already"
 
 
 def test_beyond_the_cap_messages_fold_into_one() -> None:
-    teller = Teller(AlertPolicy(cap_per_hour=5))
+    renderer = Renderer(AlertPolicy(cap_per_hour=5))
     several = [situation(n) for n in range(12)]
-    said = teller.at(NOW, *several).say
+    said = renderer.at(NOW, *several).say
     assert [s.fold for s in said] == [None] * 4 + ["cap:i004"] * 8
     late = situation(50, opened_at=NOW + 30 * MINUTE)
-    [more] = teller.at(NOW + 30 * MINUTE, *several, late).say
+    [more] = renderer.at(NOW + 30 * MINUTE, *several, late).say
     assert more.fold == "cap:i004"
     later = situation(51, opened_at=NOW + 2 * HOUR)
-    assert [s.fold for s in teller.at(NOW + 2 * HOUR, *several, later).say] == [None]
+    assert [s.fold for s in renderer.at(NOW + 2 * HOUR, *several, later).say] == [None]
 
 
 @pytest.mark.parametrize(
@@ -148,15 +148,15 @@ def test_beyond_the_cap_messages_fold_into_one() -> None:
     ],
 )
 def test_where_slack_can_not_be_told_others_are(reach: Reach, after: timedelta, why: str) -> None:
-    teller = Teller(AlertPolicy(elsewhere=ELSEWHERE), reach)
+    renderer = Renderer(AlertPolicy(elsewhere=ELSEWHERE), reach)
     several = [situation(n) for n in range(3)]
-    teller.at(NOW, *several)
+    renderer.at(NOW, *several)
     if after:
-        assert teller.at(NOW + after - MINUTE, *several).say == []
-    said = teller.at(NOW + after, *several).say or teller.at(NOW + MINUTE, *several).say
+        assert renderer.at(NOW + after - MINUTE, *several).say == []
+    said = renderer.at(NOW + after, *several).say or renderer.at(NOW + MINUTE, *several).say
     assert {(s.channel, s.step, s.why) for s in said} == {("elsewhere", "first", why)}
     assert len({s.fold for s in said}) == 1
-    assert teller.at(NOW + after + 2 * MINUTE, *several).say == []
+    assert renderer.at(NOW + after + 2 * MINUTE, *several).say == []
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_whenever_it_is_asked_nothing_is_repeated_forgotten_or_too_loud(
         elsewhere=ELSEWHERE,
     )
     hush = quiet_times(quiet, days, zone)
-    teller, now = Teller(policy), NOW
+    renderer, now = Renderer(policy), NOW
     of = {one.id: one for one in many}
     settled: set[str] = set()
 
@@ -237,10 +237,10 @@ def test_whenever_it_is_asked_nothing_is_repeated_forgotten_or_too_loud(
 
     for tick in [*ticks, 9 * 24 * 60]:
         now += tick * MINUTE
-        decision = teller.at(now, *as_known(now))
+        decision = renderer.at(now, *as_known(now))
         settled |= decision.never.keys()
         # Asked twice in the same state: the second one finds nothing to do.
-        assert teller.at(now, *as_known(now)).say == []
+        assert renderer.at(now, *as_known(now)).say == []
         for said in decision.say:
             one = of[said.incident_id]
             assert one.severity == "critical" or not hush.holds(now)
@@ -250,12 +250,12 @@ def test_whenever_it_is_asked_nothing_is_repeated_forgotten_or_too_loud(
                 and one.resolved_at <= now
             )
         for one in as_known(now):
-            known = decision.held.get(one.id) or any(t.incident_id == one.id for t in teller.told)
+            known = decision.held.get(one.id) or any(t.incident_id == one.id for t in renderer.told)
             assert known or one.opened_at > now  # nothing is silently unheard
-    steps = [(one.incident_id, one.channel, one.step) for one in teller.told]
+    steps = [(one.incident_id, one.channel, one.step) for one in renderer.told]
     assert len(steps) == len(set(steps))
     firsts: dict[str, datetime] = {}
-    for told in teller.told:
+    for told in renderer.told:
         if told.channel == "slack" and told.step == "first":
             firsts.setdefault(told.fold or told.incident_id, told.at)
     for at in firsts.values():

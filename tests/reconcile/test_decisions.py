@@ -56,11 +56,11 @@ def test_a_grain_is_learned_whatever_the_zone_and_never_taken_for_finer_than_it_
 ) -> None:
     grain = Grain()
     start = NOW.replace(hour=hours)
-    grain.saw([start + timedelta(seconds=seconds * step) for step in days])
+    grain.record_total([start + timedelta(seconds=seconds * step) for step in days])
     learned = grain.learned
     assert learned is not None
     assert learned >= timedelta(seconds=seconds)
-    grain.saw([start, start + timedelta(seconds=seconds)])
+    grain.record_total([start, start + timedelta(seconds=seconds)])
     assert grain.learned == timedelta(seconds=seconds)
 
 
@@ -158,7 +158,7 @@ def test_a_listing_proves_something_only_where_nothing_can_have_slipped_through(
 ) -> None:
     sizes = Sizes()
     for total in totals:
-        sizes.saw(total)
+        sizes.record_total(total)
     known = [total for total in totals if total is not None]
     assert sizes.shrank == any(b < a for a, b in pairwise(known))
     proved = sizes.proves(listed, newest, started=NOW)

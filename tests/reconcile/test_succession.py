@@ -19,7 +19,7 @@ from linekeeper.reconcile.purge import purge_disconnected
 from linekeeper.reconcile.run import reconcile
 from linekeeper.reconcile.service import Run, reconcile_window
 from linekeeper.reconcile.succession import may_take_over
-from linekeeper.reconnect.ask import attend_due
+from linekeeper.reconnect.ask import advance_due_cases
 from linekeeper.reconnect.case import load_case
 from linekeeper.reconnect.process import close, keep_counts
 from linekeeper.store.tables import (
@@ -433,7 +433,7 @@ async def test_the_case_of_the_lost_login_goes_on_with_the_successor_and_catches
 ) -> None:
     [one, _] = await house.connections()
     await house.lose_login(one)
-    await attend_due(house.rt)
+    await advance_due_cases(house.rt)
     [incident] = await house.incidents()
     world, was = house.fleet.world, listed(house, one)
     world.change_records(was, ORDERS, delete=2, announce=False)

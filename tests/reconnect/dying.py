@@ -26,7 +26,7 @@ from linekeeper.notify.deliver import deliver_due
 from linekeeper.notify.mail import deliver_mail
 from linekeeper.reconcile.service import reconcile_window
 from linekeeper.reconnect import process
-from linekeeper.reconnect.ask import attend_due
+from linekeeper.reconnect.ask import advance_due_cases
 from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.reconnect.process import Answer
 from linekeeper.reconnect.watch import watch
@@ -95,7 +95,7 @@ async def step(rt: Runtime, name: str, given: dict[str, Any]) -> None:
                 owner=rt.owner,
             )
         case "ask":
-            await attend_due(rt)
+            await advance_due_cases(rt)
         case "mail":
             url = rt.settings.resolved_public_url
             await deliver_mail(rt.store, configuration.mail, rt.owner, public_url=url)

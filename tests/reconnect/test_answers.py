@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from linekeeper.clock import utcnow
-from linekeeper.reconnect.ask import attend
+from linekeeper.reconnect.ask import advance_case
 from linekeeper.reconnect.process import Answer, Replaced, next_step, take_answer, take_up
 from linekeeper.reconnect.runs import start_another
 from linekeeper.store.tables import Audit, Outbox, Reconnect
@@ -27,7 +27,7 @@ async def test_the_first_answer_of_another_run_counts(house: House, begins: Begi
     [one, *_] = await house.connections()
     await house.lose_login(one)
     [incident] = await house.incidents()
-    await attend(house.rt, incident.id, now=utcnow())
+    await advance_case(house.rt, incident.id, now=utcnow())
     await take_up(house.rt, incident.id, "first", now=utcnow())
     for number in (1, 2):
         note = Answer("Petra", note=f"note {number}")
@@ -49,7 +49,7 @@ async def test_the_first_answer_counts_before_the_run_that_took_over_is_known(
     [one, *_] = await house.connections()
     await house.lose_login(one)
     [incident] = await house.incidents()
-    await attend(house.rt, incident.id, now=utcnow())
+    await advance_case(house.rt, incident.id, now=utcnow())
     await take_answer(house.rt, incident.id, 1, Answer("Petra", note="they call"), now=utcnow())
     assert await start_another(house.rt, incident.id, now=utcnow())
     [case] = await house.rows(Reconnect)
@@ -62,7 +62,7 @@ async def test_a_run_that_takes_the_case_ends_the_one_before_which_never_takes_i
     [connection, *_] = await house.connections()
     await house.lose_login(connection)
     [incident] = await house.incidents()
-    await attend(house.rt, incident.id, now=utcnow())
+    await advance_case(house.rt, incident.id, now=utcnow())
     first, second = "first", "second"
     await take_up(house.rt, incident.id, first, now=utcnow())
     case = await take_up(house.rt, incident.id, second, now=utcnow())
@@ -84,7 +84,7 @@ async def test_a_run_that_was_given_up_for_lost_goes_on_only_where_no_other_has_
     [connection, *_] = await house.connections()
     await house.lose_login(connection)
     [incident] = await house.incidents()
-    await attend(house.rt, incident.id, now=utcnow())
+    await advance_case(house.rt, incident.id, now=utcnow())
     await take_up(house.rt, incident.id, "first", now=utcnow())
     assert await start_another(house.rt, incident.id, now=utcnow())
     await take_up(house.rt, incident.id, "first", now=utcnow())

@@ -15,7 +15,7 @@ from linekeeper.clock import utcnow
 from linekeeper.incidents.conclude import conclude
 from linekeeper.notify.deliver import deliver_due
 from linekeeper.notify.mail import deliver_mail
-from linekeeper.reconnect.ask import attend, attend_due
+from linekeeper.reconnect.ask import advance_case, advance_due_cases
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import (
@@ -56,7 +56,7 @@ async def work(house: House) -> None:
     """What the consumer does, until nothing is left."""
     rt = house.rt
     for _ in range(10):
-        more = await attend_due(rt)
+        more = await advance_due_cases(rt)
         more |= await deliver_mail(
             rt.store,
             (await rt.configuration()).mail,
@@ -111,7 +111,7 @@ async def test_in_observe_there_is_a_run_and_no_link_and_no_mail(
     watcher = house.rt.settings.model_copy(update={"makini_mode": "observe"})
     await house.lose_login(one)
     async with Runtime.open(watcher) as observing:
-        assert await attend_due(observing)
+        assert await advance_due_cases(observing)
     await work(house)
     assert await house.rows(ConnectLink) == []
     assert mailbox.mails == []
@@ -136,9 +136,9 @@ async def test_asking_again_and_again_asks_once(open_house: Opened, post: tuple[
     [one, *_] = await house.connections()
     await house.lose_login(one)
     [incident] = await house.incidents()
-    await asyncio.gather(*(attend(house.rt, incident.id, now=utcnow()) for _ in range(4)))
+    await asyncio.gather(*(advance_case(house.rt, incident.id, now=utcnow()) for _ in range(4)))
     await work(house)
-    await attend(house.rt, incident.id, now=utcnow())
+    await advance_case(house.rt, incident.id, now=utcnow())
     await work(house)
     assert len(mailbox.mails) == 1
     assert len(await house.rows(ConnectLink)) == 1
@@ -152,7 +152,7 @@ async def test_one_who_logs_in_before_the_mail_goes_gets_none(
     house = await asking(open_house, url)
     [one, *_] = await house.connections()
     await house.lose_login(one)
-    await attend_due(house.rt)
+    await advance_due_cases(house.rt)
     await house.control(f"connections/{one.makini_key}/restore-credentials")
     await house.sweep()
     await work(house)
@@ -366,7 +366,7 @@ async def test_a_customer_who_joins_a_running_case_has_a_deadline_of_its_own(
             .where(col(Reconnect.incident_id) == other.id)
             .values(closed_at=joined, outcome="moved")
         )
-    await attend(house.rt, incident.id, now=joined)
+    await advance_case(house.rt, incident.id, now=joined)
 
     async def not_in_time() -> tuple[str | None, int]:
         [case] = await house.rows(Reconnect, col(Reconnect.incident_id) == incident.id)

@@ -10,7 +10,7 @@ from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.report import implementation_markdown
 from linekeeper.implementation.start import start
 from linekeeper.incidents.news import find_news
-from linekeeper.notify.attend import attend
+from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.notify.view import Links
 from linekeeper.store.tables import (
     Connection,
@@ -68,7 +68,7 @@ async def alarmed(house: House) -> tuple[int, int]:
     """First notices there are, and what a sweep would be red for."""
     rt = house.rt
     configuration = await rt.configuration()
-    await attend(rt.store, configuration, now=utcnow())
+    await evaluate_alerts(rt.store, configuration, now=utcnow())
     firsts = await house.rows(Notice, Notice.step == "first")
     findings = await find_news(rt.store, policy=configuration.policy, now=utcnow())
     return len(firsts), len(findings.news)

@@ -24,7 +24,7 @@ from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.notify.deliver import deliver_due
 from linekeeper.outbox.queue import ENDED
 from linekeeper.reconcile.service import reconcile_window
-from linekeeper.reconnect.ask import attend_due
+from linekeeper.reconnect.ask import advance_due_cases
 from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.reconnect.process import Answer, close, keep_counts, take_answer
 from linekeeper.reconnect.watch import watch
@@ -142,7 +142,7 @@ async def test_killed_before_and_after_the_mail_was_taken_it_is_one_mail_to_its_
     open_house: Opened, post: Post
 ) -> None:
     here = await opened(open_house, post)
-    await attend_due(here.rt)
+    await advance_due_cases(here.rt)
     await killed(here, "mail", "outbox+")  # claimed, nothing sent
     assert post.mails == []
     await killed_as_it_settles(here, post)

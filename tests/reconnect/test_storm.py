@@ -15,7 +15,7 @@ from linekeeper.incidents.alike import ROOT_CAUSE_WAIT
 from linekeeper.notify.deliver import deliver_due
 from linekeeper.notify.mail import deliver_mail
 from linekeeper.outbox.queue import ENDED
-from linekeeper.reconnect.ask import attend_due
+from linekeeper.reconnect.ask import advance_due_cases
 from linekeeper.store.tables import ConnectLink, Contact, Customer, Reconnect
 from tests.reconnect.conftest import House
 from tests.reconnect.post import Post, listening, text_of
@@ -69,7 +69,7 @@ async def consume(here: House) -> None:
     async with asyncio.TaskGroup() as group:
         for step in (
             lambda: process_connection_events(rt),
-            lambda: attend_due(rt),
+            lambda: advance_due_cases(rt),
             mail,
             slack,
         ):
@@ -147,7 +147,7 @@ async def test_logins_lost_one_after_the_other_are_one_run_and_one_message(
     fiix = [one for one in await here.connections() if one.provider == "Fiix"]
     for one in fiix:
         await here.lose_login(one)
-        await attend_due(here.rt)
+        await advance_due_cases(here.rt)
         await told(here)
     cases = await here.rows(Reconnect)
     runs = await outbox(here, "run")
@@ -173,7 +173,7 @@ async def test_two_of_a_provider_within_moments_are_two_and_told_a_little_later(
     one, other = [one for one in await here.connections() if one.provider == "Fiix"][:2]
     for lost in (one, other):
         await here.lose_login(lost)
-        await attend_due(here.rt)
+        await advance_due_cases(here.rt)
         await told(here)
     now = utcnow()
     assert len(messages(here)) == 1

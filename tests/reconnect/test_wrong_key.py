@@ -8,7 +8,7 @@ from sqlmodel import col
 
 from linekeeper.access.signing import load_signer
 from linekeeper.access.tokens import load_tokens
-from linekeeper.reconnect.ask import attend_due
+from linekeeper.reconnect.ask import advance_due_cases
 from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.rotate import Rotation, rotate_keys
@@ -36,7 +36,7 @@ async def test_with_another_key_no_part_starts_and_nothing_is_lost(house: House)
     with pytest.raises(KeyProblem, match="LINEKEEPER_ENCRYPTION_KEYS"):
         async with Runtime.open(wrong):
             pass
-    assert await attend_due(house.rt)  # with the right one it goes on where it was
+    assert await advance_due_cases(house.rt)  # with the right one it goes on where it was
     assert len(await house.rows(ConnectLink)) == 1
     answer = await house.http.get(f"/api/connections/{two.id}/token", headers=headers)
     assert answer.status_code == 200

@@ -5,8 +5,8 @@ from linekeeper.clock import utcnow
 from linekeeper.outbox.queue import (
     CLAIM_SECONDS,
     Message,
-    bury,
     claim,
+    dead_letter,
     enqueue,
     postpone,
     settle,
@@ -60,13 +60,13 @@ async def test_a_dead_deliverers_claim_runs_out_and_the_repeat_is_visible(store:
     await postpone(store, [again], "alive", "busy", until=later + timedelta(seconds=5))
     assert await claim(store, "slack", "alive", limit=1, now=later) == []
     [third] = await claim(store, "slack", "alive", limit=1, now=later + timedelta(seconds=6))
-    await bury(store, third, "alive", "refused", now=later)
+    await dead_letter(store, third, "alive", "refused", now=later)
     assert await claim(store, "slack", "alive", limit=1, now=later + timedelta(days=1)) == []
 
 
 async def test_a_buried_row_does_not_hold_up_its_lane(store: Store) -> None:
     await write(store, Message("slack", "a1", lane="a"), Message("slack", "a2", lane="a"))
     [first] = await claim(store, "slack", "w", limit=10, now=utcnow())
-    await bury(store, first, "w", "refused", now=utcnow())
+    await dead_letter(store, first, "w", "refused", now=utcnow())
     [second] = await claim(store, "slack", "w", limit=10, now=utcnow())
     assert second.dedupe_key == "a2"

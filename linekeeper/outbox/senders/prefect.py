@@ -8,7 +8,7 @@ from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
 from linekeeper.orchestrator import Event, Orchestrator, OrchestratorUnavailable, Run
-from linekeeper.outbox.queue import bury, claim, postpone, retry_at, settle
+from linekeeper.outbox.queue import claim, dead_letter, postpone, retry_at, settle
 from linekeeper.redact import describe_error
 from linekeeper.store import Store
 from linekeeper.store.tables import Outbox
@@ -107,7 +107,7 @@ async def _emit_alone(store: Store, orchestrator: Orchestrator, row: Outbox, own
 async def _refused(store: Store, row: Outbox, owner: str, error: Exception) -> None:
     now, reason = utcnow(), describe_error(error)
     if now - row.created_at > GIVE_UP_AFTER:
-        await bury(store, row, owner, reason, now=now)
+        await dead_letter(store, row, owner, reason, now=now)
     else:
         await postpone(store, [row], owner, reason, until=retry_at(row.attempts, now=now))
 

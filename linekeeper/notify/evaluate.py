@@ -28,7 +28,7 @@ from linekeeper.store.upsert import insert_ignore
 _LOCK = 4_217_005  # PostgreSQL's advisory lock: one process decides at a time
 
 
-async def attend(store: Store, configuration: Configuration, *, now: datetime) -> Decision:
+async def evaluate_alerts(store: Store, configuration: Configuration, *, now: datetime) -> Decision:
     """Decide what is to be said now and write it down; returns the decision.
 
     Costs a look and nothing more while there is nothing to say.

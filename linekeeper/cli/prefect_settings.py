@@ -52,7 +52,7 @@ _Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class PrefectSettings:
     """What was set, as plain JSON; by the names people know."""
 
     pool_id: str
@@ -77,7 +77,7 @@ class Desk:
         return {name: value for name, value in known.items() if name != "schedules"}
 
 
-async def look(client: PrefectClient) -> Desk | None:
+async def look(client: PrefectClient) -> PrefectSettings | None:
     """What is set now; None where nothing is deployed. Errors of Prefect's client pass through."""
     try:
         pool = await client.read_work_pool(work_pool())
@@ -89,7 +89,7 @@ async def look(client: PrefectClient) -> Desk | None:
         for one in await client.read_automations()
         if OURS in one.tags or one.name.startswith("Linekeeper:")
     }
-    return Desk(
+    return PrefectSettings(
         pool_id=str(pool.id),
         pool={"is_paused": pool.is_paused, "concurrency_limit": pool.concurrency_limit},
         queues={one.name: {name: getattr(one, name) for name in _QUEUE} for one in queues},
@@ -113,7 +113,9 @@ async def look(client: PrefectClient) -> Desk | None:
     )
 
 
-async def put_documents_back(client: PrefectClient, desk: Desk) -> tuple[Desk, list[str]]:
+async def put_documents_back(
+    client: PrefectClient, desk: PrefectSettings
+) -> tuple[PrefectSettings, list[str]]:
     """Make the blocks the automations' actions need; the desk with their new ids, and problems."""
     new: dict[str, str] = {}
     problems = []
@@ -129,12 +131,12 @@ async def put_documents_back(client: PrefectClient, desk: Desk) -> tuple[Desk, l
         name: one | {kind: [_moved(action, new) for action in one[kind]] for kind in _ACTIONS}
         for name, one in desk.automations.items()
     }
-    return Desk(
+    return PrefectSettings(
         desk.pool_id, desk.pool, desk.queues, desk.variables, desk.deployments, automations
     ), problems
 
 
-async def put_pool_back(client: PrefectClient, desk: Desk) -> None:
+async def put_pool_back(client: PrefectClient, desk: PrefectSettings) -> None:
     """Limits and pauses of the pool and of its queues."""
     await client.update_work_pool(work_pool(), WorkPoolUpdate(**desk.pool))
     for queue in await client.read_work_queues(work_pool_name=work_pool()):
@@ -172,11 +174,11 @@ class Memory:
     """What is remembered, and where."""
 
     store: Store | None
-    known: Desk | None
+    known: PrefectSettings | None
     trouble: str | None
     """Why the database could not be used; None where it could, or where there is none yet."""
 
-    async def lost(self, client: PrefectClient) -> Desk | None:
+    async def lost(self, client: PrefectClient) -> PrefectSettings | None:
         """What a new Prefect has to get back; None where this one is known, or nothing is."""
         if self.known is None:
             return None
@@ -186,7 +188,9 @@ class Memory:
             return self.known
         return None if str(pool.id) == self.known.pool_id else self.known
 
-    async def blocks(self, settings: Settings, lost: Desk | None) -> Configuration | None:
+    async def blocks(
+        self, settings: Settings, lost: PrefectSettings | None
+    ) -> Configuration | None:
         """The blocks' last copy, where the Prefect they were in is gone or none was remembered."""
         if self.store is None or (lost is None and self.known is not None):
             return None
@@ -223,13 +227,13 @@ async def remember_now(store: Store, settings: Settings) -> str:
     return f"{why}; in it is {'what was last seen' if known else 'nothing'} of it"
 
 
-def _plain(desk: Desk) -> _Json:
-    return {name: getattr(desk, name) for name in Desk.__dataclass_fields__}
+def _plain(desk: PrefectSettings) -> _Json:
+    return {name: getattr(desk, name) for name in PrefectSettings.__dataclass_fields__}
 
 
-async def _load(store: Store) -> Desk | None:
+async def _load(store: Store) -> PrefectSettings | None:
     known = await load_desk(store)
-    return None if known is None else Desk(**known)
+    return None if known is None else PrefectSettings(**known)
 
 
 def _schedule(schedule: DeploymentSchedule) -> _Json:

@@ -14,7 +14,7 @@ _log = logging.getLogger("linekeeper.consumer")
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class ServiceLoop:
     """A loop of the consumer."""
 
     name: str
@@ -26,33 +26,33 @@ class Lane:
     """What brings the next step forward once it is due (`waiting`); None: only time does."""
 
 
-async def keep(lane: Lane, waker: Waker, stop: asyncio.Event) -> None:
-    """Repeat `lane.step` until `stop`, with back-off after an error; cancel it to end at once.
+async def keep(loop: ServiceLoop, waker: Waker, stop: asyncio.Event) -> None:
+    """Repeat `loop.step` until `stop`, with back-off after an error; cancel it to end at once.
 
     An error is one line in the log, and not again while it stays the same.
     """
     failures, told = 0, ""
     while not stop.is_set():
-        seen = waker.seen[lane.waits_for] if lane.waits_for else 0
+        seen = waker.seen[loop.waits_for] if loop.waits_for else 0
         try:
-            more = await lane.step()
+            more = await loop.step()
         except Exception as error:
             failures += 1
             line = describe_error(error)
             if line != told:
-                _log.warning("%s: %s; trying again", lane.name, line, extra=ids_of(error))
+                _log.warning("%s: %s; trying again", loop.name, line, extra=ids_of(error))
                 told = line
             await _pause(stop, min(2.0**failures, MAX_BACK_OFF))
             continue
         if failures:
-            _log.info("%s: works again", lane.name)
+            _log.info("%s: works again", loop.name)
             failures, told = 0, ""
         if more:
             continue
-        if lane.waits_for:
-            await waker.wait(lane.waits_for, seen, seconds=lane.every)
+        if loop.waits_for:
+            await waker.wait(loop.waits_for, seen, seconds=loop.every)
         else:
-            await _pause(stop, lane.every)
+            await _pause(stop, loop.every)
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from linekeeper.notify import compose
 from linekeeper.notify.compose import Rendered
 from linekeeper.notify.compose_fold import fold as compose_fold
+from linekeeper.notify.notified import incidents_of_fold, withheld_texts
 from linekeeper.notify.places import message_of, place_of, remember, with_artifacts
 from linekeeper.notify.queries import load_views
 from linekeeper.notify.refusals import GONE, UNEDITABLE, SlackTrouble
-from linekeeper.notify.told import incidents_of_fold, withheld_texts
 from linekeeper.notify.view import IncidentView, Links
 from linekeeper.outbox.senders.slack import Posted, SlackChannel
 from linekeeper.store.engine import Store
@@ -23,12 +23,12 @@ _SKEW = timedelta(minutes=5)
 """How far Slack's clock may be behind ours."""
 
 
-class Unsayable(Exception):
+class InvalidMessage(Exception):
     """The row says nothing that can be said, now or later."""
 
 
-class Teller:
-    """Says rows in one channel. Raises `SlackTrouble`, or `Unsayable`."""
+class Renderer:
+    """Says rows in one channel. Raises `SlackTrouble`, or `InvalidMessage`."""
 
     def __init__(
         self, store: Store, channel: SlackChannel, links: Links, clock: Callable[[], datetime]
@@ -64,7 +64,7 @@ class Teller:
             case {"do": "remind", "step": str(step), "why": str(why)}:
                 await self._remind(row, _needed(row, view), step, why, fold)
             case _:
-                raise Unsayable(f"{row.dedupe_key} asks for something unknown")
+                raise InvalidMessage(f"{row.dedupe_key} asks for something unknown")
 
     async def _say_in_thread(self, row: Outbox, subject: str, text: str) -> None:
         """The first of its thread begins it; what follows is seen in the channel too."""
@@ -234,7 +234,7 @@ class Teller:
 
 
 def said(row: Outbox, view: IncidentView | None, *, now: datetime, links: Links) -> str:
-    """What `row` says, as plain text. Raises `Unsayable`."""
+    """What `row` says, as plain text. Raises `InvalidMessage`."""
     match row.payload:
         case {"do": "say", "text": str(text)}:
             return text
@@ -245,12 +245,14 @@ def said(row: Outbox, view: IncidentView | None, *, now: datetime, links: Links)
         case {"do": "remind", "step": str(step), "why": str(why)}:
             return compose.plain_reminder(_needed(row, view), step, why, now=now)
         case _:
-            raise Unsayable(f"{row.dedupe_key} asks for something unknown")
+            raise InvalidMessage(f"{row.dedupe_key} asks for something unknown")
 
 
 def _needed(row: Outbox, view: IncidentView | None) -> IncidentView:
     if view is None:
-        raise Unsayable(f"the incident {row.payload.get('incident_id')} does not exist any more")
+        raise InvalidMessage(
+            f"the incident {row.payload.get('incident_id')} does not exist any more"
+        )
     return view
 
 

@@ -15,8 +15,8 @@ from linekeeper.incidents.announce import announce
 from linekeeper.incidents.app_outages import whole_until
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.operate import acknowledge, mute, snooze
-from linekeeper.notify.attend import attend
 from linekeeper.notify.decision import FOREVER
+from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (
     Connection,
@@ -177,7 +177,7 @@ async def test_a_reminder_overtaken_by_an_acknowledgement_is_not_said(desk: Desk
     incident_id = await desk.open()
     await desk.deliver()
     desk.ahead = timedelta(hours=5)
-    await attend(desk.store, desk.configuration, now=desk.now())
+    await evaluate_alerts(desk.store, desk.configuration, now=desk.now())
     await acknowledge(desk.store, incident_id, by="Petra", now=desk.now())
     await desk.deliver()
     [message] = desk.messages()
@@ -394,7 +394,9 @@ async def test_two_who_decide_at_once_decide_once(desk: Desk) -> None:
     for n in range(8):
         await desk.open(customer=f"Customer {n}")
     now = desk.now() + timedelta(hours=5)
-    await asyncio.gather(*(attend(desk.store, desk.configuration, now=now) for _ in range(4)))
+    await asyncio.gather(
+        *(evaluate_alerts(desk.store, desk.configuration, now=now) for _ in range(4))
+    )
     assert sorted(await notices(desk.store)) == [("slack", "first")] * 8
 
 
@@ -406,7 +408,7 @@ async def test_a_fold_whose_deliverer_was_killed_is_one_message(
     for n in range(3):
         await desk.open(customer=f"Customer {n}")
     if step == "decided":
-        await attend(desk.store, desk.configuration, now=desk.now())
+        await evaluate_alerts(desk.store, desk.configuration, now=desk.now())
     else:
         await desk.deliver()
         await as_if_unsettled()
