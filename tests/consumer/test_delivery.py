@@ -57,7 +57,7 @@ async def test_a_run_is_started_once_even_if_its_row_is_delivered_twice(
     prefect: Prefect, store: Store
 ) -> None:
     key = f"incident:{new_id()}:1"
-    fields = {"name": "Acme · SAP ECC", "parameters": {"message": "hello"}, "tags": ["waiting"]}
+    fields = {"name": "Acme · SAP ECC", "parameters": {"test_message": "hello"}, "tags": ["waiting"]}
     await put(store, run(key, idempotency_key=key, **fields))
     assert await deliver_runs(store, prefect.orchestrator, ME)
     await again(store)
@@ -66,7 +66,7 @@ async def test_a_run_is_started_once_even_if_its_row_is_delivered_twice(
 
     [only] = [r for r in await prefect.client.read_flow_runs() if r.idempotency_key == key]
     assert only.name == "Acme · SAP ECC"
-    assert only.parameters == {"message": "hello"}
+    assert only.parameters == {"test_message": "hello"}
     assert {"linekeeper", "waiting"} <= set(only.tags)
     assert [row.status for row in await rows(store)] == ["sent"]
 
@@ -88,7 +88,7 @@ async def test_what_prefect_refuses_waits_without_holding_up_others_and_dies_aft
     await put(
         store,
         Message("run", bad, {"deployment": "no-such"}),
-        run(f"{bad}:2", parameters={"message": 7}),
+        run(f"{bad}:2", parameters={"test_message": 7}),
         run(good),
     )
     await deliver_runs(store, prefect.orchestrator, ME)
