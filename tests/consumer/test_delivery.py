@@ -57,7 +57,11 @@ async def test_a_run_is_started_once_even_if_its_row_is_delivered_twice(
     prefect: Prefect, store: Store
 ) -> None:
     key = f"incident:{new_id()}:1"
-    fields = {"name": "Acme · SAP ECC", "parameters": {"test_message": "hello"}, "tags": ["waiting"]}
+    fields = {
+        "name": "Acme · SAP ECC",
+        "parameters": {"test_message": "hello"},
+        "tags": ["waiting"],
+    }
     await put(store, run(key, idempotency_key=key, **fields))
     assert await deliver_runs(store, prefect.orchestrator, ME)
     await again(store)

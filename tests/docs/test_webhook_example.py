@@ -1,4 +1,7 @@
-"""The signed webhook that docs/webhooks.md sends by hand, sent as it stands there."""
+"""The signed webhook that docs/webhooks.md sends by hand, with a secret and a key of our own.
+
+As it stands there, beside a running sandbox, it is sent by `tests/docs/test_snippets.py`.
+"""
 
 import asyncio
 import shutil
@@ -43,8 +46,11 @@ async def test_the_example_is_accepted_once_and_refused_with_another_secret(tmp_
         return said.decode()
 
     async with part("receiver", settings, tmp_path / "log") as receiver:
-        script = example().replace("localhost:8642", receiver.url.removeprefix("http://"))
-        assert script != example()
+        lines = example().splitlines()
+        assert [line.partition("=")[0] for line in lines[:2]] == ["SECRET", "KEY"]
+        script = "\n".join(["KEY=k1", *lines[2:]])
+        assert "localhost:8642" in script
+        script = script.replace("localhost:8642", receiver.url.removeprefix("http://"))
         first = await send(script, SECRET)
         assert "200 OK" in first
         assert '"accepted"' in first

@@ -56,11 +56,11 @@ def test_a_grain_is_learned_whatever_the_zone_and_never_taken_for_finer_than_it_
 ) -> None:
     grain = Grain()
     start = NOW.replace(hour=hours)
-    grain.record_total([start + timedelta(seconds=seconds * step) for step in days])
+    grain.observe([start + timedelta(seconds=seconds * step) for step in days])
     learned = grain.learned
     assert learned is not None
     assert learned >= timedelta(seconds=seconds)
-    grain.record_total([start, start + timedelta(seconds=seconds)])
+    grain.observe([start, start + timedelta(seconds=seconds)])
     assert grain.learned == timedelta(seconds=seconds)
 
 
