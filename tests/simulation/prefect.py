@@ -50,6 +50,8 @@ FLOWS: dict[str, Any] = {
     "refresh-tokens": flows.refresh_tokens.refresh_tokens,
 }
 _run: contextvars.ContextVar[Any] = contextvars.ContextVar("sim_flow_run", default=None)
+_TASK_RUN = UUID(int=0)
+"""Task runs are not told apart here."""
 _task: contextvars.ContextVar[Any] = contextvars.ContextVar("sim_task_run", default=None)
 
 
@@ -74,6 +76,8 @@ class SimRun:
     inputs: dict[str, Any] = field(default_factory=dict)
     waits_for: str = ""
     deployment_version: str | None = None
+    start_time: datetime | None = None
+    run_count: int = 0
 
     @property
     def state(self) -> Any:
@@ -171,10 +175,20 @@ class SimPrefect:
     async def read_deployment_by_name(self, name: str) -> Any:
         raise ObjectNotFound(KeyError(name))
 
+    async def create_artifact(self, artifact: Any) -> Any:
+        """A link in a run's own list of what it wrote, which is not told apart here."""
+        return SimpleNamespace(id=UUID(self._new_id()))
+
+    async def read_task_runs(self, **_: Any) -> list[Any]:
+        """Steps that were drawn are not kept: a run that goes on draws them anew."""
+        return []
+
     async def request(
         self, method: str, path: str, *, json: dict[str, str], path_params: Any = None
     ) -> Any:
         """What pages are written with: `POST /artifacts/`, `PATCH /artifacts/{id}`."""
+        if path == "/events":
+            return None
         if method == "POST":
             known = SimpleNamespace(
                 id=UUID(self._new_id()), created=self._now(), updated=self._now(), **json
@@ -198,6 +212,7 @@ class SimPrefect:
     async def run_flow(self, run: SimRun) -> None:
         """Run a flow's real body in the process of the caller, to its end or until it suspends."""
         run.state_word = "running"
+        run.start_time, run.run_count = run.start_time or self._now(), run.run_count + 1
         token = _run.set(run)
         try:
             state = await FLOWS[run.deployment].fn(**run.parameters)
@@ -262,7 +277,11 @@ async def _run_task(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 async def _tried(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     given = [arg.unquote() if isinstance(arg, quote) else arg for arg in args]
     for attempt in range(1, (task.retries or 0) + 2):
-        token = _task.set(SimpleNamespace(task_run=SimpleNamespace(run_count=attempt)))
+        run = _run.get()
+        task_run = SimpleNamespace(
+            id=_TASK_RUN, flow_run_id=run.id if run else None, run_count=attempt
+        )
+        token = _task.set(SimpleNamespace(task_run=task_run))
         try:
             timeout = task.timeout_seconds
             try:
