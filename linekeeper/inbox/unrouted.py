@@ -58,7 +58,13 @@ async def route_again(store: Store, *, now: datetime) -> int:
                     col(WebhookEvent.id).in_(chunk),
                     col(WebhookEvent.status) == "unrouted",
                 )
-                .values(status="pending", attempts=0, next_attempt_at=now, processed_at=None)
+                .values(
+                    status="pending",
+                    attempts=0,
+                    error=None,  # why it was unrouted is over: it is not failing
+                    next_attempt_at=now,
+                    processed_at=None,
+                )
                 .execution_options(synchronize_session=False)
             )
     return len(routed)

@@ -89,7 +89,7 @@ async def _waiting(
             col(WebhookEvent.app),
             func.sum(case((untried, 1), else_=0)),
             func.min(case((untried, col(WebhookEvent.received_at)))),
-            func.sum(case((col(WebhookEvent.error).is_not(None), 1), else_=0)),
+            func.sum(case((~untried & col(WebhookEvent.error).is_not(None), 1), else_=0)),
         )
         .where(col(WebhookEvent.status) == literal_column("'pending'"))
         .group_by(col(WebhookEvent.app))

@@ -9,8 +9,10 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.inbox.tally import Tally
 from linekeeper.inbox.traces import hour_of
+from linekeeper.inbox.unrouted import route_again
 from linekeeper.incidents.operate import mute
 from linekeeper.incidents.single import open_incident
+from linekeeper.store import new_id
 from linekeeper.store.tables import Connection, Incident, Outbox, WebhookEvent, WebhookHour
 from linekeeper.sweep.webhooks import watch_stream as watch
 from tests.inbox.process.stage import Stage, about
@@ -75,6 +77,22 @@ async def test_what_is_unrouted_is_told_only_after_it_was_looked_at_again(stage:
     assert await incidents(stage) == {}
     await watch(stage.rt, utcnow() + timedelta(minutes=40))
     assert "webhooks_unrouted" in await incidents(stage)
+
+
+async def test_what_came_before_its_connection_was_listed_is_not_failing(stage: Stage) -> None:
+    await stage.deliver_all(
+        [({"id": f"e{n}", "type": "sync.completed", "connection_id": "a"}, None) for n in range(13)]
+    )
+    await stage.process()
+    async with stage.rt.store.write() as session:
+        session.add(
+            Connection(
+                id=new_id(), app="default", makini_key="a", name="A", slug="a", provider="UpKeep"
+            )
+        )
+    assert await route_again(stage.rt.store, now=utcnow()) == 13
+    await watch(stage.rt, utcnow())
+    assert await incidents(stage) == {}
 
 
 async def test_an_event_nobody_takes_is_told_by_its_age(stage: Stage) -> None:
