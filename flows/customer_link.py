@@ -22,7 +22,9 @@ async def customer_link(
     customer: Annotated[
         str, Field(title="Customer", description="Its name", examples=["Acme Metals"], min_length=1)
     ],
-    by: Annotated[str, Field(title="By", description="Who asks; kept in the audit", min_length=1)],
+    by: Annotated[
+        str, Field(title="Your name", description="Who asks; kept in the audit", min_length=1)
+    ],
     revoke: Annotated[
         bool,
         Field(

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(slots=True)
@@ -37,6 +41,6 @@ class Faults:
     keys are others altogether."""
 
 
-def settable(target: object) -> list[str]:
+def settable(target: DataclassInstance) -> list[str]:
     """Names of what a dataclass instance lets be set."""
-    return [f.name for f in fields(target)]  # type: ignore[arg-type]  # only dataclasses come here
+    return [f.name for f in fields(target)]
