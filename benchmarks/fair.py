@@ -187,28 +187,16 @@ def _record(key: str) -> dict[str, Any]:
 
 
 async def _prepare(home: Path, url: str) -> None:
+    from benchmarks.plain import healthy_connections
     from linekeeper.access.tokens import save_tokens
     from linekeeper.clock import utcnow
     from linekeeper.makini import TokenPair
     from linekeeper.settings import Settings
-    from linekeeper.store import Store, new_id
+    from linekeeper.store import Store
     from linekeeper.store.migrate import migrate
-    from linekeeper.store.tables import Connection
 
     settings = Settings(home=home, database_url=url, encryption_keys=KEY, _env_file=None)
-    connections = [
-        Connection(
-            id=new_id(),
-            app="default",
-            makini_key=f"c{number}",
-            name=f"C{number}",
-            slug=f"c{number}",
-            provider="SAP ECC",
-            setup="live",
-            health="healthy",
-        )
-        for number in range(HANGING + HEALTHY)
-    ]
+    connections = healthy_connections(HANGING + HEALTHY)
     pairs = {one.id: TokenPair(f"token-{one.makini_key}") for one in connections}
     async with Store.open(settings) as store:
         await migrate(store)

@@ -85,6 +85,7 @@ async def _ours(folder: Path, url: str) -> AsyncIterator[Any]:
     import httpx
     import orjson
 
+    from benchmarks.plain import healthy_connections
     from linekeeper.access.tokens import save_tokens
     from linekeeper.clock import utcnow
     from linekeeper.config import AppConfig
@@ -92,10 +93,9 @@ async def _ours(folder: Path, url: str) -> AsyncIterator[Any]:
     from linekeeper.orchestrator import Blocks
     from linekeeper.runtime import Runtime
     from linekeeper.settings import Settings
-    from linekeeper.store import Store, new_id
+    from linekeeper.store import Store
     from linekeeper.store.configuration import save_blocks
     from linekeeper.store.migrate import migrate
-    from linekeeper.store.tables import Connection
 
     def answer(request: httpx.Request) -> httpx.Response:
         keys = request.url.params.get_list("filter[key]")
@@ -119,19 +119,7 @@ async def _ours(folder: Path, url: str) -> AsyncIterator[Any]:
     async with Runtime.open(settings) as rt:
         await save_blocks(rt.store, Blocks(apps=[app]), now=utcnow())
         async with rt.store.write() as session:
-            for number in range(CONNECTIONS):
-                session.add(
-                    Connection(
-                        id=new_id(),
-                        app="default",
-                        makini_key=f"c{number}",
-                        name=f"C{number}",
-                        slug=f"c{number}",
-                        provider="SAP ECC",
-                        setup="live",
-                        health="healthy",
-                    )
-                )
+            session.add_all(healthy_connections(CONNECTIONS))
         async with rt.store.write() as session:
             ids = await _ids(session)
             pairs = {one: TokenPair("token") for one in ids.values()}

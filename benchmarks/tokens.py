@@ -81,27 +81,15 @@ def _load(folder: Path, asked: tuple[str, list[str]]) -> Load:
 
 async def _prepare(url: str) -> tuple[str, list[str]]:
     """A key for the product, and connections that have tokens; their ids."""
+    from benchmarks.plain import healthy_connections
     from linekeeper.access.keys import make_key
     from linekeeper.access.tokens import save_tokens
     from linekeeper.clock import utcnow
     from linekeeper.makini import TokenPair
-    from linekeeper.store import Store, new_id
-    from linekeeper.store.tables import Connection
+    from linekeeper.store import Store
 
     now = utcnow()
-    connections = [
-        Connection(
-            id=new_id(),
-            app="default",
-            makini_key=f"c{number}",
-            name=f"C{number}",
-            slug=f"c{number}",
-            provider="SAP ECC",
-            setup="live",
-            health="healthy",
-        )
-        for number in range(CONNECTIONS)
-    ]
+    connections = healthy_connections(CONNECTIONS)
     ids = [connection.id for connection in connections]
     pairs = {one: TokenPair("t" * 60, expires_at=now + timedelta(hours=1)) for one in ids}
     async with Store.open(_settings(url)) as store, store.write() as session:
