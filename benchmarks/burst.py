@@ -115,7 +115,7 @@ async def _adopt(
 def _settings(environment: dict[str, str]) -> Any:
     from linekeeper.settings import Settings
 
-    values = {
+    values: dict[str, Any] = {
         name.removeprefix("LINEKEEPER_").lower(): value for name, value in environment.items()
     }
     return Settings(**values, _env_file=None)

@@ -112,8 +112,8 @@ class Plant:
     def incident(self, **values: Any) -> str:
         """An incident of the connection, which is asked for; its id."""
         identifier, now = new_id(), utcnow()
-        known = {"kind": "unreachable", "scope": "connection", "cause": f"planted:{identifier}"}
-        known |= {"app": "default", "title": "Planted", "opened_at": now}
+        known: dict[str, Any] = {"kind": "unreachable", "cause": f"planted:{identifier}"}
+        known |= {"scope": "connection", "app": "default", "title": "Planted", "opened_at": now}
         self.add(Incident, id=identifier, **known | values)
         self.add(
             IncidentConnection, incident_id=identifier, connection_id=self.own, kind="unreachable"
@@ -354,7 +354,7 @@ async def _on(home: Path, url: str) -> Found:
     settings = Settings(
         home=home,
         encryption_keys=(SecretStr(KEY),),
-        **({"database_url": SecretStr(url)} if url else {}),
+        database_url=SecretStr(url) if url else None,
     )
     async with Store.open(settings) as store:
         await migrate(store)

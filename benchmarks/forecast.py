@@ -157,7 +157,7 @@ async def hourly(home: Path) -> tuple[float, float]:
         begin = time.process_time()
         for identifier in done.aged:
             progress = await look(store, identifier, now=now + later)
-            implementation_markdown(progress, now + later, Links(), handed_over=False)
+            implementation_markdown(progress, now + later, Links())
         assert len(done.aged) == IMPLEMENTATIONS, len(done.aged)
         taken[1] += time.process_time() - begin
     return taken[0], taken[1]

@@ -161,7 +161,7 @@ async def _measure(place: House, product: Product) -> dict[str, Any]:
 async def _handed_on(product: Product, sent: dict[int, float]) -> list[float]:
     """Seconds of the way of each event from when it was to be sent until the product had it."""
     deadline = time.monotonic() + 300
-    missing = sent.keys()
+    missing = set(sent)
     while missing := {number for number in missing if f"load-{number}" not in product.came}:
         if time.monotonic() > deadline:
             raise SystemExit(f"benchmarks.load: the product lacks {len(missing)} events")

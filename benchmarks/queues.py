@@ -143,7 +143,7 @@ async def pgqueuer(url: str, connections: int) -> AsyncIterator[Run]:
     await queries.install()
 
     async def go(count: int, prefix: str, batch: int) -> float:
-        jobs = [
+        jobs: list[bytes | None] = [
             json.dumps(
                 {
                     "event": f"{prefix}-{number}",

@@ -214,7 +214,8 @@ def serving(kind: str, url: str) -> Iterator[Address]:
         finally:
             process.terminate()
             process.wait(10)
-            process.stdout.close()
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def _serve(kind: str) -> None:

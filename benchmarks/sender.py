@@ -170,7 +170,7 @@ async def _main(address: str, seconds: float, load: Load, log: Path | None) -> d
     where = urlsplit(address)
     loop = asyncio.get_running_loop()
     for _ in range(AT_ONCE):
-        await loop.create_connection(lambda: _Sending(run), where.hostname, where.port)
+        await loop.create_connection(lambda: _Sending(run), where.hostname or "", where.port or 80)
     await run.done.wait()
     return run.result(time.perf_counter() - began)
 

@@ -133,7 +133,7 @@ async def _listed(
             await writer.write(batch)
             batch = writer.batch(started)
         batch.add(found[start : start + 500], bodies=False)
-        sizes.saw(len(found))
+        sizes.record_total(len(found))
     await writer.finish(
         batch, sizes, listed=len(found), whole=True, shifted=False, inconsistent=False
     )
@@ -146,7 +146,7 @@ async def _on(home: Path, url: str) -> dict[str, float]:
         makini_api_url="http://127.0.0.1:9",
         makini_client_id="benchmark",
         makini_client_secret=SecretStr("benchmark"),
-        **({"database_url": SecretStr(url)} if url else {}),
+        database_url=SecretStr(url) if url else None,
     )
     async with Store.open(settings) as store:
         await migrate(store)
