@@ -4,13 +4,14 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.matching import read_customer_names
-from linekeeper.customers.naming import label
+from linekeeper.customers.naming import NAMES_KEPT, label
 from linekeeper.store.tables import Connection, Customer
 
 
@@ -118,6 +119,7 @@ async def named_connections(session: AsyncSession) -> list[Named]:
     ]
 
 
+@lru_cache(maxsize=4 * NAMES_KEPT)
 def fold(text: str) -> str:
     """`text` as names are compared: without case, and whatever stands between its parts."""
     return re.sub(r"\s*[·\-–—|/:]\s*|\s+", " ", text.casefold()).strip()

@@ -4,6 +4,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 
 from slugify import slugify
 
@@ -26,6 +27,8 @@ _LEGAL_FORMS = frozenset(
     | {"nv", "oy", "plc", "pty", "sa", "sarl", "sas", "se", "spa", "srl", "the", "und"}
 )
 MAX_NAME = 200
+NAMES_KEPT = 32_768
+"""How many names are kept in memory as they are told or compared: a large fleet's."""
 _SPELT = 80
 
 
@@ -63,6 +66,7 @@ def tier(metadata: Mapping[str, str]) -> str | None:
     return _TIERS.get(word)
 
 
+@lru_cache(maxsize=NAMES_KEPT)
 def label(customer: str | None, provider: str, name: str) -> str:
     """How people are told of a connection: `Customer · System`."""
     # Makini writes `sap-ecc` as well as `SAP ECC`: where the name has it in people's words, those.

@@ -144,8 +144,13 @@ def _to_json(value: Any) -> str:
         return json.dumps(value)
 
 
-_IDLE = "60000"
-"""Milliseconds. A process that hangs within a transaction would keep its locks for ever."""
+_SESSION = {
+    # Milliseconds: a process that hangs within a transaction would keep its locks for ever.
+    "idle_in_transaction_session_timeout": "60000",
+    # Statements here take milliseconds; compiling one whose cost is overestimated takes a hundred.
+    "jit": "off",
+}
+"""What PostgreSQL is told of every connection."""
 
 _OPTIONS: dict[str, Any] = {
     "json_serializer": _to_json,
@@ -167,7 +172,7 @@ def make_engine(url: str) -> AsyncEngine:
             max_overflow=10,
             pool_pre_ping=True,
             pool_timeout=30,
-            connect_args={"server_settings": {"idle_in_transaction_session_timeout": _IDLE}},
+            connect_args={"server_settings": _SESSION},
             **_OPTIONS,
         )
         event.listen(engine.sync_engine, "handle_error", _on_error)
