@@ -54,8 +54,8 @@ async def customer_link(
         await publish(
             "customer-link",
             f"# {text(link.customer)}\n\n[{link.url}]({link.url})\n\nFor this customer only, "
-            f"until it is revoked. {link.seen().capitalize()}.\n",
+            f"until it is revoked. {link.seen.capitalize()}.\n",
             description=link.customer,
         )
-        await rename(f"customer-link · {link.customer}: {link.seen()}")
+        await rename(f"customer-link · {link.customer}: {link.seen}")
         return Completed(message="The link is in the artifact customer-link")

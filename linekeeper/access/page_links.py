@@ -45,6 +45,14 @@ async def page_link(
     return link
 
 
+def seen_in_words(link: CustomerLink) -> str:
+    """When the customer opened the page and answered there, in words. Pure; times are UTC."""
+    times = (("opened", link.opened_at), ("answered", link.answered_at))
+    return ", ".join(
+        f"{what} {at:%Y-%m-%d %H:%M} UTC" if at else f"{what} never" for what, at in times
+    )
+
+
 async def page_address(
     store: Store, customer_id: str, signer: Signer, public_url: str, *, now: datetime
 ) -> str:

@@ -155,4 +155,4 @@ async def _link(name: str, *, revoke: bool) -> str:
             return f"{ended.customer}: {ended.links} links revoked"
         public_url = rt.settings.resolved_public_url
         link = await give_link(rt.store, public_url, name, by=who(), now=utcnow())
-    return f"{link.customer}: {link.seen()}\n{link.url}"
+    return f"{link.customer}: {link.seen}\n{link.url}"

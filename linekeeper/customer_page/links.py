@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from linekeeper.access.page_links import page_link, page_url, revoke_links
+from linekeeper.access.page_links import page_link, page_url, revoke_links, seen_in_words
 from linekeeper.access.signing import load_signer
 from linekeeper.customers.find import find_customer
 from linekeeper.store import Store
@@ -15,16 +15,8 @@ class PageLink:
 
     customer: str
     url: str
-    opened_at: datetime | None
-    """When it was opened last, to the hour."""
-    answered_at: datetime | None
-
-    def seen(self) -> str:
-        """When the customer opened it and answered, in words."""
-        times = (("opened", self.opened_at), ("answered", self.answered_at))
-        return ", ".join(
-            f"{what} {at:%Y-%m-%d %H:%M} UTC" if at else f"{what} never" for what, at in times
-        )
+    seen: str
+    """When it was opened and answered last, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +38,7 @@ async def give_link(
         return PageLink(
             customer.name,
             page_url(signer, public_url, link.id),
-            link.opened_at,
-            link.answered_at,
+            seen_in_words(link),
         )
 
 

@@ -18,6 +18,7 @@ from linekeeper.store.tables import (
     Connection,
     Credential,
     Customer,
+    CustomerLink,
     Drift,
     Gate,
     Implementation,
@@ -61,8 +62,18 @@ async def load_many(session: AsyncSession, rows: Sequence[Implementation]) -> li
         gates.setdefault(gate.implementation_id, []).append(gate)
     owners = [row.customer_id for row in rows]
     customers = {one.id: one for one in await _among(session, Customer, "id", owners)}
+    links = sorted(
+        await _among(session, CustomerLink, "customer_id", owners), key=lambda link: link.id
+    )
+    pages = {link.customer_id: link for link in links if link.revoked_at is None}
     return [
-        standing(row, customers[row.customer_id], systems.get(row.id, ()), gates.get(row.id, ()))
+        standing(
+            row,
+            customers[row.customer_id],
+            systems.get(row.id, ()),
+            gates.get(row.id, ()),
+            pages.get(row.customer_id),
+        )
         for row in rows
     ]
 

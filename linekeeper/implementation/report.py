@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from linekeeper.access.page_links import seen_in_words
 from linekeeper.implementation.chart import gantt
 from linekeeper.implementation.evaluate import SETTLED
 from linekeeper.implementation.news import implementation_key
@@ -156,6 +157,8 @@ def _open(progress: Progress, links: Links) -> Iterable[str]:
     if lines:
         yield "## Open now"
         yield "\n".join(lines)
+        if progress.standing.page is not None:
+            yield f"The customer's own page: {seen_in_words(progress.standing.page)}."
 
 
 _LATE = {None: "", "soon": " · **late soon**", "overdue": " · **overdue**"}

@@ -13,7 +13,13 @@ from linekeeper.implementation.evaluate import Block, GateState
 from linekeeper.implementation.plan import Plan, make_plan
 from linekeeper.implementation.scope import Complexity, Hosting, Scope
 from linekeeper.implementation.template import Owner, Template
-from linekeeper.store.tables import Customer, Gate, Implementation, ImplementationSystem
+from linekeeper.store.tables import (
+    Customer,
+    CustomerLink,
+    Gate,
+    Implementation,
+    ImplementationSystem,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,8 @@ class Standing:
     """By the gate's id in the plan."""
     plan: Plan
     calendar: WorkingCalendar
+    page: CustomerLink | None = None
+    """The link to the customer's own page, if one was given."""
 
     @property
     def states(self) -> dict[str, GateState]:
@@ -50,6 +58,7 @@ def standing(
     customer: Customer,
     systems: Iterable[ImplementationSystem],
     gates: Iterable[Gate],
+    page: CustomerLink | None = None,
 ) -> Standing:
     """Put the rows together. Pure."""
     ordered = sorted(systems, key=lambda one: one.number)
@@ -71,6 +80,7 @@ def standing(
         gates={row.gate: row for row in gates},
         plan=_plan(scope, json.dumps(implementation.template, sort_keys=True)),
         calendar=calendar_of(implementation.country, customer.time_zone),
+        page=page,
     )
 
 

@@ -15,10 +15,13 @@ from linekeeper.access.links import make_link
 from linekeeper.access.page_links import page_link, page_url
 from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
+from linekeeper.implementation.advance import look
 from linekeeper.implementation.order import Form
+from linekeeper.implementation.report import implementation_markdown
 from linekeeper.implementation.start import start
+from linekeeper.notify.view import Links
 from linekeeper.settings import Settings
-from linekeeper.store.tables import Connection, Customer, CustomerLink, Gate
+from linekeeper.store.tables import Connection, Customer, CustomerLink, Gate, Implementation
 from tests.receiver.conftest import Here, receiving
 
 GERMAN = "de-CH"
@@ -54,6 +57,18 @@ class Portal:
             found = await session.get(Gate, identifier)
         assert found is not None
         return found
+
+    async def operators(self) -> str:
+        """The page of the implementation that the operator sees."""
+        store = self.here.rt.store
+        async with store.read() as session:
+            identifier = await session.scalar(
+                select(Implementation.id).where(col(Implementation.customer_id) == self.customer.id)
+            )
+        assert identifier is not None
+        return implementation_markdown(
+            await look(store, identifier, now=self.now), self.now, Links()
+        )
 
     async def speak(self, locale: str) -> None:
         async with self.here.rt.store.write() as session:

@@ -52,6 +52,18 @@ async def test_opening_is_seen_by_the_operator_once_an_hour(portal: Portal) -> N
     assert link.opens == 1
 
 
+async def test_the_implementations_page_says_when_the_customer_opened_theirs(
+    portal: Portal,
+) -> None:
+    assert "The customer's own page: opened never, answered never." in await portal.operators()
+    await portal.get()
+    opened = (await portal.link()).opened_at
+    assert opened is not None
+    assert f"own page: opened {opened:%Y-%m-%d %H:%M} UTC, answered never" in (
+        await portal.operators()
+    )
+
+
 async def test_a_tick_settles_the_step_and_a_comment_is_kept(portal: Portal) -> None:
     [step] = [step for step in (await portal.json())["requirements"] if step["can_tick"]]
     said = await portal.post(step=step["id"], comment="The firewall team <b>needs</b> a week")
