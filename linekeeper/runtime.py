@@ -2,20 +2,19 @@
 
 import gc
 import logging
-import os
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self
 
 from linekeeper.budget import DatabaseBudget
-from linekeeper.clock import monotonic, token_bytes
+from linekeeper.clock import monotonic
 from linekeeper.config import AppConfig, Configuration
 from linekeeper.makini import MakiniClient
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.configuration import load_configuration
-from linekeeper.store.migrate import require_current
+from linekeeper.store.migrate import check_key, require_current
+from linekeeper.store.processes import new_owner, registered
 
 _log = logging.getLogger(__name__)
 CONFIGURATION_SECONDS = 5.0
@@ -37,7 +36,7 @@ class Runtime:
     def __init__(self, settings: Settings, store: Store) -> None:
         self.settings = settings
         self.store = store
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{token_bytes(4).hex()}"
+        self.owner = new_owner()
         """Who we are in leases and claims."""
         self.budget = DatabaseBudget(store)
         self.login_budget = DatabaseBudget(store, logins=True)
@@ -46,19 +45,26 @@ class Runtime:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings | None = None) -> AsyncIterator[Self]:
-        """Open the store of `settings` (default: the environment) and close everything after."""
+    async def open(
+        cls, settings: Settings | None = None, *, kind: str = "command"
+    ) -> AsyncIterator[Self]:
+        """Open the store of `settings` (default: the environment) and close everything after.
+
+        `kind` is what `rotate-keys` calls this process, should it encrypt with an older key.
+        """
         settings = settings or Settings()
         gc.set_threshold(COLLECT_AFTER_OBJECTS, *gc.get_threshold()[1:])
         async with Store.open(settings) as store:
             await require_current(store)
             runtime = cls(settings, store)
-            try:
-                yield runtime
-            finally:
-                await store.owned.finish()  # they still call Makini
-                for _, client in runtime._clients.values():
-                    await client.aclose()
+            async with registered(store, runtime.owner, kind):
+                await check_key(store)  # a rotation that had ended before is seen by one of the two
+                try:
+                    yield runtime
+                finally:
+                    await store.owned.finish()  # they still call Makini
+                    for _, client in runtime._clients.values():
+                        await client.aclose()
 
     async def configuration(self) -> Configuration:
         """What operators set, at most `CONFIGURATION_SECONDS` old."""

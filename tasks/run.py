@@ -37,7 +37,7 @@ _runtime: ContextVar[Runtime] = ContextVar("linekeeper_runtime")
 async def open_runtime() -> AsyncIterator[Runtime]:
     """The runtime of this run; the tasks called inside find it with `runtime()`."""
     with _terminated_by_cancelling():
-        async with Runtime.open() as opened:
+        async with Runtime.open(kind="flow run") as opened:
             token = _runtime.set(opened)
             _begin(opened)
             try:

@@ -37,7 +37,7 @@ async def _run() -> None:
     settings = Settings()
     set_up(settings.log_format)
     async with (
-        Runtime.open(settings) as rt,
+        Runtime.open(settings, kind="consumer") as rt,
         PrefectOrchestrator.open(settings) as orchestrator,
     ):
         typer.echo(f"consumer ready, with Prefect at {orchestrator.url}")

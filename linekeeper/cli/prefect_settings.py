@@ -34,6 +34,7 @@ from linekeeper.store import KeyProblem, Store, StoreError
 from linekeeper.store.configuration import load_configuration
 from linekeeper.store.desk import load_desk, save_desk
 from linekeeper.store.migrate import require_current
+from linekeeper.store.processes import new_owner, registered
 
 OURS = "linekeeper"
 """Deployments and automations with this tag, and variables whose name starts so, are ours."""
@@ -158,6 +159,7 @@ async def memory(settings: Settings) -> AsyncIterator["Memory"]:
             try:
                 store = await stack.enter_async_context(Store.open(settings))
                 await require_current(store)
+                await stack.enter_async_context(registered(store, new_owner(), "command"))
                 found = Memory(store, await _load(store), None)
             except (StoreError, KeyProblem, DBAPIError, OSError) as error:
                 found = Memory(None, None, str(error))

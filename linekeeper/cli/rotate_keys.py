@@ -10,16 +10,17 @@ from linekeeper.cli.who import who
 if TYPE_CHECKING:
     from linekeeper.store.rotate import Rotation
 
-LOOK_AGAIN_SECONDS = 10.0
-"""Before the second look: a consumer or receiver that was not restarted writes within it."""
+LOOK_AGAIN_SECONDS = 60.0
+"""How long processes with an older key are waited for: most flow runs and commands end within."""
 
 
 def rotate_keys_command() -> None:
     """Encrypt all tokens and settings anew under the first encryption key.
 
     Put a new key in front of the old one (LINEKEEPER_ENCRYPTION_KEYS, or the file encryption-keys),
-    restart every part, run this, then take the old key away. Stopped in between, it goes on where
-    it was when it is run again.
+    restart every part, run this, then take the old key away. It waits a minute for processes that
+    still encrypt with the old key, and names those that remain. Stopped in between, it goes on
+    where it was when it is run again.
 
     Examples:
 
@@ -29,8 +30,8 @@ def rotate_keys_command() -> None:
     did = f"{done.changed} of {done.seen} rows were encrypted anew"
     if done.is_complete:
         typer.echo(
-            f"{did}; all are under the first key now, and so was everything on a second look. Once "
-            "every part was restarted with the new key, the others may go"
+            f"{did}; all are under the first key now, and so was everything on a second look. No "
+            "process that has the database open encrypts with another: the others may go"
         )
         return
     typer.echo(did)
@@ -42,8 +43,15 @@ def rotate_keys_command() -> None:
     if done.written_since:
         typer.echo(
             f"{len(done.written_since)} rows were written under an older key meanwhile: "
-            f"{_some(done.written_since)}. A part of Linekeeper was not restarted with the new "
-            "key: restart every part and run this again"
+            f"{_some(done.written_since)}. Run this again once every part was restarted with the "
+            "new key"
+        )
+    if done.writers:
+        typer.echo(
+            f"{len(done.writers)} processes have the database open and encrypt with another key: "
+            f"{_some([str(writer) for writer in done.writers])}. Restart them with the new key in "
+            "front, or let them end, and run this again. A process that was killed is forgotten "
+            "an hour after its last sign of life"
         )
     typer.echo("Keep the other keys")
     raise typer.Exit(1)

@@ -96,7 +96,7 @@ async def until_stopped(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with Runtime.open(settings) as runtime, serving(runtime, listener):
+    async with Runtime.open(settings, kind="receiver") as runtime, serving(runtime, listener):
         _leave_alone_what_stays()
         ready()
         await stop.wait()

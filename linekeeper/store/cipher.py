@@ -33,6 +33,11 @@ class Cipher:
         self._fernet, self._first = MultiFernet(fernets), fernets[0]
         self._keys = tuple(key.encode() for key in keys)
 
+    @property
+    def first_fingerprint(self) -> str:
+        """What the key that encrypts is known by."""
+        return fingerprint(self._keys[0].decode())
+
     def encrypt(self, text: str) -> str:
         """`text`, readable only with one of the keys."""
         return self._fernet.encrypt(text.encode()).decode()

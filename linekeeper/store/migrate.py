@@ -52,7 +52,7 @@ async def migrate(store: Store) -> tuple[str | None, str]:
                 await connection.run_sync(say_whom_it_serves, store.cipher)
     except DBAPIError as error:
         raise StoreError(describe(error)) from error
-    await _check_key(store)
+    await check_key(store)
     return before, head()
 
 
@@ -77,7 +77,7 @@ async def require_current(store: Store) -> None:
             f"the database's schema is {found or 'empty'}, this version needs {head()}: "
             "run `linekeeper migrate`"
         )
-    await _check_key(store)
+    await check_key(store)
 
 
 def describe(error: Exception) -> str:
@@ -152,8 +152,11 @@ def _upgrade(connection: Connection) -> None:
     build_schema(connection, "head")
 
 
-async def _check_key(store: Store) -> None:
-    """Write a known text under our key the first time; afterwards it must read back."""
+async def check_key(store: Store) -> None:
+    """Write a known text under our key the first time; afterwards it must read back.
+
+    Raises `KeyProblem` where it doesn't: the database was written, or rotated, with other keys.
+    """
     async with store.read() as session:
         found = await session.get(AppSetting, KEY_CHECK)
     if found is None:

@@ -1,6 +1,5 @@
 """Re-encrypting everything under the first key; may stop anywhere and be started again."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from sqlmodel import col
 
 from linekeeper.store.cipher import KeyProblem
 from linekeeper.store.engine import Store
+from linekeeper.store.processes import Writer, wait_until_ended
 from linekeeper.store.tables import AppSetting, Credential, PendingLogin
 
 _PORTION = 200
@@ -33,11 +33,13 @@ class Rotation:
     """Rows that none of the keys opens, left as they are: table and key."""
     written_since: list[str] = field(default_factory=list)
     """Rows that another process wrote under an older key while this went on: table and key."""
+    writers: Sequence[Writer] = ()
+    """Processes that have the database open and encrypt with another key, silent ones too."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether the older keys are needed by nothing and nobody that was seen."""
-        return not (self.unreadable or self.written_since)
+        """Whether the older keys are needed by no row and by no process."""
+        return not (self.unreadable or self.written_since or self.writers)
 
 
 async def rotate_keys(
@@ -51,9 +53,10 @@ async def rotate_keys(
 
     Each portion is kept before the next begins, and `tell` hears of it. What is under the first
     key is only looked at, so that one that was stopped goes on where it was. A value that changes
-    meanwhile is left; after `look_again_after` seconds everything is looked at once more, for a
-    process that has not been restarted still writes with an older key. A row that none of the keys
-    opens is named and holds up nothing. Raises `KeyProblem` where no row at all can be opened.
+    meanwhile is left. Processes that were not restarted still encrypt with an older key: they are
+    waited for, `look_again_after` seconds at most, and those that remain are named; then everything
+    is looked at once more. A row that none of the keys opens is named and holds up nothing. Raises
+    `KeyProblem` where no row at all can be opened.
     """
     rotation = Rotation()
     async with store.read() as session:
@@ -70,7 +73,7 @@ async def rotate_keys(
             "none of the keys opens anything in this database: put the key it was written with "
             "into LINEKEEPER_ENCRYPTION_KEYS (comma list; the first one encrypts)"
         )
-    await asyncio.sleep(look_again_after)
+    rotation.writers = await wait_until_ended(store, seconds=look_again_after)
     async for table, key, columns, rows in _portions(store, portion):
         for row in rows:
             if _under_others(store, row, columns) and _is_readable(store, row, columns):

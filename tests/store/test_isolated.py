@@ -1,10 +1,16 @@
 """One row nobody can open, one setting that makes no sense: named, and the rest goes on."""
 
 import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 from cryptography.fernet import Fernet
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlmodel import col
 
 from linekeeper.access.tokens import load_tokens, save_tokens, unreadable_tokens
@@ -13,12 +19,14 @@ from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.customers.adopt import adopt
 from linekeeper.makini import ListedConnection, TokenPair
 from linekeeper.orchestrator import Blocks
+from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.cipher import Cipher
 from linekeeper.store.configuration import load_configuration, save_blocks
-from linekeeper.store.rotate import Rotation, rotate_keys
-from linekeeper.store.tables import AppSetting, Credential
+from linekeeper.store.migrate import check_key
+from linekeeper.store.rotate import rotate_keys
+from linekeeper.store.tables import AppSetting, Credential, OpenProcess
 
 
 def sealed_by_others(text: str) -> str:
@@ -130,28 +138,110 @@ async def test_a_rotation_names_what_no_key_opens_and_goes_on(store: Store) -> N
     assert not done.is_complete
 
 
-async def test_a_rotation_looks_again_for_what_a_process_with_the_old_key_wrote_meanwhile(
+_WRITER = """
+import asyncio, sys
+from linekeeper.access.tokens import save_tokens
+from linekeeper.clock import utcnow
+from linekeeper.makini import TokenPair
+from linekeeper.runtime import Runtime
+
+async def main():
+    async with Runtime.open(kind="flow run") as rt:
+        print("open", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        pair = {sys.argv[1]: TokenPair("a-new", "r-new", None, minted=False)}
+        async with rt.store.write() as session:
+            await save_tokens(rt.store, session, pair, now=utcnow())
+        print("written", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+
+asyncio.run(main())
+"""
+
+
+@asynccontextmanager
+async def process_with(settings: Settings, key: str, writes: str) -> AsyncIterator[Process]:
+    """Another process that has the database open with `key`, and writes when it is told to."""
+    environment = {
+        **os.environ,
+        "LINEKEEPER_HOME": str(settings.home),
+        "LINEKEEPER_DATABASE_URL": settings.resolved_database_url,
+        "LINEKEEPER_ENCRYPTION_KEYS": key,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _WRITER, writes, stdin=PIPE, stdout=PIPE, env=environment
+    )
+    assert process.stdout is not None
+    try:
+        assert await process.stdout.readline() == b"open\n"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def tell(process: Process) -> None:
+    assert process.stdin is not None
+    process.stdin.write(b"\n")
+    await process.stdin.drain()
+
+
+async def test_a_rotation_names_a_silent_process_with_the_old_key_until_it_has_ended(
     store: Store, settings: Settings
 ) -> None:
     one, *_ = await three_connections(store)
     old = settings.encryption_keys[0].get_secret_value()
-    keys = Cipher([Fernet.generate_key().decode(), old])
-    rotating = Store(store.engine, keys)
-    first_look_done = asyncio.Event()
-    pair = {one: TokenPair("a-new", "r-new", None, minted=False)}
+    await check_key(store)
+    rotating = Store(store.engine, Cipher([Fernet.generate_key().decode(), old]))
+    async with process_with(settings, old, one) as process:
+        done = await rotate_keys(rotating)
+        [writer] = done.writers
+        assert (writer.kind, writer.is_silent) == ("flow run", False)
+        assert f"(process {process.pid})" in str(writer)
+        assert done.written_since == []  # it wrote nothing: its rows would not have told
+        assert not done.is_complete
+        await tell(process)
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"written\n"
+        rotation = asyncio.create_task(rotate_keys(rotating, look_again_after=60))
+        await asyncio.sleep(0)
+        await tell(process)  # now it ends, and the rotation has waited for it
+        assert (await rotation).is_complete
+    async with rotating.read() as session:
+        row = await session.get_one(Credential, one)
+    assert rotating.cipher.is_first(row.access_token)
 
-    def tell(rotation: Rotation) -> None:
-        if rotation.seen == rotation.total:
-            first_look_done.set()
 
-    async def write_with_the_old_key() -> None:
-        await first_look_done.wait()
+async def test_a_process_with_the_old_key_that_was_killed_counts_until_an_hour_later(
+    store: Store, settings: Settings
+) -> None:
+    one, *_ = await three_connections(store)
+    old = settings.encryption_keys[0].get_secret_value()
+    rotating = Store(store.engine, Cipher([Fernet.generate_key().decode(), old]))
+    async with process_with(settings, old, one) as process:
+        process.kill()
+        await process.wait()
+    for minutes, silent in ((5, True), (59, True), (61, None)):
         async with store.write() as session:
-            await save_tokens(store, session, pair, now=utcnow())
+            at = await store.clock(session) - timedelta(minutes=minutes)
+            await session.execute(update(OpenProcess).values(at=at))
+        assert [each.is_silent for each in (await rotate_keys(rotating)).writers] == [
+            value for value in (silent,) if value is not None
+        ]
 
-    done, _ = await asyncio.gather(
-        rotate_keys(rotating, tell=tell, look_again_after=2), write_with_the_old_key()
-    )
-    assert done.written_since == [f"credential {one}"]
-    assert not done.is_complete
-    assert (await rotate_keys(rotating)).is_complete
+
+async def test_a_process_with_the_old_key_alone_does_not_start_after_the_rotation(
+    store: Store, settings: Settings
+) -> None:
+    old = settings.encryption_keys[0].get_secret_value()
+    async with Runtime.open(settings):
+        pass
+    assert (
+        await rotate_keys(Store(store.engine, Cipher([Fernet.generate_key().decode(), old])))
+    ).is_complete
+    with pytest.raises(KeyProblem):
+        async with Runtime.open(settings):
+            pass
+    async with store.read() as session:
+        assert list(await session.scalars(select(OpenProcess))) == []

@@ -57,7 +57,7 @@ from linekeeper.store.tables.records import (
     WorkflowConfiguration,
 )
 from linekeeper.store.tables.traces import FeedRead, ForwardAttempt
-from linekeeper.store.tables.watch import EndedRun, PartHeartbeat, RunAlert
+from linekeeper.store.tables.watch import EndedRun, OpenProcess, PartHeartbeat, RunAlert
 
 __all__ = [
     "ApiKey",
@@ -95,6 +95,7 @@ __all__ = [
     "NoticeChannel",
     "NoticeMessage",
     "Observation",
+    "OpenProcess",
     "Outage",
     "Outbox",
     "PartHeartbeat",

@@ -27,6 +27,21 @@ class PartHeartbeat(SQLModel, table=True):
     """What was seen last where others see it for the part (a worker's own last heartbeat)."""
 
 
+class OpenProcess(SQLModel, table=True):
+    """A process that has the database open; one that ends in good order removes its row."""
+
+    __tablename__ = "open_process"
+
+    owner: str = Field(primary_key=True)
+    kind: str
+    """`receiver`, `consumer`, `flow run` or `command`."""
+    key: str
+    """The fingerprint of the key it encrypts with."""
+    since: datetime = time()
+    at: datetime = time()
+    """Its last sign of life, by the database's clock."""
+
+
 class EndedRun(SQLModel, table=True):
     """A flow run that came to its own end: if it failed, it failed by what it found."""
 

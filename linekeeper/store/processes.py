@@ -1,0 +1,116 @@
+"""Which processes have the database open, and with which key each of them encrypts."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import col
+
+from linekeeper.clock import token_bytes
+from linekeeper.store.engine import Store
+from linekeeper.store.tables import OpenProcess
+from linekeeper.store.upsert import insert_or_update
+
+SIGN_SECONDS = 60.0
+"""Between two signs of life of a process."""
+SILENT_AFTER = timedelta(minutes=3)
+FORGOTTEN_AFTER = timedelta(hours=1)
+"""A process that is silent for longer has ended without saying so; until then it may go on."""
+_TROUBLE = (SQLAlchemyError, OSError)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A process that has the database open."""
+
+    kind: str
+    """`receiver`, `consumer`, `flow run` or `command`."""
+    owner: str
+    """`<host>:<process id>:<random>`."""
+    is_silent: bool
+    """It gives no sign of life: it was killed, or it hangs and may go on."""
+    at: datetime
+    """Its last sign of life."""
+
+    def __str__(self) -> str:
+        host, process, _ = self.owner.rsplit(":", 2)
+        silent = f", without a sign of life since {self.at:%H:%M:%S} UTC" if self.is_silent else ""
+        return f"{self.kind} on {host} (process {process}{silent})"
+
+
+def new_owner() -> str:
+    """A name for this process in leases, claims and signs of life."""
+    return f"{socket.gethostname()}:{os.getpid()}:{token_bytes(4).hex()}"
+
+
+@asynccontextmanager
+async def registered(store: Store, owner: str, kind: str) -> AsyncIterator[None]:
+    """Within the block others can see that `owner` has the database open, and with which key.
+
+    What can't be written at the beginning raises; a sign of life that fails is tried again.
+    """
+    await _sign(store, owner, kind)
+    signing = asyncio.create_task(_keep_signing(store, owner, kind), name="signs of life")
+    try:
+        yield
+    finally:
+        signing.cancel()
+        with suppress(asyncio.CancelledError):
+            await signing
+        with suppress(*_TROUBLE):  # then it is forgotten in time
+            async with store.write() as session:
+                await session.execute(delete(OpenProcess).where(col(OpenProcess.owner) == owner))
+
+
+async def read_writers_under_other_keys(store: Store) -> list[Writer]:
+    """Every process that has the database open and encrypts with another key than we do."""
+    async with store.read() as session:
+        now = await store.clock(session)
+        rows = await session.scalars(
+            select(OpenProcess)
+            .where(
+                col(OpenProcess.key) != store.cipher.first_fingerprint,
+                col(OpenProcess.at) > now - FORGOTTEN_AFTER,
+            )
+            .order_by(col(OpenProcess.kind), col(OpenProcess.owner))
+        )
+        return [Writer(row.kind, row.owner, now - row.at > SILENT_AFTER, row.at) for row in rows]
+
+
+async def wait_until_ended(store: Store, *, seconds: float) -> Sequence[Writer]:
+    """Wait for the writers under other keys, at most `seconds`; returns those that remain."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while writers := await read_writers_under_other_keys(store):
+        left = deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            break
+        await asyncio.sleep(min(left, 1.0))
+    return writers
+
+
+async def _keep_signing(store: Store, owner: str, kind: str) -> None:
+    while True:
+        await asyncio.sleep(SIGN_SECONDS)
+        try:
+            await _sign(store, owner, kind)
+        except _TROUBLE as error:
+            _log.warning("no sign of life could be written: %s", type(error).__name__)
+
+
+async def _sign(store: Store, owner: str, kind: str) -> None:
+    key = store.cipher.first_fingerprint
+    async with store.write() as session:
+        now = await store.clock(session)
+        await session.execute(
+            delete(OpenProcess).where(col(OpenProcess.at) < now - FORGOTTEN_AFTER)
+        )
+        row = {"owner": owner, "kind": kind, "key": key, "since": now, "at": now}
+        await insert_or_update(store, session, OpenProcess, [row], key=["owner"], update=["at"])
