@@ -9,7 +9,7 @@ lives beyond the next beat, rows that were made later than now.
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import bindparam, func, literal_column, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -18,6 +18,7 @@ from linekeeper.consumer.waiting import CHANNELS
 from linekeeper.store import Store
 from linekeeper.store.leases import CONSUMER
 from linekeeper.store.tables import Lease, Outbox, WebhookEvent
+from linekeeper.store.types import UtcDateTime
 
 SLACK = timedelta(minutes=1)
 """Clocks that are corrected by less are left alone."""
@@ -81,50 +82,43 @@ async def put_right(store: Store, *, beat: timedelta) -> timedelta | None:
 
 async def _ahead(session: AsyncSession, now: datetime, beat: timedelta) -> timedelta:
     """How far the clock was ahead that wrote what lies in the future; nothing if none does."""
-    alive = col(Lease.name).startswith(CONSUMER, autoescape=True)
-    found: list[datetime | None] = [
-        await _latest(session, col(Lease.until), alive, less=beat),
-        await _latest(session, col(Lease.until), ~alive, less=LONGEST_LEASE),
-    ]
-    for rank in (0, 1):
-        found.append(
-            await _newest(
-                session,
-                WebhookEvent,
-                col(WebhookEvent.received_at),
-                col(WebhookEvent.rank) == rank,
-                now,
-            )
-        )
-    for channel in CHANNELS:
-        found.append(
-            await _newest(
-                session, Outbox, col(Outbox.created_at), col(Outbox.channel) == channel, now
-            )
-        )
-    return max((at - now for at in found if at is not None), default=timedelta())
+    values = {"soon": now + SLACK}
+    row = (await session.execute(_FUTURE, values)).one()
+    less = (beat, LONGEST_LEASE, *[timedelta()] * (len(row) - 2))
+    found = (at - spare for at, spare in zip(row, less, strict=True) if at is not None)
+    return max((at - now for at in found), default=timedelta())
 
 
-async def _latest(
-    session: AsyncSession, what: Any, which: Any, *, less: timedelta
-) -> datetime | None:
-    at: datetime | None = await session.scalar(select(func.max(what)).where(which))
-    return at - less if at is not None else None
-
-
-async def _newest(
-    session: AsyncSession, table: Any, made_at: Any, which: Any, now: datetime
-) -> datetime | None:
+def _newest(table: Any, made_at: Any, which: Any) -> Any:
     """When the newest of the rows was made that wait longest."""
     waiting = (
         select(made_at.label("at"))
-        .where(which, table.status == "pending", table.next_attempt_at > now + SLACK)
+        .where(which, table.status == _PENDING, table.next_attempt_at > _SOON)
         .order_by(table.next_attempt_at.desc())
         .limit(_MOST)
         .subquery()
     )
-    at: datetime | None = await session.scalar(select(func.max(waiting.c.at)))
-    return at
+    return select(func.max(waiting.c.at)).scalar_subquery()
+
+
+def _latest_lease(which: Any) -> Any:
+    return select(func.max(col(Lease.until))).where(which).scalar_subquery()
+
+
+_PENDING: Any = literal_column("'pending'")
+"""Said in the statement itself, or SQLite doesn't use the index of those pending."""
+_SOON: Any = bindparam("soon", type_=UtcDateTime)
+_ALIVE = col(Lease.name).startswith(CONSUMER, autoescape=True)
+_FUTURE = select(
+    _latest_lease(_ALIVE),
+    _latest_lease(~_ALIVE),
+    *(
+        _newest(WebhookEvent, col(WebhookEvent.received_at), col(WebhookEvent.rank) == rank)
+        for rank in (0, 1)
+    ),
+    *(_newest(Outbox, col(Outbox.created_at), col(Outbox.channel) == name) for name in CHANNELS),
+)
+"""One look for all: the consumer asks it every few seconds."""
 
 
 def _text(at: datetime) -> str:

@@ -1,5 +1,6 @@
 """Bringing the schema up to date (Alembic), safely from several processes at once."""
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -30,6 +31,7 @@ def _config() -> Config:
     return config
 
 
+@cache
 def head() -> str:
     """The schema version this code is written for."""
     return ScriptDirectory.from_config(_config()).get_current_head() or ""

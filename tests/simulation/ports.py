@@ -23,6 +23,7 @@ from linekeeper.settings import Settings
 from linekeeper.store import Store, sqlite
 from linekeeper.store import engine as store_engine
 from linekeeper.store.migrate import migrate
+from linekeeper.watch import service as watching
 from tests.simulation import machine
 from tests.simulation.machine import seed_of
 from tests.simulation.makini.http import CLIENT_ID, CLIENT_SECRET
@@ -36,7 +37,9 @@ from tests.simulation.universe import Universe
 KEY = "c2ltdWxhdGVkIGtleSwgMzIgYnl0ZXMgbG9uZyAhISE="  # of a throw-away database
 IDLE_SECONDS = 300.0
 """How often a loop of the consumer looks although nothing changed and nothing is due."""
-BEAT_SECONDS = 60.0
+BEAT_SECONDS = 180.0
+LOOK_SECONDS = 0.5
+"""The least between two looks at what is due."""
 _MADE: list[Path] = []
 
 
@@ -48,7 +51,7 @@ def machines(universe: Universe) -> Iterator[None]:
         "MAKINI_LINK_URL": "https://link.makini.sim", "MAKINI_CLIENT_ID": CLIENT_ID,
         "MAKINI_CLIENT_SECRET": CLIENT_SECRET, "MAKINI_WEBHOOK_SECRETS": WEBHOOK_SECRET,
         "MAKINI_MODE": "manage", "MAKINI_BODIES": ",".join(ENTITIES),
-        "MAKINI_ENTITIES": ",".join(universe.entities),
+        "MAKINI_ENTITIES": ",".join(universe.entities), "WATCH_MINUTES": "30",
         "PUBLIC_URL": "https://linekeeper.sim", "FORWARD_URL": "https://product.sim/hook",
         "FORWARD_SECRET": FORWARD_SECRET,
     }  # fmt: skip
@@ -73,6 +76,9 @@ def machines(universe: Universe) -> Iterator[None]:
         (service, "IMPLEMENTATIONS_EVERY", IDLE_SECONDS),
             (service, "OUTAGES_EVERY", IDLE_SECONDS),
         (service, "BLOCKS_EVERY", IDLE_SECONDS), (service, "LINKS_EVERY", 3600.0),
+        (service, "STREAM_EVERY", 2 * IDLE_SECONDS), (service, "LOGINS_EVERY", BEAT_SECONDS),
+        (service, "ENDING_EVERY", IDLE_SECONDS), (service, "INTERRUPTED_EVERY", IDLE_SECONDS),
+        (watching, "SLOWEST_BEAT", IDLE_SECONDS), (consumer_waker, "LOOK_SECONDS", LOOK_SECONDS),
         (service, "BEAT_SECONDS", BEAT_SECONDS),
         (consumer_alive, "DEAD_AFTER", timedelta(seconds=3.5 * BEAT_SECONDS)),
         (receiver_beat, "BEAT_SECONDS", BEAT_SECONDS),
