@@ -79,7 +79,8 @@ class Missing:
 
     absence: Absence
     rows: Sequence[Any]
-    """`id`, `name`, `makini_key`, `setup`, `missing_since`, `disappeared_at` of those missing."""
+    """`id`, `name`, `makini_key`, `setup`, `missing_since`, `unlisted_since`, `disappeared_at` of
+    those missing."""
     back: Sequence[str]
     """Ids of those that were missing before and are listed again."""
 
@@ -104,6 +105,7 @@ async def find_missing(
                 col(Connection.makini_key),
                 col(Connection.setup),
                 col(Connection.missing_since),
+                col(Connection.unlisted_since),
                 col(Connection.disappeared_at),
             )
             .where(
@@ -125,7 +127,8 @@ async def find_missing(
         total=total,
         accepted_shortfall=accepted or 0,
     )
-    back = [row.id for row in known if row.missing_since and row.makini_key in listed]
+    was_missing = [row for row in known if row.missing_since or row.unlisted_since]
+    back = [row.id for row in was_missing if row.makini_key in listed]
     return Missing(absence, missing, back)
 
 
@@ -140,7 +143,7 @@ async def conclude_missing(
 ) -> None:
     """Disconnect what is missing for the second time, or at once where a person accepts it.
 
-    Nothing is changed where the list looks truncated and nobody accepted that.
+    Where the list looks truncated and nobody accepted that, no more is kept than who is not in it.
     """
     absence = missing.absence
     state: dict[str, Any] = {
@@ -152,6 +155,9 @@ async def conclude_missing(
     }
     if accept:
         state["accepted_shortfall"] = absence.shortfall
+    new = [row.id for row in missing.rows if row.unlisted_since is None]
+    await _set(session, new, unlisted_since=now)
+    await _set(session, missing.back, unlisted_since=None)
     if not absence.looks_truncated or accept:
         await _conclude(session, missing, now=now, accept=accept)
     await insert_or_update(

@@ -7,6 +7,7 @@ customer logged in undo the login. A read with the connection's own token settle
 may be read the health is `unknown`.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from linekeeper.config import HealthPolicy
@@ -16,6 +17,8 @@ CACHED = ("list", "probe")
 """Sources that repeat what Makini had cached."""
 OURS = (*CACHED, "read")
 """Sources dated by our own clock, to the microsecond."""
+CALLS = ("probe", "read", "reconcile")
+"""Sources that call with the connection's own token."""
 LAG_OF_UNDATED = timedelta(hours=1)
 """So long after a login a `fail` that has no date may be from before it."""
 _GOOD = (Outcome.answered, Outcome.sync_failing)
@@ -38,6 +41,23 @@ def is_late(observation: Observation, judged: Judged) -> bool:
         good = [at for at in (judged.read_at, judged.restored_at) if at is not None]
         return bool(good) and observation.at < max(good)
     return is_older(observation.at, judged.observed_at, ours=observation.source in OURS)
+
+
+def without_proof(observation: Observation) -> Observation:
+    """What `observation` says of a connection that Makini's list lacks.
+
+    Makini refuses the token of a connection that is gone as it refuses a lost login, so a refused
+    call proves neither; a status that was answered, and Makini's own event, prove what they say.
+    """
+    is_refused_call = observation.source in CALLS and observation.sync_status is None
+    if observation.outcome is not Outcome.login_lost or not is_refused_call:
+        return observation
+    return replace(
+        observation,
+        outcome=Outcome.doubted,
+        message="Makini refuses the token, and its list lacks the connection: the connection is "
+        "gone there, or its login is lost. The next whole list tells.",
+    )
 
 
 def raises_doubt(observation: Observation, judged: Judged) -> bool:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from statistics import median
 
 from linekeeper.config import HealthPolicy
-from linekeeper.health.contested import CACHED, contradicts, is_late, raises_doubt
+from linekeeper.health.contested import CACHED, CALLS, contradicts, is_late, raises_doubt
 from linekeeper.health.state import (
     SEVERITY,
     Evidence,
@@ -121,8 +121,9 @@ def _lost(previous: Judged, observation: Observation) -> Judged:
 
 def _doubted(previous: Judged, observation: Observation, policy: HealthPolicy) -> Judged:
     """A refused call. One may have had an old token; several in a row are evidence."""
-    if observation.source == "probe":
-        # Our own token is refused before its end, and nothing here may renew it.
+    if observation.source in CALLS:
+        # Our own token is refused, and that proves no lost login: nothing here may renew it, or
+        # Makini's list lacks the connection.
         lost = previous.own is Health.reauthorization_required
         return previous if lost else replace(previous, own=Health.unknown, misses=0)
     before = previous.refused_at

@@ -13,7 +13,7 @@ from linekeeper.chunks import chunked
 from linekeeper.clock import uniform
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
-from linekeeper.health.contested import dispute
+from linekeeper.health.contested import dispute, without_proof
 from linekeeper.health.judge import (
     SEVERITY,
     Health,
@@ -61,6 +61,7 @@ class _Row:
     name: str
     health: str
     judged: Judged
+    unlisted_since: datetime | None
     sync_status: str | None
     last_sync_at: datetime | None
     last_good_at: datetime | None
@@ -85,10 +86,11 @@ async def observe(
     changes: list[Change] = []
     updates: dict[str, dict[str, Any]] = {}
     recorded: list[dict[str, Any]] = []
-    for identifier, observed in seen:
+    for identifier, given in seen:
         row = rows.get(identifier)
         if row is None:
             continue
+        observed = given if row.unlisted_since is None else without_proof(given)
         verdict = judge(row.judged, observed, policy)
         observation = _explained(observed, verdict.judged)
         if verdict.doubts:
@@ -129,6 +131,7 @@ _KNOWN = (
         col(Connection.name),
         col(Connection.health),
         col(Connection.judged),
+        col(Connection.unlisted_since),
         col(Connection.sync_status),
         col(Connection.last_sync_at),
         col(Connection.last_good_at),
@@ -174,6 +177,7 @@ def _next_row(row: _Row, judged: Judged, observation: Observation) -> _Row:
         row.name,
         judged.health.value,
         judged,
+        row.unlisted_since,
         sync_status=observation.sync_status or row.sync_status,
         last_sync_at=observation.sync_updated_at or row.last_sync_at,
         last_good_at=observation.at if good else row.last_good_at,

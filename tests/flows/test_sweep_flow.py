@@ -227,6 +227,24 @@ async def test_a_truncated_list_is_red_once_and_a_person_decides(
         assert await swept() == ("Completed", "sweep · all healthy")
 
 
+async def test_connections_that_vanish_from_a_truncated_list_ask_no_customer_to_log_in(
+    running: Running, clean_prefect: PrefectServer, store: Store, box: sandbox.Served
+) -> None:
+    with on(clean_prefect):
+        await health_sweep(return_state=True)
+        for connection in list(box.world.connections.values())[:5]:
+            box.world.remove(connection)  # their tokens are refused from now on
+        for _ in range(3):
+            await health_sweep(return_state=True)
+    assert {connection.setup for connection in await connections(store)} == {"live"}
+    healths = sorted(connection.health for connection in await connections(store))
+    assert healths == ["healthy", *["unknown"] * 5]
+    async with store.read() as session:
+        kinds = set(await session.scalars(select(Incident.kind)))
+    assert "list_truncated" in kinds
+    assert "reauthorization_required" not in kinds
+
+
 @pytest.mark.parametrize(
     ("pause", "seconds", "says"),
     [

@@ -11,8 +11,11 @@ from linekeeper.access.issue import HandedOut, Withheld, issue_access_token
 from linekeeper.clock import utcnow
 from linekeeper.health.absence import Absence
 from linekeeper.incidents.news import find_news
+from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.notify import compose
 from linekeeper.notify.queries import load_views
+from linekeeper.reconcile.doubt import observe_lost_login
+from linekeeper.reconcile.target import load_targets
 from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Incident, Outbox
@@ -191,3 +194,78 @@ def test_a_list_that_lacks_more_than_half_looks_truncated(
 ) -> None:
     absence = Absence(known=known, missing=missing, listed=known - missing)
     assert absence.looks_truncated == truncated
+
+
+async def health_of(rt: Runtime, *about: Connection) -> set[str]:
+    ids = {connection.id for connection in about}
+    return {found.health for found in await connections(rt) if found.id in ids}
+
+
+@pytest.mark.parametrize("share", ["most", "one"])
+async def test_a_refused_call_of_a_connection_that_the_list_lacks_is_no_lost_login(
+    rt: Runtime, fleet: sandbox.Served, share: str
+) -> None:
+    """C1: the token of a connection that is gone is refused as a lost login is."""
+    await sweep(rt)
+    gone = (await connections(rt))[: 8 if share == "most" else 1]
+    for connection in gone:
+        fleet.world.remove(fleet.world.connections[connection.makini_key])
+    await sweep(rt)
+    assert await health_of(rt, *gone) == {"unknown"}
+    assert "reauthorization_required" not in {incident.kind for incident in await incidents(rt)}
+    await sweep(rt)
+    await sweep(rt)
+    kinds = {incident.kind for incident in await open_ones(rt)}
+    if share == "most":
+        assert await health_of(rt, *gone) == {"unknown"}
+        assert {found.setup for found in await connections(rt)} == {"live"}
+        assert "list_truncated" in kinds
+    else:
+        assert kinds == {"disconnected"}
+    everything = {incident.kind for incident in await incidents(rt)}
+    assert "reauthorization_required" not in everything
+
+
+async def test_a_refused_poll_of_a_connection_that_the_list_lacks_is_no_lost_login(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    [gone, *_] = await connections(rt)
+    fleet.world.remove(fleet.world.connections[gone.makini_key])
+    await lists(rt, 1)
+    app = await rt.app("default")
+    [target] = await load_targets(rt, app, [gone.id])
+    error = MakiniError(
+        ErrorKind.unauthorized, "no", app=app.name, connection=target.ref, status=401
+    )
+    await observe_lost_login(rt, target, error)
+    assert await health_of(rt, gone) == {"unknown"}
+
+
+async def test_once_it_is_listed_again_a_refused_call_counts(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    [hidden, *_] = await connections(rt)
+    await control(fleet, "settings", mint_shape="refused")
+    fleet.world.tokens.kill(fleet.world.connections[hidden.makini_key])
+    back = forget(fleet, hidden)
+    await sweep(rt)
+    assert await health_of(rt, hidden) == {"unknown"}
+    fleet.world.connections |= back
+    await sweep(rt)
+    assert await health_of(rt, hidden) == {"reauthorization_required"}
+
+
+async def test_a_status_that_says_fail_counts_though_the_list_lacks_the_connection(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    [hidden, *_] = await connections(rt)
+    await control(fleet, f"connections/{hidden.makini_key}/change-credentials")
+    forget(fleet, hidden)
+    await sweep(rt)
+    assert await health_of(rt, hidden) == {"reauthorization_required"}
+    await sweep(rt)
+    [incident] = await open_ones(rt)
+    assert incident.kind == "disconnected"

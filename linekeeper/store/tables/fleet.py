@@ -87,6 +87,9 @@ class Connection(SQLModel, table=True):
     """What `judge` remembers (linekeeper.health.judge.Judged), as JSON."""
     missing_since: datetime | None = optional_time()
     """Since when Makini's list lacks it; in the next list without it, it is disconnected."""
+    unlisted_since: datetime | None = optional_time()
+    """Since when it is in no list of Makini's, whole or truncated. A refused call then doesn't tell
+    a lost login from a connection that is gone."""
     disappeared_at: datetime | None = optional_time()
     """When it was found missing from two whole lists though nobody here had ordered that.
 
