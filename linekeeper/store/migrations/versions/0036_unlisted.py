@@ -12,7 +12,7 @@ revision = "0036"
 down_revision = "0035"
 branch_labels = None
 depends_on = None
-serves = ("0035", "0034")
+serves = ("0035",)
 
 
 def upgrade() -> None:
