@@ -61,6 +61,11 @@ async def read_month(store: Store, name: str | None, *, now: datetime) -> Month:
     return Month(name, span, [line for line in lines if line.total])
 
 
+def columns_shown(month: Month) -> list[Waiting]:
+    """What anybody was waited for in that month: the other columns would hold noughts. Pure."""
+    return [each for each in HEADINGS if any(line.minutes[each] for line in month.lines)]
+
+
 def as_csv(month: Month) -> str:
     """One line a connection; the columns of minutes sum to `total`."""
     file = io.StringIO()

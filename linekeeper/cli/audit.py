@@ -44,11 +44,16 @@ def audit_command(
     from linekeeper.views.audit import more
 
     table = Table()
-    for heading in ("at (UTC)", "who", "what", "to what", "more"):
-        table.add_column(heading, overflow="fold")
-    for one in entries:
-        cells = (f"{one.at:%Y-%m-%d %H:%M}", one.by, one.action, one.subject, more(one.detail))
-        table.add_row(*(Text(cell) for cell in cells))
+    table.add_column("at (UTC), who", overflow="fold", min_width=16)
+    table.add_column("what", no_wrap=True)
+    table.add_column("to what, more", overflow="fold")
+    for entry in entries:
+        known = [entry.subject, more(entry.detail)]
+        table.add_row(
+            Text(f"{entry.at:%Y-%m-%d %H:%M}\n{entry.by}"),
+            Text(entry.action),
+            Text("\n".join(filter(None, known))),
+        )
     Console(highlight=False).print(table if entries else "nobody did anything in that time")
 
 

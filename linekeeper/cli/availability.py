@@ -36,16 +36,18 @@ def availability_command(
     if as_csv:
         typer.echo(service.as_csv(found), nl=False)
         return
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=service.sentence(found))
-    table.add_column("connection", overflow="fold")
-    for heading in (*service.HEADINGS.values(), "Total"):
+    table = Table(title=service.sentence(found), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("minutes of", overflow="fold")
+    shown = service.columns_shown(found)
+    for heading in (*(service.HEADINGS[each] for each in shown), "Total"):
         table.add_column(heading, justify="right")
     for line in found.lines:
-        minutes = [f"{line.minutes[each]:,}" for each in service.HEADINGS]
+        minutes = [f"{line.minutes[each]:,}" for each in shown]
         table.add_row(Text(line.label), *minutes, f"{line.total:,}")
     Console(highlight=False).print(table if found.lines else service.sentence(found))
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 WIDE = 120
 """A terminal of fewer columns gets a shorter table; `--json` has all of it."""
+LONGEST_KEY = 26
+"""A key of so many characters stays on one line at 80 columns."""
 REST = ("app", "setup", "health", "since", "last check")
 
 app = typer.Typer(
@@ -93,18 +95,26 @@ def list_command(
 
     console, table = Console(highlight=False), Table()
     is_narrow = console.width < WIDE
-    table.add_column("connection", overflow="fold")
-    table.add_column("key", no_wrap=True, overflow="fold")
-    for heading in ("setup", "health", "since") if is_narrow else REST:
-        table.add_column(heading, overflow="fold", min_width=15 if heading == "health" else None)
+    if is_narrow:
+        longest = max((len(row["makini_key"]) for row in rows), default=0)
+        table.add_column("connection, key", overflow="fold", min_width=min(longest, LONGEST_KEY))
+    else:
+        table.add_column("connection", overflow="fold")
+        table.add_column("key", no_wrap=True, overflow="fold")
+    for heading in ("setup", "health", "since (UTC)") if is_narrow else REST:
+        if heading == "health":
+            table.add_column(heading, min_width=15, max_width=15 if is_narrow else None)
+        else:
+            table.add_column(heading, overflow="fold")
     for row in rows:
         state = Text(row["health"].replace("_", " "))
         since, checked = _time(row["health_since"]), _time(row["last_checked_at"])
-        first = (Text(row["label"]), Text(row["makini_key"]))
+        label, key = Text(row["label"]), Text(row["makini_key"], "dim")
         if is_narrow:
-            table.add_row(*first, row["setup"], state, since)
+            since = since.removesuffix(" UTC")
+            table.add_row(Text("\n").join([label, key]), row["setup"], state, since)
         else:
-            table.add_row(*first, Text(row["app"]), row["setup"], state, since, checked)
+            table.add_row(label, key, Text(row["app"]), row["setup"], state, since, checked)
     console.print(table if rows else "no connection")
 
 

@@ -104,7 +104,13 @@ class MakiniError(Exception):
     def brief(self) -> str:
         """What happened, without app, connection and advice: for a conversation."""
         message = f": {self.message.rstrip('.')}" if self.message else ""
-        return f"{_WHAT[self.kind]}{message}{self.reference}"
+        return f"{self._what}{message}{self.reference}"
+
+    @property
+    def _what(self) -> str:
+        if self.connection is not None and self.kind is ErrorKind.unavailable:
+            return "The system, or Makini's way to it, does not answer"
+        return _WHAT[self.kind]
 
     def __str__(self) -> str:
         status = f" ({self.status})" if self.status is not None else ""
@@ -116,7 +122,7 @@ class MakiniError(Exception):
             where.append(f"code {self.code}")
         if self.request_id:
             where.append(f"request id {self.request_id}")
-        return f"{_WHAT[self.kind]}{status}{message} [{', '.join(where)}]. {self._advice()}."
+        return f"{self._what}{status}{message} [{', '.join(where)}]. {self._advice()}."
 
     def _advice(self) -> str:
         if self.kind is ErrorKind.rate_limited and self.retry_after is not None:

@@ -84,7 +84,7 @@ class Run:
                     target.id,
                     target.label,
                     reading.entity,
-                    str(reading.error),
+                    reading.error.brief,
                     reading.is_news,
                     reading.error.retryable,
                 )

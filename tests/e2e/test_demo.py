@@ -13,7 +13,7 @@ from playwright.async_api import Page, expect
 from tests.e2e.conftest import PARTS, ROOT, House, free_ports, started, until
 from tests.e2e.forms import submit, write
 
-pytestmark = [pytest.mark.e2e, pytest.mark.soak]
+pytestmark = [pytest.mark.e2e, pytest.mark.soak, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture
@@ -45,8 +45,9 @@ async def _runs(house: House, page: Page, deployment: str) -> None:
     async with house.prefect() as client:
         found = await client.read_deployment_by_name(f"{deployment}/{deployment}")
     await page.goto(f"{house.url('prefect')}/deployments/deployment/{found.id}")
-    await page.get_by_role("button", name="Run", exact=True).first.click()
-    await page.get_by_text("Quick run").first.click()
+    async with page.expect_response(re.compile("/create_flow_run$")):
+        await page.get_by_role("button", name="Run", exact=True).first.click()
+        await page.get_by_text("Quick run").first.click()
 
 
 async def _answers(page: Page, address: str) -> None:
@@ -87,6 +88,7 @@ async def _follows(demo: asyncio.subprocess.Process, house: House, page: Page) -
     said, step = "", ""
     while line := (await demo.stdout.readline()).decode():
         said += line
+        print(line, end="")
         if found := re.search(r"http\S+/connect/\S+", line):
             await _logs_in(page, found[0])
         elif "Acknowledge" in line:
