@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE  # every command would compile all it imports anew
 CHROMIUM := $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome))
 
-.PHONY: install up test soak simulate bench check lock browser machines clean
+.PHONY: install up wheel test soak simulate bench check lock browser machines clean
 
 install: $(STAMP)
 
@@ -28,6 +28,10 @@ $(STAMP): requirements/all.txt pyproject.toml | $(BIN)/uv
 
 up: install
 	@$(BIN)/linekeeper up $(ARGS)
+
+# What is installed elsewhere (docs/deploy.md): Linekeeper, and its sandbox.
+wheel: $(BIN)/uv
+	@rm -rf dist && $(BIN)/uv build -q --wheel -o dist . && $(BIN)/uv build -q --wheel -o dist sandbox
 
 # Debian and root: the browser is installed; elsewhere the one command to run first is printed.
 browser:

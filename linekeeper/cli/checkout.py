@@ -1,4 +1,4 @@
-"""Where the project is: what flow runs start from, and what `prefect.yaml` stands beside."""
+"""Where the project is: what flow runs start from, and the list of deployments."""
 
 import os
 from pathlib import Path
@@ -11,8 +11,13 @@ def root() -> Path:
     return Path(linekeeper.__file__).resolve().parents[1]
 
 
+def deployments_file() -> Path:
+    """`prefect.yaml`: in a checkout beside the flows, in the wheel inside the package."""
+    return Path(linekeeper.__file__).with_name("prefect.yaml").resolve()
+
+
 def enter() -> dict[str, str]:
-    """The pull step of every deployment: a run works in the checkout its worker is installed from.
+    """The pull step of every deployment: a run works in the folder its worker is installed from.
 
     So a worker on another machine, or a checkout that moved, needs no new deployment.
     """

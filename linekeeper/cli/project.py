@@ -25,7 +25,7 @@ from prefect.utilities.templating import (
 )
 
 from linekeeper import __version__
-from linekeeper.cli.checkout import root
+from linekeeper.cli.checkout import deployments_file, root
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.server import work_pool
 
@@ -68,25 +68,25 @@ async def wanted_deployments(
     variables are resolved where there is a `client`. Raises `UserError` if the file, or a flow it
     names, can't be read.
     """
-    file = file or root() / "prefect.yaml"
+    folder = root() if file is None else file.parent
+    file = file or deployments_file()
     try:
         content = yaml.safe_load(await asyncio.to_thread(file.read_text, "utf-8"))
         model = PrefectYamlModel.model_validate(content)
         given = model.model_dump(exclude_unset=True, mode="json")
-        version = await asyncio.to_thread(commit_of, file.parent)
+        installed = file.parent != folder
+        version = __version__ if installed else await asyncio.to_thread(commit_of, folder)
         return [
             await _wanted(
                 await _resolved(entry, client),
                 await _resolved(given.get("pull") or [], client),
-                file.parent,
+                folder,
                 version,
             )
             for entry in given["deployments"]
         ]
     except FileNotFoundError as error:
-        raise UserError(
-            f"{error.filename} is missing: run from a checkout of the project"
-        ) from None
+        raise UserError(f"{error.filename} is missing: install Linekeeper again") from None
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} can't be used: {type(error).__name__}: {error}") from error
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,19 @@ def check(command: str) -> None:
     else:
         assert Path(words[0]).name == "prefect", command
         assert words[1:3] in (["worker", "start"], ["server", "start"]), command
+
+
+def test_nothing_that_is_kept_is_ignored_for_the_wheel_leaves_out_what_git_ignores() -> None:
+    if not (DEPLOY.parent / ".git").exists():
+        pytest.skip("this is no checkout")
+    kept = subprocess.run(
+        ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"],
+        cwd=DEPLOY.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert kept.stdout == ""
 
 
 def test_every_command_and_setting_of_the_compose_file_exists() -> None:

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from linekeeper.settings import Settings
 from linekeeper.store import Store
 
 ROOT = Path(__file__).parents[2]
+COMMAND = (sys.executable, "-m", "linekeeper.cli")
 CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 QUIET = (
     "--no-sandbox",
@@ -56,6 +57,8 @@ class House:
     ports: dict[str, int]
     environment: dict[str, str]
     process: asyncio.subprocess.Process
+    command: tuple[str, ...] = COMMAND
+    cwd: Path = ROOT
     said: list[str] = field(default_factory=list)
     http: httpx.AsyncClient = field(init=False)
 
@@ -90,9 +93,9 @@ class House:
     async def linekeeper(self, *arguments: str) -> tuple[int, str]:
         """Run `linekeeper …` beside it; returns the exit code and all it said."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "linekeeper.cli", *arguments),
+            *(*self.command, *arguments),
             env=self.environment,
-            cwd=ROOT,
+            cwd=self.cwd,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -153,21 +156,28 @@ async def until(
 
 @asynccontextmanager
 async def started(
-    home: Path, ports: dict[str, int], *arguments: str, **environment: str
+    home: Path,
+    ports: dict[str, int],
+    *arguments: str,
+    command: tuple[str, ...] = COMMAND,
+    cwd: Path = ROOT,
+    bare: Mapping[str, str] = os.environ,
+    **environment: str,
 ) -> AsyncIterator[House]:
     """`linekeeper up ARGUMENTS` on `home`, once it is ready; ended as a service manager ends it."""
-    ours = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "LINEKEEPER_"))}
+    theirs = ("PREFECT_", "LINEKEEPER_") if bare is os.environ else ()
+    ours = {name: value for name, value in bare.items() if not name.startswith(theirs)}
     served = PARTS[:3] if "--sandbox" in arguments else PARTS[:2]
     ours |= {f"LINEKEEPER_{part.upper()}_PORT": str(ports[part]) for part in served}
     ours |= {"DO_NOT_TRACK": "1", "LINEKEEPER_HOME": str(home), **environment}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "linekeeper.cli", "up", *arguments),
+        *(*command, "up", *arguments),
         env=ours,
-        cwd=ROOT,
+        cwd=cwd,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    one = House(home, ports, ours, process)
+    one = House(home, ports, ours, process, command, cwd)
     ready = asyncio.Event()
     listening = asyncio.create_task(_listen(one, ready))
     shorter = httpx.Limits(keepalive_expiry=2)  # than the servers', which close after five
