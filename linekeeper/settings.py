@@ -1,15 +1,26 @@
 """Settings of one process, read from the environment (prefix `LINEKEEPER_`) or a `.env` file.
 
+A secret may be a file instead: `LINEKEEPER_SECRETS_DIR` (or systemd's credentials) names a folder
+whose files are named as the settings are, in lower case: `linekeeper_encryption_keys`. What the
+environment says counts before it.
+
 They say where things are. What an operator tunes lives in blocks (`linekeeper.config`); the
 settings below that mirror a block only seed it.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 from linekeeper.config import (
     DEFAULT_ENTITIES,
@@ -52,6 +63,8 @@ class Settings(BaseSettings):
     heartbeat_url: str | None = None
     watch_minutes: float = Field(default=15, gt=0)
     log_format: Format = "text"
+    alive_file: Path | None = None
+    """Touched every ten seconds by a receiver or consumer that works: for a health check."""
     worker: str = ""
     """Whose vantage a preflight of this machine is; empty: the machine's name."""
     network_file: Path | None = None
@@ -86,6 +99,21 @@ class Settings(BaseSettings):
 
     smtp_url: SecretStr | None = None
     mail_from: str | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The usual ones; where files with secrets are is known at run time only."""
+        folder = os.environ.get("LINEKEEPER_SECRETS_DIR") or os.environ.get("CREDENTIALS_DIRECTORY")
+        if folder:
+            file_secret_settings = SecretsSettingsSource(settings_cls, secrets_dir=folder)
+        return init_settings, env_settings, dotenv_settings, file_secret_settings
 
     @field_validator(
         "encryption_keys",

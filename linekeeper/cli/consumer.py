@@ -22,6 +22,7 @@ def consumer_command() -> None:
 
 
 async def _run() -> None:
+    from linekeeper.alive import telling
     from linekeeper.cli.orchestrator import PrefectOrchestrator
     from linekeeper.consumer import run_consumer
     from linekeeper.consumer.loops import ServiceLoop
@@ -39,6 +40,7 @@ async def _run() -> None:
     async with (
         Runtime.open(settings, kind="consumer") as rt,
         PrefectOrchestrator.open(settings) as orchestrator,
+        telling(settings.alive_file),
     ):
         typer.echo(f"consumer ready, with Prefect at {orchestrator.url}")
 

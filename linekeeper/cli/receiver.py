@@ -30,7 +30,7 @@ def receiver_command(
             if workers == 1:
                 serve.run(serve.until_stopped(settings, listener, ready))
             else:
-                serve.run(supervise(listener, workers, ready))
+                serve.run(supervise(listener, workers, ready, settings.alive_file))
     except (KeyProblem, StoreError, serve.PortTaken) as error:
         typer.echo(f"linekeeper receiver: {error}", err=True)
         raise typer.Exit(1) from None

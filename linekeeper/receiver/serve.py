@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 
+from linekeeper.alive import telling
 from linekeeper.receiver.app import Receiver
 from linekeeper.receiver.protocol import guarded
 from linekeeper.runtime import Runtime
@@ -98,8 +99,9 @@ async def until_stopped(
         loop.add_signal_handler(number, stop.set)
     async with Runtime.open(settings, kind="receiver") as runtime, serving(runtime, listener):
         _leave_alone_what_stays()
-        ready()
-        await stop.wait()
+        async with telling(settings.alive_file):
+            ready()
+            await stop.wait()
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

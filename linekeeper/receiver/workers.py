@@ -10,11 +10,15 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from linekeeper.alive import telling
+
 RESTART_SECONDS = 1.0
 STOP_SECONDS = 5.0
 
 
-async def supervise(listener: socket.socket, workers: int, ready: Callable[[], None]) -> None:
+async def supervise(
+    listener: socket.socket, workers: int, ready: Callable[[], None], alive_file: Path | None
+) -> None:
     """Keep `workers` processes answering on `listener` until SIGINT or SIGTERM.
 
     They share nothing but the port and the database; each ends by itself if this process dies.
@@ -28,12 +32,14 @@ async def supervise(listener: socket.socket, workers: int, ready: Callable[[], N
             asyncio.create_task(_keep(listener.fileno(), Path(metrics), stop))
             for _ in range(workers)
         ]
-        ready()
-        await stop.wait()
+        async with telling(alive_file):
+            ready()
+            await stop.wait()
         await asyncio.gather(*keepers)
 
 
 async def _keep(descriptor: int, metrics: Path, stop: asyncio.Event) -> None:
+    ours = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
     while not stop.is_set():
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -42,7 +48,7 @@ async def _keep(descriptor: int, metrics: Path, stop: asyncio.Event) -> None:
             str(descriptor),
             stdin=asyncio.subprocess.PIPE,  # its end tells the worker that we are gone
             pass_fds=[descriptor],
-            env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(metrics)},
+            env={**ours, "PROMETHEUS_MULTIPROC_DIR": str(metrics)},
         )
         ended = asyncio.create_task(process.wait())
         stopped = asyncio.create_task(stop.wait())
