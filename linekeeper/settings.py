@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     encryption_keys: SecretList = ()
     public_url: str | None = None
+    internal_url: str | None = None
+    """Where Prefect's automations reach the receivers, if not at `public_url`."""
     prefect_host: str = "127.0.0.1"
     prefect_port: int = 4200
     work_pool: str = Field(default="linekeeper", min_length=1)

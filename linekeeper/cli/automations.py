@@ -51,8 +51,8 @@ async def alerts_block(client: PrefectClient, settings: Settings) -> UUID:
     """
     secret = alert_secrets(encryption_keys(settings))[0]
     headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
-    base = settings.public_url.rstrip("/") if settings.public_url else receiver_url(settings)
-    url = f"{base}/prefect/alerts"
+    base = settings.internal_url or settings.public_url or receiver_url(settings)
+    url = f"{base.rstrip('/')}/prefect/alerts"
     try:
         there = await client.read_block_document_by_name(ALERTS_BLOCK, "webhook")
         if there.data.get("headers") == headers:
