@@ -30,10 +30,10 @@ from linekeeper.incidents.conclude import conclude
 from linekeeper.incidents.news import find_news, mark_reported
 from linekeeper.incidents.operate import NoIncident, acknowledge
 from linekeeper.makini import ErrorKind, MakiniError
-from linekeeper.notify.deliver import deliver_due
 from linekeeper.notify.queries import merged_into
 from linekeeper.notify.quiet import quiet_times
-from linekeeper.outbox.senders.slack import Pacer
+from linekeeper.notify.slack_channel import Pacer
+from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.migrate import migrate

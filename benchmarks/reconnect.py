@@ -29,10 +29,10 @@ from sqlmodel import col
 import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
-from linekeeper.notify.mail import deliver_mail
+from linekeeper.outbox.senders.mail import deliver_mail
+from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.receiver import serve
 from linekeeper.reconcile.service import reconcile_window
-from linekeeper.reconnect.ask import advance_due_cases
 from linekeeper.reconnect.process import close, keep_counts, prove
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings

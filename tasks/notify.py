@@ -14,7 +14,7 @@ from linekeeper.chunks import chunked
 from linekeeper.cli.links import find_links
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.channels import troubles
-from linekeeper.notify.deliver import deliver_due
+from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.store import Store
 from linekeeper.store.tables import Outbox
 from tasks.run import runtime

@@ -6,13 +6,9 @@ written in the incident's own transaction, so nothing is lost in between.
 """
 
 from collections.abc import Iterable
-from datetime import datetime
-
-from sqlmodel import col, select
 
 from linekeeper.outbox.queue import Message
-from linekeeper.store import Store, new_id
-from linekeeper.store.tables import Outbox
+from linekeeper.store import new_id
 
 CHANNEL = "reconnect"
 
@@ -28,18 +24,3 @@ def request_reconnects(incident_ids: Iterable[str]) -> list[Message]:
         )
         for incident_id in dict.fromkeys(incident_ids)
     ]
-
-
-async def is_due(store: Store, channel: str, *, now: datetime) -> bool:
-    """Whether a row of `channel` is due: a look that takes no write lock."""
-    async with store.read() as session:
-        found = await session.scalar(
-            select(Outbox.id)
-            .where(
-                col(Outbox.channel) == channel,
-                col(Outbox.status) == "pending",
-                col(Outbox.next_attempt_at) <= now,
-            )
-            .limit(1)
-        )
-        return found is not None

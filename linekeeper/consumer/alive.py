@@ -49,16 +49,13 @@ async def _let_go(session: AsyncSession, owners: Iterable[str], now: datetime) -
     for owner in owners:
         for table in (WebhookEvent, Outbox):
             claimed: Any = col(table.claimed_by)
-            values: dict[str, Any] = {"claimed_by": None, "next_attempt_at": now}
-            if table is Outbox:
-                values["claimed_until"] = None
             await session.execute(
                 update(table)
                 .where(
                     col(table.status) == "pending",
                     or_(claimed == owner, claimed.startswith(f"{owner}/", autoescape=True)),
                 )
-                .values(**values)
+                .values(claimed_by=None, next_attempt_at=now)
                 .execution_options(synchronize_session=False)
             )
         await session.execute(delete(Lease).where(col(Lease.name) == CONSUMER + owner))

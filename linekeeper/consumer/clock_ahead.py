@@ -37,11 +37,9 @@ _PUT_RIGHT = (
     # What was written for later by a right clock, and never tried, stays for then.
     """
     UPDATE outbox SET created_at = min(created_at, :now),
-        claimed_until =
-            max(:now, strftime('%Y-%m-%dT%H:%M:%f', claimed_until, :earlier) || '000+00:00'),
         next_attempt_at =
             max(:now, strftime('%Y-%m-%dT%H:%M:%f', next_attempt_at, :earlier) || '000+00:00')
-    WHERE status = 'pending' AND (next_attempt_at > :edge OR claimed_until > :edge)
+    WHERE status = 'pending' AND next_attempt_at > :edge
         AND (created_at > :edge OR attempts > 0 OR channel = 'forward')
     """,
     """

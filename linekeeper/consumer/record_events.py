@@ -19,9 +19,9 @@ from linekeeper.consumer.planning import Planned, plan_events
 from linekeeper.consumer.readers import Batch, Readers
 from linekeeper.consumer.reading import OutOfTime
 from linekeeper.consumer.storing import Held, Storing, is_final
-from linekeeper.inbox.claim import CLAIM_SECONDS, Claimed, Event, Settled, claim_events
+from linekeeper.inbox.claim import Claimed, Event, Settled, claim_events
 from linekeeper.inbox.plan import Ask, Plan
-from linekeeper.outbox.claim import look_again, new_token
+from linekeeper.outbox.queue import CLAIM_SECONDS, look_again, new_token
 from linekeeper.runtime import Runtime
 from linekeeper.store.trouble import is_of_database
 

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from linekeeper.access.channel import is_due
 from linekeeper.access.ending import announce_ending
 from linekeeper.access.interrupted import verify_interrupted
 from linekeeper.access.verify import verify_logins
@@ -21,15 +20,17 @@ from linekeeper.consumer.settings import copy_blocks
 from linekeeper.consumer.waiting import CONNECTION_WEBHOOKS, RECORD_WEBHOOKS
 from linekeeper.consumer.waker import Waker
 from linekeeper.implementation.watch import watch as watch_implementations
-from linekeeper.notify.deliver import deliver_due
-from linekeeper.notify.elsewhere import deliver_elsewhere
-from linekeeper.notify.mail import deliver_mail
 from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Orchestrator
-from linekeeper.outbox.forwarder import Forwarder
+from linekeeper.outbox.dispatcher import Dispatcher
+from linekeeper.outbox.queue import is_due, outbox_of
+from linekeeper.outbox.senders.apprise import deliver_elsewhere
+from linekeeper.outbox.senders.forward import forwarding
+from linekeeper.outbox.senders.mail import deliver_mail
 from linekeeper.outbox.senders.prefect import deliver_events, deliver_runs
+from linekeeper.outbox.senders.reconnect import advance_due_cases
+from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.reconcile.outage import note_outages
-from linekeeper.reconnect.ask import advance_due_cases
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
 from linekeeper.sweep.webhooks import watch_stream
@@ -63,7 +64,7 @@ def lanes(
     rt: Runtime,
     orchestrator: Orchestrator,
     find_links: FindLinks,
-    forwarder: Forwarder,
+    forwarder: Dispatcher,
     record_events: RecordEvents,
 ) -> list[ServiceLoop]:
     """The loops of the consumer."""
@@ -89,16 +90,16 @@ def lanes(
     async def slack() -> bool:
         nonlocal policy_asked
         now = monotonic()
-        if now - policy_asked < POLICY_EVERY and not await is_due(rt.store, "slack", now=utcnow()):
-            return False
+        if now - policy_asked < POLICY_EVERY:
+            async with rt.store.read() as session:
+                if not await is_due(session, outbox_of("slack"), now=utcnow()):
+                    return False
         policy_asked = now
         delivered = await deliver_due(rt.store, await rt.configuration(), rt.owner, links=links)
         return delivered.sent > 0
 
     async def elsewhere() -> bool:
         configuration = await rt.configuration()
-        if not await is_due(rt.store, "elsewhere", now=utcnow()):
-            return False
         return await deliver_elsewhere(rt.store, configuration, rt.owner, links=links)
 
     async def mail() -> bool:
@@ -205,7 +206,7 @@ async def run_consumer(
     """
     waker = Waker(rt.store)
     watch = ServiceLoop("database", waker.run, every=0)
-    async with Forwarder(rt) as forwarder, RecordEvents(rt) as record_events:
+    async with forwarding(rt) as forwarder, RecordEvents(rt) as record_events:
         watcher = Watcher(rt, "consumer")
 
         async def watch_parts() -> bool:

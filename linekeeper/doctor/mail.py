@@ -10,7 +10,7 @@ from sqlmodel import col, select
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration, MailConfig
 from linekeeper.doctor.finding import Finding, named, ok, warn, wrong
-from linekeeper.outbox.senders.smtp import server_of
+from linekeeper.notify.smtp import server_of
 from linekeeper.store import Store
 from linekeeper.store.tables import Outbox
 

@@ -12,16 +12,14 @@ from sqlalchemy import bindparam, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.logs import passed
-from linekeeper.outbox import claim as lanes
-from linekeeper.outbox.claim import Work
+from linekeeper.outbox import queue
+from linekeeper.outbox.queue import Work
 from linekeeper.store import Store
 from linekeeper.store.core import table_of
 from linekeeper.store.tables import WebhookEvent
 
 Status = Literal["processed", "deferred", "stale", "dead", "unrouted"]
 
-CLAIM_SECONDS = 120.0
-"""How long a consumer may take for what it claimed; it puts aside in time what it can't finish."""
 MAX_ERROR = 500
 
 _EVENT = table_of(WebhookEvent)
@@ -89,15 +87,13 @@ async def claim_events(
     """Claim up to `limit` events of `rank` (0: about connections, 1: about records).
 
     A claim clears the merge key in the same transaction: the same content after it is a new event.
-    `token` is as in `lanes.claim`.
+    `token` is as in `queue.claim`.
     """
     work = _work(rank)
     async with store.read() as session:
-        if not await lanes.is_due(session, work, now=now):
+        if not await queue.is_due(session, work, now=now):
             return Claimed("", rank, now, ())
-    found = await lanes.claim(
-        store, work, owner, limit=limit, now=now, seconds=CLAIM_SECONDS, token=token
-    )
+    found = await queue.claim(store, work, owner, limit=limit, now=now, token=token)
     events = [Event(**{name: row[name] for name in Event._fields}) for row in found.rows]
     passed("claimed", [event.id for event in events])
     return Claimed(found.token, rank, found.until, events)
@@ -174,7 +170,7 @@ async def release_claim(
 ) -> None:
     """Let go of events nobody tried, by id and from when they may be claimed again."""
     if until:
-        await lanes.release_claim(session, _work(claimed.rank), claimed.token, dict(until))
+        await queue.release_claim(session, _work(claimed.rank), claimed.token, dict(until))
 
 
 def _work(rank: int) -> Work:

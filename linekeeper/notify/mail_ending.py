@@ -9,19 +9,19 @@ from linekeeper.access.signing import Signer
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.customers.contacts import recipients
 from linekeeper.notify.mail_text import SystemToLogIn, compose
-from linekeeper.outbox.senders.smtp import Letter
+from linekeeper.notify.smtp import Letter
+from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store import Store
 from linekeeper.store.tables import (
     Connection,
     ConnectLink,
     Credential,
     Customer,
-    Outbox,
 )
 
 
 async def ending_letter(
-    store: Store, row: Outbox, signer: Signer, public_url: str
+    store: Store, row: OutboxRow, signer: Signer, public_url: str
 ) -> Letter | None:
     """The mail `row` asks for; None where nobody needs to log in any more.
 

@@ -6,12 +6,15 @@ from linekeeper.access.signing import Signer
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.customers.contacts import recipients
 from linekeeper.notify.mail_text import SystemToLogIn, compose
-from linekeeper.outbox.senders.smtp import Letter
+from linekeeper.notify.smtp import Letter
+from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store import Store
-from linekeeper.store.tables import ConnectLink, Customer, Outbox
+from linekeeper.store.tables import ConnectLink, Customer
 
 
-async def setup_letter(store: Store, row: Outbox, signer: Signer, public_url: str) -> Letter | None:
+async def setup_letter(
+    store: Store, row: OutboxRow, signer: Signer, public_url: str
+) -> Letter | None:
     """The mail `row` asks for; None where its link was used, has ended or was taken back."""
     customer_id, link_id = row.payload["customer_id"], row.payload["link_id"]
     async with store.read() as session:

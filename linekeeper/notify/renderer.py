@@ -14,10 +14,10 @@ from linekeeper.notify.notified import incidents_of_fold, withheld_texts
 from linekeeper.notify.places import message_of, place_of, remember, with_artifacts
 from linekeeper.notify.queries import load_views
 from linekeeper.notify.refusals import GONE, UNEDITABLE, SlackTrouble
+from linekeeper.notify.slack_channel import Posted, SlackChannel
 from linekeeper.notify.view import IncidentView, Links
-from linekeeper.outbox.senders.slack import Posted, SlackChannel
+from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store
-from linekeeper.store.tables import Outbox
 
 _SKEW = timedelta(minutes=5)
 """How far Slack's clock may be behind ours."""
@@ -38,7 +38,7 @@ class Renderer:
         self._links = links
         self._clock = clock
 
-    async def say(self, row: Outbox, view: IncidentView | None, fold: str | None = None) -> None:
+    async def say(self, row: OutboxRow, view: IncidentView | None, fold: str | None = None) -> None:
         """Do what `row` asks; `view` is its incident, if it has one that exists.
 
         `fold` is the message it was told in, if that is not its own.
@@ -66,7 +66,7 @@ class Renderer:
             case _:
                 raise InvalidMessage(f"{row.dedupe_key} asks for something unknown")
 
-    async def _say_in_thread(self, row: Outbox, subject: str, text: str) -> None:
+    async def _say_in_thread(self, row: OutboxRow, subject: str, text: str) -> None:
         """The first of its thread begins it; what follows is seen in the channel too."""
         known = await message_of(self._store, subject, self._channel.name)
         if known is not None:
@@ -82,7 +82,7 @@ class Renderer:
         posted = await self._post_once(row, compose.note(text, page), key=row.dedupe_key)
         await self._remember(subject, posted)
 
-    async def _show(self, row: Outbox, view: IncidentView, *, key: str) -> Posted:
+    async def _show(self, row: OutboxRow, view: IncidentView, *, key: str) -> Posted:
         rendered = await self._render(view)
         known = await self._known(view)
         if known is not None:
@@ -95,7 +95,7 @@ class Renderer:
                 return known
         return await self._show_anew(row, view, rendered, key=key)
 
-    async def _show_fold(self, row: Outbox, key: str) -> None:
+    async def _show_fold(self, row: OutboxRow, key: str) -> None:
         """Post or edit the one message about several incidents."""
         rendered = await self._render_fold(key)
         known = await message_of(self._store, f"fold:{key}", self._channel.name)
@@ -124,7 +124,7 @@ class Renderer:
             await self._edit_if_possible(own, await self._render(view))
 
     async def _remind(
-        self, row: Outbox, view: IncidentView, step: str, why: str, fold: str | None
+        self, row: OutboxRow, view: IncidentView, step: str, why: str, fold: str | None
     ) -> None:
         """In the thread, calling its owners; what is not a reminder is seen in the channel too."""
         if view.resolved_at is not None or view.acknowledged_at is not None:
@@ -143,7 +143,7 @@ class Renderer:
                 raise
             await self._reply(row, view, entry, broadcast=loud)
 
-    async def _tell_earlier(self, row: Outbox, head: Posted) -> None:
+    async def _tell_earlier(self, row: OutboxRow, head: Posted) -> None:
         """What the diary would have said while the incident was not to be told."""
         texts = await withheld_texts(self._store, row.lane)
         if texts:
@@ -166,17 +166,17 @@ class Renderer:
         )
 
     async def _show_anew(
-        self, row: Outbox, view: IncidentView, rendered: Rendered, *, key: str
+        self, row: OutboxRow, view: IncidentView, rendered: Rendered, *, key: str
     ) -> Posted:
         posted = await self._post_once(row, rendered, key=key, edit_found=True)
         await self._remember(_subject(view), posted)
         return posted
 
-    async def _write_diary(self, row: Outbox, view: IncidentView, text: str) -> None:
+    async def _write_diary(self, row: OutboxRow, view: IncidentView, text: str) -> None:
         await self._reply(row, view, compose.note(text))
 
     async def _reply(
-        self, row: Outbox, view: IncidentView, entry: Rendered, *, broadcast: bool = False
+        self, row: OutboxRow, view: IncidentView, entry: Rendered, *, broadcast: bool = False
     ) -> None:
         key = f"{row.dedupe_key}:show"
         head = await self._known(view) or await self._show_anew(
@@ -192,7 +192,7 @@ class Renderer:
 
     async def _post_once(
         self,
-        row: Outbox,
+        row: OutboxRow,
         rendered: Rendered,
         *,
         key: str,
@@ -233,7 +233,7 @@ class Renderer:
         return await with_artifacts(self._store, self._links, keys)
 
 
-def said(row: Outbox, view: IncidentView | None, *, now: datetime, links: Links) -> str:
+def said(row: OutboxRow, view: IncidentView | None, *, now: datetime, links: Links) -> str:
     """What `row` says, as plain text. Raises `InvalidMessage`."""
     match row.payload:
         case {"do": "say", "text": str(text)}:
@@ -248,7 +248,7 @@ def said(row: Outbox, view: IncidentView | None, *, now: datetime, links: Links)
             raise InvalidMessage(f"{row.dedupe_key} asks for something unknown")
 
 
-def _needed(row: Outbox, view: IncidentView | None) -> IncidentView:
+def _needed(row: OutboxRow, view: IncidentView | None) -> IncidentView:
     if view is None:
         raise InvalidMessage(
             f"the incident {row.payload.get('incident_id')} does not exist any more"

@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,8 +23,6 @@ from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
 
 CHANNEL = "forward"
-Refusal = Literal["refused", "gone"]
-"""The product refuses this one; or it says that its address is no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +187,11 @@ def stamp(at: datetime) -> str:
 def lane_prefix(app: str) -> str:
     """How the lanes of all that is handed on for `app` begin."""
     return f"{CHANNEL}:{app}/"
+
+
+def app_of_lane(lane: str) -> str:
+    """The app that what waits in `lane` is handed on for."""
+    return lane.removeprefix(f"{CHANNEL}:").partition("/")[0]
 
 
 def _lane(app: str, of: str) -> str:

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import AppConfig
 from linekeeper.inbox.headers import RawHeaders, kept_headers, signature_of
-from linekeeper.outbox.forward import change_message, event_message, lane_prefix, signed_headers
+from linekeeper.outbox.forward import app_of_lane, change_message, event_message, signed_headers
 from linekeeper.outbox.forward_original import address, change_body, change_headers, makini_headers
+from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, WebhookEvent
 
@@ -21,7 +22,7 @@ from linekeeper.store.tables import Connection, WebhookEvent
 class Outgoing:
     """One message as it is posted, the same at every attempt."""
 
-    row: RowMapping
+    row: OutboxRow
     app: str
     id: str
     """The `webhook-id`: of the event (of the first, for a replay) or the change. Where an event is
@@ -37,11 +38,11 @@ class Outgoing:
 
 
 async def read_messages(
-    store: Store, rows: Sequence[RowMapping], apps: Mapping[str, AppConfig]
+    store: Store, rows: Sequence[OutboxRow], apps: Mapping[str, AppConfig]
 ) -> tuple[list[Outgoing], list[str]]:
     """What to say for each of `rows`, in order, and the ids of rows whose event is gone."""
     as_makini = {name for name, app in apps.items() if app.forward_form == "original"}
-    wanted = [row["payload"]["event"] for row in rows if "event" in row["payload"]]
+    wanted = [row.payload["event"] for row in rows if "event" in row.payload]
     async with store.read() as session:
         found = await session.execute(
             select(
@@ -61,18 +62,18 @@ async def read_messages(
             .where(col(WebhookEvent.id).in_(wanted))
         )
         events = {row.id: row for row in found}
-        named = [row["payload"]["connection"] for row in rows if "connection" in row["payload"]]
+        named = [row.payload["connection"] for row in rows if "connection" in row.payload]
         makini_keys = await _makini_keys(session, named)
         signatures = {name: await _signature_of(session, name) for name in sorted(as_makini)}
     messages, gone = [], []
     for row in rows:
-        payload = row["payload"]
+        payload = row.payload
         if "change" in payload:
-            app = row["lane"].removeprefix(lane_prefix("")[:-1]).partition("/")[0]
+            app = app_of_lane(row.lane)
             messages.append(_change(row, app, payload, signatures.get(app)))
         elif (event := events.get(payload["event"])) and event.app in as_makini:
             if event.body is None:
-                gone.append(row["id"])
+                gone.append(row.id)
                 continue
             identity = event.replay_of or event.id
             headers = kept_headers(event.headers)
@@ -89,12 +90,12 @@ async def read_messages(
                 )
             )
         elif event:
-            connection_id = payload.get("connection")
+            connection_id: str | None = payload.get("connection")
             body = event_message(
                 kind=event.kind,
                 at=event.event_at or event.received_at,
                 connection_id=connection_id or event.connection_id,
-                makini_key=makini_keys.get(connection_id, event.makini_key),
+                makini_key=makini_keys.get(connection_id or "", event.makini_key),
                 entity=event.entity,
                 body=event.body,
                 keys=payload.get("keys"),
@@ -104,7 +105,7 @@ async def read_messages(
                 identity = f"{identity}-{connection_id}"
             messages.append(Outgoing(row, event.app, identity, body))
         else:
-            gone.append(row["id"])
+            gone.append(row.id)
     return messages, gone
 
 
@@ -124,7 +125,7 @@ def envelope_of(message: Outgoing, app: AppConfig, *, now: datetime) -> tuple[st
 
 
 def _change(
-    row: RowMapping, app: str, payload: dict[str, Any], seen_signature: str | None
+    row: OutboxRow, app: str, payload: dict[str, Any], seen_signature: str | None
 ) -> Outgoing:
     """A recovered change; `seen_signature` is None where the product gets our envelope."""
     if seen_signature is None:

@@ -1,8 +1,14 @@
-"""What leaves the house: written with its cause, delivered at least once, in order per lane.
+"""Work that waits in a table: written with its cause, claimed in order, settled once.
 
-A row is claimed (a lease with an end), delivered outside any transaction, then settled. A
-deliverer that dies leaves a claim that runs out; the next one repeats, in a form in which a
-repeat is harmless (DESIGN "Tell").
+There is one way to claim, for messages of the outbox and for webhook events alike. A table of work
+has rows with an ordering key (`lane`), a time from which they may be claimed (`next_attempt_at`)
+and the claim that holds them (`claimed_by`). A claim puts that time off to its own end, so that a
+claimed row is simply one that isn't due, and one whose claimant died is due again by itself.
+
+A row is never claimed while an earlier one of its ordering key waits for a further try or is held
+by another claim; such rows are put off to the same moment, so that an ordering key that waits
+costs nobody else anything, however many rows it has. So the cost of a claim follows what is
+claimed, and not what waits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,22 +17,34 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Literal, get_args
 
-from sqlalchemy import Executable, Update, and_, bindparam, exists, or_, update
+from sqlalchemy import (
+    ColumnElement,
+    RowMapping,
+    and_,
+    bindparam,
+    exists,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
-from sqlmodel import col, select
 
 from linekeeper.chunks import chunked
-from linekeeper.store.engine import Store
+from linekeeper.store import Store, new_id
+from linekeeper.store.core import table_of
 from linekeeper.store.tables import Outbox
-from linekeeper.store.types import UtcDateTime, new_id
 from linekeeper.store.upsert import insert_ignore
 
 Outcome = Literal["sent", "suppressed", "superseded", "skipped"]
-"""How a row ends; beside `dead`, which may be replayed."""
+"""How a message ends; beside `dead`, which may be replayed."""
 ENDED: tuple[Outcome, ...] = get_args(Outcome)
-CLAIM_SECONDS = 120
-"""How long a deliverer may take for what it claimed."""
+CLAIM_SECONDS = 120.0
+"""How long one may take for what one claimed."""
+HELD_SECONDS = 0.2
+"""When to look again at rows behind those of another claim, which may end at any moment; if that
+has lasted longer by now, after as long again: so rows that wait long are looked at seldom."""
+_KEYS_AT_ONCE = 5_000
+OUTBOX = table_of(Outbox)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,144 +93,229 @@ def _payload(store: Store, message: Message) -> Mapping[str, Any]:
     return {**message.payload, "related": [*message.payload.get("related", ()), run]}
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A table of work. Rows of an ordering key are done in the order of `order`, a UUIDv7."""
+
+    table: Any
+    order: Any
+    which: ColumnElement[bool]
+    """The part of the table that is claimed here."""
+    columns: Sequence[Any]
+    """What a claim returns beside `id`, `lane` and `attempts`."""
+    also: dict[str, Any] = field(default_factory=dict)
+    """What else a claim sets."""
+    only_first: bool = False
+    """Of each ordering key only the first row is claimed, and the next once that is settled."""
+
+    @property
+    def waiting(self) -> ColumnElement[bool]:
+        """Rows that are not settled yet."""
+        pending: ColumnElement[bool] = self.table.c.status == literal_column("'pending'")
+        return pending & self.which
+
+
+@cache
+def outbox_of(channel: str, *, only_first: bool = True) -> Work:
+    """The messages of one channel."""
+    names = ("seq", "dedupe_key", "payload", "created_at", "claimed_by")
+    return Work(
+        table=OUTBOX,
+        order=OUTBOX.c.seq,
+        which=OUTBOX.c.channel == literal_column(f"'{channel}'"),
+        columns=[OUTBOX.c[name] for name in names],
+        only_first=only_first,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Rows that are ours until `until`, each ordering key's in order."""
+
+    token: str
+    until: datetime
+    rows: Sequence[RowMapping]
+
+
+def new_token(owner: str) -> str:
+    """What a claim of `owner` is known by."""
+    return f"{owner}/{new_id()}"
+
+
+async def is_due(session: AsyncSession, work: Work, *, now: datetime) -> bool:
+    """Whether there is anything to claim: a look that takes no lock."""
+    due = select(work.table.c.id).where(work.waiting, work.table.c.next_attempt_at <= now).limit(1)
+    if work.only_first:
+        due = due.where(~_has_earlier(work))
+    return (await session.execute(due)).first() is not None
+
+
 async def claim(
     store: Store,
-    channel: str,
+    work: Work,
     owner: str,
     *,
     limit: int,
     now: datetime,
-    lanes: Sequence[str] | None = None,
-) -> list[Outbox]:
-    """Up to `limit` rows of `channel` that are due, one a lane, claimed for `CLAIM_SECONDS`.
+    seconds: float = CLAIM_SECONDS,
+    token: str | None = None,
+) -> Claim:
+    """Claim up to `limit` rows that are due until `now + seconds`, in a transaction of its own.
 
-    `lanes` narrows it to those. `attempts` of a returned row counts this attempt already, so a row
-    with more than one may have been delivered before.
+    `attempts` of a returned row counts this attempt already, so a message with more than one may
+    have been delivered before. Who claims again before an earlier claim is settled gives the same
+    `token` (`new_token`): rows behind its own are not blocked, for it knows their order itself.
     """
-    until = now + timedelta(seconds=CLAIM_SECONDS)
-    values: dict[str, Any] = {
-        "of_channel": channel, "whose": owner, "most": limit, "now": now, "until": until
-    }  # fmt: skip
-    if lanes is not None:
-        values["lanes"] = list(lanes)
-    async with store.write() as session:
-        statement = _claim(is_sqlite=store.is_sqlite, narrowed=lanes is not None)
-        rows = (await session.execute(statement, values)).scalars()
-        return sorted(rows, key=lambda row: row.seq)
-
-
-@cache
-def _claim(*, is_sqlite: bool, narrowed: bool) -> Executable:
-    """Built once: it is asked every second or so for every channel."""
-    earlier = aliased(Outbox)
-    now = bindparam("now", type_=UtcDateTime)
+    table, token = work.table, token or new_token(owner)
+    until = now + timedelta(seconds=seconds)
     due = (
-        select(Outbox.id)
-        .where(
-            col(Outbox.channel) == bindparam("of_channel"),
-            col(Outbox.status) == "pending",
-            col(Outbox.next_attempt_at) <= now,
-            or_(col(Outbox.claimed_until).is_(None), col(Outbox.claimed_until) <= now),
-            ~exists().where(
-                and_(
-                    col(earlier.lane) == col(Outbox.lane),
-                    col(earlier.status) == "pending",
-                    col(earlier.seq) < col(Outbox.seq),
-                )
-            ),
-        )
-        .order_by(col(Outbox.seq))
-        .limit(bindparam("most"))
+        select(table.c.id)
+        .where(work.waiting, table.c.next_attempt_at <= now)
+        .order_by(table.c.next_attempt_at, work.order)
+        .limit(limit)
     )
-    if narrowed:
-        due = due.where(col(Outbox.lane).in_(bindparam("lanes", expanding=True)))
-    if not is_sqlite:
+    if work.only_first:
+        due = due.where(~_has_earlier(work))
+    if not store.is_sqlite:
         due = due.with_for_update(skip_locked=True)
-    return (
-        update(Outbox)
-        .where(col(Outbox.id).in_(due))
-        .values(
-            claimed_by=bindparam("whose"),
-            claimed_until=bindparam("until", type_=UtcDateTime),
-            attempts=col(Outbox.attempts) + 1,
+    async with store.write() as session:
+        taken = (
+            await session.execute(
+                update(table)
+                .where(table.c.id.in_(due))
+                .values(
+                    claimed_by=token,
+                    next_attempt_at=until,
+                    attempts=table.c.attempts + 1,
+                    **work.also,
+                )
+                .returning(
+                    table.c.id,
+                    work.order.label("place"),
+                    table.c.lane,
+                    table.c.attempts,
+                    *work.columns,
+                )
+            )
+        ).mappings()
+        rows = sorted(taken, key=lambda row: row["place"])
+        blocked: dict[str, datetime] = {}
+        if not work.only_first:
+            blocked = await _blocked(session, work, token, rows, now=now, seconds=seconds)
+        if blocked:
+            await release_claim(session, work, token, blocked)
+            rows = [row for row in rows if row["id"] not in blocked]
+    return Claim(token, until, rows)
+
+
+def _has_earlier(work: Work) -> ColumnElement[bool]:
+    """Whether an earlier row of the same ordering key is not settled yet."""
+    earlier = work.table.alias()
+    return exists().where(
+        and_(
+            earlier.c.lane == work.table.c.lane,
+            earlier.c.status == literal_column("'pending'"),
+            earlier.c[work.order.name] < work.order,
         )
-        .returning(Outbox)
-        .execution_options(synchronize_session=False)
     )
 
 
-async def behind(store: Store, row: Outbox) -> list[str]:
-    """The ids of the rows that wait behind `row` in its lane now."""
+async def _blocked(
+    session: AsyncSession,
+    work: Work,
+    token: str,
+    rows: Sequence[RowMapping],
+    *,
+    now: datetime,
+    seconds: float,
+) -> dict[str, datetime]:
+    """Which of `rows` are behind an earlier one that isn't ours, and when to look again."""
+    keys = sorted({row["lane"] for row in rows if row["lane"] != row["id"]})
+    if not keys:
+        return {}
+    table, top = work.table, rows[-1]["place"]
+    first: dict[str, RowMapping] = {}
+    for chunk in chunked(keys, _KEYS_AT_ONCE):
+        found = await session.execute(
+            select(
+                table.c.lane, work.order.label("place"), table.c.claimed_by, table.c.next_attempt_at
+            ).where(
+                work.waiting,
+                table.c.lane.in_(chunk),
+                work.order < top,
+                table.c.claimed_by.is_distinct_from(token),
+            )
+        )
+        for row in found.mappings():
+            if row["lane"] not in first or row["place"] < first[row["lane"]]["place"]:
+                first[row["lane"]] = row
+    blocked: dict[str, datetime] = {}
+    for row in rows:
+        before = first.get(row["lane"])
+        if before is not None and before["place"] < row["place"]:
+            held = before["claimed_by"] is not None and before["next_attempt_at"] > now
+            due = max(before["next_attempt_at"], now)
+            if held:  # its claim may end early, and ends by then at the latest
+                began = before["next_attempt_at"] - timedelta(seconds=seconds)
+                due = min(look_again(began, now=now), due)
+            blocked[row["id"]] = due
+    return blocked
+
+
+def look_again(held_since: datetime, *, now: datetime) -> datetime:
+    """When to look again at rows behind some that are claimed since `held_since`."""
+    return now + max(now - held_since, timedelta(seconds=HELD_SECONDS))
+
+
+async def release_claim(
+    session: AsyncSession, work: Work, token: str, until: Mapping[str, datetime]
+) -> None:
+    """Let go of claimed rows that nobody tried: as if they had not been claimed, due at `until`."""
+    table = work.table
+    await change_claimed(
+        session,
+        work,
+        token,
+        {"next_attempt_at": "until"},
+        [{"row_id": row, "until": at} for row, at in until.items()],
+        attempts=table.c.attempts - 1,
+    )
+
+
+async def change_claimed(
+    session: AsyncSession,
+    work: Work,
+    token: str,
+    columns: Mapping[str, str],
+    rows: Sequence[Mapping[str, Any]],
+    **constants: Any,
+) -> None:
+    """Change rows that the claim still holds, each to its own values, and let go of them."""
+    if not rows:
+        return
+    table = work.table
+    values = {name: bindparam(given, type_=table.c[name].type) for name, given in columns.items()}
+    await (await session.connection()).execute(
+        update(table)
+        .where(
+            table.c.id == bindparam("row_id"),
+            table.c.claimed_by == token,
+            table.c.status == literal_column("'pending'"),
+        )
+        .values(claimed_by=None, **values, **constants),
+        list(rows),
+    )
+
+
+async def waiting_behind(store: Store, row_id: str, lane: str) -> list[str]:
+    """The dedupe keys of the messages that wait behind a claimed one now."""
     async with store.read() as session:
         return list(
             await session.scalars(
-                select(Outbox.id).where(
-                    col(Outbox.lane) == row.lane,
-                    col(Outbox.status) == "pending",
-                    col(Outbox.seq) > row.seq,
+                select(OUTBOX.c.dedupe_key).where(
+                    OUTBOX.c.lane == lane,
+                    OUTBOX.c.status == literal_column("'pending'"),
+                    OUTBOX.c.id != row_id,
                 )
             )
         )
-
-
-async def settle(
-    store: Store,
-    rows: Sequence[Outbox],
-    owner: str,
-    *,
-    now: datetime,
-    became: Outcome = "sent",
-    covered: Sequence[str] = (),
-) -> None:
-    """End `rows`, unless somebody else claimed them since; what they `covered` is superseded."""
-    async with store.write() as session:
-        await _finish(session, _END, rows, owner, became=became, now=now, reason=None)
-        for some in chunked(covered, 10_000):
-            await session.execute(_END_COVERED, {"ids": some, "now": now})
-
-
-async def dead_letter(store: Store, row: Outbox, owner: str, error: str, *, now: datetime) -> None:
-    """Give `row` up: it will not be tried again and shows as `dead`."""
-    async with store.write() as session:
-        await _finish(session, _END, [row], owner, became="dead", now=now, reason=error[:500])
-
-
-async def postpone(
-    store: Store, rows: Sequence[Outbox], owner: str, error: str, *, until: datetime
-) -> None:
-    """Try `rows` again at `until`."""
-    async with store.write() as session:
-        await _finish(session, _POSTPONE, rows, owner, until=until, reason=error[:500])
-
-
-_PENDING = update(Outbox).where(
-    col(Outbox.id).in_(bindparam("ids", expanding=True)), col(Outbox.status) == "pending"
-)
-_END_COVERED = (
-    _PENDING.where(col(Outbox.claimed_by).is_(None))
-    .values(status="superseded", settled_at=bindparam("now", type_=UtcDateTime), error=None)
-    .execution_options(synchronize_session=False)
-)
-_OURS = _PENDING.where(col(Outbox.claimed_by) == bindparam("owner")).values(
-    claimed_by=None, claimed_until=None, error=bindparam("reason")
-)
-_END = _OURS.values(
-    status=bindparam("became"), settled_at=bindparam("now", type_=UtcDateTime)
-).execution_options(synchronize_session=False)
-_POSTPONE = _OURS.values(next_attempt_at=bindparam("until", type_=UtcDateTime)).execution_options(
-    synchronize_session=False
-)
-
-
-async def _finish(
-    session: AsyncSession, how: Update, rows: Sequence[Outbox], owner: str, **values: Any
-) -> None:
-    for chunk in chunked(rows, 10_000):
-        ids = [row.id for row in chunk]
-        await session.execute(how, {"ids": ids, "owner": owner, **values})
-
-
-def retry_at(attempts: int, *, now: datetime, after: float | None = None) -> datetime:
-    """When to try again after `attempts`: 2 s doubling to 10 min, or `after` seconds if longer."""
-    wait = min(2.0 ** min(attempts, 10), 600.0)
-    return now + timedelta(seconds=max(wait, after or 0.0))

@@ -6,7 +6,7 @@ import logging
 from sqlalchemy.exc import SQLAlchemyError
 
 from linekeeper.clock import utcnow
-from linekeeper.notify.deliver import deliver_due
+from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem
 from linekeeper.store.leases import LeaseLost, holding

@@ -11,26 +11,16 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.channel import CHANNEL, is_due
 from linekeeper.access.links import link_url, make_link
 from linekeeper.access.signing import Signer, load_signer
 from linekeeper.chunks import chunked
-from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, Configuration
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.lifecycle import annotate
 from linekeeper.incidents.operate import NoIncident
 from linekeeper.makini import ReadOnlyApp
-from linekeeper.outbox.queue import (
-    Message,
-    behind,
-    claim,
-    enqueue,
-    postpone,
-    retry_at,
-    settle,
-)
+from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.case import Case, Member, load_case
 from linekeeper.reconnect.remind import DEADLINE, JOINS_LATE
 from linekeeper.reconnect.runs import start_run, wake, withdraw_run
@@ -39,27 +29,6 @@ from linekeeper.store.tables import Audit, Contact, Outbox, Reconnect
 
 _ENDED = ("reconnected", "moved")
 """Outcomes after which a reopened incident is a new attempt."""
-_BATCH = 50
-
-
-async def advance_due_cases(rt: Runtime, *, now: datetime | None = None) -> bool:
-    """Work on the incidents health asked to have looked at; returns whether there were any."""
-    now = now or utcnow()
-    if not await is_due(rt.store, CHANNEL, now=now):
-        return False
-    rows = await claim(rt.store, CHANNEL, rt.owner, limit=_BATCH, now=now)
-    for row in rows:
-        covered = await behind(rt.store, row)  # they ask for the same look
-        try:
-            await advance_case(rt, str(row.payload.get("incident_id")), now=now)
-        except Exception as error:  # it is told in the row, and tried again
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            await postpone(
-                rt.store, [row], rt.owner, reason, until=retry_at(row.attempts, now=utcnow())
-            )
-        else:
-            await settle(rt.store, [row], rt.owner, now=utcnow(), covered=covered)
-    return bool(rows)
 
 
 async def advance_case(rt: Runtime, incident_id: str, *, now: datetime) -> None:

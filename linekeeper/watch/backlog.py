@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from sqlalchemy import exists, or_, select
+from sqlalchemy import exists, select
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
@@ -31,7 +31,6 @@ async def is_consumed(store: Store, after: timedelta) -> bool:
                 col(Outbox.channel) == "slack",
                 col(Outbox.status) == "pending",
                 col(Outbox.next_attempt_at) < now - after,
-                or_(col(Outbox.claimed_until).is_(None), col(Outbox.claimed_until) < now),
                 ~exists().where(
                     col(earlier.lane) == col(Outbox.lane),
                     col(earlier.status) == "pending",

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from linekeeper.config import SlackConfig
 from linekeeper.notify.compose import Rendered
 from linekeeper.notify.refusals import SlackTrouble
-from linekeeper.outbox.senders.slack import Pacer, open_channel
+from linekeeper.notify.slack_channel import Pacer, open_channel
 
 MOST_PATIENCE = timedelta(minutes=2)
 """A database that restarts or fails over is back by then."""

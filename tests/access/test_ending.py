@@ -133,7 +133,7 @@ async def test_operators_are_told_once_and_where_customers_are_not_mailed_what_t
 async def test_a_login_that_is_lost_is_asked_for_though_a_link_for_its_end_still_works(
     asking: House,
 ) -> None:
-    from linekeeper.reconnect.ask import advance_due_cases
+    from linekeeper.outbox.senders.reconnect import advance_due_cases
 
     connection, _ = await refused(asking, ends_in=timedelta(days=6))
     await announce_ending(asking.rt, now=utcnow())

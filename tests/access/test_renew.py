@@ -18,7 +18,7 @@ from linekeeper.access.tokens import Token, load_tokens, save_tokens
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.makini import TokenPair
-from linekeeper.reconnect.ask import advance_due_cases
+from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.store.tables import Audit, Connection, ConnectLink, Credential, Lease
 from tests.reconnect.conftest import House, house, open_house
 

@@ -28,7 +28,7 @@ from linekeeper.config import AppConfig
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.inbox.kinds import CANARY_EVENT
 from linekeeper.orchestrator import Blocks
-from linekeeper.outbox.forwarder import Forwarder
+from linekeeper.outbox.senders.forward import forwarding
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store.configuration import save_blocks
@@ -84,7 +84,7 @@ async def consuming(here: Here) -> AsyncIterator[None]:
     """The consumer's two steps that a canary goes through, again and again."""
 
     async def work() -> None:
-        async with Runtime.open(here.rt.settings) as rt, Forwarder(rt) as forwarder:
+        async with Runtime.open(here.rt.settings) as rt, forwarding(rt) as forwarder:
             while True:
                 await process_connection_events(rt)
                 await forwarder.step()

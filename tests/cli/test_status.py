@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pydantic import SecretStr
 
 from linekeeper.config import AppConfig, Configuration, SlackConfig
-from linekeeper.outbox.queue import Message, claim, enqueue, postpone, settle
+from linekeeper.outbox.queue import Message, claim, enqueue, outbox_of
+from linekeeper.outbox.settle import End, Retry, end, schedule_retry
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (
     AppState,
@@ -49,9 +50,13 @@ async def test_what_waits_and_what_was_given_up_is_counted_per_channel(store: St
     async with store.write() as session:
         await enqueue(store, session, [Message("slack", f"k{n}") for n in range(3)], now=NOW)
         await enqueue(store, session, [Message("event", "e")], now=NOW)
-    rows = await claim(store, "slack", "me", limit=1, now=NOW)
-    await postpone(store, rows, "me", "channel_not_found", until=NOW)
-    await settle(store, await claim(store, "event", "me", limit=1, now=NOW), "me", now=NOW)
+    slack, events = outbox_of("slack"), outbox_of("event")
+    tried = await claim(store, slack, "me", limit=1, now=NOW)
+    sent = await claim(store, events, "me", limit=1, now=NOW)
+    async with store.write() as session:
+        again = [Retry(tried.rows[0]["id"], NOW, "channel_not_found")]
+        await schedule_retry(session, slack, tried.token, again)
+        await end(session, events, sent.token, [End(sent.rows[0]["id"], "sent")], now=NOW)
     seen = await glance(store, CONFIGURED, now=NOW)
     assert list(seen.outbox) == ["slack"]
     assert (seen.outbox["slack"].pending, seen.outbox["slack"].dead) == (3, 0)

@@ -7,9 +7,9 @@ from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
 from linekeeper.consumer.alive import beat, retire
-from linekeeper.inbox.claim import CLAIM_SECONDS, Settled, claim_events, settle, still_ours
-from linekeeper.outbox.queue import Message, claim, enqueue
-from linekeeper.outbox.queue import settle as settle_outbox
+from linekeeper.inbox.claim import Settled, claim_events, settle, still_ours
+from linekeeper.outbox.queue import CLAIM_SECONDS, Message, claim, enqueue, outbox_of
+from linekeeper.outbox.settle import End, end
 from linekeeper.store import Store
 from linekeeper.store.tables import Lease, Outbox, WebhookEvent
 
@@ -61,8 +61,9 @@ async def test_what_a_dead_consumer_had_claimed_is_free_once_another_notices(sto
     await work(store)
     assert await beat(store, "a:1") == []
     held = await claim_events(store, "a:1", rank=1, limit=9, now=utcnow())
-    rows = await claim(store, "slack", "a:1", limit=9, now=utcnow())
-    assert len(held.events) == len(rows) == 1
+    slack = outbox_of("slack")
+    messages = await claim(store, slack, "a:1", limit=9, now=utcnow())
+    assert len(held.events) == len(messages.rows) == 1
     assert await beat(store, "b:2") == []
     assert (await claim_events(store, "b:2", rank=1, limit=9, now=utcnow())).events == ()
 
@@ -71,14 +72,16 @@ async def test_what_a_dead_consumer_had_claimed_is_free_once_another_notices(sto
     assert await beat(store, "b:2") == []
     taken = await claim_events(store, "b:2", rank=1, limit=9, now=utcnow())
     assert [one.id for one in taken.events] == [one.id for one in held.events]
-    assert len(await claim(store, "slack", "b:2", limit=9, now=utcnow())) == 1
+    assert len((await claim(store, outbox_of("slack"), "b:2", limit=9, now=utcnow())).rows) == 1
 
     # It was not dead after all: what it settles now is refused.
     async with store.write() as session:
         assert await still_ours(session, held, held.events) == []
         [event] = await still_ours(session, taken, taken.events)
         await settle(session, {event.id: Settled("processed")}, now=utcnow())
-    await settle_outbox(store, rows, "a:1", now=utcnow())
+    async with store.write() as session:
+        gone = [End(messages.rows[0]["id"], "sent")]
+        await end(session, slack, messages.token, gone, now=utcnow())
     async with store.read() as session:
         assert await session.scalar(select(Outbox.status)) == "pending"
 
@@ -87,10 +90,10 @@ async def test_one_that_ends_by_itself_leaves_nothing_claimed(store: Store) -> N
     await work(store)
     await beat(store, "a:1")
     await claim_events(store, "a:1", rank=1, limit=9, now=utcnow())
-    await claim(store, "slack", "a:1", limit=9, now=utcnow())
+    await claim(store, outbox_of("slack"), "a:1", limit=9, now=utcnow())
     await retire(store, "a:1")
     assert len((await claim_events(store, "b:2", rank=1, limit=9, now=utcnow())).events) == 1
-    assert len(await claim(store, "slack", "b:2", limit=9, now=utcnow())) == 1
+    assert len((await claim(store, outbox_of("slack"), "b:2", limit=9, now=utcnow())).rows) == 1
     async with store.read() as session:
         assert list(await session.scalars(select(Lease.name))) == []
 

@@ -43,7 +43,7 @@ async def again(store: Store) -> None:
     async with store.write() as session:
         await session.execute(
             update(Outbox).values(
-                status="pending", claimed_until=None, next_attempt_at=utcnow(), settled_at=None
+                status="pending", claimed_by=None, next_attempt_at=utcnow(), settled_at=None
             )
         )
 
@@ -183,7 +183,7 @@ async def _killed(prefect: Prefect, store: Store) -> None:
     assert await process.wait() == -signal.SIGKILL
     assert {row.status for row in await rows(store)} >= {"pending"}
     async with store.write() as session:
-        await session.execute(update(Outbox).values(claimed_until=utcnow()))
+        await session.execute(update(Outbox).values(next_attempt_at=utcnow()))
 
 
 def _doctor(key: str) -> Any:

@@ -19,11 +19,14 @@ SLACK = SlackConfig(bot_token=SecretStr("xoxb-1"), channel="#line")
 async def test_a_channel_that_takes_nothing_is_named_until_it_does(store: Store) -> None:
     now = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
     for code in ("not_in_channel", "is_archived"):
-        await mark_broken(store, "slack", str(refused(code)), needs_mending=True, now=now)
+        async with store.write() as session:
+            trouble = str(refused(code))
+            await mark_broken(store, session, "slack", trouble, needs_mending=True, now=now)
     [found] = await examine_alerts(store, Configuration(slack=SLACK))
     assert found.text == "takes nothing since 2026-03-04 12:00 UTC: Slack refuses: is_archived"
     assert found.mend == "unarchive the channel, or name another in the SlackChannel block"
-    await mark_well(store, "slack")
+    async with store.write() as session:
+        await mark_well(session, "slack")
     [found] = await examine_alerts(store, Configuration(slack=SLACK))
     assert found.level == "ok"
 

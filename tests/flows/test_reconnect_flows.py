@@ -32,8 +32,8 @@ from linekeeper.health.judge import Outcome
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import TokenPair
+from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.reconcile.run import reconcile
-from linekeeper.reconnect.ask import advance_due_cases
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.tables import (

@@ -9,7 +9,7 @@ from sqlmodel import col
 
 import sandbox
 from flows.reconnect import reconnect
-from linekeeper.reconnect.ask import advance_due_cases
+from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.tables import Incident, Outbox

@@ -13,8 +13,8 @@ from linekeeper.clock import utcnow
 from linekeeper.config import Configuration, SlackConfig
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
-from linekeeper.notify.deliver import Delivered, deliver_due
-from linekeeper.outbox.senders.slack import Pacer
+from linekeeper.notify.slack_channel import Pacer
+from linekeeper.outbox.senders.slack import Delivered, deliver_due
 from linekeeper.store import Store
 from linekeeper.store.tables import (
     Connection,

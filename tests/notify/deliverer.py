@@ -13,9 +13,9 @@ from pydantic import SecretStr
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy, Configuration, SlackConfig
-from linekeeper.notify.deliver import deliver_due
-from linekeeper.outbox.senders import slack as slack_module
-from linekeeper.outbox.senders.slack import Pacer
+from linekeeper.notify import slack_channel as slack_module
+from linekeeper.notify.slack_channel import Pacer
+from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 

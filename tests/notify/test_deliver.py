@@ -10,10 +10,10 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
 from linekeeper.incidents.announce import say
-from linekeeper.notify.settling import BURST
+from linekeeper.notify.burst import BURST
+from linekeeper.notify.slack_channel import Pacer
 from linekeeper.notify.view import Links
 from linekeeper.outbox.queue import ENDED, Message, enqueue
-from linekeeper.outbox.senders.slack import Pacer
 from linekeeper.store import Store
 from linekeeper.store.tables import IncidentConnection, NoticeMessage, Observation, Outbox
 from sandbox.slack import SlackFaults
@@ -155,7 +155,7 @@ async def test_an_answer_that_is_lost_does_not_lead_to_a_second_message(
     async with desk.store.write() as session:
         await say(desk.store, session, "lost", "Was it heard?", utcnow())
     desk.slack.faults = SlackFaults(mode="lost", method="chat.postMessage", timeout_seconds=0.6)
-    monkeypatch.setattr("linekeeper.outbox.senders.slack.TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr("linekeeper.notify.slack_channel.TIMEOUT_SECONDS", 0.3)
     done = await desk.deliver()
     assert done.postponed == 1
     assert "does not answer" in done.held[0]
@@ -338,15 +338,6 @@ async def test_without_slack_the_truth_stays_visible(desk: Desk) -> None:
     assert any((row.error or "").startswith("[OPEN] Acme · SAP ECC") for row in rows)
 
 
-async def test_only_the_incidents_asked_for_are_delivered(desk: Desk) -> None:
-    first = await desk.open(customer="First")
-    await desk.open(customer="Second")
-    await desk.deliver(incident_ids=[first])
-    [message] = desk.messages()
-    assert "First" in message["text"]
-    assert (await desk.deliver(incident_ids=[])).sent == 0
-
-
 async def test_a_name_can_not_call_the_channel_or_break_out_of_its_place(desk: Desk) -> None:
     await desk.open(
         customer="<!channel> @channel \u202eevil & <https://x|Sons>" + "n" * 500,
@@ -373,7 +364,7 @@ async def test_one_message_a_second_is_kept_by_turns() -> None:
 async def test_through_errors_waits_and_lost_answers_everything_is_seen_once(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linekeeper.outbox.senders.slack.TIMEOUT_SECONDS", 0.15)
+    monkeypatch.setattr("linekeeper.notify.slack_channel.TIMEOUT_SECONDS", 0.15)
     for n in range(6):
         await desk.open(customer=f"Customer {n}")
     for mode in ("500", "lost", "429", "lost", "html", "lost", "timeout", "internal_error"):

@@ -22,7 +22,7 @@ from linekeeper.config import AlertPolicy, Configuration
 from linekeeper.incidents.announce import say
 from linekeeper.incidents.operate import acknowledge
 from linekeeper.notify.channels import troubles
-from linekeeper.notify.elsewhere import deliver_elsewhere
+from linekeeper.outbox.senders.apprise import deliver_elsewhere
 from linekeeper.store.tables import Outbox
 from sandbox.slack import SlackFaults
 from tests.notify.conftest import Desk

@@ -4,7 +4,7 @@ import pytest
 from pydantic import SecretStr
 
 from linekeeper.config import MailConfig
-from linekeeper.outbox.senders.smtp import Delayed, Letter, Refused, hand_over, on_the_wire
+from linekeeper.notify.smtp import Delayed, Letter, Refused, hand_over, on_the_wire
 from tests.reconnect.post import Post, listening
 
 UMLAUT = "jörg@example.org"

@@ -16,7 +16,7 @@ from linekeeper.clock import utcnow
 from linekeeper.notify.buttons import buttons
 from linekeeper.notify.queries import load_views
 from linekeeper.notify.view import Links
-from linekeeper.reconnect.ask import advance_due_cases
+from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.store.tables import Audit, ConnectLink, Incident, Outbox, Reconnect
 from tests.reconnect.conftest import House, open_house
 from tests.reconnect.test_ask import Opened

@@ -22,11 +22,11 @@ from linekeeper.access.renew import renew
 from linekeeper.access.tokens import load_tokens
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
-from linekeeper.notify.deliver import deliver_due
-from linekeeper.notify.mail import deliver_mail
+from linekeeper.outbox.senders.mail import deliver_mail
+from linekeeper.outbox.senders.reconnect import advance_due_cases
+from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.reconcile.service import reconcile_window
 from linekeeper.reconnect import process
-from linekeeper.reconnect.ask import advance_due_cases
 from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.reconnect.process import Answer
 from linekeeper.reconnect.watch import watch

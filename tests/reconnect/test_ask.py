@@ -13,9 +13,10 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.incidents.conclude import conclude
-from linekeeper.notify.deliver import deliver_due
-from linekeeper.notify.mail import deliver_mail
-from linekeeper.reconnect.ask import advance_case, advance_due_cases
+from linekeeper.outbox.senders.mail import deliver_mail
+from linekeeper.outbox.senders.reconnect import advance_due_cases
+from linekeeper.outbox.senders.slack import deliver_due
+from linekeeper.reconnect.ask import advance_case
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import (

@@ -21,10 +21,10 @@ from linekeeper.access.links import link_url
 from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
-from linekeeper.notify.deliver import deliver_due
 from linekeeper.outbox.queue import ENDED
+from linekeeper.outbox.senders.reconnect import advance_due_cases
+from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.reconcile.service import reconcile_window
-from linekeeper.reconnect.ask import advance_due_cases
 from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.reconnect.process import Answer, close, keep_counts, take_answer
 from linekeeper.reconnect.watch import watch
@@ -87,7 +87,7 @@ async def killed(here: House, step: str, table: str, **given: Any) -> None:
     )
     assert await process.wait() == -signal.SIGKILL, f"{step} never wrote {table}"
     async with here.store.write() as session:
-        await session.execute(update(Outbox).values(claimed_until=utcnow()))
+        await session.execute(update(Outbox).values(next_attempt_at=utcnow()))
         await session.execute(update(Lease).values(until=utcnow()))
 
 

@@ -12,10 +12,10 @@ import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.incidents.alike import ROOT_CAUSE_WAIT
-from linekeeper.notify.deliver import deliver_due
-from linekeeper.notify.mail import deliver_mail
 from linekeeper.outbox.queue import ENDED
-from linekeeper.reconnect.ask import advance_due_cases
+from linekeeper.outbox.senders.mail import deliver_mail
+from linekeeper.outbox.senders.reconnect import advance_due_cases
+from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.store.tables import ConnectLink, Contact, Customer, Reconnect
 from tests.reconnect.conftest import House
 from tests.reconnect.post import Post, listening, text_of

@@ -8,7 +8,7 @@ from sqlmodel import col
 
 from linekeeper.access.signing import load_signer
 from linekeeper.access.tokens import load_tokens
-from linekeeper.reconnect.ask import advance_due_cases
+from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.rotate import Rotation, rotate_keys

@@ -1,17 +1,15 @@
+"""The one claim: in order, once, with an end; and how claimed messages are settled."""
+
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from linekeeper.clock import utcnow
-from linekeeper.outbox.queue import (
-    CLAIM_SECONDS,
-    Message,
-    claim,
-    dead_letter,
-    enqueue,
-    postpone,
-    settle,
-)
+from linekeeper.outbox.queue import CLAIM_SECONDS, Claim, Message, Work, claim, enqueue, outbox_of
+from linekeeper.outbox.settle import End, Retry, end, schedule_retry
 from linekeeper.store import Store
+
+SLACK = outbox_of("slack")
+IN_A_ROW = outbox_of("slack", only_first=False)
 
 
 async def write(store: Store, *messages: Message) -> None:
@@ -19,54 +17,78 @@ async def write(store: Store, *messages: Message) -> None:
         await enqueue(store, session, messages, now=utcnow())
 
 
+async def take(
+    store: Store, owner: str, *, limit: int = 10, now: datetime | None = None, work: Work = SLACK
+) -> Claim:
+    return await claim(store, work, owner, limit=limit, now=now or utcnow())
+
+
+def keys(claimed: Claim) -> list[str]:
+    return [row["dedupe_key"] for row in claimed.rows]
+
+
+async def finish(store: Store, claimed: Claim, *, dead: bool = False) -> None:
+    async with store.write() as session:
+        ends = [End(row["id"], "dead" if dead else "sent") for row in claimed.rows]
+        await end(session, SLACK, claimed.token, ends, now=utcnow())
+
+
 async def test_the_same_key_is_written_once(store: Store) -> None:
     await write(store, Message("slack", "a"), Message("slack", "a"))
     await write(store, Message("slack", "a"))
-    assert len(await claim(store, "slack", "w", limit=10, now=utcnow())) == 1
+    assert keys(await take(store, "w")) == ["a"]
 
 
-async def test_a_lane_goes_out_in_order_and_lanes_go_side_by_side(store: Store) -> None:
+async def test_an_ordering_key_goes_out_in_order_and_keys_go_side_by_side(store: Store) -> None:
     await write(
         store,
         Message("slack", "a1", lane="a"),
         Message("slack", "a2", lane="a"),
         Message("slack", "b1", lane="b"),
     )
-    first = await claim(store, "slack", "w", limit=10, now=utcnow())
-    assert [row.dedupe_key for row in first] == ["a1", "b1"]
-    assert await claim(store, "slack", "v", limit=10, now=utcnow()) == []
-    await settle(store, first, "w", now=utcnow())
-    second = await claim(store, "slack", "w", limit=10, now=utcnow())
-    assert [row.dedupe_key for row in second] == ["a2"]
+    first = await take(store, "w")
+    assert keys(first) == ["a1", "b1"]
+    assert keys(await take(store, "v")) == []
+    await finish(store, first)
+    assert keys(await take(store, "w")) == ["a2"]
+
+
+async def test_sent_in_a_row_an_ordering_key_is_claimed_as_a_whole(store: Store) -> None:
+    await write(store, *(Message("slack", f"a{n}", lane="a") for n in range(3)))
+    first = await take(store, "w", limit=2, work=IN_A_ROW)
+    assert keys(first) == ["a0", "a1"]
+    assert keys(await take(store, "v", work=IN_A_ROW)) == []
+    await finish(store, first)
+    later = utcnow() + timedelta(seconds=5)
+    assert keys(await take(store, "v", work=IN_A_ROW, now=later)) == ["a2"]
 
 
 async def test_deliverers_side_by_side_never_claim_the_same_row(store: Store) -> None:
     await write(store, *(Message("slack", f"k{n}") for n in range(60)))
-    claims = await asyncio.gather(
-        *(claim(store, "slack", f"w{n}", limit=20, now=utcnow()) for n in range(6))
-    )
-    keys = [row.dedupe_key for rows in claims for row in rows]
-    assert len(keys) == len(set(keys))
+    claims = await asyncio.gather(*(take(store, f"w{n}", limit=20) for n in range(6)))
+    taken = [key for claimed in claims for key in keys(claimed)]
+    assert len(taken) == len(set(taken))
 
 
 async def test_a_dead_deliverers_claim_runs_out_and_the_repeat_is_visible(store: Store) -> None:
     now = utcnow()
     await write(store, Message("slack", "a"))
-    assert await claim(store, "slack", "dead", limit=1, now=utcnow())
+    gone = await take(store, "dead", limit=1)
     later = now + timedelta(seconds=CLAIM_SECONDS + 5)
-    [again] = await claim(store, "slack", "alive", limit=1, now=later)
-    assert again.attempts == 2
-    await settle(store, [again], "dead", now=later)  # too late: not its claim any more
-    await postpone(store, [again], "alive", "busy", until=later + timedelta(seconds=5))
-    assert await claim(store, "slack", "alive", limit=1, now=later) == []
-    [third] = await claim(store, "slack", "alive", limit=1, now=later + timedelta(seconds=6))
-    await dead_letter(store, third, "alive", "refused", now=later)
-    assert await claim(store, "slack", "alive", limit=1, now=later + timedelta(days=1)) == []
+    again = await take(store, "alive", limit=1, now=later)
+    assert again.rows[0]["attempts"] == 2
+    await finish(store, gone)  # too late: not its claim any more
+    async with store.write() as session:
+        retry = Retry(again.rows[0]["id"], later + timedelta(seconds=5), "busy")
+        await schedule_retry(session, SLACK, again.token, [retry])
+    assert keys(await take(store, "alive", now=later)) == []
+    third = await take(store, "alive", now=later + timedelta(seconds=6))
+    assert keys(third) == ["a"]
+    await finish(store, third, dead=True)
+    assert keys(await take(store, "alive", now=later + timedelta(days=1))) == []
 
 
-async def test_a_buried_row_does_not_hold_up_its_lane(store: Store) -> None:
+async def test_a_dead_letter_does_not_hold_up_what_is_behind_it(store: Store) -> None:
     await write(store, Message("slack", "a1", lane="a"), Message("slack", "a2", lane="a"))
-    [first] = await claim(store, "slack", "w", limit=10, now=utcnow())
-    await dead_letter(store, first, "w", "refused", now=utcnow())
-    [second] = await claim(store, "slack", "w", limit=10, now=utcnow())
-    assert second.dedupe_key == "a2"
+    await finish(store, await take(store, "w"), dead=True)
+    assert keys(await take(store, "w")) == ["a2"]

@@ -1,27 +1,23 @@
 """Outbox rows that go to Prefect: entries of the Event Feed, runs to start or to resume."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlmodel import col, select
-
-from linekeeper.clock import utcnow
 from linekeeper.orchestrator import Event, Orchestrator, OrchestratorUnavailable, Run
-from linekeeper.outbox.queue import claim, dead_letter, postpone, retry_at, settle
+from linekeeper.outbox.dispatcher import Dispatcher
+from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender
 from linekeeper.redact import describe_error
 from linekeeper.store import Store
-from linekeeper.store.tables import Outbox
 
-EVENT_BATCH = 100
-RUN_BATCH = 10
-AWAY = timedelta(seconds=15)
+AWAY_SECONDS = 15.0
 """When to try again what Prefect was not there to take."""
-BUSY = timedelta(seconds=3)
+BUSY_SECONDS = 3.0
 """When to ask a run again that is to be woken, and works."""
 WORKING = "the run works: it is woken once it is suspended"
-GIVE_UP_AFTER = timedelta(days=1)
-"""A row that Prefect refuses (it is there, but the row is wrong) is dead after so long."""
+log = logging.getLogger(__name__)
 
 
 async def deliver_events(store: Store, orchestrator: Orchestrator, owner: str) -> bool:
@@ -29,20 +25,8 @@ async def deliver_events(store: Store, orchestrator: Orchestrator, owner: str) -
 
     Raises `OrchestratorUnavailable`; the rows then wait.
     """
-    rows = await _claim(store, "event", owner, EVENT_BATCH)
-    if not rows:
-        return False
-    try:
-        await orchestrator.emit([_event(row) for row in rows])
-    except OrchestratorUnavailable as error:
-        await postpone(store, rows, owner, str(error), until=utcnow() + AWAY)
-        raise
-    except Exception:  # one of them is wrong: each alone shows which
-        for row in rows:
-            await _emit_alone(store, orchestrator, row, owner)
-    else:
-        await settle(store, rows, owner, now=utcnow())
-    return True
+    async with Dispatcher(store, owner, EventSender(orchestrator)) as dispatcher:
+        return bool(await dispatcher.deliver())
 
 
 async def deliver_runs(store: Store, orchestrator: Orchestrator, owner: str) -> bool:
@@ -50,66 +34,72 @@ async def deliver_runs(store: Store, orchestrator: Orchestrator, owner: str) -> 
 
     Raises `OrchestratorUnavailable`; the rows then wait.
     """
-    rows = await _claim(store, "run", owner, RUN_BATCH)
-    for position, row in enumerate(rows):
-        try:
-            done = await _start_or_resume(orchestrator, row.payload, row.dedupe_key)
-        except OrchestratorUnavailable as error:
-            # Only this one waits longer: if it is the cause, it doesn't hold up the others.
-            await postpone(store, [row], owner, str(error), until=utcnow() + AWAY)
-            await postpone(store, rows[position + 1 :], owner, str(error), until=utcnow())
-            raise
-        except Exception as error:
-            await _refused(store, row, owner, error)
-        else:
-            if done:
-                await settle(store, [row], owner, now=utcnow())
-            else:
-                await postpone(store, [row], owner, WORKING, until=utcnow() + BUSY)
-    return bool(rows)
+    async with Dispatcher(store, owner, RunSender(orchestrator)) as dispatcher:
+        return bool(await dispatcher.deliver())
 
 
-async def _claim(store: Store, channel: str, owner: str, limit: int) -> Sequence[Outbox]:
-    now = utcnow()
-    if not await _is_due(store, channel, now):
-        return []
-    return await claim(store, channel, owner, limit=limit, now=now)
+class _PrefectSender(Sender):
+    """A row that Prefect refuses (it is there, but the row is wrong) is dead after a day."""
 
+    at_once = 1
+    gives_up_after = timedelta(days=1)
 
-async def _is_due(store: Store, channel: str, now: datetime) -> bool:
-    """A look that takes no write lock."""
-    async with store.read() as session:
-        return (
-            await session.scalar(
-                select(Outbox.id)
-                .where(
-                    col(Outbox.channel) == channel,
-                    col(Outbox.status) == "pending",
-                    col(Outbox.next_attempt_at) <= now,
-                )
-                .limit(1)
-            )
-            is not None
+    def __init__(self, orchestrator: Orchestrator) -> None:
+        self._orchestrator = orchestrator
+
+    def _away(self, error: OrchestratorUnavailable) -> Failed:
+        """Only what was tried waits longer: if it is the cause, it doesn't hold up the others."""
+        return Failed(
+            str(error), wait=AWAY_SECONDS, is_kept=True, pauses=True, pause=1.0, error=error
         )
 
 
-async def _emit_alone(store: Store, orchestrator: Orchestrator, row: Outbox, owner: str) -> None:
-    try:
-        await orchestrator.emit([_event(row)])
-    except OrchestratorUnavailable as error:
-        await postpone(store, [row], owner, str(error), until=utcnow() + AWAY)
-    except Exception as error:
-        await _refused(store, row, owner, error)
-    else:
-        await settle(store, [row], owner, now=utcnow())
+class EventSender(_PrefectSender):
+    """Emits entries of the Event Feed."""
+
+    channel = "event"
+    batch = 100
+
+    @asynccontextmanager
+    async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
+        """Emit them in one call; where one of them is wrong, each alone shows which."""
+        known: dict[str, Result] = {}
+        try:
+            await self._orchestrator.emit([_event(row) for row in rows])
+        except OrchestratorUnavailable as error:
+            known = {row.id: self._away(error) for row in rows}
+        except Exception as error:
+            log.debug("each event is sent alone: %s", describe_error(error))
+        else:
+            known = {row.id: Ended() for row in rows}
+        yield known
+
+    async def send(self, row: OutboxRow) -> Result:
+        """Emit it alone."""
+        try:
+            await self._orchestrator.emit([_event(row)])
+        except OrchestratorUnavailable as error:
+            return self._away(error)
+        except Exception as error:
+            return Failed(describe_error(error))
+        return Ended()
 
 
-async def _refused(store: Store, row: Outbox, owner: str, error: Exception) -> None:
-    now, reason = utcnow(), describe_error(error)
-    if now - row.created_at > GIVE_UP_AFTER:
-        await dead_letter(store, row, owner, reason, now=now)
-    else:
-        await postpone(store, [row], owner, reason, until=retry_at(row.attempts, now=now))
+class RunSender(_PrefectSender):
+    """Starts, resumes and wakes runs."""
+
+    channel = "run"
+    batch = 10
+
+    async def send(self, row: OutboxRow) -> Result:
+        """Do what the row asks of Prefect."""
+        try:
+            done = await _start_or_resume(self._orchestrator, row.payload, row.dedupe_key)
+        except OrchestratorUnavailable as error:
+            return self._away(error)
+        except Exception as error:
+            return Failed(describe_error(error))
+        return Ended() if done else Failed(WORKING, wait=BUSY_SECONDS, is_kept=True)
 
 
 async def _start_or_resume(
@@ -133,7 +123,7 @@ async def _start_or_resume(
     return True
 
 
-def _event(row: Outbox) -> Event:
+def _event(row: OutboxRow) -> Event:
     payload = row.payload
     return Event(
         id=payload.get("id", row.id),

@@ -1,245 +1,237 @@
-"""Slack over HTTP: post, edit and find messages of one channel, at the pace Slack allows."""
+"""Slack: what the alert policy lets through is rendered as things are now, and sent."""
 
-import asyncio
-import ipaddress
-import json
-import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import proxy_bypass
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
-import aiohttp
-from slack_sdk.errors import SlackApiError
-from slack_sdk.web.async_client import AsyncWebClient
-from slack_sdk.web.async_slack_response import AsyncSlackResponse
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.clock import monotonic
-from linekeeper.config import SlackConfig
-from linekeeper.notify.compose import Rendered
-from linekeeper.notify.refusals import BAD_BLOCKS, SlackTrouble, busy, refused, unreachable
+from linekeeper.clock import utcnow
+from linekeeper.config import Configuration
+from linekeeper.incidents.announce import incident_lane
+from linekeeper.notify.burst import gather_burst, hold_channel
+from linekeeper.notify.channels import mark_broken, mark_well
+from linekeeper.notify.compose_fold import plain_fold
+from linekeeper.notify.decision import Decision
+from linekeeper.notify.evaluate import evaluate_alerts
+from linekeeper.notify.notified import first_notices, incidents_of_fold
+from linekeeper.notify.queries import load_views
+from linekeeper.notify.refusals import SlackTrouble, unreachable
+from linekeeper.notify.renderer import InvalidMessage, Renderer, said
+from linekeeper.notify.slack_channel import Pacer, open_channel
+from linekeeper.notify.view import IncidentView, Links
+from linekeeper.outbox.dispatcher import Dispatcher
+from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender, Settlement
+from linekeeper.store.engine import Store
 
-TIMEOUT_SECONDS = 10
-EVENT_TYPE = "linekeeper_notice"
-
-_PAGE = 200
-_PAGES = 10
-_CHANNEL_ID = re.compile(r"[CGD][A-Z0-9]{8,}")
-
-
-@dataclass(frozen=True, slots=True)
-class Posted:
-    """Where a message is: its `ts` and the channel's id (`place`)."""
-
-    ts: str
-    place: str
+CHANNEL = "slack"
+_PACER = Pacer()
 
 
-class Pacer:
-    """At most one message per `seconds` to a channel, in this process.
+@dataclass(slots=True)
+class Delivered:
+    """What became of the rows that were due."""
 
-    Slack allows one a second; what several processes send together is held by its 429.
+    sent: int = 0
+    postponed: int = 0
+    dead: int = 0
+    withheld: int = 0
+    """Not to be said now, or never: the policy says why on each row."""
+    held: list[str] = field(default_factory=list)
+    """Why rows were postponed or given up, each reason once."""
+    unsent: list[str] = field(default_factory=list)
+    """What would have been said if Slack were configured."""
+
+
+async def deliver_due(
+    store: Store,
+    configuration: Configuration,
+    owner: str,
+    *,
+    clock: Callable[[], datetime] = utcnow,
+    limit: int = 50,
+    links: Links | None = None,
+    pacer: Pacer = _PACER,
+) -> Delivered:
+    """Deliver up to `limit` messages that are due; without Slack their texts are in `unsent`.
+
+    Each is said at least once, in a form in which a repeat is harmless. Trouble with Slack is
+    never raised: the row stays, with the reason, and is tried again. Errors of the database are
+    raised. First the alert policy is asked what is due to be said; what it holds back is settled
+    unsaid, and its first notice will show all of it.
     """
+    decision = await evaluate_alerts(store, configuration, now=clock())
+    sender = SlackSender(
+        store, configuration, decision, links=links or Links(), clock=clock, pacer=pacer
+    )
+    async with Dispatcher(store, owner, sender, clock=clock) as dispatcher:
+        while limit > 0:
+            results = await dispatcher.deliver(limit=limit)
+            if not results:
+                break
+            limit -= len(results)
+    return sender.delivered
 
-    def __init__(self, seconds: float = 1.0) -> None:
-        self._seconds = seconds
-        self._next: dict[str, float] = {}
 
-    async def turn(self, channel: str) -> None:
-        """Wait for this message's turn."""
-        now = monotonic()
-        slot = max(now, self._next.get(channel, 0.0))
-        self._next[channel] = slot + self._seconds
-        if slot > now:
-            await asyncio.sleep(slot - now)
+class SlackSender(Sender):
+    """Says rows of channel `slack` in the channel of the configuration."""
 
+    channel = CHANNEL
 
-class SlackChannel:
-    """The channel of a `SlackConfig`. Every method raises `SlackTrouble` and nothing else."""
-
-    def __init__(self, config: SlackConfig, client: AsyncWebClient, pacer: Pacer) -> None:
-        self.name = config.channel
-        self._client = client
-        self._pacer = pacer
-        self._lane = f"{config.api_url} {config.channel}"
-
-    async def post(
+    def __init__(
         self,
-        rendered: Rendered,
+        store: Store,
+        configuration: Configuration,
+        decision: Decision,
         *,
-        key: str,
-        thread_ts: str | None = None,
-        broadcast: bool = False,
-    ) -> Posted:
-        """Post; `key` goes along as metadata, so that `find` can tell whether it was.
+        links: Links,
+        clock: Callable[[], datetime],
+        pacer: Pacer,
+    ) -> None:
+        self._store = store
+        self._configuration = configuration
+        self._decided = decision
+        slack = configuration.slack
+        buttons = slack is not None and bool(slack.signing_secret.get_secret_value())
+        self._links = replace(links, buttons=buttons)
+        self._clock = clock
+        self._pacer = pacer
+        self._views: dict[str, IncidentView] = {}
+        self._folds: dict[str, str | None] = {}
+        self._renderer: Renderer | None = None
+        self._trouble: dict[str, SlackTrouble] = {}
+        """Of the whole channel, by the row that met it."""
+        self._is_well = False
+        self.delivered = Delivered()
 
-        A reply with `broadcast` is shown in the channel too.
-        """
-        await self._pacer.turn(self._lane)
-        fields: dict[str, Any] = {
-            "channel": self.name,
-            "text": rendered.text,
-            "thread_ts": thread_ts,
-            "reply_broadcast": True if broadcast and thread_ts else None,
-            "unfurl_links": False,
-            "unfurl_media": False,
-            "parse": "none",
+    @asynccontextmanager
+    async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
+        """The incidents of `rows`, and what is not to be said of them."""
+        ids = [i for row in rows if isinstance(i := row.payload.get("incident_id"), str)]
+        self._views = await load_views(self._store, ids)
+        known = await self._withheld(rows)
+        if self._configuration.slack is None:
+            for row in rows:
+                if row.id not in known:
+                    known[row.id] = await self._unsent(row)
+            yield known
+            return
+        async with open_channel(self._configuration.slack, self._pacer) as channel:
+            self._renderer = Renderer(self._store, channel, self._links, self._clock)
+            yield known
+
+    async def _withheld(self, rows: Sequence[OutboxRow]) -> dict[str, Result]:
+        """What the policy suppresses: the first notice will tell all of it."""
+        self._folds = await first_notices(self._store, self._views)
+        if self._views.keys() - self._folds.keys():  # news since the policy was asked
+            again = await evaluate_alerts(self._store, self._configuration, now=self._clock())
+            again.never = self._decided.never | again.never
+            self._decided = again
+            self._folds = await first_notices(self._store, self._views)
+        unannounced = self._views.keys() - self._folds.keys()
+        return {
+            row.id: Ended("suppressed", self._decided.reason(row.payload["incident_id"]))
+            for row in rows
+            if row.payload.get("incident_id") in unannounced
         }
-        metadata = {"event_type": EVENT_TYPE, "event_payload": {"key": key}}
+
+    async def _unsent(self, row: OutboxRow) -> Result:
+        """Without Slack: what would have been said stays in the row."""
         try:
-            answer = await self._call(
-                "chat.postMessage", json=fields | {"blocks": rendered.blocks, "metadata": metadata}
-            )
+            if row.payload.get("do") == "fold":
+                key = str(row.payload["fold"])
+                members = await load_views(self._store, await incidents_of_fold(self._store, key))
+                text = plain_fold(key, list(members.values()), links=self._links)
+            else:
+                text = said(row, self._view(row), now=self._clock(), links=self._links)
+        except InvalidMessage as reason:
+            return Failed(str(reason), is_final=True)
+        self.delivered.unsent.append(text)
+        return Ended("skipped", text, covers=self._overtaken(row))
+
+    async def send(self, row: OutboxRow) -> Result:
+        """Say it: post or edit a message, or write into its thread."""
+        assert self._renderer is not None
+        try:
+            if row.payload.get("do") == "diary" and row.attempts == 1:
+                row = await gather_burst(self._store, row, now=self._clock())
+            fold = self._folds.get(row.payload.get("incident_id", ""))
+            await self._renderer.say(row, self._view(row), fold)
         except SlackTrouble as trouble:
-            if trouble.code not in BAD_BLOCKS:
-                raise
-            answer = await self._call("chat.postMessage", json=fields)
-        return Posted(str(answer["ts"]), str(answer.get("channel") or self.name))
+            return self._failed(row, trouble)
+        except InvalidMessage as reason:
+            return Failed(str(reason), is_final=True)
+        return Ended(covers=self._overtaken(row))
 
-    async def edit(self, posted: Posted, rendered: Rendered) -> None:
-        """Change the message to `rendered`."""
-        await self._pacer.turn(self._lane)
-        fields: dict[str, Any] = {
-            "channel": posted.place,
-            "ts": posted.ts,
-            "text": rendered.text,
-            "parse": "none",
-        }
-        try:
-            await self._call("chat.update", json=fields | {"blocks": rendered.blocks})
-        except SlackTrouble as trouble:
-            if trouble.code not in BAD_BLOCKS:
-                raise
-            await self._call("chat.update", json=fields | {"blocks": []})
+    def timed_out(self, row: OutboxRow) -> Failed:
+        """Slack does not answer."""
+        return self._failed(row, unreachable(f"not within {self.deadline_seconds:.0f} s"))
 
-    async def find(
-        self, key: str, *, place: str | None, since: datetime, thread_ts: str | None = None
-    ) -> Posted | None:
-        """The message posted with `key` since then; None if there is none or we may not look.
-
-        Looking needs the scopes `channels:history` (`groups:history` for a private channel).
-        """
-        try:
-            where = place or await self._place()
-            if where is None:
-                return None
-            params: dict[str, Any] = {
-                "channel": where,
-                "oldest": f"{since.timestamp():.6f}",
-                "include_all_metadata": True,
-                "limit": _PAGE,
-            }
-            method = "conversations.history"
-            if thread_ts is not None:
-                method = "conversations.replies"
-                params["ts"] = thread_ts
-            async for message in self._pages(method, params, "messages"):
-                if _key_of(message) == key:
-                    return Posted(str(message["ts"]), where)
-        except SlackTrouble as trouble:
-            if trouble.passing:
-                raise
-        return None
-
-    async def _place(self) -> str | None:
-        if _CHANNEL_ID.fullmatch(self.name):
-            return self.name
-        params = {"limit": 1000, "types": "public_channel,private_channel"}
-        async for channel in self._pages("conversations.list", params, "channels"):
-            if channel.get("name") == self.name.lstrip("#"):
-                return str(channel["id"])
-        return None
-
-    async def _pages(
-        self, method: str, params: dict[str, Any], field: str
-    ) -> AsyncIterator[Mapping[str, Any]]:
-        for _ in range(_PAGES):
-            answer = await self._call(method, params=params, http_verb="GET")
-            for item in answer.get(field) or []:
-                yield item
-            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
-            if not cursor:
-                return
-            params = params | {"cursor": cursor}
-
-    async def _call(self, method: str, **arguments: Any) -> Mapping[str, Any]:
-        for kind in ("json", "params"):
-            if kind in arguments:
-                given = arguments[kind]
-                arguments[kind] = {k: v for k, v in given.items() if v is not None}
-        try:
-            answer = await self._client.api_call(method, **arguments)
-        except SlackApiError as error:
-            raise _trouble(error.response) from None
-        except TimeoutError:
-            raise unreachable(f"nothing within {TIMEOUT_SECONDS} s") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise unreachable(str(error) or type(error).__name__) from None
-        except (AttributeError, TypeError, ValueError):
-            raise unreachable("its answer can't be read") from None
-        data = answer.data
-        return data if isinstance(data, dict) else {}
-
-
-@asynccontextmanager
-async def open_channel(config: SlackConfig, pacer: Pacer) -> AsyncIterator[SlackChannel]:
-    """The channel, on one HTTP session; slack-sdk's own retries are off: the outbox retries."""
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
-        client = AsyncWebClient(
-            token=config.bot_token.get_secret_value(),
-            base_url=config.api_url,
-            timeout=TIMEOUT_SECONDS,
-            session=session,
-            retry_handlers=[],
+    def _failed(self, row: OutboxRow, trouble: SlackTrouble) -> Failed:
+        view = self._view(row)
+        shows_open = row.payload.get("do") == "show" and view is not None and not view.resolved_at
+        if trouble.reach == "channel":
+            self._trouble[row.id] = trouble
+        return Failed(
+            str(trouble),
+            wait=trouble.wait,
+            is_kept=shows_open,
+            pauses=trouble.reach == "channel",
         )
-        if _is_near(urlsplit(config.api_url).hostname or ""):
-            client.proxy = None  # slack-sdk sends everything through HTTPS_PROXY, loopback too
-        yield SlackChannel(config, client, pacer)
 
+    def _view(self, row: OutboxRow) -> IncidentView | None:
+        return self._views.get(row.payload.get("incident_id", ""))
 
-def _is_near(host: str) -> bool:
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    return loopback or bool(proxy_bypass(host))
+    def _overtaken(self, row: OutboxRow) -> list[str]:
+        """Rows whose news this rendering has shown already."""
+        view = self._view(row)
+        lane, _, revision = row.dedupe_key.rpartition(":")
+        if view is None or row.payload.get("do") != "show" or revision == "first":
+            return []
+        later = range(int(revision) + 1, view.revision + 1)
+        return [*(f"{lane}:{n}" for n in later), f"{incident_lane(view.id)}:first"]
 
+    async def settled(
+        self, session: AsyncSession, settlement: Settlement, *, now: datetime
+    ) -> None:
+        """Keep whether the channel takes messages: then others are told instead."""
+        delivered = self.delivered
+        delivered.dead += len(settlement.dead)
+        delivered.postponed += len(settlement.retried)
+        delivered.withheld += sum(end.became == "suppressed" for _, end in settlement.ended)
+        reasons = [failed.why for _, failed, _ in settlement.retried]
+        reasons += [why for _, why in settlement.dead]
+        delivered.held += [why for why in dict.fromkeys(reasons) if why not in delivered.held]
+        sent = sum(end.became == "sent" for _, end in settlement.ended)
+        delivered.sent += sent
+        if sent and not self._is_well:
+            self._is_well = True
+            await mark_well(session, CHANNEL)
+        for row, failed, until in settlement.retried:
+            trouble = self._trouble.pop(row.id, None)
+            if trouble is not None:
+                await self._hold(session, failed.why, trouble, until=until, now=now)
+        for row, why in settlement.dead:
+            trouble = self._trouble.pop(row.id, None)
+            if trouble is not None:
+                until = now + timedelta(seconds=trouble.wait or 0.0)
+                await self._hold(session, why, trouble, until=until, now=now)
 
-def _trouble(response: object) -> SlackTrouble:
-    """From slack-sdk's response, or aiohttp's where the body was no JSON."""
-    data = response.data if isinstance(response, AsyncSlackResponse) else None
-    status = int(getattr(response, "status_code", None) or getattr(response, "status", None) or 0)
-    headers = getattr(response, "headers", None) or {}
-    code = str(data.get("error") or "") if isinstance(data, dict) else ""
-    if status == 429 or code in ("ratelimited", "rate_limited"):
-        return busy("ratelimited", retry_after=_seconds(headers.get("Retry-After")))
-    if not isinstance(data, dict) or not code:
-        return unreachable(f"HTTP {status} without an answer of Slack's")
-    if status >= 500:
-        return busy(code)
-    told = (data.get("response_metadata") or {}).get("messages") or []
-    return refused(code, needed=str(data.get("needed") or ""), detail="; ".join(map(str, told)))
-
-
-def _seconds(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def _key_of(message: Mapping[str, Any]) -> str | None:
-    metadata = message.get("metadata")
-    if isinstance(metadata, str):
-        try:
-            metadata = json.loads(metadata)
-        except ValueError:
-            return None
-    if not isinstance(metadata, dict) or metadata.get("event_type") != EVENT_TYPE:
-        return None
-    payload = metadata.get("event_payload")
-    return payload.get("key") if isinstance(payload, dict) else None
+    async def _hold(
+        self,
+        session: AsyncSession,
+        why: str,
+        trouble: SlackTrouble,
+        *,
+        until: datetime,
+        now: datetime,
+    ) -> None:
+        """The whole channel waits, in whichever process; each row says why."""
+        self._is_well = False
+        await hold_channel(session, why, until=until)
+        if trouble.code != "ratelimited":
+            needs_mending = not trouble.passing
+            await mark_broken(
+                self._store, session, CHANNEL, why, needs_mending=needs_mending, now=now
+            )

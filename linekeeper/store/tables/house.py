@@ -56,6 +56,7 @@ class Outbox(SQLModel, table=True):
     next_attempt_at: datetime = time()
     claimed_by: str | None = None
     claimed_until: datetime | None = optional_time()
+    """Not written any more (a claim puts `next_attempt_at` off); the version before reads it."""
     settled_at: datetime | None = optional_time(index=True)
 
 

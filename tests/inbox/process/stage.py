@@ -18,7 +18,7 @@ from linekeeper.inbox.delivery import Receipt, make_delivery
 from linekeeper.inbox.identify import identify
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.kinds import EventNames
-from linekeeper.outbox.forwarder import Forwarder
+from linekeeper.outbox.senders.forward import forwarding
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.tables import Connection, Incident, Outbox, Record, WebhookEvent
@@ -75,7 +75,7 @@ class Stage:
 
     async def forward(self) -> None:
         """Hand on whatever is due."""
-        async with Forwarder(self.rt) as forwarder:
+        async with forwarding(self.rt) as forwarder:
             while await forwarder.deliver():
                 pass
 

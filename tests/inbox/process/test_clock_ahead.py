@@ -13,8 +13,8 @@ from linekeeper.clock import utcnow
 from linekeeper.consumer.alive import DEAD_AFTER, beat
 from linekeeper.consumer.clock_ahead import put_right
 from linekeeper.inbox.claim import claim_events
-from linekeeper.outbox.forwarder import Forwarder
-from linekeeper.outbox.queue import Message, claim, enqueue
+from linekeeper.outbox.queue import Message, claim, enqueue, outbox_of
+from linekeeper.outbox.senders.forward import forwarding
 from linekeeper.store.leases import acquire
 from linekeeper.store.tables import Connection, Lease, Outbox, WebhookEvent
 from tests.inbox.process.stage import Stage, about
@@ -76,7 +76,7 @@ async def test_claims_and_leases_of_who_died_with_the_wrong_clock_run_out(stage:
         now = utcnow()
         await beat(store, "dead")
         assert (await claim_events(store, "dead", rank=1, limit=9, now=now)).events
-        assert await claim(store, "slack", "dead", limit=9, now=now)
+        assert (await claim(store, outbox_of("slack"), "dead", limit=9, now=now)).rows
         assert await acquire(store, "health-sweep", "dead", seconds=30, now=now)
     assert await acquire(store, "health-sweep", "b", seconds=30, now=utcnow()) is None
     await put_right(store, beat=DEAD_AFTER)
@@ -84,8 +84,8 @@ async def test_claims_and_leases_of_who_died_with_the_wrong_clock_run_out(stage:
     assert await acquire(store, "health-sweep", "b", seconds=30, now=later)
     [event] = (await claim_events(store, "b", rank=1, limit=9, now=later)).events
     assert event.id == receipt.id
-    [row] = await claim(store, "slack", "b", limit=9, now=later)
-    assert row.dedupe_key == "now"
+    [row] = (await claim(store, outbox_of("slack"), "b", limit=9, now=later)).rows
+    assert row["dedupe_key"] == "now"
     async with store.read() as session:
         planned = await session.scalar(select(Outbox).where(col(Outbox.dedupe_key) == "planned"))
         leases = set(await session.scalars(select(Lease.until)))
@@ -123,7 +123,7 @@ async def test_waits_that_a_right_clock_has_set_stay(stage: Stage) -> None:
 
 async def test_a_pause_of_a_product_ends_although_the_clock_was_ahead(stage: Stage) -> None:
     [one, *_] = stage.connections
-    async with Forwarder(stage.rt) as forwarder:
+    async with forwarding(stage.rt) as forwarder:
         with ahead():
             stage.product.answers = [503]
             await stage.deliver(about(one, "connection.status_changed", utcnow(), to="online"))

@@ -18,7 +18,7 @@ from linekeeper.consumer.record_events import RecordEvents, process_record_event
 from linekeeper.inbox.unrouted import route_again
 from linekeeper.orchestrator import Blocks
 from linekeeper.outbox.forward import RecoveredChange, forward_changes
-from linekeeper.outbox.forwarder import Forwarder
+from linekeeper.outbox.senders.forward import forwarding
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.configuration import save_blocks
@@ -68,7 +68,7 @@ async def test_what_is_answered_is_settled_and_handed_on_beside_a_connection_tha
         hanging = await seen.deliver(event_of("eam/assets", stuck[:1]), to=one)
         async with (
             RecordEvents(seen.rt) as events,
-            Forwarder(seen.rt) as forwarder,
+            forwarding(seen.rt) as forwarder,
             running(events.step, forwarder.step) as until,
         ):
 
@@ -244,7 +244,7 @@ async def test_a_product_that_hangs_slows_no_other_app(stage: Stage) -> None:
         await change(other, one)
         async with (
             Runtime.open(stage.rt.settings) as rt,
-            Forwarder(rt) as forwarder,
+            forwarding(rt) as forwarder,
             running(forwarder.step) as until,
         ):
             await until(hangs)

@@ -13,7 +13,7 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.orchestrator import Blocks
 from linekeeper.outbox.forward import RecoveredChange, forward_changes, signed_headers
-from linekeeper.outbox.forwarder import Forwarder
+from linekeeper.outbox.senders.forward import forwarding
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.configuration import save_blocks
@@ -38,7 +38,7 @@ def later(**delta: float) -> Callable[[], datetime]:
 
 
 async def forward(stage: Stage, clock: Callable[[], datetime]) -> None:
-    async with Forwarder(stage.rt, clock) as forwarder:
+    async with forwarding(stage.rt, clock) as forwarder:
         while await forwarder.deliver():
             pass
 
@@ -163,7 +163,7 @@ async def test_an_address_that_is_gone_is_told_at_once_and_asked_every_ten_minut
     ids = await online(stage, *stage.connections)
     stage.product.answers = [410] * 200
     moment = utcnow()
-    async with Forwarder(stage.rt, lambda: moment) as forwarder:
+    async with forwarding(stage.rt, lambda: moment) as forwarder:
         while await forwarder.deliver():
             pass
         asked = len(stage.product.refused)
@@ -203,7 +203,7 @@ async def test_a_product_that_is_away_holds_up_no_other_app(stage: Stage) -> Non
             )
             await forward_changes(stage.rt.store, session, app, [change], now=utcnow())
     await save_blocks(stage.rt.store, Blocks(apps=[app, other]), now=utcnow())
-    async with Runtime.open(stage.rt.settings) as rt, Forwarder(rt) as forwarder:
+    async with Runtime.open(stage.rt.settings) as rt, forwarding(rt) as forwarder:
         for _ in range(6):
             await forwarder.deliver()
     assert len(stage.product.taken) == 5
@@ -212,13 +212,13 @@ async def test_a_product_that_is_away_holds_up_no_other_app(stage: Stage) -> Non
 async def test_a_product_in_trouble_is_asked_with_one_message_at_a_time(stage: Stage) -> None:
     ids = await online(stage, *stage.connections)
     stage.product.answers = [503] * 40
-    async with Forwarder(stage.rt) as forwarder:
+    async with forwarding(stage.rt) as forwarder:
         for _ in range(5):
             await forwarder.deliver()
     assert 1 <= len(stage.product.refused) <= len(ids)
     asked = len(stage.product.refused)
     moment = utcnow()
-    async with Forwarder(stage.rt, lambda: moment) as forwarder:
+    async with forwarding(stage.rt, lambda: moment) as forwarder:
         forwarder._pauses.clear()
         for minutes in (20, 40):
             moment = utcnow() + timedelta(minutes=minutes)
@@ -238,7 +238,7 @@ async def test_a_product_that_is_away_gets_everything_once_it_is_back(stage: Sta
         ids = await online(
             Stage(rt, stage.fleet, stage.product, stage.connections), *stage.connections[:3]
         )
-        async with Forwarder(rt) as forwarder:
+        async with forwarding(rt) as forwarder:
             await forwarder.deliver()
     rows = await stage.forwards()
     assert {row.status for row in rows} == {"pending"}
@@ -277,7 +277,7 @@ async def test_what_is_said_of_a_products_address_holds_no_token(stage: Stage) -
 async def test_a_product_that_is_back_need_not_wait_for_further_tries(stage: Stage) -> None:
     ids = await online(stage, *stage.connections)
     moment = utcnow()
-    async with Forwarder(stage.rt, lambda: moment) as forwarder:
+    async with forwarding(stage.rt, lambda: moment) as forwarder:
         stage.product.answers = [500] * 300
         while len(stage.product.refused) < 30:  # the tries are far apart by now
             moment += timedelta(seconds=20)
@@ -378,7 +378,7 @@ async def test_without_a_forward_url_nothing_is_written(stage: Stage) -> None:
 async def test_a_slow_or_talkative_product_does_not_hold_us(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linekeeper.outbox.forwarder.TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("linekeeper.outbox.senders.forward.ForwardSender.deadline_seconds", 0.2)
     [one, *_] = stage.connections
     await online(stage, one)
     stage.product.wait = 0.8

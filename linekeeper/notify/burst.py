@@ -1,0 +1,74 @@
+"""Rows of channel `slack` beside the one that is sent: said together with it, or held with it."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from linekeeper.notify.text import shown
+from linekeeper.outbox.queue import OUTBOX
+from linekeeper.outbox.sender import OutboxRow
+from linekeeper.store.engine import Store
+
+BURST = 10
+"""More diary entries than this that wait behind each other are said as one."""
+_BURST_LIMIT = 3_000
+_MOST = 1_000
+
+
+async def hold_channel(session: AsyncSession, error: str, *, until: datetime) -> None:
+    """Nothing of channel `slack` is due before `until`; each row says why."""
+    await session.execute(
+        update(OUTBOX)
+        .where(
+            OUTBOX.c.channel == "slack",
+            OUTBOX.c.status == "pending",
+            OUTBOX.c.claimed_by.is_(None),
+            OUTBOX.c.next_attempt_at <= until,
+        )
+        .values(next_attempt_at=until, error=error[:500])
+    )
+
+
+async def gather_burst(store: Store, row: OutboxRow, *, now: datetime) -> OutboxRow:
+    """The diary entry `row`, together with those behind it in its lane if they are a burst.
+
+    What it gathers is in its payload and settled in one transaction, before anything is said.
+    """
+    waiting = (
+        select(OUTBOX.c.id, OUTBOX.c.payload)
+        .where(
+            OUTBOX.c.lane == row.lane,
+            OUTBOX.c.status == "pending",
+            OUTBOX.c.claimed_by.is_(None),
+            OUTBOX.c.id != row.id,
+        )
+        .order_by(OUTBOX.c.seq)
+        .limit(_MOST)
+    )
+    async with store.read() as session:
+        if len((await session.execute(waiting)).all()) <= BURST:
+            return row
+    async with store.write() as session:
+        behind = (await session.execute(waiting)).all()
+        entries = [entry for entry in behind if entry.payload.get("do") == "diary"]
+        if len(entries) <= BURST:
+            return row
+        payloads = [row.payload, *(entry.payload for entry in entries)]
+        texts = [str(payload.get("text", "")) for payload in payloads]
+        payload = {**row.payload, "text": shown("\n".join(texts), _BURST_LIMIT, keep_lines=True)}
+        ours = await session.scalar(
+            update(OUTBOX)
+            .where(OUTBOX.c.id == row.id, OUTBOX.c.claimed_by == row.claimed_by)
+            .values(payload=payload)
+            .returning(OUTBOX.c.id)
+        )
+        if ours is None:
+            return row
+        await session.execute(
+            update(OUTBOX)
+            .where(OUTBOX.c.id.in_([entry.id for entry in entries]))
+            .values(status="superseded", settled_at=now, error=f"said with {row.dedupe_key}")
+        )
+    return replace(row, payload=payload)

@@ -1,0 +1,245 @@
+"""Slack over HTTP: post, edit and find messages of one channel, at the pace Slack allows."""
+
+import asyncio
+import ipaddress
+import json
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
+
+import aiohttp
+from slack_sdk.errors import SlackApiError
+from slack_sdk.web.async_client import AsyncWebClient
+from slack_sdk.web.async_slack_response import AsyncSlackResponse
+
+from linekeeper.clock import monotonic
+from linekeeper.config import SlackConfig
+from linekeeper.notify.compose import Rendered
+from linekeeper.notify.refusals import BAD_BLOCKS, SlackTrouble, busy, refused, unreachable
+
+TIMEOUT_SECONDS = 10
+EVENT_TYPE = "linekeeper_notice"
+
+_PAGE = 200
+_PAGES = 10
+_CHANNEL_ID = re.compile(r"[CGD][A-Z0-9]{8,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """Where a message is: its `ts` and the channel's id (`place`)."""
+
+    ts: str
+    place: str
+
+
+class Pacer:
+    """At most one message per `seconds` to a channel, in this process.
+
+    Slack allows one a second; what several processes send together is held by its 429.
+    """
+
+    def __init__(self, seconds: float = 1.0) -> None:
+        self._seconds = seconds
+        self._next: dict[str, float] = {}
+
+    async def turn(self, channel: str) -> None:
+        """Wait for this message's turn."""
+        now = monotonic()
+        slot = max(now, self._next.get(channel, 0.0))
+        self._next[channel] = slot + self._seconds
+        if slot > now:
+            await asyncio.sleep(slot - now)
+
+
+class SlackChannel:
+    """The channel of a `SlackConfig`. Every method raises `SlackTrouble` and nothing else."""
+
+    def __init__(self, config: SlackConfig, client: AsyncWebClient, pacer: Pacer) -> None:
+        self.name = config.channel
+        self._client = client
+        self._pacer = pacer
+        self._lane = f"{config.api_url} {config.channel}"
+
+    async def post(
+        self,
+        rendered: Rendered,
+        *,
+        key: str,
+        thread_ts: str | None = None,
+        broadcast: bool = False,
+    ) -> Posted:
+        """Post; `key` goes along as metadata, so that `find` can tell whether it was.
+
+        A reply with `broadcast` is shown in the channel too.
+        """
+        await self._pacer.turn(self._lane)
+        fields: dict[str, Any] = {
+            "channel": self.name,
+            "text": rendered.text,
+            "thread_ts": thread_ts,
+            "reply_broadcast": True if broadcast and thread_ts else None,
+            "unfurl_links": False,
+            "unfurl_media": False,
+            "parse": "none",
+        }
+        metadata = {"event_type": EVENT_TYPE, "event_payload": {"key": key}}
+        try:
+            answer = await self._call(
+                "chat.postMessage", json=fields | {"blocks": rendered.blocks, "metadata": metadata}
+            )
+        except SlackTrouble as trouble:
+            if trouble.code not in BAD_BLOCKS:
+                raise
+            answer = await self._call("chat.postMessage", json=fields)
+        return Posted(str(answer["ts"]), str(answer.get("channel") or self.name))
+
+    async def edit(self, posted: Posted, rendered: Rendered) -> None:
+        """Change the message to `rendered`."""
+        await self._pacer.turn(self._lane)
+        fields: dict[str, Any] = {
+            "channel": posted.place,
+            "ts": posted.ts,
+            "text": rendered.text,
+            "parse": "none",
+        }
+        try:
+            await self._call("chat.update", json=fields | {"blocks": rendered.blocks})
+        except SlackTrouble as trouble:
+            if trouble.code not in BAD_BLOCKS:
+                raise
+            await self._call("chat.update", json=fields | {"blocks": []})
+
+    async def find(
+        self, key: str, *, place: str | None, since: datetime, thread_ts: str | None = None
+    ) -> Posted | None:
+        """The message posted with `key` since then; None if there is none or we may not look.
+
+        Looking needs the scopes `channels:history` (`groups:history` for a private channel).
+        """
+        try:
+            where = place or await self._place()
+            if where is None:
+                return None
+            params: dict[str, Any] = {
+                "channel": where,
+                "oldest": f"{since.timestamp():.6f}",
+                "include_all_metadata": True,
+                "limit": _PAGE,
+            }
+            method = "conversations.history"
+            if thread_ts is not None:
+                method = "conversations.replies"
+                params["ts"] = thread_ts
+            async for message in self._pages(method, params, "messages"):
+                if _key_of(message) == key:
+                    return Posted(str(message["ts"]), where)
+        except SlackTrouble as trouble:
+            if trouble.passing:
+                raise
+        return None
+
+    async def _place(self) -> str | None:
+        if _CHANNEL_ID.fullmatch(self.name):
+            return self.name
+        params = {"limit": 1000, "types": "public_channel,private_channel"}
+        async for channel in self._pages("conversations.list", params, "channels"):
+            if channel.get("name") == self.name.lstrip("#"):
+                return str(channel["id"])
+        return None
+
+    async def _pages(
+        self, method: str, params: dict[str, Any], field: str
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        for _ in range(_PAGES):
+            answer = await self._call(method, params=params, http_verb="GET")
+            for item in answer.get(field) or []:
+                yield item
+            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
+            if not cursor:
+                return
+            params = params | {"cursor": cursor}
+
+    async def _call(self, method: str, **arguments: Any) -> Mapping[str, Any]:
+        for kind in ("json", "params"):
+            if kind in arguments:
+                given = arguments[kind]
+                arguments[kind] = {k: v for k, v in given.items() if v is not None}
+        try:
+            answer = await self._client.api_call(method, **arguments)
+        except SlackApiError as error:
+            raise _trouble(error.response) from None
+        except TimeoutError:
+            raise unreachable(f"nothing within {TIMEOUT_SECONDS} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise unreachable(str(error) or type(error).__name__) from None
+        except (AttributeError, TypeError, ValueError):
+            raise unreachable("its answer can't be read") from None
+        data = answer.data
+        return data if isinstance(data, dict) else {}
+
+
+@asynccontextmanager
+async def open_channel(config: SlackConfig, pacer: Pacer) -> AsyncIterator[SlackChannel]:
+    """The channel, on one HTTP session; slack-sdk's own retries are off: the outbox retries."""
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        client = AsyncWebClient(
+            token=config.bot_token.get_secret_value(),
+            base_url=config.api_url,
+            timeout=TIMEOUT_SECONDS,
+            session=session,
+            retry_handlers=[],
+        )
+        if _is_near(urlsplit(config.api_url).hostname or ""):
+            client.proxy = None  # slack-sdk sends everything through HTTPS_PROXY, loopback too
+        yield SlackChannel(config, client, pacer)
+
+
+def _is_near(host: str) -> bool:
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    return loopback or bool(proxy_bypass(host))
+
+
+def _trouble(response: object) -> SlackTrouble:
+    """From slack-sdk's response, or aiohttp's where the body was no JSON."""
+    data = response.data if isinstance(response, AsyncSlackResponse) else None
+    status = int(getattr(response, "status_code", None) or getattr(response, "status", None) or 0)
+    headers = getattr(response, "headers", None) or {}
+    code = str(data.get("error") or "") if isinstance(data, dict) else ""
+    if status == 429 or code in ("ratelimited", "rate_limited"):
+        return busy("ratelimited", retry_after=_seconds(headers.get("Retry-After")))
+    if not isinstance(data, dict) or not code:
+        return unreachable(f"HTTP {status} without an answer of Slack's")
+    if status >= 500:
+        return busy(code)
+    told = (data.get("response_metadata") or {}).get("messages") or []
+    return refused(code, needed=str(data.get("needed") or ""), detail="; ".join(map(str, told)))
+
+
+def _seconds(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _key_of(message: Mapping[str, Any]) -> str | None:
+    metadata = message.get("metadata")
+    if isinstance(metadata, str):
+        try:
+            metadata = json.loads(metadata)
+        except ValueError:
+            return None
+    if not isinstance(metadata, dict) or metadata.get("event_type") != EVENT_TYPE:
+        return None
+    payload = metadata.get("event_payload")
+    return payload.get("key") if isinstance(payload, dict) else None

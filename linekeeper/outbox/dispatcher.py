@@ -1,0 +1,292 @@
+"""The one way in which messages leave: claimed, sent in order within a deadline, settled.
+
+A sender only sends, and says what came of it. Deadlines, retries with back-off, pauses of a
+destination that takes nothing, and dead letters are decided here. A message is claimed (a lease
+with an end), sent outside any transaction, then settled; who dies in between leaves a claim that
+runs out, and the next one repeats, in a form in which a repeat is harmless (DESIGN "Tell").
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Self
+
+from linekeeper.clock import monotonic, utcnow
+from linekeeper.outbox.queue import Claim, Work, claim, is_due, outbox_of, release_claim
+from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Partition, Result, Sender, Settlement
+from linekeeper.outbox.settle import End, Retry, end, schedule_retry, supersede
+from linekeeper.store import Store
+
+ROUND_SECONDS = 60.0
+"""What a round has not begun to send by then is released; with one deadline it is less than a
+claim lasts (`queue.CLAIM_SECONDS`)."""
+TICK_SECONDS = 0.05
+"""Until what is due for other destinations is looked for, beside one that is slow."""
+LONGEST_WAIT = 600.0
+"""Seconds; the back-off of a message ends there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pause:
+    """A destination takes nothing: one message at a time finds out when it does."""
+
+    address: str
+    failures: int
+    until: datetime
+    seconds: float
+    """How long it lasts."""
+
+    def lasts(self, now: datetime) -> bool:
+        """Whether it lasts at `now`; not where the clock was ahead when it began."""
+        return timedelta() < self.until - now <= timedelta(seconds=self.seconds)
+
+
+class Dispatcher:
+    """Delivers one channel; use as `async with Dispatcher(…) as dispatcher`.
+
+    Errors of the database are raised; trouble with a destination stays in its rows.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        owner: str,
+        sender: Sender,
+        *,
+        clock: Callable[[], datetime] = utcnow,
+    ) -> None:
+        self.store = store
+        self.sender = sender
+        self.clock = clock
+        self._owner = owner
+        self._partitions: Mapping[str, Partition] = {}
+        self._pauses: dict[str, _Pause] = {}
+        self._rounds: dict[str, asyncio.Task[list[tuple[OutboxRow, Result]]]] = {}
+        """The batch under way of each partition."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        rounds = list(self._rounds.values())
+        for task in rounds:
+            task.cancel()
+        await asyncio.gather(*rounds, return_exceptions=True)
+        await self.sender.close()
+
+    async def deliver(self, *, limit: int | None = None) -> list[tuple[OutboxRow, Result]]:
+        """Deliver a batch of each partition; returns what came of the messages."""
+        await self._begin(limit)
+        try:
+            if self._rounds:
+                await asyncio.wait(self._rounds.values())
+        except asyncio.CancelledError:
+            await self.__aexit__()
+            raise
+        return self._finished()
+
+    async def step(self) -> bool:
+        """Deliver without waiting for a destination that is slow: the others go on beside it.
+
+        Returns whether there may be more to do.
+        """
+        await self._begin(None)
+        if not self._rounds:
+            return False
+        await asyncio.wait(
+            self._rounds.values(), timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        self._finished()
+        return True
+
+    async def _begin(self, limit: int | None) -> None:
+        """Begin a batch of each partition that has something due and none under way."""
+        self._partitions = await self.sender.partitions()
+        self._pauses = {
+            name: pause
+            for name, pause in self._pauses.items()
+            if name not in self._partitions or self._partitions[name].address == pause.address
+        }
+        now = self.clock()
+        work = outbox_of(self.sender.channel, only_first=self.sender.only_first)
+        waiting: dict[str, Work] = {}
+        async with self.store.read() as session:
+            if not await is_due(session, work, now=now):
+                return
+            for name, partition in self._partitions.items():
+                if name in self._rounds or self.pause_of(name, now) is not None:
+                    continue
+                part = work
+                if partition.which is not None:
+                    part = replace(work, which=work.which & partition.which)
+                    if not await is_due(session, part, now=now):
+                        continue
+                waiting[name] = part
+        for name, part in waiting.items():
+            self._rounds[name] = asyncio.create_task(self._round(name, part, limit, now))
+
+    async def _round(
+        self, name: str, work: Work, limit: int | None, now: datetime
+    ) -> list[tuple[OutboxRow, Result]]:
+        batch = 1 if name in self._pauses else self.sender.batch
+        most = batch if limit is None else min(batch, limit)
+        claimed = await claim(self.store, work, self._owner, limit=most, now=now)
+        return await _Round(self, work, claimed).run() if claimed.rows else []
+
+    def _finished(self) -> list[tuple[OutboxRow, Result]]:
+        """Forget the batches that have ended; what came of their messages."""
+        done = {name: task for name, task in self._rounds.items() if task.done()}
+        for name in done:
+            del self._rounds[name]
+        return [result for task in done.values() for result in task.result()]
+
+    def pause_of(self, destination: str, now: datetime) -> datetime | None:
+        """Until when a destination is paused, if it is."""
+        pause = self._pauses.get(destination)
+        return pause.until if pause is not None and pause.lasts(now) else None
+
+    def pause(self, destination: str, seconds: float | None, now: datetime) -> None:
+        """Send nothing to a destination for so long, or with a back-off of its own."""
+        if self.pause_of(destination, now) is not None:
+            return
+        before = self._pauses.get(destination)
+        failures = before.failures + 1 if before is not None else 1
+        if seconds is None:
+            seconds = min(2.0 ** min(failures, 10), self.sender.longest_pause or LONGEST_WAIT)
+        partition = self._partitions.get(destination, Partition())
+        until = now + timedelta(seconds=seconds)
+        self._pauses[destination] = _Pause(partition.address, failures, until, seconds)
+
+    def resume(self, destination: str) -> bool:
+        """A destination takes messages; whether it was paused."""
+        return self._pauses.pop(destination, None) is not None
+
+
+class _Round:
+    """One claimed batch."""
+
+    def __init__(self, dispatcher: Dispatcher, work: Work, claimed: Claim) -> None:
+        self._dispatcher = dispatcher
+        self._sender = dispatcher.sender
+        self._work = work
+        self._token = claimed.token
+        self._rows = [OutboxRow.of(row) for row in claimed.rows]
+        self._results: dict[str, tuple[OutboxRow, Result]] = {}
+        self._fresh = Settlement()
+        """What is not written yet."""
+        self._until: dict[str, datetime] = {}
+        """When rows that were not sent are due again."""
+        self._deadline = monotonic() + ROUND_SECONDS
+        self._writing = asyncio.Lock()
+
+    async def run(self) -> list[tuple[OutboxRow, Result]]:
+        endings: Sequence[BaseException | None] = ()
+        try:
+            async with self._sender.prepare(self._rows) as known:
+                by_key: dict[str, list[OutboxRow]] = {}
+                for row in self._rows:
+                    if row.id in known:
+                        self._note(row, known[row.id])
+                    else:
+                        by_key.setdefault(row.lane, []).append(row)
+                gate = asyncio.Semaphore(self._sender.at_once)
+                endings = await asyncio.gather(
+                    *(self._send_in_order(rows, gate) for rows in by_key.values()),
+                    return_exceptions=True,
+                )
+        finally:
+            await self._write(last=True)
+        results = list(self._results.values())
+        errors = [each for each in endings if each is not None]
+        errors += [each.error for _, each in results if isinstance(each, Failed) and each.error]
+        if errors:
+            raise errors[0]
+        return results
+
+    async def _send_in_order(self, rows: Sequence[OutboxRow], gate: asyncio.Semaphore) -> None:
+        """Send the messages of one ordering key until one is not taken."""
+        async with gate:
+            for position, row in enumerate(rows):
+                until = self._held_until(row)
+                rest = rows[position:]
+                if until is None:
+                    result = await self._send(row)
+                    until = self._note(row, result)
+                    if self._sender.settles_each:
+                        await self._write()
+                    if until is None:
+                        continue
+                    rest = rows[position + 1 :]
+                self._until.update((each.id, until) for each in rest)
+                return
+
+    def _held_until(self, row: OutboxRow) -> datetime | None:
+        """When `row` is due again if it can't be sent now."""
+        now = self._dispatcher.clock()
+        held = self._sender.not_before(row, now)
+        if held is None:
+            held = self._dispatcher.pause_of(self._sender.destination(row), now)
+        return now if held is None and monotonic() > self._deadline else held
+
+    async def _send(self, row: OutboxRow) -> Result:
+        try:
+            async with asyncio.timeout(self._sender.deadline_seconds):
+                return await self._sender.send(row)
+        except TimeoutError:
+            return self._sender.timed_out(row)
+
+    def _note(self, row: OutboxRow, result: Result) -> datetime | None:
+        """Keep what came of `row`; when what waits behind it may be sent, None for at once."""
+        self._results[row.id] = (row, result)
+        destination = self._sender.destination(row)
+        if isinstance(result, Ended):
+            self._fresh.ended.append((row, result))
+            if result.became == "sent" and self._dispatcher.resume(destination):
+                self._fresh.recovered.add(destination)
+            return None
+        now = self._dispatcher.clock()
+        wait = result.wait
+        if wait is None:
+            wait = min(2.0 ** min(row.attempts, 10), LONGEST_WAIT)
+        if result.pauses:
+            is_own = result.pause is None and self._sender.longest_pause is None
+            self._dispatcher.pause(destination, wait if is_own else result.pause, now)
+        lasting = self._sender.gives_up_after
+        is_expired = now - row.created_at > lasting and not result.is_kept
+        if result.is_final or is_expired:
+            why = result.why
+            if not result.is_final:
+                days = f"{lasting.days} day{'s' if lasting.days > 1 else ''}"
+                why = self._fresh.expired[destination] = f"given up after {days}: {why}"
+            self._fresh.dead.append((row, why))
+            return now
+        until = now + timedelta(seconds=wait)
+        self._fresh.retried.append((row, result, until))
+        return until
+
+    async def _write(self, *, last: bool = False) -> None:
+        """Settle what came of messages so far; at the end, release what was not sent."""
+        async with self._writing:
+            now = self._dispatcher.clock()
+            fresh, self._fresh = self._fresh, Settlement()
+            back = {
+                row.id: self._until.get(row.id, now)
+                for row in self._rows
+                if last and row.id not in self._results
+            }
+            ends = [End(row.id, ended.became, ended.note) for row, ended in fresh.ended]
+            ends += [End(row.id, "dead", why) for row, why in fresh.dead]
+            retries = [
+                Retry(row.id, until, failed.why, failed.refusal)
+                for row, failed, until in fresh.retried
+            ]
+            if not (ends or retries or back):
+                return
+            covered = {key for _, ended in fresh.ended for key in ended.covers}
+            async with self._dispatcher.store.write() as session:
+                await end(session, self._work, self._token, ends, now=now)
+                await schedule_retry(session, self._work, self._token, retries)
+                await release_claim(session, self._work, self._token, back)
+                await supersede(session, covered, now=now)
+                await self._sender.settled(session, fresh, now=now)

@@ -1,0 +1,139 @@
+"""What a sender is: it sends one channel's messages and says what came of each."""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal, Self
+
+from sqlalchemy import ColumnElement, RowMapping
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from linekeeper.outbox.queue import Outcome
+
+Refusal = Literal["refused", "gone"]
+"""The destination refuses this message; or it says that its address is no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A claimed message."""
+
+    id: str
+    dedupe_key: str
+    lane: str
+    payload: dict[str, Any]
+    attempts: int
+    """This one included: with more than one it may have been delivered before."""
+    created_at: datetime
+    claimed_by: str
+
+    @classmethod
+    def of(cls, row: RowMapping) -> Self:
+        """The message of a claimed row."""
+        return cls(**{name: row[name] for name in cls.__slots__})
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The message needs no further attempt."""
+
+    became: Outcome = "sent"
+    note: str | None = None
+    covers: Collection[str] = ()
+    """Dedupe keys of messages that nobody has claimed and that need not be sent any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The message was not taken."""
+
+    why: str
+    wait: float | None = None
+    """Seconds until the next attempt; None: the usual back-off."""
+    is_final: bool = False
+    """Another attempt would be in vain."""
+    is_kept: bool = False
+    """It is never given up, however long it takes."""
+    pauses: bool = False
+    """Its destination is in trouble: another message would fare no better."""
+    pause: float | None = None
+    """For how many seconds; None: as the sender says."""
+    refusal: Refusal | None = None
+    error: Exception | None = None
+    """Raised once the round is settled."""
+
+
+Result = Ended | Failed
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What came of messages, as it is being written."""
+
+    ended: list[tuple[OutboxRow, Ended]] = field(default_factory=list)
+    retried: list[tuple[OutboxRow, Failed, datetime]] = field(default_factory=list)
+    """With the time of the next attempt."""
+    dead: list[tuple[OutboxRow, str]] = field(default_factory=list)
+    expired: dict[str, str] = field(default_factory=dict)
+    """Destinations of which a message was given up for its age, and why it was not taken."""
+    recovered: set[str] = field(default_factory=set)
+    """Destinations that were paused and take messages again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A part of a channel that waits for no other part."""
+
+    which: ColumnElement[bool] | None = None
+    address: str = ""
+    """Where it is sent; a pause ends when that changes."""
+
+
+class Sender:
+    """How one channel is sent. Subclasses send; everything else has a default."""
+
+    channel: str
+    batch = 20
+    at_once = 4
+    deadline_seconds = 45.0
+    gives_up_after = timedelta(days=3)
+    longest_pause: float | None = None
+    """Of the back-off of pauses, in seconds; None: a pause is as long as the message waits."""
+    only_first = True
+    """Of each ordering key one message at a time is claimed; else they are sent in a row."""
+    settles_each = True
+    """What was sent is settled at once; else when all of the batch was sent."""
+
+    async def partitions(self) -> Mapping[str, Partition]:
+        """The parts of the channel, by destination."""
+        return {"": Partition()}
+
+    @asynccontextmanager
+    async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
+        """What a batch needs at hand while it is sent; gives what is known of rows already."""
+        yield {}
+
+    def destination(self, row: OutboxRow) -> str:
+        """What is paused if it takes nothing."""
+        return ""
+
+    def not_before(self, row: OutboxRow, now: datetime) -> datetime | None:
+        """Until when `row` is not to be sent, if it isn't."""
+        return None
+
+    async def send(self, row: OutboxRow) -> Result:
+        """Send it. What is raised is trouble of our own: the row is due again at once."""
+        raise NotImplementedError
+
+    def timed_out(self, row: OutboxRow) -> Failed:
+        """What it means that `send` took longer than the deadline."""
+        return Failed(f"no answer within {self.deadline_seconds:.0f} s", pauses=True)
+
+    async def settled(
+        self, session: AsyncSession, settlement: Settlement, *, now: datetime
+    ) -> None:
+        """What else is to be written, in the transaction that settles."""
+
+    async def close(self) -> None:
+        """Let go of connections."""

@@ -1,0 +1,179 @@
+"""Telling others than Slack through Apprise: escalations, and what Slack can't be reached.
+
+Rows of the outbox channel `elsewhere`, one for each URL, so that one that fails is tried again
+without the others hearing twice. What is said is composed when it goes out, as things are then.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import apprise
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from linekeeper.clock import utcnow
+from linekeeper.config import Configuration
+from linekeeper.notify import compose
+from linekeeper.notify.channels import mark_broken, mark_well
+from linekeeper.notify.evaluate import targets
+from linekeeper.notify.queries import load_views
+from linekeeper.notify.text import Plain, shown
+from linekeeper.notify.view import IncidentView, Links
+from linekeeper.outbox.dispatcher import Dispatcher
+from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender, Settlement
+from linekeeper.store.engine import Store
+
+CHANNEL = "elsewhere"
+_NO_LINKS = Links()
+_TEXT_LIMIT = 3_000
+_ALARMS_ONLY = frozenset({"pagerduty"})
+"""Services in which all that Apprise sends is an alarm of its own: they hear of no end."""
+_BRACKETS = {"<": "\u2039", ">": "\u203a", "[": "\uff3b", "]": "\uff3d"}
+
+logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it logs URLs, which are secrets
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What is said elsewhere."""
+
+    title: str
+    body: str
+    bad: bool = True
+
+
+async def deliver_elsewhere(
+    store: Store,
+    configuration: Configuration,
+    owner: str,
+    *,
+    links: Links = _NO_LINKS,
+    clock: Callable[[], datetime] = utcnow,
+) -> bool:
+    """Say what is due elsewhere; returns whether anything was said. Trouble stays in the row."""
+    sender = AppriseSender(store, configuration, links=links, clock=clock)
+    async with Dispatcher(store, owner, sender, clock=clock) as dispatcher:
+        results = await dispatcher.deliver()
+    return any(isinstance(each, Ended) and each.became == "sent" for _, each in results)
+
+
+class AppriseSender(Sender):
+    """Hands messages to Apprise; each URL is a destination of its own."""
+
+    channel = CHANNEL
+    deadline_seconds = 20.0
+
+    def __init__(
+        self,
+        store: Store,
+        configuration: Configuration,
+        *,
+        links: Links,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._urls = targets(configuration.alerts.elsewhere)
+        self._links = links
+        self._clock = clock
+        self._views: Mapping[str, IncidentView] = {}
+
+    @asynccontextmanager
+    async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
+        """The incidents that `rows` are about."""
+        ids = [item["incident_id"] for row in rows for item in row.payload.get("items", ())]
+        self._views = await load_views(self._store, ids)
+        yield {}
+
+    def destination(self, row: OutboxRow) -> str:
+        """The URL, by the name that rows carry."""
+        return str(row.payload.get("target"))
+
+    async def send(self, row: OutboxRow) -> Result:
+        """Say what is still worth saying; a URL that was removed hears nothing more."""
+        url = self._urls.get(self.destination(row))
+        words = words_of(row, self._views, now=self._clock(), links=self._links)
+        if words is None or url is None or _needless(url, words):
+            return Ended("skipped")
+        return await _send(url, words)
+
+    def timed_out(self, row: OutboxRow) -> Failed:
+        """The service does not answer."""
+        scheme = _scheme(self._urls[self.destination(row)])
+        why = f"{scheme}://… did not answer within {self.deadline_seconds:.0f} s"
+        return Failed(why, pauses=True)
+
+    async def settled(
+        self, session: AsyncSession, settlement: Settlement, *, now: datetime
+    ) -> None:
+        """Keep which services take messages."""
+        for row, ended in settlement.ended:
+            if ended.became == "sent":
+                await mark_well(session, f"{CHANNEL} {self.destination(row)}")
+        for row, failed, _ in settlement.retried:
+            name = f"{CHANNEL} {self.destination(row)}"
+            await mark_broken(self._store, session, name, failed.why, needs_mending=True, now=now)
+
+
+def words_of(
+    row: OutboxRow, views: Mapping[str, IncidentView], *, now: datetime, links: Links
+) -> Words | None:
+    """What `row` says as things are now; None if there is nothing left to say."""
+    if text := row.payload.get("text"):
+        return Words("Linekeeper", Plain().text(str(text), _TEXT_LIMIT, keep_lines=True))
+    parts: list[tuple[IncidentView, str]] = []
+    for item in row.payload.get("items", ()):
+        view = views.get(item["incident_id"])
+        step = str(item["step"])
+        taken = view is not None and step == "escalation" and view.acknowledged_at is not None
+        if view is None or taken or (view.resolved_at is not None and step == "escalation"):
+            continue
+        calling = compose.plain_reminder(view, step, str(item["why"]), now=now)
+        parts.append((view, calling))
+    if not parts:
+        return None
+    bad = any(view.resolved_at is None for view, _ in parts)
+    if len(parts) > 1:
+        lines = [calling for _, calling in parts]
+        title = f"Linekeeper: {len(parts)} incidents"
+        return Words(title, "\n".join(lines)[:_TEXT_LIMIT], bad)
+    [(view, calling)] = parts
+    whole = compose.plain(view, now=now, links=links)
+    return Words(f"Linekeeper: {_title(view.title)}", f"{calling}\n\n{whole}", bad)
+
+
+def _title(raw: str) -> str:
+    """A title, in which Apprise escapes nothing: without what some service makes markup of."""
+    return shown(raw, escape=lambda character: _BRACKETS.get(character, character))
+
+
+def _needless(url: str, words: Words) -> bool:
+    return not words.bad and url.partition("://")[0].lower() in _ALARMS_ONLY
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0][:20]
+
+
+async def _send(url: str, words: Words) -> Result:
+    """Hand it over; what is wrong is said without the URL: it is a secret."""
+    sender, scheme = apprise.Apprise(), _scheme(url)
+    if not await asyncio.to_thread(sender.add, url):  # the first time loads all plug-ins
+        return Failed(
+            f"Apprise can't read the URL {scheme}://…: correct it in the AlertPolicy block"
+        )
+    kind = apprise.NotifyType.FAILURE if words.bad else apprise.NotifyType.SUCCESS
+    try:
+        taken = await sender.async_notify(
+            body=words.body,
+            title=words.title,
+            notify_type=kind,
+            body_format=apprise.NotifyFormat.TEXT,  # else HTML and Markdown are made of names
+        )
+    except Exception as error:  # a plug-in's own trouble must not hold up the others
+        return Failed(f"{scheme}://… failed: {type(error).__name__}", pauses=True)
+    if taken:
+        return Ended()
+    return Failed(f"{scheme}://… did not take the message: check its URL and its service")

@@ -1,0 +1,210 @@
+"""Handing on to the operator's product: one HTTP POST a message, in order for each connection.
+
+Every attempt of a message has the same id and the same body, so that a repeat (a consumer that
+died between the answer and the commit) is harmless to a product that remembers ids.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import aiohttp
+import httpx
+from sqlalchemy import ColumnElement, insert, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
+from linekeeper.inbox.headers import RawHeaders
+from linekeeper.logs import passed
+from linekeeper.makini.wire import open_client
+from linekeeper.outbox.dispatcher import LONGEST_WAIT, Dispatcher
+from linekeeper.outbox.forward import CHANNEL, app_of_lane, lane_prefix
+from linekeeper.outbox.forward_messages import Outgoing, envelope_of, read_messages
+from linekeeper.outbox.queue import OUTBOX, outbox_of
+from linekeeper.outbox.sender import (
+    Ended,
+    Failed,
+    OutboxRow,
+    Partition,
+    Result,
+    Sender,
+    Settlement,
+)
+from linekeeper.redact import origin
+from linekeeper.runtime import Runtime
+from linekeeper.store import new_id
+from linekeeper.store.core import table_of
+from linekeeper.store.tables import ForwardAttempt
+
+log = logging.getLogger("linekeeper.consumer")
+
+MAX_ANSWER_BYTES = 65_536
+_BUSY = frozenset({408, 425, 429})
+"""Answers that say "not now" rather than "not this"."""
+_UNREACHABLE = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError)
+_SWITCHED_OFF = ""
+"""Stands for all apps that hand nothing on; no app is called so."""
+
+
+def forwarding(rt: Runtime, clock: Callable[[], datetime] = utcnow) -> Dispatcher:
+    """The dispatcher of channel `forward`."""
+    return Dispatcher(rt.store, rt.owner, ForwardSender(rt, clock), clock=clock)
+
+
+class ForwardSender(Sender):
+    """Posts to the products, each app's on its own."""
+
+    channel = CHANNEL
+    batch = 400
+    at_once = 32
+    deadline_seconds = 10.0
+    longest_pause = 15.0
+    only_first = False
+    settles_each = False
+
+    def __init__(self, rt: Runtime, clock: Callable[[], datetime]) -> None:
+        self._rt = rt
+        self._clock = clock
+        self._clients: dict[str, httpx.AsyncClient] = {}
+        self._apps: Mapping[str, AppConfig] = {}
+        self._messages: dict[str, Outgoing] = {}
+        """By the row's id, while they are sent."""
+        self._attempts: list[dict[str, Any]] = []
+        """Rows of `forward_attempt` that are not written yet."""
+
+    async def partitions(self) -> Mapping[str, Partition]:
+        """One for each app, and one for the messages of apps that hand nothing on any more.
+
+        Those are kept, in case that returns.
+        """
+        apps = (await self._rt.configuration()).apps
+        self._apps = {name: app for name, app in apps.items() if app.forward_url}
+        others: ColumnElement[bool] = OUTBOX.c.id.is_not(None)
+        for name in self._apps:
+            others &= ~_is_of(name)
+        return {
+            **{
+                name: Partition(_is_of(name), app.forward_url or "")
+                for name, app in self._apps.items()
+            },
+            _SWITCHED_OFF: Partition(others),
+        }
+
+    @asynccontextmanager
+    async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
+        """What to say for each row; an event that is gone can't be forwarded any more."""
+        messages, gone = await read_messages(self._rt.store, rows, self._apps)
+        self._messages.update((message.row.id, message) for message in messages)
+        try:
+            why = "the event it is about is no longer kept"
+            yield {row_id: Failed(why, is_final=True) for row_id in gone}
+        finally:
+            for row in rows:
+                self._messages.pop(row.id, None)
+
+    def destination(self, row: OutboxRow) -> str:
+        """The app whose product it goes to."""
+        return app_of_lane(row.lane)
+
+    def not_before(self, row: OutboxRow, now: datetime) -> datetime | None:
+        """What belongs to an app that is switched off waits, in case it returns."""
+        if self.destination(row) in self._apps:
+            return None
+        return now + timedelta(seconds=LONGEST_WAIT)
+
+    async def send(self, row: OutboxRow) -> Result:
+        """Post it; what the answer means for it and for the product."""
+        message, app = self._messages[row.id], self._apps[self.destination(row)]
+        address, headers = envelope_of(message, app, now=self._clock())
+        url = origin(app.forward_url or "")
+        try:
+            status = await self._post(address, message.body, headers)
+        except _UNREACHABLE as error:
+            self._attempted(message, None, type(error).__name__)
+            return Failed(f"{url} could not be reached: {type(error).__name__}", pauses=True)
+        self._attempted(message, status, None)
+        if 200 <= status < 300:
+            return Ended()
+        if status == 410:  # its address is no more, says the standard: sending is to end
+            why = f"{url} answered 410 Gone"
+            return Failed(why, refusal="gone", pauses=True, pause=LONGEST_WAIT)
+        if status in _BUSY or status >= 500:
+            return Failed(f"{url} answered {status}", pauses=True)
+        return Failed(f"{url} answered {status} to webhook-id {message.id}", refusal="refused")
+
+    def timed_out(self, row: OutboxRow) -> Failed:
+        """The product is too slow: another message would fare no better."""
+        self._attempted(self._messages[row.id], None, "TimeoutError")
+        url = origin(self._apps[self.destination(row)].forward_url or "")
+        return Failed(f"{url} could not be reached: TimeoutError", pauses=True)
+
+    async def _post(self, url: str, body: bytes, headers: RawHeaders) -> int:
+        """Post once; of the answer's body no more is read than keeps the connection usable."""
+        where = origin(url)
+        if where not in self._clients:
+            self._clients[where] = open_client(url)
+        client = self._clients[where]
+        async with client.stream("POST", url, content=body, headers=headers) as answer:
+            size = 0
+            async for chunk in answer.aiter_raw():
+                size += len(chunk)
+                if size > MAX_ANSWER_BYTES:
+                    break
+            return answer.status_code
+
+    def _attempted(self, message: Outgoing, status: int | None, error: str | None) -> None:
+        self._attempts.append(
+            {
+                "id": new_id(),
+                "message_id": message.id,
+                "at": self._clock(),
+                "status": status,
+                "error": error,
+            }
+        )
+
+    async def settled(
+        self, session: AsyncSession, settlement: Settlement, *, now: datetime
+    ) -> None:
+        """Write the attempts; bring forward what waits for a product that is back.
+
+        Where one message was given up for its age, whatever else of the app is as old is given up
+        with it: one has shown that it is in vain.
+        """
+        attempts, self._attempts = self._attempts, []
+        if attempts:
+            passed(
+                "forwarded",
+                [str(attempt["message_id"]) for attempt in attempts],
+                answers=[attempt["status"] or attempt["error"] for attempt in attempts],
+            )
+            await (await session.connection()).execute(insert(table_of(ForwardAttempt)), attempts)
+        for row, why in settlement.dead:
+            about = {"event": row.payload.get("event"), "app": self.destination(row)}
+            log.warning("forward %s is dead: %s", row.id, why, extra=about)
+        waiting = outbox_of(CHANNEL).waiting & OUTBOX.c.claimed_by.is_(None)
+        for app, why in settlement.expired.items():
+            await session.execute(
+                update(OUTBOX)
+                .where(waiting, _is_of(app), OUTBOX.c.created_at < now - self.gives_up_after)
+                .values(status="dead", settled_at=now, error=why)
+            )
+        for app in settlement.recovered:
+            await session.execute(
+                update(OUTBOX)
+                .where(waiting, _is_of(app), OUTBOX.c.next_attempt_at > now)
+                .values(next_attempt_at=now)
+            )
+
+    async def close(self) -> None:
+        """Close the connections to the products."""
+        for client in self._clients.values():
+            await client.aclose()
+
+
+def _is_of(app: str) -> ColumnElement[bool]:
+    is_of: ColumnElement[bool] = OUTBOX.c.lane.startswith(lane_prefix(app), autoescape=True)
+    return is_of

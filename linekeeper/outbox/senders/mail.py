@@ -1,0 +1,200 @@
+"""Mail to customers, composed as things are when it goes out.
+
+A repeat has the same Message-ID, by which mail programs know it. What an incident asks for is
+looked up when its mail goes out: a customer who has logged in meanwhile gets none.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.access.links import link_url
+from linekeeper.access.page_links import page_address
+from linekeeper.access.signing import Signer, load_signer
+from linekeeper.clock import utcnow, zone_of
+from linekeeper.config import MailConfig
+from linekeeper.customers.contacts import recipients
+from linekeeper.incidents.announce import announce
+from linekeeper.incidents.changes import IncidentChange
+from linekeeper.notify.mail_ending import ending_letter
+from linekeeper.notify.mail_setup import setup_letter
+from linekeeper.notify.mail_text import SystemToLogIn, What, compose
+from linekeeper.notify.smtp import Delayed, Letter, Refused, hand_over
+from linekeeper.outbox.dispatcher import Dispatcher
+from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender, Settlement
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    Connection,
+    ConnectLink,
+    Customer,
+    Incident,
+    IncidentConnection,
+)
+
+CHANNEL = "email"
+PAUSE_SECONDS = 30.0
+"""For the others, when the mail server takes nothing."""
+_LOST = "reauthorization_required"
+
+
+async def deliver_mail(
+    store: Store, mail: MailConfig | None, owner: str, *, public_url: str
+) -> bool:
+    """Send the mails that are due; returns whether any was. Trouble stays in the row.
+
+    Without a mail account the rows are settled unsent, and say so.
+    """
+    async with Dispatcher(store, owner, MailSender(store, mail, public_url)) as dispatcher:
+        results = await dispatcher.deliver()
+    return any(isinstance(each, Ended) and each.became == "sent" for _, each in results)
+
+
+class MailSender(Sender):
+    """Hands mails to the mail server, a few side by side: it takes its time over each."""
+
+    channel = CHANNEL
+
+    def __init__(self, store: Store, mail: MailConfig | None, public_url: str) -> None:
+        self._store = store
+        self._mail = mail
+        self._public_url = public_url
+        self._signer: Signer | None = None
+        self._refused: dict[str, list[str]] = {}
+        """Recipients the server did not take, by the row's id."""
+
+    @asynccontextmanager
+    async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
+        """The key that signs links."""
+        self._signer = await load_signer(self._store)
+        yield {}
+
+    async def send(self, row: OutboxRow) -> Result:
+        """Compose it and hand it over."""
+        assert self._signer is not None
+        letter = await _letter(self._store, row, self._signer, self._public_url)
+        if letter is None or self._mail is None:
+            return Ended("skipped")
+        if not letter.recipients:
+            return Failed("no contact is known of this customer", is_final=True)
+        try:
+            refused = await hand_over(self._mail, letter, row.id)
+        except Refused as problem:
+            return Failed(str(problem), is_final=True)
+        except Delayed as problem:
+            return Failed(str(problem), pauses=problem.everything, pause=PAUSE_SECONDS)
+        if refused:
+            self._refused[row.id] = refused
+        return Ended()
+
+    async def settled(
+        self, session: AsyncSession, settlement: Settlement, *, now: datetime
+    ) -> None:
+        """Operators learn who was not told: once where a mail waits, and where it is given up."""
+        for row, _ in settlement.ended:
+            if refused := self._refused.pop(row.id, None):
+                await _notify(self._store, session, row, f"Not taken for {', '.join(refused)}", now)
+        for row, failed, _ in settlement.retried:
+            if row.attempts == 1:
+                text = f"A mail waits: {failed.why}; it is tried again for 3 days"
+                await _notify(self._store, session, row, text, now)
+        for row, why in settlement.dead:
+            await _notify(self._store, session, row, f"A mail was not sent: {why}", now)
+
+
+async def _letter(store: Store, row: OutboxRow, signer: Signer, public_url: str) -> Letter | None:
+    """The mail `row` asks for, as things are now; None if it isn't needed any more."""
+    what: What = row.payload["do"]
+    if what == "ending":
+        return await ending_letter(store, row, signer, public_url)
+    if what == "setup":
+        return await setup_letter(store, row, signer, public_url)
+    incident_id, customer_id = row.payload["incident_id"], row.payload["customer_id"]
+    async with store.read() as session:
+        customer = await session.get(Customer, customer_id)
+        if customer is None:
+            return None
+        addresses = await recipients(session, customer_id)
+        members = (
+            await session.scalars(
+                select(Connection)
+                .join(
+                    IncidentConnection, col(IncidentConnection.connection_id) == col(Connection.id)
+                )
+                .where(
+                    col(IncidentConnection.incident_id) == incident_id,
+                    col(Connection.customer_id) == customer_id,
+                )
+                .order_by(col(IncidentConnection.id))
+            )
+        ).all()
+        links = {
+            link.connection_id: link
+            for link in await session.scalars(
+                select(ConnectLink)
+                .where(
+                    col(ConnectLink.connection_id).in_([member.id for member in members]),
+                    col(ConnectLink.used_at).is_(None),
+                    col(ConnectLink.expires_at) > utcnow(),
+                )
+                .order_by(col(ConnectLink.id))
+            )
+        }
+    zone = zone_of(customer.time_zone)
+    systems, ends = [], []
+    for member in {member.id: member for member in members}.values():
+        link = links.get(member.id)
+        lost = member.health == _LOST and member.setup != "disconnected"
+        if what == "thank" and not lost:
+            name = member.provider or member.name
+            systems.append(SystemToLogIn(name, member.health_since.astimezone(zone), ""))
+        elif what != "thank" and lost and link is not None:
+            ends.append(link.expires_at.astimezone(zone))
+            systems.append(
+                SystemToLogIn(
+                    member.provider or member.name,
+                    member.health_since.astimezone(zone),
+                    link_url(signer, public_url, link.id),
+                )
+            )
+    if not systems:
+        return None
+    text = compose(
+        what,
+        customer.name,
+        systems,
+        until=min(ends, default=None),
+        locale=customer.locale,
+        page=await page_address(store, customer_id, signer, public_url, now=utcnow()),
+    )
+    return Letter(addresses, text.subject, text.body, text.html, f"{incident_id}.{customer_id}")
+
+
+async def _notify(
+    store: Store, session: AsyncSession, row: OutboxRow, text: str, now: datetime
+) -> None:
+    """In the incident's thread; where there is no incident, in a message of its own."""
+    customer = await session.get(Customer, row.payload["customer_id"])
+    whose = f"{customer.name}: " if customer else ""
+    if "incident_id" in row.payload:
+        incident = await session.get(Incident, row.payload["incident_id"])
+        if incident is not None:
+            change = IncidentChange(incident.id, "changed", f"{whose}{text}.")
+            await announce(store, session, [change], now=now)
+        return
+    is_new = row.payload["do"] == "setup"
+    about = (
+        f"setup:{row.payload['link_id']}" if is_new else f"expiry:{row.payload['connections'][0]}"
+    )
+    why = "its login is to be set up" if is_new else "its login ends soon"
+    payload = {
+        "do": "say",
+        "subject": about,
+        "text": f"{whose}{why}. {text}. Run `connect` and pass the link on.",
+    }
+    key = f"slack:say:{row.dedupe_key}:{text[:60]}"
+    await enqueue(store, session, [Message("slack", key, payload)], now=now)

@@ -1,0 +1,40 @@
+"""Incidents that may need a customer: their cases are brought in line with them."""
+
+from linekeeper.access.channel import CHANNEL
+from linekeeper.clock import utcnow
+from linekeeper.outbox.dispatcher import Dispatcher
+from linekeeper.outbox.queue import waiting_behind
+from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender
+from linekeeper.reconnect.ask import advance_case
+from linekeeper.runtime import Runtime
+
+
+async def advance_due_cases(rt: Runtime) -> bool:
+    """Work on the incidents health asked to have looked at; returns whether there were any."""
+    async with Dispatcher(rt.store, rt.owner, ReconnectSender(rt)) as dispatcher:
+        return bool(await dispatcher.deliver())
+
+
+class ReconnectSender(Sender):
+    """Advances the case of each incident, one after the other."""
+
+    channel = CHANNEL
+    batch = 50
+    at_once = 1
+
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+
+    async def send(self, row: OutboxRow) -> Result:
+        """Advance its case; whatever goes wrong is told in the row, and it is tried again."""
+        covered = await waiting_behind(self._rt.store, row.id, row.lane)  # they ask for the same
+        try:
+            await advance_case(self._rt, str(row.payload.get("incident_id")), now=utcnow())
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            return Failed(reason, is_kept=True)
+        return Ended(covers=covered)
+
+    def timed_out(self, row: OutboxRow) -> Failed:
+        """Other cases are no worse for it."""
+        return Failed(f"not done within {self.deadline_seconds:.0f} s", is_kept=True)
