@@ -17,16 +17,19 @@ from linekeeper.preflight.evidence import (
     conclude_drift,
     find_places,
     name_target,
+    other_workers,
     unowned_targets,
 )
 from linekeeper.preflight.intake import ReportError, parse_report
 from linekeeper.preflight.order import DEFAULT_CONTROL, OrderError, take_order
 from linekeeper.preflight.report import Report
+from linekeeper.preflight.verdict import vantage_queue
 from linekeeper.runtime import Runtime
 from tasks.graph import follow
 from tasks.implementation import publish
-from tasks.preflight import check, keep_report, proven_orders, report_preflight
+from tasks.preflight import check, keep_report, proven_orders, report_preflight, worker_name
 from tasks.run import is_paused, open_runtime, refused, rename, skipped
+from tasks.vantages import Sent, send_vantages
 
 
 class _Refused(Exception):
@@ -80,6 +83,13 @@ async def preflight(
         ),
     ] = "",
     by: Annotated[str, Field(title="Your name", description="Who; kept with a report")] = "",
+    worker: Annotated[
+        str,
+        Field(
+            title="Worker",
+            description="Only what this worker verified before is checked again, and only by it",
+        ),
+    ] = "",
 ) -> State[None]:
     """Check DNS, TCP, TLS, HTTP and clock of systems; keep the verdicts as evidence.
 
@@ -89,6 +99,12 @@ async def preflight(
     if await is_paused():
         return skipped("Paused: the variable linekeeper_paused is set")
     async with open_runtime() as rt:
+        if worker and worker != worker_name():
+            await rename("preflight · wrong worker")
+            return skipped(
+                f"The vantage belongs to the worker {worker}, and this is {worker_name()}: start "
+                f"{worker} with `--work-queue {vantage_queue(worker)}`, and the others without it"
+            )
         try:
             if report.strip():
                 return await _import(rt, report, by)
@@ -97,7 +113,7 @@ async def preflight(
         except (_Refused, NoSuchPlace, OrderError, ReportError) as refusal:
             await rename("preflight · refused")
             return refused("form", refusal, "Correct it and send the form again.")
-        return await _check_again(rt, timeout)
+        return await _check_again(rt, timeout, is_sent=bool(worker))
 
 
 async def _check(
@@ -125,9 +141,10 @@ async def _import(rt: Runtime, text: str, by: str) -> State[None]:
     return await _conclude(rt, [found], checked_here=False)
 
 
-async def _check_again(rt: Runtime, timeout: float) -> State[None]:
+async def _check_again(rt: Runtime, timeout: float, *, is_sent: bool) -> State[None]:
     reports, before = [], []
     orders, planned = await follow(proven_orders, timeout)
+    sent = Sent([], []) if is_sent else await _send(rt, planned)
     for order in orders:
         found, checked = await follow(check, order, before=[planned])
         await keep_report(found, source="flow", by="preflight")
@@ -142,8 +159,22 @@ async def _check_again(rt: Runtime, timeout: float) -> State[None]:
             await rename(f"preflight · {len(aged)} to renew")
             return Failed(message="; ".join(one.text for one in aged[:5]))
         await rename("preflight · nothing to check")
-        return skipped("Nothing was verified yet: run it for a system first")
-    return await _conclude(rt, reports, before=before, again=True)
+        nothing = "Nothing was verified from here yet: run it for a system first"
+        return skipped(f"{nothing}; {sent}" if str(sent) else nothing)
+    return await _conclude(rt, reports, before=before, again=True, sent=str(sent))
+
+
+async def _send(rt: Runtime, planned: State[Any]) -> Sent:
+    """A vantage belongs to the worker that has it: those of others are sent to them."""
+    async with rt.store.read() as session:
+        workers = await other_workers(session, worker_name())
+    if not workers:
+        return Sent([], [])
+    sent: Sent
+    sent, _ = await follow(send_vantages, workers, before=[planned])
+    if sent.unattended:
+        get_run_logger().warning("%s", sent)
+    return sent
 
 
 async def _conclude(
@@ -153,6 +184,7 @@ async def _conclude(
     before: Sequence[State[Any]] = (),
     checked_here: bool = True,
     again: bool = False,
+    sent: str = "",
 ) -> State[None]:
     now = utcnow()
     changes = await conclude_drift(rt.store, reports, now=now) if checked_here else []
@@ -168,9 +200,11 @@ async def _conclude(
     summary = f"{len(targets)} checked, {len(findings)} findings"
     await rename(f"preflight · {summary}")
     said = "; ".join(
-        [f"{one.target}: {one.message}" for one in findings[:5]]
+        ([sent] if sent else [])
+        + [f"{one.target}: {one.message}" for one in findings[:5]]
         + [one.text for one in aged if one.what == "opened"][:5]
     )
     if opened or (findings and not again):
         return Failed(message=f"{summary}: {said}")
-    return Completed(message=f"{summary}{': known, ' + said if said else ''}")
+    known = ": known, " if findings or not sent else ": "
+    return Completed(message=f"{summary}{known + said if said else ''}")

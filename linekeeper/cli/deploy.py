@@ -17,12 +17,11 @@ from rich.console import Console
 
 from linekeeper.cli import automations, block_documents, deployments, prefect_settings, project
 from linekeeper.cli.errors import UserError
-from linekeeper.cli.server import prefect_at
+from linekeeper.cli.server import QUEUES, VANTAGE, prefect_at
+from linekeeper.preflight.verdict import vantage_queue
 from linekeeper.settings import Settings
 
 PAUSED_VARIABLE = "linekeeper_paused"
-QUEUES = {"urgent": (1, None), "routine": (2, None), "bulk": (3, 1)}
-"""Queue → its priority (1 first) and how many of its runs go at once."""
 START_SECONDS = 90.0
 """How long a server that is just starting is waited for."""
 _Answer = TypeVar("_Answer")
@@ -110,7 +109,10 @@ class _Seeder:
         )
         if await self._make(lambda: self._client.create_work_pool(pool)):
             self._made(f"work pool {name}")
-        for name, (priority, limit) in QUEUES.items():
+        queues = dict(QUEUES)
+        if self._settings.worker:  # what only this worker can check comes through it
+            queues[vantage_queue(self._settings.worker)] = VANTAGE
+        for name, (priority, limit) in queues.items():
             create_queue = partial(
                 self._client.create_work_queue,
                 name,

@@ -15,9 +15,10 @@ from pydantic import SecretStr
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.guards import is_loopback
 from linekeeper.cli.prefect_key import prefect_key
-from linekeeper.cli.server import server_environment, work_pool
+from linekeeper.cli.server import QUEUES, server_environment, work_pool
 from linekeeper.cli.supervisor import Child
 from linekeeper.config import AppConfig
+from linekeeper.preflight.verdict import vantage_queue
 from linekeeper.settings import Settings
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def environment(
     """
     own: dict[str, Any] = {name: getattr(settings, name) for name in settings.model_fields_set}
     own["home"] = settings.home.resolve()
+    own["worker"] = settings.worker.strip() or socket.gethostname()
     if sandbox is not None:
         own = {"makini_per_minute": 0, "makini_mode": "manage", "probe_minutes": 0, **own}
         url = sandbox_url(settings)
@@ -157,13 +159,18 @@ def prefect_server(settings: Settings, shared: Mapping[str, str], answers: Probe
 
 
 def worker(shared: Mapping[str, str]) -> Child:
-    """A worker of our pool, with room for as many runs as the cores bear (4 CPU-seconds each)."""
+    """A worker of our pool, with room for as many runs as the cores bear (4 CPU-seconds each).
+
+    It polls the queues of the pool and that of its own vantage, not those of other workers.
+    """
+    own = vantage_queue(shared["LINEKEEPER_WORKER"])
     return Child(
         "worker",
         (
             *(sys.executable, "-m", "prefect", "worker", "start"),
             *("--pool", work_pool(), "--type", "process", "--no-create-pool-if-not-found"),
             *("--name", f"linekeeper-{socket.gethostname()}"),
+            *(f"--work-queue={queue}" for queue in ("default", *QUEUES, own)),
             *("--limit", str(max(4, 2 * (os.cpu_count() or 2))), "--install-policy", "never"),
         ),
         {"PREFECT_WORKER_QUERY_SECONDS": "5", "PREFECT_WORKER_HEARTBEAT_SECONDS": "10", **shared},

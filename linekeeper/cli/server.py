@@ -10,6 +10,10 @@ from pathlib import Path
 from linekeeper.private import make_private_file, make_private_folder
 from linekeeper.settings import Settings
 
+QUEUES = {"urgent": (1, None), "routine": (2, None), "bulk": (3, 1)}
+"""Queue → its priority (1 first) and how many of its runs go at once."""
+VANTAGE = (4, 1)
+"""The same for the queue of a worker's vantage."""
 EVENT_DAYS = 7
 PASSING_EVENT_HOURS = 2
 PASSING_EVENTS = (

@@ -219,6 +219,22 @@ async def proven(session: AsyncSession, worker: str | None = None) -> list[tuple
     return sorted((row[0], row[1]) for row in rows if row[0] in current)
 
 
+async def other_workers(session: AsyncSession, worker: str) -> list[str]:
+    """The workers other than `worker` that proved something which only they can check again."""
+    current = {place.target for place in await places(session) if place.target is not None}
+    rows = await session.execute(
+        select(col(PreflightReport.worker), col(PreflightReport.target))
+        .where(
+            col(PreflightReport.source) == "flow",
+            col(PreflightReport.passed).is_(True),
+            col(PreflightReport.worker).is_not(None),
+            col(PreflightReport.worker) != worker,
+        )
+        .distinct()
+    )
+    return sorted({name for name, target in rows if target in current})
+
+
 async def conclude_drift(
     store: Store, reports: Sequence[Report], *, now: datetime
 ) -> list[IncidentChange]:

@@ -5,6 +5,7 @@ from `outside` it must not: there an open port is the finding.
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +25,14 @@ PROVES: dict[Vantage, str] = {
     "outside": "that the system is closed to the rest of the internet",
 }
 NOT_PROVEN = "That Makini reaches it is verified only by Makini's own connection status."
+
+_NOT_IN_NAMES = re.compile(r"[/%&<>\"']")
+
+
+def vantage_queue(worker: str) -> str:
+    """The work queue that only `worker` polls: a vantage belongs to the worker that has it."""
+    return "vantage-" + _NOT_IN_NAMES.sub("-", worker)
+
 
 EXPIRY_STEPS = (3, 14, 30)
 """Days before the end of a certificate at which people are warned."""
