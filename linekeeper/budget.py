@@ -1,7 +1,7 @@
 """The call budget of each Makini app: one bucket in our database for all processes."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
@@ -25,11 +25,14 @@ from linekeeper.makini.budget import (
     penalise,
     yield_calls,
 )
+from linekeeper.spending import Purpose, add_calls, purpose_now
 from linekeeper.store import Store
 from linekeeper.store.tables import AppState, CallPause
 from linekeeper.store.upsert import insert_ignore
 
 _Result = TypeVar("_Result")
+COUNT_SECONDS = 5.0
+"""What was called is written down this often, beside a grant."""
 
 
 class DatabaseBudget:
@@ -50,6 +53,9 @@ class DatabaseBudget:
         self._pauses: dict[str, dict[str, float]] = {}
         """By app and connection, until when (this process's steady clock) it may not be called;
         as of the last grant."""
+        self._calls: defaultdict[str, Counter[Purpose]] = defaultdict(Counter)
+        self._refused: defaultdict[str, Counter[Purpose]] = defaultdict(Counter)
+        self._counted_at = -COUNT_SECONDS
 
     async def take(
         self, app: str, per_minute: int, calls: int = 1, *, connection: str | None = None
@@ -70,6 +76,7 @@ class DatabaseBudget:
                             await asyncio.sleep(min(wait, 5.0))
                     if self._pause(app, connection) <= 0:
                         self._granted[app] -= calls
+                        self._calls[app][self._purpose()] += calls
                         return
             finally:
                 self._waiting[app] -= calls
@@ -78,6 +85,7 @@ class DatabaseBudget:
 
     async def penalise(self, app: str, until: datetime, *, connection: str | None = None) -> None:
         """Let nobody call `app`, or this connection of it, before `until`."""
+        self._refused[app][self._purpose()] += 1
         closed: datetime | None = until
         if connection is not None:
             closed = await self._pause_connection(app, connection, until)
@@ -101,6 +109,32 @@ class DatabaseBudget:
             return yield_calls(bucket, per_minute, now, self._share), None
 
         await self._change(app, leave)
+
+    async def count_reported(self, app: str) -> None:
+        """Count a call that the product made to `app` and reported."""
+        self._calls[app][Purpose.product] += 1
+        if self._is_count_due():
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write down what was counted since the last grant."""
+        for app in sorted({*self._calls, *self._refused}):
+            async with self._store.write() as session:
+                await self._write_counts(session, app, await self._store.clock(session))
+
+    def _purpose(self) -> Purpose:
+        return Purpose.logins if self._name == "logins" else purpose_now()
+
+    def _is_count_due(self) -> bool:
+        if monotonic() - self._counted_at < COUNT_SECONDS:
+            return False
+        self._counted_at = monotonic()
+        return True
+
+    async def _write_counts(self, session: AsyncSession, app: str, now: datetime) -> None:
+        calls, refused = self._calls.pop(app, Counter()), self._refused.pop(app, Counter())
+        if calls or refused:
+            await add_calls(self._store, session, app, calls, refused, now=now)
 
     def _pause(self, app: str, connection: str | None) -> float:
         """The seconds until `connection` may be called, as far as this process knows."""
@@ -176,6 +210,8 @@ class DatabaseBudget:
                 )
             )
             self._remember(app, {row[0]: row[1] for row in paused}, now)
+            if self._is_count_due():
+                await self._write_counts(session, app, now)
             bucket, result = step(_read(row, self._name, now), now)
             await session.execute(
                 update(AppState)

@@ -3,8 +3,10 @@
 import gc
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Self
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from linekeeper.budget import DatabaseBudget
 from linekeeper.clock import monotonic
@@ -65,6 +67,9 @@ class Runtime:
                     await store.owned.finish()  # they still call Makini
                     for _, client in runtime._clients.values():
                         await client.aclose()
+                    for budget in (runtime.budget, runtime.login_budget):
+                        with suppress(SQLAlchemyError, OSError):  # figures; nothing depends on them
+                            await budget.flush()
 
     async def configuration(self) -> Configuration:
         """What operators set, at most `CONFIGURATION_SECONDS` old."""

@@ -22,6 +22,7 @@ from linekeeper.access.tokens import (
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.makini import BEFORE_SENDING, ErrorKind, MakiniClient, MakiniError, TokenPair
+from linekeeper.spending import Purpose, spends_on
 from linekeeper.store import Store, new_id
 from linekeeper.store.leases import LeaseLost, holding
 from linekeeper.store.owned import retrying, to_its_end
@@ -40,6 +41,7 @@ STORE_AGAIN_AFTER = (0.2, 1.0, 3.0, 10.0, 30.0)
 STORAGE_TROUBLE = (SQLAlchemyError, OSError, TimeoutError)
 
 
+@spends_on(Purpose.tokens)
 async def renew(
     store: Store,
     makini: MakiniClient,

@@ -114,7 +114,7 @@ def _shown(seen: "Glance") -> "RenderableType":
         parts.append(Text(seen.webhooks.sentence))
     if seen.records.entities:
         parts.append(Text(seen.records.sentence))
-    parts += [_incidents(seen), _apps(seen), *_outbox(seen)]
+    parts += [_incidents(seen), _apps(seen), *_spent(seen), *_outbox(seen)]
     if seen.leases:
         held = ", ".join(f"{lease.name} ({lease.owner})" for lease in seen.leases)
         parts.append(Text(f"under way: {held}", "dim"))
@@ -171,6 +171,19 @@ def _apps(seen: "Glance") -> "RenderableType":
             _ago(one.last_check_at, seen.at),
         )
     return table
+
+
+def _spent(seen: "Glance") -> "list[RenderableType]":
+    from rich.table import Table
+
+    table = Table(title="Calls to Makini", title_justify="left")
+    for heading in ("app", "for", "this hour", "in 24 h", "answered 429"):
+        table.add_column(heading)
+    for name, app in seen.apps.items():
+        for part in app.spent:
+            figures = (str(part.this_hour), str(part.day), str(part.refused))
+            table.add_row(name, part.purpose, *figures)
+    return [table] if table.row_count else []
 
 
 def _outbox(seen: "Glance") -> "list[RenderableType]":

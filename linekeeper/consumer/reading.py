@@ -21,6 +21,7 @@ from linekeeper.inbox.routing import Target
 from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
 from linekeeper.reconcile.fields import record_key
 from linekeeper.runtime import Runtime
+from linekeeper.spending import Purpose, spends_on
 from linekeeper.store.keys import stored_key
 from linekeeper.store.trouble import is_of_database
 
@@ -55,6 +56,7 @@ class Refused(Exception):
         self.observation = observation
 
 
+@spends_on(Purpose.events)
 async def read_records(
     rt: Runtime,
     app: AppConfig,

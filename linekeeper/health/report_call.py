@@ -19,6 +19,7 @@ from linekeeper.health.state import Observation as Judgeable
 from linekeeper.health.state import Outcome, load
 from linekeeper.incidents.conclude import conclude
 from linekeeper.runtime import Runtime
+from linekeeper.spending import Purpose, spends_on
 from linekeeper.store import new_id
 from linekeeper.store.tables import Connection, Observation
 from linekeeper.sweep.batch import probe_batch
@@ -85,6 +86,7 @@ async def record_call(rt: Runtime, app: AppConfig, connection_id: str, call: Cal
     account isn't public, so our own calls for that connection pause, all others of the app go at
     half the pace for a minute, and where several connections are limited at once they pause too.
     """
+    await rt.budget.count_reported(app.name)
     if call.status == LIMITED:
         await _yield_to_product(rt, app, connection_id)
     configuration, now = await rt.configuration(), utcnow()
@@ -129,6 +131,7 @@ async def record_call(rt: Runtime, app: AppConfig, connection_id: str, call: Cal
             await conclude(rt.store, session, policy=configuration.policy, now=now)
 
 
+@spends_on(Purpose.product)
 async def _yield_to_product(rt: Runtime, app: AppConfig, connection_id: str) -> None:
     async with rt.store.read() as session:
         connection = await session.get(Connection, connection_id)

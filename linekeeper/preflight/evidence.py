@@ -232,7 +232,7 @@ async def other_workers(session: AsyncSession, worker: str) -> list[str]:
         )
         .distinct()
     )
-    return sorted({name for name, target in rows if target in current})
+    return sorted({name for name, target in rows if name and target in current})
 
 
 async def conclude_drift(

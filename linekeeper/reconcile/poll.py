@@ -28,6 +28,7 @@ from linekeeper.reconcile.succession_queries import successions_of
 from linekeeper.reconcile.target import Login, Target
 from linekeeper.reconcile.watermark import read_from
 from linekeeper.runtime import Runtime
+from linekeeper.spending import Purpose, spends_on
 from linekeeper.store.tables import Succession, Watermark
 
 TRIES_A_PAGE = 5
@@ -49,6 +50,7 @@ _CONFLICTS = frozenset({409, 423, 425})
 Sleep = Callable[[float], Awaitable[None]]
 
 
+@spends_on(Purpose.reconcile)
 async def read_entity(
     rt: Runtime,
     target: Target,

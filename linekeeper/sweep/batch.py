@@ -20,6 +20,7 @@ from linekeeper.health.service import Change, observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import CONNECTION_PAUSED, PAUSED, MakiniError
 from linekeeper.runtime import Runtime
+from linekeeper.spending import Purpose, spends_on
 from linekeeper.store.tables import Connection, Watermark
 from linekeeper.sweep import app as app_health
 
@@ -45,6 +46,7 @@ class Batch:
     """What is wrong with the app, where calls failed for a reason of its own."""
 
 
+@spends_on(Purpose.sweep)
 async def probe_batch(
     rt: Runtime, app: AppConfig, ids: Sequence[str], *, started: datetime, last_try: bool
 ) -> Batch:

@@ -25,6 +25,7 @@ from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import ConnectionPage, ListedConnection
 from linekeeper.pipeline import prefetch
 from linekeeper.runtime import Runtime
+from linekeeper.spending import Purpose, spends_on
 from linekeeper.store.tables import AppState, Connection, Credential, Customer
 from linekeeper.store.upsert import insert_or_update
 from linekeeper.sweep import app as app_health
@@ -54,6 +55,7 @@ class Due:
         return [self.ids[start : start + BATCH] for start in range(0, len(self.ids), BATCH)]
 
 
+@spends_on(Purpose.sweep)
 async def take_list(
     rt: Runtime, app: AppConfig, *, now: datetime, accept_missing: bool = False
 ) -> Adoption:

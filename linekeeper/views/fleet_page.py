@@ -69,6 +69,17 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
         if report.by_setup
         else "No connection is known yet: the next `health-sweep` adopts what Makini lists.",
     ]
+    spenders = [app for app in report.apps if app.spent]
+    if spenders:
+        parts += [
+            "## Calls to Makini",
+            table(
+                ["App", "For", "This hour", "In 24 h", "A minute", "Answered 429"],
+                (row for app in spenders for row in _spent(app)),
+            ),
+            "*product* is what the product reports of its own calls; what it does not report is "
+            "not known. Nothing is counted where no limit is set.",
+        ]
     if report.tokenless_total:
         more = report.tokenless_total - len(report.tokenless)
         parts += [
@@ -131,6 +142,20 @@ def _as_fit(rows: Iterable[list[str]]) -> list[list[str]]:
             break
         fitting.append(row)
     return fitting
+
+
+def _spent(app: AppLine) -> list[list[str]]:
+    return [
+        [
+            f"{text(app.name)} (at most {app.calls_per_minute:,} a minute)",
+            part.purpose,
+            f"{part.this_hour:,}",
+            f"{part.day:,}",
+            f"{part.per_minute:.1f}",
+            f"{part.refused:,}",
+        ]
+        for part in app.spent
+    ]
 
 
 def _app(one: AppLine) -> list[str]:

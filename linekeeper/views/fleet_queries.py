@@ -14,6 +14,7 @@ from linekeeper.access.tokens import has_usable_token
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import Evidence, Health, is_trouble
+from linekeeper.spending import Spent, read_spent
 from linekeeper.store import Store
 from linekeeper.store.tables import (
     AppState,
@@ -44,6 +45,9 @@ class AppLine:
     last_list_at: datetime | None
     left_out: int = 0
     """How many the last sweep did not probe though they were due."""
+    calls_per_minute: int = 0
+    spent: Sequence[Spent] = ()
+    """Who spent how much of the calls, most first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,7 @@ async def fleet_report(store: Store, configuration: Configuration, *, now: datet
             by_health=by_health,
             by_setup=_sums(counts, "setup"),
             evidence=_sums([one for one in connected if one.health == Health.healthy], "evidence"),
-            apps=await _apps(session, configuration, connected),
+            apps=await _apps(session, configuration, connected, now),
             troubles=await _troubles(session),
             troubles_total=troubles_total,
             tokenless=await _labels(session, *tokenless),
@@ -234,7 +238,9 @@ async def _apps(
     session: AsyncSession,
     configuration: Configuration,
     connected: Sequence[_Count],
+    now: datetime,
 ) -> list[AppLine]:
+    spent = await read_spent(session, now=now)
     states = {row.app: row for row in await session.scalars(select(AppState))}
     all_of = _sums(connected, "app")
     healthy = _sums([one for one in connected if one.health == Health.healthy], "app")
@@ -246,6 +252,10 @@ async def _apps(
             healthy=healthy.get(name, 0),
             last_list_at=states[name].last_list_at if name in states else None,
             left_out=states[name].left_out if name in states else 0,
+            calls_per_minute=configuration.apps[name].calls_a_minute
+            if name in configuration.apps
+            else 0,
+            spent=spent.get(name, ()),
         )
         for name in sorted({*configuration.apps, *states, *all_of})
     ]

@@ -14,6 +14,7 @@ from linekeeper import __version__
 from linekeeper.budget import read_bucket
 from linekeeper.config import Configuration
 from linekeeper.makini.budget import grant
+from linekeeper.spending import read_spent
 from linekeeper.store import Store
 from linekeeper.store.leases import CONSUMER
 from linekeeper.store.migrate import head
@@ -219,6 +220,16 @@ async def _apps(session: AsyncSession, configuration: Configuration, now: dateti
     left = Gauge("linekeeper_budget_tokens", "Calls that could be made at once.", ("app",))
     held = Gauge("linekeeper_budget_blocked_seconds", "Makini asked us to wait.", ("app",))
     listed = Gauge("linekeeper_list_age_seconds", "Since Makini's list was read.", ("app",))
+    spent = Gauge(
+        "linekeeper_makini_calls_hour", "Calls since the full hour, by purpose.", ("app", "purpose")
+    )
+    refused = Gauge(
+        "linekeeper_makini_refused_day", "Calls answered 429 in a day.", ("app", "purpose")
+    )
+    for name, parts in (await read_spent(session, now=now)).items():
+        for part in parts:
+            spent.set(part.this_hour, name, part.purpose)
+            refused.set(part.refused, name, part.purpose)
     for state in await session.scalars(select(AppState)):
         app = configuration.apps.get(state.app)
         if app is None:
@@ -231,7 +242,7 @@ async def _apps(session: AsyncSession, configuration: Configuration, now: dateti
             held.set(max(0.0, (blocked - now).total_seconds()) if blocked else 0, state.app)
         if state.last_list_at is not None:
             listed.set(_age(state.last_list_at, now), state.app)
-    return [limit, left, held, listed]
+    return [limit, left, held, listed, spent, refused]
 
 
 async def _house(session: AsyncSession, now: datetime) -> list[Gauge]:

@@ -14,6 +14,7 @@ from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import Evidence, Health
 from linekeeper.reconcile.entity_queries import entity_states
+from linekeeper.spending import Spent, read_spent
 from linekeeper.store import Store
 from linekeeper.store.leases import CONSUMER
 from linekeeper.store.tables import (
@@ -71,6 +72,10 @@ class AppGlance:
     last_list_at: datetime | None
     last_check_at: datetime | None
     """When a connection of it was last checked."""
+    calls_per_minute: int
+    """What Linekeeper may spend of Makini's limit; 0: no limit is set, and nothing is counted."""
+    spent: tuple[Spent, ...]
+    """Who spent how much of it, most first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ async def glance(store: Store, configuration: Configuration, *, now: datetime) -
             slack_configured=configuration.slack is not None,
             outbox=await _outbox(session),
             unsent=await _unsent(session),
-            apps=await _apps(session, configuration),
+            apps=await _apps(session, configuration, now),
             webhooks=await webhooks_at_a_glance(session),
             records=records,
             leases=tuple(
@@ -275,7 +280,10 @@ async def _unsent(session: AsyncSession) -> tuple[str, ...]:
     return tuple(error or "" for error in rows)
 
 
-async def _apps(session: AsyncSession, configuration: Configuration) -> dict[str, AppGlance]:
+async def _apps(
+    session: AsyncSession, configuration: Configuration, now: datetime
+) -> dict[str, AppGlance]:
+    spent = await read_spent(session, now=now)
     listed: dict[str, datetime | None] = {
         row[0]: row[1] for row in await session.execute(select(AppState.app, AppState.last_list_at))
     }
@@ -293,6 +301,10 @@ async def _apps(session: AsyncSession, configuration: Configuration) -> dict[str
             connections=counted.get(app, (0, None))[0],
             last_list_at=listed.get(app),
             last_check_at=counted.get(app, (0, None))[1],
+            calls_per_minute=configuration.apps[app].calls_a_minute
+            if app in configuration.apps
+            else 0,
+            spent=tuple(spent.get(app, ())),
         )
         for app in sorted({*configuration.apps, *listed, *counted})
     }

@@ -7,7 +7,7 @@ from sqlalchemy import Column, Index
 from sqlmodel import Field, SQLModel
 
 from linekeeper.store.tables.columns import identifier, optional_time, time
-from linekeeper.store.types import Id, Json, new_id
+from linekeeper.store.types import Id, Json, UtcDateTime, new_id
 
 
 class NoticeMessage(SQLModel, table=True):
@@ -86,6 +86,20 @@ class AppState(SQLModel, table=True):
     """How many that were due the last sweep did not probe: the call budget bore no more."""
     accepted_shortfall: int = 0
     """By how much a person accepted that the list's total exceeds what it lists."""
+
+
+class CallCount(SQLModel, table=True):
+    """How many calls were made to an app in one hour, for one purpose."""
+
+    __tablename__ = "call_count"
+
+    app: str = Field(primary_key=True)
+    hour: datetime = Field(sa_type=UtcDateTime, primary_key=True)
+    purpose: str = Field(primary_key=True)
+    """`sweep`, `reconcile`, `events`, `tokens`, `logins`, `product` or `other`."""
+    calls: int = 0
+    refused: int = 0
+    """Answered 429."""
 
 
 class CallPause(SQLModel, table=True):

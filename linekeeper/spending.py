@@ -1,0 +1,138 @@
+"""Who spends how much of the calls that Makini allows: by app, purpose and hour."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.store import Store
+from linekeeper.store.tables import CallCount
+from linekeeper.store.upsert import insert_ignore
+
+KEPT = timedelta(days=7)
+_Result = TypeVar("_Result")
+_Given = ParamSpec("_Given")
+
+
+class Purpose(StrEnum):
+    """What a call is made for."""
+
+    sweep = "sweep"
+    """Makini's list, and the status of connections."""
+    reconcile = "reconcile"
+    events = "events"
+    """Records that a webhook named."""
+    tokens = "tokens"
+    """Refreshing and minting."""
+    logins = "logins"
+    """A customer's login."""
+    product = "product"
+    """The product's own calls, as far as it reports them."""
+    other = "other"
+
+
+_purpose: ContextVar[Purpose] = ContextVar("purpose", default=Purpose.other)
+
+
+def purpose_now() -> Purpose:
+    """What the present task calls Makini for."""
+    return _purpose.get()
+
+
+def spends_on(
+    purpose: Purpose,
+) -> Callable[[Callable[_Given, Awaitable[_Result]]], Callable[_Given, Awaitable[_Result]]]:
+    """A decorator: what the function calls Makini for, and every task that it starts."""
+
+    def decorate(
+        function: Callable[_Given, Awaitable[_Result]],
+    ) -> Callable[_Given, Awaitable[_Result]]:
+        @wraps(function)
+        async def within(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+            before = _purpose.set(purpose)
+            try:
+                return await function(*args, **kwargs)
+            finally:
+                _purpose.reset(before)
+
+        return within
+
+    return decorate
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """The calls to one app for one purpose."""
+
+    purpose: str
+    this_hour: int
+    """Since the full hour."""
+    day: int
+    """In the last 24 full hours and the present one."""
+    refused: int
+    """Of those of the day, answered 429."""
+
+    @property
+    def per_minute(self) -> float:
+        """The mean of the day."""
+        return self.day / (24 * 60)
+
+
+async def add_calls(
+    store: Store,
+    session: AsyncSession,
+    app: str,
+    calls: Mapping[Purpose, int],
+    refused: Mapping[Purpose, int],
+    *,
+    now: datetime,
+) -> None:
+    """Add to the present hour of `app`; hours older than `KEPT` go."""
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    for purpose in sorted({*calls, *refused}):
+        key = {"app": app, "hour": hour, "purpose": purpose.value}
+        await insert_ignore(store, session, CallCount, [{**key, "calls": 0, "refused": 0}])
+        await session.execute(
+            update(CallCount)
+            .where(
+                col(CallCount.app) == app,
+                col(CallCount.hour) == hour,
+                col(CallCount.purpose) == purpose.value,
+            )
+            .values(
+                calls=col(CallCount.calls) + calls.get(purpose, 0),
+                refused=col(CallCount.refused) + refused.get(purpose, 0),
+            )
+            .execution_options(synchronize_session=False)
+        )
+    await session.execute(delete(CallCount).where(col(CallCount.hour) < hour - KEPT))
+
+
+async def read_spent(session: AsyncSession, *, now: datetime) -> dict[str, Sequence[Spent]]:
+    """By app, who spent what, most first."""
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    rows = await session.scalars(
+        select(CallCount).where(col(CallCount.hour) >= hour - timedelta(hours=24))
+    )
+    present: Counter[tuple[str, str]] = Counter()
+    day: Counter[tuple[str, str]] = Counter()
+    refused: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        about = row.app, row.purpose
+        day[about] += row.calls
+        refused[about] += row.refused
+        if row.hour == hour:
+            present[about] += row.calls
+    spent: dict[str, list[Spent]] = {}
+    for (app, purpose), calls in sorted(day.items(), key=lambda entry: (-entry[1], entry[0])):
+        about = app, purpose
+        spent.setdefault(app, []).append(Spent(purpose, present[about], calls, refused[about]))
+    return {app: tuple(parts) for app, parts in spent.items()}
