@@ -12,7 +12,7 @@ revision = "0037"
 down_revision = "0036"
 branch_labels = None
 depends_on = None
-serves = ("0036", "0035", "0034")
+serves = ("0036",)
 
 
 def upgrade() -> None:
