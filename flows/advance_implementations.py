@@ -9,7 +9,7 @@ from pydantic import Field
 
 from flows.form import form
 from linekeeper.clock import utcnow
-from linekeeper.implementation import run
+from linekeeper.implementation import run, work
 from linekeeper.implementation.advance import (
     NoSuchImplementation,
     advance,
@@ -71,6 +71,7 @@ async def _all(rt: Runtime) -> State[None]:
     restarted += await run.restart_lost(
         rt.store, alive.implementations, before=before, now=utcnow()
     )
+    restarted += await work.restart_lost(rt.store, alive.work, before=before, now=utcnow())
     await run.wake(rt.store, done.aged, because=f"{before:%Y%m%d%H}", now=utcnow())
     await publish([*done.moved, *done.aged])
     for line in done.slipping:

@@ -18,6 +18,7 @@ from linekeeper.authentication_setup.decide import BadSetup, Decision, Standing
 from linekeeper.authentication_setup.subject import find_subject
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
+from linekeeper.implementation import work
 from linekeeper.implementation.advance import NoSuchImplementation
 from linekeeper.makini import ReadOnlyApp
 from linekeeper.markdown import text
@@ -31,7 +32,7 @@ from tasks.authentication_setup import (
     note_login,
     verify_token,
 )
-from tasks.implementation import this_run
+from tasks.implementation import gate_key, not_needed, step_of, this_run
 from tasks.run import open_runtime, refused, rename
 from tasks.steps import Steps
 
@@ -105,8 +106,12 @@ async def authentication_setup(
     """
     async with open_runtime() as rt:
         run_id, who = this_run() or "", by.strip() or "authentication-setup form"
+        key = gate_key()
         try:
             if not await service.has_begun(rt, run_id):
+                claim = await work.claim(rt.store, key, run_id, now=utcnow()) if key else "ours"
+                if claim != "ours":
+                    return await not_needed("authentication", claim)
                 async with rt.store.read() as session:
                     subject = await find_subject(session, connection, implementation, system)
                 await service.begin(
@@ -115,14 +120,17 @@ async def authentication_setup(
                     run_id=run_id,
                     by=who,
                     confirmed=requirements_confirmed,
+                    for_gate=key is not None,
                     now=utcnow(),
                 )
         except (NotFound, NoSuchImplementation, BadSetup, ReadOnlyApp, UnknownApp) as problem:
             await rename("authentication · refused")
+            await work.note_ended(rt.store, run_id)
             return refused("form", problem, "Correct it and send the form again.")
         try:
             return await _set_up(rt, run_id)
         except (BadInvitation, ReadOnlyApp) as problem:
+            await service.give_up(rt, run_id, now=utcnow())
             return Failed(message=f"No link could be made: {problem}")
 
 
@@ -130,6 +138,7 @@ async def _set_up(rt: Runtime, run_id: str) -> State[None]:
     """Take every step that can be taken; wait for the others."""
     steps = await Steps.of_this_run()
     while True:
+        await service.end_if_over(rt, run_id, now=utcnow())
         standing = await service.load_standing(rt, run_id, now=utcnow())
         if standing.row.outcome is not None and standing.step != "connected":
             return await _ended(standing)
@@ -142,6 +151,10 @@ async def _set_up(rt: Runtime, run_id: str) -> State[None]:
             if standing.subject.on_premises and standing.lacks_preflight is None:
                 await _take(steps, accept_preflight, run_id, PREFLIGHT, order)
         links = standing.row.links
+        if links and standing.step not in ("link", "ask"):
+            # Done before: in this run, whose step is not taken twice, or in one that was lost.
+            await _take(steps, make_link, run_id, _nth(LINK, links), order)
+            await _take(steps, ask_customer, run_id, _nth(ASKED, links), order)
         match standing.step:
             case "link":
                 await _take(steps, make_link, run_id, _nth(LINK, links + 1), order)
@@ -193,7 +206,9 @@ async def _wait(rt: Runtime, standing: Standing) -> None:
     await rename(f"authentication · {label} · waits for {what}")
     asked = WaitingForUs if standing.step in ("requirements", "preflight") else WaitingForCustomer
     given = await asuspend_flow_run(
-        wait_for_input=asked.with_initial_data(description=_question(standing)),
+        wait_for_input=asked.with_initial_data(
+            description=_question(standing) + await step_of(row.run_id)
+        ),
         timeout=WAITS_SECONDS,
         key=f"answer-{number}",
     )

@@ -14,7 +14,7 @@ from linekeeper.clock import utcnow
 from linekeeper.implementation.answer import Answer, Asked, NoSuchGate, answer, ask
 from linekeeper.implementation.news import run_name
 from linekeeper.preflight.handover import escape
-from tasks.implementation import graph_of, publish, retag, this_run
+from tasks.implementation import graph_of, publish, retag, run_page, this_run
 from tasks.run import open_runtime, refused, rename, skipped
 
 WAITS_SECONDS = 2 * 365 * 86_400
@@ -72,7 +72,9 @@ async def gate(
             number = asked.row.answers
             given = await asuspend_flow_run(
                 wait_for_input=GateForm.with_initial_data(
-                    description=_question(asked, await graph_of(asked.standing))
+                    description=_question(
+                        asked, await graph_of(asked.standing), await run_page(asked.row.work_run_id)
+                    )
                 ),
                 timeout=WAITS_SECONDS,
                 key=f"answer-{number}",
@@ -95,7 +97,7 @@ async def gate(
                 return Completed(message=taken.message)
 
 
-def _question(asked: Asked, graph: str | None) -> str:
+def _question(asked: Asked, graph: str | None, works: str | None) -> str:
     one, row = asked.standing.implementation, asked.row
     lines = [f"**{escape(run_name(asked.standing, row))}**"]
     if row.refusal:
@@ -108,6 +110,11 @@ def _question(asked: Asked, graph: str | None) -> str:
         f"{opened}{due}For {escape(row.assignee)}. Go-live likely {one.p50}"
         + (f", committed {one.committed}." if one.committed else ".")
     )
+    if works:
+        lines.append(
+            f"[Its run]({works}) does this step and settles it; say *done* here only if it is done "
+            "in another way."
+        )
     shown = f"[its graph]({graph}) and " if graph else ""
     lines.append(f"The whole implementation: {shown}artifact `implementation-{one.slug}`.")
     return "\n\n".join(lines)

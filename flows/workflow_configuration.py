@@ -1,5 +1,7 @@
 """What a connection is read for, how often, what is kept: set, then verified, in one run."""
 
+import itertools
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from prefect import flow
@@ -13,19 +15,22 @@ from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import Named, NotFound, find_connection
 from linekeeper.customers.setup import ESTABLISHED
+from linekeeper.implementation import work
 from linekeeper.markdown import text
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.workflow_configuration import service
 from linekeeper.workflow_configuration.decide import (
     BadConfiguration,
     Standing,
+    Wanted,
     how_configured,
     take_wanted,
 )
-from tasks.implementation import this_run
+from tasks.implementation import gate_key, not_needed, step_of, this_run
 from tasks.run import open_runtime, rename, skipped
 from tasks.steps import Steps
 from tasks.workflow_configuration import (
+    Writing,
     clean_reconcile,
     conclude,
     first_read,
@@ -35,6 +40,7 @@ from tasks.workflow_configuration import (
 )
 
 WAITS_SECONDS = 180 * 86_400
+FORM = "workflow-configuration form"
 WRITE, READ, LISTED = "write settings", "first full read", "first full read complete"
 WEBHOOKS, RECONCILE, VERIFIED = "webhooks seen", "clean reconcile", "verified"
 
@@ -48,6 +54,30 @@ class Waiting(RunInput):
         description="Go on without the webhooks that have not been seen; say who you are",
     )
     note: str = Field(default="", title="Note", description="Why; it is kept in the audit")
+    by: str = Field(default="", title="Your name", description="It is kept in the audit")
+
+
+class Configure(RunInput):
+    """What the connection is to be read for; what is left as it is, is as the app says."""
+
+    configure: bool = Field(
+        default=True, title="Configure", description="Off: look again, nothing is written"
+    )
+    entities: list[str] = Field(
+        default=[],
+        title="Entities",
+        description="What is read, such as `eam/work-orders`; no others are. Empty: all of its app",
+    )
+    cadence: int = Field(
+        default=0,
+        title="Cadence in minutes",
+        description="How long an entity may go unread. 0: by the quality of its webhooks",
+    )
+    bodies: Literal["as the app says", "keep", "do not keep"] = Field(
+        default="as the app says",
+        title="Record bodies",
+        description="Whether the contents of records are kept in Linekeeper's database",
+    )
     by: str = Field(default="", title="Your name", description="It is kept in the audit")
 
 
@@ -98,6 +128,10 @@ async def workflow_configuration(
     name. The first full read settles the implementation's step for this connection.
     """
     async with open_runtime() as rt:
+        steps, run_id, key = await Steps.of_this_run(), this_run() or "", gate_key()
+        claim = await work.claim(rt.store, key, run_id, now=utcnow()) if key else "ours"
+        if claim != "ours":
+            return await not_needed("configure", claim)
         try:
             async with rt.store.read() as session:
                 named = await find_connection(session, connection)
@@ -109,11 +143,51 @@ async def workflow_configuration(
             wanted = take_wanted(entities, known, cadence, bodies)
         except (NotFound, UnknownApp, BadConfiguration) as refusal:
             await rename("configure · refused")
+            await work.note_ended(rt.store, run_id)
             return Completed(name="Refused", message=f"Nothing was changed. {refusal}")
-        steps, run_id = await Steps.of_this_run(), this_run() or ""
-        who = by.strip() or "workflow-configuration form"
-        await steps.once(write_settings, named, wanted, who, run_id, name=WRITE)
+        who = by.strip() or FORM
+        if key is not None and not await service.take_over(rt, named.id, run_id):
+            given = await _ask(rt, named, known, run_id)
+            if given is None:
+                return await not_needed("configure", "settled")
+            wanted, who = given
+        writing = Writing(wanted, who, run_id, for_gate=key is not None)
+        await steps.once(write_settings, named, writing, name=WRITE)
         return await _verify(rt, named, steps, run_id)
+
+
+async def _ask(
+    rt: Runtime, named: Named, known: Sequence[str], run_id: str
+) -> tuple[Wanted, str] | None:
+    """What somebody enters in the form of the run, and who; None once its step is settled.
+
+    Every answer is kept in the run: a resumed run takes those it was given before again.
+    """
+    refusal = ""
+    for number in itertools.count():
+        if not await work.is_open(rt.store, run_id):
+            return None
+        await rename(f"configure · {named.label} · waits for what to configure")
+        question = (
+            f"{refusal}**What is {text(named.label)} to be read for?** Then every entity is read, "
+            "and the step is done; webhooks and a clean reconcile are verified after that."
+        )
+        given = await asuspend_flow_run(
+            wait_for_input=Configure.with_initial_data(
+                description=question + await step_of(run_id), entities=list(known)
+            ),
+            timeout=WAITS_SECONDS,
+            key=f"configure-{number}",
+        )
+        if not given.configure:
+            continue
+        try:
+            wanted = take_wanted(given.entities, known, given.cadence, given.bodies)
+        except BadConfiguration as problem:
+            refusal = f"**Your last answer was not taken:** {text(str(problem))}.\n\n"
+            continue
+        return wanted, given.by.strip() or FORM
+    raise AssertionError("unreachable: counting does not end")
 
 
 async def _verify(rt: Runtime, named: Named, steps: Steps, run_id: str) -> State[None]:
@@ -154,7 +228,9 @@ async def _wait(rt: Runtime, named: Named, standing: Standing) -> None:
     )
     await rename(f"configure · {named.label} · waits for {what}")
     given = await asuspend_flow_run(
-        wait_for_input=Waiting.with_initial_data(description=_question(rt, named, standing)),
+        wait_for_input=Waiting.with_initial_data(
+            description=_question(rt, named, standing) + await step_of(standing.row.run_id or "")
+        ),
         timeout=WAITS_SECONDS,
         key=f"answer-{number}",
     )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import get_args
 from uuid import UUID
 
 from prefect import get_client, task
@@ -15,7 +16,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.tasks import exponential_backoff
@@ -24,10 +25,11 @@ from linekeeper.cli.links import find_links
 from linekeeper.clock import utcnow
 from linekeeper.credits.report import credits_markdown
 from linekeeper.credits.service import ledger, ledger_apps
-from linekeeper.implementation import queries
+from linekeeper.implementation import queries, work
 from linekeeper.implementation.advance import look
 from linekeeper.implementation.answer import Asked
 from linekeeper.implementation.news import implementation_key, tags
+from linekeeper.implementation.plan import Work
 from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.report import (
     PORTFOLIO,
@@ -44,7 +46,7 @@ from linekeeper.preflight.network import Network, usable_network
 from linekeeper.preflight.targets import parse_target
 from linekeeper.store.tables import Gate
 from tasks.report import put_artifact
-from tasks.run import runtime
+from tasks.run import rename, runtime, skipped
 
 CREDITS = "credits"
 LIVE_SHOWN = timedelta(days=90)
@@ -60,6 +62,8 @@ class Unfinished:
     """Ids of the gates that have one."""
     implementations: set[str]
     """Ids and idempotency keys of the runs of implementations."""
+    work: set[str]
+    """The same of the runs that do the work of gates."""
 
 
 @task(
@@ -134,11 +138,18 @@ async def unfinished_runs() -> Unfinished:
     async with get_client() as client:
         gates = await _unfinished(client, "gate")
         implementations = await _unfinished(client, "implementation")
+        works = [run for name in get_args(Work) for run in await _unfinished(client, name)]
     return Unfinished(
         gates={str(run.parameters.get("gate")) for run in gates},
-        implementations={str(run.id) for run in implementations}
-        | {run.idempotency_key for run in implementations if run.idempotency_key},
+        implementations=_names(implementations),
+        work=_names(works),
     )
+
+
+def _names(runs: Sequence[FlowRun]) -> set[str]:
+    return {str(run.id) for run in runs} | {
+        run.idempotency_key for run in runs if run.idempotency_key
+    }
 
 
 async def _unfinished(client: PrefectClient, deployment: str) -> list[FlowRun]:
@@ -174,11 +185,42 @@ async def relative_links(client: PrefectClient) -> Links:
 
 async def graph_of(standing: Standing) -> str | None:
     """The address of the run whose graph shows an implementation; None while it has none."""
-    run_id = standing.implementation.run_id
+    return await run_page(standing.implementation.run_id)
+
+
+async def run_page(run_id: str | None) -> str | None:
+    """The address of a run's page; None where there is no run."""
     if run_id is None:
         return None
     async with get_client() as client:
         return (await find_links(client)).run(run_id)
+
+
+async def not_needed(what: str, claim: work.Claim) -> State[None]:
+    """The ending of a run for a gate that has another run, or was settled."""
+    await rename(f"{what} · not needed")
+    return skipped(
+        "Another run does this step" if claim == "taken" else "This step is settled already"
+    )
+
+
+def gate_key() -> str | None:
+    """The idempotency key of this run if Linekeeper started it to do the work of a gate."""
+    context = FlowRunContext.get()
+    key = context.flow_run.idempotency_key if context and context.flow_run else None
+    return key if work.is_key(key) else None
+
+
+async def step_of(run_id: str) -> str:
+    """Of which implementation that run does a step, with a link to its graph; empty: of none."""
+    standing = await work.standing_of(runtime().store, run_id)
+    if standing is None:
+        return ""
+    one, graph = standing.implementation, await graph_of(standing)
+    shown = f"[its graph]({graph}) and " if graph else ""
+    return (
+        f"\n\nA step of **{escape(one.title)}**: {shown}artifact `{implementation_key(one.slug)}`."
+    )
 
 
 def is_hung(run: FlowRun) -> bool:

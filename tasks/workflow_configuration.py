@@ -1,5 +1,7 @@
 """Steps of configuring a connection: write, read the first time, webhooks, a clean reconcile."""
 
+from dataclasses import dataclass
+
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -7,16 +9,35 @@ from prefect.states import Completed
 
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import Named
+from linekeeper.implementation.watch import advance_connection
 from linekeeper.workflow_configuration import service
 from linekeeper.workflow_configuration.decide import Wanted, how_configured
 from tasks.retries import StillFailing, retry_policy
 from tasks.run import runtime
 
 
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """What is to be written, by whom, by which run, and whether Linekeeper started that run."""
+
+    wanted: Wanted
+    by: str
+    run_id: str
+    for_gate: bool
+
+
 @task(name="write-settings", cache_policy=NO_CACHE, persist_result=False)
-async def write_settings(connection: Named, wanted: Wanted, by: str, run_id: str) -> None:
+async def write_settings(connection: Named, writing: Writing) -> None:
     """Write what the connection is read for from now on."""
-    await service.configure(runtime(), connection, wanted, by=by, run_id=run_id, now=utcnow())
+    await service.configure(
+        runtime(),
+        connection,
+        writing.wanted,
+        by=writing.by,
+        run_id=writing.run_id,
+        for_gate=writing.for_gate,
+        now=utcnow(),
+    )
     standing = await service.load_standing(runtime(), connection.id)
     get_run_logger().info("%s: %s", standing.label, how_configured(standing.settings))
 
@@ -35,16 +56,13 @@ async def first_read(connection_id: str) -> None:
 async def verify_first_read(connection_id: str) -> None:
     """Keep that every entity was listed whole, and settle the gate that this proves."""
     rt, log = runtime(), get_run_logger()
-    await service.note_step(rt, connection_id, "first_read", now=utcnow())
     standing = await service.load_standing(rt, connection_id)
     listed = sum(standing.marks[entity].listed or 0 for entity in standing.entities)
     evidence = f"{how_configured(standing.settings)}. All listed whole: {listed:,} records."
     log.info("%s", evidence)
-    gate = await service.settle_gate(
-        rt, connection_id, evidence, by=standing.row.configured_by, now=utcnow()
-    )
-    if gate is not None:
-        log.info("The step %s of the implementation is done", gate)
+    await service.note_step(rt, connection_id, "first_read", evidence=evidence, now=utcnow())
+    for progress in await advance_connection(rt.store, connection_id, now=utcnow()):
+        log.info("%s moves on", progress.standing.implementation.title)
 
 
 @task(name="verify-webhooks", cache_policy=NO_CACHE, persist_result=False)

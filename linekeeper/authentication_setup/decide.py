@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from linekeeper.implementation.proofs import Seen
+from linekeeper.implementation.facts import Seen
 from linekeeper.preflight.evidence import MAX_AGE
 from linekeeper.store.tables import AuthenticationSetup, ConnectLink, ImplementationSystem
 

@@ -15,6 +15,7 @@ from linekeeper.authentication_setup.decide import (
     lack_of_preflight,
 )
 from linekeeper.authentication_setup.subject import kickoff_of, subject_of
+from linekeeper.implementation import work
 from linekeeper.implementation.queries import last_preflights
 from linekeeper.makini import ReadOnlyApp
 from linekeeper.outbox.queue import Message, enqueue
@@ -35,11 +36,20 @@ LOST = "reauthorization_required"
 
 
 async def begin(
-    rt: Runtime, subject: Subject, *, run_id: str, by: str, confirmed: bool, now: datetime
+    rt: Runtime,
+    subject: Subject,
+    *,
+    run_id: str,
+    by: str,
+    confirmed: bool,
+    for_gate: bool = False,
+    now: datetime,
 ) -> None:
     """Set up the login of `subject` as the run `run_id`; another run that does so is replaced.
 
-    The same run again, resumed, changes nothing. Raises `ReadOnlyApp`, `UnknownApp`.
+    A run that Linekeeper started for a gate, where another was lost, goes on with what that one
+    has done (`for_gate`). The same run again, resumed, changes nothing. Raises
+    `ReadOnlyApp`, `UnknownApp`.
     """
     if not (await rt.app(subject.app)).manages:
         raise ReadOnlyApp(subject.app, "make a connect link")
@@ -50,12 +60,28 @@ async def begin(
         if subject.connection_id is not None:
             same.append(col(AuthenticationSetup.connection_id) == subject.connection_id)
         before = await session.scalars(
-            select(AuthenticationSetup).where(
+            select(AuthenticationSetup)
+            .where(
                 or_(*same) if subject.system_id else same[-1],
                 col(AuthenticationSetup.ended_at).is_(None),
             )
+            .order_by(col(AuthenticationSetup.id))
         )
-        for row in before.all():
+        rows = list(before.all())
+        if for_gate and rows:
+            rows[-1].run_id, rows[-1].waits_for = run_id, None
+            return
+        if not for_gate:
+            await work.take_by_hand(
+                rt.store,
+                session,
+                "authentication-setup",
+                run_id,
+                connection_id=subject.connection_id,
+                system_id=subject.system_id,
+                now=now,
+            )
+        for row in rows:
             await _end(session, row, "replaced", now)
             await _wake(rt, session, row, now)
         session.add(
@@ -74,6 +100,19 @@ async def begin(
         about = subject.connection_id or subject.system_id or ""
         detail = {"confirmed": confirmed}
         session.add(Audit(at=now, by=by, action="setup.started", subject=about, detail=detail))
+
+
+async def end_if_over(rt: Runtime, run_id: str, *, now: datetime) -> None:
+    """End the set-up of a gate that was skipped, or whose implementation was abandoned."""
+    async with rt.store.write() as session:
+        if await work.is_over(session, run_id):
+            await _end(session, await known(session, run_id), "not_needed", now)
+
+
+async def give_up(rt: Runtime, run_id: str, *, now: datetime) -> None:
+    """End the set-up because no link can be made: somebody has to begin again."""
+    async with rt.store.write() as session:
+        await _end(session, await known(session, run_id), "given_up", now)
 
 
 async def has_begun(rt: Runtime, run_id: str) -> bool:
@@ -268,6 +307,8 @@ async def _end(
     if row.ended_at is not None:
         return
     row.outcome, row.ended_at, row.waits_for = outcome, now, None
+    if outcome != "replaced":
+        await work.note_end(session, row.run_id)
     await _take_back(session, row, now)
 
 

@@ -16,19 +16,18 @@ from sqlmodel import col
 from linekeeper.credits.service import consume_on_connect, return_credits
 from linekeeper.credits.tariff import cost_of
 from linekeeper.customers.setup import ESTABLISHED
-from linekeeper.implementation import news, queries
+from linekeeper.implementation import news, queries, work
 from linekeeper.implementation.evaluate import Change, Evaluation, evaluate
+from linekeeper.implementation.facts import ConnectionFacts, Evidence
 from linekeeper.implementation.golive import go_live
 from linekeeper.implementation.outlook import Outlook
 from linekeeper.implementation.progress import Progress, forecast_anew, forecast_standing, keep
-from linekeeper.implementation.proofs import ConnectionFacts, Evidence, Lack, bind, prove
+from linekeeper.implementation.proofs import Lack, bind, prove
 from linekeeper.implementation.standing import Standing
 from linekeeper.outbox.queue import Message
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Gate, Implementation
 
-BY_CHECK = "check"
-"""`done_by` of a gate that proved itself."""
 TRIALS_OF_ALL = 2_000
 """Trials of the hourly forecast of all; one that moves is forecast with the full number."""
 
@@ -79,6 +78,7 @@ async def advance_in(
     for change in evaluation.changes:
         row = standing.gates[change.gate]
         messages += _apply(standing, row, change)
+    messages += [work.start_next(standing, row) for row in work.due(standing)]
     if evaluation.live and one.status in queries.UNDERWAY:
         messages += await go_live(session, standing, evaluation, now=now)
     await session.flush()
@@ -169,8 +169,9 @@ async def _survey(
         evaluation = evaluate(
             standing.plan, standing.states, proofs, now, standing.calendar, held=standing.held
         )
-        moves = evaluation.changes or evaluation.live or _may_connect(standing, seen, taken)
-        surveyed.append(_Surveyed(standing, evaluation, lacks, bool(moves)))
+        moves = bool(evaluation.changes or work.due(standing)) or evaluation.live
+        moves = moves or _may_connect(standing, seen, taken)
+        surveyed.append(_Surveyed(standing, evaluation, lacks, moves))
     return surveyed
 
 
@@ -283,6 +284,9 @@ def _apply(standing: Standing, row: Gate, change: Change) -> list[Message | None
         return messages
     row.status = "done"
     row.done_at = change.at
-    row.done_by = BY_CHECK
-    row.evidence = change.proof.text if change.proof else ""
-    return [news.gate_event(standing, row, "done", change.at, row.evidence)]
+    assert change.proof is not None  # nothing is done here without one
+    row.done_by, row.evidence = change.proof.by, change.proof.text
+    return [
+        news.gate_event(standing, row, "done", change.at, row.evidence),
+        news.end_run(row, change.at),
+    ]

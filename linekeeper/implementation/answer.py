@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.implementation import news, queries
+from linekeeper.implementation import news, queries, work
 from linekeeper.implementation.advance import advance_in
 from linekeeper.implementation.evaluate import SETTLED
 from linekeeper.implementation.forecast import OWNERS
@@ -103,7 +103,7 @@ async def answer(
         message = _take(standing, row, given, now)
         session.add(_audit(standing, row, given, now))
         await session.flush()
-        await news.send(store, session, [message], now=now)
+        await news.send(store, session, [message, *_ends(row, now)], now=now)
         evaluation, lacks = await advance_in(store, session, standing, now=now)
     progress = await forecast_anew(store, standing, evaluation, lacks, now=now)
     text = f"{row.title}: {given.outcome} by {given.by.strip()}"
@@ -142,7 +142,8 @@ async def answer_by_customer(
         message = _take(standing, row, given, now)
         session.add(_audit(standing, row, given, now))
         await session.flush()
-        await news.send(store, session, [message, news.end_run(row, now)], now=now)
+        ends = [news.end_run(row, now), *_ends(row, now)]
+        await news.send(store, session, [message, *ends], now=now)
         evaluation, lacks = await advance_in(store, session, standing, now=now)
     await forecast_anew(store, standing, evaluation, lacks, now=now)
     return True
@@ -188,6 +189,11 @@ def _take(standing: Standing, row: Gate, given: Answer, now: datetime) -> Messag
     row.blocks = unblocked(row.blocks, now)
     row.status = "open"
     return news.gate_event(standing, row, "unblocked", now, row.note)
+
+
+def _ends(row: Gate, now: datetime) -> list[Message | None]:
+    """Have the run that does the gate's work look, where there is nothing to do any more."""
+    return [work.end(row, now)] if row.status in SETTLED else []
 
 
 def _audit(standing: Standing, row: Gate, given: Answer, now: datetime) -> Audit:

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import Any, Literal, get_args
 
 from linekeeper.credits.service import release
-from linekeeper.implementation import news, queries
+from linekeeper.implementation import news, queries, work
 from linekeeper.implementation.advance import (
     NoSuchImplementation,
     advance_in,
@@ -150,6 +150,7 @@ class _Edit:
         return text, [
             news.gate_event(self.standing, row, "skipped", self.now, row.skipped_because),
             news.end_run(row, self.now),
+            work.end(row, self.now),
         ]
 
     def move(self) -> _Done:
@@ -222,6 +223,7 @@ class _Edit:
             row for row in self.standing.gates.values() if row.status in ("open", "blocked")
         ]
         ends = [news.end_run(row, self.now) for row in open_rows if row.check_name is None]
+        ends += [work.end(row, self.now) for row in open_rows]
         return f"{one.title} was abandoned: {one.held_because}", ends
 
 

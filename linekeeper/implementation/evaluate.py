@@ -19,6 +19,8 @@ Commitment = Literal["none", "kept", "at risk", "late"]
 
 _PRECEDENCE: tuple[Owner, ...] = ("us", "makini", "customer")
 
+BY_CHECK = "check"
+"""`done_by` of a gate that proved itself."""
 SETTLED: frozenset[Status] = frozenset({"done", "skipped"})
 
 
@@ -54,6 +56,8 @@ class Proof:
 
     at: datetime
     text: str
+    by: str = BY_CHECK
+    """`done_by` of the gate: whose work it was, where it was somebody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,8 @@ def evaluate(
             state = replace(state, opened_at=now)
             changes.append(Change(gate.id, "open", now))
         proof = proofs.get(gate.id)
-        if proof is not None and gate.check is not None and status_of(state) in {"open", "blocked"}:
+        proves = proof is not None and (gate.check is not None or gate.work is not None)
+        if proof is not None and proves and status_of(state) in {"open", "blocked"}:
             at = min(max(proof.at, state.opened_at or now), now)
             state = replace(state, done_at=at)
             changes.append(Change(gate.id, "done", at, proof))

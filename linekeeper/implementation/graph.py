@@ -51,6 +51,7 @@ def _node(progress: Progress, gate: PlannedGate, *, form: FormOf, now: datetime)
         case "done":
             by = f" by {row.done_by}" if row.done_by and row.check_name is None else ""
             message = f"Done on {_day(row.done_at)}{by}: {row.evidence or 'no evidence was kept'}."
+            message += _run(row, form)
             done_at = row.done_at or now
             return replace(
                 node,
@@ -158,8 +159,14 @@ def _likely(progress: Progress, gate: str, now: datetime) -> tuple[datetime, dat
 
 
 def _form(row: Gate, form: FormOf) -> str:
-    url = form(row.run_id) if row.run_id and row.check_name is None else None
-    return f" Its form: {url}" if url else ""
+    """Where a person acts, and the run that does the work."""
+    asks = form(row.run_id) if row.run_id and row.check_name is None else None
+    return (f" Its form: {asks}" if asks else "") + _run(row, form)
+
+
+def _run(row: Gate, form: FormOf) -> str:
+    url = form(row.work_run_id) if row.work_run_id else None
+    return f" Its run: {url}" if url else ""
 
 
 def _day(at: datetime | None) -> str:

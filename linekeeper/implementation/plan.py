@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from linekeeper.implementation.scope import PlanError, Scope
 from linekeeper.implementation.template import GO_LIVE, GateTemplate, Owner, Template
@@ -26,6 +27,9 @@ class Span:
         return (self.best + 4 * self.likely + self.worst) / 6
 
 
+Work = Literal["authentication-setup", "workflow-configuration"]
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """One step with evidence; `id` is unique and stable within the plan."""
@@ -44,6 +48,15 @@ class Gate:
     system: int | None = None
     """Counted from 1."""
     workflow: int | None = None
+
+    @property
+    def work(self) -> Work | None:
+        """The flow that does the work of it; None: people do, or it proves itself."""
+        if self.system is None:
+            return None
+        if self.check == "token_works":
+            return "authentication-setup"
+        return "workflow-configuration" if self.kind == "workflow-configuration" else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What proves an automatic gate, and what is missing where nothing does. Pure."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -9,6 +9,8 @@ from slugify import slugify
 
 from linekeeper.credits.decide import counted
 from linekeeper.implementation.evaluate import GateState, Proof
+from linekeeper.implementation.facts import ConnectionFacts, Evidence
+from linekeeper.implementation.plan import Gate as PlannedGate
 from linekeeper.implementation.standing import Standing
 from linekeeper.preflight.evidence import MAX_AGE
 from linekeeper.store.tables import ImplementationSystem
@@ -19,63 +21,6 @@ REACHED = "preflight_passed"
 _SYNCED = frozenset({"done", "fulldone"})
 _WELL = frozenset({"healthy", "degraded"})
 _LOST = frozenset({"unreachable", "reauthorization_required", "inactive"})
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionFacts:
-    """What counts as evidence about one connection. Times are UTC."""
-
-    id: str
-    name: str
-    provider: str
-    setup: str
-    health: str
-    health_since: datetime
-    has_token: bool
-    sync_status: str | None
-    last_good_at: datetime | None
-    last_sync_at: datetime | None
-    created_at: datetime
-    delivered_at: datetime | None = None
-    """When its first signed delivery was processed."""
-    polled_at: datetime | None = None
-    """When all its entities had been read to the end; None: not yet."""
-    drift: int = 0
-    """What the last reading of them found that the webhooks had not brought, or differently."""
-    poll_trouble: str | None = None
-    replaced_by: str | None = None
-    """The connection that a new login at the same system became."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The last preflight of one target from one vantage."""
-
-    at: datetime
-    passed: bool
-    finding: str = ""
-    """The first thing it found."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """An app's whole list: when it came, and from which base URL."""
-
-    at: datetime
-    url: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Everything the database knows that proves a gate."""
-
-    connections: Mapping[str, ConnectionFacts] = field(default_factory=dict)
-    preflights: Mapping[tuple[str, str], Seen] = field(default_factory=dict)
-    """By target and vantage."""
-    listed: Mapping[str, Listing] = field(default_factory=dict)
-    """When each app last gave its whole list."""
-    credited: frozenset[str] = frozenset()
-    """Subjects of the ledger that hold credits: connections' ids, planned systems' ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +64,8 @@ def prove(standing: Standing, evidence: Evidence) -> tuple[dict[str, Proof], dic
         if (trouble := _trouble(system, evidence)) is not None:
             lacks[gate.id] = Lack(trouble.sentence, trouble=trouble)
         if gate.check is None:
+            if (done := _configured(gate, system, evidence)) is not None:
+                proofs[gate.id] = done
             continue
         found = _CHECKS[gate.check](standing, system, evidence)
         if gate.check == COMPARED and isinstance(found, Proof):
@@ -130,6 +77,16 @@ def prove(standing: Standing, evidence: Evidence) -> tuple[dict[str, Proof], dic
         else:
             lacks.setdefault(gate.id, found)
     return proofs, lacks
+
+
+def _configured(
+    gate: PlannedGate, system: ImplementationSystem | None, evidence: Evidence
+) -> Proof | None:
+    """What `workflow-configuration` has shown; a person may say it in the gate's form, too."""
+    if gate.work != "workflow-configuration" or system is None:
+        return None
+    found = evidence.configured.get(system.connection_id or "")
+    return Proof(found.at, found.text, by=found.by) if found else None
 
 
 def _after_opening(proof: Proof, state: GateState | None) -> Proof | Lack:
@@ -249,6 +206,15 @@ def _token(_: Standing, system: ImplementationSystem | None, evidence: Evidence)
         return Lack("It is connected, but there is no token of ours.")
     if one.health not in _WELL or one.last_good_at is None:
         return Lack(f"The connection is {one.health.replace('_', ' ')}.")
+    set_up = evidence.set_up.get(system.id if system else "")
+    if set_up is not None and set_up.verified_at is not None:
+        return Proof(
+            set_up.verified_at,
+            "authentication-setup read a record with the new token on "
+            f"{set_up.verified_at:%Y-%m-%d %H:%M} UTC.",
+        )
+    if set_up is not None and set_up.is_open:
+        return Lack("The customer has logged in; no record was read with the new token yet.")
     return Proof(one.last_good_at, "The connection answers with its token.")
 
 

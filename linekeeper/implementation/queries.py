@@ -11,10 +11,18 @@ from sqlmodel import col
 
 from linekeeper.chunks import chunked
 from linekeeper.credits.queries import holders
-from linekeeper.implementation.proofs import ConnectionFacts, Evidence, Listing, Seen
+from linekeeper.implementation.facts import (
+    Configured,
+    ConnectionFacts,
+    Evidence,
+    Listing,
+    Seen,
+    SetUp,
+)
 from linekeeper.implementation.standing import Standing, standing
 from linekeeper.store.tables import (
     AppState,
+    AuthenticationSetup,
     Connection,
     Credential,
     Customer,
@@ -27,6 +35,7 @@ from linekeeper.store.tables import (
     PreflightReport,
     Watermark,
     WebhookEvent,
+    WorkflowConfiguration,
 )
 
 UNDERWAY = ("running", "held")
@@ -94,7 +103,24 @@ async def evidence(session: AsyncSession, standings: Sequence[Standing]) -> Evid
             if one.last_list_at is not None
         },
         credited=await holders(session, subjects),
+        set_up=await _set_up(session, [s.id for one in standings for s in one.systems]),
+        configured={
+            row.connection_id: Configured(row.read_at, row.configured_by, row.evidence)
+            for row in await _among(
+                session, WorkflowConfiguration, "connection_id", list(connections)
+            )
+            if row.read_at is not None
+        },
     )
+
+
+async def _set_up(session: AsyncSession, systems: Sequence[str]) -> dict[str, SetUp]:
+    """The last set-up of the login of each of `systems`."""
+    rows = await _among(session, AuthenticationSetup, "system_id", systems)
+    rows.sort(key=lambda row: (row.started_at, row.id))
+    return {
+        row.system_id: SetUp(row.verified_at, row.ended_at is None, row.waits_for) for row in rows
+    }
 
 
 async def spoken_for(session: AsyncSession, customers: Sequence[str]) -> set[str]:

@@ -146,6 +146,8 @@ def _open(progress: Progress, links: Links) -> Iterable[str]:
     for identifier in progress.evaluation.having("open", "blocked"):
         row = progress.standing.gates[identifier]
         title = link(row.title, links.run(row.run_id) if row.run_id else None)
+        if row.work_run_id and (url := links.run(row.work_run_id)):
+            title += f" ([its run]({url}))"
         who = f"{escape(row.assignee)}, " if row.check_name is None else ""
         late = _LATE[progress.evaluation.late.get(identifier)]
         said = _cell(_said(progress, row))
@@ -170,7 +172,8 @@ def _gates(progress: Progress, links: Links) -> str:
     for gate in outlook.plan.gates:
         row = progress.standing.gates[gate.id]
         likely = outlook.calendar.finish(outlook.start, outlook.forecast.gates[gate.id].finish_p50)
-        url = links.run(row.run_id) if row.run_id and row.status not in SETTLED else None
+        shown = row.work_run_id or (row.run_id if row.status not in SETTLED else None)
+        url = links.run(shown) if shown else None
         title = link(row.title, url)
         if gate.id in outlook.plan.critical_path:
             title = f"**{title}**"

@@ -6,7 +6,7 @@ The consumer looks every few seconds; the hourly run is the net, and redraws wha
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlmodel import col
 
 from linekeeper.implementation import news, queries
@@ -34,6 +34,15 @@ async def watch(store: Store, *, now: datetime) -> bool:
 
 async def advance_targets(store: Store, targets: Iterable[str], *, now: datetime) -> list[Progress]:
     """Move on the implementations that have a system at one of `targets`."""
+    return await _advance_with(store, col(ImplementationSystem.target).in_(list(targets)), now)
+
+
+async def advance_connection(store: Store, connection_id: str, *, now: datetime) -> list[Progress]:
+    """Move on the implementations one of whose systems is that connection."""
+    return await _advance_with(store, col(ImplementationSystem.connection_id) == connection_id, now)
+
+
+async def _advance_with(store: Store, which: ColumnElement[bool], now: datetime) -> list[Progress]:
     async with store.read() as session:
         ids = await session.scalars(
             select(col(ImplementationSystem.implementation_id))
@@ -41,10 +50,7 @@ async def advance_targets(store: Store, targets: Iterable[str], *, now: datetime
                 Implementation,
                 col(Implementation.id) == col(ImplementationSystem.implementation_id),
             )
-            .where(
-                col(Implementation.status).in_(queries.UNDERWAY),
-                col(ImplementationSystem.target).in_(list(targets)),
-            )
+            .where(col(Implementation.status).in_(queries.UNDERWAY), which)
             .distinct()
         )
         found = sorted(ids)

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.find import Named
 from linekeeper.customers.naming import label
-from linekeeper.implementation.answer import Answer, answer
-from linekeeper.implementation.news import end_run
+from linekeeper.implementation import work
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconcile.named import why_not_read
 from linekeeper.reconcile.run import reconcile
@@ -22,8 +21,6 @@ from linekeeper.store.tables import (
     Connection,
     ConnectionSetting,
     Customer,
-    Gate,
-    ImplementationSystem,
     Watermark,
     WebhookEvent,
     WorkflowConfiguration,
@@ -31,11 +28,17 @@ from linekeeper.store.tables import (
 from linekeeper.workflow_configuration.decide import Standing, Step, Wanted, is_worth_a_look
 
 LOOK_AGAIN = timedelta(minutes=15)
-GATE = "workflow-configuration"
 
 
 async def configure(
-    rt: Runtime, connection: Named, wanted: Wanted, *, by: str, run_id: str, now: datetime
+    rt: Runtime,
+    connection: Named,
+    wanted: Wanted,
+    *,
+    by: str,
+    run_id: str,
+    for_gate: bool = False,
+    now: datetime,
 ) -> None:
     """Write the settings of `connection`; `run_id` verifies them. Another run's are replaced.
 
@@ -45,6 +48,15 @@ async def configure(
         known = await session.get(WorkflowConfiguration, connection.id)
         if known is not None and known.run_id == run_id:
             return
+        if not for_gate:
+            await work.take_by_hand(
+                rt.store,
+                session,
+                "workflow-configuration",
+                run_id,
+                connection_id=connection.id,
+                now=now,
+            )
         await session.execute(
             delete(ConnectionSetting).where(col(ConnectionSetting.connection_id) == connection.id)
         )
@@ -109,18 +121,21 @@ async def read_connection(rt: Runtime, connection_id: str) -> Run:
     return await reconcile(rt, connections=[connection_id])
 
 
-async def note_step(rt: Runtime, connection_id: str, done: Step, *, now: datetime) -> None:
-    """Keep that `done` has been verified; once."""
+async def note_step(
+    rt: Runtime, connection_id: str, done: Step, *, evidence: str = "", now: datetime
+) -> None:
+    """Keep that `done` has been verified, and what shows it; once."""
     async with rt.store.write() as session:
         row = await session.get_one(WorkflowConfiguration, connection_id)
         if done == "first_read":
-            row.read_at = row.read_at or now
+            row.read_at, row.evidence = row.read_at or now, row.evidence or evidence
         elif done == "webhooks":
             row.webhooks_at = row.webhooks_at or now
         elif done == "reconcile":
             row.reconciled_at = row.reconciled_at or now
         else:
             row.verified_at = row.verified_at or now
+            await work.note_end(session, row.run_id or "")
 
 
 async def note_waiting(
@@ -160,42 +175,22 @@ async def take_answer(
             )  # fmt: skip
 
 
+async def take_over(rt: Runtime, connection_id: str, run_id: str) -> bool:
+    """Go on with the verification that a lost run of the same gate began; False without one."""
+    async with rt.store.write() as session:
+        row = await session.get(WorkflowConfiguration, connection_id)
+        if row is None or row.verified_at is not None:
+            return False
+        if row.run_id != run_id:
+            row.run_id, row.waits_for = run_id, None
+        return True
+
+
 async def is_ours(rt: Runtime, connection_id: str, run_id: str) -> bool:
     """Whether the run still is the one that verifies the configuration."""
     async with rt.store.read() as session:
         row = await session.get_one(WorkflowConfiguration, connection_id)
     return row.run_id == run_id
-
-
-async def settle_gate(
-    rt: Runtime, connection_id: str, evidence: str, *, by: str, now: datetime
-) -> str | None:
-    """Settle the open gate that the configuration proves; its title, None where there is none."""
-    async with rt.store.read() as session:
-        rows = await session.scalars(
-            select(Gate)
-            .join(
-                ImplementationSystem,
-                col(ImplementationSystem.implementation_id) == col(Gate.implementation_id),
-            )
-            .where(
-                col(ImplementationSystem.connection_id) == connection_id,
-                col(Gate.gate) == func.concat(f"{GATE}-", col(ImplementationSystem.number)),
-                col(Gate.status).in_(("open", "blocked")),
-            )
-        )
-        gate = rows.first()
-    if gate is None:
-        return None
-    given = Answer("done", evidence=evidence, by=by)
-    taken = await answer(rt.store, gate.id, given, number=gate.answers, run_id=gate.run_id, now=now)
-    if taken.progress is None:
-        return None
-    ended = end_run(gate, now)
-    if ended is not None:
-        async with rt.store.write() as session:
-            await enqueue(rt.store, session, [ended], now=now)
-    return gate.title
 
 
 async def watch(rt: Runtime, *, now: datetime) -> int:

@@ -149,7 +149,12 @@ class Office:
     async def gate_runs(self) -> list[Outbox]:
         """The runs that ask people, started or resumed."""
         rows = await self.outbox("run")
-        return [row for row in rows if row.payload.get("deployment") != "implementation"]
+        return [row for row in rows if row.payload.get("deployment") in (None, "gate")]
+
+    async def work_runs(self) -> list[Outbox]:
+        """The runs that do the work of gates, started."""
+        works = ("authentication-setup", "workflow-configuration")
+        return [row for row in await self.outbox("run") if row.payload.get("deployment") in works]
 
 
 @pytest.fixture

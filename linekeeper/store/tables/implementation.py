@@ -130,6 +130,14 @@ class Gate(SQLModel, table=True):
     refusal: str = ""
     """Why the last answer was not taken, shown in the next form."""
     run_id: str | None = None
+    work_run_id: str | None = None
+    """The `authentication-setup` or `workflow-configuration` that does the work of the gate."""
+    work_attempt: int = 0
+    """Grows with every such run that Linekeeper starts; 0: none yet."""
+    work_at: datetime | None = optional_time()
+    """When that run took the gate up."""
+    is_work_over: bool = False
+    """That run ended as it was meant to, so that it isn't started again."""
     changes: int = 0
     """Counts what happened to it; part of the id of its events."""
 

@@ -222,6 +222,8 @@ class WorkflowConfiguration(SQLModel, table=True):
     """What the run waits for: `first_read`, `webhooks` or `reconcile`."""
     read_at: datetime | None = optional_time()
     """When every entity had been listed whole."""
+    evidence: str = ""
+    """What that showed, in a sentence: the evidence of the implementation's gate."""
     webhooks_at: datetime | None = optional_time()
     """When a delivery of every entity had been processed."""
     reconciled_at: datetime | None = optional_time()

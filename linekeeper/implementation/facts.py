@@ -1,0 +1,86 @@
+"""What the database knows that proves a gate. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFacts:
+    """What counts as evidence about one connection. Times are UTC."""
+
+    id: str
+    name: str
+    provider: str
+    setup: str
+    health: str
+    health_since: datetime
+    has_token: bool
+    sync_status: str | None
+    last_good_at: datetime | None
+    last_sync_at: datetime | None
+    created_at: datetime
+    delivered_at: datetime | None = None
+    """When its first signed delivery was processed."""
+    polled_at: datetime | None = None
+    """When all its entities had been read to the end; None: not yet."""
+    drift: int = 0
+    """What the last reading of them found that the webhooks had not brought, or differently."""
+    poll_trouble: str | None = None
+    replaced_by: str | None = None
+    """The connection that a new login at the same system became."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The last preflight of one target from one vantage."""
+
+    at: datetime
+    passed: bool
+    finding: str = ""
+    """The first thing it found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """An app's whole list: when it came, and from which base URL."""
+
+    at: datetime
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetUp:
+    """The last `authentication-setup` of one system."""
+
+    verified_at: datetime | None
+    """When a record was read with the new token; None: not yet."""
+    is_open: bool
+    waits_for: str | None = None
+    """What its run is suspended for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """What `workflow-configuration` has shown of one connection: it was read whole."""
+
+    at: datetime
+    by: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything the database knows that proves a gate."""
+
+    connections: Mapping[str, ConnectionFacts] = field(default_factory=dict)
+    preflights: Mapping[tuple[str, str], Seen] = field(default_factory=dict)
+    """By target and vantage."""
+    listed: Mapping[str, Listing] = field(default_factory=dict)
+    """When each app last gave its whole list."""
+    credited: frozenset[str] = frozenset()
+    """Subjects of the ledger that hold credits: connections' ids, planned systems' ids."""
+    set_up: Mapping[str, SetUp] = field(default_factory=dict)
+    """By the system's id."""
+    configured: Mapping[str, Configured] = field(default_factory=dict)
+    """By the connection's id."""
