@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr
 
 from blocks.text import comma_list, pairs
 from linekeeper.config import DEFAULT_ENTITIES, AppConfig, AppFields
+from linekeeper.config.targets import parse_targets, targets_text
 
 
 class MakiniApp(AppFields, Block):
@@ -32,6 +33,12 @@ class MakiniApp(AppFields, Block):
         title="Forward URL",
         description="Where your product receives every webhook and every recovered change; "
         "empty: nowhere. Kept as a secret, as it may carry a token.",
+    )
+    forward_targets: SecretStr = Field(
+        default=SecretStr(""),
+        title="Forward targets",
+        description="Other addresses, for connections that `workflow-configuration` sends there; "
+        "one a line: name = https://… secret, and `original` for Makini's own form.",
     )
     entities: str = Field(
         default=", ".join(DEFAULT_ENTITIES),
@@ -78,6 +85,7 @@ class MakiniApp(AppFields, Block):
             natural_keys=pairs(self.natural_keys),
             tariffs=pairs(self.tariffs),
             forward_url=self.forward_url.get_secret_value() or None,
+            forward_targets=parse_targets(self.forward_targets.get_secret_value()),
         )
 
     @classmethod
@@ -93,6 +101,7 @@ class MakiniApp(AppFields, Block):
             natural_keys=_lines(config.natural_keys),
             tariffs=_lines(config.tariffs),
             forward_url=SecretStr(config.forward_url or ""),
+            forward_targets=SecretStr(targets_text(config.forward_targets)),
         )
 
 

@@ -1,7 +1,6 @@
 """What a connection is read for, how often, what is kept: set, then verified, in one run."""
 
 import itertools
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from prefect import flow
@@ -13,6 +12,7 @@ from pydantic import Field
 
 from flows.form import form
 from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
 from linekeeper.customers.find import Named, NotFound, find_connection
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.implementation import work
@@ -21,6 +21,7 @@ from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.workflow_configuration import service
 from linekeeper.workflow_configuration.decide import (
     BadConfiguration,
+    Entered,
     Standing,
     Wanted,
     how_configured,
@@ -40,6 +41,7 @@ from tasks.workflow_configuration import (
 )
 
 WAITS_SECONDS = 180 * 86_400
+TARGET = "The name of a forward target of its app's block; empty: the app's forward URL"
 FORM = "workflow-configuration form"
 WRITE, READ, LISTED = "write settings", "first full read", "first full read complete"
 WEBHOOKS, RECONCILE, VERIFIED = "webhooks seen", "clean reconcile", "verified"
@@ -78,6 +80,7 @@ class Configure(RunInput):
         title="Record bodies",
         description="Whether the contents of records are kept in Linekeeper's database",
     )
+    forward_to: str = Field(default="", title="Forwarding target", description=TARGET)
     by: str = Field(default="", title="Your name", description="It is kept in the audit")
 
 
@@ -117,6 +120,7 @@ async def workflow_configuration(
             description="Whether the contents of records are kept in Linekeeper's database",
         ),
     ] = "as the app says",
+    forward_to: Annotated[str, Field(title="Forwarding target", description=TARGET)] = "",
     by: Annotated[
         str, Field(title="Your name", description="Who configures it; it is kept in the audit")
     ] = "",
@@ -139,15 +143,15 @@ async def workflow_configuration(
                 raise BadConfiguration(
                     f"connection: {named.label} is {named.setup}; run authentication-setup first"
                 )
-            known = (await rt.app(named.app)).entities
-            wanted = take_wanted(entities, known, cadence, bodies)
+            app = await rt.app(named.app)
+            wanted = take_wanted(Entered(entities, cadence, bodies, forward_to), app)
         except (NotFound, UnknownApp, BadConfiguration) as refusal:
             await rename("configure · refused")
             await work.note_ended(rt.store, run_id)
             return Completed(name="Refused", message=f"Nothing was changed. {refusal}")
         who = by.strip() or FORM
         if key is not None and not await service.take_over(rt, named.id, run_id):
-            given = await _ask(rt, named, known, run_id)
+            given = await _ask(rt, named, app, run_id)
             if given is None:
                 return await not_needed("configure", "settled")
             wanted, who = given
@@ -156,9 +160,7 @@ async def workflow_configuration(
         return await _verify(rt, named, steps, run_id)
 
 
-async def _ask(
-    rt: Runtime, named: Named, known: Sequence[str], run_id: str
-) -> tuple[Wanted, str] | None:
+async def _ask(rt: Runtime, named: Named, app: AppConfig, run_id: str) -> tuple[Wanted, str] | None:
     """What somebody enters in the form of the run, and who; None once its step is settled.
 
     Every answer is kept in the run: a resumed run takes those it was given before again.
@@ -174,7 +176,7 @@ async def _ask(
         )
         given = await asuspend_flow_run(
             wait_for_input=Configure.with_initial_data(
-                description=question + await step_of(run_id), entities=list(known)
+                description=question + await step_of(run_id), entities=list(app.entities)
             ),
             timeout=WAITS_SECONDS,
             key=f"configure-{number}",
@@ -182,7 +184,8 @@ async def _ask(
         if not given.configure:
             continue
         try:
-            wanted = take_wanted(given.entities, known, given.cadence, given.bodies)
+            entered = Entered(given.entities, given.cadence, given.bodies, given.forward_to)
+            wanted = take_wanted(entered, app)
         except BadConfiguration as problem:
             refusal = f"**Your last answer was not taken:** {text(str(problem))}.\n\n"
             continue

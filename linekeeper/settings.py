@@ -34,6 +34,7 @@ from linekeeper.config import (
     SlackConfig,
     WebhookScheme,
 )
+from linekeeper.config.targets import parse_targets
 from linekeeper.logs import Format
 
 _HOURS = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d)")
@@ -89,6 +90,8 @@ class Settings(BaseSettings):
     forward_url: str | None = None
     forward_secret: SecretStr | None = None
     forward_form: ForwardForm = "envelope"
+    forward_targets: SecretStr | None = None
+    """One a line: `name = https://… secret`."""
 
     probe_minutes: float = Field(default=10, ge=0)
     quiet_hours: str = ""
@@ -180,6 +183,9 @@ class Settings(BaseSettings):
             forward_url=self.forward_url,
             forward_secret=self.forward_secret or SecretStr(""),
             forward_form=self.forward_form,
+            forward_targets=parse_targets(text.get_secret_value())
+            if (text := self.forward_targets)
+            else {},
         )
 
     @property

@@ -130,6 +130,7 @@ def environment(
             "makini_webhook_scheme": "makini",
             "notify_customers": settings.notify_customers and _stays_here(settings.smtp_url),
             "forward_url": settings.forward_url if _stays_here(settings.forward_url) else "",
+            "forward_targets": "",
             "slack_bot_token": sandbox.slack_token,
             "slack_channel": sandbox.slack_channels[0],
             "slack_signing_secret": sandbox.slack_signing_secret,

@@ -11,7 +11,6 @@ from linekeeper.config.app import (
     DEFAULT_ENTITIES,
     AppConfig,
     AppFields,
-    ForwardForm,
     Mode,
     Paging,
     SinceFilter,
@@ -19,6 +18,7 @@ from linekeeper.config.app import (
 )
 from linekeeper.config.base import Config
 from linekeeper.config.channels import MailConfig, MailFields, SlackConfig, SlackFields
+from linekeeper.config.names import ForwardForm
 from linekeeper.config.policies import (
     AlertFields,
     AlertPolicy,
@@ -26,6 +26,7 @@ from linekeeper.config.policies import (
     HealthPolicy,
     Severity,
 )
+from linekeeper.config.targets import ForwardTarget
 
 __all__ = [
     "DEFAULT_ENTITIES",
@@ -35,6 +36,7 @@ __all__ = [
     "AppFields",
     "Configuration",
     "ForwardForm",
+    "ForwardTarget",
     "HealthFields",
     "HealthPolicy",
     "MailConfig",

@@ -5,12 +5,13 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 
 from linekeeper.config.base import Config, Fields
+from linekeeper.config.names import ForwardForm, is_slug
+from linekeeper.config.targets import ForwardTarget
 
 Mode = Literal["observe", "manage"]
 Paging = Literal["page", "cursor"]
 SinceFilter = Literal["filter", "modified_after"]
 WebhookScheme = Literal["makini", "standard"]
-ForwardForm = Literal["envelope", "original"]
 
 DEFAULT_ENTITIES = ("eam/work-orders", "eam/assets", "eam/sites", "erp/purchase-orders")
 
@@ -129,11 +130,15 @@ class AppConfig(Config, AppFields):
     """Provider → tier and hosting of its connections, such as `III on-premises`, where neither
     Makini's list nor a person says it; asked before the built-in table (credits.tariff)."""
     forward_url: str | None = None
+    forward_targets: dict[str, ForwardTarget] = Field(default_factory=dict)
+    """Where single connections are forwarded to instead, by the name of the target."""
+    forward_to: str | None = None
+    """Of the app as it holds for one connection: the target it was configured to."""
 
     @field_validator("name")
     @classmethod
     def _name_is_a_slug(cls, value: str) -> str:
-        if not value or not all(c.isalnum() or c in "-_" for c in value):
+        if not is_slug(value):
             raise ValueError("an app's name has letters, digits, - and _ only")
         return value
 
@@ -163,9 +168,43 @@ class AppConfig(Config, AppFields):
         """Whether anything at Makini may be changed (DESIGN "Do no harm")."""
         return self.mode == "manage"
 
+    @property
+    def forwards(self) -> bool:
+        """Whether anything is handed on to the product."""
+        return bool(self.forward_url or self.forward_targets)
+
+    @property
+    def destination(self) -> str:
+        """The name of where a connection's webhooks are forwarded to: the app, or its target."""
+        return f"{self.name}@{self.forward_to}" if self.forward_to else self.name
+
+    def destinations(self) -> dict[str, "AppConfig"]:
+        """The app as it is at each address it forwards to, by the name of the destination."""
+        found = {self.name: self} if self.forward_url else {}
+        for name, target in self.forward_targets.items():
+            to = self.model_copy(
+                update={
+                    "forward_to": name,
+                    "forward_url": target.url.get_secret_value(),
+                    "forward_secret": target.secret,
+                    "forward_form": target.form,
+                }
+            )
+            found[to.destination] = to
+        return found
+
+    @property
+    def keeps_headers(self) -> bool:
+        """Whether Makini's own headers are handed on anywhere."""
+        return any(each.forward_form == "original" for each in self.destinations().values())
+
     def is_called_like(self, other: "AppConfig") -> bool:
         """Whether Makini is called the same way for both: at most they differ in what is read."""
         if self is other or self == other:
             return True
-        read = {"entities": other.entities, "bodies": other.bodies}
+        read = {
+            "entities": other.entities,
+            "bodies": other.bodies,
+            "forward_to": other.forward_to,
+        }
         return self.model_copy(update=read) == other

@@ -16,6 +16,7 @@ from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.store import Store
 from linekeeper.store.tables import (
     Connection,
+    ConnectionSetting,
     Drift,
     Incident,
     IncidentConnection,
@@ -46,8 +47,9 @@ async def succeed(
 ) -> None:
     """`after_id` takes the place of `before_id`, which ends; its history says what it became.
 
-    Customer, tags, silences, open incidents, webhook figures and the work of getting the login
-    back go over; the records once the successor has been listed. Repeating it changes nothing.
+    Customer, tags, settings, silences, open incidents, webhook figures and the work of getting the
+    login back go over; the records once the successor has been listed. Repeating it changes
+    nothing.
     """
     before = await session.get_one(Connection, before_id, with_for_update=True)
     after = await session.get_one(Connection, after_id, with_for_update=True)
@@ -89,6 +91,7 @@ async def succeed(
         )
     )
     await session.flush()
+    await _hand_over_settings(session, before_id, after_id)
     await _hand_over_silences(session, before_id, after_id)
     await _hand_over_incidents(session, before_id, after_id)
     await _hand_over_figures(session, before_id, after_id)
@@ -162,6 +165,21 @@ def _left_by_list(gone: type[Connection], now: datetime) -> Any:
         .limit(1)
         .scalar_subquery()
     )
+
+
+async def _hand_over_settings(session: AsyncSession, before_id: str, after_id: str) -> None:
+    """What it is read for, and where it is forwarded to; unless the successor was configured."""
+    setting = col(ConnectionSetting.connection_id)
+    configured = await session.scalar(
+        select(func.count()).select_from(ConnectionSetting).where(setting == after_id)
+    )
+    if not configured:
+        await session.execute(
+            update(ConnectionSetting)
+            .where(setting == before_id)
+            .values(connection_id=after_id)
+            .execution_options(synchronize_session=False)
+        )
 
 
 async def _hand_over_silences(session: AsyncSession, before: str, after: str) -> None:

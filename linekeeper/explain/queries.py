@@ -84,7 +84,7 @@ async def around(
         last_webhook_at=connection.last_webhook_at,
         app=connection.app,
         entities=frozenset(app.entities) if app is not None else None,
-        forwards=bool(app is not None and app.forward_url),
+        forwards=bool(app is not None and app.forwards),
         replaced_by=connection.replaced_by,
     )
     return Around(connection, facts, kept_since)

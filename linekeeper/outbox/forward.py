@@ -7,13 +7,15 @@ Webhooks lay down (standardwebhooks.com), in order for each connection.
 import base64
 import binascii
 import hmac
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from linekeeper.config import AppConfig
 from linekeeper.inbox.claim import Event, Settled
@@ -21,6 +23,7 @@ from linekeeper.inbox.identify import read, record_keys
 from linekeeper.inbox.kinds import RECORD_KINDS
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
+from linekeeper.store.tables import ConnectionSetting
 
 CHANNEL = "forward"
 
@@ -55,30 +58,65 @@ async def forward_events(
 ) -> None:
     """Hand on `events` in the transaction that settles them.
 
-    Nothing is written for an app without `forward_url`. Once for each event, or for each of the
+    Nothing is written for an app that forwards nothing. Once for each event, or for each of the
     connections that one without a connection turned out to be about; a replay is said again, under
-    the id of the event it repeats.
+    the id of the event it repeats. A connection may have a target of its own.
     """
-    messages = [message for each in events if each.app.forward_url for message in _messages(each)]
+    forwarded = [each for each in events if each.app.forwards]
+    ids = {owner for each in forwarded for owner in _owners(each.settled)}
+    targets = await _targets(session, sorted(ids)) if ids else {}
+    messages = [
+        message
+        for each in forwarded
+        for message in _messages(each, targets)
+        if _is_known(each.app, message)
+    ]
     await enqueue(store, session, messages, now=now)
 
 
-def _messages(accepted: Accepted) -> Iterator[Message]:
+def _is_known(app: AppConfig, message: Message) -> bool:
+    """Without an address for all, what has no target of its own is not handed on. Pure."""
+    return bool(app.forward_url) or not message.lane.startswith(lane_prefix(app.name))
+
+
+def _owners(settled: Settled) -> Iterable[str]:
+    return settled.owners or filter(None, (settled.connection_id,))
+
+
+async def _targets(session: AsyncSession, ids: Sequence[str]) -> dict[str, str]:
+    """The forwarding targets of those of the connections `ids` that have one."""
+    rows = await session.execute(
+        select(col(ConnectionSetting.connection_id), col(ConnectionSetting.forward_to)).where(
+            col(ConnectionSetting.connection_id).in_(ids),
+            col(ConnectionSetting.forward_to).is_not(None),
+        )
+    )
+    return {row[0]: row[1] for row in rows if row[1]}
+
+
+def _messages(accepted: Accepted, targets: Mapping[str, str]) -> Iterator[Message]:
     app, event, settled = accepted
+    to = {owner: _destination(app, targets.get(owner)) for owner in _owners(settled)}
     if len(settled.owners) < 2 or app.forward_form == "original":
         payload: dict[str, Any] = {"event": event.id}
         for keys in settled.owners.values():
             payload["keys"] = list(keys)
-        key = _lane(app.name, settled.connection_id or event.lane)
-        yield Message(CHANNEL, f"{CHANNEL}:{event.id}", payload, key)
+        for number, destination in enumerate(dict.fromkeys(to.values()) or [app.name]):
+            key = f"{CHANNEL}:{event.id}" + (f":{destination}" if number else "")
+            lane = _lane(destination, settled.connection_id or event.lane)
+            yield Message(CHANNEL, key, payload, lane)
         return
     for connection_id, keys in sorted(settled.owners.items()):
         yield Message(
             CHANNEL,
             f"{CHANNEL}:{event.id}:{connection_id}",
             {"event": event.id, "connection": connection_id, "keys": list(keys)},
-            _lane(app.name, connection_id),
+            _lane(to[connection_id], connection_id),
         )
+
+
+def _destination(app: AppConfig, target: str | None) -> str:
+    return app.model_copy(update={"forward_to": target}).destination if target else app.name
 
 
 async def forward_changes(
@@ -90,7 +128,7 @@ async def forward_changes(
     now: datetime,
 ) -> None:
     """Hand on what the webhooks missed, in the transaction that finds it; each change once."""
-    if not app.forward_url:
+    if not (app.forward_url or app.forward_to):
         return
     await enqueue(
         store,
@@ -112,7 +150,7 @@ async def forward_changes(
                         **({"old_key": change.old_key} if change.old_key is not None else {}),
                     },
                 },
-                _lane(app.name, change.connection_id),
+                _lane(app.destination, change.connection_id),
             )
             for change in changes
         ],
@@ -184,15 +222,15 @@ def stamp(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def lane_prefix(app: str) -> str:
-    """How the lanes of all that is handed on for `app` begin."""
-    return f"{CHANNEL}:{app}/"
+def lane_prefix(destination: str) -> str:
+    """How the lanes of all that is handed on to `destination`, an app or its target, begin."""
+    return f"{CHANNEL}:{destination}/"
 
 
-def app_of_lane(lane: str) -> str:
-    """The app that what waits in `lane` is handed on for."""
+def destination_of(lane: str) -> str:
+    """Where what is in that lane is handed on to."""
     return lane.removeprefix(f"{CHANNEL}:").partition("/")[0]
 
 
-def _lane(app: str, of: str) -> str:
-    return f"{lane_prefix(app)}{of}"
+def _lane(destination: str, of: str) -> str:
+    return f"{lane_prefix(destination)}{of}"

@@ -11,7 +11,7 @@ from sqlmodel import col
 
 from linekeeper.config import AppConfig
 from linekeeper.inbox.headers import RawHeaders, kept_headers, signature_of
-from linekeeper.outbox.forward import app_of_lane, change_message, event_message, signed_headers
+from linekeeper.outbox.forward import change_message, destination_of, event_message, signed_headers
 from linekeeper.outbox.forward_original import address, change_body, change_headers, makini_headers
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store import Store
@@ -24,6 +24,7 @@ class Outgoing:
 
     row: OutboxRow
     app: str
+    """Its destination: the app, or one of its targets."""
     id: str
     """The `webhook-id`: of the event (of the first, for a replay) or the change. Where an event is
     handed on once for each of several connections, the connection's id follows."""
@@ -64,14 +65,15 @@ async def read_messages(
         events = {row.id: row for row in found}
         named = [row.payload["connection"] for row in rows if "connection" in row.payload]
         makini_keys = await _makini_keys(session, named)
-        signatures = {name: await _signature_of(session, name) for name in sorted(as_makini)}
+        signatures = {
+            name: await _signature_of(session, apps[name].name) for name in sorted(as_makini)
+        }
     messages, gone = [], []
     for row in rows:
-        payload = row.payload
+        payload, app = row.payload, destination_of(row.lane)
         if "change" in payload:
-            app = app_of_lane(row.lane)
             messages.append(_change(row, app, payload, signatures.get(app)))
-        elif (event := events.get(payload["event"])) and event.app in as_makini:
+        elif (event := events.get(payload["event"])) and app in as_makini:
             if event.body is None:
                 gone.append(row.id)
                 continue
@@ -80,13 +82,13 @@ async def read_messages(
             messages.append(
                 Outgoing(
                     row,
-                    event.app,
+                    app,
                     identity,
                     event.body,
                     makini_key=event.makini_key,
                     headers=headers,
                     is_complete=bool(headers),
-                    seen_signature=signatures[event.app],
+                    seen_signature=signatures[app],
                 )
             )
         elif event:
@@ -103,7 +105,7 @@ async def read_messages(
             identity = event.replay_of or event.id
             if connection_id is not None:
                 identity = f"{identity}-{connection_id}"
-            messages.append(Outgoing(row, event.app, identity, body))
+            messages.append(Outgoing(row, app, identity, body))
         else:
             gone.append(row.id)
     return messages, gone

@@ -33,6 +33,7 @@ from linekeeper.reconcile.entity_queries import entity_states
 from linekeeper.reconcile.feed import MOST, BadCursor, read_feed
 from linekeeper.reconcile.feed_reads import FeedReads
 from linekeeper.runtime import Runtime, UnknownApp
+from linekeeper.store.connection_settings import load_settings
 from linekeeper.store.tables import Connection, Customer
 
 _MAX_REPORT = 16_384
@@ -54,8 +55,8 @@ async def list_connections(request: Request) -> Response:
 
 
 async def show_connection(request: Request) -> Response:
-    """`GET /api/connections/{connection}`: one, with its open incident, and per entity how many
-    records the source has and how many are here."""
+    """`GET /api/connections/{connection}`: one, with its open incident, what it was configured to,
+    and per entity how many records the source has and how many are here."""
     await require_key(request, "connections:read")
     rt = runtime_of(request)
     connection = await _find(rt, request)
@@ -63,10 +64,16 @@ async def show_connection(request: Request) -> Response:
         customer = await session.scalar(
             select(col(Customer.name)).where(col(Customer.id) == connection.customer_id)
         )
+        own = (await load_settings(session, [connection.id])).get(connection.id, {})
     incident = await open_incident_of(rt, connection.id)
     entities = await entity_states(rt.store, connection_id=connection.id)
     records = [completeness_of(entity).as_json() for entity in entities]
-    return _json({**_shown(connection, customer), "incident": incident, "records": records})
+    settings = [
+        row.model_dump(include={"entity", "cadence_minutes", "keep_bodies", "forward_to"})
+        for row in own.values()
+    ]
+    shown = _shown(connection, customer)
+    return _json({**shown, "incident": incident, "records": records, "settings": settings})
 
 
 async def token(request: Request) -> Response:

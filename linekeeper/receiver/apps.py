@@ -28,7 +28,7 @@ class InboxApp:
         self.config = config
         self.name = config.name
         self.scheme = config.webhook_scheme
-        self.keeps_headers = config.forward_form == "original"
+        self.keeps_headers = config.keeps_headers
         self.verifier = Verifier(
             config.webhook_scheme,
             [secret.get_secret_value() for secret in config.webhook_secrets],

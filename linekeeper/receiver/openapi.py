@@ -77,6 +77,18 @@ _CONNECTION = _object(
     },
     incident=_OPTIONAL,
     records={"type": "array", "items": _COMPLETENESS},
+    settings={
+        "type": "array",
+        "description": "What it was configured to by `workflow-configuration`; empty: as its app",
+        "items": _object(
+            {
+                "entity": _TEXT,
+                "cadence_minutes": {"type": ["integer", "null"]},
+                "keep_bodies": {"type": ["boolean", "null"]},
+                "forward_to": _OPTIONAL,
+            }
+        ),
+    },
 )
 _CHANGE = _object(
     {

@@ -33,7 +33,8 @@ async def load_settings(session: AsyncSession, ids: Iterable[str]) -> dict[str, 
 
 
 def configured(app: AppConfig, settings: Settings | None) -> AppConfig:
-    """`app` as it holds for a connection with these settings: its entities, whose bodies are kept.
+    """`app` as it holds for a connection with these settings: its entities, whose bodies are kept,
+    where it is forwarded to.
 
     Pure. Entities stand in the order of the app's; others follow.
     """
@@ -42,7 +43,9 @@ def configured(app: AppConfig, settings: Settings | None) -> AppConfig:
     known = [entity for entity in app.entities if entity in settings]
     entities = (*known, *(entity for entity in settings if entity not in known))
     bodies = tuple(entity for entity in entities if _keeps(app, settings[entity]))
-    return app.model_copy(update={"entities": entities, "bodies": bodies})
+    target = next((row.forward_to for row in settings.values() if row.forward_to), None)
+    update = {"entities": entities, "bodies": bodies, "forward_to": target}
+    return app.model_copy(update=update)
 
 
 def cadence_of(settings: Settings | None, entity: str, default: timedelta) -> timedelta:

@@ -266,10 +266,14 @@ async def _refused(session: AsyncSession) -> dict[str, tuple[int, datetime | Non
 
 
 def _app_of_lane(session: AsyncSession) -> Any:
-    """The app is in the lane: `forward:<app>/…`; no app's name has a slash in it."""
+    """The app is in the lane: `forward:<app>/…`, or `forward:<app>@<target>/…`.
+
+    No app's name has one of the two in it.
+    """
     rest = func.substr(col(Outbox.lane), len(CHANNEL) + 2)
+    marked = func.replace(rest, "@", "/")
     sqlite = session.get_bind().dialect.name == "sqlite"
-    place = func.instr(rest, "/") if sqlite else func.strpos(rest, "/")
+    place = func.instr(marked, "/") if sqlite else func.strpos(marked, "/")
     return func.substr(rest, 1, place - 1)
 
 

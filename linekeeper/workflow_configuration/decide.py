@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from linekeeper.config import AppConfig
 from linekeeper.store.tables import ConnectionSetting, Watermark, WorkflowConfiguration
 
 Step = Literal["first_read", "webhooks", "reconcile", "verified"]
@@ -24,6 +25,8 @@ class Wanted:
     """None: by the state of its webhooks."""
     keep_bodies: bool | None
     """None: as its app says."""
+    forward_to: str | None = None
+    """The name of a forward target of its app; None: the app's forward URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +78,22 @@ class Standing:
         return "verified" if self.row.reconciled_at is not None else "reconcile"
 
 
-def take_wanted(entities: Sequence[str], known: Sequence[str], cadence: int, bodies: str) -> Wanted:
-    """What a form asks for; `known` are the entities of the app. Raises `BadConfiguration`."""
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """What somebody entered in a form."""
+
+    entities: Sequence[str]
+    cadence: int
+    bodies: str
+    forward_to: str
+
+
+def take_wanted(form: Entered, app: AppConfig) -> Wanted:
+    """What a form asks for, of a connection of `app`. Raises `BadConfiguration`."""
+    known, cadence, bodies = app.entities, form.cadence, form.bodies
+    target = form.forward_to.strip()
     found: dict[str, None] = {}
-    for name in (name.strip().strip("/") for name in entities if name.strip()):
+    for name in (name.strip().strip("/") for name in form.entities if name.strip()):
         short = [entity for entity in known if entity.rpartition("/")[2] == name]
         if "/" not in name and not short:
             raise BadConfiguration(
@@ -91,7 +106,10 @@ def take_wanted(entities: Sequence[str], known: Sequence[str], cadence: int, bod
     keep = {"as the app says": None, "keep": True, "do not keep": False}
     if bodies not in keep:
         raise BadConfiguration(f"bodies: enter one of {', '.join(keep)}")
-    return Wanted(list(found) or list(known), cadence or None, keep[bodies])
+    if target and target not in app.forward_targets:
+        names = ", ".join(app.forward_targets) or "none is there: name one in the block Makini App"
+        raise BadConfiguration(f"forward_to: there is no target {target!r}; known are {names}")
+    return Wanted(list(found) or list(known), cadence or None, keep[bodies], target or None)
 
 
 def how_configured(settings: Sequence[ConnectionSetting]) -> str:
@@ -99,7 +117,8 @@ def how_configured(settings: Sequence[ConnectionSetting]) -> str:
     first = settings[0]
     pace = f"every {first.cadence_minutes} minutes" if first.cadence_minutes else "by its webhooks"
     kept = ", bodies kept" if first.keep_bodies else ""
-    return f"{', '.join(setting.entity for setting in settings)}; read {pace}{kept}"
+    to = f", forwarded to {first.forward_to}" if first.forward_to else ""
+    return f"{', '.join(setting.entity for setting in settings)}; read {pace}{kept}{to}"
 
 
 def is_worth_a_look(standing: Standing, *, now: datetime) -> bool:

@@ -66,6 +66,7 @@ async def configure(
                 entity=entity,
                 cadence_minutes=wanted.cadence_minutes,
                 keep_bodies=wanted.keep_bodies,
+                forward_to=wanted.forward_to,
             )
             for entity in wanted.entities
         )
@@ -74,7 +75,11 @@ async def configure(
                 connection_id=connection.id, configured_at=now, configured_by=by, run_id=run_id
             )
         )
-        detail = {"entities": list(wanted.entities), "cadence_minutes": wanted.cadence_minutes}
+        detail = {
+            "entities": list(wanted.entities),
+            "cadence_minutes": wanted.cadence_minutes,
+            "forward_to": wanted.forward_to,
+        }
         session.add(
             Audit(at=now, by=by, action="connection.configured", subject=connection.id,
                   detail=detail)

@@ -31,6 +31,10 @@ APP = core.AppConfig(
     notify_customers=True,
     forward_url="https://product.example/hooks",
     forward_secret=SecretStr("sign"),
+    forward_targets={
+        "crm": core.ForwardTarget(url=SecretStr("https://crm.example/?k=tok"), form="original"),
+        "erp": core.ForwardTarget(url=SecretStr("https://erp.org"), secret=SecretStr("whsec_1")),
+    },
 )
 POLICY = core.HealthPolicy(probe_minutes=1, misses_unreachable=4, root_cause_share=0.25)
 SLACK = core.SlackConfig(
@@ -76,6 +80,7 @@ def test_an_empty_block_says_what_the_core_defaults_to() -> None:
                 "bodies",
                 "entities",
                 "event_kinds",
+                "forward_targets",
                 "forward_url",
                 "natural_keys",
                 "tariffs",
@@ -98,7 +103,7 @@ def test_a_block_writes_only_what_its_form_shows_otherwise(
 
 def test_every_field_of_the_core_can_be_filled_in() -> None:
     for block, config, apart in (
-        (MakiniApp, core.AppConfig, {"name"}),
+        (MakiniApp, core.AppConfig, {"name", "forward_to"}),
         (SlackChannel, core.SlackConfig, set()),
         (HealthPolicy, core.HealthPolicy, set()),
         (Mail, core.MailConfig, set()),
@@ -115,11 +120,29 @@ def test_every_field_is_flat_and_explains_itself(block: type[MakiniApp]) -> None
         assert field["description"].endswith((".", "...")) or "=" in field["description"], name
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://crm.example",
+        "crm = crm.example",
+        "crm =",
+        "c r m = https://crm.example",
+        "crm = https://a.example one two",
+        "crm = https://a.example\ncrm = https://b.example",
+    ],
+)
+def test_a_forward_target_that_can_not_be_is_refused_without_showing_it(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^line [12]:") as refused:
+        MakiniApp(forward_targets=SecretStr(text)).to_config("default")
+    assert "example" not in str(refused.value).replace("https://…", "")
+
+
 def test_secrets_are_declared_as_secrets_and_do_not_show() -> None:
     assert set(MakiniApp.model_json_schema()["secret_fields"]) == {
         "client_secret",
         "webhook_secrets",
         "forward_url",
+        "forward_targets",
         "forward_secret",
     }
     shown = repr(MakiniApp.from_config(APP)) + repr(SlackChannel.from_config(SLACK))

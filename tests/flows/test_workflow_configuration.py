@@ -30,6 +30,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
     pytest.mark.parametrize("engine", ["sqlite"], indirect=True, scope="session"),
 ]
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 CHAIN = [
     "write settings",
     "first full read",
@@ -53,6 +54,7 @@ async def peer(running: Running, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
             "MAKINI_CLIENT_SECRET": box.client_secret,
             "MAKINI_MODE": "manage",
             "MAKINI_PER_MINUTE": "0",
+            "FORWARD_TARGETS": f"crm = http://127.0.0.1:9/hooks {SECRET}",
             "PUBLIC_URL": "https://linekeeper.example",
         }.items():
             monkeypatch.setenv(f"LINEKEEPER_{name}", value)
@@ -82,6 +84,7 @@ async def test_a_connection_is_configured_waits_for_its_webhooks_and_is_verified
         "entities": ["assets", "eam/sites"],
         "cadence": 30,
         "bodies": "keep",
+        "forward_to": "crm",
         "by": "Olaf",
     }
     with on(clean_prefect):
@@ -91,10 +94,12 @@ async def test_a_connection_is_configured_waits_for_its_webhooks_and_is_verified
         assert run.name.endswith("waits for webhooks")
         async with rt.store.read() as session:
             rows = list(await session.scalars(select(ConnectionSetting)))
-        assert {(row.entity, row.cadence_minutes, row.keep_bodies) for row in rows} == {
-            ("eam/assets", 30, True),
-            ("eam/sites", 30, True),
-        }
+        assert {
+            (row.entity, row.cadence_minutes, row.keep_bodies, row.forward_to) for row in rows
+        } == {("eam/assets", 30, True, "crm"), ("eam/sites", 30, True, "crm")}
+        for state in await running.client.read_flow_run_states(run.id):
+            assert SECRET not in state.model_dump_json()
+        assert SECRET not in run.model_dump_json()
         await edges(running, run.id, 3)  # the server records task runs a little later
         truth = (await peer.truth())[one.makini_key]
         await deliver(rt, one.makini_key, list(truth["eam/assets"])[:1])
@@ -157,6 +162,7 @@ async def test_what_cannot_be_configured_is_refused_and_nothing_is_written(
             {"connection": "nobody"},
             {"connection": one.makini_key, "entities": ["nonsense"]},
             {"connection": one.makini_key, "cadence": 99_999_999},
+            {"connection": one.makini_key, "forward_to": "nowhere"},
         ):
             state = await workflow_configuration(**wrong, return_state=True)
             assert state.name == "Refused", state

@@ -24,6 +24,7 @@ from linekeeper.reconnect.case import load_case
 from linekeeper.reconnect.process import close, keep_counts
 from linekeeper.store.tables import (
     Connection,
+    ConnectionSetting,
     Deletion,
     Drift,
     Incident,
@@ -172,11 +173,14 @@ async def test_customer_tags_silences_and_the_open_incident_go_over(house: House
                 by="tests",
             )
         )
+        session.add(ConnectionSetting(connection_id=one.id, entity="eam/assets", forward_to="crm"))
     new = await logged_in(house, one, "rename")
     old = await house.connection(one.id)
     assert (old.setup, old.replaced_by) == ("disconnected", new.id)
     assert (new.customer_id, new.slug) == (one.customer_id, one.slug)
     assert "gold" in new.tags
+    [setting] = await house.rows(ConnectionSetting)
+    assert (setting.connection_id, setting.forward_to) == (new.id, "crm")
     [silence] = await house.rows(Silence)
     assert silence.subject == new.id
     [incident] = await house.incidents()

@@ -72,6 +72,7 @@ async def test_connections_are_listed_and_found_by_id_and_by_makinis_key(house: 
     [one, *_] = listed
     for name in (one["id"], one["makini_key"]):
         shown = (await house.http.get(f"/api/connections/{name}", headers=headers)).json()
+        assert shown["settings"] == []
         assert (shown["id"], shown["health"], shown["incident"]) == (one["id"], "healthy", None)
     for name in ("nobody", "zzzzzzzz-zzzz-zzzz-zzzz-zzzzzzzzzzzz"):
         missing = await house.http.get(f"/api/connections/{name}", headers=headers)

@@ -21,7 +21,7 @@ from linekeeper.inbox.headers import RawHeaders
 from linekeeper.logs import passed
 from linekeeper.makini.wire import open_client
 from linekeeper.outbox.dispatcher import LONGEST_WAIT, Dispatcher
-from linekeeper.outbox.forward import CHANNEL, app_of_lane, lane_prefix
+from linekeeper.outbox.forward import CHANNEL, destination_of, lane_prefix
 from linekeeper.outbox.forward_messages import Outgoing, envelope_of, read_messages
 from linekeeper.outbox.queue import OUTBOX, outbox_of
 from linekeeper.outbox.sender import (
@@ -76,12 +76,16 @@ class ForwardSender(Sender):
         """Rows of `forward_attempt` that are not written yet."""
 
     async def partitions(self) -> Mapping[str, Partition]:
-        """One for each app, and one for the messages of apps that hand nothing on any more.
+        """One for each address, and one for the messages of apps and targets that are gone.
 
         Those are kept, in case that returns.
         """
         apps = (await self._rt.configuration()).apps
-        self._apps = {name: app for name, app in apps.items() if app.forward_url}
+        self._apps = {
+            destination: to
+            for app in apps.values()
+            for destination, to in app.destinations().items()
+        }
         others: ColumnElement[bool] = OUTBOX.c.id.is_not(None)
         for name in self._apps:
             others &= ~_is_of(name)
@@ -106,8 +110,8 @@ class ForwardSender(Sender):
                 self._messages.pop(row.id, None)
 
     def destination(self, row: OutboxRow) -> str:
-        """The app whose product it goes to."""
-        return app_of_lane(row.lane)
+        """The app whose product it goes to, or its target."""
+        return destination_of(row.lane)
 
     def not_before(self, row: OutboxRow, now: datetime) -> datetime | None:
         """What belongs to an app that is switched off waits, in case it returns."""

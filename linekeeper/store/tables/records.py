@@ -205,6 +205,8 @@ class ConnectionSetting(SQLModel, table=True):
     """How long it may go unread; empty: by the state of the connection's webhooks."""
     keep_bodies: bool | None = None
     """Whether the contents of records are kept; empty: as the app says."""
+    forward_to: str | None = None
+    """The name of the forward target of the app's block; empty: the app's forward URL."""
 
 
 class WorkflowConfiguration(SQLModel, table=True):

@@ -1,0 +1,17 @@
+"""Where a connection is forwarded to, where that isn't the forward URL of its app.
+
+Runs: before the new code (expand)
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0036"
+down_revision = "0035"
+branch_labels = None
+depends_on = None
+serves = ("0035",)
+
+
+def upgrade() -> None:
+    op.add_column("connection_setting", sa.Column("forward_to", sa.String(), nullable=True))

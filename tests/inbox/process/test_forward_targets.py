@@ -1,0 +1,105 @@
+"""Forwarding single connections to targets of their own: an address, a secret, a pause each."""
+
+import base64
+
+from pydantic import SecretStr
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.config import ForwardTarget
+from linekeeper.orchestrator import Blocks
+from linekeeper.outbox.forward import RecoveredChange, forward_changes
+from linekeeper.outbox.senders.forward import forwarding
+from linekeeper.reconcile.target import load_targets
+from linekeeper.runtime import Runtime
+from linekeeper.store import new_id
+from linekeeper.store.configuration import save_blocks
+from linekeeper.store.tables import Connection, ConnectionSetting, Incident
+from linekeeper.sweep.webhooks import watch_stream
+from tests.inbox.process.product import listening
+from tests.inbox.process.stage import Stage
+from tests.inbox.process.test_forward import forward, online, states
+
+
+async def configured_to(stage: Stage, one: Connection, target: str) -> None:
+    async with stage.rt.store.write() as session:
+        session.add(ConnectionSetting(connection_id=one.id, entity="eam/assets", forward_to=target))
+
+
+async def test_a_connection_with_a_target_of_its_own_is_handed_on_there_and_nowhere_else(
+    stage: Stage,
+) -> None:
+    [one, two, *_] = stage.connections
+    secret = "whsec_" + base64.b64encode(b"another key than the app's").decode()
+    async with listening() as crm:
+        target = ForwardTarget(url=SecretStr(crm.url), secret=SecretStr(secret))
+        app = await stage.rt.app("default")
+        app = app.model_copy(update={"forward_targets": {"crm": target}})
+        await save_blocks(stage.rt.store, Blocks(apps=[app]), now=utcnow())
+        await configured_to(stage, one, "crm")
+        async with Runtime.open(stage.rt.settings) as rt:
+            there = Stage(rt, stage.fleet, stage.product, stage.connections)
+            [to_crm, to_product] = await online(there, one, two)
+            [read] = await load_targets(rt, app, [one.id])
+            change = RecoveredChange(
+                new_id(), one.id, one.makini_key, "eam/assets", "1", "updated", utcnow()
+            )
+            async with rt.store.write() as session:
+                await forward_changes(rt.store, session, read.app, [change], now=utcnow())
+            async with forwarding(rt) as forwarder:
+                while await forwarder.deliver():
+                    pass
+        assert {identity for identity, _ in crm.taken} == {to_crm, change.id}
+        assert crm.unverified == 2, "signed with the target's secret, not the app's"
+    assert {identity for identity, _ in stage.product.taken} == {to_product}
+    assert {status for status, _ in await states(stage)} == {"sent"}
+
+
+async def test_a_target_that_is_away_holds_up_nobody_else(stage: Stage) -> None:
+    [one, two, *_] = stage.connections
+    async with listening() as gone:
+        away = gone.url
+    app = await stage.rt.app("default")
+    targets = {"crm": ForwardTarget(url=SecretStr(away))}
+    app = app.model_copy(update={"forward_targets": targets})
+    await save_blocks(stage.rt.store, Blocks(apps=[app]), now=utcnow())
+    await configured_to(stage, one, "crm")
+    async with Runtime.open(stage.rt.settings) as rt:
+        there = Stage(rt, stage.fleet, stage.product, stage.connections)
+        for _ in range(5):
+            await online(there, one, two)
+        async with forwarding(rt) as forwarder:
+            for _ in range(6):
+                await forwarder.deliver()
+    assert len(stage.product.taken) == 5
+    assert sorted({status for status, _ in await states(stage)}) == ["pending", "sent"]
+
+
+async def test_what_is_meant_for_a_target_that_was_removed_waits_and_goes_nowhere_else(
+    stage: Stage,
+) -> None:
+    [one, *_] = stage.connections
+    await configured_to(stage, one, "crm")
+    await online(stage, one)
+    await forward(stage, utcnow)
+    assert not stage.product.taken
+    assert [status for status, _ in await states(stage)] == ["pending"]
+
+
+async def test_a_target_that_refuses_is_an_incident_of_its_app(stage: Stage) -> None:
+    [one, *_] = stage.connections
+    async with listening() as crm:
+        crm.answers = [410] * 10
+        app = await stage.rt.app("default")
+        app = app.model_copy(update={"forward_targets": {"crm": ForwardTarget(url=SecretStr(crm.url))}})
+        await save_blocks(stage.rt.store, Blocks(apps=[app]), now=utcnow())
+        await configured_to(stage, one, "crm")
+        async with Runtime.open(stage.rt.settings) as rt:
+            await online(Stage(rt, stage.fleet, stage.product, stage.connections), one)
+            async with forwarding(rt) as forwarder:
+                await forwarder.deliver()
+            await watch_stream(rt, utcnow())
+    async with stage.rt.store.read() as session:
+        [incident] = await session.scalars(select(Incident).where(col(Incident.status) == "open"))
+    assert (incident.kind, incident.app) == ("forward_gone", "default")
