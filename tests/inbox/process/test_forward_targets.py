@@ -92,7 +92,9 @@ async def test_a_target_that_refuses_is_an_incident_of_its_app(stage: Stage) -> 
     async with listening() as crm:
         crm.answers = [410] * 10
         app = await stage.rt.app("default")
-        app = app.model_copy(update={"forward_targets": {"crm": ForwardTarget(url=SecretStr(crm.url))}})
+        app = app.model_copy(
+            update={"forward_targets": {"crm": ForwardTarget(url=SecretStr(crm.url))}}
+        )
         await save_blocks(stage.rt.store, Blocks(apps=[app]), now=utcnow())
         await configured_to(stage, one, "crm")
         async with Runtime.open(stage.rt.settings) as rt:
@@ -102,4 +104,4 @@ async def test_a_target_that_refuses_is_an_incident_of_its_app(stage: Stage) -> 
             await watch_stream(rt, utcnow())
     async with stage.rt.store.read() as session:
         [incident] = await session.scalars(select(Incident).where(col(Incident.status) == "open"))
-    assert (incident.kind, incident.app) == ("forward_gone", "default")
+    assert (incident.kind, incident.app) == ("forward_refused", "default")
