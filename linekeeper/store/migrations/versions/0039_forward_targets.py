@@ -6,11 +6,11 @@ Runs: before the new code (expand)
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0038"
-down_revision = "0037"
+revision = "0039"
+down_revision = "0038"
 branch_labels = None
 depends_on = None
-serves = ("0037",)
+serves = ("0038",)
 
 
 def upgrade() -> None:
