@@ -21,11 +21,11 @@ from sqlmodel import col
 from benchmarks.peers import create_database, postgres
 from linekeeper.clock import utcnow
 from linekeeper.customers.succession import succeed
-from linekeeper.reconcile.batch import Writer
 from linekeeper.reconcile.listing import Sizes
 from linekeeper.reconcile.succession import take_over
 from linekeeper.reconcile.succession_queries import successions_of
 from linekeeper.reconcile.target import load_targets
+from linekeeper.reconcile.writer import Writer
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store

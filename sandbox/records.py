@@ -259,6 +259,16 @@ class Records:
         self.per_connection = per_connection
         self._collections: dict[str, dict[str, Collection]] = {}
 
+    def truth(self, connection: Connection, entity: str | None = None) -> dict[str, Any]:
+        """`{entity: {key: updatedAt}}` of every live record; null where there is no time."""
+        return {
+            name: {
+                collection.key(index): collection.shown_time(index) for index in collection.live()
+            }
+            for name, collection in self.of(connection).items()
+            if entity in (None, name)
+        }
+
     def of(self, connection: Connection) -> dict[str, Collection]:
         """The connection's collections by entity (`eam/assets`)."""
         found = self._collections.get(connection.key)

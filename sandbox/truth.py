@@ -26,7 +26,7 @@ async def truth(request: Request) -> Response:
     chosen = [named(world, name)] if name else list(world.connections.values())
     told: dict[str, Any] = {"states": {c.key: c.state for c in chosen}}
     if query.get("records") != "0":
-        told["records"] = {c.key: world.truth(c, query.get("entity")) for c in chosen}
+        told["records"] = {c.key: world.records.truth(c, query.get("entity")) for c in chosen}
     if query.get("webhooks") != "0":
         keys = {c.key for c in chosen} if name else None
         told["webhooks"] = [

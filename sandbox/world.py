@@ -310,16 +310,6 @@ class World:
             self.webhooks.records(connection, entity, operation, [found])
         return found
 
-    def truth(self, connection: Connection, entity: str | None = None) -> dict[str, Any]:
-        """`{entity: {key: updatedAt}}` of every live record; null where there is no time."""
-        return {
-            name: {
-                collection.key(index): collection.shown_time(index) for index in collection.live()
-            }
-            for name, collection in self.records.of(connection).items()
-            if entity in (None, name)
-        }
-
     def kept(self) -> dict[str, Any]:
         """What outlives a restart; to be pickled in one piece, for tokens name connections."""
         return {

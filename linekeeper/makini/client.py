@@ -1,8 +1,6 @@
 """Makini as one app sees it: connections, tokens, status, records."""
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +14,7 @@ from linekeeper.config import AppConfig
 from linekeeper.makini.admin import AdminToken
 from linekeeper.makini.budget import Budget
 from linekeeper.makini.errors import ErrorKind, MakiniError, ReadOnlyApp
-from linekeeper.makini.failures import unreadable
+from linekeeper.makini.failures import read_json
 from linekeeper.makini.fields import mapping, text
 from linekeeper.makini.filters import filter_queries
 from linekeeper.makini.models import (
@@ -325,20 +323,13 @@ class MakiniClient:
         return quote(key, safe="")
 
     def _json(self, answer: Answer, connection: str | None) -> Any:
-        try:
-            return orjson.loads(answer.body)
-        except orjson.JSONDecodeError as error:
-            if b"\\ud" in answer.body or b"\\uD" in answer.body:  # perhaps a lone surrogate
-                with suppress(ValueError, RecursionError):
-                    return json.loads(answer.body)
-            raise unreadable(
-                answer.body,
-                str(error),
-                app=self.app.name,
-                connection=connection,
-                status=answer.status,
-                request_id=answer.request_id,
-            ) from error
+        return read_json(
+            answer.body,
+            app=self.app.name,
+            connection=connection,
+            status=answer.status,
+            request_id=answer.request_id,
+        )
 
     def _tokens(self, answer: Answer, connection: str | None, *, minted: bool = False) -> TokenPair:
         value = self._json(answer, connection)

@@ -1,7 +1,9 @@
 """Turning a failed answer, or none at all, into a MakiniError. Total: any bytes will do."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -90,27 +92,30 @@ def from_exception(
     return MakiniError(ErrorKind.network, reason, app=app, connection=connection)
 
 
-def unreadable(
-    body: bytes,
-    reason: str,
-    *,
-    app: str,
-    connection: str | None,
-    status: int,
-    request_id: str | None,
-) -> MakiniError:
-    """Return the error for a 2xx answer whose body isn't JSON: cut off, or a page some proxy shows
-    while Makini is away. Both pass."""
-    html = _html_summary(body)
-    return MakiniError(
-        ErrorKind.malformed,
-        html or (f"invalid or truncated JSON, {clean(reason, 150)}" if body else "it is empty"),
-        app=app,
-        connection=connection,
-        status=status,
-        request_id=request_id,
-        retryable=True,
-    )
+def read_json(
+    body: bytes, *, app: str, connection: str | None, status: int, request_id: str | None
+) -> Any:
+    """The JSON of a 2xx answer.
+
+    Raises the error for a body that isn't JSON: cut off, or a page some proxy shows while Makini
+    is away. Both pass.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if b"\\ud" in body or b"\\uD" in body:  # perhaps a lone surrogate
+            with suppress(ValueError, RecursionError):
+                return json.loads(body)
+        reason = f"invalid or truncated JSON, {clean(str(error), 150)}" if body else "it is empty"
+        raise MakiniError(
+            ErrorKind.malformed,
+            _html_summary(body) or reason,
+            app=app,
+            connection=connection,
+            status=status,
+            request_id=request_id,
+            retryable=True,
+        ) from error
 
 
 def read_error_body(body: bytes, secrets: Iterable[str] = ()) -> tuple[str, str, str | None]:

@@ -1,40 +1,15 @@
-"""Writing what was listed, some hundred records a transaction; the watermark with the last."""
+"""Records that were listed, gathered until there are enough for one transaction."""
 
 from collections.abc import KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
-from weakref import WeakSet
 
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from linekeeper.clock import utcnow
-from linekeeper.outbox.forward import RecoveredChange, forward_changes
-from linekeeper.reconcile.accounting import Before, Counts, count_due
-from linekeeper.reconcile.compare import better, was_announced
-from linekeeper.reconcile.deliveries import delivered_since
-from linekeeper.reconcile.identity import identifying_fields
-from linekeeper.reconcile.listing import Sizes
-from linekeeper.reconcile.marks import WELL, compared, grain_of, is_known, save_mark
-from linekeeper.reconcile.queries import known_records, lock_feed, write_records
-from linekeeper.reconcile.succession_queries import quiet_keys
-from linekeeper.reconcile.target import Target
-from linekeeper.reconcile.upsert import ChangeSet, Read, diff, read_records, record_row, write
-from linekeeper.reconcile.watermark import Grain, move
-from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Watermark
+from linekeeper.reconcile.compare import better
+from linekeeper.reconcile.upsert import Read, read_records
 
 BATCH_RECORDS = 2_000
 BATCH_BYTES = 8 << 20
-GATHERED = 100_000
-"""Records that all first listings of this process gather, to write them in the order of their keys:
-neighbours share pages, and a million keys in any order would dirty each page many times over."""
-DELIVERY_DAYS = 3
-COARSE = timedelta(minutes=1)
-"""With a clock like this, other contents at the same source time are an ordinary change."""
-DELIVERY_MARGIN = timedelta(hours=1)
-"""A delivery may come this long before the change it announces can be read."""
 
 
 @dataclass(slots=True)
@@ -55,10 +30,10 @@ class Batch:
         """Add a page; returns its keys. Contents are kept only where `bodies` are wanted."""
         read = read_records(records, asked_at=self.asked_at, fields=self.fields)
         if bodies:
-            self.size += sum(len(one.text) for one in read.values())
+            self.size += sum(len(record.text) for record in read.values())
         else:
-            for one in read.values():
-                one.text = b""
+            for record in read.values():
+                record.text = b""
         again = self.read.keys() & read.keys()
         for key in again:
             read[key] = better(self.read[key], read[key])
@@ -71,288 +46,10 @@ class Batch:
         return len(self.read) >= self.most or self.size >= BATCH_BYTES
 
 
-def _in_order(read: dict[str, Read]) -> list[dict[str, Read]]:
+def in_order(read: dict[str, Read]) -> list[dict[str, Read]]:
     """`read` by key, in pieces of one transaction each; one empty piece where there is nothing."""
     if len(read) <= BATCH_RECORDS:
         return [read]
     keys = sorted(read)
     pieces = (keys[start : start + BATCH_RECORDS] for start in range(0, len(keys), BATCH_RECORDS))
     return [{key: read[key] for key in piece} for piece in pieces]
-
-
-class Writer:
-    """Writes one listing of one entity.
-
-    The first complete listing is the `baseline`: it fills the index and says nothing in the feed.
-    """
-
-    def __init__(
-        self,
-        rt: Runtime,
-        target: Target,
-        entity: str,
-        mark: Watermark | None,
-        *,
-        started: datetime,
-        run_at: datetime,
-        cause: str | None,
-        filter_refused_at: datetime | None,
-        baseline: bool,
-        succeeds: bool = False,
-    ) -> None:
-        self._rt = rt
-        self._store = rt.store
-        self._target = target
-        self._entity = entity
-        self._mark = mark
-        self._started = started
-        self._run_at = run_at
-        self._cause = cause
-        self._filter_refused_at = filter_refused_at
-        self.is_baseline = baseline
-        # Until its records are compared with those of the one before, it is to be listed again.
-        self._succeeds = succeeds
-        # When an entity that was not offered was asked for, nothing of it was read.
-        self._polled_at = mark.polled_at if mark is not None and mark.offered else None
-        self._place = (target.id, entity)
-        self._bodies = entity in target.app.bodies
-        self._fields = identifying_fields(target.app.natural_keys, entity)
-        if self.is_baseline:
-            _baselines.add(self)
-        self._is_fresh: bool | None = None
-        self._newest: datetime | None = None
-        self.oldest: datetime | None = None
-        """The oldest source time seen."""
-        self._grain = Grain(grain_of(mark))
-        self._found_older = False
-        """Something differed that had changed before the last listing began."""
-        self.relist_at: datetime | None = None
-        """After `finish`: when to list it again, since nothing says yet from when on to ask, or
-        since the source's own total is another number."""
-        self.counts = Counts()
-
-    def batch(self, asked_at: datetime) -> Batch:
-        """An empty batch, as large as is good."""
-        share = GATHERED // len(_baselines) if self.is_baseline and not self._bodies else 0
-        return Batch(asked_at, self._fields, most=max(BATCH_RECORDS, share))
-
-    async def write(self, batch: Batch) -> int:
-        """Bring `batch` into the index; returns how many records were written."""
-        written = 0
-        for read in _in_order(self._seen(batch)):
-            written += await self._write(read)
-        return written
-
-    async def _write(self, read: dict[str, Read]) -> int:
-        """One transaction, none where nothing differs."""
-        if not self.is_baseline and not await self._differs(read):
-            return 0
-        if self.is_baseline and await self._insert(read):
-            return len(read)
-        async with self._store.write() as session:
-            return await self._apply(session, read)
-
-    async def finish(
-        self,
-        batch: Batch,
-        sizes: Sizes,
-        *,
-        listed: int,
-        whole: bool,
-        shifted: bool,
-        inconsistent: bool,
-    ) -> int:
-        """The same for the last batch, and the watermark moves in its transaction.
-
-        `listed` different keys came. A listing that `shifted` moves nothing, and a `whole` one is
-        repeated in the next run; one that may have lost a record between two pages moves it no
-        further than to the listing before, and only if that one had lost nothing: two that agree.
-        An `inconsistent` one has fewer records than the source's own total: it proves nothing gone.
-        """
-        *before, read = _in_order(self._seen(batch))
-        earlier = sum([await self._write(some) for some in before])
-        mark = self._mark
-        async with self._store.write() as session:
-            written = earlier + await self._apply(session, read)
-            grain = self._grain.learned
-            proved = not shifted and sizes.proves(
-                listed, self._newest, started=self._started, grain=grain
-            )
-            position = self._position(proved=proved, shifted=shifted)
-            agreed = proved or not (shifted or self._found_older)
-            settled = agreed and mark is not None and position == mark.position
-            again = shifted or (position is None and self._newest is not None)
-            whole_values: dict[str, Any] = {"full_at": self._full_at}
-            if whole and not shifted:
-                whole_values |= compared(
-                    mark, self._started, listed, sizes.last, inconsistent=inconsistent
-                )
-            if whole and (again or self._succeeds):
-                whole_values["confirm_at"] = self._started
-            self.relist_at = whole_values.get("confirm_at")
-            self.counts = await count_due(
-                self._store, session, self._target.id, self._entity,
-                run_at=self._run_at, cause=self._cause,
-                before=Before(self._polled_at, grain),
-            )  # fmt: skip
-            await save_mark(
-                self._store, session, self._target.id, self._entity,
-                position=position,
-                moved_at=mark.moved_at if settled and mark is not None else self._started,
-                polled_at=self._started,
-                run_at=self._run_at,
-                **whole_values,
-                offered=True,
-                filtered=self._filter_refused_at is None,
-                filter_refused_at=self._filter_refused_at,
-                grain_seconds=grain.total_seconds() if grain is not None else None,
-                **WELL,
-            )  # fmt: skip
-        return written
-
-    @property
-    def _full_at(self) -> datetime | None:
-        return self._started if self.is_baseline or self._mark is None else self._mark.full_at
-
-    def _position(self, *, proved: bool, shifted: bool) -> datetime | None:
-        mark = self._mark
-        held = mark.position if mark is not None else None
-        if proved:
-            return move(held, self._newest, started=self._started)
-        if shifted or self.is_baseline or self._found_older:
-            return held
-        until = self._polled_at
-        return held if until is None else move(held, self._newest, started=until)
-
-    async def _insert(self, read: dict[str, Read]) -> bool:
-        """Insert `read` where nothing was in the index before this listing; whether that went.
-
-        It does not where a key came already, on an earlier page or by a webhook.
-        """
-        if self._is_fresh is None:
-            self._is_fresh = not await is_known(self._store, *self._place)
-        if not self._is_fresh:
-            return False
-        now = utcnow()
-        bodies = self._bodies
-        rows = [record_row(key, one, bodies=bodies) for key, one in read.items()]
-        try:
-            async with self._store.write() as session:
-                if not self._store.is_sqlite:  # there a writing transaction is alone anyway
-                    await lock_feed(self._store, session, self._target.id)
-                await write_records(
-                    self._store, session, {self._place: rows}, seen_at=now, replacing=False
-                )
-        except IntegrityError:
-            self._is_fresh = False
-            return False
-        return True
-
-    @property
-    def wrote_all(self) -> bool:
-        """Whether the index holds this listing and nothing else."""
-        return bool(self._is_fresh)
-
-    def _seen(self, batch: Batch) -> dict[str, Read]:
-        known = [time for one in batch.read.values() if (time := one.time) is not None]
-        self._grain.observe(known)
-        if known:
-            self.oldest = min(*known, self.oldest or known[0])
-        if self._newest is not None:
-            known.append(self._newest)
-        self._newest = max(known, default=None)
-        return batch.read
-
-    async def _differs(self, read: dict[str, Read]) -> bool:
-        """Whether anything of it would be written; a look without any lock."""
-        async with self._store.read() as session:
-            return _writes(await self._reckon(session, read, utcnow()))
-
-    async def _apply(self, session: AsyncSession, read: dict[str, Read]) -> int:
-        if not read or not _writes(await self._reckon(session, read, utcnow())):
-            return 0  # and nobody need be locked out to know that
-        last = await lock_feed(self._store, session, self._target.id)
-        now = utcnow()
-        change_set = await self._reckon(session, read, now)
-        self._note_older(change_set)
-        if self.is_baseline:
-            change_set.new = []
-        else:
-            await self._keep_quiet(session, change_set)
-            await self._explain(session, change_set)
-            for seq, change in enumerate(change_set.new, start=last + 1):
-                change["seq"] = seq
-        await write(self._store, session, {self._place: change_set}, at=now)
-        if not change_set.new:
-            return len(change_set.rows)
-        await forward_changes(
-            self._store,
-            session,
-            self._target.app,
-            [self._recovered(change) for change in change_set.new if change["recovered"]],
-            now=utcnow(),
-        )
-        return len(change_set.rows)
-
-    def _note_older(self, change_set: ChangeSet) -> None:
-        polled_at = self._polled_at
-        if polled_at is not None and not self._found_older:
-            times = (found.time for found in change_set.found.values())
-            self._found_older = any(time is None or time <= polled_at for time in times)
-
-    async def _reckon(
-        self, session: AsyncSession, read: dict[str, Read], now: datetime
-    ) -> ChangeSet:
-        place = self._place
-        known = (await known_records(self._store, session, {place: list(read)}))[place]
-        return diff(*place, read, known, now=now, bodies=self._bodies)
-
-    async def _keep_quiet(self, session: AsyncSession, change_set: ChangeSet) -> None:
-        """Leave out what waits for a person to say which record it is."""
-        if not change_set.new:
-            return
-        place = self._place
-        keys = [change["key"] for change in change_set.new]
-        waiting = (await quiet_keys(self._store, session, {place: keys})).get(place) or set()
-        change_set.new = [change for change in change_set.new if change["key"] not in waiting]
-
-    async def _explain(self, session: AsyncSession, change_set: ChangeSet) -> None:
-        """Say of each change whether a delivery had come for it, or it was missed."""
-        if not change_set.new:
-            return
-        now = utcnow()
-        oldest = now - timedelta(days=DELIVERY_DAYS)
-        last, grain = self._polled_at, self._grain.learned
-        is_coarse = grain is not None and grain >= COARSE
-        since = oldest if last is None else max(oldest, last - DELIVERY_MARGIN)
-        delivered = await delivered_since(
-            session, self._target.id, self._entity, self._target.lanes, since=since
-        )
-        for change in change_set.new:
-            key = change["key"]
-            came_at = delivered.get(key)
-            if was_announced(change_set.before[key], change_set.found[key], came_at, now=now):
-                change.update(announced_at=came_at, due="seen")
-            elif is_coarse:  # two changes of one day have the same time: nothing contradicts
-                change.update(recovered=True, due="missed")
-            else:
-                change.update(recovered=True, due=change["due"] or "missed")
-
-    def _recovered(self, change: dict[str, Any]) -> RecoveredChange:
-        return RecoveredChange(
-            id=change["id"],
-            connection_id=self._target.id,
-            makini_key=self._target.makini_key,
-            entity=self._entity,
-            key=change["key"],
-            op=change["op"],
-            at=change["updated_at"] or change["at"],
-        )
-
-
-def _writes(change_set: ChangeSet) -> bool:
-    return bool(change_set.rows or change_set.marked)
-
-
-_baselines: WeakSet[Writer] = WeakSet()
-"""The first listings under way in this process."""

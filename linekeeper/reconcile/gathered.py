@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from linekeeper.reconcile.batch import Batch, Writer
+from linekeeper.reconcile.batch import Batch
 from linekeeper.reconcile.listing import KeySet, Sizes
+from linekeeper.reconcile.writer import Writer
 
 
 @dataclass(slots=True)

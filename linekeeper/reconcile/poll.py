@@ -8,7 +8,6 @@ from datetime import datetime
 from linekeeper.clock import utcnow
 from linekeeper.makini import NO_TOKEN, TOO_LARGE, ErrorKind, MakiniError
 from linekeeper.pipeline import WriteBehind, prefetch
-from linekeeper.reconcile.batch import Writer
 from linekeeper.reconcile.deleting import conclude_listing
 from linekeeper.reconcile.fields import record_key
 from linekeeper.reconcile.gathered import Listing, ListingBroken
@@ -27,6 +26,7 @@ from linekeeper.reconcile.succession import may_take_over, take_over
 from linekeeper.reconcile.succession_queries import successions_of
 from linekeeper.reconcile.target import Login, Target
 from linekeeper.reconcile.watermark import read_from
+from linekeeper.reconcile.writer import Writer
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store.tables import Succession, Watermark

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from linekeeper.markdown import MAX_MESSAGE, code, text
-from linekeeper.views.fleet_queries import OpenIncident
+from linekeeper.views.fleet_models import OpenIncident
 
 FLEET = "fleet"
 AUDIT = "audit"

@@ -17,15 +17,15 @@ from linekeeper.store.tables import (
     Transition,
 )
 from linekeeper.views.connection_page import connection_markdown
-from linekeeper.views.fleet_page import fleet_markdown
-from linekeeper.views.fleet_queries import (
-    TROUBLES_SHOWN,
+from linekeeper.views.fleet_models import (
     AppLine,
     ConnectionReport,
     FleetReport,
     OpenIncident,
     TroubleLine,
 )
+from linekeeper.views.fleet_page import fleet_markdown
+from linekeeper.views.fleet_queries import TROUBLES_SHOWN
 from linekeeper.views.parts import ReportLinks
 from tests.reading import MARKDOWN, columns, nasty, svgs, targets
 

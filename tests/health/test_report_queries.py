@@ -21,13 +21,13 @@ from linekeeper.store.tables import (
     Transition,
 )
 from linekeeper.views.connection_page import connection_markdown
+from linekeeper.views.fleet_models import AppLine
 from linekeeper.views.fleet_page import fleet_markdown
 from linekeeper.views.fleet_queries import (
     OBSERVATIONS_SHOWN,
     TOKENLESS_SHOWN,
     TRANSITIONS_SHOWN,
     TROUBLES_SHOWN,
-    AppLine,
     connection_reports,
     fleet_report,
     in_trouble,

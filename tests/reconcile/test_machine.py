@@ -230,7 +230,7 @@ class Machine(RuleBasedStateMachine):
             return {row.key: row.updated_at for row in rows}
 
     def _truth(self) -> dict[str, Any]:
-        told = self.box.truth(self.source, ENTITY)[ENTITY]
+        told = self.box.records.truth(self.source, ENTITY)[ENTITY]
         return {key: source_time({"updatedAt": time}) for key, time in told.items()}
 
     async def _feed_is_right(self) -> None:

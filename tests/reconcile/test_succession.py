@@ -105,7 +105,7 @@ async def ops(house: House) -> Counter[str]:
 async def agrees(house: House, connection: Connection) -> None:
     """The index is what the new connection really holds."""
     world = house.fleet.world
-    truth = world.truth(listed(house, connection))
+    truth = world.records.truth(listed(house, connection))
     entities = (await house.rt.app("default")).entities
     wanted = {entity: truth[entity] for entity in entities if truth.get(entity)}
     found = await index_of(house.store)

@@ -51,12 +51,11 @@ from linekeeper.store.tables.records import (
     FeedEnd,
     Outage,
     Record,
-    Succession,
-    SuccessionStep,
     Watermark,
     WebhookTrust,
     WorkflowConfiguration,
 )
+from linekeeper.store.tables.succession import Succession, SuccessionStep
 from linekeeper.store.tables.traces import FeedRead, ForwardAttempt
 from linekeeper.store.tables.watch import EndedRun, OpenProcess, PartHeartbeat, RunAlert
 

@@ -1,0 +1,98 @@
+"""What the reports of the fleet and of a connection say, as plain data. Times are aware UTC."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from linekeeper.spending import Spent
+from linekeeper.store.tables import Connection, Customer, Observation, Transition
+from linekeeper.views.charts import Bucket
+
+
+@dataclass(frozen=True, slots=True)
+class AppLine:
+    """A Makini app: `mode` is None for one no longer configured."""
+
+    name: str
+    mode: str | None
+    connections: int
+    healthy: int
+    last_list_at: datetime | None
+    left_out: int = 0
+    """How many the last sweep did not probe though they were due."""
+    calls_per_minute: int = 0
+    spent: Sequence[Spent] = ()
+    """Who spent how much of the calls, most first."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenIncident:
+    """An incident a connection is in now."""
+
+    id: str
+    title: str
+    kind: str
+    opened_at: datetime
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TroubleLine:
+    """A connection in trouble, with the last answer that says why."""
+
+    id: str
+    label: str
+    """What people call it: `Customer · System`."""
+    name: str
+    slug: str
+    critical: bool
+    app: str
+    hosting: str
+    health: str
+    since: datetime
+    last_checked_at: datetime | None
+    answer: Observation | None = None
+    """The last observation that says what is wrong."""
+    incident: OpenIncident | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FleetReport:
+    """The whole fleet at `at`. Disconnected connections count in `by_setup` only."""
+
+    at: datetime
+    by_health: Mapping[str, int]
+    by_setup: Mapping[str, int]
+    evidence: Mapping[str, int]
+    """How strong the evidence of the healthy ones is: `listed`, `probed`, `read`."""
+    apps: Sequence[AppLine]
+    troubles: Sequence[TroubleLine]
+    """Critical customers first, then the newest; at most `TROUBLES_SHOWN`."""
+    troubles_total: int
+    tokenless: Sequence[str]
+    """What people call them; at most `TOKENLESS_SHOWN`."""
+    tokenless_total: int
+    history: Sequence[Bucket]
+
+    @property
+    def connections(self) -> int:
+        """How many there are, without those that were disconnected."""
+        return sum(self.by_health.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionReport:
+    """One connection at `at`: who it is, how it is, how it came about. Newest first."""
+
+    at: datetime
+    label: str
+    connection: Connection
+    customer: Customer | None
+    has_token: bool
+    mode: str | None
+    incidents: Sequence[OpenIncident]
+    transitions: Sequence[Transition]
+    """At most `TRANSITIONS_SHOWN`, of both axes."""
+    observations: Sequence[Observation]
+    """At most `OBSERVATIONS_SHOWN`."""
