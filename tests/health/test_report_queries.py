@@ -149,7 +149,7 @@ async def test_a_fleet_report_says_who_is_in_trouble_and_why(store: Store) -> No
     assert report.tokenless_total == 3
     assert set(report.tokenless) == {"Vital · UpKeep", "Acme · UpKeep", "X"}
     assert report.apps == [
-        AppLine("default", "manage", 3, 1, NOW, left_out=7),
+        AppLine("default", "manage", 3, 1, NOW, left_out=7, calls_per_minute=600),
         AppLine("second", None, 1, 0, None),
     ]
     markdown = fleet_markdown(report, LINKS)
