@@ -11,11 +11,11 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.channel import request_reconnects
 from linekeeper.implementation import news
 from linekeeper.implementation.evaluate import Evaluation
 from linekeeper.implementation.plan import ahead_of_traditional
 from linekeeper.implementation.standing import Standing
+from linekeeper.outbox.events import request_reconnects
 from linekeeper.outbox.queue import Message
 from linekeeper.reconnect.remind import DEADLINE
 from linekeeper.store.tables import (

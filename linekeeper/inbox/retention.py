@@ -18,8 +18,9 @@ from linekeeper.store.tables import (
     WebhookHour,
 )
 from linekeeper.store.types import id_floor
-from linekeeper.sweep.stream_queries import HABIT_DAYS
 
+HABIT_DAYS = 14
+"""For so long what comes by the hour is looked at, to know what is usual."""
 IDS_AT_LEAST = timedelta(days=30)
 """A sender's id is known at least so long, so that a repeat is one."""
 PAYLOADS_AT_LEAST = timedelta(days=4)

@@ -11,7 +11,6 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.channel import request_reconnects
 from linekeeper.config import HealthPolicy
 from linekeeper.incidents import kinds as words
 from linekeeper.incidents.announce import announce
@@ -30,6 +29,7 @@ from linekeeper.incidents.conclude_queries import (
 from linekeeper.incidents.decide import DISCONNECTED, Open, Wanted, decide
 from linekeeper.incidents.lifecycle import Opening, change_kinds, join, leave, open_new, perform
 from linekeeper.notify.text import duration
+from linekeeper.outbox.events import request_reconnects
 from linekeeper.outbox.queue import enqueue
 from linekeeper.store import Store
 from linekeeper.store.tables import IncidentConnection

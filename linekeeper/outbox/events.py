@@ -1,4 +1,4 @@
-"""What goes into Prefect's Event Feed, as rows of the outbox (INTERFACE "Events")."""
+"""What an incident or a transition sets going, as rows of the outbox (INTERFACE "Events")."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,10 @@ from linekeeper.incidents.changes import What
 from linekeeper.incidents.lifecycle import IncidentFacts
 from linekeeper.notify.text import shown
 from linekeeper.outbox.queue import Message
+from linekeeper.store import new_id
 
+RECONNECT = "reconnect"
+"""The channel by which health says that an incident may need a customer."""
 RELATED_LIMIT = 90
 """Prefect refuses an event with more than 100 related resources."""
 
@@ -66,6 +69,23 @@ def incident_event(
         related=_related(members, [incident.provider], with_connections=True),
         payload=payload,
     )
+
+
+def request_reconnects(incident_ids: Iterable[str]) -> list[Message]:
+    """Rows that have the case of each incident advanced; a repeat is harmless.
+
+    What is asked, of whom and by which link is worked out moments later, from the incident as it
+    is then (`linekeeper.reconnect.ask`); the row is written in the incident's own transaction.
+    """
+    return [
+        Message(
+            RECONNECT,
+            f"reconnect:{incident_id}:{new_id()}",
+            {"incident_id": incident_id},
+            lane=f"reconnect:{incident_id}",
+        )
+        for incident_id in dict.fromkeys(incident_ids)
+    ]
 
 
 def connection_event(

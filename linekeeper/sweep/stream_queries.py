@@ -15,6 +15,7 @@ from sqlmodel import col
 
 from linekeeper.inbox.kinds import CANARY
 from linekeeper.inbox.replay import not_replayed
+from linekeeper.inbox.retention import HABIT_DAYS
 from linekeeper.inbox.traces import hour_of
 from linekeeper.inbox.verify import Cause
 from linekeeper.outbox.forward import CHANNEL
@@ -22,7 +23,6 @@ from linekeeper.store.tables import Connection, DeliveryCount, Outbox, WebhookEv
 from linekeeper.store.types import id_floor
 from linekeeper.sweep.stream import Habit, Stream, longest_gap
 
-HABIT_DAYS = 14
 QUIET_FROM = timedelta(hours=3)
 """Only connections quiet for so long are looked at closely."""
 LOOK_AGAIN = timedelta(minutes=30)

@@ -1,8 +1,8 @@
 """Incidents that may need a customer: their cases are brought in line with them."""
 
-from linekeeper.access.channel import CHANNEL
 from linekeeper.clock import utcnow
 from linekeeper.outbox.dispatcher import Dispatcher
+from linekeeper.outbox.events import RECONNECT
 from linekeeper.outbox.queue import waiting_behind
 from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender
 from linekeeper.reconnect.ask import advance_case
@@ -18,7 +18,7 @@ async def advance_due_cases(rt: Runtime) -> bool:
 class ReconnectSender(Sender):
     """Advances the case of each incident, one after the other."""
 
-    channel = CHANNEL
+    channel = RECONNECT
     batch = 50
     at_once = 1
 
