@@ -26,9 +26,10 @@ async def housekeeping(
     run_days: Days = 30,
     payload_days: Days = 30,
     webhook_days: Annotated[int, Field(ge=30, le=3650)] = 90,
+    audit_days: Annotated[int, Field(ge=0, le=3650)] = 0,
     dry_run: bool = False,
 ) -> State[Any]:
-    """Remove expired data. Incidents, transitions and the audit stay.
+    """Remove expired data. Incidents and transitions stay.
 
     Args:
         outbox_days: Delivered messages, events and run requests are kept so many days.
@@ -38,6 +39,7 @@ async def housekeeping(
         run_days: Finished Prefect runs of Linekeeper are kept so many days.
         payload_days: Webhooks keep their bodies so many days; afterwards they can't be replayed.
         webhook_days: Webhooks' ids are known so many days, so that a repeat is recognised.
+        audit_days: Who did what is kept so many days; 0: for good.
         dry_run: Only count what would be removed.
     """
     now = utcnow()
@@ -46,6 +48,7 @@ async def housekeeping(
             outbox_before=now - timedelta(days=outbox_days),
             observations_before=now - timedelta(days=observation_days),
             traces_before=now - timedelta(days=trace_days),
+            audit_before=now - timedelta(days=audit_days) if audit_days else None,
             dry_run=dry_run,
         )
         webhooks = await prune_webhooks(
@@ -57,7 +60,7 @@ async def housekeeping(
     runs = await prune_runs(before=now - timedelta(days=run_days), dry_run=dry_run)
     what = (
         f"{pruned.outbox} outbox rows, {pruned.observations} observations, {runs} runs, "
-        f"{pruned.traces} attempts and feed reads, "
+        f"{pruned.traces} attempts and feed reads, {pruned.audit} audit entries, "
         f"{webhooks.payloads} payloads and {webhooks.events} webhooks"
     )
     outcome = f"would remove {what}" if dry_run else f"removed {what}"

@@ -10,6 +10,7 @@ from sqlmodel import col, select
 from linekeeper.outbox.queue import ENDED
 from linekeeper.store import Store
 from linekeeper.store.tables import (
+    Audit,
     ConnectAttempt,
     FeedRead,
     ForwardAttempt,
@@ -17,6 +18,7 @@ from linekeeper.store.tables import (
     Outbox,
 )
 
+BACKUP_TAKEN = "backup.taken"
 BATCH = 2_000
 """Rows a transaction: short ones, so that nobody waits long for the lock."""
 
@@ -29,10 +31,12 @@ class Pruned:
     observations: int
     traces: int
     """Attempts to forward and to log in, and reads of the change feed."""
+    audit: int = 0
 
 
 _KEYS: dict[type[Any], Any] = {
     Outbox: Outbox.id,
+    Audit: Audit.id,
     Observation: Observation.id,
     ForwardAttempt: ForwardAttempt.id,
     FeedRead: FeedRead.id,
@@ -47,15 +51,22 @@ async def prune(
     outbox_before: datetime,
     observations_before: datetime,
     traces_before: datetime,
+    audit_before: datetime | None = None,
     dry_run: bool = False,
 ) -> Pruned:
     """Remove outbox rows delivered, observations made and traces left before the times given.
 
-    What waits, and what is dead and may be replayed, stays. With `dry_run` it only counts.
+    The audit is kept for good where no time is given for it; when a backup was taken is read from
+    it, and stays. What waits, and what is dead and may be replayed, stays. With `dry_run` it only
+    counts.
     """
     outbox = col(Outbox.status).in_(ENDED) & (col(Outbox.settled_at) < outbox_before)
     observations = col(Observation.at) < observations_before
     act = _count if dry_run else _remove
+    audit = 0
+    if audit_before is not None:
+        old = (col(Audit.at) < audit_before) & (col(Audit.action) != BACKUP_TAKEN)
+        audit = await act(store, Audit, old)
     attempts = await act(store, ForwardAttempt, col(ForwardAttempt.at) < traces_before)
     reads = await act(store, FeedRead, col(FeedRead.at) < traces_before)
     logins = await act(store, ConnectAttempt, col(ConnectAttempt.at) < traces_before)
@@ -63,6 +74,7 @@ async def prune(
         outbox=await act(store, Outbox, outbox),
         observations=await act(store, Observation, observations),
         traces=attempts + reads + logins,
+        audit=audit,
     )
 
 

@@ -35,14 +35,16 @@ async def prune_database(
     outbox_before: datetime,
     observations_before: datetime,
     traces_before: datetime,
+    audit_before: datetime | None,
     dry_run: bool,
 ) -> Pruned:
-    """Remove delivered outbox rows, old observations and old traces."""
+    """Remove delivered outbox rows, old observations, old traces and the old of the audit."""
     return await prune(
         runtime().store,
         outbox_before=outbox_before,
         observations_before=observations_before,
         traces_before=traces_before,
+        audit_before=audit_before,
         dry_run=dry_run,
     )
 

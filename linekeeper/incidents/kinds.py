@@ -56,8 +56,8 @@ _KINDS = {
     "certificate_ending": Words(
         "certificate ends soon",
         "The certificate of the customer's system ends. After that Makini can't reach it.",
-        "Ask the customer's IT to renew it, then run preflight: that resolves it. This comes 30, 14 "
-        "and 3 days ahead.",
+        "Ask the customer's IT to renew it, then run preflight: that resolves it. This comes 30, "
+        "14 and 3 days ahead.",
     ),
     "preflight_outdated": Words(
         "report outdated",

@@ -15,6 +15,14 @@ from linekeeper.cli.server import prefect_at
 from linekeeper.settings import Settings
 from tests.fixtures_prefect import PrefectServer
 
+on_both = pytest.mark.parametrize(
+    "engine",
+    ["sqlite", pytest.param("postgresql", marks=pytest.mark.soak)],
+    indirect=True,
+    scope="session",
+)
+"""On both databases, the second in `make soak`: what these flows call is tested on both anyway."""
+
 
 class Running:
     """A place to run flows in, and to look at what became of them."""

@@ -45,12 +45,12 @@ from linekeeper.store.tables import (
 )
 from linekeeper.sweep.sweep import take_list
 from tests.fixtures_prefect import PrefectServer
-from tests.flows.conftest import Running, on
+from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import begin, edges, work
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-    pytest.mark.parametrize("engine", ["sqlite"], indirect=True, scope="session"),
+    on_both,
 ]
 CHAIN = [
     "technical requirements",

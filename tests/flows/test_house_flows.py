@@ -20,7 +20,7 @@ from linekeeper.orchestrator import Blocks
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
 from linekeeper.store.configuration import save_blocks
-from linekeeper.store.tables import Connection, Customer, Outbox
+from linekeeper.store.tables import Audit, Connection, Customer, Outbox
 from sandbox import Settings as SandboxSettings
 from sandbox import serving
 from tests.fixtures_prefect import PrefectServer
@@ -110,6 +110,26 @@ async def test_housekeeping_removes_what_was_delivered_long_ago_and_nothing_that
         left = set(await session.scalars(select(Outbox.dedupe_key)))
     assert left == {"new", "waiting", "dead"}
     assert (await running.last()).name.startswith("housekeeping · removed 1 outbox rows")
+
+
+async def test_the_audit_is_kept_for_good_unless_a_number_of_days_is_set(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    async with store.write() as session:
+        for action, days in (("key.made", 500), ("backup.taken", 500), ("key.revoked", 399)):
+            at = utcnow() - timedelta(days=days)
+            session.add(Audit(at=at, by="anna", action=action, subject="product"))
+
+    async def actions() -> set[str]:
+        async with store.read() as session:
+            return set(await session.scalars(select(Audit.action)))
+
+    with on(clean_prefect):
+        await housekeeping(return_state=True)
+        assert await actions() == {"key.made", "backup.taken", "key.revoked"}
+        state = await housekeeping(audit_days=400, return_state=True)
+    assert "1 audit entries" in (await ended(state))[1]
+    assert await actions() == {"backup.taken", "key.revoked"}
 
 
 async def test_an_import_is_a_dry_run_first_and_again_changes_nothing(

@@ -34,14 +34,12 @@ from linekeeper.store.tables import (
 )
 from linekeeper.sweep.sweep import take_list
 from tests.fixtures_prefect import PrefectServer
-from tests.flows.conftest import Running, on
+from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import edges
 from tests.reconcile.conftest import Peer, adopt, index, parsed, pointed_at
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 TRUST_PAGE = "update webhook-trust page"
-on_sqlite = pytest.mark.parametrize("engine", ["sqlite"], indirect=True, scope="session")
-"""Where the database makes no difference to the flow; the core is tested on both."""
 
 
 @pytest.fixture
@@ -124,7 +122,7 @@ async def test_a_run_recovers_what_was_missed_and_says_so_in_name_table_chart_an
     assert len([text for text in await slack(peer) if "can't be trusted" in text]) == 1
 
 
-@on_sqlite
+@on_both
 async def test_each_connection_that_newly_cant_be_read_is_one_failed_task_run_and_red_once(
     rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
 ) -> None:
@@ -147,7 +145,7 @@ async def test_each_connection_that_newly_cant_be_read_is_one_failed_task_run_an
     assert one.provider in failed[0].name
 
 
-@on_sqlite
+@on_both
 async def test_webhooks_that_never_come_are_an_incident_with_the_url_and_the_sweep_bears_it(
     rt: Runtime, peer: Peer, clean_prefect: PrefectServer
 ) -> None:
@@ -171,7 +169,7 @@ async def test_webhooks_that_never_come_are_an_incident_with_the_url_and_the_swe
         assert ended(second)[0] == "Completed"
 
 
-@on_sqlite
+@on_both
 async def test_one_connection_is_read_by_name_and_a_wrong_name_offers_the_nearest(
     rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
 ) -> None:
@@ -196,7 +194,7 @@ async def test_one_connection_is_read_by_name_and_a_wrong_name_offers_the_neares
         assert "no entity is called 'pumps'" in ended(none)[1]
 
 
-@on_sqlite
+@on_both
 async def test_too_many_deletions_wait_for_a_decision_which_can_be_undone(
     rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
 ) -> None:
@@ -236,7 +234,7 @@ async def test_too_many_deletions_wait_for_a_decision_which_can_be_undone(
     assert actions == ["deletion.accepted", "deletion.undone"]
 
 
-@on_sqlite
+@on_both
 async def test_records_only_a_person_can_match_are_on_a_page_and_paired_in_the_form(
     rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
 ) -> None:
@@ -294,7 +292,7 @@ async def _confirm_now(rt: Runtime) -> None:
         )
 
 
-@on_sqlite
+@on_both
 async def test_the_pause_stops_it(
     rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
 ) -> None:

@@ -49,13 +49,12 @@ from linekeeper.store.tables import (
     Reconnect,
 )
 from tests.fixtures_prefect import PrefectServer
-from tests.flows.conftest import Running, on
+from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import edges
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-    # What they call is proven on both databases in tests/reconnect.
-    pytest.mark.parametrize("engine", ["sqlite"], indirect=True),
+    on_both,
 ]
 
 

@@ -14,14 +14,14 @@ from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.tables import Incident, Outbox
 from tests.fixtures_prefect import PrefectServer
-from tests.flows.conftest import Running, on
+from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import begin, edges, work
 from tests.flows.test_reconnect_flows import fleet, lost, rows, swept
 
 __all__ = ["fleet"]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.parametrize("engine", ["sqlite"], indirect=True),
+    on_both,
 ]
 ASKED = [
     "renew the login",

@@ -10,11 +10,11 @@ from flows.process_webhooks import process_webhooks
 from linekeeper.store import Store
 from linekeeper.store.leases import holding
 from tests.fixtures_prefect import PrefectServer
-from tests.flows.conftest import Running, on
+from tests.flows.conftest import Running, on, on_both
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.parametrize("engine", ["sqlite"], indirect=True),
+    on_both,
 ]
 
 

@@ -22,13 +22,13 @@ from linekeeper.store import Store
 from linekeeper.store.tables import Connection, ConnectionSetting, WorkflowConfiguration
 from linekeeper.workflow_configuration.service import watch
 from tests.fixtures_prefect import PrefectServer
-from tests.flows.conftest import Running, on
+from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import begin, edges, work
 from tests.reconcile.conftest import Peer, adopt, deliver, pointed_at, process
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-    pytest.mark.parametrize("engine", ["sqlite"], indirect=True, scope="session"),
+    on_both,
 ]
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 CHAIN = [

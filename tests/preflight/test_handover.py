@@ -96,6 +96,7 @@ def test_a_vpn_and_a_self_hosted_installation_have_texts_of_their_own():
 
 
 def test_h2_before_any_host_is_known_the_ports_addresses_and_the_rest_are_handed_over():
+    """H2: technical requirements during planning."""
     systems = [HandoverSystem("SAP ECC", vpn=True), HandoverSystem("Obscure CMMS")]
     for hosting in ("cloud", "on-premises", "self-hosted"):
         text = handover("Acme", systems, hosting, MAKINI)

@@ -36,6 +36,7 @@ async def test_an_accepted_delivery_is_durable_and_unprocessed_when_it_is_answer
 
 
 async def test_a_repeat_is_answered_with_the_first_ones_id_and_leaves_no_row(here: Here) -> None:
+    """W1: duplicates happen."""
     first = (await here.post(BODY)).json()
     again = await here.post(json.dumps({**EVENT, "body": ["other"]}).encode())
     assert (again.status_code, again.json()) == (200, {"status": "duplicate", "id": first["id"]})

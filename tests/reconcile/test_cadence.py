@@ -143,6 +143,7 @@ async def test_a_connection_is_read_by_its_cadence_though_it_does_not_offer_an_e
 async def test_a_budget_that_cannot_bear_the_cadences_is_said(
     rt: Runtime, settings: Settings, server: Peer
 ) -> None:
+    """W8: what is said of the cadence is so, or is said not to be."""
     await trusted(rt, "bad")
     order = Order(started=utcnow())
     app = await rt.app("default")

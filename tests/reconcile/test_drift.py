@@ -139,6 +139,7 @@ async def test_other_contents_at_the_same_time_are_mismatched(
 async def test_a_source_behind_a_critical_customer_or_bad_webhooks_is_read_every_time(
     rt: Runtime, peer: Peer, one: Connection
 ) -> None:
+    """B3: polled tighter or looser by what was measured."""
     await run(rt)
     early = await run(rt, everything=False)
     assert early.readings == 0

@@ -74,6 +74,7 @@ async def measured_of(rt: Runtime, connection: Connection) -> tuple[Measured, st
 async def test_retries_after_our_outage_are_no_fault_of_the_sender_and_hide_no_real_misses(
     rt: Runtime, peer: Peer, one: Connection
 ) -> None:
+    """B3: in time, late, caught up after our outage and lost are four figures."""
     now = utcnow()
     await run(rt)
     change(peer, one, range(3))

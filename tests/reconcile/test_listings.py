@@ -160,6 +160,7 @@ async def test_a_record_that_slips_in_one_order_is_found_in_the_reversed_one(
 async def test_everything_of_an_entity_is_never_deleted_unasked(
     rt: Runtime, server: Peer, number: int
 ) -> None:
+    """B9: a listing proves only so much gone."""
     everything = assets(number)
     server.answer("GET", ASSETS, whole(everything))
     await run(rt)

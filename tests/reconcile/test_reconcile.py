@@ -21,6 +21,7 @@ async def test_the_first_run_is_a_baseline_and_says_nothing_in_the_feed(
 async def test_what_changed_without_a_webhook_is_recovered_in_the_next_run(
     rt: Runtime, peer: Peer, agree: Check
 ) -> None:
+    """W8: periodic polling is the fallback."""
     await run(rt)
     await peer.set("records", make=7, change=11, announce=False)
     done = await run(rt)

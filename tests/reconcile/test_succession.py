@@ -114,6 +114,7 @@ async def agrees(house: House, connection: Connection) -> None:
 
 @pytest.mark.parametrize("how", HOWS)
 async def test_what_changed_meanwhile_is_told_and_nothing_else(house: House, how: str) -> None:
+    """B11: renamed keys are `rekeyed`, and the gap is told."""
     [one, other] = await house.connections()
     await house.lose_login(one)
     world, was = house.fleet.world, listed(house, one)

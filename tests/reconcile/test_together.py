@@ -84,6 +84,7 @@ async def _away(store: Store, hours: float) -> tuple[object, object]:
 async def test_an_outage_of_ours_is_covered_by_the_next_run_and_no_reason_to_distrust(
     rt: Runtime, peer: Peer, hours: float, starts: bool, agree: Check
 ) -> None:
+    """B6: our own outage is caught up."""
     await run(rt)
     await _away(rt.store, hours)
     assert len(await note_outages(rt.store, now=utcnow(), starting_runs=True)) == 1

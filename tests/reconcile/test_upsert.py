@@ -107,6 +107,7 @@ async def test_a_source_whose_clock_goes_back_is_still_the_truth(
 async def test_an_events_data_without_a_newer_time_is_not_applied(
     store: Store, connection: str
 ) -> None:
+    """W1: what comes out of order does not undo what is newer."""
     await put(store, connection, [asset("1", 5)])
     for minute in (5, 0, None):
         record = asset("1", minute, name="other")
