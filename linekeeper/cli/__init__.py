@@ -26,6 +26,7 @@ COMMANDS = {
     "backup": (_SETTING_UP, "Write everything into one file."),
     "restore": (_SETTING_UP, "Put a backup into an empty database."),
     "status": (_LOOKING, "Show the fleet, what is wrong, and what waits to be sent."),
+    "first-report": (_LOOKING, "Write what was found first, for a meeting."),
     "availability": (_LOOKING, "Show minutes of a month by what was waited for."),
     "audit": (_LOOKING, "Show who did what."),
     "explain": (_LOOKING, "Follow a record or message through every hop; name the missing one."),

@@ -14,7 +14,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from linekeeper.chunks import chunked
 from linekeeper.cli import block_documents, prefect_settings
 from linekeeper.cli.links import find_links
-from linekeeper.cli.pages import keep_pages
+from linekeeper.cli.pages import keep_pages, put_artifact
 from linekeeper.cli.prefect_sight import Sight, look
 from linekeeper.cli.server import prefect_at, work_pool
 from linekeeper.notify.view import Links
@@ -152,6 +152,11 @@ class PrefectOrchestrator:
         """
         async with self._call():
             return await keep_pages(rt, self._client)
+
+    async def put_page(self, rt: Runtime, key: str, markdown: str, *, description: str) -> None:
+        """Write the artifact `key`. Raises `OrchestratorUnavailable`."""
+        async with self._call():
+            await put_artifact(rt, self._client, key, markdown, description=description)
 
     async def find_links(self) -> Links:
         """Where the UI is, and the forms of our deployments. Raises `OrchestratorUnavailable`."""

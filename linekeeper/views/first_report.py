@@ -1,0 +1,249 @@
+"""The report of the first quarter of an hour: what Linekeeper found, something for a meeting.
+
+It is read from the database alone, so it costs no call. It names connections and customers, and
+holds no token, no address of a person and no contents of a record.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.access.expiry import Expiry, horizon
+from linekeeper.credits.service import ledger
+from linekeeper.customers.naming import label
+from linekeeper.markdown import table, text, when
+from linekeeper.reconcile.entity_failures import EntityState
+from linekeeper.reconcile.entity_queries import entity_states
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import (
+    Connection,
+    Contact,
+    Customer,
+    Incident,
+    IncidentConnection,
+)
+from linekeeper.views.evidence import evidence_sentence
+from linekeeper.views.fleet_page import fleet_headline
+from linekeeper.views.fleet_queries import FleetReport, fleet_report
+
+AHEAD = timedelta(days=31)
+SHOWN = 50
+"""Rows of each table; how many more there are is said."""
+ASKS_THE_CUSTOMER = ("reauthorization_required", "login_ending")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An open incident, and whom it is for."""
+
+    title: str
+    owners: Sequence[str]
+    people: int
+    """Confirmed contacts of the customers whom it concerns; 0 where customers aren't asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstReport:
+    """What was found by `at` (UTC)."""
+
+    at: datetime
+    fleet: FleetReport
+    systems: Mapping[str, tuple[int, int]]
+    """By system: its connections, and their customers."""
+    unreadable: Sequence[EntityState]
+    silent: Sequence[str]
+    """Live connections of which no webhook ever came."""
+    live: int
+    ending: Sequence[Expiry]
+    credits_used: int
+    told: Sequence[Told]
+    has_slack: bool
+    writes_to_customers: bool
+
+
+async def read_first_report(rt: Runtime, *, now: datetime) -> FirstReport:
+    """Everything that is known at `now`."""
+    configuration = await rt.configuration()
+    entities = await entity_states(rt.store)
+    credit_ledger = await ledger(rt.store, today=now.date())
+    async with rt.store.read() as session:
+        systems = await _systems(session)
+        live, silent = await _silent(session)
+        told = await _told(session)
+    return FirstReport(
+        at=now,
+        fleet=await fleet_report(rt.store, configuration, now=now),
+        systems=systems,
+        unreadable=[entity for entity in entities if entity.failure],
+        silent=silent,
+        live=live,
+        ending=await horizon(rt, until=now + AHEAD),
+        credits_used=credit_ledger.balance.consumed,
+        told=told,
+        has_slack=configuration.slack is not None,
+        writes_to_customers=any(app.notify_customers for app in configuration.apps.values()),
+    )
+
+
+async def _systems(session: AsyncSession) -> dict[str, tuple[int, int]]:
+    rows = await session.execute(
+        select(
+            col(Connection.provider),
+            func.count(),
+            func.count(col(Connection.customer_id).distinct()),
+        )
+        .where(col(Connection.setup) != "disconnected")
+        .group_by(col(Connection.provider))
+        .order_by(func.count().desc(), col(Connection.provider))
+    )
+    return {provider: (connections, customers) for provider, connections, customers in rows}
+
+
+async def _silent(session: AsyncSession) -> tuple[int, list[str]]:
+    rows = (
+        await session.execute(
+            select(
+                col(Customer.name),
+                col(Connection.provider),
+                col(Connection.name),
+                col(Connection.last_webhook_at),
+            )
+            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+            .where(col(Connection.setup) == "live")
+            .order_by(col(Connection.id))
+        )
+    ).all()
+    return len(rows), [label(*row[:3]) for row in rows if row[3] is None]
+
+
+async def _told(session: AsyncSession) -> list[Told]:
+    incidents = list(
+        await session.scalars(
+            select(Incident).where(col(Incident.resolved_at).is_(None)).order_by(col(Incident.id))
+        )
+    )
+    members = await session.execute(
+        select(col(IncidentConnection.incident_id), col(Customer.id), col(Customer.owner))
+        .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
+        .join(Customer, col(Customer.id) == col(Connection.customer_id))
+        .where(col(IncidentConnection.left_at).is_(None))
+    )
+    customers: defaultdict[str, dict[str, str | None]] = defaultdict(dict)
+    for incident_id, customer_id, owner in members:
+        customers[incident_id][customer_id] = owner
+    rows = await session.scalars(select(col(Contact.customer_id)).where(col(Contact.confirmed)))
+    people = Counter(rows)
+    return [
+        Told(
+            incident.title,
+            sorted({owner for owner in customers[incident.id].values() if owner}),
+            sum(people[customer] for customer in customers[incident.id])
+            if incident.kind in ASKS_THE_CUSTOMER
+            else 0,
+        )
+        for incident in incidents
+    ]
+
+
+def first_report_markdown(report: FirstReport) -> str:
+    """The report as Markdown. Pure."""
+    fleet = report.fleet
+    modes = ", ".join(f"{text(app.name)}: {app.mode or 'not configured'}" for app in fleet.apps)
+    parts = [
+        f"# First report: {fleet_headline(fleet)}",
+        f"{report.at:%Y-%m-%d %H:%M} UTC · mode of each app: {modes or 'no app yet'}",
+        f"Evidence of the healthy: {evidence_sentence(fleet.evidence) or 'none'}.",
+        "## Systems",
+        table(
+            ["System", "Connections", "Customers (a guess by their names)"],
+            (
+                [text(system), f"{connections:,}", f"{customers:,}"]
+                for system, (connections, customers) in report.systems.items()
+            ),
+        ),
+        "## Dead or suspicious",
+        *_shown(
+            ["Connection", "Health", "Since", "Evidence"],
+            [
+                [
+                    text(line.label),
+                    text(line.health),
+                    when(line.since),
+                    text((line.answer.message or line.answer.code or "") if line.answer else ""),
+                ]
+                for line in fleet.troubles
+            ],
+            fleet.troubles_total,
+            "Nothing is known to be in trouble.",
+        ),
+        "## Entities that can't be read",
+        *_shown(
+            ["Connection", "Entity", "Why", "Since"],
+            [
+                [text(each.label), text(each.entity), text(each.failure or ""), when(each.since)]
+                for each in report.unreadable
+            ],
+            len(report.unreadable),
+            "Every entity that was read could be, or none was read: in `observe` without tokens "
+            "nothing is.",
+        ),
+        "## Webhooks",
+        f"Of {report.live:,} live connections {len(report.silent):,} never sent a webhook here"
+        + _names(report.silent),
+        "## Tokens that end within 31 days",
+        *_shown(
+            ["Connection", "Ends"],
+            [[text(each.label), when(each.expires_at)] for each in report.ending],
+            len(report.ending),
+            "None of the tokens that are held here.",
+        ),
+        "## Credits",
+        f"The connections use {report.credits_used:,} credits, as an estimate by their systems.",
+        "## What Linekeeper would tell whom",
+        _whether(report),
+        *_shown(
+            ["Incident", "Owner", "People at the customer"],
+            [
+                [
+                    text(told.title),
+                    text(", ".join(told.owners)) or "nobody is set",
+                    f"{told.people}",
+                ]
+                for told in report.told
+            ],
+            len(report.told),
+            "There is nothing to tell.",
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _whether(report: FirstReport) -> str:
+    slack = "are posted" if report.has_slack else "would be posted, were Slack configured"
+    customers = "are" if report.writes_to_customers else "would be"
+    off = "" if report.writes_to_customers else " if `notify_customers` were on"
+    return (
+        f"Open incidents {slack}. The people counted at the customer {customers} mailed{off}; a "
+        "contact that Makini proposed and nobody confirmed is not among them."
+    )
+
+
+def _shown(
+    headings: Sequence[str], rows: Sequence[list[str]], total: int, nothing: str
+) -> Iterable[str]:
+    if not rows:
+        return [nothing]
+    more = total - len(rows[:SHOWN])
+    return [table(headings, rows[:SHOWN]), *([f"… and {more:,} more."] if more > 0 else [])]
+
+
+def _names(names: Sequence[str]) -> str:
+    if not names:
+        return "."
+    more = len(names) - 20
+    return ": " + ", ".join(map(text, names[:20])) + (f", and {more:,} more." if more > 0 else ".")
