@@ -28,8 +28,9 @@ from linekeeper.store.tables import (
     IncidentConnection,
 )
 from linekeeper.views.evidence import evidence_sentence
+from linekeeper.views.fleet_models import FleetReport
 from linekeeper.views.fleet_page import fleet_headline
-from linekeeper.views.fleet_queries import FleetReport, fleet_report
+from linekeeper.views.fleet_queries import fleet_report
 
 AHEAD = timedelta(days=31)
 SHOWN = 50
