@@ -27,6 +27,7 @@ SAID = "Acme · SAP was mailed to Jo Doe <jo@acme.example>"
 NO_PROSE = {
     # Ids, keys and hashes, of ours, of Makini, of Prefect and of Slack.
     *("id", "key", "makini_key", "makini_id", "delivery_key", "merge_key", "dedupe_key", "run_id"),
+    "work_run_id",
     *("message_id", "request_id", "reconnect.replaced_runs", "ts", "nonce", "digest", "hash"),
     *("natural_key", "plain_hash", "old_key", "new_key", "group_key", "connection_ref"),
     *("url_connection", "lane", "claimed_by", "keys_done", "call_pause.connection", "mark"),
@@ -45,6 +46,7 @@ NO_PROSE = {
     *("app", "topic", "kind", "scope", "status", "setup", "health", "axis", "before", "after"),
     *("channel", "step", "severity", "state", "op", "source", "code", "outcome", "vantage", "rule"),
     *("reason", "cause", "due", "entity", "event", "reported_kind", "custody", "list_status"),
+    *("purpose", "forward_to"),
     *("sync_status", "evidence", "provider", "hosting", "tier", "complexity", "commitment", "gate"),
     *(
         "check_name",
