@@ -1,13 +1,20 @@
 """What Prefect shows of a parameter in its forms, said where Prefect itself reads it."""
 
+import functools
 import inspect
-from collections.abc import Callable
-from typing import Annotated, Any, TypeVar, get_type_hints
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
+from prefect.client.base import ServerType, determine_server_type
+from prefect.context import FlowRunContext
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-F = TypeVar("F", bound=Callable[..., object])
+from tasks.run import refused
+
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+NAME = "by"
+"""The parameter *Your name*."""
 
 
 def form(flow_function: F) -> F:
@@ -16,14 +23,56 @@ def form(flow_function: F) -> F:
     Prefect puts the parameter's name and the docstring's words over those, so a form deployed by
     `prefect deploy` would not have them. What is in the extras of the schema it leaves alone. (A
     `Field` as the default it reads too, but hands that to a run in which the parameter is omitted.)
-    A parameter without a title has its name as one.
+    A parameter without a title has its name as one. *Your name* that is left empty is that of
+    whoever started the run, where Prefect knows people; there it need not be filled in.
     """
+    signature = inspect.signature(flow_function)
     hints = get_type_hints(flow_function, include_extras=True)
-    for name in inspect.signature(flow_function).parameters:
+    for name in signature.parameters:
         labels = getattr(hints[name], "__metadata__", ())
         label = next((label for label in labels if isinstance(label, FieldInfo)), FieldInfo())
         extra: dict[str, Any] = {"title": label.title or name.replace("_", " ").capitalize()}
         if label.description:
             extra["description"] = label.description
-        flow_function.__annotations__[name] = Annotated[hints[name], Field(json_schema_extra=extra)]
-    return flow_function
+        of = str if name == NAME and _may_be_empty(signature) else hints[name]
+        flow_function.__annotations__[name] = Annotated[of, Field(json_schema_extra=extra)]
+    return _with_name(flow_function) if NAME in signature.parameters else flow_function
+
+
+def _may_be_empty(signature: inspect.Signature) -> bool:
+    """Whether a name that has to be entered elsewhere is known to Prefect: Cloud has users."""
+    required = signature.parameters[NAME].default is inspect.Parameter.empty
+    return required and determine_server_type() == ServerType.CLOUD
+
+
+def _with_name(flow_function: F) -> F:
+    signature = inspect.signature(flow_function)  # with the words it has by now
+    shown, needed = signature, _may_be_empty(signature)
+    if needed:
+        shown = signature.replace(
+            parameters=[
+                parameter.replace(default="") if name == NAME else parameter
+                for name, parameter in signature.parameters.items()
+            ]
+        )
+
+    @functools.wraps(flow_function)
+    async def named(*given: Any, **more: Any) -> Any:
+        bound = shown.bind(*given, **more)
+        bound.apply_defaults()
+        bound.arguments[NAME] = bound.arguments[NAME].strip() or creator()
+        if needed and not bound.arguments[NAME]:
+            return refused(NAME, "nobody is named, and Prefect does not know it", "Enter it.")
+        return await flow_function(*bound.args, **bound.kwargs)
+
+    if needed:
+        named.__signature__ = shown  # type: ignore[attr-defined]
+        named.__annotations__ = flow_function.__annotations__
+    return cast("F", named)
+
+
+def creator() -> str:
+    """Who started this run, where Prefect knows; an open-source server knows nobody."""
+    context = FlowRunContext.get()
+    made = context.flow_run.created_by if context and context.flow_run else None
+    return (made.display_value or "").strip() if made and made.type == "USER" else ""

@@ -1,10 +1,11 @@
 """Customers and their contacts from a CSV."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
+from pydantic import Field
 
 from flows.form import form
 from tasks.import_customers import import_csv, publish_plan
@@ -13,13 +14,18 @@ from tasks.run import open_runtime, refused, rename
 
 @flow(name="import-customers", flow_run_name="import-customers")
 @form
-async def import_customers(csv: str, by: str = "", dry_run: bool = True) -> State[Any]:
+async def import_customers(
+    csv: str,
+    by: Annotated[
+        str, Field(title="Your name", description="Who does this; it is kept in the audit")
+    ] = "",
+    dry_run: bool = True,
+) -> State[Any]:
     """Take customers and their contacts from a CSV; only adds and changes, never removes.
 
     Args:
         csv: The file's text, with a line of headings: name, contacts, time zone, locale, owner,
             critical. Contacts look like `Ann <ann@acme.example>; bob@acme.example`.
-        by: Who does this; it is kept in the audit.
         dry_run: Only say what would change.
     """
     async with open_runtime():
