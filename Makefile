@@ -45,11 +45,13 @@ endif
 # What the test of several machines needs. Debian and root: it is installed; else that test is skipped.
 machines: install
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --require-hashes -r requirements/redis.txt
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q podman-compose==1.6.0 kubernetes-validate==1.37.0
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  command -v nginx >/dev/null && command -v redis-server >/dev/null && command -v ip >/dev/null && command -v faketime >/dev/null && command -v promtool >/dev/null \
+	  && command -v podman >/dev/null && command -v runc >/dev/null && command -v debootstrap >/dev/null \
 	  && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
-	  echo "Installing PostgreSQL, Redis, nginx and Prometheus for the test of several machines ..."; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql redis-server nginx-light iproute2 faketime prometheus >/dev/null; }; fi
+	  echo "Installing PostgreSQL, Redis, nginx, Prometheus and podman for the tests of deploying ..."; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql redis-server nginx-light iproute2 faketime openssl prometheus podman runc debootstrap >/dev/null; }; fi
 
 test: install browser
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS) -m "not soak"

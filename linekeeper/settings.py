@@ -1,8 +1,8 @@
 """Settings of one process, read from the environment (prefix `LINEKEEPER_`) or a `.env` file.
 
-A secret may be a file instead: `LINEKEEPER_SECRETS_DIR` (or systemd's credentials) names a folder
-whose files are named as the settings are, in lower case: `linekeeper_encryption_keys`. What the
-environment says counts before it.
+A secret may be a file instead: `LINEKEEPER_SECRETS_DIR` names a folder whose files are named as the
+settings are, in lower case: `linekeeper_encryption_keys`. What the environment says counts before
+it.
 
 They say where things are. What an operator tunes lives in blocks (`linekeeper.config`); the
 settings below that mirror a block only seed it.
@@ -49,6 +49,8 @@ class Settings(BaseSettings):
 
     home: Path = Path(".linekeeper")
     database_url: SecretStr | None = None
+    database_pool: int = Field(default=20, ge=4)
+    """The most connections a process holds to PostgreSQL (docs/deploy.md)."""
     encryption_keys: SecretList = ()
     public_url: str | None = None
     internal_url: str | None = None
@@ -115,8 +117,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The usual ones; where files with secrets are is known at run time only."""
-        folder = os.environ.get("LINEKEEPER_SECRETS_DIR") or os.environ.get("CREDENTIALS_DIRECTORY")
-        if folder:
+        if folder := os.environ.get("LINEKEEPER_SECRETS_DIR"):
             file_secret_settings = SecretsSettingsSource(settings_cls, secrets_dir=folder)
         return init_settings, env_settings, dotenv_settings, file_secret_settings
 

@@ -36,12 +36,7 @@ async def test_where_nobody_listens_nothing_is_said(monkeypatch: pytest.MonkeyPa
         pass
 
 
-@pytest.mark.parametrize("named_by", ["LINEKEEPER_SECRETS_DIR", "CREDENTIALS_DIRECTORY"])
-def test_secrets_are_read_from_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named_by: str
-) -> None:
-    for name in ("LINEKEEPER_SECRETS_DIR", "CREDENTIALS_DIRECTORY"):
-        monkeypatch.delenv(name, raising=False)
+def test_secrets_are_read_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "linekeeper_database_url": "postgresql+asyncpg://somebody:secret@there/linekeeper",
         "linekeeper_encryption_keys": KEYS,
@@ -49,7 +44,7 @@ def test_secrets_are_read_from_files(
         "something_else": "of others",
     }.items():
         (tmp_path / name).write_text(f"{value}\n")
-    monkeypatch.setenv(named_by, str(tmp_path))
+    monkeypatch.setenv("LINEKEEPER_SECRETS_DIR", str(tmp_path))
     monkeypatch.setenv("LINEKEEPER_MAKINI_CLIENT_SECRET", "from the environment")
     settings = Settings(_env_file=None)
     assert settings.resolved_database_url.startswith("postgresql+asyncpg://somebody:secret@")

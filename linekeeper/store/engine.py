@@ -26,6 +26,8 @@ from linekeeper.store.cipher import Cipher, KeyProblem, read_or_make_keys
 from linekeeper.store.owned import OwnedTasks
 
 BUSY_SECONDS = 30
+POOL = 20
+"""Connections to PostgreSQL a process holds at most, where no setting says otherwise."""
 
 
 class StoreError(Exception):
@@ -56,7 +58,8 @@ class Store:
         neither SQLite nor PostgreSQL.
         """
         close_folder(settings.home)
-        return cls(make_engine(settings.resolved_database_url), Cipher(encryption_keys(settings)))
+        engine = make_engine(settings.resolved_database_url, settings.database_pool)
+        return cls(engine, Cipher(encryption_keys(settings)))
 
     @property
     def is_sqlite(self) -> bool:
@@ -159,8 +162,11 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def make_engine(url: str) -> AsyncEngine:
-    """An engine with the pragmas and transaction modes every part relies on."""
+def make_engine(url: str, pool: int = POOL) -> AsyncEngine:
+    """An engine with the pragmas and transaction modes every part relies on.
+
+    It holds at most `pool` connections to PostgreSQL, half of them also while nothing is done.
+    """
     try:
         driver = make_url(url).drivername
     except SQLAlchemyError as error:
@@ -168,8 +174,8 @@ def make_engine(url: str) -> AsyncEngine:
     if driver == "postgresql+asyncpg":
         engine = create_async_engine(
             url,
-            pool_size=10,
-            max_overflow=10,
+            pool_size=pool // 2,
+            max_overflow=pool - pool // 2,
             pool_pre_ping=True,
             pool_timeout=30,
             connect_args={"server_settings": _SESSION},

@@ -18,17 +18,29 @@ from linekeeper.views.gauges import exposition, read_gauges
 from tests.docs.test_commands import ours, parse
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+OTHERS = {"postgres", "redis-server", "nginx", "export"}
+KNOWN = {f"LINEKEEPER_{name.upper()}" for name in Settings.model_fields} | {
+    "LINEKEEPER_SECRETS_DIR"
+}
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 
 
 def check(command: str) -> None:
-    """`linekeeper …` and `prefect worker start …`, also inside `sh -c`."""
+    """`linekeeper …` and `prefect worker start …`, also inside `sh -c`, also one after another."""
     words = shlex.split(command)
+    if "&&" in words:
+        for part in command.split("&&"):
+            check(part)
+        return
+    if words[:1] == ["exec"]:
+        words = words[1:]
+    if words[0] in OTHERS:
+        return
     if words[:2] in (["sh", "-c"], ["/bin/sh", "-c"]):
         for part in words[2].split("&&"):
             check(part)
         return
-    words[0] = words[0].removeprefix("/opt/linekeeper/")
+    words[0] = words[0].removeprefix("/opt/linekeeper/bin/")
     if (arguments := ours(words)) is not None:
         parse(arguments)
     else:
@@ -51,16 +63,16 @@ def test_nothing_that_is_kept_is_ignored_for_the_wheel_leaves_out_what_git_ignor
 
 def test_every_command_and_setting_of_the_compose_file_exists() -> None:
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
-    known = {f"LINEKEEPER_{name.upper()}" for name in Settings.model_fields}
     commands = [one["command"] for one in compose["services"].values() if "command" in one]
-    assert len(commands) == 8
+    assert len(commands) == 11
     for command in commands:
         check(command)
     for service in compose["services"].values():
         for name in service.get("environment", {}):
             if name.startswith("LINEKEEPER_"):
-                assert name in known
+                assert name in KNOWN
     for name, service in compose["services"].items():
+        assert set(service.get("secrets", [])) <= set(compose["secrets"]), name
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             assert not source.startswith("./") or (DEPLOY / source).is_file(), name
@@ -69,18 +81,20 @@ def test_every_command_and_setting_of_the_compose_file_exists() -> None:
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_every_command_of_a_unit_exists(unit: Path) -> None:
     text = unit.read_text()
-    [command] = re.findall(r"^ExecStart=(.*)$", text, re.M)
-    check(command.replace("%%", "%"))
-    assert "Not run here" in text
+    for command in re.findall(r"^ExecStart=(.*)$", text, re.M):
+        check(command.replace("%%", "%").replace("$$", "$"))
+    for name in re.findall(r"\b(LINEKEEPER_[A-Z_]+)=", text):
+        assert name in KNOWN, name
     assert "\nUMask=0077\n" in text
 
 
 def test_prefects_settings_are_the_same_for_compose_and_for_systemd() -> None:
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
-    lines = (DEPLOY / "systemd/prefect.env").read_text().splitlines()
+    lines = (DEPLOY / "systemd/prefect-environment").read_text().splitlines()
     told = dict(line.split("=", maxsplit=1) for line in lines if line and line[0] != "#")
     wanted = compose["services"]["prefect"]["environment"]
-    assert set(told) == set(wanted)
+    elsewhere = {"PREFECT_PROFILES_PATH", "PREFECT_SERVER_UI_STATIC_DIRECTORY"}
+    assert set(told) - {"PREFECT_SERVER_API_HOST"} == set(wanted) - elsewhere
     for name, value in wanted.items():
         if value.startswith("prefect_redis.") or "," in value:
             assert told[name] == value

@@ -14,9 +14,9 @@ from linekeeper.settings import Settings
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHELL = {"sh", "bash", "shell"}
-OTHERS = {"URL", "KEY", "TEMPLATES"}
-"""What docs/product.md's samples call the address and the key they are given; and a setting that
-is read where it is needed."""
+OTHERS = {"URL", "KEY", "TEMPLATES", "SECRETS_DIR"}
+"""What docs/product.md's samples call the address and the key they are given; a setting that is
+read where it is needed; and where files with settings are."""
 PLACEHOLDER = re.compile(r"[<>…]|\b(FILE|NAME|KEY|TARGET|DATE|HOST)\b")
 
 

@@ -23,7 +23,7 @@ from tests.docs.test_commands import PAGES, ROOT, SHELL
 from tests.e2e.conftest import House, free_ports, started
 
 MARK = re.compile(r"<!-- (foreground|run by|not run|ends with) ?([^:]*): (.+?) -->")
-MOST_NOT_RUN = 2
+MOST_NOT_RUN = 3
 PORTS = {"prefect": 4200, "receiver": 8642, "sandbox": 8643}
 TOOLS = "/usr/local/bin:/usr/bin:/bin"
 
@@ -65,7 +65,7 @@ def test_what_is_not_run_here_is_run_by_the_test_it_names() -> None:
         if block.mark == "run by":
             test = (ROOT / block.detail).read_text()
             called = re.findall(
-                r"(?:linekeeper|samples/|prefect|make|python3) ?([\w-]+)", block.script
+                r"(?:linekeeper|samples/|prefect|make|python3|compose.yaml) ?([\w-]+)", block.script
             )
             assert called, block
             assert any(name in test for name in called), (block, "is not in that test")

@@ -6,7 +6,6 @@ In place of images there are Debian's PostgreSQL, Redis and nginx, and this chec
 import asyncio
 import os
 import re
-import secrets
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,10 +17,8 @@ from uuid import UUID
 
 import httpx
 import yaml
-from cryptography.fernet import Fernet
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
-from pydantic import SecretStr
 
 import sandbox
 from linekeeper.settings import Settings
@@ -88,7 +85,6 @@ class Site:
     net: Network
     fleet: sandbox.Served
     product: Product
-    secrets: dict[str, str]
     extra: dict[str, str]
     """Settings beside the compose file's: Makini's address and credentials, the product's."""
     version: str = ""
@@ -99,6 +95,15 @@ class Site:
         return self.net.machines[name].address
 
     @property
+    def secrets(self) -> Path:
+        """The folder with the secrets' files."""
+        return self.net.folder / "secrets"
+
+    def secret(self, name: str) -> str:
+        """What is in one of them."""
+        return (self.secrets / name).read_text().strip()
+
+    @property
     def front(self) -> str:
         """Where Makini, customers and the product find the receivers."""
         return f"http://{self.at('nginx')}:8642"
@@ -106,13 +111,7 @@ class Site:
     @property
     def settings(self) -> Settings:
         """What the parts work with, seen from here."""
-        told = self.environment("receiver-1")
-        return Settings(
-            _env_file=None,
-            home=self.net.folder,
-            database_url=SecretStr(told["LINEKEEPER_DATABASE_URL"]),
-            encryption_keys=(SecretStr(told["LINEKEEPER_ENCRYPTION_KEYS"]),),
-        )
+        return Settings(_env_file=None, home=self.net.folder, _secrets_dir=self.secrets)
 
     def store(self) -> Store:
         """`async with site.store() as store`: the database the parts work on."""
@@ -120,8 +119,8 @@ class Site:
 
     def prefect(self) -> PrefectClient:
         """`async with site.prefect() as client`: Prefect's own client."""
-        told = self.environment("worker-1")
-        return PrefectClient(told["PREFECT_API_URL"], auth_string=told["PREFECT_API_AUTH_STRING"])
+        url = self.environment("worker-1")["PREFECT_API_URL"]
+        return PrefectClient(url, auth_string=f"admin:{self.secret('prefect_password')}")
 
     def environment(self, name: str) -> dict[str, str]:
         """A service's environment, as the compose file has it."""
@@ -173,10 +172,11 @@ class Site:
         return dict((await self.http.get(f"{self.fleet.url}/_control/truth{what}")).json())
 
     def _filled(self, text: str, name: str) -> str:
-        """With its secrets, and addresses in place of names."""
-        text = re.sub(
-            r"\$\{(\w+)(?::\?|:-([^}]*))?\}", lambda m: self.secrets.get(m[1], m[2] or ""), text
-        )
+        """With addresses in place of names, and folders of ours in place of a container's."""
+        given = {"LINEKEEPER_PUBLIC_URL": self.front}
+        text = re.sub(r"\$\{(\w+)(?::\?|:-([^}]*))?\}", lambda m: given.get(m[1], m[2] or ""), text)
+        text = text.replace("$$", "$").replace("/run/secrets", str(self.secrets))
+        text = text.replace("/data/", f"{self.net.machines[name].folder}/")
         for other, machine in self.net.machines.items():
             pattern = rf"(?:(?<=@)|(?<=//)|^){re.escape(other)}(?=[:/]|$)(?!://)"
             text = re.sub(pattern, machine.address, text)
@@ -196,11 +196,6 @@ async def site(box: sandbox.Settings) -> AsyncIterator[Site]:
             fleet,
             product,
             {
-                "LINEKEEPER_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
-                "POSTGRES_PASSWORD": secrets.token_hex(8),
-                "PREFECT_SERVER_API_AUTH_STRING": f"admin:{secrets.token_hex(8)}",
-            },
-            {
                 "LINEKEEPER_MAKINI_API_URL": f"http://{net.here}:{OUTSIDE}",
                 "LINEKEEPER_MAKINI_LINK_URL": f"http://{net.here}:{OUTSIDE}",
                 "LINEKEEPER_MAKINI_CLIENT_ID": box.client_id,
@@ -213,6 +208,7 @@ async def site(box: sandbox.Settings) -> AsyncIterator[Site]:
                 "LINEKEEPER_FORWARD_SECRET": SECRET,
             },
         )
+        await _secrets(one)
         # No connection is kept: one that the other side closes meanwhile would fail a call.
         fresh = httpx.Limits(max_keepalive_connections=0)
         async with httpx.AsyncClient(timeout=60, limits=fresh) as one.http:
@@ -243,6 +239,19 @@ async def site(box: sandbox.Settings) -> AsyncIterator[Site]:
                     await net.machines[name].stop()
 
 
+async def _secrets(one: Site) -> None:
+    """Made as the operator makes them, with addresses in place of names; nginx's certificate."""
+    nginx = one.net.machines["nginx"]
+    await nginx.run(f"{DEPLOY / 'make-secrets.sh'} {one.secrets}")
+    for name in ("linekeeper_database_url", "prefect-server.toml"):
+        file = one.secrets / name
+        file.write_text(file.read_text().replace("@postgres/", f"@{one.at('postgres')}/"))
+    await nginx.run(
+        f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+        f"-subj /CN=linekeeper -keyout {one.secrets / 'tls.key'} -out {one.secrets / 'tls.pem'}"
+    )
+
+
 async def _pause_schedules(one: Site) -> None:
     """What runs, and when, is the test's to say."""
     async with one.prefect() as client:
@@ -263,7 +272,7 @@ async def _postgresql(one: Site) -> None:
     machine, bin_ = one.net.machines["postgres"], _postgres()
     assert bin_ is not None
     told = one.environment("postgres")
-    user, password = told["POSTGRES_USER"], told["POSTGRES_PASSWORD"]
+    user, password = told["POSTGRES_USER"], one.secret("postgres_password")
     if os.getuid() == 0:
         shutil.chown(machine.folder, "postgres")
     words = machine.folder / "password"
@@ -297,7 +306,8 @@ def _servers(one: Site) -> str:
     told = (DEPLOY / "nginx.compose.conf").read_text()
     for name in ("receiver-1", "receiver-2"):
         told = told.replace(f"{name}:", f"{one.at(name)}:")
-    return told.replace("listen 8642;", f"listen {one.at('nginx')}:8642;")
+    told = told.replace("listen ", f"listen {one.at('nginx')}:")
+    return told.replace("/run/secrets", str(one.secrets))
 
 
 async def _nginx(machine: Machine, servers: str) -> None:

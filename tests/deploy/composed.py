@@ -1,0 +1,219 @@
+"""`deploy/compose.yaml`, run by podman-compose: what a test may do to it, and ask of it.
+
+The machine's own network takes the place of the composed one: each service has an address of the
+loopback network, and finds the others by their names.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from pydantic import SecretStr
+
+import sandbox
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from tests.deploy.conftest import run
+from tests.deploy.containers import podman, wrapper
+from tests.e2e.conftest import ROOT, until
+
+DEPLOY = ROOT / "deploy"
+SERVICES: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+PARTS = [name for name in SERVICES if name[-2:] in ("-1", "-2")]
+UI = "https://prefect.example.com"
+CHECK_SECONDS = 3
+
+
+@dataclass
+class Composed:
+    """What runs, from the folder its files were copied to."""
+
+    folder: Path
+    net: str
+    project: str
+    environment: dict[str, str]
+    fleet: sandbox.Served
+    http: httpx.AsyncClient = field(init=False)
+
+    def at(self, name: str) -> str:
+        """The address of a service."""
+        return f"{self.net}.{list(SERVICES).index(name) + 10}"
+
+    def container(self, name: str) -> str:
+        """The name of a service's container."""
+        return f"{self.project}_{name}_1"
+
+    def secret(self, name: str) -> str:
+        """What is in a file of the secrets."""
+        return (self.folder / "secrets" / name).read_text().strip()
+
+    def store(self) -> Store:
+        """`async with place.store() as store`: the database the parts work on."""
+        url = self.secret("linekeeper_database_url").replace("@postgres", f"@{self.at('postgres')}")
+        there = SecretStr(url)
+        keys = self.folder / "secrets"
+        return Store.open(
+            Settings(_env_file=None, home=self.folder, database_url=there, _secrets_dir=keys)
+        )
+
+    async def compose(self, *words: str) -> str:
+        """`podman-compose …` in the folder."""
+        return await run(
+            *(Path(sys.executable).with_name("podman-compose"), "-p", self.project),
+            *("--podman-path", self.folder / "podman", "-f", "compose.yaml", "-f", "here.yaml"),
+            *words,
+            cwd=self.folder,
+            environment={**os.environ, **self.environment},
+        )
+
+    async def prefect(self, path: str, **body: object) -> Any:
+        """`POST` (`GET` without a body) to Prefect's API, with its password."""
+        login = ("admin", self.secret("prefect_password"))
+        url = f"http://{self.at('prefect')}:4200/api{path}"
+        method = "POST" if body else "GET"
+        answer = await self.http.request(method, url, json=body or None, auth=login)
+        answer.raise_for_status()
+        return answer.json()
+
+    async def completed(self, deployment: str, *, seconds: float = 400) -> dict[str, Any]:
+        """Run `deployment/deployment` to its end; its run."""
+        found = await self.prefect(f"/deployments/name/{deployment}/{deployment}")
+        path = f"/deployments/{found['id']}/create_flow_run"
+        begun = await self.prefect(path, state={"type": "SCHEDULED"})
+
+        async def ended() -> dict[str, Any] | None:
+            one: dict[str, Any] = await self.prefect(f"/flow_runs/{begun['id']}")
+            over = one["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+            return one if over else None
+
+        found = await until(ended, seconds=seconds, what=f"{deployment} to end")
+        return dict(found)
+
+    async def control(self, path: str, **body: object) -> Any:
+        """`POST /_control/{path}` of the sandbox."""
+        answer = await self.http.post(f"{self.fleet.url}/_control/{path}", json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+    async def truth(self, what: str = "") -> dict[str, Any]:
+        """What the sandbox knows to be so."""
+        return dict((await self.http.get(f"{self.fleet.url}/_control/truth{what}")).json())
+
+    async def healthy(self, *names: str, seconds: float = 300) -> None:
+        """Wait until the containers of `names` say that they are."""
+
+        async def all_are() -> bool:
+            said = await podman("inspect", *(self.container(name) for name in names))
+            return all(one["State"]["Health"]["Status"] == "healthy" for one in json.loads(said))
+
+        await until(all_are, seconds=seconds, what=f"{names} to be healthy")
+
+
+@asynccontextmanager
+async def composed(
+    folder: Path, box: sandbox.Settings, more: dict[str, str], images: dict[str, str]
+) -> AsyncIterator[Composed]:
+    """All of it, set up and healthy, with a Makini and a Slack beside it."""
+    for name in ("compose.yaml", "postgres-init.sql", "make-secrets.sh"):
+        shutil.copy(DEPLOY / name, folder)
+    await run("./make-secrets.sh", cwd=folder)
+    wrapper(folder)
+    number = secrets.randbelow(200) + 20
+    async with sandbox.serving(box) as fleet:
+        environment = {**images, "LINEKEEPER_PUBLIC_URL": "https://linekeeper.example.com"}
+        environment["PREFECT_UI_URL"] = UI
+        place = Composed(folder, f"127.84.{number}", f"lk{number}", environment, fleet)
+        box.webhook_url = f"https://{place.at('nginx')}/webhooks/default"
+        await _certificate(place)
+        (folder / "here.yaml").write_text(yaml.safe_dump(_here(place, more)))
+        limits = httpx.Limits(max_keepalive_connections=0)
+        async with httpx.AsyncClient(timeout=60, limits=limits, trust_env=False) as place.http:
+            checking = asyncio.create_task(_check(place))
+            try:
+                await place.compose("--profile", "setup", "run", "--rm", "setup")
+                await place.compose("up", "-d")
+                await place.healthy(*(name for name in SERVICES if name not in ("setup", "nginx")))
+                yield place
+            finally:
+                checking.cancel()
+                await asyncio.gather(checking, return_exceptions=True)
+                for name in SERVICES:
+                    with contextlib.suppress(AssertionError):
+                        said = await podman("logs", place.container(name))
+                        (folder / f"{name}.log").write_text(said)
+                with contextlib.suppress(AssertionError):
+                    await place.compose("down", "-v", "-t", "10")
+
+
+def _here(place: Composed, more: dict[str, str]) -> dict[str, Any]:
+    """What is otherwise on this machine: its own network, with an address for each name."""
+    (place.folder / "nginx.compose.conf").write_text(
+        (DEPLOY / "nginx.compose.conf")
+        .read_text()
+        .replace("listen ", f"listen {place.at('nginx')}:")
+    )
+    common: dict[str, Any] = {
+        "network_mode": "host",
+        "extra_hosts": [f"{name}:{place.at(name)}" for name in SERVICES],
+        "ulimits": {"nofile": {"soft": 20000, "hard": 20000}, "nproc": 90000},
+    }
+    own: dict[str, dict[str, Any]] = {name: {**common, "environment": {}} for name in SERVICES}
+    own["postgres"]["command"] = (
+        f"{SERVICES['postgres']['command']} -c listen_addresses={place.at('postgres')}"
+    )
+    own["redis"]["command"] = (
+        f"{SERVICES['redis']['command']} --bind {place.at('redis')} --protected-mode no"
+    )
+    own["prefect"]["command"] = SERVICES["prefect"]["command"].replace(
+        "0.0.0.0", place.at("prefect")
+    )
+    for name in ("setup", *PARTS):
+        own[name]["environment"] = {
+            **more,
+            "LINEKEEPER_MAKINI_API_URL": place.fleet.url,
+            "LINEKEEPER_MAKINI_LINK_URL": place.fleet.url,
+            "LINEKEEPER_RECEIVER_HOST": place.at(name),
+            "PREFECT_WORKER_WEBSERVER_HOST": place.at(name),
+        }
+    return {"services": own}
+
+
+async def _certificate(place: Composed) -> None:
+    """An authority of our own, and nginx's certificate by it."""
+    authority, key, request = (place.folder / f"authority.{end}" for end in ("pem", "key", "csr"))
+    names = place.folder / "names"
+    names.write_text(f"subjectAltName=DNS:linekeeper.example.com,IP:{place.at('nginx')}\n")
+    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    tls = place.folder / "secrets"
+    await run(
+        *("openssl", "req", "-x509", *new, "-keyout", key, "-out", authority, "-days", "2"),
+        *("-subj", "/CN=An authority of our own"),
+    )
+    await run(
+        *("openssl", "req", *new, "-keyout", tls / "tls.key", "-out", request),
+        *("-subj", "/CN=linekeeper.example.com"),
+    )
+    await run(
+        *("openssl", "x509", "-req", "-in", request, "-CA", authority, "-CAkey", key, "-days", "2"),
+        *("-extfile", names, "-out", tls / "tls.pem"),
+    )
+
+
+async def _check(place: Composed) -> None:
+    """What systemd's timers, or Docker, do elsewhere: ask every container how it is."""
+    while True:
+        for name in SERVICES:
+            with contextlib.suppress(AssertionError):
+                await podman("healthcheck", "run", place.container(name))
+        await asyncio.sleep(CHECK_SECONDS)

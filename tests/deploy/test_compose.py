@@ -1,0 +1,167 @@
+"""`deploy/compose.yaml` for real, with images: kills and restarts under load, and nothing is lost.
+
+PostgreSQL, Redis and nginx are Debian's in place of their public images; the secrets are those of
+make-secrets.sh, nginx's certificate is by an authority of the test's own.
+"""
+
+import asyncio
+import json
+import ssl
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlmodel import col, func, select
+
+import sandbox
+from linekeeper.store.tables import WebhookEvent
+from tests.deploy import containers
+from tests.deploy.composed import PARTS, SERVICES, UI, Composed, composed
+from tests.deploy.containers import podman
+from tests.e2e.conftest import until
+from tests.inbox.process.product import SECRET, listening
+
+LACKING = containers.missing("podman-compose", "openssl")
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.e2e,
+    pytest.mark.skipif(bool(LACKING), reason=LACKING or ""),
+]
+A_SECOND = 200
+MOST_SECONDS = 1_200
+INSIDE = ("/metrics", "/healthz", "/readyz", "/openapi.json", "/paste", "/prefect/alerts")
+
+
+async def test_it_runs_behind_tls_and_survives_kills_and_a_rolling_restart(
+    wheels: Path, tmp_path: Path
+) -> None:
+    services = await containers.services(tmp_path)
+    images = dict.fromkeys(("POSTGRES_IMAGE", "REDIS_IMAGE", "NGINX_IMAGE"), services)
+    images["LINEKEEPER_IMAGE"] = await containers.linekeeper(wheels, tmp_path)
+    box = sandbox.Settings(port=0, connections=20, records_per_connection=60, retry_scale=0.02)
+    folder = tmp_path / "deploy"
+    folder.mkdir()
+    async with listening() as product:
+        more = {
+            "LINEKEEPER_MAKINI_CLIENT_ID": box.client_id,
+            "LINEKEEPER_MAKINI_CLIENT_SECRET": box.client_secret,
+            "LINEKEEPER_MAKINI_WEBHOOK_SECRETS": box.webhook_secret,
+            "LINEKEEPER_MAKINI_MODE": "manage",
+            "LINEKEEPER_MAKINI_PER_MINUTE": "0",
+            "LINEKEEPER_PROBE_MINUTES": "0",
+            "LINEKEEPER_FORWARD_URL": product.url,
+            "LINEKEEPER_FORWARD_SECRET": SECRET,
+        }
+        async with composed(folder, box, more, images) as place:
+            await _only_what_is_for_the_outside_is_outside(place)
+            await _links_lead_to_the_browser(place)
+            await _secrets_are_files(place)
+            for _ in range(2):  # the first adopts what the sandbox lists
+                assert (await place.completed("health-sweep"))["state_type"] == "COMPLETED"
+            async with _load(place) as changes:
+                for name in ("receiver-1", "consumer-1", "worker-1", "receiver-2", "consumer-2"):
+                    await podman("kill", "--signal=KILL", place.container(name))
+                    await asyncio.sleep(5)
+                    await podman("start", place.container(name))
+                    await place.healthy(name)
+                for name in PARTS:  # a rolling restart
+                    await podman("restart", "-t", "15", place.container(name))
+                    await place.healthy(name)
+            assert changes["made"] >= 10 * A_SECOND
+            await until(lambda: _quiet(place), seconds=600, what="every webhook to be applied")
+            truth = await place.truth()
+            sent = [one for one in truth["webhooks"] if one["keys"]]
+            assert {one["fate"] for one in sent} == {"delivered"}
+            assert len(sent) >= changes["made"]
+            statuses = await _statuses(place)
+            assert set(statuses) <= {"processed", "stale"}, statuses
+            ids = await _events(place)
+            assert len(ids) >= len({one["id"] for one in sent})
+
+            async def told() -> bool:
+                return ids <= {identity for identity, _ in product.taken}
+
+            await until(told, seconds=600, what="the product")
+            assert (await place.completed("reconcile"))["state_type"] == "COMPLETED"
+            print(f"{changes['made']} changes, {len(sent)} webhooks, {dict(statuses)}")
+
+
+async def _only_what_is_for_the_outside_is_outside(place: Composed) -> None:
+    """Over TLS that our authority vouches for; nothing else is answered there."""
+    trusting = ssl.create_default_context(cafile=str(place.folder / "authority.pem"))
+    outside, inside = f"https://{place.at('nginx')}", f"http://{place.at('nginx')}:8642"
+    async with httpx.AsyncClient(verify=trusting, trust_env=False) as client:
+        unsigned = await client.post(f"{outside}/webhooks/default", content=b"{}")
+        assert unsigned.status_code == 401
+        for path in (*INSIDE, "/api/connections", "/api/changes", "/"):
+            assert (await client.get(outside + path)).status_code == 404, path
+        assert "Linekeeper" in (await client.get(f"{outside}/connect/none")).text
+        assert (await client.get(f"{inside}/readyz")).status_code == 200
+        assert "linekeeper_up 1" in (await client.get(f"{inside}/metrics")).text
+    async with httpx.AsyncClient(trust_env=False) as distrusting:
+        with pytest.raises(httpx.ConnectError):
+            await distrusting.get(f"{outside}/connect/none")
+
+
+async def _links_lead_to_the_browser(place: Composed) -> None:
+    """Prefect's UI calls the address a browser reaches, and ours link to it."""
+    url = f"http://{place.at('prefect')}:4200/ui-settings"
+    login = ("admin", place.secret("prefect_password"))
+    assert (await place.http.get(url, auth=login)).json()["api_url"] == f"{UI}/api"
+    script = (
+        "from linekeeper.cli.links import ui_url; from prefect import get_client; "
+        "print(ui_url(get_client()))"
+    )
+    said = await podman("exec", place.container("consumer-1"), "python3", "-c", script)
+    assert said.strip().endswith(UI)
+
+
+async def _secrets_are_files(place: Composed) -> None:
+    """Nobody who may look at a container, or at its environment, has them."""
+    said = await podman("inspect", *(place.container(name) for name in SERVICES))
+    for name in ("postgres_password", "linekeeper_encryption_keys", "prefect_password"):
+        assert place.secret(name) not in said, name
+    for one in json.loads(said):
+        if one["Name"].removeprefix(f"{place.project}_").startswith(("receiver", "worker")):
+            assert one["HostConfig"]["ReadonlyRootfs"]
+
+
+@asynccontextmanager
+async def _load(place: Composed) -> AsyncIterator[Counter[str]]:
+    """`A_SECOND` changes a second, each announced by a webhook of its own, while the block runs."""
+    changes: Counter[str] = Counter()
+
+    async def go_on() -> None:
+        for _ in range(MOST_SECONDS):
+            await place.control("records", change=A_SECOND, per_webhook=1)
+            changes["made"] += A_SECOND
+            await asyncio.sleep(1)
+
+    task = asyncio.create_task(go_on())
+    try:
+        yield changes
+    finally:
+        assert not task.done(), task.exception()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _quiet(place: Composed) -> bool:
+    told = await place.truth("?records=0&webhooks=0")
+    return not told["webhooks_outstanding"] and not (await _statuses(place))["pending"]
+
+
+async def _statuses(place: Composed) -> Counter[str]:
+    async with place.store() as store, store.read() as session:
+        rows = await session.execute(
+            select(col(WebhookEvent.status), func.count()).group_by(col(WebhookEvent.status))
+        )
+        return Counter(dict(rows.all()))
+
+
+async def _events(place: Composed) -> set[str]:
+    async with place.store() as store, store.read() as session:
+        return set(await session.scalars(select(col(WebhookEvent.id))))
