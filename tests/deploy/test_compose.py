@@ -98,7 +98,7 @@ async def _only_what_is_for_the_outside_is_outside(place: Composed) -> None:
         assert unsigned.status_code == 401
         for path in (*INSIDE, "/api/connections", "/api/changes", "/"):
             assert (await client.get(outside + path)).status_code == 404, path
-        assert "Linekeeper" in (await client.get(f"{outside}/connect/none")).text
+        assert "for a new one" in (await client.get(f"{outside}/connect/none")).text
         assert (await client.get(f"{inside}/readyz")).status_code == 200
         assert "linekeeper_up 1" in (await client.get(f"{inside}/metrics")).text
     async with httpx.AsyncClient(trust_env=False) as distrusting:
