@@ -4,8 +4,12 @@ import argparse
 import os
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from tests.simulation.known import split
+
+if TYPE_CHECKING:
+    from tests.simulation.planting import Mutant
 
 
 def main() -> int:
@@ -19,8 +23,19 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1, help="the first seed of --seeds")
     parser.add_argument("--days", type=float, help="virtual days (default: one hour)")
     parser.add_argument("--connections", type=int, help="how many connections")
+    parser.add_argument(
+        "--mutants", nargs="*", metavar="NAME", help="plant the known defects, or those named"
+    )
+    parser.add_argument(
+        "--shrink", action="store_true", help="make what broke smaller, and print its timeline"
+    )
+    parser.add_argument("--plant", metavar="NAME", help="with this known defect in the code")
     parser.add_argument("--trace", action="store_true", help="print the timeline")
     asked = parser.parse_args()
+    if asked.mutants is not None:
+        from tests.simulation.hunt import run_mutants
+
+        return run_mutants(asked.mutants, first=asked.first)
     first = asked.first if asked.seed is None else asked.seed
     count = 1 if asked.seed is not None else asked.seeds or 60
     return run(asked, range(first, first + count))
@@ -31,12 +46,17 @@ def run(asked: argparse.Namespace, seeds: range) -> int:
     import logging
 
     from tests.simulation.run import simulate
+    from tests.simulation.shrinking import report, shrink
     from tests.simulation.universe import Plan
 
     logging.disable(logging.CRITICAL)  # what it logs is not what it does
+    planted = _plant(asked.plant) if asked.plant else None
     broken = 0
     for seed in seeds:
         plan = Plan(seed)
+        if planted is not None:
+            plan.kinds, plan.personality = planted.kinds, planted.personality
+            plan.hours, plan.sick = planted.hours, planted.sick
         if asked.days:
             plan.hours = asked.days * 24
         if asked.connections:
@@ -57,8 +77,18 @@ def run(asked: argparse.Namespace, seeds: range) -> int:
             print(f"  known open: {line}")
         if new:
             print(f'  replay: make simulate ARGS="--seed {seed} --trace"')
+            if asked.shrink:
+                report(shrink(plan, new))
     print(f"{len(seeds)} seeds, {broken} broken")
     return int(broken > 0)
+
+
+def _plant(name: str) -> "Mutant":
+    from tests.simulation.mutants import MUTANTS
+
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    mutant.plant()
+    return mutant
 
 
 if __name__ == "__main__":

@@ -10,12 +10,22 @@ from random import Random
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from tests.simulation.loop import HOST
 from tests.simulation.machine import seed_of
 from tests.simulation.makini.truth import Connection
-from tests.simulation.net import Fault, Request
+from tests.simulation.net import PEERS, Fault, Request
+from tests.simulation.sickness import Sickness
+from tests.simulation.sickness import draw as draw_sickness
 from tests.simulation.universe import Universe
 
-KINDS = ("calls", "episodes", "product", "prefect", "logins", "systems", "list", "forged", "clock")
+KINDS = (
+    "calls", "episodes", "product", "prefect", "slack", "logins", "systems", "list", "forged",
+    "clock", "commits", "stops", "tokens", "sick",
+)  # fmt: skip
+
+
+LACKS_FROM_SECONDS = 1200.0
+"""A listing that lacks records does so once all were read."""
 
 
 @dataclass
@@ -35,11 +45,18 @@ class Trouble:
         self.universe = universe
         self.rng = Random(seed_of(universe.plan.seed, "trouble"))
         self.kinds = {kind for kind in KINDS if self.rng.random() < 0.45}
+        if universe.plan.kinds:
+            self.kinds = set(universe.plan.kinds)
         self.episodes: list[Episode] = []
         universe.network.decide = self.decide
         universe.face.mutilate_list = self.mutilate
         self._cut_list: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
         self.logged_in: dict[str, datetime] = {}
+        self.sick: Sickness | None = None
+        self.failing: set[str] = set()
+        """The keys of connections of which an episode was."""
+        universe.disk.cut_now = universe.crash
+        universe.face.lacking = self.lacking
 
     def start(self) -> Iterator[Any]:
         """One task for each kind of trouble that this universe has."""
@@ -48,10 +65,25 @@ class Trouble:
         if "product" in self.kinds:
             yield self._down(self.universe.product, "the product")
         if "prefect" in self.kinds:
+            self.universe.prefect.loses_answers = lambda: self.rng.random() < 0.25
             yield self._down(self.universe.prefect, "Prefect")
+        if "slack" in self.kinds:
+            yield self._down(self.universe.slack, "Slack")
         if "logins" in self.kinds:
             yield self._logins()
             yield self._people()
+        if "commits" in self.kinds:
+            yield self._commits()
+        if "stops" in self.kinds:
+            yield self._stops()
+        if "tokens" in self.kinds:
+            yield self._tokens()
+        if self._on("sick"):
+            self.sick = draw_sickness(
+                self.rng, self.universe.truth.living(), self.universe.plan.sick
+            )
+            if self.sick is not None:
+                self.universe.say(f"sick to the end: {self.sick.words()}")
         if "systems" in self.kinds:
             yield self._systems()
         if "list" in self.kinds:
@@ -66,7 +98,9 @@ class Trouble:
         self.episodes.clear()
         self._cut_list = None
         universe = self.universe
-        universe.product.down = universe.prefect.down = False
+        universe.product.down = universe.prefect.down = universe.slack.down = False
+        universe.prefect.loses_answers = lambda: False
+        universe.disk.cut_next = None
         for host in universe.hosts:
             host.skew = timedelta()
         for connection in universe.truth.living():
@@ -84,11 +118,18 @@ class Trouble:
     def decide(self, request: Request) -> Fault | None:
         """What happens to one call."""
         now = self.universe.now()
+        if self.sick is not None and self.sick.matches(request):
+            return self.sick.fault
         for episode in self.episodes:
             if now < episode.until and episode.matches(request):
                 return episode.fault
+        if request.path == "/link/token":
+            self._hit_refresh(request)
         if not self._on("calls") or self.rng.random() > 0.03:
             return None
+        if request.path == "/link/token":
+            # An answer with a new pair that is lost is lost for good: that is no fault of ours.
+            return self.rng.choice((Fault("refuse"), Fault("status", 503), None))
         return self.rng.choice((
             Fault("lose"), Fault("lose"), Fault("refuse"), Fault("hang"), Fault("html"),
             Fault("slow", seconds=self.rng.choice((4.0, 9.9, 14.9, 15.1))),
@@ -123,6 +164,7 @@ class Trouble:
             seconds = self.rng.choice((30.0, 300.0, 1500.0))
             words = f"{fault.kind} {fault.status} for {connection.key}{path} for {seconds:g} s"
             self.universe.say(f"trouble: {words}")
+            self.failing.add(connection.key)
             until = self.universe.now() + timedelta(seconds=seconds)
             self.episodes = [each for each in self.episodes if each.until > self.universe.now()]
             self.episodes.append(Episode(until, matches, fault, words))
@@ -137,6 +179,52 @@ class Trouble:
             await asyncio.sleep(self.rng.choice((60.0, 400.0, 1800.0)))
             peer.down = False
             self.universe.say(f"{name} is back")
+
+    # --- processes and tokens
+
+    async def _commits(self) -> None:
+        """The power of a process is cut right after a commit."""
+        while True:
+            await self._pause(900.0)
+            if self._on("commits"):
+                choice = ("receiver", "consumer", "worker health", "worker reconcile")
+                self.universe.disk.cut_next = self.rng.choice(choice)
+
+    async def _stops(self) -> None:
+        """A process is told to stop, and started again."""
+        while True:
+            await self._pause(1200.0)
+            if self._on("stops"):
+                self.universe.stop(self.rng.choice(("receiver", "consumer", "worker")))
+
+    def _hit_refresh(self, request: Request) -> None:
+        """Whoever refreshes a pair is told to stop while Makini works on it."""
+        host = HOST.get()
+        if host is None or b"refresh_token" not in request.body or not self._on("stops"):
+            return
+        if self.rng.random() < 0.5:
+            self.universe.loop.call_later(0.09, self.universe.stop, host.name, context=PEERS.copy())
+
+    async def _tokens(self) -> None:
+        """Makini ends an access token before its time; the refresh token lives."""
+        while True:
+            await self._pause(900.0)
+            if self._on("tokens"):
+                connection = self.rng.choice(self.universe.truth.living())
+                self.universe.say(f"trouble: the access token of {connection.key} ends early")
+                self.universe.truth.end_tokens(connection, self.universe.now())
+
+    def lacking(self, key: str, entity: str) -> int:
+        """How many records a listing lacks."""
+        if self.sick is None or not self.sick.covers(key, entity) or self.universe.calm:
+            return 0
+        if self.universe.loop.time() < LACKS_FROM_SECONDS:
+            return 0  # what was never listed can't be missed
+        return self.sick.lacking
+
+    def is_sick(self, connection: Connection) -> bool:
+        """Whether something of it stays wrong to the end."""
+        return self.sick is not None and self.sick.connection is connection
 
     # --- logins and systems
 
@@ -173,28 +261,38 @@ class Trouble:
         """Customers log in by the link that Linekeeper made for them, some of them twice."""
         while True:
             await self._pause(600.0)
-            pages = " ".join(str(each.data) for each in self.universe.prefect.artifacts.values())
-            links = sorted(
-                set(re.findall(r"\]\(https://linekeeper\.sim(/connect/[^)\s]+)\)", pages))
-            )
-            for link in links:
+            for link in self._links():
                 if self.rng.random() < 0.5:
                     await self._log_in(link)
                     if self.rng.random() < 0.2:
                         await self._log_in(link)
 
-    async def _log_in(self, link: str) -> None:
+    def _links(self) -> list[str]:
+        """The connect links that Linekeeper shows."""
+        pages = " ".join(str(each.data) for each in self.universe.prefect.artifacts.values())
+        return sorted(set(re.findall(r"\]\(https://linekeeper\.sim(/connect/[^)\s]+)\)", pages)))
+
+    async def log_in_to(self, connection: Connection) -> bool:
+        """The customer of `connection` logs in by the link; False where there is none."""
+        for link in self._links():
+            if await self._log_in(link, connection):
+                return True
+        return False
+
+    async def _log_in(self, link: str, wanted: Connection | None = None) -> bool:
         universe = self.universe
         page = await universe.request("GET", link, {}, b"")
         if page is None or page.status != 200:
             universe.say(f"person: {link[:20]}… {page.status if page else 'no answer'}")
-            return
+            return False
         found = re.search(r'href="(https://link\.makini\.sim/oauth/authorize\?[^"]+)"',
                           page.body.decode())  # fmt: skip
         lost = [each for each in universe.truth.living() if not each.login_ok]
         asked = [each for each in lost if each.provider in page.body.decode()] or lost
+        if wanted is not None:
+            asked = [wanted] if wanted.name in page.body.decode() else []
         if found is None or not asked:
-            return
+            return False
         connection = self.rng.choice(asked)
         await asyncio.sleep(self.rng.uniform(5, 120))
         query = urlsplit(unescape(found[1])).query
@@ -205,6 +303,7 @@ class Trouble:
         universe.say(
             f"person: logs in to {connection.key} {answer.status if answer else 'no answer'}"
         )
+        return answer is not None and answer.status == 200
 
     # --- the list, webhooks, clocks
 
@@ -223,7 +322,7 @@ class Trouble:
                 ("duplicated", lambda listed: listed + listed),
             ))  # fmt: skip
             self.universe.say(f"trouble: the list is {name}")
-            await asyncio.sleep(self.rng.choice((100.0, 700.0)))
+            await asyncio.sleep(self.rng.choice((100.0, 1300.0)))
             self._cut_list = None
 
     async def _forgeries(self) -> None:

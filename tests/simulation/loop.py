@@ -165,7 +165,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             except BaseException as error:
                 future.set_exception(error)
             else:
-                future.set_result(result)
+                if not _is_dead(context):
+                    future.set_result(result)
 
         self.call_soon(attempt)
         return future

@@ -2,13 +2,15 @@
 
 import json
 import sqlite3
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from tests.simulation.makini.http import CLIENT_SECRET
+from tests.simulation.makini.truth import Connection
 from tests.simulation.makini.webhooks import WEBHOOK_SECRET
 from tests.simulation.product import FORWARD_SECRET
+from tests.simulation.promises import broken_promises
 from tests.simulation.universe import Universe
 
 
@@ -20,6 +22,15 @@ class Oracle:
         self.broken: list[str] = list(universe.found)
         self.db = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
         self.db.row_factory = sqlite3.Row
+        sick = universe.people.sick
+        self.sick_key = sick.connection.key if sick is not None else ""
+
+    def is_sick(self, key: str, entity: str = "") -> bool:
+        """Whether nothing can be expected of it: what is wrong with it lasts."""
+        sick = self.universe.people.sick
+        if sick is None or sick.connection.key != key:
+            return False
+        return bool(sick.entity == "" or (entity and sick.entity == entity))
 
     def judge(self) -> list[str]:
         """Everything that is broken, in one line each."""
@@ -31,6 +42,7 @@ class Oracle:
         self.tokens()
         self.secrets()
         self.errors()
+        self.broken += broken_promises(self)
         self.db.close()
         return self.broken
 
@@ -46,12 +58,16 @@ class Oracle:
 
     def ended(self) -> None:
         """Every event ends, every message is sent or visibly not."""
-        for row in self.rows("SELECT id, kind, status, error FROM webhook_event"
-                             " WHERE status = 'pending'"):  # fmt: skip
+        for row in self.rows("SELECT id, kind, status, error, connection_ref, url_connection"
+                             " FROM webhook_event WHERE status = 'pending'"):  # fmt: skip
+            if self.sick_key in (row["connection_ref"], row["url_connection"]):
+                continue
             self.broken.append(f"stuck: event {row['id']} {row['kind']} waits: {row['error']}")
         for row in self.rows(
             "SELECT channel, dedupe_key, error FROM outbox"
-            " WHERE status = 'pending' AND channel IN ('forward', 'event', 'run')"
+            " WHERE status = 'pending' AND channel IN ('forward', 'event', 'run', 'slack')"
+            " AND next_attempt_at < ?",
+            _text(self.universe.now() - timedelta(minutes=10)),
         ):
             self.broken.append(f"stuck: {row['channel']} {row['dedupe_key']}: {row['error']}")
 
@@ -73,6 +89,8 @@ class Oracle:
             }
             where = f"{row['name']} ({connection.key})"
             for entity, records in connection.records.items():
+                if self.is_sick(connection.key, entity):
+                    continue
                 for key, record in records.items():
                     kept = index.get((entity, key))
                     if edge is not None and record.updated_at < edge + timedelta(hours=12):
@@ -100,6 +118,8 @@ class Oracle:
             changed = connection.words[-1][0]
             if lag > 600 or self.universe.now() - changed < timedelta(minutes=35):
                 continue  # what it says of itself is older than what is so
+            if self.is_sick(connection.key) or self.is_locked_out(connection):
+                continue
             for row in self.rows("SELECT * FROM connection WHERE makini_key = ?", connection.key):
                 lost = "reauthorization_required" in open_kinds.get(row["id"], set())
                 where = f"{row['name']} ({connection.key})"
@@ -111,6 +131,12 @@ class Oracle:
                     self.broken.append(
                         f"health: {where} lost its login, held {row['health']}, {lost=}"
                     )
+
+    def is_locked_out(self, connection: Connection) -> bool:
+        """Whether a new pair was lost for good, as when a process dies while it gets one."""
+        issued = [pair.issued_at for pair in connection.pairs if pair.source != "mint"]
+        near = timedelta(seconds=90)
+        return any(abs(at - crash) < near for at in issued for crash in self.universe.crashed_at)
 
     def forwards(self) -> None:
         """What was applied reached the product; each connection's in order."""
@@ -141,6 +167,8 @@ class Oracle:
             connection = self.universe.truth.connections.get(row["makini_key"])
             if connection is None or connection.deleted or row["minted"]:
                 continue
+            if self.is_locked_out(connection):
+                continue
             refresh = row["refresh_token"] and cipher.decrypt(row["refresh_token"])
             pairs = [pair for pair in connection.pairs if pair.refresh == refresh]
             if refresh and not pairs and any(pair.refresh for pair in connection.pairs):
@@ -153,6 +181,9 @@ class Oracle:
         universe = self.universe
         secrets = [*universe.truth.secrets, CLIENT_SECRET, WEBHOOK_SECRET, FORWARD_SECRET]
         texts = {
+            "a message": " ".join(
+                text for message in universe.slack.messages.values() for _, text in message.texts
+            ),
             "an event": " ".join(repr(event) for event in universe.prefect.events.values()),
             "an artifact": " ".join(str(each.data) for each in universe.prefect.artifacts.values()),
             "a run": " ".join(repr(run) for run in universe.prefect.runs.values()),
@@ -172,6 +203,10 @@ class Oracle:
         for run in self.universe.prefect.runs.values():
             if run.state_word == "failed" and ": " in run.message and _is_a_bug(run.message):
                 self.broken.append(f"run: {run.deployment} raised {run.message}")
+
+
+def _text(at: datetime) -> str:
+    return at.isoformat(timespec="microseconds")
 
 
 def _is_a_bug(message: str) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from slack_sdk.web.async_client import AsyncWebClient
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from linekeeper import clock
@@ -20,11 +21,11 @@ from linekeeper.inbox import sqlite_writer
 from linekeeper.makini import wire
 from linekeeper.receiver import beat as receiver_beat
 from linekeeper.settings import Settings
-from linekeeper.store import Store, sqlite
+from linekeeper.store import Store, leases, sqlite
 from linekeeper.store import engine as store_engine
 from linekeeper.store.migrate import migrate
 from linekeeper.watch import service as watching
-from tests.simulation import machine
+from tests.simulation import machine, slack
 from tests.simulation.machine import seed_of
 from tests.simulation.makini.http import CLIENT_ID, CLIENT_SECRET
 from tests.simulation.makini.truth import ENTITIES
@@ -53,7 +54,8 @@ def machines(universe: Universe) -> Iterator[None]:
         "MAKINI_MODE": "manage", "MAKINI_BODIES": ",".join(ENTITIES),
         "MAKINI_ENTITIES": ",".join(universe.entities), "WATCH_MINUTES": "30",
         "PUBLIC_URL": "https://linekeeper.sim", "FORWARD_URL": "https://product.sim/hook",
-        "FORWARD_SECRET": FORWARD_SECRET,
+        "FORWARD_SECRET": FORWARD_SECRET, "SLACK_BOT_TOKEN": slack.TOKEN,
+        "SLACK_CHANNEL": slack.CHANNEL, "SLACK_API_URL": f"https://{slack.HOST}/api/",
     }  # fmt: skip
     undo: list[tuple[Any, str, Any]] = []
 
@@ -70,6 +72,10 @@ def machines(universe: Universe) -> Iterator[None]:
     put(store_engine, "create_async_engine", machine.share_compiled(create_async_engine))
     put(sqlite_writer.sqlite3, "connect", machine.connect_inline)
     put(wire, "open_transport", lambda _: SimTransport(universe.network))
+    put(AsyncWebClient, "api_call", slack.calls_through(universe.network))
+    put(leases, "acquire", universe.leases.taking(leases.acquire))
+    put(leases, "renew", universe.leases.renewing(leases.renew))
+    put(leases, "release", universe.leases.giving_back(leases.release))
     put(os, "urandom", Random(seed_of(universe.plan.seed, "urandom")).randbytes)
     for owner, name, value in (
         (service, "OUTBOX_EVERY", IDLE_SECONDS), (service, "RECONNECTS_EVERY", IDLE_SECONDS),

@@ -93,6 +93,7 @@ class SimPrefect:
         self._now = now
         self._new_id = new_id
         self.down = False
+        self.loses_answers: Callable[[], bool] = lambda: False
         self.blocks = Blocks()
         self.runs: dict[UUID, SimRun] = {}
         self.events: dict[str, Event] = {}
@@ -124,6 +125,8 @@ class SimPrefect:
         )  # fmt: skip
         self.runs[made.id] = made
         self.enqueue(made)
+        if self.loses_answers():
+            raise OrchestratorUnavailable("the answer was lost")
         return str(made.id)
 
     async def resume_run(self, run_id: str, answer: Mapping[str, Any] | None = None) -> None:
@@ -218,6 +221,9 @@ class SimPrefect:
             state = await FLOWS[run.deployment].fn(**run.parameters)
         except Suspended:
             run.state_word = "suspended"
+        except asyncio.CancelledError:
+            run.state_word, run.state_name = "crashed", "Crashed"
+            raise
         except Exception as error:
             run.state_word, run.message = "failed", f"{type(error).__name__}: {error}"
             run.state_name = "Failed"

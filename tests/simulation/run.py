@@ -44,7 +44,7 @@ def simulate(plan: Plan) -> Verdict:
     verdict.digest = hashlib.sha256("\n".join(universe.lines).encode()).hexdigest()[:16]
     verdict.figures = {
         "webhooks": len(universe.delivered), "lost": len(universe.lost),
-        "crashes": universe.crashes, "forwards": len(universe.product.taken),
+        "crashes": len(universe.crashed_at), "forwards": len(universe.product.taken),
         "runs": len(universe.prefect.runs), "minutes": available.minutes,
         "agreed": available.agreed, "steps": loop.steps, "commits": universe.disk.commits,
     }  # fmt: skip

@@ -1,20 +1,21 @@
 """One universe: hosts of ours, peers that aren't, faults drawn from the seed, and a trace."""
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from linekeeper import clock
-from linekeeper.access.tokens import save_tokens
 from linekeeper.consumer import run_consumer
-from linekeeper.makini.models import TokenPair
 from linekeeper.receiver.app import Receiver
 from linekeeper.runtime import Runtime
-from tests.simulation import machine
+from tests.simulation import machine, slack
+from tests.simulation.founding import set_up
+from tests.simulation.leases import Leases
 from tests.simulation.loop import HOST, Host, VirtualLoop
 from tests.simulation.machine import SimClock, seed_of
 from tests.simulation.makini.http import Answer, Call, Face
@@ -24,6 +25,7 @@ from tests.simulation.makini.webhooks import RETRY_FIRST, RETRY_FOR, Post, Postm
 from tests.simulation.net import PEERS, Network, Request, call_asgi
 from tests.simulation.prefect import SimPrefect, SimRun
 from tests.simulation.product import Product
+from tests.simulation.rehearsal import Rehearsal
 
 SCHEDULES = {
     "health-sweep": 300.0, "reconcile": 900.0, "process-webhooks": 900.0,
@@ -32,15 +34,21 @@ SCHEDULES = {
 }  # fmt: skip
 
 
+SETTLE_SECONDS = 3000.0
+"""How long it is calm before the last act."""
+
+
 @dataclass
 class Plan:
     """How one universe is to be: all drawn from the seed, so that a smaller one can be tried."""
 
     seed: int
-    hours: float = 1.0
+    hours: float = 0.75
     connections: int = 4
     faults: bool = True
-    kinds: frozenset[str] = frozenset()  # empty: every kind of fault
+    kinds: frozenset[str] = frozenset()  # empty: those that the seed draws
+    personality: dict[str, Any] = field(default_factory=dict)  # in place of what it draws
+    sick: str = ""  # the sickness, where there is one
 
 
 @dataclass
@@ -74,15 +82,19 @@ class Universe:
         self.loop = VirtualLoop(seed_of(plan.seed, "loop"))
         self.clock = SimClock(self.loop, Random(seed_of(plan.seed, "ids")))
         self.rng = Random(seed_of(plan.seed, "world"))
-        self.personality = Personality.draw(Random(seed_of(plan.seed, "personality")))
+        drawn = Personality.draw(Random(seed_of(plan.seed, "personality")))
+        self.personality = replace(drawn, **plan.personality)
         self.truth = Truth(Random(seed_of(plan.seed, "truth")), self.personality)
         self.face = Face(self.truth)
         self.postman = Postman(self.truth)
         self.product = Product(self.clock.true_now)
+        self.slack = slack.Slack(self.clock.true_now)
         self.prefect = SimPrefect(self.clock.true_now, self.clock.new_id)
+        self.leases = Leases(self.clock.true_now)
         self.network = Network(self.loop, Random(seed_of(plan.seed, "net")), self.say)
         self.network.peers = {
             "makini.sim": self._makini, "product.sim": self._product,
+            slack.HOST: self.slack.handle,
         }  # fmt: skip
         self.lines: list[str] = []
         self.delivered: list[Delivered] = []
@@ -91,13 +103,15 @@ class Universe:
         self.calm = False
         self.found: list[str] = []  # what is broken already
         self.trouble: Any = None  # how trouble is drawn
-        self.crashes = 0
+        self.people: Any = None  # the trouble that was drawn, and the people in it
+        self.crashed_at: list[datetime] = []
+        self._mains: dict[str, asyncio.Task[Any]] = {}
         self.hosts: list[Host] = []
         self._peers: list[asyncio.Task[Any]] = []
         self.disk = machine.Disk()
         shape = Random(seed_of(plan.seed, "shape"))
         self.entities = tuple(sorted(shape.sample(ENTITIES, shape.choice((1, 2, 2, 3)))))
-        self.pace = shape.choice((1.0, 1.5))  # schedules are so much slower
+        self.pace = shape.choice((1.5, 2.0))  # schedules are so much slower
 
     # --- telling
 
@@ -131,6 +145,7 @@ class Universe:
         context = PEERS.copy()
         context.run(HOST.set, host)
         task = self.loop.create_task(main(host), name=name, context=context)
+        self._mains[name] = task
         return host, task
 
     async def _receive(self, host: Host) -> None:
@@ -210,6 +225,22 @@ class Universe:
 
     # --- faults
 
+    # --- what Linekeeper says
+
+    def is_open(self, key: str, kind: str) -> bool:
+        """Whether an incident of `kind` is open about the connection."""
+        with closing(sqlite3.connect(self.home / "linekeeper.db")) as db:
+            row = db.execute(
+                "SELECT 1 FROM incident_connection m JOIN incident i ON i.id = m.incident_id"
+                " JOIN connection c ON c.id = m.connection_id WHERE c.makini_key = ?"
+                " AND m.kind = ? AND m.left_at IS NULL AND i.status != 'resolved'", (key, kind),
+            ).fetchone()  # fmt: skip
+        return row is not None
+
+    def shown_of(self, name: str) -> list[str]:
+        """What the channel shows about a customer now."""
+        return [message.text for message in self.slack.channel if name in message.text]
+
     def faulty(self, kind: str) -> bool:
         """Whether faults of this kind may happen now."""
         wanted = self.plan.kinds
@@ -241,9 +272,21 @@ class Universe:
             self.hosts = [host for host in self.hosts if not host.dead]
             for host in self.hosts:
                 if host.name.startswith(name):
-                    self.say(f"crash of {host.name}")
-                    self.crashes += 1
-                    host.cut()
+                    self.crash(host)
+
+    def crash(self, host: Host) -> None:
+        """Cut the power of `host`."""
+        self.say(f"crash of {host.name}")
+        self.crashed_at.append(self.now())
+        host.cut()
+
+    def stop(self, name: str) -> None:
+        """Tell the processes so called to end: their main tasks are cancelled."""
+        for host in self.hosts:
+            main = self._mains.get(host.name)
+            if host.name.startswith(name) and not host.dead and main and not main.done():
+                self.say(f"{host.name} is told to stop")
+                main.cancel()
 
     async def _supervise(self, name: str, main: Callable[[Host], Awaitable[None]]) -> None:
         """Start a process, and again when it is gone."""
@@ -294,45 +337,10 @@ class Universe:
 
     # --- the whole
 
-    async def _setup(self) -> None:
-        """Customers with systems, listed and adopted, their logins taken over."""
-        now = self.now()
-        for number in range(self.plan.connections):
-            offers = self.entities if self.rng.random() < 0.8 else self.entities[:1]
-            provider = self.rng.choice(("sap-ecc", "maximo", "emaint", "upkeep"))
-            self.truth.connect(
-                name=f"Company {number}", email=f"it@company{number}.example",
-                provider=provider, company=f"Company {number}", now=now, offers=offers,
-                records=self.rng.choice((0, 1, 4, 12)),
-            )  # fmt: skip
-        self.truth.announce.clear()
-
-        async def adopt(_: Host) -> None:
-            from linekeeper.customers.adopt import adopt as take
-            from linekeeper.makini.models import ListedConnection
-
-            async with Runtime.open() as rt, rt.store.write() as session:
-                listed = [
-                    ListedConnection(key=each.key, id=each.key, name=each.name,
-                                     email=each.email, provider=each.provider, status="Active")
-                    for each in self.truth.living()
-                ]  # fmt: skip
-                adopted = await take(rt.store, session, "default", listed, now=clock.utcnow())
-                pairs = {}
-                for each in self.truth.living():
-                    pair = self.truth.issue(each, self.now(), source="login")
-                    pairs[adopted.ids[each.key]] = TokenPair(
-                        pair.access, pair.refresh, pair.access_until
-                    )
-                await save_tokens(rt.store, session, pairs, now=clock.utcnow())
-
-        _, task = self.start("setup", adopt)
-        await task
-
     async def live(self) -> None:
         """Live through the plan's hours, then a calm in which everything settles."""
-        await self._setup()
-        trouble = self.trouble(self)
+        await set_up(self)
+        self.people = trouble = self.trouble(self)
         self.say(f"Makini: {self.personality.words()}")
         self.say(f"trouble: {', '.join(sorted(trouble.kinds)) or 'only crashes and webhooks'}")
         peers = [
@@ -346,6 +354,5 @@ class Universe:
         self.calm = True
         trouble.end()
         self.say("calm")
-        await asyncio.sleep(self.settle_seconds)
-
-    settle_seconds = 2700.0
+        await asyncio.sleep(SETTLE_SECONDS if trouble.kinds - {"none"} else 300.0)
+        await Rehearsal(self, trouble).play()

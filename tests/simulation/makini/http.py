@@ -44,6 +44,8 @@ class Face:
         self.codes: dict[str, tuple[str, str]] = {}  # code: (connection key, redirect uri)
         self.spent: dict[tuple[str, int], int] = {}
         self.mutilate_list: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
+        self.lacking: Callable[[str, str], int] = lambda key, entity: 0
+        """How many records a listing of an entity lacks, though its total counts them."""
         self.effects: list[tuple[datetime, str, str]] = []  # refresh, mint, exchange, delete
 
     def answer(self, call: Call) -> Answer:
@@ -217,9 +219,10 @@ class Face:
             if record is None:
                 return self.error(404, "NOT_FOUND", "No such record.")
             return _json({"data": record.data})
-        return self._list_records(call, list(records.values()))
+        lacking = self.lacking(connection.key, entity)
+        return self._list_records(call, list(records.values()), lacking)
 
-    def _list_records(self, call: Call, records: list[Record]) -> Answer:
+    def _list_records(self, call: Call, records: list[Record], lacking: int) -> Answer:
         window = self.personality.window
         if window is not None:
             edge = call.now - timedelta(seconds=window)
@@ -239,9 +242,12 @@ class Face:
         records.sort(key=lambda record: (record.data["updatedAt"], record.key))
         if call.query.get("sort[updatedAt]") == "1":
             records.reverse()
-        return self._page(call, [record.data for record in records])
+        shown = sorted(records, key=lambda record: record.number)[lacking:] if lacking else records
+        kept = {record.key for record in shown}
+        rows = [record.data for record in records if record.key in kept]
+        return self._page(call, rows, total=len(records))
 
-    def _page(self, call: Call, rows: list[dict[str, Any]]) -> Answer:
+    def _page(self, call: Call, rows: list[dict[str, Any]], total: int | None = None) -> Answer:
         asked = call.query.get("per_page") or call.query.get("pageSize") or "25"
         size = max(1, min(int(asked) if asked.isdigit() else 25, self.personality.page_cap))
         if self.personality.paging == "cursor":
@@ -259,7 +265,8 @@ class Face:
                       "next": f"{base}?page={page + 1}" if page < last else None},
             "meta": {"current_page": page, "from": (page - 1) * size + 1 if shown else None,
                      "last_page": last, "path": base, "per_page": size,
-                     "to": (page - 1) * size + len(shown) if shown else None, "total": len(rows)},
+                     "to": (page - 1) * size + len(shown) if shown else None,
+                     "total": len(rows) if total is None else total},
         })  # fmt: skip
 
     def _limit(self, whose: str, now: datetime) -> Answer | None:

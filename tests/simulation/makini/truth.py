@@ -23,6 +23,7 @@ class Pair:
     access_until: datetime
     refresh_until: datetime
     source: str  # "login", "refresh" or "mint"
+    issued_at: datetime
 
 
 @dataclass
@@ -60,6 +61,8 @@ class Connection:
     states: list[tuple[datetime, str]] = field(default_factory=list)
     """What it waits for, as `linekeeper.availability` calls it, and since when."""
     next_number: int = 1
+    logins: list[tuple[datetime, bool]] = field(default_factory=list)
+    """Whether the stored login works, and since when."""
 
     def word(self, at: datetime) -> tuple[str, str]:
         """The lifecycle and sync status as they were reported at `at`."""
@@ -180,6 +183,7 @@ class Truth:
             access_until=now + (ACCESS_LIFE if long else timedelta(seconds=300)),
             refresh_until=now + REFRESH_LIFE,
             source=source,
+            issued_at=now,
         )
         self.secrets += [pair.access] + ([pair.refresh] if pair.refresh else [])
         if source != "mint" or self.personality.mint_kills:
@@ -203,7 +207,16 @@ class Truth:
                     return connection
         return None
 
+    def end_tokens(self, connection: Connection, now: datetime) -> None:
+        """The access tokens end early; the refresh tokens live."""
+        for pair in connection.pairs:
+            pair.access_until = min(pair.access_until, now)
+
     # --- records
+
+    def touch(self, connection: Connection, entity: str, number: int, now: datetime) -> None:
+        """Update the record with this number."""
+        self._apply(connection, entity, number, now, "updated")
 
     def change(self, connection: Connection, entity: str, now: datetime, how: str) -> None:
         """Insert, update or delete one record at the source, now."""
@@ -287,6 +300,7 @@ class Truth:
         else:
             state, words = "healthy", ("Active", "done")
         connection.states.append((now, state))
+        connection.logins.append((now, connection.login_ok))
         lag = timedelta(seconds=self.personality.status_lag) if connection.words else timedelta()
         connection.words.append((now + lag, *words))
 

@@ -1,0 +1,46 @@
+"""How a universe begins: customers with systems, listed and adopted, their logins taken over."""
+
+from typing import TYPE_CHECKING
+
+from linekeeper import clock
+from linekeeper.access.tokens import save_tokens
+from linekeeper.customers.adopt import adopt as take
+from linekeeper.makini.models import ListedConnection, TokenPair
+from linekeeper.runtime import Runtime
+from tests.simulation.loop import Host
+
+if TYPE_CHECKING:
+    from tests.simulation.universe import Universe
+
+
+async def set_up(universe: "Universe") -> None:
+    """Make the connections of the plan, and take them over."""
+    now, truth, rng = universe.now(), universe.truth, universe.rng
+    for number in range(universe.plan.connections):
+        offers = universe.entities if rng.random() < 0.8 else universe.entities[:1]
+        provider = rng.choice(("sap-ecc", "maximo", "emaint", "upkeep"))
+        truth.connect(
+            name=f"Company {number}", email=f"it@company{number}.example", provider=provider,
+            company=f"Company {number}", now=now, offers=offers,
+            records=rng.choice((0, 1, 4, 12)),
+        )  # fmt: skip
+    truth.announce.clear()
+
+    async def adopt(_: Host) -> None:
+        async with Runtime.open() as rt, rt.store.write() as session:
+            listed = [
+                ListedConnection(key=each.key, id=each.key, name=each.name, email=each.email,
+                                 provider=each.provider, status="Active")
+                for each in truth.living()
+            ]  # fmt: skip
+            adopted = await take(rt.store, session, "default", listed, now=clock.utcnow())
+            pairs = {}
+            for each in truth.living():
+                pair = truth.issue(each, universe.now(), source="login")
+                pairs[adopted.ids[each.key]] = TokenPair(
+                    pair.access, pair.refresh, pair.access_until
+                )
+            await save_tokens(rt.store, session, pairs, now=clock.utcnow())
+
+    _, task = universe.start("setup", adopt)
+    await task

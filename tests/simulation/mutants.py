@@ -1,0 +1,227 @@
+"""The known defects that `--mutants` plants: fixes undone, and steps in the wrong order."""
+
+from tests.simulation.planting import Edit, Mutant
+
+
+def _mutant(
+    name: str, what: str, *edits: tuple[str, str, str], kinds: str = "none", **needs: object
+) -> Mutant:
+    planted = tuple(Edit(f"linekeeper/{file}", old, new) for file, old, new in edits)
+    return Mutant(name, what, planted, frozenset(kinds.split()), **needs)  # type: ignore[arg-type]
+
+
+MUTANTS = (
+    _mutant(
+        "acknowledged-before-commit", "a webhook is answered before it is stored",
+        ("inbox/intake.py", "        began = monotonic()\n        writing = {",
+         "        began = monotonic()\n        for row, future in batch:\n"
+         "            if not future.done():\n"
+         "                future.set_result(Receipt(row.id, True))\n        writing = {"),
+        kinds="webhooks",
+    ),
+    _mutant(
+        "forwarded-outside-the-transaction", "the forward is written after the event is settled",
+        ("consumer/events.py", "        await forward_events(\n            rt.store,",
+         "        await settle(session, settled, now=now)\n        await session.commit()\n"
+         "        await forward_events(\n            rt.store,"),
+        kinds="commits",
+    ),
+    _mutant(
+        "claim-out-of-order", "a later message is claimed while an earlier one waits for a retry",
+        ("outbox/claim.py", "        if blocked:\n", "        if False:\n"),
+        kinds="product calls",
+    ),
+    _mutant(
+        "claim-never-ends", "what a dead consumer had claimed is claimed for ever",
+        ("outbox/claim.py", "    until = now + timedelta(seconds=seconds)\n    due",
+         "    until = now + timedelta(days=30)\n    due"),
+        ("consumer/alive.py", "    for owner in owners:\n", "    for owner in ():\n"),
+        kinds="commits crash",
+    ),
+    _mutant(
+        "lease-for-anybody", "a lease is taken from whoever holds it",
+        ("store/leases.py",
+         "or_(col(Lease.owner) == owner, col(Lease.until) <= now),", "col(Lease.fence) >= 0,"),
+        kinds="tokens", personality={"mint": "short"},
+    ),
+    _mutant(
+        "sent-though-refused", "a forward counts as sent whatever the product answers",
+        ("outbox/forwarder.py", "        if 200 <= status < 300:\n", "        if status:\n"),
+        kinds="product calls",
+    ),
+    _mutant(
+        "lagging-status-clears", "a cached status undoes a lost login",
+        ("health/contested.py", "    if observation.source not in CACHED:\n        return False\n"
+         "    if observation.outcome is Outcome.login_lost:\n        return _is_leftover",
+         "    if observation.source:\n        return False\n"
+         "    if observation.outcome is Outcome.login_lost:\n        return _is_leftover"),
+        kinds="logins",
+        personality={"status_lag": 3600.0, "auth_event": "connection.auth_required"},
+    ),
+    _mutant(
+        "entity-401-is-a-lost-login", "one entity's 401 is taken for a lost login",
+        ("reconcile/target.py",
+         "            whole = self.is_lost or self._whole is Whole.silent\n",
+         "            whole = True\n"),
+        ("health/scope.py", "    return Whole.login_lost if lost else Whole.answers",
+         "    return Whole.login_lost"),
+        kinds="sick", sick="401",
+    ),
+    _mutant(
+        "short-listing-deletes", "a listing below the source's own total proves records gone",
+        ("reconcile/poll.py", "        inconsistent = whole and listing.lacks and not shifted\n",
+         "        inconsistent = False\n"),
+        kinds="sick", sick="lacking", personality={"since": "none", "paging": "page"}, hours=1.5,
+    ),
+    _mutant(
+        "truncated-list-disconnects", "connections that a truncated list lacks are disconnected",
+        ("health/absence.py",
+         "        return self.is_short or self.missing > self.known * MISSING_SHARE\n",
+         "        return False\n"),
+        kinds="list", hours=1.5,
+    ),
+    _mutant(
+        "base64-signature-refused", "only one of the two documented encodings is accepted",
+        ("inbox/verify.py", "    return _sha256_base64(value)\n", "    return None\n"),
+        personality={"signature": "base64"},
+    ),
+    _mutant(
+        "first-page-only", "pages after the first are not read",
+        ("makini/paging.py", "            if self.number >= page.last_page:\n",
+         "            if self.number >= 1:\n"),
+        personality={"paging": "page", "page_cap": 7},
+    ),
+    _mutant(
+        "cursor-not-followed", "a cursor is taken for the end",
+        ("makini/paging.py",
+         '            return [*self._size, ("cursor", page.next_cursor)]\n',
+         "            return None\n"),
+        personality={"paging": "cursor", "page_cap": 7},
+    ),
+    _mutant(
+        "watermark-after-its-position", "a poll asks from the position + 1 µs",
+        ("reconcile/watermark.py",
+         "    return position if is_a_source_time else position - unit\n",
+         "    return position + _INSTANT\n"),
+        kinds="webhooks", personality={"since": "filter", "grain": 86400.0}, hours=1.5,
+    ),
+    _mutant(
+        "merge-key-survives-the-claim", "the same body after a claim is no new change",
+        ("inbox/claim.py", '        also={"merge_key": None},\n', "        also={},\n"),
+        personality={"webhook_id": "none"},
+    ),
+    _mutant(
+        "new-pair-not-stored", "a refreshed pair is used, and not stored",
+        ("access/renew.py", "        async def keep() -> bool:\n",
+         "        async def keep() -> bool:\n            return True\n"),
+        kinds="tokens",
+    ),
+    _mutant(
+        "cancelled-refresh-loses-the-pair", "a refresh is cancelled after Makini rotated the pair",
+        ("access/renew.py",
+         "        return await to_its_end(self._renewed(stored), BEFORE_SENDING)\n",
+         "        return await self._renewed(stored)\n"),
+        kinds="tokens stops",
+    ),
+    _mutant(
+        "incident-never-resolved", "an incident goes on after its cause",
+        ("incidents/conclude.py", "    for identifier in decision.resolved:\n",
+         "    for identifier in ():\n"),
+        kinds="logins",
+    ),
+    _mutant(
+        "lost-login-is-no-trouble", "a lost login opens no incident",
+        ("health/judge.py", "or health == Health.healthy:\n        return False\n",
+         'or health in ("healthy", "reauthorization_required"):\n        return False\n'),
+    ),
+    _mutant(
+        "auth-event-ignored", "Makini's word that a login is lost is not read",
+        ("consumer/connection_events.py", "            elif said.says is None:\n",
+         "            elif said:\n"),
+        personality={"status_lag": 3600.0, "auth_event": "connection.auth_required"},
+    ),
+    _mutant(
+        "told-once-or-never", "a message that Slack did not take is settled all the same",
+        ("notify/deliver.py", "                await renderer.say(row, view, fold)\n",
+         "                if row.attempts == 1:\n"
+         "                    await renderer.say(row, view, fold)\n"),
+        kinds="slack logins",
+    ),
+    _mutant(
+        "concluded-in-silence", "incidents open and end, and nobody is notified",
+        ("incidents/conclude.py", "    await announce(store, session, changes, now=now)\n",
+         "    await announce(store, session, (), now=now)\n"),
+        kinds="logins",
+    ),
+    _mutant(
+        "run-without-its-key", "a run is started again when the answer to its start was lost",
+        ("outbox/senders/prefect.py",
+         '            idempotency_key=payload.get("idempotency_key", dedupe_key),\n',
+         '            idempotency_key=f"{dedupe_key} {utcnow()}",\n'),
+        kinds="prefect logins",
+    ),
+    _mutant(
+        "token-in-plain-text", "an access token is stored as it is",
+        ("access/tokens.py",
+         '            "access_token": store.cipher.encrypt(pair.access_token),\n',
+         '            "access_token": pair.access_token,\n'),
+    ),
+    _mutant(
+        "forged-webhook-accepted", "a wrong signature is accepted",
+        ("inbox/verify.py",
+         "                return ACCEPTED\n        return Rejected(\"bad_signature\")\n",
+         "                return ACCEPTED\n        return ACCEPTED\n"),
+        kinds="forged",
+    ),
+    _mutant(
+        "settled-behind-a-barrier", "events are settled once all reads have ended",
+        ("consumer/record_events.py", "            while queue and queue[0].is_answered:\n",
+         "            while queue and all(\n"
+         "                other[0].is_answered for other in self._held.values() if other\n"
+         "            ):\n"),
+        kinds="sick", sick="hang",
+    ),
+    _mutant(
+        "one-limit-pauses-the-app", "the 429 of one connection pauses all others",
+        ("makini/wire.py",
+         "penalise(self.app.name, until, connection=paused_with)",
+         "penalise(self.app.name, until, connection=None)"),
+        kinds="sick", sick="429",
+    ),
+    _mutant(
+        "first-failure-ends-the-loop", "an entity that fails starves those behind it",
+        ("reconcile/service.py",
+         "        if reading.error is not None and reading.scope is not ErrorScope.entity:\n",
+         "        if reading.error is not None:\n"),
+        ("reconcile/service.py",
+         "    for entity in failing_last(order.of_connection(target), marks):\n",
+         "    for entity in sorted(order.of_connection(target)):\n"),
+        kinds="sick webhooks", sick="403",
+    ),
+    _mutant(
+        "one-miss-is-unreachable", "one probe without an answer makes a connection unreachable",
+        ("health/judge.py", "            gone = misses >= policy.misses_unreachable\n",
+         "            gone = misses >= 1\n"),
+        kinds="calls", hours=1.5,
+    ),
+    _mutant(
+        "healthy-is-never-probed", "only connections in trouble are probed",
+        ("sweep/sweep.py",
+         "        statement = statement.where(or_(urgent, critical, waiting))\n",
+         "        statement = statement.where(or_(urgent, critical))\n"),
+        personality={"status_lag": 0.0, "auth_event": ""},
+    ),
+    _mutant(
+        "nobody-is-asked", "a lost login opens an incident, and no case",
+        ("incidents/conclude.py",
+         "request_reconnects(change.incident_id for change in changes)",
+         "request_reconnects(())"),
+        personality={"auth_event": "connection.auth_required"},
+    ),
+    _mutant(
+        "login-thrown-away", "the pair of a login is got and not kept",
+        ("access/login.py", "        kept = await retrying(\n",
+         '        return Ending("used", self.link.system)\n        kept = await retrying(\n'),
+        kinds="logins",
+    ),
+)  # fmt: skip

@@ -1,0 +1,95 @@
+"""Planting a known defect into production code, for the life of this process.
+
+A defect is a replacement of text in one or more source files. The functions that it touches get
+the code of the changed text, so that whoever holds them runs it. Where the text is not there just
+once, or lies outside every function, planting raises: a defect that can't be planted is no defect
+that was found.
+"""
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+class NotPlanted(Exception):
+    """The place that the defect changes is not there any more."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """`old` is replaced by `new` in `file`, a path from the root of the project."""
+
+    file: str
+    old: str
+    new: str
+
+    def changed(self) -> tuple[str, int]:
+        """The whole changed text, and the line the change begins at. Raises `NotPlanted`."""
+        text = (ROOT / self.file).read_text()
+        if text.count(self.old) != 1:
+            raise NotPlanted(f"{self.file} has {text.count(self.old)} times: {self.old!r}")
+        return text.replace(self.old, self.new), text[: text.index(self.old)].count("\n") + 1
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One known defect, and what a universe needs for it to matter."""
+
+    name: str
+    what: str
+    edits: tuple[Edit, ...]
+    kinds: frozenset[str] = frozenset()
+    """The kinds of trouble that are on; none: those that each seed draws."""
+    personality: dict[str, Any] = field(default_factory=dict)
+    sick: str = ""
+    hours: float = 0.75
+
+    def plant(self) -> None:
+        """Change the running code. Raises `NotPlanted`."""
+        for edit in self.edits:
+            text, line = edit.changed()
+            module = importlib.import_module(edit.file.removesuffix(".py").replace("/", "."))
+            codes = dict(_codes(compile(text, str(ROOT / edit.file), "exec")))
+            if not any(_covers(code, line) for code in codes.values()):
+                raise NotPlanted(f"{edit.file}:{line} lies in no function")
+            _swap(module, codes)
+
+
+def _codes(code: CodeType) -> Iterator[tuple[str, CodeType]]:
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            is_class = not inner.co_flags & 0x2  # a class body has no fast locals
+            if is_class:
+                yield from _codes(inner)
+            else:
+                yield inner.co_qualname, inner
+
+
+def _covers(code: CodeType, line: int) -> bool:
+    lines = [at for _, _, at in code.co_lines() if at is not None]
+    return bool(lines) and code.co_firstlineno <= line <= max(lines) + 1
+
+
+def _swap(module: Any, codes: dict[str, CodeType]) -> None:
+    for function in _functions(vars(module), module.__name__):
+        code = codes.get(function.__qualname__)
+        if code is not None and code.co_freevars == function.__code__.co_freevars:
+            function.__code__ = code
+
+
+def _functions(names: dict[str, Any], module: str) -> Iterator[FunctionType]:
+    for value in list(names.values()):
+        if isinstance(value, type) and value.__module__ == module:
+            yield from _functions(dict(vars(value)), module)
+            continue
+        for found in (value, getattr(value, "__func__", None), getattr(value, "fget", None)):
+            inner = found
+            while inner is not None:
+                if isinstance(inner, FunctionType) and inner.__module__ == module:
+                    yield inner
+                inner = getattr(inner, "__wrapped__", None)

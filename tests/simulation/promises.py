@@ -1,0 +1,184 @@
+"""What must never have been concluded, said, or left unsaid, whatever happened on the way."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from tests.simulation.makini.truth import Connection
+
+if TYPE_CHECKING:
+    from tests.simulation.oracle import Oracle
+
+NOTICED_LATE = timedelta(minutes=40)
+"""A lost login may be noticed so long after it was true: misses, sweeps, a word that lags."""
+SAID_WITHIN = timedelta(minutes=12)
+
+
+def broken_promises(oracle: "Oracle") -> list[str]:
+    """Everything that is broken, in one line each."""
+    return [
+        *_disconnected(oracle), *_deleted(oracle), *_false_reauthorization(oracle),
+        *_given_up(oracle), *_run_twice(oracle), *_messages(oracle), *_leases(oracle),
+        *_forwarded(oracle), *_false_recovery(oracle), *_false_unreachable(oracle),
+    ]  # fmt: skip
+
+
+def _disconnected(oracle: "Oracle") -> Iterator[str]:
+    """No connection that lives is taken for gone."""
+    for row in oracle.rows(
+        "SELECT t.at, c.makini_key, c.name FROM transition t JOIN connection c"
+        " ON c.id = t.connection_id WHERE t.axis = 'setup' AND t.after = 'disconnected'"
+    ):
+        connection = oracle.universe.truth.connections.get(row["makini_key"])
+        if connection is not None and not connection.deleted:
+            yield f"absence: {row['name']} was taken for disconnected at {row['at'][11:19]}"
+
+
+def _deleted(oracle: "Oracle") -> Iterator[str]:
+    """No record that lives is taken for deleted."""
+    truth = oracle.universe.truth
+    gone = {(key, record) for _, key, _, record, how in truth.changes if how == "deleted"}
+    heirs = {each.successor for each in truth.connections.values() if each.successor}
+    for row in oracle.rows(
+        "SELECT h.at, h.entity, h.key, c.makini_key, c.name FROM change h JOIN connection c"
+        " ON c.id = h.connection_id WHERE h.op = 'deleted'"
+    ):
+        connection = truth.connections.get(row["makini_key"])
+        if connection is None or connection.successor or connection.key in heirs:
+            continue
+        if (connection.key, row["key"]) not in gone:
+            yield f"absence: {row['name']} {row['entity']} {row['key']} was taken for deleted"
+
+
+def _false_reauthorization(oracle: "Oracle") -> Iterator[str]:
+    """Nobody is asked to log in while the login works."""
+    truth = oracle.universe.truth
+    lag = timedelta(seconds=oracle.universe.personality.status_lag)
+    before = {each.successor: each for each in truth.connections.values() if each.successor}
+    for row in oracle.rows(
+        "SELECT t.at, t.evidence, c.makini_key, c.name FROM transition t JOIN connection c"
+        " ON c.id = t.connection_id WHERE t.axis = 'health'"
+        " AND t.after = 'reauthorization_required'"
+    ):
+        connection = truth.connections.get(row["makini_key"])
+        if connection is None or oracle.is_locked_out(connection):
+            continue
+        line, chain = connection, [connection]
+        while line.key in before:
+            line = before[line.key]
+            chain.append(line)
+        at = datetime.fromisoformat(row["at"])
+        since = at - lag - NOTICED_LATE
+        if not any(_was_lost(each, since, at + timedelta(minutes=6)) for each in chain):
+            yield (
+                f"false: {row['name']} was asked to log in at {at:%H:%M:%S}, its login worked: "
+                f"{row['evidence'][:120]}"
+            )
+
+
+def _was_lost(connection: Connection, since: datetime, until: datetime) -> bool:
+    ends = [at for at, _ in connection.logins[1:]] + [until]
+    return any(
+        not works and at <= until and end >= since
+        for (at, works), end in zip(connection.logins, ends, strict=True)
+    )
+
+
+def _given_up(oracle: "Oracle") -> Iterator[str]:
+    """No event is given up for a reason of our own; nothing that is to be said is given up."""
+    numbers = {each.identity: each.post for each in oracle.universe.delivered}
+    for row in oracle.rows("SELECT id, kind, error FROM webhook_event WHERE status = 'dead'"):
+        post, error = numbers.get(row["id"]), row["error"] or ""
+        if post is not None and not error.startswith("MakiniError"):
+            yield f"given up: webhook {post.number} {row['kind']}: {error}"
+    for row in oracle.rows("SELECT channel, dedupe_key, error FROM outbox WHERE status = 'dead'"):
+        yield f"given up: {row['channel']} {row['dedupe_key']}: {row['error']}"
+
+
+def _forwarded(oracle: "Oracle") -> Iterator[str]:
+    """Every event that was processed has its forward."""
+    rows = oracle.rows("SELECT dedupe_key FROM outbox WHERE channel = 'forward'")
+    written = {row["dedupe_key"].split(":")[1] for row in rows}
+    for row in oracle.rows("SELECT id, kind FROM webhook_event WHERE status = 'processed'"):
+        if row["id"] not in written:
+            yield f"forward: event {row['id']} {row['kind']} was processed and never handed on"
+
+
+def _false_recovery(oracle: "Oracle") -> Iterator[str]:
+    """No lost login is taken for found again while it is lost."""
+    truth = oracle.universe.truth
+    for row in oracle.rows(
+        "SELECT t.at, t.evidence, c.makini_key, c.name FROM transition t JOIN connection c"
+        " ON c.id = t.connection_id WHERE t.axis = 'health' AND t.after = 'healthy'"
+        " AND t.before = 'reauthorization_required'"
+    ):
+        connection = truth.connections.get(row["makini_key"])
+        if connection is None or connection.successor:
+            continue
+        at = datetime.fromisoformat(row["at"])
+        near = timedelta(minutes=6)  # clocks of ours may be off by five
+        if not _worked(connection, at - near, at + near):
+            yield f"false: {row['name']} was taken for well at {at:%H:%M:%S}, its login is lost"
+
+
+def _worked(connection: Connection, since: datetime, until: datetime) -> bool:
+    ends = [at for at, _ in connection.logins[1:]] + [until]
+    return any(
+        works and at <= until and end >= since
+        for (at, works), end in zip(connection.logins, ends, strict=True)
+    )
+
+
+def _false_unreachable(oracle: "Oracle") -> Iterator[str]:
+    """Nobody is unreachable who was only out of luck once."""
+    truth, people = oracle.universe.truth, oracle.universe.people
+    for row in oracle.rows(
+        "SELECT t.at, c.makini_key, c.name FROM transition t JOIN connection c"
+        " ON c.id = t.connection_id WHERE t.axis = 'health' AND t.after = 'unreachable'"
+    ):
+        connection = truth.connections.get(row["makini_key"])
+        if connection is None or oracle.is_sick(connection.key) or connection.key in people.failing:
+            continue
+        if all(word == "healthy" for _, word in connection.states):
+            yield f"false: {row['name']} was taken for unreachable at {row['at'][11:19]}"
+
+
+def _run_twice(oracle: "Oracle") -> Iterator[str]:
+    """No incident has two runs that wait for its customer."""
+    waiting: dict[str, int] = {}
+    for run in oracle.universe.prefect.runs.values():
+        if run.deployment == "reconnect" and run.state_word in ("pending", "suspended"):
+            subject = str(sorted(run.parameters.items()))
+            waiting[subject] = waiting.get(subject, 0) + 1
+    for subject, count in waiting.items():
+        if count > 1:
+            yield f"twice: {count} runs of reconnect wait for {subject}"
+
+
+def _messages(oracle: "Oracle") -> Iterator[str]:
+    """Every incident that lasts was said, and what is over doesn't stand there as open."""
+    universe = oracle.universe
+    edge = (universe.now() - SAID_WITHIN).isoformat(timespec="microseconds")
+    by_incident = {
+        message.key.removeprefix("slack:incident:").rpartition(":")[0]: message
+        for message in universe.slack.channel
+        if message.key.startswith("slack:incident:")
+    }
+    for row in oracle.rows("SELECT id, kind, title, status, opened_at, resolved_at FROM incident"):
+        message = by_incident.get(row["id"])
+        if message is None:
+            lasts = row["status"] == "open" and row["opened_at"] < edge
+            said = any(row["title"] in other.text for other in universe.slack.channel)
+            if lasts and row["kind"] == "reauthorization_required" and not said:
+                yield f"unsaid: {row['title']} is open since {row['opened_at'][11:19]}"
+            continue
+        shows_end = "RESOLVED" in message.text or "MERGED" in message.text
+        if row["status"] == "resolved" and row["resolved_at"] < edge and not shows_end:
+            yield f"uncleared: {row['title']} is over, the message says: {message.text[:80]!r}"
+        if row["status"] != "resolved" and row["opened_at"] < edge and shows_end:
+            yield f"false: {row['title']} is open, the message says that it is over"
+
+
+def _leases(oracle: "Oracle") -> Iterator[str]:
+    """Never two holders at once."""
+    yield from (f"lease: {wrong}" for wrong in oracle.universe.leases.wrong)

@@ -1,0 +1,120 @@
+"""The last act of every universe: what is healthy does its work within its bounds.
+
+Everything that went wrong is over by now. Records change, the same one twice with the same
+webhook; one customer loses the login, is asked, and logs in. What is not noticed, handed on and
+cleared in time is broken.
+"""
+
+import asyncio
+from datetime import datetime, timedelta
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.machine import seed_of
+from tests.simulation.makini.truth import Connection
+
+if TYPE_CHECKING:
+    from tests.simulation.universe import Universe
+
+FORWARDED_WITHIN = timedelta(seconds=90)
+NOTICED_SECONDS = 300.0
+"""From a webhook about a lost login to its incident and its message."""
+CLEARED_SECONDS = 420.0
+"""From the customer's login to a message that says that it is over."""
+
+
+class Rehearsal:
+    """Plays the last act; what was late is in `universe.found`."""
+
+    def __init__(self, universe: "Universe", trouble: Any) -> None:
+        self.universe = universe
+        self.trouble = trouble
+        self.rng = Random(seed_of(universe.plan.seed, "rehearsal"))
+
+    async def play(self) -> None:
+        """All of it."""
+        universe = self.universe
+        well = [each for each in universe.truth.living() if self._is_well(each)]
+        if not well:
+            return
+        loser = self.rng.choice(well) if len(well) > 1 else None
+        others = [each for each in well if each is not loser]
+        universe.say("rehearsal")
+        changes = self._change(others)
+        self._change([each for each in universe.truth.living() if self._is_busy_and_sick(each)])
+        if loser is not None:
+            universe.say(f"rehearsal: {loser.key} loses its login")
+            universe.truth.lose_login(loser, universe.now())
+        await asyncio.sleep(150.0)
+        changes += self._change(others)
+        await asyncio.sleep(NOTICED_SECONDS - 150.0)
+        for connection, key, at in changes:
+            self._expect_forward(connection, key, at)
+        if loser is not None:
+            await self._lost(loser)
+
+    def _is_well(self, connection: Connection) -> bool:
+        fine = connection.login_ok and connection.online and connection.active
+        changed = connection.states[-1][0]
+        settled = self.universe.now() - changed > timedelta(minutes=35)
+        return bool(
+            fine and settled and connection.offers and not self.trouble.is_sick(connection)
+            and any(connection.records[entity] for entity in connection.offers)
+        )  # fmt: skip
+
+    def _is_busy_and_sick(self, connection: Connection) -> bool:
+        entity = next((name for name in connection.offers if connection.records[name]), None)
+        return entity is not None and connection.login_ok and self.trouble.is_sick(connection)
+
+    def _change(self, connections: list[Connection]) -> list[tuple[Connection, str, datetime]]:
+        """One record of each, always the same one."""
+        truth, now = self.universe.truth, self.universe.now()
+        changed = []
+        for connection in connections:
+            entity = next(name for name in connection.offers if connection.records[name])
+            number = min(record.number for record in connection.records[entity].values())
+            truth.touch(connection, entity, number, now)
+            key = next(
+                record.key
+                for record in connection.records[entity].values()
+                if record.number == number
+            )
+            changed.append((connection, key, now))
+        return changed
+
+    def _expect_forward(self, connection: Connection, key: str, at: datetime) -> None:
+        for forwarded in self.universe.product.taken:
+            within = timedelta() <= forwarded.at - at <= FORWARDED_WITHIN
+            if within and forwarded.makini_key == connection.key and key in forwarded.keys:
+                return
+        self.universe.found.append(
+            f"late: the change of {connection.key} {key} of {at:%H:%M:%S} did not reach the "
+            f"product within {FORWARDED_WITHIN.total_seconds():g} s"
+        )
+
+    async def _lost(self, loser: Connection) -> None:
+        universe, personality = self.universe, self.universe.personality
+        if not personality.auth_event:
+            if personality.status_lag > 600:
+                return  # nothing tells of it within the hour
+            await asyncio.sleep(personality.status_lag + 660.0 * universe.pace)
+        if not universe.is_open(loser.key, "reauthorization_required"):
+            universe.found.append(f"late: nobody noticed that {loser.key} lost its login")
+            return
+        shown = universe.shown_of(loser.name)
+        if not any("Reauthorization required" in text for text in shown):
+            universe.found.append(f"late: no message says that {loser.key} lost its login")
+        if not await self.trouble.log_in_to(loser):
+            universe.found.append(f"late: {loser.key} is not asked to log in")
+            return
+        await asyncio.sleep(CLEARED_SECONDS)
+        key = loser.successor or loser.key
+        if universe.is_open(key, "reauthorization_required"):
+            universe.found.append(f"late: {key} logged in, its incident is still open")
+        elif any(_says_lost(text) for text in universe.shown_of(loser.name)):
+            universe.found.append(f"late: {key} logged in, a message still says that it is lost")
+
+
+def _says_lost(text: str) -> bool:
+    is_over = "RESOLVED" in text or "MERGED" in text or "econnected" in text
+    return "Reauthorization required" in text and not is_over

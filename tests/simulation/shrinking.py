@@ -1,0 +1,62 @@
+"""Making a broken universe small: fewer kinds of trouble, fewer connections, less time.
+
+A smaller plan of the same seed is another universe, so each is lived through; it counts where the
+same kind of promise breaks in it. What is left is what the defect needs.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from tests.simulation.faults import KINDS
+from tests.simulation.run import simulate
+from tests.simulation.universe import Plan, Verdict
+
+Live = Callable[[Plan], Verdict]
+ALWAYS = ("webhooks", "crash")
+"""Kinds that every universe has where none are named."""
+
+
+def shrink(plan: Plan, broken: Sequence[str], live: Live = simulate) -> tuple[Plan, Verdict]:
+    """The smallest plan found in which something of the same kind breaks, with its verdict."""
+    wanted = {line.split(":", 1)[0] for line in broken}
+    best, verdict = plan, Verdict(plan.seed, broken=list(broken))
+    going = True
+    while going:
+        going = False
+        for smaller in _smaller(best):
+            tried = live(smaller)
+            if wanted & {line.split(":", 1)[0] for line in tried.broken}:
+                best, verdict, going = smaller, tried, True
+                break
+    return best, verdict
+
+
+def _smaller(plan: Plan) -> Iterator[Plan]:
+    """Plans that are smaller by one step, the largest steps first."""
+    kinds = sorted(plan.kinds or {*KINDS, *ALWAYS})
+    if len(kinds) > 1:
+        half = len(kinds) // 2
+        yield replace(plan, kinds=frozenset(kinds[:half]))
+        yield replace(plan, kinds=frozenset(kinds[half:]))
+        if half > 1:
+            yield from (replace(plan, kinds=frozenset(kinds) - {kind}) for kind in kinds)
+    elif plan.faults and kinds != ["none"]:
+        yield replace(plan, kinds=frozenset({"none"}))
+    if plan.connections > 1:
+        yield replace(plan, connections=plan.connections // 2)
+    if plan.hours > 0.2:
+        yield replace(plan, hours=plan.hours / 2)
+
+
+def report(found: tuple[Plan, Verdict]) -> None:
+    """Print what is left, and how it went."""
+    plan, verdict = found
+    kinds = ", ".join(sorted(plan.kinds)) or "as drawn"
+    print(
+        f"  shrunk to {plan.connections} connections, {plan.hours:g} hours, trouble: {kinds}; "
+        f"{len(verdict.trace)} lines:"
+    )
+    for line in verdict.broken:
+        print(f"    broken: {line}")
+    for line in verdict.trace:
+        print(f"    {line}")
