@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from tests.simulation.planting import Mutant
 
 
+AGREEMENT = 0.98
+"""Of the minutes of availability, the share that has to be as it was."""
+ENOUGH_MINUTES = 2_000
+
+
 def main() -> int:
     """Run what is asked for; 1 when an invariant broke."""
     if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is part of a universe
@@ -51,7 +56,7 @@ def run(asked: argparse.Namespace, seeds: range) -> int:
 
     logging.disable(logging.CRITICAL)  # what it logs is not what it does
     planted = _plant(asked.plant) if asked.plant else None
-    broken = 0
+    broken = minutes = agreed = 0
     for seed in seeds:
         plan = Plan(seed)
         if planted is not None:
@@ -65,6 +70,8 @@ def run(asked: argparse.Namespace, seeds: range) -> int:
         verdict = simulate(plan)
         if asked.trace:
             print("\n".join(verdict.trace))
+        minutes += int(verdict.figures["minutes"])
+        agreed += int(verdict.figures["agreed"])
         new, known = split(verdict.broken)
         broken += bool(new)
         figures = ", ".join(f"{value:g} {name}" for name, value in verdict.figures.items())
@@ -79,6 +86,9 @@ def run(asked: argparse.Namespace, seeds: range) -> int:
             print(f'  replay: make simulate ARGS="--seed {seed} --trace"')
             if asked.shrink:
                 report(shrink(plan, new))
+    if minutes > ENOUGH_MINUTES and agreed < AGREEMENT * minutes:
+        broken += 1
+        print(f"broken: only {agreed} of {minutes} minutes of availability agree with the truth")
     print(f"{len(seeds)} seeds, {broken} broken")
     return int(broken > 0)
 

@@ -46,7 +46,9 @@ def compare(universe: Universe, database: Path) -> Agreement:
                 f"availability: {history.label} was live for {live}, its minutes are {line.total}"
             )
         truth = universe.truth.connections.get(keys[history.connection_id])
-        if truth is not None:
+        sick = universe.people.sick
+        failing = {*universe.people.failing, sick.connection.key if sick else ""}
+        if truth is not None and truth.key not in failing:
             for since, until in _live(history, now):
                 _each_minute(found, history, troubles, truth, Span(since, until))
     return found
@@ -70,6 +72,9 @@ def _so(truth: Connection, at: datetime) -> Iterator[Waiting]:
     for (_, word), (until, _) in zip(states, [*states[1:], (at + MINUTE, "")], strict=True):
         if until > at - NOTICED_WITHIN:
             yield Waiting(word)
+            if word == Waiting.customer_system:
+                # A sync status `error` is all that Makini says of it, and not whose fault it is.
+                yield Waiting.makini
 
 
 def _live(history: History, now: datetime) -> Iterator[tuple[datetime, datetime]]:

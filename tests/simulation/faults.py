@@ -185,9 +185,9 @@ class Trouble:
     async def _commits(self) -> None:
         """The power of a process is cut right after a commit."""
         while True:
-            await self._pause(900.0)
+            await self._pause(400.0)
             if self._on("commits"):
-                choice = ("receiver", "consumer", "worker health", "worker reconcile")
+                choice = ("receiver", "consumer", "consumer", "consumer", "worker")
                 self.universe.disk.cut_next = self.rng.choice(choice)
 
     async def _stops(self) -> None:

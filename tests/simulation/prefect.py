@@ -138,6 +138,17 @@ class SimPrefect:
             run.state_word = "pending"
             self.enqueue(run)
 
+    async def wake_run(self, run_id: str) -> bool:
+        await asyncio.sleep(0.02)
+        self._answer()
+        run = self.runs.get(UUID(run_id))
+        if run is None or run.state_word in ("completed", "failed", "crashed"):
+            return True
+        if run.state_word != "suspended":
+            return False
+        await self.resume_run(run_id)
+        return True
+
     async def emit(self, events: Sequence[Event]) -> None:
         await asyncio.sleep(0.02)
         self._answer()

@@ -38,7 +38,7 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
         half = len(kinds) // 2
         yield replace(plan, kinds=frozenset(kinds[:half]))
         yield replace(plan, kinds=frozenset(kinds[half:]))
-        if half > 1:
+        if len(kinds) > 2:
             yield from (replace(plan, kinds=frozenset(kinds) - {kind}) for kind in kinds)
     elif plan.faults and kinds != ["none"]:
         yield replace(plan, kinds=frozenset({"none"}))

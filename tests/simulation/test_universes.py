@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 SEEDS_A_TEST = 2
 
 
-def _simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
+def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
     # A process of its own: it replaces time and chance, and crashed tasks stay for good.
     return subprocess.run(
         [sys.executable, "-m", "tests.simulation", *arguments],
@@ -21,7 +21,7 @@ def _simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(900)  # of CPU it takes seconds, on a busy machine minutes
 @pytest.mark.parametrize("first", range(1, 9, SEEDS_A_TEST))
 def test_no_universe_breaks_an_invariant(first: int) -> None:
-    done = _simulate("--seeds", str(SEEDS_A_TEST), "--first", str(first))
+    done = simulate("--seeds", str(SEEDS_A_TEST), "--first", str(first))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == f"{SEEDS_A_TEST} seeds, 0 broken"
 
@@ -29,8 +29,8 @@ def test_no_universe_breaks_an_invariant(first: int) -> None:
 @pytest.mark.timeout(900)
 def test_a_seed_replays_bit_for_bit_in_another_process() -> None:
     first, again = (
-        _simulate("--seed", "2", "--trace"),
-        _simulate("--seed", "2", "--trace"),
+        simulate("--seed", "2", "--trace"),
+        simulate("--seed", "2", "--trace"),
     )
     without_seconds = [
         [line for line in done.stdout.splitlines() if not line.startswith("seed ")]

@@ -1,0 +1,37 @@
+"""The known defects of `--mutants`: each can still be planted, and planting changes what runs."""
+
+import pytest
+
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.planting import Edit, Mutant, NotPlanted
+from tests.simulation.test_universes import simulate
+
+
+def test_there_are_at_least_thirty_each_with_a_name_of_its_own() -> None:
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 30
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_place_of_each_defect_is_still_there_just_once(mutant: Mutant) -> None:
+    for edit in mutant.edits:
+        text, _ = edit.changed()
+        compile(text, edit.file, "exec")
+
+
+def test_a_defect_whose_place_is_gone_is_refused() -> None:
+    gone = Edit("linekeeper/outbox/claim.py", "no such text anywhere", "")
+    with pytest.raises(NotPlanted):
+        Mutant("gone", "", (gone,)).plant()
+
+
+def test_a_defect_outside_every_function_is_refused() -> None:
+    outside = Edit("linekeeper/outbox/claim.py", "HELD_SECONDS = 0.2\n", "HELD_SECONDS = 0.3\n")
+    with pytest.raises(NotPlanted):
+        Mutant("outside", "", (outside,)).plant()
+
+
+@pytest.mark.timeout(900)  # of CPU it takes seconds, on a busy machine minutes
+@pytest.mark.soak
+def test_a_planted_defect_is_found() -> None:
+    done = simulate("--mutants", "merge-key-survives-the-claim")
+    assert done.stdout.splitlines()[-1] == "found 1 of 1", done.stdout + done.stderr
