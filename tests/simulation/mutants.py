@@ -28,12 +28,12 @@ MUTANTS = (
     ),
     _mutant(
         "claim-out-of-order", "a later message is claimed while an earlier one waits for a retry",
-        ("outbox/claim.py", "        if blocked:\n", "        if False:\n"),
+        ("outbox/queue.py", "        if blocked:\n", "        if False:\n"),
         kinds="product calls",
     ),
     _mutant(
         "claim-never-ends", "what a dead consumer had claimed is claimed for ever",
-        ("outbox/claim.py", "    until = now + timedelta(seconds=seconds)\n    due",
+        ("outbox/queue.py", "    until = now + timedelta(seconds=seconds)\n    due",
          "    until = now + timedelta(days=30)\n    due"),
         ("consumer/alive.py", "    for owner in owners:\n", "    for owner in ():\n"),
         kinds="commits crash",
@@ -46,7 +46,7 @@ MUTANTS = (
     ),
     _mutant(
         "sent-though-refused", "a forward counts as sent whatever the product answers",
-        ("outbox/forwarder.py", "        if 200 <= status < 300:\n", "        if status:\n"),
+        ("outbox/senders/forward.py", "        if 200 <= status < 300:\n", "        if status:\n"),
         kinds="product calls",
     ),
     _mutant(
@@ -142,7 +142,7 @@ MUTANTS = (
     ),
     _mutant(
         "told-once-or-never", "a message that Slack did not take is settled all the same",
-        ("notify/deliver.py", "                await renderer.say(row, view, fold)\n",
+        ("outbox/senders/slack.py", "            await self._renderer.say(row, self._view(row), fold)\n",
          "                if row.attempts == 1:\n"
          "                    await renderer.say(row, view, fold)\n"),
         kinds="slack logins",

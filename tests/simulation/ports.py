@@ -19,7 +19,7 @@ from linekeeper.consumer import record_events, service
 from linekeeper.consumer import waker as consumer_waker
 from linekeeper.inbox import sqlite_writer
 from linekeeper.makini import wire
-from linekeeper.outbox import forwarder
+from linekeeper.outbox import dispatcher
 from linekeeper.receiver import beat as receiver_beat
 from linekeeper.settings import Settings
 from linekeeper.store import Store, leases, sqlite
@@ -87,7 +87,7 @@ def machines(universe: Universe) -> Iterator[None]:
         (service, "ENDING_EVERY", IDLE_SECONDS), (service, "INTERRUPTED_EVERY", IDLE_SECONDS),
         (watching, "SLOWEST_BEAT", IDLE_SECONDS), (consumer_waker, "LOOK_SECONDS", LOOK_SECONDS),
         (service, "BEAT_SECONDS", BEAT_SECONDS),
-        (record_events, "TICK_SECONDS", LOOK_SECONDS), (forwarder, "TICK_SECONDS", LOOK_SECONDS),
+        (record_events, "TICK_SECONDS", LOOK_SECONDS), (dispatcher, "TICK_SECONDS", LOOK_SECONDS),
         (consumer_alive, "DEAD_AFTER", timedelta(seconds=3.5 * BEAT_SECONDS)),
         (receiver_beat, "BEAT_SECONDS", BEAT_SECONDS),
         (receiver_beat, "_GAP", timedelta(seconds=3 * BEAT_SECONDS)),

@@ -19,13 +19,13 @@ def test_the_place_of_each_defect_is_still_there_just_once(mutant: Mutant) -> No
 
 
 def test_a_defect_whose_place_is_gone_is_refused() -> None:
-    gone = Edit("linekeeper/outbox/claim.py", "no such text anywhere", "")
+    gone = Edit("linekeeper/outbox/queue.py", "no such text anywhere", "")
     with pytest.raises(NotPlanted):
         Mutant("gone", "", (gone,)).plant()
 
 
 def test_a_defect_outside_every_function_is_refused() -> None:
-    outside = Edit("linekeeper/outbox/claim.py", "HELD_SECONDS = 0.2\n", "HELD_SECONDS = 0.3\n")
+    outside = Edit("linekeeper/outbox/queue.py", "HELD_SECONDS = 0.2\n", "HELD_SECONDS = 0.3\n")
     with pytest.raises(NotPlanted):
         Mutant("outside", "", (outside,)).plant()
 
