@@ -142,9 +142,10 @@ MUTANTS = (
     ),
     _mutant(
         "told-once-or-never", "a message that Slack did not take is settled all the same",
-        ("outbox/senders/slack.py", "            await self._renderer.say(row, self._view(row), fold)\n",
-         "                if row.attempts == 1:\n"
-         "                    await renderer.say(row, view, fold)\n"),
+        ("outbox/senders/slack.py",
+         "            await self._renderer.say(row, self._view(row), fold)\n",
+         "            if row.attempts == 1:\n"
+         "                await self._renderer.say(row, self._view(row), fold)\n"),
         kinds="slack logins",
     ),
     _mutant(
