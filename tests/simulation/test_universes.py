@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SEEDS = (1,)
+SEEDS = (1, 2, 3, 5)
 """A few of those that `make soak` runs all of."""
 
 
