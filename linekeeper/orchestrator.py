@@ -43,6 +43,8 @@ class Blocks:
 
     apps: Sequence[AppConfig] = ()
     slack: SlackConfig | None = None
+    slack_channels: Mapping[str, SlackConfig] = field(default_factory=dict)
+    """The channels other than `default`, by name."""
     policy: HealthPolicy | None = None
     alerts: AlertPolicy | None = None
     mail: MailConfig | None = None

@@ -67,6 +67,8 @@ class Settings(BaseSettings):
     max_body_bytes: int = 1_048_576
     heartbeat_url: str | None = None
     watch_minutes: float = Field(default=15, gt=0)
+    canary_minutes: float = Field(default=5, ge=0)
+    """How often a canary goes through the public address, where one is set; 0: never."""
     log_format: Format = "text"
     alive_file: Path | None = None
     """Touched every ten seconds by a receiver or consumer that works: for a health check."""
@@ -103,6 +105,8 @@ class Settings(BaseSettings):
     slack_channel: str | None = None
     slack_signing_secret: SecretStr | None = None
     slack_api_url: str | None = None
+    slack_app_token: SecretStr | None = None
+    """Socket Mode: buttons without a public address."""
 
     smtp_url: SecretStr | None = None
     mail_from: str | None = None
@@ -198,6 +202,7 @@ class Settings(BaseSettings):
             bot_token=self.slack_bot_token,
             channel=self.slack_channel,
             signing_secret=self.slack_signing_secret or SecretStr(""),
+            app_token=self.slack_app_token or SecretStr(""),
             api_url=self.slack_api_url or SlackConfig.model_fields["api_url"].default,
         )
 

@@ -16,6 +16,7 @@ from linekeeper.access.expiry import WITHIN, Expiry, horizon
 from linekeeper.access.links import make_link
 from linekeeper.config import Configuration
 from linekeeper.incidents.findings import Finding, apply_findings
+from linekeeper.notify.routing import said_about
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.ask import with_contacts
 from linekeeper.reconnect.remind import next_working_moment
@@ -143,6 +144,7 @@ def _operators(expiry: Expiry, is_mailed: bool, now: datetime) -> Message:
             "subject": f"expiry:{expiry.connection_id}",
             "text": f"{expiry.label}: its login ends on {expiry.expires_at:%a %d %B, %H:%M} UTC "
             f"and can't be renewed without the customer. {todo}",
+            **said_about("login", connection_id=expiry.connection_id),
         },
         not_before=next_working_moment(now, expiry.time_zone),
     )

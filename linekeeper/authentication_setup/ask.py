@@ -1,11 +1,13 @@
 """Asking the customer for the login, and reminding: by mail, or by whoever passes the link on."""
 
 from datetime import datetime
+from typing import Any
 
 from linekeeper.access.links import link_url
 from linekeeper.access.signing import load_signer
 from linekeeper.authentication_setup.decide import Standing, Subject
 from linekeeper.authentication_setup.service import known, load_standing
+from linekeeper.notify.routing import said_about
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.ask import with_contacts
 from linekeeper.reconnect.remind import next_working_moment
@@ -52,7 +54,8 @@ def _asking(row: AuthenticationSetup, subject: Subject, number: int, now: dateti
         "still waits for its login: please remind the customer" if number else "waits for a login"
     )
     text = f"{subject.label} {todo}. The link to pass on is in the artifact `{artifact_of(row)}`."
-    about = {"do": "say", "subject": f"setup:{row.id}", "text": text}
+    about: dict[str, Any] = {"do": "say", "subject": f"setup:{row.id}", "text": text}
+    about |= said_about("login", customer_id=subject.customer_id)
     return Message("slack", f"slack:say:setup:{row.link_id}:{number}", about)
 
 

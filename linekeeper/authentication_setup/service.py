@@ -1,6 +1,7 @@
 """The steps of a set-up. Each asks the database what is done, so that it can be repeated."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import and_, exists, or_
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,6 +19,7 @@ from linekeeper.authentication_setup.subject import kickoff_of, subject_of
 from linekeeper.implementation import work
 from linekeeper.implementation.queries import last_preflights
 from linekeeper.makini import ReadOnlyApp
+from linekeeper.notify.routing import said_about
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.process import Unproven, prove
 from linekeeper.runtime import Runtime
@@ -260,7 +262,8 @@ async def note_waiting(rt: Runtime, standing: Standing, *, now: datetime) -> int
         if standing.link_has_ended(now):
             text = f"{standing.subject.label}: nobody has logged in, and the link has ended. "
             text += "Answer the form of its authentication-setup run."
-            about = {"do": "say", "subject": f"setup:{row.id}", "text": text}
+            about: dict[str, Any] = {"do": "say", "subject": f"setup:{row.id}", "text": text}
+            about |= said_about("login", customer_id=standing.subject.customer_id)
             told = Message("slack", f"slack:say:setup:{row.link_id}:ended", about)
             await enqueue(rt.store, session, [told], now=now)
         return row.answers

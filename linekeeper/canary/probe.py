@@ -204,7 +204,7 @@ def fly(order: Order) -> Report:
         while True:
             seen = _ask_about(order, identifier)
             left = until - time.monotonic()
-            if _is_done(seen, order, is_last=left <= 0):
+            if is_done(seen, order, is_last=left <= 0):
                 return Report(True, _good(seen, order), id=identifier, seen=seen)
             time.sleep(min(ASK_EVERY_SECONDS, left))
     except Fault as fault:
@@ -356,7 +356,7 @@ def _ask_about(order: Order, identifier: str) -> Mapping[str, Any]:
     )
 
 
-def _is_done(seen: Mapping[str, Any], order: Order, *, is_last: bool) -> bool:
+def is_done(seen: Mapping[str, Any], order: Order, *, is_last: bool) -> bool:
     """Whether all that is waited for has come. Raises `Fault` for what never will, or in time."""
     forward, error = seen.get("forward"), seen.get("forward_error")
     status = seen.get("status")

@@ -1,6 +1,6 @@
 """The block documents on a Prefect server: read into what the core takes, seeded from settings."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -30,7 +30,8 @@ async def read(client: PrefectClient) -> Blocks:
     Errors of Prefect's client pass through.
     """
     apps = await _documents(client, MakiniApp)
-    slack = (await _documents(client, SlackChannel)).get(DEFAULT)
+    channels = await _documents(client, SlackChannel)
+    slack = channels.pop(DEFAULT, None)
     policy = (await _documents(client, HealthPolicy)).get(DEFAULT)
     alerts = (await _documents(client, AlertPolicy)).get(DEFAULT)
     mail = (await _documents(client, Mail)).get(DEFAULT)
@@ -53,7 +54,12 @@ async def read(client: PrefectClient) -> Blocks:
         apps=[config for config in configs if config is not None],
         slack=None
         if slack is None
-        else checked("slack", SlackChannel, DEFAULT, lambda: SlackChannel(**slack).to_config()),
+        else checked("slack", SlackChannel, DEFAULT, partial(_channel, slack)),
+        slack_channels={
+            name: config
+            for name, data in sorted(channels.items())
+            if (config := checked(f"slack:{name}", SlackChannel, name, partial(_channel, data)))
+        },
         policy=None
         if policy is None
         else checked("policy", HealthPolicy, DEFAULT, lambda: HealthPolicy(**policy).to_config()),
@@ -85,13 +91,19 @@ async def seed(
     """
     described = _blocks(
         [settings.seed_app] if settings.seed_app else [],
-        settings.seed_slack,
+        {DEFAULT: settings.seed_slack} if settings.seed_slack else {},
         settings.seed_policy,
         settings.seed_alerts,
         settings.seed_mail,
     )
     known = (
-        _blocks(before.apps.values(), before.slack, before.policy, before.alerts, before.mail)
+        _blocks(
+            before.apps.values(),
+            ({DEFAULT: before.slack} if before.slack else {}) | before.slack_channels,
+            before.policy,
+            before.alerts,
+            before.mail,
+        )
         if before
         else {}
     )
@@ -111,7 +123,7 @@ async def seed(
 
 def _blocks(
     apps: Iterable[AppConfig],
-    slack: SlackConfig | None,
+    channels: Mapping[str, SlackConfig],
     policy: Policy,
     alerts: Alerts,
     mail: MailConfig | None,
@@ -122,8 +134,7 @@ def _blocks(
         (DEFAULT, AlertPolicy.from_config(alerts)),
     ]
     blocks += [(app.name, MakiniApp.from_config(app)) for app in apps]
-    if slack is not None:
-        blocks.append((DEFAULT, SlackChannel.from_config(slack)))
+    blocks += [(name, SlackChannel.from_config(channel)) for name, channel in channels.items()]
     if mail is not None:
         blocks.append((DEFAULT, Mail.from_config(mail)))
     return {f"{block.get_block_type_slug()}/{name}": (name, block) for name, block in blocks}
@@ -155,6 +166,10 @@ async def _documents(client: PrefectClient, kind: type[Block]) -> dict[str, dict
 
 def _app(name: str, data: dict[str, Any]) -> AppConfig:
     return MakiniApp(**data).to_config(name)
+
+
+def _channel(data: dict[str, Any]) -> SlackConfig:
+    return SlackChannel(**data).to_config()
 
 
 def _reason(error: ValueError) -> str:

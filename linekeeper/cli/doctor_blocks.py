@@ -31,4 +31,5 @@ async def examine_blocks(settings: Settings, *, seconds: float) -> Sequence[Find
         )
         if block is not None
     ]
+    names += [f"Slack channel {name}" for name in sorted(blocks.slack_channels)]
     return [ok("blocks", ", ".join(names) or "none is filled in: the settings count")]

@@ -56,6 +56,9 @@ class Configuration(Config):
 
     apps: dict[str, AppConfig] = Field(default_factory=dict)
     slack: SlackConfig | None = None
+    """The channel `default`: it takes what fits no other."""
+    slack_channels: dict[str, SlackConfig] = Field(default_factory=dict)
+    """The other channels, by the name of their block."""
     policy: HealthPolicy = HealthPolicy()
     mail: MailConfig | None = None
     alerts: AlertPolicy = AlertPolicy()

@@ -10,6 +10,7 @@ from linekeeper.access.ending import announce_ending
 from linekeeper.access.interrupted import verify_interrupted
 from linekeeper.access.verify import verify_logins
 from linekeeper.authentication_setup.watch import watch as watch_setups
+from linekeeper.canary.inside import fly_regularly
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.consumer.alive import BEAT_SECONDS, DEAD_AFTER, beat, retire
 from linekeeper.consumer.clock_ahead import put_right
@@ -17,6 +18,7 @@ from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.consumer.loops import ServiceLoop, keep
 from linekeeper.consumer.record_events import RecordEvents
 from linekeeper.consumer.settings import copy_blocks
+from linekeeper.consumer.slack_socket import SlackSockets
 from linekeeper.consumer.waiting import CONNECTION_WEBHOOKS, RECORD_WEBHOOKS
 from linekeeper.consumer.waker import Waker
 from linekeeper.implementation.watch import watch as watch_implementations
@@ -49,6 +51,7 @@ ENDING_EVERY = 60.0
 INTERRUPTED_EVERY = 60.0
 IMPLEMENTATIONS_EVERY = 5.0
 OUTAGES_EVERY = 30.0
+SOCKETS_EVERY = 2.0
 STREAM_EVERY = 30.0
 """Trouble of the webhook stream is found within a minute of its threshold."""
 ENDING_SECONDS = 3.0
@@ -206,6 +209,7 @@ async def run_consumer(
     """
     waker = Waker(rt.store)
     watch = ServiceLoop("database", waker.run, every=0)
+    sockets = SlackSockets(rt)
     async with forwarding(rt) as forwarder, RecordEvents(rt) as record_events:
         watcher = Watcher(rt, "consumer")
 
@@ -213,8 +217,21 @@ async def run_consumer(
             await watcher.step()
             return False
 
+        is_started = False
+
+        async def fly_canary() -> bool:
+            nonlocal is_started
+            if is_started:  # not at once: when a host starts, the receiver may come later
+                await fly_regularly(rt)
+            is_started = True
+            return False
+
         parts = lanes(rt, orchestrator, find_links, forwarder, record_events)
         parts.append(ServiceLoop("watch", watch_parts, every=watcher.seconds))
+        parts.append(
+            ServiceLoop("canary", fly_canary, every=60 * (rt.settings.canary_minutes or 1))
+        )
+        parts.append(ServiceLoop("socket mode", sockets.step, every=SOCKETS_EVERY))
         loops = [
             asyncio.create_task(keep(loop, waker, stop), name=loop.name)
             for loop in (watch, *parts, *also)
@@ -228,6 +245,7 @@ async def run_consumer(
             for loop in loops:
                 loop.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
+            await sockets.close()
     await watcher.end()
     await _retire(rt)
 

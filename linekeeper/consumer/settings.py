@@ -13,8 +13,8 @@ from linekeeper.store.configuration import load_configuration, save_blocks
 class BrokenBlocks(Exception):
     """Some blocks don't make sense; `good` are the others.
 
-    `problems` says what is wrong for each name of a broken one: `app:<name>`, `slack`, `policy`,
-    `alerts` or `mail`.
+    `problems` says what is wrong for each name of a broken one: `app:<name>`, `slack`,
+    `slack:<name>`, `policy`, `alerts` or `mail`.
     """
 
     def __init__(self, good: Blocks, problems: Mapping[str, str]) -> None:
@@ -36,12 +36,18 @@ async def copy_blocks(
     except BrokenBlocks as error:
         old = await load_configuration(store, settings)
         kept = [app for name, app in old.apps.items() if f"app:{name}" in error.problems]
+        channels = {
+            name: channel
+            for name, channel in old.slack_channels.items()
+            if f"slack:{name}" in error.problems
+        }
         await save_blocks(
             store,
             replace(
                 error.good,
                 apps=[*error.good.apps, *kept],
                 slack=old.slack if "slack" in error.problems else error.good.slack,
+                slack_channels={**error.good.slack_channels, **channels},
                 policy=old.policy if "policy" in error.problems else error.good.policy,
                 alerts=old.alerts if "alerts" in error.problems else error.good.alerts,
                 mail=old.mail if "mail" in error.problems else error.good.mail,

@@ -6,9 +6,10 @@ import apprise
 
 from linekeeper.config import Configuration
 from linekeeper.doctor.finding import Finding, ok, warn, wrong
-from linekeeper.notify.channels import troubles
+from linekeeper.notify.channels import SOCKET, troubles
 from linekeeper.notify.evaluate import targets
 from linekeeper.notify.policy import check
+from linekeeper.notify.routing import channels_of
 from linekeeper.store import Store
 
 _BLOCK = "correct it in the AlertPolicy block"
@@ -32,12 +33,20 @@ async def examine_alerts(store: Store, configuration: Configuration) -> list[Fin
             findings.append(wrong(name, f"{since}: {text or one.trouble}", mend or _BLOCK))
         else:
             findings.append(warn(name, f"{since}: {one.trouble}", "it is tried again by itself"))
-    if configuration.slack is None and not policy.elsewhere:
+    if not channels_of(configuration) and not policy.elsewhere:
         text = "nobody hears of incidents: neither Slack nor an URL elsewhere is filled in"
         findings.append(warn("alerts", text, "fill in a SlackChannel or an AlertPolicy block"))
-    if findings:
-        return [one for one in findings if one.mend] or [ok("alerts", _told(configuration))]
-    return [ok("alerts", _told(configuration))]
+    mended = [one for one in findings if one.mend] or [ok("alerts", _told(configuration))]
+    return [*mended, *_socket_mode(configuration, findings)]
+
+
+def _socket_mode(configuration: Configuration, findings: list[Finding]) -> list[Finding]:
+    """That the consumer reports no trouble with it; trouble is among the findings."""
+    tokens = [channel.app_token for channel in channels_of(configuration).values()]
+    is_wanted = any(token.get_secret_value().strip() for token in tokens)
+    if not is_wanted or any(each.name == f"alerts · {SOCKET}" for each in findings):
+        return []
+    return [ok(f"alerts · {SOCKET}", "connected, as far as the consumer reports")]
 
 
 def _readable(url: str) -> Finding:
@@ -49,9 +58,10 @@ def _readable(url: str) -> Finding:
 
 
 def _told(configuration: Configuration) -> str:
-    policy = configuration.alerts
+    policy, slack = configuration.alerts, channels_of(configuration)
     places = [
-        *(["Slack"] if configuration.slack else []),
+        *(["Slack"] if len(slack) == 1 else []),
+        *([f"{len(slack)} Slack channels"] if len(slack) > 1 else []),
         *([f"{len(policy.elsewhere)} elsewhere"] if policy.elsewhere else []),
     ]
     quiet = " and ".join(filter(None, (policy.quiet_hours, policy.quiet_days))) or "never"

@@ -59,7 +59,7 @@ async def examine(
 
     looks = [
         *(app(name) for name in sorted(configuration.apps)),
-        examine_slack(configuration.slack, seconds=seconds),
+        examine_slack(configuration, seconds=seconds),
         examine_alerts(rt.store, configuration),
         examine_parts(rt),
         examine_mail(rt.store, configuration, seconds=seconds),

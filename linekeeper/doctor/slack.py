@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,10 +10,11 @@ import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
 
-from linekeeper.config import SlackConfig
+from linekeeper.config import Configuration, SlackConfig
 from linekeeper.doctor.finding import Finding, ok, warn, wrong
 from linekeeper.doctor.makini import LOOPBACK
 from linekeeper.notify.refusals import refused
+from linekeeper.notify.routing import DEFAULT, channels_of, has_rules
 
 NEEDED_SCOPES = ("chat:write",)
 USEFUL_SCOPES = {
@@ -32,9 +34,10 @@ class _Refused(Exception):
         self.needed = needed
 
 
-async def examine_slack(config: SlackConfig | None, *, seconds: float) -> list[Finding]:
-    """What is to be said about the channel operators read."""
-    if config is None:
+async def examine_slack(configuration: Configuration, *, seconds: float) -> list[Finding]:
+    """What is to be said about the channels operators read."""
+    channels = channels_of(configuration)
+    if not channels:
         return [
             warn(
                 "slack",
@@ -42,6 +45,37 @@ async def examine_slack(config: SlackConfig | None, *, seconds: float) -> list[F
                 "fill in a SlackChannel block, or set LINEKEEPER_SLACK_BOT_TOKEN and _CHANNEL",
             )
         ]
+    looks = await asyncio.gather(
+        *(_examine_channel(config, seconds=seconds) for config in channels.values())
+    )
+    findings: list[Finding] = []
+    for (name, config), found in zip(channels.items(), looks, strict=True):
+        if name == DEFAULT:
+            findings += found
+            continue
+        findings += [
+            replace(each, name=each.name.replace("slack", f"slack {name}", 1)) for each in found
+        ]
+        if not has_rules(config):
+            findings.append(
+                warn(
+                    f"slack {name} · rules",
+                    "it has no rules, so it takes no message",
+                    "fill in owners, customers, tags, providers, severities or topics",
+                )
+            )
+    if DEFAULT not in channels:
+        findings.append(
+            warn(
+                "slack",
+                "there is no channel default: nobody is notified of what fits no other channel",
+                "save a SlackChannel block as default",
+            )
+        )
+    return findings
+
+
+async def _examine_channel(config: SlackConfig, *, seconds: float) -> list[Finding]:
     try:
         async with (
             asyncio.timeout(seconds),
@@ -74,12 +108,13 @@ async def _examine(client: AsyncWebClient, config: SlackConfig) -> list[Finding]
         return [_wrong("slack · token", error)]
     findings = [ok("slack · token", f"{who.get('user')} in {who.get('team')}"), *_scopes(scopes)]
     findings.append(await _channel(client, config.channel))
-    if not config.signing_secret.get_secret_value():
+    if not config.has_buttons:
         findings.append(
             warn(
                 "slack · buttons",
-                "no signing secret: pressed buttons would be refused",
-                "copy it from the app's Basic Information into the SlackChannel block",
+                "neither a signing secret nor an app token: messages have links and no buttons",
+                "copy the signing secret from the app's Basic Information into the SlackChannel "
+                "block, or an app token for Socket Mode",
             )
         )
     return findings

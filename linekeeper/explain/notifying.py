@@ -17,7 +17,9 @@ from linekeeper.explain.decide_notify import (
 from linekeeper.explain.notify_facts import MessageFacts, NoticeFacts, NotifyFacts
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.incidents.suppressed import silences
+from linekeeper.notify.channels import known_as
 from linekeeper.notify.policy import decide
+from linekeeper.notify.routing import DEFAULT, channels_of
 from linekeeper.notify.situations import read_state
 from linekeeper.store.tables import Incident, Notice, NoticeChannel, Outbox
 
@@ -80,9 +82,10 @@ async def explain_message(
 async def _facts(
     session: AsyncSession, configuration: Configuration, incident: Incident, now: datetime
 ) -> NotifyFacts:
-    notices = await session.scalars(
+    found = await session.scalars(
         select(Notice).where(col(Notice.incident_id) == incident.id).order_by(col(Notice.at))
     )
+    notices = found.all()
     own = tuple(
         NoticeFacts(row.channel, row.step, row.why, row.severity, row.at, row.round)
         for row in notices
@@ -117,7 +120,8 @@ async def _facts(
     silence = next(
         (each.why for each in covering if each.starts_at <= incident.since < each.ends_at), None
     )
-    channel = await session.get(NoticeChannel, "slack")
+    told_in = next((row.slack_channel for row in notices if row.slack_channel), DEFAULT)
+    channel = await session.get(NoticeChannel, known_as(told_in))
     return NotifyFacts(
         title=incident.title,
         kind=incident.kind,
@@ -135,7 +139,7 @@ async def _facts(
         held_until=held.until if held else None,
         notices=own,
         messages=tuple(_message(row) for row in messages),
-        slack_configured=configuration.slack is not None,
+        slack_configured=bool(channels_of(configuration)),
         slack_trouble=channel.trouble if channel else "",
     )
 

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.implementation.calendar import FIRST_HOUR, HOURS, WorkingCalendar
 from linekeeper.implementation.queries import run_key
 from linekeeper.implementation.standing import Standing, turn_of
+from linekeeper.notify.routing import said_about
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
 from linekeeper.store.tables import Gate, Implementation
@@ -135,7 +136,14 @@ def say(standing: Standing, what: str, text: str, *, not_before: datetime | None
     thread = f"implementation:{standing.implementation.id}"
     subject = f"{thread}:{what}"
     page = implementation_key(standing.implementation.slug)
-    payload = {"do": "say", "subject": subject, "thread": thread, "text": text, "page": page}
+    payload = {
+        "do": "say",
+        "subject": subject,
+        "thread": thread,
+        "text": text,
+        "page": page,
+        **said_about("implementation", customer_id=standing.customer.id),
+    }
     return Message("slack", f"slack:say:{subject}", payload, not_before=not_before)
 
 

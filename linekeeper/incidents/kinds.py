@@ -103,6 +103,12 @@ _KINDS = {
         "Run match-records with show, and say which is which; those of which too little is known "
         "wait in deletions. Resolves by itself when none waits any more.",
     ),
+    "canary_lost": Words(
+        "",
+        "A signed event that Linekeeper sent itself through the public address did not come "
+        "through. Makini's webhooks probably don't either; reconcile finds what they miss.",
+        "Sent again every few minutes; resolves by itself when one comes through.",
+    ),
     "part_silent": Words(
         "",
         "A part of Linekeeper was killed, hangs, or does not reach the database.",

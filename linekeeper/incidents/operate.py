@@ -1,6 +1,7 @@
 """What operators do to an incident: acknowledge, snooze, mute it. Audited, told in its message."""
 
 from datetime import datetime, timedelta, tzinfo
+from uuid import NAMESPACE_OID, uuid5
 
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -9,7 +10,7 @@ from sqlmodel import col
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.lifecycle import perform
-from linekeeper.store import Store, is_id
+from linekeeper.store import Store, is_id, new_id
 from linekeeper.store.tables import Audit, Incident, Reconnect
 
 SNOOZES = ("1 hour", "4 hours", "Monday")
@@ -37,15 +38,25 @@ async def acknowledge(store: Store, incident_id: str, *, by: str, now: datetime)
 
 
 async def snooze(
-    store: Store, incident_id: str, choice: str, *, by: str, now: datetime, zone: tzinfo
+    store: Store,
+    incident_id: str,
+    choice: str,
+    *,
+    by: str,
+    now: datetime,
+    zone: tzinfo,
+    press: str | None = None,
 ) -> str:
     """Hold reminders back for `1 hour`, `4 hours`, or until `Monday` 9:00 in `zone`.
 
-    Runs don't turn red again for it meanwhile. Raises `NoIncident`.
+    Runs don't turn red again for it meanwhile. The same `press` is done once. Raises `NoIncident`.
     """
     until = snooze_until(choice, now, zone)
+    audited = audit_id(press, "snooze")
     async with store.write() as session:
         incident = await _open(session, incident_id)
+        if await session.get(Audit, audited) is not None:
+            return f"{incident.title} is snoozed"
         await perform(session, incident_id, "change", now=now, snoozed_until=until)
         await session.execute(
             update(Reconnect)
@@ -55,6 +66,7 @@ async def snooze(
         )
         session.add(
             Audit(
+                id=audited,
                 at=now,
                 by=by,
                 action="incident.snoozed",
@@ -65,6 +77,25 @@ async def snooze(
         text = f"Snoozed by {by} until {until:%a %d %b, %H:%M %Z}."
         await announce(store, session, [IncidentChange(incident_id, "changed", text)], now=now)
         return f"{incident.title} is snoozed until {until:%a %H:%M %Z}"
+
+
+async def note(
+    store: Store, incident_id: str, text: str, *, by: str, now: datetime, press: str | None = None
+) -> str:
+    """Keep a person's note in the timeline and the thread. The same `press` is done once.
+
+    A resolved incident takes notes too. Raises `NoIncident`.
+    """
+    audited = audit_id(press, "note")
+    async with store.write() as session:
+        incident = await _found(session, incident_id)
+        if await session.get(Audit, audited) is None:
+            session.add(
+                Audit(id=audited, at=now, by=by, action="incident.noted", subject=incident_id)
+            )
+            change = IncidentChange(incident_id, "changed", f"Note by {by}: {text}")
+            await announce(store, session, [change], now=now)
+        return f"noted for {incident.title}"
 
 
 async def mute(store: Store, incident_id: str, hours: float, *, by: str, now: datetime) -> str:
@@ -112,12 +143,22 @@ def is_snoozed(incident: Incident, now: datetime) -> bool:
     return incident.snoozed_until is not None and incident.snoozed_until > now
 
 
+def audit_id(press: str | None, action: str) -> str:
+    """The id of the audit entry of an action: of the same press the same one. Pure."""
+    return new_id() if press is None else str(uuid5(NAMESPACE_OID, f"{press}:{action}"))
+
+
 async def _open(session: AsyncSession, incident_id: str) -> Incident:
+    incident = await _found(session, incident_id)
+    if incident.resolved_at is not None:
+        raise NoIncident(f"{incident.title} is resolved already")
+    return incident
+
+
+async def _found(session: AsyncSession, incident_id: str) -> Incident:
     incident = None
     if is_id(incident_id):
         incident = await session.get(Incident, incident_id, with_for_update=True)
     if incident is None:
         raise NoIncident(f"there is no incident {incident_id}")
-    if incident.resolved_at is not None:
-        raise NoIncident(f"{incident.title} is resolved already")
     return incident

@@ -3,13 +3,16 @@
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import String, cast, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
+from linekeeper.notify.routing import DEFAULT
 from linekeeper.notify.text import shown
 from linekeeper.outbox.queue import OUTBOX
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store
+from linekeeper.store.tables import Notice
 
 BURST = 10
 """More diary entries than this that wait behind each other are said as one."""
@@ -17,17 +20,32 @@ _BURST_LIMIT = 3_000
 _MOST = 1_000
 
 
-async def hold_channel(session: AsyncSession, error: str, *, until: datetime) -> None:
-    """Nothing of channel `slack` is due before `until`; each row says why."""
+async def hold_channel(
+    session: AsyncSession, error: str, *, until: datetime, only: str | None = None
+) -> None:
+    """Nothing of channel `slack` is due before `until`; each row says why.
+
+    `only` narrows it to incidents that were told of in the Slack channel of this name.
+    """
+    held = update(OUTBOX)
+    if only is not None:
+        told = select(Notice).where(
+            col(Notice.channel) == "slack",
+            col(Notice.step) == "first",
+            func.coalesce(col(Notice.slack_channel), DEFAULT) == only,
+        )
+        incident_id = cast(col(Notice.incident_id), String)
+        of_incident = told.with_only_columns(literal("slack:incident:") + incident_id)
+        of_fold = told.with_only_columns(literal("slack:fold:") + col(Notice.fold))
+        of_fold = of_fold.where(col(Notice.fold).is_not(None))
+        held = held.where(or_(OUTBOX.c.lane.in_(of_incident), OUTBOX.c.lane.in_(of_fold)))
     await session.execute(
-        update(OUTBOX)
-        .where(
+        held.where(
             OUTBOX.c.channel == "slack",
             OUTBOX.c.status == "pending",
             OUTBOX.c.claimed_by.is_(None),
             OUTBOX.c.next_attempt_at <= until,
-        )
-        .values(next_attempt_at=until, error=error[:500])
+        ).values(next_attempt_at=until, error=error[:500])
     )
 
 

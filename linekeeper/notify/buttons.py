@@ -1,71 +1,125 @@
-"""The buttons under an incident's message, and what a press of one says. Pure."""
+"""The buttons under an incident's message, the dialog behind one, and what a press says. Pure."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from linekeeper.notify.view import IncidentView, Links
-
-ACKNOWLEDGE, SNOOZE, SEND_AGAIN, OPEN_RUN = (
-    "linekeeper_acknowledge",
-    "linekeeper_snooze",
-    "linekeeper_send_again",
-    "linekeeper_open_run",
+from slack_sdk.models.blocks import (
+    ActionsBlock,
+    ButtonElement,
+    CheckboxesElement,
+    InputBlock,
+    Option,
+    PlainTextInputElement,
+    StaticSelectElement,
 )
+from slack_sdk.models.views import View
+
+from linekeeper.notify.text import shown, without_angles
+from linekeeper.notify.view import IncidentView
+
+ACKNOWLEDGE, MORE, DIALOG = "linekeeper_acknowledge", "linekeeper_more", "linekeeper_dialog"
+_SNOOZE, _NOTE, _AGAIN = "snooze", "note", "again"
 _SNOOZES = {"1h": "1 hour", "4h": "4 hours", "monday": "Monday"}
+_TITLE_LIMIT = 24
+_LABEL_LIMIT = 150
+_NOTE_LIMIT = 2_000
 
 
-def buttons(view: IncidentView, links: Links) -> dict[str, Any]:
-    """Acknowledge, Snooze, Send link again, Open run: those that make sense for `view`."""
-    elements: list[dict[str, Any]] = []
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What a person filled in."""
+
+    incident_id: str
+    snooze: str = ""
+    note: str = ""
+    is_link_wanted: bool = False
+
+
+def buttons(view: IncidentView) -> ActionsBlock:
+    """Acknowledge, and what else there is to do, in a dialog; all else is links."""
+    elements = [
+        ButtonElement(text="Snooze or note …", action_id=MORE, value=view.id),
+    ]
     if view.acknowledged_at is None:
-        elements.append(_button("Acknowledge", ACKNOWLEDGE, view.id, style="primary"))
-    elements.append(
-        {
-            "type": "static_select",
-            "action_id": SNOOZE,
-            "placeholder": _plain("Snooze"),
-            "options": [
-                {"text": _plain(label), "value": f"{choice}:{view.id}"}
-                for choice, label in _SNOOZES.items()
-            ],
-        }
-    )
-    if view.kind == "reauthorization_required":
-        elements.append(_button("Send link again", SEND_AGAIN, view.id))
-    if view.run_id and (url := links.run(view.run_id)):
-        elements.append(
-            {
-                "type": "button",
-                "action_id": OPEN_RUN,
-                "text": _plain("Open run"),
-                "url": url,
-            }
+        elements.insert(
+            0,
+            ButtonElement(
+                text="Acknowledge", action_id=ACKNOWLEDGE, value=view.id, style="primary"
+            ),
         )
-    return {"type": "actions", "block_id": "linekeeper", "elements": elements}
+    return ActionsBlock(block_id="linekeeper", elements=elements)
 
 
-def pressed(action: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """What was pressed: the action, the incident, and for a snooze its length; None if not ours."""
+def pressed(action: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What was pressed and about which incident; None if it is not ours."""
     name = action.get("action_id")
-    if name == SNOOZE:
-        option = action.get("selected_option")
-        value = str(option.get("value", "")) if isinstance(option, dict) else ""
-        choice, _, incident_id = value.partition(":")
-        return (SNOOZE, incident_id, _SNOOZES[choice]) if choice in _SNOOZES else None
-    if name in (ACKNOWLEDGE, SEND_AGAIN):
-        return str(name), str(action.get("value", "")), ""
-    return None
+    return (str(name), str(action.get("value", ""))) if name in (ACKNOWLEDGE, MORE) else None
 
 
-def _button(label: str, action: str, value: str, **more: str) -> dict[str, Any]:
-    return {
-        "type": "button",
-        "action_id": action,
-        "text": _plain(label),
-        "value": value,
-        **more,
-    }
+def dialog(view: IncidentView) -> dict[str, Any]:
+    """Snooze, a note and, where somebody has to log in, the link once more."""
+    title = shown(view.title, _LABEL_LIMIT - 10, escape=without_angles)
+    blocks = [
+        InputBlock(
+            block_id=_SNOOZE,
+            label="Snooze",
+            hint="Reminders and escalation wait; the message goes on being edited.",
+            optional=True,
+            element=StaticSelectElement(
+                action_id=_SNOOZE,
+                placeholder="Not snoozed",
+                options=[Option(text=label, value=value) for value, label in _SNOOZES.items()],
+            ),
+        ),
+        InputBlock(
+            block_id=_NOTE,
+            label=f"Note on {title}",
+            hint="It goes into the thread and the timeline.",
+            optional=True,
+            element=PlainTextInputElement(action_id=_NOTE, multiline=True, max_length=_NOTE_LIMIT),
+        ),
+    ]
+    if view.kind == "reauthorization_required":
+        blocks.append(
+            InputBlock(
+                block_id=_AGAIN,
+                label="Connect link",
+                optional=True,
+                element=CheckboxesElement(
+                    action_id=_AGAIN, options=[Option(text="Send the link again", value=_AGAIN)]
+                ),
+            )
+        )
+    shell = View(
+        type="modal",
+        callback_id=DIALOG,
+        private_metadata=view.id,
+        title="Snooze or note"[:_TITLE_LIMIT],
+        submit="Save",
+        close="Cancel",
+        blocks=blocks,
+    )
+    return dict(shell.to_dict())
 
 
-def _plain(text: str) -> dict[str, Any]:
-    return {"type": "plain_text", "text": text}
+def submitted(view: Mapping[str, Any]) -> Submitted | None:
+    """What was filled in in our dialog; None if it is not ours."""
+    if view.get("callback_id") != DIALOG:
+        return None
+    chosen = _given(view, _SNOOZE).get("selected_option")
+    ticked = _given(view, _AGAIN).get("selected_options")
+    value = chosen.get("value") if isinstance(chosen, dict) else ""
+    return Submitted(
+        incident_id=str(view.get("private_metadata", "")),
+        snooze=_SNOOZES.get(str(value), ""),
+        note=str(_given(view, _NOTE).get("value") or "").strip()[:_NOTE_LIMIT],
+        is_link_wanted=bool(ticked),
+    )
+
+
+def _given(view: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found: Any = view
+    for step in ("state", "values", name, name):
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}

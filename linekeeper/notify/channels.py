@@ -6,9 +6,18 @@ from sqlalchemy import delete, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
+from linekeeper.notify.routing import DEFAULT
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import NoticeChannel
 from linekeeper.store.upsert import insert_ignore
+
+SOCKET = "Socket Mode"
+"""What the trouble of Slack's Socket Mode is kept under."""
+
+
+def known_as(slack_channel: str) -> str:
+    """What the trouble of the Slack channel of this name is kept under."""
+    return "slack" if slack_channel == DEFAULT else f"slack {slack_channel}"
 
 
 async def mark_broken(

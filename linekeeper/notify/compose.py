@@ -9,6 +9,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from slack_sdk.models.blocks import (
+    Block,
+    ContextBlock,
+    HeaderBlock,
+    MarkdownTextObject,
+    SectionBlock,
+)
+
 from linekeeper.incidents import kinds as words
 from linekeeper.notify.buttons import buttons
 from linekeeper.notify.text import Mrkdwn, Pen, Plain, duration, shown, width, without_angles
@@ -44,17 +52,14 @@ def incident(view: IncidentView, *, now: datetime, links: Links = _NO_LINKS) -> 
     room = HEADER_LIMIT - len(sign) - len(headline) - 1
     title = shown(view.title, room, escape=without_angles)
     lines = [*_what(view, pen, now), *_members(view, pen), *_ahead(view, pen)]
-    blocks: list[dict[str, Any]] = [
-        {"type": "header", "text": {"type": "plain_text", "text": f"{sign} {title}{headline}"}},
-        *sections(lines),
-    ]
+    blocks: list[Block] = [HeaderBlock(text=f"{sign} {title}{headline}"), *sections(lines)]
     shortcuts = [link for link in _links(view, links, pen) if width(link) <= SECTION_LIMIT]
     if shortcuts:
-        blocks.append({"type": "context", "elements": [mrkdwn(link) for link in shortcuts]})
+        blocks.append(ContextBlock(elements=[mrkdwn(link) for link in shortcuts]))
     if links.buttons and view.resolved_at is None:
-        blocks.append(buttons(view, links))
+        blocks.append(buttons(view))
     since = _since(view, pen, now)
-    return Rendered(f"{sign} {pen.text(view.title)}{headline}\n{since}", blocks)
+    return rendered(f"{sign} {pen.text(view.title)}{headline}\n{since}", blocks)
 
 
 def plain(view: IncidentView, *, now: datetime, links: Links = _NO_LINKS) -> str:
@@ -75,7 +80,7 @@ def reminder(view: IncidentView, step: str, why: str, *, now: datetime) -> Rende
     pen = Mrkdwn()
     whose = _whose(view, pen)
     written = f"{_calling(view, step, why, pen, now)}\n{whose}"
-    return Rendered(written, [{"type": "section", "text": mrkdwn(written)}])
+    return rendered(written, [SectionBlock(text=mrkdwn(written))])
 
 
 def plain_reminder(view: IncidentView, step: str, why: str, *, now: datetime) -> str:
@@ -100,18 +105,17 @@ def _calling(view: IncidentView, step: str, why: str, pen: Pen, now: datetime) -
 
 def ours(text: str) -> Rendered:
     """A text in Slack's own mrkdwn, written by us; what is too long for one section is packed."""
-    return Rendered(text[:SECTION_LIMIT], sections(text.split("\n")))
+    return rendered(text[:SECTION_LIMIT], sections(text.split("\n")))
 
 
 def note(text: str, page: str | None = None) -> Rendered:
     """A text of its own, or an entry of a diary; `page` is where more of it is."""
     pen = Mrkdwn()
     written = pen.text(text, SECTION_LIMIT, keep_lines=True) or "(nothing)"
-    blocks: list[dict[str, Any]] = [{"type": "section", "text": mrkdwn(written)}]
+    blocks: list[Block] = [SectionBlock(text=mrkdwn(written))]
     if page is not None:
-        link = mrkdwn(pen.link(page, "Open in Prefect"))
-        blocks.append({"type": "context", "elements": [link]})
-    return Rendered(written, blocks)
+        blocks.append(ContextBlock(elements=[mrkdwn(pen.link(page, "Open in Prefect"))]))
+    return rendered(written, blocks)
 
 
 def _headline(view: IncidentView) -> str:
@@ -299,7 +303,7 @@ def _only(view: IncidentView) -> MemberView | None:
 def _links(view: IncidentView, links: Links, pen: Pen) -> list[str]:
     only = _only(view)
     offered = [
-        ("Run", None if links.buttons else links.run(view.run_id)),
+        ("Run", links.run(view.run_id)),
         ("History", links.artifact(f"connection-{only.slug}") if only else None),
         ("Fleet", links.artifact("fleet")),
         ("Connections", links.artifact(CONNECTIONS)),
@@ -318,7 +322,7 @@ def _links(view: IncidentView, links: Links, pen: Pen) -> list[str]:
     return [pen.link(url, label) for label, url in offered if url is not None]
 
 
-def sections(lines: Sequence[str]) -> list[dict[str, Any]]:
+def sections(lines: Sequence[str]) -> list[SectionBlock]:
     """`lines` packed whole into as few sections as hold them."""
     packed: list[str] = []
     for line in lines:
@@ -326,9 +330,14 @@ def sections(lines: Sequence[str]) -> list[dict[str, Any]]:
             packed[-1] += f"\n{line}"
         else:
             packed.append(line)
-    return [{"type": "section", "text": mrkdwn(text)} for text in packed]
+    return [SectionBlock(text=mrkdwn(text)) for text in packed]
 
 
-def mrkdwn(text: str) -> dict[str, Any]:
+def mrkdwn(text: str) -> MarkdownTextObject:
     """A text; `verbatim` keeps Slack from making links and mentions of what it finds in it."""
-    return {"type": "mrkdwn", "text": text, "verbatim": True}
+    return MarkdownTextObject(text=text, verbatim=True)
+
+
+def rendered(text: str, blocks: Sequence[Block]) -> Rendered:
+    """A message of `blocks`, as Slack takes them."""
+    return Rendered(text, [block.to_dict() for block in blocks])

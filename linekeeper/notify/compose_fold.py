@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from slack_sdk.models.blocks import Block, ContextBlock, HeaderBlock
+
 from linekeeper.incidents import kinds as words
 from linekeeper.notify.compose import (
     HEADER_LIMIT,
@@ -9,6 +11,7 @@ from linekeeper.notify.compose import (
     Rendered,
     light,
     mrkdwn,
+    rendered,
     sections,
 )
 from linekeeper.notify.text import Mrkdwn, Pen, Plain, duration, shown, width
@@ -24,16 +27,10 @@ def fold(key: str, views: Sequence[IncidentView], *, links: Links = _NO_LINKS) -
     pen = Mrkdwn()
     headline = f"{_light(views)} {_headline(key, views)}"
     lines = _lines(views, pen, links)
-    blocks = [
-        {
-            "type": "header",
-            "text": {"type": "plain_text", "text": shown(headline, HEADER_LIMIT)},
-        },
-        *sections(lines),
-    ]
+    blocks: list[Block] = [HeaderBlock(text=shown(headline, HEADER_LIMIT)), *sections(lines)]
     if (url := links.artifact("fleet")) and width(url) < SECTION_LIMIT:
-        blocks.append({"type": "context", "elements": [mrkdwn(pen.link(url, "Fleet"))]})
-    return Rendered(headline, blocks)
+        blocks.append(ContextBlock(elements=[mrkdwn(pen.link(url, "Fleet"))]))
+    return rendered(headline, blocks)
 
 
 def plain_fold(key: str, views: Sequence[IncidentView], *, links: Links = _NO_LINKS) -> str:

@@ -1,11 +1,12 @@
 """What the alert policy is asked and what it answers, as plain data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
 from linekeeper.config import Severity
+from linekeeper.notify.routing import DEFAULT
 
 Channel = Literal["slack", "elsewhere"]
 Cause = Literal["silence", "alike", "lasting", "quiet", "cap"]
@@ -38,6 +39,8 @@ class Situation:
     """It goes on in a wider incident."""
     snoozed_until: datetime | None = None
     silences: Sequence[Silence] = ()
+    slack_channel: str = DEFAULT
+    """The Slack channel it is told in (`notify.routing`)."""
     follows: bool = False
     """A login lost moments after another of its provider: perhaps they are one root cause."""
 
@@ -54,6 +57,7 @@ class Told:
     """The one message that tells of several incidents, if it is part of one."""
     round: int = 0
     """Of which opening of the incident."""
+    slack_channel: str = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Say:
     severity: Severity = "normal"
     round: int = 0
     """Of which opening of the incident."""
+    slack_channel: str = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +86,19 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Whether Slack can be reached, and which incidents have a message there."""
+    """Whether Slack's channel can be reached, and which incidents have a message there."""
 
     configured: bool = True
     broken_since: datetime | None = None
     needs_mending: bool = False
     """Only a person can mend it: a token, a scope, a channel."""
     delivered: frozenset[str] = frozenset()
+    others: Mapping[str, "Reach"] = field(default_factory=dict)
+    """The channels other than `default`; their `delivered` is that of all."""
+
+    def of(self, slack_channel: str) -> "Reach":
+        """That of the channel; where there is none of this name any more, `default` is meant."""
+        return self.others.get(slack_channel, self)
 
 
 @dataclass(slots=True)

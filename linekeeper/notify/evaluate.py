@@ -16,8 +16,10 @@ from sqlmodel import col
 
 from linekeeper.config import Configuration
 from linekeeper.incidents.announce import incident_lane
-from linekeeper.notify.decision import Decision, Say
+from linekeeper.notify.decision import Decision, Reach, Say
 from linekeeper.notify.policy import PATIENCE, decide
+from linekeeper.notify.routed import about_message
+from linekeeper.notify.routing import DEFAULT, channels_of, route
 from linekeeper.notify.situations import State, read_state
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store.engine import Store
@@ -79,6 +81,7 @@ async def _write(
             "channel": one.channel,
             "step": one.step,
             "fold": one.fold,
+            "slack_channel": one.slack_channel if one.channel == "slack" else None,
             "severity": one.severity,
             "round": one.round,
             "why": one.why,
@@ -93,6 +96,7 @@ async def _write(
             "channel": "slack",
             "step": "never",
             "fold": None,
+            "slack_channel": None,
             "severity": "normal",
             "round": rounds[incident_id],
             "why": why,
@@ -118,9 +122,8 @@ def _in_slack(say: Sequence[Say]) -> Iterable[Message]:
         elif one.fold is not None and one.fold not in folded:
             folded.add(one.fold)
             lane = f"slack:fold:{one.fold}"
-            yield Message(
-                "slack", f"{lane}:{one.incident_id}", {"do": "fold", "fold": one.fold}, lane
-            )
+            payload = {"do": "fold", "fold": one.fold, "slack_channel": one.slack_channel}
+            yield Message("slack", f"{lane}:{one.incident_id}", payload, lane)
         elif one.fold is None:
             payload = {
                 "do": "remind",
@@ -157,11 +160,9 @@ async def _unheard(
 ) -> list[Message]:
     """Messages of their own that Slack can't be reached, for elsewhere."""
     urls = targets(configuration.alerts.elsewhere)
-    broken = state.reach.broken_since
-    if not urls or (configuration.slack is not None and not state.trouble):
-        return []
-    patient = configuration.slack is not None and not state.reach.needs_mending
-    if patient and (broken is None or now < broken + PATIENCE):
+    channels = channels_of(configuration)
+    deaf = {name for name in (*channels, DEFAULT) if _is_deaf(state.reach.of(name), now)}
+    if not urls or not deaf:
         return []
     rows = (
         await session.execute(
@@ -176,6 +177,7 @@ async def _unheard(
     wanted = {
         f"elsewhere:{target}:{key}": {"target": target, "text": payload.get("text", "")}
         for key, payload in rows
+        if len(channels) < 2 or route(await about_message(session, payload), channels) in deaf
         for target in urls
     }
     known = set(
@@ -186,3 +188,12 @@ async def _unheard(
     return [
         Message("elsewhere", key, payload) for key, payload in wanted.items() if key not in known
     ]
+
+
+def _is_deaf(reach: Reach, now: datetime) -> bool:
+    """Whether a channel takes nothing, for long enough that others are notified instead."""
+    if not reach.configured:
+        return True
+    if reach.broken_since is None:
+        return False
+    return reach.needs_mending or now >= reach.broken_since + PATIENCE

@@ -33,6 +33,13 @@ async def message_of(store: Store, subject: str, channel: str) -> NoticeMessage 
         return await session.scalar(_MESSAGE, {"channel": channel, "subject": subject})
 
 
+async def messages_of(store: Store, subject: str) -> set[str]:
+    """The channels in which there is a message about `subject`."""
+    async with store.read() as session:
+        found = select(col(NoticeMessage.channel)).where(col(NoticeMessage.subject) == subject)
+        return set(await session.scalars(found))
+
+
 async def place_of(store: Store, channel: str) -> str | None:
     """The id Slack gave for `channel`, if anything was posted there before."""
     async with store.read() as session:

@@ -13,6 +13,7 @@ from linekeeper.config import AlertPolicy, Severity
 from linekeeper.incidents.alike import ROOT_CAUSE_WAIT
 from linekeeper.notify.decision import Channel, Decision, Held, Reach, Say, Situation, Told
 from linekeeper.notify.quiet import Quiet, quiet_times
+from linekeeper.notify.routing import DEFAULT
 
 RANK: Mapping[str, int] = {"low": 0, "normal": 1, "critical": 2, "never": 3}
 PATIENCE = timedelta(minutes=10)
@@ -53,6 +54,7 @@ _LOSSES = frozenset(
         "disconnected",
         "list_failed",
         "part_silent",
+        "canary_lost",
         "pool_without_worker",
         "work_overdue",
     }
@@ -202,7 +204,7 @@ class _Deciding:
             return
         if heard or (one.id in self._reach.delivered and not one.round):
             return
-        reach = self._reach
+        reach = self._reach.of(one.slack_channel)
         broken = reach.broken_since is not None and (
             reach.needs_mending or self._now >= reach.broken_since + PATIENCE
         )
@@ -211,15 +213,23 @@ class _Deciding:
             self._say(one, "elsewhere", "first", why)
 
     def place_firsts(self, told: Sequence[Told]) -> None:
-        """Give each first notice a message of its own or, in the morning and over the cap, one."""
-        cap = self._policy.cap_per_hour
-        started: dict[str, datetime] = {}
+        """Give each first notice a message of its own or, in the morning and over the cap, one.
+
+        Each channel has its own morning and its own cap.
+        """
         in_slack = [one for one in told if one.channel == "slack" and one.step == "first"]
-        for one in sorted(in_slack, key=lambda one: one.at):
+        for name in dict.fromkeys(situation.slack_channel for situation, _ in self._firsts):
+            self._place_firsts(name, [one for one in in_slack if one.slack_channel == name])
+
+    def _place_firsts(self, slack_channel: str, told: Sequence[Told]) -> None:
+        cap = self._policy.cap_per_hour
+        firsts = [(one, why) for one, why in self._firsts if one.slack_channel == slack_channel]
+        started: dict[str, datetime] = {}
+        for one in sorted(told, key=lambda one: one.at):
             started.setdefault(one.fold or one.incident_id, one.at)
         recent = {key for key, at in started.items() if self._now - at < _HOUR}
-        morning, of_morning = self._morning(started.keys())
-        for situation, why in self._firsts:
+        morning, of_morning = self._morning(slack_channel, [one for one, _ in firsts], started)
+        for situation, why in firsts:
             if situation.id in of_morning:
                 recent.add(morning)
                 self._say(situation, "slack", "first", "waited for the morning", morning)
@@ -253,24 +263,29 @@ class _Deciding:
         fold = f"elsewhere:{now.isoformat()}" if len(wanted) > 1 else None
         self.decision.say = [*others, *(replace(one, fold=fold) for one in wanted)]
 
-    def _morning(self, started: Collection[str]) -> tuple[str, frozenset[str]]:
+    def _morning(
+        self, slack_channel: str, firsts: Sequence[Situation], started: Collection[str]
+    ) -> tuple[str, frozenset[str]]:
         """The message of this morning, and who is told of in it: at least two who waited."""
         dawn = self._quiet.ended(self._now)
-        if dawn is None or f"morning:{dawn.isoformat()}" in started:
+        where = "" if slack_channel == DEFAULT else f":{slack_channel}"
+        if dawn is None or f"morning:{dawn.isoformat()}{where}" in started:
             return "", frozenset()
         waited = {
             one.id
-            for one, _ in self._firsts
+            for one in firsts
             if one.opened_at < dawn
             and (holding := held(one, dawn - _INSTANT, self._quiet, self._policy))
             and holding.cause == "quiet"
         }
-        return f"morning:{dawn.isoformat()}", frozenset(waited if len(waited) > 1 else ())
+        return f"morning:{dawn.isoformat()}{where}", frozenset(waited if len(waited) > 1 else ())
 
     def _say(
         self, one: Situation, channel: Channel, step: str, why: str, fold: str | None = None
     ) -> None:
-        self.decision.say.append(Say(one.id, channel, step, why, fold, one.severity, one.round))
+        self.decision.say.append(
+            Say(one.id, channel, step, why, fold, one.severity, one.round, one.slack_channel)
+        )
 
 
 def _hours(length: timedelta) -> str:

@@ -12,9 +12,12 @@ from sqlmodel import col
 from linekeeper.config import Configuration
 from linekeeper.incidents.alike import heads
 from linekeeper.incidents.suppressed import FORGOTTEN_AFTER, silences
+from linekeeper.notify.channels import known_as
 from linekeeper.notify.decision import Reach, Situation, Told
 from linekeeper.notify.policy import severity
 from linekeeper.notify.queries import merged_into
+from linekeeper.notify.routed import channels_for
+from linekeeper.notify.routing import DEFAULT, channels_of
 from linekeeper.store.tables import (
     Connection,
     Customer,
@@ -37,31 +40,27 @@ class State:
     situations: Sequence[Situation] = ()
     told: Sequence[Told] = ()
     reach: Reach = field(default_factory=Reach)
-    trouble: str = ""
-    """Why Slack takes no messages; empty: nothing is known against it."""
 
 
 async def read_state(session: AsyncSession, configuration: Configuration, now: datetime) -> State:
     """What the policy decides from: every incident of which something may have to be said."""
     incidents = await _incidents(session, now)
-    channel = await session.get(NoticeChannel, "slack")
-    trouble = channel.trouble if channel else ""
-    reach = Reach(
-        configured=configuration.slack is not None,
-        broken_since=channel.since if channel else None,
-        needs_mending=bool(channel and channel.needs_mending),
-    )
+    reach = await _reach(session, configuration)
     if not incidents:
-        return State(reach=reach, trouble=trouble)
+        return State(reach=reach)
     ids = [one.id for one in incidents]
     facts = await _facts(session, ids)
     merged = await merged_into(session, [one.id for one in incidents if one.resolved_at])
     hushed = await silences(session, incidents, now)
     following = heads(incidents)
+    severities = {
+        one.id: severity(one.kind, one.scope, **facts.get(one.id, _NOBODY)) for one in incidents
+    }
+    channels = await channels_for(session, configuration, incidents, severities)
     situations = [
         Situation(
             id=one.id,
-            severity=severity(one.kind, one.scope, **facts.get(one.id, _NOBODY)),
+            severity=severities[one.id],
             opened_at=one.since,
             round=one.round,
             acknowledged_at=one.acknowledged_at,
@@ -70,13 +69,28 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
             snoozed_until=one.snoozed_until,
             silences=hushed[one.id],
             follows=one.id in following,
+            slack_channel=channels.get(one.id, DEFAULT),
         )
         for one in incidents
     ]
-    slack = configuration.slack
-    if slack is not None and configuration.alerts.elsewhere:
-        reach = replace(reach, delivered=await _delivered(session, slack.channel, ids))
-    return State(situations, await _told(session, ids, now), reach, trouble)
+    in_slack = [channel.channel for channel in channels_of(configuration).values()]
+    if in_slack and configuration.alerts.elsewhere:
+        reach = replace(reach, delivered=await _delivered(session, in_slack, ids))
+    return State(situations, await _told(session, ids, now), reach)
+
+
+async def _reach(session: AsyncSession, configuration: Configuration) -> Reach:
+    troubles = {row.channel: row for row in await session.scalars(select(NoticeChannel))}
+
+    def of(name: str) -> Reach:
+        trouble = troubles.get(known_as(name))
+        return Reach(
+            configured=name != DEFAULT or configuration.slack is not None,
+            broken_since=trouble.since if trouble else None,
+            needs_mending=bool(trouble and trouble.needs_mending),
+        )
+
+    return replace(of(DEFAULT), others={name: of(name) for name in configuration.slack_channels})
 
 
 _NOBODY = {"live": False, "critical": False}
@@ -138,13 +152,23 @@ async def _told(session: AsyncSession, ids: Collection[str], now: datetime) -> l
     for some in _pieces(sorted(ids)):
         rows |= {row.id: row for row in await session.scalars(_TOLD_OF, {"ids": list(some)})}
     return [
-        Told(row.incident_id, row.channel, row.step, row.at, row.fold, row.round)
+        Told(
+            row.incident_id,
+            row.channel,
+            row.step,
+            row.at,
+            row.fold,
+            row.round,
+            row.slack_channel or DEFAULT,
+        )
         for row in rows.values()
         if row.step != "never"
     ]
 
 
-async def _delivered(session: AsyncSession, channel: str, ids: Sequence[str]) -> frozenset[str]:
+async def _delivered(
+    session: AsyncSession, channels: Sequence[str], ids: Sequence[str]
+) -> frozenset[str]:
     """Incidents that have a message in Slack, of their own or with others."""
     subjects = {f"incident:{one}": one for one in ids}
     folds = await session.execute(
@@ -157,7 +181,7 @@ async def _delivered(session: AsyncSession, channel: str, ids: Sequence[str]) ->
         of_fold.setdefault(f"fold:{fold}", []).append(incident_id)
     found = await session.scalars(
         select(col(NoticeMessage.subject)).where(
-            col(NoticeMessage.channel) == channel,
+            col(NoticeMessage.channel).in_(channels),
             col(NoticeMessage.subject).in_([*subjects, *of_fold][: 2 * _AT_ONCE]),
         )
     )

@@ -166,42 +166,62 @@ class SlackChannel:
             params = params | {"cursor": cursor}
 
     async def _call(self, method: str, **arguments: Any) -> Mapping[str, Any]:
-        for kind in ("json", "params"):
-            if kind in arguments:
-                given = arguments[kind]
-                arguments[kind] = {k: v for k, v in given.items() if v is not None}
-        try:
-            answer = await self._client.api_call(method, **arguments)
-        except SlackApiError as error:
-            raise _trouble(error.response) from None
-        except TimeoutError:
-            raise unreachable(f"nothing within {TIMEOUT_SECONDS} s") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise unreachable(str(error) or type(error).__name__) from None
-        except (AttributeError, TypeError, ValueError):
-            raise unreachable("its answer can't be read") from None
-        data = answer.data
-        return data if isinstance(data, dict) else {}
+        return await _call(self._client, method, **arguments)
+
+
+async def _call(client: AsyncWebClient, method: str, **arguments: Any) -> Mapping[str, Any]:
+    for kind in ("json", "params"):
+        if kind in arguments:
+            given = arguments[kind]
+            arguments[kind] = {k: v for k, v in given.items() if v is not None}
+    try:
+        answer = await client.api_call(method, **arguments)
+    except SlackApiError as error:
+        raise _trouble(error.response) from None
+    except TimeoutError:
+        raise unreachable(f"nothing within {TIMEOUT_SECONDS} s") from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise unreachable(str(error) or type(error).__name__) from None
+    except (AttributeError, TypeError, ValueError):
+        raise unreachable("its answer can't be read") from None
+    data = answer.data
+    return data if isinstance(data, dict) else {}
 
 
 @asynccontextmanager
 async def open_channel(config: SlackConfig, pacer: Pacer) -> AsyncIterator[SlackChannel]:
     """The channel, on one HTTP session; slack-sdk's own retries are off: the outbox retries."""
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
-        client = AsyncWebClient(
-            token=config.bot_token.get_secret_value(),
-            base_url=config.api_url,
-            timeout=TIMEOUT_SECONDS,
-            session=session,
-            retry_handlers=[],
-        )
-        if _is_near(urlsplit(config.api_url).hostname or ""):
-            client.proxy = None  # slack-sdk sends everything through HTTPS_PROXY, loopback too
-        yield SlackChannel(config, client, pacer)
+    async with _session() as session:
+        yield SlackChannel(config, _client(config, session), pacer)
 
 
-def _is_near(host: str) -> bool:
+async def open_view(config: SlackConfig, trigger: str, view: Mapping[str, Any]) -> None:
+    """Open the dialog `view` for whom the `trigger` is. Raises `SlackTrouble`."""
+    fields = {"trigger_id": trigger, "view": view}
+    async with _session() as session:
+        await _call(_client(config, session), "views.open", json=fields)
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
+
+
+def _client(config: SlackConfig, session: aiohttp.ClientSession) -> AsyncWebClient:
+    client = AsyncWebClient(
+        token=config.bot_token.get_secret_value(),
+        base_url=config.api_url,
+        timeout=TIMEOUT_SECONDS,
+        session=session,
+        retry_handlers=[],
+    )
+    if is_near(config.api_url):
+        client.proxy = None  # slack-sdk sends everything through HTTPS_PROXY, loopback too
+    return client
+
+
+def is_near(url: str) -> bool:
+    """Whether no proxy is between us and `url`."""
+    host = urlsplit(url).hostname or ""
     try:
         loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:

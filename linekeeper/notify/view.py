@@ -91,7 +91,7 @@ class Links:
     run_id: str | None = None
     """The run that tells of it, if a run does."""
     buttons: bool = False
-    """Whether Slack's buttons reach us: that takes a signing secret."""
+    """Whether Slack's buttons reach us: that takes a signing secret or Socket Mode."""
     artifact_ids: Mapping[str, str] = field(default_factory=dict)
     """By key: Prefect's page of a key only lists the versions."""
 

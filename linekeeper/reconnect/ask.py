@@ -18,7 +18,7 @@ from linekeeper.config import AppConfig, Configuration
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.lifecycle import annotate
-from linekeeper.incidents.operate import NoIncident
+from linekeeper.incidents.operate import NoIncident, audit_id
 from linekeeper.makini import ReadOnlyApp
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.case import Case, Member, load_case
@@ -209,9 +209,12 @@ async def with_contacts(session: AsyncSession, customers: Sequence[str]) -> set[
     return found
 
 
-async def send_again(rt: Runtime, incident_id: str, *, by: str, now: datetime) -> str:
+async def send_again(
+    rt: Runtime, incident_id: str, *, by: str, now: datetime, press: str | None = None
+) -> str:
     """Mail the links of an incident once more; where one was used or ended, a new one.
 
+    The same `press` is done once.
     Returns what happened, in a sentence. Raises `NoIncident`, or `ReadOnlyApp` in `observe`.
     """
     configuration = await rt.configuration()
@@ -225,6 +228,9 @@ async def send_again(rt: Runtime, incident_id: str, *, by: str, now: datetime) -
         app = await rt.app(case.incident.app)
         if not app.manages:
             raise ReadOnlyApp(app.name, "send a connect link")
+        audited = audit_id(press, "send_again")
+        if await session.get(Audit, audited) is not None:
+            return "the link was sent again before"
         reconnect = await _opened(session, case, now)
         asking = _Asking(rt, session, case, reconnect, now)
         await asking.ask(configuration, app, signer)
@@ -243,7 +249,9 @@ async def send_again(rt: Runtime, incident_id: str, *, by: str, now: datetime) -
             if mailed
             else "nobody is mailed (no contact, or mail is off): pass the link on from here"
         )
-        session.add(Audit(at=now, by=by, action="reconnect.sent_again", subject=incident_id))
+        session.add(
+            Audit(id=audited, at=now, by=by, action="reconnect.sent_again", subject=incident_id)
+        )
         change = IncidentChange(incident_id, "changed", f"{by}: {sentence}.")
         await announce(rt.store, session, [change], now=now)
     return sentence

@@ -27,6 +27,7 @@ from linekeeper.store.tables import AppSetting
 from linekeeper.store.upsert import insert_or_update
 
 _PREFIX = "block:"
+_CHANNEL = "slack:"
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -59,11 +60,18 @@ async def load_configuration(store: Store, settings: Settings) -> Configuration:
             app = _copy(AppConfig, name, texts, problems)
             if app is not None:
                 apps[name.removeprefix("app:")] = app
+    channels: dict[str, SlackConfig] = {}
+    for name in sorted(texts):
+        if name.startswith(_CHANNEL):
+            channel = _copy(SlackConfig, name, texts, problems)
+            if channel is not None:
+                channels[name.removeprefix(_CHANNEL)] = channel
     if not apps and settings.seed_app is not None:
         apps = {settings.seed_app.name: settings.seed_app}
     return Configuration(
         apps=apps,
         slack=_copy(SlackConfig, "slack", texts, problems) or settings.seed_slack,
+        slack_channels=channels,
         policy=_copy(HealthPolicy, "policy", texts, problems) or settings.seed_policy,
         alerts=_copy(AlertPolicy, "alerts", texts, problems) or settings.seed_alerts,
         mail=_copy(MailConfig, "mail", texts, problems) or settings.seed_mail,
@@ -83,6 +91,7 @@ async def configured_apps(session: AsyncSession) -> set[str]:
 async def save_blocks(store: Store, blocks: Blocks, *, now: datetime) -> bool:
     """Replace the copy by `blocks`; returns whether anything was different."""
     wanted: dict[str, BaseModel] = {f"app:{app.name}": app for app in blocks.apps}
+    wanted |= {f"{_CHANNEL}{name}": channel for name, channel in blocks.slack_channels.items()}
     for name, model in (
         ("slack", blocks.slack),
         ("policy", blocks.policy),

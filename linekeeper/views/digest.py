@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlmodel import col, select
 
 from linekeeper.availability.service import read_month, sentence
+from linekeeper.notify.routing import said_about
 from linekeeper.notify.view import Links
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
@@ -38,7 +40,8 @@ async def gather(store: Store, *, now: datetime) -> Day:
 async def say_digest(store: Store, day: Day, links: Links) -> str:
     """Say it in Slack, once a day; returns the lane of the outbox it is in."""
     lane = f"slack:say:digest:{day.now:%Y-%m-%d}"
-    payload = {"do": "say", "text": headline(day), "mrkdwn": slack_text(day, links)}
+    payload: dict[str, Any] = {"do": "say", "text": headline(day), "mrkdwn": slack_text(day, links)}
+    payload |= said_about("digest")
     async with store.write() as session:
         await enqueue(store, session, [Message("slack", lane, payload)], now=day.now)
     return lane

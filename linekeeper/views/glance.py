@@ -13,6 +13,7 @@ from linekeeper.access.tokens import has_usable_token
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import Evidence, Health
+from linekeeper.notify.routing import channels_of
 from linekeeper.reconcile.entity_queries import entity_states
 from linekeeper.spending import Spent, read_spent
 from linekeeper.store import Store
@@ -138,7 +139,7 @@ async def glance(store: Store, configuration: Configuration, *, now: datetime) -
             )
             or 0,
             incidents=incidents,
-            slack_configured=configuration.slack is not None,
+            slack_configured=bool(channels_of(configuration)),
             outbox=await _outbox(session),
             unsent=await _unsent(session),
             apps=await _apps(session, configuration, now),

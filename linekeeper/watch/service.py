@@ -13,6 +13,7 @@ from sqlmodel import col
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import Configuration
 from linekeeper.incidents.findings import Finding, apply_findings
+from linekeeper.notify.routing import About, channels_of, route
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem
@@ -133,7 +134,11 @@ class Watcher:
             await self._say(text)
 
     async def _say(self, text: str) -> bool:
-        slack = self._configuration.slack if self._configuration else self._rt.settings.seed_slack
+        slack = self._rt.settings.seed_slack
+        if self._configuration is not None:
+            about = About(topics=("parts", "part_silent"), severity="critical")
+            channels = channels_of(self._configuration)
+            slack = channels.get(route(about, channels))
         return await say_directly(slack, text, key=f"{self._part}:{utcnow():%Y%m%d%H%M%S}")
 
 

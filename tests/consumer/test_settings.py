@@ -75,3 +75,23 @@ async def test_with_prefect_away_the_last_copy_stays(
     with pytest.raises(OrchestratorUnavailable, match="can't be reached"):
         await copy_blocks(store, prefect.settings, nobody, now=utcnow())
     assert (await load_configuration(store, prefect.settings)).apps["default"].manages
+
+
+async def test_further_slack_channels_are_blocks_of_other_names(
+    prefect: Prefect, store: Store
+) -> None:
+    await SlackChannel(bot_token="xoxb-1", channel="#line").save("default", client=prefect.client)
+    ops = SlackChannel(bot_token="xoxb-1", channel="#ops", owners="Petra", position=1)
+    await ops.save("ops", client=prefect.client)
+    await copy_blocks(store, prefect.settings, prefect.orchestrator, now=utcnow())
+    copied = await load_configuration(store, prefect.settings)
+    assert copied.slack is not None
+    assert copied.slack.channel == "#line"
+    assert copied.slack_channels["ops"].owners == "Petra"
+
+    broken = SlackChannel(bot_token="xoxb-1", channel="#ops", severities="urgent")
+    await broken.save("ops", overwrite=True, client=prefect.client)
+    with pytest.raises(BrokenBlocks, match="slack-channel/ops: severities: urgent"):
+        await copy_blocks(store, prefect.settings, prefect.orchestrator, now=utcnow())
+    kept = await load_configuration(store, prefect.settings)
+    assert kept.slack_channels["ops"].owners == "Petra"

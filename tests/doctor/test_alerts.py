@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import SecretStr
 
+from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy, Configuration, SlackConfig
 from linekeeper.doctor.alerts import examine_alerts
 from linekeeper.doctor.finding import worst
-from linekeeper.notify.channels import mark_broken, mark_well
+from linekeeper.notify.channels import SOCKET, mark_broken, mark_well
 from linekeeper.notify.refusals import refused
 from linekeeper.store import Store
 
@@ -44,3 +45,18 @@ async def test_urls_and_policies_that_make_no_sense_are_named_without_secrets(
 
 async def test_where_nobody_would_hear_it_says_so(store: Store) -> None:
     assert worst(await examine_alerts(store, Configuration())) == "warn"
+
+
+async def test_whether_the_socket_is_connected_is_said(store: Store) -> None:
+    slack = SlackConfig(
+        bot_token=SecretStr("xoxb-1"), channel="#line", app_token=SecretStr("xapp-1")
+    )
+    configuration = Configuration(slack=slack)
+    found = {each.name: each for each in await examine_alerts(store, configuration)}
+    assert found[f"alerts · {SOCKET}"].level == "ok"
+    text = "Slack's Socket Mode is not connected: check the app token"
+    async with store.write() as session:
+        await mark_broken(store, session, SOCKET, text, needs_mending=True, now=utcnow())
+    found = {each.name: each for each in await examine_alerts(store, configuration)}
+    assert found[f"alerts · {SOCKET}"].level == "wrong"
+    assert "app token" in found[f"alerts · {SOCKET}"].mend

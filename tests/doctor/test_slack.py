@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 import sandbox
-from linekeeper.config import SlackConfig
+from linekeeper.config import Configuration, SlackConfig
 from linekeeper.doctor import Finding, worst
 from linekeeper.doctor.slack import examine_slack
 
@@ -30,7 +30,9 @@ def _config(box: sandbox.Served, **changes: object) -> SlackConfig:
 
 
 async def _examine(config: SlackConfig | None) -> dict[str, Finding]:
-    return {found.name: found for found in await examine_slack(config, seconds=5)}
+    return {
+        found.name: found for found in await examine_slack(Configuration(slack=config), seconds=5)
+    }
 
 
 async def test_a_channel_in_order_has_nothing_to_mend(box: sandbox.Served) -> None:
@@ -75,3 +77,18 @@ async def test_what_isnt_slack_is_a_finding(box: sandbox.Served) -> None:
         (found,) = (await _examine(_config(box, api_url=url))).values()
         assert found.level == "wrong", found
         assert found.mend
+
+
+async def test_each_channel_is_looked_at_and_one_without_rules_is_pointed_out(
+    box: sandbox.Served,
+) -> None:
+    channels = {
+        "ops": _config(box, channel="ops", owners="Petra"),
+        "idle": _config(box, channel="nowhere"),
+    }
+    configuration = Configuration(slack=_config(box), slack_channels=channels)
+    found = {each.name: each for each in await examine_slack(configuration, seconds=5)}
+    assert found["slack · channel linekeeper"].level == "ok"
+    assert found["slack ops · channel ops"].level == "ok"
+    assert found["slack idle · channel nowhere"].level == "warn"
+    assert "takes no message" in found["slack idle · rules"].text

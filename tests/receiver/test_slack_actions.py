@@ -13,11 +13,11 @@ from pydantic import SecretStr
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.notify.buttons import buttons
+from linekeeper.notify.buttons import buttons, dialog
 from linekeeper.notify.queries import load_views
-from linekeeper.notify.view import Links
 from linekeeper.outbox.senders.reconnect import advance_due_cases
-from linekeeper.store.tables import Audit, ConnectLink, Incident, Outbox, Reconnect
+from linekeeper.store.tables import Audit, ConnectLink, Incident, IncidentEntry, Outbox, Reconnect
+from tests.consumer.socket_peer import socket_peer, until
 from tests.reconnect.conftest import House, open_house
 from tests.reconnect.test_ask import Opened
 
@@ -44,17 +44,34 @@ async def elements(here: House) -> dict[str, dict[str, Any]]:
     """The buttons the message has now, by action."""
     [incident] = await here.incidents()
     view = (await load_views(here.store, [incident.id]))[incident.id]
-    links = Links(ui_url="http://prefect", buttons=True)
-    return {one["action_id"]: one for one in buttons(view, links)["elements"]}
+    return {one["action_id"]: one for one in buttons(view).to_dict()["elements"]}
 
 
-def chosen(element: dict[str, Any], label: str = "") -> dict[str, Any]:
+def chosen(element: dict[str, Any]) -> dict[str, Any]:
     """What Slack sends for a press of `element`."""
-    action = {"action_id": element["action_id"], "type": element["type"]}
-    for option in element.get("options", []):
-        if option["text"]["text"] == label:
-            action["selected_option"] = option
-    return {**action, "value": element.get("value")}
+    return {name: element.get(name) for name in ("action_id", "type", "value")}
+
+
+async def fill_in(
+    here: House, number: int, *, snooze: str = "", note: str = "", is_link_wanted: bool = False
+) -> httpx.Response:
+    """Submit the dialog, as Slack does for its view `number`."""
+    [incident] = await here.incidents()
+    view = dialog((await load_views(here.store, [incident.id]))[incident.id])
+    values: dict[str, Any] = {}
+    for block in view["blocks"]:
+        element, name = block["element"], block["block_id"]
+        options = {one["text"]["text"]: one for one in element.get("options", [])}
+        given = {
+            "snooze": {"selected_option": options.get(snooze)},
+            "note": {"value": note or None},
+            "again": {"selected_options": list(options.values()) if is_link_wanted else []},
+        }[name]
+        values[name] = {element["action_id"]: {"type": element["type"], **given}}
+    view |= {"id": f"V{number}", "hash": "1.a", "state": {"values": values}}
+    user = {"id": "U0PETRA01", "username": "petra"}
+    payload = {"type": "view_submission", "user": user, "view": view}
+    return await press(here, body=urlencode({"payload": json.dumps(payload)}).encode())
 
 
 async def press(
@@ -93,8 +110,8 @@ async def test_acknowledge_is_done_once_by_whom_slack_says_and_the_message_chang
 
 @pytest.mark.parametrize("label", ["1 hour", "4 hours", "Monday"])
 async def test_a_snooze_holds_reminders_back(house: House, label: str) -> None:
-    menu = (await elements(house))["linekeeper_snooze"]
-    assert (await press(house, chosen(menu, label))).status_code == 200
+    for _ in range(2):
+        assert (await fill_in(house, 1, snooze=label)).status_code == 200
     [case] = await house.rows(Reconnect)
     assert case.snoozed_until > utcnow()
     [audited] = await house.rows(Audit, col(Audit.action) == "incident.snoozed")
@@ -102,11 +119,41 @@ async def test_a_snooze_holds_reminders_back(house: House, label: str) -> None:
 
 
 async def test_send_again_makes_no_second_link_while_the_first_works(house: House) -> None:
-    button = (await elements(house))["linekeeper_send_again"]
-    for _ in range(2):
-        assert (await press(house, chosen(button))).status_code == 200
+    for number in (1, 1, 2):
+        assert (await fill_in(house, number, is_link_wanted=True)).status_code == 200
     assert len(await house.rows(ConnectLink)) == 1
-    assert await house.rows(Audit, col(Audit.action) == "reconnect.sent_again")
+    assert len(await house.rows(Audit, col(Audit.action) == "reconnect.sent_again")) == 2
+
+
+async def test_a_note_is_in_the_timeline_and_the_thread_once(house: House) -> None:
+    for _ in range(2):
+        assert (await fill_in(house, 7, note="The vendor is on it.")).status_code == 200
+    [incident] = await house.incidents()
+    entries = await house.rows(IncidentEntry, col(IncidentEntry.text).contains("vendor"))
+    assert [entry.text for entry in entries] == ["Note by petra (Slack): The vendor is on it."]
+    said = await house.rows(Outbox, col(Outbox.dedupe_key).contains(f"diary:{incident.revision}"))
+    assert "The vendor is on it." in said[0].payload["text"]
+
+
+async def test_the_second_button_opens_the_dialog(open_house: Opened) -> None:
+    async with socket_peer() as slack:
+        here = await open_house(
+            slack_bot_token=SecretStr("xoxb-1"),
+            slack_channel="#line",
+            slack_signing_secret=SecretStr(SECRET),
+            slack_api_url=f"{slack.url}/api/",
+        )
+        [connection, *_] = await here.connections()
+        await here.lose_login(connection)
+        button = (await elements(here))["linekeeper_more"]
+        assert (await press(here, chosen(button))).status_code == 200
+        await until(lambda: slack.views)
+        [incident] = await here.incidents()
+        assert slack.views[0]["private_metadata"] == incident.id
+
+
+async def test_a_message_has_two_buttons_and_the_rest_is_links(house: House) -> None:
+    assert list(await elements(house)) == ["linekeeper_acknowledge", "linekeeper_more"]
 
 
 async def test_what_slack_did_not_sign_just_now_does_nothing(house: House) -> None:
@@ -131,8 +178,7 @@ async def test_a_press_about_an_incident_that_is_gone_or_not_ours_does_nothing(
 ) -> None:
     strange = [
         {"action_id": "linekeeper_acknowledge", "value": "nothing"},
-        {"action_id": "linekeeper_send_again", "value": "' OR 1=1"},
-        {"action_id": "linekeeper_snooze", "selected_option": {"value": "9y:x"}},
+        {"action_id": "linekeeper_more", "value": "' OR 1=1"},
         {"action_id": "somebody_else", "value": "x"},
         {"action_id": None},
         {"action_id": "linekeeper_acknowledge", "value": "zzzzzzzz-zzzz-zzzz-zzzz-zzzzzzzzzzzz"},

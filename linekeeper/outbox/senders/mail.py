@@ -23,6 +23,7 @@ from linekeeper.incidents.changes import IncidentChange
 from linekeeper.notify.mail_ending import ending_letter
 from linekeeper.notify.mail_setup import setup_letter
 from linekeeper.notify.mail_text import SystemToLogIn, What, compose
+from linekeeper.notify.routing import said_about
 from linekeeper.notify.smtp import Delayed, Letter, Refused, hand_over
 from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.queue import Message, enqueue
@@ -195,6 +196,7 @@ async def _notify(
         "do": "say",
         "subject": about,
         "text": f"{whose}{why}. {text}. Run `connect` and pass the link on.",
+        **said_about("login", customer_id=row.payload["customer_id"]),
     }
     key = f"slack:say:{row.dedupe_key}:{text[:60]}"
     await enqueue(store, session, [Message("slack", key, payload)], now=now)

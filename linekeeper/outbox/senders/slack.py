@@ -1,7 +1,7 @@
 """Slack: what the alert policy lets through is rendered as things are now, and sent."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -11,14 +11,16 @@ from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.burst import gather_burst, hold_channel
-from linekeeper.notify.channels import mark_broken, mark_well
+from linekeeper.notify.channels import known_as, mark_broken, mark_well
 from linekeeper.notify.compose_fold import plain_fold
 from linekeeper.notify.decision import Decision
 from linekeeper.notify.evaluate import evaluate_alerts
-from linekeeper.notify.notified import first_notices, incidents_of_fold
+from linekeeper.notify.notified import First, first_notices, incidents_of_fold
 from linekeeper.notify.queries import load_views
 from linekeeper.notify.refusals import SlackTrouble, unreachable
 from linekeeper.notify.renderer import InvalidMessage, Renderer, said
+from linekeeper.notify.routed import channel_of_message
+from linekeeper.notify.routing import DEFAULT, channels_of
 from linekeeper.notify.slack_channel import Pacer, open_channel
 from linekeeper.notify.view import IncidentView, Links
 from linekeeper.outbox.dispatcher import Dispatcher
@@ -75,7 +77,10 @@ async def deliver_due(
 
 
 class SlackSender(Sender):
-    """Says rows of channel `slack` in the channel of the configuration."""
+    """Says rows of channel `slack`, each in the Slack channel that is theirs.
+
+    Each Slack channel is a destination of its own: one that takes nothing holds up only its own.
+    """
 
     channel = CHANNEL
 
@@ -92,17 +97,20 @@ class SlackSender(Sender):
         self._store = store
         self._configuration = configuration
         self._decided = decision
-        slack = configuration.slack
-        buttons = slack is not None and bool(slack.signing_secret.get_secret_value())
-        self._links = replace(links, buttons=buttons)
+        self._channels = channels_of(configuration)
+        self._links = links
+        self.at_once = Sender.at_once * max(len(self._channels), 1)
+        self.batch = Sender.batch * max(len(self._channels), 1)
         self._clock = clock
         self._pacer = pacer
         self._views: dict[str, IncidentView] = {}
-        self._folds: dict[str, str | None] = {}
-        self._renderer: Renderer | None = None
+        self._firsts: dict[str, First] = {}
+        self._names: dict[str, str] = {}
+        """The Slack channel of each row."""
+        self._renderers: dict[str, Renderer] = {}
         self._trouble: dict[str, SlackTrouble] = {}
         """Of the whole channel, by the row that met it."""
-        self._is_well = False
+        self._well: set[str] = set()
         self.delivered = Delivered()
 
     @asynccontextmanager
@@ -111,25 +119,41 @@ class SlackSender(Sender):
         ids = [i for row in rows if isinstance(i := row.payload.get("incident_id"), str)]
         self._views = await load_views(self._store, ids)
         known = await self._withheld(rows)
-        if self._configuration.slack is None:
-            for row in rows:
-                if row.id not in known:
+        for row in rows:
+            if row.id not in known:
+                name = self._names[row.id] = await self._name_of(row)
+                if name not in self._channels:
                     known[row.id] = await self._unsent(row)
+        async with AsyncExitStack() as stack:
+            for name in {self._names[row.id] for row in rows if row.id not in known}:
+                slack = self._channels[name]
+                channel = await stack.enter_async_context(open_channel(slack, self._pacer))
+                links = replace(self._links, buttons=slack.has_buttons)
+                self._renderers[name] = Renderer(self._store, channel, links, self._clock)
             yield known
-            return
-        async with open_channel(self._configuration.slack, self._pacer) as channel:
-            self._renderer = Renderer(self._store, channel, self._links, self._clock)
-            yield known
+
+    async def _name_of(self, row: OutboxRow) -> str:
+        """Its Slack channel; `default` where there is none of this name any more."""
+        first = self._firsts.get(row.payload.get("incident_id", ""))
+        if first is not None:
+            name = first.slack_channel
+        else:
+            name = await channel_of_message(self._store, row.payload, self._channels)
+        return name if name in self._channels else DEFAULT
+
+    def destination(self, row: OutboxRow) -> str:
+        """The Slack channel."""
+        return self._names.get(row.id, DEFAULT)
 
     async def _withheld(self, rows: Sequence[OutboxRow]) -> dict[str, Result]:
         """What the policy suppresses: the first notice will tell all of it."""
-        self._folds = await first_notices(self._store, self._views)
-        if self._views.keys() - self._folds.keys():  # news since the policy was asked
+        self._firsts = await first_notices(self._store, self._views)
+        if self._views.keys() - self._firsts.keys():  # news since the policy was asked
             again = await evaluate_alerts(self._store, self._configuration, now=self._clock())
             again.never = self._decided.never | again.never
             self._decided = again
-            self._folds = await first_notices(self._store, self._views)
-        unannounced = self._views.keys() - self._folds.keys()
+            self._firsts = await first_notices(self._store, self._views)
+        unannounced = self._views.keys() - self._firsts.keys()
         return {
             row.id: Ended("suppressed", self._decided.reason(row.payload["incident_id"]))
             for row in rows
@@ -152,12 +176,12 @@ class SlackSender(Sender):
 
     async def send(self, row: OutboxRow) -> Result:
         """Say it: post or edit a message, or write into its thread."""
-        assert self._renderer is not None
+        renderer = self._renderers[self.destination(row)]
         try:
             if row.payload.get("do") == "diary" and row.attempts == 1:
                 row = await gather_burst(self._store, row, now=self._clock())
-            fold = self._folds.get(row.payload.get("incident_id", ""))
-            await self._renderer.say(row, self._view(row), fold)
+            first = self._firsts.get(row.payload.get("incident_id", ""))
+            await renderer.say(row, self._view(row), first.fold if first else None)
         except SlackTrouble as trouble:
             return self._failed(row, trouble)
         except InvalidMessage as reason:
@@ -203,35 +227,39 @@ class SlackSender(Sender):
         reasons = [failed.why for _, failed, _ in settlement.retried]
         reasons += [why for _, why in settlement.dead]
         delivered.held += [why for why in dict.fromkeys(reasons) if why not in delivered.held]
-        sent = sum(end.became == "sent" for _, end in settlement.ended)
-        delivered.sent += sent
-        if sent and not self._is_well:
-            self._is_well = True
-            await mark_well(session, CHANNEL)
+        sent = [self.destination(row) for row, end in settlement.ended if end.became == "sent"]
+        delivered.sent += len(sent)
+        for name in set(sent) - self._well:
+            self._well.add(name)
+            await mark_well(session, known_as(name))
         for row, failed, until in settlement.retried:
             trouble = self._trouble.pop(row.id, None)
             if trouble is not None:
-                await self._hold(session, failed.why, trouble, until=until, now=now)
+                name = self.destination(row)
+                await self._hold(session, name, failed.why, trouble, until=until, now=now)
         for row, why in settlement.dead:
             trouble = self._trouble.pop(row.id, None)
             if trouble is not None:
                 until = now + timedelta(seconds=trouble.wait or 0.0)
-                await self._hold(session, why, trouble, until=until, now=now)
+                name = self.destination(row)
+                await self._hold(session, name, why, trouble, until=until, now=now)
 
     async def _hold(
         self,
         session: AsyncSession,
+        name: str,
         why: str,
         trouble: SlackTrouble,
         *,
         until: datetime,
         now: datetime,
     ) -> None:
-        """The whole channel waits, in whichever process; each row says why."""
-        self._is_well = False
-        await hold_channel(session, why, until=until)
+        """The whole Slack channel waits, in whichever process; each row says why."""
+        self._well.discard(name)
+        only = name if len(self._channels) > 1 else None
+        await hold_channel(session, why, until=until, only=only)
         if trouble.code != "ratelimited":
             needs_mending = not trouble.passing
             await mark_broken(
-                self._store, session, CHANNEL, why, needs_mending=needs_mending, now=now
+                self._store, session, known_as(name), why, needs_mending=needs_mending, now=now
             )

@@ -26,6 +26,8 @@ class Notice(SQLModel, table=True):
     """Of which opening of the incident (`incident.round`)."""
     fold: str | None = None
     """The one message that tells of several incidents, if it is part of one."""
+    slack_channel: str | None = None
+    """The block of the Slack channel it is said in; None: `default`."""
     severity: str = "normal"
     why: str = ""
     at: datetime = time(index=True)

@@ -1,0 +1,112 @@
+"""The canary from inside: every few minutes, through the public address, on to the product.
+
+It is the same check as the one from outside, and asks the database what came of it instead of
+`/api`. One consumer at a time flies it. What it finds is an incident of each app, open until a
+canary comes through. Without a public address there is none to go through, and nothing is sent.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
+
+from linekeeper.canary.echo import read_canary
+from linekeeper.canary.probe import (
+    ASK_EVERY_SECONDS,
+    TIMEOUT_SECONDS,
+    BadOrder,
+    Fault,
+    Order,
+    is_done,
+    send,
+)
+from linekeeper.canary.probe import take_order as order_of
+from linekeeper.clock import monotonic, utcnow
+from linekeeper.config import AppConfig
+from linekeeper.incidents.findings import Finding, apply_findings
+from linekeeper.runtime import Runtime
+from linekeeper.store import leases
+
+TOPIC = "canary"
+WAIT_SECONDS = 60.0
+"""So long processing and handing it on may take together."""
+TRIES = 3
+"""A receiver that restarts is back by the third."""
+AGAIN_SECONDS = 15.0
+_LEASE = "canary"
+_LEASE_SECONDS = 600.0
+"""Longer than a flight lasts: all apps side by side, each try at most 70 s."""
+
+
+async def fly_regularly(
+    rt: Runtime,
+    *,
+    clock: Callable[[], datetime] = utcnow,
+    wait: float = WAIT_SECONDS,
+    again: float = AGAIN_SECONDS,
+) -> None:
+    """Send a canary for each app and bring the incidents in line; once for all consumers.
+
+    Nothing is done where another one did it within `CANARY_MINUTES`.
+    """
+    minutes = rt.settings.canary_minutes
+    if rt.settings.public_url is None or not minutes:
+        return
+    now = clock()
+    seconds = max(_LEASE_SECONDS, minutes * 60)
+    held = await leases.acquire(rt.store, _LEASE, rt.owner, seconds=seconds, now=now)
+    if held is None:
+        return
+    apps = (await rt.configuration()).apps
+    able = [app for app in apps.values() if app.webhook_secrets]
+    looks = [_fly(rt, app, wait=wait, again=again) for app in able]
+    findings = [found for found in await asyncio.gather(*looks) if found is not None]
+    now = clock()
+    async with rt.store.write() as session:
+        await apply_findings(rt.store, session, TOPIC, findings, now=now)
+    ends = now + timedelta(minutes=minutes)
+    await leases.renew(rt.store, held, seconds=(ends - now).total_seconds() * 0.9, now=now)
+
+
+async def _fly(rt: Runtime, app: AppConfig, *, wait: float, again: float) -> Finding | None:
+    """What is wrong with the way of a webhook of `app`, several times in a row; None: nothing."""
+    url = f"{rt.settings.resolved_public_url}/webhooks/{app.name}"
+    fault: Fault | BadOrder | None = None
+    for number in range(TRIES):
+        if number:
+            await asyncio.sleep(again)
+        try:
+            secret = app.webhook_secrets[0].get_secret_value()
+            order = order_of(url, secret=secret, scheme=app.webhook_scheme, timeout=TIMEOUT_SECONDS)
+            await _follow(rt, replace(order, wait=wait), app)
+        except (Fault, BadOrder) as reason:
+            fault = reason
+        else:
+            return None
+    what = fault.what if isinstance(fault, Fault) else "address"
+    return Finding(
+        kind="canary_lost",
+        cause=f"canary:{app.name}",
+        app=app.name,
+        title=f"Webhooks to {app.name} don't come through",
+        text=f"{fault} ({what})",
+        resolved="A canary came through again.",
+    )
+
+
+async def _follow(rt: Runtime, order: Order, app: AppConfig) -> None:
+    """Send one and wait until it is processed and handed on. Raises `Fault`."""
+    identifier = await asyncio.to_thread(send, order)
+    until = monotonic() + order.wait
+    while True:
+        seen = await read_canary(rt.store, identifier, [app.name])
+        is_last = monotonic() >= until
+        if seen is None:
+            raise Fault(
+                "proxy",
+                "The canary was stored, but by another Linekeeper than this: the public address "
+                "leads elsewhere. Correct LINEKEEPER_PUBLIC_URL, or the proxy's route.",
+            )
+        if is_done(asdict(seen), order, is_last=is_last):
+            return
+        await asyncio.sleep(ASK_EVERY_SECONDS)

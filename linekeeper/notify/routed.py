@@ -1,0 +1,118 @@
+"""The Slack channel of each incident: the one it was told in, else the one its rules lead to."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import bindparam, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.chunks import chunked
+from linekeeper.config import Configuration, SlackConfig
+from linekeeper.notify.places import messages_of
+from linekeeper.notify.routing import DEFAULT, About, Concerned, channels_of, route
+from linekeeper.store.engine import Store
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Notice,
+)
+
+_AT_ONCE = 5_000
+_TOLD_IN = (
+    select(col(Notice.incident_id), col(Notice.slack_channel))
+    .where(
+        col(Notice.incident_id).in_(bindparam("ids", expanding=True)),
+        col(Notice.channel) == "slack",
+        col(Notice.step) == "first",
+    )
+    .order_by(col(Notice.round))
+)
+_CONCERNED = (
+    select(
+        col(IncidentConnection.incident_id),
+        col(Connection.provider),
+        col(Connection.tags),
+        col(Customer.name),
+        col(Customer.slug),
+        col(Customer.owner),
+    )
+    .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
+    .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+    .where(col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)))
+)
+
+
+async def channels_for(
+    session: AsyncSession,
+    configuration: Configuration,
+    incidents: Sequence[Incident],
+    severities: Mapping[str, str],
+) -> dict[str, str]:
+    """The name of each incident's channel. One that was told of stays where it was told."""
+    if not configuration.slack_channels:
+        return {}
+    channels = channels_of(configuration)
+    chosen: dict[str, str] = {}
+    for ids in chunked([incident.id for incident in incidents], _AT_ONCE):
+        for incident_id, name in await session.execute(_TOLD_IN, {"ids": ids}):
+            chosen.setdefault(incident_id, name or DEFAULT)
+    fresh = [incident for incident in incidents if incident.id not in chosen]
+    concerned: dict[str, set[Concerned]] = {}
+    for ids in chunked([incident.id for incident in fresh], _AT_ONCE):
+        for incident_id, provider, tags, name, slug, owner in await session.execute(
+            _CONCERNED, {"ids": ids}
+        ):
+            names = frozenset(filter(None, (name, slug)))
+            member = Concerned(owner or "", names, frozenset(tags or ()), provider)
+            concerned.setdefault(incident_id, set()).add(member)
+    for incident in fresh:
+        about = About(
+            topics=(incident.kind, incident.topic),
+            severity=severities.get(incident.id, ""),
+            concerned=concerned.get(incident.id, set()),
+        )
+        chosen[incident.id] = route(about, channels)
+    return chosen
+
+
+async def channel_of_message(
+    store: Store, payload: Mapping[str, Any], channels: Mapping[str, SlackConfig]
+) -> str:
+    """The channel of a message that is about no incident; a thread stays where it began."""
+    if (fold := payload.get("slack_channel")) is not None:
+        return str(fold)
+    if len(channels) < 2:
+        return DEFAULT
+    if (thread := payload.get("thread")) is not None:
+        begun = await messages_of(store, str(thread))
+        known = [name for name, channel in channels.items() if channel.channel in begun]
+        if known:
+            return known[0]
+    async with store.read() as session:
+        return route(await about_message(session, payload), channels)
+
+
+async def about_message(session: AsyncSession, payload: Mapping[str, Any]) -> About:
+    """What a message that is about no incident is about, as its writer said."""
+    about = payload.get("about")
+    if not isinstance(about, Mapping):
+        return About()
+    connection = None
+    if about.get("connection_id"):
+        connection = await session.get(Connection, str(about["connection_id"]))
+    customer_id = connection.customer_id if connection else about.get("customer_id")
+    customer = await session.get(Customer, str(customer_id)) if customer_id else None
+    concerned = []
+    if connection is not None or customer is not None:
+        concerned.append(
+            Concerned(
+                owner=(customer.owner or "") if customer else "",
+                customers=(customer.name, customer.slug) if customer else (),
+                tags=tuple(connection.tags) if connection else (),
+                provider=connection.provider if connection else "",
+            )
+        )
+    return About(topics=(str(about.get("topic", "")),), concerned=concerned)

@@ -1,0 +1,119 @@
+"""The canary from inside: a fault on the way is an incident that says which, until it is over."""
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from linekeeper.canary.inside import fly_regularly
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store.tables import Incident
+from tests.canary.test_canary import answering, certificate, consuming, here, product
+from tests.receiver.conftest import Here
+from tests.receiver.processes import free_port
+
+__all__ = ["here"]  # a fixture
+
+
+@asynccontextmanager
+async def house(here: Here, url: str, minutes: float = 0.001) -> AsyncIterator[Runtime]:
+    """A consumer's runtime, the public address being `url`."""
+    changes = {"public_url": url, "canary_minutes": minutes}
+    async with Runtime.open(here.rt.settings.model_copy(update=changes)) as rt:
+        yield rt
+
+
+async def open_incidents(here: Here) -> list[tuple[str, str, str]]:
+    async with here.rt.store.read() as session:
+        rows = await session.scalars(select(Incident).order_by(Incident.app))
+        return [(row.app, row.kind, row.summary) for row in rows if row.resolved_at is None]
+
+
+async def fly(rt: Runtime, wait: float = 60.0) -> None:
+    await fly_regularly(rt, wait=wait, again=0.01)
+
+
+async def test_a_canary_that_comes_through_causes_nothing_and_ends_what_was_open(
+    here: Here,
+) -> None:
+    async with house(here, f"http://127.0.0.1:{free_port()}") as rt:
+        await fly(rt)
+    found = await open_incidents(here)
+    assert [app for app, _, _ in found] == ["default", "standard"]  # `bare` has no secret
+    assert all(kind == "canary_lost" and "(refused)" in text for _, kind, text in found)
+    async with house(here, here.url) as rt, consuming(here):
+        rt.owner = "another consumer"
+        await fly(rt)
+    assert await open_incidents(here) == []
+    assert {event.kind for event in await here.events()} == {"canary"}
+
+
+async def test_without_a_public_address_and_where_it_is_off_nothing_is_sent(here: Here) -> None:
+    await fly(here.rt)
+    async with house(here, here.url, minutes=0) as rt:
+        await fly(rt)
+    assert await here.events() == []
+
+
+async def test_of_several_consumers_one_flies(here: Here) -> None:
+    async with house(here, here.url, 5) as one, house(here, here.url, 5) as other, consuming(here):
+        await fly(one)
+        sent = len(await here.events())
+        other.owner = "another consumer"
+        await fly(other)
+    assert sent == 2
+    assert len(await here.events()) == sent
+
+
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [
+        (None, "no_answer"),
+        (b"HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n", "proxy"),
+        (b"HTTP/1.1 502 X\r\ncontent-length: 0\r\n\r\n", "proxy"),
+        (b"HTTP/1.1 302 X\r\nlocation: /login\r\ncontent-length: 0\r\n\r\n", "redirect"),
+    ],
+)
+async def test_a_proxy_in_the_way_is_told_apart(
+    here: Here, fault: bytes | None, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linekeeper.canary.inside.TIMEOUT_SECONDS", 0.5)
+    async with answering(fault) as url, house(here, url) as rt:
+        await fly(rt)
+    assert [f"({what})" in text for _, _, text in await open_incidents(here)] == [True, True]
+
+
+async def test_dns_certificate_consumer_and_product_are_told_apart(
+    here: Here, tmp_path: Path
+) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate(tmp_path, "localhost", days=-1))
+    async with answering(b"", tls) as plain:
+        addresses = {
+            "dns": "https://linekeeper.invalid",
+            "certificate": plain.replace("http://127.0.0.1", "https://localhost"),
+            "not_processed": here.url,
+        }
+        for what, url in addresses.items():
+            async with house(here, url) as rt:
+                await fly(rt, wait=0.5)
+            assert f"({what})" in (await open_incidents(here))[0][2]
+    async with product(here, status=403), consuming(here), house(here, here.url) as rt:
+        await fly(rt, wait=5)
+    [(app, _, text)] = await open_incidents(here)
+    assert app == "default"
+    assert "(product_refused)" in text
+
+
+async def test_an_address_that_leads_to_another_linekeeper_is_told_apart(
+    here: Here, settings: Settings
+) -> None:
+    body = b'{"status":"accepted","id":"019ac000-0000-7000-8000-000000000000"}'
+    other = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    async with answering(other) as url, house(here, url) as rt:
+        await fly(rt)
+    assert "another Linekeeper" in (await open_incidents(here))[0][2]

@@ -1,0 +1,139 @@
+"""Slack's side of Socket Mode, as its documentation says: addresses for one use, envelopes that
+are sent again until they are acknowledged, and connections that end whenever Slack likes."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+APP_TOKEN = "xapp-1-test"
+
+
+class SocketPeer:
+    """What was pressed, over connections that come and go."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.connections: list[web.WebSocketResponse] = []
+        self.waiting: dict[str, dict[str, Any]] = {}
+        self.acknowledged: list[str] = []
+        self.sent: list[str] = []
+        self.views: list[dict[str, Any]] = []
+        self.refusal = ""
+        self.stale = 0
+        """So many of the next addresses are refused when they are used."""
+        self._tickets: set[str] = set()
+        self._numbers = itertools.count(1)
+        self._chance = random.Random(21)
+
+    async def press(self, payload: dict[str, Any]) -> str:
+        """Somebody pressed something: it goes to one connection, and stays until acknowledged."""
+        identifier = f"envelope-{next(self._numbers)}"
+        self.waiting[identifier] = payload
+        await self._send(identifier)
+        return identifier
+
+    async def send_again(self) -> None:
+        """What isn't acknowledged goes to a connection once more."""
+        for identifier in list(self.waiting):
+            await self._send(identifier)
+
+    async def drop(self) -> None:
+        """Every connection breaks without a word."""
+        for connection in self.connections:
+            if (transport := connection._req and connection._req.transport) is not None:
+                transport.abort()
+
+    async def ask_to_reconnect(self) -> None:
+        """Slack is about to close every connection, and says so."""
+        for connection in list(self.connections):
+            await self._say(connection, {"type": "disconnect", "reason": "refresh_requested"})
+
+    async def _send(self, identifier: str) -> None:
+        alive = [connection for connection in self.connections if not connection.closed]
+        if not alive:
+            return
+        envelope = {
+            "type": "interactive",
+            "envelope_id": identifier,
+            "accepts_response_payload": True,
+            "payload": self.waiting[identifier],
+        }
+        self.sent.append(identifier)
+        await self._say(self._chance.choice(alive), envelope)
+
+    async def _say(self, connection: web.WebSocketResponse, message: dict[str, Any]) -> None:
+        try:
+            await connection.send_json(message)
+        except (ConnectionError, RuntimeError):
+            return  # it broke at this moment
+
+    async def open(self, request: web.Request) -> web.Response:
+        if request.headers.get("Authorization") != f"Bearer {APP_TOKEN}" or self.refusal:
+            return web.json_response({"ok": False, "error": self.refusal or "invalid_auth"})
+        ticket = str(next(self._numbers))
+        if self.stale:
+            self.stale -= 1
+        else:
+            self._tickets.add(ticket)
+        url = f"{self.url.replace('http', 'ws')}/link?ticket={ticket}"
+        return web.json_response({"ok": True, "url": url})
+
+    async def link(self, request: web.Request) -> web.StreamResponse:
+        ticket = request.query.get("ticket", "")
+        if ticket not in self._tickets:
+            return web.Response(status=403)
+        self._tickets.discard(ticket)
+        connection = web.WebSocketResponse()
+        await connection.prepare(request)
+        await connection.send_json({"type": "hello", "num_connections": 1})
+        self.connections.append(connection)
+        try:
+            async for message in connection:
+                if message.type == WSMsgType.TEXT:
+                    identifier = str(message.json().get("envelope_id"))
+                    if self.waiting.pop(identifier, None) is not None:
+                        self.acknowledged.append(identifier)
+        finally:
+            self.connections.remove(connection)
+        return connection
+
+    async def open_view(self, request: web.Request) -> web.Response:
+        self.views.append((await request.json())["view"])
+        return web.json_response({"ok": True, "view": {}})
+
+
+@asynccontextmanager
+async def socket_peer() -> AsyncIterator[SocketPeer]:
+    """The peer, on a port of its own."""
+    peer = SocketPeer()
+    app = web.Application()
+    app.router.add_post("/api/apps.connections.open", peer.open)
+    app.router.add_post("/api/views.open", peer.open_view)
+    app.router.add_get("/link", peer.link)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    [address, *_] = runner.addresses
+    peer.url = f"http://127.0.0.1:{address[1]}"
+    try:
+        yield peer
+    finally:
+        await runner.cleanup()
+
+
+async def until(condition: Any, seconds: float = 60.0) -> None:
+    """Wait for `condition`, which may be a coroutine function."""
+    async with asyncio.timeout(seconds):
+        while True:
+            found = condition()
+            if asyncio.iscoroutine(found):
+                found = await found
+            if found:
+                return
+            await asyncio.sleep(0.02)

@@ -1,0 +1,153 @@
+"""Several Slack channels: each incident in the one that fits, and a channel that is away alone."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from linekeeper.clock import utcnow
+from linekeeper.config import AlertPolicy, Configuration, SlackConfig
+from linekeeper.notify.decision import Reach, Situation
+from linekeeper.notify.policy import decide
+from linekeeper.notify.routing import About, Concerned, channels_of, check, route, said_about
+from linekeeper.outbox.queue import Message, enqueue
+from tests.notify.conftest import Desk
+
+
+def _channel(desk: Desk, channel: str, **rules: Any) -> SlackConfig:
+    assert desk.configuration.slack is not None
+    return desk.configuration.slack.model_copy(update={"channel": channel, **rules})
+
+
+def _with(desk: Desk, **channels: SlackConfig) -> None:
+    desk.configuration = desk.configuration.model_copy(update={"slack_channels": channels})
+
+
+def _of(desk: Desk, channel: str) -> list[dict[str, Any]]:
+    return [message for message in desk.messages() if message["channel"] == channel]
+
+
+async def test_an_incident_is_told_in_the_channel_of_its_owner_and_stays_there(desk: Desk) -> None:
+    _with(desk, petra=_channel(desk, "#ops", owners="petra, Paul"))
+    hers = await desk.open(customer="Acme", owner="Petra")
+    await desk.open(customer="Globex", owner="Quinn")
+    await desk.deliver()
+    assert ["Acme" in str(message) for message in _of(desk, "ops")] == [True]
+    assert ["Globex" in str(message) for message in _of(desk, "linekeeper")] == [True]
+
+    _with(desk, petra=_channel(desk, "#ops", owners="Quinn"))
+    await desk.change(hers, "changed", "The system answers now and then.")
+    desk.ahead = timedelta(hours=5)  # the escalation and the reminder are due
+    await desk.deliver()
+    [message] = _of(desk, "ops")
+    said = [reply["text"] for reply in message["replies"]]
+    assert any("now and then" in text for text in said)
+    assert any("acknowledged" in text for text in said)
+    assert not any("Acme" in str(message) for message in _of(desk, "linekeeper"))
+
+
+async def test_a_channel_that_is_away_delays_only_itself(desk: Desk) -> None:
+    _with(desk, petra=_channel(desk, "#ops", owners="Petra"))
+    desk.slack.channel("ops").archived = True
+    for number in range(30):
+        await desk.open(customer=f"Acme {number}", owner="Petra")
+    await desk.open(customer="Globex", owner="Quinn")
+    delivered = await desk.deliver(limit=20)
+    assert len(_of(desk, "linekeeper")) == 1
+    assert any("unarchive" in reason for reason in delivered.held)
+
+    desk.slack.channel("ops").archived = False
+    desk.ahead = timedelta(minutes=16)
+    for _ in range(3):
+        await desk.deliver()
+        desk.ahead += timedelta(minutes=1)
+    shown = _of(desk, "ops")
+    assert len(shown) == 20  # the cap of an hour is the channel's own
+    assert all(f"Acme {number}" in str(shown) for number in range(30))
+
+
+async def test_where_a_channel_is_gone_its_incidents_go_on_in_default(desk: Desk) -> None:
+    _with(desk, petra=_channel(desk, "#ops", owners="Petra"))
+    hers = await desk.open(customer="Acme", owner="Petra")
+    await desk.deliver()
+    _with(desk)
+    await desk.change(hers, "resolved", "It answers.", status="resolved", resolved_at=desk.now())
+    await desk.deliver()
+    assert ["Acme" in str(message) for message in _of(desk, "linekeeper")] == [True]
+
+
+async def test_a_digest_goes_to_the_channel_of_its_topic(desk: Desk) -> None:
+    _with(desk, morning=_channel(desk, "#general", topics="digest"))
+    payload = {"do": "say", "text": "Digest: all healthy", **said_about("digest")}
+    other = {"do": "say", "text": "Hello"}
+    async with desk.store.write() as session:
+        rows = [Message("slack", "slack:say:1", payload), Message("slack", "slack:say:2", other)]
+        await enqueue(desk.store, session, rows, now=desk.now())
+    await desk.deliver()
+    assert [message["text"] for message in _of(desk, "general")] == ["Digest: all healthy"]
+    assert [message["text"] for message in _of(desk, "linekeeper")] == ["Hello"]
+
+
+def _configuration(**channels: dict[str, Any]) -> Configuration:
+    configs = {
+        name: SlackConfig(bot_token=SecretStr("xoxb-1"), channel=f"#{name}", **rules)
+        for name, rules in channels.items()
+    }
+    return Configuration(slack=configs.pop("default", None), slack_channels=configs)
+
+
+ACME = Concerned("Petra", ("Acme", "acme"), ("gold",), "sap-ecc")
+GLOBEX = Concerned("Quinn", ("Globex", "globex"), (), "sap-ecc")
+
+
+@pytest.mark.parametrize(
+    ("rules", "about", "fits"),
+    [
+        ({"customers": "ACME"}, About(concerned=[ACME]), True),
+        ({"customers": "acme"}, About(concerned=[ACME, GLOBEX]), False),
+        ({"customers": "acme, globex"}, About(concerned=[ACME, GLOBEX]), True),
+        ({"providers": "sap-ecc"}, About(concerned=[ACME, GLOBEX]), True),
+        ({"tags": "gold", "owners": "Petra"}, About(concerned=[ACME]), True),
+        ({"tags": "gold", "owners": "Quinn"}, About(concerned=[ACME]), False),
+        ({"severities": "critical"}, About(severity="critical"), True),
+        ({"severities": "critical"}, About(severity="low"), False),
+        ({"topics": "health\nwebhooks"}, About(topics=("unreachable", "health")), True),
+        ({"owners": "Petra"}, About(topics=("digest",)), False),
+        ({}, About(concerned=[ACME]), False),
+    ],
+)
+def test_a_rule_fits_or_it_does_not(rules: dict[str, str], about: About, fits: bool) -> None:
+    channels = channels_of(_configuration(default={}, other=rules))
+    assert route(about, channels) == ("other" if fits else "default")
+
+
+def test_the_first_that_fits_takes_it_in_the_order_of_their_positions() -> None:
+    configuration = _configuration(
+        default={},
+        late={"providers": "sap-ecc"},
+        early={"customers": "acme", "position": 1},
+    )
+    assert route(About(concerned=[ACME]), channels_of(configuration)) == "early"
+    assert route(About(concerned=[GLOBEX]), channels_of(configuration)) == "late"
+
+
+def test_a_severity_nobody_knows_is_refused() -> None:
+    with pytest.raises(ValueError, match="urgent"):
+        check(SlackConfig(bot_token=SecretStr("x"), channel="#a", severities="critical, urgent"))
+
+
+def test_each_channel_has_its_own_cap_of_first_messages_and_its_own_reach() -> None:
+    now = utcnow()
+    situations = [
+        Situation(id=f"i{n:03}", severity="normal", opened_at=now, slack_channel=name)
+        for n, name in enumerate(["a"] * 30 + ["b"] * 5)
+    ]
+    elsewhere = AlertPolicy(elsewhere=(SecretStr("json://127.0.0.1:9/"),))
+    broken = Reach(broken_since=now, needs_mending=True)
+    reach = Reach(others={"a": broken, "b": Reach()})
+    decision = decide(situations, [], policy=elsewhere, reach=reach, now=now)
+    own = {say.slack_channel: 0 for say in decision.say}
+    for say in decision.say:
+        own[say.slack_channel] += say.fold is None
+    assert own == {"a": 19, "b": 5}
