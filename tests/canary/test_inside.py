@@ -88,8 +88,9 @@ async def test_a_proxy_in_the_way_is_told_apart(
 
 
 async def test_dns_certificate_consumer_and_product_are_told_apart(
-    here: Here, tmp_path: Path
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("linekeeper.canary.inside.TRIES", 1)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate(tmp_path, "localhost", days=-1))
     async with answering(b"", tls) as plain:
@@ -103,7 +104,7 @@ async def test_dns_certificate_consumer_and_product_are_told_apart(
                 await fly(rt, wait=0.5)
             assert f"({what})" in (await open_incidents(here))[0][2]
     async with product(here, status=403), consuming(here), house(here, here.url) as rt:
-        await fly(rt, wait=5)
+        await fly(rt, wait=15)
     [text] = [text for _, kind, text in await open_incidents(here) if kind == "canary_lost"]
     assert "(product_refused)" in text
 
