@@ -1,7 +1,6 @@
 """The steps of a set-up. Each asks the database what is done, so that it can be repeated."""
 
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import and_, exists, or_
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -262,9 +261,9 @@ async def note_waiting(rt: Runtime, standing: Standing, *, now: datetime) -> int
         if standing.link_has_ended(now):
             text = f"{standing.subject.label}: nobody has logged in, and the link has ended. "
             text += "Answer the form of its authentication-setup run."
-            about: dict[str, Any] = {"do": "say", "subject": f"setup:{row.id}", "text": text}
-            about |= said_about("login", customer_id=standing.subject.customer_id)
-            told = Message("slack", f"slack:say:setup:{row.link_id}:ended", about)
+            about = said_about("login", customer_id=standing.subject.customer_id)
+            payload = {"do": "say", "subject": f"setup:{row.id}", "text": text, **about}
+            told = Message("slack", f"slack:say:setup:{row.link_id}:ended", payload)
             await enqueue(rt.store, session, [told], now=now)
         return row.answers
 
