@@ -143,9 +143,11 @@ MUTANTS = (
     _mutant(
         "told-once-or-never", "a message that Slack did not take is settled all the same",
         ("outbox/senders/slack.py",
-         "            await self._renderer.say(row, self._view(row), fold)\n",
+         "            await renderer.say(row, self._view(row), first.fold if first else None)\n",
          "            if row.attempts == 1:\n"
-         "                await self._renderer.say(row, self._view(row), fold)\n"),
+         "                await renderer.say(\n"
+         "                    row, self._view(row), first.fold if first else None\n"
+         "                )\n"),
         kinds="slack logins",
     ),
     _mutant(
