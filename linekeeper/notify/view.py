@@ -98,7 +98,9 @@ class Links:
     def run(self, run_id: str | None = None) -> str | None:
         """A flow run's page."""
         return self._page(
-            f"runs/flow-run/{quote(found)}" if (found := run_id or self.run_id) else ""
+            f"runs/flow-run/{quote(found, errors='replace')}"
+            if (found := run_id or self.run_id)
+            else ""
         )
 
     def artifact(self, key: str) -> str | None:
