@@ -72,7 +72,7 @@ def prefect_server() -> Iterator[PrefectServer]:
     own = server_environment(Settings(home=HOME / "server", prefect_port=port))
     with (HOME / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
+            [sys.executable, "-m", "linekeeper.cli.prefect_server"],
             env={**os.environ, **own},
             stdout=log,
             stderr=subprocess.STDOUT,

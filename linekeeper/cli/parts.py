@@ -148,10 +148,9 @@ def environment(
 
 def prefect_server(settings: Settings, shared: Mapping[str, str], answers: Probe) -> Child:
     """Prefect's server; the key to its blocks is in its environment alone."""
-    host, port = settings.prefect_host, str(settings.prefect_port)
     return Child(
         "Prefect server",
-        (sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", port),
+        (sys.executable, "-m", "linekeeper.cli.prefect_server"),
         {**shared, **prefect_key(settings, shared)},
         is_ready=answers(f"{shared['PREFECT_API_URL']}/health"),
         levels=("CRITICAL",),

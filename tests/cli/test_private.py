@@ -96,7 +96,7 @@ def _prefect(settings: Settings, more: dict[str, str]) -> Iterator[str]:
     own = server_environment(settings) | more
     url = own["PREFECT_API_URL"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", "--port", str(settings.prefect_port)],
+        [sys.executable, "-m", "linekeeper.cli.prefect_server"],
         env={**os.environ, **own},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -130,7 +130,7 @@ async def test_suspended_for_weeks_over_a_killed_prefect_nothing_is_lost_or_doub
         [server] = [
             one
             for one in psutil.Process(house.process.pid).children(recursive=True)
-            if {"prefect", "server", "start"} <= set(one.cmdline())
+            if "linekeeper.cli.prefect_server" in one.cmdline()
         ]
         server.send_signal(signal.SIGKILL)
         server.wait(30)

@@ -1,0 +1,101 @@
+"""Prefect's server as `linekeeper up` starts it: `python -m linekeeper.cli.prefect_server`.
+
+It is what `prefect server start` runs, with one thing more. On SQLite, Prefect answers 503 where
+another of its transactions has written between the reading and the writing of one request
+(`SQLITE_BUSY_SNAPSHOT`: it begins them deferred). Prefect's clients repeat such a call, its UI does
+not, so that the answer of a form would be lost beside a sweep. Here it is repeated.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+WAITS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Seconds between one try and the next."""
+_ANSWERS_A_FORM = "/resume"
+_UNAVAILABLE = 503
+
+
+def repeating(app: App) -> App:
+    """`app`, where the answer of a form that met a lock is tried again; nothing was stored then."""
+
+    async def repeats(scope: Message, receive: Receive, send: Send) -> None:
+        is_answer = (
+            scope["type"] == "http"
+            and scope["method"] == "POST"
+            and scope["path"].endswith(_ANSWERS_A_FORM)
+        )
+        if not is_answer:
+            await app(scope, receive, send)
+            return
+        body = await _read(receive)
+        for wait in WAITS:
+            answer = await _ask(app, scope, body)
+            if answer[0].get("status") != _UNAVAILABLE:
+                break
+            await asyncio.sleep(wait)
+        else:
+            answer = await _ask(app, scope, body)
+        for message in answer:
+            await send(message)
+
+    return repeats
+
+
+async def _read(receive: Receive) -> bytes:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
+
+
+async def _ask(app: App, scope: Message, body: bytes) -> list[Message]:
+    """What `app` answers to the request, once."""
+    answer: list[Message] = []
+    is_read = asyncio.Event()
+
+    async def receive() -> Message:
+        if not is_read.is_set():
+            is_read.set()
+            return {"type": "http.request", "body": body, "more_body": False}
+        await asyncio.Future[None]()  # nobody hangs up
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        answer.append(message)
+
+    try:
+        await app(dict(scope), receive, send)
+    except Exception:  # Starlette raises what it has answered, for the server's log
+        if not answer:
+            raise
+    return answer
+
+
+def main() -> None:
+    """Serve until stopped, where Prefect's settings say."""
+    import uvicorn
+    from prefect.server.api.server import create_app
+    from prefect.settings import get_current_settings
+
+    server = get_current_settings().server
+    uvicorn.run(
+        repeating(create_app(final=True)),
+        host=server.api.host,
+        port=server.api.port,
+        timeout_keep_alive=server.api.keepalive_timeout,
+        ws_ping_interval=server.api.websocket_ping_interval,
+        ws_ping_timeout=server.api.websocket_ping_timeout,
+        log_level=server.logging_level.lower(),
+    )
+
+
+if __name__ == "__main__":
+    main()
