@@ -54,7 +54,7 @@ _KINDS = {
         "are gone for good, run adopt with Accept what is missing.",
     ),
     "certificate_ending": Words(
-        "certificate ends soon",
+        "",
         "The certificate of the customer's system ends. After that Makini can't reach it.",
         "Ask the customer's IT to renew it, then run preflight: that resolves it. This comes 30, "
         "14 and 3 days ahead.",
@@ -65,7 +65,7 @@ _KINDS = {
         "Run preflight from there, or import the customer's new report; that resolves it.",
     ),
     "login_ending": Words(
-        "login ends within a day",
+        "",
         "The stored login ends soon, and Makini refuses to renew it without the customer.",
         "Resolves by itself once the customer has logged in through a connect link (run connect); "
         "after the end it becomes Reauthorization required.",
