@@ -15,14 +15,17 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-WAITS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-"""Seconds between one try and the next."""
+WAITS = (0.05, 0.1, 0.2, *[0.3] * 30)
+"""Seconds between one try and the next: ten altogether."""
 _ANSWERS_A_FORM = "/resume"
-_UNAVAILABLE = 503
+_LOCKED = (500, 503)
+"""What Prefect answers to `database is locked`; a form that it refuses is another status."""
 
 
 def repeating(app: App) -> App:
     """`app`, where the answer of a form that met a lock is tried again; nothing was stored then."""
+
+    one_at_a_time = asyncio.Lock()
 
     async def repeats(scope: Message, receive: Receive, send: Send) -> None:
         is_answer = (
@@ -34,13 +37,12 @@ def repeating(app: App) -> App:
             await app(scope, receive, send)
             return
         body = await _read(receive)
-        for wait in WAITS:
-            answer = await _ask(app, scope, body)
-            if answer[0].get("status") != _UNAVAILABLE:
+        for wait in (*WAITS, 0.0):
+            async with one_at_a_time:
+                answer = await _ask(app, scope, body)
+            if answer[0].get("status") not in _LOCKED:
                 break
             await asyncio.sleep(wait)
-        else:
-            answer = await _ask(app, scope, body)
         for message in answer:
             await send(message)
 
