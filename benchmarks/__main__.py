@@ -63,7 +63,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="*", help=f"default: all of {', '.join(names())}")
     chosen = parser.parse_args().name or names()
-    if unknown := [one for one in chosen if one not in names()]:
+    if unknown := [app_line for app_line in chosen if app_line not in names()]:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(names())}")
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     broken = 0

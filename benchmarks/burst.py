@@ -108,7 +108,7 @@ async def _adopt(
                 "/_control/records",
                 json={"connection": key, "entity": "eam/assets", "make": 50, "announce": False},
             )
-            [keys[key]] = [one["made"] for one in answer.json()["records"][key].values()]
+            [keys[key]] = [value["made"] for value in answer.json()["records"][key].values()]
     return connections, keys
 
 

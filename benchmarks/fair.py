@@ -197,7 +197,9 @@ async def _prepare(home: Path, url: str) -> None:
 
     settings = Settings(home=home, database_url=url, encryption_keys=KEY, _env_file=None)
     connections = healthy_connections(HANGING + HEALTHY)
-    pairs = {one.id: TokenPair(f"token-{one.makini_key}") for one in connections}
+    pairs = {
+        connection.id: TokenPair(f"token-{connection.makini_key}") for connection in connections
+    }
     async with Store.open(settings) as store:
         await migrate(store)
         async with store.write() as session:

@@ -101,7 +101,7 @@ def plain_loop(gates: Sequence[Gate], trials: int, seed: int) -> dict[str, Any]:
         "p50": totals[math.ceil(trials * 0.5) - 1],
         "p80": totals[math.ceil(trials * 0.8) - 1],
         "on_path": [count / trials for count in on_path],
-        "days": [one / trials for one in on_path_days],
+        "days": [day / trials for day in on_path_days],
     }
 
 

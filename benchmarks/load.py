@@ -70,7 +70,7 @@ class House:
         import psutil
 
         children = psutil.Process(self.pid).children(recursive=True)
-        return [one for one in children if "consumer" in one.cmdline()[1:]]
+        return [verdict for verdict in children if "consumer" in verdict.cmdline()[1:]]
 
 
 @contextmanager
@@ -113,15 +113,15 @@ async def _measure(place: House, product: Product) -> dict[str, Any]:
     await _drained(place)
     ways = await _handed_on(product, sent)
     consumers = place.consumers()
-    for one in consumers:
-        one.send_signal(signal.SIGSTOP)
+    for consumer in consumers:
+        consumer.send_signal(signal.SIGSTOP)
     began = time.monotonic()
     await _send(place, bodies, total, total + BACKLOG, rate=None)
     stored = time.monotonic() - began
     waiting = await _number(place, "SELECT count(*) FROM webhook_event WHERE status = 'pending'")
     began = time.monotonic()
-    for one in consumers:
-        one.send_signal(signal.SIGCONT)
+    for consumer in consumers:
+        consumer.send_signal(signal.SIGCONT)
     await _drained(place)
     drained = time.monotonic() - began
     applied = await _number(
@@ -176,7 +176,9 @@ async def _bodies(place: House) -> list[tuple[str, str]]:
     found = []
     async with httpx.AsyncClient(base_url=place.sandbox, timeout=60) as http:
         listed = (await http.get("/_control/connections")).json()
-        keys = [one["key"] for one in listed["data"] if one["state"] == "healthy"]
+        keys = [
+            deployment["key"] for deployment in listed["data"] if deployment["state"] == "healthy"
+        ]
         for key in keys:
             answer = await http.post(
                 "/_control/records",

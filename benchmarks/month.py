@@ -137,7 +137,7 @@ class _Month:
         names = [name for name, _ in _PROVIDERS]
         weights = [weight for _, weight in _PROVIDERS]
         self.provider = self.chance.choices(names, weights, k=connections)
-        self.causes = sorted(self._script(days, connections), key=lambda one: one.start)
+        self.causes = sorted(self._script(days, connections), key=lambda cause: cause.start)
         self.uneasy: set[int] = set()
         """Connections that a sweep would look at whatever their turn."""
         self.steady: dict[int, tuple[Outcome, int]] = {}
@@ -206,8 +206,8 @@ class _Month:
         await self._populate()
         sweep, look, away = 0, 0, False
         while self.now < self.end:
-            active = [one for one in self.causes if one.start <= self.now < one.end]
-            is_away = any(one.kind == "makini outage" for one in active)
+            active = [cause for cause in self.causes if cause.start <= self.now < cause.end]
+            is_away = any(cause.kind == "makini outage" for cause in active)
             if is_away != away:
                 away = is_away
                 await self._list(away)
@@ -266,15 +266,15 @@ class _Month:
                 "id": new_id(),
                 "kind": "maintenance",
                 "scope": "provider",
-                "subject": self.provider[one.members[0]],
-                "label": self.provider[one.members[0]],
-                "starts_at": one.start - 10 * MINUTE,
-                "ends_at": one.end + 30 * MINUTE,
+                "subject": self.provider[cause.members[0]],
+                "label": self.provider[cause.members[0]],
+                "starts_at": cause.start - 10 * MINUTE,
+                "ends_at": cause.end + 30 * MINUTE,
                 "by": "Petra",
                 "reason": "planned",
             }
-            for one in self.causes
-            if one.silent
+            for cause in self.causes
+            if cause.silent
         ]
         async with self.store.write() as session:
             await session.execute(insert(Customer), customers)
@@ -292,10 +292,10 @@ class _Month:
     async def _sweep(self, active: Sequence[Cause], sweep: int) -> bool:
         """One sweep over those that are not plainly well; whether anything changed."""
         outcome: dict[int, Outcome] = {}
-        for one in active:
-            for n in one.members:
+        for cause in active:
+            for n in cause.members:
                 if outcome.get(n) is not Outcome.missed:
-                    outcome[n] = one.outcome
+                    outcome[n] = cause.outcome
         due = [n for n in sorted(outcome.keys() | self.uneasy) if self._is_due(n, outcome, sweep)]
         if not due:
             return False
@@ -341,7 +341,7 @@ class _Month:
         findings = await find_news(self.store, policy=self.policy, now=self.now)
         if findings.news:
             self.red["runs"] += not away
-            self.red.update({one.reason for one in findings.news})
+            self.red.update({news.reason for news in findings.news})
             await mark_reported(self.store, findings.news, now=self.now)
         await deliver_due(
             self.store,
@@ -382,7 +382,7 @@ class _Month:
         async with self.store.read() as session:
             notices = list(await session.scalars(select(Notice)))
             incidents = list(await session.scalars(select(Incident)))
-            merged = set(await merged_into(session, [one.id for one in incidents]))
+            merged = set(await merged_into(session, [incident.id for incident in incidents]))
             memberships = (
                 await session.execute(
                     select(
@@ -402,15 +402,15 @@ class _Month:
                 .where(col(Outbox.channel) == "slack", col(Outbox.status) == "pending")
             )
             lives = await read_lives(session, START)
-        firsts = {one.incident_id: one for one in notices if one.step == "first"}
-        never = {one.incident_id: one.why for one in notices if one.step == "never"}
+        firsts = {notice.incident_id: notice for notice in notices if notice.step == "first"}
+        never = {notice.incident_id: notice.why for notice in notices if notice.step == "never"}
         result.unheard = [
-            f"incident {one.title} {one.kind} {one.opened_at}"
-            for one in incidents
-            if one.id not in firsts
-            and one.id not in merged
-            and not never.get(one.id, "").startswith("over before anybody was notified: ")
-            and not (one.resolved_at is None and one.opened_at > self.end - 9 * HOUR)
+            f"incident {incident.title} {incident.kind} {incident.opened_at}"
+            for incident in incidents
+            if incident.id not in firsts
+            and incident.id not in merged
+            and not never.get(incident.id, "").startswith("over before anybody was notified: ")
+            and not (incident.resolved_at is None and incident.opened_at > self.end - 9 * HOUR)
         ]
         member: dict[str, list[tuple[datetime, datetime, str]]] = {}
         for incident_id, connection_id, at, until in memberships:
@@ -419,31 +419,34 @@ class _Month:
         planned = [one for one in self.causes if one.silent]
         roots: Counter[str] = Counter()
         flapping: set[int] = set()
-        for one in self.causes:
-            if one.kind == "blip" or one.end > self.end - 10 * HOUR or one.silent:
+        for cause in self.causes:
+            if cause.kind == "blip" or cause.end > self.end - 10 * HOUR or cause.silent:
                 continue
-            if one.kind == "flapping":
-                if one.members[0] in flapping:
+            if cause.kind == "flapping":
+                if cause.members[0] in flapping:
                     continue
-                flapping.add(one.members[0])
-                same = [c for c in self.causes if c.members == one.members]
-                one = replace(one, end=max(c.end for c in same))  # noqa: PLW2901 - all of it
-            roots[one.kind] += 1
-            if one.kind == "makini outage" or self._is_hidden(one, [*away, *planned]):
+                flapping.add(cause.members[0])
+                same = [c for c in self.causes if c.members == cause.members]
+                cause = replace(cause, end=max(c.end for c in same))  # noqa: PLW2901 - all of it
+            roots[cause.kind] += 1
+            if cause.kind == "makini outage" or self._is_hidden(cause, [*away, *planned]):
                 continue
             found = {
                 incident_id
-                for n in one.members
+                for n in cause.members
                 for at, until, incident_id in member.get(self.ids[n], ())
-                if at <= one.end + 30 * MINUTE and until >= one.start
+                if at <= cause.end + 30 * MINUTE and until >= cause.start
             }
             if not any(identifier in firsts or identifier in merged for identifier in found):
-                lasted = (one.end - one.start) / MINUTE
-                result.unheard.append(f"{one.kind} at {one.start:%d %H:%M} for {lasted:.0f} min")
-        messages = {one.fold or one.incident_id for one in firsts.values()}
-        loud = [one for one in notices if one.step != "never" and quiet.holds(one.at)]
+                lasted = (cause.end - cause.start) / MINUTE
+                result.unheard.append(
+                    f"{cause.kind} at {cause.start:%d %H:%M} for {lasted:.0f} min"
+                )
+        messages = {notice.fold or notice.incident_id for notice in firsts.values()}
+        loud = [notice for notice in notices if notice.step != "never" and quiet.holds(notice.at)]
         traced = {
-            f"fold:{one.fold}" if one.fold else f"incident:{one.incident_id}" for one in notices
+            f"fold:{notice.fold}" if notice.fold else f"incident:{notice.incident_id}"
+            for notice in notices
         }
         weeks = self.days / 7
         causes = sum(roots.values())
@@ -462,23 +465,23 @@ class _Month:
             "red_because": dict(self.red),
             "red_run_headroom": round(RED_RUNS / max(red, 0.01), 2),
             "announced": round(1 - len(result.unheard) / max(len(incidents), 1), 4),
-            "loud_in_quiet_hours": sum(one.severity != "critical" for one in loud),
+            "loud_in_quiet_hours": sum(notice.severity != "critical" for notice in loud),
             "untraced": len(subjects - traced) + max(0, in_slack - len(subjects)),
             "left_unsaid": left or 0,
             "not_announced_on_purpose": len(never.keys() - merged),
-            "reminders": sum(one.step.startswith("reminder") for one in notices),
-            "escalations": sum(one.step == "escalation" for one in notices),
+            "reminders": sum(notice.step.startswith("reminder") for notice in notices),
+            "escalations": sum(notice.step == "escalation" for notice in notices),
             "acknowledged": round(figures.acknowledged or 0, 2),
             "false_alarms": round(figures.false_alarm_share or 0, 2),
         }
         return result
 
-    def _is_hidden(self, one: Cause, others: Sequence[Cause]) -> bool:
+    def _is_hidden(self, cause: Cause, others: Sequence[Cause]) -> bool:
         """Whether it happened within something that is told instead of it, or not at all."""
         return any(
-            other.start - 20 * MINUTE <= one.start and one.end <= other.end + 40 * MINUTE
+            other.start - 20 * MINUTE <= cause.start and cause.end <= other.end + 40 * MINUTE
             for other in others
-            if set(one.members) <= set(other.members)
+            if set(cause.members) <= set(other.members)
         )
 
 

@@ -122,7 +122,7 @@ async def _ours(folder: Path, url: str) -> AsyncIterator[Any]:
             session.add_all(healthy_connections(CONNECTIONS))
         async with rt.store.write() as session:
             ids = await _ids(session)
-            pairs = {one: TokenPair("token") for one in ids.values()}
+            pairs = {identifier: TokenPair("token") for identifier in ids.values()}
             await save_tokens(rt.store, session, pairs, now=utcnow())
         async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
             app = (await rt.configuration()).apps["default"]
@@ -170,7 +170,7 @@ async def _deliver(rt: Any, count: int, prefix: str) -> int:
                 deliveries.append(
                     make_delivery(new_id(), "default", identity, body, received_at=now)
                 )
-            await asyncio.gather(*(intake.store(one) for one in deliveries))
+            await asyncio.gather(*(intake.store(delivery) for delivery in deliveries))
     return count
 
 

@@ -320,7 +320,7 @@ async def _upsert_rates() -> dict[str, float]:
 
         async def rows() -> list[list[dict[str, Any]]]:
             async with rt.store.read() as session:
-                found = [one.model_dump() for one in await session.scalars(select(Record))]
+                found = [record.model_dump() for record in await session.scalars(select(Record))]
             return [found[start : start + BATCH] for start in range(0, len(found), BATCH)]
 
         async def bare(prepared: list[list[dict[str, Any]]]) -> float:

@@ -187,9 +187,9 @@ async def measure() -> dict[str, Any]:
 async def one_after_the_other(house: House) -> list[float]:
     """Seconds from each loss to its mail, sorted."""
     lost: dict[str, float] = {}
-    for one in (await house.connections("Fiix"))[:LOSSES]:
-        address = await _address(house, one)
-        found = house.fleet.world.find(one.makini_key)
+    for connection in (await house.connections("Fiix"))[:LOSSES]:
+        address = await _address(house, connection)
+        found = house.fleet.world.find(connection.makini_key)
         assert found is not None
         lost[address] = time.monotonic()
         house.fleet.world.change_credentials(found)
@@ -200,32 +200,39 @@ async def one_after_the_other(house: House) -> list[float]:
 
 async def login_and_catch_up(house: House) -> float:
     """Seconds from the customer's callback until `RECORDS` are fetched and the case is closed."""
-    rt, one = house.rt, (await house.connections("Fiix"))[0]
-    found = house.fleet.world.find(one.makini_key)
+    rt, connection = house.rt, (await house.connections("Fiix"))[0]
+    found = house.fleet.world.find(connection.makini_key)
     assert found is not None
     async with rt.store.write() as session:
         earlier = utcnow() - timedelta(minutes=10)
         await session.execute(
-            update(Connection).where(col(Connection.id) == one.id).values(last_good_at=earlier)
+            update(Connection)
+            .where(col(Connection.id) == connection.id)
+            .values(last_good_at=earlier)
         )
     entity = next(iter(house.fleet.world.records.of(found)))
     house.fleet.world.change_records(found, entity, make=RECORDS, announce=False)
-    text = house.post.mails[await _address(house, one)][1]
+    text = house.post.mails[await _address(house, connection)][1]
     [link] = re.findall(r"http://\S+/connect/[\w-]+", text)
     async with httpx.AsyncClient(timeout=60) as http:
         shown = (await http.get(link)).text
         [href] = re.findall(r'<a class="go" href="([^"]+)"', shown)
         asked = {k: v[0] for k, v in parse_qs(urlsplit(unescape(href)).query).items()}
-        form = {"connection": one.makini_key, "username": "a", "password": "b", "answer": "approve"}
+        form = {
+            "connection": connection.makini_key,
+            "username": "a",
+            "password": "b",
+            "answer": "approve",
+        }
         back = await http.post(f"{house.fleet.url}/oauth/authorize", data={**asked, **form})
         began = time.monotonic()
         assert (await http.get(back.headers["location"])).status_code == 200
     async with rt.store.read() as session:
-        case = await _case_of(session, one.id)
+        case = await _case_of(session, connection.id)
     since, until = utcnow() - timedelta(minutes=10), utcnow()
-    await prove(rt, one.id)
-    counts = await reconcile_window(rt, one.id, since, until)
-    kept = await keep_counts(rt, case, one.id, counts, since=since, until=until)
+    await prove(rt, connection.id)
+    counts = await reconcile_window(rt, connection.id, since, until)
+    kept = await keep_counts(rt, case, connection.id, counts, since=since, until=until)
     await close(rt, case, "reconnected", now=utcnow())
     assert kept["caught_up"] >= RECORDS, kept
     return time.monotonic() - began
@@ -236,8 +243,8 @@ async def all_at_once(house: House) -> float:
     many = await house.connections("UpKeep")
     expected = {await _address(house, one) for one in many}
     began = time.monotonic()
-    for one in many:
-        found = house.fleet.world.find(one.makini_key)
+    for connection in many:
+        found = house.fleet.world.find(connection.makini_key)
         assert found is not None
         house.fleet.world.change_credentials(found)
     await _until(lambda: expected <= house.post.mails.keys())
@@ -249,10 +256,10 @@ async def _case_of(session: Any, connection_id: str) -> str:
     return str(next(case.incident_id for case in cases if connection_id in case.windows))
 
 
-async def _address(house: House, one: Connection) -> str:
+async def _address(house: House, connection: Connection) -> str:
     async with house.rt.store.read() as session:
         found = await session.scalar(
-            select(col(Contact.email)).where(col(Contact.customer_id) == one.customer_id)
+            select(col(Contact.email)).where(col(Contact.customer_id) == connection.customer_id)
         )
     return str(found)
 

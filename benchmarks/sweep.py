@@ -134,7 +134,9 @@ async def _bare() -> float:
     async with Runtime.open() as rt:
         async with rt.store.read() as session:
             ids = list(await session.scalars(select(Credential.connection_id)))
-            tokens = [one.access for one in (await load_tokens(rt.store, session, ids)).values()]
+            tokens = [
+                value.access for value in (await load_tokens(rt.store, session, ids)).values()
+            ]
         app = await rt.app("default")
         admin = await rt.makini(app)._admin.get()
     begin = time.perf_counter()
@@ -244,7 +246,7 @@ async def _core() -> float:
             await take_list(rt, app, now=utcnow())
             async with rt.store.write() as session:
                 ids = list(await session.scalars(select(Connection.id)))
-                pairs = {one: TokenPair("token") for one in ids}
+                pairs = {identifier: TokenPair("token") for identifier in ids}
                 await save_tokens(rt.store, session, pairs, now=utcnow())
             for _ in range(2):  # the first finds a fleet nobody has judged yet
                 begin = time.process_time()  # the database and Makini are in this process

@@ -91,7 +91,9 @@ async def _prepare(url: str) -> tuple[str, list[str]]:
     now = utcnow()
     connections = healthy_connections(CONNECTIONS)
     ids = [connection.id for connection in connections]
-    pairs = {one: TokenPair("t" * 60, expires_at=now + timedelta(hours=1)) for one in ids}
+    pairs = {
+        identifier: TokenPair("t" * 60, expires_at=now + timedelta(hours=1)) for identifier in ids
+    }
     async with Store.open(_settings(url)) as store, store.write() as session:
         key = await make_key(session, "product", ["tokens:read"], by="benchmark", now=now)
         session.add_all(connections)

@@ -49,8 +49,8 @@ async def deletions(
             done = await decide_deletions(rt, deletion, decision, by=by.strip(), now=started)
         except (NoDeletion, UnknownApp) as error:
             return refused("deletion", error, "Enter the id shown in the artifact `deletions`.")
-        for one in done:
-            get_run_logger().info("%s", one.sentence)
+        for decided in done:
+            get_run_logger().info("%s", decided.sentence)
         await report_trust()
         told = await since(rt.store, started)
         if told.lanes:

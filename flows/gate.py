@@ -98,7 +98,7 @@ async def gate(
 
 
 def _question(asked: Asked, graph: str | None, works: str | None) -> str:
-    one, row = asked.standing.implementation, asked.row
+    implementation, row = asked.standing.implementation, asked.row
     lines = [f"**{escape(run_name(asked.standing, row))}**"]
     if row.refusal:
         lines.insert(0, f"**Your last answer was not taken:** {escape(row.refusal)}.")
@@ -107,8 +107,8 @@ def _question(asked: Asked, graph: str | None, works: str | None) -> str:
     opened = f"Open since {row.opened_at:%Y-%m-%d}. " if row.opened_at else ""
     due = f"Due {row.due}. " if row.due else ""
     lines.append(
-        f"{opened}{due}For {escape(row.assignee)}. Go-live likely {one.p50}"
-        + (f", committed {one.committed}." if one.committed else ".")
+        f"{opened}{due}For {escape(row.assignee)}. Go-live likely {implementation.p50}"
+        + (f", committed {implementation.committed}." if implementation.committed else ".")
     )
     if works:
         lines.append(
@@ -116,5 +116,7 @@ def _question(asked: Asked, graph: str | None, works: str | None) -> str:
             "in another way."
         )
     shown = f"[its graph]({graph}) and " if graph else ""
-    lines.append(f"The whole implementation: {shown}artifact `implementation-{one.slug}`.")
+    lines.append(
+        f"The whole implementation: {shown}artifact `implementation-{implementation.slug}`."
+    )
     return "\n\n".join(lines)

@@ -166,12 +166,16 @@ async def _show(rt: Runtime, identifier: str) -> State[None]:
     progress = await take_stock(rt.store, identifier, now=now)
     to_scale = await show(progress, now=now)
     await publish.fn([identifier])  # as a task it would be a node of the graph at every waking
-    one = progress.standing.implementation
-    if one.status == "live":
-        return Completed(name="Live", message=f"{one.title} is live since {one.actual['live']}.")
-    if one.status == "abandoned":
+    implementation = progress.standing.implementation
+    if implementation.status == "live":
         return Completed(
-            name="Abandoned", message=f"{one.title} was abandoned: {one.held_because}."
+            name="Live",
+            message=f"{implementation.title} is live since {implementation.actual['live']}.",
+        )
+    if implementation.status == "abandoned":
+        return Completed(
+            name="Abandoned",
+            message=f"{implementation.title} was abandoned: {implementation.held_because}.",
         )
     if to_scale is not None:
         await look_again(rt.store, progress.standing, at=to_scale, now=now)
@@ -180,21 +184,23 @@ async def _show(rt: Runtime, identifier: str) -> State[None]:
 
 
 async def _moved_on(started: Started) -> State[None]:
-    one = started.progress.standing.implementation
-    await rename(f"{one.title} · {'started' if started.new else 'moved on'}")
-    await publish([one.id])
+    implementation = started.progress.standing.implementation
+    await rename(f"{implementation.title} · {'started' if started.new else 'moved on'}")
+    await publish([implementation.id])
     return Completed(message=_message(started))
 
 
 def _message(started: Started) -> str:
-    one, outlook = started.progress.standing.implementation, started.progress.outlook
+    implementation, outlook = started.progress.standing.implementation, started.progress.outlook
     evaluation = started.progress.evaluation
     waiting = [started.progress.standing.gates[gate].title for gate in evaluation.having("open")]
-    begins = f"waits for: {', '.join(waiting)}" if waiting else f"begins on {one.kickoff}"
-    if one.status == "live":
-        return f"{one.title} is live since {one.actual.get('live')}"
+    begins = (
+        f"waits for: {', '.join(waiting)}" if waiting else f"begins on {implementation.kickoff}"
+    )
+    if implementation.status == "live":
+        return f"{implementation.title} is live since {implementation.actual.get('live')}"
     word = "started" if started.new else "was there already, and was moved on"
     return (
-        f"{one.title} {word}; {begins}. Go-live likely {outlook.p50}, four in five by "
-        f"{outlook.p80}. {started.credits} Artifact implementation-{one.slug}"
+        f"{implementation.title} {word}; {begins}. Go-live likely {outlook.p50}, four in five by "
+        f"{outlook.p80}. {started.credits} Artifact implementation-{implementation.slug}"
     )

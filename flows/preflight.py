@@ -121,7 +121,7 @@ async def _check(
 ) -> State[None]:
     async with rt.store.read() as session:
         places = await find_places(session, system) if system.strip() else []
-    wanted = targets or [one.target for one in places if one.target is not None]
+    wanted = targets or [place.target for place in places if place.target is not None]
     if not wanted:
         raise _Refused(f"targets: {system} has no host and port yet; give them")
     order = take_order(wanted, vantage, timeout, control=control)
@@ -153,11 +153,13 @@ async def _check_again(rt: Runtime, timeout: float, *, is_sent: bool) -> State[N
     if not reports:
         await conclude_drift(rt.store, [], now=utcnow())
         aged = [
-            one for one in await conclude_ageing(rt.store, now=utcnow()) if one.what == "opened"
+            incident_change
+            for incident_change in await conclude_ageing(rt.store, now=utcnow())
+            if incident_change.what == "opened"
         ]
         if aged:
             await rename(f"preflight · {len(aged)} to renew")
-            return Failed(message="; ".join(one.text for one in aged[:5]))
+            return Failed(message="; ".join(incident_change.text for incident_change in aged[:5]))
         await rename("preflight · nothing to check")
         nothing = "Nothing was verified from here yet: run it for a system first"
         return skipped(f"{nothing}; {sent}" if str(sent) else nothing)
@@ -201,7 +203,7 @@ async def _conclude(
     await rename(f"preflight · {summary}")
     said = "; ".join(
         ([sent] if sent else [])
-        + [f"{one.target}: {one.message}" for one in findings[:5]]
+        + [f"{verdict.target}: {verdict.message}" for verdict in findings[:5]]
         + [one.text for one in aged if one.what == "opened"][:5]
     )
     if opened or (findings and not again):

@@ -232,7 +232,11 @@ async def _end(
 
 
 async def _backfill(case: Case, *, after: State[Any] | None) -> State[Any]:
-    members = {one.connection_id: one.label for one in case.members if one.setup != "disconnected"}
+    members = {
+        member.connection_id: member.label
+        for member in case.members
+        if member.setup != "disconnected"
+    }
     until = case.incident.resolved_at or utcnow()
     named = _named(backfill, case)
     _, state = await follow(named, case.incident.id, members, until, before=[after])

@@ -87,8 +87,8 @@ def _table(planned: ReplayPlan, status: str) -> str:
         "| Received | Connection | Event | Why | Id |\n|---|---|---|---|---|",
     ]
     rows = [
-        f"| {one.received_at:%Y-%m-%d %H:%M} | {text(one.connection)} | {text(one.event)} "
-        f"| {text(one.error, 160)} | {code(one.id)} |"
-        for one in planned.lines
+        f"| {line.received_at:%Y-%m-%d %H:%M} | {text(line.connection)} | {text(line.event)} "
+        f"| {text(line.error, 160)} | {code(line.id)} |"
+        for line in planned.lines
     ]
     return "\n\n".join(lines) + "\n" + "\n".join(rows) + "\n"

@@ -91,11 +91,11 @@ def _day(world: World, chance: random.Random) -> list[Step]:
 
     def happens(does: Callable[[Connection], None], *times: float) -> None:
         """To the next connection: `does` at the first time, undone at the second, and so on."""
-        one = next(some, None)
+        connection = next(some, None)
         login = does == world.change_credentials
         undone = world.restore_credentials if login else world.come_online
-        if one is not None:
-            plan.extend((at, (does, undone)[n % 2], one) for n, at in enumerate(times))
+        if connection is not None:
+            plan.extend((at, (does, undone)[n % 2], connection) for n, at in enumerate(times))
 
     happens(world.change_credentials, 45, 130)
     happens(world.go_offline, 90, 230)

@@ -39,8 +39,13 @@ async def publish_findings(findings: Sequence[Finding]) -> None:
     order = [Level.wrong, Level.warn, Level.ok]
     await acreate_table_artifact(
         [
-            {"": _SIGNS[one.level], "What": one.name, "Found": one.text, "To fix": one.mend}
-            for one in sorted(findings, key=lambda one: order.index(one.level))
+            {
+                "": _SIGNS[finding.level],
+                "What": finding.name,
+                "Found": finding.text,
+                "To fix": finding.mend,
+            }
+            for finding in sorted(findings, key=lambda finding: order.index(finding.level))
         ],
         key="doctor",
     )

@@ -58,7 +58,7 @@ async def _known(client: PrefectClient, run_id: UUID) -> dict[str, TaskRun]:
     offset = 0
     while True:
         page = await client.read_task_runs(flow_run_filter=ours, limit=PAGE, offset=offset)
-        found |= {one.dynamic_key: one for one in page}
+        found |= {run.dynamic_key: run for run in page}
         offset += PAGE
         if len(page) < PAGE:
             return found

@@ -82,19 +82,21 @@ async def publish(ids: Sequence[str]) -> None:
         deployed = await relative_links(client)
         for identifier in ids:
             progress = await look(rt.store, identifier, now=now)
-            one = progress.standing.implementation
+            implementation = progress.standing.implementation
             await put_artifact(
                 client,
-                handover_key(one.slug),
+                handover_key(implementation.slug),
                 _handover(progress, network),
-                description=f"For the IT of {one.title}",
+                description=f"For the IT of {implementation.title}",
             )
-            links = await with_artifacts(rt.store, deployed, [handover_key(one.slug), PORTFOLIO])
+            links = await with_artifacts(
+                rt.store, deployed, [handover_key(implementation.slug), PORTFOLIO]
+            )
             await put_artifact(
                 client,
-                implementation_key(one.slug),
+                implementation_key(implementation.slug),
                 implementation_markdown(progress, now, links),
-                description=one.title,
+                description=implementation.title,
             )
         async with rt.store.read() as session:
             rows = await queries.portfolio(session, live_since=now - LIVE_SHOWN)
@@ -216,11 +218,10 @@ async def step_of(run_id: str) -> str:
     standing = await work.standing_of(runtime().store, run_id)
     if standing is None:
         return ""
-    one, graph = standing.implementation, await graph_of(standing)
+    implementation, graph = standing.implementation, await graph_of(standing)
     shown = f"[its graph]({graph}) and " if graph else ""
-    return (
-        f"\n\nA step of **{escape(one.title)}**: {shown}artifact `{implementation_key(one.slug)}`."
-    )
+    page = f"artifact `{implementation_key(implementation.slug)}`"
+    return f"\n\nA step of **{escape(implementation.title)}**: {shown}{page}."
 
 
 def is_hung(run: FlowRun) -> bool:

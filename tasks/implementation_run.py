@@ -35,10 +35,10 @@ def this_deployed_run() -> FlowRun | None:
 
 async def takes_up(standing: Standing, run: FlowRun) -> bool:
     """Whether `run` shows that implementation from now on, because its own run is gone."""
-    one = standing.implementation
+    implementation = standing.implementation
     async with get_client() as client:
-        if one.run_id is not None:
-            other = await _read(client, one.run_id)
+        if implementation.run_id is not None:
+            other = await _read(client, implementation.run_id)
             if other is not None and not (other.state is None or other.state.is_final()):
                 if not is_hung(other):
                     return False
@@ -46,12 +46,18 @@ async def takes_up(standing: Standing, run: FlowRun) -> bool:
                     message=f"Nothing ran it any more: {run.id} shows it now"
                 )
                 await client.set_flow_run_state(other.id, gone, force=True)
-    taken = await take_up(runtime().store, one.id, str(run.id), instead_of=one.run_id, now=utcnow())
-    if taken and one.run_id is not None:
+    taken = await take_up(
+        runtime().store,
+        implementation.id,
+        str(run.id),
+        instead_of=implementation.run_id,
+        now=utcnow(),
+    )
+    if taken and implementation.run_id is not None:
         get_run_logger().warning(
             "This run was made again in place of %s, which was lost. What was settled before now "
             "is restored from Linekeeper's records, with its times.",
-            one.run_id,
+            implementation.run_id,
         )
     return taken
 
@@ -65,19 +71,24 @@ async def show(progress: Progress, *, now: datetime) -> datetime | None:
     assert run is not None  # others don't show an implementation
     # Prefect's times are of a class of its own, whose differences do not divide.
     began = datetime.fromtimestamp(run.start_time.timestamp(), UTC) if run.start_time else now
-    one = progress.standing.implementation
+    implementation = progress.standing.implementation
     async with get_client() as client:
         links = await find_links(client)
         found = nodes(progress, began=began, form=links.run, now=now)
         drawn, to_scale = span(found, began=began, now=now)
         for node in await draw(client, run, "gate", drawn, now=now):
             get_run_logger().info("%s: %s", node.title, node.message)
-        mine = [f"implementation:{one.slug}", f"customer:{progress.standing.customer.slug}"]
+        mine = [
+            f"implementation:{implementation.slug}",
+            f"customer:{progress.standing.customer.slug}",
+        ]
         waiting = [f"waiting:{who}" for who in waits_for(progress)]
         tags = {tag[:MAX_TAG] for tag in (*mine, *waiting)}
         tags |= {tag for tag in run.tags if not tag.startswith("waiting:")}
         done = round(100 * progress.evaluation.progress)
-        await client.update_flow_run(run.id, name=f"{one.title} · {done} %", tags=sorted(tags))
+        await client.update_flow_run(
+            run.id, name=f"{implementation.title} · {done} %", tags=sorted(tags)
+        )
     return None if to_scale else now + (now - began) * (AGES_UNTIL_NEXT - 1)
 
 

@@ -40,5 +40,5 @@ async def publish_plan(plan: ImportPlan, *, dry_run: bool) -> None:
     for title, lines in parts:
         if lines:
             more = [f"- and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-            text += [f"### {title} ({len(lines)})", *(f"- {one}" for one in lines[:SHOWN]), *more]
+            text += [f"### {title} ({len(lines)})", *(f"- {line}" for line in lines[:SHOWN]), *more]
     await acreate_markdown_artifact("\n".join(text), key="import-customers")

@@ -60,8 +60,16 @@ async def notify(lanes: Sequence[str]) -> int:
         log.info("Slack is not configured; this would have been sent:\n%s", text)
     left = await _left(rt.store, lanes)
     if left:
-        slack = [one for one in await troubles(rt.store) if one.channel.split()[0] == "slack"]
-        kind = Refused if any(one.needs_mending for one in slack) else NotDelivered
+        slack = [
+            notice_channel
+            for notice_channel in await troubles(rt.store)
+            if notice_channel.channel.split()[0] == "slack"
+        ]
+        kind = (
+            Refused
+            if any(notice_channel.needs_mending for notice_channel in slack)
+            else NotDelivered
+        )
         raise kind(f"{len(left)} still to be sent: {left[0]}")
     return delivered.sent
 

@@ -70,9 +70,9 @@ async def report_preflight(reports: Sequence[Report]) -> None:
         parts.append(f"It can prove {PROVES[found.vantage]}.")
         rows = ["| | Target | Check | What was seen |", "|---|---|---|---|"]
         rows += [
-            f"| {'**finding**' if one.status == 'finding' else one.status} | "
-            f"{escape(one.target)} | {one.check} | {escape(one.message)} |"
-            for one in found.verdicts
+            f"| {'**finding**' if verdict.status == 'finding' else verdict.status} | "
+            f"{escape(verdict.target)} | {verdict.check} | {escape(verdict.message)} |"
+            for verdict in found.verdicts
         ]
         parts.append("\n".join(rows))
     async with runtime().store.read() as session:

@@ -119,9 +119,11 @@ async def measure_webhooks(order: Order, run: Run) -> list[Verdict]:
     Incidents of webhooks that never come are opened and resolved here.
     """
     verdicts = await conclude(runtime(), order, run)
-    for one in verdicts:
-        if one.after != one.before:
-            get_run_logger().info("%s: webhooks %s, were %s", one.label, one.after, one.before)
+    for verdict in verdicts:
+        if verdict.after != verdict.before:
+            get_run_logger().info(
+                "%s: webhooks %s, were %s", verdict.label, verdict.after, verdict.before
+            )
     return verdicts
 
 

@@ -147,16 +147,16 @@ async def _markdown(rt: Runtime, case: Case) -> str:
         "|---|---|---|---|---|",
     ]
     rows = []
-    for one in case.members[:200]:
+    for member in case.members[:200]:
         url = (
-            link_url(signer, rt.settings.resolved_public_url, one.link_id)
-            if one.waits and one.link_id
+            link_url(signer, rt.settings.resolved_public_url, member.link_id)
+            if member.waits and member.link_id
             else None
         )
-        counts = (reconnect.counts if reconnect else {}).get(one.connection_id, {})
-        state = "waits for its customer" if one.waits else one.health.replace("_", " ")
+        counts = (reconnect.counts if reconnect else {}).get(member.connection_id, {})
+        state = "waits for its customer" if member.waits else member.health.replace("_", " ")
         rows.append(
-            f"| {text(one.label)} | {state} | {text(tried.get(one.connection_id), 160)} | "
+            f"| {text(member.label)} | {state} | {text(tried.get(member.connection_id), 160)} | "
             f"{f'[link]({url})' if url else '—'} | {counts.get('caught_up', '—')} |"
         )
     more = len(case.members) - 200

@@ -45,8 +45,10 @@ async def find_by_id_or_key(session: AsyncSession, wanted: str) -> Connection:
     if is_id(wanted):
         matches.append(col(Connection.id) == wanted)
     found = list(await session.scalars(select(Connection).where(or_(*matches)).limit(3)))
-    exact = [one for one in found if one.id == wanted]
-    current = exact or [one for one in found if one.setup != "disconnected"] or found
+    exact = [connection for connection in found if connection.id == wanted]
+    current = (
+        exact or [connection for connection in found if connection.setup != "disconnected"] or found
+    )
     if not current:
         raise NoSuchConnection("no connection has this id or key")
     if len(current) > 1:

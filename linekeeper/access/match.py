@@ -118,8 +118,8 @@ def _without_list(
     return wanted if _is_alike(wanted, status) and not rivals else ours
 
 
-def _is_called(one: ListedConnection, name: str) -> bool:
-    return bool(name) and name in (one.id, one.key)
+def _is_called(listed: ListedConnection, name: str) -> bool:
+    return bool(name) and name in (listed.id, listed.key)
 
 
 def _in_books(known: Sequence[Known], names: set[str]) -> Known | None:
@@ -150,11 +150,11 @@ def _fitting(
     return found[0] if len(found) == 1 else None
 
 
-def _fits(one: ListedConnection, status: ConnectionStatus) -> bool:
-    if not _same_words(one.provider, status.provider):
+def _fits(listed: ListedConnection, status: ConnectionStatus) -> bool:
+    if not _same_words(listed.provider, status.provider):
         return False
-    same_company = _same_words(customer_name(one), status.company_name)
-    return same_company and (bool(one.metadata) or _same_mail(one.email, status.email))
+    same_company = _same_words(customer_name(listed), status.company_name)
+    return same_company and (bool(listed.metadata) or _same_mail(listed.email, status.email))
 
 
 def _is_successor(
@@ -177,10 +177,10 @@ def _is_successor(
     return _is_alike(wanted, status)
 
 
-def _is_alike(one: Known, status: ConnectionStatus) -> bool:
-    same_system = _same_words(one.provider, status.provider)
-    same_company = _same_words(one.customer, status.company_name)
-    return same_system and same_company and _same_mail(one.email, status.email)
+def _is_alike(known: Known, status: ConnectionStatus) -> bool:
+    same_system = _same_words(known.provider, status.provider)
+    same_company = _same_words(known.customer, status.company_name)
+    return same_system and same_company and _same_mail(known.email, status.email)
 
 
 def _same_mail(one: str, other: str) -> bool:

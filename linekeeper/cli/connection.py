@@ -212,9 +212,9 @@ async def _add(
         now = utcnow()
         async with rt.store.read() as session:
             known = {
-                one.makini_key: one
-                for one in await named_connections(session)
-                if one.app == app_name
+                named.makini_key: named
+                for named in await named_connections(session)
+                if named.app == app_name
             }
         async with rt.store.write() as session:
             if key in known:

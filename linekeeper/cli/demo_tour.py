@@ -102,7 +102,10 @@ class Tour:
                 )
                 .order_by(col(Customer.name), col(Connection.id))
             )
-            return [(one, label(name, one.provider, one.name)) for one, name in rows]
+            return [
+                (connection, label(name, connection.provider, connection.name))
+                for connection, name in rows
+            ]
 
     async def incident_of(self, connection_id: str, *, since: datetime) -> Incident | None:
         """The incident that a connection got into since then, if it did."""

@@ -185,10 +185,14 @@ class _Seeder:
         if self._lost is not None:
             before = {
                 name: automation
-                for name, one in self._lost.automations.items()
-                if not automations.does_nothing(automation := prefect_settings.automation(one))
+                for name, row in self._lost.automations.items()
+                if not automations.does_nothing(automation := prefect_settings.automation(row))
             }
-            wanted = [*({one.name: one for one in wanted} | before).values()]
+            wanted = [
+                *(
+                    {automation_core.name: automation_core for automation_core in wanted} | before
+                ).values()
+            ]
         made, different = await self._patiently(
             lambda: automations.upsert(self._client, wanted, reset=self._reset)
         )

@@ -83,7 +83,9 @@ async def _trigger_differences(
 ) -> list[str]:
     """Triggers of the file that an operator removed."""
     owned = await client.read_resource_related_automations(f"prefect.deployment.{deployment_id}")
-    missing = {str(trigger.name) for trigger in wanted.triggers} - {one.name for one in owned}
+    missing = {str(trigger.name) for trigger in wanted.triggers} - {
+        automation.name for automation in owned
+    }
     return [f"trigger {name}: none (prefect.yaml: has it)" for name in sorted(missing)]
 
 

@@ -37,7 +37,9 @@ def doctor_command(
         import json
         from dataclasses import asdict
 
-        typer.echo(json.dumps([asdict(one) for one in findings], indent=2, ensure_ascii=False))
+        typer.echo(
+            json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False)
+        )
     else:
         _show(findings)
     if worst(findings) is Level.wrong:
@@ -53,12 +55,12 @@ def _show(findings: "Sequence[Finding]") -> None:
     table.add_column(width=1)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for one in findings:
-        sign, style = _SIGNS[one.level]
-        text = Text(one.text)
-        if one.mend:
-            text.append(f"\n→ {one.mend}", style)
-        table.add_row(Text(sign, style), one.name, text)
+    for finding in findings:
+        sign, style = _SIGNS[finding.level]
+        text = Text(finding.text)
+        if finding.mend:
+            text.append(f"\n→ {finding.mend}", style)
+        table.add_row(Text(sign, style), finding.name, text)
     console = Console(highlight=False)
     console.print(table)
     counts = {level: sum(one.level == level for one in findings) for level in _SIGNS}

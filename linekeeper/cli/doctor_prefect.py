@@ -20,7 +20,7 @@ _START = "start it (`linekeeper up`), or set PREFECT_API_URL to the one that run
 async def examine_prefect(settings: Settings, *, seconds: float) -> list[Finding]:
     """What is to be said about the Prefect that `settings` lead to."""
     try:
-        wanted = {one.name for one in await wanted_deployments()}
+        wanted = {deployment.name for deployment in await wanted_deployments()}
     except UserError as error:
         return [wrong("prefect · deployments", str(error), "run it in a checkout of the project")]
     with prefect_at(settings) as url:
@@ -45,7 +45,9 @@ async def examine_prefect(settings: Settings, *, seconds: float) -> list[Finding
 async def _deployments(client: PrefectClient, wanted: set[str]) -> Finding:
     name = "prefect · deployments"
     ours = DeploymentFilter(name=DeploymentFilterName(any_=sorted(wanted)))
-    found = {one.name for one in await client.read_deployments(deployment_filter=ours)}
+    found = {
+        deployment.name for deployment in await client.read_deployments(deployment_filter=ours)
+    }
     if missing := sorted(wanted - found):
         return wrong(name, f"missing: {named(missing)}", _DEPLOY)
     return ok(name, f"all {len(wanted)} are there")

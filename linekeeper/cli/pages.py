@@ -104,7 +104,9 @@ async def write_fleet_pages(rt: Runtime, client: PrefectClient) -> None:
     configuration, now = await rt.configuration(), utcnow()
     stamp = await fleet_stamp(rt.store, configuration, await _links(rt, client, []), now=now)
     report = await fleet_report(rt.store, configuration, now=now)
-    links = await _links(rt, client, [artifact_key(one.slug) for one in report.troubles])
+    links = await _links(
+        rt, client, [artifact_key(trouble_line.slug) for trouble_line in report.troubles]
+    )
     entries = await read_audit(rt.store, limit=MARKDOWN_ROWS)
     taken = await hand_outs(rt.store, since=now - timedelta(days=1))
     await put_artifact(
@@ -184,7 +186,7 @@ async def newest(client: PrefectClient, key: str) -> Stored | None:
     found = await client.read_artifacts(
         artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])), limit=200
     )
-    return max(found, key=lambda one: (one.created, one.id), default=None)
+    return max(found, key=lambda artifact: (artifact.created, artifact.id), default=None)
 
 
 async def _links(rt: Runtime, client: PrefectClient, keys: Sequence[str]) -> ReportLinks:

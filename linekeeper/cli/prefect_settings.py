@@ -86,28 +86,28 @@ async def look(client: PrefectClient) -> PrefectSettings | None:
         return None
     queues = await client.read_work_queues(work_pool_name=work_pool())
     automations = {
-        one.name: one.model_dump(mode="json", exclude={"id", "owner_resource"})
-        for one in await client.read_automations()
-        if OURS in one.tags or one.name.startswith("Linekeeper:")
+        automation.name: automation.model_dump(mode="json", exclude={"id", "owner_resource"})
+        for automation in await client.read_automations()
+        if OURS in automation.tags or automation.name.startswith("Linekeeper:")
     }
     return PrefectSettings(
         pool_id=str(pool.id),
         pool={"is_paused": pool.is_paused, "concurrency_limit": pool.concurrency_limit},
-        queues={one.name: {name: getattr(one, name) for name in _QUEUE} for one in queues},
+        queues={queue.name: {name: getattr(queue, name) for name in _QUEUE} for queue in queues},
         variables={
-            one.name: {"value": one.value, "tags": one.tags}
-            for one in await client.read_variables()
-            if one.name.startswith(OURS)
+            variable.name: {"value": variable.value, "tags": variable.tags}
+            for variable in await client.read_variables()
+            if variable.name.startswith(OURS)
         },
         deployments={
-            one.name: {
-                **{name: getattr(one, name) for name in _OPERATORS},
-                "concurrency_limit": one.global_concurrency_limit
-                and one.global_concurrency_limit.limit,
-                "schedules": [_schedule(schedule) for schedule in one.schedules],
+            deployment.name: {
+                **{name: getattr(deployment, name) for name in _OPERATORS},
+                "concurrency_limit": deployment.global_concurrency_limit
+                and deployment.global_concurrency_limit.limit,
+                "schedules": [_schedule(schedule) for schedule in deployment.schedules],
             }
-            for one in await client.read_deployments()
-            if one.work_pool_name == work_pool() or OURS in one.tags
+            for deployment in await client.read_deployments()
+            if deployment.work_pool_name == work_pool() or OURS in deployment.tags
         },
         automations=automations,
         documents=await _documents(client, automations),
@@ -129,8 +129,8 @@ async def put_documents_back(
                 f"({type(error).__name__}): make it again, and choose it in its automation"
             )
     automations = {
-        name: one | {kind: [_moved(action, new) for action in one[kind]] for kind in _ACTIONS}
-        for name, one in desk.automations.items()
+        name: row | {kind: [_moved(action, new) for action in row[kind]] for kind in _ACTIONS}
+        for name, row in desk.automations.items()
     }
     return PrefectSettings(
         desk.pool_id, desk.pool, desk.queues, desk.variables, desk.deployments, automations
@@ -246,9 +246,9 @@ def _schedule(schedule: DeploymentSchedule) -> _Json:
 async def _documents(client: PrefectClient, automations: Mapping[str, _Json]) -> dict[str, _Json]:
     wanted = {
         str(action["block_document_id"])
-        for one in automations.values()
+        for row in automations.values()
         for kind in _ACTIONS
-        for action in one[kind]
+        for action in row[kind]
         if action.get("block_document_id")
     }
     found = {}

@@ -114,7 +114,8 @@ async def _keep(found: "Report") -> tuple[int, list[str]]:
         new, moved = await take_report(rt.store, found, by=who(), now=utcnow())
         unknown = await unowned_targets(rt.store, found)
     lines = [
-        f"{one.standing.implementation.title}: go-live likely {one.outlook.p50}" for one in moved
+        f"{progress.standing.implementation.title}: go-live likely {progress.outlook.p50}"
+        for progress in moved
     ]
     return new, [*lines, *([unknown] if unknown else [])]
 

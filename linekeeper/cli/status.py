@@ -131,16 +131,16 @@ def _incidents(seen: "Glance") -> "RenderableType":
     for heading in ("since", "kind", "what", "connections", "state"):
         # Two words on two lines, never one word on two.
         table.add_column(heading, overflow="fold", min_width=15 if heading == "kind" else None)
-    for one in seen.incidents:
-        more = one.members - len(one.connections)
-        who = ", ".join(one.connections) + (f" and {more} more" if more > 0 else "")
-        by = f" by {one.acknowledged_by}" if one.acknowledged_by else ""
+    for incident in seen.incidents:
+        more = incident.members - len(incident.connections)
+        who = ", ".join(incident.connections) + (f" and {more} more" if more > 0 else "")
+        by = f" by {incident.acknowledged_by}" if incident.acknowledged_by else ""
         table.add_row(
-            _ago(one.opened_at, seen.at),
-            Text(one.kind.replace("_", " ").capitalize(), _STYLES.get(one.kind, "red")),
-            Text(one.title),
+            _ago(incident.opened_at, seen.at),
+            Text(incident.kind.replace("_", " ").capitalize(), _STYLES.get(incident.kind, "red")),
+            Text(incident.title),
             Text(who or "-"),
-            Text(f"{one.status}{by}"),
+            Text(f"{incident.status}{by}"),
         )
     return table
 
@@ -162,13 +162,13 @@ def _apps(seen: "Glance") -> "RenderableType":
     table = Table(title="Makini apps", title_justify="left")
     for heading in ("app", "mode", "connections", "listed", "last check"):
         table.add_column(heading)
-    for name, one in seen.apps.items():
+    for name, app_glance in seen.apps.items():
         table.add_row(
             Text(name),
-            one.mode or "not configured",
-            str(one.connections),
-            _ago(one.last_list_at, seen.at),
-            _ago(one.last_check_at, seen.at),
+            app_glance.mode or "not configured",
+            str(app_glance.connections),
+            _ago(app_glance.last_list_at, seen.at),
+            _ago(app_glance.last_check_at, seen.at),
         )
     return table
 
@@ -190,13 +190,15 @@ def _outbox(seen: "Glance") -> "list[RenderableType]":
     from rich.text import Text
 
     parts: list[RenderableType] = []
-    for channel, one in seen.outbox.items():
-        since = f", the oldest {_ago(one.oldest_pending_at, seen.at)}" if one.pending else ""
-        why = f": {one.last_error}" if one.last_error else ""
+    for channel, waiting in seen.outbox.items():
+        since = (
+            f", the oldest {_ago(waiting.oldest_pending_at, seen.at)}" if waiting.pending else ""
+        )
+        why = f": {waiting.last_error}" if waiting.last_error else ""
         parts.append(
             Text(
-                f"outbox {channel}: {one.pending} pending{since}, {one.dead} given up{why}",
-                "red" if one.dead else "",
+                f"outbox {channel}: {waiting.pending} pending{since}, {waiting.dead} given up{why}",
+                "red" if waiting.dead else "",
             )
         )
     if not seen.slack_configured:

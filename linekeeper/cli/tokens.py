@@ -37,8 +37,8 @@ def import_command(
     """
     results = asyncio.run(_import(_read(file)))
     refused = [one for one in results if one.custody is None]
-    for one in refused:
-        typer.echo(f"{one.connection}: {one.error}", err=True)
+    for result in refused:
+        typer.echo(f"{result.connection}: {result.error}", err=True)
     typer.echo(f"{len(results) - len(refused)} tokens taken, {len(refused)} refused")
     if refused:
         raise typer.Exit(1)

@@ -35,4 +35,4 @@ async def _listed_before(client: PrefectClient, run_id: UUID) -> set[str]:
     """What the run listed before it was suspended."""
     ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
     found = await client.read_artifacts(artifact_filter=ours, limit=200)
-    return {str(one.data).partition("](")[0].removeprefix("[") for one in found}
+    return {str(artifact.data).partition("](")[0].removeprefix("[") for artifact in found}

@@ -296,8 +296,8 @@ def find_leaks(entries: Iterable[Entry], live: Iterable[Listed]) -> tuple[Leak, 
     return tuple(leaks)
 
 
-def _leak(kind: LeakKind, one: Listed, credits: int, what: str) -> Leak:
-    return Leak(kind, one.subject, credits, f"{one.customer} · {one.name}: {what}")
+def _leak(kind: LeakKind, listed: Listed, credits: int, what: str) -> Leak:
+    return Leak(kind, listed.subject, credits, f"{listed.customer} · {listed.name}: {what}")
 
 
 def _plain(text: str) -> str:

@@ -96,8 +96,8 @@ async def set_aside(
     now: datetime,
 ) -> None:
     """Reserve credits for planned connections; one that holds some already is left alone."""
-    entries = await queries.entries_of(session, [one.subject for one in reservations])
-    new = [entry for one in reservations for entry in reserve(entries, one.subject, one.cost, now)]
+    entries = await queries.entries_of(session, [planned.subject for planned in reservations])
+    new = [row for each in reservations for row in reserve(entries, each.subject, each.cost, now)]
     await queries.post(session, new, app=app, by=by, note=note, implementation_id=implementation_id)
 
 

@@ -134,7 +134,7 @@ async def _customers(
     Spellings of one name are one customer. Where a new name may mean a customer we have, it is
     made, and people are asked.
     """
-    names = sorted({customer_name(one) for one in fresh})
+    names = sorted({customer_name(listed) for listed in fresh})
     if not names:
         return {}
     known = await read_customer_names(session)
@@ -221,29 +221,31 @@ async def _charges(
 
 def _row(
     app: str,
-    one: ListedConnection,
+    listed: ListedConnection,
     owners: dict[str, str],
     charges: Mapping[str, tuple[str | None, str | None]],
     now: datetime,
 ) -> dict[str, Any]:
-    owner = customer_name(one)
+    owner = customer_name(listed)
     hosted, charged = charges.get(owners.get(owner, ""), (None, None))
     return {
         "id": new_id(),
         "app": app,
-        "makini_key": one.key,
-        "makini_id": one.id or one.key,
+        "makini_key": listed.key,
+        "makini_id": listed.id or listed.key,
         "customer_id": owners.get(owner),
-        "name": one.name or one.key,
-        "slug": slug(owner, one.provider, one.name, one.key, app),
-        "provider": one.provider,
-        "email": one.email,
-        "hosting": hosted or hosting(one.metadata) or "cloud",
-        "tier": charged or tier(one.metadata),
+        "name": listed.name or listed.key,
+        "slug": slug(owner, listed.provider, listed.name, listed.key, app),
+        "provider": listed.provider,
+        "email": listed.email,
+        "hosting": hosted or hosting(listed.metadata) or "cloud",
+        "tier": charged or tier(listed.metadata),
         "tariff_by": "customer" if hosted or charged else None,
-        "tags": list(one.tags),
-        "list_status": one.status,
-        "setup": setup_after("pending", one.lifecycle, connected=one.connected_at is not None),
+        "tags": list(listed.tags),
+        "list_status": listed.status,
+        "setup": setup_after(
+            "pending", listed.lifecycle, connected=listed.connected_at is not None
+        ),
         "health": "unknown",
         "health_since": now,
         "suspect": True,
@@ -252,20 +254,22 @@ def _row(
     }
 
 
-def _followed(one: ListedConnection, held: Mapping[str, Any]) -> dict[str, Any]:
+def _followed(listed: ListedConnection, held: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "makini_id": one.id or held["makini_id"] or one.key,  # a login may have told it
-        "name": one.name or held["name"],
-        "provider": one.provider or held["provider"],
-        "email": one.email or held["email"],
-        "tags": list(one.tags),
-        "list_status": one.status,
+        "makini_id": listed.id or held["makini_id"] or listed.key,  # a login may have told it
+        "name": listed.name or held["name"],
+        "provider": listed.provider or held["provider"],
+        "email": listed.email or held["email"],
+        "tags": list(listed.tags),
+        "list_status": listed.status,
         "hosting": held["hosting"]
         if held["tariff_by"]
-        else hosting(one.metadata) or held["hosting"],
-        "tier": held["tier"] if held["tariff_by"] else tier(one.metadata) or held["tier"],
+        else hosting(listed.metadata) or held["hosting"],
+        "tier": held["tier"] if held["tariff_by"] else tier(listed.metadata) or held["tier"],
         "tariff_by": held["tariff_by"],
-        "setup": setup_after(held["setup"], one.lifecycle, connected=one.connected_at is not None),
+        "setup": setup_after(
+            held["setup"], listed.lifecycle, connected=listed.connected_at is not None
+        ),
         "disappeared_at": None,  # it is listed
     }
 
@@ -301,7 +305,7 @@ async def _change(
     ]
     session.add_all(moved)
     await session.flush()
-    back = [one.connection_id for one in moved if one.before == "disconnected"]
+    back = [transition.connection_id for transition in moved if transition.before == "disconnected"]
     if back:  # listed whole soon: what went meanwhile is in no list of changes
         await session.execute(
             update(Watermark)

@@ -177,7 +177,7 @@ def _understood(change: Change) -> _Understood:
     quoted = ",".join('"' + " ".join(cell.split()).replace('"', '""') + '"' for cell in cells)
     rows, problems = read_customers(f"{','.join(_HEADINGS)}\n{quoted}\n".encode())
     if problems:
-        raise BadChange("; ".join(f"{one.column}: {one.text}" for one in problems))
+        raise BadChange("; ".join(f"{problem.column}: {problem.text}" for problem in problems))
     [row] = rows
     given = {
         "time_zone": row.time_zone,

@@ -132,9 +132,9 @@ def nearest(wanted: str, everything: Sequence[Named]) -> str:
             f"no connection answers to {wanted!r}: none is known yet. "
             "Run the deployment adopt (or wait for the next health-sweep)"
         )
-    names = {fold(text): one.label for one in everything for text in (one.label, one.name)}
+    names = {fold(text): named.label for named in everything for text in (named.label, named.name)}
     close = difflib.get_close_matches(fold(wanted), list(names), n=5, cutoff=0.3)
     offers = list(dict.fromkeys(names[match] for match in close))
     if not offers:
-        offers = sorted(one.label for one in everything)[:5]
+        offers = sorted(named.label for named in everything)[:5]
     return f"no connection answers to {wanted!r}. The nearest: {'; '.join(offers)}"

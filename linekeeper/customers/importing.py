@@ -149,26 +149,27 @@ async def _known(session: AsyncSession) -> list[Known]:
         contacts.setdefault(contact.customer_id, {})[contact.email.lower()] = contact.name
     return [
         Known(
-            id=one.id,
-            name=one.name,
-            time_zone=one.time_zone,
-            locale=one.locale,
-            owner=one.owner,
-            critical=one.critical,
-            hosting=one.hosting,
-            tier=one.tier,
-            contacts=contacts.get(one.id, {}),
-            proposed=frozenset(proposed.get(one.id, ())),
-            aliases=tuple(one.aliases),
+            id=customer.id,
+            name=customer.name,
+            time_zone=customer.time_zone,
+            locale=customer.locale,
+            owner=customer.owner,
+            critical=customer.critical,
+            hosting=customer.hosting,
+            tier=customer.tier,
+            contacts=contacts.get(customer.id, {}),
+            proposed=frozenset(proposed.get(customer.id, ())),
+            aliases=tuple(customer.aliases),
         )
-        for one in await session.scalars(select(Customer))
+        for customer in await session.scalars(select(Customer))
     ]
 
 
 async def _apply(session: AsyncSession, planned: ImportPlan, *, by: str, now: datetime) -> None:
     customers = {one.id: one for one in await session.scalars(select(Customer))}
     contacts = {
-        (one.customer_id, one.email.lower()): one for one in await session.scalars(select(Contact))
+        (contact.customer_id, contact.email.lower()): contact
+        for contact in await session.scalars(select(Contact))
     }
     taken = {one.slug for one in customers.values()}
     added: list[Contact] = []

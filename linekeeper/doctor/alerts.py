@@ -25,18 +25,24 @@ async def examine_alerts(store: Store, configuration: Configuration) -> list[Fin
     findings = [
         await asyncio.to_thread(_readable, url) for url in targets(policy.elsewhere).values()
     ]
-    for one in await troubles(store):
-        text, _, mend = one.trouble.rpartition(": ")
-        since = f"takes nothing since {one.since:%Y-%m-%d %H:%M} UTC"
-        name = f"alerts · {one.channel}"
-        if one.needs_mending:
-            findings.append(wrong(name, f"{since}: {text or one.trouble}", mend or _BLOCK))
+    for notice_channel in await troubles(store):
+        text, _, mend = notice_channel.trouble.rpartition(": ")
+        since = f"takes nothing since {notice_channel.since:%Y-%m-%d %H:%M} UTC"
+        name = f"alerts · {notice_channel.channel}"
+        if notice_channel.needs_mending:
+            findings.append(
+                wrong(name, f"{since}: {text or notice_channel.trouble}", mend or _BLOCK)
+            )
         else:
-            findings.append(warn(name, f"{since}: {one.trouble}", "it is tried again by itself"))
+            findings.append(
+                warn(name, f"{since}: {notice_channel.trouble}", "it is tried again by itself")
+            )
     if not channels_of(configuration) and not policy.elsewhere:
         text = "nobody hears of incidents: neither Slack nor an URL elsewhere is filled in"
         findings.append(warn("alerts", text, "fill in a SlackChannel or an AlertPolicy block"))
-    mended = [one for one in findings if one.mend] or [ok("alerts", _told(configuration))]
+    mended = [finding for finding in findings if finding.mend] or [
+        ok("alerts", _told(configuration))
+    ]
     return [*mended, *_socket_mode(configuration, findings)]
 
 

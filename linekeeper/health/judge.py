@@ -157,7 +157,7 @@ def _agreed(state: Judged) -> Judged:
 def _remembered(state: Judged, observation: Observation, policy: HealthPolicy) -> Judged:
     """How strong the evidence is now, and when it was got."""
     at, source = observation.at, observation.source
-    reads = [one for one in (state.read_at, observation.read_at) if one is not None]
+    reads = [moment for moment in (state.read_at, observation.read_at) if moment is not None]
     state = replace(state, read_at=max(reads) if reads else None)
     good = observation.outcome in (Outcome.answered, Outcome.sync_failing)
     # The status that a new login is asked for, whatever it says.

@@ -64,22 +64,22 @@ async def advance_in(
     store: Store, session: AsyncSession, standing: Standing, *, now: datetime
 ) -> tuple[Evaluation, dict[str, Lack]]:
     """Move it on in the caller's transaction, which holds its lock; returns how it stands then."""
-    one = standing.implementation
+    implementation = standing.implementation
     seen = await queries.evidence(session, [standing])
-    if one.status in queries.UNDERWAY:
+    if implementation.status in queries.UNDERWAY:
         await _connect(store, session, standing, seen, now)
         seen = await queries.evidence(session, [standing])
     proofs, lacks = prove(standing, seen)
-    if one.status not in queries.UNDERWAY:
+    if implementation.status not in queries.UNDERWAY:
         proofs = {}
-    held = one.status != "running"
+    held = implementation.status != "running"
     evaluation = evaluate(standing.plan, standing.states, proofs, now, standing.calendar, held=held)
     messages: list[Message | None] = []
     for change in evaluation.changes:
         row = standing.gates[change.gate]
         messages += _apply(standing, row, change)
     messages += [work.start_next(standing, row) for row in work.due(standing)]
-    if evaluation.live and one.status in queries.UNDERWAY:
+    if evaluation.live and implementation.status in queries.UNDERWAY:
         messages += await go_live(session, standing, evaluation, now=now)
     await session.flush()
     await news.send(store, session, [*messages, news.wake(standing)], now=now)
@@ -103,9 +103,9 @@ async def ready(session: AsyncSession, *, now: datetime) -> list[str]:
     """Ids of those that have something to move on with."""
     standings = await queries.load_underway(session)
     return [
-        one.standing.implementation.id
-        for one in await _survey(session, standings, now)
-        if one.moves
+        surveyed.standing.implementation.id
+        for surveyed in await _survey(session, standings, now)
+        if surveyed.moves
     ]
 
 
@@ -152,9 +152,9 @@ class _Surveyed:
     moves: bool
 
 
-def _seen(one: _Surveyed) -> tuple[date, str]:
+def _seen(surveyed: _Surveyed) -> tuple[date, str]:
     """What decides whether its artifact has to be drawn again."""
-    implementation = one.standing.implementation
+    implementation = surveyed.standing.implementation
     return implementation.forecast_at.date(), implementation.told
 
 
@@ -197,7 +197,8 @@ async def restart_lost(store: Store, alive: set[str], *, before: datetime, now: 
 
 def _forecast_all(still: Sequence[_Surveyed]) -> list[Outlook]:
     return [
-        forecast_standing(one.standing, one.evaluation, one.lacks, TRIALS_OF_ALL) for one in still
+        forecast_standing(surveyed.standing, surveyed.evaluation, surveyed.lacks, TRIALS_OF_ALL)
+        for surveyed in still
     ]
 
 
@@ -215,8 +216,8 @@ def _may_connect(standing: Standing, seen: Evidence, taken: set[str]) -> bool:
 def _bound(standing: Standing, seen: Evidence, taken: Iterable[str]) -> dict[str, str]:
     """By system, its connection: of one that has none yet, or whose own is gone."""
     spoken_for = set(taken)
-    free = [one for one in seen.connections.values() if one.id not in spoken_for]
-    gone = {one.id: one.replaced_by for one in seen.connections.values() if _is_gone(one)}
+    free = [facts for facts in seen.connections.values() if facts.id not in spoken_for]
+    gone = {facts.id: facts.replaced_by for facts in seen.connections.values() if _is_gone(facts)}
     since = standing.implementation.started_at
     found = bind(standing.systems, standing.customer.name, free, since, gone)
     for system in standing.systems:
@@ -225,24 +226,30 @@ def _bound(standing: Standing, seen: Evidence, taken: Iterable[str]) -> dict[str
     return found
 
 
-def _is_gone(one: ConnectionFacts) -> bool:
-    return one.setup == "disconnected"
+def _is_gone(facts: ConnectionFacts) -> bool:
+    return facts.setup == "disconnected"
 
 
 async def _connect(
     store: Store, session: AsyncSession, standing: Standing, seen: Evidence, now: datetime
 ) -> None:
     """Recognise the customer's new connections as the systems; those established take credits."""
-    one = standing.implementation
+    implementation = standing.implementation
     taken = await queries.spoken_for(session, [standing.customer.id])
     found = _bound(standing, seen, taken)
     for system in standing.systems:
         before = system.connection_id
         system.connection_id = found.get(system.id, before)
         if before is not None and before != system.connection_id and before in seen.credited:
-            note = f"replaced in {one.title}"
+            note = f"replaced in {implementation.title}"
             await return_credits(
-                store, session, before, app=one.app, by="implementation", note=note, now=now
+                store,
+                session,
+                before,
+                app=implementation.app,
+                by="implementation",
+                note=note,
+                now=now,
             )
         if system.connection_id is None:
             continue
@@ -254,18 +261,18 @@ async def _connect(
             continue
         system.tier = connection.tier or system.tier
         if connection.tariff_by is None:
-            connection.tier, connection.hosting = system.tier, one.hosting
+            connection.tier, connection.hosting = system.tier, implementation.hosting
         system.cost = cost_of(system.tier, connection.hosting)
         await consume_on_connect(
             store,
             session,
             connection.id,
             system.cost,
-            app=one.app,
+            app=implementation.app,
             planned=system.id,
-            implementation_id=one.id,
+            implementation_id=implementation.id,
             by="implementation",
-            note=one.title,
+            note=implementation.title,
             now=now,
         )
     await session.flush()

@@ -66,9 +66,12 @@ async def change(store: Store, *wanted: Update, now: datetime) -> Changed:
         standing = await queries.load(session, identifier, lock=True)
         if standing is None:
             raise NoSuchImplementation(f"there is no implementation {identifier}")
-        one = standing.implementation
-        if one.status not in queries.UNDERWAY:
-            raise PlanError("implementation", f"{one.title} is {one.status}: nothing to change")
+        implementation = standing.implementation
+        if implementation.status not in queries.UNDERWAY:
+            raise PlanError(
+                "implementation",
+                f"{implementation.title} is {implementation.status}: nothing to change",
+            )
         said: list[str] = []
         rows: list[Message | None] = []
         for update in wanted:
@@ -77,13 +80,13 @@ async def change(store: Store, *wanted: Update, now: datetime) -> Changed:
             rows += messages
             session.add(_audit(standing, update, done, now))
         message, by = ". ".join(said), wanted[0].by.strip()
-        if one.status == "abandoned":
+        if implementation.status == "abandoned":
             await release(
                 store,
                 session,
                 [system.id for system in standing.systems],
-                app=one.app,
-                implementation_id=one.id,
+                app=implementation.app,
+                implementation_id=implementation.id,
                 by=by,
                 now=now,
             )
@@ -97,7 +100,7 @@ async def change(store: Store, *wanted: Update, now: datetime) -> Changed:
         ]
         await news.send(store, session, rows, now=now)
         # Dates and owners are part of the plan, which was made from them.
-        renewed = await queries.load(session, one.id)
+        renewed = await queries.load(session, implementation.id)
         assert renewed is not None  # it was loaded a moment ago
         evaluation, lacks = await advance_in(store, session, renewed, now=now)
     progress = await forecast_anew(store, renewed, evaluation, lacks, now=now)
@@ -126,18 +129,22 @@ class _Edit:
     now: datetime
 
     def hold(self) -> _Done:
-        one = self.standing.implementation
-        if one.status == "held":
-            return f"{one.title} is on hold already", []
-        one.status, one.held_because = "held", _reason(self.wanted)
-        return f"{one.title} is on hold: {one.held_because}. Open gates stay open", []
+        implementation = self.standing.implementation
+        if implementation.status == "held":
+            return f"{implementation.title} is on hold already", []
+        implementation.status, implementation.held_because = "held", _reason(self.wanted)
+        return (
+            f"{implementation.title} is on hold: {implementation.held_because}. "
+            "Open gates stay open",
+            [],
+        )
 
     def resume(self) -> _Done:
-        one = self.standing.implementation
-        if one.status == "running":
-            return f"{one.title} was not on hold", []
-        one.status, one.held_because = "running", None
-        return f"{one.title} goes on", []
+        implementation = self.standing.implementation
+        if implementation.status == "running":
+            return f"{implementation.title} was not on hold", []
+        implementation.status, implementation.held_because = "running", None
+        return f"{implementation.title} goes on", []
 
     def skip(self) -> _Done:
         row = find_gate(self.standing, self.wanted.gate)
@@ -154,18 +161,18 @@ class _Edit:
         ]
 
     def move(self) -> _Done:
-        one, day = self.standing.implementation, self.wanted.day
+        implementation, day = self.standing.implementation, self.wanted.day
         if self.wanted.which_date not in get_args(Day):
             raise PlanError("which_date", f"must be one of {', '.join(get_args(Day))}")
         if day is None:
             raise PlanError("date", "is empty")
         if day.year > self.now.year + MAX_YEARS_AHEAD:
             raise PlanError("date", f"{day} is more than {MAX_YEARS_AHEAD} years ahead")
-        if day < one.kickoff:
-            raise PlanError("date", f"{day} is before the kickoff on {one.kickoff}")
+        if day < implementation.kickoff:
+            raise PlanError("date", f"{day} is before the kickoff on {implementation.kickoff}")
         if self.wanted.which_date == "committed":
-            before, one.committed = one.committed, day
-            return f"{one.title}: committed {day} instead of {before or 'nothing'}", []
+            before, implementation.committed = implementation.committed, day
+            return f"{implementation.title}: committed {day} instead of {before or 'nothing'}", []
         row = find_gate(self.standing, self.wanted.gate)
         _unsettled(row)
         if self.wanted.which_date == "due":
@@ -177,17 +184,17 @@ class _Edit:
         return f"{row.title}: {self.wanted.which_date} {day}", []
 
     def reassign(self) -> _Done:
-        one, to = self.standing.implementation, " ".join(self.wanted.to.split())
+        implementation, to = self.standing.implementation, " ".join(self.wanted.to.split())
         if not to or len(to) > 120 or not to.isprintable():
             raise PlanError("to", "say to whom: a person, or us, customer, makini")
         if not self.wanted.gate.strip():
             if to in OWNERS:
                 raise PlanError("to", "an implementation belongs to a person of ours")
             for row in self.standing.gates.values():
-                if row.assignee == one.owner and row.status not in SETTLED:
+                if row.assignee == implementation.owner and row.status not in SETTLED:
                     row.assignee = to
-            one.owner = to
-            return f"{one.title} belongs to {to} now", []
+            implementation.owner = to
+            return f"{implementation.title} belongs to {to} now", []
         row = find_gate(self.standing, self.wanted.gate)
         _unsettled(row)
         if to in OWNERS:
@@ -206,25 +213,31 @@ class _Edit:
         except TargetError as error:
             raise PlanError("to", str(error)) from None
         named = self.wanted.gate.casefold().strip()
-        found = [one for one in self.standing.systems if not named or one.name.casefold() == named]
+        found = [
+            system
+            for system in self.standing.systems
+            if not named or system.name.casefold() == named
+        ]
         if len(found) != 1:
-            names = ", ".join(one.name for one in self.standing.systems)
+            names = ", ".join(system.name for system in self.standing.systems)
             raise PlanError("gate", f"name the system the target is of: {names}")
         found[0].target = target
         return f"{found[0].name} is reached at {target}", []
 
     def abandon(self) -> _Done:
-        one = self.standing.implementation
-        one.status, one.held_because = "abandoned", _reason(self.wanted)
-        one.abandoned_at = self.now
-        one.key = f"{one.key}:{one.id}"  # the same systems may be started anew
-        one.digest = None
+        implementation = self.standing.implementation
+        implementation.status, implementation.held_because = "abandoned", _reason(self.wanted)
+        implementation.abandoned_at = self.now
+        implementation.key = (
+            f"{implementation.key}:{implementation.id}"  # the same systems may be started anew
+        )
+        implementation.digest = None
         open_rows = [
             row for row in self.standing.gates.values() if row.status in ("open", "blocked")
         ]
         ends = [news.end_run(row, self.now) for row in open_rows if row.check_name is None]
         ends += [work.end(row, self.now) for row in open_rows]
-        return f"{one.title} was abandoned: {one.held_because}", ends
+        return f"{implementation.title} was abandoned: {implementation.held_because}", ends
 
 
 _ACTIONS: Mapping[str, Callable[[_Edit], _Done]] = {

@@ -34,7 +34,7 @@ async def go_live(
 
     In the caller's transaction; returns what is to be sent.
     """
-    one = standing.implementation
+    implementation = standing.implementation
     for system in standing.systems:
         connection = (
             None
@@ -52,19 +52,19 @@ async def go_live(
                     before=connection.setup,
                     after="live",
                     source="implementation",
-                    evidence={"message": f"go-live of {one.title}"},
+                    evidence={"message": f"go-live of {implementation.title}"},
                 )
             )
             connection.setup = "live"
         if connection.tariff_by is None:
-            connection.hosting = one.hosting
+            connection.hosting = implementation.hosting
         connection.suspect = True  # looked at in the next sweep, whatever it showed before
         connection.next_probe_at = now
-    one.status = "live"
-    one.live_at = now
-    one.held_because = None
-    one.actual = actual(standing, evaluation, now)
-    told = news.say(standing, "live", _words(standing, one.actual))
+    implementation.status = "live"
+    implementation.live_at = now
+    implementation.held_because = None
+    implementation.actual = actual(standing, evaluation, now)
+    told = news.say(standing, "live", _words(standing, implementation.actual))
     return [told, *await begin_alerts(session, standing, now)]
 
 
@@ -73,7 +73,7 @@ async def begin_alerts(session: AsyncSession, standing: Standing, now: datetime)
 
     Their time to log in begins now. Returns what is to be sent, in the caller's transaction.
     """
-    own = [one.connection_id for one in standing.systems if one.connection_id is not None]
+    own = [system.connection_id for system in standing.systems if system.connection_id is not None]
     incidents = list(
         await session.scalars(
             select(col(Incident.id))
@@ -97,17 +97,17 @@ async def begin_alerts(session: AsyncSession, standing: Standing, now: datetime)
 
 def actual(standing: Standing, evaluation: Evaluation, now: datetime) -> dict[str, Any]:
     """Actual against plan, as plain JSON values; days are working days."""
-    one = standing.implementation
+    implementation = standing.implementation
     day = now.astimezone(standing.calendar.zone).date()
     short, long = ahead_of_traditional(evaluation.now)
     return {
         "live": day.isoformat(),
-        "planned": one.planned_p50.isoformat(),
+        "planned": implementation.planned_p50.isoformat(),
         "days": round(evaluation.now, 2),
         "days_planned": round(standing.plan.likely, 2),
         "waited": {owner: round(days, 2) for owner, days in evaluation.waited.items()},
-        "committed": one.committed.isoformat() if one.committed else None,
-        "kept": day <= one.committed if one.committed else None,
+        "committed": implementation.committed.isoformat() if implementation.committed else None,
+        "kept": day <= implementation.committed if implementation.committed else None,
         "weeks_ahead_of_traditional": {"min": short, "max": long},
     }
 

@@ -118,8 +118,12 @@ def _not_yet(progress: Progress, node: Node, gate: PlannedGate, row: Gate, now: 
     needed = [rows[need].title for need in gate.needs if rows[need].status not in SETTLED]
     needs = f" Needs {', '.join(needed)}." if needed else ""
     earliest = f" Not before {row.earliest}." if row.earliest else ""
-    one = progress.standing.implementation
-    held = f" The implementation is on hold: {one.held_because}." if one.status == "held" else ""
+    implementation = progress.standing.implementation
+    held = (
+        f" The implementation is on hold: {implementation.held_because}."
+        if implementation.status == "held"
+        else ""
+    )
     return replace(
         node,
         state="SCHEDULED",
@@ -131,13 +135,13 @@ def _not_yet(progress: Progress, node: Node, gate: PlannedGate, row: Gate, now: 
 
 
 def _abandoned(progress: Progress, node: Node) -> Node:
-    one = progress.standing.implementation
-    at = one.abandoned_at or node.start
+    implementation = progress.standing.implementation
+    at = implementation.abandoned_at or node.start
     return replace(
         node,
         state="CANCELLED",
         name="Abandoned",
-        message=f"The implementation was abandoned: {one.held_because}.",
+        message=f"The implementation was abandoned: {implementation.held_because}.",
         start=min(node.start, at),
         end=at,
     )

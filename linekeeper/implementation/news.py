@@ -28,8 +28,8 @@ def implementation_key(slug: str) -> str:
 
 def gate_event(standing: Standing, row: Gate, what: str, at: datetime, text: str = "") -> Message:
     """`linekeeper.implementation.<gate>` for one change; `row.changes` has been counted up."""
-    one = standing.implementation
-    resource = f"linekeeper.implementation.{one.id}"
+    implementation = standing.implementation
+    resource = f"linekeeper.implementation.{implementation.id}"
     key = f"event:{resource}:{row.gate}:{row.changes}"
     return Message(
         "event",
@@ -39,7 +39,7 @@ def gate_event(standing: Standing, row: Gate, what: str, at: datetime, text: str
             "occurred": at.isoformat(),
             "resource": {
                 "prefect.resource.id": resource,
-                "prefect.resource.name": one.title,
+                "prefect.resource.name": implementation.title,
                 "linekeeper.gate": row.gate,
                 "linekeeper.views": row.status,
             },
@@ -103,18 +103,19 @@ def wake(standing: Standing, because: str = "", *, at: datetime | None = None) -
 
     None where it has no run yet: that one looks when it begins.
     """
-    one = standing.implementation
-    if one.run_id is None:
+    implementation = standing.implementation
+    if implementation.run_id is None:
         return None
     moved = sum(row.changes for row in standing.gates.values())
     connected = ",".join(system.connection_id or "" for system in standing.systems)
-    key = f"{wake_key(one)}{one.run_id}:{moved}:{connected}:{one.status}{because}"
-    return Message("run", key, {"wake": one.run_id}, not_before=at)
+    state = f"{moved}:{connected}:{implementation.status}{because}"
+    key = f"{wake_key(implementation)}{implementation.run_id}:{state}"
+    return Message("run", key, {"wake": implementation.run_id}, not_before=at)
 
 
-def wake_key(one: Implementation) -> str:
+def wake_key(implementation: Implementation) -> str:
     """What the dedupe keys of all its wakings begin with."""
-    return f"implementation:{one.id}:wake:"
+    return f"implementation:{implementation.id}:wake:"
 
 
 def run_name(standing: Standing, row: Gate) -> str:
@@ -151,7 +152,7 @@ async def send(
     store: Store, session: AsyncSession, messages: Sequence[Message | None], *, now: datetime
 ) -> None:
     """Write what there is to send in the caller's transaction."""
-    await enqueue(store, session, [one for one in messages if one is not None], now=now)
+    await enqueue(store, session, [message for message in messages if message is not None], now=now)
 
 
 def working_moment(calendar: WorkingCalendar, at: datetime) -> datetime:

@@ -87,7 +87,9 @@ def _again(plan: Plan, setbacks: Collection[str]) -> Sequence[Gate]:
 
     def longer(gate: Gate) -> Gate:
         spans = [gate.days, *(by_id[need].days for need in gate.needs)]
-        sums = (sum(getattr(one, which) for one in spans) for which in ("best", "likely", "worst"))
+        sums = (
+            sum(getattr(span, which) for span in spans) for which in ("best", "likely", "worst")
+        )
         return replace(gate, days=Span(*sums))
 
     return [longer(gate) if gate.id in setbacks else gate for gate in plan.gates]
@@ -133,8 +135,12 @@ def as_json(outlook: Outlook) -> dict[str, Any]:
         "days_by_owner": {owner: round(days, 2) for owner, days in result.remaining.items()},
         "critical_path": list(plan.critical_path),
         "matter_most": [
-            {"gate": gate, "days": round(one.days, 2), "on_path": round(one.on_path, 3)}
-            for gate, one in result.matter_most()
+            {
+                "gate": gate,
+                "days": round(gate_forecast.days, 2),
+                "on_path": round(gate_forecast.on_path, 3),
+            }
+            for gate, gate_forecast in result.matter_most()
         ],
         "gates": [_gate(outlook, gate) for gate in plan.gates],
     }

@@ -71,7 +71,7 @@ async def keep(
     now: datetime,
 ) -> None:
     """Store the forecast in the caller's transaction, and tell of a slip that is new."""
-    one = standing.implementation
+    implementation = standing.implementation
     slip = slip_of(standing, evaluation, outlook, troubles(lacks))
     told = "\n".join(slip.signs) if slip else ""
     values = {
@@ -84,10 +84,13 @@ async def keep(
         "digest": slip.line if slip else None,
         "told": told,
     }
-    if slip is not None and news_in(slip, one.told):
+    if slip is not None and news_in(slip, implementation.told):
         claimed = await session.scalar(
             update(Implementation)
-            .where(col(Implementation.id) == one.id, col(Implementation.told) == one.told)
+            .where(
+                col(Implementation.id) == implementation.id,
+                col(Implementation.told) == implementation.told,
+            )
             .values(told=told)
             .returning(col(Implementation.id))
             .execution_options(synchronize_session=False)
@@ -98,12 +101,12 @@ async def keep(
             await news.send(store, session, [line], now=now)
     await session.execute(
         update(Implementation)
-        .where(col(Implementation.id) == one.id)
+        .where(col(Implementation.id) == implementation.id)
         .values(**values)
         .execution_options(synchronize_session=False)
     )
     for name, value in values.items():
-        setattr(one, name, value)
+        setattr(implementation, name, value)
     await _keep_logins(session, standing, outlook)
 
 

@@ -106,7 +106,7 @@ def _recent(proof: Proof, state: GateState | None) -> Proof | Lack:
 
 def troubles(lacks: Mapping[str, Lack]) -> tuple[Trouble, ...]:
     """The systems in trouble, each once."""
-    return tuple(dict.fromkeys(one.trouble for one in lacks.values() if one.trouble is not None))
+    return tuple(dict.fromkeys(lack.trouble for lack in lacks.values() if lack.trouble is not None))
 
 
 def bind(
@@ -122,17 +122,21 @@ def bind(
     is left, whatever it is called. `candidates` are those that belong to no system.
     """
     found: dict[str, str] = {}
-    free = {one.id: one for one in candidates if one.setup != "disconnected"}
+    free = {facts.id: facts for facts in candidates if facts.setup != "disconnected"}
     waiting = [one for one in systems if one.connection_id is None or one.connection_id in gone]
     for system in waiting:
         named = slugify(system.name)
         texts = {named, slugify(f"{customer} {system.name}")}
-        same = [one for one in free.values() if texts & {slugify(one.provider), slugify(one.name)}]
+        same = [
+            facts
+            for facts in free.values()
+            if texts & {slugify(facts.provider), slugify(facts.name)}
+        ]
         if len(same) == 1:
             found[system.id] = same[0].id
             del free[same[0].id]
     left = [one for one in waiting if one.id not in found]
-    new = [one for one in free.values() if one.created_at >= since]
+    new = [facts for facts in free.values() if facts.created_at >= since]
     if len(left) == 1 and len(new) == 1:
         found[left[0].id] = new[0].id
     return found
@@ -230,12 +234,12 @@ def _synced(_: Standing, system: ImplementationSystem | None, evidence: Evidence
 
 
 def _delivered(_: Standing, system: ImplementationSystem | None, evidence: Evidence) -> _Found:
-    one = _connection(system, evidence)
-    if isinstance(one, Lack):
-        return one
-    if one.delivered_at is None:
+    facts = _connection(system, evidence)
+    if isinstance(facts, Lack):
+        return facts
+    if facts.delivered_at is None:
         return Lack("No signed delivery of this connection was processed yet.")
-    return Proof(one.delivered_at, "A signed delivery arrived and was processed.")
+    return Proof(facts.delivered_at, "A signed delivery arrived and was processed.")
 
 
 def _reconciled(_: Standing, system: ImplementationSystem | None, evidence: Evidence) -> _Found:
@@ -250,13 +254,13 @@ def _reconciled(_: Standing, system: ImplementationSystem | None, evidence: Evid
 
 
 def _trouble(system: ImplementationSystem | None, evidence: Evidence) -> Trouble | None:
-    one = None if system is None else evidence.connections.get(system.connection_id or "")
-    if system is None or one is None:
+    facts = None if system is None else evidence.connections.get(system.connection_id or "")
+    if system is None or facts is None:
         return None
-    health = "disconnected" if one.setup == "disconnected" else one.health
-    if health != "disconnected" and (health not in _LOST or one.last_good_at is None):
+    health = "disconnected" if facts.setup == "disconnected" else facts.health
+    if health != "disconnected" and (health not in _LOST or facts.last_good_at is None):
         return None  # what never worked yet is what its gates wait for
-    return Trouble(system.name, one.id, health, one.health_since)
+    return Trouble(system.name, facts.id, health, facts.health_since)
 
 
 def _connection(system: ImplementationSystem | None, evidence: Evidence) -> ConnectionFacts | Lack:

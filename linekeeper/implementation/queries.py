@@ -65,8 +65,8 @@ async def load_many(session: AsyncSession, rows: Sequence[Implementation]) -> li
     ids = [row.id for row in rows]
     systems: dict[str, list[ImplementationSystem]] = {}
     gates: dict[str, list[Gate]] = {}
-    for one in await _among(session, ImplementationSystem, "implementation_id", ids):
-        systems.setdefault(one.implementation_id, []).append(one)
+    for pager in await _among(session, ImplementationSystem, "implementation_id", ids):
+        systems.setdefault(pager.implementation_id, []).append(pager)
     for gate in await _among(session, Gate, "implementation_id", ids):
         gates.setdefault(gate.implementation_id, []).append(gate)
     owners = [row.customer_id for row in rows]
@@ -89,21 +89,21 @@ async def load_many(session: AsyncSession, rows: Sequence[Implementation]) -> li
 
 async def evidence(session: AsyncSession, standings: Sequence[Standing]) -> Evidence:
     """What proves the gates of `standings`, and their customers' other connections."""
-    customers = list({one.customer.id for one in standings})
-    targets = {s.target for one in standings for s in one.systems if s.target is not None}
+    customers = list({standing.customer.id for standing in standings})
+    targets = {s.target for standing in standings for s in standing.systems if s.target is not None}
     connections = await _connections(session, customers)
-    subjects = [s.id for one in standings for s in one.systems]
-    subjects += [c for one in standings for s in one.systems if (c := s.connection_id)]
+    subjects = [s.id for standing in standings for s in standing.systems]
+    subjects += [c for standing in standings for s in standing.systems if (c := s.connection_id)]
     return Evidence(
         connections=connections,
         preflights=await last_preflights(session, targets),
         listed={
-            one.app: Listing(one.last_list_at, one.listed_from)
-            for one in await session.scalars(select(AppState))
-            if one.last_list_at is not None
+            state.app: Listing(state.last_list_at, state.listed_from)
+            for state in await session.scalars(select(AppState))
+            if state.last_list_at is not None
         },
         credited=await holders(session, subjects),
-        set_up=await _set_up(session, [s.id for one in standings for s in one.systems]),
+        set_up=await _set_up(session, [s.id for standing in standings for s in standing.systems]),
         configured={
             row.connection_id: Configured(row.read_at, row.configured_by, row.evidence)
             for row in await _among(
@@ -134,7 +134,7 @@ async def spoken_for(session: AsyncSession, customers: Sequence[str]) -> set[str
             col(ImplementationSystem.connection_id).is_not(None),
         )
     )
-    return {one for one in rows if one is not None}
+    return {row for row in rows if row is not None}
 
 
 async def last_preflights(
@@ -264,23 +264,23 @@ async def _connections(
     arrived = {row[0]: row[1] for row in delivered}
     polled = await _polled(session, ids)
     return {
-        one.id: ConnectionFacts(
-            id=one.id,
-            name=one.name,
-            provider=one.provider,
-            setup=one.setup,
-            health=one.health,
-            health_since=one.health_since,
+        connection.id: ConnectionFacts(
+            id=connection.id,
+            name=connection.name,
+            provider=connection.provider,
+            setup=connection.setup,
+            health=connection.health,
+            health_since=connection.health_since,
             has_token=bool(has_token),
-            sync_status=one.sync_status,
-            last_good_at=one.last_good_at,
-            last_sync_at=one.last_sync_at,
-            created_at=one.created_at,
-            delivered_at=arrived.get(one.id),
-            replaced_by=one.replaced_by,
-            **polled.get(one.id, {}),
+            sync_status=connection.sync_status,
+            last_good_at=connection.last_good_at,
+            last_sync_at=connection.last_sync_at,
+            created_at=connection.created_at,
+            delivered_at=arrived.get(connection.id),
+            replaced_by=connection.replaced_by,
+            **polled.get(connection.id, {}),
         )
-        for one, has_token in rows
+        for connection, has_token in rows
     }
 
 
@@ -325,7 +325,7 @@ async def _polled(session: AsyncSession, ids: Sequence[str]) -> dict[str, dict[s
 
 
 def _finding(verdicts: Sequence[dict[str, Any]]) -> str:
-    findings = [one for one in verdicts if one.get("status") == "finding"]
+    findings = [verdict for verdict in verdicts if verdict.get("status") == "finding"]
     if findings:
         return str(findings[0].get("message", ""))
     return "it could not be judged"

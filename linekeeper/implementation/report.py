@@ -38,10 +38,12 @@ def handover_key(slug: str) -> str:
 
 def implementation_markdown(progress: Progress, now: datetime, links: Links) -> str:
     """One implementation: how it stands, its Gantt, who is waited for, every gate."""
-    one = progress.standing.implementation
-    svg = gantt(progress.outlook, one.title, one.live_at or now, progress.evaluation)
+    implementation = progress.standing.implementation
+    svg = gantt(
+        progress.outlook, implementation.title, implementation.live_at or now, progress.evaluation
+    )
     parts = [
-        f"# {escape(one.title)}",
+        f"# {escape(implementation.title)}",
         *_headline(progress),
         image("Gantt: planned, actual, forecast", svg),
         *_in_trouble(progress, links),
@@ -50,10 +52,10 @@ def implementation_markdown(progress: Progress, now: datetime, links: Links) -> 
         _gates(progress, links),
         *_matters(progress),
     ]
-    if url := links.artifact(handover_key(one.slug)):
+    if url := links.artifact(handover_key(implementation.slug)):
         parts.append(f"[Hand-over for the customer's IT]({url})")
-    if one.status in UNDERWAY and (
-        url := links.form("implementation-change", {"implementation": one.slug})
+    if implementation.status in UNDERWAY and (
+        url := links.form("implementation-change", {"implementation": implementation.slug})
     ):
         parts.append(f"[Change dates or owner]({url})")
         parts += [
@@ -62,9 +64,9 @@ def implementation_markdown(progress: Progress, now: datetime, links: Links) -> 
                 ("Skip a step", "implementation-skip"),
                 ("Abandon", "implementation-abandon"),
             )
-            if (form := links.form(name, {"implementation": one.slug}))
+            if (form := links.form(name, {"implementation": implementation.slug}))
         ]
-    if one.run_id and (url := links.run(one.run_id)):
+    if implementation.run_id and (url := links.run(implementation.run_id)):
         parts.append(f"[Its graph, from kickoff to go-live]({url})")
     if url := links.artifact(PORTFOLIO):
         parts.append(f"[All implementations]({url})")
@@ -72,23 +74,29 @@ def implementation_markdown(progress: Progress, now: datetime, links: Links) -> 
 
 
 def _headline(progress: Progress) -> Iterable[str]:
-    one, outlook = progress.standing.implementation, progress.outlook
-    status = f"**{one.status}**" + (f": {escape(one.held_because)}" if one.held_because else "")
+    implementation, outlook = progress.standing.implementation, progress.outlook
+    status = f"**{implementation.status}**" + (
+        f": {escape(implementation.held_because)}" if implementation.held_because else ""
+    )
     yield (
-        f"{status} · {one.complexity}, {one.hosting} · owner {escape(one.owner)} · "
-        f"kickoff {one.kickoff} · {round(100 * progress.evaluation.progress)} % done"
+        f"{status} · {implementation.complexity}, {implementation.hosting} · "
+        f"owner {escape(implementation.owner)} · kickoff {implementation.kickoff} · "
+        f"{round(100 * progress.evaluation.progress)} % done"
     )
     low, high = outlook.plan.published
-    if one.status == "live":
-        yield _actual(one.actual)
+    if implementation.status == "live":
+        yield _actual(implementation.actual)
     else:
         promise = ""
-        if one.committed is not None:
+        if implementation.committed is not None:
             chance = round(100 * (outlook.forecast.chance or 0))
-            promise = f" Committed {one.committed}: **{outlook.commitment}**, chance {chance} %."
+            promise = (
+                f" Committed {implementation.committed}: **{outlook.commitment}**, "
+                f"chance {chance} %."
+            )
         yield (
             f"Go-live likely **{outlook.p50}**, four in five by {outlook.p80}; "
-            f"at the start it was {one.planned_p50}.{promise}"
+            f"at the start it was {implementation.planned_p50}.{promise}"
         )
     for reason in outlook.plan.beyond:
         yield f"Beyond the published {low} to {high} weeks: {escape(reason)}."
@@ -115,9 +123,9 @@ def _actual(facts: dict[str, Any]) -> str:
 
 def _in_trouble(progress: Progress, links: Links) -> Iterable[str]:
     """Systems that were connected and don't work; before the go-live it is told here only."""
-    one = progress.standing.implementation
+    implementation = progress.standing.implementation
     found = troubles(progress.lacks)
-    if not found or one.status not in UNDERWAY:
+    if not found or implementation.status not in UNDERWAY:
         return
     yield "## In trouble"
     lines = []
@@ -125,7 +133,7 @@ def _in_trouble(progress: Progress, links: Links) -> Iterable[str]:
         wanted: dict[str, str] = {"connection": trouble.connection_id}
         if trouble.health == "disconnected":
             wanted = {"customer": progress.standing.customer.name, "system": trouble.system}
-            wanted["app"] = one.app
+            wanted["app"] = implementation.app
         form, what = ("check-connection", "Check now")
         if trouble.health in ("disconnected", "reauthorization_required"):
             form, what = ("connect", "Get the link")
@@ -242,8 +250,8 @@ def _matters(progress: Progress) -> Iterable[str]:
     ranked = progress.outlook.forecast.matter_most(MATTER_MOST)
     if ranked:
         named = ", ".join(
-            f"{escape(progress.standing.gates[gate].title)} ({one.days:.1f} days)"
-            for gate, one in ranked
+            f"{escape(progress.standing.gates[gate].title)} ({gate_forecast.days:.1f} days)"
+            for gate, gate_forecast in ranked
         )
         yield f"What matters most for the date: {named}."
 
@@ -292,31 +300,42 @@ def _table(lines: Sequence[Line], links: Links) -> str:
         "|---|--:|---|---|---|",
     ]
     for line in lines:
-        one = line.implementation
+        implementation = line.implementation
         promise = "—"
-        if one.committed is not None:
-            chance = round(100 * (one.chance or 0))
-            promise = f"{one.committed} ({one.commitment}, {chance} %)"
+        if implementation.committed is not None:
+            chance = round(100 * (implementation.chance or 0))
+            promise = f"{implementation.committed} ({implementation.commitment}, {chance} %)"
         waiting = "; ".join(
             f"{_TURN.get(turn_of(gate), gate.owner)}: {gate.title}" for gate in line.waiting[:2]
         )
-        held = "on hold; " if one.status == "held" else ""
-        likely = f"{one.p50}" if one.p50 == one.p80 else f"{one.p50} to {one.p80:%m-%d}"
+        held = "on hold; " if implementation.status == "held" else ""
+        likely = (
+            f"{implementation.p50}"
+            if implementation.p50 == implementation.p80
+            else f"{implementation.p50} to {implementation.p80:%m-%d}"
+        )
         rows.append(
-            f"| {_linked(one, links)} ({escape(one.owner)}) | {round(100 * one.progress)} % | "
-            f"{likely} | {promise} | {_cell(held + waiting)} |"
+            f"| {_linked(implementation, links)} ({escape(implementation.owner)}) | "
+            f"{round(100 * implementation.progress)} % | {likely} | {promise} | "
+            f"{_cell(held + waiting)} |"
         )
     return "\n".join(rows)
 
 
 def _risk(line: Line) -> tuple[int, float, date]:
-    one = line.implementation
-    order = {"late": 0, "at risk": 1}.get(one.commitment, 2 if one.digest else 3)
-    return order, one.chance if one.chance is not None else 1.0, one.p50
+    implementation = line.implementation
+    order = {"late": 0, "at risk": 1}.get(
+        implementation.commitment, 2 if implementation.digest else 3
+    )
+    return (
+        order,
+        implementation.chance if implementation.chance is not None else 1.0,
+        implementation.p50,
+    )
 
 
-def _linked(one: Implementation, links: Links) -> str:
-    return link(one.title, links.artifact(implementation_key(one.slug)))
+def _linked(implementation: Implementation, links: Links) -> str:
+    return link(implementation.title, links.artifact(implementation_key(implementation.slug)))
 
 
 def _cell(text: str) -> str:

@@ -47,12 +47,14 @@ async def take_up(
 async def take_stock(store: Store, identifier: str, *, now: datetime) -> Progress:
     """How it stands, read by its run. What woke it, and would wake it again for that, is done."""
     async with store.write() as session:
-        one = await session.get(Implementation, identifier)
-        if one is not None:
+        implementation = await session.get(Implementation, identifier)
+        if implementation is not None:
             await session.execute(
                 update(Outbox)
                 .where(
-                    col(Outbox.dedupe_key).startswith(news.wake_key(one), autoescape=True),
+                    col(Outbox.dedupe_key).startswith(
+                        news.wake_key(implementation), autoescape=True
+                    ),
                     col(Outbox.status) == "pending",
                     col(Outbox.claimed_by).is_(None),
                     col(Outbox.next_attempt_at) <= now,
@@ -91,20 +93,23 @@ async def restart_lost(
     started = 0
     async with store.write() as session:
         for standing in await queries.load_underway(session):
-            one = standing.implementation
-            if one.run_id in alive or run_key(one) in alive:
+            implementation = standing.implementation
+            if implementation.run_id in alive or run_key(implementation) in alive:
                 continue
-            if max(one.run_at or one.started_at, one.started_at) >= before:
+            if (
+                max(implementation.run_at or implementation.started_at, implementation.started_at)
+                >= before
+            ):
                 continue
             coming = await session.scalar(
                 select(col(Outbox.id)).where(
-                    col(Outbox.dedupe_key) == run_key(one),
+                    col(Outbox.dedupe_key) == run_key(implementation),
                     or_(col(Outbox.status) == "pending", col(Outbox.settled_at) >= before),
                 )
             )
             if coming is not None:
                 continue
-            one.run_attempt += 1
+            implementation.run_attempt += 1
             await session.flush()
             await news.send(store, session, [start_message(standing)], now=now)
             started += 1
@@ -113,7 +118,7 @@ async def restart_lost(
 
 def start_message(standing: Standing) -> Message:
     """Start its run, once for each attempt: by the same form, which finds the implementation."""
-    one, key = standing.implementation, run_key(standing.implementation)
+    implementation, key = standing.implementation, run_key(standing.implementation)
     parameters = {
         "customer": standing.customer.name,
         "systems": [
@@ -125,13 +130,13 @@ def start_message(standing: Standing) -> Message:
             }
             for system in standing.systems
         ],
-        "kickoff": one.kickoff.isoformat(),
-        "by": one.started_by,
-        "owner": one.owner,
-        "app": one.app,
-        "complexity": one.complexity,
-        "hosting": one.hosting,
-        "custom_workflows": one.custom_workflows,
+        "kickoff": implementation.kickoff.isoformat(),
+        "by": implementation.started_by,
+        "owner": implementation.owner,
+        "app": implementation.app,
+        "complexity": implementation.complexity,
+        "hosting": implementation.hosting,
+        "custom_workflows": implementation.custom_workflows,
     }
     return Message(
         "run",
@@ -139,13 +144,13 @@ def start_message(standing: Standing) -> Message:
         {
             "deployment": "implementation",
             "idempotency_key": key,
-            "name": one.title,
+            "name": implementation.title,
             "parameters": parameters,
-            "tags": [f"implementation:{one.slug}"[: news.MAX_TAG]],
+            "tags": [f"implementation:{implementation.slug}"[: news.MAX_TAG]],
         },
     )
 
 
-def run_key(one: Implementation) -> str:
+def run_key(implementation: Implementation) -> str:
     """What makes the run of its present attempt one run."""
-    return f"implementation:{one.id}:{one.run_attempt}"
+    return f"implementation:{implementation.id}:{implementation.run_attempt}"

@@ -46,7 +46,9 @@ class Faults:
         """Raise one `PlanError` that names everything found, if there was anything."""
         if self._found:
             first, *others = self._found
-            raise PlanError(first.field, "; ".join([first.reason, *(str(one) for one in others)]))
+            raise PlanError(
+                first.field, "; ".join([first.reason, *(str(plan_error) for plan_error in others)])
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,8 @@ def slip_of(
 
     A system in trouble is one: before the go-live nobody else tells of it.
     """
-    one = standing.implementation
-    if one.status != "running":
+    implementation = standing.implementation
+    if implementation.status != "running":
         return None
     signs: list[str] = []
     parts: list[str] = []
@@ -38,8 +38,8 @@ def slip_of(
             signs += [f"{lateness}:{gate}" for gate in gates]
             parts.append(f"{word}: {_named(standing, gates)}")
     if troubles:
-        signs += [f"{one.health}:{one.connection_id}" for one in troubles]
-        named = [f"{one.system} ({one.health.replace('_', ' ')})" for one in troubles]
+        signs += [f"{trouble.health}:{trouble.connection_id}" for trouble in troubles]
+        named = [f"{trouble.system} ({trouble.health.replace('_', ' ')})" for trouble in troubles]
         parts.append(f"in trouble: {_listed(named)}")
     if outlook.commitment in ("at risk", "late"):
         signs.append(f"commitment:{outlook.commitment}")
@@ -50,7 +50,9 @@ def slip_of(
         )
     if not signs:
         return None
-    return Slip(tuple(signs), f"{one.title}: {'; '.join(parts)}. Owner {one.owner}")
+    return Slip(
+        tuple(signs), f"{implementation.title}: {'; '.join(parts)}. Owner {implementation.owner}"
+    )
 
 
 def news_in(slip: Slip | None, told: str) -> bool:

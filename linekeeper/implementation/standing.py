@@ -114,12 +114,12 @@ def state_of(row: Gate, planned: str) -> GateState:
         skipped_because=row.skipped_because,
         blocks=tuple(
             Block(
-                since=datetime.fromisoformat(one["since"]),
-                because=one["because"],
-                by=one["by"],
-                until=datetime.fromisoformat(one["until"]) if one.get("until") else None,
+                since=datetime.fromisoformat(block["since"]),
+                because=block["because"],
+                by=block["by"],
+                until=datetime.fromisoformat(block["until"]) if block.get("until") else None,
             )
-            for one in row.blocks
+            for block in row.blocks
         ),
         owner=cast("Owner", row.owner) if row.owner != planned else None,
         earliest=row.earliest,
@@ -137,7 +137,7 @@ def blocked(
 def unblocked(blocks: Sequence[Mapping[str, Any]], at: datetime) -> list[dict[str, Any]]:
     """The blocks, the last one ended at `at` if it hadn't."""
     return [
-        one if one.get("until") else {**one, "until": at.isoformat()} for one in map(dict, blocks)
+        row if row.get("until") else {**row, "until": at.isoformat()} for row in map(dict, blocks)
     ]
 
 

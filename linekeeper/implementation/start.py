@@ -67,8 +67,8 @@ async def start(store: Store, form: Form, *, run_id: str | None = None, now: dat
             if not verdict.allowed:
                 raise PlanError("credits", verdict.message)
             standing = await _make(session, order, customer, credits=verdict.message, now=now)
-            one = standing.implementation
-            one.run_id, one.run_at = run_id, None if run_id is None else now
+            implementation = standing.implementation
+            implementation.run_id, implementation.run_at = run_id, None if run_id is None else now
             messages = [news.say(standing, "start", words(order))]
             if run_id is None:
                 messages.append(start_message(standing))
@@ -86,7 +86,7 @@ async def _make(
     scope, outlook = order.scope, order.outlook
     names = scope.system_names
     shown = ", ".join(names) if len(names) <= 2 else f"{len(names)} systems"
-    one = Implementation(
+    implementation = Implementation(
         key=_key(customer.id, names),
         slug=await _free_slug(session, f"{customer.name} {shown}"),
         customer_id=customer.id,
@@ -110,11 +110,11 @@ async def _make(
         commitment=outlook.commitment,
         forecast_at=now,
     )
-    session.add(one)
+    session.add(implementation)
     await session.flush()
     systems = [
         ImplementationSystem(
-            implementation_id=one.id,
+            implementation_id=implementation.id,
             number=number,
             name=name,
             tier=tier,
@@ -128,7 +128,7 @@ async def _make(
     ]
     gates = [
         Gate(
-            implementation_id=one.id,
+            implementation_id=implementation.id,
             gate=gate.id,
             title=gate.title,
             check_name=gate.check,
@@ -143,9 +143,9 @@ async def _make(
             at=now,
             by=order.by,
             action="implementation.start",
-            subject=one.title,
+            subject=implementation.title,
             detail={
-                "implementation": one.id,
+                "implementation": implementation.id,
                 "credits": credits,
                 "over_credits_because": order.override.reason if order.override else None,
             },
@@ -155,13 +155,13 @@ async def _make(
     await set_aside(
         session,
         [Reservation(system.id, system.cost) for system in systems],
-        app=one.app,
-        implementation_id=one.id,
+        app=implementation.app,
+        implementation_id=implementation.id,
         by=order.by,
         note=credits if order.override else "",
         now=now,
     )
-    made = await queries.load(session, one.id)
+    made = await queries.load(session, implementation.id)
     assert made is not None  # it was written a moment ago
     return made
 

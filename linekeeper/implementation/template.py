@@ -176,7 +176,7 @@ def _check_gates(template: Template, source: str) -> None:
     gates = {gate.id: gate for gate in template.gates}
     if len(gates) < len(template.gates):
         ids = [gate.id for gate in template.gates]
-        twice = next(one for one in ids if ids.count(one) > 1)
+        twice = next(identifier for identifier in ids if ids.count(identifier) > 1)
         raise PlanError(f"{source} gates", f"{twice} is there twice")
     if GO_LIVE not in gates or gates[GO_LIVE].each != "implementation":
         raise PlanError(f"{source} gates", f"there must be one gate {GO_LIVE}")

@@ -67,6 +67,6 @@ async def take_report(
     new = await keep(store, report, source="import", by=by, now=now)
     moved = await advance_targets(store, report.targets, now=now)
     async with store.write() as session:
-        woken = [news.wake(one.standing, f":{report.at.isoformat()}") for one in moved]
+        woken = [news.wake(progress.standing, f":{report.at.isoformat()}") for progress in moved]
         await news.send(store, session, woken, now=now)
     return new, moved

@@ -158,8 +158,8 @@ async def schedule_retry(session: AsyncSession, retries: Mapping[str, Retry]) ->
         session,
         {"next_attempt_at": "new_until", "error": "new_error"},
         [
-            {"row_id": event_id, "new_until": one.until, "new_error": one.error[:MAX_ERROR]}
-            for event_id, one in retries.items()
+            {"row_id": event_id, "new_until": retry.until, "new_error": retry.error[:MAX_ERROR]}
+            for event_id, retry in retries.items()
         ],
         claimed_by=None,
     )

@@ -142,7 +142,7 @@ async def replay(
             if originals:
                 await session.execute(
                     insert(WebhookEvent),
-                    [_again(one, names.get(one["app"]), now) for one in originals],
+                    [_again(row, names.get(row["app"]), now) for row in originals],
                 )
         if not originals:
             return

@@ -22,17 +22,20 @@ def heads(incidents: Sequence[Incident]) -> dict[str, str]:
     """
     last: dict[tuple[str, str], tuple[datetime, str]] = {}
     found: dict[str, str] = {}
-    for one in sorted(incidents, key=lambda one: (one.opened_at, one.id)):
-        is_lost = (one.scope, one.kind) == ("connection", LOST) and one.resolved_at is None
-        if not is_lost or not one.provider:
+    for incident in sorted(incidents, key=lambda one: (one.opened_at, one.id)):
+        is_lost = (incident.scope, incident.kind) == (
+            "connection",
+            LOST,
+        ) and incident.resolved_at is None
+        if not is_lost or not incident.provider:
             continue
-        where = (one.app, one.provider)
-        before, head = last.get(where, (datetime.min.replace(tzinfo=one.opened_at.tzinfo), ""))
-        if one.opened_at - before < ROOT_CAUSE_WAIT:
-            found[one.id] = head
+        where = (incident.app, incident.provider)
+        before, head = last.get(where, (datetime.min.replace(tzinfo=incident.opened_at.tzinfo), ""))
+        if incident.opened_at - before < ROOT_CAUSE_WAIT:
+            found[incident.id] = head
         else:
-            head = one.id
-        last[where] = one.opened_at, head
+            head = incident.id
+        last[where] = incident.opened_at, head
     return found
 
 
@@ -51,4 +54,4 @@ async def heads_of(
         )
     )
     found = heads(rows.all())
-    return {one: found[one] for one in incident_ids if one in found}
+    return {identifier: found[identifier] for identifier in incident_ids if identifier in found}

@@ -52,9 +52,9 @@ def find_causes(
     """
     of_app: dict[tuple[str, str], list[Trouble]] = defaultdict(list)
     of_provider: dict[tuple[str, str, str], list[Trouble]] = defaultdict(list)
-    for one in troubles:
-        of_app[one.app, one.kind].append(one)
-        of_provider[one.app, one.provider, one.kind].append(one)
+    for trouble in troubles:
+        of_app[trouble.app, trouble.kind].append(trouble)
+        of_provider[trouble.app, trouble.provider, trouble.kind].append(trouble)
     sizes: Counter[str] = Counter()
     doubts: Counter[str] = Counter()
     doubtful: defaultdict[str, set[str]] = defaultdict(set)
@@ -100,7 +100,11 @@ def _is_share(count: int, total: int, policy: HealthPolicy) -> bool:
 def _at_one_moment(troubles: Iterable[Trouble], least: int, policy: HealthPolicy) -> list[Trouble]:
     """Those that fell with at least `least - 1` others within the policy's minutes."""
     dated = sorted(
-        ((one.since, one.connection_id, one) for one in troubles if one.since is not None),
+        (
+            (trouble.since, trouble.connection_id, trouble)
+            for trouble in troubles
+            if trouble.since is not None
+        ),
         key=lambda entry: entry[:2],
     )
     within = timedelta(minutes=policy.root_cause_minutes)
@@ -110,9 +114,9 @@ def _at_one_moment(troubles: Iterable[Trouble], least: int, policy: HealthPolicy
         while since - dated[start][0] > within:
             start += 1
         if end - start + 1 >= least:
-            found |= {identifier: one for _, identifier, one in dated[start : end + 1]}
+            found |= {identifier: trouble for _, identifier, trouble in dated[start : end + 1]}
     return list(found.values())
 
 
 def _ids(troubles: Iterable[Trouble]) -> frozenset[str]:
-    return frozenset(one.connection_id for one in troubles)
+    return frozenset(trouble.connection_id for trouble in troubles)

@@ -53,7 +53,9 @@ async def conclude(
     if not opened and not troubles:
         return []
     placed = {member for each in opened for member in each.members}
-    unassigned = [one.connection_id for one in troubles if one.connection_id not in placed]
+    unassigned = [
+        trouble.connection_id for trouble in troubles if trouble.connection_id not in placed
+    ]
     since = now - timedelta(minutes=policy.reopen_minutes)
     decision = decide(
         troubles,
@@ -184,7 +186,7 @@ def _title(wanted: Wanted, fleet: Mapping[str, Who], count: int) -> str:
 
 def _changed_text(wanted: Wanted, before: Mapping[str, str], fleet: Mapping[str, Who]) -> str:
     parts = []
-    joined = [one for one in wanted.members if one not in before]
+    joined = [member for member in wanted.members if member not in before]
     gone = [one for one in before if one not in wanted.members]
     well = [one for one in gone if one in fleet and fleet[one].health == "healthy"]
     left = [one for one in gone if one not in well]
@@ -213,13 +215,13 @@ def _open_before(
 ) -> str:
     """What was open about the members when they disappeared: it is not over, it is out of sight."""
     said: list[str] = []
-    for one in wanted.members:
+    for member in wanted.members:
         kinds = ", ".join(
             f"{kind.replace('_', ' ')} since {since:%Y-%m-%d %H:%M} UTC"
-            for kind, since in open_before.get(one, ())
+            for kind, since in open_before.get(member, ())
         )
         if kinds:
-            said.append(f"{fleet[one].label}: {kinds}")
+            said.append(f"{fleet[member].label}: {kinds}")
     return f". Open before: {'; '.join(sorted(said))}" if said else ""
 
 

@@ -137,15 +137,15 @@ async def open_incidents(session: AsyncSession) -> list[Open]:
         members.setdefault(incident_id, {})[connection_id] = kind
     return [
         Open(
-            id=one.id,
-            scope=_scope(one.scope),
-            kind=one.kind,
-            app=one.app,
-            provider=one.provider,
-            opened_at=one.since,
-            members=members.get(one.id, {}),
+            id=incident.id,
+            scope=_scope(incident.scope),
+            kind=incident.kind,
+            app=incident.app,
+            provider=incident.provider,
+            opened_at=incident.since,
+            members=members.get(incident.id, {}),
         )
-        for one in incidents
+        for incident in incidents
     ]
 
 

@@ -154,22 +154,24 @@ def _wider(
     what falls alone hours after the others has a cause of its own.
     """
     recently = timedelta(minutes=policy.reopen_minutes)
-    for one in sorted(incidents.values(), key=lambda one: -_WIDTH[one.scope]):
-        alike = one.kind == trouble.kind and one.app == trouble.app
-        wide = one.scope == "app" or (one.scope == "provider" and one.provider == trouble.provider)
+    for wanted in sorted(incidents.values(), key=lambda one: -_WIDTH[one.scope]):
+        alike = wanted.kind == trouble.kind and wanted.app == trouble.app
+        wide = wanted.scope == "app" or (
+            wanted.scope == "provider" and wanted.provider == trouble.provider
+        )
         if not (alike and wide):
             continue
-        fell = [at for member in one.members if (at := in_trouble[member].since) is not None]
+        fell = [at for member in wanted.members if (at := in_trouble[member].since) is not None]
         if (
             trouble.since is None
             or not fell
             or trouble.since - max(fell) <= recently
             or any(
-                cause.scope == one.scope and trouble.connection_id in cause.members
+                cause.scope == wanted.scope and trouble.connection_id in cause.members
                 for cause in causes
             )
         ):
-            return one
+            return wanted
     return None
 
 
@@ -192,18 +194,21 @@ def _group(everything: list[Wanted], causes: Sequence[Cause], before: Mapping[st
     """Merge incidents with one root cause into the oldest of them, whose message is kept."""
     for cause in causes:
         group = [
-            one
-            for one in everything
-            if one.app == cause.app
-            and _all_alike(one, cause.kind)
-            and (cause.scope == "app" or (one.scope != "app" and one.provider == cause.provider))
-            and (one.members.keys() <= cause.members or one.scope == cause.scope)
+            wanted
+            for wanted in everything
+            if wanted.app == cause.app
+            and _all_alike(wanted, cause.kind)
+            and (
+                cause.scope == "app"
+                or (wanted.scope != "app" and wanted.provider == cause.provider)
+            )
+            and (wanted.members.keys() <= cause.members or wanted.scope == cause.scope)
         ]
         _merge(group, cause.scope, cause.kind, before)
 
 
-def _all_alike(one: Wanted, kind: str) -> bool:
-    return bool(one.members) and all(member == kind for member in one.members.values())
+def _all_alike(wanted: Wanted, kind: str) -> bool:
+    return bool(wanted.members) and all(member == kind for member in wanted.members.values())
 
 
 def _merge(group: list[Wanted], scope: Scope, kind: str, before: Mapping[str, Open]) -> None:
@@ -218,23 +223,23 @@ def _merge(group: list[Wanted], scope: Scope, kind: str, before: Mapping[str, Op
     keeper = min(group, key=preference)
     if _WIDTH[keeper.scope] > _WIDTH[scope]:
         return
-    for one in group:
-        if one is keeper:
+    for wanted in group:
+        if wanted is keeper:
             continue
-        keeper.members.update(one.members)
-        one.members.clear()
-        if one.id is not None and not one.reopen:
-            keeper.merged.append(one.id)
+        keeper.members.update(wanted.members)
+        wanted.members.clear()
+        if wanted.id is not None and not wanted.reopen:
+            keeper.merged.append(wanted.id)
     keeper.scope, keeper.kind = scope, kind
     if scope == "app":
         keeper.provider = ""
 
 
-def _same(one: Wanted, before: Mapping[str, Open]) -> bool:
-    known = before.get(one.id or "")
+def _same(wanted: Wanted, before: Mapping[str, Open]) -> bool:
+    known = before.get(wanted.id or "")
     return (
         known is not None
-        and not one.merged
-        and (known.scope, known.kind) == (one.scope, one.kind)
-        and dict(known.members) == one.members
+        and not wanted.merged
+        and (known.scope, known.kind) == (wanted.scope, wanted.kind)
+        and dict(known.members) == wanted.members
     )

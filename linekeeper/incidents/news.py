@@ -75,8 +75,8 @@ class Findings:
         new = sum(item.reason == "new" for item in self.news)
         counts = [
             (new, "new problem" if new == 1 else "new problems"),
-            (sum(one.reason == "worse" for one in self.news), "worse"),
-            (sum(one.reason == "unacknowledged" for one in self.news), "unacknowledged"),
+            (sum(news.reason == "worse" for news in self.news), "worse"),
+            (sum(news.reason == "unacknowledged" for news in self.news), "unacknowledged"),
             (self.known, "known"),
             (self.suppressed, "not announced"),
         ]

@@ -50,7 +50,7 @@ async def find_subject(session: AsyncSession, scope: Scope, wanted: str) -> Subj
         reach = await _count(session, col(Connection.customer_id) == customer.id)
         return Subject(scope, customer.id, customer.name, reach)
     providers = list(await session.scalars(select(col(Connection.provider)).distinct()))
-    known = {one.casefold(): one for one in providers if one}
+    known = {provider.casefold(): provider for provider in providers if provider}
     found = known.get(wanted.strip().casefold())
     if found is None:
         close = difflib.get_close_matches(wanted.strip().casefold(), list(known), n=5, cutoff=0.3)

@@ -51,20 +51,21 @@ async def silences(
 
     Those that begin later are left out, and those that ended longer than `back` ago.
     """
-    members = await _members(session, [one.id for one in incidents])
+    members = await _members(session, [incident.id for incident in incidents])
     windows = await _of_windows(session, members, now, back)
     ahead = await _before_go_live(
-        session, {one.id: members[one.id] for one in incidents if one.scope != "app"}
+        session,
+        {incident.id: members[incident.id] for incident in incidents if incident.scope != "app"},
     )
     covers = await app_outages(session, now=now, back=back)
     return {
-        one.id: [
-            *windows.get(one.id, ()),
-            *ahead.get(one.id, ()),
-            *_of_app(one, covers),
-            *_muted(one),
+        incident.id: [
+            *windows.get(incident.id, ()),
+            *ahead.get(incident.id, ()),
+            *_of_app(incident, covers),
+            *_muted(incident),
         ]
-        for one in incidents
+        for incident in incidents
     }
 
 
@@ -76,7 +77,7 @@ async def suppressed(
     return {
         identifier: covering[0].why
         for identifier, some in found.items()
-        if (covering := [one for one in some if one.starts_at <= now < one.ends_at])
+        if (covering := [silence for silence in some if silence.starts_at <= now < silence.ends_at])
     }
 
 
@@ -115,7 +116,7 @@ async def _of_windows(
                 window
                 for row, window in windows
                 if row.scope == "all"
-                or (some_members and all(_covers_member(row, one) for one in some_members))
+                or (some_members and all(_covers_member(row, member) for member in some_members))
             ]
         )
     }
@@ -178,19 +179,19 @@ def _end(row: SilenceRow) -> datetime:
     return min(row.ends_at, row.ended_at or row.ends_at)
 
 
-def _of_app(one: Incident, covers: Mapping[str, list[tuple[str, Silence]]]) -> list[Silence]:
+def _of_app(incident: Incident, covers: Mapping[str, list[tuple[str, Silence]]]) -> list[Silence]:
     """An app unreachable as a whole silences what follows from it and opened while it lasted."""
-    if one.kind not in _COVERED:
+    if incident.kind not in _COVERED:
         return []
     return [
         silence
-        for identifier, silence in covers.get(one.app, ())
-        if identifier != one.id and silence.starts_at <= one.since < silence.ends_at
+        for identifier, silence in covers.get(incident.app, ())
+        if identifier != incident.id and silence.starts_at <= incident.since < silence.ends_at
     ]
 
 
-def _muted(one: Incident) -> list[Silence]:
-    since, until = one.muted_at, one.muted_until
+def _muted(incident: Incident) -> list[Silence]:
+    since, until = incident.muted_at, incident.muted_until
     return [Silence(since, until, "muted")] if since and until and since < until else []
 
 

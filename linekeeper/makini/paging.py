@@ -43,7 +43,9 @@ def _more(places: Sequence[Mapping[str, Any]], links: Mapping[str, Any]) -> bool
     said += [links["next"]] if "next" in links else []
     if not said:
         return None
-    return not all(one is None or one is False or one == "" for one in said)
+    return not all(
+        connection is None or connection is False or connection == "" for connection in said
+    )
 
 
 class Pages:

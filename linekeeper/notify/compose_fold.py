@@ -40,7 +40,7 @@ def plain_fold(key: str, views: Sequence[IncidentView], *, links: Links = _NO_LI
 
 def _headline(key: str, views: Sequence[IncidentView]) -> str:
     count = f"{len(views)} incidents" if len(views) != 1 else "1 incident"
-    still = sum(one.resolved_at is None for one in views)
+    still = sum(incident_view.resolved_at is None for incident_view in views)
     state = f"{still} still open" if still else "all resolved"
     if key.startswith("morning:"):
         return f"Quiet-hours summary: {count}, {state}"
@@ -48,13 +48,20 @@ def _headline(key: str, views: Sequence[IncidentView]) -> str:
 
 
 def _light(views: Sequence[IncidentView]) -> str:
-    still = [one for one in views if one.resolved_at is None]
+    still = [incident_view for incident_view in views if incident_view.resolved_at is None]
     return light(still[0]) if still else ":large_green_circle:"
 
 
 def _lines(views: Sequence[IncidentView], pen: Pen, links: Links) -> list[str]:
-    ordered = sorted(views, key=lambda one: (one.resolved_at is not None, one.opened_at, one.id))
-    lines = [_line(one, pen, links) for one in ordered[:_SHOWN]]
+    ordered = sorted(
+        views,
+        key=lambda incident_view: (
+            incident_view.resolved_at is not None,
+            incident_view.opened_at,
+            incident_view.id,
+        ),
+    )
+    lines = [_line(incident_view, pen, links) for incident_view in ordered[:_SHOWN]]
     if len(ordered) > _SHOWN:
         lines.append(f"and {len(ordered) - _SHOWN} more")
     return lines

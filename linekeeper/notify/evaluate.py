@@ -77,17 +77,17 @@ async def _write(
     notices = [
         {
             "id": new_id(),
-            "incident_id": one.incident_id,
-            "channel": one.channel,
-            "step": one.step,
-            "fold": one.fold,
-            "slack_channel": one.slack_channel if one.channel == "slack" else None,
-            "severity": one.severity,
-            "round": one.round,
-            "why": one.why,
+            "incident_id": say.incident_id,
+            "channel": say.channel,
+            "step": say.step,
+            "fold": say.fold,
+            "slack_channel": say.slack_channel if say.channel == "slack" else None,
+            "severity": say.severity,
+            "round": say.round,
+            "why": say.why,
             "at": now,
         }
-        for one in decision.say
+        for say in decision.say
     ]
     notices += [
         {
@@ -135,9 +135,9 @@ def _in_slack(say: Sequence[Say]) -> Iterable[Message]:
             yield Message("slack", f"{lane}:{_step(one)}", payload, lane)
 
 
-def _step(one: Say) -> str:
+def _step(say: Say) -> str:
     """A step's name that is another one each time the incident is opened."""
-    return f"{one.round}:{one.step}" if one.round else one.step
+    return f"{say.round}:{say.step}" if say.round else say.step
 
 
 def _elsewhere(say: Sequence[Say], configuration: Configuration) -> Iterable[Message]:

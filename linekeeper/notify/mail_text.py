@@ -82,13 +82,18 @@ def compose(
     texts = words.get(section) or _words(_ENGLISH)[section]
     values: dict[str, Any] = {
         "customer": shown(customer),
-        "names": _listed([one.name for one in systems], words),
+        "names": _listed([system.name for system in systems], words),
         "many": len(systems) != 1,
         "reminder": reminder or what == "remind",
         "until": until,
         "page": page,
         "systems": [
-            {"name": shown(one.name), "since": one.since, "url": one.url} for one in systems
+            {
+                "name": shown(system_to_log_in.name),
+                "since": system_to_log_in.since,
+                "url": system_to_log_in.url,
+            }
+            for system_to_log_in in systems
         ],
     }
     subject = shown(_rendered(texts["subject"], values, words), 150)

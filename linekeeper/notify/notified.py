@@ -66,4 +66,4 @@ async def withheld_texts(store: Store, lane: str) -> list[str]:
             )
             .order_by(col(Outbox.seq))
         )
-        return [str(one["text"]) for one in rows if one.get("do") == "diary"]
+        return [str(row["text"]) for row in rows if row.get("do") == "diary"]

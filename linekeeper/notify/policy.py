@@ -100,17 +100,17 @@ def decide(
     return deciding.decision
 
 
-def held(one: Situation, at: datetime, quiet: Quiet, policy: AlertPolicy) -> Held | None:
+def held(situation: Situation, at: datetime, quiet: Quiet, policy: AlertPolicy) -> Held | None:
     """Why `one` would not be told of for the first time at `at`; None if it would."""
-    for silence in one.silences:
+    for silence in situation.silences:
         if silence.starts_at <= at < silence.ends_at:
             return Held("silence", silence.why, silence.ends_at)
-    alone = one.opened_at + ROOT_CAUSE_WAIT
-    if one.follows and at < alone:
+    alone = situation.opened_at + ROOT_CAUSE_WAIT
+    if situation.follows and at < alone:
         return Held("alike", "perhaps of one root cause with another of its provider", alone)
-    if one.severity == "critical":
+    if situation.severity == "critical":
         return None
-    lasting = one.opened_at + timedelta(minutes=policy.first_after_minutes)
+    lasting = situation.opened_at + timedelta(minutes=policy.first_after_minutes)
     if at < lasting:
         return Held("lasting", f"told if it lasts {policy.first_after_minutes:g} min", lasting)
     if quiet.holds(at):
@@ -128,8 +128,8 @@ def reminder_gap(count: int, policy: AlertPolicy) -> timedelta:
     return timedelta(hours=min(hours, longest))
 
 
-def _urgency(one: Situation) -> tuple[int, datetime, str]:
-    return -RANK[one.severity], one.opened_at, one.id
+def _urgency(situation: Situation) -> tuple[int, datetime, str]:
+    return -RANK[situation.severity], situation.opened_at, situation.id
 
 
 class _Deciding:
@@ -143,74 +143,78 @@ class _Deciding:
         self._now = now
         self._firsts: list[tuple[Situation, str]] = []
 
-    def first(self, one: Situation) -> None:
+    def first(self, situation: Situation) -> None:
         """Whether the time for the first notice has come."""
-        if one.merged:
-            self.decision.never[one.id] = "part of a wider incident before anybody was notified"
+        if situation.merged:
+            self.decision.never[situation.id] = (
+                "part of a wider incident before anybody was notified"
+            )
             return
-        if one.resolved_at is None:
-            holding = held(one, self._now, self._quiet, self._policy)
+        if situation.resolved_at is None:
+            holding = held(situation, self._now, self._quiet, self._policy)
             if holding is None:
-                again = "reopened" if one.round else "open"
-                self._firsts.append((one, f"{one.severity}, {again}"))
+                again = "reopened" if situation.round else "open"
+                self._firsts.append((situation, f"{situation.severity}, {again}"))
             else:
-                self.decision.held[one.id] = holding
+                self.decision.held[situation.id] = holding
             return
         # Over before it was told: what waits for the morning is told then, or at once if nothing
         # held it back but a deliverer that was away; the rest was not to be told.
-        last = max(one.opened_at, one.resolved_at - _INSTANT)
-        then = held(one, last, self._quiet, self._policy)
+        last = max(situation.opened_at, situation.resolved_at - _INSTANT)
+        then = held(situation, last, self._quiet, self._policy)
         if then is not None and then.cause != "quiet":
-            self.decision.never[one.id] = f"over before anybody was notified: {then.why}"
-        elif one.severity != "critical" and self._quiet.holds(self._now):
+            self.decision.never[situation.id] = f"over before anybody was notified: {then.why}"
+        elif situation.severity != "critical" and self._quiet.holds(self._now):
             morning = self._quiet.until(self._now)
-            self.decision.held[one.id] = Held("quiet", "quiet hours", morning)
+            self.decision.held[situation.id] = Held("quiet", "quiet hours", morning)
         else:
-            self._firsts.append((one, f"{one.severity}, over already"))
+            self._firsts.append((situation, f"{situation.severity}, over already"))
 
-    def more(self, one: Situation, before: Mapping[tuple[str, str], Told], first: Told) -> None:
+    def more(
+        self, situation: Situation, before: Mapping[tuple[str, str], Told], first: Told
+    ) -> None:
         """A reminder and an escalation of an open incident nobody has taken."""
         now, policy = self._now, self._policy
-        if one.snoozed_until is not None and now < one.snoozed_until:
+        if situation.snoozed_until is not None and now < situation.snoozed_until:
             return
-        if held(one, now, self._quiet, policy) is not None:
+        if held(situation, now, self._quiet, policy) is not None:
             return
         rested = max(
-            [first.at, one.snoozed_until or first.at]
-            + [silence.ends_at for silence in one.silences if silence.ends_at <= now]
+            [first.at, situation.snoozed_until or first.at]
+            + [silence.ends_at for silence in situation.silences if silence.ends_at <= now]
         )
         wait = timedelta(minutes=policy.escalate_minutes)
-        if RANK[one.severity] >= RANK[policy.escalate_from] and now >= rested + wait:
+        if RANK[situation.severity] >= RANK[policy.escalate_from] and now >= rested + wait:
             why = f"nobody acknowledged it within {policy.escalate_minutes:g} min"
             channels: tuple[Channel, ...] = ("slack", "elsewhere")
             for channel in channels if policy.elsewhere else channels[:1]:
                 if (channel, "escalation") not in before:
-                    self._say(one, channel, "escalation", why)
-        if one.severity == "low":
+                    self._say(situation, channel, "escalation", why)
+        if situation.severity == "low":
             return
         reminders = [told for (_, step), told in before.items() if step.startswith("reminder:")]
         count = len(reminders)
         latest = max([rested, *(told.at for told in reminders)])
         if now >= latest + reminder_gap(count, policy):
             why = f"not acknowledged {_hours(now - first.at)} after the first notice"
-            self._say(one, "slack", f"reminder:{count + 1}", why)
+            self._say(situation, "slack", f"reminder:{count + 1}", why)
 
-    def elsewhere(self, one: Situation, before: Mapping[tuple[str, str], Told]) -> None:
+    def elsewhere(self, situation: Situation, before: Mapping[tuple[str, str], Told]) -> None:
         """Others hear where Slack can't, and of the end if they heard of the beginning."""
         heard = [told for (channel, _), told in before.items() if channel == "elsewhere"]
-        if one.resolved_at is not None:
+        if situation.resolved_at is not None:
             if heard and ("elsewhere", "resolved") not in before:
-                self._say(one, "elsewhere", "resolved", "it is over")
+                self._say(situation, "elsewhere", "resolved", "it is over")
             return
-        if heard or (one.id in self._reach.delivered and not one.round):
+        if heard or (situation.id in self._reach.delivered and not situation.round):
             return
-        reach = self._reach.of(one.slack_channel)
+        reach = self._reach.of(situation.slack_channel)
         broken = reach.broken_since is not None and (
             reach.needs_mending or self._now >= reach.broken_since + PATIENCE
         )
         if broken or not reach.configured:
             why = "Slack can't be reached" if broken else "Slack is not configured"
-            self._say(one, "elsewhere", "first", why)
+            self._say(situation, "elsewhere", "first", why)
 
     def place_firsts(self, told: Sequence[Told]) -> None:
         """Give each first notice a message of its own or, in the morning and over the cap, one.
@@ -250,8 +254,8 @@ class _Deciding:
         What was decided for Slack is not touched.
         """
         policy, now = self._policy, self._now
-        wanted = [one for one in self.decision.say if one.channel == "elsewhere"]
-        others = [one for one in self.decision.say if one.channel != "elsewhere"]
+        wanted = [say for say in self.decision.say if say.channel == "elsewhere"]
+        others = [say for say in self.decision.say if say.channel != "elsewhere"]
         quiet = quiet_times(
             policy.elsewhere_quiet_hours, policy.elsewhere_quiet_days, policy.time_zone
         )
@@ -259,9 +263,9 @@ class _Deciding:
         if len(recent) >= policy.cap_per_hour:
             wanted = []
         elif quiet.holds(now):
-            wanted = [one for one in wanted if one.severity == "critical"]
+            wanted = [say for say in wanted if say.severity == "critical"]
         fold = f"elsewhere:{now.isoformat()}" if len(wanted) > 1 else None
-        self.decision.say = [*others, *(replace(one, fold=fold) for one in wanted)]
+        self.decision.say = [*others, *(replace(say, fold=fold) for say in wanted)]
 
     def _morning(
         self, slack_channel: str, firsts: Sequence[Situation], started: Collection[str]
@@ -272,19 +276,28 @@ class _Deciding:
         if dawn is None or f"morning:{dawn.isoformat()}{where}" in started:
             return "", frozenset()
         waited = {
-            one.id
-            for one in firsts
-            if one.opened_at < dawn
-            and (holding := held(one, dawn - _INSTANT, self._quiet, self._policy))
+            situation.id
+            for situation in firsts
+            if situation.opened_at < dawn
+            and (holding := held(situation, dawn - _INSTANT, self._quiet, self._policy))
             and holding.cause == "quiet"
         }
         return f"morning:{dawn.isoformat()}{where}", frozenset(waited if len(waited) > 1 else ())
 
     def _say(
-        self, one: Situation, channel: Channel, step: str, why: str, fold: str | None = None
+        self, situation: Situation, channel: Channel, step: str, why: str, fold: str | None = None
     ) -> None:
         self.decision.say.append(
-            Say(one.id, channel, step, why, fold, one.severity, one.round, one.slack_channel)
+            Say(
+                situation.id,
+                channel,
+                step,
+                why,
+                fold,
+                situation.severity,
+                situation.round,
+                situation.slack_channel,
+            )
         )
 
 

@@ -48,30 +48,33 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
     reach = await _reach(session, configuration)
     if not incidents:
         return State(reach=reach)
-    ids = [one.id for one in incidents]
+    ids = [incident.id for incident in incidents]
     facts = await _facts(session, ids)
-    merged = await merged_into(session, [one.id for one in incidents if one.resolved_at])
+    merged = await merged_into(
+        session, [incident.id for incident in incidents if incident.resolved_at]
+    )
     hushed = await silences(session, incidents, now)
     following = heads(incidents)
     severities = {
-        one.id: severity(one.kind, one.scope, **facts.get(one.id, _NOBODY)) for one in incidents
+        incident.id: severity(incident.kind, incident.scope, **facts.get(incident.id, _NOBODY))
+        for incident in incidents
     }
     channels = await channels_for(session, configuration, incidents, severities)
     situations = [
         Situation(
-            id=one.id,
-            severity=severities[one.id],
-            opened_at=one.since,
-            round=one.round,
-            acknowledged_at=one.acknowledged_at,
-            resolved_at=one.resolved_at,
-            merged=one.id in merged,
-            snoozed_until=one.snoozed_until,
-            silences=hushed[one.id],
-            follows=one.id in following,
-            slack_channel=channels.get(one.id, DEFAULT),
+            id=incident.id,
+            severity=severities[incident.id],
+            opened_at=incident.since,
+            round=incident.round,
+            acknowledged_at=incident.acknowledged_at,
+            resolved_at=incident.resolved_at,
+            merged=incident.id in merged,
+            snoozed_until=incident.snoozed_until,
+            silences=hushed[incident.id],
+            follows=incident.id in following,
+            slack_channel=channels.get(incident.id, DEFAULT),
         )
-        for one in incidents
+        for incident in incidents
     ]
     in_slack = [channel.channel for channel in channels_of(configuration).values()]
     if in_slack and configuration.alerts.elsewhere:
@@ -170,7 +173,7 @@ async def _delivered(
     session: AsyncSession, channels: Sequence[str], ids: Sequence[str]
 ) -> frozenset[str]:
     """Incidents that have a message in Slack, of their own or with others."""
-    subjects = {f"incident:{one}": one for one in ids}
+    subjects = {f"incident:{identifier}": identifier for identifier in ids}
     folds = await session.execute(
         select(col(Notice.fold), col(Notice.incident_id)).where(
             col(Notice.incident_id).in_(ids[:_AT_ONCE]), col(Notice.fold).is_not(None)

@@ -79,7 +79,7 @@ async def hand_over(mail: MailConfig, letter: Letter, identifier: str) -> list[s
             message = _message(mail, letter, identifier, taken)
             problems, _ = await server.send_message(message, recipients=taken)
     except aiosmtplib.SMTPRecipientsRefused as error:
-        codes = [one.code for one in error.recipients]
+        codes = [smtprecipient_refused.code for smtprecipient_refused in error.recipients]
         if codes and all(code >= 500 for code in codes):
             raise Refused(f"the mail server refused every recipient ({codes[0]})") from None
         reason = "the mail server takes no mail for these recipients now"

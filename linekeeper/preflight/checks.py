@@ -59,7 +59,7 @@ async def resolve(host: str, port: int, timeout: float) -> DnsFact:
 
 async def connect(addresses: tuple[str, ...], port: int, timeout: float) -> TcpFact:
     """Try a TCP connection to each address, all at once."""
-    outcomes = await asyncio.gather(*(_connect(one, port, timeout) for one in addresses))
+    outcomes = await asyncio.gather(*(_connect(address, port, timeout) for address in addresses))
     return TcpFact(tuple(zip(addresses, outcomes, strict=True)))
 
 

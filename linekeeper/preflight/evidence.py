@@ -97,7 +97,9 @@ async def keep(
                 vantage=report.vantage,
                 at=report.at,
                 passed=report.passed(target),
-                verdicts=[asdict(one) for one in report.verdicts if one.target == target],
+                verdicts=[
+                    asdict(verdict) for verdict in report.verdicts if verdict.target == target
+                ],
                 source=source,
                 worker=worker,
                 by=by,
@@ -123,7 +125,7 @@ async def unowned_targets(store: Store, report: Report) -> str:
     """In a sentence, the targets of `report` that no system of an implementation is reached at;
     empty if there are none. Such evidence proves no gate."""
     async with store.read() as session:
-        known = {one.target for one in await places(session)}
+        known = {place.target for place in await places(session)}
     unknown = [target for target in report.targets if target not in known]
     if not unknown:
         return ""
@@ -169,11 +171,13 @@ async def find_places(session: AsyncSession, wanted: str) -> list[Place]:
     """The systems `wanted` names: a customer, or `Customer · System`. Raises `NoSuchPlace`."""
     everything = await places(session)
     folded = _fold(wanted)
-    found = [one for one in everything if _fold(one.label) == folded]
+    found = [place for place in everything if _fold(place.label) == folded]
     if not found:
-        found = [one for one in everything if _fold(one.label.split(" · ")[0]) == folded]
+        found = [place for place in everything if _fold(place.label.split(" · ")[0]) == folded]
     if not found:
-        labels = "; ".join(sorted(one.label for one in everything)[:8]) or "none: start one first"
+        labels = (
+            "; ".join(sorted(place.label for place in everything)[:8]) or "none: start one first"
+        )
         raise NoSuchPlace(f"no system of an implementation answers to {wanted!r}: {labels}")
     return found
 
@@ -197,7 +201,7 @@ async def proven(session: AsyncSession, worker: str | None = None) -> list[tuple
     A vantage belongs to the worker that has it: elsewhere a closed port says nothing. With
     `worker` only those that it proved, or that nobody says who proved.
     """
-    current = {one.target for one in await places(session) if one.target is not None}
+    current = {place.target for place in await places(session) if place.target is not None}
     rows = await session.execute(
         select(col(PreflightReport.target), col(PreflightReport.vantage))
         .where(
@@ -301,7 +305,7 @@ async def _conclude(
             return None
         await perform(session, opened.id, "resolve", now=now)
         return IncidentChange(opened.id, "resolved", f"{target} is as it was verified again")
-    findings = [one for one in report.findings if one.target == target]
+    findings = [verdict for verdict in report.findings if verdict.target == target]
     if opened is not None or not findings:
         return None  # known already, or it couldn't be judged this time
     opening = Opening(

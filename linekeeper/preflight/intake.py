@@ -67,22 +67,29 @@ def parse_report(data: bytes) -> Report:
             raise ReportError(f"targets: {error}") from None
         if not same:
             raise ReportError(f"targets: {target!a} isn't how preflight writes a target")
-    judged = {one.target for one in raw.verdicts}
+    judged = {verdict.target for verdict in raw.verdicts}
     if judged != set(targets):
         odd = sorted(judged ^ set(targets))[0]
         raise ReportError(f"verdicts: they and the targets don't match: {odd!a}")
-    if any(one.vantage != raw.vantage for one in raw.verdicts):
+    if any(verdict.vantage != raw.vantage for verdict in raw.verdicts):
         raise ReportError(f"verdicts: one isn't from {raw.vantage}, as the report says")
     for target in targets:
-        if not any(one.target == target and one.check == "tcp" for one in raw.verdicts):
+        if not any(verdict.target == target and verdict.check == "tcp" for verdict in raw.verdicts):
             raise ReportError(f"verdicts: {target} has none on tcp")
     return Report(
         vantage=raw.vantage,
         at=raw.at.astimezone(UTC),
         targets=targets,
         verdicts=tuple(
-            Verdict(one.target, one.vantage, one.check, one.status, _line(one.message), one.ends)
-            for one in raw.verdicts
+            Verdict(
+                verdict.target,
+                verdict.vantage,
+                verdict.check,
+                verdict.status,
+                _line(verdict.message),
+                verdict.ends,
+            )
+            for verdict in raw.verdicts
         ),
     )
 

@@ -23,13 +23,13 @@ class Report:
     @property
     def findings(self) -> tuple[Verdict, ...]:
         """What has to be mended."""
-        return tuple(one for one in self.verdicts if one.status == "finding")
+        return tuple(verdict for verdict in self.verdicts if verdict.status == "finding")
 
     def passed(self, target: str) -> bool:
         """Whether `target` could be judged and nothing was found."""
-        own = [one for one in self.verdicts if one.target == target]
-        judged = any(one.check == "tcp" and one.status != "skipped" for one in own)
-        return judged and all(one.status != "finding" for one in own)
+        own = [verdict for verdict in self.verdicts if verdict.target == target]
+        judged = any(verdict.check == "tcp" and verdict.status != "skipped" for verdict in own)
+        return judged and all(verdict.status != "finding" for verdict in own)
 
 
 def as_json(report: Report) -> str:
@@ -42,7 +42,7 @@ def as_json(report: Report) -> str:
         "at": report.at.isoformat(),
         "passed": all(map(report.passed, report.targets)),
         "targets": list(report.targets),
-        "verdicts": [asdict(one) for one in report.verdicts],
+        "verdicts": [asdict(verdict) for verdict in report.verdicts],
     }
     return json.dumps(data, indent=2)  # ASCII: whatever a shell makes of it on the way to a file
 
@@ -52,9 +52,9 @@ def as_text(report: Report) -> str:
     lines = [f"Preflight from {report.vantage}, {report.at:%Y-%m-%d %H:%M} UTC"]
     for target in report.targets:
         lines += ["", target]
-        for one in report.verdicts:
-            if one.target == target:
-                lines.append(f"  {one.status:<8} {one.check:<10} {one.message}")
+        for verdict in report.verdicts:
+            if verdict.target == target:
+                lines.append(f"  {verdict.status:<8} {verdict.check:<10} {verdict.message}")
     count = len(report.findings)
     if count:
         result = f"{count} finding{'s'[: count != 1]}"

@@ -118,8 +118,8 @@ def _from_outside(facts: Facts) -> Iterable[_Found]:
 
 
 _INNER = tuple(
-    ipaddress.ip_network(one)
-    for one in (
+    ipaddress.ip_network(verdict)
+    for verdict in (
         *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
         *("fc00::/7", "fe80::/10"),
     )

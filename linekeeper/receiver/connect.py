@@ -72,28 +72,30 @@ async def show(request: Request) -> Response:
     return shown
 
 
-def _title(one: _Invitation) -> str:
-    if not one.link.connection_id:
-        return f"Please log in to {one.system}"
-    if not one.broken:
-        return f"{one.system} is connected"
-    return f"Please log in to {one.system} again"
+def _title(invitation: _Invitation) -> str:
+    if not invitation.link.connection_id:
+        return f"Please log in to {invitation.system}"
+    if not invitation.broken:
+        return f"{invitation.system} is connected"
+    return f"Please log in to {invitation.system} again"
 
 
-def _why(one: _Invitation) -> str:
-    if not one.link.connection_id:
+def _why(invitation: _Invitation) -> str:
+    if not invitation.link.connection_id:
         return (
-            f"We would like to connect {one.system} of {one.customer}. For that it needs a login."
+            f"We would like to connect {invitation.system} of {invitation.customer}. "
+            "For that it needs a login."
         )
-    if not one.broken:
+    if not invitation.broken:
         return (
-            f"{one.system} of {one.customer} is connected: there is nothing you have to do. You "
-            "can renew its login here, if you want to."
+            f"{invitation.system} of {invitation.customer} is connected: there is nothing you have "
+            "to do. You can renew its login here, if you want to."
         )
-    since = f" since {one.since:%d %B %Y, %H:%M} UTC" if one.since else ""
+    since = f" since {invitation.since:%d %B %Y, %H:%M} UTC" if invitation.since else ""
     return (
-        f"{one.system} of {one.customer} has not accepted the stored login{since}. Most often its "
-        "password was changed. Until you log in again, nothing can be read from it or sent to it."
+        f"{invitation.system} of {invitation.customer} has not accepted the stored login{since}. "
+        "Most often its password was changed. Until you log in again, nothing can be read from it "
+        "or sent to it."
     )
 
 

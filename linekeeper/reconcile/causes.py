@@ -73,9 +73,9 @@ def canary_gaps(came: Sequence[datetime], step: timedelta, *, now: datetime) -> 
     ]
 
 
-def overlap(one: Window, other: Window) -> timedelta:
+def overlap(window: Window, other: Window) -> timedelta:
     """How much of it both have. Pure."""
-    return max(min(one.until, other.until) - max(one.since, other.since), timedelta())
+    return max(min(window.until, other.until) - max(window.since, other.since), timedelta())
 
 
 def changed_between(

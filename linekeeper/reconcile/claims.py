@@ -64,7 +64,7 @@ class Claims:
                 for name in await session.scalars(self._taking(ids, now=now))
             }
         self.held |= taken
-        return [one for one in ids if one in taken]
+        return [identifier for identifier in ids if identifier in taken]
 
     async def busy(self, ids: Sequence[str]) -> set[str]:
         """Those of `ids` that somebody is listing whole, which may take hours: only who wants to
@@ -74,7 +74,7 @@ class Claims:
         async with self._store.read() as session:
             rows = await session.execute(
                 select(col(Lease.name), col(Lease.owner)).where(
-                    one_of(self._store, Lease.name, [_PREFIX + one for one in ids]),
+                    one_of(self._store, Lease.name, [_PREFIX + identifier for identifier in ids]),
                     col(Lease.until) > await self._store.clock(session),
                 )
             )
@@ -122,12 +122,12 @@ class Claims:
         statement = dialect.insert(Lease).values(
             [
                 {
-                    "name": _PREFIX + one,
+                    "name": _PREFIX + identifier,
                     "owner": self._owner,
                     "until": now + timedelta(seconds=SECONDS),
                     "fence": 1,
                 }
-                for one in sorted(ids)
+                for identifier in sorted(ids)
             ]
         )
         return statement.on_conflict_do_update(
@@ -144,7 +144,7 @@ class Claims:
         return (
             update(Lease)
             .where(
-                one_of(self._store, Lease.name, [_PREFIX + one for one in ids]),
+                one_of(self._store, Lease.name, [_PREFIX + identifier for identifier in ids]),
                 col(Lease.owner) == self._owner,
             )
             .execution_options(synchronize_session=False)

@@ -308,7 +308,7 @@ def of_pass(
 ) -> list[str]:
     """The connections to read in this pass. Pure."""
     if which == "catch-up":
-        return [one.id for one in standings if one.misses(window)]
+        return [standing.id for standing in standings if standing.misses(window)]
     if which == "routine":
-        return [one.id for one in standings if one.is_due(order)]
-    return [one.id for one in standings if one.is_full_due(order)]
+        return [standing.id for standing in standings if standing.is_due(order)]
+    return [standing.id for standing in standings if standing.is_full_due(order)]

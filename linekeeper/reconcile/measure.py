@@ -60,20 +60,20 @@ async def measure(rt: Runtime, *, now: datetime) -> list[Verdict]:
     async with store.write() as session:
         rows = [
             {
-                "connection_id": one.connection_id,
-                "state": one.after,
+                "connection_id": verdict.connection_id,
+                "state": verdict.after,
                 "since": now,
-                "missed": one.measured.lost,
-                "late": one.measured.late,
-                "webhooks_seen": one.measured.webhooks_seen,
-                "caught_up": one.measured.caught_up,
-                "late_seconds": one.measured.late_seconds,
+                "missed": verdict.measured.lost,
+                "late": verdict.measured.late,
+                "webhooks_seen": verdict.measured.webhooks_seen,
+                "caught_up": verdict.measured.caught_up,
+                "late_seconds": verdict.measured.late_seconds,
                 "measured_at": now,
             }
-            for one in verdicts
+            for verdict in verdicts
         ]
         kept = ["missed", "late", "webhooks_seen", "caught_up", "late_seconds", "measured_at"]
-        changed = {one.connection_id for one in verdicts if one.before != one.after}
+        changed = {verdict.connection_id for verdict in verdicts if verdict.before != verdict.after}
         for moved in (True, False):
             some = [row for row in rows if (row["connection_id"] in changed) == moved]
             for chunk in chunked(some, 1_000):
@@ -85,7 +85,7 @@ async def measure(rt: Runtime, *, now: datetime) -> list[Verdict]:
                     key=["connection_id"],
                     update=[*kept, "state", "since"] if moved else kept,
                 )
-        bad = [one for one in verdicts if one.turned_bad]
+        bad = [verdict for verdict in verdicts if verdict.turned_bad]
         if bad:
             await say(store, session, f"webhook-trust:{now.isoformat()}", sentence(bad), now)
         await _incidents(rt, session, verdicts, now)
@@ -96,12 +96,12 @@ def sentence(bad: Sequence[Verdict]) -> str:
     """The one line about connections whose webhooks turned bad. Pure."""
     worst = sorted(bad, key=lambda one: -(one.measured.miss_rate or 0.0))
     said = []
-    for one in worst[:_NAMED]:
-        rate, delay = one.measured.miss_rate or 0.0, one.measured.mean_delay
+    for verdict in worst[:_NAMED]:
+        rate, delay = verdict.measured.miss_rate or 0.0, verdict.measured.mean_delay
         late = f", late ones by {delay / 60:.0f} min on average" if delay else ""
         said.append(
-            f"{one.label} missed {rate:.0%} ({one.measured.lost} of {one.measured.changes} "
-            f"changes){late}"
+            f"{verdict.label} missed {rate:.0%} "
+            f"({verdict.measured.lost} of {verdict.measured.changes} changes){late}"
         )
     more = f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
     return (
@@ -246,7 +246,7 @@ async def _of_app(
         text = "Webhooks come in again" if came else _NOT_MEASURED
         await resolve_incident(store, session, cause, text, now=now)
         return False
-    members = [one.connection_id for one in silent]
+    members = [verdict.connection_id for verdict in silent]
     if await is_open(session, cause):
         await keep_members(store, session, cause, members, now=now)
         return True

@@ -70,7 +70,11 @@ async def lock_feeds(
     found = {row[0]: row[1] for row in await session.execute(asked)}
     if len(found) == len(ids):
         return found
-    rows = [{"connection_id": one, "last_seq": 0} for one in ids if one not in found]
+    rows = [
+        {"connection_id": identifier, "last_seq": 0}
+        for identifier in ids
+        if identifier not in found
+    ]
     await insert_ignore(store, session, Feed, rows)
     return {row[0]: row[1] for row in await session.execute(asked)}
 

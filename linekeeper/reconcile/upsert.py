@@ -137,9 +137,9 @@ def read_records(
     return read
 
 
-def record_row(key: str, one: Read, *, bodies: bool) -> Row:
+def record_row(key: str, read: Read, *, bodies: bool) -> Row:
     """A live record, as `write_records` takes it."""
-    return key, one.time, one.hash, one.text.decode() if bodies else None, *one.identity
+    return key, read.time, read.hash, read.text.decode() if bodies else None, *read.identity
 
 
 def diff(
@@ -204,6 +204,6 @@ async def write(
     """Write what was decided `at` that time: the index, then the feed."""
     rows = {place: one.rows for place, one in change_sets.items() if one.rows}
     await write_records(store, session, rows, seen_at=at)
-    for place, one in change_sets.items():
-        await clear_marks(store, session, *place, one.marked)
+    for place, change_set in change_sets.items():
+        await clear_marks(store, session, *place, change_set.marked)
     await append_changes(session, [change for one in change_sets.values() for change in one.new])

@@ -208,7 +208,7 @@ class Writer:
         return bool(self._is_fresh)
 
     def _seen(self, batch: Batch) -> dict[str, Read]:
-        known = [time for one in batch.read.values() if (time := one.time) is not None]
+        known = [time for read in batch.read.values() if (time := read.time) is not None]
         self._grain.observe(known)
         if known:
             self.oldest = min(*known, self.oldest or known[0])

@@ -69,9 +69,9 @@ async def _opened(session: AsyncSession, case: Case, now: datetime) -> Reconnect
         )
         session.add(reconnect)
     windows = {
-        one.connection_id: (one.last_good_at or one.health_since).isoformat()
-        for one in case.members
-        if one.live and one.connection_id not in reconnect.windows
+        member.connection_id: (member.last_good_at or member.health_since).isoformat()
+        for member in case.members
+        if member.live and member.connection_id not in reconnect.windows
     }
     if windows:
         reconnect.windows = {**reconnect.windows, **windows}
@@ -105,8 +105,8 @@ class _Asking:
     async def ask(self, configuration: Configuration, app: AppConfig, signer: Signer) -> None:
         """Make the links that are missing, mail those who were not, show the link in Slack."""
         waiting = self._case.to_ask
-        made = {one.connection_id: await self._link(one) for one in waiting}
-        fresh = [one for one in waiting if one.link_id is None]
+        made = {member.connection_id: await self._link(member) for member in waiting}
+        fresh = [member for member in waiting if member.link_id is None]
         texts: list[str] = []
         if fresh and app.notify_customers and self._reconnect.outcome is None:
             texts = await self._mail(fresh, made, configuration)
@@ -143,17 +143,21 @@ class _Asking:
         only where that of an earlier loss has gone already.
         """
         if configuration.mail is None:
-            is_first = all(one.link_id is None for one in self._case.waiting)
+            is_first = all(member.link_id is None for member in self._case.waiting)
             text = "No customer was mailed: the block Mail is not filled in."
             return [text] if is_first else []
-        customers = {one.customer_id: one.customer for one in fresh if one.customer_id}
-        newest = {one.customer_id: links[one.connection_id] for one in fresh if one.customer_id}
+        customers = {member.customer_id: member.customer for member in fresh if member.customer_id}
+        newest = {
+            member.customer_id: links[member.connection_id]
+            for member in fresh
+            if member.customer_id
+        }
         reachable = await with_contacts(self._session, list(customers))
         incident, attempt = self._case.incident.id, self._reconnect.attempt
         rows = [
-            mail(incident, attempt, one, f"ask:{newest[one]}")
-            for one in customers
-            if one in reachable
+            mail(incident, attempt, customer, f"ask:{newest[customer]}")
+            for customer in customers
+            if customer in reachable
         ]
         waiting = await self._unsent([row.lane for row in rows])
         await enqueue(
@@ -234,9 +238,11 @@ async def send_again(
         reconnect = await _opened(session, case, now)
         asking = _Asking(rt, session, case, reconnect, now)
         await asking.ask(configuration, app, signer)
-        customers = list(dict.fromkeys(one.customer_id for one in case.to_ask if one.customer_id))
+        customers = list(
+            dict.fromkeys(member.customer_id for member in case.to_ask if member.customer_id)
+        )
         reachable = await with_contacts(session, customers)
-        mailed = [one for one in customers if one in reachable]
+        mailed = [customer for customer in customers if customer in reachable]
         if not (app.notify_customers and configuration.mail):
             mailed = []
         turn = int(now.timestamp() // 60)  # two presses at once are one mail

@@ -90,17 +90,17 @@ class Case:
     @property
     def waiting(self) -> list[Member]:
         """Those whose customers still have to log in, in this incident."""
-        return [one for one in self.members if one.waits and one.live]
+        return [member for member in self.members if member.waits and member.live]
 
     @property
     def to_ask(self) -> list[Member]:
         """Those of `waiting` whose customers hear of it from us."""
-        return [one for one in self.waiting if not one.implementing]
+        return [member for member in self.waiting if not member.implementing]
 
     @property
     def moved(self) -> bool:
         """Whether what is still lost is another incident's concern now."""
-        return not self.is_open and any(one.waits for one in self.members)
+        return not self.is_open and any(member.waits for member in self.members)
 
 
 async def load_case(

@@ -72,7 +72,7 @@ async def take_up(rt: Runtime, incident_id: str, run_id: str, *, now: datetime) 
             raise Replaced(str(before))
         if before != run_id:
             reconnect.run_id, reconnect.answers = run_id, 0
-            reconnect.replaced_runs = [one for one in reconnect.replaced_runs if one != run_id]
+            reconnect.replaced_runs = [run for run in reconnect.replaced_runs if run != run_id]
             if before is not None:
                 reconnect.replaced_runs = [*reconnect.replaced_runs, before]
                 await end_replaced(rt, session, before, now=now)
@@ -259,12 +259,14 @@ async def _thank(
     app = configuration.apps.get(case.incident.app)
     if app is None or not (app.manages and app.notify_customers and configuration.mail):
         return
-    customers = list(dict.fromkeys(one.customer_id for one in case.members if one.customer_id))
+    customers = list(
+        dict.fromkeys(member.customer_id for member in case.members if member.customer_id)
+    )
     reachable = await with_contacts(session, customers)
     rows = [
-        mail(case.incident.id, reconnect.attempt, one, "thank")
-        for one in customers
-        if one in reachable
+        mail(case.incident.id, reconnect.attempt, customer, "thank")
+        for customer in customers
+        if customer in reachable
     ]
     await enqueue(rt.store, session, rows, now=now)
 

@@ -41,9 +41,9 @@ async def start_run(
 
 def run_tags(case: Case) -> list[str]:
     """What the run of a case is found by; of many, the first."""
-    members = [one for one in case.members if one.live][:_TAGS]
-    tags = [f"customer:{one.customer_slug}" for one in members if one.customer_slug]
-    tags += [f"connection:{one.slug}" for one in members]
+    members = [member for member in case.members if member.live][:_TAGS]
+    tags = [f"customer:{member.customer_slug}" for member in members if member.customer_slug]
+    tags += [f"connection:{member.slug}" for member in members]
     return [*dict.fromkeys(tags), "waiting:customer"]
 
 

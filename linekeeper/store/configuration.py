@@ -150,7 +150,13 @@ def _copy(
     try:
         return kind.model_validate_json(texts[name])
     except ValidationError as error:
-        invalid = sorted({str(one["loc"][0]) for one in error.errors() if one["loc"]})
+        invalid = sorted(
+            {
+                str(error_details["loc"][0])
+                for error_details in error.errors()
+                if error_details["loc"]
+            }
+        )
     said = f"{', '.join(invalid) or 'its content'}: not valid"
     with suppress(ValidationError, orjson.JSONDecodeError, AttributeError):
         valid = {

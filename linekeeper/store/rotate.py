@@ -113,7 +113,7 @@ async def _renew(
 ) -> int:
     """Encrypt anew what of `rows` is under another key, in one transaction; returns how many."""
     old = {getattr(row, key): _under_others(store, row, columns) for row in rows}
-    todo = {one: values for one, values in old.items() if values}
+    todo = {connection: values for connection, values in old.items() if values}
     if todo:
         async with store.write() as session:
             for one, values in todo.items():

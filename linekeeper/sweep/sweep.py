@@ -184,7 +184,7 @@ async def _said_by_list(
     )
     relisted = set(adoption.relisted)
     seen = []
-    for key, one in {one.key: one for one in portion}.items():
+    for key, listed in {one.key: one for one in portion}.items():
         identifier = adoption.ids[key]
         decisive = identifier not in with_token and not app.manages
         if decisive or key in relisted:
@@ -195,11 +195,11 @@ async def _said_by_list(
                         at=now,
                         source="list",
                         outcome=Outcome.listed,
-                        lifecycle=one.lifecycle,
+                        lifecycle=listed.lifecycle,
                         decisive=decisive,
                         unread=decisive,
-                        connected_at=one.connected_at,
-                        message=f"listed as {one.status or 'nothing'}",
+                        connected_at=listed.connected_at,
+                        message=f"listed as {listed.status or 'nothing'}",
                     ),
                 )
             )

@@ -101,8 +101,8 @@ async def hand_outs(store: Store, *, since: datetime) -> list[HandOuts]:
 
 def audit_headline(entries: Sequence[Entry], now: datetime) -> str:
     """One line about the last day."""
-    day = [one for one in entries if (now - one.at).total_seconds() < 86_400]
-    people = len({one.by for one in day})
+    day = [entry for entry in entries if (now - entry.at).total_seconds() < 86_400]
+    people = len({entry.by for entry in day})
     if not day:
         return "No audit entry in 24 hours"
     things = "1 audit entry" if len(day) == 1 else f"{len(day)} audit entries"
@@ -120,13 +120,13 @@ def audit_markdown(entries: Sequence[Entry], taken: Sequence[HandOuts], *, now: 
             ["When", "Who", "What", "To what", "More"],
             (
                 [
-                    when(one.at),
-                    text(one.by),
-                    text(one.action),
-                    text(one.subject, 100),
-                    text(more(one.detail), 120),
+                    when(entry.at),
+                    text(entry.by),
+                    text(entry.action),
+                    text(entry.subject, 100),
+                    text(more(entry.detail), 120),
                 ]
-                for one in entries[:MARKDOWN_ROWS]
+                for entry in entries[:MARKDOWN_ROWS]
             ),
         )
         if entries
@@ -139,12 +139,12 @@ def audit_markdown(entries: Sequence[Entry], taken: Sequence[HandOuts], *, now: 
                 ["Key", "Tokens", "Connections", "Last"],
                 (
                     [
-                        text(one.by),
-                        f"{one.tokens:,}",
-                        f"{one.connections:,}",
-                        when(one.last_at),
+                        text(hand_outs.by),
+                        f"{hand_outs.tokens:,}",
+                        f"{hand_outs.connections:,}",
+                        when(hand_outs.last_at),
                     ]
-                    for one in taken
+                    for hand_outs in taken
                 ),
             ),
         ]
@@ -162,7 +162,7 @@ def more(detail: Mapping[str, Any]) -> str:
 
 def _short(value: object) -> str:
     if isinstance(value, list | tuple):
-        shown = ", ".join(str(one) for one in value[:3])
+        shown = ", ".join(str(connection) for connection in value[:3])
         return f"{shown} and {len(value) - 3} more" if len(value) > 3 else shown
     return str(value)
 

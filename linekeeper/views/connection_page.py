@@ -18,24 +18,26 @@ def connection_headline(report: ConnectionReport) -> str:
 
 def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
     """The artifact `connection-<slug>`."""
-    one = report.connection
+    connection = report.connection
     changes = [
         Change(change.at, change.before, change.after)
         for change in reversed(report.transitions)
         if change.axis == "health"
     ]
-    check = links.check(one.id)
+    check = links.check(connection.id)
     parts = [
         f"# {connection_headline(report)}",
         " · ".join(
             [
-                f"since {when(one.health_since)}",
+                f"since {when(connection.health_since)}",
                 f"written {report.at:%Y-%m-%d %H:%M:%S} UTC, and again when any of this changes",
                 *([f"[check it now]({check})"] if check else []),
                 f"[fleet]({links.artifact(FLEET)})",
             ]
         ),
-        image("Health of this connection over time", timeline(changes, report.at, one.health)),
+        image(
+            "Health of this connection over time", timeline(changes, report.at, connection.health)
+        ),
         "## What happens next",
         next_step(report),
         "## Open incidents",
@@ -125,10 +127,12 @@ _NEXT = {
 
 def next_step(report: ConnectionReport) -> str:
     """What will happen by itself, and what somebody has to do."""
-    one = report.connection
-    if one.setup == "disconnected":
+    connection = report.connection
+    if connection.setup == "disconnected":
         return "It was disconnected: nothing is checked any more."
-    words = [_NEXT.get(Health(one.health) if one.health in LOOKS else Health.unknown, "")]
+    words = [
+        _NEXT.get(Health(connection.health) if connection.health in LOOKS else Health.unknown, "")
+    ]
     if not report.has_token:
         words.append(
             "Linekeeper has no token for it, so Makini's list is all it is judged by: "
@@ -145,22 +149,25 @@ _EVIDENCE = {
 
 
 def _facts(report: ConnectionReport) -> Iterable[Sequence[str]]:
-    one, customer = report.connection, report.customer
+    connection, customer = report.connection, report.customer
     owner = text(customer.name) if customer is not None else "—"
     yield "Customer", owner + (" · critical" if customer is not None and customer.critical else "")
     yield "Owner", text(customer.owner if customer is not None else None)
-    yield "Name at Makini", text(one.name)
-    yield "Makini's key", code(one.makini_key)
-    yield "Makini's id", code(one.makini_id)
-    yield "App", f"{text(one.app)} ({text(report.mode) if report.mode else 'not configured'})"
-    yield "Provider", text(one.provider)
-    yield "Hosting, tier", f"{text(one.hosting)}, {text(one.tier)}"
-    yield "Tags", text(", ".join(one.tags), MAX_MESSAGE)
-    yield "Setup", text(one.setup)
-    yield "Status in Makini's list", text(one.list_status)
-    yield "Sync status", text(one.sync_status)
+    yield "Name at Makini", text(connection.name)
+    yield "Makini's key", code(connection.makini_key)
+    yield "Makini's id", code(connection.makini_id)
+    yield (
+        "App",
+        f"{text(connection.app)} ({text(report.mode) if report.mode else 'not configured'})",
+    )
+    yield "Provider", text(connection.provider)
+    yield "Hosting, tier", f"{text(connection.hosting)}, {text(connection.tier)}"
+    yield "Tags", text(", ".join(connection.tags), MAX_MESSAGE)
+    yield "Setup", text(connection.setup)
+    yield "Status in Makini's list", text(connection.list_status)
+    yield "Sync status", text(connection.sync_status)
     yield "Token", "yes" if report.has_token else "none"
-    yield "Evidence", _EVIDENCE.get(one.evidence or "", "none yet")
+    yield "Evidence", _EVIDENCE.get(connection.evidence or "", "none yet")
 
 
 def _state(axis: str, state: str) -> str:

@@ -32,17 +32,17 @@ async def list_connections(
     rows = await session.execute(statement)
     return [
         {
-            "label": label(customer, one.provider, one.name),
-            "id": one.id,
-            "makini_key": one.makini_key,
-            "app": one.app,
-            "setup": one.setup,
-            "health": one.health,
-            "evidence": one.evidence,
-            "health_since": one.health_since,
-            "last_checked_at": one.last_checked_at,
+            "label": label(customer, connection.provider, connection.name),
+            "id": connection.id,
+            "makini_key": connection.makini_key,
+            "app": connection.app,
+            "setup": connection.setup,
+            "health": connection.health,
+            "evidence": connection.evidence,
+            "health_since": connection.health_since,
+            "last_checked_at": connection.last_checked_at,
         }
-        for one, customer in rows
+        for connection, customer in rows
     ]
 
 
@@ -63,8 +63,10 @@ async def with_predecessors(session: AsyncSession, connection_id: str) -> list[s
 
 async def describe_connection(session: AsyncSession, connection_id: str) -> dict[str, Any]:
     """One connection, its open incidents and its last `HISTORY` transitions, newest first."""
-    one = await session.get_one(Connection, connection_id)
-    customer = await session.get(Customer, one.customer_id) if one.customer_id else None
+    connection = await session.get_one(Connection, connection_id)
+    customer = (
+        await session.get(Customer, connection.customer_id) if connection.customer_id else None
+    )
     credential = await session.get(Credential, connection_id)
     incidents = await session.scalars(
         select(Incident.title)
@@ -82,27 +84,27 @@ async def describe_connection(session: AsyncSession, connection_id: str) -> dict
         .limit(HISTORY)
     )
     return {
-        "label": label(customer.name if customer else None, one.provider, one.name),
-        "id": one.id,
-        "makini_key": one.makini_key,
-        "app": one.app,
-        "name": one.name,
-        "provider": one.provider,
+        "label": label(customer.name if customer else None, connection.provider, connection.name),
+        "id": connection.id,
+        "makini_key": connection.makini_key,
+        "app": connection.app,
+        "name": connection.name,
+        "provider": connection.provider,
         "customer": customer.name if customer else None,
-        "tags": list(one.tags),
-        "hosting": one.hosting,
-        "tier": one.tier,
-        "setup": one.setup,
-        "health": one.health,
-        "health_since": one.health_since,
-        "list_status": one.list_status,
-        "sync_status": one.sync_status,
-        "evidence": one.evidence,
-        "last_read_at": one.last_read_at,
-        "last_checked_at": one.last_checked_at,
-        "last_good_at": one.last_good_at,
-        "last_sync_at": one.last_sync_at,
-        "last_webhook_at": one.last_webhook_at,
+        "tags": list(connection.tags),
+        "hosting": connection.hosting,
+        "tier": connection.tier,
+        "setup": connection.setup,
+        "health": connection.health,
+        "health_since": connection.health_since,
+        "list_status": connection.list_status,
+        "sync_status": connection.sync_status,
+        "evidence": connection.evidence,
+        "last_read_at": connection.last_read_at,
+        "last_checked_at": connection.last_checked_at,
+        "last_good_at": connection.last_good_at,
+        "last_sync_at": connection.last_sync_at,
+        "last_webhook_at": connection.last_webhook_at,
         "has_token": credential is not None,
         "token_expires_at": credential.expires_at if credential else None,
         "incidents": list(incidents),

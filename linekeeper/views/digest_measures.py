@@ -72,33 +72,35 @@ class Measures:
 
 def measure(lives: Iterable[Life], *, since: datetime, now: datetime) -> Measures:
     """The measures of what was opened, or ended, after `since`."""
-    everything = [one for one in lives if one.opened_at <= now]
-    opened = [one for one in everything if one.opened_at > since]
-    causes = [one for one in opened if not one.merged]
+    everything = [life for life in lives if life.opened_at <= now]
+    opened = [life for life in everything if life.opened_at > since]
+    causes = [life for life in opened if not life.merged]
     ended = [
-        one
-        for one in everything
-        if one.resolved_at is not None and since < one.resolved_at <= now and not one.merged
+        life
+        for life in everything
+        if life.resolved_at is not None and since < life.resolved_at <= now and not life.merged
     ]
-    told = [one for one in opened if one.told_at is not None]
-    heard = [one for one in causes if one.told_at is not None]
-    messages = len({one.message or one.id for one in told})
-    logins = [one for one in ended if one.kind == "reauthorization_required"]
-    others = [one for one in ended if one.kind != "reauthorization_required"]
-    taken = [one for one in heard if one.acknowledged_at is not None]
-    false = [one for one in heard if _is_false(one)]
+    told = [life for life in opened if life.told_at is not None]
+    heard = [life for life in causes if life.told_at is not None]
+    messages = len({life.message or life.id for life in told})
+    logins = [life for life in ended if life.kind == "reauthorization_required"]
+    others = [life for life in ended if life.kind != "reauthorization_required"]
+    taken = [life for life in heard if life.acknowledged_at is not None]
+    false = [life for life in heard if _is_false(life)]
     return Measures(
         opened=len(causes),
         resolved=len(ended),
-        open=sum(one.resolved_at is None or one.resolved_at > now for one in everything),
+        open=sum(life.resolved_at is None or life.resolved_at > now for life in everything),
         told=len(heard),
         messages=messages,
-        withheld=sum(bool(one.withheld) and not one.merged for one in opened),
+        withheld=sum(bool(life.withheld) and not life.merged for life in opened),
         per_cause=messages / len(heard) if heard else None,
-        detect=_spread(causes, lambda one: one.opened_at - one.signs_at if one.signs_at else None),
+        detect=_spread(
+            causes, lambda life: life.opened_at - life.signs_at if life.signs_at else None
+        ),
         reconnect=_spread(logins, _lasted),
         mend=_spread(others, _lasted),
-        alone=_share([one for one in ended if _is_alone(one)], ended),
+        alone=_share([life for life in ended if _is_alone(life)], ended),
         acknowledged=_share(taken, heard),
         acknowledge=_spread(taken, _taken_after),
         false_alarms=len(false),
@@ -106,23 +108,23 @@ def measure(lives: Iterable[Life], *, since: datetime, now: datetime) -> Measure
     )
 
 
-def _lasted(one: Life) -> timedelta | None:
-    return one.resolved_at - one.opened_at if one.resolved_at else None
+def _lasted(life: Life) -> timedelta | None:
+    return life.resolved_at - life.opened_at if life.resolved_at else None
 
 
-def _taken_after(one: Life) -> timedelta | None:
-    if one.acknowledged_at is None or one.told_at is None:
+def _taken_after(life: Life) -> timedelta | None:
+    if life.acknowledged_at is None or life.told_at is None:
         return None
-    return one.acknowledged_at - one.told_at
+    return life.acknowledged_at - life.told_at
 
 
-def _is_alone(one: Life) -> bool:
-    return one.acknowledged_at is None and not one.by_customer
+def _is_alone(life: Life) -> bool:
+    return life.acknowledged_at is None and not life.by_customer
 
 
-def _is_false(one: Life) -> bool:
-    lasted = _lasted(one)
-    return lasted is not None and lasted <= FALSE_ALARM and _is_alone(one)
+def _is_false(life: Life) -> bool:
+    lasted = _lasted(life)
+    return lasted is not None and lasted <= FALSE_ALARM and _is_alone(life)
 
 
 def _share(some: Sequence[Life], of: Sequence[Life]) -> float | None:
@@ -130,7 +132,7 @@ def _share(some: Sequence[Life], of: Sequence[Life]) -> float | None:
 
 
 def _spread(lives: Iterable[Life], length: Callable[[Life], timedelta | None]) -> Spread | None:
-    lengths = [max(found, timedelta()) for one in lives if (found := length(one)) is not None]
+    lengths = [max(found, timedelta()) for life in lives if (found := length(life)) is not None]
     if not lengths:
         return None
     middle = median(length.total_seconds() for length in lengths)

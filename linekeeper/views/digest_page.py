@@ -23,14 +23,14 @@ def slack_text(day: Day, links: Links) -> str:
     pen, figures = Mrkdwn(), measure(day.lives, since=day.since, now=day.now)
     lines = [f"*{headline(day)}*"]
     opened = _of_day(day)
-    for one in opened[:_SHOWN]:
+    for life in opened[:_SHOWN]:
         state = (
-            f"resolved after {duration(one.resolved_at - one.opened_at)}"
-            if one.resolved_at
-            else f"open since {pen.moment(one.opened_at)}"
+            f"resolved after {duration(life.resolved_at - life.opened_at)}"
+            if life.resolved_at
+            else f"open since {pen.moment(life.opened_at)}"
         )
-        suppressed = " (not announced)" if one.withheld else ""
-        lines.append(f"• {pen.text(one.title, 80)} — {_said(one)}: {state}{suppressed}")
+        suppressed = " (not announced)" if life.withheld else ""
+        lines.append(f"• {pen.text(life.title, 80)} — {_said(life)}: {state}{suppressed}")
     if len(opened) > _SHOWN:
         lines.append(f"and {len(opened) - _SHOWN} more")
     older = [one for one in day.lives if _is_open(one, day.now) and one.opened_at <= day.since]
@@ -83,21 +83,21 @@ def markdown(day: Day) -> str:
         "## New since the last digest",
         _lives(_of_day(day)),
         "## Still open",
-        _lives([one for one in day.lives if _is_open(one, day.now)]),
+        _lives([life for life in day.lives if _is_open(life, day.now)]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _of_day(day: Day) -> list[Life]:
-    return [one for one in day.lives if one.opened_at > day.since and not one.merged]
+    return [life for life in day.lives if life.opened_at > day.since and not life.merged]
 
 
-def _is_open(one: Life, now: datetime) -> bool:
-    return one.resolved_at is None or one.resolved_at > now
+def _is_open(life: Life, now: datetime) -> bool:
+    return life.resolved_at is None or life.resolved_at > now
 
 
-def _said(one: Life) -> str:
-    return words.headline(one.kind) or one.kind.replace("_", " ")
+def _said(life: Life) -> str:
+    return words.headline(life.kind) or life.kind.replace("_", " ")
 
 
 def _figures(figures: Measures) -> Iterable[tuple[str, str]]:
@@ -168,15 +168,15 @@ def _lives(lives: Sequence[Life]) -> str:
         return "None."
     rows = [
         [
-            as_markdown(one.title),
-            _said(one),
-            one.severity,
-            _at(one.opened_at),
-            duration(one.resolved_at - one.opened_at) if one.resolved_at else "open",
-            as_markdown(one.acknowledged_by) if one.acknowledged_by else "",
-            as_markdown(one.withheld, 120) if one.withheld else "",
+            as_markdown(life.title),
+            _said(life),
+            life.severity,
+            _at(life.opened_at),
+            duration(life.resolved_at - life.opened_at) if life.resolved_at else "open",
+            as_markdown(life.acknowledged_by) if life.acknowledged_by else "",
+            as_markdown(life.withheld, 120) if life.withheld else "",
         ]
-        for one in lives[:200]
+        for life in lives[:200]
     ]
     header = ["incident", "what", "severity", "since", "lasted", "taken by", "not announced"]
     more = f"\n\nand {len(lives) - 200} more" if len(lives) > 200 else ""

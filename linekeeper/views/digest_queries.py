@@ -113,7 +113,7 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
             .order_by(col(Incident.opened_at), col(Incident.id))
         )
     ).all()
-    ids = [one.id for one in incidents]
+    ids = [incident.id for incident in incidents]
     firsts: dict[str, Notice] = {}
     signs: dict[str, datetime] = {}
     by_customer: set[str] = set()
@@ -127,7 +127,7 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
                 col(Notice.step).in_(("first", "never")),
             )
         )
-        firsts |= {one.incident_id: one for one in found}
+        firsts |= {notice.incident_id: notice for notice in found}
         rows = await session.execute(
             select(
                 col(IncidentConnection.incident_id), col(Incident.opened_at), col(Observation.at)
@@ -157,18 +157,18 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
         by_customer |= {one for one in links if one is not None}
     return [
         _life(
-            one,
-            firsts.get(one.id),
-            signs.get(one.id),
-            merged=one.id in merged,
-            by_customer=one.id in by_customer,
+            incident,
+            firsts.get(incident.id),
+            signs.get(incident.id),
+            merged=incident.id in merged,
+            by_customer=incident.id in by_customer,
         )
-        for one in incidents
+        for incident in incidents
     ]
 
 
 def _life(
-    one: Incident,
+    incident: Incident,
     first: Notice | None,
     signs_at: datetime | None,
     *,
@@ -179,19 +179,19 @@ def _life(
     rank = (
         first.severity
         if told and first
-        else severity(one.kind, one.scope, live=True, critical=False)
+        else severity(incident.kind, incident.scope, live=True, critical=False)
     )
     return Life(
-        id=one.id,
-        kind=one.kind,
-        title=one.title,
+        id=incident.id,
+        kind=incident.kind,
+        title=incident.title,
         severity=rank,
-        opened_at=one.opened_at,
-        resolved_at=one.resolved_at,
-        acknowledged_at=one.acknowledged_at,
-        acknowledged_by=one.acknowledged_by,
+        opened_at=incident.opened_at,
+        resolved_at=incident.resolved_at,
+        acknowledged_at=incident.acknowledged_at,
+        acknowledged_by=incident.acknowledged_by,
         merged=merged,
-        message=(first.fold or one.id) if first and told else None,
+        message=(first.fold or incident.id) if first and told else None,
         told_at=first.at if first and told else None,
         withheld=first.why if first and not told else "",
         signs_at=signs_at,

@@ -14,7 +14,7 @@ _WIDTH, _HEIGHT, _LEFT, _BASE = 720, 190, 30, 150
 
 def expiry_markdown(expiries: Sequence[Expiry], *, now: datetime) -> str:
     """Every login that ends within 31 days, the soonest first."""
-    soon = sum(one.expires_at <= now + WITHIN for one in expiries)
+    soon = sum(expiry.expires_at <= now + WITHIN for expiry in expiries)
     lines = [
         "# When logins end",
         f"{len(expiries)} end within {DAYS} days, {soon} of them within {WITHIN.days}. They are "
@@ -24,23 +24,23 @@ def expiry_markdown(expiries: Sequence[Expiry], *, now: datetime) -> str:
         "| Ends (UTC) | Connection | Renewal |\n|---|---|---|",
     ]
     rows = [
-        f"| {one.expires_at:%Y-%m-%d %H:%M} | {text(one.label)} | {_how(one)} |"
-        for one in expiries[:SHOWN]
+        f"| {expiry.expires_at:%Y-%m-%d %H:%M} | {text(expiry.label)} | {_how(expiry)} |"
+        for expiry in expiries[:SHOWN]
     ]
     more = [f"\n… and {len(expiries) - SHOWN} more."] if len(expiries) > SHOWN else []
     return "\n\n".join(lines) + "\n" + "\n".join([*rows, *more]) + "\n"
 
 
-def _how(one: Expiry) -> str:
-    if one.health == "reauthorization_required":
+def _how(expiry: Expiry) -> str:
+    if expiry.health == "reauthorization_required":
         return "waits for the customer's login"
-    if one.refused:
+    if expiry.refused:
         return "refused by Makini: needs a new login"
-    return "by itself" if one.refreshable else "by minting; else a new login"
+    return "by itself" if expiry.refreshable else "by minting; else a new login"
 
 
 def _image(expiries: Sequence[Expiry], now: datetime) -> str:
-    counts = Counter(max(0, (one.expires_at - now).days) for one in expiries)
+    counts = Counter(max(0, (expiry.expires_at - now).days) for expiry in expiries)
     svg = chart([counts.get(day, 0) for day in range(DAYS)], now)
     return image("logins that end, by day", svg)
 

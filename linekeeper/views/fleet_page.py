@@ -36,8 +36,8 @@ def fleet_headline(report: FleetReport) -> str:
 def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
     """The artifact `fleet`."""
     counts = [
-        f"{one.sign} {report.by_health[health]:,} {one.words}"
-        for health, one in LOOKS.items()
+        f"{look.sign} {report.by_health[health]:,} {look.words}"
+        for health, look in LOOKS.items()
         if report.by_health.get(health)
     ]
     parts = [
@@ -48,7 +48,7 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
         _bar_length(report),
     ]
     if report.troubles:
-        rows = _as_fit(_trouble(one, links) for one in report.troubles)
+        rows = _as_fit(_trouble(trouble_line, links) for trouble_line in report.troubles)
         more = report.troubles_total - len(rows)
         parts += [
             "## In trouble",
@@ -63,7 +63,7 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
         "## Apps",
         table(
             ["App", "Mode", "Connections", "Healthy", "Last listed", "Note"],
-            (_app(one) for one in report.apps),
+            (_app(app_line) for app_line in report.apps),
         ),
         "Setup: " + (" · ".join(f"{n:,} {text(s)}" for s, n in sorted(report.by_setup.items())))
         if report.by_setup
@@ -97,7 +97,7 @@ def _evidence(report: FleetReport) -> str:
     said = evidence_sentence(report.evidence)
     if not said:
         return ""
-    observed = any(one.mode == "observe" and one.connections for one in report.apps)
+    observed = any(app_line.mode == "observe" and app_line.connections for app_line in report.apps)
     return f"Evidence of the healthy: {said}. {how_to_verify(report.evidence, observed=observed)}"
 
 
@@ -110,22 +110,30 @@ def _bar_length(report: FleetReport) -> str:
     return f"Each bar shows the worst moment of its {length}."
 
 
-def _trouble(one: TroubleLine, links: ReportLinks) -> list[str]:
-    shown = look(one.health)
-    page, check = links.artifact(artifact_key(one.slug)), links.check(one.id)
-    checked = f"checked {when(one.last_checked_at)}" if one.last_checked_at else "never checked"
-    seen = one.answer
+def _trouble(trouble_line: TroubleLine, links: ReportLinks) -> list[str]:
+    shown = look(trouble_line.health)
+    page, check = links.artifact(artifact_key(trouble_line.slug)), links.check(trouble_line.id)
+    checked = (
+        f"checked {when(trouble_line.last_checked_at)}"
+        if trouble_line.last_checked_at
+        else "never checked"
+    )
+    seen = trouble_line.answer
     return [
-        f"{shown.sign} {shown.words} since {when(one.since)}",
+        f"{shown.sign} {shown.words} since {when(trouble_line.since)}",
         joined(
-            f"{'❗ ' if one.critical else ''}[{text(one.label)}]({page})",
-            text(one.name) if _letters(one.name) != _letters(one.label) else "",
-            text(one.hosting),
-            text(one.app),
+            f"{'❗ ' if trouble_line.critical else ''}[{text(trouble_line.label)}]({page})",
+            text(trouble_line.name)
+            if _letters(trouble_line.name) != _letters(trouble_line.label)
+            else "",
+            text(trouble_line.hosting),
+            text(trouble_line.app),
             f"[check]({check})" if check else "",
         ),
         joined(answer(seen.code, seen.message, seen.request_id) if seen else "", checked),
-        f"{text(one.incident.title)}: {taken(one.incident)}" if one.incident else "—",
+        f"{text(trouble_line.incident.title)}: {taken(trouble_line.incident)}"
+        if trouble_line.incident
+        else "—",
     ]
 
 
@@ -158,14 +166,14 @@ def _spent(app: AppLine) -> list[list[str]]:
     ]
 
 
-def _app(one: AppLine) -> list[str]:
+def _app(app_line: AppLine) -> list[str]:
     return [
-        text(one.name),
-        text(one.mode) if one.mode else "not configured",
-        f"{one.connections:,}",
-        f"{one.healthy:,}",
-        when(one.last_list_at),
-        f"{one.left_out:,} that were due wait for a later sweep: the call budget bears no more"
-        if one.left_out
+        text(app_line.name),
+        text(app_line.mode) if app_line.mode else "not configured",
+        f"{app_line.connections:,}",
+        f"{app_line.healthy:,}",
+        when(app_line.last_list_at),
+        f"{app_line.left_out:,} that were due wait for a later sweep: the call budget bears no more"
+        if app_line.left_out
         else "",
     ]

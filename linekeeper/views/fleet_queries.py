@@ -45,9 +45,11 @@ async def fleet_report(store: Store, configuration: Configuration, *, now: datet
     async with store.read() as session:
         counts = await _counts(session)
         troubles_total = sum(
-            one.number for one in counts if is_trouble(one.setup, one.health, answered=one.answered)
+            count.number
+            for count in counts
+            if is_trouble(count.setup, count.health, answered=count.answered)
         )
-        connected = [one for one in counts if one.setup != "disconnected"]
+        connected = [count for count in counts if count.setup != "disconnected"]
         by_health = _sums(connected, "health")
         tokenless = (
             col(Connection.setup) != "disconnected",
@@ -60,14 +62,16 @@ async def fleet_report(store: Store, configuration: Configuration, *, now: datet
             at=now,
             by_health=by_health,
             by_setup=_sums(counts, "setup"),
-            evidence=_sums([one for one in connected if one.health == Health.healthy], "evidence"),
+            evidence=_sums(
+                [count for count in connected if count.health == Health.healthy], "evidence"
+            ),
             apps=await _apps(session, configuration, connected, now),
             troubles=await _troubles(session),
             troubles_total=troubles_total,
             tokenless=await _labels(session, *tokenless),
             tokenless_total=tokenless_total or 0,
             history=await _history(
-                session, by_health, min((one.oldest for one in connected), default=None), now
+                session, by_health, min((count.oldest for count in connected), default=None), now
             ),
         )
 
@@ -99,7 +103,7 @@ async def connection_reports(
                 transitions=await _latest(session, Transition, history, TRANSITIONS_SHOWN),
                 observations=await _latest(session, Observation, history, OBSERVATIONS_SHOWN),
             )
-    return [reports[one] for one in ids if one in reports]
+    return [reports[identifier] for identifier in ids if identifier in reports]
 
 
 def in_trouble() -> ColumnElement[bool]:
@@ -141,8 +145,8 @@ async def _counts(session: AsyncSession) -> list[_Count]:
 
 def _sums(counts: Sequence[_Count], axis: str) -> dict[str, int]:
     sums: Counter[str] = Counter()
-    for one in counts:
-        sums[getattr(one, axis) or Evidence.listed.value] += one.number
+    for count in counts:
+        sums[getattr(count, axis) or Evidence.listed.value] += count.number
     return dict(sums)
 
 
@@ -160,7 +164,7 @@ async def _apps(
     spent = await read_spent(session, now=now)
     states = {row.app: row for row in await session.scalars(select(AppState))}
     all_of = _sums(connected, "app")
-    healthy = _sums([one for one in connected if one.health == Health.healthy], "app")
+    healthy = _sums([count for count in connected if count.health == Health.healthy], "app")
     return [
         AppLine(
             name=name,

@@ -185,15 +185,15 @@ async def _webhooks(
     failing = Gauge("linekeeper_events_failing", "Webhooks tried in vain so far.", ("app",))
     unrouted = Gauge("linekeeper_events_unrouted", "Of no connection that is known.", ("app",))
     hour = Gauge("linekeeper_events_last_hour", "Webhooks received in an hour.", ("app",))
-    for one in await read_streams(session, configuration.apps, now=now):
-        pending.set(one.pending, one.app)
-        oldest.set(_age(one.oldest_at, now) if one.oldest_at else 0, one.app)
-        dead.set(one.dead, one.app)
-        lag.set(one.lag_seconds, one.app)
-        forged.set(one.forged, one.app)
-        failing.set(one.failing, one.app)
-        unrouted.set(one.unrouted, one.app)
-        hour.set(one.last_hour, one.app)
+    for stream in await read_streams(session, configuration.apps, now=now):
+        pending.set(stream.pending, stream.app)
+        oldest.set(_age(stream.oldest_at, now) if stream.oldest_at else 0, stream.app)
+        dead.set(stream.dead, stream.app)
+        lag.set(stream.lag_seconds, stream.app)
+        forged.set(stream.forged, stream.app)
+        failing.set(stream.failing, stream.app)
+        unrouted.set(stream.unrouted, stream.app)
+        hour.set(stream.last_hour, stream.app)
     return [pending, oldest, dead, lag, forged, failing, unrouted, hour]
 
 

@@ -111,23 +111,23 @@ def _held(report: TrustReport, forms: Mapping[str, str]) -> list[str]:
     table = (
         "| Connection | Records | Of | Entity | When | What you can do |\n|---|--:|--:|---|---|---|"
     )
-    for one in report.held:
+    for held in report.held:
         table += (
-            f"\n| {text(one.label)} | {one.records:,} | {one.live:,} | {text(one.entity)} "
-            f"| {when(one.at)} | {_choices(one, forms)} |"
+            f"\n| {text(held.label)} | {held.records:,} | {held.live:,} | {text(held.entity)} "
+            f"| {when(held.at)} | {_choices(held, forms)} |"
         )
     return ["## Records that are gone at the source", table]
 
 
-def _choices(one: Held, forms: Mapping[str, str]) -> str:
-    choices = ("accept", "refuse") if one.status == "proposed" else ("undo",)
-    said = "waits for you: " if one.status == "proposed" else "deleted here: "
+def _choices(held: Held, forms: Mapping[str, str]) -> str:
+    choices = ("accept", "refuse") if held.status == "proposed" else ("undo",)
+    said = "waits for you: " if held.status == "proposed" else "deleted here: "
     form = forms.get("deletions")
     if form is None:
         return said + " or ".join(f"*{choice}*" for choice in choices) + " in the form `deletions`"
     links = []
     for choice in choices:
-        parameters = json.dumps({"deletion": one.id, "decision": choice}, separators=(",", ":"))
+        parameters = json.dumps({"deletion": held.id, "decision": choice}, separators=(",", ":"))
         links.append(
             f"[{choice}](../../deployments/deployment/{quote(form, safe='')}/run"
             f"?parameters={quote(parameters, safe='')})"
@@ -139,20 +139,20 @@ def _outages(report: TrustReport) -> list[str]:
     if not report.outages:
         return []
     table = "| From | To | What | Read again |\n|---|---|---|---|"
-    for one in report.outages:
-        length = one.until - one.since
+    for outage in report.outages:
+        length = outage.until - outage.since
         long = " (longer than senders go on asking)" if length > SENDER_GIVES_UP else ""
-        if one.covered_at is None:
+        if outage.covered_at is None:
             covered = "with the next run"
         else:
             covered = (
-                f"{one.covered_at:%m-%d %H:%M}: {one.detail.get('connections', 0)} connections, "
-                f"{one.detail.get('recovered', 0)} recovered"
+                f"{outage.covered_at:%m-%d %H:%M}: "
+                f"{outage.detail.get('connections', 0)} connections, "
+                f"{outage.detail.get('recovered', 0)} recovered"
             )
-        what = _OUTAGES.get(one.cause, text(one.cause))
-        table += (
-            f"\n| {one.since:%m-%d %H:%M} | {one.until:%m-%d %H:%M}{long} | {what} | {covered} |"
-        )
+        what = _OUTAGES.get(outage.cause, text(outage.cause))
+        lasted = f"{outage.since:%m-%d %H:%M} | {outage.until:%m-%d %H:%M}{long}"
+        table += f"\n| {lasted} | {what} | {covered} |"
     return ["## Our own outages", table]
 
 

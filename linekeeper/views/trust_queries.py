@@ -175,11 +175,11 @@ async def _lines(session: AsyncSession, since: datetime) -> list[TrustLine]:
     worst = {"none": 0, "bad": 1, "unknown": 2, "good": 2}
     return sorted(
         lines,
-        key=lambda one: (
-            worst.get(one.state, 2),
-            -(one.measured.miss_rate or 0.0),
-            -one.measured.changes,
-            one.label,
+        key=lambda trust_line: (
+            worst.get(trust_line.state, 2),
+            -(trust_line.measured.miss_rate or 0.0),
+            -trust_line.measured.changes,
+            trust_line.label,
         ),
     )
 

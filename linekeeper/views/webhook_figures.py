@@ -89,7 +89,7 @@ class Figures:
 
     def total(self, status: str) -> int:
         """How many events have `status`, of all apps."""
-        return sum(one.count for one in self.statuses if one.what == status)
+        return sum(counted.count for counted in self.statuses if counted.what == status)
 
 
 async def read_figures(store: Store, apps: Sequence[str], *, now: datetime) -> Figures:

@@ -42,15 +42,15 @@ def webhooks_markdown(figures: Figures) -> str:
             ],
             (
                 [
-                    text(one.app),
-                    f"{one.pending:,}",
-                    when(one.oldest_at),
-                    f"{one.failing:,}",
-                    f"{one.lag_seconds:.1f} s",
-                    f"{one.dead:,}",
-                    when(one.habit.last_at) if one.habit else "—",
+                    text(stream.app),
+                    f"{stream.pending:,}",
+                    when(stream.oldest_at),
+                    f"{stream.failing:,}",
+                    f"{stream.lag_seconds:.1f} s",
+                    f"{stream.dead:,}",
+                    when(stream.habit.last_at) if stream.habit else "—",
                 ]
-                for one in figures.streams
+                for stream in figures.streams
             ),
         ),
         "## Events",
@@ -75,13 +75,13 @@ def webhooks_markdown(figures: Figures) -> str:
                 ["When", "App", "Why", "Path", "Bytes"],
                 (
                     [
-                        when(one.at),
-                        text(one.app),
-                        text(one.cause.replace("_", " ")),
-                        text(one.path, 100),
-                        f"{one.size:,}",
+                        when(rejected.at),
+                        text(rejected.app),
+                        text(rejected.cause.replace("_", " ")),
+                        text(rejected.path, 100),
+                        f"{rejected.size:,}",
                     ]
-                    for one in figures.rejected
+                    for rejected in figures.rejected
                 ),
             ),
         ]
@@ -91,11 +91,11 @@ def webhooks_markdown(figures: Figures) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def whose(one: Ended) -> str:
+def whose(ended: Ended) -> str:
     """`Customer · System`, or what the sender calls the connection."""
-    if one.name is not None:
-        return label(one.customer, one.provider or "", one.name)
-    return one.ref or "no connection"
+    if ended.name is not None:
+        return label(ended.customer, ended.provider or "", ended.name)
+    return ended.ref or "no connection"
 
 
 def _ended(ended: Sequence[Ended]) -> str:

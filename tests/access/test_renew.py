@@ -25,20 +25,20 @@ from tests.reconnect.conftest import House, house, open_house
 __all__ = ["house", "open_house"]  # fixtures
 
 
-async def a_pair(here: House, one: Connection, *, days: float = 5) -> Token:
+async def a_pair(here: House, connection: Connection, *, days: float = 5) -> Token:
     """Gives `one` a pair as a login does, which ends in `days`."""
-    got = (await here.makini.get(f"/_control/connections/{one.makini_key}/tokens")).json()
+    got = (await here.makini.get(f"/_control/connections/{connection.makini_key}/tokens")).json()
     pair = TokenPair(
         got["access_token"], got["refresh_token"], utcnow() + timedelta(days=days), minted=False
     )
     async with here.store.write() as session:
-        await save_tokens(here.store, session, {one.id: pair}, now=utcnow())
-    return await stored(here, one)
+        await save_tokens(here.store, session, {connection.id: pair}, now=utcnow())
+    return await stored(here, connection)
 
 
-async def stored(here: House, one: Connection) -> Token:
+async def stored(here: House, connection: Connection) -> Token:
     async with here.store.read() as session:
-        return (await load_tokens(here.store, session, [one.id]))[one.id]
+        return (await load_tokens(here.store, session, [connection.id]))[connection.id]
 
 
 async def works(here: House, token: Token) -> bool:
@@ -47,14 +47,16 @@ async def works(here: House, token: Token) -> bool:
     return answer.status_code == 200
 
 
-async def renewed(here: House, one: Connection, refused: Token, owner: str = "") -> Token | None:
+async def renewed(
+    here: House, connection: Connection, refused: Token, owner: str = ""
+) -> Token | None:
     app: AppConfig = await here.rt.app("default")
     return await renew(
         here.store,
         here.rt.makini(app),
         app,
-        connection_id=one.id,
-        makini_ref=one.makini_key,
+        connection_id=connection.id,
+        makini_ref=connection.makini_key,
         refused=refused,
         owner=owner or here.rt.owner,
     )
@@ -65,33 +67,35 @@ async def calls(here: House, name: str) -> int:
 
 
 async def test_many_who_renew_at_once_refresh_once_and_get_the_same_token(house: House) -> None:
-    [one, *_] = await house.connections()
-    old = await a_pair(house, one)
-    tokens = await asyncio.gather(*(renewed(house, one, old, f"process-{n}") for n in range(6)))
+    [connection, *_] = await house.connections()
+    old = await a_pair(house, connection)
+    tokens = await asyncio.gather(
+        *(renewed(house, connection, old, f"process-{n}") for n in range(6))
+    )
     assert len({token.access for token in tokens if token}) == 1
     assert await calls(house, "GRANT refresh_token") == 1
-    assert await works(house, await stored(house, one))
+    assert await works(house, await stored(house, connection))
     assert not await works(house, old)
 
 
 async def test_a_refresh_that_makini_refuses_is_followed_by_minting(house: House) -> None:
-    [one, *_] = await house.connections()
-    old = await a_pair(house, one)
-    await house.control(f"connections/{one.makini_key}/expire-token", refresh=True)
-    token = await renewed(house, one, old)
+    [connection, *_] = await house.connections()
+    old = await a_pair(house, connection)
+    await house.control(f"connections/{connection.makini_key}/expire-token", refresh=True)
+    token = await renewed(house, connection, old)
     assert token is not None
     assert token.minted
     assert await works(house, token)
 
 
 async def test_while_makini_stumbles_nothing_is_lost_and_it_is_said(house: House) -> None:
-    [one, *_] = await house.connections()
-    old = await a_pair(house, one)
+    [connection, *_] = await house.connections()
+    old = await a_pair(house, connection)
     await house.control("settings", token="500")
     result = await renew_ending(house.rt, now=utcnow())
     assert len(result.failed) == 1
     assert result.renewed == []
-    assert await stored(house, one) == old
+    assert await stored(house, connection) == old
     await house.control("settings", token="")
     assert len((await renew_ending(house.rt, now=utcnow())).renewed) == 1
 
@@ -99,17 +103,17 @@ async def test_while_makini_stumbles_nothing_is_lost_and_it_is_said(house: House
 async def test_killed_between_makinis_answer_and_our_commit_it_is_healed_at_the_next_use(
     house: House,
 ) -> None:
-    [one, *_] = await house.connections()
-    old = await a_pair(house, one)
-    code = await in_a_process_that_dies_at_the_commit(house, one)
+    [connection, *_] = await house.connections()
+    old = await a_pair(house, connection)
+    code = await in_a_process_that_dies_at_the_commit(house, connection)
     assert code == -signal.SIGKILL
-    assert await stored(house, one) == old  # the new pair is lost, and the old one is dead
+    assert await stored(house, connection) == old  # the new pair is lost, and the old one is dead
     assert not await works(house, old)
     async with house.store.write() as session:  # its lease runs out
         await session.execute(update(Lease).values(until=utcnow()))
     await house.sweep()
-    assert (await house.connection(one.id)).health == "healthy"
-    assert await works(house, await stored(house, one))
+    assert (await house.connection(connection.id)).health == "healthy"
+    assert await works(house, await stored(house, connection))
     assert await house.incidents() == []
 
 
@@ -117,11 +121,11 @@ async def test_killed_between_makinis_answer_and_our_commit_it_is_healed_at_the_
 async def test_b4_a_renewal_that_was_killed_is_known_verified_by_one_read_and_asked_for_once(
     house: House, mint: str
 ) -> None:
-    [one, *_] = await house.connections()
-    await a_pair(house, one)
-    assert await in_a_process_that_dies_at_the_commit(house, one) == -signal.SIGKILL
+    [connection, *_] = await house.connections()
+    await a_pair(house, connection)
+    assert await in_a_process_that_dies_at_the_commit(house, connection) == -signal.SIGKILL
     await house.control("settings", mint_shape=mint)
-    [pair] = await house.rows(Credential, col(Credential.connection_id) == one.id)
+    [pair] = await house.rows(Credential, col(Credential.connection_id) == connection.id)
     assert pair.renewing_since is not None
     assert await verify_interrupted(house.rt, now=utcnow()) == 0  # its lease may still run
     await its_lease_runs_out(house)
@@ -130,11 +134,11 @@ async def test_b4_a_renewal_that_was_killed_is_known_verified_by_one_read_and_as
     assert await verify_interrupted(house.rt, now=utcnow()) == 0
     assert await calls(house, "GRANT refresh_token") == refreshed + 1
     [entry] = await house.rows(Audit, col(Audit.action) == "token.renewal_interrupted")
-    health = (await house.connection(one.id)).health
+    health = (await house.connection(connection.id)).health
     if mint == "token":
         assert "a new one was minted" in entry.detail["outcome"]
         assert (health, await house.incidents()) == ("healthy", [])
-        assert await works(house, await stored(house, one))
+        assert await works(house, await stored(house, connection))
     else:
         assert "has to log in again" in entry.detail["outcome"]
         assert health == "reauthorization_required"
@@ -146,14 +150,14 @@ async def test_b4_a_renewal_that_was_killed_is_known_verified_by_one_read_and_as
 
 
 async def test_b4_a_pair_that_was_not_replaced_after_all_is_said_to_work(house: House) -> None:
-    [one, *_] = await house.connections()
-    old = await a_pair(house, one)
+    [connection, *_] = await house.connections()
+    old = await a_pair(house, connection)
     await house.control("settings", token="500")
     assert (await renew_ending(house.rt, now=utcnow())).renewed == []
     await house.control("settings", token="")
     await its_lease_runs_out(house)
     assert await verify_interrupted(house.rt, now=utcnow()) == 1
-    assert await stored(house, one) == old
+    assert await stored(house, connection) == old
     [entry] = await house.rows(Audit, col(Audit.action) == "token.renewal_interrupted")
     assert entry.detail == {"outcome": "its tokens work"}
 
@@ -168,7 +172,7 @@ async def its_lease_runs_out(here: House) -> None:
         )
 
 
-async def in_a_process_that_dies_at_the_commit(here: House, one: Connection) -> int:
+async def in_a_process_that_dies_at_the_commit(here: House, connection: Connection) -> int:
     settings = here.rt.settings
     environment = {
         **os.environ,
@@ -182,7 +186,7 @@ async def in_a_process_that_dies_at_the_commit(here: House, one: Connection) -> 
     }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.reconnect.dying", "renew", "INTO credential"),
-        json.dumps({"connection": one.id, "key": one.makini_key}),
+        json.dumps({"connection": connection.id, "key": connection.makini_key}),
         env=environment,
     )
     return await process.wait()
@@ -209,14 +213,14 @@ async def test_what_ends_soon_is_renewed_and_what_ends_later_is_left(house: Hous
 
 
 async def test_one_who_must_log_in_is_not_renewed(house: House) -> None:
-    [one, *_] = await house.connections()
-    old = await a_pair(house, one)
+    [connection, *_] = await house.connections()
+    old = await a_pair(house, connection)
     async with house.store.write() as session:
         await session.execute(
             update(Connection)
-            .where(col(Connection.id) == one.id)
+            .where(col(Connection.id) == connection.id)
             .values(health="reauthorization_required")
         )
     result = await renew_ending(house.rt, now=utcnow())
     assert (result.renewed, result.ending) == ([], [])
-    assert await stored(house, one) == old
+    assert await stored(house, connection) == old

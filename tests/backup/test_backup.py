@@ -233,7 +233,7 @@ async def test_the_keys_are_not_in_the_file_and_nobody_else_may_read_it(
         assert f'"{secret}"'.encode() not in plain
     assert KEY.get_secret_value().encode() not in plain
     assert read_header(file).keys == (fingerprint(KEY.get_secret_value()),)
-    assert [one.name for one in tmp_path.iterdir() if "part" in one.name] == []
+    assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []
 
 
 async def test_another_key_is_refused_and_nothing_is_written(

@@ -148,7 +148,7 @@ async def test_a_canary_goes_through_is_processed_and_causes_nothing(
         assert (await session.scalars(select(Incident))).all() == []
         assert (await session.scalars(select(Outbox))).all() == []
     figures = await read_figures(here.rt.store, ["default"], now=utcnow())
-    assert [(one.what, one.count) for one in figures.statuses] == [("canary", 1)]
+    assert [(counted.what, counted.count) for counted in figures.statuses] == [("canary", 1)]
     assert 'answer="canary",app="default"} 1' in (await here.http.get("/metrics")).text.replace(
         'app="default",answer="canary"', 'answer="canary",app="default"'
     )

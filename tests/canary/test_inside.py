@@ -60,8 +60,12 @@ async def test_without_a_public_address_and_where_it_is_off_nothing_is_sent(here
 
 
 async def test_of_several_consumers_one_flies(here: Here) -> None:
-    async with house(here, here.url, 5) as one, house(here, here.url, 5) as other, consuming(here):
-        await fly(one)
+    async with (
+        house(here, here.url, 5) as runtime,
+        house(here, here.url, 5) as other,
+        consuming(here),
+    ):
+        await fly(runtime)
         sent = len(await here.events())
         other.owner = "another consumer"
         await fly(other)

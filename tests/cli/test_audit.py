@@ -40,19 +40,19 @@ async def fill(store: Store) -> None:
 async def test_the_audit_names_what_people_know_and_can_be_narrowed(store: Store) -> None:
     await fill(store)
     everything = await read_audit(store)
-    assert [(one.by, one.subject) for one in everything] == [
+    assert [(entry.by, entry.subject) for entry in everything] == [
         ("U07 (Slack)", "SAP is down"),
         ("Petra", "SAP is down"),
         ("anna (command line)", "product"),
         ("old", "y"),
     ]
     assert len(await read_audit(store, tokens=True)) == 9
-    assert [one.by for one in await read_audit(store, by="petra")] == ["Petra"]
-    assert [one.by for one in await read_audit(store, action="KEY.")] == ["anna (command line)"]
+    assert [entry.by for entry in await read_audit(store, by="petra")] == ["Petra"]
+    assert [entry.by for entry in await read_audit(store, action="KEY.")] == ["anna (command line)"]
     assert len(await read_audit(store, since=NOW - timedelta(days=1))) == 3
     assert len(await read_audit(store, limit=2)) == 2
     tokens = await read_audit(store, tokens=True, action="token")
-    assert {one.subject for one in tokens} == {"Acme · SAP"}
+    assert {entry.subject for entry in tokens} == {"Acme · SAP"}
 
 
 async def test_the_table_counts_token_hand_outs_by_key_and_escapes_what_people_wrote(

@@ -82,7 +82,7 @@ async def test_deploying_makes_everything_and_deploying_again_changes_nothing(
     assert await state(clean_prefect) == first
 
     names = {one["name"] for one in first["deployments"]}
-    assert names == {one.name for one in await project.wanted_deployments()}
+    assert names == {wanted.name for wanted in await project.wanted_deployments()}
     queues = {q["name"]: (q["priority"], q["concurrency_limit"]) for q in first["queues"]}
     assert queues["urgent"] < queues["routine"] < queues["bulk"]
     assert queues["bulk"][1] == 1
@@ -143,9 +143,9 @@ async def test_what_an_operator_set_stays_is_shown_and_reset_puts_it_back(
     await deployed(seeds, reset=True)
     back = await state(clean_prefect)
     assert [shape(one) for one in back["deployments"]] == [
-        shape(one) for one in first["deployments"]
+        shape(listed) for listed in first["deployments"]
     ]
-    assert all(one["enabled"] for one in back["automations"])
+    assert all(implementation["enabled"] for implementation in back["automations"])
     assert await deployed(seeds) == [
         f"deployed {len(first['deployments'])} deployments to {clean_prefect.api_url}"
     ]

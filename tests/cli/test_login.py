@@ -13,39 +13,40 @@ async def test_a_connection_is_linked_given_a_login_and_disconnected_by_hand(
     box: sandbox.Served, run: Run, command: CommandLine
 ) -> None:
     command.set(MAKINI_MODE="manage")
-    one, other = list(box.world.connections.values())[:2]
-    pair = box.world.tokens.pair(one)
+    connection, other = list(box.world.connections.values())[:2]
+    pair = box.world.tokens.pair(connection)
     given = {"access_token": pair.access, "refresh_token": pair.refresh, "expires_in": 2_592_000}
     added = await run(
-        *("connection", "add", "--key", one.key, "--tokens-file", "-"), stdin=json.dumps(given)
+        *("connection", "add", "--key", connection.key, "--tokens-file", "-"),
+        stdin=json.dumps(given),
     )
     assert added[0] == 0, added
-    code, said = await run("connection", "link", one.key)
+    code, said = await run("connection", "link", connection.key)
     assert code == 0, said
     assert "/connect/" in said.splitlines()[-1]
 
     theirs = box.world.tokens.pair(other)
     wrong = {"access_token": theirs.access, "refresh_token": theirs.refresh}
     code, said = await run(
-        *("connection", "login", one.key, "--file", "-"), stdin=json.dumps(wrong)
+        *("connection", "login", connection.key, "--file", "-"), stdin=json.dumps(wrong)
     )
     assert code == 1
     assert "belongs to" in said
     assert theirs.access not in said
     code, said = await run(
-        *("connection", "login", one.key, "--file", "-"), stdin=json.dumps(given)
+        *("connection", "login", connection.key, "--file", "-"), stdin=json.dumps(given)
     )
     assert code == 0, said
     assert "the login works and is stored" in said
 
-    code, said = await run("connection", "disconnect", one.key)
+    code, said = await run("connection", "disconnect", connection.key)
     assert code == 0, said
-    assert f"--confirm {one.key}" in said
-    assert (await run("connection", "disconnect", one.key, "--confirm", "yes"))[0] == 1
-    assert one.key in box.world.connections
-    code, said = await run("connection", "disconnect", one.key, "--confirm", one.key)
+    assert f"--confirm {connection.key}" in said
+    assert (await run("connection", "disconnect", connection.key, "--confirm", "yes"))[0] == 1
+    assert connection.key in box.world.connections
+    code, said = await run("connection", "disconnect", connection.key, "--confirm", connection.key)
     assert code == 0, said
-    assert one.key not in box.world.connections
+    assert connection.key not in box.world.connections
 
     code, said = await run("rotate-keys")
     assert code == 0, said

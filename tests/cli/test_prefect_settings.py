@@ -152,7 +152,10 @@ async def test_a_new_prefect_gets_back_what_operators_had_set(
         ]
     async with PrefectClient(clean_prefect.api_url) as client:
         apps = await client.read_block_documents_by_type("makini-app", include_secrets=True)
-        assert {one.name: (one.data["mode"], one.data["api_url"]) for one in apps} == {
+        assert {
+            block_document.name: (block_document.data["mode"], block_document.data["api_url"])
+            for block_document in apps
+        } == {
             "default": ("manage", "https://eu.example"),
             "second": ("observe", "https://us.example"),
         }

@@ -60,8 +60,8 @@ async def sockets(
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-    for one in both:
-        await one.close()
+    for slack_sockets in both:
+        await slack_sockets.close()
 
 
 async def incident_of(house: House) -> Incident:

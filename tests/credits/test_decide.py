@@ -219,7 +219,7 @@ def test_ledger_and_list_are_compared_both_ways():
             name=st.text(max_size=3),
         ),
         max_size=8,
-        unique_by=lambda one: one.subject,
+        unique_by=lambda connection: connection.subject,
     ),
     steps,
 )

@@ -30,7 +30,7 @@ async def connect(store: Store, name: str, status: str = "Active", **changed: An
             session.add(customer)
             await session.flush()
         taken = len(list(await session.scalars(select(col(Connection.id)))))
-        one = Connection(
+        connection = Connection(
             app="default",
             makini_key=f"key-{taken}",
             customer_id=customer.id,
@@ -41,9 +41,9 @@ async def connect(store: Store, name: str, status: str = "Active", **changed: An
             created_at=NOW + timedelta(minutes=taken),
             **{"setup": "live", "tier": "II", "hosting": "on-premises"} | changed,
         )
-        session.add(one)
+        session.add(connection)
         await session.flush()
-    return one.id
+    return connection.id
 
 
 async def begin(store: Store, customer: str, **changed: Any) -> Started:
@@ -99,7 +99,7 @@ async def test_two_starts_at_once_do_not_spend_the_same_credits(store: Store):
     )
     refused = [one for one in ended if isinstance(one, PlanError)]
     assert len(refused) == 3
-    assert {one.field for one in refused} == {"credits"}
+    assert {plan_error.field for plan_error in refused} == {"credits"}
     assert (await ledger(store, today=NOW.date())).balance.available == 0
 
 

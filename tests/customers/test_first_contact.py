@@ -33,7 +33,10 @@ async def test_three_hundred_customers_are_adopted_without_one_write_at_makini(
             app, policy = await rt.app("default"), (await rt.configuration()).policy
             started = utcnow()
             await take_list(rt, app, now=started)
-            names = {one.customer or one.name for one in fleet.world.connections.values()}
+            names = {
+                connection.customer or connection.name
+                for connection in fleet.world.connections.values()
+            }
             rows = [f"{name},ops{n}@customer.example,Petra" for n, name in enumerate(sorted(names))]
             csv = "\n".join(["name,contacts,owner", *rows]).encode()
             done = await import_customers(rt.store, csv, by="Petra", now=utcnow())

@@ -149,11 +149,11 @@ async def test_a_file_is_imported_once(store: Store) -> None:
     async with store.read() as session:
         contacts = list(await session.scalars(select(Contact).order_by(Contact.email)))
         audits = list(await session.scalars(select(Audit)))
-    assert [(one.email, one.name) for one in contacts] == [
+    assert [(contact.email, contact.name) for contact in contacts] == [
         ("jo@acme.com", "Jo Doe"),
         ("ops@acme.com", ""),
     ]
-    assert [(one.by, one.detail["created"]) for one in audits] == [("tester", 2)]
+    assert [(audit.by, audit.detail["created"]) for audit in audits] == [("tester", 2)]
 
 
 async def test_a_later_file_changes_what_it_says(store: Store) -> None:

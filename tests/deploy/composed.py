@@ -93,9 +93,9 @@ class Composed:
         begun = await self.prefect(path, state={"type": "SCHEDULED"})
 
         async def ended() -> dict[str, Any] | None:
-            one: dict[str, Any] = await self.prefect(f"/flow_runs/{begun['id']}")
-            over = one["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-            return one if over else None
+            row: dict[str, Any] = await self.prefect(f"/flow_runs/{begun['id']}")
+            over = row["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+            return row if over else None
 
         found = await until(ended, seconds=seconds, what=f"{deployment} to end")
         return dict(found)

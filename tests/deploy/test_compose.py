@@ -123,9 +123,13 @@ async def _secrets_are_files(place: Composed) -> None:
     said = await podman("inspect", *(place.container(name) for name in SERVICES if name != "setup"))
     for name in ("postgres_password", "linekeeper_encryption_keys", "prefect_password"):
         assert place.secret(name) not in said, name
-    for one in json.loads(said):
-        if one["Name"].removeprefix(f"{place.project}_").startswith(("receiver", "worker")):
-            assert one["HostConfig"]["ReadonlyRootfs"]
+    for implementation in json.loads(said):
+        if (
+            implementation["Name"]
+            .removeprefix(f"{place.project}_")
+            .startswith(("receiver", "worker"))
+        ):
+            assert implementation["HostConfig"]["ReadonlyRootfs"]
 
 
 @asynccontextmanager

@@ -63,7 +63,7 @@ def test_nothing_that_is_kept_is_ignored_for_the_wheel_leaves_out_what_git_ignor
 
 def test_every_command_and_setting_of_the_compose_file_exists() -> None:
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
-    commands = [one["command"] for one in compose["services"].values() if "command" in one]
+    commands = [value["command"] for value in compose["services"].values() if "command" in value]
     assert len(commands) == 11
     for command in commands:
         check(command)

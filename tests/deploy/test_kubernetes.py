@@ -13,9 +13,9 @@ MANIFESTS: list[dict[str, Any]] = list(
     yaml.safe_load_all((DEPLOY / "kubernetes/linekeeper.yaml").read_text())
 )
 PODS = {
-    one["metadata"]["name"]: one["spec"]["template"]["spec"]
-    for one in MANIFESTS
-    if one["kind"] in ("Deployment", "Job")
+    row["metadata"]["name"]: row["spec"]["template"]["spec"]
+    for row in MANIFESTS
+    if row["kind"] in ("Deployment", "Job")
 }
 VERSIONS = ("1.31", "1.37")
 
@@ -31,14 +31,14 @@ def test_every_manifest_is_valid_and_a_mistake_is_not(version: str) -> None:
 
     for manifest in MANIFESTS:
         kubernetes_validate.validate(manifest, version, strict=True)
-    [job] = [one for one in MANIFESTS if one["kind"] == "Job"]
+    [job] = [row for row in MANIFESTS if row["kind"] == "Job"]
     wrong = {**job, "spec": {**job["spec"], "backofLimit": 1}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, version, strict=True)
 
 
 def test_what_the_pods_run_and_are_told_exists_and_they_have_no_rights() -> None:
-    [settings] = [one["data"] for one in MANIFESTS if one["kind"] == "ConfigMap"]
+    [settings] = [row["data"] for row in MANIFESTS if row["kind"] == "ConfigMap"]
     assert {name for name in settings if name.startswith("LINEKEEPER_")} <= KNOWN
     assert len(PODS) == 4
     for name, pod in PODS.items():
@@ -47,13 +47,15 @@ def test_what_the_pods_run_and_are_told_exists_and_they_have_no_rights() -> None
         check(command[2] if command[:2] == ["sh", "-c"] else " ".join(command))
         assert pod["securityContext"]["runAsNonRoot"]
         assert container["securityContext"]["readOnlyRootFilesystem"]
-        [secrets] = [one["mountPath"] for one in container["volumeMounts"] if "readOnly" in one]
+        [secrets] = [
+            count["mountPath"] for count in container["volumeMounts"] if "readOnly" in count
+        ]
         assert secrets == settings["LINEKEEPER_SECRETS_DIR"]
         assert ("livenessProbe" in container) == ("setup" not in name), name
 
 
 def test_what_is_outside_is_what_nginx_has_outside() -> None:
-    [ingress] = [one for one in MANIFESTS if one["kind"] == "Ingress"]
+    [ingress] = [row for row in MANIFESTS if row["kind"] == "Ingress"]
     [rule] = ingress["spec"]["rules"]
     paths = {one["path"] for one in rule["http"]["paths"]}
     for file in ("nginx.conf", "nginx.compose.conf"):

@@ -22,7 +22,9 @@ from tests.receiver.processes import part
 def example() -> str:
     """The shell block of the page that calls curl."""
     tokens = MarkdownIt().parse((ROOT / "docs/webhooks.md").read_text())
-    [block] = [one.content for one in tokens if one.type == "fence" and "curl" in one.content]
+    [block] = [
+        token.content for token in tokens if token.type == "fence" and "curl" in token.content
+    ]
     return block
 
 

@@ -32,7 +32,7 @@ async def test_a_clock_that_differs_from_the_databases_is_wrong(
         pytest.skip("SQLite has no clock of its own")
     off = timedelta(minutes=minutes)
     monkeypatch.setattr("linekeeper.doctor.database.utcnow", lambda: utcnow() + off)
-    [found] = [one for one in await examine_database(settings) if one.name == "clock"]
+    [found] = [finding for finding in await examine_database(settings) if finding.name == "clock"]
     assert found.level == "wrong"
     assert said in found.text
 
@@ -40,7 +40,7 @@ async def test_a_clock_that_differs_from_the_databases_is_wrong(
 async def test_another_key_than_the_databases_is_wrong(store: Store, settings: Settings) -> None:
     other = SecretStr(Fernet.generate_key().decode())
     findings = await examine_database(settings.model_copy(update={"encryption_keys": (other,)}))
-    assert [(one.name, one.level) for one in findings] == [("encryption keys", "wrong")]
+    assert [(finding.name, finding.level) for finding in findings] == [("encryption keys", "wrong")]
 
 
 async def test_an_empty_database_says_what_to_run(empty_settings: Settings) -> None:
@@ -75,7 +75,7 @@ async def test_keys_others_may_read_are_pointed_out(tmp_path: Path) -> None:
     async with Store.open(settings) as opened:
         await migrate(opened)
     (tmp_path / "encryption-keys").chmod(0o644)
-    findings = {one.name: one for one in await examine_database(settings)}
+    findings = {finding.name: finding for finding in await examine_database(settings)}
     assert findings["encryption keys"].level == "warn"
 
 
@@ -94,7 +94,9 @@ async def test_everything_is_looked_at_together(store: Store, settings: Settings
             return [Finding("prefect", Level.ok, "answers")]
 
         async with Runtime.open(configured) as rt:
-            findings = {one.name: one for one in await examine(rt, others=[prefect], seconds=5)}
+            findings = {
+                finding.name: finding for finding in await examine(rt, others=[prefect], seconds=5)
+            }
     assert findings["prefect"].level == "ok"
     assert findings["app default · login"].level == "ok"
     assert findings["slack"].level == "warn"
@@ -107,14 +109,14 @@ async def test_everything_is_looked_at_together(store: Store, settings: Settings
 
 async def test_no_app_at_all_is_pointed_out(store: Store, settings: Settings) -> None:
     async with Runtime.open(settings) as rt:
-        findings = {one.name: one for one in await examine(rt)}
+        findings = {finding.name: finding for finding in await examine(rt)}
     assert findings["makini"].level == "warn"
 
 
 async def test_an_address_that_is_none_is_a_finding(store: Store, settings: Settings) -> None:
     broken = settings.model_copy(update={"makini_api_url": "https://user:hunter2@makini"})
     async with Runtime.open(broken) as rt:
-        findings = {one.name: one for one in await examine(rt)}
+        findings = {finding.name: finding for finding in await examine(rt)}
     assert findings["app default · address"].level == "wrong"
     assert "hunter2" not in repr(findings)
 
@@ -155,7 +157,7 @@ async def test_a_fleet_without_a_recent_backup_is_pointed_out(
 ) -> None:
     async def said() -> list[str]:
         found = await examine_database(settings)
-        return [f"{one.level}: {one.text}" for one in found if one.name == "backup"]
+        return [f"{finding.level}: {finding.text}" for finding in found if finding.name == "backup"]
 
     assert await said() == []
     async with store.write() as session:

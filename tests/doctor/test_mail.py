@@ -50,7 +50,7 @@ async def test_what_was_not_taken_is_said_until_it_is(store: Store) -> None:
             )
     async with listening() as post:
         findings = await examine_mail(store, account(post.url), seconds=5)
-    assert [one.text for one in findings[1:]] == [
+    assert [finding.text for finding in findings[1:]] == [
         "1 not taken yet: the mail server answered 451",
         "1 in 7 days: refused",
     ]

@@ -18,7 +18,7 @@ async def test_every_part_is_named_with_what_is_wrong(settings: Settings) -> Non
         assert await examine_parts(rt) == []
         await beat(rt.store, "consumer:a:1:x", "consumer", "a")
         await beat(rt.store, "receiver:b:1:x", "receiver", "b")
-        assert {(one.name, one.level) for one in await examine_parts(rt)} == {
+        assert {(finding.name, finding.level) for finding in await examine_parts(rt)} == {
             ("consumer · a", "ok"),
             ("receiver · b", "ok"),
         }
@@ -31,7 +31,7 @@ async def test_every_part_is_named_with_what_is_wrong(settings: Settings) -> Non
                 .values(at=now - timedelta(minutes=16))
             )
         findings = await examine_parts(rt)
-        assert {(one.name, one.level) for one in findings} == {
+        assert {(finding.name, finding.level) for finding in findings} == {
             ("consumer · a", "ok"),
             ("receiver · b", "wrong"),
             ("overdue", "wrong"),

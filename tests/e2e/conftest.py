@@ -177,16 +177,16 @@ async def started(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    one = House(home, ports, ours, process, command, cwd)
+    house = House(home, ports, ours, process, command, cwd)
     ready = asyncio.Event()
-    listening = asyncio.create_task(_listen(one, ready))
+    listening = asyncio.create_task(_listen(house, ready))
     shorter = httpx.Limits(keepalive_expiry=2)  # than the servers', which close after five
-    async with httpx.AsyncClient(timeout=30, limits=shorter) as one.http:
+    async with httpx.AsyncClient(timeout=30, limits=shorter) as house.http:
         try:
             await asyncio.wait_for(ready.wait(), 300)
-            if process.returncode is not None or not one.said[-1].startswith("ready"):
-                raise RuntimeError("\n".join(one.said))
-            yield one
+            if process.returncode is not None or not house.said[-1].startswith("ready"):
+                raise RuntimeError("\n".join(house.said))
+            yield house
         finally:
             if process.returncode is None:
                 process.terminate()
@@ -214,8 +214,8 @@ async def living(*, connections: int) -> AsyncIterator[House]:
             LINEKEEPER_NOTIFY_CUSTOMERS="true",
             LINEKEEPER_SMTP_URL=f"smtp://{':'.join(MAIL_ACCOUNT)}@127.0.0.1:{ports['mail']}",
             LINEKEEPER_MAIL_FROM="Line <line@operator.example>",
-        ) as one:
-            yield one
+        ) as house:
+            yield house
 
 
 @pytest.fixture(scope="session")

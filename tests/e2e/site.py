@@ -239,40 +239,40 @@ async def site(box: sandbox.Settings) -> AsyncIterator[Site]:
                     await net.machines[name].stop()
 
 
-async def _secrets(one: Site) -> None:
+async def _secrets(site: Site) -> None:
     """Made as the operator makes them, with addresses in place of names; nginx's certificate."""
-    nginx = one.net.machines["nginx"]
-    await nginx.run(f"{DEPLOY / 'make-secrets.sh'} {one.secrets}")
+    nginx = site.net.machines["nginx"]
+    await nginx.run(f"{DEPLOY / 'make-secrets.sh'} {site.secrets}")
     for name in ("linekeeper_database_url", "prefect-server.toml"):
-        file = one.secrets / name
-        file.write_text(file.read_text().replace("@postgres/", f"@{one.at('postgres')}/"))
+        file = site.secrets / name
+        file.write_text(file.read_text().replace("@postgres/", f"@{site.at('postgres')}/"))
     await nginx.run(
         f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
-        f"-subj /CN=linekeeper -keyout {one.secrets / 'tls.key'} -out {one.secrets / 'tls.pem'}"
+        f"-subj /CN=linekeeper -keyout {site.secrets / 'tls.key'} -out {site.secrets / 'tls.pem'}"
     )
 
 
-async def _pause_schedules(one: Site) -> None:
+async def _pause_schedules(site: Site) -> None:
     """What runs, and when, is the test's to say."""
-    async with one.prefect() as client:
+    async with site.prefect() as client:
         for deployment in await client.read_deployments():
             await client.pause_deployment(deployment.id)
 
 
-async def _healthy(one: Site) -> bool:
+async def _healthy(site: Site) -> bool:
     try:
-        answer = await one.http.get(f"http://{one.at('prefect')}:4200/api/health")
+        answer = await site.http.get(f"http://{site.at('prefect')}:4200/api/health")
     except httpx.HTTPError:
         return False
     return answer.status_code == 200
 
 
-async def _postgresql(one: Site) -> None:
+async def _postgresql(site: Site) -> None:
     """Debian's, as its own user, with the compose file's databases."""
-    machine, bin_ = one.net.machines["postgres"], _postgres()
+    machine, bin_ = site.net.machines["postgres"], _postgres()
     assert bin_ is not None
-    told = one.environment("postgres")
-    user, password = told["POSTGRES_USER"], one.secret("postgres_password")
+    told = site.environment("postgres")
+    user, password = told["POSTGRES_USER"], site.secret("postgres_password")
     if os.getuid() == 0:
         shutil.chown(machine.folder, "postgres")
     words = machine.folder / "password"
@@ -298,16 +298,16 @@ async def _postgresql(one: Site) -> None:
         {**access, "PGDATABASE": database},
     )
     assert "CREATE EXTENSION" in said
-    one.version = (await machine.run(f"{bin_}/postgres --version")).strip()
+    site.version = (await machine.run(f"{bin_}/postgres --version")).strip()
 
 
-def _servers(one: Site) -> str:
+def _servers(site: Site) -> str:
     """The compose file's nginx, with addresses for names."""
     told = (DEPLOY / "nginx.compose.conf").read_text()
     for name in ("receiver-1", "receiver-2"):
-        told = told.replace(f"{name}:", f"{one.at(name)}:")
-    told = told.replace("listen ", f"listen {one.at('nginx')}:")
-    return told.replace("/run/secrets", str(one.secrets))
+        told = told.replace(f"{name}:", f"{site.at(name)}:")
+    told = told.replace("listen ", f"listen {site.at('nginx')}:")
+    return told.replace("/run/secrets", str(site.secrets))
 
 
 async def _nginx(machine: Machine, servers: str) -> None:

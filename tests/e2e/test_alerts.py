@@ -49,17 +49,17 @@ async def test_an_outage_is_one_message_planned_work_is_none_and_the_digest_tell
 ) -> None:
     await house.trigger("health-sweep")
     fleet = await _fleet(house)
-    hit = [one for one, _ in fleet if one.provider == PROVIDER]
-    assert len(hit) >= 5, [one.provider for one, _ in fleet]
-    owners = {customer.id for one, customer in fleet if one.provider == PROVIDER}
+    hit = [connection for connection, _ in fleet if connection.provider == PROVIDER]
+    assert len(hit) >= 5, [connection.provider for connection, _ in fleet]
+    owners = {customer.id for connection, customer in fleet if connection.provider == PROVIDER}
     planned, customer = next(
-        (one, whose)
-        for one, whose in fleet
+        (connection, whose)
+        for connection, whose in fleet
         if whose.id not in owners and sum(other.id == whose.id for _, other in fleet) == 1
     )
     await _window_from_its_form(house, page, customer.name)
     before = len(await house.slack())
-    keys = [one.makini_key for one in [*hit, planned]]
+    keys = [connection.makini_key for connection in [*hit, planned]]
     await house.control("webhooks", drop=1.0)
     try:
         for key in keys:

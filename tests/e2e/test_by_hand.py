@@ -139,11 +139,11 @@ async def test_a_standard_implementation_goes_from_the_form_to_live(
 
 async def look(house: House, slug: str) -> tuple[date, str, str]:
     """The go-live that is likely, the chart, and the text of the artifact."""
-    [one] = await rows(house, select(Implementation).where(col(Implementation.slug) == slug))
+    [connection] = await rows(house, select(Implementation).where(col(Implementation.slug) == slug))
     shown = await artifact(house, f"implementation-{slug}")
     chart = re.search(r"base64,([^)]+)", shown)
     assert chart is not None
-    return one.p50, chart[1], shown
+    return connection.p50, chart[1], shown
 
 
 async def test_an_enterprise_waits_for_a_closed_port_and_moves_on_when_it_opens(

@@ -174,9 +174,9 @@ async def test_every_form_says_what_it_does_and_what_each_field_takes(house: Hou
             flow_run_filter=FlowRunFilter(name=FlowRunFilterName(like_="no app"))
         )
     assert not failing
-    for one in deployments:
-        assert "**" in (one.description or ""), one.name
-        assert "linekeeper" in one.tags, one.name
-        assert one.work_queue_name in {"urgent", "routine", "bulk"}, one.name
-        for name, field in one.parameter_openapi_schema.get("properties", {}).items():
-            assert field.get("title"), (one.name, name)
+    for deployment in deployments:
+        assert "**" in (deployment.description or ""), deployment.name
+        assert "linekeeper" in deployment.tags, deployment.name
+        assert deployment.work_queue_name in {"urgent", "routine", "bulk"}, deployment.name
+        for name, field in deployment.parameter_openapi_schema.get("properties", {}).items():
+            assert field.get("title"), (deployment.name, name)

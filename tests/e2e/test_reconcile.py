@@ -76,7 +76,7 @@ async def test_the_next_run_makes_the_index_right_and_tells_the_miss_rate(
     assert late == 0
     assert abs(missed / (missed + seen) - dropped) < 0.02
 
-    said = [str(one) for one in await house.slack() if "can't be trusted" in str(one)]
+    said = [str(row) for row in await house.slack() if "can't be trusted" in str(row)]
     assert len(said) == 1
 
     async with house.prefect() as client:

@@ -179,7 +179,7 @@ async def phone(browser: Browser) -> AsyncIterator[Page]:
 
 async def looked_at(phone: Page, name: str) -> None:
     """Nothing of the page is beyond a phone's edge; a picture is kept where one is wanted."""
-    for box in [await one.bounding_box() for one in await phone.locator("main *").all()]:
+    for box in [await locator.bounding_box() for locator in await phone.locator("main *").all()]:
         assert box is None or box["x"] + box["width"] <= 375
     if IMAGES:
         await phone.screenshot(path=Path(IMAGES) / f"{name}.png", full_page=True)

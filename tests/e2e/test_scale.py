@@ -109,7 +109,9 @@ async def test_one_of_each_dies_under_load_and_nothing_is_lost_or_done_twice(
         await _completed(place, "reconcile")
 
         truth = await place.truth()
-        sent = [one for one in truth["webhooks"] if one["keys"] and one["fate"] != "unannounced"]
+        sent = [
+            ended for ended in truth["webhooks"] if ended["keys"] and ended["fate"] != "unannounced"
+        ]
         fates, statuses = Counter(one["fate"] for one in sent), await _statuses(store)
         # Nothing lost: everything announced came, and the index is what the sources have.
         assert set(fates) == {"delivered", "dropped"}

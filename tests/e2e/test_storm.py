@@ -98,8 +98,8 @@ async def lose(house: House, ones: Sequence[Connection]) -> None:
     """One after the other, within `SECONDS`; Makini tells us of each."""
     order = random.Random(7).sample(list(ones), len(ones))
     began = time.monotonic()
-    for number, one in enumerate(order):
-        await house.control(f"connections/{one.makini_key}/change-credentials")
+    for number, connection in enumerate(order):
+        await house.control(f"connections/{connection.makini_key}/change-credentials")
         ahead = began + SECONDS * number / len(order) - time.monotonic()
         await asyncio.sleep(max(0.0, ahead))
 
@@ -164,9 +164,11 @@ async def test_a_provider_loses_all_logins_within_a_minute_and_gets_them_back(
             assert run.name == open_ones[0].title == f"UpKeep · {len(ones)} connections"
 
             began = time.monotonic()
-            for one in ones[:BY_THEMSELVES]:
-                [owner] = await rows(house, select(Customer).where(Customer.id == one.customer_id))
-                page = await log_in(house, post, one, to=f"it@{owner.slug}.example")
+            for connection in ones[:BY_THEMSELVES]:
+                [owner] = await rows(
+                    house, select(Customer).where(Customer.id == connection.customer_id)
+                )
+                page = await log_in(house, post, connection, to=f"it@{owner.slug}.example")
                 assert "Done" in page
             await house.control("providers/upkeep/restore-credentials")
             await house.trigger("health-sweep")

@@ -87,7 +87,10 @@ async def _wrong_pages(house: House, seen: set[str]) -> list[str]:
             ("since", f"since {connection.health_since:%Y-%m-%d %H:%M} UTC" in rest),
             ("no age", " ago)" not in shown and "just now" not in shown),
             ("no incident", bool(incidents) or "## Open incidents\n\nNone." in shown),
-            *((f"incident {one.title}", text(one.title, 160) in rest) for one in incidents),
+            *(
+                (f"incident {implementation.title}", text(implementation.title, 160) in rest)
+                for implementation in incidents
+            ),
         ]
         wrong += [f"{key}: {what}: {head}" for what, is_so in lines if not is_so]
     return wrong

@@ -158,7 +158,7 @@ async def test_spoilt_webhooks_reach_the_product_all_the_same_and_the_story_is_t
     await expect(page.get_by_text("moon.rising").first).to_be_visible(timeout=60_000)
 
     async def told() -> bool:
-        return any(customer.name in json.dumps(one) for one in await house.slack())
+        return any(customer.name in json.dumps(row) for row in await house.slack())
 
     await until(told, what="a message about the lost login")
     await house.control(f"connections/{broken.makini_key}/restore-credentials")

@@ -74,7 +74,7 @@ async def rows(house: House, statement: Any) -> list[Any]:
 
 async def asking(house: House) -> dict[str, FlowRun]:
     """The runs that wait for a person, by the gate they ask for."""
-    titles = {one.id: one.gate for one in await rows(house, select(Gate))}
+    titles = {life.id: life.gate for life in await rows(house, select(Gate))}
     suspended = await house.runs(state="Suspended")
     return {
         titles[str(run.parameters["gate"])]: run for run in suspended if "gate" in run.parameters
@@ -169,7 +169,7 @@ async def test_suspended_for_weeks_over_a_killed_prefect_nothing_is_lost_or_doub
         gates = {one.gate: one for one in await rows(house, select(Gate))}
         done = ("kickoff", "design", "network")
         assert [gates[name].status for name in done] == ["done"] * 3
-        assert {one.attempt for one in gates.values()} == {0, 1}
+        assert {gate.attempt for gate in gates.values()} == {0, 1}
         audited = await rows(house, select(Audit).where(col(Audit.action) == "gate.done"))
         assert Counter(one.detail["gate"] for one in audited) == Counter(done)
         runs = Counter(

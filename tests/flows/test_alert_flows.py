@@ -83,7 +83,7 @@ async def test_a_window_is_begun_and_ended_by_the_form(
     async with store.read() as session:
         windows = list(await session.scalars(select(Silence).order_by(Silence.id)))
         audit = [row.action for row in await session.scalars(select(Audit).order_by(Audit.id))]
-    assert [(one.kind, one.scope, one.ended_at is not None) for one in windows] == [
+    assert [(silence.kind, silence.scope, silence.ended_at is not None) for silence in windows] == [
         ("maintenance", "connection", True),
         ("mute", "provider", False),
     ]

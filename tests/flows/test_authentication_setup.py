@@ -261,8 +261,8 @@ async def test_a_person_sends_again_or_ends_it_and_a_later_run_replaces(
     settings: Settings,
     clean_prefect: PrefectServer,
 ) -> None:
-    one = await arriving(rt, box)
-    form = {"connection": one.makini_key, "requirements_confirmed": True, "by": "Olaf"}
+    connection = await arriving(rt, box)
+    form = {"connection": connection.makini_key, "requirements_confirmed": True, "by": "Olaf"}
     with on(clean_prefect):
         first = await begin(running, authentication_setup, **form)
         await edges(running, first.id, 3)
@@ -305,10 +305,10 @@ async def test_the_customer_is_mailed_and_reminded_until_the_login(
 ) -> None:
     monkeypatch.setenv("LINEKEEPER_SMTP_URL", "smtp://127.0.0.1:9")
     monkeypatch.setenv("LINEKEEPER_NOTIFY_CUSTOMERS", "true")
-    one = await arriving(rt, box)
+    connection = await arriving(rt, box)
     async with rt.store.write() as session:
         held = await session.scalar(
-            select(Contact).where(col(Contact.customer_id) == one.customer_id)
+            select(Contact).where(col(Contact.customer_id) == connection.customer_id)
         )
         assert held is not None  # adoption proposes who logged in
         held.confirmed = True
@@ -316,7 +316,7 @@ async def test_the_customer_is_mailed_and_reminded_until_the_login(
         run = await begin(
             running,
             authentication_setup,
-            connection=one.makini_key,
+            connection=connection.makini_key,
             requirements_confirmed=True,
             by="Olaf",
         )
@@ -351,18 +351,18 @@ async def test_what_cannot_be_set_up_is_refused_and_nothing_is_written(
     monkeypatch: pytest.MonkeyPatch,
     clean_prefect: PrefectServer,
 ) -> None:
-    one = await arriving(rt, box)
+    connection = await arriving(rt, box)
     with on(clean_prefect):
         for wrong in (
             {},
             {"connection": "nobody"},
             {"implementation": "nothing"},
-            {"connection": one.makini_key, "implementation": "both"},
+            {"connection": connection.makini_key, "implementation": "both"},
         ):
             state = await authentication_setup(**wrong, return_state=True)
             assert state.name == "Refused", state
         monkeypatch.setenv("LINEKEEPER_MAKINI_MODE", "observe")
-        state = await authentication_setup(connection=one.makini_key, return_state=True)
+        state = await authentication_setup(connection=connection.makini_key, return_state=True)
         assert state.name == "Refused", state
     assert not await rows(rt, AuthenticationSetup)
     assert not await rows(rt, ConnectLink)

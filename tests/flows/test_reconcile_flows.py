@@ -89,16 +89,31 @@ async def test_a_run_recovers_what_was_missed_and_says_so_in_name_table_chart_an
         first = await reconcile(return_state=True)
         assert ended(first)[0] == "Completed"
         async with rt.store.write() as session:
-            one = (await session.scalars(select(Connection).order_by(col(Connection.id)))).first()
-            assert one is not None
+            connection = (
+                await session.scalars(select(Connection).order_by(col(Connection.id)))
+            ).first()
+            assert connection is not None
             session.add(
-                Drift(connection_id=one.id, entity="eam/assets", run_at=utcnow(), webhooks_seen=70)
+                Drift(
+                    connection_id=connection.id,
+                    entity="eam/assets",
+                    run_at=utcnow(),
+                    webhooks_seen=70,
+                )
             )
         await peer.set(
-            "records", connection=one.makini_key, entity="eam/assets", change=20, announce=False
+            "records",
+            connection=connection.makini_key,
+            entity="eam/assets",
+            change=20,
+            announce=False,
         )
         await peer.set(
-            "records", connection=one.makini_key, entity="eam/work-orders", make=10, announce=False
+            "records",
+            connection=connection.makini_key,
+            entity="eam/work-orders",
+            make=10,
+            announce=False,
         )
         again = await reconcile(return_state=True)
         labels, lines = await edges(running, (await running.last()).id, 5)
@@ -129,9 +144,11 @@ async def test_each_connection_that_newly_cant_be_read_is_one_failed_task_run_an
     with on(clean_prefect):
         await reconcile()
         async with rt.store.read() as session:
-            one = (await session.scalars(select(Connection).order_by(col(Connection.id)))).first()
-        assert one is not None
-        await peer.set(f"connections/{one.makini_key}/change-credentials")
+            connection = (
+                await session.scalars(select(Connection).order_by(col(Connection.id)))
+            ).first()
+        assert connection is not None
+        await peer.set(f"connections/{connection.makini_key}/change-credentials")
         red = await reconcile(return_state=True)
         run = await running.last()
         assert ended(red)[0] == "Failed"
@@ -142,7 +159,7 @@ async def test_each_connection_that_newly_cant_be_read_is_one_failed_task_run_an
     tasks = await running.client.read_task_runs()
     failed = [task for task in tasks if task.flow_run_id == run.id and task.state_name == "Failed"]
     assert len(failed) == 1
-    assert one.provider in failed[0].name
+    assert connection.provider in failed[0].name
 
 
 @on_both
@@ -152,15 +169,17 @@ async def test_webhooks_that_never_come_are_an_incident_with_the_url_and_the_swe
     with on(clean_prefect):
         await reconcile()
         async with rt.store.read() as session:
-            one = (await session.scalars(select(Connection).order_by(col(Connection.id)))).first()
-        assert one is not None
-        await peer.set("records", connection=one.makini_key, change=10, announce=False)
+            connection = (
+                await session.scalars(select(Connection).order_by(col(Connection.id)))
+            ).first()
+        assert connection is not None
+        await peer.set("records", connection=connection.makini_key, change=10, announce=False)
         await reconcile()
         async with rt.store.read() as session:
             [incident] = await session.scalars(
                 select(Incident).where(col(Incident.kind) == "webhooks_unconfigured")
             )
-        url = f"https://linekeeper.example/webhooks/default/{one.makini_key}"
+        url = f"https://linekeeper.example/webhooks/default/{connection.makini_key}"
         assert incident.detail["url"] == url
         assert any(url in text for text in await slack(peer))
         first = await health_sweep(return_state=True)
@@ -174,23 +193,28 @@ async def test_one_connection_is_read_by_name_and_a_wrong_name_offers_the_neares
     rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
 ) -> None:
     async with rt.store.read() as session:
-        one = (await session.scalars(select(Connection).order_by(col(Connection.id)))).first()
-    assert one is not None
+        connection = (
+            await session.scalars(select(Connection).order_by(col(Connection.id)))
+        ).first()
+    assert connection is not None
     with on(clean_prefect):
-        state = await reconcile([one.makini_key], return_state=True)
+        state = await reconcile([connection.makini_key], return_state=True)
         assert ended(state)[0] == "Completed"
         found = await index(rt)
         truth = parsed(await peer.truth())
-        assert found == {one.makini_key: truth[one.makini_key]}
-        await peer.set("records", connection=one.makini_key, change=6, announce=False)
+        assert found == {connection.makini_key: truth[connection.makini_key]}
+        await peer.set("records", connection=connection.makini_key, change=6, announce=False)
         state = await reconcile(
-            [one.makini_key], entities=["assets", "eam/work-orders"], full=True, return_state=True
+            [connection.makini_key],
+            entities=["assets", "eam/work-orders"],
+            full=True,
+            return_state=True,
         )
         assert "6 missed by webhooks" in ended(state)[1]
-        wrong = await reconcile([f"{one.name} typo"], return_state=True)
+        wrong = await reconcile([f"{connection.name} typo"], return_state=True)
         assert ended(wrong)[0] == "Refused"
         assert "The nearest" in ended(wrong)[1]
-        none = await reconcile([one.makini_key], entities=["pumps"], return_state=True)
+        none = await reconcile([connection.makini_key], entities=["pumps"], return_state=True)
         assert "no entity is called 'pumps'" in ended(none)[1]
 
 
@@ -199,9 +223,11 @@ async def test_too_many_deletions_wait_for_a_decision_which_can_be_undone(
     rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
 ) -> None:
     async with rt.store.read() as session:
-        one = (await session.scalars(select(Connection).order_by(col(Connection.id)))).first()
-    assert one is not None
-    key = one.makini_key
+        connection = (
+            await session.scalars(select(Connection).order_by(col(Connection.id)))
+        ).first()
+    assert connection is not None
+    key = connection.makini_key
     with on(clean_prefect):
         await reconcile([key])
         before = await index(rt)
@@ -239,9 +265,11 @@ async def test_records_only_a_person_can_match_are_on_a_page_and_paired_in_the_f
     rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
 ) -> None:
     async with rt.store.read() as session:
-        one = (await session.scalars(select(Connection).order_by(col(Connection.id)))).first()
-    assert one is not None
-    before, after = one.makini_key, ""
+        connection = (
+            await session.scalars(select(Connection).order_by(col(Connection.id)))
+        ).first()
+    assert connection is not None
+    before, after = connection.makini_key, ""
     twins = [
         {
             "connection": before,
@@ -258,13 +286,15 @@ async def test_records_only_a_person_can_match_are_on_a_page_and_paired_in_the_f
             for _ in range(2):  # missing from two lists
                 await take_list(rt, app, now=utcnow())
         async with rt.store.read() as session:
-            old = await session.get_one(Connection, one.id)
+            old = await session.get_one(Connection, connection.id)
             assert old.replaced_by is not None
             after = (await session.get_one(Connection, old.replaced_by)).makini_key
         async with rt.store.write() as session:  # as rows are whose keys share nothing
             await session.execute(
                 update(Record)
-                .where(col(Record.connection_id) == one.id, col(Record.key).startswith("twin"))
+                .where(
+                    col(Record.connection_id) == connection.id, col(Record.key).startswith("twin")
+                )
                 .values(key="old-" + col(Record.key))
             )
         await reconcile([after], full=True)

@@ -99,14 +99,14 @@ def ended(state: State[Any]) -> tuple[str, str]:
 async def lost(store: Store, server: PrefectServer, fleet: sandbox.Served) -> Connection:
     """A connection whose login is lost, and asked for."""
     await swept(server)
-    [one, *_] = await rows(store, Connection)
-    found = fleet.world.find(one.makini_key)
+    [connection, *_] = await rows(store, Connection)
+    found = fleet.world.find(connection.makini_key)
     assert found is not None
     fleet.world.change_credentials(found)
     assert (await swept(server)).name == "Failed"
     async with Runtime.open() as rt:
         await advance_due_cases(rt)
-    return one  # type: ignore[no-any-return]
+    return connection  # type: ignore[no-any-return]
 
 
 async def test_what_ends_soon_is_renewed_and_in_the_artifact(
@@ -114,14 +114,14 @@ async def test_what_ends_soon_is_renewed_and_in_the_artifact(
 ) -> None:
     await swept(clean_prefect)
     [soon, later, *_] = await rows(store, Connection)
-    for one, days in ((soon, 3), (later, 20)):
-        found = fleet.world.find(one.makini_key)
+    for surveyed, days in ((soon, 3), (later, 20)):
+        found = fleet.world.find(surveyed.makini_key)
         assert found is not None
         pair = fleet.world.tokens.pair(found)
         ends = utcnow() + timedelta(days=days)
         async with store.write() as session:
             given = TokenPair(pair.access, pair.refresh, ends, minted=False)
-            await save_tokens(store, session, {one.id: given}, now=utcnow())
+            await save_tokens(store, session, {surveyed.id: given}, now=utcnow())
     with on(clean_prefect):
         state = await refresh_tokens(return_state=True)
         _, lines = await edges(running, (await running.last()).id, 3)
@@ -157,22 +157,26 @@ async def test_a_link_is_made_without_an_incident_and_nonsense_is_refused(
 async def test_disconnecting_is_a_preview_until_the_key_is_typed_by_somebody(
     running: Running, store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
 ) -> None:
-    one = await lost(store, clean_prefect, fleet)
+    connection = await lost(store, clean_prefect, fleet)
     with on(clean_prefect):
-        seen = await disconnect(one.makini_key, return_state=True)
+        seen = await disconnect(connection.makini_key, return_state=True)
         assert ended(seen) == ("Completed", "Only a preview; see the artifact disconnect")
-        for confirm, by in ((one.makini_key, ""), ("yes", "Petra")):
-            refused = await disconnect(one.makini_key, confirm, by, return_state=True)
+        for confirm, by in ((connection.makini_key, ""), ("yes", "Petra")):
+            refused = await disconnect(connection.makini_key, confirm, by, return_state=True)
             assert refused.name == "Refused"
-        assert fleet.world.find(one.makini_key) is not None
-        done = await disconnect(one.makini_key, one.makini_key, "Petra", return_state=True)
+        assert fleet.world.find(connection.makini_key) is not None
+        done = await disconnect(
+            connection.makini_key, connection.makini_key, "Petra", return_state=True
+        )
         assert done.name == "Completed", done.message
-        again = await disconnect(one.makini_key, one.makini_key, "Petra", return_state=True)
+        again = await disconnect(
+            connection.makini_key, connection.makini_key, "Petra", return_state=True
+        )
         assert again.name == "Completed", again.message
-    assert fleet.world.find(one.makini_key) is None
-    [row] = await rows(store, Connection, Connection.id == one.id)
+    assert fleet.world.find(connection.makini_key) is None
+    [row] = await rows(store, Connection, Connection.id == connection.id)
     assert row.setup == "disconnected"
-    assert await rows(store, Credential, Credential.connection_id == one.id) == []
+    assert await rows(store, Credential, Credential.connection_id == connection.id) == []
     assert [i.status for i in await rows(store, Incident)] == ["resolved"]
     assert all(link.expires_at <= utcnow() for link in await rows(store, ConnectLink))
 
@@ -272,8 +276,8 @@ async def started(store: Store) -> list[Outbox]:
 async def test_a_login_mended_elsewhere_ends_the_run_reconnected_with_its_numbers(
     running: Running, store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
 ) -> None:
-    one = await lost(store, clean_prefect, fleet)
-    found = fleet.world.find(one.makini_key)
+    connection = await lost(store, clean_prefect, fleet)
+    found = fleet.world.find(connection.makini_key)
     assert found is not None
     fleet.world.change_records(found, next(iter(fleet.world.records.of(found))), make=7)
     fleet.world.restore_credentials(found)
@@ -317,11 +321,11 @@ async def test_in_observe_without_a_token_it_ends_reconnected_too_and_asked_nobo
     fleet: sandbox.Served,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    one = await lost(store, clean_prefect, fleet)
+    connection = await lost(store, clean_prefect, fleet)
     monkeypatch.setenv("LINEKEEPER_MAKINI_MODE", "observe")
     async with store.write() as session:
-        await destroy_tokens(session, one.id)
-    found = fleet.world.find(one.makini_key)
+        await destroy_tokens(session, connection.id)
+    found = fleet.world.find(connection.makini_key)
     assert found is not None
     fleet.world.restore_credentials(found)
     await swept(clean_prefect)
@@ -340,8 +344,8 @@ async def test_that_there_was_nothing_to_backfill_is_said_only_after_a_compariso
     if read_before:
         async with Runtime.open() as rt:
             await reconcile(rt)
-    one = await lost(store, clean_prefect, fleet)
-    found = fleet.world.find(one.makini_key)
+    connection = await lost(store, clean_prefect, fleet)
+    found = fleet.world.find(connection.makini_key)
     assert found is not None
     fleet.world.restore_credentials(found)
     await swept(clean_prefect)
@@ -375,10 +379,10 @@ async def test_a_connection_that_has_its_login_has_no_run_and_is_told_what_to_do
     store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
 ) -> None:
     await swept(clean_prefect)
-    [one, *_] = await rows(store, Connection)
+    [connection, *_] = await rows(store, Connection)
     with on(clean_prefect):
         for given, said in (
-            ({"connection": one.makini_key}, "has not lost its login"),
+            ({"connection": connection.makini_key}, "has not lost its login"),
             ({"connection": "nobody"}, "nearest"),
             ({"incident": "nothing"}, "no incident"),
             ({}, "Give an incident or a connection"),
@@ -432,11 +436,11 @@ async def test_b2_without_token_and_without_mint_a_case_waits_for_its_customer(
 async def test_b2_a_login_back_by_the_list_alone_ends_the_case_and_says_what_was_not_read(
     store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
 ) -> None:
-    one = await lost(store, clean_prefect, fleet)
+    connection = await lost(store, clean_prefect, fleet)
     fleet.world.settings.mint_shape = "refused"
     async with store.write() as session:
-        await destroy_tokens(session, one.id)
-    found = fleet.world.find(one.makini_key)
+        await destroy_tokens(session, connection.id)
+    found = fleet.world.find(connection.makini_key)
     assert found is not None
     fleet.world.restore_credentials(found)
     await swept(clean_prefect)

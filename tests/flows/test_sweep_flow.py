@@ -125,8 +125,8 @@ async def test_red_means_new(
     assert "Reauthorization required" in own
     assert "req\\_" in own or "req_" in own  # what Makini's support asks for
 
-    for one in (victim, other):
-        await control(f"connections/{one.makini_key}/mend")
+    for connection in (victim, other):
+        await control(f"connections/{connection.makini_key}/mend")
     assert (await sweep())[:2] == ("Completed", "sweep · all healthy")
     async with store.read() as session:
         assert set(await session.scalars(select(Incident.status))) == {"resolved"}
@@ -184,7 +184,7 @@ async def test_the_graph_leads_from_the_list_to_batches_to_who_is_in_trouble_to_
     assert lost.state is not None
     page = f"http://{clean_prefect.host}:{clean_prefect.port}/artifacts/"
     assert page in (lost.state.message or "")
-    pages_of = [f"connection-{one.slug}" for one in (victim, other)]
+    pages_of = [f"connection-{connection.slug}" for connection in (victim, other)]
     keys = ["fleet", "audit", "connections", *pages_of]
     links = sorted(str(artifact.data).partition("](http")[0] for artifact in shown)
     assert links == sorted(f"[{key}" for key in keys)
@@ -219,11 +219,11 @@ async def test_a_truncated_list_is_red_once_and_a_person_decides(
         box.world.connections.clear()
         assert await swept() == ("Failed", "sweep · 1 new problem")
         assert await swept() == ("Completed", "sweep · 1 known")
-        assert {one.setup for one in await connections(store)} == {"live"}
+        assert {connection.setup for connection in await connections(store)} == {"live"}
         state = await adopt(dry_run=False, return_state=True)
         assert "6 of 6 known connections are missing. Nothing was changed" in (state.message or "")
         await adopt(dry_run=False, accept_missing=True, return_state=True)
-        assert {one.setup for one in await connections(store)} == {"disconnected"}
+        assert {connection.setup for connection in await connections(store)} == {"disconnected"}
         assert await swept() == ("Completed", "sweep · all healthy")
 
 
@@ -304,7 +304,7 @@ async def test_no_answer_is_tried_again_and_then_an_observation_not_a_failure(
         )
         if one.name.startswith("probe ")
     ]
-    assert [one.run_count for one in batches] == [3]  # its retries are seen in the UI
+    assert [batch.run_count for batch in batches] == [3]  # its retries are seen in the UI
     [victim, *_] = await connections(store)
     assert (victim.health, victim.suspect) == ("healthy", True)
 

@@ -99,7 +99,7 @@ async def test_an_implementation_sets_up_its_login_and_configures_its_connection
     settings: Settings,
     clean_prefect: PrefectServer,
 ) -> None:
-    one = await kicked_off(rt)
+    implementation = await kicked_off(rt)
     with on(clean_prefect):
         await delivered(rt, settings)
         login = await gate_of(rt, "authentication-1")
@@ -148,7 +148,7 @@ async def test_an_implementation_sets_up_its_login_and_configures_its_connection
     assert (step.status, step.done_by) == ("done", "Olaf"), step
     assert "All listed whole" in step.evidence
     assert step.work_run_id == str(run.id)
-    assert one.slug == "acme-sap-ecc"
+    assert implementation.slug == "acme-sap-ecc"
 
 
 async def test_a_lost_set_up_goes_on_in_the_run_that_is_started_again(

@@ -78,9 +78,9 @@ async def test_a_connection_is_configured_waits_for_its_webhooks_and_is_verified
     rt: Runtime, peer: Peer, running: Running, settings: Settings, clean_prefect: PrefectServer
 ) -> None:
     async with rt.store.read() as session:
-        [one, _] = await session.scalars(select(Connection).order_by(col(Connection.id)))
+        [connection, _] = await session.scalars(select(Connection).order_by(col(Connection.id)))
     form = {
-        "connection": one.makini_key,
+        "connection": connection.makini_key,
         "entities": ["assets", "eam/sites"],
         "cadence": 30,
         "bodies": "keep",
@@ -101,11 +101,11 @@ async def test_a_connection_is_configured_waits_for_its_webhooks_and_is_verified
             assert SECRET not in state.model_dump_json()
         assert SECRET not in run.model_dump_json()
         await edges(running, run.id, 3)  # the server records task runs a little later
-        truth = (await peer.truth())[one.makini_key]
-        await deliver(rt, one.makini_key, list(truth["eam/assets"])[:1])
+        truth = (await peer.truth())[connection.makini_key]
+        await deliver(rt, connection.makini_key, list(truth["eam/assets"])[:1])
         await process(rt)
         assert await watch(rt, now=utcnow()) == 0  # sites are still missing
-        await deliver(rt, one.makini_key, list(truth["eam/sites"])[:1], plural="sites")
+        await deliver(rt, connection.makini_key, list(truth["eam/sites"])[:1], plural="sites")
         await process(rt)
         assert await watch(rt, now=utcnow()) == 1
         async with PrefectOrchestrator.open(settings) as orchestrator:
@@ -126,13 +126,13 @@ async def test_a_person_may_say_that_webhooks_are_not_waited_for_and_drift_keeps
     rt: Runtime, peer: Peer, running: Running, settings: Settings, clean_prefect: PrefectServer
 ) -> None:
     async with rt.store.read() as session:
-        [one, _] = await session.scalars(select(Connection).order_by(col(Connection.id)))
+        [connection, _] = await session.scalars(select(Connection).order_by(col(Connection.id)))
     with on(clean_prefect):
         run = await begin(
-            running, workflow_configuration, connection=one.makini_key, entities=["assets"]
+            running, workflow_configuration, connection=connection.makini_key, entities=["assets"]
         )
         await edges(running, run.id, 3)
-        await peer.set("records", connection=one.makini_key, change=3, announce=False)
+        await peer.set("records", connection=connection.makini_key, change=3, announce=False)
         await running.client.resume_flow_run(
             run.id, run_input={"accept": True, "note": "they never change", "by": "Olaf"}
         )
@@ -156,13 +156,13 @@ async def test_what_cannot_be_configured_is_refused_and_nothing_is_written(
     rt: Runtime, running: Running, clean_prefect: PrefectServer
 ) -> None:
     async with rt.store.read() as session:
-        [one, _] = await session.scalars(select(Connection).order_by(col(Connection.id)))
+        [connection, _] = await session.scalars(select(Connection).order_by(col(Connection.id)))
     with on(clean_prefect):
         for wrong in (
             {"connection": "nobody"},
-            {"connection": one.makini_key, "entities": ["nonsense"]},
-            {"connection": one.makini_key, "cadence": 99_999_999},
-            {"connection": one.makini_key, "forward_to": "nowhere"},
+            {"connection": connection.makini_key, "entities": ["nonsense"]},
+            {"connection": connection.makini_key, "cadence": 99_999_999},
+            {"connection": connection.makini_key, "forward_to": "nowhere"},
         ):
             state = await workflow_configuration(**wrong, return_state=True)
             assert state.name == "Refused", state

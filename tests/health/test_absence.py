@@ -30,7 +30,7 @@ async def lists(rt: Runtime, times: int, *, accept: bool = False) -> None:
 
 
 async def open_ones(rt: Runtime) -> list[Incident]:
-    return [one for one in await incidents(rt) if one.resolved_at is None]
+    return [incident for incident in await incidents(rt) if incident.resolved_at is None]
 
 
 async def texts(rt: Runtime, incident: str) -> str:
@@ -46,7 +46,10 @@ async def texts(rt: Runtime, incident: str) -> str:
 
 def forget(fleet: sandbox.Served, *victims: Connection) -> dict[str, Listed]:
     """Makini forgets these connections; returns them, to bring them back."""
-    return {one.makini_key: fleet.world.connections.pop(one.makini_key) for one in victims}
+    return {
+        connection.makini_key: fleet.world.connections.pop(connection.makini_key)
+        for connection in victims
+    }
 
 
 async def issued(rt: Runtime, connection: Connection) -> HandedOut | Withheld:
@@ -82,7 +85,7 @@ async def test_a_connection_that_disappears_at_makini_is_an_incident_of_its_own(
     assert "goes on in another incident" in compose.plain(views[before.id], now=utcnow())
     policy = (await rt.configuration()).policy
     findings = await find_news(rt.store, policy=policy, now=utcnow())
-    assert [(one.reason, one.kind) for one in findings.news] == [("new", "disconnected")]
+    assert [(news.reason, news.kind) for news in findings.news] == [("new", "disconnected")]
     withheld = await issued(rt, victim)
     assert isinstance(withheld, Withheld)
     assert withheld.incident == incident.id
@@ -105,7 +108,7 @@ async def test_a_disconnect_ordered_here_is_no_incident(rt: Runtime, fleet: sand
     assert await incidents(rt) == []
     forget(fleet, vanished)
     await lists(rt, 2)
-    assert [one.kind for one in await open_ones(rt)] == ["disconnected"]
+    assert [incident.kind for incident in await open_ones(rt)] == ["disconnected"]
     await disconnect(rt, vanished.makini_key, confirm=vanished.makini_key, by="Petra")
     assert await open_ones(rt) == []
 
@@ -117,13 +120,13 @@ async def test_what_is_accepted_as_gone_is_no_incident_any_more(
     vanished, accepted, *_ = await connections(rt)
     forget(fleet, vanished)
     await lists(rt, 2)
-    assert [one.kind for one in await open_ones(rt)] == ["disconnected"]
+    assert [incident.kind for incident in await open_ones(rt)] == ["disconnected"]
     forget(fleet, accepted)
     preview = await preview_list(rt, await rt.app("default"), now=utcnow())
     assert sorted(preview.missing) == sorted([vanished.name, accepted.name])
     await lists(rt, 1, accept=True)
     assert await open_ones(rt) == []
-    setups = {one.id: one.setup for one in await connections(rt)}
+    setups = {connection.id: connection.setup for connection in await connections(rt)}
     assert (setups[vanished.id], setups[accepted.id]) == ("disconnected", "disconnected")
 
 
@@ -134,7 +137,7 @@ async def test_many_that_disappear_together_are_one_incident(
     victims = (await connections(rt))[:6]
     forget(fleet, *victims)
     await lists(rt, 2)
-    assert {one.setup for one in (await connections(rt))[:6]} == {"disconnected"}
+    assert {connection.setup for connection in (await connections(rt))[:6]} == {"disconnected"}
     assert len(await open_ones(rt)) < 6
 
 
@@ -150,8 +153,8 @@ async def test_of_a_small_fleet_a_list_that_lacks_most_concludes_nothing(
     gone = forget(fleet, *known[kept:])
     await lists(rt, 3)
     assert {one.setup for one in await connections(rt)} == {"live"}
-    for one in known:
-        assert isinstance(await issued(rt, one), HandedOut)
+    for connection in known:
+        assert isinstance(await issued(rt, connection), HandedOut)
     [incident] = await open_ones(rt)
     assert incident.kind == "list_truncated"
     sentence = (

@@ -61,12 +61,14 @@ def test_what_falls_alone_hours_later_is_an_incident_of_its_own() -> None:
         "default",
         "Maximo",
         NOW,
-        dict.fromkeys([one.connection_id for one in old], "unreachable"),
+        dict.fromkeys([trouble.connection_id for trouble in old], "unreachable"),
     )
     decision = decide(
         [*old, down(99, "Maximo")], [wide], past={}, totals=TOTALS, policy=POLICY, now=NOW
     )
-    assert [(one.id, list(one.members)) for one in decision.wanted] == [(None, ["Maximo-099"])]
+    assert [(wanted.id, list(wanted.members)) for wanted in decision.wanted] == [
+        (None, ["Maximo-099"])
+    ]
 
 
 @settings(max_examples=60)

@@ -46,7 +46,7 @@ def test_every_health_has_one_look_and_a_strange_one_looks_unknown() -> None:
 def test_states_over_time_is_small_xml_and_the_same_every_time(
     counts: list[dict[str, int]],
 ) -> None:
-    buckets = [Bucket(NOW + QUARTER * n, one) for n, one in enumerate(counts)]
+    buckets = [Bucket(NOW + QUARTER * n, row) for n, row in enumerate(counts)]
     svg = states_over_time(buckets)
     ElementTree.fromstring(svg)
     assert svg == states_over_time(buckets)

@@ -20,21 +20,26 @@ from tests.health.test_sweep import connections, control, incidents, sweep
 
 
 async def said(
-    rt: Runtime, one: Connection, outcome: Outcome, *, at: datetime | None = None, **more: Any
+    rt: Runtime,
+    connection: Connection,
+    outcome: Outcome,
+    *,
+    at: datetime | None = None,
+    **more: Any,
 ) -> None:
     """An event of Makini's, applied as the consumer applies it."""
     now, policy = utcnow(), (await rt.configuration()).policy
     seen = Observation(at=at or now, source="webhook", outcome=outcome, **more)
     async with rt.store.write() as session:
-        await observe(rt.store, session, [(one.id, seen)], policy=policy, now=now)
+        await observe(rt.store, session, [(connection.id, seen)], policy=policy, now=now)
         await conclude(rt.store, session, policy=policy, now=now)
 
 
-async def reported(rt: Runtime, one: Connection, *calls: tuple[int, str | None]) -> None:
+async def reported(rt: Runtime, connection: Connection, *calls: tuple[int, str | None]) -> None:
     app = await rt.app("default")
     for status, code in calls:
-        await record_call(rt, app, one.id, Call(status, utcnow(), code))
-    await follow_up(rt, "default", one.id)
+        await record_call(rt, app, connection.id, Call(status, utcnow(), code))
+    await follow_up(rt, "default", connection.id)
 
 
 @pytest.fixture
@@ -46,17 +51,17 @@ async def watcher(rt: Runtime) -> AsyncIterator[Runtime]:
 
 
 async def first(rt: Runtime) -> Connection:
-    [one, *_] = await connections(rt)
-    return one
+    [connection, *_] = await connections(rt)
+    return connection
 
 
 async def lose(rt: Runtime, fleet: sandbox.Served, *, lagging: bool = True) -> Connection:
     """A login is lost, which Makini's status doesn't know yet."""
-    one = await first(rt)
+    connection = await first(rt)
     if lagging:
-        await control(fleet, f"connections/{one.makini_key}/lag-status")
-    await control(fleet, f"connections/{one.makini_key}/change-credentials")
-    return one
+        await control(fleet, f"connections/{connection.makini_key}/lag-status")
+    await control(fleet, f"connections/{connection.makini_key}/change-credentials")
+    return connection
 
 
 def reads(fleet: sandbox.Served) -> int:
@@ -70,14 +75,14 @@ async def test_a_lagging_status_does_not_undo_makinis_own_event(
 ) -> None:
     """C2: Makini's own event counts at once, and no cached word undoes it."""
     await sweep(rt)
-    one = await lose(rt, fleet)
-    await said(rt, one, Outcome.login_lost)
+    connection = await lose(rt, fleet)
+    await said(rt, connection, Outcome.login_lost)
     for _ in range(3):
         await sweep(rt)
     assert (await first(rt)).health == "reauthorization_required"
     [incident] = await incidents(rt)
     assert (incident.kind, incident.status) == ("reauthorization_required", "open")
-    await control(fleet, f"connections/{one.makini_key}/restore-credentials")
+    await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
     await sweep(rt)
     assert (await first(rt)).health == "healthy"
     assert (await first(rt)).evidence == "read"
@@ -89,20 +94,20 @@ async def test_an_event_from_before_the_last_cached_word_raises_a_doubt_that_a_r
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
     await sweep(rt)
-    one = await lose(rt, fleet)
+    connection = await lose(rt, fleet)
     before = utcnow()
     await sweep(rt)  # the status lags behind, and is dated later than the event
     assert (await first(rt)).health == "healthy"
-    await said(rt, one, Outcome.login_lost, at=before)
+    await said(rt, connection, Outcome.login_lost, at=before)
     doubted = await first(rt)
     assert (doubted.health, doubted.suspect) == ("healthy", True)
     assert await incidents(rt) == []
     await sweep(rt)
     assert (await first(rt)).health == "reauthorization_required"
-    await control(fleet, f"connections/{one.makini_key}/restore-credentials")
+    await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
     await sweep(rt)
     assert (await first(rt)).health == "healthy"
-    await said(rt, one, Outcome.login_lost, at=before)  # again: a read has outranked it
+    await said(rt, connection, Outcome.login_lost, at=before)  # again: a read has outranked it
     assert not (await first(rt)).suspect
 
 
@@ -110,13 +115,13 @@ async def test_in_observe_an_event_from_before_the_last_list_makes_the_health_un
     rt: Runtime, watcher: Runtime, fleet: sandbox.Served
 ) -> None:
     await sweep(watcher)
-    one = await first(watcher)
+    connection = await first(watcher)
     before = utcnow()
     await sweep(watcher)
-    await said(watcher, one, Outcome.login_lost, at=before)
+    await said(watcher, connection, Outcome.login_lost, at=before)
     await sweep(watcher)
     assert (await first(watcher)).health == "unknown"
-    await said(watcher, one, Outcome.login_restored)
+    await said(watcher, connection, Outcome.login_restored)
     await sweep(watcher)
     assert (await first(watcher)).health == "healthy"
 
@@ -125,10 +130,10 @@ async def test_an_event_from_before_a_stronger_word_than_a_cached_one_changes_no
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
     await sweep(rt)
-    one = await first(rt)
+    connection = await first(rt)
     before = utcnow()
-    await said(rt, one, Outcome.answered)
-    await said(rt, one, Outcome.login_lost, at=before)
+    await said(rt, connection, Outcome.answered)
+    await said(rt, connection, Outcome.login_lost, at=before)
     assert not (await first(rt)).suspect
 
 
@@ -136,8 +141,8 @@ async def test_an_event_that_was_wrong_is_cleared_by_a_read(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
     await sweep(rt)
-    one = await first(rt)
-    await said(rt, one, Outcome.login_lost)
+    connection = await first(rt)
+    await said(rt, connection, Outcome.login_lost)
     await sweep(rt)
     after = await first(rt)
     assert (after.health, after.evidence) == ("healthy", "read")
@@ -145,7 +150,7 @@ async def test_an_event_that_was_wrong_is_cleared_by_a_read(
     async with rt.store.read() as session:
         last = await session.scalar(
             select(Transition)
-            .where(col(Transition.connection_id) == one.id, col(Transition.axis) == "health")
+            .where(col(Transition.connection_id) == connection.id, col(Transition.axis) == "health")
             .order_by(col(Transition.at).desc())
             .limit(1)
         )
@@ -157,10 +162,10 @@ async def test_where_nothing_can_be_read_an_event_stands(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
     await sweep(rt)
-    one = await lose(rt, fleet)
-    await said(rt, one, Outcome.login_lost)
+    connection = await lose(rt, fleet)
+    await said(rt, connection, Outcome.login_lost)
     await control(fleet, "settings", data_list="500")
-    await control(fleet, f"connections/{one.makini_key}/restore-credentials")
+    await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
     await sweep(rt)
     assert (await first(rt)).health == "reauthorization_required"
 
@@ -169,10 +174,10 @@ async def test_once_the_status_agreed_its_next_word_counts(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
     await sweep(rt)
-    one = await lose(rt, fleet, lagging=False)
-    await said(rt, one, Outcome.login_lost)
+    connection = await lose(rt, fleet, lagging=False)
+    await said(rt, connection, Outcome.login_lost)
     await sweep(rt)
-    await control(fleet, f"connections/{one.makini_key}/restore-credentials")
+    await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
     await control(fleet, "settings", data_list="500")
     await sweep(rt)
     assert (await first(rt)).health == "healthy"
@@ -182,9 +187,9 @@ async def test_in_observe_a_contradiction_is_unknown_and_says_so(
     rt: Runtime, watcher: Runtime, fleet: sandbox.Served
 ) -> None:
     await sweep(watcher)
-    one = await first(watcher)
-    assert (one.health, one.evidence) == ("healthy", "listed")
-    await said(watcher, one, Outcome.login_lost)
+    connection = await first(watcher)
+    assert (connection.health, connection.evidence) == ("healthy", "listed")
+    await said(watcher, connection, Outcome.login_lost)
     assert (await first(watcher)).health == "reauthorization_required"
     for _ in range(2):
         await sweep(watcher)
@@ -194,7 +199,9 @@ async def test_in_observe_a_contradiction_is_unknown_and_says_so(
     async with rt.store.read() as session:
         last = await session.scalar(
             select(Transition)
-            .where(col(Transition.connection_id) == one.id, col(Transition.after) == "unknown")
+            .where(
+                col(Transition.connection_id) == connection.id, col(Transition.after) == "unknown"
+            )
             .order_by(col(Transition.at).desc())
             .limit(1)
         )
@@ -202,7 +209,7 @@ async def test_in_observe_a_contradiction_is_unknown_and_says_so(
     assert "contradicts itself" in last.evidence["message"]
     assert "its list says active" in last.evidence["message"]
     assert reads(fleet) == 0
-    await said(watcher, one, Outcome.login_restored)
+    await said(watcher, connection, Outcome.login_restored)
     await sweep(watcher)
     assert (await first(watcher)).health == "healthy"
     [incident] = await incidents(watcher)
@@ -213,17 +220,17 @@ async def test_a_fail_from_before_a_login_does_not_undo_it(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
     await sweep(rt)
-    one = await lose(rt, fleet, lagging=False)
+    connection = await lose(rt, fleet, lagging=False)
     await sweep(rt)
     assert (await first(rt)).health == "reauthorization_required"
-    await control(fleet, f"connections/{one.makini_key}/lag-status")
-    await control(fleet, f"connections/{one.makini_key}/restore-credentials")
-    await said(rt, one, Outcome.login_restored)
+    await control(fleet, f"connections/{connection.makini_key}/lag-status")
+    await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
+    await said(rt, connection, Outcome.login_restored)
     for _ in range(2):
         await sweep(rt)
         assert (await first(rt)).health == "healthy"
-    await control(fleet, f"connections/{one.makini_key}/lag-status", lags=False)
-    await control(fleet, f"connections/{one.makini_key}/change-credentials")
+    await control(fleet, f"connections/{connection.makini_key}/lag-status", lags=False)
+    await control(fleet, f"connections/{connection.makini_key}/change-credentials")
     await sweep(rt)
     assert (await first(rt)).health == "reauthorization_required"
 
@@ -240,8 +247,8 @@ async def test_a_login_nobody_uses_is_tested_once_a_day(rt: Runtime, fleet: sand
     await sweep(rt)
     found = await connections(rt)
     assert found[0].health == "reauthorization_required"
-    assert {one.health for one in found[1:]} == {"healthy"}
-    assert {one.evidence for one in found} == {"read"}
+    assert {connection.health for connection in found[1:]} == {"healthy"}
+    assert {connection.evidence for connection in found} == {"read"}
     [incident] = await incidents(rt)
     assert incident.kind == "reauthorization_required"
     before = reads(fleet)
@@ -257,13 +264,13 @@ async def test_refused_calls_of_the_product_count_in_observe(
 ) -> None:
     """C1: a lost login is recognised from failing calls, the product's own too."""
     await sweep(watcher)
-    one = await first(watcher)
-    await reported(watcher, one, *[(401, "AUTHENTICATION_FAILED")] * 5)
+    connection = await first(watcher)
+    await reported(watcher, connection, *[(401, "AUTHENTICATION_FAILED")] * 5)
     await sweep(watcher)
     assert (await first(watcher)).health == "unknown"
     [incident] = await incidents(watcher)
     assert (incident.kind, incident.status) == ("unknown", "open")
-    await reported(watcher, one, (200, None))
+    await reported(watcher, connection, (200, None))
     await sweep(watcher)
     assert (await first(watcher)).health == "healthy"
     [incident] = await incidents(watcher)
@@ -274,8 +281,8 @@ async def test_a_code_counts_whatever_status_it_comes_with(
     rt: Runtime, watcher: Runtime, fleet: sandbox.Served
 ) -> None:
     await sweep(watcher)
-    one = await first(watcher)
-    await reported(watcher, one, *[(400, "AUTHENTICATION_FAILED")] * 3)
+    connection = await first(watcher)
+    await reported(watcher, connection, *[(400, "AUTHENTICATION_FAILED")] * 3)
     assert (await first(watcher)).health == "unknown"
     other = (await connections(watcher))[1]
     await reported(watcher, other, *[(400, "INVALID_REQUEST")] * 5)
@@ -296,11 +303,11 @@ async def test_in_manage_a_refused_call_is_settled_by_a_read(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
     await sweep(rt)
-    one = await lose(rt, fleet)
+    connection = await lose(rt, fleet)
     async with rt.store.write() as session:
         long_ago = utcnow() - timedelta(minutes=5)
         await session.execute(update(Connection).values(last_checked_at=long_ago))
-    await reported(rt, one, (401, None))
+    await reported(rt, connection, (401, None))
     assert (await first(rt)).health == "reauthorization_required"
     await sweep(rt)
     assert (await first(rt)).health == "reauthorization_required"
@@ -319,8 +326,8 @@ async def test_from_manage_back_to_observe_nothing_turns_red(
     for _ in range(3):
         await sweep(watcher)
         found = await connections(watcher)
-        assert {one.health for one in found} == {"healthy"}
-        assert {one.evidence for one in found} == {"listed"}
+        assert {connection.health for connection in found} == {"healthy"}
+        assert {connection.evidence for connection in found} == {"listed"}
     async with rt.store.read() as session:
         assert list(await session.scalars(select(Incident))) == []
 
@@ -329,14 +336,14 @@ async def test_in_observe_a_token_that_is_refused_before_its_end_is_no_lost_logi
     rt: Runtime, watcher: Runtime, fleet: sandbox.Served
 ) -> None:
     await sweep(rt)
-    one = await first(rt)
-    await control(fleet, f"connections/{one.makini_key}/expire-token")
+    connection = await first(rt)
+    await control(fleet, f"connections/{connection.makini_key}/expire-token")
     await sweep(watcher)
     assert (await first(watcher)).health == "unknown"
     async with rt.store.read() as session:
         seen = await session.scalar(
             select(Transition).where(
-                col(Transition.connection_id) == one.id, col(Transition.after) == "unknown"
+                col(Transition.connection_id) == connection.id, col(Transition.after) == "unknown"
             )
         )
     assert seen is not None

@@ -70,7 +70,7 @@ troubles = st.lists(
         st.sampled_from(["SAP ECC", "UpKeep", "Maximo"]),
     ),
     max_size=25,
-    unique_by=lambda one: one.connection_id,
+    unique_by=lambda trouble: trouble.connection_id,
 )
 totals = st.fixed_dictionaries(
     {("default", name): st.integers(0, 30) for name in ("SAP ECC", "UpKeep", "Maximo")}
@@ -102,7 +102,7 @@ def test_whatever_happens_each_trouble_is_in_exactly_one_open_incident(steps) ->
 @given(troubles, totals)
 def test_causes_of_open_incidents_are_unique(current, total) -> None:
     decision = decide(current, [], past={}, totals=total, policy=POLICY, now=NOW)
-    causes = [one.cause for one in decision.wanted]
+    causes = [wanted.cause for wanted in decision.wanted]
     assert len(causes) == len(set(causes))
 
 
@@ -158,7 +158,7 @@ def test_a_fall_within_an_hour_of_the_resolve_reopens_the_same_incident() -> Non
     world.step([], total)
     world.now += timedelta(minutes=50)
     decision = world.step([trouble(1, "unreachable")], total)
-    assert [(one.id, one.reopen) for one in decision.wanted] == [("i0001", True)]
+    assert [(wanted.id, wanted.reopen) for wanted in decision.wanted] == [("i0001", True)]
     world.step([], total)
     world.now += timedelta(minutes=61)
     world.step([trouble(1, "unreachable")], total)

@@ -35,15 +35,17 @@ async def counted(rt: Runtime, *silent: Connection, now: datetime) -> None:
     async with rt.store.write() as session:
         await session.execute(delete(Drift))
         ids = {one.id for one in silent}
-        for one in await session.scalars(select(Connection)):
-            counts = SILENT if one.id in ids else HEARD
-            row = Drift(connection_id=one.id, entity="eam/assets", run_at=now, **counts)
+        for connection in await session.scalars(select(Connection)):
+            counts = SILENT if connection.id in ids else HEARD
+            row = Drift(connection_id=connection.id, entity="eam/assets", run_at=now, **counts)
             session.add(row)
     await measure(rt, now=now)
 
 
 async def open_causes(rt: Runtime) -> list[str]:
-    return sorted(one.cause for one in await incidents(rt) if one.resolved_at is None)
+    return sorted(
+        incident.cause for incident in await incidents(rt) if incident.resolved_at is None
+    )
 
 
 async def members(rt: Runtime, cause: str) -> set[str]:
@@ -67,10 +69,10 @@ async def test_webhooks_of_one_that_come_in_while_the_apps_incident_is_open(
     assert await open_causes(rt) == [own]
     await counted(rt, *fleet[:8], now=now)
     assert await open_causes(rt) == [app]  # the wider one has taken it in
-    assert await members(rt, app) == {one.id for one in fleet[:8]}
+    assert await members(rt, app) == {connection.id for connection in fleet[:8]}
     await counted(rt, *fleet[1:4], now=now)
     assert await open_causes(rt) == [app]
-    assert await members(rt, app) == {one.id for one in fleet[1:4]}
+    assert await members(rt, app) == {connection.id for connection in fleet[1:4]}
     await counted(rt, now=now)
     assert await open_causes(rt) == []
     await counted(rt, fleet[0], now=now)
@@ -101,7 +103,9 @@ async def test_one_connection_is_a_member_of_several_incidents_of_one_topic(rt: 
             assert identifier is not None
             opened.append(identifier)
     views = await load_views(rt.store, opened)
-    assert [[one.connection_id for one in views[each].members] for each in opened] == [
+    assert [
+        [member_view.connection_id for member_view in views[each].members] for each in opened
+    ] == [
         [victim.id],
         [victim.id],
     ]

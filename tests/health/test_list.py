@@ -28,13 +28,13 @@ async def test_what_the_list_says_is_heard_in_the_end_though_a_probe_was_newer(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
     await sweep(rt)
-    [one, *_] = await connections(rt)
+    [connection, *_] = await connections(rt)
     app, policy = await rt.app("default"), (await rt.configuration()).policy
-    await control(fleet, f"connections/{one.makini_key}/deactivate")
+    await control(fleet, f"connections/{connection.makini_key}/deactivate")
     started = utcnow()
     newer = Observation(started + timedelta(seconds=3), "probe", Outcome.answered)
     async with rt.store.write() as session:
-        await observe(rt.store, session, [(one.id, newer)], policy=policy, now=newer.at)
+        await observe(rt.store, session, [(connection.id, newer)], policy=policy, now=newer.at)
     await take_list(rt, app, now=started)
     [held, *_] = await connections(rt)
     assert (held.list_status, held.health) == ("Inactive", "healthy")
@@ -48,7 +48,7 @@ async def test_what_makini_says_of_the_last_synchronization_is_kept(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
     await sweep(rt)
-    assert {one.sync_status for one in await connections(rt)} == {"done"}
+    assert {connection.sync_status for connection in await connections(rt)} == {"done"}
 
 
 async def test_who_is_judged_can_be_put_into_an_incident_by_another(rt: Runtime) -> None:
@@ -56,18 +56,18 @@ async def test_who_is_judged_can_be_put_into_an_incident_by_another(rt: Runtime)
     if rt.store.is_sqlite:
         pytest.skip("SQLite has one writer at a time")
     await sweep(rt)
-    [one, *_] = await connections(rt)
+    [connection, *_] = await connections(rt)
     policy, now = (await rt.configuration()).policy, utcnow()
     incident = Incident(kind="unreachable", scope="connection", cause="c", app="a", title="t")
     async with rt.store.write() as judging:
-        seen = [(one.id, Observation(now, "probe", Outcome.answered))]
+        seen = [(connection.id, Observation(now, "probe", Outcome.answered))]
         await observe(rt.store, judging, seen, policy=policy, now=now)
         async with asyncio.timeout(30), rt.store.write() as concluding:
             concluding.add(incident)
             await concluding.flush()
             concluding.add(
                 IncidentConnection(
-                    incident_id=incident.id, connection_id=one.id, kind="unreachable"
+                    incident_id=incident.id, connection_id=connection.id, kind="unreachable"
                 )
             )
     async with rt.store.read() as session:
@@ -76,7 +76,7 @@ async def test_who_is_judged_can_be_put_into_an_incident_by_another(rt: Runtime)
                 IncidentConnection, col(IncidentConnection.connection_id) == col(Connection.id)
             )
         )
-    assert found == one.id
+    assert found == connection.id
 
 
 fleets = st.lists(

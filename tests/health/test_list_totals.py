@@ -80,13 +80,13 @@ async def taken(rt: Runtime, *, accept: bool = False) -> Adoption:
 async def known(rt: Runtime, setup: str = "live") -> list[str]:
     async with rt.store.read() as session:
         rows = await session.scalars(select(Connection))
-        return sorted(one.makini_key for one in rows if one.setup == setup)
+        return sorted(connection.makini_key for connection in rows if connection.setup == setup)
 
 
 async def open_kinds(rt: Runtime) -> list[str]:
     async with rt.store.read() as session:
         rows = await session.scalars(select(Incident))
-        return [one.kind for one in rows if one.resolved_at is None]
+        return [incident.kind for incident in rows if incident.resolved_at is None]
 
 
 async def test_pages_shorter_than_asked_for_are_read_up_to_the_total(

@@ -105,7 +105,7 @@ def test_a_fleet_full_of_hostile_names_is_still_its_two_tables(value: str) -> No
     markdown = fleet_markdown(report, LINKS)
     assert "<" not in markdown
     assert columns(markdown) == {4, 6}
-    assert {urlsplit(one).scheme for one in targets(markdown)} == {"data", ""}
+    assert {urlsplit(target).scheme for target in targets(markdown)} == {"data", ""}
     assert [t.content for t in MARKDOWN.parse(markdown) if t.type in ("code_block", "fence")] == []
     assert len([t for t in MARKDOWN.parse(markdown) if t.type == "heading_open"]) == 4
 
@@ -142,7 +142,7 @@ def test_a_connection_full_of_hostile_text_is_still_its_tables(value: str) -> No
     assert "<" not in markdown
     assert columns(markdown) == {2, 4}
     assert "/0193-explain/run?" in markdown
-    assert {urlsplit(one).scheme for one in targets(markdown)} == {"data", ""}
+    assert {urlsplit(target).scheme for target in targets(markdown)} == {"data", ""}
     assert len(svgs(markdown)) == 1
 
 

@@ -75,9 +75,11 @@ async def test_trouble_is_the_same_in_sql_as_for_the_judge(store: Store) -> None
     async with store.read() as session:
         found = set(await session.scalars(select(col(Connection.id)).where(in_trouble())))
     assert found == {
-        one.id
-        for one in every
-        if is_trouble(one.setup, one.health, answered=one.last_answered_at is not None)
+        connection.id
+        for connection in every
+        if is_trouble(
+            connection.setup, connection.health, answered=connection.last_answered_at is not None
+        )
     }
     report = await fleet_report(store, CONFIGURATION, now=NOW)
     assert report.troubles_total == len(found) == len(report.troubles)
@@ -135,7 +137,11 @@ async def test_a_fleet_report_says_who_is_in_trouble_and_why(store: Store) -> No
         AppState(app="default", last_list_at=NOW, left_out=7),
     )  # fmt: skip
     report = await fleet_report(store, CONFIGURATION, now=NOW)
-    assert [one.label for one in report.troubles] == ["Vital · UpKeep", "Acme · UpKeep", "X"]
+    assert [trouble_line.label for trouble_line in report.troubles] == [
+        "Vital · UpKeep",
+        "Acme · UpKeep",
+        "X",
+    ]
     vitals, acmes, last = report.troubles
     assert vitals.critical
     assert (vitals.incident, last.incident, last.answer) == (None, None, None)
@@ -161,7 +167,7 @@ async def test_a_fleet_report_says_who_is_in_trouble_and_why(store: Store) -> No
 
 
 async def test_the_history_is_what_the_transitions_say(store: Store) -> None:
-    one, two, gone = a_connection(1), a_connection(2), a_connection(3, setup="disconnected")
+    connection, two, gone = a_connection(1), a_connection(2), a_connection(3, setup="disconnected")
 
     def change(of: Connection, ago: timedelta, before: str, after: str, axis: str = "health"):
         return Transition(
@@ -170,11 +176,11 @@ async def test_the_history_is_what_the_transitions_say(store: Store) -> None:
 
     await write(
         store,
-        one,
+        connection,
         two,
         gone,
-        change(one, 5 * HOUR, "healthy", "unreachable"),
-        change(one, 4 * HOUR, "unreachable", "healthy"),
+        change(connection, 5 * HOUR, "healthy", "unreachable"),
+        change(connection, 4 * HOUR, "unreachable", "healthy"),
         change(two, 30 * HOUR, "unknown", "healthy"),
         change(two, 2 * HOUR, "syncing", "live", "setup"),
         change(gone, HOUR, "healthy", "unreachable"),
@@ -189,12 +195,12 @@ async def test_the_history_is_what_the_transitions_say(store: Store) -> None:
 
 async def test_a_fleet_adopted_minutes_ago_is_shown_minute_by_minute(store: Store) -> None:
     born = NOW - timedelta(minutes=10)
-    one = a_connection(1, created_at=born)
+    connection = a_connection(1, created_at=born)
     await write(
         store,
-        one,
+        connection,
         Transition(
-            connection_id=one.id, at=born, axis="health", before="unknown", after="healthy",
+            connection_id=connection.id, at=born, axis="health", before="unknown", after="healthy",
             source="list",
         ),
     )  # fmt: skip
@@ -228,7 +234,7 @@ async def test_long_lists_are_cut_and_counted(store: Store) -> None:
 
 async def test_a_connection_report_tells_its_story_newest_first(store: Store) -> None:
     acme = Customer(name="Acme", slug="acme", owner="Ana")
-    one = a_connection(1, customer_id=acme.id, health=Health.reauthorization_required)
+    connection = a_connection(1, customer_id=acme.id, health=Health.reauthorization_required)
     other = a_connection(2)
     incident = Incident(
         kind="reauthorization_required", scope="connection", cause="c:1", app="default",
@@ -238,29 +244,31 @@ async def test_a_connection_report_tells_its_story_newest_first(store: Store) ->
     await write(
         store,
         acme,
-        one,
+        connection,
         other,
         incident,
         IncidentConnection(
-            incident_id=incident.id, connection_id=one.id, kind="reauthorization_required"
+            incident_id=incident.id, connection_id=connection.id, kind="reauthorization_required"
         ),
         *(
             Transition(
-                connection_id=one.id, at=at, axis="health", before="healthy",
+                connection_id=connection.id, at=at, axis="health", before="healthy",
                 after="reauthorization_required", source="probe", evidence={"request_id": f"t{n}"},
             )
             for n, at in enumerate(minutes)
         ),
         *(
             Observation(
-                connection_id=one.id, at=at, source="probe", outcome="login_lost", code="401",
-                message="fail", request_id=f"o{n}", latency=0.25,
+                connection_id=connection.id, at=at, source="probe", outcome="login_lost",
+                code="401", message="fail", request_id=f"o{n}", latency=0.25,
             )
             for n, at in enumerate(minutes)
         ),
     )  # fmt: skip
-    reports = await connection_reports(store, CONFIGURATION, [other.id, new_id(), one.id], now=NOW)
-    assert [report.connection.id for report in reports] == [other.id, one.id]
+    reports = await connection_reports(
+        store, CONFIGURATION, [other.id, new_id(), connection.id], now=NOW
+    )
+    assert [report.connection.id for report in reports] == [other.id, connection.id]
     report = reports[1]
     assert report.label == "Acme · UpKeep"
     assert [seen.request_id for seen in report.observations] == [

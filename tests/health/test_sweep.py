@@ -57,19 +57,21 @@ async def test_a_new_fleet_is_adopted_given_tokens_and_found_well(rt: Runtime) -
     await sweep(rt)
     found = await connections(rt)
     assert len(found) == 12
-    assert {one.health for one in found} == {"healthy"}
-    assert {one.setup for one in found} == {"live"}
+    assert {connection.health for connection in found} == {"healthy"}
+    assert {connection.setup for connection in found} == {"live"}
     async with rt.store.read() as session:
         customers = list(await session.scalars(select(Customer)))
         assert len(list(await session.scalars(select(Credential)))) == 12
-    assert {one.customer_id for one in found} == {one.id for one in customers}
-    before = [one.model_dump(exclude={"last_checked_at"}) for one in found]
+    assert {connection.customer_id for connection in found} == {
+        customer.id for customer in customers
+    }
+    before = [connection.model_dump(exclude={"last_checked_at"}) for connection in found]
     assert await incidents(rt) == []
     await sweep(rt)
     after = await connections(rt)
     unchanged = {"id", "name", "customer_id", "setup", "health", "health_since", "slug"}
     assert [{k: row[k] for k in unchanged} for row in before] == [
-        {k: getattr(one, k) for k in unchanged} for one in after
+        {k: getattr(connection, k) for k in unchanged} for connection in after
     ]
 
 
@@ -80,7 +82,7 @@ async def test_observe_judges_by_the_list_and_writes_nothing_at_makini(
     async with Runtime.open(observing) as watcher:
         await sweep(watcher)
         found = await connections(watcher)
-        assert {one.health for one in found} == {"healthy"}
+        assert {connection.health for connection in found} == {"healthy"}
         async with watcher.store.read() as session:
             assert list(await session.scalars(select(Credential))) == []
     async with httpx.AsyncClient() as client:
@@ -118,8 +120,8 @@ async def test_an_expired_token_is_renewed_and_nobody_hears_of_it(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
     await sweep(rt)
-    for one in await connections(rt):
-        await control(fleet, f"connections/{one.makini_key}/expire-token")
+    for connection in await connections(rt):
+        await control(fleet, f"connections/{connection.makini_key}/expire-token")
     await sweep(rt)
     assert {one.health for one in await connections(rt)} == {"healthy"}
     assert await incidents(rt) == []
@@ -146,7 +148,7 @@ async def test_a_miss_is_recorded_only_on_the_last_try(rt: Runtime, fleet: sandb
     [victim, *_] = await connections(rt)
     await control(fleet, f"connections/{victim.makini_key}/go-offline")
     app = await rt.app("default")
-    ids = [one.id for one in await connections(rt)]
+    ids = [connection.id for connection in await connections(rt)]
     started = utcnow()
     first = await probe_batch(rt, app, ids, started=started, last_try=False)
     assert (first.answered, first.unanswered, first.missed) == (11, 1, 0)
@@ -159,13 +161,17 @@ async def test_members_not_probed_for_a_long_pause_are_the_apps_trouble_not_thei
 ) -> None:
     app = (await rt.app("default")).model_copy(update={"per_minute": 600})
     await take_list(rt, app, now=utcnow())
-    before = [(one.health, one.last_checked_at) for one in await connections(rt)]
+    before = [
+        (connection.health, connection.last_checked_at) for connection in await connections(rt)
+    ]
     await rt.budget.penalise(app.name, utcnow() + timedelta(minutes=40))
-    ids = [one.id for one in await connections(rt)]
+    ids = [connection.id for connection in await connections(rt)]
     done = await probe_batch(rt, app, ids, started=utcnow(), last_try=True)
     assert (done.answered, done.missed, done.skipped) == (0, 0, 12)
     assert "a pause that is not over" in (done.trouble or "")
-    assert [(one.health, one.last_checked_at) for one in await connections(rt)] == before
+    assert [
+        (connection.health, connection.last_checked_at) for connection in await connections(rt)
+    ] == before
 
 
 async def test_one_that_may_not_be_called_for_an_hour_is_skipped_and_the_others_are_probed(
@@ -176,7 +182,7 @@ async def test_one_that_may_not_be_called_for_an_hour_is_skipped_and_the_others_
     [victim, *_] = await connections(rt)
     until = utcnow() + timedelta(hours=1)
     await rt.budget.penalise(app.name, until, connection=victim.makini_key)
-    ids = [one.id for one in await connections(rt)]
+    ids = [connection.id for connection in await connections(rt)]
     done = await probe_batch(rt, app, ids, started=utcnow(), last_try=False)
     assert (done.answered, done.skipped, done.unanswered, done.trouble) == (11, 1, 0, None)
 
@@ -186,32 +192,32 @@ async def test_a_provider_that_fails_is_one_incident(rt: Runtime, fleet: sandbox
     async with rt.store.write() as session:
         await session.execute(update(Connection).values(provider="SAP ECC"))
     victims = (await connections(rt))[:7]
-    for one in victims[:2]:
-        await control(fleet, f"connections/{one.makini_key}/change-credentials")
+    for connection in victims[:2]:
+        await control(fleet, f"connections/{connection.makini_key}/change-credentials")
     await probe_all(rt)
     assert len(await incidents(rt)) == 2
-    for one in victims[2:]:
-        await control(fleet, f"connections/{one.makini_key}/change-credentials")
+    for connection in victims[2:]:
+        await control(fleet, f"connections/{connection.makini_key}/change-credentials")
     await probe_all(rt)
     found = await incidents(rt)
-    assert [one.scope for one in found if one.status == "open"] == ["provider"]
-    assert sum(one.status == "resolved" for one in found) == 1
+    assert [incident.scope for incident in found if incident.status == "open"] == ["provider"]
+    assert sum(incident.status == "resolved" for incident in found) == 1
     async with rt.store.read() as session:
         members = list(
             await session.scalars(
                 select(IncidentConnection).where(col(IncidentConnection.left_at).is_(None))
             )
         )
-    assert {one.connection_id for one in members} == {one.id for one in victims}
-    for one in victims:
-        await control(fleet, f"connections/{one.makini_key}/restore-credentials")
+    assert {member.connection_id for member in members} == {victim.id for victim in victims}
+    for connection in victims:
+        await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
     await probe_all(rt)
-    assert {one.status for one in await incidents(rt)} == {"resolved"}
+    assert {incident.status for incident in await incidents(rt)} == {"resolved"}
 
 
 async def probe_all(rt: Runtime) -> None:
     app = await rt.app("default")
-    ids = [one.id for one in await connections(rt)]
+    ids = [connection.id for connection in await connections(rt)]
     await probe_batch(rt, app, ids, started=utcnow(), last_try=True)
 
 
@@ -223,7 +229,7 @@ async def test_red_means_new(rt: Runtime, fleet: sandbox.Served) -> None:
     await sweep(rt)
     now = utcnow()
     findings = await find_news(rt.store, policy=policy, now=now)
-    assert [one.reason for one in findings.news] == ["new"]
+    assert [news.reason for news in findings.news] == ["new"]
     assert findings.summary == "1 new problem"
     assert "sync_status fail" in findings.news[0].sentence
     await mark_reported(rt.store, findings.news, now=now)
@@ -283,9 +289,9 @@ async def test_a_list_that_cannot_be_read_concludes_nothing(
     for _ in range(2):
         with pytest.raises(MakiniError):
             await take_list(rt, app, now=utcnow())
-    assert [(one.id, one.setup, one.health) for one in await connections(rt)] == [
-        (one.id, one.setup, one.health) for one in before
-    ]
+    assert [
+        (connection.id, connection.setup, connection.health) for connection in await connections(rt)
+    ] == [(connection.id, connection.setup, connection.health) for connection in before]
 
 
 async def test_the_apps_circuit_opens_after_five_failures(
@@ -341,7 +347,11 @@ async def test_one_that_hangs_does_not_keep_what_the_others_said(
         assert not again.done()
         await asyncio.sleep(0.1)
         found = await connections(rt)
-        waiting = {one.id for one in found if (one.last_checked_at or started) <= started}
+        waiting = {
+            connection.id
+            for connection in found
+            if (connection.last_checked_at or started) <= started
+        }
     assert waiting == {victim.id}
     again.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -117,7 +117,7 @@ async def each_thing_was_told_once(rt: Runtime, *, troubles: int) -> None:
     told = Counter(
         row.lane for row in outbox if row.channel == "slack" and row.payload["do"] == "show"
     )
-    assert set(told) == {incident_lane(one) for one in incidents}
+    assert set(told) == {incident_lane(connection) for connection in incidents}
     # A trouble's message is posted (or reopened) and edited when it is resolved: no more.
     assert told.total() == 2 * troubles
     last: dict[str, str] = {}

@@ -97,7 +97,7 @@ class Office:
             owner = await session.scalar(select(Customer).where(col(Customer.name) == customer))
             assert owner is not None
             values["slug"] = f"{owner.slug}-{system}".lower().replace(" ", "-")
-            one = Connection(
+            connection = Connection(
                 app="default",
                 customer_id=owner.id,
                 name=f"{customer} · {system}",
@@ -106,10 +106,10 @@ class Office:
                 created_at=self.now,
                 **values | changed,
             )
-            session.add(one)
+            session.add(connection)
             await session.flush()
-            session.add(Credential(connection_id=one.id, access_token="sealed"))
-        return one.id
+            session.add(Credential(connection_id=connection.id, access_token="sealed"))
+        return connection.id
 
     async def delivers(self, connection_id: str) -> None:
         async with self.store.write() as session:

@@ -48,7 +48,7 @@ WIDE = made("custom", "on-premises", 2, 2)
 
 
 def done(*gates: str, day: int = 1) -> dict[str, GateState]:
-    return {one: GateState(opened_at=moment(day), done_at=moment(day, 17)) for one in gates}
+    return {gate: GateState(opened_at=moment(day), done_at=moment(day, 17)) for gate in gates}
 
 
 def test_at_the_kickoff_only_the_kickoff_opens():
@@ -211,8 +211,8 @@ def test_played_to_the_end_it_goes_live():
     while not (result := evaluate(WIDE, history, {}, now, CALENDAR)).live:
         now += timedelta(hours=8)
         history = {
-            one: replace(state, done_at=now) if status_of(state) == "open" else state
-            for one, state in result.states.items()
+            named: replace(state, done_at=now) if status_of(state) == "open" else state
+            for named, state in result.states.items()
         }
     assert result.progress == 1
     assert set(result.statuses.values()) == {"done"}

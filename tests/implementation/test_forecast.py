@@ -42,9 +42,9 @@ def dags(draw: st.DrawFn) -> tuple[Gate, ...]:
 
 def bound(gates: tuple[Gate, ...], which: str) -> float:
     finish: dict[str, float] = {}
-    for one in gates:
-        start = max((finish[need] for need in one.needs), default=0.0)
-        finish[one.id] = start + getattr(one.days, which)
+    for gate in gates:
+        start = max((finish[need] for need in gate.needs), default=0.0)
+        finish[gate.id] = start + getattr(gate.days, which)
     return max(finish.values())
 
 
@@ -59,9 +59,9 @@ def test_every_answer_lies_between_all_best_and_all_worst(gates, seed):
     result = forecast(gates, trials=200, seed=seed)
     assert bound(gates, "best") - 1e-3 <= result.p50 <= result.p80
     assert result.p80 <= bound(gates, "worst") + 1e-3
-    for one in result.gates.values():
-        assert 0 <= one.on_path <= 1
-        assert one.finish_p50 <= one.finish_p80
+    for hand_outs in result.gates.values():
+        assert 0 <= hand_outs.on_path <= 1
+        assert hand_outs.finish_p50 <= hand_outs.finish_p80
 
 
 def test_it_agrees_with_a_plain_simulation_of_the_same_distribution():
@@ -88,7 +88,7 @@ def test_the_mean_of_one_gate_is_its_pert_mean():
 
 def test_the_days_of_the_gates_add_up_to_the_whole_and_are_counted_by_owner():
     result = forecast(CHAIN)
-    assert sum(one.days for one in result.gates.values()) == pytest.approx(result.mean, abs=1e-3)
+    assert sum(gate.days for gate in result.gates.values()) == pytest.approx(result.mean, abs=1e-3)
     assert result.remaining["customer"] == pytest.approx(result.gates["b"].days)
     assert result.remaining["us"] == pytest.approx(result.mean - result.gates["b"].days, abs=1e-3)
     assert result.remaining["makini"] == 0
@@ -97,7 +97,7 @@ def test_the_days_of_the_gates_add_up_to_the_whole_and_are_counted_by_owner():
 def test_the_gate_that_delays_matters_and_the_one_beside_it_does_not():
     gates = (gate("slow", 8, 9, 10), gate("quick", 1, 2, 3), gate("end", 1, 1, 1, "slow", "quick"))
     result = forecast(gates)
-    assert [one for one, _ in result.matter_most()] == ["slow", "end"]
+    assert [connection for connection, _ in result.matter_most()] == ["slow", "end"]
     assert result.gates["quick"].on_path == 0
 
 
@@ -190,10 +190,10 @@ def test_an_agreed_window_holds_a_gate_back_and_a_skipped_one_takes_nothing():
 def test_any_progress_gives_a_forecast_not_before_now(gates, data):
     now = data.draw(st.floats(0, 50))
     progress = {}
-    for one in gates:
+    for gate in gates:
         opened = data.draw(st.none() | st.floats(-5, 50))
         finished = data.draw(st.none() | st.floats(-5, 50))
-        progress[one.id] = Progress(opened, finished)
+        progress[gate.id] = Progress(opened, finished)
     result = forecast(gates, trials=50, progress=progress, now=now)
     assert result.p50 <= result.p80
     if any(one.finished is None for one in progress.values()):

@@ -139,7 +139,9 @@ async def test_h2_a_vpn_is_a_step_of_its_own_and_said_wherever_it_is_waited_for(
     standing = started.progress.standing
     assert [system.vpn for system in standing.systems] == [vpn, False]
     assert ("vpn" in standing.gates) is vpn
-    assert [one["vpn"] for one in start_message(standing).payload["parameters"]["systems"]] == [
+    assert [
+        wanted["vpn"] for wanted in start_message(standing).payload["parameters"]["systems"]
+    ] == [
         vpn,
         False,
     ]

@@ -73,10 +73,10 @@ async def test_standard_goes_live_by_evidence_and_forms(office: Office):
     started = await office.start(committed=office.now.date() + timedelta(days=11))
     await to_live(office, started.progress)
     end = await look(office.store, started.progress.standing.implementation.id, now=office.now)
-    one = end.standing.implementation
-    assert one.status == "live"
+    implementation = end.standing.implementation
+    assert implementation.status == "live"
     assert set(end.evaluation.statuses.values()) == {"done"}
-    assert one.actual["kept"] is True
+    assert implementation.actual["kept"] is True
     async with office.store.read() as session:
         [connection] = await session.scalars(select(Connection))
         assert connection.setup == "live"
@@ -181,13 +181,13 @@ async def test_a_lost_run_is_started_again_and_a_living_one_is_not(office: Offic
     # Not handed over to Prefect yet: not lost.
     assert await restart_lost(office.store, set(), before=office.now, now=office.now) == 0
     async with office.store.write() as session:
-        for one in await office.outbox("run"):
-            one.status, one.settled_at = "sent", office.now - timedelta(weeks=6)
-            await session.merge(one)
+        for message in await office.outbox("run"):
+            message.status, message.settled_at = "sent", office.now - timedelta(weeks=6)
+            await session.merge(message)
     assert await restart_lost(office.store, {row.id}, before=office.now, now=office.now) == 0
     assert await restart_lost(office.store, set(), before=office.now, now=office.now) == 1
     assert await restart_lost(office.store, set(), before=office.now, now=office.now) == 0
-    assert [one.dedupe_key for one in await office.gate_runs()] == [
+    assert [run.dedupe_key for run in await office.gate_runs()] == [
         f"gate:{row.id}:1",
         f"gate:{row.id}:2",
     ]
@@ -470,7 +470,7 @@ async def test_a_system_whose_connection_ended_is_the_one_that_takes_its_place(o
     round_ = await advance_all(office.store, now=office.now)
     assert round_.moved == [started.progress.standing.implementation.id]
     after = await office.advance(started.progress)
-    assert [one.connection_id for one in after.standing.systems] == [second]
+    assert [system.connection_id for system in after.standing.systems] == [second]
     assert "workflow-configuration-1" not in after.lacks
     assert (await advance_all(office.store, now=office.now)).moved == []
 

@@ -23,7 +23,9 @@ QUIET = Stream("default")
 
 def found(stream: Stream, **more: object) -> dict[str, str]:
     """Kind → text."""
-    return {one.kind: one.text for one in examine(stream, policy=POLICY, now=NOW, **more)}
+    return {
+        trouble.kind: trouble.text for trouble in examine(stream, policy=POLICY, now=NOW, **more)
+    }
 
 
 def hours_ago(hours: float) -> datetime:
@@ -58,8 +60,8 @@ def test_a_burst_of_bad_signatures_is_over_only_well_below_where_it_begins() -> 
 
 
 def test_the_age_of_the_oldest_counts_whatever_the_depth() -> None:
-    one = replace(QUIET, pending=1, oldest_at=hours_ago(0.2))
-    assert "the oldest for 12 min" in found(one)["webhooks_behind"]
+    stream = replace(QUIET, pending=1, oldest_at=hours_ago(0.2))
+    assert "the oldest for 12 min" in found(stream)["webhooks_behind"]
     assert "webhooks_behind" in found(replace(QUIET, pending=100_000, oldest_at=NOW))
     assert "webhooks_behind" in found(replace(QUIET, lag_seconds=301))
 
@@ -151,7 +153,7 @@ counts = st.integers(0, 10**9)
 )
 def test_whatever_is_seen_each_kind_is_found_once_and_has_a_sentence(stream: Stream) -> None:
     findings = examine(stream, policy=POLICY, now=NOW)
-    kinds = [one.kind for one in findings]
+    kinds = [trouble.kind for trouble in findings]
     assert len(kinds) == len(set(kinds))
     assert set(kinds) <= set(KINDS)
-    assert all(one.text and "{}" not in one.text for one in findings)
+    assert all(trouble.text and "{}" not in trouble.text for trouble in findings)

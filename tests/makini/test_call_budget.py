@@ -147,7 +147,7 @@ async def test_calls_on_a_paused_connection_keep_no_call_from_the_others(store: 
         *(fresh.take("plant", 6_000, connection=name) for name in ["acme", "globex"] * 20),
         return_exceptions=True,
     )
-    assert [type(one) for one in endings] == [Paused, type(None)] * 20
+    assert [type(base_exception) for base_exception in endings] == [Paused, type(None)] * 20
 
 
 async def test_a_short_pause_of_a_connection_is_waited_for(store: Store) -> None:

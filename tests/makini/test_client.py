@@ -28,7 +28,9 @@ Connect = Callable[..., MakiniClient]
 
 
 async def listed(makini: MakiniClient) -> list[ListedConnection]:
-    return [one async for page in makini.list_connections() for one in page.connections]
+    return [
+        connection async for page in makini.list_connections() for connection in page.connections
+    ]
 
 
 async def keys_of(makini: MakiniClient, **options: Any) -> list[str]:

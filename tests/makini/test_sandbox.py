@@ -30,9 +30,9 @@ async def test_the_fleet_is_listed_probed_and_read_in_both_styles(
     async with MakiniClient(app(api_url, paging=paging)) as makini:
         assert await makini.check()
         assert await makini.platforms()
-        fleet = [one async for page in makini.list_connections() for one in page.connections]
-        assert len({one.key for one in fleet}) == 12
-        active = next(one for one in fleet if one.lifecycle == "active")
+        fleet = [listed async for page in makini.list_connections() for listed in page.connections]
+        assert len({listed.key for listed in fleet}) == 12
+        active = next(listed for listed in fleet if listed.lifecycle == "active")
         pair = await makini.mint_token(active.key)
         assert pair.minted
         assert pair.expires_at is not None
@@ -63,8 +63,8 @@ async def test_a_refresh_kills_the_old_pair_and_changed_credentials_show_as_fail
     api_url: str,
 ) -> None:
     async with MakiniClient(app(api_url)) as makini, httpx.AsyncClient(base_url=api_url) as http:
-        fleet = [one async for page in makini.list_connections() for one in page.connections]
-        key = next(one.key for one in fleet if one.lifecycle == "active")
+        fleet = [listed async for page in makini.list_connections() for listed in page.connections]
+        key = next(listed.key for listed in fleet if listed.lifecycle == "active")
         old = (await http.get(f"/_control/connections/{key}/tokens")).json()
         new = await makini.refresh(old["refresh_token"], connection=key)
         with pytest.raises(MakiniError) as caught:

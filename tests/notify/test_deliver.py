@@ -390,10 +390,10 @@ async def test_what_is_said_of_one_thread_is_one_thread_even_if_its_head_is_gone
 
     for number in range(3):
         await tell(number)
-    [head] = [one for one in desk.messages() if one["text"] == "News 0"]
+    [head] = [row for row in desk.messages() if row["text"] == "News 0"]
     assert [reply["text"] for reply in head["replies"]] == ["News 1", "News 2"]
     desk.slack.delete(head["channel_id"], head["ts"])
     await tell(3)
     await tell(4)
-    [head] = [one for one in desk.messages() if one["text"] == "News 3"]
+    [head] = [row for row in desk.messages() if row["text"] == "News 3"]
     assert [reply["text"] for reply in head["replies"]] == ["News 4"]

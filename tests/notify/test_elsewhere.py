@@ -46,20 +46,20 @@ class Pager:
 
     @property
     def titles(self) -> list[str]:
-        return [one["title"] for one in self.heard]
+        return [row["title"] for row in self.heard]
 
 
 @asynccontextmanager
 async def taking(tls: ssl.SSLContext | None = None) -> AsyncIterator[Pager]:
-    one = Pager()
+    pager = Pager()
     app = web.Application()
-    app.router.add_post("/{path:.*}", one.take)
+    app.router.add_post("/{path:.*}", pager.take)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
-    one.port = runner.addresses[0][1]
-    yield one
+    pager.port = runner.addresses[0][1]
+    yield pager
     await runner.cleanup()
 
 

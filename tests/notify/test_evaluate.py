@@ -257,8 +257,10 @@ async def of_app(desk: Desk, kind: str, *, topic: str = "health", members: int =
         session.add_all(connections)
         await session.flush()
         session.add_all(
-            IncidentConnection(incident_id=app.id, connection_id=one.id, kind=kind, joined_at=now)
-            for one in connections
+            IncidentConnection(
+                incident_id=app.id, connection_id=connection.id, kind=kind, joined_at=now
+            )
+            for connection in connections
         )
         await announce(
             desk.store, session, [IncidentChange(app.id, "opened", "The app fails.")], now=now
@@ -430,4 +432,4 @@ async def test_a_login_lost_moments_after_another_is_told_in_its_thread_at_once(
     assert "Zenith · SAP ECC lost its login" in str(message["replies"])
     desk.ahead = ROOT_CAUSE_WAIT * 2  # it stayed alone
     await desk.deliver()
-    assert ["Zenith" in one["text"] for one in desk.messages()] == [False, True]
+    assert ["Zenith" in row["text"] for row in desk.messages()] == [False, True]

@@ -58,7 +58,9 @@ def test_another_language_is_one_more_file(
     for cached in (mail_text.languages, mail_text._words):
         cached.cache_clear()
     try:
-        assert [language(one) for one in ("de-CH", "de_AT", "DE", "fr", "../../x", "")] == [
+        assert [
+            language(connection) for connection in ("de-CH", "de_AT", "DE", "fr", "../../x", "")
+        ] == [
             "de",
             "de",
             "de",

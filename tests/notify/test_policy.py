@@ -31,15 +31,15 @@ class Renderer:
         self.told: list[Told] = []
 
     def at(self, now: datetime, *situations: Situation) -> Decision:
-        known = [one for one in situations if one.opened_at <= now]
+        known = [situation for situation in situations if situation.opened_at <= now]
         decision = decide(known, self.told, policy=self.policy, reach=self.reach, now=now)
         self.told += [
-            Told(one.incident_id, one.channel, one.step, now, one.fold) for one in decision.say
+            Told(say.incident_id, say.channel, say.step, now, say.fold) for say in decision.say
         ]
         return decision
 
     def steps(self, channel: str = "slack") -> list[str]:
-        return [one.step for one in self.told if one.channel == channel]
+        return [told.step for told in self.told if told.channel == channel]
 
 
 def test_the_first_notice_comes_at_once_and_once() -> None:
@@ -53,7 +53,7 @@ def test_reminders_come_with_growing_gaps_until_somebody_takes_it() -> None:
     renderer = Renderer(AlertPolicy(escalate_from="never"))
     for minute in range(0, 5 * 24 * 60, 10):
         renderer.at(NOW + minute * MINUTE, situation())
-    hours = [(one.at - NOW) / HOUR for one in renderer.told]
+    hours = [(told.at - NOW) / HOUR for told in renderer.told]
     assert hours == [0, 4, 12, 28, 52, 76, 100]
     taken = situation(acknowledged_at=NOW)
     assert renderer.at(NOW + 200 * HOUR, taken).say == []
@@ -64,8 +64,8 @@ def test_a_snooze_holds_reminders_and_escalation_back() -> None:
     snoozed = situation(severity="critical", snoozed_until=NOW + 6 * HOUR)
     renderer.at(NOW, snoozed)
     assert renderer.at(NOW + 5 * HOUR, snoozed).say == []
-    assert [one.step for one in renderer.at(NOW + 7 * HOUR, snoozed).say] == ["escalation"]
-    assert [one.step for one in renderer.at(NOW + 10 * HOUR, snoozed).say] == ["reminder:1"]
+    assert [say.step for say in renderer.at(NOW + 7 * HOUR, snoozed).say] == ["escalation"]
+    assert [say.step for say in renderer.at(NOW + 10 * HOUR, snoozed).say] == ["reminder:1"]
 
 
 def test_what_is_critical_and_untaken_is_escalated_in_both_channels() -> None:
@@ -242,16 +242,18 @@ def test_whenever_it_is_asked_nothing_is_repeated_forgotten_or_too_loud(
         # Asked twice in the same state: the second one finds nothing to do.
         assert renderer.at(now, *as_known(now)).say == []
         for said in decision.say:
-            one = of[said.incident_id]
-            assert one.severity == "critical" or not hush.holds(now)
-            assert not any(s.starts_at <= now < s.ends_at for s in one.silences) or (
+            situation = of[said.incident_id]
+            assert situation.severity == "critical" or not hush.holds(now)
+            assert not any(s.starts_at <= now < s.ends_at for s in situation.silences) or (
                 said.step in ("first", "resolved")
-                and one.resolved_at is not None
-                and one.resolved_at <= now
+                and situation.resolved_at is not None
+                and situation.resolved_at <= now
             )
-        for one in as_known(now):
-            known = decision.held.get(one.id) or any(t.incident_id == one.id for t in renderer.told)
-            assert known or one.opened_at > now  # nothing is silently unheard
+        for situation in as_known(now):
+            known = decision.held.get(situation.id) or any(
+                t.incident_id == situation.id for t in renderer.told
+            )
+            assert known or situation.opened_at > now  # nothing is silently unheard
     steps = [(one.incident_id, one.channel, one.step) for one in renderer.told]
     assert len(steps) == len(set(steps))
     firsts: dict[str, datetime] = {}

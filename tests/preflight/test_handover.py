@@ -67,7 +67,7 @@ def test_aws_gets_the_same_from_cli_and_json():
     (command,) = (block for block in blocks(FORWARD, "sh") if block.startswith("aws"))
     words = shlex.split(command)
     assert json.loads(words[words.index("--ip-permissions") + 1]) == whole["IpPermissions"]
-    assert {one["FromPort"] for one in whole["IpPermissions"]} == {44300, 9443, 9080}
+    assert {verdict["FromPort"] for verdict in whole["IpPermissions"]} == {44300, 9443, 9080}
     for one in whole["IpPermissions"]:
         assert one["FromPort"] == one["ToPort"]
         assert {source["CidrIp"] for source in one["IpRanges"]} == set(MAKINI.networks)

@@ -42,12 +42,12 @@ async def run(
 
 
 def statuses(report: Report) -> dict[str, str]:
-    assert all(one.vantage == report.vantage for one in report.verdicts)
-    return {one.check: one.status for one in report.verdicts}
+    assert all(verdict.vantage == report.vantage for verdict in report.verdicts)
+    return {verdict.check: verdict.status for verdict in report.verdicts}
 
 
 def message(report: Report, check: str) -> str:
-    return next(one.message for one in report.verdicts if one.check == check)
+    return next(verdict.message for verdict in report.verdicts if verdict.check == check)
 
 
 async def test_inside_an_open_port_is_right_and_a_closed_one_a_finding(serve, closed_port):
@@ -132,7 +132,7 @@ async def test_a_good_certificate_passes_by_chain_name_and_days(serve, authority
 async def test_an_expired_certificate_is_a_finding_of_its_date_alone(serve, authority):
     port = await serve(answer_ok, authority.server(days=-3))
     report = await run(f"https://localhost:{port}", ca_file=authority.file)
-    assert [one.check for one in report.findings] == ["tls-expiry"]
+    assert [finding.check for finding in report.findings] == ["tls-expiry"]
     day = (datetime.now(UTC) - timedelta(days=3, minutes=-5)).date()
     assert f"expired on {day}" in message(report, "tls-expiry")
 
@@ -147,22 +147,22 @@ async def test_a_certificate_that_ends_soon_is_a_warning(serve, authority):
 async def test_a_certificate_of_the_future_is_a_finding(serve, authority):
     port = await serve(answer_ok, authority.server(since=2))
     report = await run(f"https://localhost:{port}", ca_file=authority.file)
-    assert [one.check for one in report.findings] == ["tls-expiry"]
+    assert [finding.check for finding in report.findings] == ["tls-expiry"]
 
 
 async def test_a_certificate_for_another_name_is_a_finding(serve, authority):
     port = await serve(answer_ok, authority.server("erp.example.com"))
     report = await run(f"https://localhost:{port}", ca_file=authority.file)
-    assert [one.check for one in report.findings] == ["tls-name"]
+    assert [incident_change.check for incident_change in report.findings] == ["tls-name"]
 
 
 async def test_an_untrusted_chain_is_told_apart_from_a_wrong_name(serve, authority):
     port = await serve(answer_ok, authority.server())
     report = await run(f"https://localhost:{port}")
-    assert [one.check for one in report.findings] == ["tls-chain"]
+    assert [finding.check for finding in report.findings] == ["tls-chain"]
     port = await serve(answer_ok, authority.server("other", self_signed=True, days=-1))
     report = await run(f"https://localhost:{port}")
-    assert [one.check for one in report.findings] == ["tls-chain", "tls-name", "tls-expiry"]
+    assert [finding.check for finding in report.findings] == ["tls-chain", "tls-name", "tls-expiry"]
 
 
 async def test_a_peer_that_never_shakes_hands_is_a_finding(serve):
@@ -223,7 +223,7 @@ async def test_a_clock_that_differs_is_judged_by_how_much(date, status):
     head = f"HTTP/1.1 200 OK\r\nDate: {date}\r\n\r\n".encode()
     facts = Facts(tcp=TcpFact((("192.0.2.1", "open"),)), http=checks.read_head(head, now))
     verdicts = judge(parse_target("http://192.0.2.1"), "inside", facts, now)
-    assert {one.check: one.status for one in verdicts}["clock"] == status
+    assert {wanted.check: wanted.status for wanted in verdicts}["clock"] == status
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,9 @@ def test_a_report_that_does_not_hang_together_is_refused(change, what):
 
 def test_a_report_without_its_tcp_verdict_is_refused():
     data = json.loads(as_json(report()))
-    data["verdicts"] = [one for one in data["verdicts"] if one["check"] != "tcp"]
+    data["verdicts"] = [
+        connection for connection in data["verdicts"] if connection["check"] != "tcp"
+    ]
     with pytest.raises(ReportError, match="tcp"):
         parse_report(json.dumps(data).encode())
 

@@ -78,24 +78,24 @@ async def token_of(here: House, connection: Connection) -> str:
 
 async def test_logging_in_again_mends_the_connection_and_uses_the_link_up(house: House) -> None:
     """C4: the new token is stored, verified, and the connection works again."""
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
-    _, path = await link_for(house, one)
-    answer = await through(house, path, one.makini_key)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    _, path = await link_for(house, connection)
+    answer = await through(house, path, connection.makini_key)
     assert answer.status_code == 200
     assert "Done" in answer.text
-    assert (await house.connection(one.id)).health == "healthy"
+    assert (await house.connection(connection.id)).health == "healthy"
     assert [incident.status for incident in await house.incidents()] == ["resolved"]
-    bearer = {"Authorization": f"Bearer {await token_of(house, one)}"}
+    bearer = {"Authorization": f"Bearer {await token_of(house, connection)}"}
     status = await house.makini.get("/api/integrations/current", headers=bearer)
     assert status.json()["data"]["sync_status"] == "done"
-    [row] = await house.rows(Credential, Credential.connection_id == one.id)
+    [row] = await house.rows(Credential, Credential.connection_id == connection.id)
     assert row.refresh_token is not None
     assert not row.minted
     [kept] = await house.rows(ConnectLink)
     assert kept.used_at is not None
-    assert kept.used_for == one.id
-    moves = await house.rows(Transition, Transition.connection_id == one.id)
+    assert kept.used_for == connection.id
+    moves = await house.rows(Transition, Transition.connection_id == connection.id)
     assert [m.source for m in moves if m.after == "healthy"][-1] == "reconnect"
     shown = await house.http.get(path)
     assert shown.status_code == 410
@@ -104,14 +104,14 @@ async def test_logging_in_again_mends_the_connection_and_uses_the_link_up(house:
 
 
 async def test_a_login_whose_id_tells_whose_it_is_lists_nothing(house: House) -> None:
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
-    _, path = await link_for(house, one)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    _, path = await link_for(house, connection)
     before = await listings(house)
     assert before > 0
-    assert (await through(house, path, one.makini_key)).status_code == 200
+    assert (await through(house, path, connection.makini_key)).status_code == 200
     assert await listings(house) == before
-    assert (await house.connection(one.id)).health == "healthy"
+    assert (await house.connection(connection.id)).health == "healthy"
 
 
 async def listings(here: House) -> int:
@@ -120,21 +120,21 @@ async def listings(here: House) -> int:
 
 
 async def test_opening_the_page_changes_nothing(house: House) -> None:
-    [one, *_] = await house.connections()
-    _, path = await link_for(house, one)
+    [connection, *_] = await house.connections()
+    _, path = await link_for(house, connection)
     for _ in range(3):
         await authorize_link(house, path)
         assert (await house.http.head(path)).status_code == 200
     assert await house.rows(ConnectAttempt) == []
-    assert (await through(house, path, one.makini_key)).status_code == 200
+    assert (await through(house, path, connection.makini_key)).status_code == 200
 
 
 async def test_the_page_says_which_system_why_what_and_has_no_script(house: House) -> None:
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
-    _, path = await link_for(house, one)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    _, path = await link_for(house, connection)
     shown = await house.http.get(path)
-    for said in (one.provider, "has not accepted the stored login", "two or three minutes"):
+    for said in (connection.provider, "has not accepted the stored login", "two or three minutes"):
         assert said in html.unescape(shown.text)
     assert "<script" not in shown.text
     assert 'name="viewport"' in shown.text
@@ -143,15 +143,15 @@ async def test_the_page_says_which_system_why_what_and_has_no_script(house: Hous
 
 
 async def test_a_system_called_like_markup_is_shown_as_text(house: House) -> None:
-    [one, *_] = await house.connections()
-    _, path = await link_for(house, one, system="<b>x</b>\"'")
+    [connection, *_] = await house.connections()
+    _, path = await link_for(house, connection, system="<b>x</b>\"'")
     shown = await house.http.get(path)
     assert "<b>x" not in shown.text
 
 
 async def test_a_link_that_expired_or_was_cut_says_so(house: House) -> None:
-    [one, *_] = await house.connections()
-    _, path = await link_for(house, one)
+    [connection, *_] = await house.connections()
+    _, path = await link_for(house, connection)
     assert (await house.http.get(path[:-3])).status_code == 404
     assert (await house.http.get("/connect/%00")).status_code == 404
     async with house.store.write() as session:
@@ -164,18 +164,18 @@ async def test_a_link_that_expired_or_was_cut_says_so(house: House) -> None:
 async def test_another_system_than_asked_for_is_refused_explained_and_loses_nothing(
     house: House,
 ) -> None:
-    one, other, *_ = await house.connections()
-    await house.lose_login(one)
-    _, path = await link_for(house, one)
+    connection, other, *_ = await house.connections()
+    await house.lose_login(connection)
+    _, path = await link_for(house, connection)
     answer = await through(house, path, other.makini_key)
     assert answer.status_code == 409
     assert "That was another system" in answer.text
-    assert (await house.connection(one.id)).health == "reauthorization_required"
+    assert (await house.connection(connection.id)).health == "reauthorization_required"
     # The other's old pair is dead at Makini, so its new one is kept.
     bearer = {"Authorization": f"Bearer {await token_of(house, other)}"}
     status = await house.makini.get("/api/integrations/current", headers=bearer)
     assert status.json()["data"]["id"] == other.makini_key
-    assert (await through(house, path, one.makini_key)).status_code == 200
+    assert (await through(house, path, connection.makini_key)).status_code == 200
 
 
 async def test_the_sandboxs_slug_and_the_lists_name_are_the_same_system(house: House) -> None:
@@ -188,13 +188,13 @@ async def test_the_sandboxs_slug_and_the_lists_name_are_the_same_system(house: H
 
 
 async def test_a_new_system_becomes_a_connection_of_its_customer(house: House) -> None:
-    [one, *_] = await house.connections()
+    [connection, *_] = await house.connections()
     async with house.store.write() as session:
         await make_link(
             session,
             app="default",
             connection_id=None,
-            customer_id=one.customer_id,
+            customer_id=connection.customer_id,
             system="Fiix",
             by="tests",
             now=utcnow(),
@@ -208,24 +208,24 @@ async def test_a_new_system_becomes_a_connection_of_its_customer(house: House) -
     assert len(await house.connections()) == 7
     [link] = await house.rows(ConnectLink)
     made = await house.connection(str(link.used_for))
-    assert (made.customer_id, made.provider) == (one.customer_id, "Fiix")
+    assert (made.customer_id, made.provider) == (connection.customer_id, "Fiix")
     assert made.health == "healthy"
     await house.sweep()
-    assert (await house.connection(made.id)).customer_id == one.customer_id
+    assert (await house.connection(made.id)).customer_id == connection.customer_id
 
 
 async def test_a_login_under_a_new_id_replaces_the_connection_that_is_gone(house: House) -> None:
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
-    was = house.fleet.world.find(one.makini_key)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    was = house.fleet.world.find(connection.makini_key)
     assert was is not None
     house.fleet.world.remove(was)
     successor = house.fleet.world.create(
         name=was.name, email=was.email, provider=was.provider.slug, pending=True
     )
-    _, path = await link_for(house, one)
+    _, path = await link_for(house, connection)
     assert (await through(house, path, successor.key)).status_code == 200
-    old = await house.connection(one.id)
+    old = await house.connection(connection.id)
     assert old.setup == "disconnected"
     assert old.replaced_by is not None
     assert (await house.connection(old.replaced_by)).makini_key == successor.key
@@ -234,9 +234,9 @@ async def test_a_login_under_a_new_id_replaces_the_connection_that_is_gone(house
 
 @pytest.mark.parametrize("change", ["none", "cut", "swapped", "nonsense", "link-token"])
 async def test_without_a_state_of_ours_the_callback_fails_closed(house: House, change: str) -> None:
-    [one, *_] = await house.connections()
-    _, path = await link_for(house, one)
-    location = await log_in(house, await authorize_link(house, path), one.makini_key)
+    [connection, *_] = await house.connections()
+    _, path = await link_for(house, connection)
+    location = await log_in(house, await authorize_link(house, path), connection.makini_key)
     query = {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}
     match change:
         case "none":
@@ -257,35 +257,35 @@ async def test_without_a_state_of_ours_the_callback_fails_closed(house: House, c
 
 
 async def test_a_state_is_good_for_one_callback_and_the_link_for_another(house: House) -> None:
-    [one, *_] = await house.connections()
-    _, path = await link_for(house, one)
+    [connection, *_] = await house.connections()
+    _, path = await link_for(house, connection)
     href = await authorize_link(house, path)
-    location = await log_in(house, href, one.makini_key, answer="deny")
+    location = await log_in(house, href, connection.makini_key, answer="deny")
     denied = await house.http.get(location)
     assert denied.status_code == 400
     assert "did not log in" in denied.text
-    again = await house.http.get(await log_in(house, href, one.makini_key))
+    again = await house.http.get(await log_in(house, href, connection.makini_key))
     assert again.status_code == 400  # the state was used by the denial
     assert path in again.text
-    assert (await through(house, path, one.makini_key)).status_code == 200
+    assert (await through(house, path, connection.makini_key)).status_code == 200
 
 
 async def test_a_callback_that_is_replayed_changes_nothing(house: House) -> None:
-    [one, *_] = await house.connections()
-    _, path = await link_for(house, one)
-    location = await log_in(house, await authorize_link(house, path), one.makini_key)
+    [connection, *_] = await house.connections()
+    _, path = await link_for(house, connection)
+    location = await log_in(house, await authorize_link(house, path), connection.makini_key)
     assert (await house.http.get(location)).status_code == 200
-    token = await token_of(house, one)
+    token = await token_of(house, connection)
     assert (await house.http.get(location)).status_code == 400
-    assert await token_of(house, one) == token
+    assert await token_of(house, connection) == token
 
 
 async def test_a_state_of_anothers_link_does_not_take_ones_login_there(house: House) -> None:
-    one, other, *_ = await house.connections()
-    _, path = await link_for(house, one)
+    connection, other, *_ = await house.connections()
+    _, path = await link_for(house, connection)
     _, others_path = await link_for(house, other)
     theirs = await token_of(house, other)
-    mine = await log_in(house, await authorize_link(house, path), one.makini_key)
+    mine = await log_in(house, await authorize_link(house, path), connection.makini_key)
     others = await log_in(house, await authorize_link(house, others_path), other.makini_key)
     [code], [state] = (
         parse_qs(urlsplit(place).query)[name] for place, name in ((mine, "code"), (others, "state"))
@@ -298,22 +298,22 @@ async def test_a_state_of_anothers_link_does_not_take_ones_login_there(house: Ho
 
 
 async def test_a_code_that_was_used_is_refused_also_with_a_state_of_its_own(house: House) -> None:
-    [one, *_] = await house.connections()
-    _, path = await link_for(house, one)
-    location = await log_in(house, await authorize_link(house, path), one.makini_key)
+    [connection, *_] = await house.connections()
+    _, path = await link_for(house, connection)
+    location = await log_in(house, await authorize_link(house, path), connection.makini_key)
     assert (await house.http.get(location)).status_code == 200
-    token = await token_of(house, one)
-    second, _ = await link_for(house, one)
+    token = await token_of(house, connection)
+    second, _ = await link_for(house, connection)
     state = make_state(await load_signer(house.store), second.id, now=utcnow())
     [code] = parse_qs(urlsplit(location).query)["code"]
     again = await house.http.get("/oauth/callback", params={"code": code, "state": state})
     assert again.status_code == 502
-    assert await token_of(house, one) == token
+    assert await token_of(house, connection) == token
 
 
 async def test_an_expired_state_is_refused_and_leads_back_to_the_page(house: House) -> None:
-    [one, *_] = await house.connections()
-    link, path = await link_for(house, one)
+    [connection, *_] = await house.connections()
+    link, path = await link_for(house, connection)
     signer = await load_signer(house.store)
     old = make_state(signer, link.id, now=utcnow() - timedelta(minutes=31))
     answer = await house.http.get("/oauth/callback", params={"code": "x", "state": old})
@@ -322,15 +322,16 @@ async def test_an_expired_state_is_refused_and_leads_back_to_the_page(house: Hou
 
 
 async def test_two_who_log_in_at_once_leave_one_pair_that_works(house: House) -> None:
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
-    _, path = await link_for(house, one)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    _, path = await link_for(house, connection)
     places = [
-        await log_in(house, await authorize_link(house, path), one.makini_key) for _ in range(2)
+        await log_in(house, await authorize_link(house, path), connection.makini_key)
+        for _ in range(2)
     ]
     answers = await asyncio.gather(*(house.http.get(place, timeout=30) for place in places))
     assert sorted(answer.status_code for answer in answers) == [200, 400]
-    bearer = {"Authorization": f"Bearer {await token_of(house, one)}"}
+    bearer = {"Authorization": f"Bearer {await token_of(house, connection)}"}
     status = await house.makini.get("/api/integrations/current", headers=bearer)
     assert status.status_code == 200
 
@@ -341,21 +342,21 @@ async def test_two_who_log_in_at_once_leave_one_pair_that_works(house: House) ->
 async def test_makini_stumbling_is_502_and_the_link_still_works(
     house: House, fault: str, kind: str
 ) -> None:
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
-    _, path = await link_for(house, one)
-    location = await log_in(house, await authorize_link(house, path), one.makini_key)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    _, path = await link_for(house, connection)
+    location = await log_in(house, await authorize_link(house, path), connection.makini_key)
     await house.control("settings", **{fault: kind})
     answer = await house.http.get(location, timeout=30)
     assert answer.status_code == 502
     assert path in answer.text
     await house.control("settings", **{fault: ""})
-    assert (await through(house, path, one.makini_key)).status_code == 200
+    assert (await through(house, path, connection.makini_key)).status_code == 200
 
 
 async def test_a_code_that_makini_refuses_is_502(house: House) -> None:
-    [one, *_] = await house.connections()
-    link, _ = await link_for(house, one)
+    [connection, *_] = await house.connections()
+    link, _ = await link_for(house, connection)
     state = make_state(await load_signer(house.store), link.id, now=utcnow())
     answer = await house.http.get("/oauth/callback", params={"code": "guess", "state": state})
     assert answer.status_code == 502
@@ -363,10 +364,10 @@ async def test_a_code_that_makini_refuses_is_502(house: House) -> None:
 
 
 async def test_a_callback_of_a_connection_that_was_deleted_is_refused(house: House) -> None:
-    [one, *_] = await house.connections()
-    _, path = await link_for(house, one)
-    location = await log_in(house, await authorize_link(house, path), one.makini_key)
-    gone = house.fleet.world.find(one.makini_key)
+    [connection, *_] = await house.connections()
+    _, path = await link_for(house, connection)
+    location = await log_in(house, await authorize_link(house, path), connection.makini_key)
+    gone = house.fleet.world.find(connection.makini_key)
     assert gone is not None
     house.fleet.world.remove(gone)
     assert (await house.http.get(location)).status_code == 502
@@ -375,26 +376,26 @@ async def test_a_callback_of_a_connection_that_was_deleted_is_refused(house: Hou
 async def test_a_callback_of_a_connection_that_operators_ended_is_not_exchanged(
     house: House,
 ) -> None:
-    [one, *_] = await house.connections()
-    _, path = await link_for(house, one)
-    location = await log_in(house, await authorize_link(house, path), one.makini_key)
-    await disconnect(house.rt, one.makini_key, confirm=one.makini_key, by="Petra")
+    [connection, *_] = await house.connections()
+    _, path = await link_for(house, connection)
+    location = await log_in(house, await authorize_link(house, path), connection.makini_key)
+    await disconnect(house.rt, connection.makini_key, confirm=connection.makini_key, by="Petra")
     answer = await house.http.get(location)
     assert answer.status_code == 400
     assert "was ended" in answer.text
-    assert await house.rows(Credential, Credential.connection_id == one.id) == []
-    assert (await house.connection(one.id)).setup == "disconnected"
+    assert await house.rows(Credential, Credential.connection_id == connection.id) == []
+    assert (await house.connection(connection.id)).setup == "disconnected"
 
 
 async def test_no_code_token_or_state_is_written_down(
     house: House, open_house: Callable[..., Awaitable[House]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    [one, *_] = await house.connections()
-    _, path = await link_for(house, one)
-    location = await log_in(house, await authorize_link(house, path), one.makini_key)
+    [connection, *_] = await house.connections()
+    _, path = await link_for(house, connection)
+    location = await log_in(house, await authorize_link(house, path), connection.makini_key)
     query = parse_qs(urlsplit(location).query)
     await house.http.get(location)
-    secrets = [query["code"][0], query["state"][0], await token_of(house, one)]
+    secrets = [query["code"][0], query["state"][0], await token_of(house, connection)]
     kept = [
         *(str(row.model_dump()) for row in await house.rows(ConnectAttempt)),
         *(str(row.model_dump()) for row in await house.rows(Audit)),

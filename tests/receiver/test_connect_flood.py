@@ -42,8 +42,8 @@ async def test_a_link_has_a_few_attempts_an_hour_and_costs_nobody_else_theirs(
     open_house: Callable[..., Awaitable[House]],
 ) -> None:
     house = await open_house(makini_per_minute=600)
-    [one, other, *_] = await house.connections()
-    link, path = await link_for(house, one)
+    [connection, other, *_] = await house.connections()
+    link, path = await link_for(house, connection)
     answers = await _junk(house, link.id, 55)
     assert answers.count(502) == ATTEMPTS_AN_HOUR
     assert answers.count(429) == 55 - ATTEMPTS_AN_HOUR
@@ -57,15 +57,15 @@ async def test_a_link_has_a_few_attempts_an_hour_and_costs_nobody_else_theirs(
         await session.execute(
             update(ConnectAttempt).values(at=utcnow() - timedelta(hours=1, seconds=1))
         )
-    assert (await through(house, path, one.makini_key)).status_code == 200
+    assert (await through(house, path, connection.makini_key)).status_code == 200
 
 
 async def test_attempts_that_nothing_depends_on_any_more_are_pruned(
     open_house: Callable[..., Awaitable[House]],
 ) -> None:
     house = await open_house()
-    [one, *_] = await house.connections()
-    link, _ = await link_for(house, one)
+    [connection, *_] = await house.connections()
+    link, _ = await link_for(house, connection)
     now = utcnow()
     await _junk(house, link.id, 3)
     async with house.store.write() as session:
@@ -86,12 +86,12 @@ async def test_a_login_waits_for_no_sweep_and_no_sweep_for_logins(
     open_house: Callable[..., Awaitable[House]],
 ) -> None:
     house = await open_house(makini_per_minute=600)
-    [one, *_] = await house.connections()
+    [connection, *_] = await house.connections()
     empty = {"tokens": -100_000.0, "at": utcnow().isoformat(), "blocked_until": None}
     async with house.store.write() as session:
         await session.execute(update(AppState).values(budget=empty))
-    _, path = await link_for(house, one)
-    assert (await through(house, path, one.makini_key)).status_code == 200
+    _, path = await link_for(house, connection)
+    assert (await through(house, path, connection.makini_key)).status_code == 200
 
     [state] = await house.rows(AppState)
     assert state.budget["tokens"] < -90_000
@@ -102,10 +102,10 @@ async def test_a_pause_that_makini_asks_for_is_for_logins_too(
     open_house: Callable[..., Awaitable[House]],
 ) -> None:
     house = await open_house(makini_per_minute=600)
-    [one, *_] = await house.connections()
+    [connection, *_] = await house.connections()
     await DatabaseBudget(house.store).penalise("default", utcnow() + timedelta(minutes=40))
-    _, path = await link_for(house, one)
-    answer = await through(house, path, one.makini_key)
+    _, path = await link_for(house, connection)
+    answer = await through(house, path, connection.makini_key)
     assert (answer.status_code, "not available" in answer.text) == (502, True)
     later = DatabaseBudget(house.store, logins=True)
     await later.penalise("another", utcnow() + timedelta(minutes=40))

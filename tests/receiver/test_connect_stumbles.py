@@ -9,9 +9,9 @@ from tests.reconnect.conftest import House, house, open_house
 __all__ = ["house", "open_house"]  # fixtures
 
 
-async def sync_status(house: House, one: Connection) -> str:
+async def sync_status(house: House, connection: Connection) -> str:
     """What Makini says to the token that is stored."""
-    bearer = {"Authorization": f"Bearer {await token_of(house, one)}"}
+    bearer = {"Authorization": f"Bearer {await token_of(house, connection)}"}
     answer = await house.makini.get("/api/integrations/current", headers=bearer)
     assert answer.status_code == 200
     return str(answer.json()["data"]["sync_status"])
@@ -19,17 +19,21 @@ async def sync_status(house: House, one: Connection) -> str:
 
 @pytest.mark.parametrize("fault", ["500", "429-bare", "html"])
 async def test_a_login_renewed_while_the_list_is_away_is_kept(house: House, fault: str) -> None:
-    [one, *_] = await house.connections()
-    _, path = await link_for(house, one)
-    location = await log_in(house, await authorize_link(house, path), one.makini_key)
+    [connection, *_] = await house.connections()
+    _, path = await link_for(house, connection)
+    location = await log_in(house, await authorize_link(house, path), connection.makini_key)
     await house.control("settings", admin_list=fault)
     assert (await house.http.get(location, timeout=30)).status_code == 200
     await house.control("settings", admin_list="")
-    assert await sync_status(house, one) == "done"
+    assert await sync_status(house, connection) == "done"
     [link] = await house.rows(ConnectLink)
-    assert link.used_for == one.id
-    kept = await house.connection(one.id)
-    assert (kept.name, kept.tags, kept.provider) == (one.name, one.tags, one.provider)
+    assert link.used_for == connection.id
+    kept = await house.connection(connection.id)
+    assert (kept.name, kept.tags, kept.provider) == (
+        connection.name,
+        connection.tags,
+        connection.provider,
+    )
     await house.sweep()
     assert len(await house.connections()) == 6
 
@@ -53,8 +57,8 @@ async def test_the_list_is_asked_again_where_makini_stumbles(house: House) -> No
 async def test_another_system_is_told_while_the_list_is_away_and_keeps_its_pair(
     house: House,
 ) -> None:
-    one, other, *_ = await house.connections()
-    _, path = await link_for(house, one)
+    connection, other, *_ = await house.connections()
+    _, path = await link_for(house, connection)
     location = await log_in(house, await authorize_link(house, path), other.makini_key)
     await house.control("settings", admin_list="500")
     assert (await house.http.get(location, timeout=30)).status_code == 409
@@ -64,23 +68,23 @@ async def test_another_system_is_told_while_the_list_is_away_and_keeps_its_pair(
 async def test_whose_login_it_is_cannot_be_told_without_the_list_is_said_and_the_link_still_works(
     house: House,
 ) -> None:
-    [one, *_] = await house.connections()
-    _, path = await link_for(house, one)
+    [connection, *_] = await house.connections()
+    _, path = await link_for(house, connection)
     location = await log_in(house, await authorize_link(house, path), "new:fiix")
     await house.control("settings", admin_list="500")
     assert (await house.http.get(location, timeout=30)).status_code == 502
     assert [row.action for row in await house.rows(Audit)] == ["login.away"]
     await house.control("settings", admin_list="")
-    assert (await through(house, path, one.makini_key)).status_code == 200
+    assert (await through(house, path, connection.makini_key)).status_code == 200
 
 
 async def test_a_system_that_does_not_answer_is_named_and_makini_is_not_blamed(
     house: House,
 ) -> None:
-    [one, *_] = await house.connections()
-    _, path = await link_for(house, one)
-    location = await log_in(house, await authorize_link(house, path), one.makini_key)
-    await house.control(f"connections/{one.makini_key}/go-offline")
+    [connection, *_] = await house.connections()
+    _, path = await link_for(house, connection)
+    location = await log_in(house, await authorize_link(house, path), connection.makini_key)
+    await house.control(f"connections/{connection.makini_key}/go-offline")
     answer = await house.http.get(location, timeout=30)
     assert answer.status_code == 502
     assert "does not answer" in answer.text
@@ -94,19 +98,19 @@ async def test_a_system_that_does_not_answer_is_named_and_makini_is_not_blamed(
 async def test_a_login_that_makini_still_calls_failed_is_kept_and_the_next_probe_decides(
     house: House,
 ) -> None:
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
-    _, path = await link_for(house, one)
-    location = await log_in(house, await authorize_link(house, path), one.makini_key)
-    await house.control(f"connections/{one.makini_key}/change-credentials")
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    _, path = await link_for(house, connection)
+    location = await log_in(house, await authorize_link(house, path), connection.makini_key)
+    await house.control(f"connections/{connection.makini_key}/change-credentials")
     answer = await house.http.get(location)
     assert answer.status_code == 502
     assert "not verified yet" in answer.text
     assert path in answer.text
-    assert await sync_status(house, one) == "fail"
-    assert (await house.connection(one.id)).health == "reauthorization_required"
+    assert await sync_status(house, connection) == "fail"
+    assert (await house.connection(connection.id)).health == "reauthorization_required"
     assert await house.rows(ConnectLink, ConnectLink.used_at.is_not(None)) == []  # type: ignore[union-attr]
-    await house.control(f"connections/{one.makini_key}/restore-credentials")
+    await house.control(f"connections/{connection.makini_key}/restore-credentials")
     await house.sweep()
-    assert (await house.connection(one.id)).health == "healthy"
+    assert (await house.connection(connection.id)).health == "healthy"
     assert [incident.status for incident in await house.incidents()] == ["resolved"]

@@ -16,30 +16,33 @@ async def house(open_house: Callable[..., Awaitable[House]]) -> House:
     return await open_house(makini={"distinct_ids": True, "listed_ids": False})
 
 
-def at_makini(house: House, one: Connection) -> str:
-    found = house.fleet.world.find(one.makini_key)
+def at_makini(house: House, connection: Connection) -> str:
+    found = house.fleet.world.find(connection.makini_key)
     assert found is not None
     assert found.id != found.key
     return found.id
 
 
-async def works(house: House, one: Connection) -> bool:
-    bearer = {"Authorization": f"Bearer {await token_of(house, one)}"}
+async def works(house: House, connection: Connection) -> bool:
+    bearer = {"Authorization": f"Bearer {await token_of(house, connection)}"}
     answer = await house.makini.get("/api/integrations/current", headers=bearer)
-    return answer.status_code == 200 and answer.json()["data"]["id"] == at_makini(house, one)
+    return answer.status_code == 200 and answer.json()["data"]["id"] == at_makini(house, connection)
 
 
 async def test_logging_in_again_mends_the_connection_itself_each_time(house: House) -> None:
-    [one, *_] = await house.connections()
+    [connection, *_] = await house.connections()
     for _ in range(2):
-        await house.lose_login(one)
-        _, path = await link_for(house, one)
-        assert (await through(house, path, one.makini_key)).status_code == 200
+        await house.lose_login(connection)
+        _, path = await link_for(house, connection)
+        assert (await through(house, path, connection.makini_key)).status_code == 200
         for _ in range(2):
             await house.sweep()
-        mended = await house.connection(one.id)
+        mended = await house.connection(connection.id)
         assert (mended.health, mended.setup) == ("healthy", "live")
-        assert (mended.makini_key, mended.makini_id) == (one.makini_key, at_makini(house, one))
+        assert (mended.makini_key, mended.makini_id) == (
+            connection.makini_key,
+            at_makini(house, connection),
+        )
         assert await works(house, mended)
     assert len(await house.connections()) == 6
 
@@ -47,8 +50,8 @@ async def test_logging_in_again_mends_the_connection_itself_each_time(house: Hou
 async def test_another_system_is_told_from_the_one_asked_for_and_keeps_its_pair(
     house: House,
 ) -> None:
-    one, other, *_ = await house.connections()
-    _, path = await link_for(house, one)
+    connection, other, *_ = await house.connections()
+    _, path = await link_for(house, connection)
     assert (await through(house, path, other.makini_key)).status_code == 409
     assert (await house.connection(other.id)).makini_id == at_makini(house, other)
     assert await works(house, other)
@@ -56,10 +59,12 @@ async def test_another_system_is_told_from_the_one_asked_for_and_keeps_its_pair(
 
 
 async def test_a_new_system_is_taken_in_by_the_key_the_list_will_go_on_with(house: House) -> None:
-    [one, *_] = await house.connections()
+    [connection, *_] = await house.connections()
     _, path = await link_for(house, None, system="Fiix")
     assert (await through(house, path, "new:fiix")).status_code == 200
-    [made] = [two for two in await house.connections() if two.created_at > one.created_at][-1:]
+    [made] = [two for two in await house.connections() if two.created_at > connection.created_at][
+        -1:
+    ]
     for _ in range(2):
         await house.sweep()
     made = await house.connection(made.id)

@@ -34,8 +34,8 @@ async def house(open_house: Opened) -> House:
         slack_channel="#line",
         slack_signing_secret=SecretStr(SECRET),
     )
-    [one, *_] = await here.connections()
-    await here.lose_login(one)
+    [connection, *_] = await here.connections()
+    await here.lose_login(connection)
     await advance_due_cases(here.rt)
     return here
 
@@ -61,7 +61,7 @@ async def fill_in(
     values: dict[str, Any] = {}
     for block in view["blocks"]:
         element, name = block["element"], block["block_id"]
-        options = {one["text"]["text"]: one for one in element.get("options", [])}
+        options = {finding["text"]["text"]: finding for finding in element.get("options", [])}
         given = {
             "snooze": {"selected_option": options.get(snooze)},
             "note": {"value": note or None},
@@ -162,7 +162,7 @@ async def test_what_slack_did_not_sign_just_now_does_nothing(house: House) -> No
     assert (await press(house, button, age=600)).status_code == 401
     unsigned = await house.http.post("/slack/actions", content=b"payload=%7B%7D")
     assert unsigned.status_code == 401
-    assert [one.status for one in await house.incidents()] == ["open"]
+    assert [incident.status for incident in await house.incidents()] == ["open"]
 
 
 @pytest.mark.parametrize("body", [b"payload=[]", b"payload=%7B", b"a=b", b"payload="])
@@ -170,7 +170,7 @@ async def test_a_signed_body_that_makes_no_sense_is_200_and_does_nothing(
     house: House, body: bytes
 ) -> None:
     assert (await press(house, body=body)).status_code == 200
-    assert [one.status for one in await house.incidents()] == ["open"]
+    assert [incident.status for incident in await house.incidents()] == ["open"]
 
 
 async def test_a_press_about_an_incident_that_is_gone_or_not_ours_does_nothing(

@@ -72,15 +72,18 @@ async def test_the_same_id_at_two_apps_is_two_events(here: Here) -> None:
 async def test_of_many_at_once_with_one_id_one_is_accepted(here: Here) -> None:
     answers = await asyncio.gather(*(here.post(BODY) for _ in range(40)))
     said = [answer.json() for answer in answers]
-    assert sorted(one["status"] for one in said) == ["accepted"] + ["duplicate"] * 39
+    assert sorted(life["status"] for life in said) == ["accepted"] + ["duplicate"] * 39
     [event] = await here.events()
-    assert {one["id"] for one in said} == {event.id}
+    assert {row["id"] for row in said} == {event.id}
 
 
 async def test_a_content_without_id_merges_with_what_nobody_has_claimed(here: Here) -> None:
     body = {"event": "assets.updated", "body": ["0900"]}
     answers = await asyncio.gather(*(here.post(body, "/webhooks/default/c1") for _ in range(10)))
-    assert sorted(one.json()["status"] for one in answers) == ["accepted"] + ["duplicate"] * 9
+    assert (
+        sorted(response.json()["status"] for response in answers)
+        == ["accepted"] + ["duplicate"] * 9
+    )
     elsewhere = await here.post(body, "/webhooks/default/c2")
     assert elsewhere.json()["status"] == "accepted"
     assert len(await here.events()) == 2

@@ -61,4 +61,4 @@ async def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(
         async with asyncio.timeout(15):
             await receiver.process.wait()
         assert receiver.process.returncode == 0
-        assert not any(one.is_running() for one in workers)
+        assert not any(trouble.is_running() for trouble in workers)

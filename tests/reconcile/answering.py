@@ -13,9 +13,9 @@ ASSETS = "/api/eam/assets"
 @pytest.fixture(scope="module")
 def server() -> Iterator[Peer]:
     """It, without a connection as yet."""
-    one = PeerServer()
-    yield one.start()
-    one.stop()
+    peer_server = PeerServer()
+    yield peer_server.start()
+    peer_server.stop()
 
 
 def with_one_connection(server: Peer) -> None:

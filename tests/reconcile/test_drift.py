@@ -24,16 +24,16 @@ from linekeeper.store.tables import (
 from tests.reconcile.conftest import Peer, deliver, drift, feed, index, process, run
 
 
-async def changed(peer: Peer, one: Connection, number: int) -> list[str]:
+async def changed(peer: Peer, connection: Connection, number: int) -> list[str]:
     """Change so many assets; no webhook is sent."""
     done = await peer.set(
         "records",
-        connection=one.makini_key,
+        connection=connection.makini_key,
         entity="eam/assets",
         change=number,
         announce=False,
     )
-    keys: list[str] = done["records"][one.makini_key]["eam/assets"]["changed"]
+    keys: list[str] = done["records"][connection.makini_key]["eam/assets"]["changed"]
     return keys
 
 
@@ -74,8 +74,8 @@ async def test_one_that_had_come_and_waited_was_no_miss_and_is_not_handed_on_twi
     done = await run(forwarding)
     assert (done.counts.missed, done.counts.webhooks_seen) == (2, 3)
     told = await handed_on(forwarding)
-    assert {one["data"]["keys"][0] for one in told} == set(keys[3:])
-    assert all(one["data"]["recovered"] for one in told)
+    assert {row["data"]["keys"][0] for row in told} == set(keys[3:])
+    assert all(row["data"]["recovered"] for row in told)
     assert told[0]["data"]["makini_key"] == one.makini_key
     await process(forwarding)
     again = await run(forwarding)

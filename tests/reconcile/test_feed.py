@@ -43,9 +43,9 @@ async def test_the_feed_gives_every_change_once_and_each_connections_in_order(
         await read_feed(rt.store, None, limit=5)  # placed bit by bit, between the runs
     told = await pages(rt, 7)
     wanted = await feed(rt)
-    assert len(told) == len({one["id"] for one in told}) == len(wanted)
-    for connection in {one["connection"] for one in told}:
-        assert [one["id"] for one in told if one["connection"] == connection] == [
+    assert len(told) == len({row["id"] for row in told}) == len(wanted)
+    for connection in {row["connection"] for row in told}:
+        assert [row["id"] for row in told if row["connection"] == connection] == [
             change.id for change in wanted if change.connection_id == connection
         ]
 
@@ -54,7 +54,7 @@ async def test_readers_side_by_side_place_nothing_twice(rt: Runtime, peer: Peer)
     await run(rt)
     await peer.set("records", change=60, announce=False)
     _, *told = await asyncio.gather(run(rt), *(pages(rt, 9) for _ in range(4)))
-    assert all(len({c["id"] for c in one}) == len(one) for one in told)
+    assert all(len({c["id"] for c in verdict}) == len(verdict) for verdict in told)
     assert len(await pages(rt, 1_000)) == 60
 
 

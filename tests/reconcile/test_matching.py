@@ -39,9 +39,9 @@ def row(key: str, record: dict[str, Any], fields: Sequence[str] = ORDERS) -> Row
     )
 
 
-def old_kind(one: Row) -> Row:
+def old_kind(row: Row) -> Row:
     """A row written before natural keys were kept."""
-    return one._replace(natural_key=None, plain_hash=None)
+    return row._replace(natural_key=None, plain_hash=None)
 
 
 def shuffled(rows: list[Row]) -> list[Row]:

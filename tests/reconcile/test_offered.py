@@ -99,7 +99,7 @@ async def test_what_is_not_found_for_a_day_is_not_offered_and_its_return_is_no_b
     assert (await mark(rt)).offered
     async with rt.store.read() as session:
         assets = await session.scalars(select(Record).where(col(Record.entity) == "eam/assets"))
-        assert {one.key for one in assets if one.deleted_at is None} == {"1", "2", "3"}
+        assert {record.key for record in assets if record.deleted_at is None} == {"1", "2", "3"}
 
 
 async def test_another_failure_in_between_begins_the_day_anew(rt: Runtime, server: Peer) -> None:

@@ -11,10 +11,12 @@ from tests.reconcile.conftest import Peer, deliver, feed, process, run
 ASSETS = "eam/assets"
 
 
-async def kept(rt: Runtime, one: Connection) -> dict[str, Record]:
+async def kept(rt: Runtime, connection: Connection) -> dict[str, Record]:
     async with rt.store.read() as session:
         rows = await session.scalars(
-            select(Record).where(col(Record.connection_id) == one.id, col(Record.entity) == ASSETS)
+            select(Record).where(
+                col(Record.connection_id) == connection.id, col(Record.entity) == ASSETS
+            )
         )
         return {row.key: row for row in rows}
 

@@ -23,68 +23,68 @@ def small_pages(peer: Peer) -> None:
     peer.world.settings.page_limit = 7
 
 
-def orders(peer: Peer, one: Connection) -> Collection:
+def orders(peer: Peer, connection: Connection) -> Collection:
     """The work orders of this connection at their source, in the order of the listing."""
     assert peer.world is not None
-    return peer.world.records.of(peer.world.connections[one.makini_key])[ENTITY]
+    return peer.world.records.of(peer.world.connections[connection.makini_key])[ENTITY]
 
 
-def deleting(peer: Peer, one: Connection, *places: int, make: int = 0) -> Callable[[], None]:
+def deleting(peer: Peer, connection: Connection, *places: int, make: int = 0) -> Callable[[], None]:
     """Delete the work orders at these places and make others at the end, as a step."""
 
     def step() -> None:
         assert peer.world is not None
         for place in places:
-            orders(peer, one).put(Made(peer.world._tick(), 0, deleted=True), place)
+            orders(peer, connection).put(Made(peer.world._tick(), 0, deleted=True), place)
         for _ in range(make):
-            orders(peer, one).put(Made(peer.world._tick(), 0))
+            orders(peer, connection).put(Made(peer.world._tick(), 0))
 
     return step
 
 
-def changed(peer: Peer, one: Connection, places: Sequence[int]) -> None:
+def changed(peer: Peer, connection: Connection, places: Sequence[int]) -> None:
     """These work orders changed in the last hours, one every ten minutes, the first one first."""
     for nth, place in enumerate(places):
         at = utcnow() - timedelta(minutes=10 * (len(places) - nth))
-        orders(peer, one).put(Made(int(at.timestamp() * 1e6), 1), place)
+        orders(peer, connection).put(Made(int(at.timestamp() * 1e6), 1), place)
 
 
-async def lacking(rt: Runtime, peer: Peer, one: Connection) -> set[str]:
+async def lacking(rt: Runtime, peer: Peer, connection: Connection) -> set[str]:
     """The keys whose state at the source is not in the index; what is gone takes two listings."""
-    truth = parsed(await peer.truth())[one.makini_key][ENTITY]
-    found = (await index(rt)).get(one.makini_key, {}).get(ENTITY, {})
+    truth = parsed(await peer.truth())[connection.makini_key][ENTITY]
+    found = (await index(rt)).get(connection.makini_key, {}).get(ENTITY, {})
     return {key for key, time in truth.items() if found.get(key) != time}
 
 
-async def watermark(rt: Runtime, one: Connection) -> Watermark:
+async def watermark(rt: Runtime, connection: Connection) -> Watermark:
     """That of the work orders."""
     async with rt.store.read() as session:
-        return await session.get_one(Watermark, (one.id, ENTITY))
+        return await session.get_one(Watermark, (connection.id, ENTITY))
 
 
-async def position(rt: Runtime, one: Connection) -> datetime | None:
+async def position(rt: Runtime, connection: Connection) -> datetime | None:
     """Where it is."""
-    return (await watermark(rt, one)).position
+    return (await watermark(rt, connection)).position
 
 
-def deleting_at_every_page(peer: Peer, one: Connection) -> None:
+def deleting_at_every_page(peer: Peer, connection: Connection) -> None:
     """A work order goes at every second call for a page, twelve in all."""
     left = iter(range(12))
 
     def again() -> None:
         place = next(left, None)
         if place is not None:
-            deleting(peer, one, place)()
+            deleting(peer, connection, place)()
             peer.at_call(2, again, route=ORDERS)
 
     peer.at_call(2, again, route=ORDERS)
 
 
-async def no_watermark_ran_ahead(rt: Runtime, peer: Peer, one: Connection) -> None:
+async def no_watermark_ran_ahead(rt: Runtime, peer: Peer, connection: Connection) -> None:
     """What is lacking changed after the watermark."""
-    truth = parsed(await peer.truth())[one.makini_key][ENTITY]
-    mark = await position(rt, one)
-    for key in await lacking(rt, peer, one):
+    truth = parsed(await peer.truth())[connection.makini_key][ENTITY]
+    mark = await position(rt, connection)
+    for key in await lacking(rt, peer, connection):
         assert mark is None or truth[key] > mark
 
 

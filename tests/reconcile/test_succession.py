@@ -115,14 +115,14 @@ async def agrees(house: House, connection: Connection) -> None:
 @pytest.mark.parametrize("how", HOWS)
 async def test_what_changed_meanwhile_is_told_and_nothing_else(house: House, how: str) -> None:
     """B11: renamed keys are `rekeyed`, and the gap is told."""
-    [one, other] = await house.connections()
-    await house.lose_login(one)
-    world, was = house.fleet.world, listed(house, one)
+    [connection, other] = await house.connections()
+    await house.lose_login(connection)
+    world, was = house.fleet.world, listed(house, connection)
     known = keys(house, was)
     gone = world.change_records(was, ORDERS, delete=2, announce=False)["deleted"]
     world.change_records(was, ORDERS, change=6, announce=False)
     world.change_records(was, ORDERS, make=1, announce=False)
-    new = await logged_in(house, one, how)
+    new = await logged_in(house, connection, how)
     now = keys(house, listed(house, new))
     await run(house)
     told = await feed(house)
@@ -152,33 +152,35 @@ async def test_what_changed_meanwhile_is_told_and_nothing_else(house: House, how
     assert said.items() >= {old: [key] for old, key in pairs.items()}.items()
     causes = {(row.connection_id, row.cause) for row in await house.rows(Drift) if row.missed}
     assert causes == {(new.id, "backfill")}
-    assert await house.rows(Record, Record.connection_id == one.id) == []
+    assert await house.rows(Record, Record.connection_id == connection.id) == []
     assert await house.rows(SuccessionStep) == []
     assert {row.connection_id for row in await house.rows(Record)} == {new.id, other.id}
 
 
 async def test_customer_tags_silences_and_the_open_incident_go_over(house: House) -> None:
-    [one, _] = await house.connections()
-    await house.lose_login(one)
+    [connection, _] = await house.connections()
+    await house.lose_login(connection)
     async with house.store.write() as session:
         await session.execute(
-            update(Connection).where(col(Connection.id) == one.id).values(tags=["gold"])
+            update(Connection).where(col(Connection.id) == connection.id).values(tags=["gold"])
         )
         session.add(
             Silence(
                 scope="connection",
-                subject=one.id,
+                subject=connection.id,
                 label="it",
                 starts_at=utcnow(),
                 ends_at=utcnow(),
                 by="tests",
             )
         )
-        session.add(ConnectionSetting(connection_id=one.id, entity="eam/assets", forward_to="crm"))
-    new = await logged_in(house, one, "rename")
-    old = await house.connection(one.id)
+        session.add(
+            ConnectionSetting(connection_id=connection.id, entity="eam/assets", forward_to="crm")
+        )
+    new = await logged_in(house, connection, "rename")
+    old = await house.connection(connection.id)
     assert (old.setup, old.replaced_by) == ("disconnected", new.id)
-    assert (new.customer_id, new.slug) == (one.customer_id, one.slug)
+    assert (new.customer_id, new.slug) == (connection.customer_id, connection.slug)
     assert "gold" in new.tags
     [setting] = await house.rows(ConnectionSetting)
     assert (setting.connection_id, setting.forward_to) == (new.id, "crm")
@@ -190,10 +192,10 @@ async def test_customer_tags_silences_and_the_open_incident_go_over(house: House
 
 
 async def test_a_webhook_before_the_first_listing_announces_nothing_as_new(house: House) -> None:
-    [one, _] = await house.connections()
-    was = listed(house, one)
+    [connection, _] = await house.connections()
+    was = listed(house, connection)
     known = keys(house, was)
-    new = await logged_in(house, one, "rename")
+    new = await logged_in(house, connection, "rename")
     now = keys(house, listed(house, new))
     world = house.fleet.world
     made = world.change_records(listed(house, new), ORDERS, make=1, announce=False)["made"]
@@ -217,9 +219,9 @@ def test_a_listing_that_may_lack_records_is_waited_for_a_day() -> None:
 
 
 async def test_a_second_login_before_the_first_listing_loses_nothing(house: House) -> None:
-    [one, _] = await house.connections()
-    known = keys(house, listed(house, one))
-    middle = await logged_in(house, one, "rename")
+    [connection, _] = await house.connections()
+    known = keys(house, listed(house, connection))
+    middle = await logged_in(house, connection, "rename")
     new = await logged_in(house, middle, "rename")
     now = keys(house, listed(house, new))
     await run(house)
@@ -231,9 +233,9 @@ async def test_a_run_cut_short_between_the_steps_tells_each_once(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(succession_queries, "AT_ONCE", 5)
-    [one, _] = await house.connections()
-    known = keys(house, listed(house, one))
-    new = await logged_in(house, one, "rename")
+    [connection, _] = await house.connections()
+    known = keys(house, listed(house, connection))
+    new = await logged_in(house, connection, "rename")
     now = keys(house, listed(house, new))
     for _ in range(40):
         running = asyncio.create_task(run(house))
@@ -254,15 +256,15 @@ async def test_a_run_cut_short_between_the_steps_tells_each_once(
 
 
 async def test_old_rows_too_little_is_known_of_are_counted_and_stay(house: House) -> None:
-    [one, _] = await house.connections()
+    [connection, _] = await house.connections()
     async with house.store.write() as session:
         await session.execute(
             update(Record)
             .where(col(Record.entity) == ORDERS)
             .values(number=None, natural_key=None, plain_hash=None, updated_at=None)
         )
-    known = keys(house, listed(house, one))
-    new = await logged_in(house, one, "rename")
+    known = keys(house, listed(house, connection))
+    new = await logged_in(house, connection, "rename")
     for _ in range(3):
         await run(house, full=True)
     told = [c for c in await feed(house) if c["entity"] == ORDERS]
@@ -295,13 +297,13 @@ async def made_twins(house: House, connection: Listed) -> tuple[str, str]:
 
 async def with_twins(house: House) -> tuple[Connection, tuple[str, str], tuple[str, str]]:
     """A successor whose listing has twins: it, their old keys and their new keys."""
-    [one, _] = await house.connections()
-    was = listed(house, one)
+    [connection, _] = await house.connections()
+    was = listed(house, connection)
     await made_twins(house, was)
     await run(house, full=True)
     before = len(await feed(house))
     known = keys(house, was)
-    new = await logged_in(house, one, "rename")
+    new = await logged_in(house, connection, "rename")
     now = keys(house, listed(house, new))
     await run(house)
     told = (await feed(house))[before:]
@@ -371,14 +373,14 @@ async def decide(
 async def test_what_stays_unmatched_is_accepted_as_gone_in_the_form_of_deletions(
     house: House,
 ) -> None:
-    [one, _] = await house.connections()
+    [connection, _] = await house.connections()
     async with house.store.write() as session:
         await session.execute(
             update(Record)
             .where(col(Record.entity) == ORDERS)
             .values(number=None, natural_key=None, plain_hash=None, updated_at=None)
         )
-    new = await logged_in(house, one, "rename")
+    new = await logged_in(house, connection, "rename")
     await run(house)
     [held] = await house.rows(Deletion)
     await decide_deletions(house.rt, held.id, "accept", by="Petra", now=utcnow())
@@ -393,41 +395,41 @@ async def sweep(house: House) -> None:
 
 
 async def test_25_hours_off_the_list_and_back_is_no_new_beginning(house: House) -> None:
-    [one, _] = await house.connections()
-    world, was = house.fleet.world, listed(house, one)
+    [connection, _] = await house.connections()
+    world, was = house.fleet.world, listed(house, connection)
     world.connections.pop(was.key)
     await sweep(house)
     await sweep(house)
-    assert (await house.connection(one.id)).setup == "disconnected"
+    assert (await house.connection(connection.id)).setup == "disconnected"
     await purge_disconnected(house.store, now=utcnow() + timedelta(hours=25))
     gone = world.change_records(was, ORDERS, delete=2, announce=False)["deleted"]
     world.change_records(was, ORDERS, change=6, announce=False)
     world.change_records(was, ORDERS, make=1, announce=False)
     world.add(was)
     await sweep(house)
-    assert (await house.connection(one.id)).setup == "live"
+    assert (await house.connection(connection.id)).setup == "live"
     for _ in range(2):
         await run(house)
     assert await ops(house) == {"updated": 6, "inserted": 1}
     await run(house, full=True)
     deleted = [c["key"] for c in await feed(house) if c["op"] == "deleted"]
     assert sorted(deleted) == sorted(gone)
-    await agrees(house, one)
+    await agrees(house, connection)
 
 
 async def test_a_successor_that_only_the_list_shows_inherits_as_well(house: House) -> None:
-    [one, _] = await house.connections()
-    world, was = house.fleet.world, listed(house, one)
+    [connection, _] = await house.connections()
+    world, was = house.fleet.world, listed(house, connection)
     known = keys(house, was)
     after = world.succeed(was, "rename")
     world.change_records(after, ORDERS, change=3, announce=False)
     await sweep(house)
     await run(house)  # it is new, as far as anybody knows
     await sweep(house)
-    old = await house.connection(one.id)
+    old = await house.connection(connection.id)
     assert old.replaced_by is not None
     new = await house.connection(old.replaced_by)
-    assert (new.makini_key, new.customer_id) == (after.key, one.customer_id)
+    assert (new.makini_key, new.customer_id) == (after.key, connection.customer_id)
     await run(house)
     told = Counter(c["op"] for c in await feed(house) if c["entity"] == ORDERS)
     assert told == {"rekeyed": len(known), "updated": 3}
@@ -436,15 +438,15 @@ async def test_a_successor_that_only_the_list_shows_inherits_as_well(house: Hous
 async def test_the_case_of_the_lost_login_goes_on_with_the_successor_and_catches_up(
     house: House,
 ) -> None:
-    [one, _] = await house.connections()
-    await house.lose_login(one)
+    [connection, _] = await house.connections()
+    await house.lose_login(connection)
     await advance_due_cases(house.rt)
     [incident] = await house.incidents()
-    world, was = house.fleet.world, listed(house, one)
+    world, was = house.fleet.world, listed(house, connection)
     world.change_records(was, ORDERS, delete=2, announce=False)
     world.change_records(was, ORDERS, change=6, announce=False)
     world.change_records(was, ORDERS, make=1, announce=False)
-    new = await logged_in(house, one, "rename")
+    new = await logged_in(house, connection, "rename")
     case = await load_case(house.store, incident.id, now=utcnow())
     assert case is not None
     assert case.reconnect is not None
@@ -461,16 +463,16 @@ async def test_the_case_of_the_lost_login_goes_on_with_the_successor_and_catches
 async def test_webhooks_that_go_on_naming_the_old_connection_are_the_successors(
     house: House,
 ) -> None:
-    [one, _] = await house.connections()
-    await house.lose_login(one)
-    new = await logged_in(house, one, "rename")
+    [connection, _] = await house.connections()
+    await house.lose_login(connection)
+    new = await logged_in(house, connection, "rename")
     await run(house)
     before = await ops(house)
     system = listed(house, new)
     changed = house.fleet.world.change_records(system, ORDERS, change=3, announce=False)["changed"]
-    await deliver(house.rt, one.makini_key, changed, plural="work-orders")  # to the old URL
+    await deliver(house.rt, connection.makini_key, changed, plural="work-orders")  # to the old URL
     await process(house.rt)
-    [event] = await house.rows(WebhookEvent, WebhookEvent.url_connection == one.makini_key)
+    [event] = await house.rows(WebhookEvent, WebhookEvent.url_connection == connection.makini_key)
     assert (event.status, event.connection_id) == ("processed", new.id)
     assert (await ops(house))["updated"] == before["updated"] + 3
     assert {c["connection"] for c in await feed(house)} == {new.id}
@@ -478,12 +480,12 @@ async def test_webhooks_that_go_on_naming_the_old_connection_are_the_successors(
 
 
 async def test_the_products_api_says_how_many_records_there_are(house: House) -> None:
-    [one, _] = await house.connections()
+    [connection, _] = await house.connections()
     headers = await house.key("connections:read", name="reader")
-    answer = await house.http.get(f"/api/connections/{one.id}", headers=headers)
+    answer = await house.http.get(f"/api/connections/{connection.id}", headers=headers)
     assert answer.status_code == 200
     found = {entity["entity"]: entity for entity in answer.json()["records"]}
-    live = len(keys(house, listed(house, one)))
+    live = len(keys(house, listed(house, connection)))
     assert (found[ORDERS]["source"], found[ORDERS]["here"]) == (live, live)
     assert found[ORDERS]["state"] == "agrees"
     assert found[ORDERS]["agreed_at"] == found[ORDERS]["compared_at"]

@@ -103,7 +103,7 @@ async def test_an_outage_of_ours_is_covered_by_the_next_run_and_no_reason_to_dis
     await agree()
     assert len(await feed(rt)) == 30
     assert {row.cause for row in await drift(rt)} == {"outage"}
-    assert all(one.measured.changes == 0 for one in await measure(rt, now=utcnow()))
+    assert all(verdict.measured.changes == 0 for verdict in await measure(rt, now=utcnow()))
     async with rt.store.read() as session:
         [outage] = await session.scalars(select(Outage))
         said = [

@@ -31,9 +31,11 @@ async def marks(rt: Runtime) -> list[Watermark]:
         return list(await session.scalars(select(Watermark)))
 
 
-async def agrees(rt: Runtime, peer: Peer, one: Connection) -> bool:
+async def agrees(rt: Runtime, peer: Peer, connection: Connection) -> bool:
     """Whether the index of this connection is what its source holds."""
-    return (await index(rt))[one.makini_key] == parsed(await peer.truth())[one.makini_key]
+    return (await index(rt))[connection.makini_key] == parsed(await peer.truth())[
+        connection.makini_key
+    ]
 
 
 async def test_a_page_that_repeats_for_ever_fails_and_leaves_everything_as_it_was(
@@ -113,13 +115,13 @@ async def test_times_missing_equal_ahead_local_and_going_back(
     assert len(await feed(rt)) == 6 + 2 + 10
 
 
-async def _put(peer: Peer, one: Connection, records: dict[str, dict[str, Any]]) -> None:
+async def _put(peer: Peer, connection: Connection, records: dict[str, dict[str, Any]]) -> None:
     await peer.set(
         "records",
         announce=False,
         put=[
             {
-                "connection": one.makini_key,
+                "connection": connection.makini_key,
                 "entity": "eam/assets",
                 "record": {"key": key, **fields},
             }

@@ -199,14 +199,14 @@ async def test_what_arrives_of_several_connections_is_kept_apart_and_numbered_in
     ]
     async with store.read() as session:
         rows = list(await session.scalars(select(Record)))
-    assert {(one.connection_id, one.entity, one.key) for one in rows} == {
+    assert {(record.connection_id, record.entity, record.key) for record in rows} == {
         (connection, assets, "1"),
         (connection, assets, odd),
         (connection, orders, "1"),
         (other.id, assets, "1"),
         (other.id, assets, "2"),
     }
-    assert {one.entity for one in rows if one.body} == {orders}
+    assert {record.entity for record in rows if record.body} == {orders}
 
 
 async def test_a_late_webhook_marks_what_a_poll_had_recovered_and_nothing_else(

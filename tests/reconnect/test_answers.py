@@ -24,8 +24,8 @@ async def by_hand(house: House, incident_id: str) -> None:
 
 @pytest.mark.parametrize("begins", [after_a_lost_one, by_hand])
 async def test_the_first_answer_of_another_run_counts(house: House, begins: Begins) -> None:
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
     [incident] = await house.incidents()
     await advance_case(house.rt, incident.id, now=utcnow())
     await take_up(house.rt, incident.id, "first", now=utcnow())
@@ -46,8 +46,8 @@ async def test_the_first_answer_of_another_run_counts(house: House, begins: Begi
 async def test_the_first_answer_counts_before_the_run_that_took_over_is_known(
     house: House,
 ) -> None:
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
     [incident] = await house.incidents()
     await advance_case(house.rt, incident.id, now=utcnow())
     await take_answer(house.rt, incident.id, 1, Answer("Petra", note="they call"), now=utcnow())

@@ -79,25 +79,25 @@ async def test_a_lost_login_makes_one_link_one_mail_and_one_run(
     """C3: the customer is told, with what to do."""
     mailbox, url = post
     house = await asking(open_house, url)
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
     await work(house)
     await house.sweep()
     await work(house)
     [incident] = await house.incidents()
     [link] = await house.rows(ConnectLink)
     [mail] = mailbox.mails
-    assert one.provider in mail["Subject"]
+    assert connection.provider in mail["Subject"]
     body = text_of(mail)
     [path] = re.findall(r"/connect/[\w-]+", body)
     assert (await house.http.get(path)).status_code == 200
-    assert link.connection_id == one.id
+    assert link.connection_id == connection.id
     [run] = await outbox(house, "run")
     assert run.payload["deployment"] == "reconnect"
     assert run.payload["name"] == incident.title
     assert run.payload["parameters"] == {"incident": incident.id}
     assert run.payload["idempotency_key"] == f"reconnect:{incident.id}:1:1"
-    assert {"waiting:customer", f"connection:{one.slug}"} <= set(run.payload["tags"])
+    assert {"waiting:customer", f"connection:{connection.slug}"} <= set(run.payload["tags"])
     assert "/connect/" not in str(run.payload)
     delivered = await deliver_due(house.store, await house.rt.configuration(), "tests")
     assert any(path in text for text in delivered.unsent)
@@ -108,9 +108,9 @@ async def test_in_observe_there_is_a_run_and_no_link_and_no_mail(
 ) -> None:
     mailbox, url = post
     house = await asking(open_house, url, makini_mode="manage")
-    [one, *_] = await house.connections()
+    [connection, *_] = await house.connections()
     watcher = house.rt.settings.model_copy(update={"makini_mode": "observe"})
-    await house.lose_login(one)
+    await house.lose_login(connection)
     async with Runtime.open(watcher) as observing:
         assert await advance_due_cases(observing)
     await work(house)
@@ -122,8 +122,8 @@ async def test_in_observe_there_is_a_run_and_no_link_and_no_mail(
 async def test_without_notify_customers_operators_get_the_link_and_nobody_is_mailed(
     house: House,
 ) -> None:
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
     await work(house)
     assert len(await house.rows(ConnectLink)) == 1
     assert await outbox(house, "email") == []
@@ -134,8 +134,8 @@ async def test_without_notify_customers_operators_get_the_link_and_nobody_is_mai
 async def test_asking_again_and_again_asks_once(open_house: Opened, post: tuple[Post, str]) -> None:
     mailbox, url = post
     house = await asking(open_house, url)
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
     [incident] = await house.incidents()
     await asyncio.gather(*(advance_case(house.rt, incident.id, now=utcnow()) for _ in range(4)))
     await work(house)
@@ -151,10 +151,10 @@ async def test_one_who_logs_in_before_the_mail_goes_gets_none(
 ) -> None:
     mailbox, url = post
     house = await asking(open_house, url)
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
     await advance_due_cases(house.rt)
-    await house.control(f"connections/{one.makini_key}/restore-credentials")
+    await house.control(f"connections/{connection.makini_key}/restore-credentials")
     await house.sweep()
     await work(house)
     assert mailbox.mails == []
@@ -168,14 +168,14 @@ async def test_many_of_one_provider_are_one_incident_one_run_and_a_mail_a_custom
     house = await asking(open_house, url, connections=24)
     victims = [one for one in await house.connections() if one.provider == "UpKeep"]
     assert len(victims) >= 5
-    for one in victims:
-        await house.control(f"connections/{one.makini_key}/change-credentials")
+    for connection in victims:
+        await house.control(f"connections/{connection.makini_key}/change-credentials")
     await house.sweep()
     await work(house)
-    assert len([one for one in await house.incidents() if one.status == "open"]) == 1
+    assert len([incident for incident in await house.incidents() if incident.status == "open"]) == 1
     assert len(await outbox(house, "run")) == 1
     assert len(await house.rows(ConnectLink)) == len(victims)
-    assert len(mailbox.mails) == len({one.customer_id for one in victims})
+    assert len(mailbox.mails) == len({victim.customer_id for victim in victims})
     assert len({mail["Message-ID"] for mail in mailbox.mails}) == len(mailbox.mails)
 
 
@@ -185,8 +185,8 @@ async def test_a_mail_server_that_takes_nothing_is_tried_again_and_operators_are
     mailbox, url = post
     house = await asking(open_house, url)
     mailbox.answer = "451 try later"
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
     await work(house)
     [row] = await outbox(house, "email")
     assert (row.status, row.error) == ("pending", "the mail server answered 451")
@@ -208,8 +208,8 @@ async def test_a_mail_server_that_accepts_and_drops_gets_it_again_under_the_same
     mailbox, url = post
     house = await asking(open_house, url)
     mailbox.drops = drops
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
     await work(house)
     [row] = await outbox(house, "email")
     assert row.status == "pending"
@@ -230,8 +230,8 @@ async def test_an_address_nobody_has_is_given_up_and_operators_are_told(
     mailbox, url = post
     house = await asking(open_house, url)
     mailbox.refuse = "@"
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
     await work(house)
     [row] = await outbox(house, "email")
     assert row.status == "dead"
@@ -247,7 +247,9 @@ async def test_a_mail_the_server_can_not_take_holds_up_no_other(
 ) -> None:
     mailbox, url = post
     house = await asking(open_house, url)
-    [first, second, *_] = {one.customer_id: one for one in await house.connections()}.values()
+    [first, second, *_] = {
+        connection.customer_id: connection for connection in await house.connections()
+    }.values()
     async with house.store.write() as session:
         of_first = (col(Contact.customer_id) == first.customer_id) & col(Contact.confirmed)
         await session.execute(update(Contact).where(of_first).values(email=email))
@@ -270,11 +272,11 @@ async def test_of_two_contacts_the_one_a_server_can_not_take_is_named_and_the_ot
 ) -> None:
     mailbox, url = post
     house = await asking(open_house, url)
-    [one, *_] = await house.connections()
+    [connection, *_] = await house.connections()
     async with house.store.write() as session:
         for email in ("jörg@müller.example", "ann@bücher.example"):
-            session.add(Contact(customer_id=one.customer_id, email=email))
-    await house.lose_login(one)
+            session.add(Contact(customer_id=connection.customer_id, email=email))
+    await house.lose_login(connection)
     await work(house)
     [row] = await outbox(house, "email")
     [mail] = mailbox.mails
@@ -293,8 +295,8 @@ async def test_a_customer_without_a_contact_is_told_to_operators(
     async with house.store.write() as session:
         for contact in await house.rows(Contact):
             await session.delete(contact)
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
     await work(house)
     assert await outbox(house, "email") == []
     assert any("Nobody to mail" in str(row.payload) for row in await outbox(house, "slack"))
@@ -305,8 +307,8 @@ async def test_reminders_go_out_once_and_stop_when_the_login_is_back(
 ) -> None:
     mailbox, url = post
     house = await asking(open_house, url)
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
     await work(house)
     [case] = await house.rows(Reconnect)
     later = next_weekday_noon(case.opened_at + timedelta(days=4))
@@ -321,7 +323,7 @@ async def test_reminders_go_out_once_and_stop_when_the_login_is_back(
     assert thread
     async with house.store.write() as session:
         await session.execute(
-            update(Connection).where(col(Connection.id) == one.id).values(health="healthy")
+            update(Connection).where(col(Connection.id) == connection.id).values(health="healthy")
         )
         await conclude(
             house.store, session, policy=(await house.rt.configuration()).policy, now=utcnow()
@@ -332,8 +334,8 @@ async def test_reminders_go_out_once_and_stop_when_the_login_is_back(
 
 
 async def test_after_the_deadline_the_case_ends_and_the_incident_stays_open(house: House) -> None:
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
     await work(house)
     [case] = await house.rows(Reconnect)
     for _ in range(2):
@@ -385,15 +387,15 @@ async def test_a_customer_who_joins_a_running_case_has_a_deadline_of_its_own(
 async def test_a_login_lost_again_within_the_hour_is_a_new_attempt_with_a_new_link(
     house: House,
 ) -> None:
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
     await work(house)
     async with house.store.write() as session:
         await session.execute(update(ConnectLink).values(used_at=utcnow()))
         await session.execute(update(Reconnect).values(closed_at=utcnow(), outcome="reconnected"))
-    await house.control(f"connections/{one.makini_key}/restore-credentials")
+    await house.control(f"connections/{connection.makini_key}/restore-credentials")
     await house.sweep()
-    await house.lose_login(one)
+    await house.lose_login(connection)
     await work(house)
     assert len(await house.incidents()) == 1
     [case] = await house.rows(Reconnect)

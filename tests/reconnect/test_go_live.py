@@ -45,8 +45,8 @@ async def implement(house: House, connection: Connection, *, before: bool = True
     )
     at = connection.created_at - aside if before else connection.created_at + aside
     started = await start(house.store, form, now=at)
-    one = started.progress.standing.implementation
-    progress = await advance(house.store, one.id, now=utcnow())
+    implementation = started.progress.standing.implementation
+    progress = await advance(house.store, implementation.id, now=utcnow())
     assert [s.connection_id for s in progress.standing.systems] == [connection.id]
     return progress
 
@@ -79,9 +79,9 @@ async def test_before_the_go_live_only_its_implementation_says_what_is_wrong(
 ) -> None:
     mailbox, url = post
     house = await asking(open_house, url)
-    [one, *_] = await house.connections()
-    progress = await implement(house, one)
-    await house.lose_login(one)
+    [connection, *_] = await house.connections()
+    progress = await implement(house, connection)
+    await house.lose_login(connection)
     await work(house)
 
     [incident] = await house.rows(Incident)
@@ -92,11 +92,13 @@ async def test_before_the_go_live_only_its_implementation_says_what_is_wrong(
         await advance_all(house.store, now=utcnow())
     told = [r for r in await outbox(house, "slack") if "in trouble" in str(r.payload.get("text"))]
     assert len(told) == 1
-    assert f"in trouble: {one.provider} (reauthorization required)" in told[0].payload["text"]
+    assert (
+        f"in trouble: {connection.provider} (reauthorization required)" in told[0].payload["text"]
+    )
     progress = await advance(house.store, progress.standing.implementation.id, now=utcnow())
     shown = implementation_markdown(progress, utcnow(), LINKS)
     assert "The customer has to log in again" in shown
-    assert f"run?parameters=%7B%22connection%22%3A%22{one.id}" in shown
+    assert f"run?parameters=%7B%22connection%22%3A%22{connection.id}" in shown
 
     await go_live(house, progress)
     await work(house)
@@ -108,17 +110,17 @@ async def test_before_the_go_live_only_its_implementation_says_what_is_wrong(
 
 
 async def test_with_the_go_live_a_connection_is_live_and_probed_at_once(house: House) -> None:
-    [one, *_] = await house.connections()
-    progress = await implement(house, one)
+    [connection, *_] = await house.connections()
+    progress = await implement(house, connection)
     async with house.store.write() as session:
-        row = await session.get_one(Connection, one.id)
+        row = await session.get_one(Connection, connection.id)
         row.setup, row.next_probe_at = "syncing", utcnow() + timedelta(hours=1)
     app = (await house.rt.configuration()).apps["default"].model_copy(update={"per_minute": 600})
     policy = (await house.rt.configuration()).policy.model_copy(update={"probe_minutes": 10})
-    assert one.id not in (await due(house.rt, app, policy, now=utcnow())).ids
+    assert connection.id not in (await due(house.rt, app, policy, now=utcnow())).ids
     await go_live(house, progress)
-    assert one.id in (await due(house.rt, app, policy, now=utcnow())).ids
-    after = await house.connection(one.id)
+    assert connection.id in (await due(house.rt, app, policy, now=utcnow())).ids
+    after = await house.connection(connection.id)
     assert (after.setup, after.suspect) == ("live", True)
     [moved] = await house.rows(
         Transition, Transition.axis == "setup", Transition.source == "implementation"
@@ -131,9 +133,9 @@ async def test_what_was_in_use_before_an_implementation_keeps_its_alerts(
 ) -> None:
     mailbox, url = post
     house = await asking(open_house, url)
-    [one, *_] = await house.connections()
-    await implement(house, one, before=False)
-    await house.lose_login(one)
+    [connection, *_] = await house.connections()
+    await implement(house, connection, before=False)
+    await house.lose_login(connection)
     await work(house)
     assert await alarmed(house) == (1, 1)
     assert len(mailbox.mails) == 1
@@ -144,9 +146,9 @@ async def test_an_abandoned_implementation_holds_no_alert_back(
 ) -> None:
     mailbox, url = post
     house = await asking(open_house, url)
-    [one, *_] = await house.connections()
-    progress = await implement(house, one)
-    await house.lose_login(one)
+    [connection, *_] = await house.connections()
+    progress = await implement(house, connection)
+    await house.lose_login(connection)
     await work(house)
     assert (await alarmed(house), mailbox.mails) == ((0, 0), [])
     slug = progress.standing.implementation.slug

@@ -61,8 +61,8 @@ async def opened(open_house: Opened, post: Post) -> House:
     """A house that mails, with the sandbox's Slack, and a login lost."""
     here = await asking(open_house, post.url)
     with_slack(here)
-    [one, *_] = await here.connections()
-    await here.lose_login(one)
+    [connection, *_] = await here.connections()
+    await here.lose_login(connection)
     return here
 
 
@@ -177,10 +177,10 @@ async def test_killed_in_the_callback_the_link_still_works_or_the_login_is_store
 ) -> None:
     here = await opened(open_house, post)
     await work(here)
-    [one, *_] = await here.connections()
+    [connection, *_] = await here.connections()
     [link] = await here.rows(ConnectLink)
     path = link_url(await load_signer(here.store), "", link.id)
-    location = await log_in(here, await authorize_link(here, path), one.makini_key)
+    location = await log_in(here, await authorize_link(here, path), connection.makini_key)
     query = {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}
     await killed(here, "callback", table, **query)
     stored = table == "credential+"
@@ -188,11 +188,11 @@ async def test_killed_in_the_callback_the_link_still_works_or_the_login_is_store
     assert again.status_code == 400  # its state was used; the page says what to do
     if not stored:
         assert path in again.text
-        assert (await through(here, path, one.makini_key)).status_code == 200
-    assert (await here.connection(one.id)).health == "healthy"
+        assert (await through(here, path, connection.makini_key)).status_code == 200
+    assert (await here.connection(connection.id)).health == "healthy"
     assert [row.status for row in await here.incidents()] == ["resolved"]
     [kept] = await here.rows(ConnectLink, col(ConnectLink.used_at).is_not(None))
-    assert kept.used_for == one.id
+    assert kept.used_for == connection.id
     await work(here)
     await told(here)
     assert len(messages(here)) == 1
@@ -205,9 +205,9 @@ async def test_killed_as_the_webhook_is_applied_there_is_one_incident(
     secret = SecretStr(sandbox.Settings().webhook_secret)
     here = await asking(open_house, post.url, makini_webhook_secrets=(secret,))
     with_slack(here)
-    [one, *_] = await here.connections()
+    [connection, *_] = await here.connections()
     await here.control("settings", webhook_url=f"{here.rt.settings.public_url}/webhooks/default")
-    await here.control(f"connections/{one.makini_key}/change-credentials")
+    await here.control(f"connections/{connection.makini_key}/change-credentials")
     async with asyncio.timeout(30):
         while not await here.rows(WebhookEvent):
             await asyncio.sleep(0.05)
@@ -258,26 +258,28 @@ async def test_killed_as_it_proves_back_fills_and_closes_the_counts_are_right_an
     """B2: one durable process, which survives a crash at any step."""
     here = await opened(open_house, post)
     await work(here)
-    [one, *_] = await here.connections()
+    [connection, *_] = await here.connections()
     [case] = await here.rows(Reconnect)
     until = utcnow() + timedelta(minutes=1)
-    window = {"since": case.windows[one.id], "until": until.isoformat()}
+    window = {"since": case.windows[connection.id], "until": until.isoformat()}
     await here.control(
-        "records", connection=one.makini_key, make=30, change=0, delete=0, announce=False
+        "records", connection=connection.makini_key, make=30, change=0, delete=0, announce=False
     )
     [link] = await here.rows(ConnectLink)
     path = link_url(await load_signer(here.store), "", link.id)
-    assert (await through(here, path, one.makini_key)).status_code == 200
-    about = {"incident": case.incident_id, "connection": one.id}
+    assert (await through(here, path, connection.makini_key)).status_code == 200
+    about = {"incident": case.incident_id, "connection": connection.id}
     await killed(here, "take_up", "reconnect", **about)
     await killed(here, "prove", one_of("prove", "connection", "connection+"), **about)
     for table in ("record+", one_of("back_fill", "record", "change", "reconnect")):
         await killed(here, "back_fill", table, **about, **window)
-    counts = await reconcile_window(here.rt, one.id, *map(datetime.fromisoformat, window.values()))
+    counts = await reconcile_window(
+        here.rt, connection.id, *map(datetime.fromisoformat, window.values())
+    )
     kept = await keep_counts(
         here.rt,
         case.incident_id,
-        one.id,
+        connection.id,
         counts,
         since=datetime.fromisoformat(window["since"]),
         until=until,
@@ -300,13 +302,13 @@ async def test_killed_after_makini_deleted_it_disconnecting_is_completed(
 ) -> None:
     here = await opened(open_house, post)
     await work(here)
-    [one, *_] = await here.connections()
-    given = {"connection": one.id, "key": one.makini_key}
+    [connection, *_] = await here.connections()
+    given = {"connection": connection.id, "key": connection.makini_key}
     table = one_of("disconnect", "credential", "connection", "incident")
     await killed(here, "disconnect", table, **given)
-    assert here.fleet.world.find(one.makini_key) is None
-    assert (await here.connection(one.id)).setup != "disconnected"
-    await disconnect(here.rt, one.id, confirm=one.makini_key, by="Petra")
-    assert (await here.connection(one.id)).setup == "disconnected"
-    assert await here.rows(Credential, Credential.connection_id == one.id) == []
+    assert here.fleet.world.find(connection.makini_key) is None
+    assert (await here.connection(connection.id)).setup != "disconnected"
+    await disconnect(here.rt, connection.id, confirm=connection.makini_key, by="Petra")
+    assert (await here.connection(connection.id)).setup == "disconnected"
+    assert await here.rows(Credential, Credential.connection_id == connection.id) == []
     assert [row.status for row in await here.incidents()] == ["resolved"]

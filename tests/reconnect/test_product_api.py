@@ -38,8 +38,8 @@ async def test_a_key_is_shown_once_and_only_its_hash_is_kept(house: House) -> No
     ],
 )
 async def test_without_a_key_nothing_is_told(house: House, headers: dict[str, str]) -> None:
-    [one, *_] = await house.connections()
-    for path in ("", f"/{one.id}", f"/{one.id}/token", "/nobody"):
+    [connection, *_] = await house.connections()
+    for path in ("", f"/{connection.id}", f"/{connection.id}/token", "/nobody"):
         answer = await house.http.get(f"/api/connections{path}", headers=headers)
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == "Bearer"
@@ -47,9 +47,9 @@ async def test_without_a_key_nothing_is_told(house: House, headers: dict[str, st
 
 async def test_a_key_does_what_its_scopes_say_until_it_is_revoked(house: House) -> None:
     headers = await house.key("connections:read")
-    [one, *_] = await house.connections()
+    [connection, *_] = await house.connections()
     assert (await house.http.get("/api/connections", headers=headers)).status_code == 200
-    refused = await house.http.get(f"/api/connections/{one.id}/token", headers=headers)
+    refused = await house.http.get(f"/api/connections/{connection.id}/token", headers=headers)
     assert refused.status_code == 403
     assert "tokens:read" in refused.json()["error"]
     async with house.store.write() as session:
@@ -81,16 +81,18 @@ async def test_connections_are_listed_and_found_by_id_and_by_makinis_key(house: 
 
 async def test_the_token_works_at_makini_and_handing_it_out_is_audited(house: House) -> None:
     headers = await house.key()
-    [one, *_] = await house.connections()
-    answer = await house.http.get(f"/api/connections/{one.makini_key}/token", headers=headers)
+    [connection, *_] = await house.connections()
+    answer = await house.http.get(
+        f"/api/connections/{connection.makini_key}/token", headers=headers
+    )
     given = answer.json()
     assert set(given) == {"access_token", "expires_at"}
     assert answer.headers["cache-control"] == "no-store"
     bearer = {"Authorization": f"Bearer {given['access_token']}"}
     status = await house.makini.get("/api/integrations/current", headers=bearer)
-    assert status.json()["data"]["id"] == one.makini_key
+    assert status.json()["data"]["id"] == connection.makini_key
     [audited] = await house.rows(Audit, col(Audit.action) == "token.handed_out")
-    assert (audited.by, audited.subject) == ("key product", one.id)
+    assert (audited.by, audited.subject) == ("key product", connection.id)
     assert given["access_token"] not in str(audited.model_dump())
 
 
@@ -109,9 +111,9 @@ async def test_tokens_asked_for_at_once_are_each_audited_in_few_transactions(hou
 
     given = await asyncio.gather(*(ask(number) for number in range(90)))
     assert len(set(given)) == len(connections)
-    for one in connections:
-        alone = await house.http.get(path.format(one.id) + "?x=1", headers=headers)
-        assert (one.id, alone.json()["access_token"]) in given
+    for connection in connections:
+        alone = await house.http.get(path.format(connection.id) + "?x=1", headers=headers)
+        assert (connection.id, alone.json()["access_token"]) in given
     audited = await house.rows(Audit, col(Audit.action) == "token.handed_out")
     assert len(audited) == 1 + 90 + len(connections)
     assert Counter(row.subject for row in audited)[connections[1].id] == 90 // 6 + 1
@@ -126,8 +128,8 @@ async def test_tokens_asked_for_at_once_are_each_audited_in_few_transactions(hou
 
 async def test_a_minted_token_about_to_end_is_minted_again_for_the_product(house: House) -> None:
     headers = await house.key()
-    [one, *_] = await house.connections()
-    path = f"/api/connections/{one.id}/token"
+    [connection, *_] = await house.connections()
+    path = f"/api/connections/{connection.id}/token"
     before = (await house.http.get(path, headers=headers)).json()["access_token"]
     async with house.store.write() as session:
         soon = utcnow() + timedelta(seconds=59)
@@ -138,12 +140,12 @@ async def test_a_minted_token_about_to_end_is_minted_again_for_the_product(house
 
 async def test_many_who_ask_at_once_for_a_token_that_ends_get_one_new_token(house: House) -> None:
     headers = await house.key()
-    [one, *_] = await house.connections()
+    [connection, *_] = await house.connections()
     async with house.store.write() as session:
         await session.execute(update(Credential).values(expires_at=utcnow()))
     answers = await asyncio.gather(
         *(
-            house.http.get(f"/api/connections/{one.id}/token", headers=headers, timeout=30)
+            house.http.get(f"/api/connections/{connection.id}/token", headers=headers, timeout=30)
             for _ in range(4)
         )
     )
@@ -153,9 +155,9 @@ async def test_many_who_ask_at_once_for_a_token_that_ends_get_one_new_token(hous
 
 async def test_while_a_login_is_broken_there_is_the_incident_and_no_token(house: House) -> None:
     headers = await house.key()
-    [one, *_] = await house.connections()
-    await house.lose_login(one)
-    answer = await house.http.get(f"/api/connections/{one.id}/token", headers=headers)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    answer = await house.http.get(f"/api/connections/{connection.id}/token", headers=headers)
     [incident] = await house.incidents()
     assert answer.status_code == 409
     assert answer.json()["incident"] == incident.id
@@ -164,12 +166,12 @@ async def test_while_a_login_is_broken_there_is_the_incident_and_no_token(house:
 
 async def test_makini_being_away_is_503_and_the_product_may_try_again(house: House) -> None:
     headers = await house.key()
-    [one, *_] = await house.connections()
+    [connection, *_] = await house.connections()
     async with house.store.write() as session:
         await session.execute(update(Credential).values(expires_at=utcnow()))
     await house.control("settings", token="500")
     house.fleet.world.tokens.access.clear()
-    answer = await house.http.get(f"/api/connections/{one.id}/token", headers=headers)
+    answer = await house.http.get(f"/api/connections/{connection.id}/token", headers=headers)
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0
 
@@ -178,15 +180,15 @@ async def test_a_lease_that_is_lost_on_the_way_is_503_and_the_product_may_try_ag
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     headers = await house.key()
-    [one, *_] = await house.connections()
+    [connection, *_] = await house.connections()
     monkeypatch.setattr(sys.modules["linekeeper.access.renew"], "LEASE_SECONDS", 0.6)
     async with house.store.write() as session:
         await session.execute(update(Credential).values(expires_at=utcnow()))
     await house.control("settings", latency_ms=10_000)
     asking = asyncio.create_task(
-        house.http.get(f"/api/connections/{one.id}/token", headers=headers, timeout=30)
+        house.http.get(f"/api/connections/{connection.id}/token", headers=headers, timeout=30)
     )
-    taken = update(Lease).where(col(Lease.name) == f"token:{one.id}").values(owner="another")
+    taken = update(Lease).where(col(Lease.name) == f"token:{connection.id}").values(owner="another")
     async with asyncio.timeout(30):
         while not asking.done():
             async with house.store.write() as session:
@@ -198,19 +200,19 @@ async def test_a_lease_that_is_lost_on_the_way_is_503_and_the_product_may_try_ag
 
 async def test_a_401_of_the_product_has_the_connection_looked_at_at_once(house: House) -> None:
     headers = await house.key()
-    [one, *_] = await house.connections()
+    [connection, *_] = await house.connections()
     async with house.store.write() as session:
         long_ago = utcnow() - timedelta(minutes=5)
         await session.execute(update(Connection).values(last_checked_at=long_ago))
-    await house.control(f"connections/{one.makini_key}/change-credentials")
+    await house.control(f"connections/{connection.makini_key}/change-credentials")
     answer = await house.http.post(
-        f"/api/connections/{one.makini_key}/observations",
+        f"/api/connections/{connection.makini_key}/observations",
         headers=headers,
         json={"status": 401, "code": "AUTHENTICATION_FAILED", "request_id": "r-1"},
     )
     assert answer.status_code == 202
     for _ in range(100):
-        if (await house.connection(one.id)).health == "reauthorization_required":
+        if (await house.connection(connection.id)).health == "reauthorization_required":
             break
         await asyncio.sleep(0.05)
     [incident] = await house.incidents()
@@ -225,13 +227,13 @@ async def test_a_401_of_the_product_has_the_connection_looked_at_at_once(house: 
 
 async def test_a_401_with_an_old_token_makes_no_incident(house: House) -> None:
     headers = await house.key()
-    [one, *_] = await house.connections()
+    [connection, *_] = await house.connections()
     answer = await house.http.post(
-        f"/api/connections/{one.id}/observations", headers=headers, json={"status": 401}
+        f"/api/connections/{connection.id}/observations", headers=headers, json={"status": 401}
     )
     assert answer.status_code == 202
     await house.sweep()
-    assert (await house.connection(one.id)).health == "healthy"
+    assert (await house.connection(connection.id)).health == "healthy"
     assert await house.incidents() == []
 
 
@@ -241,9 +243,9 @@ async def test_a_401_with_an_old_token_makes_no_incident(house: House) -> None:
 )
 async def test_a_report_that_makes_no_sense_is_422(house: House, body: bytes) -> None:
     headers = await house.key()
-    [one, *_] = await house.connections()
+    [connection, *_] = await house.connections()
     answer = await house.http.post(
-        f"/api/connections/{one.id}/observations", headers=headers, content=body
+        f"/api/connections/{connection.id}/observations", headers=headers, content=body
     )
     assert answer.status_code == 422
     assert await house.rows(Observation, col(Observation.source) == "product") == []
@@ -251,9 +253,9 @@ async def test_a_report_that_makes_no_sense_is_422(house: House, body: bytes) ->
 
 async def test_a_report_that_is_too_long_is_413(house: House) -> None:
     headers = await house.key()
-    [one, *_] = await house.connections()
+    [connection, *_] = await house.connections()
     answer = await house.http.post(
-        f"/api/connections/{one.id}/observations", headers=headers, content=b" " * 20_000
+        f"/api/connections/{connection.id}/observations", headers=headers, content=b" " * 20_000
     )
     assert answer.status_code == 413
 
@@ -263,9 +265,9 @@ async def test_in_observe_a_token_that_ended_is_not_renewed(
 ) -> None:
     house = await open_house(makini_mode="observe")
     headers = await house.key()
-    [one, *_] = await house.connections()
+    [connection, *_] = await house.connections()
     answer: httpx.Response = await house.http.get(
-        f"/api/connections/{one.id}/token", headers=headers
+        f"/api/connections/{connection.id}/token", headers=headers
     )
     assert answer.status_code == 409
     calls = await house.makini.get("/_control/calls")

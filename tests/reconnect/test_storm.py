@@ -86,7 +86,9 @@ async def test_500_told_of_by_webhooks_end_as_one_incident_and_a_mail_a_customer
             "settings",
             webhook_url=f"{here.rt.settings.public_url}/webhooks/default",
         )
-        upkeeps = [one for one in await here.connections() if one.provider == "UpKeep"]
+        upkeeps = [
+            connection for connection in await here.connections() if connection.provider == "UpKeep"
+        ]
         began = time.monotonic()
         await here.control("providers/upkeep/change-credentials")
         while len(post.mails) < len(upkeeps) and time.monotonic() - began < 100:
@@ -99,7 +101,7 @@ async def test_500_told_of_by_webhooks_end_as_one_incident_and_a_mail_a_customer
         ones = await here.incidents()
         assert len(await outbox(here, "run")) == 1
         assert len(here.fleet.world.slack.snapshot()) == 1
-        assert len(post.mails) == len({one.customer_id for one in upkeeps})
+        assert len(post.mails) == len({connection.customer_id for connection in upkeeps})
         assert len([o for o in ones if o.resolved_at is None]) == 1
 
 
@@ -117,20 +119,26 @@ async def test_500_of_one_provider_are_one_incident_one_run_one_thread_and_a_mai
                 break
         await told(here)
         print(f"{len(post.mails)} mails after {time.monotonic() - began:.1f} s")
-        open_ones = [one for one in await here.incidents() if one.resolved_at is None]
+        open_ones = [
+            incident for incident in await here.incidents() if incident.resolved_at is None
+        ]
         assert len(open_ones) == 1
         assert len(await outbox(here, "run")) == 1
         assert len(here.fleet.world.slack.snapshot()) == 1
-        upkeeps = [one for one in await here.connections() if one.provider == "UpKeep"]
+        upkeeps = [
+            connection for connection in await here.connections() if connection.provider == "UpKeep"
+        ]
         assert len(upkeeps) >= HOW_MANY
-        assert len(post.mails) == len({one.customer_id for one in upkeeps})
+        assert len(post.mails) == len({connection.customer_id for connection in upkeeps})
         assert len(await here.rows(ConnectLink)) == len(upkeeps)
 
         await here.control("providers/upkeep/restore-credentials")
         await here.sweep()
         await work(here)
         await deliver_due(here.store, await here.rt.configuration(), here.rt.owner)
-        assert [one for one in await here.incidents() if one.resolved_at is None] == []
+        assert [
+            incident for incident in await here.incidents() if incident.resolved_at is None
+        ] == []
         assert len(await here.rows(Reconnect)) == 1
         assert len(await outbox(here, "run")) <= 2  # to start it, and to wake it
         assert len(here.fleet.world.slack.snapshot()) == 1
@@ -145,15 +153,17 @@ async def test_logins_lost_one_after_the_other_are_one_run_and_one_message(
         here.fleet.world.create(name=f"C {number} · Fiix", email="it@c.example", provider="fiix")
     await here.sweep()
     fiix = [one for one in await here.connections() if one.provider == "Fiix"]
-    for one in fiix:
-        await here.lose_login(one)
+    for connection in fiix:
+        await here.lose_login(connection)
         await advance_due_cases(here.rt)
         await told(here)
     cases = await here.rows(Reconnect)
     runs = await outbox(here, "run")
     starts = [row for row in runs if "resume" not in row.payload]
     held = [row for row in starts if row.error]
-    assert len([one for one in await here.incidents() if one.resolved_at is None]) == 1
+    assert (
+        len([incident for incident in await here.incidents() if incident.resolved_at is None]) == 1
+    )
     assert len(cases) == len(starts) > 1
     assert len(starts) - len(held) == 1  # the others never began
     assert {row.status for row in held} == {"skipped"}
@@ -170,8 +180,8 @@ async def test_two_of_a_provider_within_moments_are_two_and_told_a_little_later(
     for number in range(4):
         here.fleet.world.create(name=f"C {number} · Fiix", email="it@c.example", provider="fiix")
     await here.sweep()
-    one, other = [one for one in await here.connections() if one.provider == "Fiix"][:2]
-    for lost in (one, other):
+    connection, other = [one for one in await here.connections() if one.provider == "Fiix"][:2]
+    for lost in (connection, other):
         await here.lose_login(lost)
         await advance_due_cases(here.rt)
         await told(here)
@@ -199,9 +209,9 @@ async def test_a_second_system_lost_after_the_mail_went_is_mailed_too(
         second = [one for one in fiix if one.customer_id == acme][1]
         async with here.store.write() as session:
             session.add(Contact(customer_id=acme, email="it@acme.example"))
-        for one in fiix:
-            if one.id != second.id:
-                await here.control(f"connections/{one.makini_key}/change-credentials")
+        for connection in fiix:
+            if connection.id != second.id:
+                await here.control(f"connections/{connection.makini_key}/change-credentials")
         await here.sweep()
         await work(here)
         await here.lose_login(second)

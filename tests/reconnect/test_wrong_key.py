@@ -29,9 +29,9 @@ def stop(_: Rotation) -> None:
 
 
 async def test_with_another_key_no_part_starts_and_nothing_is_lost(house: House) -> None:
-    one, two, *_ = await house.connections()
+    connection, two, *_ = await house.connections()
     headers = await house.key()
-    await house.lose_login(one)
+    await house.lose_login(connection)
     wrong = house.rt.settings.model_copy(update={"encryption_keys": (other_key(),)})
     with pytest.raises(KeyProblem, match="LINEKEEPER_ENCRYPTION_KEYS"):
         async with Runtime.open(wrong):
@@ -55,7 +55,7 @@ async def test_keys_are_rotated_and_the_old_one_can_go_also_after_a_break(house:
         assert (again.seen, again.changed) == (rest.total, 0)
     only_new = house.rt.settings.model_copy(update={"encryption_keys": (new,)})
     async with Store.open(only_new) as store, store.read() as session:
-        ids = [one.id for one in await house.connections()]
+        ids = [connection.id for connection in await house.connections()]
         assert len(await load_tokens(store, session, ids)) == len(ids)
         for kept in await session.scalars(select(col(AppSetting.value))):
             assert store.cipher.decrypt(kept)

@@ -64,8 +64,8 @@ async def test_keys_are_text_with_leading_zeros_and_lead_to_their_record(box: Bo
     headers = await box.as_connection(key)
     for record in (await _all(box, key, "eam/assets"))[:5]:
         assert record["key"].startswith("00")
-        one = await box.http.get(f"/api/eam/assets/{record['key']}", headers=headers)
-        assert one.json()["data"] == record
+        response = await box.http.get(f"/api/eam/assets/{record['key']}", headers=headers)
+        assert response.json()["data"] == record
         stripped = record["key"].lstrip("0")
         missing = await box.http.get(f"/api/eam/assets/{stripped}", headers=headers)
         assert missing.status_code == 404

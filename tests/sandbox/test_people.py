@@ -11,7 +11,9 @@ async def test_its_customers_are_a_file_to_import(box: Box) -> None:
     answer = await box.http.get("/customers.csv")
     rows, problems = read_customers(answer.content)
     assert not problems
-    assert {row.name for row in rows} == {one.customer for one in box.world.connections.values()}
+    assert {row.name for row in rows} == {
+        connection.customer for connection in box.world.connections.values()
+    }
     assert {row.owner for row in rows} <= PEOPLE.keys() - {"U0OPERATOR"}
     again = await box.http.get("/customers.csv")
     assert again.content == answer.content

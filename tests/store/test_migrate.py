@@ -28,9 +28,9 @@ async def test_migrating_again_changes_nothing(store: Store) -> None:
 
 
 async def test_two_processes_may_migrate_at_once(empty_settings: Settings) -> None:
-    async with Store.open(empty_settings) as one, Store.open(empty_settings) as other:
-        await asyncio.gather(migrate(one), migrate(other))
-        await require_current(one)
+    async with Store.open(empty_settings) as store, Store.open(empty_settings) as other:
+        await asyncio.gather(migrate(store), migrate(other))
+        await require_current(store)
 
 
 async def test_an_empty_database_is_refused_with_the_command_to_run(

@@ -40,8 +40,10 @@ async def test_all_rows_come_in_their_order(store: Store, count: int) -> None:
         assert [row[0] async for row in rows] == wanted
         by_portions = await connection.stream(statement, execution_options={"yield_per": 700})
         assert [row[0] async for row in by_portions] == wanted
-        one = await connection.stream(statement)  # left half read: what follows is not disturbed
-        assert (await one.first() is None) is (count == 0)
+        async_result = await connection.stream(
+            statement
+        )  # left half read: what follows is not disturbed
+        assert (await async_result.first() is None) is (count == 0)
         await connection.execute(COUNT)
 
 

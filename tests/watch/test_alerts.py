@@ -74,10 +74,12 @@ async def test_a_run_that_breaks_or_crashes_is_an_incident_one_red_by_its_findin
         await deploy(
             settings, reset=False, console=Console(file=io.StringIO()), schedules_active=False
         )
-        automations = {one.name: one for one in await client.read_automations()}
+        automations = {
+            automation.name: automation for automation in await client.read_automations()
+        }
         assert GONE not in automations
         assert not automations["Linekeeper: run late"].enabled
-        assert {a.type for one in automations.values() for a in one.actions} == {
+        assert {a.type for automation in automations.values() for a in automation.actions} == {
             "call-webhook",
             "change-flow-run-state",
         }
@@ -102,7 +104,7 @@ async def test_a_run_that_breaks_or_crashes_is_an_incident_one_red_by_its_findin
         assert await incidents(store) == {"run_failed": "open", "run_crashed": "open"}
         assert {alert.subject for alert in await reported(store)} == {"digest", "reconcile"}
         async with store.read() as session:
-            texts = [str(one.summary) for one in await session.scalars(select(Incident))]
+            texts = [str(incident.summary) for incident in await session.scalars(select(Incident))]
         assert not [text for text in texts if "user:pw" in text or "t=1" in text]
 
         for name in ("digest", "reconcile"):

@@ -43,9 +43,11 @@ def ahead() -> Iterator[None]:
 async def test_what_came_while_the_clock_was_ahead_is_applied_and_handed_on_at_once(
     stage: Stage,
 ) -> None:
-    [one, *_] = stage.connections
+    [connection, *_] = stage.connections
     with ahead():
-        receipt = await stage.deliver(about(one, "connection.auth_required", utcnow()), to=one)
+        receipt = await stage.deliver(
+            about(connection, "connection.auth_required", utcnow()), to=connection
+        )
     await stage.process()
     assert (await stage.event(receipt.id)).status == "pending"
     found = await put_right(stage.rt.store, beat=DEAD_AFTER)
@@ -55,7 +57,7 @@ async def test_what_came_while_the_clock_was_ahead_is_applied_and_handed_on_at_o
     event = await stage.event(receipt.id)
     assert event.status == "processed"
     assert event.received_at <= utcnow()
-    assert (await stage.connection(one)).health == "reauthorization_required"
+    assert (await stage.connection(connection)).health == "reauthorization_required"
     await stage.forward()
     assert [identity for identity, _ in stage.product.taken] == [receipt.id]
     assert await put_right(stage.rt.store, beat=DEAD_AFTER) is None
@@ -95,17 +97,17 @@ async def test_claims_and_leases_of_who_died_with_the_wrong_clock_run_out(stage:
 
 
 async def test_connections_that_were_probed_in_the_future_are_probed_again(stage: Stage) -> None:
-    [one, *_] = stage.connections
+    [connection, *_] = stage.connections
     async with stage.rt.store.write() as session:
         await session.execute(
             update(Connection)
-            .where(col(Connection.id) == one.id)
+            .where(col(Connection.id) == connection.id)
             .values(last_checked_at=utcnow() + AHEAD, next_probe_at=utcnow() + AHEAD)
         )
     with ahead():
         await beat(stage.rt.store, "one")
     await put_right(stage.rt.store, beat=DEAD_AFTER)
-    due = (await stage.connection(one)).next_probe_at
+    due = (await stage.connection(connection)).next_probe_at
     assert due is not None
     assert due <= utcnow()
 
@@ -122,11 +124,13 @@ async def test_waits_that_a_right_clock_has_set_stay(stage: Stage) -> None:
 
 
 async def test_a_pause_of_a_product_ends_although_the_clock_was_ahead(stage: Stage) -> None:
-    [one, *_] = stage.connections
+    [connection, *_] = stage.connections
     async with forwarding(stage.rt) as forwarder:
         with ahead():
             stage.product.answers = [503]
-            await stage.deliver(about(one, "connection.status_changed", utcnow(), to="online"))
+            await stage.deliver(
+                about(connection, "connection.status_changed", utcnow(), to="online")
+            )
             await stage.process()
             await forwarder.deliver()
         await put_right(stage.rt.store, beat=DEAD_AFTER)

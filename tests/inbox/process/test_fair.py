@@ -61,11 +61,14 @@ async def running(*steps: Step) -> AsyncIterator[Callable[[Step], Awaitable[None
 async def test_what_is_answered_is_settled_and_handed_on_beside_a_connection_that_hangs(
     stage: Stage,
 ) -> None:
-    [one, two, *_] = stage.connections
-    stuck, mine = await changed(stage, one, "eam/assets", 2), await changed(stage, two, "eam/sites")
+    [connection, two, *_] = stage.connections
+    stuck, mine = (
+        await changed(stage, connection, "eam/assets", 2),
+        await changed(stage, two, "eam/sites"),
+    )
     front = Front(stage.fleet.url, hangs=lambda last: last == stuck[0])
     async with fronted(stage, front) as seen:
-        hanging = await seen.deliver(event_of("eam/assets", stuck[:1]), to=one)
+        hanging = await seen.deliver(event_of("eam/assets", stuck[:1]), to=connection)
         async with (
             RecordEvents(seen.rt) as events,
             forwarding(seen.rt) as forwarder,
@@ -80,7 +83,7 @@ async def test_what_is_answered_is_settled_and_handed_on_beside_a_connection_tha
 
             await until(hangs)
             healthy = await seen.deliver(event_of("eam/sites", mine), to=two)
-            behind = await seen.deliver(event_of("eam/assets", stuck[1:]), to=one)
+            behind = await seen.deliver(event_of("eam/assets", stuck[1:]), to=connection)
             await until(is_handed_on)
             assert (await stage.event(healthy.id)).status == "processed"
             assert front.held_open == 1
@@ -97,9 +100,9 @@ async def test_what_is_answered_is_settled_and_handed_on_beside_a_connection_tha
 async def test_a_token_that_is_being_renewed_when_time_runs_out_ends_nobody_elses_batch(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [one, two, *_] = stage.connections
+    [connection, two, *_] = stage.connections
     refused, mine = (
-        await changed(stage, one, "eam/assets", 9),
+        await changed(stage, connection, "eam/assets", 9),
         await changed(stage, two, "eam/sites"),
     )
     monkeypatch.setattr("linekeeper.consumer.readers.READ_SECONDS", 2.0)
@@ -111,12 +114,12 @@ async def test_a_token_that_is_being_renewed_when_time_runs_out_ends_nobody_else
 
     front.answer = answer
     async with fronted(stage, front) as seen:
-        first = await seen.deliver(event_of("eam/assets", refused), to=one)
+        first = await seen.deliver(event_of("eam/assets", refused), to=connection)
         healthy = await seen.deliver(event_of("eam/sites", mine), to=two)
         await process_record_events(seen.rt)
         assert (await stage.event(healthy.id)).status == "processed"
         assert (await stage.event(first.id)).status == "pending"
-        assert (await stage.connection(one)).health == "healthy"
+        assert (await stage.connection(connection)).health == "healthy"
         front.hangs, front.answer = lambda _: False, lambda _: None
         monkeypatch.setattr("linekeeper.consumer.readers.READ_SECONDS", 60.0)
         front.ended.set()
@@ -126,11 +129,11 @@ async def test_a_token_that_is_being_renewed_when_time_runs_out_ends_nobody_else
 
 
 async def test_a_key_no_database_can_hold_stops_nobody(stage: Stage) -> None:
-    [one, *_] = stage.connections
-    keys = await changed(stage, one, "eam/assets")
+    [connection, *_] = stage.connections
+    keys = await changed(stage, connection, "eam/assets")
     poison = await stage.deliver(event_of("eam/assets", ["a\0b", "\U0001f600" * 300]))
-    named = await stage.deliver(event_of("eam/assets", ["a\0b"]), to=one)
-    healthy = await stage.deliver(event_of("eam/assets", keys), to=one)
+    named = await stage.deliver(event_of("eam/assets", ["a\0b"]), to=connection)
+    healthy = await stage.deliver(event_of("eam/assets", keys), to=connection)
     await stage.process()
     assert (await stage.event(healthy.id)).status == "processed"
     assert (await stage.event(named.id)).status == "processed"
@@ -141,15 +144,18 @@ async def test_a_key_no_database_can_hold_stops_nobody(stage: Stage) -> None:
 async def test_a_credential_that_cannot_be_decrypted_holds_up_its_own_connection(
     stage: Stage,
 ) -> None:
-    [one, two, *_] = stage.connections
-    mine, other = await changed(stage, one, "eam/assets"), await changed(stage, two, "eam/sites")
+    [connection, two, *_] = stage.connections
+    mine, other = (
+        await changed(stage, connection, "eam/assets"),
+        await changed(stage, two, "eam/sites"),
+    )
     async with stage.rt.store.write() as session:
         await session.execute(
             update(Credential)
-            .where(col(Credential.connection_id) == one.id)
+            .where(col(Credential.connection_id) == connection.id)
             .values(access_token="not a token of ours")
         )
-    broken = await stage.deliver(event_of("eam/assets", mine), to=one)
+    broken = await stage.deliver(event_of("eam/assets", mine), to=connection)
     healthy = await stage.deliver(event_of("eam/sites", other), to=two)
     await stage.process()
     assert (await stage.event(healthy.id)).status == "processed"
@@ -177,9 +183,9 @@ async def test_settings_are_read_before_a_transaction_begins(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With all of the pool's connections writing, nobody may need a second one."""
-    [one, *_] = stage.connections
-    keys = await changed(stage, one, "eam/assets")
-    receipt = await stage.deliver(event_of("eam/assets", keys), to=one)
+    [connection, *_] = stage.connections
+    keys = await changed(stage, connection, "eam/assets")
+    receipt = await stage.deliver(event_of("eam/assets", keys), to=connection)
     settings = stage.rt.settings
     async with Runtime.open(settings) as rt:
         await rt.configuration()

@@ -26,8 +26,8 @@ from tests.inbox.process.stage import Stage, about
 async def online(stage: Stage, *which: Connection) -> list[str]:
     """An applied event about each; their ids."""
     receipts = [
-        await stage.deliver(about(one, "connection.status_changed", utcnow(), to="online"))
-        for one in which
+        await stage.deliver(about(connection, "connection.status_changed", utcnow(), to="online"))
+        for connection in which
     ]
     await stage.process()
     return [receipt.id for receipt in receipts]
@@ -63,9 +63,9 @@ def test_the_signature_is_the_one_of_the_standard() -> None:
 async def test_an_event_is_handed_on_as_interface_says_with_makinis_own_bytes(
     stage: Stage,
 ) -> None:
-    [one, *_] = stage.connections
+    [connection, *_] = stage.connections
     raw = b'{ "event":"assets.updated",\n "body":["0001", "0001", "2"], "x": 1.10 }'
-    receipt = await stage.deliver(raw, to=one)
+    receipt = await stage.deliver(raw, to=connection)
     await stage.process()
     await stage.forward()
     event = await stage.event(receipt.id)
@@ -77,8 +77,8 @@ async def test_an_event_is_handed_on_as_interface_says_with_makinis_own_bytes(
         "type": "record.updated",
         "timestamp": at,
         "data": {
-            "connection": one.id,
-            "makini_key": one.makini_key,
+            "connection": connection.id,
+            "makini_key": connection.makini_key,
             "entity": "eam/assets",
             "keys": ["0001", "2"],
             "recovered": False,
@@ -89,12 +89,12 @@ async def test_an_event_is_handed_on_as_interface_says_with_makinis_own_bytes(
 
 
 async def test_each_accepted_delivery_is_handed_on_whatever_became_of_it(stage: Stage) -> None:
-    [one, *_] = stage.connections
+    [connection, *_] = stage.connections
     now = utcnow()
     bodies = [
-        (about(one, "connection.auth_required", now), None),
-        (about(one, "sync.completed", now - timedelta(hours=1), result="success"), None),
-        ({"event": "assets.updated", "body": ["1"]}, one),
+        (about(connection, "connection.auth_required", now), None),
+        (about(connection, "sync.completed", now - timedelta(hours=1), result="success"), None),
+        ({"event": "assets.updated", "body": ["1"]}, connection),
         ({"event": "assets.updated", "body": ["1"]}, "nobody"),
         (b"\xff not JSON", None),
     ]
@@ -109,12 +109,12 @@ async def test_each_accepted_delivery_is_handed_on_whatever_became_of_it(stage: 
 
 
 async def test_a_refused_message_holds_up_its_connection_and_nobody_else(stage: Stage) -> None:
-    [one, two, *_] = stage.connections
-    [first] = await online(stage, one)
+    [connection, two, *_] = stage.connections
+    [first] = await online(stage, connection)
     stage.product.answers = [422]
     await stage.forward()
     assert stage.product.refused == [first]
-    second, other = await online(stage, one, two)
+    second, other = await online(stage, connection, two)
     await stage.forward()
     assert [identity for identity, _ in stage.product.taken] == [other]
     await forward(stage, later(minutes=1))
@@ -135,12 +135,12 @@ async def kinds(stage: Stage) -> dict[str, str]:
 
 
 async def test_people_hear_of_a_refused_message_after_minutes_and_of_its_end(stage: Stage) -> None:
-    [one, two, *_] = stage.connections
-    [first] = await online(stage, one)
+    [connection, two, *_] = stage.connections
+    [first] = await online(stage, connection)
     stage.product.answers = [422] * 6
     for minutes in (0, 1, 2):
         await forward(stage, later(minutes=minutes))
-    await online(stage, one)
+    await online(stage, connection)
     await watch(stage.rt, utcnow())
     assert await kinds(stage) == {}
     await forward(stage, later(minutes=30))
@@ -186,7 +186,7 @@ async def test_an_address_that_is_gone_is_told_at_once_and_asked_every_ten_minut
 
 
 async def test_a_product_that_is_away_holds_up_no_other_app(stage: Stage) -> None:
-    [one, two, *_] = stage.connections
+    [connection, two, *_] = stage.connections
     async with listening() as gone:
         away = gone.url
     app = await stage.rt.app("default")
@@ -194,7 +194,13 @@ async def test_a_product_that_is_away_holds_up_no_other_app(stage: Stage) -> Non
     async with stage.rt.store.write() as session:
         for n in range(40):
             change = RecoveredChange(
-                new_id(), one.id, one.makini_key, "eam/assets", str(n), "updated", utcnow()
+                new_id(),
+                connection.id,
+                connection.makini_key,
+                "eam/assets",
+                str(n),
+                "updated",
+                utcnow(),
             )
             await forward_changes(stage.rt.store, session, other, [change], now=utcnow())
         for n in range(5):
@@ -292,8 +298,8 @@ async def test_a_product_that_is_back_need_not_wait_for_further_tries(stage: Sta
 
 
 async def test_after_three_days_it_is_dead_and_people_hear_of_it(stage: Stage) -> None:
-    [one, *_] = stage.connections
-    await online(stage, one)
+    [connection, *_] = stage.connections
+    await online(stage, connection)
     stage.product.answers = [400] * 3
     for days in (0, 1, 2.9):
         await forward(stage, later(days=days))
@@ -305,7 +311,7 @@ async def test_after_three_days_it_is_dead_and_people_hear_of_it(stage: Stage) -
     assert "given up after 3 days" in (row.error or "")
     assert "answered 400" in (row.error or "")
     # What comes after it goes on.
-    [second] = await online(stage, one)
+    [second] = await online(stage, connection)
     await forward(stage, later(days=3.2))
     assert [identity for identity, _ in stage.product.taken] == [second]
 
@@ -335,12 +341,12 @@ async def test_what_is_forwarded_in_vain_for_days_is_given_up_together(stage: St
 
 
 async def test_a_recovered_change_is_handed_on_once(stage: Stage) -> None:
-    [one, *_] = stage.connections
+    [connection, *_] = stage.connections
     app = await stage.rt.app("default")
     change = RecoveredChange(
         id=new_id(),
-        connection_id=one.id,
-        makini_key=one.makini_key,
+        connection_id=connection.id,
+        makini_key=connection.makini_key,
         entity="eam/assets",
         key="0007",
         op="updated",
@@ -357,8 +363,8 @@ async def test_a_recovered_change_is_handed_on_once(stage: Stage) -> None:
                 "type": "record.updated",
                 "timestamp": "2026-01-01T12:00:00.000000Z",
                 "data": {
-                    "connection": one.id,
-                    "makini_key": one.makini_key,
+                    "connection": connection.id,
+                    "makini_key": connection.makini_key,
                     "entity": "eam/assets",
                     "keys": ["0007"],
                     "recovered": True,
@@ -379,8 +385,8 @@ async def test_a_slow_or_talkative_product_does_not_hold_us(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("linekeeper.outbox.senders.forward.ForwardSender.deadline_seconds", 0.2)
-    [one, *_] = stage.connections
-    await online(stage, one)
+    [connection, *_] = stage.connections
+    await online(stage, connection)
     stage.product.wait = 0.8
     await forward(stage, utcnow)
     assert [status for status, _ in await states(stage)] == ["pending"]

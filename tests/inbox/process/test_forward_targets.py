@@ -22,28 +22,36 @@ from tests.inbox.process.stage import Stage
 from tests.inbox.process.test_forward import forward, online, states
 
 
-async def configured_to(stage: Stage, one: Connection, target: str) -> None:
+async def configured_to(stage: Stage, connection: Connection, target: str) -> None:
     async with stage.rt.store.write() as session:
-        session.add(ConnectionSetting(connection_id=one.id, entity="eam/assets", forward_to=target))
+        session.add(
+            ConnectionSetting(connection_id=connection.id, entity="eam/assets", forward_to=target)
+        )
 
 
 async def test_a_connection_with_a_target_of_its_own_is_handed_on_there_and_nowhere_else(
     stage: Stage,
 ) -> None:
-    [one, two, *_] = stage.connections
+    [connection, two, *_] = stage.connections
     secret = "whsec_" + base64.b64encode(b"another key than the app's").decode()
     async with listening() as crm:
         target = ForwardTarget(url=SecretStr(crm.url), secret=SecretStr(secret))
         app = await stage.rt.app("default")
         app = app.model_copy(update={"forward_targets": {"crm": target}})
         await save_blocks(stage.rt.store, Blocks(apps=[app]), now=utcnow())
-        await configured_to(stage, one, "crm")
+        await configured_to(stage, connection, "crm")
         async with Runtime.open(stage.rt.settings) as rt:
             there = Stage(rt, stage.fleet, stage.product, stage.connections)
-            [to_crm, to_product] = await online(there, one, two)
-            [read] = await load_targets(rt, app, [one.id])
+            [to_crm, to_product] = await online(there, connection, two)
+            [read] = await load_targets(rt, app, [connection.id])
             change = RecoveredChange(
-                new_id(), one.id, one.makini_key, "eam/assets", "1", "updated", utcnow()
+                new_id(),
+                connection.id,
+                connection.makini_key,
+                "eam/assets",
+                "1",
+                "updated",
+                utcnow(),
             )
             async with rt.store.write() as session:
                 await forward_changes(rt.store, session, read.app, [change], now=utcnow())
@@ -57,18 +65,18 @@ async def test_a_connection_with_a_target_of_its_own_is_handed_on_there_and_nowh
 
 
 async def test_a_target_that_is_away_holds_up_nobody_else(stage: Stage) -> None:
-    [one, two, *_] = stage.connections
+    [connection, two, *_] = stage.connections
     async with listening() as gone:
         away = gone.url
     app = await stage.rt.app("default")
     targets = {"crm": ForwardTarget(url=SecretStr(away))}
     app = app.model_copy(update={"forward_targets": targets})
     await save_blocks(stage.rt.store, Blocks(apps=[app]), now=utcnow())
-    await configured_to(stage, one, "crm")
+    await configured_to(stage, connection, "crm")
     async with Runtime.open(stage.rt.settings) as rt:
         there = Stage(rt, stage.fleet, stage.product, stage.connections)
         for _ in range(5):
-            await online(there, one, two)
+            await online(there, connection, two)
         async with forwarding(rt) as forwarder:
             for _ in range(6):
                 await forwarder.deliver()
@@ -79,16 +87,16 @@ async def test_a_target_that_is_away_holds_up_nobody_else(stage: Stage) -> None:
 async def test_what_is_meant_for_a_target_that_was_removed_waits_and_goes_nowhere_else(
     stage: Stage,
 ) -> None:
-    [one, *_] = stage.connections
-    await configured_to(stage, one, "crm")
-    await online(stage, one)
+    [connection, *_] = stage.connections
+    await configured_to(stage, connection, "crm")
+    await online(stage, connection)
     await forward(stage, utcnow)
     assert not stage.product.taken
     assert [status for status, _ in await states(stage)] == ["pending"]
 
 
 async def test_a_target_that_refuses_is_an_incident_of_its_app(stage: Stage) -> None:
-    [one, *_] = stage.connections
+    [connection, *_] = stage.connections
     async with listening() as crm:
         crm.answers = [410] * 10
         app = await stage.rt.app("default")
@@ -96,9 +104,9 @@ async def test_a_target_that_refuses_is_an_incident_of_its_app(stage: Stage) -> 
             update={"forward_targets": {"crm": ForwardTarget(url=SecretStr(crm.url))}}
         )
         await save_blocks(stage.rt.store, Blocks(apps=[app]), now=utcnow())
-        await configured_to(stage, one, "crm")
+        await configured_to(stage, connection, "crm")
         async with Runtime.open(stage.rt.settings) as rt:
-            await online(Stage(rt, stage.fleet, stage.product, stage.connections), one)
+            await online(Stage(rt, stage.fleet, stage.product, stage.connections), connection)
             async with forwarding(rt) as forwarder:
                 await forwarder.deliver()
             await watch_stream(rt, utcnow())

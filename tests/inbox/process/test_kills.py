@@ -61,7 +61,7 @@ class Trial:
                 announce=False,
             )
             [self.keys[connection.id]] = [
-                one["made"] for one in made["records"][connection.makini_key].values()
+                value["made"] for value in made["records"][connection.makini_key].values()
             ]
         try:
             await asyncio.gather(*(self.start(n) for n in ("receiver", "consumer", "other")))

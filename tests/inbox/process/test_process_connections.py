@@ -12,12 +12,12 @@ from tests.inbox.process.stage import Stage, about
 async def test_an_auth_required_event_opens_an_incident_in_the_same_transaction(
     stage: Stage,
 ) -> None:
-    [one, *_] = stage.connections
-    receipt = await stage.deliver(about(one, "connection.auth_required", utcnow()))
+    [connection, *_] = stage.connections
+    receipt = await stage.deliver(about(connection, "connection.auth_required", utcnow()))
     await stage.process()
     event = await stage.event(receipt.id)
-    assert (event.status, event.connection_id) == ("processed", one.id)
-    assert (await stage.connection(one)).health == "reauthorization_required"
+    assert (event.status, event.connection_id) == ("processed", connection.id)
+    assert (await stage.connection(connection)).health == "reauthorization_required"
     [incident] = await stage.incidents()
     assert incident.kind == "reauthorization_required"
     async with stage.rt.store.read() as session:
@@ -26,20 +26,21 @@ async def test_an_auth_required_event_opens_an_incident_in_the_same_transaction(
 
 
 async def test_an_older_event_is_recorded_and_ends_stale(stage: Stage) -> None:
-    [one, *_] = stage.connections
+    [connection, *_] = stage.connections
     now = utcnow()
-    await stage.deliver(about(one, "connection.auth_required", now))
+    await stage.deliver(about(connection, "connection.auth_required", now))
     late = await stage.deliver(
-        about(one, "connection.status_changed", now - timedelta(seconds=5), to="online")
+        about(connection, "connection.status_changed", now - timedelta(seconds=5), to="online")
     )
     await stage.process()
     assert (await stage.event(late.id)).status == "stale"
-    assert (await stage.connection(one)).health == "reauthorization_required"
+    assert (await stage.connection(connection)).health == "reauthorization_required"
     async with stage.rt.store.read() as session:
         rows = list(
             await session.scalars(
                 select(Observation).where(
-                    col(Observation.connection_id) == one.id, col(Observation.source) == "webhook"
+                    col(Observation.connection_id) == connection.id,
+                    col(Observation.source) == "webhook",
                 )
             )
         )
@@ -50,7 +51,7 @@ async def test_an_older_event_is_recorded_and_ends_stale(stage: Stage) -> None:
 
 
 async def test_events_out_of_order_end_in_the_state_of_the_newest(stage: Stage) -> None:
-    [one, *_] = stage.connections
+    [connection, *_] = stage.connections
     now = utcnow()
     await asyncio.sleep(0.01)  # none of them is from the future
     for milliseconds, kind, word in (
@@ -58,16 +59,18 @@ async def test_events_out_of_order_end_in_the_state_of_the_newest(stage: Stage) 
         (1, "connection.auth_required", ""),
         (2, "connection.status_changed", "inactive"),
     ):
-        await stage.deliver(about(one, kind, now + timedelta(milliseconds=milliseconds), to=word))
+        await stage.deliver(
+            about(connection, kind, now + timedelta(milliseconds=milliseconds), to=word)
+        )
     await stage.process()
-    assert (await stage.connection(one)).health == "healthy"
+    assert (await stage.connection(connection)).health == "healthy"
     assert await stage.incidents() == []
     assert [event.status for event in await stage.events()] == ["processed", "stale", "stale"]
 
 
 async def test_a_repeated_id_has_one_effect(stage: Stage) -> None:
-    [one, *_] = stage.connections
-    body = about(one, "connection.auth_required", utcnow())
+    [connection, *_] = stage.connections
+    body = about(connection, "connection.auth_required", utcnow())
     first, again = await stage.deliver(body), await stage.deliver(body)
     await stage.process()
     await stage.deliver(body)
@@ -79,7 +82,8 @@ async def test_a_repeated_id_has_one_effect(stage: Stage) -> None:
         rows = list(
             await session.scalars(
                 select(Transition).where(
-                    col(Transition.connection_id) == one.id, col(Transition.source) == "webhook"
+                    col(Transition.connection_id) == connection.id,
+                    col(Transition.source) == "webhook",
                 )
             )
         )
@@ -96,56 +100,61 @@ async def test_an_event_of_an_unknown_connection_is_unrouted_and_says_so(stage: 
 async def test_where_nobody_is_known_as_the_body_says_the_urls_connection_counts(
     stage: Stage,
 ) -> None:
-    [one, two, *_] = stage.connections
+    [connection, two, *_] = stage.connections
     said = {"type": "connection.auth_required", "connection_id": "nobody"}
-    of_url = await stage.deliver({**said, "id": "a"}, to=one)
-    of_body = await stage.deliver({**said, "id": "b", "connection_id": two.makini_id}, to=one)
+    of_url = await stage.deliver({**said, "id": "a"}, to=connection)
+    of_body = await stage.deliver(
+        {**said, "id": "b", "connection_id": two.makini_id}, to=connection
+    )
     of_neither = await stage.deliver({**said, "id": "c"}, to="nobody-else")
     records = await stage.deliver(
-        {"id": "d", "event": "assets.updated", "body": ["1"], "connection_id": "nobody"}, to=one
+        {"id": "d", "event": "assets.updated", "body": ["1"], "connection_id": "nobody"},
+        to=connection,
     )
     await stage.process()
     events = [await stage.event(sent.id) for sent in (of_url, of_body, of_neither, records)]
     assert [(event.status, event.connection_id) for event in events] == [
-        ("processed", one.id),
+        ("processed", connection.id),
         ("processed", two.id),
         ("unrouted", None),
-        ("deferred", one.id),
+        ("deferred", connection.id),
     ]
-    for lost in (one, two):
+    for lost in (connection, two):
         assert (await stage.connection(lost)).health == "reauthorization_required"
 
 
 async def test_the_last_webhook_of_a_connection_is_noted(stage: Stage) -> None:
-    [one, *_] = stage.connections
-    receipt = await stage.deliver(about(one, "sync.completed", utcnow(), result="success"))
+    [connection, *_] = stage.connections
+    receipt = await stage.deliver(about(connection, "sync.completed", utcnow(), result="success"))
     await stage.process()
     event = await stage.event(receipt.id)
-    after = await stage.connection(one)
+    after = await stage.connection(connection)
     assert after.last_webhook_at == event.received_at
     assert after.last_sync_at == event.event_at
 
 
 async def test_what_the_sandbox_announces_is_understood(stage: Stage) -> None:
-    [one, two, *_] = stage.connections
-    await stage.deliver(about(one, "sync.failed", utcnow(), error="The system reported an error."))
+    [connection, two, *_] = stage.connections
+    await stage.deliver(
+        about(connection, "sync.failed", utcnow(), error="The system reported an error.")
+    )
     await stage.deliver(about(two, "connection.status_changed", utcnow(), to="offline"))
     await stage.process()
-    assert (await stage.connection(one)).health == "degraded"
+    assert (await stage.connection(connection)).health == "degraded"
     suspect = await stage.connection(two)
     assert (suspect.health, suspect.suspect) == ("healthy", True)
 
 
 async def test_a_whole_second_is_not_older_than_a_probe_within_it(stage: Stage) -> None:
-    [one, *_] = stage.connections
-    probed = (await stage.connection(one)).last_checked_at
+    [connection, *_] = stage.connections
+    probed = (await stage.connection(connection)).last_checked_at
     assert probed is not None
     receipt = await stage.deliver(
-        about(one, "connection.auth_required", probed.replace(microsecond=0))
+        about(connection, "connection.auth_required", probed.replace(microsecond=0))
     )
     await stage.process()
     assert (await stage.event(receipt.id)).status == "processed"
-    assert (await stage.connection(one)).health == "reauthorization_required"
+    assert (await stage.connection(connection)).health == "reauthorization_required"
 
 
 async def test_good_news_of_a_login_ends_its_incident(stage: Stage) -> None:
@@ -162,8 +171,8 @@ async def test_good_news_of_a_login_ends_its_incident(stage: Stage) -> None:
 
 
 async def test_a_sync_that_fails_at_a_table_of_logins_asks_nobody_to_log_in(stage: Stage) -> None:
-    [one, *_] = stage.connections
+    [connection, *_] = stage.connections
     text = "Table USER_LOGIN_HISTORY does not exist"
-    await stage.deliver(about(one, "sync.failed", utcnow(), error=text))
+    await stage.deliver(about(connection, "sync.failed", utcnow(), error=text))
     await stage.process()
-    assert (await stage.connection(one)).health == "degraded"
+    assert (await stage.connection(connection)).health == "degraded"

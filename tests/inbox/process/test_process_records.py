@@ -16,7 +16,7 @@ async def changed(stage: Stage, which: Connection, entity: str, count: int = 3) 
     made = await stage.control(
         "records", connection=which.makini_key, entity=entity, make=count, announce=False
     )
-    [keys] = [one["made"] for one in made["records"][which.makini_key].values()]
+    [keys] = [value["made"] for value in made["records"][which.makini_key].values()]
     return keys
 
 
@@ -26,17 +26,21 @@ def event_of(entity: str, keys: list[str]) -> dict[str, object]:
 
 async def entity_of(stage: Stage, which: Connection) -> str:
     truth = await stage.truth()
-    [records] = [one["records"] for one in truth["connections"] if one["key"] == which.makini_key]
+    [records] = [
+        incident["records"]
+        for incident in truth["connections"]
+        if incident["key"] == which.makini_key
+    ]
     return next(iter(records))
 
 
 async def test_the_records_an_event_names_are_read_and_stored(stage: Stage) -> None:
-    [one, *_] = stage.connections
-    keys = await changed(stage, one, "eam/assets")
-    receipt = await stage.deliver(event_of("eam/assets", keys), to=one)
+    [connection, *_] = stage.connections
+    keys = await changed(stage, connection, "eam/assets")
+    receipt = await stage.deliver(event_of("eam/assets", keys), to=connection)
     await stage.process()
     event = await stage.event(receipt.id)
-    assert (event.status, event.connection_id) == ("processed", one.id)
+    assert (event.status, event.connection_id) == ("processed", connection.id)
     assert {row.key for row in await stage.records()} == set(keys)
     async with stage.rt.store.read() as session:
         changes = list(await session.scalars(select(Change)))
@@ -47,14 +51,14 @@ async def test_the_records_an_event_names_are_read_and_stored(stage: Stage) -> N
 
 
 async def test_a_body_that_makes_no_sense_is_dead_with_its_reason(stage: Stage) -> None:
-    [one, *_] = stage.connections
+    [connection, *_] = stage.connections
     for body, reason in (
         (b"\xff\xfe", "its body is no JSON object"),
         ({"hello": 1}, "it names no event"),
         ({"event": "moon.rising"}, "no kind is known for moon.rising"),
         ({"event": "assets.updated", "body": []}, "no record keys"),
     ):
-        receipt = await stage.deliver(body, to=one)
+        receipt = await stage.deliver(body, to=connection)
         await stage.process()
         event = await stage.event(receipt.id)
         assert event.status == "dead"
@@ -62,64 +66,71 @@ async def test_a_body_that_makes_no_sense_is_dead_with_its_reason(stage: Stage) 
 
 
 async def test_an_event_on_a_broken_login_is_left_to_the_back_fill(stage: Stage) -> None:
-    [one, *_] = stage.connections
-    keys = await changed(stage, one, "eam/assets")
-    await stage.deliver(about(one, "connection.auth_required", utcnow()))
-    receipt = await stage.deliver(event_of("eam/assets", keys), to=one)
+    [connection, *_] = stage.connections
+    keys = await changed(stage, connection, "eam/assets")
+    await stage.deliver(about(connection, "connection.auth_required", utcnow()))
+    receipt = await stage.deliver(event_of("eam/assets", keys), to=connection)
     await stage.process()
     assert (await stage.event(receipt.id)).status == "deferred"
     assert await stage.records() == []
 
 
 async def test_a_connection_without_token_is_deferred(stage: Stage) -> None:
-    [one, *_] = stage.connections
+    [connection, *_] = stage.connections
     async with stage.rt.store.write() as session:
-        await session.execute(delete(Credential).where(col(Credential.connection_id) == one.id))
-    receipt = await stage.deliver(event_of("eam/assets", ["1"]), to=one)
+        await session.execute(
+            delete(Credential).where(col(Credential.connection_id) == connection.id)
+        )
+    receipt = await stage.deliver(event_of("eam/assets", ["1"]), to=connection)
     await stage.process()
     event = await stage.event(receipt.id)
     assert (event.status, event.error) == ("deferred", "the connection has no token")
 
 
 async def test_a_login_that_breaks_while_reading_is_seen_at_once(stage: Stage) -> None:
-    [one, *_] = stage.connections
-    keys = await changed(stage, one, "eam/assets")
-    await stage.control(f"connections/{one.makini_key}/change-credentials")
-    receipt = await stage.deliver(event_of("eam/assets", keys), to=one)
+    [connection, *_] = stage.connections
+    keys = await changed(stage, connection, "eam/assets")
+    await stage.control(f"connections/{connection.makini_key}/change-credentials")
+    receipt = await stage.deliver(event_of("eam/assets", keys), to=connection)
     await stage.process()
     assert (await stage.event(receipt.id)).status == "deferred"
-    assert (await stage.connection(one)).health == "reauthorization_required"
+    assert (await stage.connection(connection)).health == "reauthorization_required"
     assert len(await stage.incidents()) == 1
 
 
 async def test_keys_without_connection_are_found_in_the_record_index(stage: Stage) -> None:
-    [one, *_] = stage.connections
-    keys = await changed(stage, one, "eam/assets")
-    await stage.deliver(event_of("eam/assets", keys), to=one)
+    [connection, *_] = stage.connections
+    keys = await changed(stage, connection, "eam/assets")
+    await stage.deliver(event_of("eam/assets", keys), to=connection)
     await stage.process()
     known = await stage.deliver(event_of("eam/assets", keys[:1]))
     unknown = await stage.deliver(event_of("eam/assets", ["no-such-key"]))
     await stage.process()
     event = await stage.event(known.id)
-    assert (event.status, event.connection_id) == ("processed", one.id)
+    assert (event.status, event.connection_id) == ("processed", connection.id)
     assert (await stage.event(unknown.id)).status == "unrouted"
 
 
 async def test_the_same_content_after_a_claim_is_a_new_event(stage: Stage) -> None:
-    [one, *_] = stage.connections
-    keys = await changed(stage, one, "eam/assets")
-    first, merged = [await stage.deliver(event_of("eam/assets", keys), to=one) for _ in range(2)]
+    [connection, *_] = stage.connections
+    keys = await changed(stage, connection, "eam/assets")
+    first, merged = [
+        await stage.deliver(event_of("eam/assets", keys), to=connection) for _ in range(2)
+    ]
     await stage.process()
-    later = await stage.deliver(event_of("eam/assets", keys), to=one)
+    later = await stage.deliver(event_of("eam/assets", keys), to=connection)
     assert (merged.id, merged.is_new, later.is_new) == (first.id, False, True)
 
 
 async def test_a_makini_that_is_away_is_asked_again_and_its_lane_waits(stage: Stage) -> None:
-    [one, two, *_] = stage.connections
-    mine, other = await changed(stage, one, "eam/assets"), await changed(stage, two, "eam/assets")
-    await stage.control(f"connections/{one.makini_key}/go-offline")
-    first = await stage.deliver(event_of("eam/assets", mine), to=one)
-    behind = await stage.deliver(event_of("eam/work-orders", ["x"]), to=one)
+    [connection, two, *_] = stage.connections
+    mine, other = (
+        await changed(stage, connection, "eam/assets"),
+        await changed(stage, two, "eam/assets"),
+    )
+    await stage.control(f"connections/{connection.makini_key}/go-offline")
+    first = await stage.deliver(event_of("eam/assets", mine), to=connection)
+    behind = await stage.deliver(event_of("eam/work-orders", ["x"]), to=connection)
     free = await stage.deliver(event_of("eam/assets", other), to=two)
     await stage.process()
     assert [(await stage.event(r.id)).status for r in (first, behind, free)] == [
@@ -131,7 +142,7 @@ async def test_a_makini_that_is_away_is_asked_again_and_its_lane_waits(stage: St
     assert waiting.attempts == 1
     assert waiting.next_attempt_at > utcnow()
     assert (await stage.event(behind.id)).attempts == 0
-    await stage.control(f"connections/{one.makini_key}/come-online")
+    await stage.control(f"connections/{connection.makini_key}/come-online")
     await make_due(stage)
     await stage.process()
     assert {event.status for event in await stage.events()} == {"processed"}
@@ -150,23 +161,23 @@ async def make_due(stage: Stage) -> None:
 async def test_a_key_that_cannot_be_read_kills_no_event_but_those_that_name_it(
     stage: Stage, odd: str
 ) -> None:
-    [one, *_] = stage.connections
-    keys = await changed(stage, one, "eam/assets", 4)
+    [connection, *_] = stage.connections
+    keys = await changed(stage, connection, "eam/assets", 4)
     bodies = [event_of("eam/assets", [key]) for key in keys[:2]]
     bodies += [event_of("eam/assets", [keys[2], odd]), event_of("eam/assets", [keys[3]])]
     async with fronted(stage, Front(stage.fleet.url, _odd)) as seen:
-        await seen.deliver_all([(body, one) for body in bodies])
+        await seen.deliver_all([(body, connection) for body in bodies])
         await seen.process()
     events = await stage.events()
     named = "processed" if odd == "null" else "dead"
     assert [event.status for event in events] == ["processed", "processed", named, "processed"]
-    assert {event.connection_id for event in events} == {one.id}
+    assert {event.connection_id for event in events} == {connection.id}
     assert {row.key for row in await stage.records()} == set(keys)
 
 
 async def test_a_page_of_maintenance_kills_no_event(stage: Stage) -> None:
-    [one, *_] = stage.connections
-    [key] = await changed(stage, one, "eam/assets", 1)
+    [connection, *_] = stage.connections
+    [key] = await changed(stage, connection, "eam/assets", 1)
     pages = [
         Response("<html><title>Back soon</title></html>", media_type="text/html"),
         JSONResponse({"status": "maintenance"}),
@@ -174,7 +185,7 @@ async def test_a_page_of_maintenance_kills_no_event(stage: Stage) -> None:
     ]
     for page in pages:
         async with fronted(stage, Front(stage.fleet.url, lambda _, page=page: page)) as seen:  # type: ignore[misc]
-            receipt = await seen.deliver(event_of("eam/assets", [key]), to=one)
+            receipt = await seen.deliver(event_of("eam/assets", [key]), to=connection)
             await seen.process()
             assert (await stage.event(receipt.id)).status == "pending"
             assert await stage.records() == []
@@ -193,11 +204,11 @@ def _odd(key: str) -> Response | None:
 async def test_what_was_read_when_time_runs_out_is_kept_and_never_read_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [one, *_] = stage.connections
-    keys = await changed(stage, one, "eam/assets", 60)
+    [connection, *_] = stage.connections
+    keys = await changed(stage, connection, "eam/assets", 60)
     front = Front(stage.fleet.url, last_filter_only=True, open_for=20)
     async with fronted(stage, front) as seen:
-        await seen.deliver_all([(event_of("eam/assets", [key]), one) for key in keys])
+        await seen.deliver_all([(event_of("eam/assets", [key]), connection) for key in keys])
         monkeypatch.setattr("linekeeper.consumer.readers.READ_SECONDS", 3.0)
         assert await process_record_events(seen.rt)
         assert 0 < len(await read_by(stage)) < len(keys)
@@ -223,12 +234,12 @@ async def read_by(stage: Stage) -> set[str]:
 async def test_an_event_of_more_keys_than_time_allows_remembers_which_are_done(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [one, *_] = stage.connections
-    *many, last = await changed(stage, one, "eam/assets", 60)
+    [connection, *_] = stage.connections
+    *many, last = await changed(stage, connection, "eam/assets", 60)
     front = Front(stage.fleet.url, last_filter_only=True, open_for=20)
     async with fronted(stage, front) as seen:
-        big = await seen.deliver(event_of("eam/assets", many), to=one)
-        small = await seen.deliver(event_of("eam/assets", [last]), to=one)
+        big = await seen.deliver(event_of("eam/assets", many), to=connection)
+        small = await seen.deliver(event_of("eam/assets", [last]), to=connection)
         monkeypatch.setattr("linekeeper.consumer.readers.READ_SECONDS", 3.0)
         assert await process_record_events(seen.rt)
         event = await stage.event(big.id)
@@ -241,6 +252,6 @@ async def test_an_event_of_more_keys_than_time_allows_remembers_which_are_done(
         monkeypatch.setattr("linekeeper.consumer.readers.READ_SECONDS", 60.0)
         await make_due(stage)
         await seen.process()
-    assert [(await stage.event(one.id)).status for one in (big, small)] == ["processed"] * 2
+    assert [(await stage.event(receipt.id)).status for receipt in (big, small)] == ["processed"] * 2
     assert {row.key for row in await stage.records()} == {*many, last}
     assert len(front.singles) == len(set(front.singles))

@@ -23,32 +23,34 @@ async def run(stage: Stage, selection: Selection) -> int:
 
 
 async def test_a_replay_keeps_its_link_and_takes_the_place_of_the_original(stage: Stage) -> None:
-    [one, two, *_] = stage.connections
-    bodies = [({"id": f"r{n}", "event": "moon.rising"}, one) for n in range(3)]
+    [connection, two, *_] = stage.connections
+    bodies = [({"id": f"r{n}", "event": "moon.rising"}, connection) for n in range(3)]
     originals = await stage.deliver_all([*bodies, ({"id": "x", "event": "moon.rising"}, two)])
     await stage.process()
-    selection = Selection("dead", connection_id=one.id, limit=2)
+    selection = Selection("dead", connection_id=connection.id, limit=2)
     planned = await plan_replay(stage.rt.store, selection)
     assert (planned.events, planned.replayed, planned.by_kind) == (3, 2, {"unknown": 3})
     assert [line.id for line in planned.lines] == [receipt.id for receipt in originals[:2]]
     assert len(await stage.events()) == 4, "a plan writes nothing"
 
     assert await run(stage, selection) == 2
-    assert await run(stage, Selection("dead", connection_id=one.id)) == 1
-    assert await run(stage, Selection("dead", connection_id=one.id)) == 0, "each once"
+    assert await run(stage, Selection("dead", connection_id=connection.id)) == 1
+    assert await run(stage, Selection("dead", connection_id=connection.id)) == 0, "each once"
     again = [event for event in await stage.events() if event.source == "replay"]
     assert [event.replay_of for event in again] == [receipt.id for receipt in originals[:3]]
     await stage.process()
     assert {(await stage.event(event.id)).status for event in again} == {"dead"}
     # A replay that died too may be replayed, and still leads to the first.
-    assert await run(stage, Selection("dead", connection_id=one.id)) == 3
+    assert await run(stage, Selection("dead", connection_id=connection.id)) == 3
     newest = [event for event in await stage.events() if event.source == "replay"][3:]
     assert {event.replay_of for event in newest} == {receipt.id for receipt in originals[:3]}
 
 
 async def test_a_replay_is_handed_on_under_the_id_of_the_first(stage: Stage) -> None:
-    [one, *_] = stage.connections
-    receipt = await stage.deliver({"id": "a", "event": "assets.updated", "body": ["1"]}, to=one)
+    [connection, *_] = stage.connections
+    receipt = await stage.deliver(
+        {"id": "a", "event": "assets.updated", "body": ["1"]}, to=connection
+    )
     await stage.process()
     await stage.forward()
     await run(stage, Selection("processed"))
@@ -60,15 +62,15 @@ async def test_a_replay_is_handed_on_under_the_id_of_the_first(stage: Stage) -> 
 async def test_an_old_event_about_a_connection_ends_stale_when_it_is_done_again(
     stage: Stage,
 ) -> None:
-    [one, *_] = stage.connections
-    await stage.deliver(about(one, "connection.auth_required", utcnow()))
+    [connection, *_] = stage.connections
+    await stage.deliver(about(connection, "connection.auth_required", utcnow()))
     await stage.process()
-    await stage.deliver(about(one, "connection.status_changed", utcnow(), to="online"))
+    await stage.deliver(about(connection, "connection.status_changed", utcnow(), to="online"))
     await stage.process()
-    assert (await stage.connection(one)).health == "healthy"
+    assert (await stage.connection(connection)).health == "healthy"
     assert await run(stage, Selection("processed", limit=1)) == 1
     await stage.process()
-    assert (await stage.connection(one)).health == "healthy"
+    assert (await stage.connection(connection)).health == "healthy"
     [again] = [event for event in await stage.events() if event.source == "replay"]
     assert again.status == "stale"
 
@@ -87,7 +89,7 @@ async def test_an_unrouted_event_finds_its_connection_once_it_is_listed(stage: S
         )
     assert await route_again(stage.rt.store, now=utcnow()) == 1
     await stage.process()
-    assert [(await stage.event(one.id)).status for one in receipts[:1]] == ["processed"]
+    assert [(await stage.event(receipt.id)).status for receipt in receipts[:1]] == ["processed"]
     assert len([event for event in await stage.events() if event.status == "unrouted"]) <= 1
 
 
@@ -111,12 +113,14 @@ async def test_an_unrouted_event_finds_the_connection_of_its_url_once_it_is_list
 
 
 async def test_payloads_go_first_ids_stay_a_month_and_what_waits_stays(stage: Stage) -> None:
-    [one, *_] = stage.connections
+    [connection, *_] = stage.connections
     now = utcnow()
     for number in range(4):
-        await stage.deliver({"id": f"p{number}", "event": "moon.rising"}, to=one)
+        await stage.deliver({"id": f"p{number}", "event": "moon.rising"}, to=connection)
     await stage.process()
-    waiting = await stage.deliver({"id": "w", "event": "assets.updated", "body": ["1"]}, to=one)
+    waiting = await stage.deliver(
+        {"id": "w", "event": "assets.updated", "body": ["1"]}, to=connection
+    )
     later = now + timedelta(days=20)
     kept = {"payloads_before": later - timedelta(days=14), "events_before": later, "now": later}
     dry = await prune_inbox(stage.rt.store, **kept, dry_run=True)
@@ -126,7 +130,7 @@ async def test_payloads_go_first_ids_stay_a_month_and_what_waits_stays(stage: St
     assert (done.payloads, done.events) == (4, 0)
     assert [bool(event.body) for event in await stage.events()] == [False] * 4 + [True]
     # The id is still known: a repeat is one. What has no payload can't be done again.
-    assert not (await stage.deliver({"id": "p0", "event": "moon.rising"}, to=one)).is_new
+    assert not (await stage.deliver({"id": "p0", "event": "moon.rising"}, to=connection)).is_new
     planned = await plan_replay(stage.rt.store, Selection("dead"))
     assert (planned.events, planned.without_body) == (0, 4)
     later = now + timedelta(days=31)
@@ -139,9 +143,9 @@ async def test_payloads_go_first_ids_stay_a_month_and_what_waits_stays(stage: St
 async def test_an_event_that_fails_for_an_unknown_reason_is_retried_then_dead(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [one, two, *_] = stage.connections
-    poison = await stage.deliver(about(one, "sync.completed", utcnow(), result="success"))
-    behind = await stage.deliver(about(one, "sync.completed", utcnow(), result="success"))
+    [connection, two, *_] = stage.connections
+    poison = await stage.deliver(about(connection, "sync.completed", utcnow(), result="success"))
+    behind = await stage.deliver(about(connection, "sync.completed", utcnow(), result="success"))
     free = await stage.deliver(about(two, "sync.completed", utcnow(), result="success"))
     from linekeeper.consumer import connection_events
 

@@ -148,9 +148,9 @@ async def test_a_key_of_several_goes_to_those_whose_record_changed(
     makini.records = {"c0": {"k": 1, "own": 1}, "c1": {"k": 1}, "c2": {"k": 1}}
     await fleet.index(a, b, c)
     makini.records["c1"]["k"] = 2
-    one = await stage.deliver(body("k"))
+    receipt = await stage.deliver(body("k"))
     await stage.process()
-    event = await stage.event(one.id)
+    event = await stage.event(receipt.id)
     assert (event.status, event.connection_id) == ("processed", b.id)
     makini.records["c0"]["k"] = makini.records["c2"]["k"] = 2
     two = await stage.deliver({**body("k", "own"), "n": 2})
@@ -159,7 +159,7 @@ async def test_a_key_of_several_goes_to_those_whose_record_changed(
     assert (event.status, event.connection_id) == ("processed", None)
     assert await fleet.announced() == {(x.id, "k") for x in (a, b, c)}
     assert await forwards(stage) == [
-        {"event": one.id, "keys": ["k"]},
+        {"event": receipt.id, "keys": ["k"]},
         {"event": two.id, "connection": a.id, "keys": ["k", "own"]},
         {"event": two.id, "connection": c.id, "keys": ["k"]},
     ]

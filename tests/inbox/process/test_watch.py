@@ -44,8 +44,8 @@ async def shift(stage: Stage, **values: object) -> None:
 async def test_dead_events_are_one_incident_that_ends_when_they_are_replayed(
     stage: Stage,
 ) -> None:
-    [one, *_] = stage.connections
-    await stage.deliver({"id": "d1", "event": "moon.rising"}, to=one)
+    [connection, *_] = stage.connections
+    await stage.deliver({"id": "d1", "event": "moon.rising"}, to=connection)
     await stage.process()
     now = utcnow()
     changed = await watch(stage.rt, now)
@@ -60,7 +60,7 @@ async def test_dead_events_are_one_incident_that_ends_when_they_are_replayed(
     await watch(stage.rt, now)
     assert await told(stage) == before, "what is known is not told again"
     for number in range(2, 5):
-        await stage.deliver({"id": f"d{number}", "event": "moon.rising"}, to=one)
+        await stage.deliver({"id": f"d{number}", "event": "moon.rising"}, to=connection)
     await stage.process()
     assert await watch(stage.rt, now) == [first.id], "twice as many is news"
     assert "4 webhooks are dead" in ((await incidents(stage))["webhooks_dead"].title or "")
@@ -183,30 +183,30 @@ async def test_a_mute_outlives_what_the_watch_writes_and_others_topics_are_untou
 
 
 async def test_a_connection_that_falls_silent_against_its_habit_is_told(stage: Stage) -> None:
-    [one, two, *_] = stage.connections
+    [connection, two, *_] = stage.connections
     now = utcnow()
     async with stage.rt.store.write() as session:
         # Hourly events for two days from both; the first one stopped nine hours ago.
         rows = [
             {"connection_id": which.id, "hour": hour_of(now - timedelta(hours=hours)), "events": 3}
-            for which, since in ((one, 9), (two, 0))
+            for which, since in ((connection, 9), (two, 0))
             for hours in range(since, since + 48)
         ]
         await session.execute(insert(WebhookHour), rows)
         await session.execute(
             update(Connection)
-            .where(col(Connection.id).in_([one.id, two.id]))
+            .where(col(Connection.id).in_([connection.id, two.id]))
             .values(last_webhook_at=now, setup="live", health="healthy")
         )
         await session.execute(
             update(Connection)
-            .where(col(Connection.id) == one.id)
+            .where(col(Connection.id) == connection.id)
             .values(last_webhook_at=now - timedelta(hours=9))
         )
     await watch(stage.rt, now)
     silent = (await incidents(stage))["webhooks_silent"]
-    assert (silent.title or "").endswith(f"from {one.name}")
-    await stage.deliver(about(one, "sync.completed", now, result="success"))
+    assert (silent.title or "").endswith(f"from {connection.name}")
+    await stage.deliver(about(connection, "sync.completed", now, result="success"))
     await stage.process()
     await watch(stage.rt, now)
     assert await incidents(stage) == {}
