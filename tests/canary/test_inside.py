@@ -108,7 +108,7 @@ async def test_dns_certificate_consumer_and_product_are_told_apart(
                 await fly(rt, wait=0.5)
             assert f"({what})" in (await open_incidents(here))[0][2]
     async with product(here, status=403), consuming(here), house(here, here.url) as rt:
-        await fly(rt, wait=15)
+        await fly(rt, wait=60)
     [text] = [text for _, kind, text in await open_incidents(here) if kind == "canary_lost"]
     assert "(product_refused)" in text
 
