@@ -2,7 +2,7 @@
 
 import shutil
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -64,7 +64,7 @@ NEW, NEWEST = f"{int(OLD) + 1:04}", f"{int(OLD) + 2:04}"
 
 
 @pytest.fixture
-def versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """`versions(NEW)`: from now on the code is that of a schema; `versions(OLD)` is ours."""
 
     def become(revision: str) -> None:
@@ -82,8 +82,10 @@ def versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
             return made
 
         monkeypatch.setattr(migrations, "_config", config)
+        head.cache_clear()  # a process has one version; this one has several
 
-    return become
+    yield become
+    head.cache_clear()
 
 
 async def test_old_code_goes_on_while_the_new_schema_is_there_and_loses_nothing(
