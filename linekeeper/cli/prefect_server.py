@@ -3,7 +3,8 @@
 It is what `prefect server start` runs, with one thing more. On SQLite, Prefect answers 503 where
 another of its transactions has written between the reading and the writing of one request
 (`SQLITE_BUSY_SNAPSHOT`: it begins them deferred). Prefect's clients repeat such a call, its UI does
-not, so that the answer of a form would be lost beside a sweep. Here it is repeated.
+not, so that what a person sends would be lost beside a sweep: the answer of a form, and a run that
+is started. Here these two are repeated; either is one transaction, which left nothing.
 """
 
 import asyncio
@@ -17,23 +18,23 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 WAITS = (0.05, 0.1, 0.2, *[0.3] * 30)
 """Seconds between one try and the next: ten altogether."""
-_ANSWERS_A_FORM = "/resume"
+_BY_A_PERSON = ("/resume", "/create_flow_run")
 _LOCKED = (500, 503)
 """What Prefect answers to `database is locked`; a form that it refuses is another status."""
 
 
 def repeating(app: App) -> App:
-    """`app`, where the answer of a form that met a lock is tried again; nothing was stored then."""
+    """`app`, where what a person sent is tried again if it met a lock."""
 
     one_at_a_time = asyncio.Lock()
 
     async def repeats(scope: Message, receive: Receive, send: Send) -> None:
-        is_answer = (
+        is_by_a_person = (
             scope["type"] == "http"
             and scope["method"] == "POST"
-            and scope["path"].endswith(_ANSWERS_A_FORM)
+            and scope["path"].endswith(_BY_A_PERSON)
         )
-        if not is_answer:
+        if not is_by_a_person:
             await app(scope, receive, send)
             return
         body = await _read(receive)

@@ -1,4 +1,4 @@
-"""Prefect's server as `up` starts it: the answer of a form is not lost beside other writers."""
+"""Prefect's server as `up` starts it: what a person sends is not lost beside other writers."""
 
 import asyncio
 import sqlite3
@@ -49,7 +49,9 @@ async def _made(http: httpx.AsyncClient, path: str, wanted: dict[str, Any]) -> s
         await asyncio.sleep(0.1)
 
 
-async def test_every_form_is_answered_while_others_write(clean_prefect: PrefectServer) -> None:
+async def test_forms_are_answered_and_runs_started_while_others_write(
+    clean_prefect: PrefectServer,
+) -> None:
     async with httpx.AsyncClient(base_url=clean_prefect.api_url, timeout=60) as http:
         flow = await _made(http, "/flows/", {"name": "asks-a-person"})
         deployed = {"name": "asks-a-person", "flow_id": flow}
@@ -66,6 +68,10 @@ async def test_every_form_is_answered_while_others_write(clean_prefect: PrefectS
             answers = await asyncio.gather(
                 *(http.post(f"/flow_runs/{run}/resume", json={"run_input": {}}) for run in runs)
             )
+            start = f"/deployments/{deployment}/create_flow_run"
+            started = await asyncio.gather(*(http.post(start, json={}) for _ in range(FORMS)))
+        assert {answer.status_code for answer in started} == {201}
+        assert len({answer.json()["id"] for answer in started}) == FORMS
         assert {answer.status_code for answer in answers} <= {200, 201}
         assert {answer.json()["status"] for answer in answers} == {"ACCEPT"}
         after = [(await http.get(f"/flow_runs/{run}")).json()["state"]["type"] for run in runs]

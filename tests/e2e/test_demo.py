@@ -45,9 +45,11 @@ async def _runs(house: House, page: Page, deployment: str) -> None:
     async with house.prefect() as client:
         found = await client.read_deployment_by_name(f"{deployment}/{deployment}")
     await page.goto(f"{house.url('prefect')}/deployments/deployment/{found.id}")
-    async with page.expect_response(re.compile("/create_flow_run$")):
+    async with page.expect_response(re.compile("/create_flow_run$")) as asked:
         await page.get_by_role("button", name="Run", exact=True).first.click()
         await page.get_by_text("Quick run").first.click()
+    answer = await asked.value
+    assert answer.ok, answer.status
 
 
 async def _answers(page: Page, address: str) -> None:
