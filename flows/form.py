@@ -66,7 +66,7 @@ def _with_name(flow_function: F) -> F:
         return await flow_function(*bound.args, **bound.kwargs)
 
     if needed:
-        named.__signature__ = shown  # type: ignore[attr-defined]
+        cast("Any", named).__signature__ = shown
         named.__annotations__ = flow_function.__annotations__
     return cast("F", named)
 

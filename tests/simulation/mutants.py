@@ -1,13 +1,15 @@
 """The known defects that `--mutants` plants: fixes undone, and steps in the wrong order."""
 
+from typing import Any
+
 from tests.simulation.planting import Edit, Mutant
 
 
 def _mutant(
-    name: str, what: str, *edits: tuple[str, str, str], kinds: str = "none", **needs: object
+    name: str, what: str, *edits: tuple[str, str, str], kinds: str = "none", **needs: Any
 ) -> Mutant:
     planted = tuple(Edit(f"linekeeper/{file}", old, new) for file, old, new in edits)
-    return Mutant(name, what, planted, frozenset(kinds.split()), **needs)  # type: ignore[arg-type]
+    return Mutant(name, what, planted, frozenset(kinds.split()), **needs)
 
 
 MUTANTS = (
