@@ -20,8 +20,8 @@ __all__ = ["here"]  # a fixture
 
 
 @asynccontextmanager
-async def house(here: Here, url: str, minutes: float = 0.001) -> AsyncIterator[Runtime]:
-    """A consumer's runtime, the public address being `url`."""
+async def house(here: Here, url: str, minutes: float = 1e-6) -> AsyncIterator[Runtime]:
+    """A consumer's runtime, the public address being `url`; it may fly again at once."""
     changes = {"public_url": url, "canary_minutes": minutes}
     async with Runtime.open(here.rt.settings.model_copy(update=changes)) as rt:
         yield rt

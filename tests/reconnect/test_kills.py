@@ -294,7 +294,8 @@ async def test_killed_as_it_proves_back_fills_and_closes_the_counts_are_right_an
     assert case.outcome == "reconnected"
     assert len([mail for mail in post.mails if "connected again" in mail["Subject"]]) == 1
     [message] = messages(here)
-    assert sum("30 records backfilled" in reply["text"] for reply in message["replies"]) == 1
+    said = [reply["text"] for reply in message["replies"]]
+    assert sum("30 records backfilled" in text for text in said) == 1, said
 
 
 async def test_killed_after_makini_deleted_it_disconnecting_is_completed(
