@@ -1,14 +1,10 @@
-"""A Gantt as SVG: plan, forecast, what happened, the critical path, today, waiting times.
-
-The picture brings its own background, so that it is legible on any page, and follows the reader's
-dark or light preference. Every text is escaped; nothing in it links or runs.
-"""
+"""A Gantt as SVG: plan, forecast, what happened, the critical path, today, waiting times."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from xml.sax.saxutils import escape
 
+from linekeeper.charts import WIDTH, number, open_chart, safe, small, title
 from linekeeper.implementation.evaluate import Evaluation, GateState, turns
 from linekeeper.implementation.outlook import Outlook
 from linekeeper.implementation.plan import Gate
@@ -16,20 +12,21 @@ from linekeeper.implementation.plan import Gate
 _Interval = tuple[float, float]
 """From and to, as date ordinals with the part of the day."""
 
-WIDTH, LABELS, MARGIN = 960, 300, 12
+LABELS, MARGIN = 300, 12
 ROW, HEADER, LEGEND = 22, 64, 34
 DATE_WIDTH, MAX_LABEL = 60, 46
 
 _STYLE = (
-    "text{font:12px system-ui,sans-serif;fill:#1f2937}.s{font-size:10px;fill:#4b5563}"
-    ".t{font-size:14px;font-weight:600}.bg{fill:#fff}.r{fill:#f3f5f8}.g{stroke:#d1d5db}.p{fill:#93b4e8}"
-    ".k{fill:#2f6fd6}.f{fill:none;stroke:#b45309;stroke-width:3;stroke-linecap:round}"
+    ".s{font-size:10px}.t{font-size:14px}.bg{stroke:none}.r{fill:#f3f5f8}.g{stroke:#d1d5db}"
+    ".p{fill:#93b4e8}.k{fill:#2f6fd6}"
+    ".f{fill:none;stroke:#b45309;stroke-width:3;stroke-linecap:round}"
     ".a{fill:#15803d}.b{fill:#b91c1c}.n{stroke:#b91c1c;stroke-dasharray:4 3}.c{font-weight:600}"
-    ".d{stroke:#6d28d9;stroke-dasharray:1 3;stroke-width:2}.h{fill:#a16207}"
-    ".w{fill:url(#w)}"
-    "@media(prefers-color-scheme:dark){text{fill:#e5e7eb}.s{fill:#aab1bd}.bg{fill:#161b24}.r{fill:#1c2330}"
-    ".g{stroke:#343c4a}.p{fill:#3d5a8f}.k{fill:#6ea8fe}.f{stroke:#fbbf24}.a{fill:#4ade80}"
-    ".b{fill:#f87171}.n{stroke:#f87171}.d{stroke:#c4b5fd}.h{fill:#facc15}}"
+    ".d{stroke:#6d28d9;stroke-dasharray:1 3;stroke-width:2}.h{fill:#a16207}.w{fill:url(#w)}"
+)
+_STYLE_DARK = (
+    ".bg{stroke:none}.r{fill:#1c2330}.g{stroke:#343c4a}.p{fill:#3d5a8f}.k{fill:#6ea8fe}"
+    ".f{stroke:#fbbf24}.a{fill:#4ade80}.b{fill:#f87171}.n{stroke:#f87171}.d{stroke:#c4b5fd}"
+    ".h{fill:#facc15}"
 )
 
 
@@ -45,7 +42,10 @@ class _Bar:
 
 
 def gantt(
-    outlook: Outlook, title: str, now: datetime | None = None, evaluation: Evaluation | None = None
+    outlook: Outlook,
+    heading: str,
+    now: datetime | None = None,
+    evaluation: Evaluation | None = None,
 ) -> str:
     """The chart of `outlook`: with `now` (aware) today's line, with `evaluation` what happened.
 
@@ -59,7 +59,7 @@ def gantt(
         ("d", "committed", committed.toordinal() + 1.0) if committed is not None else None,
     ]
     subtitle = f"go-live P50 {outlook.p50} · P80 {outlook.p80}"
-    return _draw(bars, title, subtitle, [mark for mark in marks if mark is not None])
+    return _draw(bars, heading, subtitle, [mark for mark in marks if mark is not None])
 
 
 def _bar(outlook: Outlook, gate: Gate, now: datetime | None, evaluation: Evaluation | None) -> _Bar:
@@ -107,7 +107,7 @@ def _moment(outlook: Outlook, at: datetime) -> float:
 
 
 def _draw(
-    bars: Sequence[_Bar], title: str, subtitle: str, marks: Sequence[tuple[str, str, float]]
+    bars: Sequence[_Bar], heading: str, subtitle: str, marks: Sequence[tuple[str, str, float]]
 ) -> str:
     places = [x for bar in bars for x in _places(bar)] + [mark[2] for mark in marks]
     first = min(places) // 1
@@ -117,7 +117,7 @@ def _draw(
     height = bottom + LEGEND
 
     def at(x: float) -> str:
-        return f"{LABELS + MARGIN + (x - first) * scale:.1f}".removesuffix(".0")
+        return number(LABELS + MARGIN + (x - first) * scale)
 
     def rect(kind: str, span: _Interval, y: int, tall: int) -> str:
         width = max((span[1] - span[0]) * scale, 1.5)
@@ -127,14 +127,11 @@ def _draw(
         )
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
-        f'viewBox="0 0 {WIDTH} {height}" role="img"><title>{_text(title, 200)}</title>'
-        f"<style>{_STYLE}</style>"
+        open_chart(height, heading, more=_STYLE, more_dark=_STYLE_DARK, corner=""),
         '<defs><pattern id="w" width="5" height="5" patternUnits="userSpaceOnUse" '
-        'patternTransform="rotate(45)"><path class="h" d="M0 0h2v5H0z"/></pattern></defs>'
-        f'<rect class="bg" width="{WIDTH}" height="{height}" rx="6"/>'
-        f'<text class="t" x="{MARGIN}" y="22">{_text(title, 100)}</text>'
-        f'<text class="s" x="{MARGIN}" y="40">{_text(subtitle, 100)}</text>'
+        'patternTransform="rotate(45)"><path class="h" d="M0 0h2v5H0z"/></pattern></defs>',
+        title(heading, MARGIN, 22),
+        small(MARGIN, 40, subtitle),
     ]
     for n in range(1, len(bars), 2):
         y = HEADER + ROW * n
@@ -146,7 +143,7 @@ def _draw(
     for n, bar in enumerate(bars):
         y = HEADER + ROW * n
         mark = ' class="c"' if bar.critical else ""
-        parts.append(f'<text{mark} x="{MARGIN}" y="{y + 15}">{_text(bar.label, MAX_LABEL)}</text>')
+        parts.append(f'<text{mark} x="{MARGIN}" y="{y + 15}">{safe(bar.label, MAX_LABEL)}</text>')
         parts.append(rect("k" if bar.critical else "p", bar.planned, y + 4, 8))
         if bar.actual is not None:
             parts.append(rect("b" if bar.blocked else "a", bar.actual, y + 12, 4))
@@ -205,9 +202,3 @@ def _legend(y: int) -> str:
         f'<text class="s" x="{x + 23}" y="{y + 8}">forecast finish, P50 to P80</text>'
     )
     return "".join(parts)
-
-
-def _text(text: str, most: int) -> str:
-    """Cut to `most` characters and safe inside an element, whatever it contains."""
-    flat = "".join(char if char.isprintable() else " " for char in text)
-    return escape(flat if len(flat) <= most else f"{flat[: most - 1]}…")

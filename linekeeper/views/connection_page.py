@@ -5,8 +5,8 @@ from typing import Any
 
 from linekeeper.health.judge import Health
 from linekeeper.markdown import MAX_MESSAGE, code, image, table, text, when
-from linekeeper.views.charts import LOOKS, Change, look, timeline
 from linekeeper.views.fleet_models import ConnectionReport
+from linekeeper.views.health_chart import LOOKS, Change, look, timeline
 from linekeeper.views.parts import FLEET, ReportLinks, answer, joined, taken
 
 

@@ -13,7 +13,7 @@ from linekeeper.markdown import table, text, when
 from linekeeper.notify.view import CONNECTIONS, Links
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
-from linekeeper.views.charts import look
+from linekeeper.views.health_chart import look
 from linekeeper.views.parts import artifact_key
 
 A_PART = 500

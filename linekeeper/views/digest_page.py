@@ -1,21 +1,22 @@
 """The digest as a message for Slack and as an artifact. Pure; times are UTC."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
+from linekeeper.charts import BLUE, GREY, RED, YELLOW, Bars, draw_bars
 from linekeeper.incidents import kinds as words
 from linekeeper.markdown import image, table
 from linekeeper.markdown import text as as_markdown
 from linekeeper.notify.text import Mrkdwn, duration, width
 from linekeeper.notify.view import Links
-from linekeeper.views.digest_chart import Bars, bars
 from linekeeper.views.digest_measures import Life, Measures, Spread, measure
 from linekeeper.views.digest_queries import Day
 
 CHART_DAYS = 14
 _SHOWN = 10
 _ROOM = 2_800
-_SEVERITIES = ("critical", "normal", "low")
+_SEVERITIES = {"critical": RED, "normal": YELLOW, "low": GREY}
 
 
 def slack_text(day: Day, links: Links) -> str:
@@ -148,18 +149,25 @@ def _ahead(day: Day) -> list[tuple[str, str]]:
 
 def _images(day: Day) -> list[str]:
     days = [day.now.date() - timedelta(days=n) for n in reversed(range(CHART_DAYS))]
-    opened: dict[date, dict[str, float]] = {one: {} for one in days}
-    messages: dict[date, set[str]] = {one: set() for one in days}
-    for life in day.lives:
-        if life.opened_at.date() in opened and not life.merged:
-            counts = opened[life.opened_at.date()]
-            counts[life.severity] = counts.get(life.severity, 0) + 1
-        if life.told_at is not None and life.told_at.date() in messages and life.message:
-            messages[life.told_at.date()].add(life.message)
-    told = {one: {"messages": float(len(keys))} for one, keys in messages.items()}
+    opened = Counter(
+        (life.opened_at.date(), life.severity) for life in day.lives if not life.merged
+    )
+    told = {
+        (life.told_at.date(), life.message)
+        for life in day.lives
+        if life.told_at is not None and life.message
+    }
+    messages = Counter(at for at, _ in told)
+    by_severity = [(f"{at:%d %b}", [opened[at, name] for name in _SEVERITIES]) for at in days]
+    by_day = [(f"{at:%d %b}", [messages[at]]) for at in days]
     return [
-        image("Incidents opened by day", bars(Bars("Incidents opened", _SEVERITIES, opened))),
-        image("First messages by day", bars(Bars("First messages", ["messages"], told))),
+        image(
+            "Incidents opened by day",
+            draw_bars(Bars("Incidents opened", [*_SEVERITIES.items()], by_severity)),
+        ),
+        image(
+            "First messages by day", draw_bars(Bars("First messages", [("messages", BLUE)], by_day))
+        ),
     ]
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from linekeeper.spending import Spent
 from linekeeper.store.tables import Connection, Customer, Observation, Transition
-from linekeeper.views.charts import Bucket
+from linekeeper.views.health_chart import Bucket
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from linekeeper.health.judge import Evidence, Health
 from linekeeper.markdown import image, table, text, when
-from linekeeper.views.charts import LOOKS, look, states_over_time
 from linekeeper.views.evidence import evidence_sentence, how_to_verify
 from linekeeper.views.fleet_models import AppLine, FleetReport, TroubleLine
+from linekeeper.views.health_chart import LOOKS, look, states_over_time
 from linekeeper.views.parts import ReportLinks, answer, artifact_key, joined, taken
 
 MAX_TABLE_BYTES = 400_000

@@ -24,7 +24,6 @@ from linekeeper.store.tables import (
     Observation,
     Transition,
 )
-from linekeeper.views.charts import Bucket, Change, Newcomer, first_start, replay, step_for
 from linekeeper.views.connections import with_predecessors
 from linekeeper.views.fleet_models import (
     AppLine,
@@ -33,6 +32,7 @@ from linekeeper.views.fleet_models import (
     OpenIncident,
     TroubleLine,
 )
+from linekeeper.views.health_chart import Bucket, Change, Newcomer, first_start, replay, step_for
 
 TROUBLES_SHOWN = 200
 TOKENLESS_SHOWN = 20

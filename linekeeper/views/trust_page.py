@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from urllib.parse import quote
 
+from linekeeper.charts import GREEN, GREY, RED, YELLOW, Bars, draw_bars
 from linekeeper.markdown import image, text, when
 from linekeeper.reconcile.completeness import worst_first
 from linekeeper.reconcile.outage import SENDER_GIVES_UP
 from linekeeper.reconcile.trust import BAD, GOOD, WINDOW
 from linekeeper.views.completeness_part import completeness_markdown
 from linekeeper.views.entities_part import entities_markdown
-from linekeeper.views.trust_chart import changes_over_time
 from linekeeper.views.trust_queries import Held, TrustLine, TrustReport
 
 KEY = "webhook-trust"
@@ -48,14 +49,13 @@ def trust_headline(report: TrustReport) -> str:
 def trust_markdown(report: TrustReport, forms: Mapping[str, str]) -> str:
     """The artifact. `forms` are the deployments' ids by name, for links to their forms."""
     measured = report.measured
-    svg = changes_over_time(report.points, report.step)
     rate = "—" if measured.miss_rate is None else f"{measured.miss_rate:.1%}"
     delay = "—" if measured.mean_delay is None else _minutes(measured.mean_delay)
     parts = [
         "# Webhook trust",
         f"**{trust_headline(report)}.** As of {report.now:%Y-%m-%d %H:%M} UTC, over the last "
         f"{WINDOW.days} days.",
-        image("Changes announced and lost over time", svg),
+        image("Changes announced and lost over time", draw_bars(_changes_over_time(report))),
         "| Miss rate | Lost | Announced | of them late, by the sender | Late by, on average "
         "| In time | Caught up after our own outage |\n|--:|--:|--:|--:|--:|--:|--:|\n"
         f"| **{rate}** | {measured.lost:,} | {measured.announced:,} | {measured.late:,} | {delay} "
@@ -73,6 +73,28 @@ def trust_markdown(report: TrustReport, forms: Mapping[str, str]) -> str:
         "change is in the index, and was handed on, however it was found.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _changes_over_time(report: TrustReport) -> Bars:
+    """Each change counted once."""
+    form = "%m-%d" if report.step >= timedelta(days=1) else "%m-%d %H:%M"
+    return Bars(
+        "Changes at the sources",
+        [
+            ("announced in time", GREEN),
+            ("announced late", YELLOW),
+            ("caught up after our own outage", GREY),
+            ("lost", RED),
+        ],
+        [
+            (
+                f"{point.at:{form}}",
+                (point.webhooks_seen, point.late, point.caught_up, point.lost),
+            )
+            for point in report.points
+        ],
+        empty="nothing changed yet",
+    )
 
 
 def _connections(report: TrustReport) -> str:

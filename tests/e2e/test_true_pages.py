@@ -14,7 +14,7 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.markdown import text
 from linekeeper.store.tables import Connection, Incident, IncidentConnection, NoticeMessage
-from linekeeper.views.charts import look
+from linekeeper.views.health_chart import look
 from tests.e2e.conftest import PARTS, House, free_ports, started, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]

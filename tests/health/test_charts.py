@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.health.judge import Health
-from linekeeper.views.charts import (
+from linekeeper.views.health_chart import (
     BUCKETS,
     LOOKS,
     TROUBLES,

@@ -1,14 +1,12 @@
 """What the digest measures and says."""
 
 from datetime import UTC, datetime, timedelta
-from xml.etree import ElementTree as ET
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linekeeper.notify.text import width
 from linekeeper.notify.view import Links
-from linekeeper.views.digest_chart import Bars, bars
 from linekeeper.views.digest_measures import Life, measure
 from linekeeper.views.digest_page import headline, markdown, slack_text
 from linekeeper.views.digest_queries import Day
@@ -114,11 +112,3 @@ def test_whatever_happened_the_message_fits_and_calls_nobody(
     assert "<!here" not in said
     assert "@channel" not in said
     assert markdown(day(*lives))
-
-
-def test_a_chart_is_one_well_formed_picture() -> None:
-    days = {(NOW - n * DAY).date(): {"a": float(n), "b": 1.0} for n in range(14)}
-    for chart in (Bars("Things <&>", ["a", "b"], days), Bars("Nothing", ["a"], {})):
-        drawn = bars(chart)
-        assert ET.fromstring(drawn).tag.endswith("svg")
-        assert bars(chart) == drawn

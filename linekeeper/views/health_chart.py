@@ -1,41 +1,51 @@
-"""Health as pictures: SVG that stands on its own background. Pure; times are aware UTC.
-
-The pictures follow the reader's dark or light preference and are legible on either page; nothing
-in them links or runs. The same input gives the same bytes.
-"""
+"""Health over time as charts. Pure; times are aware UTC."""
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from xml.sax.saxutils import escape
 
+from linekeeper.charts import (
+    BLUE,
+    GREEN,
+    GREY,
+    LEFT,
+    PLOT,
+    RED,
+    VIOLET,
+    YELLOW,
+    Colour,
+    grid_line,
+    legend,
+    number,
+    open_chart,
+    safe,
+    small,
+    title,
+)
 from linekeeper.health.judge import Health
 
-WIDTH, LEFT, RIGHT = 960, 52, 24
-_PLOT = WIDTH - LEFT - RIGHT
 _STEPS = (300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
 """Seconds between two marks of the clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a health is shown everywhere: sign, words, colour on a light and on a dark page."""
+    """How a health is shown everywhere."""
 
     sign: str
     words: str
-    light: str
-    dark: str
+    colour: Colour
 
 
 LOOKS: Mapping[str, Look] = {
-    Health.healthy: Look("🟢", "healthy", "#22a35a", "#3fbf74"),
-    Health.degraded: Look("🟡", "degraded", "#e0a100", "#f5c542"),
-    Health.unreachable: Look("🔴", "unreachable", "#d33a3a", "#f26d6d"),
-    Health.reauthorization_required: Look("🔑", "Reauthorization required", "#7647d6", "#a98bf5"),
-    Health.inactive: Look("⚪", "inactive", "#8a94a3", "#aab4c2"),
-    Health.unknown: Look("❔", "unknown", "#2b8fc4", "#63b8e6"),
+    Health.healthy: Look("🟢", "healthy", GREEN),
+    Health.degraded: Look("🟡", "degraded", YELLOW),
+    Health.unreachable: Look("🔴", "unreachable", RED),
+    Health.reauthorization_required: Look("🔑", "Reauthorization required", VIOLET),
+    Health.inactive: Look("⚪", "inactive", GREY),
+    Health.unknown: Look("❔", "unknown", BLUE),
 }
 """In the order of legends and counts."""
 
@@ -48,16 +58,7 @@ TROUBLES = (
 )
 """As they are stacked, from the ground up."""
 
-_STYLE = (
-    "text{font:12px system-ui,sans-serif;fill:#1f2937}.s{font-size:11px;fill:#4b5563}"
-    ".t{font-weight:600}.bg{fill:#fff;stroke:#d1d5db}.g{stroke:#e5e7eb}.x{stroke:#9ca3af}"
-    ".in{fill:#fff;font-weight:600}.dark{fill:#10141b}"
-    + "".join(f".h{n}{{fill:{look.light}}}" for n, look in enumerate(LOOKS.values()))
-    + "@media(prefers-color-scheme:dark){text{fill:#e5e7eb}.s{fill:#aab1bd}"
-    ".bg{fill:#161b24;stroke:#343c4a}.g{stroke:#272e3a}.x{stroke:#5b6575}.in{fill:#10141b}"
-    + "".join(f".h{n}{{fill:{look.dark}}}" for n, look in enumerate(LOOKS.values()))
-    + "}"
-)
+_STYLE, _STYLE_DARK = ".in{fill:#fff;font-weight:600}.dark{fill:#10141b}", ".in{fill:#10141b}"
 
 
 def look(health: str) -> Look:
@@ -169,17 +170,14 @@ def states_over_time(buckets: Sequence[Bucket]) -> str:
     healthy = max((bucket.counts.get(Health.healthy, 0) for bucket in buckets), default=0)
     parts = [
         _open(height, "Connections by health over time"),
-        f'<text class="t" x="{LEFT}" y="24">Not healthy</text>',
+        title("Not healthy"),
         _legend(LEFT + 92, 24, TROUBLES),
         _grid(top, tall, most),
     ]
     parts += _stacks(buckets, TROUBLES, top + tall, tall, _ceiling(most))
     if not most:
-        parts.append(
-            f'<text class="s" x="{LEFT + _PLOT // 2}" y="{top + tall // 2}" '
-            'text-anchor="middle">nothing in trouble</text>'
-        )
-    parts.append(f'<text class="t" x="{LEFT}" y="{below - 10}">Healthy</text>')
+        parts.append(small(LEFT + PLOT / 2, top + tall / 2, "nothing in trouble", anchor="middle"))
+    parts.append(title("Healthy", y=below - 10))
     parts.append(_grid(below, short, healthy, lines=1))
     parts += _stacks(buckets, [Health.healthy], below + short, short, _ceiling(healthy))
     if len(buckets) > 1:
@@ -207,48 +205,45 @@ def timeline(changes: Sequence[Change], now: datetime, health: str = Health.unkn
     y, tall, height = 42, 30, 118
     parts = [
         _open(height, "Health of this connection over time"),
-        f'<text class="t" x="{LEFT}" y="24">Health</text>',
+        title("Health"),
         _legend(
             LEFT + 60, 24, [name for name in LOOKS if name in {_known(one) for _, one in spans}]
         ),
     ]
     ends = [*(since for since, _ in spans[1:]), now]
     for (since, state), until in zip(spans, ends, strict=True):
-        width = max(_PLOT * (until - since).total_seconds() / span, 2.0)
-        x = min(LEFT + _PLOT * (since - start).total_seconds() / span, LEFT + _PLOT - width)
-        wide, words = _n(width), look(state).words
-        parts.append(f'<path class="{_kind(state)}" d="M{_n(x)} {y}h{wide}v{tall}h-{wide}z"/>')
+        width = max(PLOT * (until - since).total_seconds() / span, 2.0)
+        x = min(LEFT + PLOT * (since - start).total_seconds() / span, LEFT + PLOT - width)
+        wide, words = number(width), look(state).words
+        parts.append(f'<path class="c{_kind(state)}" d="M{number(x)} {y}h{wide}v{tall}h-{wide}z"/>')
         if width > 7 * len(words) + 12:
             ink = "in dark" if _known(state) == Health.degraded else "in"
-            parts.append(f'<text class="{ink}" x="{_n(x + 8)}" y="{y + 20}">{_text(words)}</text>')
+            parts.append(
+                f'<text class="{ink}" x="{number(x + 8)}" y="{y + 20}">{safe(words)}</text>'
+            )
     parts.append(_clock(start, now, y + tall))
     parts.append("</svg>")
     return "".join(parts)
 
 
-def _open(height: int, title: str) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
-        f'viewBox="0 0 {WIDTH} {height}" role="img"><title>{_text(title)}</title>'
-        f"<style>{_STYLE}</style>"
-        f'<rect class="bg" x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>'
-        f'<text class="s" x="{WIDTH - RIGHT}" y="24" text-anchor="end">times in UTC</text>'
-    )
+def _open(height: int, name: str) -> str:
+    colours = [look.colour for look in LOOKS.values()]
+    return open_chart(height, name, colours=colours, more=_STYLE, more_dark=_STYLE_DARK)
 
 
 def _known(health: str) -> str:
     return health if health in LOOKS else Health.unknown
 
 
-def _kind(health: str) -> str:
-    return f"h{list(LOOKS).index(_known(health))}"
+def _kind(health: str) -> int:
+    return list(LOOKS).index(_known(health))
 
 
 def _stacks(
     buckets: Sequence[Bucket], kinds: Sequence[str], ground: int, tall: int, ceiling: int
 ) -> Iterable[str]:
     """One path a health. What is there is at least 3 pixels tall, however many the others are."""
-    width = _PLOT / max(len(buckets), 1)
+    width = PLOT / max(len(buckets), 1)
     gap = 1 if width >= 4 else 0
     bars: dict[str, list[str]] = {kind: [] for kind in kinds}
     for n, bucket in enumerate(buckets):
@@ -260,10 +255,10 @@ def _stacks(
             high = value * shrink
             y -= high
             x = LEFT + n * width
-            wide = _n(width - gap)
-            bars[kind].append(f"M{_n(x)} {_n(y)}h{wide}v{_n(high)}h-{wide}z")
+            wide = number(width - gap)
+            bars[kind].append(f"M{number(x)} {number(y)}h{wide}v{number(high)}h-{wide}z")
     return [
-        f'<path class="{_kind(kind)}" d="{"".join(path)}"/>' for kind, path in bars.items() if path
+        f'<path class="c{_kind(kind)}" d="{"".join(path)}"/>' for kind, path in bars.items() if path
     ]
 
 
@@ -274,13 +269,8 @@ def _grid(top: int, tall: int, most: int, lines: int = 3) -> str:
     for n in range(count + 1):
         if ceiling * n % count:
             continue
-        value = f"{ceiling * n // count:,}"
         y = top + tall - tall * n // count
-        kind = "x" if n == 0 else "g"
-        parts.append(
-            f'<path class="{kind}" d="M{LEFT} {y}h{_PLOT}"/>'
-            f'<text class="s" x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{value}</text>'
-        )
+        parts.append(grid_line(y, f"{ceiling * n // count:,}", is_axis=n == 0))
     return "".join(parts)
 
 
@@ -304,33 +294,16 @@ def _clock(start: datetime, end: datetime, y: int) -> str:
     parts = []
     day = None
     while at <= end:
-        x = LEFT + _PLOT * (at - start).total_seconds() / span
-        place = f'class="s" x="{_n(x)}" text-anchor="middle"'
-        parts.append(
-            f'<path class="x" d="M{_n(x)} {y}v5"/><text {place} y="{y + 18}">{at:%H:%M}</text>'
-        )
+        x = LEFT + PLOT * (at - start).total_seconds() / span
+        parts.append(f'<path class="x" d="M{number(x)} {y}v5"/>')
+        parts.append(small(x, y + 18, f"{at:%H:%M}", anchor="middle"))
         if at.date() != day:
-            parts.append(f'<text {place} y="{y + 33}">{at:%m-%d}</text>')
+            parts.append(small(x, y + 33, f"{at:%m-%d}", anchor="middle"))
             day = at.date()
         at += timedelta(seconds=step)
     return "".join(parts)
 
 
 def _legend(x: int, y: int, kinds: Iterable[str]) -> str:
-    parts = []
-    for kind in kinds:
-        words = look(kind).words
-        parts.append(
-            f'<rect class="{_kind(kind)}" x="{x}" y="{y - 10}" width="11" height="11" rx="2"/>'
-            f'<text class="s" x="{x + 16}" y="{y}">{_text(words)}</text>'
-        )
-        x += 38 + 6 * len(words)
-    return "".join(parts)
-
-
-def _n(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
-
-
-def _text(text: str) -> str:
-    return escape("".join(char if char.isprintable() else " " for char in text))
+    names = {_kind(kind): look(kind).words for kind in kinds}
+    return legend(x, y, names.values(), kinds=names)
