@@ -2,13 +2,15 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
 
 from linekeeper.cli import COMMANDS, app
+from linekeeper.cli import _load as load
 from linekeeper.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -81,3 +83,22 @@ def test_every_command_of_a_page_is_one_that_exists(page: Path) -> None:
 def test_every_setting_a_page_names_is_one_that_exists(page: Path) -> None:
     named = set(re.findall(r"LINEKEEPER_([A-Z]+(?:_[A-Z]+)*)\b", page.read_text()))
     assert named - OTHERS <= {name.upper() for name in Settings.model_fields}
+
+
+def leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """A command, or those below it, by the words that call them."""
+    below: Mapping[str, Any] = getattr(command, "commands", {})
+    for sub, each in below.items():
+        yield from leaves(f"{name} {sub}", each)
+    if not below:
+        yield name, command
+
+
+def test_every_command_is_on_a_page_and_its_help_says_what_each_option_does() -> None:
+    written = "\n".join(page.read_text() for page in PAGES)
+    for first in COMMANDS:
+        for name, command in leaves(first, load(first)):
+            assert f"linekeeper {name}" in written, f"no page names {name}"
+            assert command.help, f"{name} --help doesn't say what it does"
+            for parameter in command.params:
+                assert parameter.help, f"{name} --help doesn't say what {parameter.name} is"
