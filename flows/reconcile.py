@@ -22,10 +22,11 @@ from linekeeper.reconcile.named import (
     why_not_read,
 )
 from linekeeper.reconcile.service import Failure, Run
+from linekeeper.reconcile.together import together
 from linekeeper.runtime import Runtime
 from linekeeper.views.tags import tagged
 from linekeeper.views.trust_page import KEY as TRUST
-from linekeeper.views.trust_queries import together, trust_report
+from linekeeper.views.trust_queries import trust_report
 from tasks.graph import follow, show_in_trouble
 from tasks.notify import NotDelivered, notify
 from tasks.reconcile import measure_webhooks, plan, read_changes, report_trust

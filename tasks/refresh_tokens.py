@@ -3,9 +3,9 @@
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from linekeeper.access import ending
 from linekeeper.access.expiry import HORIZON, Renewed, horizon, renew_ending
 from linekeeper.clock import utcnow
+from linekeeper.reconnect import ending
 from linekeeper.views.expiry_page import expiry_markdown
 from tasks.reconnect import publish
 from tasks.retries import StillFailing, retry_policy

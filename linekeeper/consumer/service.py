@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from linekeeper.access.ending import announce_ending
-from linekeeper.access.interrupted import verify_interrupted
 from linekeeper.access.verify import verify_logins
 from linekeeper.authentication_setup.watch import watch as watch_setups
 from linekeeper.canary.inside import fly_regularly
@@ -33,8 +31,10 @@ from linekeeper.outbox.senders.prefect import deliver_events, deliver_runs
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.reconcile.outage import note_outages
+from linekeeper.reconnect.ending import announce_ending
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
+from linekeeper.sweep.interrupted import verify_interrupted
 from linekeeper.sweep.webhooks import watch_stream
 from linekeeper.watch.service import Watcher
 from linekeeper.workflow_configuration.service import watch as watch_configurations

@@ -25,8 +25,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import SlackConfig
+from linekeeper.interactions import interact
 from linekeeper.notify.channels import SOCKET, mark_broken, mark_well
-from linekeeper.notify.interactions import interact
 from linekeeper.notify.routing import channels_of
 from linekeeper.notify.slack_channel import is_near
 from linekeeper.redact import describe_error

@@ -24,7 +24,6 @@ from linekeeper.access.issue import (
 from linekeeper.clock import as_utc, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
-from linekeeper.health.report_call import Call, follow_up, record_call
 from linekeeper.makini import MakiniError
 from linekeeper.receiver.body import read_body
 from linekeeper.receiver.keys import require_key, runtime_of
@@ -35,6 +34,7 @@ from linekeeper.reconcile.feed_reads import FeedReads
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store.connection_settings import load_settings
 from linekeeper.store.tables import Connection, Customer
+from linekeeper.sweep.report_call import Call, follow_up, record_call
 
 _MAX_REPORT = 16_384
 _MAX_TOKENS = 4 * 1024 * 1024

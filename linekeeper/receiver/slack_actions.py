@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from linekeeper.notify.interactions import interact
+from linekeeper.interactions import interact
 from linekeeper.notify.routing import channels_of
 from linekeeper.receiver.body import read_body
 from linekeeper.receiver.keys import runtime_of

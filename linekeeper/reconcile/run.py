@@ -15,8 +15,8 @@ from linekeeper.reconcile.outage import covered, note_outages, uncovered
 from linekeeper.reconcile.poll import Sleep
 from linekeeper.reconcile.purge import purge_disconnected
 from linekeeper.reconcile.service import Run, read_pass
+from linekeeper.reconcile.together import together
 from linekeeper.runtime import Runtime
-from linekeeper.views.trust_queries import together
 
 
 async def reconcile(

@@ -11,11 +11,11 @@ from sqlmodel import col
 import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.health.judge import Observation, Outcome
-from linekeeper.health.report_call import Call, follow_up, record_call
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Credential, Incident, Transition
+from linekeeper.sweep.report_call import Call, follow_up, record_call
 from tests.health.test_sweep import connections, control, incidents, sweep
 
 

@@ -12,7 +12,6 @@ from starlette.responses import JSONResponse, Response
 
 from linekeeper.budget import DatabaseBudget
 from linekeeper.clock import utcnow
-from linekeeper.health.report_call import Call, record_call
 from linekeeper.makini import (
     CONNECTION_PAUSED,
     PAUSED,
@@ -25,6 +24,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import AppState, CallPause, Connection
+from linekeeper.sweep.report_call import Call, record_call
 from tests.makini.peer import Peer
 
 CURRENT = "/api/integrations/current"

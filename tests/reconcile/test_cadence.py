@@ -11,13 +11,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
-from linekeeper.health.report_call import Call, record_call
 from linekeeper.makini import MakiniError
 from linekeeper.reconcile.due import Order, calls_needed, standings, unbearable
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Watermark, WebhookTrust
+from linekeeper.sweep.report_call import Call, record_call
 from tests.makini.peer import Peer
 from tests.reconcile.answering import ASSETS, asset, server, with_one_connection
 from tests.reconcile.conftest import adopt, pointed_at, run

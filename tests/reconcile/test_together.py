@@ -9,12 +9,13 @@ from sqlmodel import col, select
 from linekeeper.clock import utcnow
 from linekeeper.reconcile.measure import measure
 from linekeeper.reconcile.outage import note_outages
+from linekeeper.reconcile.together import together
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Lease, Outage, Outbox, ReceiverHeartbeat, Watermark
 from linekeeper.views.trust_page import trust_headline, trust_markdown
-from linekeeper.views.trust_queries import together, trust_report
+from linekeeper.views.trust_queries import trust_report
 from tests.reconcile.conftest import Check, Peer, drift, feed, pointed_at, run
 
 

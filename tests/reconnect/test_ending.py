@@ -8,13 +8,13 @@ from pydantic import SecretStr
 from sqlalchemy import update
 from sqlmodel import col
 
-from linekeeper.access.ending import KIND, TOPIC, announce_ending
 from linekeeper.access.expiry import HORIZON, horizon
 from linekeeper.access.signing import load_signer
 from linekeeper.access.tokens import save_tokens
 from linekeeper.clock import utcnow
 from linekeeper.makini import TokenPair
 from linekeeper.notify.mail_ending import ending_letter
+from linekeeper.reconnect.ending import KIND, TOPIC, announce_ending
 from linekeeper.reconnect.remind import is_working
 from linekeeper.store.tables import (
     Connection,
@@ -25,9 +25,7 @@ from linekeeper.store.tables import (
     Outbox,
 )
 from linekeeper.views.expiry_page import expiry_markdown
-from tests.reconnect.conftest import House, house, open_house
-
-__all__ = ["house", "open_house"]  # fixtures
+from tests.reconnect.conftest import House
 
 
 @pytest.fixture

@@ -1,0 +1,77 @@
+"""What all workers did together, whichever of them did it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import and_, func, select
+from sqlmodel import col
+
+from linekeeper.reconcile.accounting import Counts
+from linekeeper.store import Store
+from linekeeper.store.tables import Deletion, Drift, Watermark
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """What all workers together did since a moment."""
+
+    connections: int
+    """With an entity read to the end since."""
+    counts: Counts
+    held: int
+    """Records that look deleted and wait for a decision."""
+
+    @property
+    def summary(self) -> str:
+        """In a few words, for the name of a run."""
+        said = [f"{self.connections:,} read"]
+        if self.counts.recovered:
+            said.append(f"{self.counts.recovered:,} recovered")
+        if self.counts.late:
+            said.append(f"{self.counts.late:,} late")
+        if self.held:
+            said.append(f"{self.held:,} deletions wait for you")
+        return ", ".join(said)
+
+
+async def together(
+    store: Store, started: datetime, *, connections: Sequence[str] | None = None
+) -> Together:
+    """What every worker's runs since `started` did, of all connections or only these."""
+    drift = [col(Drift.run_at) >= started]
+    marks = [col(Watermark.polled_at) >= started]
+    held = [col(Deletion.status) == "proposed"]
+    if connections is not None:
+        drift.append(col(Drift.connection_id).in_(connections))
+        marks.append(col(Watermark.connection_id).in_(connections))
+        held.append(col(Deletion.connection_id).in_(connections))
+    async with store.read() as session:
+        row = (
+            await session.execute(
+                select(
+                    *(
+                        func.coalesce(func.sum(column), 0)
+                        for column in (
+                            col(Drift.missed), col(Drift.late), col(Drift.mismatched),
+                            col(Drift.deleted), col(Drift.webhooks_seen), col(Drift.late_seconds),
+                        )
+                    )
+                ).where(and_(*drift))
+            )
+        ).one()  # fmt: skip
+        read = await session.scalar(
+            select(func.count(col(Watermark.connection_id).distinct())).where(and_(*marks))
+        )
+        waiting = await session.scalar(
+            select(func.coalesce(func.sum(col(Deletion.records)), 0)).where(and_(*held))
+        )
+    counts = Counts(
+        missed=int(row[0]),
+        late=int(row[1]),
+        mismatched=int(row[2]),
+        deleted=int(row[3]),
+        webhooks_seen=int(row[4]),
+        late_seconds=float(row[5]),
+    )
+    return Together(read or 0, counts, int(waiting or 0))
