@@ -20,6 +20,7 @@ from linekeeper.consumer.slack_socket import SlackSockets
 from linekeeper.consumer.waiting import CONNECTION_WEBHOOKS, RECORD_WEBHOOKS
 from linekeeper.consumer.waker import Waker
 from linekeeper.implementation.watch import watch as watch_implementations
+from linekeeper.notify.linked import has_all_forms, show_with_forms
 from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Orchestrator
 from linekeeper.outbox.dispatcher import Dispatcher
@@ -45,6 +46,8 @@ OUTBOX_EVERY = 2.0
 POLICY_EVERY = 5.0
 """Seconds until the alert policy is asked what time alone has made due."""
 LINKS_EVERY = 60.0
+MISSING_LINKS_EVERY = 5.0
+"""Seconds until forms are looked for that Prefect didn't have yet: right after the start."""
 RECONNECTS_EVERY = 10.0
 LOGINS_EVERY = 10.0
 ENDING_EVERY = 60.0
@@ -72,6 +75,7 @@ def lanes(
 ) -> list[ServiceLoop]:
     """The loops of the consumer."""
     links = Links()
+    links_asked = float("-inf")
     policy_asked = float("-inf")
 
     async def blocks() -> bool:
@@ -86,8 +90,12 @@ def lanes(
         return False
 
     async def look_up_links() -> bool:
-        nonlocal links
+        nonlocal links, links_asked
+        if has_all_forms(links) and monotonic() - links_asked < LINKS_EVERY:
+            return False
         links = await find_links()
+        links_asked = monotonic()
+        await show_with_forms(rt.store, links, now=utcnow())
         return False
 
     async def slack() -> bool:
@@ -175,7 +183,7 @@ def lanes(
         ServiceLoop("mail", mail, every=OUTBOX_EVERY, waits_for="email"),
         ServiceLoop("forward", forwarder.step, every=OUTBOX_EVERY, waits_for="forward"),
         ServiceLoop("block settings", blocks, every=BLOCKS_EVERY),
-        ServiceLoop("links", look_up_links, every=LINKS_EVERY),
+        ServiceLoop("links", look_up_links, every=MISSING_LINKS_EVERY),
         ServiceLoop("slack", slack, every=OUTBOX_EVERY, waits_for="slack"),
         ServiceLoop("elsewhere", elsewhere, every=OUTBOX_EVERY, waits_for="elsewhere"),
         ServiceLoop(

@@ -196,7 +196,7 @@ CAUSES: Mapping[Cause, Entry] = {
         HopName.policy, Party.us, "Nothing: the incident's timeline has it."
     ),
     Cause.slack_unconfigured: Entry(
-        HopName.delivered, Party.us, "Fill in the SlackChannel block (docs/alerts.md)."
+        HopName.delivered, Party.us, "Fill in the SlackChannel block (docs/slack.md)."
     ),
     Cause.message_dead: Entry(
         HopName.delivered, Party.us, "Fix what the reason names; `linekeeper doctor` tests it."

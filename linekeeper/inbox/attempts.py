@@ -7,8 +7,8 @@ from linekeeper.makini import ErrorKind, MakiniError
 MOST_ATTEMPTS = 5
 """Of an event whose processing fails for a reason nobody foresaw: half a minute in all."""
 MOST_CALLS = 12
-"""Of one whose records Makini can't give: some 40 minutes; before that its connection is judged
-unreachable, and the event deferred."""
+"""Of one whose records Makini can't give: 20 to 40 minutes, by how many tries ran out of time and
+were followed at once; before that its connection is judged unreachable, and the event deferred."""
 LONGEST_WAIT = 600.0
 _NO_ATTEMPT = frozenset({ErrorKind.rate_limited, ErrorKind.circuit_open})
 

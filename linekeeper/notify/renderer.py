@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from linekeeper.notify import compose
 from linekeeper.notify.compose import Rendered
 from linekeeper.notify.compose_fold import fold as compose_fold
+from linekeeper.notify.linked import forms_stamp
 from linekeeper.notify.notified import incidents_of_fold, withheld_texts
 from linekeeper.notify.places import message_of, place_of, remember, with_artifacts
 from linekeeper.notify.queries import load_views
@@ -92,6 +93,7 @@ class Renderer:
                 if trouble.code not in UNEDITABLE:
                     raise
             else:
+                await self._remember(_subject(view), known)
                 return known
         return await self._show_anew(row, view, rendered, key=key)
 
@@ -163,6 +165,7 @@ class Renderer:
             ts=posted.ts,
             place=posted.place,
             now=self._clock(),
+            stamp=forms_stamp(self._links),
         )
 
     async def _show_anew(

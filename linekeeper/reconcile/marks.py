@@ -185,7 +185,7 @@ async def note_failure(
     What is evidence about this entity alone counts as its own failure and makes it wait longer and
     longer; a failure of the whole connection or app says nothing of it.
     """
-    values: dict[str, Any] = {"error": str(error)[:500]}
+    values: dict[str, Any] = {"error": f"{error.brief}."[:500]}
     if scope is ErrorScope.entity:
         failures = (mark.failures if mark is not None else 0) + 1
         missing = error.kind is ErrorKind.not_found

@@ -79,10 +79,10 @@ async def list_failed(store: Store, app: AppConfig, error: MakiniError, *, now: 
         app=app.name,
         title=f"app {app.name} · connection list",
         code=error.code or error.kind.value,
-        message=str(error),
+        message=error.brief,
         request_id=error.request_id,
     )
-    await _open(store, opening, f"The connection list failed: {error}", now=now)
+    await _open(store, opening, f"The connection list failed: {error.brief}.", now=now)
 
 
 async def list_worked(store: Store, app: AppConfig, *, now: datetime) -> None:

@@ -211,7 +211,7 @@ class SlackSender(Sender):
         """Rows whose news this rendering has shown already."""
         view = self._view(row)
         lane, _, revision = row.dedupe_key.rpartition(":")
-        if view is None or row.payload.get("do") != "show" or revision == "first":
+        if view is None or row.payload.get("do") != "show" or not revision.isdecimal():
             return []
         later = range(int(revision) + 1, view.revision + 1)
         return [*(f"{lane}:{n}" for n in later), f"{incident_lane(view.id)}:first"]

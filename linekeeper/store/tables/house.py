@@ -22,7 +22,10 @@ class NoticeMessage(SQLModel, table=True):
     place: str
     """The channel's id as Slack answered it."""
     stamp: str | None = None
-    """Of an artifact: what tells what it shows from what it would show now (`views.stamps`)."""
+    """Of an artifact: what tells what it shows from what it would show now (`views.stamps`).
+
+    Of a message: which forms it leads to (`notify.linked`).
+    """
     updated_at: datetime = time()
 
 

@@ -1,0 +1,62 @@
+"""Messages whose links to forms are out of date, shown again: posted before Prefect was there."""
+
+import hashlib
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper.chunks import chunked
+from linekeeper.incidents.announce import incident_lane
+from linekeeper.notify.view import Links
+from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.store.engine import Store
+from linekeeper.store.tables import Incident, NoticeMessage
+
+FORMS = ("acknowledge", "check-connection", "explain", "reconnect")
+"""The deployments whose forms a message of an incident leads to."""
+
+
+def has_all_forms(links: Links) -> bool:
+    """Whether every form is known that a message leads to."""
+    return all(name in links.deployments for name in FORMS)
+
+
+def forms_stamp(links: Links) -> str:
+    """What tells a message with these forms from one with others, or with none."""
+    forms = "\n".join(links.deployments.get(name, "") for name in FORMS)
+    return hashlib.sha256(forms.encode()).hexdigest()[:16]
+
+
+async def show_with_forms(store: Store, links: Links, *, now: datetime) -> int:
+    """Have the messages of open incidents edited that lead to other forms, or to none.
+
+    Returns how many; nothing is done while a form is unknown. Once for each set of forms.
+    """
+    if not has_all_forms(links):
+        return 0
+    stamp = forms_stamp(links)
+    async with store.read() as session:
+        still_open = select(col(Incident.id)).where(col(Incident.resolved_at).is_(None))
+        subjects = {f"incident:{opened}": opened for opened in await session.scalars(still_open)}
+        stale: set[str] = set()
+        for chunk in chunked(list(subjects), 5_000):
+            rows = await session.execute(
+                select(col(NoticeMessage.subject), col(NoticeMessage.stamp)).where(
+                    col(NoticeMessage.subject).in_(chunk)
+                )
+            )
+            stale |= {subjects[row[0]] for row in rows if row[1] != stamp}
+    messages = [
+        Message(
+            "slack",
+            f"{incident_lane(incident_id)}:forms-{stamp}",
+            {"do": "show", "incident_id": incident_id},
+            incident_lane(incident_id),
+        )
+        for incident_id in sorted(stale)
+    ]
+    if messages:
+        async with store.write() as session:
+            await enqueue(store, session, messages, now=now)
+    return len(messages)

@@ -1,0 +1,57 @@
+"""A message leads to every form, also one that was sent before Prefect had the deployments."""
+
+from typing import Any
+
+from linekeeper.clock import utcnow
+from linekeeper.notify.linked import FORMS, show_with_forms
+from linekeeper.notify.view import Links
+from tests.notify.conftest import Desk
+
+UI = "http://127.0.0.1:4200"
+
+
+def links(suffix: str = "") -> Links:
+    """Where the forms are."""
+    return Links(ui_url=UI, deployments={name: f"id-of-{name}{suffix}" for name in FORMS})
+
+
+def leads_to(message: dict[str, Any], path: str) -> bool:
+    return path in str(message["blocks"])
+
+
+async def test_a_message_sent_before_the_forms_were_known_is_edited_to_lead_to_them(
+    desk: Desk,
+) -> None:
+    await desk.open()
+    await desk.deliver(links=Links(ui_url=UI))
+    [message] = desk.messages()
+    assert not leads_to(message, "deployments/deployment")
+    assert await show_with_forms(desk.store, Links(ui_url=UI), now=utcnow()) == 0
+
+    assert await show_with_forms(desk.store, links(), now=utcnow()) == 1
+    await desk.deliver(links=links())
+    [message] = desk.messages()
+    for name in ("check-connection", "explain", "acknowledge"):
+        assert leads_to(message, f"deployments/deployment/id-of-{name}/run"), name
+    assert await show_with_forms(desk.store, links(), now=utcnow()) == 0
+    assert len(message["replies"]) == 1  # an edit notifies nobody
+
+
+async def test_in_a_new_prefect_messages_lead_to_its_forms(desk: Desk) -> None:
+    await desk.open()
+    await desk.deliver(links=links())
+    assert await show_with_forms(desk.store, links(), now=utcnow()) == 0
+    assert await show_with_forms(desk.store, links("-new"), now=utcnow()) == 1
+    await desk.deliver(links=links("-new"))
+    [message] = desk.messages()
+    assert leads_to(message, "id-of-explain-new/run")
+
+
+async def test_what_is_over_is_left_as_it_is(desk: Desk) -> None:
+    incident_id = await desk.open()
+    await desk.deliver()
+    await desk.change(
+        incident_id, "resolved", "It answers.", status="resolved", resolved_at=desk.now()
+    )
+    await desk.deliver()
+    assert await show_with_forms(desk.store, links(), now=utcnow()) == 0
