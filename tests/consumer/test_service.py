@@ -16,11 +16,14 @@ from linekeeper.consumer import run_consumer
 from linekeeper.consumer.loops import ServiceLoop, keep
 from linekeeper.consumer.waker import Waker
 from linekeeper.incidents.announce import say
+from linekeeper.notify.linked import FORMS
+from linekeeper.notify.places import remember
+from linekeeper.notify.view import Links
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
-from linekeeper.store.tables import Lease, Outbox
+from linekeeper.store.tables import Incident, Lease, Outbox
 
 
 async def statuses(store: Store) -> dict[str, str]:
@@ -139,3 +142,48 @@ async def test_the_command_says_ready_and_ends_when_asked(settings: Settings) ->
         _, errors = await process.communicate()
     assert process.returncode == 0
     assert b"Traceback" not in errors
+
+
+async def test_forms_that_prefect_gets_later_are_looked_for_and_messages_lead_to_them(
+    settings: Settings, nobody: PrefectOrchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linekeeper.consumer.service.MISSING_LINKS_EVERY", 0.05)
+    stop, asked = asyncio.Event(), 0
+
+    async def find_links() -> Links:
+        """A Prefect into which `deploy` puts one deployment after the other."""
+        nonlocal asked
+        asked += 1
+        there = FORMS[: asked - 1]
+        return Links(ui_url="http://127.0.0.1:4200", deployments={name: name for name in there})
+
+    async with Runtime.open(settings) as rt:
+        now = utcnow()
+        incident = Incident(
+            kind="unreachable",
+            scope="connection",
+            cause="test",
+            app="default",
+            title="Acme",
+            opened_at=now,
+        )
+        async with rt.store.write() as session:
+            session.add(incident)
+        await remember(
+            rt.store, f"incident:{incident.id}", "default", ts="1.0", place="C1", now=now
+        )
+        consumer = asyncio.create_task(run_consumer(rt, nobody, find_links=find_links, stop=stop))
+
+        async def edits() -> int:
+            async with rt.store.read() as session:
+                keys = await session.scalars(select(Outbox.dedupe_key))
+                return sum(":forms-" in key for key in keys)
+
+        async with asyncio.timeout(60):
+            while not await edits():
+                await asyncio.sleep(0.05)
+        assert asked > len(FORMS)  # not before the last one was there
+        assert await edits() == 1
+        stop.set()
+        async with asyncio.timeout(15):
+            await consumer
