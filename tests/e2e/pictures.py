@@ -1,9 +1,11 @@
 """The docs' pictures, made anew: `python -m tests.e2e.pictures [desk|kinds|project|day]`.
 
-Each starts a sandbox of its own and keeps what a browser shows in docs/images.
+Each starts a sandbox of its own and keeps what a browser shows in docs/images, or where
+`SCREENSHOTS` says.
 """
 
 import asyncio
+import os
 import re
 import sys
 import tempfile
@@ -18,7 +20,7 @@ from sqlmodel import col, select
 from linekeeper.store.tables import Connection, Customer, Incident, Reconnect
 from tests.e2e.conftest import CHROMIUM, PARTS, QUIET, ROOT, House, free_ports, started, until
 
-IMAGES = ROOT / "docs/images"
+IMAGES = Path(os.environ.get("SCREENSHOTS", ROOT / "docs/images"))
 DAY_SHOWN = (("alerts-slack", 9.5), ("alerts-morning", 15.5))
 """Minutes of the demo after which the Slack page is kept."""
 
