@@ -8,6 +8,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.form import form
+from linekeeper.authentication_setup.lost import restart_lost as restart_setups
 from linekeeper.clock import utcnow
 from linekeeper.implementation import run, work
 from linekeeper.implementation.advance import (
@@ -18,6 +19,7 @@ from linekeeper.implementation.advance import (
 )
 from linekeeper.implementation.find import find_implementation
 from linekeeper.runtime import Runtime
+from linekeeper.workflow_configuration.lost import restart_lost as restart_configurations
 from tasks.implementation import publish, unfinished_runs
 from tasks.run import is_paused, only_one, open_runtime, refused, rename, skipped
 
@@ -35,7 +37,8 @@ async def advance_implementations(
 ) -> State[None]:
     """Settle what is proven, open what became possible, forecast anew, say what will slip.
 
-    Starts the run of an implementation or of an open gate again if it was lost.
+    Starts the run of an implementation, of an open gate, of a login's set-up or of a configuration
+    again if it was lost.
     """
     if await is_paused():
         return skipped("Paused: the variable linekeeper_paused is set")
@@ -71,7 +74,8 @@ async def _all(rt: Runtime) -> State[None]:
     restarted += await run.restart_lost(
         rt.store, alive.implementations, before=before, now=utcnow()
     )
-    restarted += await work.restart_lost(rt.store, alive.work, before=before, now=utcnow())
+    for restart in (work.restart_lost, restart_setups, restart_configurations):
+        restarted += await restart(rt.store, alive.work, before=before, now=utcnow())
     await run.wake(rt.store, done.aged, because=f"{before:%Y%m%d%H}", now=utcnow())
     await publish([*done.moved, *done.aged])
     for line in done.slipping:

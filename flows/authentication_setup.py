@@ -15,6 +15,7 @@ from linekeeper.access.invite import BadInvitation
 from linekeeper.authentication_setup import service
 from linekeeper.authentication_setup.ask import artifact_of
 from linekeeper.authentication_setup.decide import BadSetup, Decision, Standing
+from linekeeper.authentication_setup.lost import take_over
 from linekeeper.authentication_setup.subject import find_subject
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
@@ -32,7 +33,7 @@ from tasks.authentication_setup import (
     note_login,
     verify_token,
 )
-from tasks.implementation import gate_key, not_needed, step_of, this_run
+from tasks.implementation import gate_key, not_needed, place_of, step_of, this_run
 from tasks.run import open_runtime, refused, rename
 from tasks.steps import Steps
 
@@ -106,9 +107,14 @@ async def authentication_setup(
     """
     async with open_runtime() as rt:
         run_id, who = this_run() or "", by.strip() or "authentication-setup form"
-        key = gate_key()
+        key, lost = gate_key(), place_of()
         try:
-            if not await service.has_begun(rt, run_id):
+            if await service.has_begun(rt, run_id):
+                pass
+            elif lost is not None:
+                if not await take_over(rt, lost, run_id):
+                    return await not_needed("authentication", "taken")
+            else:
                 claim = await work.claim(rt.store, key, run_id, now=utcnow()) if key else "ours"
                 if claim != "ours":
                     return await not_needed("authentication", claim)

@@ -27,7 +27,7 @@ from linekeeper.workflow_configuration.decide import (
     how_configured,
     take_wanted,
 )
-from tasks.implementation import gate_key, not_needed, step_of, this_run
+from tasks.implementation import gate_key, not_needed, place_of, step_of, this_run
 from tasks.run import open_runtime, rename, skipped
 from tasks.steps import Steps
 from tasks.workflow_configuration import (
@@ -149,7 +149,9 @@ async def workflow_configuration(
             await rename("configure · refused")
             await work.note_ended(rt.store, run_id)
             return Completed(name="Refused", message=f"Nothing was changed. {refusal}")
-        who = by.strip() or FORM
+        who, lost = by.strip() or FORM, place_of()
+        if lost is not None and not await service.take_over(rt, named.id, run_id, lost=lost):
+            return await not_needed("configure", "taken")
         if key is not None and not await service.take_over(rt, named.id, run_id):
             given = await _ask(rt, named, app, run_id)
             if given is None:

@@ -25,7 +25,7 @@ from linekeeper.cli.links import find_links
 from linekeeper.clock import utcnow
 from linekeeper.credits.report import credits_markdown
 from linekeeper.credits.service import ledger, ledger_apps
-from linekeeper.implementation import queries, work
+from linekeeper.implementation import queries, successor, work
 from linekeeper.implementation.advance import look
 from linekeeper.implementation.answer import Asked
 from linekeeper.implementation.news import implementation_key, tags
@@ -208,9 +208,18 @@ async def not_needed(what: str, claim: work.Claim) -> State[None]:
 
 def gate_key() -> str | None:
     """The idempotency key of this run if Linekeeper started it to do the work of a gate."""
-    context = FlowRunContext.get()
-    key = context.flow_run.idempotency_key if context and context.flow_run else None
+    key = _idempotency_key()
     return key if work.is_key(key) else None
+
+
+def place_of() -> str | None:
+    """The lost run whose place this run takes, if Linekeeper started it for that."""
+    return successor.lost_run(_idempotency_key())
+
+
+def _idempotency_key() -> str | None:
+    context = FlowRunContext.get()
+    return context.flow_run.idempotency_key if context and context.flow_run else None
 
 
 async def step_of(run_id: str) -> str:

@@ -152,6 +152,12 @@ async def note_end(session: AsyncSession, run_id: str) -> None:
             row.is_work_over = True
 
 
+async def hand_over(session: AsyncSession, lost: str, run_id: str) -> None:
+    """Make `run_id` the run of the gates that had the run `lost`."""
+    for row in await session.scalars(select(Gate).where(col(Gate.work_run_id) == lost)):
+        row.work_run_id = run_id
+
+
 async def note_ended(store: Store, run_id: str) -> None:
     """Keep that a run that could not begin its work is not started again: somebody has to."""
     async with store.write() as session:
@@ -185,6 +191,22 @@ async def is_open(store: Store, run_id: str) -> bool:
         )
         standing = await _load(session, found, lock=False) if found else None
     return standing is not None and standing[0].implementation.status in queries.UNDERWAY
+
+
+async def is_asked_for(
+    session: AsyncSession,
+    wanted: Work,
+    *,
+    connection_id: str | None = None,
+    system_id: str | None = None,
+) -> bool:
+    """Whether an open gate asks for that work: its run is started, and started again, for it."""
+    return any(
+        standing.implementation.status in queries.UNDERWAY
+        and row.status in ("open", "blocked")
+        and not row.is_work_over
+        for standing, row in await _gates_of(session, wanted, connection_id, system_id)
+    )
 
 
 async def restart_lost(

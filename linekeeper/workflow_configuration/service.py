@@ -180,13 +180,21 @@ async def take_answer(
             )  # fmt: skip
 
 
-async def take_over(rt: Runtime, connection_id: str, run_id: str) -> bool:
-    """Go on with the verification that a lost run of the same gate began; False without one."""
+async def take_over(
+    rt: Runtime, connection_id: str, run_id: str, *, lost: str | None = None
+) -> bool:
+    """Go on with the verification that a lost run began; False without one.
+
+    That is the run `lost`; where none is given, any run of the same gate.
+    """
     async with rt.store.write() as session:
         row = await session.get(WorkflowConfiguration, connection_id)
         if row is None or row.verified_at is not None:
             return False
+        if lost is not None and row.run_id not in (lost, run_id):
+            return False
         if row.run_id != run_id:
+            await work.hand_over(session, row.run_id or "", run_id)
             row.run_id, row.waits_for = run_id, None
         return True
 

@@ -20,6 +20,7 @@ from flows.authentication_setup import authentication_setup
 from linekeeper.access.callback import finish
 from linekeeper.access.links import make_state, redirect_uri
 from linekeeper.access.signing import load_signer
+from linekeeper.authentication_setup.lost import restart_lost
 from linekeeper.authentication_setup.watch import watch
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
@@ -294,6 +295,51 @@ async def test_a_person_sends_again_or_ends_it_and_a_later_run_replaces(
         for audit in await rows(rt, Audit, col(Audit.action) == "setup.answered")
     ]
     assert decisions == ["send again", "not needed", "give up"]
+
+
+async def test_a_lost_set_up_that_no_gate_asks_for_goes_on_in_another_run(
+    rt: Runtime,
+    box: sandbox.Served,
+    running: Running,
+    settings: Settings,
+    clean_prefect: PrefectServer,
+) -> None:
+    connection = await arriving(rt, box)
+    with on(clean_prefect):
+        first = await begin(
+            running,
+            authentication_setup,
+            connection=connection.makini_key,
+            requirements_confirmed=True,
+            by="Olaf",
+        )
+        assert first.name.endswith("waits for the customer's login"), first.state
+        [link] = await rows(rt, ConnectLink)
+        await edges(running, first.id, 3)
+        await running.client.delete_flow_run(first.id)
+        lost_at = utcnow()
+        alive: set[str] = set()
+        assert await restart_lost(rt.store, {str(first.id)}, before=lost_at, now=lost_at) == 0
+        assert await restart_lost(rt.store, alive, before=lost_at, now=lost_at) == 1
+        assert await restart_lost(rt.store, alive, before=lost_at, now=lost_at) == 0
+        async with PrefectOrchestrator.open(settings) as orchestrator:
+            await deliver_runs(rt.store, orchestrator, "test")
+        [run] = [
+            found
+            for found in await running.client.read_flow_runs()
+            if (found.idempotency_key or "").startswith(f"after:{first.id}:")
+        ]
+        run = await work(running, authentication_setup, run.id)
+        assert run.name.endswith("waits for the customer's login"), run.state
+        [same] = await rows(rt, ConnectLink)
+        assert same.id == link.id, "the link that was passed on still works"
+        assert await log_in(rt, box, link, connection.makini_key) == "done"
+        run = await woken(running, rt, settings, run)
+    assert run.state is not None
+    assert run.state.is_completed(), run.state
+    labels, lines = await edges(running, run.id, len(CHAIN))
+    assert labels == sorted(CHAIN)
+    assert lines == set(itertools.pairwise(CHAIN))
 
 
 async def test_the_customer_is_mailed_and_reminded_until_the_login(

@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import FlowRun
 from sqlmodel import col, select
 
 import sandbox
+from flows.advance_implementations import advance_implementations
 from flows.authentication_setup import authentication_setup
 from flows.gate import gate as gate_flow
 from flows.workflow_configuration import workflow_configuration
@@ -149,6 +150,23 @@ async def test_an_implementation_sets_up_its_login_and_configures_its_connection
     assert "All listed whole" in step.evidence
     assert step.work_run_id == str(run.id)
     assert implementation.slug == "acme-sap-ecc"
+
+    await deployed.client.delete_flow_run(run.id)
+    with on(clean_prefect):
+        for summary in ("1 lost runs started again", "0 slipping"):  # once, however often it looks
+            said = await advance_implementations(return_state=True)
+            assert (said.message or "").endswith(summary), said.message
+        await delivered(rt, settings)
+        [second] = [
+            found
+            for found in await deployed.client.read_flow_runs()
+            if (found.idempotency_key or "").startswith(f"after:{run.id}:")
+        ]
+        second = await work(deployed, workflow_configuration, second.id)
+        assert second.name.endswith("waits for webhooks"), second.state
+    assert await rows_of_settings(rt) == {("eam/assets", 30)}, "what was configured stays"
+    step = await gate_of(rt, "workflow-configuration-1")
+    assert step.work_run_id == str(second.id), "the graph of the implementation links to it"
 
 
 async def test_a_lost_set_up_goes_on_in_the_run_that_is_started_again(
