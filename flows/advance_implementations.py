@@ -21,7 +21,7 @@ from linekeeper.implementation.find import find_implementation
 from linekeeper.runtime import Runtime
 from linekeeper.workflow_configuration.lost import restart_lost as restart_configurations
 from tasks.implementation import publish, unfinished_runs
-from tasks.run import is_paused, only_one, open_runtime, refused, rename, skipped
+from tasks.run import is_paused, only_one, open_runtime, paused, refused, rename, skipped
 
 
 @flow(name="advance-implementations", flow_run_name="advance", retries=0)
@@ -41,7 +41,7 @@ async def advance_implementations(
     again if it was lost.
     """
     if await is_paused():
-        return skipped("Paused: the variable linekeeper_paused is set")
+        return paused()
     async with open_runtime() as rt:
         if implementation.strip():
             return await _one(rt, implementation)

@@ -17,7 +17,7 @@ from linekeeper.store.tables import Connection
 from tasks.health import probe_connections
 from tasks.notify import NotDelivered, notify
 from tasks.report import report_connections, report_fleet
-from tasks.run import is_paused, open_runtime, refused, rename, skipped
+from tasks.run import is_paused, open_runtime, paused, refused, rename
 
 
 @flow(name="check-connection", flow_run_name="check {connection}", retries=0)
@@ -38,7 +38,7 @@ async def check_connection(
     Ends `Failed` if it isn't well, or if nothing or more than one thing answers to the name.
     """
     if await is_paused():
-        return skipped("Paused: the variable linekeeper_paused is set")
+        return paused()
     async with open_runtime() as rt:
         try:
             async with rt.store.read() as session:

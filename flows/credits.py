@@ -12,7 +12,7 @@ from linekeeper.clock import utcnow
 from linekeeper.credits.decide import CreditError
 from linekeeper.credits.service import check, ledger, ledger_apps, set_bought
 from tasks.implementation import publish
-from tasks.run import is_paused, open_runtime, refused, rename, skipped
+from tasks.run import is_paused, open_runtime, paused, refused, rename
 
 
 @flow(name="credits", flow_run_name="credits", retries=0)
@@ -35,7 +35,7 @@ async def credits(
     Makini publishes no balance, so the ledger is an estimate. Results: artifact `credits`.
     """
     if await is_paused():
-        return skipped("Paused: the variable linekeeper_paused is set")
+        return paused()
     async with open_runtime() as rt:
         now = utcnow()
         if bought is not None:

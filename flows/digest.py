@@ -12,7 +12,7 @@ from flows.form import form
 from tasks.digest import write_availability, write_digest
 from tasks.graph import follow
 from tasks.notify import NotDelivered, notify
-from tasks.run import completed, is_paused, open_runtime, rename, skipped
+from tasks.run import completed, is_paused, open_runtime, paused, rename
 
 
 @flow(name="digest", flow_run_name="digest", retries=0)
@@ -27,7 +27,7 @@ async def digest(
     Said once a day, however often it runs; the artifact is written anew each time.
     """
     if await is_paused():
-        return skipped("Paused: the variable linekeeper_paused is set")
+        return paused()
     async with open_runtime():
         _, availability = await follow(write_availability)
         (sentence, lane), written = await follow(write_digest, tell=tell, before=[availability])

@@ -36,7 +36,7 @@ from tasks.report import (
     report_connections,
     report_fleet,
 )
-from tasks.run import completed, is_paused, only_one, open_runtime, rename, skipped
+from tasks.run import completed, is_paused, only_one, open_runtime, paused, rename, skipped
 
 MOST_NAMED = 50
 """Failed task runs a sweep makes for connections in trouble; the rest is in the artifact."""
@@ -73,7 +73,7 @@ async def health_sweep() -> State[None]:
     hours, or when the work could not be done; `Skipped` where another sweep is running.
     """
     if await is_paused():
-        return skipped("Paused: the variable linekeeper_paused is set")
+        return paused()
     async with open_runtime() as rt, only_one("health-sweep") as held:
         if held is None:
             await rename("sweep · skipped")

@@ -19,7 +19,7 @@ from linekeeper.implementation.start import Started, start
 from linekeeper.runtime import Runtime
 from tasks.implementation import publish
 from tasks.implementation_run import show, takes_up, this_deployed_run
-from tasks.run import is_paused, open_runtime, refused, rename, skipped
+from tasks.run import is_paused, open_runtime, paused, refused, rename
 
 WAITS_SECONDS = 5 * 365 * 86_400
 """Prefect's own time-out, far beyond any implementation."""
@@ -121,7 +121,7 @@ async def implementation(
         identifier = None if run is None else await shown_by(rt.store, str(run.id))
         if identifier is None:
             if await is_paused():
-                return skipped("Paused: the variable linekeeper_paused is set")
+                return paused()
             hostings = {system.hosting or hosting for system in systems}
             if len(hostings) > 1:
                 return refused(

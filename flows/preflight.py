@@ -28,7 +28,7 @@ from linekeeper.runtime import Runtime
 from tasks.graph import follow
 from tasks.implementation import publish
 from tasks.preflight import check, keep_report, proven_orders, report_preflight, worker_name
-from tasks.run import is_paused, open_runtime, refused, rename, skipped
+from tasks.run import is_paused, open_runtime, paused, refused, rename, skipped
 from tasks.vantages import Sent, send_vantages
 
 
@@ -97,7 +97,7 @@ async def preflight(
     `Failed` if something is found that wasn't known.
     """
     if await is_paused():
-        return skipped("Paused: the variable linekeeper_paused is set")
+        return paused()
     async with open_runtime() as rt:
         if worker and worker != worker_name():
             await rename("preflight · wrong worker")

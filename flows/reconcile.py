@@ -37,6 +37,7 @@ from tasks.run import (
     is_paused,
     only_one,
     open_runtime,
+    paused,
     refused,
     rename,
     skipped,
@@ -89,7 +90,7 @@ async def reconcile(
     some connections waits for no other run.
     """
     if await is_paused():
-        return skipped("Paused: the variable linekeeper_paused is set")
+        return paused()
     async with open_runtime() as rt:
         try:
             ids = await find_connections(rt.store, connections)

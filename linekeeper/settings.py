@@ -61,6 +61,11 @@ class Settings(BaseSettings):
     """The pool all runs go through; `deploy` makes it where it is missing."""
     work_pool_type: str = "process"
     """Of a pool that is made: `process`, `docker`, `kubernetes`, or another type of worker."""
+    work_pool_template: Path | None = None
+    """The base job template of a pool that is made; None: the one of its type."""
+    prefix: str = Field(default="", pattern=r"^([a-z][a-z0-9]*(-[a-z0-9]+)*)?$", max_length=30)
+    """What the names of our deployments, automations, blocks and variables in Prefect begin with,
+    in a workspace that is shared with other flows."""
     receiver_host: str = "127.0.0.1"
     receiver_port: int = 8642
     sandbox_port: int = 8643

@@ -15,6 +15,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import TERMINAL_STATES
 from prefect.tasks import exponential_backoff
 
+from linekeeper.cli.names import tag
 from linekeeper.housekeeping import Pruned, prune
 from linekeeper.inbox import retention
 from tasks.run import runtime
@@ -82,7 +83,7 @@ async def prune_runs(*, before: datetime, dry_run: bool) -> int:
     The server `linekeeper up` starts does so itself; one of your own does only if told.
     """
     old = FlowRunFilter(
-        tags=FlowRunFilterTags(all_=["linekeeper"]),
+        tags=FlowRunFilterTags(all_=[tag()]),
         end_time=FlowRunFilterEndTime(before_=before, is_null_=False),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=sorted(TERMINAL_STATES))),
     )

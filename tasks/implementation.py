@@ -22,6 +22,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.tasks import exponential_backoff
 
 from linekeeper.cli.links import find_links
+from linekeeper.cli.names import deployment_name
 from linekeeper.clock import utcnow
 from linekeeper.credits.report import credits_markdown
 from linekeeper.credits.service import ledger, ledger_apps
@@ -160,7 +161,9 @@ async def _unfinished(client: PrefectClient, deployment: str) -> list[FlowRun]:
     seen = 0
     while True:
         page = await client.read_flow_runs(
-            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[deployment])),
+            deployment_filter=DeploymentFilter(
+                name=DeploymentFilterName(any_=[deployment_name(deployment)])
+            ),
             flow_run_filter=FlowRunFilter(
                 state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states))
             ),

@@ -16,6 +16,7 @@ from prefect.states import Completed
 from prefect.variables import Variable
 
 from linekeeper import __version__
+from linekeeper.cli.names import PAUSED_VARIABLE, variable_name
 from linekeeper.notify.view import CONNECTIONS, Links
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import Held, holding
@@ -102,7 +103,12 @@ def runtime() -> Runtime:
 
 async def is_paused() -> bool:
     """Whether an operator set the variable `linekeeper_paused`."""
-    return bool(await Variable.aget("linekeeper_paused", default=False))
+    return bool(await Variable.aget(variable_name(PAUSED_VARIABLE), default=False))
+
+
+def paused() -> State[None]:
+    """The ending of a run that does nothing while Linekeeper is paused."""
+    return skipped(f"Paused: the variable {variable_name(PAUSED_VARIABLE)} is set")
 
 
 def skipped(reason: str) -> State[None]:

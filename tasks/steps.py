@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.tasks import Task
 
+from linekeeper.cli.names import every
 from tasks.graph import edge, follow
 
 
@@ -31,9 +32,8 @@ class Steps:
         done: dict[str, State[Any]] = {}
         if run is not None:
             async with get_client() as client:
-                runs = await client.read_task_runs(
-                    flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
-                )
+                ours = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+                runs = await every(client.read_task_runs, flow_run_filter=ours)
             for task_run in runs:
                 if task_run.state is not None and task_run.state.name == "Completed":
                     done[task_run.name] = edge(run.id, task_run.id)

@@ -9,6 +9,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import WorkQueueStatus
 from prefect.exceptions import ObjectNotFound
 
+from linekeeper.cli.names import full_name
 from linekeeper.clock import utcnow
 from linekeeper.preflight.verdict import vantage_queue
 from tasks.preflight import PREFLIGHT
@@ -46,7 +47,7 @@ async def send_vantages(workers: Sequence[str]) -> Sent:
 
 async def _start(client: PrefectClient, worker: str) -> bool:
     try:
-        deployment = await client.read_deployment_by_name(f"{PREFLIGHT}/{PREFLIGHT}")
+        deployment = await client.read_deployment_by_name(full_name(PREFLIGHT))
         queue = await client.read_work_queue_by_name(
             vantage_queue(worker), work_pool_name=deployment.work_pool_name
         )

@@ -24,6 +24,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.types import SecretDict
 from pydantic import SecretStr
 
+from linekeeper.cli.names import automation_name, document_name, tag
 from linekeeper.cli.parts import receiver_url
 from linekeeper.settings import Settings
 from linekeeper.store.engine import encryption_keys
@@ -31,15 +32,11 @@ from linekeeper.watch.alerts import Kind, alert_secrets
 
 NO_HEARTBEAT = timedelta(minutes=10)
 """Three of Prefect's heartbeats (180 s each) and a bit."""
-TAG = "linekeeper"
 ALERTS_BLOCK = "linekeeper-alerts"
 """The Webhook block through which the automations call the receiver."""
-GONE = "Linekeeper: no sweep finished in 15 min"
+GONE = "no sweep finished in 15 min"
 """An automation of earlier versions; consumer and receiver watch that now."""
 
-_OURS = ResourceSpecification(
-    {"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}
-)
 _RUN = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
 _HOW = "The receiver notifies in Slack. Disable it here if you don't want it."
 
@@ -54,14 +51,14 @@ async def alerts_block(client: PrefectClient, settings: Settings) -> UUID:
     base = settings.internal_url or settings.public_url or receiver_url(settings)
     url = f"{base.rstrip('/')}/prefect/alerts"
     try:
-        there = await client.read_block_document_by_name(ALERTS_BLOCK, "webhook")
+        there = await client.read_block_document_by_name(document_name(ALERTS_BLOCK), "webhook")
         if there.data.get("headers") == headers:
             return there.id
         url = str(there.data.get("url") or url)
     except ObjectNotFound:
         await Webhook.aregister_type_and_schema(client=client)
     block = Webhook(url=SecretStr(url), headers=SecretDict(headers))
-    made: UUID = await block.save(ALERTS_BLOCK, overwrite=True, client=client)
+    made: UUID = await block.save(document_name(ALERTS_BLOCK), overwrite=True, client=client)
     return made
 
 
@@ -87,9 +84,9 @@ def wanted_automations(pool: str, alerts: UUID) -> list[AutomationCore]:
             _of_run("run_late", alerts),
         ),
         AutomationCore(
-            name="Linekeeper: pool not ready",
+            name=automation_name("pool not ready"),
             description=f"No worker polls the pool “{pool}”: nothing runs. {_HOW}",
-            tags=[TAG],
+            tags=[tag()],
             trigger=EventTrigger(
                 expect={"prefect.work-pool.not-ready"},
                 match=ResourceSpecification(
@@ -104,16 +101,16 @@ def wanted_automations(pool: str, alerts: UUID) -> list[AutomationCore]:
             actions=[_call(alerts, {"kind": "pool_not_ready", "subject": pool})],
         ),
         AutomationCore(
-            name="Linekeeper: zombie run",
+            name=automation_name("zombie run"),
             description="A run whose process is gone (no heartbeat for 10 minutes) is marked "
             "Crashed, so that it doesn't look as if it ran. A suspended run is none. "
             "Disable it here if you don't want it.",
-            tags=[TAG],
+            tags=[tag()],
             trigger=EventTrigger(
                 after={"prefect.flow-run.heartbeat"},
                 expect={"prefect.flow-run.*"},
                 match=_RUN,
-                match_related=_OURS,
+                match_related=_ours(),
                 for_each={"prefect.resource.id"},
                 posture=Posture.Proactive,
                 threshold=1,
@@ -129,15 +126,21 @@ def wanted_automations(pool: str, alerts: UUID) -> list[AutomationCore]:
     ]
 
 
+def _ours() -> ResourceSpecification:
+    return ResourceSpecification(
+        {"prefect.resource.id": f"prefect.tag.{tag()}", "prefect.resource.role": "tag"}
+    )
+
+
 def _about_runs(name: str, what: str, event: str, action: CallWebhook) -> AutomationCore:
     return AutomationCore(
-        name=f"Linekeeper: {name}",
+        name=automation_name(name),
         description=f"{what} {_HOW}",
-        tags=[TAG],
+        tags=[tag()],
         trigger=EventTrigger(
             expect={event},
             match=_RUN,
-            match_related=_OURS,
+            match_related=_ours(),
             for_each={"prefect.resource.id"},
             posture=Posture.Reactive,
             threshold=1,
@@ -175,7 +178,7 @@ async def upsert(
     One is known by its name. Where there are several of a name, the oldest counts.
     """
     done, different = [], []
-    for gone in await client.read_automations_by_name(GONE):
+    for gone in await client.read_automations_by_name(automation_name(GONE)):
         if does_nothing(gone):
             await client.delete_automation(gone.id)
     for automation in wanted:

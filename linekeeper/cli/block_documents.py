@@ -10,6 +10,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from pydantic import SecretStr, ValidationError
 
 from blocks import AlertPolicy, HealthPolicy, Mail, MakiniApp, SlackChannel
+from linekeeper.cli.names import called, document_name
 from linekeeper.config import AlertPolicy as Alerts
 from linekeeper.config import AppConfig, Configuration, MailConfig, SlackConfig
 from linekeeper.config import HealthPolicy as Policy
@@ -114,7 +115,7 @@ async def seed(
         fields = [] if there is None else _different_fields(there, wanted)
         if there is None or (fields and reset):
             chosen = block if there is None else wanted
-            await chosen.save(name, overwrite=True, client=client)
+            await chosen.save(document_name(name), overwrite=True, client=client)
             saved.append(shown)
         elif fields:
             different.append(f"{shown}: {', '.join(fields)} (settings say otherwise)")
@@ -159,8 +160,9 @@ async def _documents(client: PrefectClient, kind: type[Block]) -> dict[str, dict
             return {}
         raise
     for document in documents:
-        if document.name and not document.is_anonymous:
-            found[document.name] = document.data
+        name = None if document.is_anonymous else called(document.name or "")
+        if name:
+            found[name] = document.data
     return found
 
 

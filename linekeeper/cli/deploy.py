@@ -1,10 +1,12 @@
 """`linekeeper deploy`: everything Prefect holds for Linekeeper; seeds, compares, never tramples."""
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import httpx
@@ -17,11 +19,11 @@ from rich.console import Console
 
 from linekeeper.cli import automations, block_documents, deployments, prefect_settings, project
 from linekeeper.cli.errors import UserError
+from linekeeper.cli.names import PAUSED_VARIABLE, deployment_name, tag, variable_name
 from linekeeper.cli.server import QUEUES, VANTAGE, prefect_at
 from linekeeper.preflight.verdict import vantage_queue
 from linekeeper.settings import Settings
 
-PAUSED_VARIABLE = "linekeeper_paused"
 START_SECONDS = 90.0
 """How long a server that is just starting is waited for."""
 _Answer = TypeVar("_Answer")
@@ -122,7 +124,7 @@ class _Seeder:
             )
             if await self._make(create_queue):
                 self._made(f"work queue {name}")
-        variables = {PAUSED_VARIABLE: {"value": False, "tags": ["linekeeper"]}}
+        variables = {variable_name(PAUSED_VARIABLE): {"value": False, "tags": [tag()]}}
         for name, fields in (variables | (self._lost.variables if self._lost else {})).items():
             variable = VariableCreate(name=name, **fields)
             if await self._make(partial(self._client.create_variable, variable)):
@@ -131,7 +133,9 @@ class _Seeder:
             await self._patiently(partial(prefect_settings.put_pool_back, self._client, self._lost))
 
     async def _template(self, kind: str) -> dict[str, Any]:
-        """The base job template of a type of worker, as Prefect knows it. Raises `UserError`."""
+        """The base job template of the settings, else of the type of worker. Raises `UserError`."""
+        if (file := self._settings.work_pool_template) is not None:
+            return await asyncio.to_thread(_read_template, file)
         if kind == "process":
             return ProcessWorker.get_default_base_job_template()
         known = {
@@ -259,12 +263,23 @@ class _Seeder:
             wait = min(wait * 2, 5.0)
 
 
+def _read_template(file: Path) -> dict[str, Any]:
+    name = "LINEKEEPER_WORK_POOL_TEMPLATE"
+    try:
+        template = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name}: {file} can't be read: {error}") from error
+    if not isinstance(template, dict) or not {"job_configuration", "variables"} <= set(template):
+        raise UserError(f"{name}: {file} is no base job template (docs/deploy.md has two)")
+    return template
+
+
 def _as_it_was(
     wanted: project.Wanted, lost: prefect_settings.PrefectSettings | None
 ) -> project.Wanted:
     """A deployment with what an operator had set on it in the Prefect that is gone."""
-    settings = lost.settings(wanted.name) if lost else None
-    schedules = lost.schedules(wanted.name) if lost else None
+    settings = lost.settings(deployment_name(wanted.name)) if lost else None
+    schedules = lost.schedules(deployment_name(wanted.name)) if lost else None
     if not settings or schedules is None:
         return wanted
     return replace(

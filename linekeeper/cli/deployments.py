@@ -10,6 +10,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
 from linekeeper.cli import differences
+from linekeeper.cli.names import deployment_name, full_name
 from linekeeper.cli.project import DEMO_SLUG, Wanted
 
 
@@ -28,7 +29,7 @@ async def upsert(
 ) -> Outcome:
     """Bring the server's `wanted.name` up to date. Errors of Prefect's client pass through."""
     try:
-        found = await client.read_deployment_by_name(f"{wanted.name}/{wanted.name}")
+        found = await client.read_deployment_by_name(full_name(wanted.name))
     except ObjectNotFound:
         await _create(client, wanted, schedules_active=schedules_active)
         return Outcome(made=True)
@@ -62,7 +63,7 @@ async def _create(client: PrefectClient, wanted: Wanted, *, schedules_active: bo
     flow_id = await client.create_flow_from_name(wanted.name)
     deployment_id = await client.create_deployment(
         flow_id,
-        wanted.name,
+        deployment_name(wanted.name),
         schedules=[
             schedule if schedules_active else schedule.model_copy(update={"active": False})
             for schedule in wanted.schedules

@@ -8,6 +8,7 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterNam
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from linekeeper.cli.errors import UserError
+from linekeeper.cli.names import deployment_name, every, flow_of
 from linekeeper.cli.project import wanted_deployments
 from linekeeper.cli.server import prefect_at, work_pool
 from linekeeper.doctor.finding import Finding, named, ok, warn, wrong
@@ -44,9 +45,11 @@ async def examine_prefect(settings: Settings, *, seconds: float) -> list[Finding
 
 async def _deployments(client: PrefectClient, wanted: set[str]) -> Finding:
     name = "prefect · deployments"
-    ours = DeploymentFilter(name=DeploymentFilterName(any_=sorted(wanted)))
+    names = sorted(deployment_name(flow) for flow in wanted)
+    ours = DeploymentFilter(name=DeploymentFilterName(any_=names))
     found = {
-        deployment.name for deployment in await client.read_deployments(deployment_filter=ours)
+        flow_of(deployment.name)
+        for deployment in await every(client.read_deployments, deployment_filter=ours)
     }
     if missing := sorted(wanted - found):
         return wrong(name, f"missing: {named(missing)}", _DEPLOY)
@@ -57,7 +60,7 @@ async def _pool(client: PrefectClient, url: str) -> Finding:
     name = f"prefect · pool {work_pool()}"
     try:
         pool = await client.read_work_pool(work_pool())
-        workers = await client.read_workers_for_work_pool(work_pool())
+        workers = await every(client.read_workers_for_work_pool, work_pool_name=work_pool())
     except ObjectNotFound:
         return wrong(name, "it does not exist", _DEPLOY)
     if pool.is_paused:

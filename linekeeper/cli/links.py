@@ -4,6 +4,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.settings import PREFECT_UI_URL
 
+from linekeeper.cli.names import every, flow_of, tag
 from linekeeper.notify.view import Links
 
 
@@ -17,11 +18,10 @@ async def find_links(client: PrefectClient, *, run_id: str | None = None) -> Lin
 
     Errors of Prefect's client pass through.
     """
-    deployments = await client.read_deployments(
-        deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=["linekeeper"]))
-    )
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[tag()]))
+    deployments = await every(client.read_deployments, deployment_filter=ours)
     return Links(
         ui_url=ui_url(client),
-        deployments={deployment.name: str(deployment.id) for deployment in deployments},
+        deployments={flow_of(deployment.name): str(deployment.id) for deployment in deployments},
         run_id=run_id,
     )

@@ -14,6 +14,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from linekeeper.chunks import chunked
 from linekeeper.cli import block_documents, prefect_settings
 from linekeeper.cli.links import find_links
+from linekeeper.cli.names import full_name
 from linekeeper.cli.pages import keep_pages, put_artifact
 from linekeeper.cli.prefect_sight import Sight, look
 from linekeeper.cli.server import prefect_at, work_pool
@@ -57,13 +58,11 @@ class PrefectOrchestrator:
         """
         async with self._call():
             try:
-                deployment = await self._client.read_deployment_by_name(
-                    f"{run.deployment}/{run.deployment}"
-                )
+                name = full_name(run.deployment)
+                deployment = await self._client.read_deployment_by_name(name)
             except ObjectNotFound:
                 raise LookupError(
-                    f"Prefect has no deployment {run.deployment}/{run.deployment}: "
-                    "run `linekeeper deploy`"
+                    f"Prefect has no deployment {name}: run `linekeeper deploy`"
                 ) from None
             started = await self._client.create_flow_run_from_deployment(
                 deployment.id,

@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import Artifact as Stored
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from linekeeper.cli.links import find_links
+from linekeeper.cli.names import full_name
 from linekeeper.cli.written import list_in_run
 from linekeeper.clock import utcnow
 from linekeeper.notify.places import artifact_ids, remember_artifact, with_artifacts
@@ -194,7 +195,7 @@ async def _links(rt: Runtime, client: PrefectClient, keys: Sequence[str]) -> Rep
     forms: list[str | None] = []
     for name in ("check-connection", "explain"):
         try:
-            forms.append(str((await client.read_deployment_by_name(f"{name}/{name}")).id))
+            forms.append(str((await client.read_deployment_by_name(full_name(name))).id))
         except ObjectNotFound:
             forms.append(None)
     return ReportLinks(

@@ -20,12 +20,13 @@ from prefect.client.schemas.actions import (
     DeploymentScheduleCreate,
     WorkPoolUpdate,
 )
-from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.objects import DeploymentSchedule, Variable
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
+from linekeeper.cli.names import PAGE, automation_name, every, tag, variable_name
 from linekeeper.cli.server import prefect_at, work_pool
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
@@ -37,7 +38,7 @@ from linekeeper.store.migrate import require_current
 from linekeeper.store.processes import new_owner, registered
 
 OURS = "linekeeper"
-"""Deployments and automations with this tag, and variables whose name starts so, are ours."""
+"""Variables whose name starts so are ours."""
 SECONDS = 20.0
 _OPERATORS = (
     "work_pool_name",
@@ -84,11 +85,11 @@ async def look(client: PrefectClient) -> PrefectSettings | None:
         pool = await client.read_work_pool(work_pool())
     except ObjectNotFound:
         return None
-    queues = await client.read_work_queues(work_pool_name=work_pool())
+    queues = await every(client.read_work_queues, work_pool_name=work_pool())
     automations = {
         automation.name: automation.model_dump(mode="json", exclude={"id", "owner_resource"})
-        for automation in await client.read_automations()
-        if OURS in automation.tags or automation.name.startswith("Linekeeper:")
+        for automation in await every(client.read_automations)
+        if tag() in automation.tags or automation.name.startswith(automation_name(""))
     }
     return PrefectSettings(
         pool_id=str(pool.id),
@@ -96,8 +97,8 @@ async def look(client: PrefectClient) -> PrefectSettings | None:
         queues={queue.name: {name: getattr(queue, name) for name in _QUEUE} for queue in queues},
         variables={
             variable.name: {"value": variable.value, "tags": variable.tags}
-            for variable in await client.read_variables()
-            if variable.name.startswith(OURS)
+            for variable in await _variables(client)
+            if variable.name.startswith(variable_name(OURS))
         },
         deployments={
             deployment.name: {
@@ -106,8 +107,8 @@ async def look(client: PrefectClient) -> PrefectSettings | None:
                 and deployment.global_concurrency_limit.limit,
                 "schedules": [_schedule(schedule) for schedule in deployment.schedules],
             }
-            for deployment in await client.read_deployments()
-            if deployment.work_pool_name == work_pool() or OURS in deployment.tags
+            for deployment in await every(client.read_deployments)
+            if deployment.work_pool_name == work_pool() or tag() in deployment.tags
         },
         automations=automations,
         documents=await _documents(client, automations),
@@ -140,7 +141,7 @@ async def put_documents_back(
 async def put_pool_back(client: PrefectClient, desk: PrefectSettings) -> None:
     """Limits and pauses of the pool and of its queues."""
     await client.update_work_pool(work_pool(), WorkPoolUpdate(**desk.pool))
-    for queue in await client.read_work_queues(work_pool_name=work_pool()):
+    for queue in await every(client.read_work_queues, work_pool_name=work_pool()):
         if queue.name in desk.queues:
             await client.update_work_queue(queue.id, **desk.queues[queue.name])
 
@@ -241,6 +242,13 @@ async def _load(store: Store) -> PrefectSettings | None:
 def _schedule(schedule: DeploymentSchedule) -> _Json:
     fields = schedule.model_dump(mode="json", include={"schedule", "active", "parameters", "slug"})
     return {**fields, "max_scheduled_runs": schedule.max_scheduled_runs}
+
+
+async def _variables(client: PrefectClient) -> list[Variable]:
+    """Ours; Prefect's client lists only as many variables as one page has."""
+    ours = {"variables": {"name": {"like_": variable_name(OURS)}}, "limit": PAGE}
+    answer = await client.request("POST", "/variables/filter", json=ours)
+    return Variable.model_validate_list(answer.json())
 
 
 async def _documents(client: PrefectClient, automations: Mapping[str, _Json]) -> dict[str, _Json]:

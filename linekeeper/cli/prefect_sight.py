@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import StateType, WorkPoolStatus
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
-from linekeeper.cli.deploy import PAUSED_VARIABLE
+from linekeeper.cli.names import PAUSED_VARIABLE, every, variable_name
 from linekeeper.cli.server import work_pool
 from linekeeper.watch.alerts import Alert, Outcome
 
@@ -42,11 +42,12 @@ async def look(client: PrefectClient, alerts: Sequence[Alert] = ()) -> Sight:
     try:
         pool = await client.read_work_pool(work_pool())
         ready = pool.status is WorkPoolStatus.READY
-        for worker in await client.read_workers_for_work_pool(work_pool()):
+        pool_name = work_pool()
+        for worker in await every(client.read_workers_for_work_pool, work_pool_name=pool_name):
             workers[worker.name] = str(worker.last_heartbeat_time or "")
     except ObjectNotFound:
         pass  # not deployed yet: there is no worker
-    variable = await client.read_variable_by_name(PAUSED_VARIABLE)
+    variable = await client.read_variable_by_name(variable_name(PAUSED_VARIABLE))
     states: dict[str, str] = {}
     finished: dict[str, Outcome] = {}
     for alert in alerts:

@@ -27,6 +27,7 @@ from prefect.utilities.templating import (
 from linekeeper import __version__
 from linekeeper.cli.checkout import deployments_file, root
 from linekeeper.cli.errors import UserError
+from linekeeper.cli.names import tag
 from linekeeper.cli.server import work_pool
 
 OURS = "linekeeper"
@@ -166,6 +167,7 @@ async def _wanted(
         options = {name: value for name, value in limit.items() if name != "limit" and value}
         limit = limit.get("limit")
     tags = entry.get("tags") or []
+    named = [tags] if isinstance(tags, str) else tags
     enforced = entry.get("enforce_parameter_schema")
     return Wanted(
         name=entry["name"],
@@ -175,7 +177,7 @@ async def _wanted(
         pull_steps=entry.get("pull") or pull,
         pool=_pool(pool.get("name")),
         queue=pool.get("work_queue_name") or "default",
-        tags=[tags] if isinstance(tags, str) else tags,
+        tags=[tag() if name == OURS else name for name in named],
         parameters=entry.get("parameters") or {},
         job_variables=pool.get("job_variables") or {},
         schedules=[_schedule(raw) for raw in entry.get("schedules") or []],

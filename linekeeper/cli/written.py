@@ -8,6 +8,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.context import FlowRunContext
 
 from linekeeper.cli.links import ui_url
+from linekeeper.cli.names import every
 from linekeeper.notify.view import Links
 
 _listed: dict[UUID, set[str]] = {}
@@ -34,5 +35,5 @@ async def list_in_run(
 async def _listed_before(client: PrefectClient, run_id: UUID) -> set[str]:
     """What the run listed before it was suspended."""
     ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
-    found = await client.read_artifacts(artifact_filter=ours, limit=200)
+    found = await every(client.read_artifacts, artifact_filter=ours)
     return {str(artifact.data).partition("](")[0].removeprefix("[") for artifact in found}

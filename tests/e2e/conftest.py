@@ -103,11 +103,15 @@ class House:
         said, _ = await process.communicate()
         return process.returncode or 0, said.decode()
 
-    async def trigger(self, deployment: str, **parameters: object) -> FlowRun:
-        """Start `deployment/deployment` and return its run, ended; an implementation's, waiting."""
+    async def start(self, deployment: str, **parameters: object) -> FlowRun:
+        """Start `deployment/deployment`."""
         async with self.prefect() as client:
             found = await client.read_deployment_by_name(f"{deployment}/{deployment}")
-            run = await client.create_flow_run_from_deployment(found.id, parameters=parameters)
+            return await client.create_flow_run_from_deployment(found.id, parameters=parameters)
+
+    async def trigger(self, deployment: str, **parameters: object) -> FlowRun:
+        """Start `deployment/deployment` and return its run, ended; an implementation's, waiting."""
+        run = await self.start(deployment, **parameters)
         waits = deployment == "implementation"
         return await (self.settled(run.id) if waits else self.ended(run.id))
 

@@ -1,0 +1,206 @@
+"""Server, worker and consumer are killed at each gate; the implementation goes live all the same.
+
+Twice at each: while it waits, and at the moment at which what it waits for has happened.
+"""
+
+import html
+import re
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import date, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import psutil
+import pytest
+from prefect.client.schemas.objects import FlowRun, WorkPoolStatus
+from sqlmodel import col, select
+
+from linekeeper.store.tables import Audit, Connection, Gate, Implementation, Outbox
+from tests.e2e.conftest import House, living, until
+from tests.e2e.test_implementation import artifact, gates, rows, waiting
+
+pytestmark = [pytest.mark.e2e, pytest.mark.soak, pytest.mark.timeout(3_600)]
+SLUG = "granite-tools-upkeep"
+PARTS = {
+    "Prefect server": "linekeeper.cli.prefect_server",
+    "worker": "worker start",
+    "consumer": "linekeeper.cli consumer",
+}
+
+
+def processes(house: House) -> dict[str, psutil.Process]:
+    """The processes of the three parts, as far as they run."""
+    found = {}
+    for child in psutil.Process(house.process.pid).children():
+        with suppress(psutil.Error):  # it was just killed
+            line = " ".join(child.cmdline())
+            found |= {name: child for name, mark in PARTS.items() if mark in line}
+    return found
+
+
+async def kill_all_three(house: House) -> None:
+    """`kill -9` of all three at once; then wait until others have taken their places."""
+    killed = processes(house)
+    assert set(killed) == set(PARTS)
+    for process in killed.values():
+        process.send_signal(signal.SIGKILL)
+
+    async def others_are_there() -> bool:
+        there = processes(house)
+        if set(there) != set(PARTS) or any(there[name] == killed[name] for name in PARTS):
+            return False
+        try:
+            answer = await house.http.get(f"{house.url('prefect')}/api/health")
+            async with house.prefect() as client:
+                pool = await client.read_work_pool("linekeeper")
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == 200 and pool.status is WorkPoolStatus.READY
+
+    await until(others_are_there, what="the three parts to be back", seconds=240)
+
+
+async def graph(house: House, run_id: Any) -> tuple[list[str], set[tuple[str, str]]]:
+    """The labels of a run's graph, and its edges."""
+    async with house.prefect() as client:
+        answer = await client.request("GET", f"/flow_runs/{run_id}/graph-v2")
+    nodes = [node for _, node in answer.json()["nodes"]]
+    names = {node["id"]: node["label"] for node in nodes}
+    return sorted(names.values()), {
+        (names[parent["id"]], node["label"]) for node in nodes for parent in node["parents"]
+    }
+
+
+async def one_waits(house: House, beginning: str) -> FlowRun:
+    """The suspended run whose name begins so and says what it waits for."""
+
+    async def suspended() -> FlowRun | None:
+        runs = await house.runs(state="Suspended")
+        return next((run for run in runs if run.name.startswith(beginning)), None)
+
+    found: FlowRun = await until(suspended, what=f"{beginning} to wait", seconds=300)
+    return found
+
+
+async def resume(house: House, run: FlowRun, **answer: Any) -> None:
+    async with house.prefect() as client:
+        await client.resume_flow_run(run.id, run_input={"by": "Petra", **answer})
+
+
+async def log_in(house: House) -> None:
+    """The customer goes the way of the link that operators pass on."""
+    page = await artifact_that_begins(house, "connect-link-")
+    [link] = re.findall(r"\((http[^)]+)\)", page)
+    shown = await house.http.get(link)
+    [href] = re.findall(r'<a class="go" href="([^"]+)"', shown.text)
+    asked = {k: v[0] for k, v in parse_qs(urlsplit(html.unescape(href)).query).items()}
+    form = {"connection": "new:upkeep", "username": "pat", "password": "right"}
+    answer = await house.http.post(
+        f"{house.url('sandbox')}/oauth/authorize", data={**asked, **form, "answer": "approve"}
+    )
+    done = await house.http.get(answer.headers["location"])
+    assert "Done" in done.text
+
+
+async def artifact_that_begins(house: House, beginning: str) -> str:
+    async with house.prefect() as client:
+        keys = [found.key for found in await client.read_artifacts()]
+    [key] = {key for key in keys if key and key.startswith(beginning)}
+    return await artifact(house, key)
+
+
+async def is_done(house: House, gate: str) -> None:
+    async def done() -> bool:
+        return (await gates(house, SLUG))[gate].status == "done"
+
+    await until(done, what=f"the gate {gate} to be done", seconds=300)
+
+
+async def nothing() -> None:
+    """Linekeeper moves on by itself."""
+
+
+async def test_killed_at_each_gate_it_goes_live_in_one_run_and_nothing_is_done_twice() -> None:
+    async with living(connections=2) as house:
+        run = await house.trigger(
+            "implementation",
+            customer="Granite Tools",
+            systems=[{"name": "UpKeep"}],
+            kickoff=date.today().isoformat(),  # noqa: DTZ011  the form's own idea of a day
+            committed=(date.today() + timedelta(days=21)).isoformat(),  # noqa: DTZ011
+            owner="Petra Ops",
+            by="Olaf",
+        )
+        assert run.state is not None
+        assert run.state.name == "Suspended", run.state.message
+        drawn = await graph(house, run.id)
+        titles = sorted(gate.title for gate in (await gates(house, SLUG)).values())
+        assert drawn[0] == titles
+
+        async def by_form(title: str) -> None:
+            await resume(house, await waiting(house, title), outcome="done", evidence="a ticket")
+
+        async def configured() -> None:
+            form = await one_waits(house, "configure · ")
+            await resume(house, form, entities=["eam/assets"])
+
+        async def announced() -> None:
+            [connection] = await rows(
+                house, select(Connection).order_by(col(Connection.created_at).desc()).limit(1)
+            )
+            await house.control("records", connection=connection.makini_key, change=3)
+
+        async def reconciled() -> None:
+            await house.start("reconcile", connections=["Granite Tools · UpKeep"])
+
+        walk: list[tuple[str, Callable[[], Awaitable[Any]], Callable[[], Awaitable[None]]]] = [
+            (
+                "kickoff",
+                lambda: waiting(house, "Kickoff and technical requirements"),
+                lambda: by_form("Kickoff and technical requirements"),
+            ),
+            (
+                "authentication-1",
+                lambda: one_waits(house, "authentication · Granite Tools"),
+                lambda: log_in(house),
+            ),
+            # What Linekeeper settles by itself, killed while it does so.
+            ("credits", nothing, nothing),
+            ("first-sync-1", nothing, nothing),
+            ("workflow-configuration-1", lambda: one_waits(house, "configure · "), configured),
+            ("webhooks-1", lambda: one_waits(house, "configure · "), announced),
+            ("reconciliation-1", lambda: is_done(house, "webhooks-1"), reconciled),
+            (
+                "validation",
+                lambda: waiting(house, "Validation with the customer"),
+                lambda: by_form("Validation with the customer"),
+            ),
+            ("go-live", lambda: waiting(house, "Go-live"), lambda: by_form("Go-live")),
+        ]
+        assert {gate for gate, _, _ in walk} == set(await gates(house, SLUG))
+        for gate, waits, happens in walk:
+            await waits()
+            await kill_all_three(house)
+            await waits()
+            await happens()
+            await kill_all_three(house)
+            await is_done(house, gate)
+            assert set((await graph(house, run.id))[0]) == set(titles)
+
+        over = await house.ended(run.id, seconds=300)
+        assert over.state is not None
+        assert over.state.name == "Live", over.state.message
+        assert await graph(house, run.id) == drawn
+        [implementation] = await rows(
+            house, select(Implementation).where(col(Implementation.slug) == SLUG)
+        )
+        assert (implementation.run_id, implementation.run_attempt) == (str(run.id), 0)
+        audited = await rows(house, select(Audit).where(col(Audit.action) == "gate.done"))
+        assert set(Counter(entry.detail["gate"] for entry in audited).values()) == {1}
+        assert {gate.attempt for gate in await rows(house, select(Gate))} <= {0, 1}
+        dead = await rows(house, select(Outbox).where(col(Outbox.status) == "dead"))
+        assert [row.error for row in dead] == []
