@@ -1,7 +1,6 @@
 """Steps of setting up a login: requirements, preflight, link, asked, login, verified, status."""
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
@@ -12,16 +11,17 @@ from linekeeper.markdown import text
 from tasks.reconnect import publish
 from tasks.retries import retry_policy
 from tasks.run import runtime
+from tasks.task import task
 
 
-@task(name="confirm-requirements", cache_policy=NO_CACHE, persist_result=False)
+@task(name="confirm-requirements")
 async def confirm_requirements(run_id: str) -> None:
     """Keep that the technical requirements are confirmed."""
     by = await service.confirm(runtime(), run_id, now=utcnow())
     get_run_logger().info("Technical requirements confirmed by %s", by)
 
 
-@task(name="accept-preflight", cache_policy=NO_CACHE, persist_result=False)
+@task(name="accept-preflight")
 async def accept_preflight(run_id: str) -> None:
     """Say why the customer may be asked: preflight found nothing, or isn't waited for."""
     standing = await service.load_standing(runtime(), run_id, now=utcnow())
@@ -31,14 +31,14 @@ async def accept_preflight(run_id: str) -> None:
         get_run_logger().info("Preflight of %s found nothing", standing.subject.target)
 
 
-@task(name="make-link", cache_policy=NO_CACHE, persist_result=False)
+@task(name="make-link")
 async def make_link(run_id: str) -> None:
     """Make the link by which the customer logs in."""
     link = await service.make_link(runtime(), run_id, now=utcnow())
     get_run_logger().info("A link for %s, until %s UTC", link.system, f"{link.expires_at:%d %B}")
 
 
-@task(name="ask-customer", cache_policy=NO_CACHE, persist_result=False)
+@task(name="ask-customer")
 async def ask_customer(run_id: str) -> None:
     """Ask the customer to log in, and show the link."""
     rt = runtime()
@@ -56,7 +56,7 @@ async def ask_customer(run_id: str) -> None:
     get_run_logger().info("%s: %s", label, how)
 
 
-@task(name="note-login", cache_policy=NO_CACHE, persist_result=False)
+@task(name="note-login")
 async def note_login(run_id: str) -> None:
     """Say that the customer has logged in."""
     standing = await service.load_standing(runtime(), run_id, now=utcnow())
@@ -71,7 +71,7 @@ async def verify_token(run_id: str) -> State[None]:
     return Completed() if is_read else Completed(name="Not read", message=seen)
 
 
-@task(name="first-status", cache_policy=NO_CACHE, persist_result=False)
+@task(name="first-status")
 async def first_status(run_id: str) -> None:
     """Say how the connection is, and end the set-up."""
     get_run_logger().info("%s", await service.conclude(runtime(), run_id, now=utcnow()))

@@ -1,7 +1,6 @@
 """Steps of the digest: the artifact, and the message."""
 
-from prefect import get_client, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_client
 
 from linekeeper.availability.service import markdown as availability_page
 from linekeeper.availability.service import read_month, sentence
@@ -12,6 +11,7 @@ from linekeeper.views.digest import gather, say_digest
 from linekeeper.views.digest_page import headline, markdown
 from tasks.report import put_artifact
 from tasks.run import runtime
+from tasks.task import task
 
 DIGEST = "digest"
 AVAILABILITY = "availability"
@@ -21,7 +21,6 @@ AVAILABILITY = "availability"
     name="write-availability",
     task_run_name="update availability page",
     retries=2,
-    cache_policy=NO_CACHE,
 )
 async def write_availability() -> None:
     """Write the artifact `availability`: per customer, the minutes by what was waited for."""
@@ -32,7 +31,7 @@ async def write_availability() -> None:
         )
 
 
-@task(name="write-digest", task_run_name="update digest page", retries=2, cache_policy=NO_CACHE)
+@task(name="write-digest", task_run_name="update digest page", retries=2)
 async def write_digest(*, tell: bool) -> tuple[str, str]:
     """Write the artifact `digest`, and with `tell` the outbox row; returns headline and lane."""
     rt = runtime()

@@ -2,20 +2,19 @@
 
 from collections.abc import Sequence
 
-from prefect import task
 from prefect.artifacts import acreate_table_artifact
-from prefect.cache_policies import NO_CACHE
 
 from linekeeper.cli.doctor_blocks import examine_blocks
 from linekeeper.cli.doctor_prefect import examine_prefect
 from linekeeper.doctor import Finding, Level, examine, examine_database, worst
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
+from tasks.task import task
 
 _SIGNS = {Level.ok: "✅", Level.warn: "⚠️", Level.wrong: "❌"}
 
 
-@task(name="examine", cache_policy=NO_CACHE, persist_result=False)
+@task(name="examine")
 async def examine_everything(timeout_seconds: float) -> list[Finding]:
     """Database, keys, apps, Slack, fleet, Prefect and the blocks."""
     settings = Settings()

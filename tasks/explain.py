@@ -1,7 +1,6 @@
 """Explaining one subject, as a task, and its artifact."""
 
-from prefect import get_client, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_client
 
 from linekeeper.clock import utcnow
 from linekeeper.explain.answer import Explanation
@@ -9,11 +8,12 @@ from linekeeper.explain.render import markdown, missing
 from linekeeper.explain.service import explain
 from tasks.report import put_artifact
 from tasks.run import runtime
+from tasks.task import task
 
 EXPLAIN = "explain"
 
 
-@task(name="explain-subject", task_run_name="follow {subject}", cache_policy=NO_CACHE)
+@task(name="explain-subject", task_run_name="follow {subject}")
 async def explain_subject(subject: str) -> Explanation:
     """Follow `subject` through every hop. Raises `NotFound` with what comes near it."""
     rt = runtime()

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from prefect import get_client, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_client
 from prefect.client.schemas.objects import State, StateDetails
 from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
@@ -21,6 +20,7 @@ from linekeeper.notify.view import Links
 from linekeeper.views.parts import artifact_key
 from linekeeper.views.tags import Tagged
 from tasks.run import runtime
+from tasks.task import task
 
 
 def edge(flow_run_id: UUID | None, task_run_id: UUID | None) -> State[Any]:
@@ -64,7 +64,7 @@ async def follow(
     return await state.aresult(), state
 
 
-@task(name="in-trouble", task_run_name="{name}", cache_policy=NO_CACHE)
+@task(name="in-trouble", task_run_name="{name}")
 async def _in_trouble(name: str, sentence: str) -> State[None]:
     """A failed task run that carries the name of who is in trouble."""
     return Failed(message=sentence if name in sentence else f"{name}: {sentence}")

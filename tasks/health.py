@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 
-from prefect import get_run_logger, task
+from prefect import get_run_logger
 from prefect.context import TaskRunContext
 
 from linekeeper.customers.adopt import Adoption
@@ -12,6 +12,7 @@ from linekeeper.sweep.batch import Batch, probe_batch
 from linekeeper.sweep.sweep import take_list
 from tasks.retries import StillFailing, retry_policy
 from tasks.run import runtime
+from tasks.task import task
 
 RETRIES = 2
 

@@ -2,8 +2,7 @@
 
 from datetime import datetime
 
-from prefect import get_client, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_client
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -19,6 +18,7 @@ from linekeeper.cli.names import tag
 from linekeeper.housekeeping import Pruned, prune
 from linekeeper.inbox import retention
 from tasks.run import runtime
+from tasks.task import task
 
 RUNS_A_CALL = 50
 """The server allows no more at once."""
@@ -28,8 +28,6 @@ RUNS_A_CALL = 50
     name="prune database",
     retries=2,
     retry_delay_seconds=exponential_backoff(backoff_factor=10),
-    cache_policy=NO_CACHE,
-    persist_result=False,
 )
 async def prune_database(
     *,
@@ -54,8 +52,6 @@ async def prune_database(
     name="prune webhooks",
     retries=2,
     retry_delay_seconds=exponential_backoff(backoff_factor=10),
-    cache_policy=NO_CACHE,
-    persist_result=False,
 )
 async def prune_webhooks(
     *, payloads_before: datetime, events_before: datetime, now: datetime, dry_run: bool
@@ -74,8 +70,6 @@ async def prune_webhooks(
     name="prune runs",
     retries=2,
     retry_delay_seconds=exponential_backoff(backoff_factor=10),
-    cache_policy=NO_CACHE,
-    persist_result=False,
 )
 async def prune_runs(*, before: datetime, dry_run: bool) -> int:
     """Remove Linekeeper's runs that ended before `before`, with their logs.

@@ -6,8 +6,7 @@ from datetime import timedelta
 from typing import get_args
 from uuid import UUID
 
-from prefect import get_client, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_client
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     DeploymentFilter,
@@ -48,6 +47,7 @@ from linekeeper.preflight.targets import parse_target
 from linekeeper.store.tables import Gate
 from tasks.report import put_artifact
 from tasks.run import rename, runtime, skipped
+from tasks.task import task
 
 CREDITS = "credits"
 LIVE_SHOWN = timedelta(days=90)
@@ -72,8 +72,6 @@ class Unfinished:
     task_run_name="update implementation pages",
     retries=2,
     retry_delay_seconds=exponential_backoff(backoff_factor=3),
-    cache_policy=NO_CACHE,
-    persist_result=False,
 )
 async def publish(ids: Sequence[str]) -> None:
     """Write `implementation-<slug>` (and `handover-<slug>`) of `ids`, `portfolio` and `credits`."""
@@ -133,8 +131,6 @@ async def publish(ids: Sequence[str]) -> None:
     task_run_name="unfinished runs of implementations and gates",
     retries=3,
     retry_delay_seconds=exponential_backoff(backoff_factor=3),
-    cache_policy=NO_CACHE,
-    persist_result=False,
 )
 async def unfinished_runs() -> Unfinished:
     """What has a run that waits, or is about to."""

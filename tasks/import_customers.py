@@ -1,14 +1,13 @@
 """Importing customers, and showing what an import does."""
 
-from prefect import task
 from prefect.artifacts import acreate_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from linekeeper.clock import utcnow
 from linekeeper.customers import importing
 from linekeeper.customers.importing import ImportPlan
 from tasks.run import runtime
+from tasks.task import task
 
 SHOWN = 200
 """Lines of each kind in the artifact."""
@@ -18,8 +17,6 @@ SHOWN = 200
     name="import customers",
     retries=2,
     retry_delay_seconds=exponential_backoff(backoff_factor=5),
-    cache_policy=NO_CACHE,
-    persist_result=False,
 )
 async def import_csv(csv: str, *, by: str, dry_run: bool) -> ImportPlan:
     """Take over the CSV in one transaction, or with `dry_run` only plan it."""

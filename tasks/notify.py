@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from prefect import get_client, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_client, get_run_logger
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
 from prefect.tasks import Task, exponential_backoff
@@ -18,6 +17,7 @@ from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.store import Store
 from linekeeper.store.tables import Outbox
 from tasks.run import runtime
+from tasks.task import task
 
 
 class NotDelivered(Exception):
@@ -40,8 +40,6 @@ async def _passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> b
     retry_delay_seconds=exponential_backoff(backoff_factor=3),
     retry_jitter_factor=0.3,
     retry_condition_fn=_passing,
-    cache_policy=NO_CACHE,
-    persist_result=False,
 )
 async def notify(lanes: Sequence[str]) -> int:
     """Deliver what is due in Slack and return how many messages were sent.

@@ -3,8 +3,7 @@
 import socket
 from collections.abc import Sequence
 
-from prefect import get_client, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_client, get_run_logger
 
 from linekeeper.clock import utcnow
 from linekeeper.preflight import evidence
@@ -16,6 +15,7 @@ from linekeeper.preflight.run import preflight
 from linekeeper.preflight.verdict import NOT_PROVEN, PROVES
 from tasks.report import put_artifact
 from tasks.run import runtime
+from tasks.task import task
 
 PREFLIGHT = "preflight"
 
@@ -23,8 +23,6 @@ PREFLIGHT = "preflight"
 @task(
     name="check",
     task_run_name="check from {order.vantage}",
-    cache_policy=NO_CACHE,
-    persist_result=False,
 )
 async def check(order: Order) -> Report:
     """Look at every target; a host that hangs costs its time-outs and no more."""
@@ -46,7 +44,7 @@ def worker_name() -> str:
     return runtime().settings.worker.strip() or socket.gethostname()
 
 
-@task(name="plan-preflight", task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
+@task(name="plan-preflight", task_run_name="plan")
 async def proven_orders(timeout: float) -> list[Order]:
     """What was proven from here, as orders to check it again: one for each vantage."""
     async with runtime().store.read() as session:
@@ -61,7 +59,7 @@ async def proven_orders(timeout: float) -> list[Order]:
     ]
 
 
-@task(name="report-preflight", task_run_name="update preflight page", cache_policy=NO_CACHE)
+@task(name="report-preflight", task_run_name="update preflight page")
 async def report_preflight(reports: Sequence[Report]) -> None:
     """Write the artifact `preflight`: the verdicts of this run."""
     parts = ["# Preflight"]

@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from prefect import get_client, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_client, get_run_logger
 from prefect.tasks import exponential_backoff
 
 from linekeeper.cli.links import find_links
@@ -20,12 +19,13 @@ from linekeeper.views.trust_page import KEY, trust_headline, trust_markdown
 from linekeeper.views.trust_queries import trust_report
 from tasks.report import put_artifact
 from tasks.run import runtime
+from tasks.task import task
 
 SAYS_EVERY = 30.0
 """Seconds between two lines of a long pass."""
 
 
-@task(name="plan", task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
+@task(name="plan", task_run_name="plan")
 async def plan(
     *,
     connections: Sequence[str] | None,
@@ -58,8 +58,6 @@ async def plan(
     retries=3,
     retry_delay_seconds=exponential_backoff(backoff_factor=5),
     retry_jitter_factor=0.5,
-    cache_policy=NO_CACHE,
-    persist_result=False,
 )
 async def read_changes(app: str, which: Pass, order: Order) -> Run:
     """Read what is due of `app` in this pass, with every other worker that does so.
@@ -110,8 +108,6 @@ async def _say_progress(app: str, which: str, run: Run) -> None:
     task_run_name="measure the webhooks",
     retries=3,
     retry_delay_seconds=exponential_backoff(backoff_factor=5),
-    cache_policy=NO_CACHE,
-    persist_result=False,
 )
 async def measure_webhooks(order: Order, run: Run) -> list[Verdict]:
     """How each connection's webhooks are trusted after this run; what turned bad is in the outbox.
@@ -131,8 +127,6 @@ async def measure_webhooks(order: Order, run: Run) -> list[Verdict]:
     name="report-trust",
     task_run_name="update webhook-trust page",
     retries=2,
-    cache_policy=NO_CACHE,
-    persist_result=False,
 )
 async def report_trust() -> None:
     """Write the artifact `webhook-trust`."""
@@ -151,8 +145,6 @@ async def report_trust() -> None:
     name="report-matches",
     task_run_name="page of records to match",
     retries=2,
-    cache_policy=NO_CACHE,
-    persist_result=False,
 )
 async def report_matches(connection: str) -> int:
     """Write `match-records-<slug>`: what waits there; how many groups. Raises `NoMatch`."""
@@ -170,7 +162,7 @@ async def report_matches(connection: str) -> int:
     return len(waiting.groups)
 
 
-@task(name="purge-records", task_run_name="purge the records of {name}", cache_policy=NO_CACHE)
+@task(name="purge-records", task_run_name="purge the records of {name}")
 async def purge_records(connection_id: str, name: str) -> int:
     """Forget what the index holds of a connection; returns how many records went."""
     async with runtime().store.write() as session:

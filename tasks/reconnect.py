@@ -5,8 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from prefect import get_client, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_client, get_run_logger
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 from sqlmodel import col, select
@@ -29,6 +28,7 @@ from tasks.drawn import draw
 from tasks.report import put_artifact
 from tasks.retries import retry_policy
 from tasks.run import runtime
+from tasks.task import task
 
 _AT_ONCE = 8
 
@@ -102,7 +102,7 @@ async def _all(one: Callable[[str, str], Awaitable[bool]], members: Mapping[str,
     return all(endings)
 
 
-@task(name="close", retries=2, task_run_name="close", cache_policy=NO_CACHE, persist_result=False)
+@task(name="close", retries=2, task_run_name="close")
 async def close(incident_id: str, outcome: str) -> str:
     """End the case, and show so on its page; returns it in a sentence."""
     sentence = await process.close(runtime(), incident_id, outcome, now=utcnow())

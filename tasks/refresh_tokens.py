@@ -1,7 +1,6 @@
 """Steps of refresh-tokens: renew what ends soon, announce what can't be, show the horizon."""
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_run_logger
 
 from linekeeper.access.expiry import HORIZON, Renewed, horizon, renew_ending
 from linekeeper.clock import utcnow
@@ -10,6 +9,7 @@ from linekeeper.views.expiry_page import expiry_markdown
 from tasks.reconnect import publish
 from tasks.retries import StillFailing, retry_policy
 from tasks.run import runtime
+from tasks.task import task
 
 
 @task(
@@ -33,8 +33,6 @@ async def renew_tokens() -> Renewed:
     name="report-expiry",
     task_run_name="update expiry page",
     retries=2,
-    cache_policy=NO_CACHE,
-    persist_result=False,
 )
 async def report_expiry() -> int:
     """Write the artifact `expiry`; returns how many logins are in it."""
@@ -52,8 +50,6 @@ async def report_expiry() -> int:
     name="announce-ending",
     task_run_name="announce logins that end",
     retries=2,
-    cache_policy=NO_CACHE,
-    persist_result=False,
 )
 async def announce_ending() -> int:
     """Announce logins that end and nothing of ours renews; returns how many."""

@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from prefect import get_client, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_client
 from prefect.client.orchestration import PrefectClient
 
 from linekeeper.cli import pages
 from linekeeper.clock import utcnow
 from tasks.run import runtime
+from tasks.task import task
 
 FRESH = timedelta(hours=1)
 """An artifact is written when something changed, else no more often than this."""
 
 
-@task(name="report-fleet", task_run_name="update fleet page", retries=2, cache_policy=NO_CACHE)
+@task(name="report-fleet", task_run_name="update fleet page", retries=2)
 async def report_fleet() -> None:
     """Write the artifacts `fleet` and `audit`."""
     async with get_client() as client:
@@ -26,7 +26,6 @@ async def report_fleet() -> None:
     name="report-all-connections",
     task_run_name="update connections page",
     retries=2,
-    cache_policy=NO_CACHE,
 )
 async def report_all_connections() -> None:
     """Write the artifact `connections`, and its further parts where there are many."""
@@ -38,7 +37,6 @@ async def report_all_connections() -> None:
     name="report-connections",
     task_run_name="update connection pages",
     retries=2,
-    cache_policy=NO_CACHE,
 )
 async def report_connections(ids: Sequence[str]) -> None:
     """Write `connection-<slug>` for each of `ids`."""

@@ -2,7 +2,6 @@
 
 from typing import Any, TypedDict
 
-from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import RetryConditionCallable, Task, exponential_backoff
 
@@ -21,12 +20,10 @@ class RetryPolicy(TypedDict):
     retry_jitter_factor: float
     retry_condition_fn: RetryConditionCallable
     timeout_seconds: float
-    cache_policy: CachePolicy
-    persist_result: bool
 
 
 def retry_policy(*, retries: int, first_wait: float, minutes: float) -> RetryPolicy:
-    """`@task(**patience(…))`: waits `first_wait` seconds before the first retry, then ever longer.
+    """`@task(**retry_policy(…))`: waits `first_wait` seconds, then ever longer.
 
     A try may take `minutes`.
     """
@@ -36,8 +33,6 @@ def retry_policy(*, retries: int, first_wait: float, minutes: float) -> RetryPol
         "retry_jitter_factor": 0.5,
         "retry_condition_fn": is_transient,
         "timeout_seconds": minutes * 60,
-        "cache_policy": NO_CACHE,
-        "persist_result": False,
     }
 
 

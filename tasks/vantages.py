@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prefect import get_client, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_client
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import WorkQueueStatus
 from prefect.exceptions import ObjectNotFound
@@ -13,6 +12,7 @@ from linekeeper.cli.names import full_name
 from linekeeper.clock import utcnow
 from linekeeper.preflight.verdict import vantage_queue
 from tasks.preflight import PREFLIGHT
+from tasks.task import task
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Sent:
         return "; ".join(sentences)
 
 
-@task(name="send-vantages", task_run_name="send to other workers", cache_policy=NO_CACHE)
+@task(name="send-vantages", task_run_name="send to other workers")
 async def send_vantages(workers: Sequence[str]) -> Sent:
     """Start today's preflight of each of `workers`, on the queue that only it polls."""
     sent = Sent([], [])

@@ -1,16 +1,16 @@
 """Verifying the account as one task, and its artifact."""
 
-from prefect import get_run_logger, task
+from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
 from linekeeper.clock import utcnow
 from linekeeper.verify_account.report import as_markdown, counts
 from linekeeper.verify_account.service import Verification, Wish, verify_account
 from tasks.run import runtime
+from tasks.task import task
 
 
-@task(name="ask", cache_policy=NO_CACHE, persist_result=False)
+@task(name="ask")
 async def ask(app: str, wish: Wish) -> Verification:
     """Ask Makini what is not recorded yet; the log shows each step."""
     logger = get_run_logger()

@@ -1,7 +1,6 @@
 """Steps about webhooks: drain what is left, name what is dead, publish, do again."""
 
-from prefect import get_client, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_client, get_run_logger
 from prefect.tasks import exponential_backoff
 
 from linekeeper.clock import monotonic, utcnow
@@ -13,6 +12,7 @@ from linekeeper.views.webhook_figures import Figures, read_figures
 from linekeeper.views.webhooks_page import webhooks_headline, webhooks_markdown
 from tasks.report import put_artifact
 from tasks.run import runtime
+from tasks.task import task
 
 WEBHOOKS = "webhooks"
 DRAIN_SECONDS = 240.0
@@ -25,8 +25,6 @@ DRAIN_SECONDS = 240.0
     retries=2,
     retry_delay_seconds=exponential_backoff(backoff_factor=5),
     timeout_seconds=900,
-    cache_policy=NO_CACHE,
-    persist_result=False,
 )
 async def drain() -> int:
     """Apply what is due, as the consumer does; returns how many found their connection by now."""
@@ -48,9 +46,7 @@ async def webhook_figures() -> Figures:
     return await read_figures(rt.store, sorted((await rt.configuration()).apps), now=utcnow())
 
 
-@task(
-    name="report-webhooks", task_run_name="update webhooks page", retries=2, cache_policy=NO_CACHE
-)
+@task(name="report-webhooks", task_run_name="update webhooks page", retries=2)
 async def report_webhooks(figures: Figures) -> None:
     """Write the artifact `webhooks`."""
     async with get_client() as client:
@@ -59,7 +55,7 @@ async def report_webhooks(figures: Figures) -> None:
         )
 
 
-@task(name="plan-replay", cache_policy=NO_CACHE, persist_result=False)
+@task(name="plan-replay")
 async def plan(selection: Selection) -> ReplayPlan:
     """What a replay would do."""
     return await plan_replay(runtime().store, selection)
@@ -69,8 +65,6 @@ async def plan(selection: Selection) -> ReplayPlan:
     name="replay",
     retries=2,
     retry_delay_seconds=exponential_backoff(backoff_factor=5),
-    cache_policy=NO_CACHE,
-    persist_result=False,
 )
 async def run_replay(selection: Selection) -> int:
     """Do the selected events again; returns how many. Going on after a failure repeats none."""

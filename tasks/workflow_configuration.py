@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
@@ -14,6 +13,7 @@ from linekeeper.workflow_configuration import service
 from linekeeper.workflow_configuration.decide import Wanted, how_configured
 from tasks.retries import StillFailing, retry_policy
 from tasks.run import runtime
+from tasks.task import task
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Writing:
     for_gate: bool
 
 
-@task(name="write-settings", cache_policy=NO_CACHE, persist_result=False)
+@task(name="write-settings")
 async def write_settings(connection: Named, writing: Writing) -> None:
     """Write what the connection is read for from now on."""
     await service.configure(
@@ -52,7 +52,7 @@ async def first_read(connection_id: str) -> None:
         raise StillFailing(f"{run.failures[0].entity}: {run.failures[0].message}")
 
 
-@task(name="verify-first-read", cache_policy=NO_CACHE, persist_result=False)
+@task(name="verify-first-read")
 async def verify_first_read(connection_id: str) -> None:
     """Keep that every entity was listed whole, and settle the gate that this proves."""
     rt, log = runtime(), get_run_logger()
@@ -65,7 +65,7 @@ async def verify_first_read(connection_id: str) -> None:
         log.info("%s moves on", progress.standing.implementation.title)
 
 
-@task(name="verify-webhooks", cache_policy=NO_CACHE, persist_result=False)
+@task(name="verify-webhooks")
 async def verify_webhooks(connection_id: str) -> None:
     """Keep that a webhook of every entity was processed, or is not waited for."""
     rt = runtime()
@@ -91,7 +91,7 @@ async def clean_reconcile(connection_id: str) -> State[None]:
     return Completed(name="Drift found", message=f"{found} changes no webhook had brought")
 
 
-@task(name="conclude", cache_policy=NO_CACHE, persist_result=False)
+@task(name="conclude")
 async def conclude(connection_id: str) -> None:
     """Keep that the configuration is verified."""
     await service.note_step(runtime(), connection_id, "verified", now=utcnow())
