@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.utilities.schema_tools.validation import validate
 from prefect.utilities.templating import apply_values, find_placeholders
 from rich.console import Console
@@ -58,9 +57,12 @@ async def test_prefect_takes_it_and_it_has_all_that_prefects_own_has(
         own = await prefects_own(client, kind)
         assert set(ours["variables"]["properties"]) == set(own["variables"]["properties"])
         assert set(ours["job_configuration"]) == set(own["job_configuration"])
-        pool = WorkPoolCreate(name="linekeeper", type=kind, base_job_template=ours)
-        made = await client.create_work_pool(pool)
-        assert made.base_job_template == ours
+    file = str(DEPLOY / f"work-pools/{kind}.json")
+    create = ("work-pool", "create", "linekeeper", "--type", kind, "--base-job-template", file)
+    code, said = await clean_prefect.run("prefect", *create)
+    assert code == 0, said
+    async with PrefectClient(clean_prefect.api_url) as client:
+        assert (await client.read_work_pool("linekeeper")).base_job_template == ours
 
 
 def test_what_runs_are_told_exists_and_secrets_come_as_files() -> None:
