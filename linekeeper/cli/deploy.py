@@ -24,7 +24,7 @@ from linekeeper.cli.server import QUEUES, VANTAGE, prefect_at
 from linekeeper.preflight.verdict import vantage_queue
 from linekeeper.settings import Settings
 
-START_SECONDS = 90.0
+START_SECONDS = 240.0
 """How long a server that is just starting is waited for."""
 _Answer = TypeVar("_Answer")
 

@@ -40,7 +40,7 @@ class Child:
     environment: Mapping[str, str] = field(repr=False)
     is_ready: Callable[[], Awaitable[bool]] | None = None
     ready_text: str | None = None
-    ready_seconds: float = 90.0
+    ready_seconds: float = 240.0
     levels: tuple[str, ...] = ("WARNING", "ERROR", "CRITICAL")
     """Lines of its output with one of these words reach the terminal; all reach its log."""
     ends_last: bool = False

@@ -85,7 +85,12 @@ async def desk(house: House, page: Page) -> None:
     await house.control("webhooks", drop=1.0)
     await house.control(f"connections/{away[0].makini_key}/go-offline")
     await house.control(f"connections/{lost[0].makini_key}/change-credentials")
-    red = await sweep(house)
+    await sweep(house)
+
+    async def failed() -> Any:
+        return next((run for run in await house.runs(state="Failed") if "health" in run.tags), None)
+
+    red = str((await until(failed, seconds=120, what="a red sweep")).id)  # by hand or scheduled
     await show(house, page, "runs?state=Failed")
     await keep(page, "failed-runs")
     await show(house, page, f"runs/flow-run/{red}")
