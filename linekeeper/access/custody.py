@@ -15,17 +15,18 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.issue import NoSuchConnection, find_by_id_or_key, makini_ref
+from linekeeper.access.issue import NoSuchConnection, find_by_id_or_key
+from linekeeper.access.proof import AT_ONCE, Claim, note_ids, prove
 from linekeeper.access.tokens import (
     destroy_tokens,
     lease_name,
     load_pair,
     save_tokens,
 )
-from linekeeper.makini import MakiniError, TokenPair
+from linekeeper.makini import TokenPair
 from linekeeper.makini.fields import expiry, instant
 from linekeeper.makini.models import is_token
-from linekeeper.runtime import Runtime, UnknownApp
+from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.leases import holding
 from linekeeper.store.tables import Audit, Connection, Credential
@@ -33,7 +34,6 @@ from linekeeper.store.tables import Audit, Connection, Credential
 MOST = 1_000
 """Tokens in one call."""
 LEASE_SECONDS = 60
-AT_ONCE = 10
 _OURS = "Linekeeper owns this connection's pair: export it before lending another"
 
 
@@ -55,11 +55,6 @@ class Handed:
 
     connection: str
     pair: TokenPair = field(repr=False)
-
-    @property
-    def is_pair(self) -> bool:
-        """Whether Linekeeper is to renew it from now on."""
-        return self.pair.refresh_token is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +95,21 @@ def _parsed(position: int, entry: object, now: datetime) -> Handed:
 
 
 async def take_over(
-    rt: Runtime, handed: Sequence[Handed], *, by: str, now: datetime
+    rt: Runtime,
+    handed: Sequence[Handed],
+    *,
+    by: str,
+    now: datetime,
+    within: float | None = None,
 ) -> list[Result]:
-    """Take each of `handed`: an access token is borrowed, a pair is owned once it is verified.
+    """Take each of `handed` once it is verified: an access token is borrowed, a pair is owned.
 
-    A pair is verified by asking for the connection's status with its access token, which renews
-    nothing: until the result says `owned` the old holder keeps it. Repeating a call does no harm.
+    Each is verified by asking for the connection's status with its access token, which renews
+    nothing: until the result says `owned` the old holder keeps a pair. Repeating a call does no
+    harm. `within` is how many seconds Makini is asked for.
     """
     results: dict[int, Result] = {}
-    lent: dict[int, Connection] = {}
-    given: dict[int, Connection] = {}
+    claims: dict[int, Claim] = {}
     async with rt.store.read() as session:
         for position, each in enumerate(handed):
             try:
@@ -121,7 +121,15 @@ async def take_over(
                 why = "the connection was disconnected"
                 results[position] = Result(each.connection, None, why)
             else:
-                (given if each.is_pair else lent)[position] = connection
+                claims[position] = Claim(connection, each.pair)
+    proofs = await prove(rt, claims, within=within)
+    for position, proof in proofs.items():
+        if proof.refused is not None:
+            results[position] = Result(handed[position].connection, None, proof.refused)
+            del claims[position]
+    async with rt.store.write() as session:
+        await note_ids(session, claims, {position: proofs[position] for position in claims})
+    lent = {n: claim.connection for n, claim in claims.items() if not claim.is_pair}
     results |= await _borrow(rt, handed, lent, by=by, now=now)
     gate = asyncio.Semaphore(AT_ONCE)
 
@@ -130,8 +138,9 @@ async def take_over(
             results[position] = await _own(rt, handed[position], connection, by=by, now=now)
 
     async with asyncio.TaskGroup() as group:
-        for position, connection in given.items():
-            group.create_task(own_one(position, connection))
+        for position, claim in claims.items():
+            if claim.is_pair:
+                group.create_task(own_one(position, claim.connection))
     return [results[position] for position in range(len(handed))]
 
 
@@ -182,33 +191,13 @@ async def _own(
     rt: Runtime, handed: Handed, connection: Connection, *, by: str, now: datetime
 ) -> Result:
     me = f"{rt.owner}:{new_id()}"
-    try:
-        refused = await _unproven(rt, connection, handed.pair)
-        if refused is not None:
-            return Result(handed.connection, None, refused)
-        async with (
-            holding(rt.store, lease_name(connection.id), me, seconds=LEASE_SECONDS, wait=True),
-            rt.store.write() as session,
-        ):
-            await save_tokens(rt.store, session, {connection.id: handed.pair}, now=now)
-            await _set(session, connection, Custody.owned, by=by, now=now)
-    except UnknownApp as error:
-        return Result(handed.connection, None, str(error))
-    except MakiniError as error:
-        return Result(handed.connection, None, error.brief)
+    async with (
+        holding(rt.store, lease_name(connection.id), me, seconds=LEASE_SECONDS, wait=True),
+        rt.store.write() as session,
+    ):
+        await save_tokens(rt.store, session, {connection.id: handed.pair}, now=now)
+        await _set(session, connection, Custody.owned, by=by, now=now)
     return Result(handed.connection, Custody.owned)
-
-
-async def _unproven(rt: Runtime, connection: Connection, pair: TokenPair) -> str | None:
-    """Why a pair is not taken over; None if its token works and is this connection's."""
-    app = await rt.app(connection.app)
-    if not app.manages:
-        return f"app {app.name} is in observe, where nothing is renewed: lend the access token"
-    ref = makini_ref(connection, app.connection_field)
-    status = await rt.makini(app).status(pair.access_token, connection=ref)
-    if status.id and status.id not in (connection.makini_key, connection.makini_id):
-        return "the token belongs to another connection"
-    return None
 
 
 async def _set(

@@ -65,7 +65,7 @@ def match(
     """
     wanted = asked.connection
     if listed is None:
-        entry, ours = None, _without_list(wanted, status, known)
+        entry, ours = None, told_by_status(wanted, status, known)
     else:
         entry, ours = _recognised(wanted, status, listed, known)
     if wanted is not None:
@@ -100,10 +100,10 @@ def _recognised(
     return entry, ours
 
 
-def _without_list(
+def told_by_status(
     wanted: Known | None, status: ConnectionStatus, known: Sequence[Known]
 ) -> Known | None:
-    """The connection in our books: by id, else the one asked for, if it alone fits the status."""
+    """The connection in our books: by id, else `wanted`, if it alone fits the status. Pure."""
     ours = _in_books(known, {status.id})
     if wanted is None or (ours is not None and ours.setup != "disconnected"):
         return ours

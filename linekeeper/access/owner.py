@@ -38,7 +38,7 @@ async def place(
 
     None where it is another system, one we don't know. A connection it takes the place of ends.
     """
-    known = await _known(session, link.app)
+    known = await known_connections(session, link.app)
     asked = Asked(
         connection=next((one for one in known if one.id == link.connection_id), None),
         customer_id=link.customer_id,
@@ -48,7 +48,7 @@ async def place(
     owner = await _owner(store, session, link, found, login.status)
     unsaid = found.listed is None or not found.listed.id
     if owner is not None and unsaid and login.status.id:
-        await _remember_id(session, owner, login.status.id)
+        await remember_id(session, owner, login.status.id)
     if found.kind == "replaces" and asked.connection is not None and owner is not None:
         await succeed(
             store,
@@ -67,7 +67,8 @@ def what(status: ConnectionStatus) -> str:
     return " · ".join(filter(None, (status.company_name, status.provider))) or status.id
 
 
-async def _known(session: AsyncSession, app: str) -> list[Known]:
+async def known_connections(session: AsyncSession, app: str) -> list[Known]:
+    """Every connection of `app` in our books, as far as matching goes."""
     rows = await session.execute(
         select(
             col(Connection.id),
@@ -114,7 +115,7 @@ async def _owner(
     return identifier
 
 
-async def _remember_id(session: AsyncSession, owner: str, makini_id: str) -> None:
+async def remember_id(session: AsyncSession, owner: str, makini_id: str) -> None:
     """What the status calls it: the list doesn't say, and the next login is recognised by it."""
     await session.execute(
         update(Connection).where(col(Connection.id) == owner).values(makini_id=makini_id)

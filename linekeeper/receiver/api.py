@@ -21,6 +21,7 @@ from linekeeper.access.issue import (
     issue_access_token,
     open_incident_of,
 )
+from linekeeper.access.proof import ASKED_FOR_SECONDS
 from linekeeper.clock import as_utc, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
@@ -111,7 +112,7 @@ async def hand_over(request: Request) -> Response:
         raise HTTPException(422, "the body is not JSON") from None
     except BadTokens as error:
         raise HTTPException(422, str(error)) from None
-    results = await take_over(rt, handed, by=holder.by, now=utcnow())
+    results = await take_over(rt, handed, by=holder.by, now=utcnow(), within=ASKED_FOR_SECONDS)
     return _json({"results": [asdict(result) for result in results]}, headers=_NO_STORE)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,9 +74,9 @@ class CutOver:
         return minted + calls["GRANT", "refresh_token"]
 
 
-@pytest.fixture
-async def cut_over(settings: Settings) -> AsyncIterator[CutOver]:
-    box = sandbox.Settings(port=0, connections=8)
+@asynccontextmanager
+async def cutting_over(settings: Settings, box: sandbox.Settings) -> AsyncIterator[CutOver]:
+    """Linekeeper in `manage` beside a Makini as `box` says."""
     async with sandbox.serving(box) as makini:
         managed = settings.model_copy(
             update={
@@ -95,6 +96,12 @@ async def cut_over(settings: Settings) -> AsyncIterator[CutOver]:
                 url = serve.address(listener)
                 async with serve.serving(rt, listener), httpx.AsyncClient(base_url=url) as http:
                     yield CutOver(rt, makini, http, {"Authorization": f"Bearer {key}"})
+
+
+@pytest.fixture
+async def cut_over(settings: Settings) -> AsyncIterator[CutOver]:
+    async with cutting_over(settings, sandbox.Settings(port=0, connections=8)) as made:
+        yield made
 
 
 async def test_a_borrowed_token_is_read_with_and_never_renewed(cut_over: CutOver) -> None:
@@ -149,6 +156,50 @@ async def test_a_pair_is_taken_over_once_it_is_verified(cut_over: CutOver) -> No
     lent = {"connection": first.id, "access_token": cut_over.pair(first).access}
     [result] = await cut_over.hand_over(lent)
     assert "owns" in result["error"]
+
+
+async def test_a_lent_token_of_another_connection_or_none_is_refused(cut_over: CutOver) -> None:
+    first, second, *_ = await cut_over.connections()
+    theirs = cut_over.pair(first).access
+    wrong, dead = await cut_over.hand_over(
+        {"connection": second.id, "access_token": theirs},
+        {"connection": first.id, "access_token": "acc_dead"},
+    )
+    assert wrong["custody"] is None
+    assert wrong["error"] == "the token belongs to another connection"
+    assert dead["custody"] is None
+    assert "refuses" in dead["error"]
+    async with cut_over.rt.store.read() as session:
+        held = await load_tokens(cut_over.rt.store, session, [first.id, second.id])
+    assert theirs not in {token.access for token in held.values()}
+    assert cut_over.lives(theirs)
+
+
+async def test_a_token_that_is_held_already_is_not_asked_about_again(cut_over: CutOver) -> None:
+    first, *_ = await cut_over.connections()
+    lent = {"connection": first.id, "access_token": cut_over.pair(first).access}
+    for _ in range(2):
+        [result] = await cut_over.hand_over(lent)
+        assert result["custody"] == "borrowed"
+    assert cut_over.makini.world.calls["GET", "/api/integrations/current"] == 1
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_where_the_list_has_keys_only_a_token_is_told_by_what_fits(
+    settings: Settings, whole: bool
+) -> None:
+    box = sandbox.Settings(port=0, connections=8, distinct_ids=True, listed_ids=False)
+    async with cutting_over(settings, box) as cut_over:
+        first, second, *_ = await cut_over.connections()
+        pair = cut_over.pair(first)
+        token = {"access_token": pair.access}
+        token |= {"refresh_token": pair.refresh} if whole else {}
+        [wrong] = await cut_over.hand_over({"connection": second.id, **token})
+        assert wrong["error"] == "the token belongs to another connection"
+        [right] = await cut_over.hand_over({"connection": first.id, **token})
+        assert right["custody"] == ("owned" if whole else "borrowed")
+        [known, *_] = await cut_over.connections()
+        assert known.makini_id not in (None, known.makini_key)
 
 
 async def test_one_that_is_wrong_stops_no_other(cut_over: CutOver) -> None:

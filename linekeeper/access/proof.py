@@ -1,0 +1,122 @@
+"""Whose a token is that somebody hands over: asked of Makini with the token, which renews nothing.
+
+A token of another connection would fill this one's index with somebody else's records, and hand
+them to the product under this one's name.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from linekeeper.access.issue import makini_ref
+from linekeeper.access.match import Known, told_by_status
+from linekeeper.access.owner import known_connections, remember_id
+from linekeeper.access.tokens import Token, load_tokens
+from linekeeper.makini import ConnectionStatus, ErrorKind, MakiniError, TokenPair
+from linekeeper.runtime import Runtime, UnknownApp
+from linekeeper.store.tables import Connection
+
+ASKED_FOR_SECONDS = 40.0
+"""How long one call asks; an answer of the receiver may take a minute."""
+AT_ONCE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """`refused` says why the token isn't taken; None where it is this connection's.
+
+    `makini_id` is what the status calls the connection, where our books don't know it yet.
+    """
+
+    refused: str | None = None
+    makini_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Somebody says that `pair` is `connection`'s; a whole pair is to be renewed here."""
+
+    connection: Connection
+    pair: TokenPair = field(repr=False)
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether it is to be renewed here from now on."""
+        return self.pair.refresh_token is not None
+
+    def is_proven(self, held: Token | None) -> bool:
+        """Whether it is the token that is `held` already, which was proven when it came."""
+        custody = "owned" if self.is_pair else "borrowed"
+        same = held is not None and held.access == self.pair.access_token
+        return same and self.connection.custody == custody
+
+
+async def prove(
+    rt: Runtime, claims: Mapping[int, Claim], *, within: float | None = None
+) -> dict[int, Proof]:
+    """Whose each of the tokens is, a few at a time; what is not answered `within` is refused."""
+    async with rt.store.read() as session:
+        apps = {claim.connection.app for claim in claims.values()}
+        known = {app: await known_connections(session, app) for app in sorted(apps)}
+        ids = [claim.connection.id for claim in claims.values()]
+        held = await load_tokens(rt.store, session, ids)
+    proofs = {
+        position: Proof()
+        for position, claim in claims.items()
+        if claim.is_proven(held.get(claim.connection.id))
+    }
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def ask(position: int, claim: Claim) -> None:
+        async with gate:
+            proofs[position] = await _proof(rt, claim, known[claim.connection.app])
+
+    try:
+        async with asyncio.timeout(within), asyncio.TaskGroup() as group:
+            for position, claim in claims.items():
+                if position not in proofs:
+                    group.create_task(ask(position, claim))
+    except TimeoutError:
+        late = Proof(f"Makini did not tell within {within:g} s whose it is: hand it over again")
+        proofs = dict.fromkeys(claims, late) | proofs
+    return proofs
+
+
+async def note_ids(
+    session: AsyncSession, claims: Mapping[int, Claim], proofs: Mapping[int, Proof]
+) -> None:
+    """Remember what the status calls those that were proven by it."""
+    for position, proof in proofs.items():
+        if proof.makini_id is not None:
+            await remember_id(session, claims[position].connection.id, proof.makini_id)
+
+
+async def _proof(rt: Runtime, claim: Claim, known: Sequence[Known]) -> Proof:
+    try:
+        app = await rt.app(claim.connection.app)
+        if claim.is_pair and not app.manages:
+            return Proof(
+                f"app {app.name} is in observe, where nothing is renewed: lend the access token"
+            )
+        ref = makini_ref(claim.connection, app.connection_field)
+        status = await rt.makini(app).status(claim.pair.access_token, connection=ref)
+    except UnknownApp as error:
+        return Proof(str(error))
+    except MakiniError as error:
+        if error.kind is ErrorKind.unauthorized:
+            return Proof(f"Makini refuses this token: {error.brief}")
+        return Proof(f"Makini does not tell whose it is, hand it over again: {error.brief}")
+    return _judged(claim.connection.id, status, known)
+
+
+def _judged(connection_id: str, status: ConnectionStatus, known: Sequence[Known]) -> Proof:
+    """Whether the status is that of the connection; its list may call it something else. Pure."""
+    wanted = next((one for one in known if one.id == connection_id), None)
+    if not status.id or wanted is None or status.id in (wanted.makini_key, wanted.makini_id):
+        return Proof()
+    is_id_known = wanted.makini_id not in (None, wanted.makini_key)
+    if is_id_known or told_by_status(wanted, status, known) is not wanted:
+        return Proof("the token belongs to another connection")
+    return Proof(makini_id=status.id)
