@@ -122,7 +122,8 @@ def record_keys(payload: Any) -> list[str]:
     """The record keys a payload lists, each once, in its order; empty where it lists none.
 
     Makini lists plain keys under `body` (Makini docs); objects with a `key` or `id` count too.
-    A key is text with its leading zeros; a number is taken as it is written.
+    One that stands alone counts where there is no list. A key is text with its leading zeros; a number is
+    taken as it is written.
     """
     if not isinstance(payload, dict):
         return []
@@ -133,7 +134,8 @@ def record_keys(payload: Any) -> list[str]:
         if isinstance(found, list):
             keys = (_key(item) for item in found)
             return list(dict.fromkeys(key for key in keys if key))
-    return []
+    lone = (_scalar(payload.get(name)) for name in _KEYS)
+    return [key for key in lone if key][:1]
 
 
 def as_stored(text: str) -> str:

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from email.headerregistry import HeaderRegistry, MessageIDHeader
 from email.message import EmailMessage
+from email.policy import default
 from email.utils import format_datetime, parseaddr
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -15,6 +17,9 @@ from linekeeper.clock import utcnow
 from linekeeper.config import MailConfig
 
 TIMEOUT_SECONDS = 20.0
+_HEADERS = HeaderRegistry()
+_HEADERS.map_to_type("references", MessageIDHeader)  # a long one of plain text would be encoded
+_POLICY = default.clone(header_factory=_HEADERS)
 
 
 class Refused(Exception):
@@ -109,7 +114,7 @@ def _message(
 ) -> EmailMessage:
     given = parseaddr(mail.sender)[1]
     sender = on_the_wire(given)
-    message = EmailMessage()
+    message = EmailMessage(_POLICY)
     message["From"] = mail.sender.replace(given, sender)
     message["To"] = ", ".join(recipients)
     message["Subject"] = letter.subject

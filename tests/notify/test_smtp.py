@@ -5,6 +5,7 @@ from pydantic import SecretStr
 
 from linekeeper.config import MailConfig
 from linekeeper.notify.smtp import Delayed, Letter, Refused, hand_over, on_the_wire
+from linekeeper.store import new_id
 from tests.reconnect.post import Post, listening
 
 UMLAUT = "jörg@example.org"
@@ -52,6 +53,19 @@ async def test_an_address_with_other_letters_gets_its_mail_where_the_server_take
         [mail] = post.mails
     assert (UMLAUT in mail["To"]) == letters
     assert "bob@acme.example" in mail["To"]
+
+
+async def test_what_mail_programs_thread_by_stays_as_it_is_however_long() -> None:
+    """Longer than a line, it was sent as an encoded word, which no mail program decodes there."""
+    thread = f"{new_id()}.{new_id()}"
+    domain = "mail-for-customers.a-department.of-a-company.example"
+    async with listening() as post:
+        account = MailConfig(smtp_url=SecretStr(post.url), sender=f"Line <line@{domain}>")
+        letter = Letter(["ann@acme.example"], "Please log in", "Your link", "<p></p>", thread)
+        await hand_over(account, letter, "outbox-7")
+        [raw] = post.raw
+    assert f"References: <{thread}@{domain}>\r\n".encode() in raw
+    assert f"Message-ID: <outbox-7@{domain}>\r\n".encode() in raw
 
 
 async def test_where_no_address_is_left_the_mail_is_refused_and_no_other() -> None:

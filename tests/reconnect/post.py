@@ -27,6 +27,7 @@ class Post:
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
+        self.raw: list[bytes] = []
         self.answer = "250 OK"
         self.refuse: str | None = None
         self.drops: Literal["before", "after"] | None = None
@@ -66,6 +67,7 @@ class Post:
             parsed = message_from_bytes(content, policy=policy.default)
             assert isinstance(parsed, EmailMessage)
             self.mails.append(parsed)
+            self.raw.append(content)
         return self.answer
 
 
