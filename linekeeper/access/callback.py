@@ -42,10 +42,8 @@ async def finish(
     if isinstance(admitted, Ending):
         return admitted
     link, read, url = admitted
-    if denied or not code:
-        await _note(rt, read, "denied")
-        return Ending("denied", link.system, connect_url=url)
-    ending = await Attempt(rt, link, url).take(code)
+    attempt = Attempt(rt, link, url)
+    ending = await (attempt.deny() if denied or not code else attempt.take(code))
     await _note(rt, read, ending.how)
     return ending
 

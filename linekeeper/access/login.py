@@ -103,6 +103,13 @@ class Attempt:
         except LeaseLost:
             return Ending("away", self.link.system, connect_url=self.url)
 
+    async def deny(self) -> Ending:
+        """The end of an attempt that came back from Makini without a code."""
+        async with self.rt.store.write() as session:
+            why = "Makini gave no code, for consent was denied or the login was given up"
+            await self._say(session, "login.denied", why, utcnow(), is_kept=False)
+        return Ending("denied", self.link.system, connect_url=self.url)
+
     async def _take(self, given: str | TokenPair | Pending) -> Ending:
         store, me = self.rt.store, f"{self.rt.owner}:{new_id()}"
         names = [f"connect:{self.link.id}"]

@@ -122,8 +122,8 @@ def record_keys(payload: Any) -> list[str]:
     """The record keys a payload lists, each once, in its order; empty where it lists none.
 
     Makini lists plain keys under `body` (Makini docs); objects with a `key` or `id` count too.
-    One that stands alone counts where there is no list. A key is text with its leading zeros; a number is
-    taken as it is written.
+    One that stands alone counts where there is no list. A key is text with its
+    leading zeros; a number is taken as it is written.
     """
     if not isinstance(payload, dict):
         return []

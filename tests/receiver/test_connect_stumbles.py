@@ -1,8 +1,9 @@
 """A login whose pair is good, and a Makini that stumbles behind it: the pair is never lost."""
 
 import pytest
+from sqlmodel import col
 
-from linekeeper.store.tables import Audit, Connection, ConnectLink
+from linekeeper.store.tables import Audit, Connection, ConnectLink, IncidentEntry
 from tests.receiver.test_connect import authorize_link, link_for, log_in, through, token_of
 from tests.reconnect.conftest import House, house, open_house
 
@@ -114,3 +115,20 @@ async def test_a_login_that_makini_still_calls_failed_is_kept_and_the_next_probe
     await house.sweep()
     assert (await house.connection(connection.id)).health == "healthy"
     assert [incident.status for incident in await house.incidents()] == ["resolved"]
+
+
+async def test_that_a_customer_gave_up_is_said_in_the_incident_and_the_link_still_works(
+    house: House,
+) -> None:
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    [incident] = await house.incidents()
+    _, path = await link_for(house, connection, incident_id=incident.id)
+    href = await authorize_link(house, path)
+    denied = await log_in(house, href, connection.makini_key, answer="deny")
+    assert (await house.http.get(denied)).status_code == 400
+    said = col(IncidentEntry.text).contains("somebody tried to log in, and it did not work")
+    [entry] = await house.rows(IncidentEntry, said)
+    assert entry.incident_id == incident.id
+    assert [row.action for row in await house.rows(Audit)][-1] == "login.denied"
+    assert (await through(house, path, connection.makini_key)).status_code == 200
