@@ -15,7 +15,7 @@ from linekeeper.access.tokens import Token
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.health.judge import Observation
-from linekeeper.health.probe import understand_error
+from linekeeper.health.probe import may_renew, refused_token, understand_error
 from linekeeper.health.scope import Whole, ask_whole
 from linekeeper.inbox.routing import Target
 from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
@@ -84,7 +84,8 @@ async def read_records(
     error = work.exception()
     if isinstance(error, MakiniError):
         if error.kind in _LOGIN and error.connection is not None:
-            raise Refused(error, _says_of_health(error, reading.whole)) from error
+            says = _says_of_health(error, reading.whole, is_fixable=may_renew(app, token))
+            raise Refused(error, says) from error
         return reading.result(error)
     if error is not None:
         raise error
@@ -122,11 +123,15 @@ async def _read(
         await reading.go_on(newer)
 
 
-def _says_of_health(error: MakiniError, whole: Whole | None) -> Observation | None:
+def _says_of_health(
+    error: MakiniError, whole: Whole | None, *, is_fixable: bool
+) -> Observation | None:
     """What a refused read says of its connection: nothing, where the status says that the login is
-    well, so that this entity alone is refused."""
+    well, so that this entity alone is refused. A token that nothing here may renew may be old."""
     if whole not in (Whole.token_refused, Whole.login_lost):
         return None
+    if whole is Whole.token_refused and not is_fixable:
+        return refused_token(error, utcnow())
     return understand_error(error, utcnow())
 
 

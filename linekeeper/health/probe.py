@@ -85,7 +85,7 @@ async def probe(
     renewed in the app's mode is none. Raises `MakiniError` if there was no
     usable answer; `understand_error` says what it means.
     """
-    renewable = app.manages and (token is None or token.is_ours)
+    renewable = may_renew(app, token)
     if not renewable and (token is None or token.is_over(at)):
         return None
     if token is None or token.needs_minting(at):
@@ -109,7 +109,7 @@ async def probe(
         if error.kind is not ErrorKind.unauthorized or error.connection is None:
             raise
         if not renewable:
-            return Probed(_refused_token(error, at), token)
+            return Probed(refused_token(error, at), token)
         renewed = await renew(
             store,
             makini,
@@ -128,11 +128,16 @@ def _answer(status: ConnectionStatus, at: datetime, app: AppConfig, token: Token
     return Probed(replace(understand(status, at), unread=not app.manages), token)
 
 
-def _refused_token(error: MakiniError, at: datetime) -> Observation:
+def may_renew(app: AppConfig, token: Token | None) -> bool:
+    """Whether `token` may be renewed, or one be minted; else its 401 says little of the login."""
+    return app.manages and (token is None or token.is_ours)
+
+
+def refused_token(error: MakiniError, at: datetime, *, source: str = "probe") -> Observation:
     """A 401 where nothing may be renewed: the token may have been replaced, or the login lost."""
     return Observation(
         at=at,
-        source="probe",
+        source=source,
         outcome=Outcome.doubted,
         unread=True,
         code=error.code or str(error.status),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from email.headerregistry import HeaderRegistry, MessageIDHeader
+from email.headerregistry import BaseHeader, HeaderRegistry, MessageIDHeader
 from email.message import EmailMessage
 from email.policy import default
 from email.utils import format_datetime, parseaddr
@@ -17,8 +17,22 @@ from linekeeper.clock import utcnow
 from linekeeper.config import MailConfig
 
 TIMEOUT_SECONDS = 20.0
+
+
+class _References(BaseHeader):
+    """The mails a mail belongs to. As plain text a long one would be encoded, which no mail program
+    decodes there."""
+
+    max_count = 1
+
+    @staticmethod
+    def parse(value: str, kwds: dict[str, Any]) -> None:
+        """Read it as what a Message-ID is, which is never encoded."""
+        MessageIDHeader.parse(value, kwds)
+
+
 _HEADERS = HeaderRegistry()
-_HEADERS.map_to_type("references", MessageIDHeader)  # a long one of plain text would be encoded
+_HEADERS.map_to_type("references", _References)
 _POLICY = default.clone(header_factory=_HEADERS)
 
 

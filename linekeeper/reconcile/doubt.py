@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from linekeeper.clock import utcnow
 from linekeeper.health.judge import Observation, Outcome
+from linekeeper.health.probe import refused_token
 from linekeeper.health.scope import make_suspect
 from linekeeper.health.service import observe
 from linekeeper.makini import ErrorKind, MakiniError
@@ -25,7 +26,9 @@ def are_all_refused(readings: Sequence[Reading]) -> bool:
 async def doubt_connection(rt: Runtime, target: Target, login: Login, error: MakiniError) -> None:
     """A failure of the whole connection: a login that nothing of ours fixes is an observation
     (MISSION C1); one that does not answer is probed at the next sweep."""
-    if error.kind is ErrorKind.unauthorized and login.is_lost:
+    if error.kind is ErrorKind.unauthorized and login.is_replaced_perhaps:
+        await _observe(rt, target, refused_token(error, utcnow(), source="reconcile"))
+    elif error.kind is ErrorKind.unauthorized and login.is_lost:
         await observe_lost_login(rt, target, error)
     elif error.kind in (ErrorKind.unavailable, ErrorKind.timeout, ErrorKind.network):
         await make_suspect(rt.store, target.id)
@@ -33,15 +36,19 @@ async def doubt_connection(rt: Runtime, target: Target, login: Login, error: Mak
 
 async def observe_lost_login(rt: Runtime, target: Target, error: MakiniError) -> None:
     """Tell the judge that the connection's login was refused."""
-    now = utcnow()
     observation = Observation(
-        at=now,
+        at=utcnow(),
         source="reconcile",
         outcome=Outcome.login_lost,
         code=error.code or str(error.status or error.kind.value),
         message=error.message or "a data call was refused",
         request_id=error.request_id,
     )
+    await _observe(rt, target, observation)
+
+
+async def _observe(rt: Runtime, target: Target, observation: Observation) -> None:
+    now = utcnow()
     policy = (await rt.configuration()).policy
     async with rt.store.write() as session:
         await observe(rt.store, session, [(target.id, observation)], policy=policy, now=now)

@@ -203,7 +203,7 @@ async def _read(rt: Runtime, target: Target, order: Order, which: Pass, sleep: S
         if succession.status == "planned":
             await complete(rt, target, succession.entity, run_at=order.started)
     readings = await _read_entities(rt, target, login, order, which, sleep=sleep)
-    if are_all_refused(readings):
+    if are_all_refused(readings) and not login.is_replaced_perhaps:
         # The status says that the login is well, every single read that it isn't: reads are right.
         if await _has_new_token(login):
             readings = await _read_entities(

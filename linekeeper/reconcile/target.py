@@ -12,6 +12,7 @@ from linekeeper.access.tokens import Token, load_tokens
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
+from linekeeper.health.probe import may_renew
 from linekeeper.health.scope import Whole, ask_whole
 from linekeeper.makini import ErrorKind, ErrorScope, MakiniError, error_scope
 from linekeeper.reconcile.policy import POLICY
@@ -161,6 +162,12 @@ class Login:
     def is_lost(self) -> bool:
         """Whether the last refusal was of the login itself, and nothing of ours fixed it."""
         return self._whole in (Whole.token_refused, Whole.login_lost)
+
+    @property
+    def is_replaced_perhaps(self) -> bool:
+        """Whether nothing but a token was refused that nothing here may renew: it may be old."""
+        is_token = self._whole is Whole.token_refused
+        return is_token and not may_renew(self._target.app, self._token)
 
     async def renewed(self) -> str | None:
         """Another token in place of the one that was refused; None if nothing of ours gives one.
