@@ -116,6 +116,7 @@ async def write_fleet_pages(rt: Runtime, client: PrefectClient) -> None:
         AUDIT,
         audit_markdown(entries, taken, now=now),
         description=audit_headline(entries, now),
+        stamp=stamp,
     )
     await put_artifact(
         rt,
