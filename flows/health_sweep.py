@@ -25,6 +25,7 @@ from linekeeper.sweep.batch import Batch
 from linekeeper.sweep.sweep import due, note_left_out
 from linekeeper.sweep.webhooks import watch_stream
 from linekeeper.views.tags import tagged
+from linekeeper.watch.answers import watch_answers
 from linekeeper.watch.service import watch as watch_parts
 from tasks.graph import attempt, follow, show_in_trouble
 from tasks.health import list_connections, probe_connections
@@ -99,6 +100,7 @@ async def _sweep(rt: Runtime) -> State[None]:
         await route_again(rt.store, now=utcnow())
     await watch_stream(rt, utcnow())
     await watch_parts(rt)
+    await watch_answers(rt)
     findings = await find_news(rt.store, policy=configuration.policy, now=utcnow())
     before = [state for sweep in sweeps for state in sweep.ends]
     troubled = await _name_troubled(rt, findings.news[:MOST_NAMED], sweeps)

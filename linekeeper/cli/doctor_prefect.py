@@ -1,12 +1,15 @@
 """What the doctor says about Prefect: the API, the pool, a worker, the deployments."""
 
 import asyncio
+from collections.abc import Sequence
 
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
+from linekeeper.cli.doctor_late import examine_late, paused_deployments
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.names import deployment_name, every, flow_of
 from linekeeper.cli.project import wanted_deployments
@@ -29,10 +32,14 @@ async def examine_prefect(settings: Settings, *, seconds: float) -> list[Finding
     try:
         async with asyncio.timeout(seconds), client:
             version = await client.api_version()
+            names = sorted(deployment_name(flow) for flow in wanted)
+            ours = DeploymentFilter(name=DeploymentFilterName(any_=names))
+            deployments = await every(client.read_deployments, deployment_filter=ours)
             return [
                 ok("prefect", f"{url} answers, version {version}"),
-                await _pool(client, url),
-                await _deployments(client, wanted),
+                *await _pool(client, url, deployments),
+                _deployments(deployments, wanted),
+                *paused_deployments(deployments),
             ]
     except PrefectHTTPStatusError as error:
         status = error.response.status_code
@@ -43,30 +50,30 @@ async def examine_prefect(settings: Settings, *, seconds: float) -> list[Finding
         return [wrong("prefect", f"{url} does not answer {reason}", _START)]
 
 
-async def _deployments(client: PrefectClient, wanted: set[str]) -> Finding:
+def _deployments(deployments: Sequence[DeploymentResponse], wanted: set[str]) -> Finding:
     name = "prefect · deployments"
-    names = sorted(deployment_name(flow) for flow in wanted)
-    ours = DeploymentFilter(name=DeploymentFilterName(any_=names))
-    found = {
-        flow_of(deployment.name)
-        for deployment in await every(client.read_deployments, deployment_filter=ours)
-    }
+    found = {flow_of(deployment.name) for deployment in deployments}
     if missing := sorted(wanted - found):
         return wrong(name, f"missing: {named(missing)}", _DEPLOY)
     return ok(name, f"all {len(wanted)} are there")
 
 
-async def _pool(client: PrefectClient, url: str) -> Finding:
+async def _pool(
+    client: PrefectClient, url: str, deployments: Sequence[DeploymentResponse]
+) -> list[Finding]:
+    """The pool and its workers, and what holds up runs that are late."""
     name = f"prefect · pool {work_pool()}"
     try:
         pool = await client.read_work_pool(work_pool())
         workers = await every(client.read_workers_for_work_pool, work_pool_name=work_pool())
     except ObjectNotFound:
-        return wrong(name, "it does not exist", _DEPLOY)
-    if pool.is_paused:
-        return warn(name, "it is paused: no run starts", "resume it in the Prefect UI")
+        return [wrong(name, "it does not exist", _DEPLOY)]
     online = [worker.name for worker in workers if str(worker.status).upper().endswith("ONLINE")]
-    if not online:
+    if pool.is_paused:
+        finding = warn(name, "it is paused: no run starts", "resume it in the Prefect UI")
+    elif not online:
         start = f"PREFECT_API_URL={url} prefect worker start --pool {work_pool()}"
-        return wrong(name, "no worker is online", f"run `linekeeper up`, or `{start}`")
-    return ok(name, f"{len(online)} worker(s) online")
+        finding = wrong(name, "no worker is online", f"run `linekeeper up`, or `{start}`")
+    else:
+        finding = ok(name, f"{len(online)} worker(s) online")
+    return [finding, *await examine_late(client, pool, deployments, workers=len(online))]

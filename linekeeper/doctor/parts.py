@@ -1,7 +1,12 @@
 """The parts of Linekeeper: who was heard of, and since when each works."""
 
+from sqlalchemy import select
+from sqlmodel import col
+
 from linekeeper.doctor.finding import Finding, ok, warn, wrong
 from linekeeper.runtime import Runtime
+from linekeeper.store.leases import CONSUMER
+from linekeeper.store.tables import Lease
 from linekeeper.watch.decide import PREFECT, WATCHERS, WORKERS, Part, examine
 from linekeeper.watch.queries import read_parts
 from linekeeper.watch.service import policy_of
@@ -35,7 +40,22 @@ async def examine_parts(rt: Runtime) -> list[Finding]:
             findings.append(warn(_name(part), _silent(part), _RESTART[part.kind]))
         else:
             findings.append(ok(_name(part), f"works since {part.since:%Y-%m-%d %H:%M} UTC"))
-    return findings
+    return [*findings, *await _leases(rt)]
+
+
+async def _leases(rt: Runtime) -> list[Finding]:
+    """What is under way: another run of the same work ends Skipped, or waits if asked by hand."""
+    async with rt.store.read() as session:
+        now = await rt.store.clock(session)
+        held = await session.scalars(
+            select(Lease)
+            .where(col(Lease.until) > now, ~col(Lease.name).startswith(CONSUMER))
+            .order_by(col(Lease.name))
+        )
+        return [
+            ok(f"lease · {lease.name}", f"held by {lease.owner} until {lease.until:%H:%M:%S} UTC")
+            for lease in held
+        ]
 
 
 def _name(part: Part) -> str:

@@ -11,6 +11,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem
 from linekeeper.store.leases import LeaseLost, holding
 from linekeeper.sweep.webhooks import watch_stream
+from linekeeper.watch.answers import own_address
 from linekeeper.watch.backlog import is_consumed
 from linekeeper.watch.service import Watcher, after_of
 
@@ -27,7 +28,7 @@ class Standby:
 
     def __init__(self, runtime: Runtime) -> None:
         self._rt = runtime
-        self._watcher = Watcher(runtime, "receiver")
+        self._watcher = Watcher(runtime, "receiver", address=own_address(runtime.settings))
         self._after = after_of(runtime.settings)
 
     async def run(self) -> None:

@@ -51,6 +51,8 @@ class Part:
     host: str
     since: datetime
     at: datetime
+    mark: str = ""
+    """Of a receiver: the address it answers at."""
 
 
 @dataclass(frozen=True, slots=True)

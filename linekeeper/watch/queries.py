@@ -17,12 +17,14 @@ SPAN_ENDS_AFTER = timedelta(seconds=90)
 RUNS_KEPT = timedelta(days=2)
 
 
-async def beat(store: Store, part: str, kind: str, host: str) -> None:
+async def beat(store: Store, part: str, kind: str, host: str, *, mark: str = "") -> None:
     """Say that `part` lives."""
     async with store.write() as session:
         now = await store.clock(session)
-        row = {"part": part, "kind": kind, "host": host, "since": now, "at": now, "mark": ""}
-        await insert_or_update(store, session, PartHeartbeat, [row], key=["part"], update=["at"])
+        row = {"part": part, "kind": kind, "host": host, "since": now, "at": now, "mark": mark}
+        await insert_or_update(
+            store, session, PartHeartbeat, [row], key=["part"], update=["at", "mark"]
+        )
 
 
 async def done(store: Store, work: str) -> None:
@@ -83,7 +85,7 @@ async def note_prefect(store: Store, workers: Mapping[str, str], *, paused: bool
 async def read_parts(session: AsyncSession) -> list[Part]:
     """Every part, and when a backup was last taken."""
     rows = await session.scalars(select(PartHeartbeat).order_by(col(PartHeartbeat.part)))
-    parts = [Part(row.part, row.kind, row.host, row.since, row.at) for row in rows]
+    parts = [Part(row.part, row.kind, row.host, row.since, row.at, row.mark) for row in rows]
     taken = await session.scalar(
         select(col(Audit.at))
         .where(col(Audit.action) == "backup.taken")

@@ -75,8 +75,9 @@ class Watcher:
     `step` never raises: where the database is gone, that is what it says.
     """
 
-    def __init__(self, rt: Runtime, kind: str) -> None:
+    def __init__(self, rt: Runtime, kind: str, *, address: str = "") -> None:
         self._rt = rt
+        self._address = address
         self._kind = kind
         self._part = f"{kind}:{rt.owner}"
         self._host = socket.gethostname()
@@ -119,7 +120,7 @@ class Watcher:
             log.warning("the end of this part was not noted: %s", type(error).__name__)
 
     async def _look(self) -> Seen:
-        await beat(self._rt.store, self._part, self._kind, self._host)
+        await beat(self._rt.store, self._part, self._kind, self._host, mark=self._address)
         self._configuration = await self._rt.configuration()
         return await watch(self._rt)
 

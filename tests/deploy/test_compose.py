@@ -6,6 +6,7 @@ make-secrets.sh, nginx's certificate is by an authority of the test's own.
 
 import asyncio
 import json
+import os
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -30,7 +31,8 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(bool(LACKING), reason=LACKING or ""),
 ]
-A_SECOND = 200
+A_SECOND = int(os.environ.get("COMPOSE_WEBHOOKS_A_SECOND", "200"))
+"""Fewer where the machine is shared with others."""
 MOST_SECONDS = 1_200
 INSIDE = ("/metrics", "/healthz", "/readyz", "/openapi.json", "/paste", "/prefect/alerts")
 

@@ -8,6 +8,7 @@ from sqlmodel import col
 from linekeeper.doctor.parts import examine_parts
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
+from linekeeper.store.leases import holding
 from linekeeper.store.tables import PartHeartbeat
 from linekeeper.watch.queries import beat
 
@@ -36,3 +37,7 @@ async def test_every_part_is_named_with_what_is_wrong(settings: Settings) -> Non
             ("receiver · b", "wrong"),
             ("overdue", "wrong"),
         }
+        async with holding(rt.store, "health-sweep", "run-1"):
+            [lease] = [each for each in await examine_parts(rt) if "lease" in each.name]
+            assert (lease.name, lease.level) == ("lease · health-sweep", "ok")
+            assert lease.text.startswith("held by run-1 until ")

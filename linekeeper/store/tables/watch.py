@@ -24,7 +24,8 @@ class PartHeartbeat(SQLModel, table=True):
     """When it started, or when the present span of answers began."""
     at: datetime = time()
     mark: str = ""
-    """What was seen last where others see it for the part (a worker's own last heartbeat)."""
+    """What was seen last where others see it for the part (a worker's own last heartbeat); of a
+    receiver, the address it answers at."""
 
 
 class OpenProcess(SQLModel, table=True):

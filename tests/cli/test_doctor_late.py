@@ -1,0 +1,101 @@
+"""The doctor says what holds up runs that are late, as a real Prefect shows it."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.objects import State
+from prefect.states import Pending, Scheduled
+
+from linekeeper.cli.doctor_late import NAME
+from linekeeper.cli.doctor_prefect import examine_prefect
+from linekeeper.clock import utcnow
+from linekeeper.doctor.finding import Finding
+from linekeeper.settings import Settings
+from tests.conftest import KEY
+from tests.fixtures_prefect import PrefectServer
+
+PREFLIGHT = "preflight/preflight"
+
+
+class Site:
+    """Linekeeper's deployments on a server, with no worker unless one says that it is there."""
+
+    def __init__(self, settings: Settings, client: PrefectClient) -> None:
+        self.settings = settings
+        self.client = client
+
+    async def late(self, deployment: str = PREFLIGHT) -> None:
+        """A run whose time was ten minutes ago."""
+        found = await self.client.read_deployment_by_name(deployment)
+        state: State[None] = Scheduled(scheduled_time=utcnow() - timedelta(minutes=10))
+        await self.client.create_flow_run_from_deployment(found.id, state=state)
+
+    async def worker(self) -> None:
+        """A worker that polls, and takes nothing."""
+        await self.client.send_worker_heartbeat(
+            "linekeeper", "worker-1", heartbeat_interval_seconds=600
+        )
+
+    async def findings(self) -> list[Finding]:
+        return await examine_prefect(self.settings, seconds=60)
+
+    async def said(self) -> str:
+        """What the doctor says of late runs."""
+        [finding] = [each for each in await self.findings() if each.name == NAME]
+        return finding.text
+
+
+@pytest.fixture
+async def site(clean_prefect: PrefectServer, tmp_path: Path) -> AsyncIterator[Site]:
+    settings = Settings(
+        home=tmp_path,
+        encryption_keys=(KEY,),
+        prefect_port=clean_prefect.port,
+        makini_api_url="http://127.0.0.1:9",
+    )
+    async with PrefectClient(clean_prefect.api_url) as client:
+        await client.create_work_pool(WorkPoolCreate(name="linekeeper", type="process"))
+        await client.create_work_queue("routine", work_pool_name="linekeeper")
+        await client.create_deployment(
+            await client.create_flow_from_name("preflight"),
+            "preflight",
+            work_pool_name="linekeeper",
+            work_queue_name="routine",
+        )
+        yield Site(settings, client)
+
+
+async def test_each_cause_of_a_late_run_is_named(site: Site) -> None:
+    client = site.client
+    assert await site.said() == "none"
+    await site.late()
+    assert await site.said() == "no worker is online: preflight"
+    await site.worker()
+    assert "no worker took it" in await site.said()
+
+    found = await client.read_deployment_by_name(PREFLIGHT)
+    [queue] = [row for row in await client.read_work_queues("linekeeper") if row.name == "routine"]
+    running = await client.create_flow_run_from_deployment(found.id)
+    await client.set_flow_run_state(running.id, Pending(), force=True)
+
+    await client.update_work_pool("linekeeper", WorkPoolUpdate(concurrency_limit=1))
+    full = "has reached its concurrency limit (1 of 1 under way): preflight"
+    assert await site.said() == f"the pool linekeeper {full}"
+    await client.update_work_queue(queue.id, concurrency_limit=1)
+    assert await site.said() == f"the queue routine {full}"
+    await client.update_deployment(found.id, DeploymentUpdate(concurrency_limit=1))
+    await client.increment_concurrency_slots([f"deployment:{found.id}"], 1, "concurrency")
+    assert await site.said() == f"the deployment preflight {full}"
+
+    await client.update_work_pool("linekeeper", WorkPoolUpdate(is_paused=True))
+    assert await site.said() == "the pool linekeeper is paused: preflight"
+    await client.update_work_queue(queue.id, is_paused=True)
+    assert await site.said() == "the queue routine is paused: preflight"
+    await client.update_deployment(found.id, DeploymentUpdate(paused=True))
+    assert await site.said() == "the deployment preflight is paused: preflight"
+    paused = [finding.text for finding in await site.findings() if "resume them" in finding.mend]
+    assert paused == ["paused, so that no run of theirs is scheduled: preflight"]
