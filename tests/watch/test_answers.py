@@ -40,7 +40,7 @@ async def test_a_receiver_that_does_not_answer_is_an_incident_until_it_does(
 
     async def look() -> list[str]:
         async with Runtime.open(settings) as rt:
-            await watch_answers(rt, timeout=5.0, again=0.1)
+            await watch_answers(rt, timeout=30.0, again=0.1)
         return await open_incidents(store)
 
     receiver = await start("receiver", settings, log, port=port)
