@@ -25,7 +25,7 @@ os.environ["PREFECT_HOME"] = str(HOME / "client")
 os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
 os.environ["DO_NOT_TRACK"] = "1"
 
-START_SECONDS = 90
+START_SECONDS = 240
 
 
 @dataclass(frozen=True, slots=True)
