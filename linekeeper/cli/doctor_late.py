@@ -8,7 +8,7 @@ from datetime import timedelta
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
-    FlowRunFilterExpectedStartTime,
+    FlowRunFilterNextScheduledStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
     WorkPoolFilter,
@@ -72,7 +72,9 @@ async def examine_late(
     runs = await client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-            expected_start_time=FlowRunFilterExpectedStartTime(before_=utcnow() - LATE_AFTER),
+            next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(
+                before_=utcnow() - LATE_AFTER
+            ),
         ),
         work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool.name])),
         limit=_MOST,
