@@ -182,8 +182,8 @@ async def test_the_graph_leads_from_the_list_to_batches_to_who_is_in_trouble_to_
     assert {f"customer:{customer.slug}", "health:reauthorization_required"} <= set(lost.tags)
     assert any(tag.startswith("provider:") for tag in lost.tags)
     assert lost.state is not None
-    page = f"http://{clean_prefect.host}:{clean_prefect.port}/artifacts/"
-    assert page in (lost.state.message or "")
+    page = f"http://{clean_prefect.host}:{clean_prefect.port}/artifacts/key/"
+    assert f"{page}connection-{victim.slug} " in (lost.state.message or "")
     pages_of = [f"connection-{connection.slug}" for connection in (victim, other)]
     keys = ["fleet", "audit", "connections", *pages_of]
     links = sorted(str(artifact.data).partition("](http")[0] for artifact in shown)
