@@ -17,6 +17,7 @@ from sqlmodel import col, select
 
 from linekeeper.cli.automations import GONE
 from linekeeper.cli.deploy import deploy
+from linekeeper.cli.names import automation_name
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.receiver import serve
 from linekeeper.runtime import Runtime
@@ -66,7 +67,7 @@ async def test_a_run_that_breaks_or_crashes_is_an_incident_one_red_by_its_findin
         PrefectOrchestrator.open(settings) as orchestrator,
     ):
         trigger = {"type": "event", "posture": "Reactive", "threshold": 1, "within": 0}
-        old = {"name": GONE, "trigger": {**trigger, "expect": ["nothing.happens"]}}
+        old = {"name": automation_name(GONE), "trigger": {**trigger, "expect": ["nothing.happens"]}}
         nothing = AutomationCore.model_validate({**old, "actions": [{"type": "do-nothing"}]})
         await client.create_automation(nothing)
         late = nothing.model_copy(update={"name": "Linekeeper: run late", "enabled": False})
@@ -77,7 +78,7 @@ async def test_a_run_that_breaks_or_crashes_is_an_incident_one_red_by_its_findin
         automations = {
             automation.name: automation for automation in await client.read_automations()
         }
-        assert GONE not in automations
+        assert automation_name(GONE) not in automations
         assert not automations["Linekeeper: run late"].enabled
         assert {a.type for automation in automations.values() for a in automation.actions} == {
             "call-webhook",
