@@ -12,7 +12,7 @@ from linekeeper.access.page_links import seen_in_words
 from linekeeper.implementation.chart import gantt
 from linekeeper.implementation.evaluate import SETTLED
 from linekeeper.implementation.news import implementation_key
-from linekeeper.implementation.plan import TRADITIONAL_MONTHS, ahead_of_traditional
+from linekeeper.implementation.plan import TRADITIONAL_MONTHS
 from linekeeper.implementation.plan import Gate as PlannedGate
 from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.proofs import troubles
@@ -90,20 +90,19 @@ def _headline(progress: Progress) -> Iterable[str]:
         promise = ""
         if implementation.committed is not None:
             chance = round(100 * (outlook.forecast.chance or 0))
+            state = "On track" if outlook.commitment == "kept" else outlook.commitment
             promise = (
-                f" Committed {implementation.committed}: **{outlook.commitment}**, "
-                f"chance {chance} %."
+                f" Committed {implementation.committed}: **{state}** ({chance} % of the trials)."
             )
         yield (
-            f"Go-live likely **{outlook.p50}**, four in five by {outlook.p80}; "
+            f"Forecast go-live: **{outlook.p50}** (P50), {outlook.p80} (P80); "
             f"at the start it was {implementation.planned_p50}.{promise}"
         )
     for reason in outlook.plan.beyond:
         yield f"Beyond the published {low} to {high} weeks: {escape(reason)}."
-    short, long = ahead_of_traditional(outlook.forecast.p80)
     yield (
         f"Published are {low} to {high} weeks. A traditional project takes {TRADITIONAL_MONTHS[0]} "
-        f"to {TRADITIONAL_MONTHS[1]} months: this is {short:g} to {long:g} weeks ahead."
+        f"to {TRADITIONAL_MONTHS[1]} months."
     )
     waited = progress.evaluation.waited
     yield (
