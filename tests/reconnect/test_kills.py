@@ -121,10 +121,20 @@ def messages(here: House) -> list[dict[str, Any]]:
 
 
 async def told(here: House) -> None:
-    for _ in range(10):
+    """Deliver to Slack what is due or is to be tried again soon, however often that is needed."""
+    for _ in range(100):
         configuration = await here.rt.configuration()
-        if not (await deliver_due(here.store, configuration, here.rt.owner)).sent:
+        await deliver_due(here.store, configuration, here.rt.owner)
+        soon = utcnow() + timedelta(seconds=30)
+        waiting = await here.rows(
+            Outbox,
+            col(Outbox.channel) == "slack",
+            col(Outbox.status) == "pending",
+            col(Outbox.next_attempt_at) < soon,
+        )
+        if not waiting:
             return
+        await asyncio.sleep(0.2)
 
 
 async def test_killed_while_asking_there_is_one_link_one_run_and_one_mail(
