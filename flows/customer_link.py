@@ -1,4 +1,4 @@
-"""The link to a customer's own page: shown, or revoked."""
+"""The link to a customer's own page: when it was opened, where to get it, or revoked."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from pydantic import Field
 
 from flows.form import form
 from linekeeper.clock import utcnow
-from linekeeper.customer_page.links import give_link, revoke_link
+from linekeeper.customer_page.links import read_seen, revoke_link
 from linekeeper.customers.find import NotFound
 from linekeeper.markdown import text
 from tasks.reconnect import publish
@@ -33,17 +33,18 @@ async def customer_link(
         ),
     ] = False,
 ) -> State[None]:
-    """Show the link to a customer's own page, and when it was opened; or revoke it.
+    """Say when a customer opened their own page, and where its link is; or revoke the link.
 
-    The link is in the artifact `customer-link`. Nothing is mailed.
+    The link itself is in no artifact: it needs no login and works until it is revoked, so that it
+    is a secret, and Prefect keeps what it is given in plain text. `linekeeper customer link` prints
+    it, and mails to the customer have it.
     """
     async with open_runtime() as rt:
         try:
             if revoke:
                 ended = await revoke_link(rt.store, customer, by=by, now=utcnow())
             else:
-                public_url = rt.settings.resolved_public_url
-                link = await give_link(rt.store, public_url, customer, by=by, now=utcnow())
+                seen = await read_seen(rt.store, customer)
         except NotFound as error:
             return refused("customer", error, "Correct it and send the form again.")
         if revoke:
@@ -53,9 +54,10 @@ async def customer_link(
             return Completed(message=said)
         await publish(
             "customer-link",
-            f"# {text(link.customer)}\n\n[{link.url}]({link.url})\n\nFor this customer only, "
-            f"until it is revoked. {link.seen.capitalize()}.\n",
-            description=link.customer,
+            f"# {text(seen.customer)}\n\nThe customer's own page: {seen.in_words}.\n\nIts link is "
+            "a secret of this customer's, so it is not shown here: `linekeeper customer link NAME` "
+            "prints it, and mails to the customer have it.\n",
+            description=seen.customer,
         )
-        await rename(f"customer-link · {link.customer}: {link.seen}")
-        return Completed(message="The link is in the artifact customer-link")
+        await rename(f"customer-link · {seen.customer}: {seen.in_words}")
+        return Completed(message=f"{seen.customer}: {seen.in_words}")

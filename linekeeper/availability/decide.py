@@ -122,8 +122,10 @@ def _waiting(history: History, troubles: Troubles, at: datetime) -> Waiting:
         return Waiting.us
     if _covered(troubles.ours, at) and health == "unknown":
         return Waiting.us
-    if _covered(troubles.apps.get(history.app, ()), at) or health == "degraded":
-        return Waiting.makini  # what is slow, flapping or stale is its sync
+    if _covered(troubles.apps.get(history.app, ()), at):
+        return Waiting.makini
+    # Whose fault a connection is degraded is not known: of a sync that fails Makini's contract says
+    # no more than `error`, and what is slow or flaps may do so on either side of Makini.
     return Waiting.customer_system if health == "unreachable" else Waiting.unknown
 
 

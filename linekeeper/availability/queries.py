@@ -14,6 +14,9 @@ from linekeeper.store.tables import Connection, Customer, Incident, Outage, Tran
 
 _PRODUCT = ("forward_refused", "forward_behind")
 """Kinds of incidents in which the product takes no messages."""
+_APP = ("unreachable", "list_failed")
+"""Kinds of incidents of a whole app that explain why its connections give no answer. In an app of
+few connections the second is all that shows it: so few are never one incident."""
 
 
 class _Edges(NamedTuple):
@@ -78,7 +81,7 @@ async def read_troubles(session: AsyncSession, month: Span) -> Troubles:
     incidents = await session.scalars(
         select(Incident).where(
             or_(
-                (col(Incident.scope) == "app") & (col(Incident.kind) == "unreachable"),
+                (col(Incident.scope) == "app") & col(Incident.kind).in_(_APP),
                 col(Incident.kind).in_(_PRODUCT),
             ),
             col(Incident.opened_at) < month.until,

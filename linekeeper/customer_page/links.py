@@ -1,12 +1,20 @@
-"""The link to a customer's page, as the desk gives it: made once, shown again, or revoked."""
+"""The link to a customer's page: made once, shown again, or revoked.
+
+It needs no login and works until it is revoked, so it is a secret: the command line and mails to
+the customer have it, Prefect, which keeps what it is given in plain text, has not.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
+
+from sqlalchemy import select
+from sqlmodel import col
 
 from linekeeper.access.page_links import page_link, page_url, revoke_links, seen_in_words
 from linekeeper.access.signing import load_signer
 from linekeeper.customers.find import find_customer
 from linekeeper.store import Store
+from linekeeper.store.tables import CustomerLink
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +25,14 @@ class PageLink:
     url: str
     seen: str
     """When it was opened and answered last, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a customer did with the link that works."""
+
+    customer: str
+    in_words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +56,21 @@ async def give_link(
             page_url(signer, public_url, link.id),
             seen_in_words(link),
         )
+
+
+async def read_seen(store: Store, name: str) -> Seen:
+    """When the page of the customer called `name` was opened and answered. Raises `NotFound`."""
+    async with store.read() as session:
+        customer = await find_customer(session, name)
+        link = await session.scalar(
+            select(CustomerLink)
+            .where(
+                col(CustomerLink.customer_id) == customer.id, col(CustomerLink.revoked_at).is_(None)
+            )
+            .order_by(col(CustomerLink.id).desc())
+            .limit(1)
+        )
+        return Seen(customer.name, seen_in_words(link) if link is not None else "no link works now")
 
 
 async def revoke_link(store: Store, name: str, *, by: str, now: datetime) -> Revoked:

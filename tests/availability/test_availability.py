@@ -93,6 +93,8 @@ async def planted(store: Store) -> datetime:
         ("health", 204, "unreachable", "unknown"),
         ("health", 206, "unknown", "degraded"),
         ("health", 211, "degraded", "healthy"),
+        ("health", 220, "healthy", "unreachable"),
+        ("health", 223, "unreachable", "healthy"),
         ("health", 800, "healthy", "inactive"),
     ]
     async with store.write() as session:
@@ -111,7 +113,12 @@ async def planted(store: Store) -> datetime:
                     source="probe",
                 )
             )
-        for kind, since, until in (("unreachable", 199, 202), ("forward_refused", 300, 307)):
+        incidents = (
+            ("unreachable", 199, 202),
+            ("list_failed", 220, 222),
+            ("forward_refused", 300, 307),
+        )
+        for kind, since, until in incidents:
             session.add(
                 Incident(
                     kind=kind,
@@ -130,9 +137,9 @@ async def planted(store: Store) -> datetime:
 
 TRUTH = {
     Waiting.customer_login: 10,
-    Waiting.customer_system: 3 + 2,
-    Waiting.makini: 2 + 5,
-    Waiting.unknown: 1,
+    Waiting.customer_system: 3 + 2 + 1,
+    Waiting.makini: 2 + 2,
+    Waiting.unknown: 1 + 5,
     Waiting.us: 1,
     Waiting.product: 7,
 }
@@ -149,7 +156,7 @@ async def test_a_month_is_what_happened_in_it(store: Store) -> None:
     assert row["customer"] == "'=Acme"  # no formula for a spreadsheet
     assert int(row["total"]) == sum(int(row[waiting.value]) for waiting in Waiting) == live * 60
     assert "| =Acme |" in markdown(month)
-    assert sentence(month).startswith("2026-11: 95.55 % healthy; waited for: Customer's login 1.44")
+    assert sentence(month).startswith("2026-11: 95.11 % healthy; waited for: Customer's login 1.44")
     assert not (await read_month(store, "2026-09", now=now)).lines
 
 
@@ -175,7 +182,7 @@ def test_the_command_prints_a_table_or_csv(command: CommandLine) -> None:
 async def test_the_digest_of_the_first_has_a_line_on_the_month_before(store: Store) -> None:
     await planted(store)
     first = await gather(store, now=END + 7 * HOUR)
-    assert "*Availability* 2026-11: 95.55 % healthy" in slack_text(first, Links())
+    assert "*Availability* 2026-11: 95.11 % healthy" in slack_text(first, Links())
     assert "**Availability** 2026-11" in day_page(first)
     second = await gather(store, now=END + 31 * HOUR)
     assert "Availability" not in slack_text(second, Links())

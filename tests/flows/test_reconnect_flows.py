@@ -27,6 +27,7 @@ from flows.reconnect import reconnect
 from flows.refresh_tokens import refresh_tokens
 from linekeeper.access.tokens import destroy_tokens, save_tokens
 from linekeeper.clock import utcnow
+from linekeeper.customer_page.links import give_link
 from linekeeper.health.judge import Observation as Observed
 from linekeeper.health.judge import Outcome
 from linekeeper.health.service import observe
@@ -213,23 +214,24 @@ async def test_a_customer_gets_a_contact_by_the_form(
     assert contacts == ["a@b.example"]
 
 
-async def test_a_customers_link_is_made_shown_again_and_revoked_by_a_form(
+async def test_a_customers_link_is_in_no_artifact_and_is_revoked_by_a_form(
     running: Running, store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
 ) -> None:
     await lost(store, clean_prefect, fleet)
+    name = (await rows(store, Customer))[0].name
     with on(clean_prefect):
-        name = (await rows(store, Customer))[0].name
-        for _ in range(2):
-            state = await customer_link(name, "Petra", return_state=True)
-            assert state.name == "Completed", state.message
-        [link] = await rows(store, CustomerLink)
-        assert (link.created_by, link.revoked_at) == ("Petra", None)
+        state = await customer_link(name, "Petra", return_state=True)
+        assert state.message == f"{name}: no link works now"
+        given = await give_link(store, "https://here.example", name, by="Petra", now=utcnow())
+        state = await customer_link(name, "Petra", return_state=True)
+        assert state.message == f"{name}: opened never, answered never"
         artifact = await running.artifact("customer-link")
-        assert "/customer/" in artifact
-        assert "Opened never, answered never" in artifact
+        assert "opened never, answered never" in artifact
+        assert "linekeeper customer link" in artifact
+        assert given.url.rpartition("/")[2] not in artifact
+        assert "/customer/" not in artifact
         state = await customer_link(name, "Petra", revoke=True, return_state=True)
         assert state.message == f"{name}: 1 links revoked"
-        assert "/customer/" not in await running.artifact("customer-link")
         assert (await customer_link("Nobody", "Petra", return_state=True)).name == "Refused"
     [link] = await rows(store, CustomerLink)
     assert link.revoked_at is not None
