@@ -80,6 +80,8 @@ def run(asked: argparse.Namespace, seeds: range) -> int:
               f"{seconds:.1f} s · trace {verdict.digest}", flush=True)  # fmt: skip
         for line in new:
             print(f"  broken: {line}")
+        for line in verdict.differing:
+            print(f"  availability: {line}")
         for line in known:
             print(f"  known open: {line}")
         if new:

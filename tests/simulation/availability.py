@@ -1,11 +1,21 @@
-"""The minutes Linekeeper says were waited, and for what, against what was so."""
+"""The minutes Linekeeper says were waited, and for what, against what was so.
+
+What was so is the model's, with two limits that lie in Makini's contract and not in Linekeeper:
+
+- Of a customer's system that is off line Makini says `error`. Its contract doesn't say whose fault
+  an `error` is, so that the true answer to "whom does it wait for?" is that it isn't known.
+- Where Makini's words lag behind what is so, and nothing else says it, nobody can know. Such
+  minutes are not judged; they neither agree nor disagree.
+"""
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import SecretStr
 
@@ -17,9 +27,12 @@ from tests.simulation.makini.truth import Connection
 from tests.simulation.ports import KEY
 from tests.simulation.universe import Universe
 
+T = TypeVar("T")
 MINUTE = timedelta(minutes=1)
 NOTICED_WITHIN = timedelta(minutes=25)
-"""Three misses, in sweeps as far apart as they are here, and a word of Makini's that lags."""
+"""Three misses, in sweeps as far apart as they are here."""
+KNOWABLE = {"customer_system": Waiting.unknown}
+"""What of the truth Makini's words can say at all."""
 
 
 @dataclass
@@ -29,6 +42,12 @@ class Agreement:
     broken: list[str] = field(default_factory=list)
     minutes: int = 0
     agreed: int = 0
+    hidden: int = 0
+    """Minutes in which Makini's words lagged, so that nobody could know."""
+    exact: int = 0
+    """Of `minutes`: those that agree with what was so in that very minute."""
+    differing: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By what was said and what was so: minutes that don't agree."""
 
 
 def compare(universe: Universe, database: Path) -> Agreement:
@@ -45,36 +64,104 @@ def compare(universe: Universe, database: Path) -> Agreement:
             found.broken.append(
                 f"availability: {history.label} was live for {live}, its minutes are {line.total}"
             )
-        truth = universe.truth.connections.get(keys[history.connection_id])
-        sick = universe.people.sick
-        failing = {*universe.people.failing, sick.connection.key if sick else ""}
-        if truth is not None and truth.key not in failing:
+        connection = universe.truth.connections.get(keys[history.connection_id])
+        if connection is not None:
+            truth = Truth(universe, connection)
             for since, until in _live(history, now):
                 _each_minute(found, history, troubles, truth, Span(since, until))
     return found
 
 
+class Truth:
+    """What one connection waited for, minute by minute."""
+
+    def __init__(self, universe: Universe, connection: Connection) -> None:
+        self._connection = connection
+        self._announced = bool(universe.personality.auth_event)
+        people = universe.people
+        self._makini = [Span(each.since, each.until) for each in people.over if each.everywhere]
+        self._alone = [
+            Span(each.since, each.until) for each in people.over if each.key == connection.key
+        ]
+        sick = people.sick
+        if sick is not None and sick.connection is connection and not sick.entity:
+            self._alone.append(Span(connection.created_at, universe.now()))
+        self._product = universe.product.answers
+
+    def at(self, at: datetime) -> Waiting:
+        """What was so at `at`, as far as it can be known at all."""
+        word = _last(self._connection.states, at, "healthy")
+        if word == "us":
+            return Waiting.us
+        if any(span.covers(at) for span in self._makini):
+            return Waiting.makini
+        if word != "healthy":
+            return KNOWABLE.get(word) or Waiting(word)
+        if any(span.covers(at) for span in self._alone):
+            return Waiting.customer_system  # Makini answers for the others, and not for this one
+        taken = _last(self._product, at, True)
+        return Waiting.healthy if taken else Waiting.product
+
+    def is_hidden(self, at: datetime) -> bool:
+        """Whether Makini says something else of the connection than is so, and nothing else can."""
+        so = _last(self._connection.states, at, "healthy")
+        announced = so == "customer_login" and self._announced
+        return not announced and self._worded(at) != so
+
+    def within(self, since: datetime, until: datetime) -> set[Waiting]:
+        """Everything that was so, or that Makini said, between two moments."""
+        connection = self._connection
+        moments = {since, until}
+        moments |= {at for at, _ in (*connection.states, *self._product)}
+        moments |= {at for at, _, _ in connection.words}
+        for span in (*self._makini, *self._alone):
+            moments |= {span.since, span.until}
+        inside = [at for at in moments if since <= at <= until]
+        words = {self._worded(at) for at in inside if self.is_hidden(at)}
+        return {self.at(at) for at in inside} | {
+            KNOWABLE.get(word) or Waiting(word) for word in words
+        }
+
+    def _worded(self, at: datetime) -> str:
+        """The state that Makini's words at that moment stand for."""
+        words = self._connection.word(at)
+        return next(state for state, words_of in _WORDS.items() if words_of == words)
+
+
+_WORDS = {
+    "us": ("Inactive", "done"),
+    "customer_login": ("Active", "fail"),
+    "customer_system": ("Active", "error"),
+    "healthy": ("Active", "done"),
+}
+"""What Makini says of each state, once it does."""
+
+
+def _last(turns: list[tuple[datetime, T]], at: datetime, otherwise: T) -> T:
+    return next((value for since, value in reversed(turns) if since <= at), otherwise)
+
+
 def _each_minute(
-    found: Agreement, history: History, troubles: Troubles, truth: Connection, live: Span
+    found: Agreement, history: History, troubles: Troubles, truth: Truth, live: Span
 ) -> None:
     at = live.since
     while at + MINUTE <= live.until:
         line = line_of(history, troubles, Span(at, at + MINUTE))
         said = max(line.minutes, key=lambda waiting: line.minutes[waiting])
-        found.minutes += 1
-        found.agreed += said in set(_so(truth, at))
+        if truth.is_hidden(at):
+            found.hidden += 1
+        else:
+            so = truth.at(at)
+            right = truth.within(at - NOTICED_WITHIN, at + MINUTE)
+            if at - NOTICED_WITHIN < live.since:
+                right.add(Waiting.unknown)  # nobody had looked when it came into the books
+            agrees = said in right
+            found.minutes += 1
+            found.exact += said == so
+            found.agreed += agrees
+            if not agrees:
+                found.differing[said.value, so.value] += 1
         at += MINUTE
-
-
-def _so(truth: Connection, at: datetime) -> Iterator[Waiting]:
-    """What was so in the time in which it has to be noticed, until the end of the minute."""
-    states = [(since, word) for since, word in truth.states if since < at + MINUTE]
-    for (_, word), (until, _) in zip(states, [*states[1:], (at + MINUTE, "")], strict=True):
-        if until > at - NOTICED_WITHIN:
-            yield Waiting(word)
-            if word == Waiting.customer_system:
-                # A sync status `error` is all that Makini says of it, and not whose fault it is.
-                yield Waiting.makini
 
 
 def _live(history: History, now: datetime) -> Iterator[tuple[datetime, datetime]]:

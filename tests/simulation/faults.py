@@ -24,6 +24,8 @@ KINDS = (
 )  # fmt: skip
 
 
+MAKINI_AWAY = 0.3
+"""The share of universes in which Makini as a whole goes away."""
 LACKS_FROM_SECONDS = 1200.0
 """A listing that lacks records does so once all were read."""
 
@@ -36,6 +38,11 @@ class Episode:
     matches: Callable[[Request], bool]
     fault: Fault
     words: str
+    since: datetime
+    key: str
+    """Of the connection all of whose calls fail; empty where only an entity's do, or where all
+    calls to Makini do."""
+    everywhere: bool = False
 
 
 class Trouble:
@@ -45,6 +52,9 @@ class Trouble:
         self.universe = universe
         self.rng = Random(seed_of(universe.plan.seed, "trouble"))
         self.kinds = {kind for kind in KINDS if self.rng.random() < 0.45}
+        # Drawn by itself: the other universes are as they were before there was this kind.
+        if Random(seed_of(universe.plan.seed, "makini away")).random() < MAKINI_AWAY:
+            self.kinds.add("makini")
         if universe.plan.kinds:
             self.kinds = set(universe.plan.kinds)
         self.episodes: list[Episode] = []
@@ -53,6 +63,8 @@ class Trouble:
         self._cut_list: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
         self.logged_in: dict[str, datetime] = {}
         self.sick: Sickness | None = None
+        self.over: list[Episode] = []
+        """Every episode there was, those of now too."""
         self.failing: set[str] = set()
         """The keys of connections of which an episode was."""
         universe.disk.cut_now = universe.crash
@@ -88,6 +100,8 @@ class Trouble:
             yield self._systems()
         if "list" in self.kinds:
             yield self._lists()
+        if "makini" in self.kinds:
+            yield self._makini_away()
         if "forged" in self.kinds:
             yield self._forgeries()
         if "clock" in self.kinds:
@@ -95,6 +109,8 @@ class Trouble:
 
     def end(self) -> None:
         """It is to be calm: everything works, except for logins that nobody renewed."""
+        for episode in self.episodes:
+            episode.until = min(episode.until, self.universe.now())
         self.episodes.clear()
         self._cut_list = None
         universe = self.universe
@@ -164,10 +180,37 @@ class Trouble:
             seconds = self.rng.choice((30.0, 300.0, 1500.0))
             words = f"{fault.kind} {fault.status} for {connection.key}{path} for {seconds:g} s"
             self.universe.say(f"trouble: {words}")
-            self.failing.add(connection.key)
+            key = connection.key
+            self.failing.add(key)
             until = self.universe.now() + timedelta(seconds=seconds)
             self.episodes = [each for each in self.episodes if each.until > self.universe.now()]
-            self.episodes.append(Episode(until, matches, fault, words))
+            self._begin(
+                Episode(until, matches, fault, words, self.universe.now(), "" if path else key)
+            )
+
+    def _begin(self, episode: Episode) -> None:
+        self.episodes.append(episode)
+        self.over.append(episode)
+
+    async def _makini_away(self) -> None:
+        """No call to Makini is answered, whosever it is; from a source of chance of its own."""
+        rng = Random(seed_of(self.universe.plan.seed, "makini away for"))
+        while True:
+            await asyncio.sleep(rng.expovariate(1 / 1800.0))
+            if not self._on("makini"):
+                continue
+            seconds = rng.choice((60.0, 900.0, 1800.0))
+            fault = rng.choice((Fault("refuse"), Fault("status", 503), Fault("hang")))
+            now = self.universe.now()
+            self.universe.say(f"trouble: Makini is away for {seconds:g} s: {fault.kind}")
+            self._begin(
+                Episode(
+                    now + timedelta(seconds=seconds),
+                    lambda request: request.host == "makini.sim",
+                    fault, "Makini is away", now, "", everywhere=True,
+                )
+            )  # fmt: skip
+            await asyncio.sleep(seconds)
 
     async def _down(self, peer: Any, name: str) -> None:
         while True:

@@ -39,9 +39,12 @@ class Product:
         self.taken: list[Forwarded] = []
         self.seen: dict[str, bytes] = {}
         self.wrong: list[str] = []
+        self.answers: list[tuple[datetime, bool]] = []
+        """When it was asked to take something, and whether it did."""
 
     def handle(self, request: Request) -> Answer:
         """One forward."""
+        self.answers.append((self._now(), not self.down))
         if self.down:
             return Answer(503)
         identity = request.headers.get("webhook-id", "")

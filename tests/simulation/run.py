@@ -41,12 +41,17 @@ def simulate(plan: Plan) -> Verdict:
         loop.close()
         shutil.rmtree(home, ignore_errors=True)
     verdict.trace = universe.lines
+    verdict.differing = [
+        f"{minutes} minutes {said}, in truth {so}"
+        for (said, so), minutes in sorted(available.differing.items())
+    ]
     verdict.digest = hashlib.sha256("\n".join(universe.lines).encode()).hexdigest()[:16]
     verdict.figures = {
         "webhooks": len(universe.delivered), "lost": len(universe.lost),
         "crashes": len(universe.crashed_at), "forwards": len(universe.product.taken),
         "runs": len(universe.prefect.runs), "minutes": available.minutes,
-        "agreed": available.agreed, "steps": loop.steps, "commits": universe.disk.commits,
+        "agreed": available.agreed, "hidden": available.hidden, "exact": available.exact,
+        "steps": loop.steps, "commits": universe.disk.commits,
     }  # fmt: skip
     return verdict
 

@@ -68,6 +68,8 @@ class Verdict:
     seed: int
     broken: list[str] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
+    """Minutes of availability that are not as it was; some few may be so."""
     trace: list[str] = field(default_factory=list)
     digest: str = ""
     figures: dict[str, float] = field(default_factory=dict)
