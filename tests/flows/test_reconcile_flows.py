@@ -128,7 +128,7 @@ async def test_a_run_recovers_what_was_missed_and_says_so_in_name_table_chart_an
     [picture] = re.findall(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)\)", table)
     drawing = base64.b64decode(picture).decode()
     assert drawing.startswith("<svg")
-    assert drawing.count('<rect class="m"') == 2  # its legend and one bar
+    assert drawing.count('<rect class="c3"') == 2  # its legend and one bar
     said = [text for text in await slack(peer) if "can't be trusted" in text]
     assert len(said) == 1
     assert "missed 30% (30 of 100 changes)" in said[0]
