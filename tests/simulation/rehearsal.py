@@ -98,6 +98,8 @@ class Rehearsal:
             if personality.status_lag > 600:
                 return  # nothing tells of it within the hour
             await asyncio.sleep(personality.status_lag + 660.0 * universe.pace)
+        if loser.login_ok or loser.successor:
+            return  # whoever was asked has logged in already
         if not universe.is_open(loser.key, "reauthorization_required"):
             universe.found.append(f"late: nobody noticed that {loser.key} lost its login")
             return
