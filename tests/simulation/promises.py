@@ -174,7 +174,7 @@ def _messages(oracle: "Oracle") -> Iterator[str]:
             if lasts and row["kind"] == "reauthorization_required" and not said:
                 yield f"unsaid: {row['title']} is open since {row['opened_at'][11:19]}"
             continue
-        shows_end = "RESOLVED" in message.text or "MERGED" in message.text
+        shows_end = "*Resolved*" in message.text or "*Merged*" in message.text
         if row["status"] == "resolved" and row["resolved_at"] < edge and not shows_end:
             yield f"uncleared: {row['title']} is over, the message says: {message.text[:80]!r}"
         if row["status"] != "resolved" and row["opened_at"] < edge and shows_end:

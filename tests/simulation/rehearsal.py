@@ -118,5 +118,5 @@ class Rehearsal:
 
 
 def _says_lost(text: str) -> bool:
-    is_over = "RESOLVED" in text or "MERGED" in text or "econnected" in text
+    is_over = "*Resolved*" in text or "*Merged*" in text or "econnected" in text
     return "Reauthorization required" in text and not is_over
