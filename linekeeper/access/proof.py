@@ -73,15 +73,24 @@ async def prove(
         async with gate:
             proofs[position] = await _proof(rt, claim, known[claim.connection.app])
 
+    # No time-out around a group: one that fails lets `CancelledError` out on Python 3.11.
+    asked = [
+        asyncio.create_task(ask(position, claim))
+        for position, claim in claims.items()
+        if position not in proofs
+    ]
     try:
-        async with asyncio.timeout(within), asyncio.TaskGroup() as group:
-            for position, claim in claims.items():
-                if position not in proofs:
-                    group.create_task(ask(position, claim))
-    except TimeoutError:
-        late = Proof(f"Makini did not tell within {within:g} s whose it is: hand it over again")
-        proofs = dict.fromkeys(claims, late) | proofs
-    return proofs
+        if asked:
+            await asyncio.wait(asked, timeout=within)
+    finally:
+        for task in asked:
+            task.cancel()
+        ended = await asyncio.gather(*asked, return_exceptions=True)
+    for error in ended:
+        if isinstance(error, Exception):
+            raise error
+    late = Proof(f"Makini did not tell within {within} s whose it is: hand it over again")
+    return dict.fromkeys(claims, late) | proofs
 
 
 async def note_ids(
@@ -113,7 +122,7 @@ async def _proof(rt: Runtime, claim: Claim, known: Sequence[Known]) -> Proof:
 
 def _judged(connection_id: str, status: ConnectionStatus, known: Sequence[Known]) -> Proof:
     """Whether the status is that of the connection; its list may call it something else. Pure."""
-    wanted = next((one for one in known if one.id == connection_id), None)
+    wanted = next((each for each in known if each.id == connection_id), None)
     if not status.id or wanted is None or status.id in (wanted.makini_key, wanted.makini_id):
         return Proof()
     is_id_known = wanted.makini_id not in (None, wanted.makini_key)
