@@ -184,6 +184,22 @@ async def test_a_token_that_is_held_already_is_not_asked_about_again(cut_over: C
     assert cut_over.makini.world.calls["GET", "/api/integrations/current"] == 1
 
 
+async def test_what_makini_does_not_answer_in_time_says_so_and_may_be_handed_over_again(
+    cut_over: CutOver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = await cut_over.connections()
+    tokens = [
+        {"connection": row.makini_key, "access_token": cut_over.pair(row).access} for row in rows
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr("linekeeper.receiver.api.ASKED_FOR_SECONDS", 0.0)
+        late = await cut_over.hand_over(*tokens)
+    assert all("hand it over again" in str(result["error"]) for result in late)
+    assert {result["custody"] for result in late} == {None}
+    again = await cut_over.hand_over(*tokens)
+    assert {result["custody"] for result in again} == {"borrowed"}
+
+
 @pytest.mark.parametrize("whole", [False, True])
 async def test_where_the_list_has_keys_only_a_token_is_told_by_what_fits(
     settings: Settings, whole: bool
