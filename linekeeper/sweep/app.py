@@ -146,7 +146,11 @@ async def close_removed(rt: Runtime, *, now: datetime) -> list[str]:
     return gone
 
 
-_OPEN_APPS = select(col(Incident.app)).where(col(Incident.resolved_at).is_(None)).distinct()
+_OPEN_APPS = (
+    select(col(Incident.app))
+    .where(col(Incident.resolved_at).is_(None), col(Incident.app) != "")  # of Linekeeper itself
+    .distinct()
+)
 
 
 def _failed(app: str) -> str:
