@@ -44,7 +44,11 @@ async def customer_update(
     ] = "",
     owner: Annotated[
         str,
-        Field(title="Owner", description="Who looks after it here: a name or a Slack member's id"),
+        Field(
+            title="Owner",
+            description="Who looks after it here: `Petra Novak <U0123ABCD>`, or only the name or "
+            "Slack's id",
+        ),
     ] = "",
     critical: Annotated[
         Literal["leave", "yes", "no"],

@@ -13,6 +13,7 @@ from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.implementation.answer import Answer, Asked, NoSuchGate, answer, ask
 from linekeeper.implementation.news import run_name
+from linekeeper.people import person
 from linekeeper.preflight.handover import escape
 from tasks.implementation import graph_of, publish, retag, run_page, this_run
 from tasks.run import open_runtime, refused, rename, skipped
@@ -107,7 +108,8 @@ def _question(asked: Asked, graph: str | None, works: str | None) -> str:
     opened = f"Open since {row.opened_at:%Y-%m-%d}. " if row.opened_at else ""
     due = f"Due {row.due}. " if row.due else ""
     lines.append(
-        f"{opened}{due}For {escape(row.assignee)}. Go-live likely {implementation.p50}"
+        f"{opened}{due}For {escape(person(row.assignee).shown)}. "
+        f"Forecast go-live: {implementation.p50} (P50)"
         + (f", committed {implementation.committed}." if implementation.committed else ".")
     )
     if works:

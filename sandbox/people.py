@@ -24,5 +24,6 @@ def customers_csv(customers: Iterable[str]) -> str:
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(("name", "owner"))
     for name in sorted(set(customers)):
-        rows.writerow((name, _OWNERS[zlib.crc32(name.encode()) % len(_OWNERS)]))
+        member = _OWNERS[zlib.crc32(name.encode()) % len(_OWNERS)]
+        rows.writerow((name, f"{PEOPLE[member]} <{member}>"))
     return out.getvalue()

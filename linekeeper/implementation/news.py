@@ -15,6 +15,7 @@ from linekeeper.implementation.queries import run_key
 from linekeeper.implementation.standing import Standing, turn_of
 from linekeeper.notify.routing import said_about
 from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.people import person
 from linekeeper.store import Store
 from linekeeper.store.tables import Gate, Implementation
 
@@ -125,9 +126,10 @@ def run_name(standing: Standing, row: Gate) -> str:
 
 def tags(standing: Standing, row: Gate) -> list[str]:
     """What the run is found by on the Runs page."""
+    whom = person(row.assignee)
     return [
         f"implementation:{standing.implementation.slug}"[:MAX_TAG],
-        f"owner:{slugify(row.assignee)}"[:MAX_TAG],
+        f"owner:{slugify(whom.name or whom.slack_id)}"[:MAX_TAG],
         f"waiting:{turn_of(row)}",
     ]
 

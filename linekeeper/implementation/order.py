@@ -13,6 +13,7 @@ from linekeeper.implementation.plan import make_plan
 from linekeeper.implementation.scope import MAX_NAME, Faults, PlanError, Scope, parse_scope
 from linekeeper.implementation.standing import calendar_of
 from linekeeper.implementation.template import Template, load_template
+from linekeeper.people import person
 from linekeeper.preflight.targets import TargetError, parse_target
 from linekeeper.store.tables import Customer
 
@@ -121,7 +122,7 @@ def words(order: Order) -> str:
         f"{order.customer} starts with {', '.join(scope.system_names)}: {scope.complexity}, "
         f"{hosting}, kickoff {scope.kickoff}, go-live likely {order.outlook.p50} "
         f"(four in five: {order.outlook.p80}){promised}. Published are {weeks}.{beyond} "
-        f"Owner {order.owner}."
+        f"Owner {person(order.owner).shown}."
     )
 
 

@@ -20,6 +20,7 @@ from linekeeper.implementation.queries import UNDERWAY
 from linekeeper.implementation.standing import turn_of
 from linekeeper.markdown import image
 from linekeeper.notify.view import Links
+from linekeeper.people import person
 from linekeeper.preflight.handover import escape, link
 from linekeeper.store.tables import Gate, Implementation
 
@@ -80,7 +81,7 @@ def _headline(progress: Progress) -> Iterable[str]:
     )
     yield (
         f"{status} · {implementation.complexity}, {implementation.hosting} · "
-        f"owner {escape(implementation.owner)} · kickoff {implementation.kickoff} · "
+        f"owner {escape(person(implementation.owner).shown)} · kickoff {implementation.kickoff} · "
         f"{round(100 * progress.evaluation.progress)} % done"
     )
     low, high = outlook.plan.published
@@ -314,7 +315,7 @@ def _table(lines: Sequence[Line], links: Links) -> str:
             else f"{implementation.p50} to {implementation.p80:%m-%d}"
         )
         rows.append(
-            f"| {_linked(implementation, links)} ({escape(implementation.owner)}) | "
+            f"| {_linked(implementation, links)} ({escape(person(implementation.owner).shown)}) | "
             f"{round(100 * implementation.progress)} % | {likely} | {promise} | "
             f"{_cell(held + waiting)} |"
         )

@@ -7,6 +7,7 @@ from linekeeper.implementation.evaluate import Evaluation
 from linekeeper.implementation.outlook import Outlook
 from linekeeper.implementation.proofs import Trouble
 from linekeeper.implementation.standing import Standing, turn_of
+from linekeeper.people import person
 
 NAMED = 3
 _TURN = {"us": "ours", "customer": "the customer's", "makini": "Makini's"}
@@ -51,7 +52,8 @@ def slip_of(
     if not signs:
         return None
     return Slip(
-        tuple(signs), f"{implementation.title}: {'; '.join(parts)}. Owner {implementation.owner}"
+        tuple(signs),
+        f"{implementation.title}: {'; '.join(parts)}. Owner {person(implementation.owner).shown}",
     )
 
 

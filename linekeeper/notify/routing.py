@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from linekeeper.config import Configuration, SlackConfig
+from linekeeper.people import person
 
 DEFAULT = "default"
 _SEVERITIES = frozenset({"critical", "normal", "low"})
@@ -82,7 +83,7 @@ def _fits(about: About, channel: SlackConfig) -> bool:
     if topics and not topics & _folded(about.topics):
         return False
     members: list[tuple[frozenset[str], list[frozenset[str]]]] = [
-        (_words(channel.owners), [_folded([each.owner]) for each in about.concerned]),
+        (_words(channel.owners), [_called(each.owner) for each in about.concerned]),
         (_words(channel.customers), [_folded(each.customers) for each in about.concerned]),
         (_words(channel.tags), [_folded(each.tags) for each in about.concerned]),
         (_words(channel.providers), [_folded([each.provider]) for each in about.concerned]),
@@ -91,6 +92,12 @@ def _fits(about: About, channel: SlackConfig) -> bool:
         not wanted or (values and all(wanted & value for value in values))
         for wanted, values in members
     )
+
+
+def _called(owner: str) -> frozenset[str]:
+    """What a rule may call this owner: as written, by name, or by Slack's id."""
+    whom = person(owner)
+    return _folded([owner, whom.name, whom.slack_id])
 
 
 def _words(text: str) -> frozenset[str]:

@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Protocol
 
+from linekeeper.people import person
+
 NAME_LIMIT = 150
 
 _JOINERS = "\u200c\u200d"  # without them Persian, Hindi and many emoji fall apart
@@ -20,8 +22,6 @@ _DROPPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 _BLANKS = re.compile(r"[^\S\n]+")
 _MANY_LINES = re.compile(r"\n{3,}")
 _LOUD = re.compile(r"@(?=(?:channel|here|everyone|group)\b)", re.IGNORECASE)
-_SLACK_USER = re.compile(r"[UW][A-Z0-9]{7,20}")
-_SLACK_GROUP = re.compile(r"S[A-Z0-9]{7,20}")
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
@@ -124,7 +124,7 @@ class Pen(Protocol):
         ...
 
     def person(self, owner: str) -> str:
-        """Who owns it: a name, an address, or a Slack member's or group's id (mentioned)."""
+        """Who owns it (`linekeeper.people`): in Slack its members and groups are mentioned."""
         ...
 
 
@@ -149,11 +149,8 @@ class Mrkdwn:
         return f"<{target.replace('&', '&amp;')}|{label}>"
 
     def person(self, owner: str) -> str:
-        if _SLACK_USER.fullmatch(owner):
-            return f"<@{owner}>"
-        if _SLACK_GROUP.fullmatch(owner):
-            return f"<!subteam^{owner}>"
-        return self.text(owner)
+        whom = person(owner)
+        return whom.mention or self.text(whom.name)
 
 
 class Plain:
@@ -175,7 +172,7 @@ class Plain:
         return f"{label} {url}"
 
     def person(self, owner: str) -> str:
-        return self.text(owner)
+        return self.text(person(owner).shown)
 
 
 def _utc(at: datetime) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from linekeeper.health.judge import Health
 from linekeeper.markdown import MAX_MESSAGE, code, image, table, text, when
+from linekeeper.people import person
 from linekeeper.views.fleet_models import ConnectionReport
 from linekeeper.views.health_chart import LOOKS, Change, look, timeline
 from linekeeper.views.parts import FLEET, ReportLinks, answer, joined, taken
@@ -152,7 +153,7 @@ def _facts(report: ConnectionReport) -> Iterable[Sequence[str]]:
     connection, customer = report.connection, report.customer
     owner = text(customer.name) if customer is not None else "—"
     yield "Customer", owner + (" · critical" if customer is not None and customer.critical else "")
-    yield "Owner", text(customer.owner if customer is not None else None)
+    yield "Owner", text(person(customer.owner).shown if customer is not None else None)
     yield "Name at Makini", text(connection.name)
     yield "Makini's key", code(connection.makini_key)
     yield "Makini's id", code(connection.makini_id)

@@ -17,6 +17,7 @@ from linekeeper.access.expiry import Expiry, horizon
 from linekeeper.credits.service import ledger
 from linekeeper.customers.naming import label
 from linekeeper.markdown import table, text, when
+from linekeeper.people import person
 from linekeeper.reconcile.entity_failures import EntityState
 from linekeeper.reconcile.entity_queries import entity_states
 from linekeeper.runtime import Runtime
@@ -212,7 +213,7 @@ def first_report_markdown(report: FirstReport) -> str:
             [
                 [
                     text(told.title),
-                    text(", ".join(told.owners)) or "nobody is set",
+                    _called(told.owners),
                     f"{told.people}",
                 ]
                 for told in report.told
@@ -241,6 +242,10 @@ def _shown(
         return [nothing]
     more = total - len(rows[:SHOWN])
     return [table(headings, rows[:SHOWN]), *([f"… and {more:,} more."] if more > 0 else [])]
+
+
+def _called(owners: Sequence[str]) -> str:
+    return text(", ".join(person(owner).shown for owner in owners) or "nobody is set")
 
 
 def _names(names: Sequence[str]) -> str:

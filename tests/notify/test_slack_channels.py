@@ -98,6 +98,7 @@ def _configuration(**channels: dict[str, Any]) -> Configuration:
 
 
 ACME = Concerned("Petra", ("Acme", "acme"), ("gold",), "sap-ecc")
+BOTH = Concerned("Petra <U0PETRANOVAK>", ("Initech", "initech"), (), "sap-ecc")
 GLOBEX = Concerned("Quinn", ("Globex", "globex"), (), "sap-ecc")
 
 
@@ -110,6 +111,8 @@ GLOBEX = Concerned("Quinn", ("Globex", "globex"), (), "sap-ecc")
         ({"providers": "sap-ecc"}, About(concerned=[ACME, GLOBEX]), True),
         ({"tags": "gold", "owners": "Petra"}, About(concerned=[ACME]), True),
         ({"tags": "gold", "owners": "Quinn"}, About(concerned=[ACME]), False),
+        ({"owners": "Petra"}, About(concerned=[BOTH]), True),
+        ({"owners": "U0PETRANOVAK"}, About(concerned=[BOTH]), True),
         ({"severities": "critical"}, About(severity="critical"), True),
         ({"severities": "critical"}, About(severity="low"), False),
         ({"topics": "health\nwebhooks"}, About(topics=("unreachable", "health")), True),

@@ -1,0 +1,33 @@
+"""An owner is mentioned in Slack, and called by name elsewhere; never a bare id."""
+
+import pytest
+
+from linekeeper.notify.text import Mrkdwn, Plain
+from linekeeper.people import person
+
+
+@pytest.mark.parametrize(
+    ("written", "in_slack", "elsewhere"),
+    [
+        ("Petra Novak", "Petra Novak", "Petra Novak"),
+        ("Petra Novak <U0PETRANOVAK>", "<@U0PETRANOVAK>", "Petra Novak"),
+        ("Petra Novak <@U0PETRANOVAK>", "<@U0PETRANOVAK>", "Petra Novak"),
+        ("On call <S0ONCALLS>", "<!subteam^S0ONCALLS>", "On call"),
+        ("U0PETRANOVAK", "<@U0PETRANOVAK>", "Slack user U0PETRANOVAK"),
+        ("S0ONCALLS", "<!subteam^S0ONCALLS>", "Slack group S0ONCALLS"),
+        ("petra@ops.example", "petra@ops.example", "petra@ops.example"),
+        ("Petra <petra@ops.example>", "Petra &lt;petra@ops.example&gt;", None),
+        ("<!channel>", "&lt;!channel&gt;", None),
+        ("", "", ""),
+    ],
+)
+def test_an_owner_is_mentioned_in_slack_and_named_elsewhere(
+    written: str, in_slack: str, elsewhere: str | None
+) -> None:
+    assert Mrkdwn().person(written) == in_slack
+    assert Plain().person(written) == (written if elsewhere is None else elsewhere)
+    assert person(written).shown == (written if elsewhere is None else elsewhere)
+
+
+def test_nobody_is_nobody() -> None:
+    assert person(None).shown == person(" ").shown == ""
