@@ -46,8 +46,8 @@ async def customer_update(
         str,
         Field(
             title="Owner",
-            description="Who looks after it here: `Petra Novak <U0123ABCD>`, or only the name or "
-            "Slack's id",
+            description="Who looks after it here: `Petra Novak <U0123ABCD>`, or only the name, or "
+            "only the id in Slack",
         ),
     ] = "",
     critical: Annotated[
