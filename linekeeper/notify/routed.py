@@ -1,6 +1,10 @@
-"""The Slack channel of each incident: the one it was told in, else the one its rules lead to."""
+"""How Slack is told of each incident: in which channel, with which others, or not yet.
 
-from collections.abc import Mapping, Sequence
+A channel is the one it was told in, else the one its rules lead to.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import bindparam, select
@@ -18,11 +22,12 @@ from linekeeper.store.tables import (
     Incident,
     IncidentConnection,
     Notice,
+    Outbox,
 )
 
 _AT_ONCE = 5_000
-_TOLD_IN = (
-    select(col(Notice.incident_id), col(Notice.slack_channel))
+_FIRST = (
+    select(col(Notice.incident_id), col(Notice.fold), col(Notice.slack_channel))
     .where(
         col(Notice.incident_id).in_(bindparam("ids", expanding=True)),
         col(Notice.channel) == "slack",
@@ -45,6 +50,50 @@ _CONCERNED = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class First:
+    """How Slack is told of an incident."""
+
+    slack_channel: str
+    fold: str | None
+    """The message it shares with others, if it does."""
+
+
+async def first_notices(session: AsyncSession, incident_ids: Collection[str]) -> dict[str, First]:
+    """Those that Slack is to be told of, and how; of several rounds the last.
+
+    An incident that isn't among them is not to be told, or not yet.
+    """
+    found: dict[str, First] = {}
+    for ids in chunked(sorted(set(incident_ids)), _AT_ONCE):
+        for incident_id, fold, name in await session.execute(_FIRST, {"ids": ids}):
+            found[incident_id] = First(name or DEFAULT, fold)
+    return found
+
+
+async def incidents_of_fold(store: Store, key: str) -> list[str]:
+    """The incidents that the one message `key` tells of."""
+    async with store.read() as session:
+        rows = await session.scalars(
+            select(col(Notice.incident_id)).where(col(Notice.fold) == key).order_by(col(Notice.id))
+        )
+        return list(rows)
+
+
+async def withheld_texts(store: Store, lane: str) -> list[str]:
+    """What an incident's diary would have said while it was not to be told, oldest first."""
+    async with store.read() as session:
+        rows = await session.scalars(
+            select(col(Outbox.payload))
+            .where(
+                col(Outbox.lane) == lane,
+                col(Outbox.status) == "suppressed",
+            )
+            .order_by(col(Outbox.seq))
+        )
+        return [str(row["text"]) for row in rows if row.get("do") == "diary"]
+
+
 async def channels_for(
     session: AsyncSession,
     configuration: Configuration,
@@ -55,10 +104,8 @@ async def channels_for(
     if not configuration.slack_channels:
         return {}
     channels = channels_of(configuration)
-    chosen: dict[str, str] = {}
-    for ids in chunked([incident.id for incident in incidents], _AT_ONCE):
-        for incident_id, name in await session.execute(_TOLD_IN, {"ids": ids}):
-            chosen.setdefault(incident_id, name or DEFAULT)
+    told = await first_notices(session, [incident.id for incident in incidents])
+    chosen = {incident_id: first.slack_channel for incident_id, first in told.items()}
     fresh = [incident for incident in incidents if incident.id not in chosen]
     concerned: dict[str, set[Concerned]] = {}
     for ids in chunked([incident.id for incident in fresh], _AT_ONCE):

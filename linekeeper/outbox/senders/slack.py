@@ -15,11 +15,15 @@ from linekeeper.notify.channels import known_as, mark_broken, mark_well
 from linekeeper.notify.compose_fold import plain_fold
 from linekeeper.notify.decision import Decision
 from linekeeper.notify.evaluate import evaluate_alerts
-from linekeeper.notify.notified import First, first_notices, incidents_of_fold
 from linekeeper.notify.queries import load_views
 from linekeeper.notify.refusals import SlackTrouble, unreachable
 from linekeeper.notify.renderer import InvalidMessage, Renderer, said
-from linekeeper.notify.routed import channel_of_message
+from linekeeper.notify.routed import (
+    First,
+    channel_of_message,
+    first_notices,
+    incidents_of_fold,
+)
 from linekeeper.notify.routing import DEFAULT, channels_of
 from linekeeper.notify.slack_channel import Pacer, open_channel
 from linekeeper.notify.view import IncidentView, Links
@@ -145,14 +149,18 @@ class SlackSender(Sender):
         """The Slack channel."""
         return self._names.get(row.id, DEFAULT)
 
+    async def _told(self) -> dict[str, First]:
+        async with self._store.read() as session:
+            return await first_notices(session, self._views)
+
     async def _withheld(self, rows: Sequence[OutboxRow]) -> dict[str, Result]:
         """What the policy suppresses: the first notice will tell all of it."""
-        self._firsts = await first_notices(self._store, self._views)
+        self._firsts = await self._told()
         if self._views.keys() - self._firsts.keys():  # news since the policy was asked
             again = await evaluate_alerts(self._store, self._configuration, now=self._clock())
             again.never = self._decided.never | again.never
             self._decided = again
-            self._firsts = await first_notices(self._store, self._views)
+            self._firsts = await self._told()
         unannounced = self._views.keys() - self._firsts.keys()
         return {
             row.id: Ended("suppressed", self._decided.reason(row.payload["incident_id"]))
