@@ -146,11 +146,14 @@ class Trouble:
         if request.path == "/link/token":
             # An answer with a new pair that is lost is lost for good: that is no fault of ours.
             return self.rng.choice((Fault("refuse"), Fault("status", 503), None))
-        return self.rng.choice((
+        fault = self.rng.choice((
             Fault("lose"), Fault("lose"), Fault("refuse"), Fault("hang"), Fault("html"),
             Fault("slow", seconds=self.rng.choice((4.0, 9.9, 14.9, 15.1))),
             Fault("status", 500), Fault("status", 503), Fault("status", 429, retry_after="2"),
         ))  # fmt: skip
+        if fault.kind == "html" and request.host == "product.sim":
+            return Fault("status", 502)  # any 2xx of the product's says that it took the event
+        return fault
 
     async def _episodes(self) -> None:
         while True:
