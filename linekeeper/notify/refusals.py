@@ -8,6 +8,9 @@ Reach = Literal["channel", "message"]
 LONG_WAIT = 600.0
 """Seconds until a refusal that a person has to mend is tried again."""
 DEFAULT_RETRY_AFTER = 30.0
+UNANSWERED_WAIT = 20.0
+"""Seconds until a post is tried again that Slack did not answer in time: it may still be at it, and
+a message that isn't there yet is not found."""
 
 
 class SlackTrouble(Exception):
@@ -132,6 +135,6 @@ def busy(code: str, *, retry_after: float | None = None) -> SlackTrouble:
     return SlackTrouble(f"Slack is not well: {code}", code=code, reach="channel", wait=retry_after)
 
 
-def unreachable(what: str) -> SlackTrouble:
+def unreachable(what: str, *, wait: float | None = None) -> SlackTrouble:
     """No answer: whether Slack did what was asked is not known."""
-    return SlackTrouble(f"Slack does not answer: {what}", reach="channel")
+    return SlackTrouble(f"Slack does not answer: {what}", reach="channel", wait=wait)

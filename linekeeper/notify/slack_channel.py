@@ -20,7 +20,14 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 from linekeeper.clock import monotonic
 from linekeeper.config import SlackConfig
 from linekeeper.notify.compose import Rendered
-from linekeeper.notify.refusals import BAD_BLOCKS, SlackTrouble, busy, refused, unreachable
+from linekeeper.notify.refusals import (
+    BAD_BLOCKS,
+    UNANSWERED_WAIT,
+    SlackTrouble,
+    busy,
+    refused,
+    unreachable,
+)
 
 TIMEOUT_SECONDS = 10
 EVENT_TYPE = "linekeeper_notice"
@@ -179,7 +186,8 @@ async def _call(client: AsyncWebClient, method: str, **arguments: Any) -> Mappin
     except SlackApiError as error:
         raise _trouble(error.response) from None
     except TimeoutError:
-        raise unreachable(f"nothing within {TIMEOUT_SECONDS} s") from None
+        wait = UNANSWERED_WAIT if method == "chat.postMessage" else None
+        raise unreachable(f"nothing within {TIMEOUT_SECONDS} s", wait=wait) from None
     except (aiohttp.ClientError, OSError) as error:
         raise unreachable(str(error) or type(error).__name__) from None
     except (AttributeError, TypeError, ValueError):

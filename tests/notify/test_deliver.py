@@ -11,6 +11,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
 from linekeeper.incidents.announce import say
 from linekeeper.notify.burst import BURST
+from linekeeper.notify.refusals import UNANSWERED_WAIT
 from linekeeper.notify.slack_channel import Pacer
 from linekeeper.notify.view import Links
 from linekeeper.outbox.queue import ENDED, Message, enqueue
@@ -160,6 +161,9 @@ async def test_an_answer_that_is_lost_does_not_lead_to_a_second_message(
     assert done.postponed == 1
     assert "does not answer" in done.held[0]
     desk.slack.faults = SlackFaults()
+    [row] = await slack_rows(desk.store)
+    # Slack may still be at it, and what isn't there yet would not be found.
+    assert row.next_attempt_at > row.created_at + timedelta(seconds=UNANSWERED_WAIT)
     desk.ahead = timedelta(minutes=1)
     assert (await desk.deliver()).sent == 1
     assert [m["text"] for m in desk.messages()] == ["Was it heard?"]

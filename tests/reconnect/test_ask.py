@@ -100,7 +100,7 @@ async def test_a_lost_login_makes_one_link_one_mail_and_one_run(
     assert {"waiting:customer", f"connection:{connection.slug}"} <= set(run.payload["tags"])
     assert "/connect/" not in str(run.payload)
     delivered = await deliver_due(house.store, await house.rt.configuration(), "tests")
-    assert any(path in text for text in delivered.unsent)
+    assert any(path in text for text in delivered.unsent), (path, delivered)
 
 
 async def test_in_observe_there_is_a_run_and_no_link_and_no_mail(

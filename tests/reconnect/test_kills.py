@@ -122,10 +122,10 @@ def messages(here: House) -> list[dict[str, Any]]:
 
 async def told(here: House) -> None:
     """Deliver to Slack what is due or is to be tried again soon, however often that is needed."""
-    for _ in range(100):
+    for _ in range(600):
         configuration = await here.rt.configuration()
         await deliver_due(here.store, configuration, here.rt.owner)
-        soon = utcnow() + timedelta(seconds=30)
+        soon = utcnow() + timedelta(seconds=90)  # a try that failed has waited longer each time
         waiting = await here.rows(
             Outbox,
             col(Outbox.channel) == "slack",
