@@ -69,8 +69,31 @@ def raises_doubt(observation: Observation, judged: Judged) -> bool:
         return False
     if judged.own is Health.reauthorization_required or judged.lost_by:
         return False
+    unit = _unit(observation.at)
     stronger = (judged.stated_at, judged.read_at, judged.restored_at)
-    return not any(is_older(observation.at, at, ours=False) for at in stronger)
+    return not any(is_older(observation.at, _within(at, unit), ours=False) for at in stronger)
+
+
+def _unit(at: datetime) -> timedelta | None:
+    """The minute, hour or day to which the time of an event may have been cut; None for neither.
+
+    A sender that gives whole days says of every event that it was before whatever we did that day.
+    One in sixty whole minutes, and the rare whole day, is none that was cut: all that costs is a
+    read.
+    """
+    if at.microsecond or at.second:
+        return None
+    if at.minute:
+        return timedelta(minutes=1)
+    return timedelta(hours=1) if at.hour else timedelta(days=1)
+
+
+def _within(at: datetime | None, unit: timedelta | None) -> datetime | None:
+    """`at`, cut to `unit` as the other time may have been."""
+    if at is None or unit is None:
+        return at
+    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight + (at - midnight) // unit * unit
 
 
 def is_older(at: datetime, than: datetime | None, *, ours: bool) -> bool:

@@ -10,7 +10,7 @@ from sqlmodel import col
 
 import sandbox
 from linekeeper.clock import utcnow
-from linekeeper.health.judge import Observation, Outcome
+from linekeeper.health.judge import Observation, Outcome, load
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.runtime import Runtime
@@ -109,6 +109,27 @@ async def test_an_event_from_before_the_last_cached_word_raises_a_doubt_that_a_r
     assert (await first(rt)).health == "healthy"
     await said(rt, connection, Outcome.login_lost, at=before)  # again: a read has outranked it
     assert not (await first(rt)).suspect
+
+
+@pytest.mark.parametrize("unit", ["minute", "hour", "day"])
+async def test_an_event_whose_time_is_cut_is_not_taken_for_older_than_what_was_read_since(
+    rt: Runtime, fleet: sandbox.Served, unit: str
+) -> None:
+    """A sender that gives whole days dates every event before whatever we did that day."""
+    await sweep(rt)
+    connection = await lose(rt, fleet)
+    await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
+    await said(rt, connection, Outcome.login_lost)
+    await sweep(rt)
+    read_at = load((await first(rt)).judged).read_at
+    assert read_at is not None
+    cut = {"minute": 60, "hour": 3600, "day": 86400}[unit]
+    at = read_at - timedelta(seconds=read_at.timestamp() % cut)
+    await lose(rt, fleet)
+    await said(rt, connection, Outcome.login_lost, at=at)
+    assert (await first(rt)).suspect
+    await sweep(rt)
+    assert (await first(rt)).health == "reauthorization_required"
 
 
 async def test_in_observe_an_event_from_before_the_last_list_makes_the_health_unknown(
