@@ -7,8 +7,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, func
 from sqlmodel import col, select
 
+from linekeeper.clock import utcnow
 from linekeeper.outbox.queue import ENDED
 from linekeeper.store import Store
+from linekeeper.store.retention import Kind, note_removed
 from linekeeper.store.tables import (
     Audit,
     ConnectAttempt,
@@ -57,8 +59,8 @@ async def prune(
     """Remove outbox rows delivered, observations made and traces left before the times given.
 
     The audit is kept for good where no time is given for it; when a backup was taken is read from
-    it, and stays. What waits, and what is dead and may be replayed, stays. With `dry_run` it only
-    counts.
+    it, and stays. What waits, and what is dead and may be replayed, stays. What was removed is
+    written down for `explain`. With `dry_run` it only counts.
     """
     outbox = col(Outbox.status).in_(ENDED) & (col(Outbox.settled_at) < outbox_before)
     observations = col(Observation.at) < observations_before
@@ -70,12 +72,16 @@ async def prune(
     attempts = await act(store, ForwardAttempt, col(ForwardAttempt.at) < traces_before)
     reads = await act(store, FeedRead, col(FeedRead.at) < traces_before)
     logins = await act(store, ConnectAttempt, col(ConnectAttempt.at) < traces_before)
-    return Pruned(
+    pruned = Pruned(
         outbox=await act(store, Outbox, outbox),
         observations=await act(store, Observation, observations),
         traces=attempts + reads + logins,
         audit=audit,
     )
+    if not dry_run:
+        gone: dict[Kind, datetime] = {"outbox": outbox_before, "traces": traces_before}
+        await note_removed(store, gone, now=utcnow())
+    return pruned
 
 
 async def _count(store: Store, table: type[Any], which: ColumnElement[bool]) -> int:

@@ -1,14 +1,10 @@
 """What became of telling the product, once everything up to the index is well. Pure."""
 
-from datetime import timedelta
-
 from linekeeper.explain.answer import Cause, Verdict
 from linekeeper.explain.causes import verdict
 from linekeeper.explain.facts import ForwardFacts, Way
 from linekeeper.explain.words import answer, moment
 
-TRACES_KEPT = timedelta(days=30)
-"""Housekeeping's default for attempts to forward and reads of the change feed."""
 _NOT_NOW = frozenset({408, 425, 429})
 """Answers that say "not now" rather than "not this"."""
 
@@ -24,7 +20,8 @@ def handed_on(way: Way) -> Verdict:
             f"The product read the change from the change feed at {moment(way.reads[0].at)}, with "
             f"the key {way.reads[0].key_name}.",
         )
-    if way.change is not None and way.change.at < way.now - TRACES_KEPT:
+    removed = way.retention.get("traces")
+    if way.change is not None and removed is not None and way.change.at < removed:
         return verdict(
             Cause.not_recorded,
             f"The change reached the feed at {moment(way.change.at)}. Whether the product got it "

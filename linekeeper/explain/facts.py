@@ -1,7 +1,9 @@
 """What the database says of one record's way, before anything is concluded. Plain data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+
+from linekeeper.store.retention import Retention
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,9 @@ class Way:
     """Deliveries to the app rejected between the change at the source and its recovery."""
     rejected_why: str = ""
     kept_since: datetime | None = None
-    """The oldest delivery whose body is still kept; keys of older ones can't be searched."""
+    """When the oldest delivery came that is still kept."""
+    retention: Retention = field(default_factory=dict)
+    """What housekeeping has removed, by kind."""
 
     @property
     def changed_at(self) -> datetime | None:

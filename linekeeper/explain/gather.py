@@ -13,6 +13,7 @@ from linekeeper.explain.facts import ChangeFacts, DeliveryFacts, Way
 from linekeeper.inbox.kinds import RECORD_KINDS
 from linekeeper.store import Store
 from linekeeper.store.keys import stored_key
+from linekeeper.store.retention import load_retention
 
 _BEFORE = timedelta(minutes=1)
 """Clocks differ: a delivery may seem to come before the change it tells of."""
@@ -59,12 +60,13 @@ async def record_way(
         delivery=delivery,
         entities=tuple(entities),
         kept_since=around.kept_since,
+        retention=await load_retention(store, session),
     )
     return await _with_surroundings(session, way)
 
 
 async def delivery_way(
-    session: AsyncSession, configuration: Configuration, row: Any, *, now: datetime
+    store: Store, session: AsyncSession, configuration: Configuration, row: Any, *, now: datetime
 ) -> Way:
     """Everything known of one delivery, a row of `webhook_event`."""
     around = await queries.around(session, row.connection_id, configuration)
@@ -77,6 +79,7 @@ async def delivery_way(
         now=now,
         delivery=facts,
         kept_since=around.kept_since,
+        retention=await load_retention(store, session),
     )
     if connection is not None and keys:
         record = await queries.record_facts(session, connection.id, keys[0], row.entity)

@@ -15,23 +15,37 @@ from linekeeper.explain.decide_notify import (
     notice_hops,
 )
 from linekeeper.explain.notify_facts import MessageFacts, NoticeFacts, NotifyFacts
+from linekeeper.explain.words import kept
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.incidents.suppressed import silences
 from linekeeper.notify.channels import known_as
 from linekeeper.notify.policy import decide
 from linekeeper.notify.routing import DEFAULT, channels_of
 from linekeeper.notify.situations import read_state
+from linekeeper.store import Store
+from linekeeper.store.retention import load_retention
 from linekeeper.store.tables import Incident, Notice, NoticeChannel, Outbox
 
 _MESSAGES = 50
-_LIMITS = (
-    "Delivered messages are kept for a week, the alert policy's decisions with the incident.",
-    "Whether a person read a message can't be known from here.",
-)
+
+
+async def _limits(store: Store, session: AsyncSession) -> tuple[str, ...]:
+    """Where the records of messages end, and what can't be known."""
+    removed = (await load_retention(store, session)).get("outbox")
+    return (
+        kept(removed, "Messages that were delivered, or ended otherwise,"),
+        "The alert policy's decisions are kept with the incident.",
+        "Whether a person read a message can't be known from here.",
+    )
 
 
 async def explain_incident(
-    session: AsyncSession, configuration: Configuration, incident: Incident, *, now: datetime
+    store: Store,
+    session: AsyncSession,
+    configuration: Configuration,
+    incident: Incident,
+    *,
+    now: datetime,
 ) -> Explanation:
     """Why people were notified of `incident`, or were not."""
     facts = await _facts(session, configuration, incident, now)
@@ -42,13 +56,18 @@ async def explain_incident(
         title=incident.title,
         hops=notice_hops(facts, found),
         verdict=found,
-        limits=_LIMITS,
+        limits=await _limits(store, session),
         ids={"incident": incident.id},
     )
 
 
 async def explain_message(
-    session: AsyncSession, configuration: Configuration, message: Outbox, *, now: datetime
+    store: Store,
+    session: AsyncSession,
+    configuration: Configuration,
+    message: Outbox,
+    *,
+    now: datetime,
 ) -> Explanation:
     """What became of one outbox message, and which rule decided on it."""
     named = message.payload.get("incident_id")
@@ -74,7 +93,7 @@ async def explain_message(
         title=title,
         hops=tuple(message_hops((own,))),
         verdict=judge_message(own, why),
-        limits=_LIMITS,
+        limits=await _limits(store, session),
         ids=ids,
     )
 

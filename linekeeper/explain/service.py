@@ -8,14 +8,13 @@ from linekeeper.config import Configuration
 from linekeeper.customers.find import NotFound
 from linekeeper.explain.answer import Explanation
 from linekeeper.explain.decide import judge
-from linekeeper.explain.decide_forward import TRACES_KEPT
 from linekeeper.explain.facts import Way
 from linekeeper.explain.gather import delivery_way, record_way
 from linekeeper.explain.hops import hops_of
 from linekeeper.explain.notifying import explain_incident, explain_message
 from linekeeper.explain.queries import change_facts
 from linekeeper.explain.subject import find_by_id, find_record
-from linekeeper.explain.words import moment
+from linekeeper.explain.words import kept, moment
 from linekeeper.store import Store, is_id
 from linekeeper.store.tables import Change, Incident, Outbox, WebhookEvent
 
@@ -53,9 +52,9 @@ async def _by_id(
     found = await find_by_id(session, subject, list(configuration.apps) or ["default"])
     match found:
         case Incident():
-            return await explain_incident(session, configuration, found, now=now)
+            return await explain_incident(store, session, configuration, found, now=now)
         case Outbox():
-            return await explain_message(session, configuration, found, now=now)
+            return await explain_message(store, session, configuration, found, now=now)
         case Change():
             facts = change_facts(found)
             way = await record_way(
@@ -63,7 +62,7 @@ async def _by_id(
             )
             return _explained("change", subject, way)
         case WebhookEvent():
-            way = await delivery_way(session, configuration, found, now=now)
+            way = await delivery_way(store, session, configuration, found, now=now)
             return _explained("delivery", subject, way)
     return None
 
@@ -97,14 +96,18 @@ def limits(way: Way) -> tuple[str, ...]:
     said = []
     if way.kept_since is not None:
         said.append(
-            f"Deliveries are kept since {moment(way.kept_since)}; those older, or whose body "
-            "housekeeping has emptied, can't be searched for a record key."
+            f"The oldest delivery that is kept came at {moment(way.kept_since)}; those older can't "
+            "be searched for a record key."
         )
     else:
         said.append("No delivery is kept.")
+    if (bodies := way.retention.get("bodies")) is not None:
+        said.append(
+            f"Bodies of deliveries from before {moment(bodies)} were emptied by housekeeping, so "
+            "that no record key is found in them."
+        )
     said.append(
-        "Attempts to forward and reads of the change feed are kept for "
-        f"{TRACES_KEPT.days} days, unless housekeeping is set otherwise."
+        kept(way.retention.get("traces"), "Attempts to forward and reads of the change feed")
     )
     if way.delivery is None:
         said.append(

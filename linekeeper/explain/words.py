@@ -11,3 +11,10 @@ def moment(at: datetime | None) -> str:
 def answer(status: int | None, error: str | None) -> str:
     """What the product answered to one attempt."""
     return f"HTTP {status}" if status is not None else f"no answer ({error or 'unknown error'})"
+
+
+def kept(removed: datetime | None, what: str) -> str:
+    """How far back something goes, of which housekeeping removed all from before `removed`."""
+    if removed is None:
+        return f"{what} are kept from the beginning; housekeeping has removed none yet."
+    return f"{what} are kept since {moment(removed)}; housekeeping removed the older ones."

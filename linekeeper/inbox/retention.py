@@ -11,6 +11,7 @@ from sqlmodel import SQLModel, col
 from linekeeper.inbox.traces import hour_of
 from linekeeper.store import Store
 from linekeeper.store.core import table_of
+from linekeeper.store.retention import note_removed
 from linekeeper.store.tables import (
     DeliveryCount,
     ReceiverHeartbeat,
@@ -70,6 +71,7 @@ async def prune_inbox(
         lambda some: update(_EVENT).where(_EVENT.c.id.in_(some)).values(body=None, headers=None),
         with_body,
     )
+    await note_removed(store, {"bodies": payloads_before}, now=now)
     removed = await _repeat(store, lambda some: delete(_EVENT).where(_EVENT.c.id.in_(some)), gone)
     await _prune_counts(store, now)
     return Pruned(emptied, removed)

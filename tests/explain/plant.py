@@ -10,6 +10,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.customers.naming import label
+from linekeeper.housekeeping import prune
 from linekeeper.store import new_id
 from linekeeper.store.tables import (
     ApiKey,
@@ -396,8 +397,11 @@ async def read_from_the_feed(stage: Stage) -> Planted:
 async def too_long_ago(stage: Stage) -> Planted:
     which = stage.connections[0]
     rows = recovered(which, "o-1", op="rekeyed", recovered=False)
-    rows[1].at = utcnow() - timedelta(days=40)
+    now = utcnow()
+    rows[1].at = now - timedelta(days=40)
     await write(stage, *rows)
+    ago = now - timedelta(days=14)
+    await prune(stage.rt.store, outbox_before=ago, observations_before=ago, traces_before=ago)
     return Planted(await subject(stage, which, "o-1"), "not_recorded", None, "nobody")
 
 
