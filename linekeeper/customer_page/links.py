@@ -1,7 +1,9 @@
 """The link to a customer's page: made once, shown again, or revoked.
 
 It needs no login and works until it is revoked, so it is a secret: the command line and mails to
-the customer have it, Prefect, which keeps what it is given in plain text, has not.
+the customer have it, Prefect, which keeps what it is given in plain text, has not. So a form in
+Prefect can only have it mailed to the customer: whoever reaches Prefect can fill in a form, and one
+that sent the link to an address typed there would give every customer's page to them.
 """
 
 from dataclasses import dataclass
@@ -12,9 +14,12 @@ from sqlmodel import col
 
 from linekeeper.access.page_links import page_link, page_url, revoke_links, seen_in_words
 from linekeeper.access.signing import load_signer
+from linekeeper.customers.contacts import recipients
 from linekeeper.customers.find import find_customer
+from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.runtime import Runtime
 from linekeeper.store import Store
-from linekeeper.store.tables import CustomerLink
+from linekeeper.store.tables import Audit, Connection, CustomerLink
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,58 @@ async def give_link(
             page_url(signer, public_url, link.id),
             seen_in_words(link),
         )
+
+
+class NotMailed(Exception):
+    """The link can't be mailed; the text says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mailed:
+    """The customer whose link is mailed, and to how many contacts."""
+
+    customer: str
+    contacts: int
+
+
+async def mail_link(rt: Runtime, name: str, *, by: str, now: datetime) -> Mailed:
+    """Have the link mailed to the confirmed contacts of the customer called `name`.
+
+    Asked for twice within a minute it goes out once. Raises `NotFound`, and `NotMailed` where
+    there is no mail account, nobody to write to, or customers are not to be written to.
+    """
+    configuration = await rt.configuration()
+    if configuration.mail is None:
+        raise NotMailed("no mail account is configured: fill in the block Mail")
+    async with rt.store.write() as session:
+        customer = await find_customer(session, name)
+        apps = await session.scalars(
+            select(col(Connection.app)).where(col(Connection.customer_id) == customer.id).distinct()
+        )
+        serving = [configuration.apps.get(app) for app in apps.all()]
+        if not any(
+            app is not None and app.notify_customers
+            for app in serving or configuration.apps.values()
+        ):
+            raise NotMailed(
+                "customers are not written to: switch on *Notify customers* in the block Makini "
+                "App, or pass the link on that `linekeeper customer link` prints"
+            )
+        addresses = await recipients(session, customer.id)
+        if not addresses:
+            raise NotMailed(
+                f"{customer.name} has no contact that is confirmed: add one with customer-update"
+            )
+        link = await page_link(session, customer.id, by=by, now=now)
+        payload = {"do": "page", "customer_id": customer.id, "link_id": link.id}
+        key = f"email:page:{link.id}:{now:%Y-%m-%dT%H:%M}"
+        message = Message("email", key, payload, lane=f"email:{customer.id}")
+        await enqueue(rt.store, session, [message], now=now)
+        detail = {"contacts": len(addresses)}
+        session.add(
+            Audit(at=now, by=by, action="customer_link.mailed", subject=customer.id, detail=detail)
+        )
+        return Mailed(customer.name, len(addresses))
 
 
 async def read_seen(store: Store, name: str) -> Seen:

@@ -18,8 +18,13 @@ import jinja2
 
 from linekeeper.notify.text import shown
 
-What = Literal["ask", "remind", "again", "thank", "ending", "setup"]
-_SECTIONS: Mapping[str, str] = {"thank": "thanks", "ending": "ending", "setup": "setup"}
+What = Literal["ask", "remind", "again", "thank", "ending", "setup", "page"]
+_SECTIONS: Mapping[str, str] = {
+    "thank": "thanks",
+    "ending": "ending",
+    "setup": "setup",
+    "page": "page",
+}
 """Where a mail's texts are; all others are asked for a login that is lost."""
 
 FOLDER = Path(__file__).parent / "mails"

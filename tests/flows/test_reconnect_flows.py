@@ -233,6 +233,8 @@ async def test_a_customers_link_is_in_no_artifact_and_is_revoked_by_a_form(
         state = await customer_link(name, "Petra", revoke=True, return_state=True)
         assert state.message == f"{name}: 1 links revoked"
         assert (await customer_link("Nobody", "Petra", return_state=True)).name == "Refused"
+        unsent = await customer_link(name, "Petra", mail=True, return_state=True)
+        assert (unsent.name, "no mail account" in (unsent.message or "")) == ("Refused", True)
     [link] = await rows(store, CustomerLink)
     assert link.revoked_at is not None
 

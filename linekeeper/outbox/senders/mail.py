@@ -21,6 +21,7 @@ from linekeeper.customers.contacts import recipients
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.notify.mail_ending import ending_letter
+from linekeeper.notify.mail_page import page_letter
 from linekeeper.notify.mail_setup import setup_letter
 from linekeeper.notify.mail_text import SystemToLogIn, What, compose
 from linekeeper.notify.routing import said_about
@@ -114,6 +115,8 @@ async def _letter(store: Store, row: OutboxRow, signer: Signer, public_url: str)
         return await ending_letter(store, row, signer, public_url)
     if what == "setup":
         return await setup_letter(store, row, signer, public_url)
+    if what == "page":
+        return await page_letter(store, row, signer, public_url)
     incident_id, customer_id = row.payload["incident_id"], row.payload["customer_id"]
     async with store.read() as session:
         customer = await session.get(Customer, customer_id)
@@ -187,15 +190,19 @@ async def _notify(
             change = IncidentChange(incident.id, "changed", f"{whose}{text}.")
             await announce(store, session, [change], now=now)
         return
-    is_new = row.payload["do"] == "setup"
-    about = (
-        f"setup:{row.payload['link_id']}" if is_new else f"expiry:{row.payload['connections'][0]}"
-    )
-    why = "its login is to be set up" if is_new else "its login ends soon"
+    match row.payload["do"]:
+        case "setup":
+            about, why = f"setup:{row.payload['link_id']}", "its login is to be set up"
+        case "page":
+            about, why = f"page:{row.payload['link_id']}", "the link to its own page was to be sent"
+        case _:
+            about, why = f"expiry:{row.payload['connections'][0]}", "its login ends soon"
+    again = "customer-link" if row.payload["do"] == "page" else "connect"
+    then = "send it again" if again == "customer-link" else "pass the link on"
     payload = {
         "do": "say",
         "subject": about,
-        "text": f"{whose}{why}. {text}. Run `connect` and pass the link on.",
+        "text": f"{whose}{why}. {text}. Run `{again}` and {then}.",
         **said_about("login", customer_id=row.payload["customer_id"]),
     }
     key = f"slack:say:{row.dedupe_key}:{text[:60]}"

@@ -1,0 +1,58 @@
+"""The link to a customer's page goes out by mail, and to nobody but the customer."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+from pydantic import SecretStr
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.customer_page.links import NotMailed, give_link, mail_link, revoke_link
+from linekeeper.store.tables import Audit, Contact, Customer, Outbox
+
+from .conftest import House
+from .post import listening, text_of
+from .test_ask import asking, work
+
+Opened = Callable[..., Awaitable[House]]
+
+
+async def test_a_customer_is_mailed_the_link_once_and_nothing_else_has_it(
+    open_house: Opened,
+) -> None:
+    async with listening() as post:
+        house = await asking(open_house, post.url)
+        customer = (await house.rows(Customer))[0]
+        now = utcnow().replace(second=1) - timedelta(minutes=5)
+        for _ in range(2):
+            await mail_link(house.rt, customer.name, by="Petra", now=now)
+        await work(house)
+        [mail] = post.mails
+        assert mail["To"] == f"it@{customer.slug}.example"
+        url = house.rt.settings.resolved_public_url
+        given = await give_link(house.store, url, customer.name, by="Petra", now=now)
+        assert given.url in text_of(mail)
+        secret = given.url.rpartition("/")[2]
+        for row in (*await house.rows(Outbox), *await house.rows(Audit)):
+            assert secret not in repr(row)
+        await mail_link(house.rt, customer.name, by="Petra", now=now + timedelta(minutes=2))
+        await revoke_link(house.store, customer.name, by="Petra", now=now)
+        await work(house)
+        assert len(post.mails) == 1
+        rows = await house.rows(Outbox, col(Outbox.channel) == "email")
+        assert sorted(row.status for row in rows) == ["sent", "skipped"]
+
+
+@pytest.mark.parametrize("lacks", ["mail", "consent", "contact"])
+async def test_why_a_link_is_not_mailed_is_said(open_house: Opened, lacks: str) -> None:
+    async with listening() as post:
+        more = {} if lacks == "mail" else {"smtp_url": SecretStr(post.url), "mail_from": "a@b.c"}
+        house = await open_house(notify_customers=lacks != "consent", **more)
+        customer = (await house.rows(Customer))[0]
+        if lacks != "contact":
+            async with house.store.write() as session:
+                session.add(Contact(customer_id=customer.id, email="it@acme.example"))
+        said = {"mail": "no mail account", "consent": "not written to", "contact": "no contact"}
+        with pytest.raises(NotMailed, match=said[lacks]):
+            await mail_link(house.rt, customer.name, by="Petra", now=utcnow())
