@@ -3,12 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterName,
+)
 from prefect.client.schemas.responses import SetStateStatus
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from linekeeper.chunks import chunked
@@ -161,6 +170,23 @@ class PrefectOrchestrator:
         """Where the UI is, and the forms of our deployments. Raises `OrchestratorUnavailable`."""
         async with self._call():
             return await find_links(self._client)
+
+    async def find_run_name(self, deployment: str, part: str, *, since: datetime) -> str | None:
+        """The newest name with `part` in it of a run of `deployment` that ended since then.
+
+        Raises `OrchestratorUnavailable`.
+        """
+        async with self._call():
+            runs = await self._client.read_flow_runs(
+                flow_filter=FlowFilter(name=FlowFilterName(any_=[deployment])),
+                flow_run_filter=FlowRunFilter(
+                    name=FlowRunFilterName(like_=part),
+                    end_time=FlowRunFilterEndTime(after_=since, is_null_=False),
+                ),
+                sort=FlowRunSort.END_TIME_DESC,
+                limit=1,
+            )
+        return str(runs[0].name) if runs else None
 
     @asynccontextmanager
     async def _call(self) -> AsyncIterator[None]:

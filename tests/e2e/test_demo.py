@@ -61,6 +61,19 @@ async def _answers(page: Page, address: str) -> None:
     await submit(form)
 
 
+async def _asks(page: Page, address: str) -> None:
+    await page.goto(address)
+    await submit(page)
+
+
+async def _ticks(page: Page, address: str) -> None:
+    await page.goto(address)
+    await page.get_by_role("checkbox").first.check()
+    await page.get_by_role("textbox").first.fill("rule 17, by Jo")
+    await page.get_by_role("button").first.click()
+    await expect(page.get_by_role("status")).to_be_visible()
+
+
 async def test_the_demo_is_followed_to_its_end(living: House, page: Page) -> None:
     house = living
     # It picks what is well: wait for the first sweep.
@@ -79,7 +92,14 @@ async def test_the_demo_is_followed_to_its_end(living: House, page: Page) -> Non
         if demo.returncode is None:
             demo.terminate()
             await demo.wait()
-    for wanted in ("Reconnected.", "acknowledged by", "changes missed", "Done by Petra"):
+    for wanted in (
+        "Reconnected.",
+        "acknowledged by",
+        "changes missed",
+        "Done by Petra",
+        "webhook (owner:",
+        "rule 17",
+    ):
         assert wanted in said, said
     assert "That was it." in said
 
@@ -99,6 +119,10 @@ async def _follows(demo: asyncio.subprocess.Process, house: House, page: Page) -
             await _runs(house, page, "reconcile")
         elif found := re.search(r"Open (http\S+/runs/flow-run/\S+)", line):
             step = found[1]
+        elif found := re.search(r"http\S+/run\?parameters=\S+", line):
+            await _asks(page, found[0])
+        elif found := re.search(r"http\S+/customer/\S+", line):
+            await _ticks(page, found[0])
         elif step and "Resume" in line:
             await _answers(page, step)
     assert await demo.wait() == 0, said

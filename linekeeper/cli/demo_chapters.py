@@ -1,0 +1,192 @@
+"""The first chapters of `linekeeper demo`: a login, an outage, a webhook, a step."""
+
+from collections import Counter
+
+from sqlalchemy import func, select
+from sqlmodel import col
+
+from linekeeper.cli.demo_tour import Tour
+from linekeeper.clock import utcnow
+from linekeeper.orchestrator import Run
+from linekeeper.store import new_id
+from linekeeper.store.tables import (
+    Customer,
+    Drift,
+    Gate,
+    Implementation,
+    Incident,
+    Reconnect,
+)
+
+OUTAGE_MEMBERS = 5
+"""As many of one provider's connections that fail alike are one incident."""
+LOST = 4
+
+
+async def login(leading: Tour, count: str) -> None:
+    """A lost login, followed to "Reconnected"."""
+    connection, name = (await leading.well())[0]
+    leading.says("", f"[bold]{count} · A lost login[/]", f"Somebody at {name} changes a password.")
+    now = utcnow()
+    await leading.breaks(connection, "change-credentials")
+
+    async def asked() -> Incident | None:
+        incident = await leading.incident_of(connection.id, since=now)
+        return incident if incident is not None and incident.connect_url else None
+
+    incident = await leading.waits(f"Linekeeper has noticed that {name} lost its login", asked)
+    leading.says(
+        f"It is red in Slack: {leading.sandbox}/slack",
+        "Now be the customer. Click [bold]Connect link for the customer[/] under that message, or",
+        f"  {incident.connect_url}",
+        "then [bold]Log in[/], pick the system marked “login lost”, any name and any password.",
+    )
+
+    async def reconnected() -> Reconnect | None:
+        async with leading.store.read() as session:
+            case = await session.get(Reconnect, incident.id)
+        return case if case is not None and case.closed_at is not None else None
+
+    case = await leading.waits("you have logged in, and the case is closed", reconnected)
+    backfilled = sum(int(one.get("caught_up", 0)) for one in case.counts.values())
+    leading.says(
+        f"[bold]Reconnected.[/] The new login was verified by a read, {backfilled} records that "
+        "changed meanwhile were backfilled,",
+        "and the message in Slack is green. The run that waited for you:",
+        f"  {leading.ui}/runs/flow-run/{case.run_id}",
+    )
+
+
+async def outage(leading: Tour, count: str) -> None:
+    """An outage of a whole provider: one message, taken and over."""
+    well = await leading.healthy()
+    sizes = Counter(connection.provider for connection, _ in well)
+    provider, size = max(sizes.items(), key=lambda item: item[1], default=("", 0))
+    members = [(one, name) for one, name in well if one.provider == provider]
+    leading.says("", f"[bold]{count} · An outage[/]")
+    if size < OUTAGE_MEMBERS:
+        leading.says("No provider has five connections that are well: left out.")
+        return
+    leading.says(f"All {size} {provider} systems go away at once. That takes three misses each.")
+    now = utcnow()
+    for connection, _ in members:
+        await leading.breaks(connection, "go-offline")
+
+    async def one_incident() -> Incident | None:
+        found = await leading.incident_of(members[0][0].id, since=now)
+        return found if found is not None and found.scope != "connection" else None
+
+    incident = await leading.waits(f"they are one incident: {provider}", one_incident)
+    leading.says(
+        f"{size} systems, one message: {leading.sandbox}/slack",
+        "Take it: click [bold]Acknowledge[/] under that message. Nobody is reminded from then on.",
+    )
+
+    async def acknowledged() -> str | None:
+        async with leading.store.read() as session:
+            row = await session.get_one(Incident, incident.id)
+        return row.acknowledged_by if row.acknowledged_at else None
+
+    by = await leading.waits("you have acknowledged it", acknowledged)
+    leading.says(f"It says so: acknowledged by {by}. Now the systems come back.")
+    await leading.restores()
+
+    async def resolved() -> Incident | None:
+        async with leading.store.read() as session:
+            row = await session.get_one(Incident, incident.id)
+        return row if row.resolved_at else None
+
+    await leading.waits("it is resolved by itself", resolved)
+
+
+async def webhook(leading: Tour, count: str) -> None:
+    """A webhook that never came, found by reconciling."""
+    connection, name = (await leading.well())[0]
+    leading.says(
+        "",
+        f"[bold]{count} · A lost webhook[/]",
+        f"{LOST} records change at {name}, and no webhook says so.",
+    )
+    now = utcnow()
+    await leading.control("records", connection=connection.makini_key, change=LOST, announce=False)
+    leading.says(
+        "Nothing has happened here: nobody can notice what was never said. Unless one looks:",
+        f"open {leading.ui}/deployments, open [bold]reconcile[/], click [bold]Run[/] → "
+        "[bold]Quick run[/].",
+    )
+
+    async def found() -> int | None:
+        async with leading.store.read() as session:
+            return (
+                await session.scalar(
+                    select(func.sum(col(Drift.missed))).where(
+                        col(Drift.connection_id) == connection.id, col(Drift.run_at) >= now
+                    )
+                )
+                or None
+            )
+
+    missed = await leading.waits("reconcile has read what changed", found)
+    leading.says(
+        f"[bold]{missed} changes missed[/] by the webhooks of {name}: counted, repaired, and "
+        "handed on to your product.",
+        f"How far webhooks can be trusted: {leading.ui}/artifacts/key/webhook-trust",
+    )
+
+
+async def step(leading: Tour, count: str) -> None:
+    """A new customer: the first step of an implementation, answered in a form."""
+    customer = f"Demo {new_id()[-4:]}"
+    leading.says(
+        "",
+        f"[bold]{count} · Bringing a customer live[/]",
+        f"{customer} is to be connected. The whole project is one run; its first step waits for "
+        "you.",
+    )
+    parameters = {
+        "customer": customer,
+        "systems": [{"name": "UpKeep"}],
+        "kickoff": utcnow().date().isoformat(),
+        "by": "linekeeper demo",
+    }
+    run = Run("implementation", idempotency_key=f"demo:{customer}", parameters=parameters)
+    project = await leading.orchestrator.start_run(run)
+
+    async def open_step() -> Gate | None:
+        return await step_of(leading, customer, "kickoff")
+
+    first = await leading.waits("its first step is open, and its run waits", open_step)
+    leading.says(
+        f"Open {leading.ui}/runs/flow-run/{first.run_id}",
+        f"click [bold]Resume[/]: {first.title} is [bold]done[/], say what shows it, and your name.",
+    )
+
+    async def answered() -> Gate | None:
+        async with leading.store.read() as session:
+            row = await session.get_one(Gate, first.id)
+        return row if row.status == "done" else None
+
+    done = await leading.waits("you have answered", answered)
+    leading.says(
+        f"Done by {done.done_by}: {done.evidence}. The next steps are open; the graph shows all:",
+        f"  {leading.ui}/runs/flow-run/{project}?tab=Graph",
+        "It stays waiting until that customer is live. `implementation-abandon` ends it.",
+    )
+
+
+async def step_of(leading: Tour, customer: str, name: str) -> Gate | None:
+    """A step of the customer's implementation, once it is open and its run waits."""
+    async with leading.store.read() as session:
+        found: Gate | None = await session.scalar(
+            select(Gate)
+            .join(Implementation, col(Implementation.id) == col(Gate.implementation_id))
+            .join(Customer, col(Customer.id) == col(Implementation.customer_id))
+            .where(
+                col(Customer.name) == customer,
+                col(Gate.gate) == name,
+                col(Gate.status) == "open",
+                col(Gate.run_id).is_not(None),
+            )
+            .limit(1)
+        )
+        return found

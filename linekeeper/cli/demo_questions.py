@@ -1,0 +1,127 @@
+"""Two chapters of `linekeeper demo`: a customer asks where a record is, and is asked something."""
+
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper.cli.demo_chapters import step_of
+from linekeeper.cli.demo_tour import Tour
+from linekeeper.clock import utcnow
+from linekeeper.customer_page.links import give_link
+from linekeeper.orchestrator import Run
+from linekeeper.store import new_id
+from linekeeper.store.tables import Change, Gate
+
+BY = "linekeeper demo"
+
+
+async def explain(leading: Tour, count: str) -> None:
+    """Where is a record? Followed until the missing hop was named."""
+    connection, name = (await leading.well())[0]
+    now = utcnow()
+    made = await leading.control(
+        "records", connection=connection.makini_key, change=1, announce=False
+    )
+    [(entity, key)] = [
+        (entity, keys["changed"][0])
+        for entity, keys in made["records"][connection.makini_key].items()
+        if keys["changed"]
+    ]
+    leading.says(
+        "",
+        f"[bold]{count} · Where is it?[/]",
+        f"Record {key} of {entity} changes at {name}, and no webhook says so. Your product learns "
+        "of it late, and the customer asks why.",
+    )
+    run = Run(
+        "reconcile",
+        idempotency_key=f"demo:reconcile:{new_id()}",
+        parameters={"connections": [connection.makini_key]},
+    )
+    await leading.orchestrator.start_run(run)
+
+    async def recovered() -> Change | None:
+        async with leading.store.read() as session:
+            found: Change | None = await session.scalar(
+                select(Change)
+                .where(
+                    col(Change.connection_id) == connection.id,
+                    col(Change.entity) == entity,
+                    col(Change.key) == key,
+                    col(Change.at) >= now,
+                )
+                .limit(1)
+            )
+            return found
+
+    await leading.waits("a poll has found the change", recovered)
+    links = await leading.orchestrator.find_links()
+    form = links.form("explain", {"subject": f"{name} {key}"})
+    leading.says(
+        f"“Where is {key}?” Ask Linekeeper: open this form and click [bold]Submit[/]:",
+        f"  {form}",
+        "(The same in a shell: linekeeper explain “Customer · System KEY”.)",
+    )
+
+    async def named() -> str | None:
+        return await leading.orchestrator.find_run_name("explain", key, since=now)
+
+    answer = await leading.waits("the hop that is missing is named", named)
+    leading.says(
+        f"[bold]{answer}[/]",
+        "Every other hop is there with its time and its evidence, and what to do next:",
+        f"  {leading.ui}/artifacts/key/explain",
+    )
+
+
+async def page(leading: Tour, count: str) -> None:
+    """The customer's own page: a requirement is ticked, and the step moves."""
+    customer = f"Demo {new_id()[-4:]}"
+    leading.says(
+        "",
+        f"[bold]{count} · The customer's page[/]",
+        f"{customer} has an on-premises SAP. Its network has to be prepared, by their own IT.",
+    )
+    system = {"name": "SAP ECC", "hosting": "on-premises", "target": "sap.demo.example:443"}
+    parameters = {
+        "customer": customer,
+        "systems": [system],
+        "kickoff": utcnow().date().isoformat(),
+        "by": BY,
+    }
+    run = Run("implementation", idempotency_key=f"demo:{customer}", parameters=parameters)
+    project = await leading.orchestrator.start_run(run)
+
+    async def kickoff() -> Gate | None:
+        return await step_of(leading, customer, "kickoff")
+
+    first = await leading.waits("the implementation has begun", kickoff)
+    assert first.run_id is not None  # as it was looked for
+    evidence = {"outcome": "done", "evidence": "minutes of the kickoff", "by": BY}
+
+    async def preparing() -> Gate | None:
+        found = await step_of(leading, customer, "network")
+        if found is None:  # its form may not be there yet: resuming is harmless
+            await leading.orchestrator.resume_run(first.run_id or "", evidence)
+        return found
+
+    network = await leading.waits("the kickoff is done, and it is the customer's turn", preparing)
+    url = leading.settings.resolved_public_url
+    link = await give_link(leading.store, url, customer, by=BY, now=utcnow())
+    leading.says(
+        "Now be the customer's IT. Open their own page; no login is needed:",
+        f"  {link.url}",
+        f"At {network.title}: tick [bold]This is done[/], say who did it, and send it.",
+    )
+
+    async def ticked() -> Gate | None:
+        async with leading.store.read() as session:
+            row = await session.get_one(Gate, network.id)
+        return row if row.status == "done" else None
+
+    done = await leading.waits("the requirement is ticked, and the step is done", ticked)
+    leading.says(
+        f"Done by {done.done_by}: {done.evidence}",
+        "The next step has opened by that. The graph shows it:",
+        f"  {leading.ui}/runs/flow-run/{project}?tab=Graph",
+        "Nobody had to log in anywhere, or to write a mail.",
+    )
