@@ -74,12 +74,20 @@ def called(everything: Sequence[Named], wanted: str) -> Named | None:
 
 
 async def find_customer(session: AsyncSession, wanted: str) -> Customer:
-    """The customer called `wanted` (name, slug or id). Raises `NotFound` with the nearest names."""
+    """The customer called `wanted` (name, slug or id). Raises `NotFound` with the nearest names.
+
+    A name as it is written counts before one that differs in case or in what stands between its
+    parts; where that leaves several, none is guessed.
+    """
     everybody = list(await session.scalars(select(Customer).order_by(col(Customer.name))))
     folded = fold(wanted)
-    for one in everybody:
-        if wanted.strip() == one.id or folded in (fold(one.name), fold(one.slug)):
-            return one
+    exact = [one for one in everybody if wanted.strip() in (one.id, one.name)]
+    alike = [one for one in everybody if folded in (fold(one.name), fold(one.slug))]
+    if len(found := exact or alike) == 1:
+        return found[0]
+    if found:
+        ids = "; ".join(f"{one.name} (id {one.id})" for one in found[:8])
+        raise NotFound(f"{wanted.strip()!r} names {len(found)} customers: give the id: {ids}")
     if owner := (await read_customer_names(session)).owner(wanted.strip()):
         return next(customer for customer in everybody if customer.id == owner)
     names = {fold(one.name): one.name for one in everybody}

@@ -94,6 +94,7 @@ class Cause(StrEnum):
     held_alike = auto()
     held_lasting = auto()
     held_cap = auto()
+    merged = auto()
     never_notified = auto()
     slack_unconfigured = auto()
     message_dead = auto()

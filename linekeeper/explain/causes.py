@@ -192,6 +192,7 @@ CAUSES: Mapping[Cause, Entry] = {
         Party.us,
         "Nothing: the cap of first messages an hour (AlertPolicy) frees it.",
     ),
+    Cause.merged: Entry(None, Party.nobody, "Ask about the incident in which it goes on."),
     Cause.never_notified: Entry(
         HopName.policy, Party.us, "Nothing: the incident's timeline has it."
     ),

@@ -68,8 +68,8 @@ def _not_applied(way: Way) -> Verdict | None:
     if delivery.status == "unrouted":
         return verdict(
             Cause.unrouted,
-            "The delivery was accepted, but no connection is known that it belongs to."
-            + _recovered(way),
+            "A delivery that names this record was accepted, but no connection is known that it "
+            "belongs to; it may be this one's." + _recovered(way),
         )
     if delivery.status == "dead":
         return verdict(

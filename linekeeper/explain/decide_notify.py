@@ -22,6 +22,12 @@ def judge_notice(facts: NotifyFacts) -> Verdict:
     first = next((notice for notice in facts.present() if notice.step == "first"), None)
     if first is not None:
         return _decided(facts, first)
+    if facts.merged_into is not None:
+        return verdict(
+            Cause.merged,
+            f"It goes on in “{facts.merged_into}”, for it turned out to be part of that; people "
+            "are notified of that one.",
+        )
     never = next((notice for notice in facts.present() if notice.step == "never"), None)
     if never is not None:
         return verdict(_why_never(facts), f"It will not be notified: {never.why}.")

@@ -152,6 +152,12 @@ class Way:
     """When the oldest delivery came that is still kept."""
     retention: Retention = field(default_factory=dict)
     """What housekeeping has removed, by kind."""
+    renamed_from: str | None = None
+    """The key that was asked for, where the record has another by now."""
+    also_in: tuple[str, ...] = ()
+    """Other entities of the connection with a record of the same key."""
+    more_keys: int = 0
+    """How many records more the delivery names."""
 
     @property
     def changed_at(self) -> datetime | None:

@@ -28,28 +28,47 @@ async def record_way(
     key: str,
     *,
     change: ChangeFacts | None = None,
+    entity: str | None = None,
     now: datetime,
 ) -> Way:
-    """Everything known of the record's newest change, or of `change`."""
+    """Everything known of the record's newest change, or of `change`.
+
+    A key may be that of records of several entities: without `entity` the one that changed last is
+    meant. A key that the record had before another connection took over leads to the one it has.
+    """
     around = await queries.around(session, connection_id, configuration)
     connection = around.row
     assert connection is not None  # found a moment ago, and connections are never removed
-    record = await queries.record_facts(session, connection.id, stored_key(key), None)
-    key = record.key if record is not None else stored_key(key)
+    key, renamed_from = stored_key(key), None
+    entity = change.entity if change is not None else entity
+    records = await queries.records_of(session, connection.id, key, entity)
+    if not records and change is None:
+        renamed = await queries.renamed(session, (connection.id, connection.replaced_by), key)
+        if renamed is not None:
+            around = await queries.around(session, renamed.connection_id, configuration)
+            connection = around.row
+            assert connection is not None  # changes are of connections that are there
+            key, renamed_from, entity = renamed.key, key, renamed.entity
+            records = await queries.records_of(session, connection.id, key, entity)
+    key = records[0].key if records else key
     entities = await queries.entities_of(session, connection.id)
     if change is None:
         known = {facts.entity for facts in entities}
-        known |= {record.entity} if record is not None else set()
+        known |= {record.entity for record in records}
         app = configuration.apps.get(connection.app)
         known |= set(app.entities) if app is not None else set()
+        known = {entity} if entity is not None else known
         changes = await queries.changes_of(session, connection.id, key, sorted(known))
         change = changes[0] if changes else None
         is_newest = True
     else:
         is_newest = False
-    naming = await deliveries.naming(
+    entity = entity or (change.entity if change else records[0].entity if records else None)
+    record = next((each for each in records if each.entity == entity), None)
+    found = await deliveries.naming(
         store, session, connection, key, change.announced_at if change else None
     )
+    naming = [each for each in found if None in (entity, each.entity) or each.entity == entity]
     delivery, change = matched(naming, change, is_newest=is_newest)
     way = Way(
         key=key,
@@ -59,6 +78,8 @@ async def record_way(
         change=change,
         delivery=delivery,
         entities=tuple(entities),
+        renamed_from=renamed_from,
+        also_in=tuple(sorted({each.entity for each in records} - {entity or ""})),
         kept_since=around.kept_since,
         retention=await load_retention(store, session),
     )
@@ -78,13 +99,16 @@ async def delivery_way(
         connection=around.facts,
         now=now,
         delivery=facts,
+        more_keys=max(len(set(keys)) - 1, 0),
         kept_since=around.kept_since,
         retention=await load_retention(store, session),
     )
     if connection is not None and keys:
-        record = await queries.record_facts(session, connection.id, keys[0], row.entity)
+        records = await queries.records_of(session, connection.id, keys[0], row.entity)
         changes = await queries.changes_of(session, connection.id, keys[0], [row.entity or ""])
-        way = replace(way, record=record, change=_announced(facts, changes))
+        way = replace(
+            way, record=records[0] if records else None, change=_announced(facts, changes)
+        )
     return await _with_surroundings(session, way)
 
 

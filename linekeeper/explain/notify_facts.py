@@ -49,6 +49,8 @@ class NotifyFacts:
     muted_until: datetime | None = None
     silence: str | None = None
     """The maintenance window, or what else covered its beginning."""
+    merged_into: str | None = None
+    """The title of the incident in which it goes on."""
     held: HeldCause | None = None
     held_why: str = ""
     held_until: datetime | None = None

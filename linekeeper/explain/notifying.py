@@ -20,6 +20,7 @@ from linekeeper.incidents.announce import incident_lane
 from linekeeper.incidents.suppressed import silences
 from linekeeper.notify.channels import known_as
 from linekeeper.notify.policy import decide
+from linekeeper.notify.queries import merged_into
 from linekeeper.notify.routing import DEFAULT, channels_of
 from linekeeper.notify.situations import read_state
 from linekeeper.store import Store
@@ -153,6 +154,9 @@ async def _facts(
         muted_at=incident.muted_at,
         muted_until=incident.muted_until,
         silence=silence,
+        merged_into=(await merged_into(session, [incident.id])).get(incident.id)
+        if incident.resolved_at
+        else None,
         held=held.cause if held else None,
         held_why=held.why if held else "",
         held_until=held.until if held else None,

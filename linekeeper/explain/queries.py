@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, exists, func, or_, select
+from sqlalchemy import and_, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -25,6 +25,7 @@ from linekeeper.store.tables import (
     ApiKey,
     Change,
     Connection,
+    ConnectionSetting,
     Credential,
     Customer,
     Deletion,
@@ -40,6 +41,7 @@ from linekeeper.store.tables import (
 
 CHANGES = 20
 """The newest changes of a record that are looked at."""
+_ENTITIES = 20
 _ATTEMPTS = 200
 _READS = 20
 _NOT_REJECTED = "duplicate"
@@ -61,12 +63,15 @@ async def around(
     oldest = select(col(WebhookEvent.received_at)).order_by(col(WebhookEvent.id)).limit(1)
     if connection_id is None:
         return Around(None, None, await session.scalar(oldest))
-    connection, customer, has_token, kept_since = (
+    connection, customer, has_token, forward_to, kept_since = (
         await session.execute(
             select(
                 Connection,
                 col(Customer.name),
                 exists().where(col(Credential.connection_id) == col(Connection.id)),
+                select(func.max(col(ConnectionSetting.forward_to)))
+                .where(col(ConnectionSetting.connection_id) == col(Connection.id))
+                .scalar_subquery(),
                 oldest.scalar_subquery(),
             )
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
@@ -84,31 +89,31 @@ async def around(
         last_webhook_at=connection.last_webhook_at,
         app=connection.app,
         entities=frozenset(app.entities) if app is not None else None,
-        forwards=bool(app is not None and app.forwards),
+        forwards=bool(app is not None and (app.forward_url or forward_to)),
         replaced_by=connection.replaced_by,
     )
     return Around(connection, facts, kept_since)
 
 
-async def record_facts(
+async def records_of(
     session: AsyncSession, connection_id: str, key: str, entity: str | None
-) -> RecordFacts | None:
-    """The record with that key, or with that readable number."""
+) -> list[RecordFacts]:
+    """The records with that key, or else with that readable number, the one read last first.
+
+    Several entities may have the same key; of a number only one record is taken.
+    """
     query = select(Record, col(Deletion.status)).outerjoin(
         Deletion, col(Deletion.id) == col(Record.deletion_id)
     )
     own = col(Record.connection_id) == connection_id
     if entity is not None:
         own = and_(own, col(Record.entity) == entity)
-    for which in (col(Record.key) == key, col(Record.number) == key):
-        row = (
-            await session.execute(
-                query.where(own, which).order_by(col(Record.seen_at).desc()).limit(1)
-            )
-        ).first()
-        if row is not None:
-            record, deletion = row
-            return RecordFacts(
+    for which, most in ((col(Record.key) == key, _ENTITIES), (col(Record.number) == key, 1)):
+        rows = await session.execute(
+            query.where(own, which).order_by(col(Record.seen_at).desc()).limit(most)
+        )
+        found = [
+            RecordFacts(
                 entity=record.entity,
                 key=record.key,
                 number=record.number,
@@ -118,7 +123,28 @@ async def record_facts(
                 absent_since=record.absent_since,
                 deletion=deletion,
             )
-    return None
+            for record, deletion in rows
+        ]
+        if found:
+            return found
+    return []
+
+
+async def renamed(
+    session: AsyncSession, connection_ids: Sequence[str | None], key: str
+) -> Change | None:
+    """The change that gave the record another key than `key`, in one of these connections."""
+    found: Change | None = await session.scalar(
+        select(Change)
+        .where(
+            col(Change.connection_id).in_([each for each in connection_ids if each is not None]),
+            col(Change.old_key).is_not(None),
+            col(Change.old_key) == key,
+        )
+        .order_by(col(Change.at).desc())
+        .limit(1)
+    )
+    return found
 
 
 async def changes_of(
@@ -130,7 +156,7 @@ async def changes_of(
         .where(
             col(Change.connection_id) == connection_id,
             col(Change.entity).in_(list(entities)),
-            or_(col(Change.key) == key),
+            col(Change.key) == key,
         )
         .order_by(col(Change.seq).desc())
         .limit(CHANGES)
@@ -183,18 +209,20 @@ async def forward_of(
     delivery: DeliveryFacts | None,
     change: ChangeFacts | None,
 ) -> ForwardFacts:
-    """The forward of the delivery, or else of the recovered change, with all its attempts."""
+    """The forward of the delivery and of the recovered change, with all their attempts."""
     rows, messages = [], []
     if delivery is not None:
         rows += [delivery.id, f"{delivery.id}:{connection_id}"]
         messages += [delivery.message_id, f"{delivery.message_id}-{connection_id}"]
-    elif change is not None:
-        rows, messages = [change.id], [change.id]
+    if change is not None:
+        rows.append(change.id)
+        messages.append(change.id)
     outbox = (
         await session.execute(
-            select(col(Outbox.status), col(Outbox.created_at), col(Outbox.settled_at)).where(
-                col(Outbox.dedupe_key).in_([f"forward:{row}" for row in rows])
-            )
+            select(col(Outbox.status), col(Outbox.created_at), col(Outbox.settled_at))
+            .where(col(Outbox.dedupe_key).in_([f"forward:{row}" for row in rows]))
+            .order_by(col(Outbox.status) != "sent", col(Outbox.seq).desc())
+            .limit(1)
         )
     ).first()
     attempts = await session.execute(

@@ -29,18 +29,31 @@ async def explain(
     `subject` is `Customer · System RECORD-KEY` (or the record's readable number), a delivery id
     (ours or the sender's), or the id of a change, an incident or an outbox message.
     """
-    subject = " ".join(subject.split())[:MOST_CHARACTERS]
+    subject = _readable(subject)
     if not subject:
         raise NotFound("say what to explain, such as “Acme · Maximo 4711”")
     async with store.read() as session:
         found = await _by_id(store, session, configuration, subject, now)
         if found is not None:
             return found
-        record = await find_record(session, subject)
+        entities = {each for app in configuration.apps.values() for each in app.entities}
+        record = await find_record(session, subject, entities)
         way = await record_way(
-            store, session, configuration, record.connection_id, record.key, now=now
+            store,
+            session,
+            configuration,
+            record.connection_id,
+            record.key,
+            entity=record.entity,
+            now=now,
         )
         return _explained("record", subject, way)
+
+
+def _readable(subject: str) -> str:
+    """`subject` on one line, without what no database can be asked for. Pure."""
+    text = subject.replace("\0", " ").encode("utf-8", "replace").decode()
+    return " ".join(text.split())[:MOST_CHARACTERS]
 
 
 async def _by_id(
@@ -74,7 +87,8 @@ def _explained(kind: str, subject: str, way: Way) -> Explanation:
     number = way.record.number if way.record is not None else None
     called = f" ({number})" if number and number != way.key else ""
     entity = f"{way.entity()} " if way.entity() else ""
-    title = f"{label} · {entity}{way.key}{called}" if way.key else f"{label} · webhook"
+    was = f", was {way.renamed_from}" if way.renamed_from else ""
+    title = f"{label} · {entity}{way.key}{called}{was}" if way.key else f"{label} · webhook"
     ids = {
         "connection": connection.id if connection else None,
         "event": delivery.id if delivery else None,
@@ -94,6 +108,15 @@ def _explained(kind: str, subject: str, way: Way) -> Explanation:
 def limits(way: Way) -> tuple[str, ...]:
     """Where the records end, and what can't be known. Pure."""
     said = []
+    if way.more_keys:
+        said.append(
+            f"The delivery names {way.more_keys} more records. Ask for one of them by its key."
+        )
+    if way.also_in:
+        said.append(
+            f"This connection has the key in {', '.join(way.also_in)}, too: ask with the entity "
+            f"before the key, such as “{way.also_in[0]} {way.key}”."
+        )
     if way.kept_since is not None:
         said.append(
             f"The oldest delivery that is kept came at {moment(way.kept_since)}; those older can't "

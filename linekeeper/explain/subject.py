@@ -47,6 +47,8 @@ class RecordSubject:
 
     connection_id: str
     key: str
+    entity: str | None = None
+    """Where the subject names it: `Acme · Maximo eam/assets 17`, or `… assets 17`."""
 
 
 async def find_by_id(
@@ -81,33 +83,69 @@ def splits(subject: str) -> Iterator[tuple[str, str]]:
         yield " ".join(words[:at]), " ".join(words[at:])
 
 
-async def find_record(session: AsyncSession, subject: str) -> RecordSubject:
-    """The record meant. Raises `NotFound` with what comes near it.
+async def find_record(
+    session: AsyncSession, subject: str, entities: Collection[str]
+) -> RecordSubject:
+    """The record meant. Raises `NotFound` with what comes near it, or where several are meant.
+
+    `entities` are those that a subject may name before the key, as they are configured.
 
     The index is asked first, so that a key that is known costs a look at the few connections that
     have it; only for one that nobody has are all connections' names compared.
     """
-    cuts = list(splits(subject))
-    holders = await _holders(session, [subject, *(key for _, key in cuts)])
-    for prefix, key in cuts:
-        for connection_id, names in holders.get(key, ()):
-            if fold(prefix) in names:
-                return RecordSubject(connection_id, key)
+    cuts: list[_Cut] = [(prefix, key, None) for prefix, key in splits(subject)]
+    holders = await _holders(session, [subject, *(key for _, key, _ in cuts)])
+    spoken = [*cuts, *_with_entity(cuts, entities)]
+    for prefix, key, entity in spoken:
+        asked = [holder for holder, names in holders.get(key, ()) if fold(prefix) in names]
+        if len(asked) == 1:
+            return RecordSubject(asked[0], key, entity)
+        if asked:
+            return _one_of(await named_connections(session), asked, key, entity)
     everything = await named_connections(session)
     several = ""
-    for prefix, key in cuts:
+    for prefix, key, entity in spoken:
         try:
             named = called(everything, prefix)
         except NotFound as error:
             several = several or str(error)
             continue
         if named is not None:
-            return RecordSubject(named.id, key)
+            return RecordSubject(named.id, key, entity)
     return _without_connection(everything, subject, holders.get(subject, ()), several)
 
 
 _Holder = tuple[str, set[str]]
 """A connection's id, and what people call it."""
+_Cut = tuple[str, str, str | None]
+"""What a subject may mean: the connection's name, the record's key, and its entity if named."""
+
+
+def _with_entity(cuts: Sequence[_Cut], entities: Collection[str]) -> Iterator[_Cut]:
+    """The cuts whose name ends in an entity, with that apart. Pure."""
+    called_so = {fold(entity): entity for entity in entities}
+    called_so |= {fold(entity.rpartition("/")[2]): entity for entity in entities}
+    for prefix, key, _ in cuts:
+        rest, _, last = prefix.rpartition(" ")
+        if rest and (entity := called_so.get(fold(last))) is not None:
+            yield rest, key, entity
+
+
+def _one_of(
+    everything: Sequence[Named], ids: Sequence[str], key: str, entity: str | None
+) -> RecordSubject:
+    """Of connections that are called alike and all have the key: the one that lives. Pure.
+
+    Raises `NotFound` where several do.
+    """
+    among = [named for named in everything if named.id in ids]
+    living = [named for named in among if named.setup != "disconnected"] or among
+    if len(living) == 1:
+        return RecordSubject(living[0].id, key, entity)
+    offered = "; ".join(f"{named.makini_key} {key}" for named in living[:_OFFERED])
+    raise NotFound(
+        f"{len(living)} connections called {living[0].label!r} have {key!r}: give one of: {offered}"
+    )
 
 
 def _without_connection(
@@ -117,8 +155,12 @@ def _without_connection(
     if len(holders) == 1:
         return RecordSubject(holders[0][0], key)
     if holders:
-        labels = {connection.id: connection.label for connection in everything}
-        offered = "; ".join(f"{labels[holder]} {key}" for holder, _ in holders[:_OFFERED])
+        among = {named.id: named for named in everything}
+        labels = [among[holder].label for holder, _ in holders]
+        offered = "; ".join(
+            f"{label if labels.count(label) == 1 else among[holder].makini_key} {key}"
+            for (holder, _), label in list(zip(holders, labels, strict=True))[:_OFFERED]
+        )
         raise NotFound(f"{len(holders)} connections have {key!r}: give one of: {offered}")
     if several:
         raise NotFound(several)

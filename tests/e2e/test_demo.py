@@ -13,7 +13,7 @@ from playwright.async_api import Page, expect
 from tests.e2e.conftest import PARTS, ROOT, House, free_ports, started, until
 from tests.e2e.forms import submit, write
 
-pytestmark = [pytest.mark.e2e, pytest.mark.soak, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.e2e, pytest.mark.soak, pytest.mark.timeout(2700)]
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ async def _ticks(page: Page, address: str) -> None:
 async def test_the_demo_is_followed_to_its_end(living: House, page: Page) -> None:
     house = living
     # It picks what is well: wait for the first sweep.
-    await until(lambda: _is_known(house), seconds=180, what="the fleet to be known")
+    await until(lambda: _is_known(house), seconds=600, what="the fleet to be known")
     demo = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "linekeeper.cli", "demo"),
         env=house.environment,

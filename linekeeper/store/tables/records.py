@@ -86,6 +86,13 @@ class Change(SQLModel, table=True):
         ),
         Index("change_of", "connection_id", "entity", "key", "seq"),
         Index("change_at", "at"),
+        Index(
+            "change_renamed",
+            "connection_id",
+            "old_key",
+            sqlite_where=text("old_key IS NOT NULL"),
+            postgresql_where=text("old_key IS NOT NULL"),
+        ),
     )
 
     id: str = identifier()
