@@ -50,20 +50,20 @@ def run() -> dict[str, Any]:
 async def _beside_peers(folder: Path, server: str) -> dict[str, Any]:
     url = await create_database(server, "beside")
     async with (
-        _ours(folder, url) as rt,
+        linekeeper_on(folder, url) as rt,
         procrastinate(url, CONNECTIONS) as other,
         pgqueuer(url, CONNECTIONS) as third,
     ):
-        await _drain(rt, await _deliver(rt, 500, "warm"))
+        await drain(rt, await deliver(rt, 500, "warm"))
         batches = {size: await third(PGQUEUER, f"b{size}-", size) for size in BATCHES}
         batch = max(batches, key=lambda size: batches[size])
         ours, procrastinates, pgqueuers = [], [], []
         for number in range(ROUNDS):
             procrastinates.append(await other(PROCRASTINATE, f"r{number}-"))
             pgqueuers.append(await third(PGQUEUER, f"r{number}-", batch))
-            ours.append(await _drain(rt, await _deliver(rt, OURS, f"r{number}-")))
+            ours.append(await drain(rt, await deliver(rt, OURS, f"r{number}-")))
         await _settle_many(rt)
-        large = await _drain(rt, await _deliver(rt, OURS, "large"))
+        large = await drain(rt, await deliver(rt, OURS, "large"))
     return {
         "of_pgqueuer": round(_median_ratio(ours, pgqueuers), 2),
         "of_procrastinate": round(_median_ratio(ours, procrastinates), 1),
@@ -81,7 +81,8 @@ def _median_ratio(ours: list[float], theirs: list[float]) -> float:
 
 
 @asynccontextmanager
-async def _ours(folder: Path, url: str) -> AsyncIterator[Any]:
+async def linekeeper_on(folder: Path, url: str, **forward: Any) -> AsyncIterator[Any]:
+    """Linekeeper on the database `url`, with connections; `forward` says to whom it forwards."""
     import httpx
     import orjson
 
@@ -115,7 +116,7 @@ async def _ours(folder: Path, url: str) -> AsyncIterator[Any]:
     )
     async with Store.open(settings) as store:
         await migrate(store)
-    app = AppConfig(mode="manage", per_minute=0, api_url="http://makini.invalid")
+    app = AppConfig(mode="manage", per_minute=0, api_url="http://makini.invalid", **forward)
     async with Runtime.open(settings) as rt:
         await save_blocks(rt.store, Blocks(apps=[app]), now=utcnow())
         async with rt.store.write() as session:
@@ -143,7 +144,7 @@ def _record(key: str) -> dict[str, Any]:
     return {"key": key, "name": f"Pump {key}", "updatedAt": "2026-01-01T00:00:00Z"}
 
 
-async def _deliver(rt: Any, count: int, prefix: str) -> int:
+async def deliver(rt: Any, count: int, prefix: str) -> int:
     """Store `count` record events as the receiver does, over all connections."""
     from linekeeper.clock import utcnow
     from linekeeper.inbox.delivery import make_delivery
@@ -174,7 +175,7 @@ async def _deliver(rt: Any, count: int, prefix: str) -> int:
     return count
 
 
-async def _drain(rt: Any, count: int) -> float:
+async def drain(rt: Any, count: int) -> float:
     """Apply what is there; events a second. Verifies that each was applied, once."""
     from sqlalchemy import text
 

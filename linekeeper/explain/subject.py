@@ -138,7 +138,9 @@ def _one_of(
 
     Raises `NotFound` where several do.
     """
-    among = sorted((each for each in everything if each.id in ids), key=lambda each: each.makini_key)
+    among = sorted(
+        (named for named in everything if named.id in ids), key=lambda named: named.makini_key
+    )
     living = [named for named in among if named.setup != "disconnected"] or among
     if len(living) == 1:
         return RecordSubject(living[0].id, key, entity)
