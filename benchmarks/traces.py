@@ -26,7 +26,7 @@ from benchmarks.process import deliver, drain, linekeeper_on
 from benchmarks.product import SECRET
 
 EVENTS = int(os.environ.get("BENCH_EVENTS", "2000"))
-ROUNDS = 7
+ROUNDS = 5
 GOALS = {"share_sqlite": 0.1, "share_postgresql": 0.1}
 Way = Literal["without", "with", "logs"]
 _PRODUCT = (
