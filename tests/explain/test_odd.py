@@ -15,7 +15,7 @@ from linekeeper.customers.find import NotFound, find_customer
 from linekeeper.explain.answer import Explanation, HopName
 from linekeeper.explain.service import explain
 from linekeeper.notify.quiet import quiet_times
-from linekeeper.store import Store
+from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (
     Change,
     Connection,
@@ -176,7 +176,7 @@ async def test_a_replay_that_worked_is_what_counts(world: World) -> None:
     brought = change(which, "5", 1, source="webhook", recovered=False, announced_at=NOW)
     brought.updated_at = NOW - timedelta(minutes=2)
     await world.add(record(which, "5"), first, again, brought)
-    await world.add(Outbox(seq="1", channel="forward", dedupe_key=f"forward:{again.id}", lane="l",
+    await world.add(Outbox(seq=new_id(), channel="forward", dedupe_key=f"forward:{again.id}", lane="l",
                            status="sent"), taken)  # fmt: skip
     assert (await world.ask("Acme · Maximo 5")).verdict.cause == "product_accepted"
 
