@@ -176,8 +176,9 @@ async def test_a_replay_that_worked_is_what_counts(world: World) -> None:
     brought = change(which, "5", 1, source="webhook", recovered=False, announced_at=NOW)
     brought.updated_at = NOW - timedelta(minutes=2)
     await world.add(record(which, "5"), first, again, brought)
-    await world.add(Outbox(seq=new_id(), channel="forward", dedupe_key=f"forward:{again.id}", lane="l",
-                           status="sent"), taken)  # fmt: skip
+    key = f"forward:{again.id}"
+    sent = Outbox(seq=new_id(), channel="forward", dedupe_key=key, lane="l", status="sent")
+    await world.add(sent, taken)
     assert (await world.ask("Acme · Maximo 5")).verdict.cause == "product_accepted"
 
 
