@@ -98,7 +98,7 @@ class Runtime:
         """
         known = self._clients.get((app.name, for_login))
         if known is not None and known[0].is_called_like(app):
-            return known[1]
+            return known[1].for_app(app)
         # An older client may be in use still; its connections end with the process.
         client = MakiniClient(app, budget=self.login_budget if for_login else self.budget)
         self._clients[app.name, for_login] = (app, client)

@@ -198,13 +198,24 @@ class AppConfig(Config, AppFields):
         """Whether Makini's own headers are handed on anywhere."""
         return any(each.forward_form == "original" for each in self.destinations().values())
 
+    def as_chosen(self, mode: str | None, notify_customers: bool | None) -> "AppConfig":
+        """The app as it holds for a connection of which rules say this; None: they say nothing."""
+        mode = self.mode if mode is None else mode
+        notify = self.notify_customers if notify_customers is None else notify_customers
+        if mode == self.mode and notify == self.notify_customers:
+            return self
+        return self.model_copy(update={"mode": mode, "notify_customers": notify})
+
     def is_called_like(self, other: "AppConfig") -> bool:
-        """Whether Makini is called the same way for both: at most they differ in what is read."""
+        """Whether Makini is called the same way for both: at most they differ in what is read,
+        in whether anything may be changed and in who is notified."""
         if self is other or self == other:
             return True
         read = {
             "entities": other.entities,
             "bodies": other.bodies,
             "forward_to": other.forward_to,
+            "mode": other.mode,
+            "notify_customers": other.notify_customers,
         }
         return self.model_copy(update=read) == other

@@ -34,6 +34,7 @@ from linekeeper.store.tables.inbox import (
     WebhookEvent,
     WebhookHour,
 )
+from linekeeper.store.tables.modes import ModeRule
 from linekeeper.store.tables.reconnect import (
     ApiKey,
     AuthenticationSetup,
@@ -92,6 +93,7 @@ __all__ = [
     "IncidentConnection",
     "IncidentEntry",
     "Lease",
+    "ModeRule",
     "Notice",
     "NoticeChannel",
     "NoticeMessage",

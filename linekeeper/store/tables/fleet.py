@@ -97,6 +97,10 @@ class Connection(SQLModel, table=True):
     """
     custody: str = "owned"
     """Who renews its tokens: `owned` (we do), `borrowed` (the product does) or `exported`."""
+    mode: str | None = None
+    """What the rules say of it (`mode_rule`): `observe` or `manage`; None: the app's mode holds."""
+    notify_customers: bool | None = None
+    """Likewise whether its customer is written to."""
     replaced_by: str | None = Field(default=None, sa_type=Id)
     """The connection that a new login of the same customer at the same system became."""
     created_at: datetime = time()

@@ -1,0 +1,188 @@
+"""Which mode holds for a connection: its app's, unless a rule says otherwise.
+
+A rule is for an app, a tag, a customer or one connection, and the most specific counts, for the
+mode and for `notify_customers` each. What the rules come to is kept in the columns
+`connection.mode` and `connection.notify_customers`, which is what everybody reads.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+from sqlalchemy import ColumnElement, and_, literal, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.chunks import chunked
+from linekeeper.config import AppConfig
+from linekeeper.store.tables import Connection, ModeRule
+
+Scope = Literal["app", "tag", "customer", "connection"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+"""The least specific first."""
+_AT_ONCE = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What somebody decided; None: it leaves that to a less specific rule, or to the app."""
+
+    scope: Scope
+    subject: str
+    mode: str | None = None
+    notify_customers: bool | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A connection, as far as rules go; an empty `id` is one that doesn't exist yet."""
+
+    app: str
+    tags: Sequence[str] = ()
+    customer_id: str | None = None
+    id: str = ""
+
+    def names(self, rule: Rule) -> bool:
+        """Whether `rule` is about it. Pure."""
+        if rule.scope == "tag":
+            return rule.subject in self.tags
+        own = {"app": self.app, "customer": self.customer_id, "connection": self.id}
+        return rule.subject == own[rule.scope]
+
+
+class Chosen(NamedTuple):
+    """What the rules come to; None: they say nothing, and the app's own setting holds."""
+
+    mode: str | None = None
+    notify_customers: bool | None = None
+
+
+def decide(rules: Iterable[Rule], subject: Subject) -> Chosen:
+    """What `rules` come to for `subject`. Pure.
+
+    The most specific rule counts. Of two tags that disagree the cautious one does: `observe`, and
+    nobody is notified.
+    """
+    by_mode, by_notify = deciding(rules, subject)
+    return Chosen(
+        by_mode.mode if by_mode else None, by_notify.notify_customers if by_notify else None
+    )
+
+
+def deciding(rules: Iterable[Rule], subject: Subject) -> tuple[Rule | None, Rule | None]:
+    """The rule that decides on the mode, and the one that decides on notifying customers. Pure."""
+    about = [rule for rule in rules if subject.names(rule)]
+    modes = [rule for rule in about if rule.mode is not None]
+    notifies = [rule for rule in about if rule.notify_customers is not None]
+    return (
+        max(modes, key=lambda rule: (_rank(rule), rule.mode == "observe"), default=None),
+        max(notifies, key=lambda rule: (_rank(rule), not rule.notify_customers), default=None),
+    )
+
+
+def _rank(rule: Rule) -> int:
+    return SCOPES.index(rule.scope)
+
+
+async def load_rules(session: AsyncSession) -> list[Rule]:
+    """Every rule that is in force."""
+    rows = await session.scalars(
+        select(ModeRule).order_by(col(ModeRule.scope), col(ModeRule.label), col(ModeRule.id))
+    )
+    return [_rule(row) for row in rows]
+
+
+def _rule(row: ModeRule) -> Rule:
+    scope = next(scope for scope in SCOPES if scope == row.scope)
+    return Rule(scope, row.subject, row.mode, row.notify_customers, row.label)
+
+
+async def load_subjects(
+    session: AsyncSession, ids: Sequence[str] | None = None
+) -> dict[str, tuple[Subject, Chosen]]:
+    """The connections `ids` (None: all) as rules see them, with what is in their columns."""
+    statement = select(
+        col(Connection.id),
+        col(Connection.app),
+        col(Connection.tags),
+        col(Connection.customer_id),
+        col(Connection.mode),
+        col(Connection.notify_customers),
+    )
+    found: dict[str, tuple[Subject, Chosen]] = {}
+    portions = [None] if ids is None else chunked(ids, _AT_ONCE)
+    for some in portions:
+        rows = await session.execute(
+            statement if some is None else statement.where(col(Connection.id).in_(some))
+        )
+        for identifier, app, tags, customer_id, mode, notify in rows:
+            subject = Subject(app, tuple(tags or ()), customer_id, identifier)
+            found[identifier] = (subject, Chosen(mode, notify))
+    return found
+
+
+async def apply_rules(session: AsyncSession, ids: Sequence[str] | None = None) -> int:
+    """Bring the columns of the connections `ids` (None: all) in line with the rules.
+
+    For whoever changes a rule, or what a connection is known by, in the same transaction. Returns
+    how many were different.
+    """
+    rules = await load_rules(session)
+    if not rules and ids is not None:
+        return 0  # the columns are empty, or whoever took the last rule away empties them
+    different: defaultdict[Chosen, list[str]] = defaultdict(list)
+    for identifier, (subject, kept) in (await load_subjects(session, ids)).items():
+        if (wanted := decide(rules, subject)) != kept:
+            different[wanted].append(identifier)
+    for chosen, some in different.items():
+        for portion in chunked(sorted(some), _AT_ONCE):
+            await session.execute(
+                update(Connection)
+                .where(col(Connection.id).in_(portion))
+                .values(**chosen._asdict())
+                .execution_options(synchronize_session=False)
+            )
+    return sum(map(len, different.values()))
+
+
+async def load_chosen(session: AsyncSession, ids: Iterable[str]) -> dict[str, Chosen]:
+    """What the rules say of those of the connections `ids` of which they say anything."""
+    found: dict[str, Chosen] = {}
+    for some in chunked(list(ids), _AT_ONCE):
+        rows = await session.execute(
+            select(
+                col(Connection.id), col(Connection.mode), col(Connection.notify_customers)
+            ).where(
+                col(Connection.id).in_(some),
+                or_(
+                    col(Connection.mode).is_not(None), col(Connection.notify_customers).is_not(None)
+                ),
+            )
+        )
+        found |= {row[0]: Chosen(row[1], row[2]) for row in rows}
+    return found
+
+
+def app_of(app: AppConfig, chosen: Connection | Chosen | None) -> AppConfig:
+    """`app` as it holds for a connection. Pure."""
+    if chosen is None:
+        return app
+    return app.as_chosen(chosen.mode, chosen.notify_customers)
+
+
+def is_managed(app: AppConfig) -> ColumnElement[bool]:
+    """Whether something may be changed for a connection of `app`, as SQL."""
+    by_rule = col(Connection.mode) == "manage"
+    return or_(by_rule, col(Connection.mode).is_(None)) if app.manages else by_rule
+
+
+def is_managed_in(apps: Mapping[str, AppConfig]) -> ColumnElement[bool]:
+    """The same for connections of any of `apps`, as SQL."""
+    managed = [name for name, app in apps.items() if app.manages]
+    by_app = col(Connection.app).in_(managed) if managed else literal(False)
+    return or_(
+        col(Connection.mode) == "manage",
+        and_(col(Connection.mode).is_(None), by_app),
+    )
