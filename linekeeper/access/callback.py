@@ -17,6 +17,7 @@ from linekeeper.access.links import State, link_url, read_state
 from linekeeper.access.login import Attempt, Ended, Ending
 from linekeeper.access.signing import load_signer
 from linekeeper.runtime import Runtime
+from linekeeper.store.modes import UNSAID, app_of, chosen_for
 from linekeeper.store.tables import ConnectAttempt, Connection, ConnectLink
 from linekeeper.store.upsert import ignoring
 
@@ -57,16 +58,27 @@ async def _admit(
     signer = await load_signer(rt.store)
     read = read_state(signer, state)
     link = connection = None
+    chosen = UNSAID
     if read is not None:
         async with rt.store.read() as session:
             link = await session.get(ConnectLink, read.link_id)
             if link is not None and link.connection_id is not None:
                 connection = await session.get(Connection, link.connection_id)
+            if link is not None:
+                chosen = await chosen_for(
+                    session,
+                    link.app,
+                    connection_id=link.connection_id,
+                    customer_id=link.customer_id,
+                )
     if read is None or link is None:
         return Ending("forged")
     ended = connection is not None and connection.setup == "disconnected"
     if link.used_at is not None or (ended and link.expires_at <= now):
         return Ending("used" if link.used_at is not None else "ended", link.system)
+    app = (await rt.configuration()).apps.get(link.app)
+    if app is not None and not app_of(app, chosen).manages:
+        return Ending("observed", link.system)  # exchanging the code would end the product's tokens
     url = link_url(signer, rt.settings.resolved_public_url, link.id)
     if read.expires_at <= now:
         return Ending("too_late", link.system, connect_url=url)

@@ -16,6 +16,7 @@ from linekeeper.access.tokens import load_tokens
 from linekeeper.customers.naming import label
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
+from linekeeper.store.modes import UNSAID, Chosen, app_of
 from linekeeper.store.tables import Connection, Credential, Customer
 
 WITHIN = timedelta(days=7)
@@ -41,6 +42,8 @@ class Expiry:
     system: str = ""
     notified: int = 0
     """How often the customer was asked to renew this login before its end."""
+    chosen: Chosen = UNSAID
+    """What the rules say of its connection's mode."""
 
     def is_renewed_by_us(self, *, manages: bool) -> bool:
         """Whether nobody has to do anything before it ends."""
@@ -96,6 +99,7 @@ async def horizon(rt: Runtime, *, until: datetime) -> list[Expiry]:
                 customer_id=row[0].customer_id,
                 system=row[0].provider or row[0].name,
                 notified=row[6],
+                chosen=Chosen(row[0].mode, row[0].notify_customers),
             )
             for row in rows
             if row[3] is not None
@@ -114,7 +118,7 @@ async def renew_ending(rt: Runtime, *, now: datetime) -> Renewed:
 
     async def one(expiry: Expiry) -> None:
         app = apps.get(expiry.app)
-        if app is None or not app.manages:
+        if app is None or not app_of(app, expiry.chosen).manages:
             result.ending.append(expiry)
             return
         async with gate:

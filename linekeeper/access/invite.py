@@ -14,7 +14,10 @@ from linekeeper.customers.find import find_connection
 from linekeeper.makini import ReadOnlyApp
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
+from linekeeper.store.modes import app_for, app_of
 from linekeeper.store.tables import Audit, Connection, Customer
+
+_ACTION = "make a connect link"
 
 
 class BadInvitation(Exception):
@@ -36,7 +39,8 @@ async def invite_again(rt: Runtime, wanted: str, *, by: str, now: datetime) -> I
     async with rt.store.read() as session:
         named = await find_connection(session, wanted)
         connection = await session.get_one(Connection, named.id)
-    await _must_manage(rt, named.app)
+    if not app_of(await rt.app(named.app), connection).manages:
+        raise ReadOnlyApp(named.app, _ACTION, named.label)
     signer = await load_signer(rt.store)
     async with rt.store.write() as session:
         link = await make_link(
@@ -63,10 +67,13 @@ async def invite_new(
     name = " ".join(customer.split())
     if not name or not system.strip():
         raise BadInvitation("give the customer's name and the system, such as UpKeep")
-    await _must_manage(rt, app)
+    configured = await rt.app(app)
     signer = await load_signer(rt.store)
     async with rt.store.write() as session:
         owner = await _customer(session, name)
+        held = await app_for(session, configured, connection_id=None, customer_id=owner.id)
+        if not held.manages:
+            raise ReadOnlyApp(app, _ACTION, f"{owner.name} · {system.strip()}")
         link = await make_link(
             session,
             app=app,
@@ -94,11 +101,6 @@ async def _customer(session: AsyncSession, name: str) -> Customer:
     session.add(made)
     await session.flush()
     return made
-
-
-async def _must_manage(rt: Runtime, app: str) -> None:
-    if not (await rt.app(app)).manages:
-        raise ReadOnlyApp(app, "make a connect link")
 
 
 def _audit(by: str, subject: str, link_id: str, now: datetime) -> Audit:

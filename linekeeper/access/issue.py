@@ -14,6 +14,7 @@ from linekeeper.health.judge import Health
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store import is_id
+from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Audit, Connection, Incident, IncidentConnection
 
 
@@ -79,12 +80,18 @@ async def issue_access_token(
     if token is None:
         return Withheld(
             await open_incident_of(rt, connection.id),
-            "there is no token for it, and Makini gives none without the customer",
+            await _why_none(rt, connection),
         )
     async with rt.store.write() as session:
         given = HandedOut(token.access, token.expires_at)
         session.add(Audit(**issued(connection.id, given, by=by, now=now)))
     return given
+
+
+async def _why_none(rt: Runtime, connection: Connection) -> str:
+    if not app_of(await rt.app(connection.app), connection).manages:
+        return "it is observed: Linekeeper has no token of it that works, and renews none"
+    return "there is no token for it, and Makini gives none without the customer"
 
 
 def issued(connection_id: str, token: HandedOut, *, by: str, now: datetime) -> dict[str, Any]:

@@ -54,6 +54,7 @@ Ended = Literal[
     "too_often",
     "used",
     "ended",
+    "observed",
     "denied",
     "other_system",
     "unproven",

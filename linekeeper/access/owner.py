@@ -13,6 +13,7 @@ from linekeeper.customers.adopt import adopt
 from linekeeper.customers.succession import succeed
 from linekeeper.makini import ConnectionStatus, ListedConnection, MakiniError, TokenPair
 from linekeeper.store import Store
+from linekeeper.store.modes import apply_rules
 from linekeeper.store.tables import Connection, ConnectLink, Customer
 
 SOURCE = "reconnect"
@@ -112,6 +113,7 @@ async def _owner(
             .where(col(Connection.id) == identifier)
             .values(customer_id=link.customer_id)
         )
+        await apply_rules(session, [identifier])
     return identifier
 
 

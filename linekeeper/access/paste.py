@@ -17,6 +17,7 @@ from linekeeper.customers.find import find_connection
 from linekeeper.makini import ReadOnlyApp, TokenPair
 from linekeeper.makini.models import WrongShape, is_token, parse_tokens
 from linekeeper.runtime import Runtime
+from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Connection, Incident, IncidentConnection
 
 
@@ -85,8 +86,9 @@ async def paste(
     """
     async with rt.store.read() as session:
         named = await find_connection(session, wanted)
-    if not (await rt.app(named.app)).manages:
-        raise ReadOnlyApp(named.app, "store a login")
+        connection = await session.get_one(Connection, named.id)
+    if not app_of(await rt.app(named.app), connection).manages:
+        raise ReadOnlyApp(named.app, "store a login", named.label)
     async with rt.store.write() as session:
         connection = await session.get_one(Connection, named.id)
         link = await make_link(

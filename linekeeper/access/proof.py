@@ -16,6 +16,7 @@ from linekeeper.access.owner import known_connections, remember_id
 from linekeeper.access.tokens import Token, load_tokens
 from linekeeper.makini import ConnectionStatus, ErrorKind, MakiniError, TokenPair
 from linekeeper.runtime import Runtime, UnknownApp
+from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Connection
 
 ASKED_FOR_SECONDS = 40.0
@@ -105,10 +106,8 @@ async def note_ids(
 async def _proof(rt: Runtime, claim: Claim, known: Sequence[Known]) -> Proof:
     try:
         app = await rt.app(claim.connection.app)
-        if claim.is_pair and not app.manages:
-            return Proof(
-                f"app {app.name} is in observe, where nothing is renewed: lend the access token"
-            )
+        if claim.is_pair and not app_of(app, claim.connection).manages:
+            return Proof("it is in observe, where nothing is renewed: lend the access token")
         ref = makini_ref(claim.connection, app.connection_field)
         status = await rt.makini(app).status(claim.pair.access_token, connection=ref)
     except UnknownApp as error:

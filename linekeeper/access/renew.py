@@ -25,6 +25,7 @@ from linekeeper.makini import BEFORE_SENDING, ErrorKind, MakiniClient, MakiniErr
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store import Store, new_id
 from linekeeper.store.leases import LeaseLost, holding
+from linekeeper.store.modes import app_of
 from linekeeper.store.owned import retrying, to_its_end
 from linekeeper.store.tables import Connection
 
@@ -54,14 +55,13 @@ async def renew(
 ) -> Token | None:
     """Return a token newer than `refused`, or None if nothing of ours gives one.
 
-    In mode `observe` nothing is renewed, nor what is disconnected, borrowed or given back.
+    Nothing is renewed of a connection that is observed, disconnected, borrowed or given back;
+    `app` is its app, and what the rules say of it is looked up here, under its lease.
     `refused` is None for a connection without a token. `makini_ref` is the listed field that
     `app.connection_field` names.
     Raises `MakiniError` when Makini could not be asked (time-out, 5xx, the app's own credentials
     refused): then nothing is known of the login.
     """
-    if not app.manages:
-        return None
     renewal = _Renewal(
         store=store,
         makini=makini,
@@ -162,21 +162,23 @@ class _Renewal:
             pair = await load_pair(self.store, session, self.connection_id)
             if connection is None:
                 return pair, False, False
-            return pair, connection.setup != "disconnected", connection.custody == "owned"
+            is_ours = connection.custody == "owned" and app_of(self.app, connection).manages
+            return pair, connection.setup != "disconnected", is_ours
 
     async def _new_pair(self, stored: StoredPair | None) -> TokenPair | None:
+        makini = self.makini.for_app(self.app.as_chosen("manage", None))  # checked under the lease
         if stored is not None and stored.refresh is not None:
             # Makini kills the pair before its answer is here: whoever finds this process gone
             # has to know that the pair is in doubt (`interrupted`).
             async with self.store.write() as session:
                 await note_renewing(session, self.connection_id, utcnow())
             try:
-                return await self.makini.refresh(stored.refresh, connection=self.makini_ref)
+                return await makini.refresh(stored.refresh, connection=self.makini_ref)
             except MakiniError as error:
                 if not _is_final(error):
                     raise
         try:
-            return await self.makini.mint_token(self.makini_ref)
+            return await makini.mint_token(self.makini_ref)
         except MakiniError as error:
             if not _is_final(error):
                 raise

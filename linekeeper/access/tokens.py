@@ -5,7 +5,7 @@ started from (`replace_pair`); a customer's new login does the first and is neve
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -14,8 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.chunks import chunked
+from linekeeper.config import AppConfig
 from linekeeper.makini import TokenPair
 from linekeeper.store import KeyProblem, Store
+from linekeeper.store.modes import is_managed_in
 from linekeeper.store.tables import Connection, ConnectLink, Credential, PendingLogin
 from linekeeper.store.upsert import insert_or_update
 
@@ -27,7 +29,7 @@ _HELD = select(
     col(Credential.refresh_token).is_not(None),
     col(Credential.expires_at),
     col(Credential.minted),
-    select(col(Connection.custody) == "owned")
+    select(col(Connection.custody))
     .where(col(Connection.id) == col(Credential.connection_id))
     .scalar_subquery(),
 ).where(col(Credential.connection_id).in_(bindparam("ids", expanding=True)))
@@ -48,6 +50,18 @@ class Token:
     minted: bool
     is_ours: bool = True
     """Whether we may renew it: not one that is borrowed, or given back."""
+    is_lent: bool = False
+    """Whether the product lent it for reading."""
+
+    def may_read(self, app: AppConfig, now: datetime) -> bool:
+        """Whether records may be read with it, for a connection that `app` holds for.
+
+        Of one that is observed only with what was lent for that; where nothing may renew it, one
+        that has ended is none.
+        """
+        if self.is_over(now):
+            return app.manages and self.is_ours
+        return app.manages or self.is_lent
 
     def is_over(self, now: datetime) -> bool:
         """Whether its time is over: where nothing may renew it, it is no token any more."""
@@ -74,14 +88,13 @@ def lease_name(connection_id: str) -> str:
     return f"token:{connection_id}"
 
 
-def has_usable_token(now: datetime, managed: Collection[str]) -> ColumnElement[bool]:
-    """Whether a connection has a token that works, or may be renewed; `managed` names the apps in
-    mode `manage`."""
+def has_usable_token(now: datetime, apps: Mapping[str, AppConfig]) -> ColumnElement[bool]:
+    """Whether a connection of `apps` has a token that works, or may be renewed."""
     return exists().where(
         col(Credential.connection_id) == col(Connection.id),
         or_(
             is_live(now),
-            and_(col(Connection.app).in_(managed), col(Connection.custody) == "owned"),
+            and_(is_managed_in(apps), col(Connection.custody) == "owned"),
         ),
     )
 
@@ -98,14 +111,19 @@ async def load_tokens(
     connection = await session.connection()
     for ids in chunked(connections, 10_000):
         rows = await connection.execute(_HELD, {"ids": ids})
-        for identifier, access, refreshable, expires_at, minted, is_ours in rows:
+        for identifier, access, refreshable, expires_at, minted, custody in rows:
             try:
                 plain = store.cipher.decrypt(access)
             except KeyProblem:
                 unreadable.append(identifier)
             else:
                 tokens[identifier] = Token(
-                    plain, bool(refreshable), expires_at, minted, bool(is_ours)
+                    plain,
+                    bool(refreshable),
+                    expires_at,
+                    minted,
+                    is_ours=custody == "owned",
+                    is_lent=custody == "borrowed",
                 )
     if unreadable:
         more = f" and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""

@@ -12,6 +12,7 @@ from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.ask import with_contacts
 from linekeeper.reconnect.remind import next_working_moment
 from linekeeper.runtime import Runtime
+from linekeeper.store.modes import app_for
 from linekeeper.store.tables import AuthenticationSetup, ConnectLink
 
 
@@ -25,6 +26,9 @@ async def ask(rt: Runtime, run_id: str, *, now: datetime) -> Standing:
     customer_id = subject.customer_id
     async with rt.store.write() as session:
         row = await known(session, run_id)
+        app = await app_for(
+            session, app, connection_id=subject.connection_id, customer_id=customer_id
+        )
         if row.asked_at is None:
             row.asked_at = now
             row.is_mailed = (

@@ -23,6 +23,7 @@ from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.process import Unproven, prove
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
+from linekeeper.store.modes import app_for
 from linekeeper.store.tables import (
     Audit,
     AuthenticationSetup,
@@ -52,8 +53,13 @@ async def begin(
     has done (`for_gate`). The same run again, resumed, changes nothing. Raises
     `ReadOnlyApp`, `UnknownApp`.
     """
-    if not (await rt.app(subject.app)).manages:
-        raise ReadOnlyApp(subject.app, "make a connect link")
+    app = await rt.app(subject.app)
+    async with rt.store.read() as session:
+        app = await app_for(
+            session, app, connection_id=subject.connection_id, customer_id=subject.customer_id
+        )
+    if not app.manages:
+        raise ReadOnlyApp(subject.app, "make a connect link", subject.label)
     async with rt.store.write() as session:
         if await _row(session, run_id) is not None:
             return

@@ -169,6 +169,11 @@ class AppConfig(Config, AppFields):
         return self.mode == "manage"
 
     @property
+    def writes_to_customers(self) -> bool:
+        """Whether customers hear of anything from us."""
+        return self.manages and self.notify_customers
+
+    @property
     def forwards(self) -> bool:
         """Whether anything is handed on to the product."""
         return bool(self.forward_url or self.forward_targets)

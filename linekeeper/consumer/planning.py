@@ -18,6 +18,7 @@ from linekeeper.inbox.routing import Target, connections_of, owners_of
 from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.connection_settings import configured, load_settings
+from linekeeper.store.modes import app_of, load_chosen
 from linekeeper.store.trouble import isolate
 
 
@@ -61,17 +62,19 @@ async def _plan(
         targets |= {target.id: target for owners in by_key.values() for target in owners}
         tokens = await _tokens(store, session, sorted(targets))
         settings = await load_settings(session, sorted(targets))
+        chosen = await load_chosen(session, sorted(targets))
     configured_apps = {
-        id_: configured(apps.get(target.app) or AppConfig(name=target.app), settings.get(id_))
+        id_: configured(
+            app_of(apps.get(target.app) or AppConfig(name=target.app), chosen.get(id_)),
+            settings.get(id_),
+        )
         for id_, target in targets.items()
     }
     now = utcnow()
-    # Where nothing may renew it, a token that has ended is none.
     with_token = frozenset(
         connection_id
         for connection_id, token in tokens.items()
-        if not token.is_over(now)
-        or (token.is_ours and _may_renew(apps.get(targets[connection_id].app)))
+        if token.may_read(configured_apps[connection_id], now)
     )
     planned: list[Planned] = []
     for event in events:
@@ -102,10 +105,6 @@ def _as_configured(entity: str, entities: Sequence[str]) -> str:
         return entity
     paths = (path for path in entities if path.rpartition("/")[2] == entity)
     return next(paths, entity)
-
-
-def _may_renew(app: AppConfig | None) -> bool:
-    return app is not None and app.manages
 
 
 async def _tokens(store: Store, session: AsyncSession, ids: Sequence[str]) -> dict[str, Token]:

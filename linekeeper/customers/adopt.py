@@ -21,6 +21,7 @@ from linekeeper.customers.setup import setup_after
 from linekeeper.makini import ListedConnection
 from linekeeper.store import Store, new_id
 from linekeeper.store.core import table_of
+from linekeeper.store.modes import apply_rules
 from linekeeper.store.tables import Connection, Contact, Customer, Transition, Watermark
 from linekeeper.store.upsert import insert_ignore
 
@@ -117,6 +118,8 @@ async def adopt(
         await _propose_contacts(store, session, rows, result)
     result.ids |= {row["makini_key"]: row["id"] for row in rows}
     await _change(session, changes, now)
+    retagged = [row_id for row_id, held, wanted in changes if held["tags"] != wanted["tags"]]
+    await apply_rules(session, [*retagged, *(row["id"] for row in rows)])
     return result
 
 

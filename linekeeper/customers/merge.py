@@ -4,6 +4,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.store.modes import apply_rules, hand_over_rule
 from linekeeper.store.tables import Connection, ConnectLink, Contact, Customer, Implementation
 
 
@@ -19,6 +20,9 @@ async def merge_customer(session: AsyncSession, customer: Customer, heir: Custom
             .values(customer_id=heir.id)
             .execution_options(synchronize_session=False)
         )
+    await hand_over_rule(session, "customer", customer.id, heir.id)
+    owned_now = select(col(Connection.id)).where(col(Connection.customer_id) == heir.id)
+    await apply_rules(session, list(await session.scalars(owned_now)))
     for implementation in await session.scalars(
         select(Implementation).where(col(Implementation.customer_id) == customer.id)
     ):

@@ -14,6 +14,7 @@ from sqlmodel import col
 
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.store import Store
+from linekeeper.store.modes import apply_rules, hand_over_rule
 from linekeeper.store.tables import (
     Connection,
     ConnectionSetting,
@@ -47,9 +48,9 @@ async def succeed(
 ) -> None:
     """`after_id` takes the place of `before_id`, which ends; its history says what it became.
 
-    Customer, tags, settings, silences, open incidents, webhook figures and the work of getting the
-    login back go over; the records once the successor has been listed. Repeating it changes
-    nothing.
+    Customer, tags, settings, mode, silences, open incidents, webhook figures and the work of
+    getting the login back go over; the records once the successor has been listed. Repeating it
+    changes nothing.
     """
     before = await session.get_one(Connection, before_id, with_for_update=True)
     after = await session.get_one(Connection, after_id, with_for_update=True)
@@ -91,6 +92,9 @@ async def succeed(
         )
     )
     await session.flush()
+    await hand_over_rule(session, "connection", before_id, after_id)
+    await apply_rules(session, [before_id, after_id])
+    await session.refresh(after, ["mode", "notify_customers"])
     await _hand_over_settings(session, before_id, after_id)
     await _hand_over_silences(session, before_id, after_id)
     await _hand_over_incidents(session, before_id, after_id)

@@ -142,14 +142,23 @@ def _rebuild(kind: ErrorKind, message: str, attributes: dict[str, Any]) -> Makin
 
 
 class ReadOnlyApp(Exception):
-    """Refused here, before any call: the app's mode is `observe` (DESIGN "Do no harm")."""
+    """Refused here, before any call: the mode is `observe` (DESIGN "Do no harm").
 
-    def __init__(self, app: str, action: str) -> None:
-        super().__init__(app, action)
+    `label` names the connection where it is about one.
+    """
+
+    def __init__(self, app: str, action: str, label: str = "") -> None:
+        super().__init__(app, action, label)
         self.app = app
         self.action = action
+        self.label = label
 
     def __str__(self) -> str:
+        if self.label:
+            return (
+                f"{self.label} is in observe mode, so Linekeeper will not {self.action}. Set its "
+                f"mode to manage (`linekeeper mode set`), or that of its app {self.app}."
+            )
         return (
             f"App {self.app} is in observe mode, so Linekeeper will not {self.action}. "
             "Switch its mode to manage to allow it."

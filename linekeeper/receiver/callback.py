@@ -85,6 +85,11 @@ _WORDS: dict[Ended, _Words] = {
         "{system} is not connected to us any more, so no login is needed. Nothing was changed.",
         400,
     ),
+    "observed": _Words(
+        "This link is not in use any more",
+        "Nothing was changed. Ask whoever sent you the link whether a login is needed.",
+        400,
+    ),
     "denied": _Words(
         "You did not log in",
         "Nothing was changed, and {system} is not connected. Your link still works.",

@@ -12,10 +12,12 @@ from starlette.routing import Route
 from linekeeper.access.links import authorize_url, make_state, read_link
 from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
 from linekeeper.receiver.html import page, rendered
 from linekeeper.receiver.keys import runtime_of
 from linekeeper.receiver.remember import remember
 from linekeeper.runtime import Runtime, UnknownApp
+from linekeeper.store.modes import Chosen, app_of, chosen_for
 from linekeeper.store.tables import Connection, ConnectLink, Customer
 
 _ASK = "Ask whoever sent you this link for a new one; they have a button for that."
@@ -28,6 +30,12 @@ class _Invitation:
     system: str
     broken: bool
     since: datetime | None
+    chosen: Chosen
+    """What the rules say of the mode of its connection, or of the one that it asks for."""
+
+    def is_managed(self, app: AppConfig) -> bool:
+        """Whether a login may be taken."""
+        return app_of(app, self.chosen).manages
 
 
 async def show(request: Request) -> Response:
@@ -56,6 +64,10 @@ async def show(request: Request) -> Response:
         app = await rt.app(link.app)
     except UnknownApp:
         return page("This can't be done right now", _ASK, status=503)
+    if not invitation.is_managed(app):
+        return page(
+            "This link is not in use any more", "There is nothing to do here.", _ASK, status=410
+        )
     state = make_state(signer, link.id, now=now)
     public_url = rt.settings.resolved_public_url
     shown = rendered(
@@ -110,12 +122,16 @@ async def _read(rt: Runtime, identifier: str) -> _Invitation | None:
         customer = await session.scalar(
             select(col(Customer.name)).where(col(Customer.id) == link.customer_id)
         )
+        chosen = await chosen_for(
+            session, link.app, connection_id=link.connection_id, customer_id=link.customer_id
+        )
     return _Invitation(
         link=link,
         customer=customer or "your company",
         system=link.system or (connection.name if connection else "") or "your system",
         broken=connection is not None and connection.health == "reauthorization_required",
         since=connection.health_since if connection is not None else None,
+        chosen=chosen,
     )
 
 

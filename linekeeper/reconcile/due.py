@@ -20,6 +20,7 @@ from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.target import Target
 from linekeeper.runtime import Runtime
 from linekeeper.store.core import table_of
+from linekeeper.store.modes import is_managed
 from linekeeper.store.tables import (
     Connection,
     ConnectionSetting,
@@ -215,9 +216,9 @@ def _standings(app: AppConfig, order: Order) -> Select[Any]:
     tried = true() if order.everything else not_(waits)
     read_now = case((and_(tried, col(Watermark.offered)), col(Watermark.polled_at)))
     never_listed = and_(tried, col(Watermark.entity).is_not(None), col(Watermark.full_at).is_(None))
-    # Only observe asks for one: there a token that has ended can't be renewed, and is none.
+    # What is observed is read with a token that was lent for it, while that lives.
     held = select(col(Credential.connection_id)).where(is_live(utcnow()))
-    has_token = col(Connection.id).in_(held)
+    is_lent = and_(col(Connection.custody) == "borrowed", col(Connection.id).in_(held))
     # What was configured: how many entities, and which of them this order is about.
     setting, about = table_of(ConnectionSetting).alias("setting"), col(ConnectionSetting.entity)
     named = true() if order.entities is None else about.in_(entities)
@@ -265,7 +266,7 @@ def _standings(app: AppConfig, order: Order) -> Select[Any]:
         .where(
             col(Connection.app) == app.name,
             col(Connection.setup).in_(ESTABLISHED),
-            or_(has_token, app.manages),  # type: ignore[arg-type]  # a plain bool is a literal here
+            or_(is_lent, is_managed(app)),
         )
         .group_by(
             col(Connection.id), col(Connection.health), col(Customer.critical),

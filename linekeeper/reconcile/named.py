@@ -11,6 +11,7 @@ from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.makini import may_call_data
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
+from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Connection, Credential
 
 
@@ -65,6 +66,10 @@ async def why_not_read(rt: Runtime, connection_id: str) -> str | None:
     if not may_call_data(connection.health):
         words = connection.health.replace("_", " ")
         return f"it is {words}, so its circuit is open; check-connection looks again"
-    if has_token is None and not app.manages:
-        return f"there is no token for it, and app {app.name} may not mint one (mode observe)"
+    if app_of(app, connection).manages:
+        return None
+    if has_token is None:
+        return "there is no token for it, and none may be minted (mode observe)"
+    if connection.custody != "borrowed":
+        return "it is in mode observe, and its token was not lent for reading (POST /api/tokens)"
     return None

@@ -63,6 +63,8 @@ async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[
                     col(Connection.setup),
                     func.coalesce(col(Customer.critical), False),
                     func.coalesce(col(WebhookTrust.state), "unknown"),
+                    col(Connection.mode),
+                    col(Connection.notify_customers),
                 )
                 .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
                 .outerjoin(WebhookTrust, col(WebhookTrust.connection_id) == col(Connection.id))
@@ -73,7 +75,7 @@ async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[
     return [
         Target(
             id=identifier,
-            app=configured(app, settings.get(identifier)),
+            app=configured(app.as_chosen(*chosen), settings.get(identifier)),
             ref=(key if app.connection_field == "key" else makini_id) or key,
             makini_key=key,
             label=label(customer, provider, name),
@@ -84,7 +86,8 @@ async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[
             settings=settings.get(identifier, {}),
         )
         for (
-            identifier, key, makini_id, name, provider, customer, health, setup, critical, trust
+            identifier, key, makini_id, name, provider, customer, health, setup, critical, trust,
+            *chosen,
         ) in rows
     ]  # fmt: skip
 
@@ -111,9 +114,7 @@ class Login:
             async with self._rt.store.read() as session:
                 found = await load_tokens(self._rt.store, session, [self._target.id])
             self._token = found.get(self._target.id)
-        over = self._token is not None and self._token.is_over(utcnow())
-        is_ours = self._token is None or self._token.is_ours
-        if over and not (self._target.app.manages and is_ours):
+        if self._token is not None and not self._token.may_read(self._target.app, utcnow()):
             return None
         if self._token is None:
             return await self.renewed()

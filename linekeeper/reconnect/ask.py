@@ -25,6 +25,7 @@ from linekeeper.reconnect.case import Case, Member, load_case
 from linekeeper.reconnect.remind import DEADLINE, JOINS_LATE
 from linekeeper.reconnect.runs import start_run, wake, withdraw_run
 from linekeeper.runtime import Runtime
+from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Audit, Contact, Outbox, Reconnect
 
 _ENDED = ("reconnected", "moved")
@@ -56,7 +57,7 @@ async def advance_case(rt: Runtime, incident_id: str, *, now: datetime) -> None:
         reconnect = await _opened(session, case, now)
         await start_run(rt, session, case, reconnect, now=now)
         app = configuration.apps.get(case.incident.app)
-        if app is not None and app.manages:
+        if app is not None:
             asking = _Asking(rt, session, case, reconnect, now)
             await asking.ask(configuration, app, signer)
 
@@ -104,12 +105,13 @@ class _Asking:
 
     async def ask(self, configuration: Configuration, app: AppConfig, signer: Signer) -> None:
         """Make the links that are missing, mail those who were not, show the link in Slack."""
-        waiting = self._case.to_ask
+        waiting = self._case.to_ask(app)
         made = {member.connection_id: await self._link(member) for member in waiting}
         fresh = [member for member in waiting if member.link_id is None]
         texts: list[str] = []
-        if fresh and app.notify_customers and self._reconnect.outcome is None:
-            texts = await self._mail(fresh, made, configuration)
+        notified = [m for m in fresh if app_of(app, m.chosen).writes_to_customers]
+        if notified and self._reconnect.outcome is None:
+            texts = await self._mail(notified, made, configuration)
         url = None
         if len(waiting) == 1:
             link_id = made[waiting[0].connection_id]
@@ -227,11 +229,12 @@ async def send_again(
         case = await load_case(rt.store, incident_id, now=now, session=session)
         if case is None or not case.is_open or not case.waiting:
             raise NoIncident("nobody has to log in any more")
-        if not case.to_ask:
+        if not case.after_go_live:
             raise NoIncident("it is not live yet: send the link from its implementation's page")
         app = await rt.app(case.incident.app)
-        if not app.manages:
-            raise ReadOnlyApp(app.name, "send a connect link")
+        asked = case.to_ask(app)
+        if not asked:
+            raise ReadOnlyApp(app.name, "send a connect link", case.after_go_live[0].label)
         audited = audit_id(press, "send_again")
         if await session.get(Audit, audited) is not None:
             return "the link was sent again before"
@@ -239,11 +242,15 @@ async def send_again(
         asking = _Asking(rt, session, case, reconnect, now)
         await asking.ask(configuration, app, signer)
         customers = list(
-            dict.fromkeys(member.customer_id for member in case.to_ask if member.customer_id)
+            dict.fromkeys(
+                member.customer_id
+                for member in asked
+                if member.customer_id and app_of(app, member.chosen).writes_to_customers
+            )
         )
         reachable = await with_contacts(session, customers)
         mailed = [customer for customer in customers if customer in reachable]
-        if not (app.notify_customers and configuration.mail):
+        if not configuration.mail:
             mailed = []
         turn = int(now.timestamp() // 60)  # two presses at once are one mail
         rows = [mail(incident_id, reconnect.attempt, one, f"again:{turn}") for one in mailed]

@@ -9,10 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.chunks import chunked
+from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
 from linekeeper.customers.underway import implemented
 from linekeeper.health.judge import Health
 from linekeeper.store import Store, is_id
+from linekeeper.store.modes import UNSAID, Chosen, app_of
 from linekeeper.store.tables import (
     Connection,
     ConnectLink,
@@ -57,6 +59,8 @@ class Member:
     """Whether it is in the incident now."""
     implementing: bool = False
     """Its go-live is ahead: whoever implements it speaks with the customer, no mail of ours."""
+    chosen: Chosen = UNSAID
+    """What the rules say of its mode."""
 
     @property
     def waits(self) -> bool:
@@ -93,9 +97,13 @@ class Case:
         return [member for member in self.members if member.waits and member.live]
 
     @property
-    def to_ask(self) -> list[Member]:
-        """Those of `waiting` whose customers hear of it from us."""
+    def after_go_live(self) -> list[Member]:
+        """Those of `waiting` whose go-live isn't ahead."""
         return [member for member in self.waiting if not member.implementing]
+
+    def to_ask(self, app: AppConfig) -> list[Member]:
+        """Those of `waiting` for whom links are made: they are live, and managed."""
+        return [m for m in self.after_go_live if app_of(app, m.chosen).manages]
 
     @property
     def moved(self) -> bool:
@@ -163,6 +171,7 @@ async def _load(
             link_id=links.get(connection.id),
             live=left_at is None,
             implementing=came_with is not None and came_with.live_at is None,
+            chosen=Chosen(connection.mode, connection.notify_customers),
         )
     return Case(incident, reconnect, list(members.values()))
 

@@ -18,6 +18,7 @@ from linekeeper.makini import ErrorKind, MakiniError, ReadOnlyApp
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.leases import holding
+from linekeeper.store.modes import app_of, load_chosen
 from linekeeper.store.tables import (
     Audit,
     Connection,
@@ -40,7 +41,7 @@ class Preview:
     """What disconnecting would do."""
 
     named: Named
-    app_manages: bool
+    manages: bool
     has_token: bool
     credits: int
     records: int
@@ -61,10 +62,10 @@ class Preview:
         ]
         if self.incidents:
             lines.append(f"It leaves: {', '.join(self.incidents)}.")
-        if not self.app_manages:
+        if not self.manages:
             lines.append(
-                f"App {self.named.app} is in observe mode: nothing can be disconnected until its "
-                "mode is manage."
+                f"{self.named.label} is in observe mode: it can't be disconnected until its mode "
+                f"(`linekeeper mode`), or that of app {self.named.app}, is manage."
             )
         return lines
 
@@ -73,6 +74,7 @@ async def preview(rt: Runtime, wanted: str) -> Preview:
     """What disconnecting the connection called `wanted` would do. Raises `NotFound`."""
     async with rt.store.read() as session:
         named = await find_connection(session, wanted)
+        chosen = (await load_chosen(session, [named.id])).get(named.id)
         token = await session.scalar(
             select(col(Credential.connection_id)).where(col(Credential.connection_id) == named.id)
         )
@@ -97,7 +99,7 @@ async def preview(rt: Runtime, wanted: str) -> Preview:
     app = (await rt.configuration()).apps.get(named.app)
     return Preview(
         named=named,
-        app_manages=app is not None and app.manages,
+        manages=app is not None and app_of(app, chosen).manages,
         has_token=token is not None,
         credits=-(held or 0),
         records=records or 0,
@@ -121,9 +123,9 @@ async def disconnect(rt: Runtime, wanted: str, *, confirm: str, by: str) -> str:
         raise NotConfirmed(
             f"type {named.makini_key} (or {named.label}) to confirm; nothing was done"
         )
-    app = await rt.app(named.app)
+    app = app_of(await rt.app(named.app), connection)
     if not app.manages:
-        raise ReadOnlyApp(app.name, "disconnect a connection")
+        raise ReadOnlyApp(app.name, "disconnect a connection", named.label)
     async with holding(
         rt.store,
         lease_name(connection.id),  # a renewal or a login under way ends first

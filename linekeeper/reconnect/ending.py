@@ -21,6 +21,7 @@ from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.ask import with_contacts
 from linekeeper.reconnect.remind import next_working_moment
 from linekeeper.runtime import Runtime
+from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Credential
 
 TOPIC = "expiry"
@@ -62,7 +63,7 @@ def is_announced(expiry: Expiry, configuration: Configuration) -> bool:
     already is an incident of its own.
     """
     app = configuration.apps.get(expiry.app)
-    manages = app is not None and app.manages
+    manages = app is not None and app_of(app, expiry.chosen).manages
     if expiry.health == "reauthorization_required":
         return False
     return expiry.refused if manages else not expiry.is_renewed_by_us(manages=False)
@@ -75,7 +76,9 @@ def _to_mail(
     due: dict[str, list[Expiry]] = {}
     for expiry in ending:
         app = configuration.apps.get(expiry.app)
-        if configuration.mail is None or app is None or not (app.manages and app.notify_customers):
+        if configuration.mail is None or app is None:
+            continue
+        if not app_of(app, expiry.chosen).writes_to_customers:
             continue
         step = 2 if expiry.expires_at - now <= REMINDER else 1
         if expiry.customer_id and expiry.refused and expiry.notified < step:

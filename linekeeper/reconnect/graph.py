@@ -132,7 +132,7 @@ def _renewal(facts: Facts, opened: datetime) -> Node:
 
 def _link(facts: Facts, opened: datetime) -> Node:
     if not facts.links:
-        why = "No connect link was made: the app is in mode observe, or the go-live is ahead."
+        why = "No connect link was made: it is in mode observe, or the go-live is ahead."
         return _skipped(LINK, "make the connect link", why, opened)
     made = max(facts.links[0][0], opened)
     many = f"{len(facts.links)} connect links" if len(facts.links) > 1 else "A connect link"

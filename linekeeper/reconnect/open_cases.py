@@ -11,6 +11,7 @@ from linekeeper.customers.naming import label
 from linekeeper.reconnect.case import KIND, is_unsettled
 from linekeeper.reconnect.remind import DEADLINE, asked_since
 from linekeeper.store import Store
+from linekeeper.store.modes import UNSAID, Chosen
 from linekeeper.store.tables import (
     Connection,
     Customer,
@@ -34,6 +35,8 @@ class WaitingMember:
     """From when on its reminders and its deadline count."""
     reminded: int
     """The last step that was taken (`linekeeper.reconnect.remind`)."""
+    chosen: Chosen = UNSAID
+    """What the rules say of its mode."""
 
     def is_late(self, now: datetime) -> bool:
         """Whether its deadline has passed."""
@@ -96,6 +99,8 @@ _CASES = (
         col(Connection.id).label("connection_id"),
         col(Connection.provider),
         col(Connection.name),
+        col(Connection.mode),
+        col(Connection.notify_customers),
         col(Customer.id).label("customer_id"),
         col(Customer.name).label("customer"),
         col(Customer.time_zone),
@@ -158,6 +163,7 @@ async def load_open_cases(store: Store) -> list[OpenCase]:
                     time_zone=row.time_zone or "UTC",
                     asked_since=asked_since(row.opened_at, row.joined_at, row.live_at),
                     reminded=row.reminded,
+                    chosen=Chosen(row.mode, row.notify_customers),
                 )
             )
     return list(cases.values())

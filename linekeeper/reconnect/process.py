@@ -26,6 +26,7 @@ from linekeeper.reconnect.ask import mail, with_contacts
 from linekeeper.reconnect.case import KIND, Case, load_case
 from linekeeper.reconnect.runs import end_replaced
 from linekeeper.runtime import Runtime
+from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Audit, Change, Connection, Reconnect, Record
 from linekeeper.sweep.batch import probe_batch
 
@@ -257,10 +258,14 @@ async def _thank(
 ) -> None:
     configuration = await rt.configuration()
     app = configuration.apps.get(case.incident.app)
-    if app is None or not (app.manages and app.notify_customers and configuration.mail):
+    if app is None or not configuration.mail:
         return
     customers = list(
-        dict.fromkeys(member.customer_id for member in case.members if member.customer_id)
+        dict.fromkeys(
+            member.customer_id
+            for member in case.members
+            if member.customer_id and app_of(app, member.chosen).writes_to_customers
+        )
     )
     reachable = await with_contacts(session, customers)
     rows = [

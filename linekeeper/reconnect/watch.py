@@ -23,6 +23,7 @@ from linekeeper.reconnect.open_cases import OpenCase, WaitingMember, load_open_c
 from linekeeper.reconnect.remind import DEADLINE, DEADLINE_SAID, due
 from linekeeper.reconnect.runs import needs_waking, wake
 from linekeeper.runtime import Runtime
+from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Reconnect
 
 
@@ -122,8 +123,12 @@ async def _take(
         reachable = await with_contacts(session, sorted(customers))
         for step in steps:
             case = step.case
-            mails = _may_mail(configuration.apps.get(case.app), configuration)
-            mailed = reachable if mails else frozenset[str]()
+            app = configuration.apps.get(case.app)
+            mailed = {
+                member.connection_id
+                for member in step.members
+                if member.customer_id in reachable and _may_mail(app, member, configuration)
+            }
             await enqueue(rt.store, session, _messages(step, mailed, now), now=now)
             await mark_reminded(
                 session,
@@ -133,8 +138,8 @@ async def _take(
             )
 
 
-def _messages(step: Step, mailed: set[str] | frozenset[str], now: datetime) -> list[Message]:
-    """The mails of a step, and its line in the incident's timeline."""
+def _messages(step: Step, mailed: set[str], now: datetime) -> list[Message]:
+    """The mails of a step, and its line in the incident's timeline; `mailed` are connections."""
     case = step.case
     if step.number == DEADLINE_SAID:
         text = (
@@ -142,8 +147,8 @@ def _messages(step: Step, mailed: set[str] | frozenset[str], now: datetime) -> l
             "several reminders. No more reminders are sent for it. Please call the customer."
         )
         return [_timeline(step, "late", text)]
-    by_mail = [member for member in step.members if member.customer_id in mailed]
-    by_hand = [member for member in step.members if member.customer_id not in mailed]
+    by_mail = [member for member in step.members if member.connection_id in mailed]
+    by_hand = [member for member in step.members if member.connection_id not in mailed]
     said = [
         f"{_names(members)} ({how})"
         for members, how in (
@@ -169,10 +174,10 @@ def _timeline(step: Step, what: str, text: str) -> Message:
     return Message("slack", key, payload, lane)
 
 
-def _may_mail(app: AppConfig | None, configuration: Configuration) -> bool:
-    return (
-        app is not None and app.manages and app.notify_customers and configuration.mail is not None
-    )
+def _may_mail(app: AppConfig | None, member: WaitingMember, configuration: Configuration) -> bool:
+    if app is None or configuration.mail is None:
+        return False
+    return app_of(app, member.chosen).writes_to_customers
 
 
 def _names(members: Sequence[WaitingMember]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
-from sqlalchemy import ColumnElement, and_, literal, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -57,6 +57,10 @@ class Chosen(NamedTuple):
 
     mode: str | None = None
     notify_customers: bool | None = None
+
+
+UNSAID = Chosen()
+"""No rule says anything: the app's settings hold."""
 
 
 def decide(rules: Iterable[Rule], subject: Subject) -> Chosen:
@@ -186,3 +190,34 @@ def is_managed_in(apps: Mapping[str, AppConfig]) -> ColumnElement[bool]:
         col(Connection.mode) == "manage",
         and_(col(Connection.mode).is_(None), by_app),
     )
+
+
+async def app_for(
+    session: AsyncSession, app: AppConfig, *, connection_id: str | None, customer_id: str | None
+) -> AppConfig:
+    """`app` as it holds for a connection, or for the next one of a customer where there is none."""
+    chosen = await chosen_for(
+        session, app.name, connection_id=connection_id, customer_id=customer_id
+    )
+    return app_of(app, chosen)
+
+
+async def chosen_for(
+    session: AsyncSession, app: str, *, connection_id: str | None, customer_id: str | None
+) -> Chosen:
+    """What the rules say of a connection, or of the next one of a customer where there is none."""
+    if connection_id is not None:
+        return (await load_chosen(session, [connection_id])).get(connection_id, UNSAID)
+    return decide(await load_rules(session), Subject(app, customer_id=customer_id))
+
+
+async def hand_over_rule(session: AsyncSession, scope: Scope, before: str, after: str) -> None:
+    """The rule for `before` is the one for `after` from now on, unless that has one of its own."""
+    own = select(col(ModeRule.id)).where(
+        col(ModeRule.scope) == scope, col(ModeRule.subject) == after
+    )
+    old = (col(ModeRule.scope) == scope, col(ModeRule.subject) == before)
+    if await session.scalar(own) is None:
+        await session.execute(update(ModeRule).where(*old).values(subject=after))
+    else:
+        await session.execute(delete(ModeRule).where(*old))

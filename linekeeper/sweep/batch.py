@@ -68,6 +68,8 @@ class _Member:
     judged: Judged
     token: Token | None
     known_since: datetime
+    app: AppConfig
+    """Its app, in the mode that holds for it."""
     read_at: datetime | None
     """When a poll last read one of its entities to the end."""
 
@@ -107,7 +109,7 @@ class _Try:
 
     async def _look(self, member: _Member, at: datetime) -> Observation | None:
         """What is learned of `member`; None if nothing, which is counted."""
-        rt, app = self._rt, self._app
+        rt, app = self._rt, member.app
         try:
             probed = await probe(
                 rt.store,
@@ -143,7 +145,7 @@ class _Try:
         self, member: _Member, status: Observation, token: Token
     ) -> Observation | None:
         """What a read says where the status alone doesn't settle it; None if it says nothing."""
-        rt, app, policy = self._rt, self._app, (await self._rt.configuration()).policy
+        rt, app, policy = self._rt, member.app, (await self._rt.configuration()).policy
         if not app.manages:
             return None
         judged = member.judged
@@ -199,6 +201,8 @@ _UNFINISHED = (
         col(Connection.health),
         col(Connection.judged),
         col(Connection.created_at),
+        col(Connection.mode),
+        col(Connection.notify_customers),
     )
     .where(col(Connection.id).in_(bindparam("ids", expanding=True)))
     .where(
@@ -238,7 +242,8 @@ async def _unfinished(
             judged=load(judged),
             token=tokens.get(identifier),
             known_since=created_at,
+            app=app.as_chosen(*chosen),
             read_at=read_at.get(identifier),
         )
-        for identifier, key, makini_id, health, judged, created_at in rows
+        for identifier, key, makini_id, health, judged, created_at, *chosen in rows
     ]

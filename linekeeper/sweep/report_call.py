@@ -21,6 +21,7 @@ from linekeeper.incidents.conclude import conclude
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store import new_id
+from linekeeper.store.modes import app_of, load_chosen
 from linekeeper.store.tables import Connection, Observation
 from linekeeper.sweep.batch import probe_batch
 
@@ -90,6 +91,9 @@ async def record_call(rt: Runtime, app: AppConfig, connection_id: str, call: Cal
     if call.status == LIMITED:
         await _yield_to_product(rt, app, connection_id)
     configuration, now = await rt.configuration(), utcnow()
+    async with rt.store.read() as session:
+        chosen = await load_chosen(session, [connection_id])
+    app = app_of(app, chosen.get(connection_id))
     seen = call.observation(unread=not app.manages)
     async with rt.store.write() as session:
         if seen is not None and seen.outcome is Outcome.answered:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import and_, case, literal, or_, select
+from sqlalchemy import and_, case, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -26,6 +26,7 @@ from linekeeper.makini import ConnectionPage, ListedConnection
 from linekeeper.pipeline import prefetch
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
+from linekeeper.store.modes import apply_rules, is_managed
 from linekeeper.store.tables import AppState, Connection, Credential, Customer
 from linekeeper.store.upsert import insert_or_update
 from linekeeper.sweep import app as app_health
@@ -81,6 +82,7 @@ async def take_list(
         await conclude_missing(rt.store, session, app, missing, now=now, accept=accept_missing)
         if not missing.absence.looks_truncated:
             await succeed_listed(rt.store, session, app.name, now=now)
+        await apply_rules(session)  # also for what came while somebody changed a rule
         await conclude(rt.store, session, policy=policy, now=now)
     if missing.absence.looks_truncated and not accept_missing:
         reading.adoption.truncated = missing.absence.sentence
@@ -182,11 +184,16 @@ async def _said_by_list(
             )
         )
     )
+    managed = set(
+        await session.scalars(
+            select(col(Connection.id)).where(col(Connection.id).in_(ids), is_managed(app))
+        )
+    )
     relisted = set(adoption.relisted)
     seen = []
     for key, listed in {one.key: one for one in portion}.items():
         identifier = adoption.ids[key]
-        decisive = identifier not in with_token and not app.manages
+        decisive = identifier not in with_token and identifier not in managed
         if decisive or key in relisted:
             seen.append(
                 (
@@ -212,9 +219,9 @@ async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetim
     Those in trouble or suspect first, then critical customers', then by how long they have waited.
     Where the app's budget can't bear all of them some wait for a later sweep (`choose`).
     """
-    held = select(col(Credential.connection_id))
     # Where nothing may be renewed, a token that has ended is none.
-    has_token = (held if app.manages else held.where(is_live(now))).scalar_subquery()
+    held = select(col(Credential.connection_id)).where(is_live(now)).scalar_subquery()
+    had_one = col(Connection.id).in_(select(col(Credential.connection_id)).scalar_subquery())
     urgent = or_(col(Connection.health) != Health.healthy.value, col(Connection.suspect))
     critical = and_(col(Customer.critical).is_not(None), col(Customer.critical))
     waiting = or_(
@@ -222,8 +229,8 @@ async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetim
         col(Connection.next_probe_at) <= now + timedelta(minutes=SWEEP_MINUTES),
     )
     reachable = or_(
-        col(Connection.id).in_(has_token),
-        and_(literal(app.manages), col(Connection.setup) != "pending"),
+        col(Connection.id).in_(held),
+        and_(is_managed(app), or_(col(Connection.setup) != "pending", had_one)),
     )
     rank = case((urgent, 0), (critical, 1), else_=2)
     statement = (

@@ -53,7 +53,7 @@ async def fleet_report(store: Store, configuration: Configuration, *, now: datet
         by_health = _sums(connected, "health")
         tokenless = (
             col(Connection.setup) != "disconnected",
-            ~has_usable_token(now, configuration.managed),
+            ~has_usable_token(now, configuration.apps),
         )
         tokenless_total = await session.scalar(
             select(func.count()).select_from(Connection).where(*tokenless)
@@ -85,7 +85,7 @@ async def connection_reports(
     reports = {}
     async with store.read() as session:
         rows = await session.execute(
-            select(Connection, Customer, has_usable_token(now, configuration.managed))
+            select(Connection, Customer, has_usable_token(now, configuration.apps))
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
             .where(col(Connection.id).in_(ids))
         )

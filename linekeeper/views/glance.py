@@ -186,7 +186,7 @@ async def _without_token(session: AsyncSession, configuration: Configuration, no
             select(func.count())
             .select_from(Connection)
             .where(
-                ~has_usable_token(now, configuration.managed),
+                ~has_usable_token(now, configuration.apps),
                 col(Connection.setup) != "disconnected",
             )
         )

@@ -140,7 +140,7 @@ async def connection_stamps(
                     col(Customer.name),
                     col(Customer.owner),
                     col(Customer.critical),
-                    has_usable_token(now, configuration.managed),
+                    has_usable_token(now, configuration.apps),
                     *last.values(),
                 )
                 .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
@@ -199,7 +199,7 @@ async def fleet_stamp(
             .select_from(Connection)
             .where(
                 col(Connection.setup) != "disconnected",
-                ~has_usable_token(now, configuration.managed),
+                ~has_usable_token(now, configuration.apps),
             )
         )
         troubles = await session.execute(
