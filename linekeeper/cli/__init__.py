@@ -34,6 +34,7 @@ COMMANDS = {
     "doctor": (_LOOKING, "Check every setting and peer, and say what to fix."),
     "verify-account": (_LOOKING, "Find out which assumptions about Makini hold on your account."),
     "connection": (_FLEET, "Add, list, show, link and disconnect connections."),
+    "mode": (_FLEET, "Show and set which connections are observed, and which managed."),
     "customer": (_FLEET, "Import customers from a CSV file, or forget one."),
     "key": (_FLEET, "Make, list and revoke the product's keys."),
     "tokens": (_FLEET, "Take tokens from the product, or give all of them back."),

@@ -22,6 +22,7 @@ def explain(error: BaseException) -> str | None:
     from pydantic_settings import SettingsError
     from sqlalchemy.exc import DBAPIError
 
+    from linekeeper.access.modes import BadRule
     from linekeeper.backup import BackupError
     from linekeeper.customers.find import NotFound
     from linekeeper.makini import MakiniError, ReadOnlyApp
@@ -45,6 +46,7 @@ def explain(error: BaseException) -> str | None:
     expected = (
         UserError,
         BackupError,
+        BadRule,
         KeyProblem,
         StoreError,
         MakiniError,

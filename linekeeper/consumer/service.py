@@ -114,9 +114,14 @@ def lanes(
         return await deliver_elsewhere(rt.store, configuration, rt.owner, links=links)
 
     async def mail() -> bool:
-        account = (await rt.configuration()).mail
-        public_url = rt.settings.resolved_public_url
-        return await deliver_mail(rt.store, account, rt.owner, public_url=public_url)
+        configuration = await rt.configuration()
+        return await deliver_mail(
+            rt.store,
+            configuration.mail,
+            rt.owner,
+            public_url=rt.settings.resolved_public_url,
+            apps=configuration.apps,
+        )
 
     async def look_at_reconnects() -> bool:
         await watch(rt, now=utcnow())

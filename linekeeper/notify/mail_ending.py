@@ -1,5 +1,7 @@
 """The mail to a customer whose login ends soon, as things are when it goes out."""
 
+from collections.abc import Mapping
+
 from sqlalchemy import select
 from sqlmodel import col
 
@@ -7,11 +9,13 @@ from linekeeper.access.links import link_url
 from linekeeper.access.page_links import page_address
 from linekeeper.access.signing import Signer
 from linekeeper.clock import utcnow, zone_of
+from linekeeper.config import AppConfig
 from linekeeper.customers.contacts import recipients
 from linekeeper.notify.mail_text import SystemToLogIn, compose
 from linekeeper.notify.smtp import Letter
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store import Store
+from linekeeper.store.modes import is_written_to
 from linekeeper.store.tables import (
     Connection,
     ConnectLink,
@@ -21,7 +25,11 @@ from linekeeper.store.tables import (
 
 
 async def ending_letter(
-    store: Store, row: OutboxRow, signer: Signer, public_url: str
+    store: Store,
+    row: OutboxRow,
+    signer: Signer,
+    public_url: str,
+    apps: Mapping[str, AppConfig],
 ) -> Letter | None:
     """The mail `row` asks for; None where nobody needs to log in any more.
 
@@ -58,7 +66,7 @@ async def ending_letter(
             link_url(signer, public_url, link.id),
         )
         for connection, ends_at, link in rows
-        if ends_at is not None and ends_at > now
+        if ends_at is not None and ends_at > now and is_written_to(apps, connection.app, connection)
     }
     if not systems:
         return None

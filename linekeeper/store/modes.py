@@ -33,6 +33,12 @@ class Rule:
     mode: str | None = None
     notify_customers: bool | None = None
     label: str = ""
+    by: str = ""
+
+    @property
+    def reason(self) -> str:
+        """The rule, as an answer to why."""
+        return f"the rule for {self.label}" + (f", set by {self.by}" if self.by else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ async def load_rules(session: AsyncSession) -> list[Rule]:
 
 def _rule(row: ModeRule) -> Rule:
     scope = next(scope for scope in SCOPES if scope == row.scope)
-    return Rule(scope, row.subject, row.mode, row.notify_customers, row.label)
+    return Rule(scope, row.subject, row.mode, row.notify_customers, row.label, row.by)
 
 
 async def load_subjects(
@@ -174,6 +180,15 @@ def app_of(app: AppConfig, chosen: Connection | Chosen | None) -> AppConfig:
     if chosen is None:
         return app
     return app.as_chosen(chosen.mode, chosen.notify_customers)
+
+
+def is_written_to(apps: Mapping[str, AppConfig], app: str, chosen: Connection | Chosen) -> bool:
+    """Whether a customer is written to about a connection of `app`. Pure.
+
+    Of an app that isn't among `apps` only what the rules say counts.
+    """
+    known = apps.get(app) or AppConfig(mode="manage", notify_customers=True)
+    return app_of(known, chosen).writes_to_customers
 
 
 def is_managed(app: AppConfig) -> ColumnElement[bool]:

@@ -16,7 +16,7 @@ from linekeeper.access.links import link_url
 from linekeeper.access.page_links import page_address
 from linekeeper.access.signing import Signer, load_signer
 from linekeeper.clock import utcnow, zone_of
-from linekeeper.config import MailConfig
+from linekeeper.config import AppConfig, MailConfig
 from linekeeper.customers.contacts import recipients
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
@@ -30,6 +30,7 @@ from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender, Settlement
 from linekeeper.store import Store
+from linekeeper.store.modes import is_written_to
 from linekeeper.store.tables import (
     Connection,
     ConnectLink,
@@ -41,17 +42,25 @@ from linekeeper.store.tables import (
 CHANNEL = "email"
 PAUSE_SECONDS = 30.0
 """For the others, when the mail server takes nothing."""
+_NONE: Mapping[str, AppConfig] = {}
 _LOST = "reauthorization_required"
 
 
 async def deliver_mail(
-    store: Store, mail: MailConfig | None, owner: str, *, public_url: str
+    store: Store,
+    mail: MailConfig | None,
+    owner: str,
+    *,
+    public_url: str,
+    apps: Mapping[str, AppConfig] = _NONE,
 ) -> bool:
     """Send the mails that are due; returns whether any was. Trouble stays in the row.
 
-    Without a mail account the rows are settled unsent, and say so.
+    Without a mail account the rows are settled unsent, and say so; likewise where by now nobody is
+    to be written to, as `apps` and the rules for single connections say.
     """
-    async with Dispatcher(store, owner, MailSender(store, mail, public_url)) as dispatcher:
+    sender = MailSender(store, mail, public_url, apps)
+    async with Dispatcher(store, owner, sender) as dispatcher:
         results = await dispatcher.deliver()
     return any(isinstance(each, Ended) and each.became == "sent" for _, each in results)
 
@@ -61,10 +70,17 @@ class MailSender(Sender):
 
     channel = CHANNEL
 
-    def __init__(self, store: Store, mail: MailConfig | None, public_url: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        mail: MailConfig | None,
+        public_url: str,
+        apps: Mapping[str, AppConfig] = _NONE,
+    ) -> None:
         self._store = store
         self._mail = mail
         self._public_url = public_url
+        self._apps = apps
         self._signer: Signer | None = None
         self._refused: dict[str, list[str]] = {}
         """Recipients the server did not take, by the row's id."""
@@ -78,7 +94,7 @@ class MailSender(Sender):
     async def send(self, row: OutboxRow) -> Result:
         """Compose it and hand it over."""
         assert self._signer is not None
-        letter = await _letter(self._store, row, self._signer, self._public_url)
+        letter = await _letter(self._store, row, self._signer, self._public_url, self._apps)
         if letter is None or self._mail is None:
             return Ended("skipped")
         if not letter.recipients:
@@ -108,13 +124,19 @@ class MailSender(Sender):
             await _notify(self._store, session, row, f"A mail was not sent: {why}", now)
 
 
-async def _letter(store: Store, row: OutboxRow, signer: Signer, public_url: str) -> Letter | None:
+async def _letter(
+    store: Store,
+    row: OutboxRow,
+    signer: Signer,
+    public_url: str,
+    apps: Mapping[str, AppConfig],
+) -> Letter | None:
     """The mail `row` asks for, as things are now; None if it isn't needed any more."""
     what: What = row.payload["do"]
     if what == "ending":
-        return await ending_letter(store, row, signer, public_url)
+        return await ending_letter(store, row, signer, public_url, apps)
     if what == "setup":
-        return await setup_letter(store, row, signer, public_url)
+        return await setup_letter(store, row, signer, public_url, apps)
     if what == "page":
         return await page_letter(store, row, signer, public_url)
     incident_id, customer_id = row.payload["incident_id"], row.payload["customer_id"]
@@ -151,6 +173,8 @@ async def _letter(store: Store, row: OutboxRow, signer: Signer, public_url: str)
     zone = zone_of(customer.time_zone)
     systems, ends = [], []
     for member in {member.id: member for member in members}.values():
+        if not is_written_to(apps, member.app, member):
+            continue
         link = links.get(member.id)
         lost = member.health == _LOST and member.setup != "disconnected"
         if what == "thank" and not lost:

@@ -1,0 +1,284 @@
+"""What a change of rules would do, counted before anything is done."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.access.expiry import WITHIN
+from linekeeper.access.tokens import MINT_MARGIN
+from linekeeper.chunks import chunked
+from linekeeper.config import AppConfig
+from linekeeper.customers.naming import label
+from linekeeper.customers.underway import implemented
+from linekeeper.runtime import Runtime
+from linekeeper.store.modes import Rule, app_of, decide, load_subjects
+from linekeeper.store.tables import (
+    Connection,
+    ConnectLink,
+    Contact,
+    Credential,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Reconnect,
+)
+
+LOST = "reauthorization_required"
+_AT_ONCE = 2_000
+
+
+@dataclass(slots=True)
+class Preview:
+    """What a change comes to. Names are `Customer · System`."""
+
+    named: int = 0
+    """Connections that the rules are about."""
+    to_manage: list[str] = field(default_factory=list)
+    to_observe: list[str] = field(default_factory=list)
+    overruled: list[str] = field(default_factory=list)
+    """Named, but a more specific rule says otherwise."""
+    renewed: list[str] = field(default_factory=list)
+    """Whose login ends within a week: renewed by the next `refresh-tokens`."""
+    minted: list[str] = field(default_factory=list)
+    """Without a token that works: one is minted by the next sweep."""
+    links: list[str] = field(default_factory=list)
+    """Whose login is lost: a connect link is made at once."""
+    people: list[str] = field(default_factory=list)
+    """Addresses that are written to at once."""
+    silenced: list[str] = field(default_factory=list)
+    """Whose customers are no longer written to."""
+    left: list[str] = field(default_factory=list)
+    """Whose tokens Linekeeper renews, and would renew no more."""
+    first_end: datetime | None = None
+    """When the first of those ends."""
+    cases: list[str] = field(default_factory=list)
+    """Open incidents of lost logins that are looked at anew."""
+
+    @property
+    def why_not(self) -> str:
+        """Why it isn't done without more ado."""
+        ends = f", the first on {self.first_end:%Y-%m-%d %H:%M} UTC" if self.first_end else ""
+        return (
+            f"Linekeeper renews the tokens of {_names(self.left)}, and nobody would any more: "
+            f"they end{ends}. Give them back first (linekeeper tokens export), or say that they "
+            "may end (--stop-renewing)."
+        )
+
+    def lines(self, *, done: bool) -> list[str]:
+        """In sentences; `done`: it was done."""
+        would = "" if done else "would "
+        counted = [
+            (self.to_manage, f"{would}go from observe to manage"),
+            (self.to_observe, f"{would}go from manage to observe"),
+            (self.overruled, "have a more specific rule that says otherwise"),
+            (self.renewed, f"{'will' if done else 'would'} have their tokens renewed within a day"),
+            (
+                self.minted,
+                f"{'will' if done else 'would'} get a token minted by the next sweep, which may "
+                "end the product's own",
+            ),
+            (self.links, f"lost their login: a connect link {'is' if done else 'would be'} made"),
+            (self.silenced, f"{would}have customers who are written to no more"),
+            (self.left, f"{would}have tokens that nobody renews"),
+        ]
+        lines = [f"{self.named} connections are named."]
+        lines += [f"{len(some)} {what}: {_names(some)}." for some, what in counted if some]
+        write = "are written to" if done else "would be written to"
+        lines.append(f"{len(self.people)} people {write}.")
+        return lines
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A connection before and after; both are its app as it holds for it."""
+
+    connection: Connection
+    label: str
+    before: AppConfig
+    after: AppConfig
+
+
+def is_renewed(connection: Connection, credential: Credential | None, now: datetime) -> bool:
+    """Whether `refresh-tokens` renews its login once it is managed. Pure.
+
+    One that was disconnected isn't asked about.
+    """
+    if credential is None or credential.minted or credential.expires_at is None:
+        return False
+    return (
+        connection.custody == "owned"
+        and connection.health != LOST
+        and credential.expires_at <= now + WITHIN
+    )
+
+
+def is_minted(connection: Connection, credential: Credential | None, now: datetime) -> bool:
+    """Whether the next sweep mints a token once it is managed. Pure."""
+    if connection.custody != "owned":
+        return False
+    if credential is None:
+        return connection.setup != "pending"
+    if not credential.minted or credential.refresh_token or credential.expires_at is None:
+        return False
+    return credential.expires_at - now < MINT_MARGIN
+
+
+async def preview(
+    rt: Runtime,
+    session: AsyncSession,
+    before: Sequence[Rule],
+    after: Sequence[Rule],
+    subjects: Sequence[Rule],
+    *,
+    now: datetime,
+) -> Preview:
+    """What it would come to if the rules were `after` rather than `before`."""
+    configuration = await rt.configuration()
+    seen = Preview()
+    turned: dict[str, tuple[AppConfig, AppConfig]] = {}
+    overruled: list[str] = []
+    wanted = {(rule.scope, rule.subject): rule for rule in after}
+    is_gone = col(Connection.setup) == "disconnected"
+    gone = set(await session.scalars(select(col(Connection.id)).where(is_gone)))
+    for identifier, (subject, _) in (await load_subjects(session)).items():
+        app = configuration.apps.get(subject.app)
+        if app is None or identifier in gone:
+            continue
+        is_named = [rule for rule in subjects if subject.names(rule)]
+        old, new = app_of(app, decide(before, subject)), app_of(app, decide(after, subject))
+        seen.named += bool(is_named)
+        if old is not new and (old.mode, old.notify_customers) != (new.mode, new.notify_customers):
+            turned[identifier] = (old, new)
+        elif any(
+            (rule := wanted.get((each.scope, each.subject))) and rule.mode not in (None, new.mode)
+            for each in is_named
+        ):
+            overruled.append(identifier)
+    turns = await _turns(session, turned)
+    seen.overruled = sorted((await _labels(session, overruled)).values())
+    await _count_tokens(session, seen, turns, now)
+    await _count_people(session, seen, turns, now, has_mail=configuration.mail is not None)
+    return seen
+
+
+async def _labels(session: AsyncSession, ids: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for some in chunked(ids, _AT_ONCE):
+        rows = await session.execute(
+            select(
+                col(Connection.id),
+                col(Customer.name),
+                col(Connection.provider),
+                col(Connection.name),
+            )
+            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+            .where(col(Connection.id).in_(some))
+        )
+        found |= {row[0]: label(row[1], row[2], row[3]) for row in rows}
+    return found
+
+
+async def _turns(
+    session: AsyncSession, turned: Mapping[str, tuple[AppConfig, AppConfig]]
+) -> list[Turn]:
+    ids = sorted(turned)
+    labels = await _labels(session, ids)
+    turns: list[Turn] = []
+    for some in chunked(ids, _AT_ONCE):
+        rows = await session.scalars(select(Connection).where(col(Connection.id).in_(some)))
+        turns += [Turn(row, labels[row.id], *turned[row.id]) for row in rows]
+    return sorted(turns, key=lambda turn: turn.label)
+
+
+async def _count_tokens(
+    session: AsyncSession, seen: Preview, turns: Sequence[Turn], now: datetime
+) -> None:
+    credentials: dict[str, Credential] = {}
+    for some in chunked([turn.connection.id for turn in turns], _AT_ONCE):
+        rows = await session.scalars(
+            select(Credential).where(col(Credential.connection_id).in_(some))
+        )
+        credentials |= {row.connection_id: row for row in rows}
+    ends: list[datetime] = []
+    for turn in turns:
+        credential = credentials.get(turn.connection.id)
+        if turn.after.manages and not turn.before.manages:
+            seen.to_manage.append(turn.label)
+            if is_renewed(turn.connection, credential, now):
+                seen.renewed.append(turn.label)
+            if is_minted(turn.connection, credential, now):
+                seen.minted.append(turn.label)
+        elif turn.before.manages and not turn.after.manages:
+            seen.to_observe.append(turn.label)
+            if credential is not None and turn.connection.custody == "owned":
+                seen.left.append(turn.label)
+                ends += [credential.expires_at] if credential.expires_at else []
+    seen.first_end = min(ends, default=None)
+
+
+async def _count_people(
+    session: AsyncSession, seen: Preview, turns: Sequence[Turn], now: datetime, *, has_mail: bool
+) -> None:
+    """Links and mails of lost logins, as `reconnect.ask` works them out moments later."""
+    seen.silenced = [
+        turn.label
+        for turn in turns
+        if turn.before.writes_to_customers and not turn.after.writes_to_customers
+    ]
+    lost = {turn.connection.id: turn for turn in turns if turn.connection.health == LOST}
+    customers: set[str] = set()
+    for some in chunked(sorted(lost), _AT_ONCE):
+        linked = set(
+            await session.scalars(
+                select(col(ConnectLink.connection_id)).where(
+                    col(ConnectLink.connection_id).in_(some),
+                    col(ConnectLink.incident_id).is_not(None),
+                    col(ConnectLink.used_at).is_(None),
+                    col(ConnectLink.expires_at) > now,
+                )
+            )
+        )
+        underway = await implemented(session, some)
+        rows = await session.execute(
+            select(
+                col(IncidentConnection.connection_id),
+                col(Incident.id),
+                col(Reconnect.closed_at).is_not(None),
+                col(Reconnect.outcome).is_not(None),
+            )
+            .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
+            .outerjoin(Reconnect, col(Reconnect.incident_id) == col(Incident.id))
+            .where(
+                col(IncidentConnection.connection_id).in_(some),
+                col(IncidentConnection.left_at).is_(None),
+                col(Incident.resolved_at).is_(None),
+                col(Incident.kind) == LOST,
+            )
+        )
+        for connection_id, incident_id, is_closed, is_given_up in rows:
+            turn, came_with = lost[connection_id], underway.get(connection_id)
+            seen.cases.append(incident_id)
+            is_ahead = came_with is not None and came_with.live_at is None
+            if is_closed or is_ahead or connection_id in linked or not turn.after.manages:
+                continue
+            seen.links.append(turn.label)
+            customer = turn.connection.customer_id
+            if turn.after.writes_to_customers and has_mail and not is_given_up and customer:
+                customers.add(customer)
+    seen.cases = sorted(set(seen.cases))
+    for some in chunked(sorted(customers), _AT_ONCE):
+        addresses = await session.scalars(
+            select(col(Contact.email)).where(
+                col(Contact.customer_id).in_(some), col(Contact.confirmed)
+            )
+        )
+        seen.people += sorted(set(addresses))
