@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from linekeeper.budget import DatabaseBudget
 from linekeeper.clock import monotonic
 from linekeeper.config import AppConfig, Configuration
-from linekeeper.makini import MakiniClient
+from linekeeper.makini import MakiniClient, client_in_mode
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.configuration import load_configuration
@@ -98,7 +98,7 @@ class Runtime:
         """
         known = self._clients.get((app.name, for_login))
         if known is not None and known[0].is_called_like(app):
-            return known[1].for_app(app)
+            return client_in_mode(known[1], app)
         # An older client may be in use still; its connections end with the process.
         client = MakiniClient(app, budget=self.login_budget if for_login else self.budget)
         self._clients[app.name, for_login] = (app, client)

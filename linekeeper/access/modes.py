@@ -100,6 +100,18 @@ async def find_subjects(
     return found
 
 
+def named_by(subjects: Sequence[Rule], connection: Connection) -> bool:
+    """Whether one of `subjects` is about `connection`. Pure."""
+    known = subject_of(connection)
+    return any(known.names(rule) for rule in subjects)
+
+
+def subject_of(connection: Connection) -> Subject:
+    """A connection, as rules see it. Pure."""
+    tags = tuple(connection.tags or ())
+    return Subject(connection.app, tags, connection.customer_id, connection.id)
+
+
 async def preview_change(rt: Runtime, wanted: Wanted, *, now: datetime) -> Preview:
     """What `change` would do now; nothing is written."""
     async with rt.store.read() as session:
@@ -195,8 +207,7 @@ async def standing_of(rt: Runtime, wanted: str) -> Standing:
         connection = await session.get_one(Connection, named.id)
         rules = await load_rules(session)
     app = await rt.app(connection.app)
-    subject = Subject(connection.app, tuple(connection.tags), connection.customer_id, connection.id)
-    by_mode, by_notify = deciding(rules, subject)
+    by_mode, by_notify = deciding(rules, subject_of(connection))
     held = app.as_chosen(connection.mode, connection.notify_customers)
     return Standing(
         named.label,

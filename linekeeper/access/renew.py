@@ -21,7 +21,14 @@ from linekeeper.access.tokens import (
 )
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
-from linekeeper.makini import BEFORE_SENDING, ErrorKind, MakiniClient, MakiniError, TokenPair
+from linekeeper.makini import (
+    BEFORE_SENDING,
+    ErrorKind,
+    MakiniClient,
+    MakiniError,
+    TokenPair,
+    client_in_mode,
+)
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store import Store, new_id
 from linekeeper.store.leases import LeaseLost, holding
@@ -166,7 +173,8 @@ class _Renewal:
             return pair, connection.setup != "disconnected", is_ours
 
     async def _new_pair(self, stored: StoredPair | None) -> TokenPair | None:
-        makini = self.makini.for_app(self.app.as_chosen("manage", None))  # checked under the lease
+        managed = self.app.as_chosen("manage", None)  # as was found under the lease
+        makini = client_in_mode(self.makini, managed)
         if stored is not None and stored.refresh is not None:
             # Makini kills the pair before its answer is here: whoever finds this process gone
             # has to know that the pair is in doubt (`interrupted`).

@@ -14,16 +14,14 @@ from linekeeper.authentication_setup.decide import (
     Subject,
     lack_of_preflight,
 )
-from linekeeper.authentication_setup.subject import kickoff_of, subject_of
+from linekeeper.authentication_setup.subject import kickoff_of, must_manage, subject_of
 from linekeeper.implementation import work
 from linekeeper.implementation.queries import last_preflights
-from linekeeper.makini import ReadOnlyApp
 from linekeeper.notify.routing import said_about
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.process import Unproven, prove
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
-from linekeeper.store.modes import app_for
 from linekeeper.store.tables import (
     Audit,
     AuthenticationSetup,
@@ -53,14 +51,8 @@ async def begin(
     has done (`for_gate`). The same run again, resumed, changes nothing. Raises
     `ReadOnlyApp`, `UnknownApp`.
     """
-    app = await rt.app(subject.app)
-    async with rt.store.read() as session:
-        app = await app_for(
-            session, app, connection_id=subject.connection_id, customer_id=subject.customer_id
-        )
-    if not app.manages:
-        raise ReadOnlyApp(subject.app, "make a connect link", subject.label)
     async with rt.store.write() as session:
+        await must_manage(rt, session, subject)
         if await _row(session, run_id) is not None:
             return
         same = [col(AuthenticationSetup.system_id) == subject.system_id]

@@ -6,6 +6,9 @@ from sqlmodel import col, select
 from linekeeper.authentication_setup.decide import BadSetup, Subject, choose_system
 from linekeeper.customers.find import find_connection
 from linekeeper.implementation.find import find_implementation
+from linekeeper.makini import ReadOnlyApp
+from linekeeper.runtime import Runtime
+from linekeeper.store.modes import app_for
 from linekeeper.store.tables import (
     AuthenticationSetup,
     Connection,
@@ -82,6 +85,18 @@ async def load_subject(
         target=system.target if system else None,
         time_zone=customer.time_zone if customer else "UTC",
     )
+
+
+async def must_manage(rt: Runtime, session: AsyncSession, subject: Subject) -> None:
+    """Raise `ReadOnlyApp` where no login may be asked for, `UnknownApp` where the app is none."""
+    app = await app_for(
+        session,
+        await rt.app(subject.app),
+        connection_id=subject.connection_id,
+        customer_id=subject.customer_id,
+    )
+    if not app.manages:
+        raise ReadOnlyApp(subject.app, "make a connect link", subject.label)
 
 
 async def subject_of(session: AsyncSession, row: AuthenticationSetup) -> Subject:

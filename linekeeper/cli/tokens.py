@@ -50,9 +50,22 @@ def export_command(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to; encrypted.")] = Path(
         "linekeeper-tokens.age"
     ),
+    *,
     makini_app: Annotated[str, typer.Option("--app", help="Of which Makini app.")] = "default",
+    connection: Annotated[
+        list[str] | None,
+        typer.Option("--connection", help="Only this one; may be repeated."),
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", help="Only those with this tag.")
+    ] = None,
+    customer: Annotated[
+        list[str] | None, typer.Option("--customer", help="Only those of this customer.")
+    ] = None,
 ) -> None:
-    """Give every token back, encrypted to KEY; from then on nothing here renews any of them.
+    """Give tokens back, encrypted to KEY; from then on nothing here renews any of them.
+
+    Those of every connection of the app, unless connections, tags or customers are named.
 
     `age --decrypt -i key.txt linekeeper-tokens.age` opens it: JSON, as `tokens import` takes it.
     Run it again if it was interrupted: it gives the same tokens.
@@ -60,9 +73,13 @@ def export_command(
     Examples:
 
       linekeeper tokens export --to age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
+
+      linekeeper tokens export --tag pilot --to "$(cat key.pub)"
     """
-    count = asyncio.run(_export(makini_app, to, out))
-    typer.echo(f"{count} tokens in {out}. Linekeeper renews none of app {makini_app} any more.")
+    named = (connection or [], tag or [], customer or [])
+    count = asyncio.run(_export(makini_app, to, out, named))
+    which = "of these" if any(named) else f"of app {makini_app}"
+    typer.echo(f"{count} tokens in {out}. Linekeeper renews none {which} any more.")
 
 
 def _read(file: Path) -> "list[Handed]":
@@ -98,12 +115,15 @@ async def _import(handed: "list[Handed]") -> "list[Result]":
         return await take_over(rt, handed, by=who(), now=utcnow())
 
 
-async def _export(app_name: str, to: str, out: Path) -> int:
+async def _export(
+    app_name: str, to: str, out: Path, named: tuple[list[str], list[str], list[str]]
+) -> int:
     import json
 
     from sqlmodel import col, select
 
     from linekeeper.access.custody import return_tokens
+    from linekeeper.access.modes import find_subjects, named_by
     from linekeeper.access.tokens import UnreadableToken
     from linekeeper.backup.age import BadRecipient, encrypt, recipient
     from linekeeper.clock import utcnow
@@ -124,6 +144,12 @@ async def _export(app_name: str, to: str, out: Path) -> int:
                 .order_by(col(Connection.id))
             )
             connections = list(rows)
+        if any(named):
+            by_connection, by_tag, by_customer = named
+            subjects = await find_subjects(
+                rt, connections=by_connection, tags=by_tag, customers=by_customer
+            )
+            connections = [one for one in connections if named_by(subjects, one)]
         tokens = []
         for connection in connections:
             try:

@@ -54,6 +54,7 @@ _PROSE: dict[str, tuple[str, ...]] = {
     "implementation_system": ("name", "target"),
     "incident": ("title", "summary", "message", "detail", "acknowledged_by"),
     "incident_entry": ("text",),
+    "mode_rule": ("subject", "label", "by"),  # a tag, which is replaced in `connection` likewise
     "notice": ("why",),
     "notice_channel": ("trouble",),
     "observation": ("message",),

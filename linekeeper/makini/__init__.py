@@ -21,6 +21,7 @@ from linekeeper.makini.circuit import (
 )
 from linekeeper.makini.client import MakiniClient
 from linekeeper.makini.errors import NO_TOKEN, ErrorKind, MakiniError, ReadOnlyApp
+from linekeeper.makini.in_mode import client_in_mode
 from linekeeper.makini.models import (
     ConnectionPage,
     ConnectionStatus,
@@ -63,6 +64,7 @@ __all__ = [
     "after_failure",
     "after_success",
     "begin_probe",
+    "client_in_mode",
     "error_scope",
     "grant",
     "may_call",

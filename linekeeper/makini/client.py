@@ -1,7 +1,6 @@
 """Makini as one app sees it: connections, tokens, status, records."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from copy import copy
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -80,14 +79,6 @@ class MakiniClient:
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-    def for_app(self, app: AppConfig) -> "MakiniClient":
-        """The same client for `app`, which is called alike but may be in another mode."""
-        if app.manages == self.app.manages:
-            return self
-        same = copy(self)
-        same.app, same._owned = app, False
-        return same
 
     async def aclose(self) -> None:
         """Close the connections this client opened."""

@@ -33,6 +33,8 @@ NO_PROSE = {
     *("url_connection", "lane", "claimed_by", "keys_done", "call_pause.connection", "mark"),
     *(
         "silence.subject",
+        "mode_rule.mode",
+        "connection.mode",
         "notice_message.subject",
         "incident.cause",
         "run_alert.cause",
