@@ -6,12 +6,11 @@ is left out, for that has incidents of its own. Deploying again leaves what an o
 
 import json
 from collections.abc import Iterable
-from datetime import timedelta
 from uuid import UUID
 
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.sorting import AutomationSort
 from prefect.events.actions import CallWebhook, ChangeFlowRunState, DoNothing
 from prefect.events.schemas.automations import (
     Automation,
@@ -24,18 +23,16 @@ from prefect.exceptions import ObjectNotFound
 from prefect.types import SecretDict
 from pydantic import SecretStr
 
-from linekeeper.cli.names import automation_name, document_name, tag
+from linekeeper.cli.names import automation_name, document_name, every, tag
 from linekeeper.cli.parts import receiver_url
 from linekeeper.settings import Settings
 from linekeeper.store.engine import encryption_keys
 from linekeeper.watch.alerts import Kind, alert_secrets
 
-NO_HEARTBEAT = timedelta(minutes=10)
-"""Three of Prefect's heartbeats (180 s each) and a bit."""
 ALERTS_BLOCK = "linekeeper-alerts"
 """The Webhook block through which the automations call the receiver."""
-GONE = "no sweep finished in 15 min"
-"""An automation of earlier versions; consumer and receiver watch that now."""
+GONE = ("no sweep finished in 15 min", "zombie run")
+"""Automations of earlier versions; consumer and receiver watch that now."""
 
 _RUN = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
 _HOW = "The receiver notifies in Slack. Disable it here if you don't want it."
@@ -100,29 +97,6 @@ def wanted_automations(pool: str, alerts: UUID) -> list[AutomationCore]:
             ),
             actions=[_call(alerts, {"kind": "pool_not_ready", "subject": pool})],
         ),
-        AutomationCore(
-            name=automation_name("zombie run"),
-            description="A run whose process is gone (no heartbeat for 10 minutes) is marked "
-            "Crashed, so that it doesn't look as if it ran. A suspended run is none. "
-            "Disable it here if you don't want it.",
-            tags=[tag()],
-            trigger=EventTrigger(
-                after={"prefect.flow-run.heartbeat"},
-                expect={"prefect.flow-run.*"},
-                match=_RUN,
-                match_related=_ours(),
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                threshold=1,
-                within=NO_HEARTBEAT,
-            ),
-            actions=[
-                ChangeFlowRunState(
-                    state=StateType.CRASHED,
-                    message="No heartbeat for 10 minutes: its process is gone.",
-                )
-            ],
-        ),
     ]
 
 
@@ -165,6 +139,13 @@ def _call(alerts: UUID, payload: dict[str, str]) -> CallWebhook:
     return CallWebhook(block_document_id=alerts, payload=json.dumps(payload))
 
 
+def is_gone(automation: AutomationCore) -> bool:
+    """Whether this is an automation of earlier versions, as they made it."""
+    names = [automation_name(name) for name in GONE]
+    acts = {type(action) for action in automation.actions}
+    return automation.name in names and acts <= {DoNothing, ChangeFlowRunState}
+
+
 def does_nothing(automation: AutomationCore) -> bool:
     """Whether this is as earlier versions made it: it only showed in the Event Feed."""
     return [type(action) for action in automation.actions] == [DoNothing]
@@ -175,14 +156,16 @@ async def upsert(
 ) -> tuple[list[str], list[str]]:
     """Make what is missing; returns the names made or put back, and what differs and was left.
 
-    One is known by its name. Where there are several of a name, the oldest counts.
+    One is known by its name. Where there are several of a name, the one changed last counts.
     """
     done, different = [], []
-    for gone in await client.read_automations_by_name(automation_name(GONE)):
-        if does_nothing(gone):
-            await client.delete_automation(gone.id)
+    there: dict[str, list[Automation]] = {}
+    for known in await every(client.read_automations, sort=AutomationSort.UPDATED_DESC):
+        if is_gone(known):
+            await client.delete_automation(known.id)
+        there.setdefault(known.name, []).append(known)
     for automation in wanted:
-        found = await client.read_automations_by_name(automation.name)
+        found = there.get(automation.name)
         if not found:
             await client.create_automation(automation)
             done.append(automation.name)

@@ -9,6 +9,8 @@ REMEMBER_EVERY = 300.0
 """Seconds between two looks at what operators set in the Prefect UI."""
 SIGHT_EVERY = 15.0
 """Seconds between two looks at the workers."""
+LOST_RUNS_EVERY = 60.0
+"""Seconds between two looks for runs whose process is gone."""
 PAGES_EVERY = 10.0
 """Seconds between two looks for pages that don't show what is so."""
 
@@ -24,8 +26,8 @@ def consumer_command() -> None:
 async def _run() -> None:
     from linekeeper.alive import telling
     from linekeeper.cli.orchestrator import PrefectOrchestrator
-    from linekeeper.consumer import run_consumer
     from linekeeper.consumer.loops import ServiceLoop
+    from linekeeper.consumer.service import run_consumer
     from linekeeper.logs import set_up
     from linekeeper.runtime import Runtime
     from linekeeper.settings import Settings
@@ -57,6 +59,10 @@ async def _run() -> None:
             )
             return False
 
+        async def look_after_lost_runs() -> bool:
+            await orchestrator.look_after_lost_runs()
+            return False
+
         async def keep_pages() -> bool:
             return await orchestrator.keep_pages(rt)
 
@@ -68,6 +74,7 @@ async def _run() -> None:
             also=[
                 ServiceLoop("what is set in Prefect", remember, every=REMEMBER_EVERY),
                 ServiceLoop("workers", look_at_prefect, every=SIGHT_EVERY),
+                ServiceLoop("lost runs", look_after_lost_runs, every=LOST_RUNS_EVERY),
                 ServiceLoop("pages", keep_pages, every=PAGES_EVERY),
             ],
         )

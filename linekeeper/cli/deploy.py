@@ -13,13 +13,15 @@ import httpx
 import typer
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import VariableCreate, WorkPoolCreate
+from prefect.client.schemas.objects import WorkQueue
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
 from prefect.workers.process import ProcessWorker
 from rich.console import Console
 
 from linekeeper.cli import automations, block_documents, deployments, prefect_settings, project
 from linekeeper.cli.errors import UserError
-from linekeeper.cli.names import PAUSED_VARIABLE, deployment_name, tag, variable_name
+from linekeeper.cli.names import PAUSED_VARIABLE, deployment_name, every, tag, variable_name
 from linekeeper.cli.server import QUEUES, VANTAGE, prefect_at
 from linekeeper.preflight.verdict import vantage_queue
 from linekeeper.settings import Settings
@@ -54,8 +56,7 @@ async def deploy(
             await seeder.recall()
             await seeder.blocks(settings)
             await seeder.infrastructure()
-            for deployment in wanted:  # side by side they wait for SQLite's lock: twice as long
-                await seeder.deployment(deployment, schedules_active=schedules_active)
+            await seeder.deployments(wanted, schedules_active=schedules_active)
             await seeder.automations()
             await seeder.remember()
     seeder.say_the_end(len(wanted))
@@ -109,12 +110,17 @@ class _Seeder:
             description="Runs Linekeeper's flows.",
             base_job_template=await self._patiently(lambda: self._template(kind)),
         )
+        there: set[str] = set()
         if await self._make(lambda: self._client.create_work_pool(pool)):
             self._made(f"work pool {name}")
+        else:
+            there = {queue.name for queue in await self._patiently(self._queues)}
         queues = dict(QUEUES)
         if self._settings.worker:  # what only this worker can check comes through it
             queues[vantage_queue(self._settings.worker)] = VANTAGE
         for name, (priority, limit) in queues.items():
+            if name in there:
+                continue
             create_queue = partial(
                 self._client.create_work_queue,
                 name,
@@ -131,6 +137,10 @@ class _Seeder:
                 self._made(f"variable {name}")
         if self._lost is not None:
             await self._patiently(partial(prefect_settings.put_pool_back, self._client, self._lost))
+
+    async def _queues(self) -> list[WorkQueue]:
+        pool = self._settings.work_pool
+        return await every(self._client.read_work_queues, work_pool_name=pool)
 
     async def _template(self, kind: str) -> dict[str, Any]:
         """The base job template of the settings, else of the type of worker. Raises `UserError`."""
@@ -163,11 +173,19 @@ class _Seeder:
         for line in different:
             self._differs(f"block {line}")
 
-    async def deployment(self, wanted: project.Wanted, *, schedules_active: bool) -> None:
-        """One deployment."""
+    async def deployments(self, wanted: list[project.Wanted], *, schedules_active: bool) -> None:
+        """The deployments."""
+        there = await self._patiently(lambda: deployments.there(self._client, wanted))
+        for one in wanted:  # side by side they wait for SQLite's lock: twice as long
+            await self._deployment(there.get(one.name), one, schedules_active=schedules_active)
+
+    async def _deployment(
+        self, found: DeploymentResponse | None, wanted: project.Wanted, *, schedules_active: bool
+    ) -> None:
         outcome = await self._patiently(
             lambda: deployments.upsert(
                 self._client,
+                found,
                 _as_it_was(wanted, self._lost),
                 reset=self._reset,
                 schedules_active=schedules_active,
@@ -191,6 +209,7 @@ class _Seeder:
                 name: automation
                 for name, row in self._lost.automations.items()
                 if not automations.does_nothing(automation := prefect_settings.automation(row))
+                and not automations.is_gone(automation)
             }
             wanted = [
                 *(

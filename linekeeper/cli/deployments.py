@@ -1,16 +1,17 @@
 """One deployment on the server: made if missing, its code kept current, the operator's left."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from prefect.cli.deploy._triggers import _create_deployment_triggers
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.exceptions import ObjectNotFound
 
 from linekeeper.cli import differences
-from linekeeper.cli.names import deployment_name, full_name
+from linekeeper.cli.names import deployment_name, every, names_of_flows
 from linekeeper.cli.project import DEMO_SLUG, Wanted
 
 
@@ -24,13 +25,31 @@ class Outcome:
     """What an operator set differently, and still is."""
 
 
+async def there(client: PrefectClient, wanted: Iterable[Wanted]) -> dict[str, DeploymentResponse]:
+    """Those of `wanted` that the server has, by the names of their flows; one call for all."""
+    names = [deployment_name(one.name) for one in wanted]
+    known = DeploymentFilter(name=DeploymentFilterName(any_=names))
+    found = await every(client.read_deployments, deployment_filter=known)
+    named = {one.name: one for one in wanted}
+    flows = await names_of_flows(client, {one.flow_id for one in found})
+    return {
+        flow: deployment
+        for deployment in found
+        if (flow := flows.get(deployment.flow_id)) in named
+        and deployment.name == deployment_name(flow)
+    }
+
+
 async def upsert(
-    client: PrefectClient, wanted: Wanted, *, reset: bool, schedules_active: bool
+    client: PrefectClient,
+    found: DeploymentResponse | None,
+    wanted: Wanted,
+    *,
+    reset: bool,
+    schedules_active: bool,
 ) -> Outcome:
-    """Bring the server's `wanted.name` up to date. Errors of Prefect's client pass through."""
-    try:
-        found = await client.read_deployment_by_name(full_name(wanted.name))
-    except ObjectNotFound:
+    """Bring what the server has of `wanted` up to date. Errors of Prefect's client pass through."""
+    if found is None:
         await _create(client, wanted, schedules_active=schedules_active)
         return Outcome(made=True)
     outcome = Outcome()
@@ -45,15 +64,14 @@ async def upsert(
         await client.update_deployment(found.id, DeploymentUpdate(**changes))
         if not reset:
             outcome.changed.append(f"updated {', '.join(sorted(changes))}")
-    if reset or _only_demo(found, wanted):
-        await _replace_schedules(client, found, wanted)
+    if (reset or _only_demo(found, wanted)) and await _replace_schedules(client, found, wanted):
+        found = await client.read_deployment(found.id)
     if reset:
         await _replace_triggers(client, found.id, wanted)
     if not schedules_active:
-        outcome.changed += await _pause_schedules(client, found.id)
+        outcome.changed += await _pause_schedules(client, found)
     elif not reset:
-        now = await client.read_deployment(found.id)
-        outcome.different = differences.operator_differences(now, wanted)
+        outcome.different = differences.operator_differences(found, wanted)
         if wanted.triggers:
             outcome.different += await _trigger_differences(client, found.id, wanted)
     return outcome
@@ -98,19 +116,20 @@ def _only_demo(found: DeploymentResponse, wanted: Wanted) -> bool:
 
 async def _replace_schedules(
     client: PrefectClient, found: DeploymentResponse, wanted: Wanted
-) -> None:
+) -> bool:
     if not differences.schedule_differences(found.schedules, wanted.schedules):
-        return
+        return False
     for schedule in found.schedules:
         await client.delete_deployment_schedule(found.id, schedule.id)
     if wanted.schedules:
         await client.create_deployment_schedules(found.id, wanted.schedules)
+    return True
 
 
-async def _pause_schedules(client: PrefectClient, deployment_id: UUID) -> list[str]:
+async def _pause_schedules(client: PrefectClient, found: DeploymentResponse) -> list[str]:
     paused = []
-    for schedule in await client.read_deployment_schedules(deployment_id):
+    for schedule in found.schedules:
         if schedule.active:
-            await client.update_deployment_schedule(deployment_id, schedule.id, active=False)
+            await client.update_deployment_schedule(found.id, schedule.id, active=False)
             paused.append(f"paused schedule {schedule.slug or schedule.id}")
     return paused

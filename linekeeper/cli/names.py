@@ -5,10 +5,14 @@ in order: with `plant-b` the deployment `digest` is `digest/plant-b-digest`. Flo
 artifacts keep their names.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Collection
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
 from linekeeper.settings import Settings
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
 
 PAUSED_VARIABLE = "linekeeper_paused"
 PAGE = 200
@@ -65,6 +69,16 @@ async def every(read: Callable[..., Awaitable[list[_Listed]]], **filters: Any) -
         found += page
         if len(page) < PAGE:
             return found
+
+
+async def names_of_flows(client: "PrefectClient", ids: Collection[UUID]) -> dict[UUID, str]:
+    """The names of the flows with these `ids`."""
+    from prefect.client.schemas.filters import FlowFilter, FlowFilterId
+
+    if not ids:
+        return {}
+    wanted = FlowFilter(id=FlowFilterId(any_=list(ids)))
+    return {flow.id: flow.name for flow in await every(client.read_flows, flow_filter=wanted)}
 
 
 def _prefix() -> str:

@@ -23,10 +23,12 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from linekeeper.chunks import chunked
 from linekeeper.cli import block_documents, prefect_settings
 from linekeeper.cli.links import find_links
+from linekeeper.cli.lost_runs import LostRuns
 from linekeeper.cli.names import full_name
 from linekeeper.cli.pages import keep_pages, put_artifact
 from linekeeper.cli.prefect_sight import Sight, look
 from linekeeper.cli.server import prefect_at, work_pool
+from linekeeper.clock import utcnow
 from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Blocks, Event, OrchestratorUnavailable, Run
 from linekeeper.runtime import Runtime
@@ -45,6 +47,7 @@ class PrefectOrchestrator:
 
     def __init__(self, client: PrefectClient) -> None:
         self._client = client
+        self._lost_runs = LostRuns()
 
     @classmethod
     @asynccontextmanager
@@ -152,6 +155,15 @@ class PrefectOrchestrator:
         """The workers, a pause, and what became of `alerts`. Raises `OrchestratorUnavailable`."""
         async with self._call():
             return await look(self._client, alerts)
+
+    async def look_after_lost_runs(self) -> list[str]:
+        """Let runs go on whose process is gone; which. Raises `OrchestratorUnavailable`."""
+        try:
+            async with self._call():
+                return await self._lost_runs.look(self._client, now=utcnow())
+        except OrchestratorUnavailable:
+            self._lost_runs.away()
+            raise
 
     async def keep_pages(self, rt: Runtime) -> bool:
         """Write anew the pages that don't show what is so; returns whether there is more.

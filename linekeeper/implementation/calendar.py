@@ -8,8 +8,8 @@ import math
 from bisect import bisect_left
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
-
-import holidays
+from importlib import import_module
+from types import ModuleType
 
 from linekeeper.implementation.scope import PlanError
 
@@ -91,15 +91,20 @@ class WorkingCalendar:
             year += 1
 
 
+def _library() -> ModuleType:
+    """The library of holidays. To import it takes a sixth of a second that most runs don't need."""
+    return import_module("holidays")
+
+
 @lru_cache
 def _known_countries() -> frozenset[str]:
-    return frozenset(code for code in holidays.list_supported_countries() if len(code) == 2)
+    return frozenset(code for code in _library().list_supported_countries() if len(code) == 2)
 
 
 @lru_cache(maxsize=512)
 def _working_days(country: str | None, year: int) -> tuple[int, ...]:
     """The working days of a year, as ordinals in order."""
-    known = None if country is None else holidays.country_holidays(country, years=year)
+    known = None if country is None else _library().country_holidays(country, years=year)
     weekend = {5, 6} if known is None else known.weekend
     day = date(year, 1, 1)
     days = []

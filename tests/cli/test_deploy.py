@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
@@ -86,10 +87,29 @@ async def test_deploying_makes_everything_and_deploying_again_changes_nothing(
     queues = {q["name"]: (q["priority"], q["concurrency_limit"]) for q in first["queues"]}
     assert queues["urgent"] < queues["routine"] < queues["bulk"]
     assert queues["bulk"][1] == 1
-    assert len(first["automations"]) == 5
+    assert len(first["automations"]) == 4
     assert [(v["name"], v["value"]) for v in first["variables"]] == [("linekeeper_paused", False)]
     assert {d["name"] for d in first["documents"]} == {"default", "linekeeper-alerts"}
     assert len(first["documents"]) == 5
+
+
+async def test_deploying_where_everything_is_there_asks_prefect_little(
+    seeds: Settings, clean_prefect: PrefectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    send = httpx.AsyncClient.send
+
+    async def counted(self: httpx.AsyncClient, request: httpx.Request, **how: Any) -> Any:
+        calls.append(f"{request.method} {request.url.path}")
+        return await send(self, request, **how)
+
+    monkeypatch.setattr(httpx.AsyncClient, "send", counted)
+    await deployed(seeds)
+    made = len(await project.wanted_deployments())
+    assert len(calls) <= 2 * made + 60, calls  # a flow and a deployment each, and all the rest
+    calls.clear()
+    await deployed(seeds)
+    assert len(calls) <= 30, calls
 
 
 async def test_what_an_operator_set_stays_is_shown_and_reset_puts_it_back(

@@ -12,8 +12,8 @@ from sqlmodel import select
 
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
-from linekeeper.consumer import run_consumer
 from linekeeper.consumer.loops import ServiceLoop, keep
+from linekeeper.consumer.service import run_consumer
 from linekeeper.consumer.waker import Waker
 from linekeeper.incidents.announce import say
 from linekeeper.notify.linked import FORMS

@@ -204,7 +204,7 @@ def free_ports(*parts: str) -> dict[str, int]:
 
 
 @asynccontextmanager
-async def living(*, connections: int) -> AsyncIterator[House]:
+async def living(*, connections: int, **environment: str) -> AsyncIterator[House]:
     """`linekeeper up --sandbox --scenario quiet --no-schedules`, with ports of its own."""
     with tempfile.TemporaryDirectory(prefix="linekeeper-e2e-", ignore_cleanup_errors=True) as name:
         ports = free_ports(*PARTS)
@@ -218,6 +218,7 @@ async def living(*, connections: int) -> AsyncIterator[House]:
             LINEKEEPER_NOTIFY_CUSTOMERS="true",
             LINEKEEPER_SMTP_URL=f"smtp://{':'.join(MAIL_ACCOUNT)}@127.0.0.1:{ports['mail']}",
             LINEKEEPER_MAIL_FROM="Line <line@operator.example>",
+            **environment,
         ) as house:
             yield house
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from linekeeper.consumer import run_consumer
+from linekeeper.consumer.service import run_consumer
 from linekeeper.receiver.app import Receiver
 from linekeeper.runtime import Runtime
 from tests.simulation import machine, slack

@@ -67,9 +67,13 @@ async def test_a_run_that_breaks_or_crashes_is_an_incident_one_red_by_its_findin
         PrefectOrchestrator.open(settings) as orchestrator,
     ):
         trigger = {"type": "event", "posture": "Reactive", "threshold": 1, "within": 0}
-        old = {"name": automation_name(GONE), "trigger": {**trigger, "expect": ["nothing.happens"]}}
+        nowhere = {**trigger, "expect": ["nothing.happens"]}
+        old = {"name": automation_name(GONE[0]), "trigger": nowhere}
         nothing = AutomationCore.model_validate({**old, "actions": [{"type": "do-nothing"}]})
         await client.create_automation(nothing)
+        crashes = {"type": "change-flow-run-state", "state": "CRASHED"}
+        zombie = {"name": automation_name(GONE[1]), "trigger": nowhere, "actions": [crashes]}
+        await client.create_automation(AutomationCore.model_validate(zombie))
         late = nothing.model_copy(update={"name": "Linekeeper: run late", "enabled": False})
         await client.create_automation(late)
         await deploy(
@@ -78,11 +82,10 @@ async def test_a_run_that_breaks_or_crashes_is_an_incident_one_red_by_its_findin
         automations = {
             automation.name: automation for automation in await client.read_automations()
         }
-        assert automation_name(GONE) not in automations
+        assert not {automation_name(name) for name in GONE} & set(automations)
         assert not automations["Linekeeper: run late"].enabled
         assert {a.type for automation in automations.values() for a in automation.actions} == {
-            "call-webhook",
-            "change-flow-run-state",
+            "call-webhook"
         }
 
         async def run(deployment: str) -> str:

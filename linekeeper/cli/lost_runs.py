@@ -1,0 +1,126 @@
+"""Runs whose process is gone: they go on, or are marked crashed.
+
+A worker that dies takes its runs with it. One that it had taken and not begun stays `Pending` for
+good, one that was at work stays `Running`. An automation of Prefect's can't look after them: it
+counts events, a server that is killed loses those it had not written, and then a run that waits
+for people would be marked crashed for having no heartbeat.
+"""
+
+import logging
+from datetime import datetime, timedelta
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
+from prefect.states import Crashed, Scheduled
+
+from linekeeper.cli.names import every, names_of_flows, tag
+
+BEGINS_WITHIN = timedelta(minutes=5)
+"""How long a run may be between a worker's taking it and its first step."""
+MISSED = 3
+"""How many of Prefect's heartbeats (one in 180 s, unless set) a process may miss, and a bit."""
+A_BIT = timedelta(minutes=1)
+GOES_ON = frozenset(
+    {"implementation", "gate", "reconnect", "authentication-setup", "workflow-configuration"}
+)
+"""Flows that wait for people: begun again from the top, the same run goes on where it was."""
+log = logging.getLogger(__name__)
+
+
+def silent_after() -> timedelta | None:
+    """How long a process that works may be silent; None where Prefect's heartbeats are off."""
+    seconds = get_current_settings().flows.heartbeat_frequency
+    return None if seconds is None else MISSED * timedelta(seconds=seconds) + A_BIT
+
+
+class LostRuns:
+    """Looks again and again; what Prefect did not hear while it was away says nothing."""
+
+    def __init__(self) -> None:
+        self._there_since: datetime | None = None
+
+    def away(self) -> None:
+        """Prefect did not answer: heartbeats of that time are missing."""
+        self._there_since = None
+
+    async def look(self, client: PrefectClient, *, now: datetime) -> list[str]:
+        """Let runs go on whose process is gone, or end them; returns which. Raises as `client`."""
+        self._there_since = self._there_since or now
+        states = [StateType.PENDING, StateType.RUNNING]
+        runs = await every(
+            client.read_flow_runs,
+            flow_run_filter=FlowRunFilter(
+                tags=FlowRunFilterTags(all_=[tag()]),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)),
+            ),
+        )
+        flows = await names_of_flows(client, {run.flow_id for run in runs})
+        found = []
+        for run in runs:
+            then = await self._ending(client, run, flows.get(run.flow_id, ""), now)
+            if then is not None and await _is_still_so(client, run):
+                await client.set_flow_run_state(run.id, then, force=True)
+                log.warning("run %s (%s): %s", run.name, run.id, then.message)
+                found.append(str(run.id))
+        return found
+
+    async def _ending(
+        self, client: PrefectClient, run: FlowRun, flow: str, now: datetime
+    ) -> State[None] | None:
+        """The state of a run whose process is gone; None where it may be there."""
+        if run.state is None:
+            return None
+        age = now - run.state.timestamp
+        if run.state.is_pending():
+            due: State[None] = Scheduled(
+                message="A worker took it and did not begin within five minutes: it is due again."
+            )
+            return due if age >= BEGINS_WITHIN else None
+        silence = silent_after()
+        listened = now - (self._there_since or now)
+        if (
+            silence is None
+            or min(age, listened) < silence
+            or await _is_heard(client, run, now - silence, now)
+        ):
+            return None
+        silent = f"No heartbeat for {silence.total_seconds() / 60:g} minutes"
+        if flow in GOES_ON:
+            return Scheduled(message=f"{silent}: it goes on in a new process.")
+        return Crashed(message=f"{silent}: its process is gone.")
+
+
+async def _is_heard(client: PrefectClient, run: FlowRun, since: datetime, now: datetime) -> bool:
+    """Whether there is an event of the run's process, by a clock that may be a minute ahead."""
+    answer = await client.request(
+        "POST",
+        "/events/filter",
+        json={
+            "filter": {
+                "occurred": {
+                    "since": since.isoformat(),
+                    "until": (now + A_BIT).isoformat(),
+                },
+                "event": {"prefix": ["prefect.flow-run."]},
+                "resource": {"id": [f"prefect.flow-run.{run.id}"]},
+            },
+            "limit": 1,
+        },
+    )
+    return bool(answer.json()["events"])
+
+
+async def _is_still_so(client: PrefectClient, run: FlowRun) -> bool:
+    try:
+        again = await client.read_flow_run(run.id)
+    except ObjectNotFound:
+        return False
+    return again.state_id == run.state_id

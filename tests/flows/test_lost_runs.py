@@ -1,0 +1,151 @@
+"""Runs whose worker died: they go on in the same run; what waits for people is left alone."""
+
+import asyncio
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Pending, Suspended
+from prefect.states import Running as AtWork
+from sqlmodel import col, select
+
+from flows.gate import gate as gate_flow
+from flows.implementation_skip import implementation_skip
+from linekeeper.cli.lost_runs import BEGINS_WITHIN, LostRuns, silent_after
+from linekeeper.cli.orchestrator import PrefectOrchestrator
+from linekeeper.clock import utcnow
+from linekeeper.outbox.senders.prefect import deliver_runs
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.tables import Outbox
+from tests.fixtures_prefect import PrefectServer
+from tests.flows.conftest import Running, on
+from tests.flows.suspended import work
+from tests.flows.test_implementation_run import Watched
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+SECOND = timedelta(seconds=1)
+
+
+async def in_state(running: Running, flow: str, state: State[None]) -> FlowRun:
+    """A run of `flow`, one of ours, in that state since now."""
+    flow_id = await running.client.create_flow_from_name(flow)
+    deployment = await running.client.create_deployment(flow_id, flow, tags=["linekeeper"])
+    run = await running.client.create_flow_run_from_deployment(deployment)
+    await running.client.set_flow_run_state(run.id, state, force=True)
+    return run
+
+
+async def name_of_state(running: Running, run: FlowRun) -> str:
+    return (await running.client.read_flow_run(run.id)).state_name or ""
+
+
+async def test_what_a_dead_worker_took_and_never_began_is_due_again_in_the_same_run(
+    running: Running,
+) -> None:
+    submitting = Pending(name="Submitting")
+    waits = await in_state(running, "implementation", submitting)
+    sweep = await in_state(running, "health-sweep", submitting)
+    people = await in_state(running, "gate", Suspended(timeout_seconds=86_400))
+    lost = LostRuns()
+    now = utcnow()
+    assert await lost.look(running.client, now=now + BEGINS_WITHIN - 60 * SECOND) == []
+    found = await lost.look(running.client, now=now + BEGINS_WITHIN + 60 * SECOND)
+    assert sorted(found) == sorted([str(waits.id), str(sweep.id)])
+    assert await name_of_state(running, waits) == "Scheduled"
+    assert await name_of_state(running, sweep) == "Scheduled"
+    assert await name_of_state(running, people) == "Suspended"
+
+
+async def test_a_silent_process_is_gone_its_run_goes_on_or_is_crashed_one_that_is_heard_works(
+    running: Running,
+) -> None:
+    lost, begun = LostRuns(), utcnow()
+    assert await lost.look(running.client, now=begun) == []
+    step = await in_state(running, "gate", AtWork())
+    digest = await in_state(running, "digest", AtWork())
+    heard = await in_state(running, "reconcile", AtWork())
+    people = await in_state(running, "reconnect", Suspended(timeout_seconds=86_400))
+    silence = silent_after()
+    assert silence == timedelta(minutes=10)
+    later = begun + silence * 2
+
+    async def beats(run: FlowRun, at: datetime) -> None:
+        event = {
+            "id": str(uuid4()),
+            "event": "prefect.flow-run.heartbeat",
+            "occurred": at.isoformat(),
+            "resource": {"prefect.resource.id": f"prefect.flow-run.{run.id}"},
+            "related": [],
+            "payload": {},
+        }
+        await running.client.request("POST", "/events", json=[event])
+
+    await beats(heard, later - 60 * SECOND)
+    async with asyncio.timeout(90):  # the server writes events late
+        while True:
+            answer = await running.client.request(
+                "POST",
+                "/events/filter",
+                json={
+                    "filter": {
+                        "event": {"name": ["prefect.flow-run.heartbeat"]},
+                        "resource": {"id": [f"prefect.flow-run.{heard.id}"]},
+                        "occurred": {
+                            "since": begun.isoformat(),
+                            "until": (later + silence).isoformat(),
+                        },
+                    }
+                },
+            )
+            if answer.json()["events"]:
+                break
+            await asyncio.sleep(0.5)
+
+    lost.away()
+    assert await lost.look(running.client, now=later) == [], "it had not listened for long"
+    lost = LostRuns()
+    await lost.look(running.client, now=begun)
+    found = await lost.look(running.client, now=later)
+    assert sorted(found) == sorted([str(step.id), str(digest.id)])
+    assert await name_of_state(running, step) == "Scheduled"
+    assert await name_of_state(running, digest) == "Crashed"
+    assert await name_of_state(running, heard) == "Running"
+    assert await name_of_state(running, people) == "Suspended"
+
+
+async def test_the_form_of_a_step_that_was_settled_elsewhere_ends(
+    watched_settings: Settings, running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    watched = Watched(running, store, watched_settings)
+    with on(clean_prefect):
+        await watched.start()
+        async with PrefectOrchestrator.open(watched_settings) as orchestrator:
+            await deliver_runs(store, orchestrator, "test")
+        kickoff = (await watched.standing()).gates["kickoff"]
+        async with store.read() as session:
+            key = await session.scalar(
+                select(col(Outbox.dedupe_key)).where(
+                    col(Outbox.dedupe_key).startswith(f"gate:{kickoff.id}:")
+                )
+            )
+        [form] = [
+            run for run in await running.client.read_flow_runs() if run.idempotency_key == key
+        ]
+        waits = await work(running, gate_flow, UUID(str(form.id)))
+        assert waits.state_name == "Suspended"
+        await implementation_skip("Acme", step="kickoff", reason="they know it", by="Olaf")
+        async with asyncio.timeout(90):
+            while await name_of_state(running, form) == "Suspended":
+                async with PrefectOrchestrator.open(watched_settings) as orchestrator:
+                    await deliver_runs(store, orchestrator, "test")
+                await asyncio.sleep(0.5)
+        over = await work(running, gate_flow, UUID(str(form.id)))
+        assert over.state is not None
+        assert over.state.is_completed(), over.state
+
+
+@pytest.fixture
+def watched_settings(settings: Settings, clean_prefect: PrefectServer) -> Settings:
+    return settings.model_copy(update={"prefect_port": clean_prefect.port})
