@@ -8,9 +8,8 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.form import form
-from linekeeper.authentication_setup.lost import restart_lost as restart_setups
 from linekeeper.clock import utcnow
-from linekeeper.implementation import run, work
+from linekeeper.implementation import run, successor, work
 from linekeeper.implementation.advance import (
     NoSuchImplementation,
     advance,
@@ -19,7 +18,6 @@ from linekeeper.implementation.advance import (
 )
 from linekeeper.implementation.find import find_implementation
 from linekeeper.runtime import Runtime
-from linekeeper.workflow_configuration.lost import restart_lost as restart_configurations
 from tasks.implementation import publish, unfinished_runs
 from tasks.run import is_paused, only_one, open_runtime, paused, refused, rename, skipped
 
@@ -74,7 +72,7 @@ async def _all(rt: Runtime) -> State[None]:
     restarted += await run.restart_lost(
         rt.store, alive.implementations, before=before, now=utcnow()
     )
-    for restart in (work.restart_lost, restart_setups, restart_configurations):
+    for restart in (work.restart_lost, successor.restart_lost):
         restarted += await restart(rt.store, alive.work, before=before, now=utcnow())
     await run.wake(rt.store, done.aged, because=f"{before:%Y%m%d%H}", now=utcnow())
     await publish([*done.moved, *done.aged])

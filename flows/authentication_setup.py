@@ -15,8 +15,8 @@ from linekeeper.access.invite import BadInvitation
 from linekeeper.authentication_setup import service
 from linekeeper.authentication_setup.ask import artifact_of
 from linekeeper.authentication_setup.decide import BadSetup, Decision, Standing
-from linekeeper.authentication_setup.lost import take_over
 from linekeeper.authentication_setup.subject import find_subject
+from linekeeper.authentication_setup.successor import take_over
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.implementation import work

@@ -20,13 +20,13 @@ from flows.authentication_setup import authentication_setup
 from linekeeper.access.callback import finish
 from linekeeper.access.links import make_state, redirect_uri
 from linekeeper.access.signing import load_signer
-from linekeeper.authentication_setup.lost import restart_lost
 from linekeeper.authentication_setup.watch import watch
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.implementation.answer import Answer, answer
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.start import start
+from linekeeper.implementation.successor import restart_lost
 from linekeeper.notify.mail_setup import setup_letter
 from linekeeper.outbox.senders.prefect import deliver_runs
 from linekeeper.preflight.evidence import keep
