@@ -1,4 +1,4 @@
-"""Deciding about records that are gone at the source: accept, refuse, undo (MISSION B9)."""
+"""Deciding about records that are gone at the source: deleted, kept, brought back, or renamed."""
 
 from contextlib import suppress
 from typing import Annotated
@@ -8,13 +8,16 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
 
+from blocks.text import pairs as pairs_of
 from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.incidents.news import since
+from linekeeper.reconcile import match_decisions
 from linekeeper.reconcile.decisions import Decision, NoDeletion, decide_deletions
-from linekeeper.runtime import UnknownApp
+from linekeeper.reconcile.match_decisions import NoMatch, decide_matches
+from linekeeper.runtime import Runtime, UnknownApp
 from tasks.notify import NotDelivered, notify
-from tasks.reconcile import report_trust
+from tasks.reconcile import report_matches, report_trust
 from tasks.run import open_runtime, refused, rename
 
 
@@ -24,38 +27,77 @@ async def deletions(
     deletion: Annotated[
         str,
         Field(
-            title="Deletion",
+            title="Deletion, or connection",
             description="Its id (links in the artifact webhook-trust fill it in), or a "
             "connection: then all that wait there, or, for *undo*, the last one",
             min_length=1,
         ),
     ],
     decision: Annotated[
-        Decision,
+        Decision | match_decisions.Decision,
         Field(
             title="Decision",
             description="accept: delete them here too; refuse: keep them; undo: bring back what "
-            "was deleted in the last 30 days",
+            "was deleted in the last 30 days. Where a new connection renamed the keys, for a "
+            "connection: show: write the page with what waits; pair: match the pairs below; "
+            "same_contents: match those whose contents are the same and nobody else's; distinct: "
+            "no record is one of the others",
         ),
     ],
     by: Annotated[
         str, Field(title="Your name", description="Who decides; kept in the audit", min_length=1)
     ],
+    pairs: Annotated[
+        str, Field(title="Pairs", description="For *pair*: old key = new key, one a line")
+    ] = "",
 ) -> State[None]:
-    """Accept or refuse deletions too many to be believed, or undo one that was applied."""
+    """Decide about records that are gone at the source: deleted, kept, brought back, or renamed."""
     async with open_runtime() as rt:
-        started = utcnow()
         try:
-            done = await decide_deletions(rt, deletion, decision, by=by.strip(), now=started)
-        except (NoDeletion, UnknownApp) as error:
+            match decision:
+                case "accept" | "refuse" | "undo":
+                    return await _delete(rt, deletion, decision, by.strip())
+                case _:
+                    return await _match(rt, deletion, decision, pairs, by.strip())
+        except NoDeletion as error:
             return refused("deletion", error, "Enter the id shown in the artifact `deletions`.")
-        for decided in done:
-            get_run_logger().info("%s", decided.sentence)
-        await report_trust()
-        told = await since(rt.store, started)
-        if told.lanes:
-            with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
-                await notify(told.lanes)
-        records = sum(one.records for one in done)
-        await rename(f"deletions · {decision} · {records:,} records")
-        return Completed(message="; ".join(one.sentence for one in done))
+        except (NoMatch, UnknownApp, ValueError) as error:
+            return refused("deletion", error, "Correct it and send the form again.")
+
+
+async def _delete(rt: Runtime, deletion: str, decision: Decision, by: str) -> State[None]:
+    started = utcnow()
+    done = await decide_deletions(rt, deletion, decision, by=by, now=started)
+    for decided in done:
+        get_run_logger().info("%s", decided.sentence)
+    await report_trust()
+    told = await since(rt.store, started)
+    if told.lanes:
+        with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
+            await notify(told.lanes)
+    records = sum(one.records for one in done)
+    await rename(f"deletions · {decision} · {records:,} records")
+    return Completed(message="; ".join(one.sentence for one in done))
+
+
+async def _match(
+    rt: Runtime, connection: str, decision: match_decisions.Decision, pairs: str, by: str
+) -> State[None]:
+    """Say which record is which where a new connection renamed the keys and nothing tells."""
+    if decision == "show":
+        groups = await report_matches(connection)
+        await rename(f"deletions · {groups:,} groups wait")
+        return Completed(message=f"{groups:,} groups of records wait for a decision")
+    started = utcnow()
+    done = await decide_matches(rt, connection, decision, pairs=pairs_of(pairs), by=by, now=started)
+    sentence = (
+        f"{done.matched:,} records matched, {done.new:,} told as new, {done.left:,} still wait"
+    )
+    get_run_logger().info("%s", sentence)
+    await report_matches(connection)
+    told = await since(rt.store, started)
+    if told.lanes:
+        with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
+            await notify(told.lanes)
+    await rename(f"deletions · {sentence}")
+    return Completed(message=sentence)

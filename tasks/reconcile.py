@@ -151,7 +151,7 @@ async def report_matches(connection: str) -> int:
     waiting = await waiting_at(runtime(), connection)
     async with get_client() as client:
         links = await find_links(client)
-        form = links.deployments.get("match-records")
+        form = links.deployments.get("deletions")
         url = f"../../deployments/deployment/{form}/run" if form else None
         await put_artifact(
             client,

@@ -100,8 +100,8 @@ _KINDS = {
         "",
         "A new login made a new connection, and some of the records before can't be told from one "
         "another under their new keys. Nothing of them was deleted or announced.",
-        "Run match-records with show, and say which is which; those of which too little is known "
-        "wait in deletions. Resolves by itself when none waits any more.",
+        "Run deletions: with show it lists what waits; say which is which, and decide about those "
+        "of which too little is known. Resolves by itself when none waits any more.",
     ),
     "canary_lost": Words(
         "",

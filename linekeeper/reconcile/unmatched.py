@@ -58,7 +58,7 @@ async def ask(
     if ambiguous:
         said.append(
             f"{ambiguous:,} records may each be one of several: say which in the form "
-            "`match-records`, whose page lists them."
+            "`deletions`: *show* lists them."
         )
     if unmatched:
         said.append(

@@ -11,7 +11,7 @@ from linekeeper.store.tables import Record
 def match_markdown(waiting: Waiting, form: str | None) -> str:
     """The groups as a table; `form` leads to where they are decided."""
     groups = waiting.groups
-    where = f"[`match-records`]({form})" if form else "`match-records`"
+    where = f"[`deletions`]({form})" if form else "`deletions`"
     alike = sum(len(group.alike) for group in groups)
     lines = [
         f"# {text(waiting.target.label)}: which record is which?",

@@ -16,7 +16,6 @@ from sqlmodel import col, select
 import sandbox
 from flows.deletions import deletions
 from flows.health_sweep import health_sweep
-from flows.match_records import match_records
 from flows.reconcile import reconcile
 from linekeeper.clock import utcnow
 from linekeeper.reconcile.policy import POLICY
@@ -298,17 +297,17 @@ async def test_records_only_a_person_can_match_are_on_a_page_and_paired_in_the_f
                 .values(key="old-" + col(Record.key))
             )
         await reconcile([after], full=True)
-        shown = await match_records(after, return_state=True)
+        shown = await deletions(after, "show", "Petra", return_state=True)
         assert ended(shown) == ("Completed", "1 groups of records wait for a decision")
         async with rt.store.read() as session:
             slug = (await session.get_one(Connection, old.replaced_by)).slug
         page = await running.artifact(f"match-records-{slug}")
         assert "old-twin-a" in page
         assert "WO-TWIN" in page
-        nobody = await match_records(after, "same_contents", return_state=True)
-        assert ended(nobody)[0] == "Refused"
+        wrong = await deletions(after, "pair", "Petra", "no pair", return_state=True)
+        assert ended(wrong)[0] == "Refused"
         paired = "old-twin-a = 01twin-a\nold-twin-b = 01twin-b"
-        done = await match_records(after, "pair", paired, "Petra", return_state=True)
+        done = await deletions(after, "pair", "Petra", paired, return_state=True)
         assert ended(done) == ("Completed", "2 records matched, 0 told as new, 0 still wait")
 
 
