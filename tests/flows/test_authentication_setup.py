@@ -133,6 +133,19 @@ async def arriving(rt: Runtime, box: sandbox.Served) -> Connection:
     return found
 
 
+async def asked(running: Running, connection: Connection) -> FlowRun:
+    """A run that has asked the customer of `connection`, and waits for the login."""
+    run = await begin(
+        running,
+        authentication_setup,
+        connection=connection.makini_key,
+        requirements_confirmed=True,
+        by="Olaf",
+    )
+    assert run.name.endswith("waits for the customer's login"), run.state
+    return run
+
+
 async def log_in(rt: Runtime, box: sandbox.Served, link: ConnectLink, choice: str) -> str:
     """The customer goes through Makini Link by the link's page; how it ended."""
     state = make_state(await load_signer(rt.store), link.id, now=utcnow())
@@ -263,9 +276,8 @@ async def test_a_person_sends_again_or_ends_it_and_a_later_run_replaces(
     clean_prefect: PrefectServer,
 ) -> None:
     connection = await arriving(rt, box)
-    form = {"connection": connection.makini_key, "requirements_confirmed": True, "by": "Olaf"}
     with on(clean_prefect):
-        first = await begin(running, authentication_setup, **form)
+        first = await asked(running, connection)
         await edges(running, first.id, 3)
         first = await answered(running, first, decision="send again", note="mail got lost")
         old, new = await rows(rt, ConnectLink)
@@ -275,7 +287,7 @@ async def test_a_person_sends_again_or_ends_it_and_a_later_run_replaces(
         assert labels == sorted([*CHAIN[:3], *again[1:]])
         assert set(itertools.pairwise(again)) <= lines
 
-        second = await begin(running, authentication_setup, **form)
+        second = await asked(running, connection)
         async with PrefectOrchestrator.open(settings) as orchestrator:
             await deliver_runs(rt.store, orchestrator, "test")
         first = await work(running, authentication_setup, first.id)
@@ -284,9 +296,7 @@ async def test_a_person_sends_again_or_ends_it_and_a_later_run_replaces(
         second = await answered(running, second, decision="not needed")
         assert second.state is not None
         assert second.state.name == "Not needed"
-        third = await answered(
-            running, await begin(running, authentication_setup, **form), decision="give up"
-        )
+        third = await answered(running, await asked(running, connection), decision="give up")
         assert third.state is not None
         assert third.state.is_failed()
     assert all(link.expires_at <= utcnow() for link in await rows(rt, ConnectLink))
@@ -306,14 +316,7 @@ async def test_a_lost_set_up_that_no_gate_asks_for_goes_on_in_another_run(
 ) -> None:
     connection = await arriving(rt, box)
     with on(clean_prefect):
-        first = await begin(
-            running,
-            authentication_setup,
-            connection=connection.makini_key,
-            requirements_confirmed=True,
-            by="Olaf",
-        )
-        assert first.name.endswith("waits for the customer's login"), first.state
+        first = await asked(running, connection)
         [link] = await rows(rt, ConnectLink)
         await edges(running, first.id, 3)
         await running.client.delete_flow_run(first.id)
@@ -359,15 +362,8 @@ async def test_the_customer_is_mailed_and_reminded_until_the_login(
         assert held is not None  # adoption proposes who logged in
         held.confirmed = True
     with on(clean_prefect):
-        run = await begin(
-            running,
-            authentication_setup,
-            connection=connection.makini_key,
-            requirements_confirmed=True,
-            by="Olaf",
-        )
-        assert run.name.endswith("waits for the customer's login"), run.state
-    [asked] = await rows(rt, Outbox, col(Outbox.channel) == "email")
+        await asked(running, connection)
+    assert len(await rows(rt, Outbox, col(Outbox.channel) == "email")) == 1
     monday = datetime(2031, 3, 3, 10, tzinfo=UTC)
     async with rt.store.write() as session:
         [setup] = await session.scalars(select(AuthenticationSetup))
@@ -376,8 +372,8 @@ async def test_the_customer_is_mailed_and_reminded_until_the_login(
         link.expires_at = setup.look_at = monday + timedelta(days=7)
     for _ in range(2):  # a repeat sends nothing
         assert await watch(rt, now=monday + timedelta(days=1, hours=1)) == 0
-    asked, reminder = await rows(rt, Outbox, col(Outbox.channel) == "email")
-    assert [row.payload["reminder"] for row in (asked, reminder)] == [False, True]
+    first, reminder = await rows(rt, Outbox, col(Outbox.channel) == "email")
+    assert [row.payload["reminder"] for row in (first, reminder)] == [False, True]
     signer = await load_signer(rt.store)
     letter = await setup_letter(rt.store, reminder, signer, PUBLIC_URL)
     assert letter is not None

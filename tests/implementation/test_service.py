@@ -1,9 +1,8 @@
-"""From the form to the go-live, in the database."""
+"""From the kickoff to the go-live, in the database."""
 
 import asyncio
 import re
 from datetime import date, timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -11,11 +10,10 @@ from sqlmodel import col
 
 from linekeeper.credits.queries import lock_ledger
 from linekeeper.credits.service import consume_on_connect
-from linekeeper.implementation.advance import advance, advance_all, look, restart_lost
+from linekeeper.implementation.advance import advance_all, look, restart_lost
 from linekeeper.implementation.answer import Answer, answer, ask
 from linekeeper.implementation.report import implementation_markdown
 from linekeeper.implementation.scope import PlanError
-from linekeeper.implementation.template import SHIPPED
 from linekeeper.notify.view import Links
 from linekeeper.store.tables import (
     Audit,
@@ -23,7 +21,6 @@ from linekeeper.store.tables import (
     CreditEntry,
     Drift,
     Gate,
-    Implementation,
     Watermark,
 )
 from tests.implementation.conftest import Office
@@ -41,32 +38,6 @@ async def to_live(office: Office, progress) -> None:
     await office.advance(progress)
     await office.says(progress, "validation")
     await office.says(progress, "go-live")
-
-
-async def test_a_start_reserves_credits_opens_the_kickoff_and_starts_its_run(office: Office):
-    started = await office.start()
-    assert started.new
-    assert started.progress.evaluation.having("open") == ("kickoff",)
-    [run] = await office.gate_runs()
-    assert run.payload["deployment"] == "gate"
-    assert run.payload["name"] == "Acme · Kickoff and technical requirements"
-    assert run.payload["idempotency_key"] == run.dedupe_key
-    assert run.payload["tags"] == ["implementation:acme-sap-ecc", "owner:petra", "waiting:us"]
-    [event] = await office.outbox("event")
-    assert event.payload["name"] == "linekeeper.implementation.kickoff"
-    async with office.store.read() as session:
-        assert await session.scalar(select(func.sum(CreditEntry.delta))) == -1
-
-
-async def test_the_same_customer_and_systems_are_the_same_implementation(office: Office):
-    first = await office.start(systems=["SAP ECC", "UpKeep"], complexity="custom")
-    second = await office.start(customer=" acme ", systems=["UPKEEP", "SAP  ECC"])
-    assert not second.new
-    assert second.progress.standing.implementation.id == first.progress.standing.implementation.id
-    async with office.store.read() as session:
-        assert await session.scalar(select(func.count()).select_from(Implementation)) == 1
-    assert len(await office.gate_runs()) == 1
-    assert (await office.start(systems=["Maximo"])).new
 
 
 async def test_standard_goes_live_by_evidence_and_forms(office: Office):
@@ -98,42 +69,6 @@ async def test_moving_on_again_changes_nothing(office: Office):
     again = await office.advance(started.progress)
     assert again.evaluation.changes == ()
     assert before == [len(await office.outbox(c)) for c in ("run", "event", "slack")]
-
-
-@pytest.mark.parametrize(
-    ("changed", "field"),
-    [
-        ({"kickoff": date(2027, 2, 26)}, "kickoff"),
-        ({"committed": date(2027, 2, 27)}, "committed"),
-        ({"systems": []}, "systems"),
-        ({"systems": [f"S{n}" for n in range(500)]}, "systems"),
-        ({"systems": ["SAP ECC", "sap ecc"]}, "systems"),
-        ({"country": "XX"}, "country"),
-        ({"owner": " "}, "owner"),
-        ({"by": ""}, "by"),
-        ({"customer": "\x07"}, "customer"),
-        ({"complexity": "heroic"}, "complexity"),
-        ({"targets": ["nowhere"]}, "targets"),
-        ({"tiers": ["IX"]}, "tiers"),
-        ({"hosting": "mainframe"}, "hosting"),
-    ],
-)
-async def test_what_cannot_be_is_refused_and_nothing_is_stored(office: Office, changed, field):
-    with pytest.raises(PlanError) as refused:
-        await office.start(**changed)
-    assert refused.value.field == field
-    async with office.store.read() as session:
-        assert await session.scalar(select(func.count()).select_from(Implementation)) == 0
-        assert await session.scalar(select(func.count()).select_from(Audit)) == 0
-
-
-async def test_a_start_is_told_all_that_is_wrong_at_once(office: Office):
-    with pytest.raises(PlanError) as refused:
-        await office.start(
-            by="", systems=["A", "a"], kickoff=date(2027, 2, 26), hosting="mainframe"
-        )
-    for field in ("by", "systems", "kickoff", "hosting"):
-        assert field in str(refused.value), field
 
 
 async def test_a_form_sent_twice_counts_once(office: Office):
@@ -345,48 +280,6 @@ async def test_weeks_of_waiting_lose_nothing(office: Office):
     assert len(await office.gate_runs()) == 1
 
 
-async def test_what_was_agreed_of_a_system_is_what_its_connection_costs(office: Office):
-    started = await office.start(
-        complexity="enterprise",
-        hosting="on-premises",
-        tiers=["III"],
-        targets=["erp.acme.example:44300"],
-    )
-    identifier = await office.connects("Acme", "SAP ECC")
-    await office.advance(started.progress)
-    async with office.store.read() as session:
-        connection = await session.get_one(Connection, identifier)
-        deltas = await session.scalars(select(col(CreditEntry.delta)).order_by(CreditEntry.id))
-        assert list(deltas) == [-8, 8, -8]
-    assert (connection.tier, connection.hosting) == ("III", "on-premises")
-
-
-async def test_starting_again_while_another_moves_it_on_loses_and_doubles_nothing(office: Office):
-    started = await office.start()
-    identifier = started.progress.standing.implementation.id
-    row = await office.gate(started.progress, "kickoff")
-    await ask(office.store, row.id, run_id="run-1")
-    given = Answer("done", evidence="minutes", by="Petra")
-    ended = await asyncio.gather(
-        *(
-            answer(office.store, row.id, given, number=0, run_id="run-1", now=office.now)
-            for _ in range(4)
-        ),
-        *(advance(office.store, identifier, now=office.now) for _ in range(3)),
-        advance_all(office.store, now=office.now),
-        office.start(),
-    )
-    assert len([one for one in ended[:4] if one.progress is not None]) == 1
-    async with office.store.read() as session:
-        audited = await session.scalars(
-            select(col(Audit.action)).where(col(Audit.action) == "gate.done")
-        )
-        assert list(audited) == ["gate.done"]
-    names = [row.payload["name"] for row in await office.outbox("event")]
-    assert len(names) == len({row.dedupe_key for row in await office.outbox("event")})
-    assert names.count("linekeeper.implementation.kickoff") == 2  # opened, done
-
-
 async def test_a_connection_found_by_the_nightly_check_at_that_moment_is_charged_once(
     office: Office,
 ):
@@ -412,49 +305,6 @@ async def test_a_connection_found_by_the_nightly_check_at_that_moment_is_charged
             select(col(CreditEntry.delta)).where(col(CreditEntry.subject) == found)
         )
         assert list(rows) == [-system.cost]
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "reason"),
-    [
-        ("needs: [kickoff]", "needs: [kickoff, go-live]", "circle"),
-        ("    owner: us\n", "", "owner"),
-        ("best: 1, likely: 1, worst: 1}", "best: -1, likely: 1, worst: 1}", "best"),
-        ("best: 1, likely: 1, worst: 1}", "best: 3, likely: 1, worst: 1}", "must not get smaller"),
-    ],
-)
-async def test_a_teams_template_that_cannot_be_is_refused_before_anything_is_stored(
-    office: Office, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: str, new: str, reason: str
-):
-    shipped = (SHIPPED / "standard.yaml").read_text("utf-8")
-    assert old in shipped
-    (tmp_path / "standard.yaml").write_text(shipped.replace(old, new, 1), "utf-8")
-    monkeypatch.setenv("LINEKEEPER_TEMPLATES", str(tmp_path))
-    with pytest.raises(PlanError, match=reason) as refused:
-        await office.start()
-    assert "standard.yaml" in str(refused.value)
-    async with office.store.read() as session:
-        assert await session.scalar(select(func.count()).select_from(Gate)) == 0
-
-
-async def test_an_implementation_keeps_the_gates_it_was_started_with(
-    office: Office, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
-    started = await office.start()
-    (tmp_path / "standard.yaml").write_text("not: a template", "utf-8")
-    monkeypatch.setenv("LINEKEEPER_TEMPLATES", str(tmp_path))
-    await office.says(started.progress, "kickoff")
-    again = await office.advance(started.progress)
-    assert again.evaluation.having("open") == ("authentication-1",)
-
-
-async def test_starts_at_the_same_moment_are_one_implementation(office: Office):
-    started = await asyncio.gather(*(office.start() for _ in range(4)))
-    assert [one.new for one in started].count(True) == 1
-    assert len({one.progress.standing.implementation.id for one in started}) == 1
-    assert len(await office.gate_runs()) == 1
-    async with office.store.read() as session:
-        assert await session.scalar(select(func.sum(CreditEntry.delta))) == -1
 
 
 async def test_a_system_whose_connection_ended_is_the_one_that_takes_its_place(office: Office):
