@@ -5,7 +5,10 @@ in order: with `plant-b` the deployment `digest` is `digest/plant-b-digest`. Flo
 artifacts keep their names.
 """
 
+import os
 from collections.abc import Awaitable, Callable, Collection
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -82,5 +85,15 @@ async def names_of_flows(client: "PrefectClient", ids: Collection[UUID]) -> dict
 
 
 def _prefix() -> str:
+    try:
+        written = Path(".env").stat().st_mtime_ns
+    except OSError:
+        written = None
+    return _prefix_in(os.environ.get("LINEKEEPER_PREFIX"), str(Path.cwd()), written)
+
+
+@lru_cache
+def _prefix_in(*_settings: str | int | None) -> str:
+    """The prefix where the settings are so: to read them all takes milliseconds, for each name."""
     prefix = Settings().prefix
     return f"{prefix}-" if prefix else ""

@@ -69,7 +69,7 @@ async def wanted_deployments(
     variables are resolved where there is a `client`. Raises `UserError` if the file, or a flow it
     names, can't be read.
     """
-    folder = root() if file is None else file.parent
+    folder, pool = root() if file is None else file.parent, work_pool()
     file = file or deployments_file()
     try:
         content = yaml.safe_load(await asyncio.to_thread(file.read_text, "utf-8"))
@@ -83,6 +83,7 @@ async def wanted_deployments(
                 await _resolved(given.get("pull") or [], client),
                 folder,
                 version,
+                ours=pool,
             )
             for entry in given["deployments"]
         ]
@@ -152,7 +153,7 @@ def with_demo(wanted: list[Wanted], demo: Demo) -> list[Wanted]:
 
 
 async def _wanted(
-    entry: dict[str, Any], pull: list[dict[str, Any]], folder: Path, version: str
+    entry: dict[str, Any], pull: list[dict[str, Any]], folder: Path, version: str, *, ours: str
 ) -> Wanted:
     # In a thread: loading a flow runs its file.
     flow: Flow[..., Any] = await asyncio.to_thread(
@@ -175,7 +176,7 @@ async def _wanted(
         description=(entry.get("description") or flow.description or "").strip(),
         parameter_schema=parameter_schema(flow).model_dump(mode="json", exclude_unset=True),
         pull_steps=entry.get("pull") or pull,
-        pool=_pool(pool.get("name")),
+        pool=ours if pool.get("name") in (None, OURS) else str(pool["name"]),
         queue=pool.get("work_queue_name") or "default",
         tags=[tag() if name == OURS else name for name in named],
         parameters=entry.get("parameters") or {},
@@ -188,11 +189,6 @@ async def _wanted(
         triggers=_initialize_deployment_triggers(entry["name"], entry.get("triggers") or []),
         version=entry.get("version") or version,
     )
-
-
-def _pool(name: str | None) -> str:
-    """The pool that a deployment names; the one of the file is what the settings call it."""
-    return work_pool() if name in (None, OURS) else str(name)
 
 
 def _schedule(raw: dict[str, Any]) -> DeploymentScheduleCreate:
