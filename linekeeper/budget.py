@@ -25,6 +25,7 @@ from linekeeper.makini.budget import (
     penalise,
     yield_calls,
 )
+from linekeeper.makini.limits import StatedLimit
 from linekeeper.spending import Purpose, add_calls, purpose_now
 from linekeeper.store import Store
 from linekeeper.store.tables import AppState, CallPause
@@ -56,6 +57,8 @@ class DatabaseBudget:
         self._calls: defaultdict[str, Counter[Purpose]] = defaultdict(Counter)
         self._refused: defaultdict[str, Counter[Purpose]] = defaultdict(Counter)
         self._counted_at = -COUNT_SECONDS
+        self._stated: dict[str, StatedLimit] = {}
+        """What the last answer said of an app's limit, until it is written."""
 
     async def take(
         self, app: str, per_minute: int, calls: int = 1, *, connection: str | None = None
@@ -83,9 +86,16 @@ class DatabaseBudget:
                 # What was granted to a connection that is paused is for those who wait, or lost.
                 self._granted[app] = min(self._granted[app], self._waiting[app])
 
-    async def penalise(self, app: str, until: datetime, *, connection: str | None = None) -> None:
+    async def penalise(
+        self,
+        app: str,
+        until: datetime,
+        *,
+        connection: str | None = None,
+        is_refused: bool = True,
+    ) -> None:
         """Let nobody call `app`, or this connection of it, before `until`."""
-        self._refused[app][self._purpose()] += 1
+        self._refused[app][self._purpose()] += is_refused
         closed: datetime | None = until
         if connection is not None:
             closed = await self._pause_connection(app, connection, until)
@@ -97,6 +107,10 @@ class DatabaseBudget:
             return penalise(bucket or Bucket(0.0, now), closed, now), None
 
         await self._change(app, close)
+
+    async def note_limit(self, app: str, stated: StatedLimit) -> None:
+        """Keep what an answer said of the limit; it is written with the next grant."""
+        self._stated[app] = stated
 
     async def yield_calls(self, app: str, per_minute: int) -> None:
         """Leave half a minute's calls to `app` to the product: it met a limit that both spend."""
@@ -216,7 +230,7 @@ class DatabaseBudget:
             await session.execute(
                 update(AppState)
                 .where(col(AppState.app) == app)
-                .values(budget=self._kept(row, bucket))
+                .values(budget=self._kept(row, bucket) | self._stated_now(app, now))
             )
         return result
 
@@ -230,6 +244,13 @@ class DatabaseBudget:
         )
         bucket: dict[str, Any] = found.scalar_one()
         return bucket
+
+    def _stated_now(self, app: str, now: datetime) -> dict[str, Any]:
+        stated = self._stated.pop(app, None)
+        if stated is None:
+            return {}
+        figures = {"limit": stated.limit, "remaining": stated.remaining, "at": now.isoformat()}
+        return {"stated": figures}
 
     def _kept(self, row: dict[str, Any], bucket: Bucket) -> dict[str, Any]:
         """`row` with `bucket` in its place; a pause is kept once, for both."""
@@ -250,6 +271,16 @@ def read_bucket(row: dict[str, Any]) -> Bucket | None:
         blocked_until=datetime.fromisoformat(blocked) if blocked else None,
         yielded_at=datetime.fromisoformat(yielded) if yielded else None,
     )
+
+
+def stated_in_words(row: Mapping[str, Any]) -> str:
+    """What Makini last said of its limit, as `app_state.budget` keeps it; empty: nothing. Pure."""
+    stated = row.get("stated")
+    if not stated:
+        return ""
+    at = datetime.fromisoformat(stated["at"])
+    of = f" of {stated['limit']:,}" if stated.get("limit") else ""
+    return f"Makini said at {at:%Y-%m-%d %H:%M} UTC: {stated['remaining']:,} calls{of} left"
 
 
 def _read(row: dict[str, Any], name: str | None, now: datetime) -> Bucket | None:

@@ -66,6 +66,13 @@ class Settings:
     quirks: frozenset[str] = frozenset()
     """How this Makini differs from its contract (`sandbox.quirks.QUIRKS`); none: not at all."""
 
+    paging: Literal["", "page", "cursor"] = ""
+    """The only style of listing spoken; empty: whichever is asked for."""
+    since: Literal["", "filter", "modified_after", "none"] = ""
+    """What a listing of what changed understands; empty: both."""
+    login: Literal["", "new", "prefix", "rename"] = ""
+    """What a login at a known connection does; empty: it stays itself (`sandbox.faults`)."""
+
     webhook_url: str | None = None
     """Base such as `http://127.0.0.1:8642/webhooks/default`; None sends nothing."""
     webhook_secret: str = field(default="sandbox-webhook-secret", repr=False)

@@ -35,7 +35,7 @@ class World:
         self.tokens = Tokens(self.now)
         self.webhooks = Webhooks(settings, self.now)
         self.slack = Slack(settings, self.now)
-        self.faults = Faults()
+        self.faults = Faults(paging=settings.paging, since=settings.since, login=settings.login)
         self.calls: Counter[tuple[str, str]] = Counter()
         self._requests = int(self.now()) << 20
         self._last_change = 0

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from linekeeper.cli.confirm import require_phrase
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.who import who
 
@@ -88,7 +89,11 @@ def import_command(
 @app.command("erase")
 def erase_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Its whole name, as it is written.")],
+    *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would go.")] = False,
+    confirm: Annotated[
+        str, typer.Option(metavar="NAME", help="The name again. Without it you are asked.")
+    ] = "",
 ) -> None:
     """Forget a customer: people, mails and names go, the numbers stay. There is no undo.
 
@@ -98,7 +103,11 @@ def erase_command(
     Examples:
 
       linekeeper customer erase "Acme" --dry-run
+
+      linekeeper customer erase "Acme" --confirm "Acme"
     """
+    if not dry_run:
+        require_phrase(name.strip(), confirm, what=f"This forgets {name} for good")
     erased = asyncio.run(_erase(name, dry_run=dry_run))
     would = "would be " if dry_run else ""
     typer.echo(

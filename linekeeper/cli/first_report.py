@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-FIRST_REPORT = "first-report"
-
 
 def first_report_command(
     *,
@@ -42,7 +40,11 @@ async def _report() -> tuple[str, str]:
     from linekeeper.orchestrator import OrchestratorUnavailable
     from linekeeper.runtime import Runtime
     from linekeeper.settings import Settings
-    from linekeeper.views.first_report import first_report_markdown, read_first_report
+    from linekeeper.views.first_report import (
+        FIRST_REPORT,
+        first_report_markdown,
+        read_first_report,
+    )
 
     settings = Settings()
     async with Runtime.open(settings) as rt:

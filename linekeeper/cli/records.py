@@ -8,6 +8,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from linekeeper.cli.confirm import require_phrase
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.who import who
 
@@ -59,7 +60,11 @@ def purge_command(
     connection: Annotated[
         str, typer.Argument(help="A name, “Customer · System”, tag or Makini's key.")
     ],
+    *,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    confirm: Annotated[
+        str, typer.Option(metavar="CONNECTION", help="The same again. Without it you are asked.")
+    ] = "",
 ) -> None:
     """Forget what the index, with its bodies and feed, holds of one connection.
 
@@ -69,8 +74,10 @@ def purge_command(
 
       linekeeper records purge "Acme · SAP ECC"
     """
-    if not yes and not typer.confirm(f"Forget every record of {connection}?"):
-        raise typer.Exit(1)
+    if not yes:
+        require_phrase(
+            connection.strip(), confirm, what=f"This forgets every record of {connection}"
+        )
     typer.echo(asyncio.run(_purge(connection)))
 
 

@@ -51,6 +51,15 @@ def sandbox_command(
         ),
     ] = None,
     latency_ms: Annotated[float, typer.Option(min=0, help="Added to every answer.")] = 0.0,
+    recording: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            dir_okay=False,
+            help="A recording of `linekeeper verify-account`: behave as that account did.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run a Makini and a Slack on this machine, with a fleet and faults on demand.
 
@@ -61,7 +70,10 @@ def sandbox_command(
       linekeeper sandbox
 
       linekeeper sandbox --connections 500 --scenario quiet --port 9000
+
+      linekeeper sandbox --recording .linekeeper/verify-account/default.jsonl
     """
+    from linekeeper.cli.sandbox_recording import settings_of
     from linekeeper.settings import Settings
 
     require_sandbox()
@@ -71,6 +83,7 @@ def sandbox_command(
     if scenario not in ("demo", "quiet"):
         raise typer.BadParameter("it is demo or quiet", param_hint="--scenario")
     chosen = Settings().sandbox_port if port is None else port
+    like = settings_of(recording) if recording is not None else {}
     try:
         box = Sandbox(
             port=chosen,
@@ -81,9 +94,9 @@ def sandbox_command(
             demo_speed=demo_speed,
             webhook_url=webhook_url,
             slack_actions_url=actions_url,
-            per_minute=per_minute,
             latency_ms=latency_ms,
             state_path=state,
+            **{"per_minute": per_minute, **like},
         )
     except ValueError as error:
         raise UserError(str(error)) from error

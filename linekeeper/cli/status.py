@@ -175,6 +175,7 @@ def _apps(seen: "Glance") -> "RenderableType":
 
 def _spent(seen: "Glance") -> "list[RenderableType]":
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title="Calls to Makini", title_justify="left")
     for heading in ("app", "for", "this hour", "in 24 h", "answered 429"):
@@ -183,7 +184,8 @@ def _spent(seen: "Glance") -> "list[RenderableType]":
         for part in app.spent:
             figures = (str(part.this_hour), str(part.day), str(part.refused))
             table.add_row(name, part.purpose, *figures)
-    return [table] if table.row_count else []
+    said = [Text(f"{name}: {app.stated}") for name, app in seen.apps.items() if app.stated]
+    return [table, *said] if table.row_count else [*said]
 
 
 def _outbox(seen: "Glance") -> "list[RenderableType]":

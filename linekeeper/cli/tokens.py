@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from linekeeper.chunks import chunked
+from linekeeper.cli.confirm import require_phrase
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.who import who
 
@@ -62,6 +63,9 @@ def export_command(
     customer: Annotated[
         list[str] | None, typer.Option("--customer", help="Only those of this customer.")
     ] = None,
+    confirm: Annotated[
+        str, typer.Option(metavar="APP", help="The app's name. Without it you are asked.")
+    ] = "",
 ) -> None:
     """Give tokens back, encrypted to KEY; from then on nothing here renews any of them.
 
@@ -77,8 +81,10 @@ def export_command(
       linekeeper tokens export --tag pilot --to "$(cat key.pub)"
     """
     named = (connection or [], tag or [], customer or [])
+    which = "of these connections" if any(named) else f"of app {makini_app}"
+    what = f"This gives back every token {which}; nothing here renews one after that"
+    require_phrase(makini_app, confirm, what=what)
     count = asyncio.run(_export(makini_app, to, out, named))
-    which = "of these" if any(named) else f"of app {makini_app}"
     typer.echo(f"{count} tokens in {out}. Linekeeper renews none {which} any more.")
 
 

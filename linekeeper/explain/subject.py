@@ -168,6 +168,12 @@ def _without_connection(
         raise NotFound(several)
     if called(everything, key) is not None:
         raise NotFound(f"{key!r} is a connection: add the key or number of a record")
+    if " " not in key:
+        raise NotFound(
+            f"nothing is known as {key!r}: no record, delivery, change, incident or message "
+            "that is kept has this key, number or id. Rejected deliveries are not kept, and "
+            "housekeeping removes old ones. Of a record give `Customer · System RECORD-KEY`"
+        )
     prefix = next((prefix for prefix, _ in splits(key)), key)
     raise NotFound(
         f"nothing is known as {key!r}: give `Customer · System RECORD-KEY`, or the id of a "

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from linekeeper.makini.limits import StatedLimit
+
 RATE_SHARE = 0.85
 BURST_SHARE = 0.1
 MAX_PENALTY = timedelta(hours=1)
@@ -62,12 +64,23 @@ class Budget(Protocol):
         for longer than `LONGEST_PAUSE`.
         """
 
-    async def penalise(self, app: str, until: datetime, *, connection: str | None = None) -> None:
+    async def penalise(
+        self,
+        app: str,
+        until: datetime,
+        *,
+        connection: str | None = None,
+        is_refused: bool = True,
+    ) -> None:
         """Let nobody call `app` before `until` (UTC): Makini answered 429.
 
         With `connection` only calls on this connection wait, unless `REFUSED_CONNECTIONS` were
         refused within `REFUSED_WITHIN`: then the app does, until the first of them may call again.
+        `is_refused` is False where an answer only says that nothing is left of the limit.
         """
+
+    async def note_limit(self, app: str, stated: StatedLimit) -> None:
+        """Keep what an answer of `app` said of its call limit, for people to see."""
 
 
 @dataclass(frozen=True, slots=True)

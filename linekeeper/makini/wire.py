@@ -19,6 +19,7 @@ from linekeeper.makini.budget import Budget, Paused
 from linekeeper.makini.errors import ErrorKind, MakiniError
 from linekeeper.makini.failures import from_answer, from_exception
 from linekeeper.makini.fields import clean
+from linekeeper.makini.limits import closed_until, stated_limit
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 TOO_LARGE = "ANSWER_TOO_LARGE"
@@ -181,6 +182,7 @@ class Wire:
             started = monotonic()
             response, content = await self._send(request, connection)
             latency = monotonic() - started
+        await self._obey(response.headers, paused_with)
         if 200 <= response.status_code < 300:
             request_id = _request_id(response.headers)
             if content is None:
@@ -210,6 +212,23 @@ class Wire:
             if paused_with != NEW_LOGIN:
                 await self._budget.penalise(self.app.name, until, connection=paused_with)
         raise error
+
+    async def _obey(self, headers: httpx.Headers, paused_with: str | None) -> None:
+        """Note what the answer says of the limit; where nothing is left of it, wait for its end."""
+        if self._budget is None or not (
+            "x-ratelimit-remaining" in headers or "ratelimit-remaining" in headers
+        ):
+            return
+        now = self._clock()
+        stated = stated_limit(headers, now)
+        if stated is None:
+            return
+        await self._budget.note_limit(self.app.name, stated)
+        until = closed_until(stated, now)
+        if until is not None and paused_with != NEW_LOGIN:
+            await self._budget.penalise(
+                self.app.name, until, connection=paused_with, is_refused=False
+            )
 
     async def _take(self, budget: Budget, connection: str | None, paused_with: str | None) -> None:
         try:

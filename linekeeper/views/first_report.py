@@ -68,6 +68,10 @@ class FirstReport:
     writes_to_customers: bool
 
 
+FIRST_REPORT = "first-report"
+"""The artifact's key."""
+
+
 async def read_first_report(rt: Runtime, *, now: datetime) -> FirstReport:
     """Everything that is known at `now`."""
     configuration = await rt.configuration()

@@ -23,6 +23,8 @@ class AppLine:
     calls_per_minute: int = 0
     spent: Sequence[Spent] = ()
     """Who spent how much of the calls, most first."""
+    stated: str = ""
+    """What Makini last said of its limit."""
 
 
 @dataclass(frozen=True, slots=True)

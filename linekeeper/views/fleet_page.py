@@ -77,6 +77,7 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
                 ["App", "For", "This hour", "In 24 h", "A minute", "Answered 429"],
                 (row for app in spenders for row in _spent(app)),
             ),
+            *(f"{text(app.name)}: {app.stated}." for app in spenders if app.stated),
             "*product* is what the product reports of its own calls; what it does not report is "
             "not known. Nothing is counted where no limit is set.",
         ]

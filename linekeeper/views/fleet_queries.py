@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.tokens import has_usable_token
+from linekeeper.budget import stated_in_words
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import Evidence, Health, is_trouble
@@ -177,6 +178,7 @@ async def _apps(
             if name in configuration.apps
             else 0,
             spent=spent.get(name, ()),
+            stated=stated_in_words(states[name].budget) if name in states else "",
         )
         for name in sorted({*configuration.apps, *states, *all_of})
     ]

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from linekeeper.access.tokens import has_usable_token
+from linekeeper.budget import stated_in_words
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import Evidence, Health
@@ -77,6 +78,8 @@ class AppGlance:
     """What Linekeeper may spend of Makini's limit; 0: no limit is set, and nothing is counted."""
     spent: tuple[Spent, ...]
     """Who spent how much of it, most first."""
+    stated: str = ""
+    """What Makini last said of its limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,9 +288,8 @@ async def _apps(
     session: AsyncSession, configuration: Configuration, now: datetime
 ) -> dict[str, AppGlance]:
     spent = await read_spent(session, now=now)
-    listed: dict[str, datetime | None] = {
-        row[0]: row[1] for row in await session.execute(select(AppState.app, AppState.last_list_at))
-    }
+    states = {row.app: row for row in await session.scalars(select(AppState))}
+    listed = {app: row.last_list_at for app, row in states.items()}
     counted: dict[str, tuple[int, datetime | None]] = {
         app: (number, checked)
         for app, number, checked in await session.execute(
@@ -306,6 +308,7 @@ async def _apps(
             if app in configuration.apps
             else 0,
             spent=tuple(spent.get(app, ())),
+            stated=stated_in_words(states[app].budget) if app in states else "",
         )
         for app in sorted({*configuration.apps, *listed, *counted})
     }

@@ -46,7 +46,17 @@ async def test_some_are_managed_and_come_back_with_their_tokens(command: Command
         assert "linekeeper tokens export" in refused
         assert "nobody would any more" in refused
         key = "age1834kjnelledpe8j3jwapsrzd7cv2v2ery49m964p9fgn5g5x259saepdwa"
-        given = await run("tokens", "export", *one, "--to", key, "--out", str(command.home / "t"))
+        given = await run(
+            "tokens",
+            "export",
+            *one,
+            "--to",
+            key,
+            "--out",
+            str(command.home / "t"),
+            "--confirm",
+            "default",
+        )
         assert "1 tokens in" in given
         assert makini.world.tokens.owner(pair.access) is first
         assert "1 go from manage to observe" in await run("mode", "clear", *one)

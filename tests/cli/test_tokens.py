@@ -75,7 +75,8 @@ async def test_what_was_taken_is_given_back_to_the_key_alone(
         assert taken.code == 1
         assert "1 tokens taken, 1 refused" in taken.out
         said = await asyncio.to_thread(
-            command, "tokens", "export", "--to", PUBLIC, "--out", str(out)
+            command,
+            *("tokens", "export", "--to", PUBLIC, "--out", str(out), "--confirm", "default"),
         )
     assert said.code == 0, said.err
     assert pair.refresh.encode() not in out.read_bytes()
@@ -83,6 +84,10 @@ async def test_what_was_taken_is_given_back_to_the_key_alone(
     [back] = json.loads(unseal(out.read_bytes()))["tokens"]
     assert back["connection"] == first.key
     assert (back["access_token"], back["refresh_token"]) == (pair.access, pair.refresh)
-    wrong = await asyncio.to_thread(command, "tokens", "export", "--to", PUBLIC[:-1] + "q")
+    unsaid = await asyncio.to_thread(command, "tokens", "export", "--to", PUBLIC)
+    assert (unsaid.code, "repeat it with --confirm" in unsaid.err) == (1, True)
+    wrong = await asyncio.to_thread(
+        command, "tokens", "export", "--to", PUBLIC[:-1] + "q", "--confirm", "default"
+    )
     assert wrong.code == 1
     assert "age-keygen" in wrong.err

@@ -11,6 +11,7 @@ from sqlmodel import select
 
 from flows.doctor import doctor
 from flows.explain import explain
+from flows.first_report import first_report
 from flows.housekeeping import housekeeping
 from flows.import_customers import import_customers
 from flows.verify_account import verify_account
@@ -185,6 +186,15 @@ async def test_verifying_the_account_publishes_its_answers(
     assert name == "Completed"
     assert "MAKINI_PAGING=page" in await running.artifact("verify-account")
     assert "seen so" in (await running.last()).name
+
+
+async def test_the_first_report_is_an_artifact_from_the_ui(
+    running: Running, clean_prefect: PrefectServer
+) -> None:
+    with on(clean_prefect):
+        state = await first_report(return_state=True)
+    assert (await ended(state))[0] == "Completed"
+    assert (await running.artifact("first-report")).startswith("# First report")
 
 
 async def test_explaining_publishes_the_hops_and_refuses_what_nobody_knows(

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 
 import linekeeper
 from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
+from linekeeper.makini.limits import StatedLimit
 from linekeeper.makini.wire import MAX_BODY_BYTES
 from tests.makini.peer import CLIENT_SECRET, Peer
 
@@ -32,8 +33,18 @@ class CountingBudget:
     ) -> None:
         self.taken.append((app, per_minute, calls))
 
-    async def penalise(self, app: str, until: datetime, *, connection: str | None = None) -> None:
+    async def penalise(
+        self,
+        app: str,
+        until: datetime,
+        *,
+        connection: str | None = None,
+        is_refused: bool = True,
+    ) -> None:
         self.penalties.append((app, until, connection))
+
+    async def note_limit(self, app: str, stated: StatedLimit) -> None:
+        self.stated = stated
 
 
 async def failure(makini: MakiniClient) -> MakiniError:

@@ -1,0 +1,52 @@
+"""A recording replayed: the sandbox differs as the account did, and is found to."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from linekeeper.cli.errors import UserError
+from linekeeper.cli.sandbox_recording import settings_of
+from sandbox.quirks import QUIRKS
+from tests.verify_account.conftest import Account
+
+Open = Callable[..., Awaitable[Account]]
+TOGETHER = [
+    {"relative-expiry", "no-total", "fields-renamed", "times-coarse", "links-whole"},
+    {"per-page-ignored", "total-too-high", "status-renamed", "errors-bare", "no-updated-at"},
+    {"no-app-routes", "page-ignored", "unknown-is-400", "sync-renamed", "limit-stated"},
+    {"filter-ignored", "sort-ignored", "no-single-record"},
+    {"keys-numbers"},
+]
+
+
+def test_every_quirk_is_replayed() -> None:
+    assert set().union(*TOGETHER) == set(QUIRKS)
+
+
+@pytest.mark.parametrize("quirks", TOGETHER, ids=lambda quirks: sorted(quirks)[0])
+async def test_a_sandbox_behaves_as_the_account_that_was_recorded(
+    open_account: Open, quirks: set[str]
+) -> None:
+    account = await open_account(quirks=frozenset(quirks))
+    await account.borrow_tokens()
+    found = await account.verify(data=True)
+    like = settings_of(Path(found.recording))
+    assert like["quirks"] >= quirks
+
+
+async def test_what_is_no_quirk_is_a_setting(open_account: Open) -> None:
+    account = await open_account(distinct_ids=True, listed_ids=False, paging="cursor")
+    account.makini.world.faults.since = "modified_after"
+    await account.borrow_tokens()
+    like = settings_of(Path((await account.verify(data=True)).recording))
+    assert (like["distinct_ids"], like["listed_ids"]) == (True, False)
+    assert (like["paging"], like["since"]) == ("cursor", "modified_after")
+
+
+def test_a_file_that_is_no_recording_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="can't be read"):
+        settings_of(tmp_path / "none.jsonl")
+    (tmp_path / "x.jsonl").write_text("{}")
+    with pytest.raises(UserError, match="no recording"):
+        settings_of(tmp_path / "x.jsonl")
