@@ -12,9 +12,11 @@ from sqlalchemy import delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.incidents.announce import announce
+from linekeeper.incidents.changes import IncidentChange
 from linekeeper.makini import TokenPair
 from linekeeper.store import KeyProblem, Store
-from linekeeper.store.tables import Audit, ConnectLink, PendingLogin
+from linekeeper.store.tables import Audit, ConnectLink, Incident, PendingLogin
 
 FIRST_RETRY = timedelta(seconds=60)
 """Long enough for the login itself to end, which asks on its own."""
@@ -100,10 +102,27 @@ async def postpone_login(store: Store, pending_id: str, *, now: datetime) -> Non
         ends_at = max(row.expires_at or now, row.received_at + KEPT)
         if ends_at <= now:
             session.add(Audit(at=now, by=row.by, action="login.ended", subject=row.link_id))
+            link = await session.get_one(ConnectLink, row.link_id)
             await session.delete(row)
+            await _say_that_it_ended(store, session, link, row.received_at, now=now)
             return
         row.attempts += 1
         row.retry_at = now + min(FIRST_RETRY * 2 ** min(row.attempts, 10), LONGEST_PAUSE)
+
+
+async def _say_that_it_ended(
+    store: Store, session: AsyncSession, link: ConnectLink, at: datetime, *, now: datetime
+) -> None:
+    """The messages that said somebody had logged in say again that somebody has to."""
+    incident = await session.get(Incident, link.incident_id) if link.incident_id else None
+    if incident is None or incident.resolved_at is not None:
+        return
+    said = (
+        f"{link.system or 'The system'}: the login of {at:%Y-%m-%d %H:%M} UTC could not be "
+        "verified while it was good for anything. The customer has to log in again."
+    )
+    change = IncidentChange(incident.id, "changed", said)
+    await announce(store, session, [change], now=now)
 
 
 async def forget_pending(

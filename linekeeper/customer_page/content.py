@@ -19,6 +19,8 @@ class SystemFacts:
     since: datetime
     login_url: str | None
     """Where to log in, if there is a link that works."""
+    login_kept: bool = False
+    """Somebody has logged in, and it could not be verified yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,8 @@ def _logins(systems: Sequence[SystemFacts], words: Words) -> list[Ask]:
         if not lost and system.login_url is None:
             continue
         text = "login" if system.login_url else "login_no_link"
+        if system.login_kept:
+            text = "login_kept"
         asked.append(
             Ask(
                 kind="login",

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.access.kept import kept_logins
 from linekeeper.access.links import link_url
 from linekeeper.access.signing import Signer
 from linekeeper.clock import zone_of
@@ -102,6 +103,7 @@ async def _systems(
     ).all()
     urls = {link.connection_id: link_url(signer, public_url, link.id) for link in links}
     lost = "reauthorization_required"
+    kept = await kept_logins(session, [connection.id for connection in connections])
     systems = [
         SystemFacts(
             name=connection.provider or connection.name,
@@ -111,6 +113,7 @@ async def _systems(
             login_url=urls.get(connection.id)
             if connection.health == lost or connection.setup in ("pending", "authorizing")
             else None,
+            login_kept=connection.id in kept,
         )
         for connection in connections
     ]

@@ -244,6 +244,8 @@ def _member(member: MemberView, view: IncidentView, pen: Pen) -> str:
         parts.append(pen.text(member.kind.replace("_", " ")))
     if before := _before(member):
         parts.append(f"before that {before}")
+    if member.login_kept is not None and view.resolved_at is None:
+        parts.append(f"logged in {pen.moment(member.login_kept.at)}, not verified yet")
     evidence = _evidence(member.code, member.message, member.request_id, pen)
     if evidence and member.left_at is None:
         parts.append(evidence)
@@ -287,6 +289,14 @@ def _ahead(view: IncidentView, pen: Pen) -> list[str]:
     if view.merged_into is not None:
         return [f"{pen.strong('Next step')} Followed in the message of that incident."]
     ahead = words.ahead(view.kind, resolved=view.resolved_at is not None)
+    only = _only(view)
+    if view.resolved_at is None and only is not None and (kept := only.login_kept) is not None:
+        while_away = " while the system did not answer Makini" if kept.is_system_away else ""
+        ahead = (
+            f"Somebody logged in {pen.moment(kept.at)}{while_away}. That login is kept: "
+            "Linekeeper verifies it by itself as soon as it gets an answer, backfills what was "
+            "missed, and resolves this incident."
+        )
     return [f"{pen.strong('Next step')} {ahead}"]
 
 

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
+from linekeeper.access.kept import kept_logins
 from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, MemberView
 from linekeeper.outbox.events import About
 from linekeeper.store.engine import Store
@@ -21,6 +22,9 @@ from linekeeper.store.tables import (
 
 _AT_ONCE = 5_000
 """Ids in one statement."""
+_LOST = "reauthorization_required"
+_OF_LOGIN = ("login_lost", "doubted")
+"""Outcomes that speak of the login; that a system is away says nothing of it."""
 _EVIDENCE_BEFORE = timedelta(hours=1)
 """Trouble seen this long before a connection joined belongs to the incident: misses add up."""
 
@@ -127,12 +131,13 @@ _MERGED = (
     .distinct()
 )
 _INCIDENTS = select(Incident).where(col(Incident.id).in_(bindparam("ids", expanding=True)))
+_IS_OF_LOGIN = col(Observation.outcome).in_(_OF_LOGIN)
 _TROUBLES = (
     select(
         col(Observation.id),
         func.row_number()
         .over(
-            partition_by=col(Observation.connection_id),
+            partition_by=[col(Observation.connection_id), _IS_OF_LOGIN],
             order_by=[col(Observation.at).desc(), col(Observation.id).desc()],
         )
         .label("age"),
@@ -148,6 +153,7 @@ _LAST_TROUBLE = (
     select(Observation)
     .join(_TROUBLES, _TROUBLES.c.id == col(Observation.id))
     .where(_TROUBLES.c.age == 1)
+    .order_by(col(Observation.at), col(Observation.id))
 )
 """Built once: building them takes longer than running them."""
 
@@ -209,12 +215,14 @@ async def _members(
 ) -> tuple[dict[str, list[MemberView]], dict[str, tuple[int, int]]]:
     rows = (await session.execute(_SHOWN, {"incident_ids": list(incident_ids)})).all()
     evidence = await _last_trouble(session, sorted({row.connection_id for row in rows}))
+    lost = [row.connection_id for row in rows if row.kind == _LOST and row.left_at is None]
+    kept = await kept_logins(session, lost)
     members: dict[str, list[MemberView]] = {}
     counts: dict[str, tuple[int, int]] = {}
     for row in rows:
         connection: Connection = row.Connection
         customer: Customer | None = row.Customer
-        seen = evidence.get(connection.id)
+        seen = evidence.get((connection.id, row.kind == _LOST))
         if seen is not None and seen.at < row.joined_at - _EVIDENCE_BEFORE:
             seen = None
         counts[row.incident_id] = (row.members, row.members - row.affected)
@@ -236,6 +244,7 @@ async def _members(
                 code=seen.code if seen else None,
                 message=seen.message if seen else None,
                 request_id=seen.request_id if seen else None,
+                login_kept=kept.get(connection.id) if row.kind == _LOST else None,
             )
         )
     return members, counts
@@ -251,11 +260,21 @@ async def merged_into(session: AsyncSession, incident_ids: Sequence[str]) -> dic
 
 async def _last_trouble(
     session: AsyncSession, connection_ids: Sequence[str]
-) -> dict[str, Observation]:
-    found: dict[str, Observation] = {}
+) -> dict[tuple[str, bool], Observation]:
+    """The newest trouble of each connection, and (True) the newest that speaks of its login.
+
+    Where none does, that is the newest of all.
+    """
+    found: dict[tuple[str, bool], Observation] = {}
     for some in _pieces(connection_ids):
         rows = await session.scalars(_LAST_TROUBLE, {"ids": list(some)})
-        found |= {row.connection_id: row for row in rows}
+        for row in rows:  # the newest comes last
+            found[row.connection_id, False] = row
+            if row.outcome in _OF_LOGIN:
+                found[row.connection_id, True] = row
+    for connection_id, is_of_login in list(found):
+        if not is_of_login:
+            found.setdefault((connection_id, True), found[connection_id, False])
     return found
 
 

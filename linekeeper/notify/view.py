@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+from linekeeper.access.kept import KeptLogin
+
 MEMBERS_SHOWN = 20
 CONNECTIONS = "connections"
 """The key of the page of every connection."""
@@ -33,6 +35,8 @@ class MemberView:
     code: str | None = None
     message: str | None = None
     request_id: str | None = None
+    login_kept: KeptLogin | None = None
+    """Somebody has logged in, and it could not be verified yet."""
 
     @property
     def label(self) -> str:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from linekeeper.access.kept import KeptLogin, kept_login
 from linekeeper.access.links import authorize_url, make_state, read_link
 from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
@@ -32,6 +33,8 @@ class _Invitation:
     since: datetime | None
     chosen: Chosen
     """What the rules say of the mode of its connection, or of the one that it asks for."""
+    kept: KeptLogin | None
+    """Somebody logged in already, and it could not be verified yet."""
 
     def is_managed(self, app: AppConfig) -> bool:
         """Whether a login may be taken."""
@@ -85,6 +88,8 @@ async def show(request: Request) -> Response:
 
 
 def _title(invitation: _Invitation) -> str:
+    if _is_kept(invitation):
+        return f"The login to {invitation.system} is not verified yet"
     if not invitation.link.connection_id:
         return f"Please log in to {invitation.system}"
     if not invitation.broken:
@@ -92,7 +97,20 @@ def _title(invitation: _Invitation) -> str:
     return f"Please log in to {invitation.system} again"
 
 
+def _is_kept(invitation: _Invitation) -> bool:
+    is_wanted = invitation.broken or not invitation.link.connection_id
+    return is_wanted and invitation.kept is not None
+
+
 def _why(invitation: _Invitation) -> str:
+    if _is_kept(invitation) and (kept := invitation.kept) is not None:
+        system = invitation.system
+        away = f", and {system} did not answer Makini at that moment" if kept.is_system_away else ""
+        return (
+            f"Somebody logged in on {kept.at:%d %B %Y, %H:%M} UTC{away}. That login is kept: it is "
+            f"verified as soon as {system} answers, and if it works there is nothing more to do. "
+            "Log in once more only if an old password was typed, or if it was changed since."
+        )
     if not invitation.link.connection_id:
         return (
             f"We would like to connect {invitation.system} of {invitation.customer}. "
@@ -116,6 +134,7 @@ async def _read(rt: Runtime, identifier: str) -> _Invitation | None:
         link = await session.get(ConnectLink, identifier)
         if link is None:
             return None
+        kept = await kept_login(session, link)
         connection = (
             await session.get(Connection, link.connection_id) if link.connection_id else None
         )
@@ -132,6 +151,7 @@ async def _read(rt: Runtime, identifier: str) -> _Invitation | None:
         broken=connection is not None and connection.health == "reauthorization_required",
         since=connection.health_since if connection is not None else None,
         chosen=chosen,
+        kept=kept,
     )
 
 

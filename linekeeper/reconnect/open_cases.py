@@ -14,11 +14,13 @@ from linekeeper.store import Store
 from linekeeper.store.modes import UNSAID, Chosen
 from linekeeper.store.tables import (
     Connection,
+    ConnectLink,
     Customer,
     Implementation,
     ImplementationSystem,
     Incident,
     IncidentConnection,
+    PendingLogin,
     Reconnect,
 )
 
@@ -37,6 +39,8 @@ class WaitingMember:
     """The last step that was taken (`linekeeper.reconnect.remind`)."""
     chosen: Chosen = UNSAID
     """What the rules say of its mode."""
+    has_logged_in: bool = False
+    """Somebody has; it could not be verified yet."""
 
     def is_late(self, now: datetime) -> bool:
         """Whether its deadline has passed."""
@@ -83,6 +87,10 @@ _IS_IMPLEMENTED = exists().where(
     col(ImplementationSystem.connection_id) == col(Connection.id),
     col(Implementation.live_at).is_(None),
 )
+_HAS_LOGGED_IN = exists().where(
+    col(PendingLogin.link_id) == col(ConnectLink.id),
+    col(ConnectLink.connection_id) == col(Connection.id),
+)
 _CASES = (
     select(
         col(Incident.id),
@@ -107,6 +115,7 @@ _CASES = (
         col(IncidentConnection.joined_at),
         col(IncidentConnection.reminded),
         _LIVE_AT.label("live_at"),
+        _HAS_LOGGED_IN.label("has_logged_in"),
     )
     .join(Reconnect, col(Reconnect.incident_id) == col(Incident.id))
     .outerjoin(
@@ -164,6 +173,7 @@ async def load_open_cases(store: Store) -> list[OpenCase]:
                     asked_since=asked_since(row.opened_at, row.joined_at, row.live_at),
                     reminded=row.reminded,
                     chosen=Chosen(row.mode, row.notify_customers),
+                    has_logged_in=row.has_logged_in,
                 )
             )
     return list(cases.values())

@@ -64,7 +64,7 @@ def due_steps(case: OpenCase, *, now: datetime) -> list[Step]:
     for member in case.waiting:
         if member.is_late(now):
             number = DEADLINE_SAID
-        elif member.customer_id is None:
+        elif member.customer_id is None or member.has_logged_in:
             continue
         else:
             number = due(
@@ -103,8 +103,8 @@ async def _end(rt: Runtime, case: OpenCase, now: datetime) -> None:
         if ended is None:
             return
         text = (
-            f"Not reconnected in time: {_names(case.waiting)} did not log in within 7 days and "
-            "several reminders. No more mails are sent. Please call the customer."
+            f"Not reconnected in time: {_not_in_time(case.waiting)} No more mails are sent. Please "
+            "call the customer."
         )
         change = IncidentChange(case.incident_id, "changed", text)
         await announce(rt.store, session, [change], now=now)
@@ -143,8 +143,8 @@ def _messages(step: Step, mailed: set[str], now: datetime) -> list[Message]:
     case = step.case
     if step.number == DEADLINE_SAID:
         text = (
-            f"Not reconnected in time: {_names(step.members)} did not log in within 7 days and "
-            "several reminders. No more reminders are sent for it. Please call the customer."
+            f"Not reconnected in time: {_not_in_time(step.members)} No more reminders are sent for "
+            "it. Please call the customer."
         )
         return [_timeline(step, "late", text)]
     by_mail = [member for member in step.members if member.connection_id in mailed]
@@ -178,6 +178,21 @@ def _may_mail(app: AppConfig | None, member: WaitingMember, configuration: Confi
     if app is None or configuration.mail is None:
         return False
     return app_of(app, member.chosen).writes_to_customers
+
+
+def _not_in_time(members: Sequence[WaitingMember]) -> str:
+    """What of 7 days came to nothing: nobody logged in, or it could not be verified."""
+    silent = [member for member in members if not member.has_logged_in]
+    kept = [member for member in members if member.has_logged_in]
+    said = []
+    if silent:
+        said.append(f"{_names(silent)} did not log in within 7 days and several reminders.")
+    if kept:
+        said.append(
+            f"{_names(kept)} logged in within 7 days, and neither Makini nor the system has "
+            "answered since to verify it."
+        )
+    return " ".join(said)
 
 
 def _names(members: Sequence[WaitingMember]) -> str:

@@ -131,9 +131,15 @@ def next_step(report: ConnectionReport) -> str:
     connection = report.connection
     if connection.setup == "disconnected":
         return "It was disconnected: nothing is checked any more."
-    words = [
-        _NEXT.get(Health(connection.health) if connection.health in LOOKS else Health.unknown, "")
-    ]
+    health = Health(connection.health) if connection.health in LOOKS else Health.unknown
+    words = [_NEXT.get(health, "")]
+    if health is Health.reauthorization_required and (kept := report.login_kept) is not None:
+        while_away = " while the system did not answer Makini" if kept.is_system_away else ""
+        words = [
+            f"Reauthorization required: somebody logged in at {when(kept.at)}{while_away}. That "
+            "login is kept and verified as soon as Makini and the system answer; if it works, the "
+            "incident is closed."
+        ]
     if not report.has_token:
         words.append(
             "Linekeeper has no token for it, so Makini's list is all it is judged by: "

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from linekeeper.access.kept import KeptLogin
 from linekeeper.spending import Spent
 from linekeeper.store.tables import Connection, Customer, Observation, Transition
 from linekeeper.views.health_chart import Bucket
@@ -98,3 +99,5 @@ class ConnectionReport:
     """At most `TRANSITIONS_SHOWN`, of both axes."""
     observations: Sequence[Observation]
     """At most `OBSERVATIONS_SHOWN`."""
+    login_kept: KeptLogin | None = None
+    """Somebody has logged in, and it could not be verified yet."""

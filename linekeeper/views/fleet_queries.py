@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, and_, false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.access.kept import kept_logins
 from linekeeper.access.tokens import has_usable_token
 from linekeeper.budget import stated_in_words
 from linekeeper.config import Configuration
@@ -91,6 +92,7 @@ async def connection_reports(
             .where(col(Connection.id).in_(ids))
         )
         incidents = await _incidents(session, ids)
+        kept = await kept_logins(session, ids)
         for connection, customer, has_token in rows.all():
             history = await with_predecessors(session, connection.id)
             reports[connection.id] = ConnectionReport(
@@ -103,6 +105,7 @@ async def connection_reports(
                 incidents=incidents.get(connection.id, []),
                 transitions=await _latest(session, Transition, history, TRANSITIONS_SHOWN),
                 observations=await _latest(session, Observation, history, OBSERVATIONS_SHOWN),
+                login_kept=kept.get(connection.id),
             )
     return [reports[identifier] for identifier in ids if identifier in reports]
 

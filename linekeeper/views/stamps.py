@@ -13,6 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import func, select
 from sqlmodel import col
 
+from linekeeper.access.kept import kept_logins
 from linekeeper.access.tokens import has_usable_token
 from linekeeper.chunks import chunked
 from linekeeper.config import Configuration
@@ -146,6 +147,7 @@ async def connection_stamps(
                 .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
                 .where(col(Connection.id).in_(some))
             )
+            kept = await kept_logins(session, some)
             for connection, *others in rows:
                 app = configuration.apps.get(connection.app)
                 stamps[connection.id] = Stamp(
@@ -158,6 +160,7 @@ async def connection_stamps(
                         *(getattr(connection, name) for name in _SHOWN),
                         *others,
                         open_of[connection.id],
+                        kept.get(connection.id),
                     ),
                 )
     return stamps

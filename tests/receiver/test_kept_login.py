@@ -1,0 +1,109 @@
+"""Somebody logged in while the system was away: nothing asks for that login once more."""
+
+from datetime import timedelta
+
+from linekeeper.access.verify import verify_logins
+from linekeeper.clock import utcnow
+from linekeeper.notify.compose import plain
+from linekeeper.notify.queries import load_views
+from linekeeper.reconnect.open_cases import OpenCase, WaitingMember
+from linekeeper.reconnect.watch import due_steps
+from linekeeper.store.tables import Connection, IncidentEntry, PendingLogin
+from linekeeper.views.connection_page import next_step
+from linekeeper.views.fleet_queries import connection_reports
+from tests.receiver.test_connect import authorize_link, link_for, log_in
+from tests.reconnect.conftest import House, house, open_house
+
+__all__ = ["house", "open_house"]  # fixtures
+
+
+async def logged_in_while_it_was_away(house: House) -> tuple[Connection, str]:
+    """A lost connection whose customer logged in, and its link; nothing could be verified."""
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    [incident] = await house.incidents()
+    _, path = await link_for(house, connection, incident_id=incident.id)
+    href = await authorize_link(house, path)
+    location = await log_in(house, href, connection.makini_key)
+    await house.control(f"connections/{connection.makini_key}/go-offline")
+    assert (await house.http.get(location, timeout=30)).status_code == 502
+    await house.sweep()
+    return connection, path
+
+
+async def message(house: House) -> str:
+    """What Slack says of the one incident."""
+    [incident] = await house.incidents()
+    views = await load_views(house.store, [incident.id])
+    return plain(views[incident.id], now=utcnow())
+
+
+async def its_next_step(house: House, connection: Connection) -> str:
+    configuration = await house.rt.configuration()
+    [report] = await connection_reports(house.store, configuration, [connection.id], now=utcnow())
+    return next_step(report)
+
+
+async def test_a_login_that_waits_for_the_system_is_asked_for_nowhere(house: House) -> None:
+    connection, path = await logged_in_while_it_was_away(house)
+    shown = (await house.http.get(path)).text
+    assert "is not verified yet" in shown
+    assert "did not answer Makini at that moment" in shown
+    assert "Please log in" not in shown
+    said = await message(house)
+    assert "Somebody logged in" in said
+    assert "while the system did not answer Makini" in said
+    assert "The customer logs in through" not in said
+    assert "sync_status fail" in said  # Makini's word on the login, not on the system that is away
+    assert "SYSTEM_UNAVAILABLE" not in said
+    step = await its_next_step(house, connection)
+    assert "somebody logged in at" in step
+    assert "has to log in again" not in step
+
+    await house.control(f"connections/{connection.makini_key}/come-online")
+    await verify_logins(house.rt, now=utcnow() + timedelta(seconds=90))
+    assert (await house.connection(connection.id)).health == "healthy"
+    assert "RESOLVED" in await message(house)
+    assert "Somebody logged in" not in await message(house)
+
+
+async def test_a_kept_login_that_ended_unverified_is_asked_for_again(house: House) -> None:
+    connection, path = await logged_in_while_it_was_away(house)
+    async with house.store.write() as session:
+        [row] = await house.rows(PendingLogin)
+        row.received_at -= timedelta(days=40)
+        row.expires_at = utcnow() - timedelta(days=1)
+        await session.merge(row)
+    await verify_logins(house.rt, now=utcnow() + timedelta(seconds=90))
+    assert "Please log in to" in (await house.http.get(path)).text
+    assert "The customer logs in through" in await message(house)
+    assert "has to log in again" in await its_next_step(house, connection)
+    entries = await house.rows(IncidentEntry)
+    assert any("could not be verified while it was good" in entry.text for entry in entries)
+
+
+def test_who_has_logged_in_is_not_reminded_and_not_said_to_be_silent() -> None:
+    opened = utcnow() - timedelta(days=6)
+
+    def case(*, has_logged_in: bool) -> OpenCase:
+        waits = WaitingMember("c", "Acme · SAP", "acme", "UTC", opened, 0, has_logged_in)
+        return OpenCase(
+            incident_id="i",
+            app="default",
+            is_open=True,
+            is_unsettled=False,
+            over_at=opened + timedelta(days=7),
+            attempt=1,
+            run_id=None,
+            opened_at=opened,
+            snoozed_until=None,
+            woken_at=None,
+            outcome=None,
+            waiting=[waits],
+        )
+
+    at_work = utcnow().replace(hour=12)
+    while at_work.weekday() > 4:
+        at_work -= timedelta(days=1)
+    assert due_steps(case(has_logged_in=False), now=at_work)
+    assert due_steps(case(has_logged_in=True), now=at_work) == []
