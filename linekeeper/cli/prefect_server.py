@@ -3,11 +3,13 @@
 It is what `prefect server start` runs, with one thing more. On SQLite, Prefect answers 503 where
 another of its transactions has written between the reading and the writing of one request
 (`SQLITE_BUSY_SNAPSHOT`: it begins them deferred). Prefect's clients repeat such a call, its UI does
-not, so that what a person sends would be lost beside a sweep: the answer of a form, and a run that
-is started. Here these two are repeated; either is one transaction, which left nothing.
+not, so that what a person sends would be lost beside a sweep: the answer of a form, a run that is
+started, a block, variable, deployment or automation that is saved. Here these are repeated; each
+is one transaction, which left nothing.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -18,9 +20,25 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 WAITS = (0.05, 0.1, 0.2, *[0.3] * 30)
 """Seconds between one try and the next: ten altogether."""
-_BY_A_PERSON = ("/resume", "/create_flow_run")
+_BY_A_PERSON = (
+    ("POST", re.compile(r"/flow_runs/[^/]+/resume")),
+    (
+        "POST",
+        re.compile(r"/deployments/[^/]+/(create_flow_run|pause_deployment|resume_deployment)"),
+    ),
+    ("POST", re.compile(r"/(block_documents|variables|automations)/")),
+    ("PATCH PUT DELETE", re.compile(r"/(block_documents|variables|automations|deployments)/.+")),
+)
 _LOCKED = (500, 503)
 """What Prefect answers to `database is locked`; a form that it refuses is another status."""
+
+
+def is_by_a_person(method: str, path: str) -> bool:
+    """Whether the request is what the UI sends when somebody presses a button."""
+    below = path.removeprefix("/api")
+    return any(
+        method in methods.split() and pattern.fullmatch(below) for methods, pattern in _BY_A_PERSON
+    )
 
 
 def repeating(app: App) -> App:
@@ -29,12 +47,7 @@ def repeating(app: App) -> App:
     one_at_a_time = asyncio.Lock()
 
     async def repeats(scope: Message, receive: Receive, send: Send) -> None:
-        is_by_a_person = (
-            scope["type"] == "http"
-            and scope["method"] == "POST"
-            and scope["path"].endswith(_BY_A_PERSON)
-        )
-        if not is_by_a_person:
+        if scope["type"] != "http" or not is_by_a_person(scope["method"], scope["path"]):
             await app(scope, receive, send)
             return
         body = await _read(receive)

@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import pytest
 
+from linekeeper.cli.prefect_server import is_by_a_person
 from tests.fixtures_prefect import HOME, PrefectServer
 
 FORMS = 20
@@ -70,9 +72,46 @@ async def test_forms_are_answered_and_runs_started_while_others_write(
             )
             start = f"/deployments/{deployment}/create_flow_run"
             started = await asyncio.gather(*(http.post(start, json={}) for _ in range(FORMS)))
+            saved = await asyncio.gather(
+                *(
+                    http.post("/variables/", json={"name": f"v_{number}", "value": number})
+                    for number in range(FORMS)
+                )
+            )
+            changed = await asyncio.gather(
+                *(
+                    http.patch(f"/deployments/{deployment}", json={"description": f"{number}"})
+                    for number in range(FORMS)
+                )
+            )
         assert {answer.status_code for answer in started} == {201}
         assert len({answer.json()["id"] for answer in started}) == FORMS
+        assert {answer.status_code for answer in saved} == {201}
+        assert {answer.status_code for answer in changed} == {204}
         assert {answer.status_code for answer in answers} <= {200, 201}
         assert {answer.json()["status"] for answer in answers} == {"ACCEPT"}
         after = [(await http.get(f"/flow_runs/{run}")).json()["state"]["type"] for run in runs]
     assert set(after) == {"SCHEDULED"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "is_repeated"),
+    [
+        ("POST", "/api/flow_runs/1/resume", True),
+        ("POST", "/api/deployments/1/create_flow_run", True),
+        ("POST", "/api/deployments/1/pause_deployment", True),
+        ("PATCH", "/api/deployments/1", True),
+        ("PATCH", "/api/block_documents/1", True),
+        ("POST", "/api/block_documents/", True),
+        ("DELETE", "/api/variables/name/linekeeper_paused", True),
+        ("POST", "/api/block_documents/filter", False),
+        ("POST", "/api/deployments/filter", False),
+        ("POST", "/api/task_runs/", False),
+        ("POST", "/api/flow_runs/1/set_state", False),
+        ("GET", "/api/deployments/1", False),
+    ],
+)
+def test_what_a_person_sends_is_told_from_what_runs_send(
+    method: str, path: str, is_repeated: bool
+) -> None:
+    assert is_by_a_person(method, path) is is_repeated
