@@ -127,7 +127,7 @@ async def desk(house: House, page: Page) -> None:
             case = await session.scalar(
                 select(Reconnect)
                 .join(Incident, col(Incident.id) == col(Reconnect.incident_id))
-                .order_by(col(Reconnect.id).desc())
+                .order_by(col(Reconnect.incident_id).desc())
             )
         runs = await house.runs(state="Suspended")
         return next((run for run in runs if case and "reconnect" in run.tags), None)
