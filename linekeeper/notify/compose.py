@@ -288,16 +288,26 @@ def _evidence(code: str | None, message: str | None, request_id: str | None, pen
 def _ahead(view: IncidentView, pen: Pen) -> list[str]:
     if view.merged_into is not None:
         return [f"{pen.strong('Next step')} Followed in the message of that incident."]
-    ahead = words.ahead(view.kind, resolved=view.resolved_at is not None)
+    return [f"{pen.strong('Next step')} {_next_step(view, pen)}"]
+
+
+def _next_step(view: IncidentView, pen: Pen) -> str:
     only = _only(view)
-    if view.resolved_at is None and only is not None and (kept := only.login_kept) is not None:
-        while_away = " while the system did not answer Makini" if kept.is_system_away else ""
-        ahead = (
-            f"Somebody logged in {pen.moment(kept.at)}{while_away}. That login is kept: "
-            "Linekeeper verifies it by itself as soon as it gets an answer, backfills what was "
-            "missed, and resolves this incident."
-        )
-    return [f"{pen.strong('Next step')} {ahead}"]
+    if view.resolved_at is None and only and view.kind == "reauthorization_required":
+        if (kept := only.login_kept) is not None:
+            while_away = " while the system did not answer Makini" if kept.is_system_away else ""
+            return (
+                f"Somebody logged in {pen.moment(kept.at)}{while_away}. That login is kept: "
+                "Linekeeper verifies it by itself as soon as it gets an answer, backfills what was "
+                "missed, and resolves this incident."
+            )
+        if view.connect_url is None:
+            return (
+                "The customer has to log in again. In mode manage the connect link for it "
+                "follows here; in observe Linekeeper makes none. A probe that finds the login "
+                "well resolves this incident."
+            )
+    return words.ahead(view.kind, resolved=view.resolved_at is not None)
 
 
 def artifacts(view: IncidentView) -> tuple[str, ...]:

@@ -69,7 +69,15 @@ def test_a_lost_login_says_what_since_when_whose_and_what_happens_next() -> None
     assert "<@U012ABCDEF>" in message
     assert "critical customer" in message
     assert "`AUTHENTICATION_FAILED` Invalid credentials (request `req-77`)" in message
-    assert "The customer logs in through the connect link" in message
+    assert "The customer has to log in again" in message
+
+
+def test_the_connect_link_is_named_once_there_is_one() -> None:
+    # In observe there never is: nothing may lead to what isn't there.
+    assert "connect link for it follows here; in observe Linekeeper makes none" in read(VIEW)
+    with_link = read(replace(VIEW, connect_url="https://lk.example/connect/x"))
+    assert "The customer logs in through the connect link" in with_link
+    assert "<https://lk.example/connect/x|Connect link for the customer>" in with_link
 
 
 @pytest.mark.parametrize(

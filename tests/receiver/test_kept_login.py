@@ -53,7 +53,7 @@ async def test_a_login_that_waits_for_the_system_is_asked_for_nowhere(house: Hou
     said = await message(house)
     assert "Somebody logged in" in said
     assert "while the system did not answer Makini" in said
-    assert "The customer logs in through" not in said
+    assert "has to log in again" not in said
     assert "sync_status fail" in said  # Makini's word on the login, not on the system that is away
     assert "SYSTEM_UNAVAILABLE" not in said
     step = await its_next_step(house, connection)
@@ -76,7 +76,7 @@ async def test_a_kept_login_that_ended_unverified_is_asked_for_again(house: Hous
         await session.merge(row)
     await verify_logins(house.rt, now=utcnow() + timedelta(seconds=90))
     assert "Please log in to" in (await house.http.get(path)).text
-    assert "The customer logs in through" in await message(house)
+    assert "The customer has to log in again" in await message(house)
     assert "has to log in again" in await its_next_step(house, connection)
     entries = await house.rows(IncidentEntry)
     assert any("could not be verified while it was good" in entry.text for entry in entries)
