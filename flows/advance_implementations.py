@@ -61,7 +61,9 @@ async def _one(rt: Runtime, wanted: str) -> State[None]:
     one = progress.standing.implementation
     done = round(100 * progress.evaluation.progress)
     await rename(f"advance · {one.title} · {done} %")
-    return Completed(message=f"{one.title}: {done} %, go-live likely {progress.outlook.p50}")
+    return Completed(
+        message=f"{one.title}: {done} %, forecast go-live {progress.outlook.p50} (P50)"
+    )
 
 
 async def _all(rt: Runtime) -> State[None]:

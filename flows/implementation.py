@@ -201,6 +201,6 @@ def _message(started: Started) -> str:
         return f"{implementation.title} is live since {implementation.actual.get('live')}"
     word = "started" if started.new else "was there already, and was moved on"
     return (
-        f"{implementation.title} {word}; {begins}. Go-live likely {outlook.p50}, four in five by "
-        f"{outlook.p80}. {started.credits} Artifact implementation-{implementation.slug}"
+        f"{implementation.title} {word}; {begins}. Forecast go-live {outlook.p50} (P50), "
+        f"{outlook.p80} (P80). {started.credits} Artifact implementation-{implementation.slug}"
     )

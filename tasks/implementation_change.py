@@ -30,7 +30,6 @@ async def carry_out(what: str, *wanted: Update) -> State[None]:
             await retag_waiting(done.progress.standing)
         await rename(f"{what} · {one.title}")
         get_run_logger().info("%s", done.message)
-        return Completed(
-            message=f"{done.message}. Go-live likely {done.progress.outlook.p50} "
-            f"({done.progress.outlook.commitment})"
-        )
+        outlook = done.progress.outlook
+        promise = "on track" if outlook.commitment == "kept" else outlook.commitment
+        return Completed(message=f"{done.message}. Forecast go-live {outlook.p50} (P50), {promise}")

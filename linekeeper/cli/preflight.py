@@ -114,7 +114,7 @@ async def _keep(found: "Report") -> tuple[int, list[str]]:
         new, moved = await take_report(rt.store, found, by=who(), now=utcnow())
         unknown = await unowned_targets(rt.store, found)
     lines = [
-        f"{progress.standing.implementation.title}: go-live likely {progress.outlook.p50}"
+        f"{progress.standing.implementation.title}: forecast go-live {progress.outlook.p50} (P50)"
         for progress in moved
     ]
     return new, [*lines, *([unknown] if unknown else [])]

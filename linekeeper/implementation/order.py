@@ -120,8 +120,8 @@ def words(order: Order) -> str:
     hosting = f"{scope.hosting}{' through a VPN' if scope.vpn else ''}"
     return (
         f"{order.customer} starts with {', '.join(scope.system_names)}: {scope.complexity}, "
-        f"{hosting}, kickoff {scope.kickoff}, go-live likely {order.outlook.p50} "
-        f"(four in five: {order.outlook.p80}){promised}. Published are {weeks}.{beyond} "
+        f"{hosting}, kickoff {scope.kickoff}, forecast go-live {order.outlook.p50} "
+        f"(P50), {order.outlook.p80} (P80){promised}. Published are {weeks}.{beyond} "
         f"Owner {person(order.owner).shown}."
     )
 

@@ -81,6 +81,10 @@ async def connections(house: House) -> list[tuple[Connection, str]]:
 async def desk(house: House, page: Page) -> None:
     """From a red sweep to Reconnected."""
     await sweep(house)
+    owners = house.home / "customers.csv"
+    answer = await house.http.get(f"{house.url('sandbox')}/customers.csv")
+    owners.write_bytes(answer.content)
+    await house.linekeeper("customer", "import", str(owners))
     [lost, away, *_] = [row for row in await connections(house) if row[0].health == "healthy"]
     await house.control("webhooks", drop=1.0)
     await house.control(f"connections/{away[0].makini_key}/go-offline")
@@ -147,6 +151,7 @@ async def desk(house: House, page: Page) -> None:
     await page.set_viewport_size({"width": 930, "height": 1000})
     await page.goto(address)
     await keep(page, "connect")
+    await house.control("records", connection=lost[0].makini_key, change=7)
     await page.get_by_role("link", name=re.compile("Log in to")).click()
     await page.get_by_label("User name").fill("pat")
     await page.get_by_label("Password").fill("the new one")
