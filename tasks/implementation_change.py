@@ -31,5 +31,6 @@ async def carry_out(what: str, *wanted: Update) -> State[None]:
         await rename(f"{what} · {one.title}")
         get_run_logger().info("%s", done.message)
         outlook = done.progress.outlook
-        promise = "on track" if outlook.commitment == "kept" else outlook.commitment
-        return Completed(message=f"{done.message}. Forecast go-live {outlook.p50} (P50), {promise}")
+        said = {"none": "", "kept": ", on track"}
+        promise = said.get(outlook.commitment, f", {outlook.commitment}")
+        return Completed(message=f"{done.message}. Forecast go-live {outlook.p50} (P50){promise}")

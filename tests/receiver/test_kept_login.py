@@ -86,7 +86,9 @@ def test_who_has_logged_in_is_not_reminded_and_not_said_to_be_silent() -> None:
     opened = utcnow() - timedelta(days=6)
 
     def case(*, has_logged_in: bool) -> OpenCase:
-        waits = WaitingMember("c", "Acme · SAP", "acme", "UTC", opened, 0, has_logged_in)
+        waits = WaitingMember(
+            "c", "Acme · SAP", "acme", "UTC", opened, 0, has_logged_in=has_logged_in
+        )
         return OpenCase(
             incident_id="i",
             app="default",
