@@ -20,6 +20,7 @@ from linekeeper.doctor.parts import examine_parts
 from linekeeper.doctor.slack import examine_slack
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
+from linekeeper.store.modes import count_ruled, modes_otherwise
 from linekeeper.store.tables import Connection
 
 Look = Callable[[], Awaitable[Sequence[Finding]]]
@@ -41,6 +42,7 @@ async def examine(
             .group_by(Connection.app)
         )
         counts: Mapping[str, int] = {row[0]: row[1] for row in rows}
+        ruled = await count_ruled(session)
         fleet = [
             await customers_without_contact(session),
             *await connections_without_token(session, configuration.apps),
@@ -54,7 +56,11 @@ async def examine(
         except MakiniError as error:
             return [wrong(f"app {name} · address", error.message, "correct the MakiniApp block")]
         return await examine_app(
-            makini, configuration.policy, connections=counts.get(name, 0), seconds=seconds
+            makini,
+            configuration.policy,
+            connections=counts.get(name, 0),
+            seconds=seconds,
+            otherwise=modes_otherwise(ruled, name, config.mode),
         )
 
     looks = [

@@ -59,8 +59,8 @@ async def connections_without_token(
         config = apps.get(app)
         mends = {
             None: f"configure the app {app} again (MakiniApp block)",
-            False: "set the app's mode to manage (the next sweep mints them), "
-            "or linekeeper connection add",
+            False: "lend them (linekeeper tokens import), or set the mode to manage (the next "
+            "sweep mints them)",
             True: "the table of the last sweep says why Makini gave none; "
             "linekeeper connection add takes one by hand",
         }

@@ -20,14 +20,25 @@ CLOCK_WRONG_SECONDS = 300.0
 
 
 async def examine_app(
-    makini: MakiniClient, policy: HealthPolicy, *, connections: int, seconds: float
+    makini: MakiniClient,
+    policy: HealthPolicy,
+    *,
+    connections: int,
+    seconds: float,
+    otherwise: str = "",
 ) -> list[Finding]:
     """What is to be said about the app of `makini`, which has `connections`; only looks.
 
+    `otherwise` says for how many of them rules say another mode.
     Raises TimeoutError never; what takes longer than `seconds` is a finding.
     """
     app = makini.app
-    findings = [address(app), mode(app), webhooks(app), budget(app, policy, connections)]
+    findings = [
+        address(app),
+        mode(app, otherwise),
+        webhooks(app),
+        budget(app, policy, connections),
+    ]
     login, clock = await asyncio.gather(_login(makini, seconds), _clock(app, seconds))
     findings.append(login)
     if clock is not None:
@@ -46,9 +57,13 @@ def address(app: AppConfig) -> Finding:
     return ok(name, app.api_url)
 
 
-def mode(app: AppConfig) -> Finding:
-    """What may be done at Makini."""
+def mode(app: AppConfig, otherwise: str = "") -> Finding:
+    """What may be done at Makini; `otherwise` is for how many connections rules say otherwise."""
     name = f"app {app.name} · mode"
+    if otherwise:
+        return ok(
+            name, f"{app.mode}, but {otherwise} by rules (linekeeper mode show says by which)"
+        )
     if app.manages:
         told = "customers are notified" if app.notify_customers else "customers are not notified"
         return ok(name, f"manage: tokens are minted and refreshed; {told}")

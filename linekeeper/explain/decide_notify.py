@@ -84,6 +84,7 @@ def notice_hops(facts: NotifyFacts, found: Verdict) -> tuple[Hop, ...]:
         hops.append(Hop(HopName.policy, HopState.done, said, decided[0].at))
     else:
         hops.append(Hop(HopName.policy, HopState.missing, found.summary, facts.held_until))
+    hops += [Hop(HopName.policy, HopState.not_needed, why) for why in facts.unasked]
     hops += message_hops(facts.messages)
     if facts.acknowledged_at is not None:
         by = f"Acknowledged by {facts.acknowledged_by or 'somebody'}"

@@ -58,6 +58,8 @@ class NotifyFacts:
     messages: tuple[MessageFacts, ...] = ()
     slack_configured: bool = True
     slack_trouble: str = ""
+    unasked: tuple[str, ...] = ()
+    """Why customers are asked for no login, a sentence each."""
     timeline: tuple[tuple[datetime, str], ...] = ()
 
     def present(self) -> list[NoticeFacts]:

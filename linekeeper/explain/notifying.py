@@ -15,6 +15,7 @@ from linekeeper.explain.decide_notify import (
     notice_hops,
 )
 from linekeeper.explain.notify_facts import MessageFacts, NoticeFacts, NotifyFacts
+from linekeeper.explain.unasked import why_unasked
 from linekeeper.explain.words import kept
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.incidents.suppressed import silences
@@ -164,6 +165,7 @@ async def _facts(
         messages=tuple(_message(row) for row in messages),
         slack_configured=bool(channels_of(configuration)),
         slack_trouble=channel.trouble if channel else "",
+        unasked=await why_unasked(session, configuration, incident),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
-from sqlalchemy import ColumnElement, and_, delete, literal, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -173,6 +173,27 @@ async def load_chosen(session: AsyncSession, ids: Iterable[str]) -> dict[str, Ch
         )
         found |= {row[0]: Chosen(row[1], row[2]) for row in rows}
     return found
+
+
+async def count_ruled(session: AsyncSession) -> dict[tuple[str, str], int]:
+    """How many connections have a mode by a rule, by app and mode."""
+    rows = await session.execute(
+        select(col(Connection.app), col(Connection.mode), func.count())
+        .where(col(Connection.mode).is_not(None), col(Connection.setup) != "disconnected")
+        .group_by(col(Connection.app), col(Connection.mode))
+    )
+    return {(app, str(mode)): number for app, mode, number in rows}
+
+
+def modes_otherwise(ruled: Mapping[tuple[str, str], int], app: str, mode: str | None) -> str:
+    """How many connections of `app` are in another mode than `mode`, in words. Pure."""
+    words = {"observe": "observed", "manage": "managed"}
+    found = [
+        f"{number:,} {words.get(other, other)}"
+        for (name, other), number in sorted(ruled.items())
+        if name == app and other != mode
+    ]
+    return ", ".join(found)
 
 
 def app_of(app: AppConfig, chosen: Connection | Chosen | None) -> AppConfig:

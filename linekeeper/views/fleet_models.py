@@ -19,6 +19,8 @@ class AppLine:
     connections: int
     healthy: int
     last_list_at: datetime | None
+    otherwise: str = ""
+    """How many connections are in another mode by rules, in words."""
     left_out: int = 0
     """How many the last sweep did not probe though they were due."""
     calls_per_minute: int = 0

@@ -167,10 +167,15 @@ def _spent(app: AppLine) -> list[list[str]]:
     ]
 
 
+def _mode(app_line: AppLine) -> str:
+    mode = text(app_line.mode) if app_line.mode else "not configured"
+    return f"{mode} ({app_line.otherwise} by rules)" if app_line.otherwise else mode
+
+
 def _app(app_line: AppLine) -> list[str]:
     return [
         text(app_line.name),
-        text(app_line.mode) if app_line.mode else "not configured",
+        _mode(app_line),
         f"{app_line.connections:,}",
         f"{app_line.healthy:,}",
         when(app_line.last_list_at),

@@ -17,6 +17,7 @@ from linekeeper.customers.naming import label
 from linekeeper.health.judge import Evidence, Health, is_trouble
 from linekeeper.spending import read_spent
 from linekeeper.store import Store
+from linekeeper.store.modes import count_ruled, modes_otherwise
 from linekeeper.store.tables import (
     AppState,
     Connection,
@@ -101,7 +102,7 @@ async def connection_reports(
                 connection=connection,
                 customer=customer,
                 has_token=has_token,
-                mode=_mode(configuration, connection.app),
+                mode=connection.mode or _mode(configuration, connection.app),
                 incidents=incidents.get(connection.id, []),
                 transitions=await _latest(session, Transition, history, TRANSITIONS_SHOWN),
                 observations=await _latest(session, Observation, history, OBSERVATIONS_SHOWN),
@@ -167,6 +168,7 @@ async def _apps(
 ) -> list[AppLine]:
     spent = await read_spent(session, now=now)
     states = {row.app: row for row in await session.scalars(select(AppState))}
+    ruled = await count_ruled(session)
     all_of = _sums(connected, "app")
     healthy = _sums([count for count in connected if count.health == Health.healthy], "app")
     return [
@@ -175,6 +177,7 @@ async def _apps(
             mode=_mode(configuration, name),
             connections=all_of.get(name, 0),
             healthy=healthy.get(name, 0),
+            otherwise=modes_otherwise(ruled, name, _mode(configuration, name)),
             last_list_at=states[name].last_list_at if name in states else None,
             left_out=states[name].left_out if name in states else 0,
             calls_per_minute=configuration.apps[name].calls_a_minute

@@ -19,6 +19,7 @@ from linekeeper.chunks import chunked
 from linekeeper.config import Configuration
 from linekeeper.notify.places import ARTIFACTS
 from linekeeper.store import Store
+from linekeeper.store.modes import count_ruled
 from linekeeper.store.tables import (
     AppState,
     Audit,
@@ -39,7 +40,7 @@ MOST_WITHOUT_PAGE = 50
 _SHOWN = (
     *("name", "slug", "makini_key", "makini_id", "customer_id", "app", "provider"),
     *("hosting", "tier", "tags", "setup", "health", "health_since"),
-    *("list_status", "sync_status", "evidence"),
+    *("list_status", "sync_status", "evidence", "mode"),
 )
 _AT_ONCE = 5_000
 
@@ -221,6 +222,7 @@ async def fleet_stamp(
         return _digest(
             f"{now:%Y-%m-%d %H}",
             *sorted((app.name, app.mode) for app in configuration.apps.values()),
+            sorted((await count_ruled(session)).items()),
             *(tuple(row) for rows in (counts, states, incidents, troubles) for row in rows),
             *newest,
             done,

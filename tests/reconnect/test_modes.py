@@ -16,6 +16,7 @@ from linekeeper.access.modes import StillRenewed, Wanted, change, find_subjects,
 from linekeeper.access.signing import load_signer
 from linekeeper.access.tokens import save_tokens
 from linekeeper.clock import utcnow
+from linekeeper.explain.unasked import why_unasked
 from linekeeper.makini import ReadOnlyApp, TokenPair
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.reconcile.run import reconcile
@@ -97,6 +98,11 @@ async def test_no_customer_of_an_observed_connection_is_asked_in_a_managed_app(
     assert {mail["To"] for mail in mailbox.mails} == {
         f"it@{(await customer_of(house, other))}.example"
     }
+    async with house.store.read() as session:
+        configuration = await house.rt.configuration()
+        said = [await why_unasked(session, configuration, each) for each in await house.incidents()]
+    assert [line.rpartition(" by ")[2] for lines in said for line in lines] == ["anna"]
+    assert "in mode observe by the rule for" in str(said)
     with pytest.raises(ReadOnlyApp, match="is in observe mode"):
         await invite_again(house.rt, quiet.makini_key, by="anna", now=utcnow())
     with pytest.raises(ReadOnlyApp, match="is in observe mode"):
