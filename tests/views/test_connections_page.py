@@ -63,6 +63,7 @@ def test_many_are_shown_in_parts_that_lead_to_each_other_and_stay_small() -> Non
     ids = {connections_page.part_key(number): f"id-{number}" for number in (1, 2, 3)}
     links = Links(ui_url="../..", deployments={"check-connection": "c" * 36}, artifact_ids=ids)
     first, second, last = pages(rows, links, NOW)
+    assert "\n\nwritten 2027-03-01 09:00:00 UTC · parts: **1** · " in first
     assert "**1** · [2](../../artifacts/artifact/id-2)" in first
     assert "[1](../../artifacts/artifact/id-1) · **2**" in second
     assert last.count("healthy") == 1
