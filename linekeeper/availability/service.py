@@ -88,6 +88,7 @@ def markdown(month: Month) -> str:
         [
             f"# Availability in {month.name}",
             sentence(month),
+            f"Counted until {month.span.until:%Y-%m-%d %H:%M} UTC.",
             "Minutes by what was waited for. Internal: this is not sent to customers.",
             "## Customers",
             table(

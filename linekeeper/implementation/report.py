@@ -45,6 +45,7 @@ def implementation_markdown(progress: Progress, now: datetime, links: Links) -> 
     )
     parts = [
         f"# {escape(implementation.title)}",
+        f"written {now:%Y-%m-%d %H:%M} UTC",
         *_headline(progress),
         image("Gantt: planned, actual, forecast", svg),
         *_in_trouble(progress, links),
