@@ -96,7 +96,9 @@ def pages(rows: Sequence[Row], links: Links, now: datetime) -> list[str]:
             f"**{other}**" if other == number else f"[{other}]({links.artifact(part_key(other))})"
             for other in range(1, len(found) + 1)
         )
-        at = f"written {now:%Y-%m-%d %H:%M:%S} UTC" + (f" · parts: {others}" if len(found) > 1 else "")
+        at = f"written {now:%Y-%m-%d %H:%M:%S} UTC" + (
+            f" · parts: {others}" if len(found) > 1 else ""
+        )
         written.append(_page([f"# {headline(rows)}", at], part, links))
     return written
 
