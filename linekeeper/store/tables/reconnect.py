@@ -33,6 +33,7 @@ class ConnectLink(SQLModel, table=True):
     __table_args__ = (
         Index("connect_link_of", "incident_id", "connection_id"),
         Index("connect_link_connection", "connection_id"),
+        Index("connect_link_customer", "customer_id"),
     )
 
     id: str = identifier()
