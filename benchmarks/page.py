@@ -69,7 +69,8 @@ async def _on(folder: Path, url: str, kind: str) -> dict[str, Any]:
     async with Store.open(settings) as store:
         await migrate(store)
         paths = await _fill(store, utcnow())
-    walls, processor = [], []
+    walls: list[float] = []
+    processor: list[float] = []
     async with Runtime.open(settings) as rt:
         with serve.listening(settings) as listener:
             base = serve.address(listener)

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, func, select, tuple_
 from sqlmodel import col
 
 from linekeeper.store import Store
+from linekeeper.store.bodies import open_body
 from linekeeper.store.tables import Connection, Record
 
 AT_ONCE = 2_000
@@ -73,7 +74,7 @@ async def export_records(store: Store, choice: Choice) -> AsyncIterator[list[dic
                     "updated_at": record.updated_at,
                     "deleted_at": record.deleted_at,
                     "hash": record.hash,
-                    "body": record.body,
+                    "body": open_body(store.cipher, record.body),
                 }
                 for record, makini_key in rows
             ]

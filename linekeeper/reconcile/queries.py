@@ -27,6 +27,7 @@ from linekeeper.reconcile import places
 from linekeeper.reconcile.compare import Known
 from linekeeper.reconcile.places import ANNOUNCED, KEYS, RECORDS, Place
 from linekeeper.store import Store
+from linekeeper.store.bodies import seal_body
 from linekeeper.store.core import table_of
 from linekeeper.store.tables import Change, Feed, Record
 from linekeeper.store.types import Id, UtcDateTime
@@ -136,8 +137,22 @@ async def write_records(
     """
     if not any(rows.values()):
         return
-    values = places.values(store, RECORDS, rows)
+    values = places.values(store, RECORDS, _sealed(store, rows))
     await session.execute(_WRITE[store.is_sqlite, replacing], {**values, "seen_at": seen_at})
+
+
+def _sealed(store: Store, rows: Mapping[Place, Sequence[Row]]) -> Mapping[Place, Sequence[Row]]:
+    """The rows with their contents encrypted; most have none."""
+    seal = store.cipher
+    return {
+        place: [
+            (key, time, hashed, seal_body(seal, body), number, natural_key, plain_hash)
+            for key, time, hashed, body, number, natural_key, plain_hash in of_place
+        ]
+        if any(row[3] is not None for row in of_place)
+        else of_place
+        for place, of_place in rows.items()
+    }
 
 
 _REPLACED = (

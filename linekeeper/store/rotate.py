@@ -7,10 +7,11 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlmodel import col
 
+from linekeeper.store.bodies import KeptBody, bodies_after, is_sealed, seal_again
 from linekeeper.store.cipher import KeyProblem
 from linekeeper.store.engine import Store
 from linekeeper.store.processes import Writer, wait_until_ended
-from linekeeper.store.tables import AppSetting, Credential, PendingLogin
+from linekeeper.store.tables import AppSetting, Credential, PendingLogin, Record
 
 _PORTION = 200
 _TABLES: tuple[tuple[Any, str, tuple[str, ...]], ...] = (
@@ -49,7 +50,7 @@ async def rotate_keys(
     portion: int = _PORTION,
     look_again_after: float = 0.0,
 ) -> Rotation:
-    """Encrypt every token and setting anew under the first key; returns what there was to do.
+    """Encrypt tokens, settings and bodies anew under the first key; returns what there was to do.
 
     Each portion is kept before the next begins, and `tell` hears of it. What is under the first
     key is only looked at, so that one that was stopped goes on where it was. A value that changes
@@ -62,11 +63,20 @@ async def rotate_keys(
     async with store.read() as session:
         for table, _, _ in _TABLES:
             rotation.total += await session.scalar(select(func.count()).select_from(table)) or 0
+        bodies = select(func.count()).select_from(Record).where(col(Record.body).is_not(None))
+        rotation.total += await session.scalar(bodies) or 0
     async for table, key, columns, rows in _portions(store, portion):
         readable = [row for row in rows if _is_readable(store, row, columns)]
         rotation.unreadable += [_named(table, key, row) for row in rows if row not in readable]
         rotation.changed += await _renew(store, table, key, columns, readable)
         rotation.seen += len(rows)
+        tell(rotation)
+    async for kept in _bodies(store, portion):
+        fits = [each for each in kept if _body_opens(store, each)]
+        rotation.unreadable += [_body_named(each) for each in kept if each not in fits]
+        old = [each for each in fits if not store.cipher.is_first(each.body)]
+        rotation.changed += await seal_again(store, old) if old else 0
+        rotation.seen += len(kept)
         tell(rotation)
     if rotation.seen and len(rotation.unreadable) == rotation.seen:
         raise KeyProblem(
@@ -78,7 +88,29 @@ async def rotate_keys(
         for row in rows:
             if _under_others(store, row, columns) and _is_readable(store, row, columns):
                 rotation.written_since.append(_named(table, key, row))
+    async for kept in _bodies(store, portion):
+        rotation.written_since += [
+            _body_named(each)
+            for each in kept
+            if not store.cipher.is_first(each.body) and _body_opens(store, each)
+        ]
     return rotation
+
+
+async def _bodies(store: Store, portion: int) -> AsyncIterator[list[KeptBody]]:
+    """Every body of a record, a portion at a time."""
+    kept = await bodies_after(store, None, limit=portion)
+    while kept:
+        yield kept
+        kept = await bodies_after(store, kept[-1].place, limit=portion)
+
+
+def _body_opens(store: Store, kept: KeptBody) -> bool:
+    return not is_sealed(kept.body) or store.cipher.opens(kept.body)
+
+
+def _body_named(kept: KeptBody) -> str:
+    return f"record {' '.join(kept.place)}"
 
 
 async def _portions(

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
+from linekeeper.store.bodies import open_body
 from linekeeper.store.tables import Record, Watermark
 from tests.makini.peer import Peer
 from tests.reconcile.answering import ASSETS, asset, server, with_one_connection
@@ -36,7 +37,7 @@ async def keys(rt: Runtime) -> dict[str, Any]:
     """The live index: key and body."""
     async with rt.store.read() as session:
         rows = await session.scalars(select(Record).where(col(Record.deleted_at).is_(None)))
-        return {row.key: row.body for row in rows}
+        return {row.key: open_body(rt.store.cipher, row.body) for row in rows}
 
 
 def pages(*records: list[Any]) -> Any:

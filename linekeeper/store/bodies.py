@@ -1,0 +1,74 @@
+"""Contents of records at rest: encrypted under the keys that tokens are encrypted under.
+
+What was written before they were encrypted is plain JSON, and is read as it is until `rotate-keys`
+encrypts it, too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import tuple_, update
+from sqlmodel import col, select
+
+from linekeeper.store.cipher import Cipher
+from linekeeper.store.engine import Store
+from linekeeper.store.tables import Record
+
+_SEALED = "gAAAA"
+"""How every Fernet token begins; no JSON does."""
+_PLACE = (col(Record.connection_id), col(Record.entity), col(Record.key))
+
+
+def seal_body(cipher: Cipher, body: str | None) -> str | None:
+    """`body` as it is kept."""
+    return None if body is None else cipher.encrypt(body)
+
+
+def open_body(cipher: Cipher, kept: str | None) -> str | None:
+    """The JSON again. Raises `KeyProblem` if none of the keys fits."""
+    return cipher.decrypt(kept) if kept is not None and is_sealed(kept) else kept
+
+
+def is_sealed(kept: str) -> bool:
+    """Whether it is encrypted."""
+    return kept.startswith(_SEALED)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBody:
+    """One body, and whose it is: connection, entity and key."""
+
+    place: tuple[str, str, str]
+    body: str
+
+
+async def bodies_after(
+    store: Store, place: tuple[str, str, str] | None, *, limit: int
+) -> list[KeptBody]:
+    """The next bodies in the order of their places."""
+    statement = select(*_PLACE, col(Record.body)).where(col(Record.body).is_not(None))
+    if place is not None:
+        statement = statement.where(tuple_(*_PLACE) > place)
+    async with store.read() as session:
+        rows = await session.execute(statement.order_by(*_PLACE).limit(limit))
+        return [KeptBody((row[0], row[1], row[2]), row[3] or "") for row in rows]
+
+
+async def seal_again(store: Store, bodies: Sequence[KeptBody]) -> int:
+    """Encrypt `bodies` under the first key; one that changed meanwhile is left. How many."""
+    async with store.write() as session:
+        for kept in bodies:
+            body = open_body(store.cipher, kept.body)
+            connection_id, entity, key = kept.place
+            await session.execute(
+                update(Record)
+                .where(
+                    col(Record.connection_id) == connection_id,
+                    col(Record.entity) == entity,
+                    col(Record.key) == key,
+                    col(Record.body) == kept.body,
+                )
+                .values(body=seal_body(store.cipher, body))
+                .execution_options(synchronize_session=False)
+            )
+    return len(bodies)
