@@ -172,7 +172,7 @@ async def slack_messages(request: Request) -> Response:
 
 
 async def spoil_slack(request: Request) -> Response:
-    """`{mode, share?, method?, timeout_seconds?, rate_limit?}`, `{channels: {name:
+    """`{mode, share?, method?, channel?, timeout_seconds?, rate_limit?}`, `{channels: {name:
     open|archived|left|missing}}`, `{delete: {channel, ts}}`; `{mode: ""}` mends."""
     slack, body = world_of(request).slack, await body_of(request)
     for name, state in (body.pop("channels", None) or {}).items():

@@ -88,6 +88,8 @@ class SlackFaults:
     share: float = 1.0
     method: str = ""
     """Only this method, such as `chat.update`; empty: all."""
+    channel: str = ""
+    """Only what is said in this channel; empty: in all."""
     timeout_seconds: float = 60.0
     rate_limit: bool = False
     """Hold every channel to one message a second, after a burst."""
@@ -129,12 +131,20 @@ class Slack:
                 return channel
         raise SlackError("channel_not_found")
 
-    def goes_wrong(self, method: str) -> str:
+    def goes_wrong(self, method: str, channel: str = "") -> str:
         """The fault that strikes this call; empty text if none does."""
         faults = self.faults
         if not faults.mode or faults.method not in ("", method):
             return ""
+        if faults.channel and not self._is_same(channel, faults.channel):
+            return ""
         return faults.mode if self._chance.random() < faults.share else ""
+
+    def _is_same(self, name: str, other: str) -> bool:
+        try:
+            return self.channel(name) is self.channel(other)
+        except SlackError:
+            return False
 
     def held_up(self, name: str) -> bool:
         """Whether a message to this channel comes too early for Slack's limit."""

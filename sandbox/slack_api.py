@@ -27,7 +27,7 @@ async def call(request: Request) -> Response:
     method = request.path_params["method"]
     slack.calls[method] = slack.calls.get(method, 0) + 1
     fields = await _fields(request)
-    fault = slack.goes_wrong(method)
+    fault = slack.goes_wrong(method, str(fields.get("channel", "")))
     if fault == "500":
         return Response("upstream connect error", 500, media_type="text/plain")
     if fault == "html":

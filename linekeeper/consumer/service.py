@@ -30,7 +30,7 @@ from linekeeper.outbox.senders.forward import forwarding
 from linekeeper.outbox.senders.mail import deliver_mail
 from linekeeper.outbox.senders.prefect import deliver_events, deliver_runs
 from linekeeper.outbox.senders.reconnect import advance_due_cases
-from linekeeper.outbox.senders.slack import deliver_due
+from linekeeper.outbox.senders.slack import SlackDelivery
 from linekeeper.reconcile.outage import note_outages
 from linekeeper.reconnect.ending import announce_ending
 from linekeeper.reconnect.watch import watch
@@ -70,8 +70,10 @@ def lanes(
     rt: Runtime,
     orchestrator: Orchestrator,
     find_links: FindLinks,
+    *,
     forwarder: Dispatcher,
     record_events: RecordEvents,
+    speaker: SlackDelivery,
 ) -> list[ServiceLoop]:
     """The loops of the consumer."""
     links = Links()
@@ -101,13 +103,14 @@ def lanes(
     async def slack() -> bool:
         nonlocal policy_asked
         now = monotonic()
-        if now - policy_asked < POLICY_EVERY:
+        is_asked = now - policy_asked >= POLICY_EVERY
+        if not (is_asked or speaker.is_busy):
             async with rt.store.read() as session:
-                if not await is_due(session, outbox_of("slack"), now=utcnow()):
-                    return False
-        policy_asked = now
-        delivered = await deliver_due(rt.store, await rt.configuration(), rt.owner, links=links)
-        return delivered.sent > 0
+                is_asked = await is_due(session, outbox_of("slack"), now=utcnow())
+        if is_asked:
+            policy_asked = now
+            await speaker.evaluate(await rt.configuration(), links)
+        return (is_asked or speaker.is_busy) and await speaker.step()
 
     async def elsewhere() -> bool:
         configuration = await rt.configuration()
@@ -223,7 +226,11 @@ async def run_consumer(
     waker = Waker(rt.store)
     watch = ServiceLoop("database", waker.run, every=0)
     sockets = SlackSockets(rt)
-    async with forwarding(rt) as forwarder, RecordEvents(rt) as record_events:
+    async with (
+        forwarding(rt) as forwarder,
+        RecordEvents(rt) as record_events,
+        SlackDelivery(rt.store, rt.owner) as speaker,
+    ):
         watcher = Watcher(rt, "consumer")
 
         async def watch_parts() -> bool:
@@ -239,7 +246,14 @@ async def run_consumer(
             is_started = True
             return False
 
-        parts = lanes(rt, orchestrator, find_links, forwarder, record_events)
+        parts = lanes(
+            rt,
+            orchestrator,
+            find_links,
+            forwarder=forwarder,
+            record_events=record_events,
+            speaker=speaker,
+        )
         parts.append(ServiceLoop("watch", watch_parts, every=watcher.seconds))
         parts.append(
             ServiceLoop("canary", fly_canary, every=60 * (rt.settings.canary_minutes or 1))

@@ -1,6 +1,6 @@
 """A finder hands over everything it finds wrong; its topic's incidents are brought in line with it.
 
-Each topic has one owner (`linekeeper.incidents.kinds.TOPICS`). Nobody else's incidents are
+Each topic has one owner, the module that has it as its `TOPIC`. Nobody else's incidents are
 touched, and what people set on an incident (acknowledged, snoozed, muted) outlives every update.
 """
 

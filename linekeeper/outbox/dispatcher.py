@@ -23,6 +23,8 @@ ROUND_SECONDS = 60.0
 claim lasts (`queue.CLAIM_SECONDS`)."""
 TICK_SECONDS = 0.05
 """Until what is due for other destinations is looked for, beside one that is slow."""
+LOOK_SECONDS = 0.5
+"""The same where the end of the slow one is waited for."""
 LONGEST_WAIT = 600.0
 """Seconds; the back-off of a message ends there."""
 
@@ -86,7 +88,12 @@ class Dispatcher:
             raise
         return self._finished()
 
-    async def step(self) -> bool:
+    @property
+    def is_busy(self) -> bool:
+        """Whether a batch is under way."""
+        return bool(self._rounds)
+
+    async def step(self, tick: float = TICK_SECONDS) -> bool:
         """Deliver without waiting for a destination that is slow: the others go on beside it.
 
         Returns whether there may be more to do.
@@ -94,11 +101,32 @@ class Dispatcher:
         await self._begin(None)
         if not self._rounds:
             return False
-        await asyncio.wait(
-            self._rounds.values(), timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait(self._rounds.values(), timeout=tick, return_when=asyncio.FIRST_COMPLETED)
         self._finished()
         return True
+
+    async def drain(self, most: int) -> int:
+        """Deliver until nothing more is due, or `most` messages were: how many were.
+
+        A destination that is slow holds up only its own messages; its batch is waited for.
+        """
+        delivered = 0
+        try:
+            while True:
+                if delivered < most:
+                    await self._begin(most - delivered)
+                if not self._rounds:
+                    return delivered
+                await asyncio.wait(
+                    self._rounds.values(), timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                results = self._finished()
+                delivered += len(results)
+                if not (results or self._rounds):
+                    return delivered
+        except asyncio.CancelledError:
+            await self.__aexit__()
+            raise
 
     async def _begin(self, limit: int | None) -> None:
         """Begin a batch of each partition that has something due and none under way."""
@@ -177,6 +205,8 @@ class _Round:
         """What is not written yet."""
         self._until: dict[str, datetime] = {}
         """When rows that were not sent are due again."""
+        self._begun: set[str] = set()
+        """What was perhaps sent: an attempt that nothing is known of yet."""
         self._deadline = monotonic() + ROUND_SECONDS
         self._writing = asyncio.Lock()
 
@@ -196,7 +226,10 @@ class _Round:
                     return_exceptions=True,
                 )
         finally:
-            await self._write(last=True)
+            try:
+                await self._write(last=True)
+            finally:
+                self._sender.forget(self._rows)
         results = list(self._results.values())
         errors = [each for each in endings if each is not None]
         errors += [each.error for _, each in results if isinstance(each, Failed) and each.error]
@@ -230,6 +263,7 @@ class _Round:
         return now if held is None and monotonic() > self._deadline else held
 
     async def _send(self, row: OutboxRow) -> Result:
+        self._begun.add(row.id)
         try:
             async with asyncio.timeout(self._sender.deadline_seconds):
                 return await self._sender.send(row)
@@ -270,17 +304,16 @@ class _Round:
         async with self._writing:
             now = self._dispatcher.clock()
             fresh, self._fresh = self._fresh, Settlement()
-            back = {
-                row.id: self._until.get(row.id, now)
-                for row in self._rows
-                if last and row.id not in self._results
-            }
+            left = [row.id for row in self._rows if last and row.id not in self._results]
+            back = {row: self._until.get(row, now) for row in left if row not in self._begun}
             ends = [End(row.id, ended.became, ended.note) for row, ended in fresh.ended]
             ends += [End(row.id, "dead", why) for row, why in fresh.dead]
             retries = [
                 Retry(row.id, until, failed.why, failed.refusal)
                 for row, failed, until in fresh.retried
             ]
+            # It counts as an attempt, so that the next one looks whether it arrived.
+            retries += [Retry(row, now, "it was cut off") for row in left if row in self._begun]
             if not (ends or retries or back):
                 return
             covered = {key for _, ended in fresh.ended for key in ended.covers}

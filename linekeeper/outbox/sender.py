@@ -135,5 +135,8 @@ class Sender:
     ) -> None:
         """What else is to be written, in the transaction that settles."""
 
+    def forget(self, rows: Sequence[OutboxRow]) -> None:
+        """What was kept for a batch is needed no more."""
+
     async def close(self) -> None:
         """Let go of connections."""

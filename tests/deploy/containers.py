@@ -18,6 +18,8 @@ PODMAN = "/usr/bin/podman"
 LIMITS = ("--ulimit", "nofile=20000:20000", "--ulimit", "nproc=90000:90000")
 DEBIAN = "localhost/linekeeper-test/debian"
 SERVICES = "localhost/linekeeper-test/services"
+PREVIOUS = "d514f21b^"
+"""The commit before the newest change of tables that most of the parts read."""
 PIP = ("/etc/pip.conf", "/etc/ssl/certs")
 HERE = Path(__file__).parent / "images"
 _WRAPPER = f"""#!/bin/sh
@@ -79,11 +81,13 @@ async def build(tag: str, file: Path, context: Path, *options: str, base: str) -
     return tag
 
 
-async def linekeeper(wheels: Path, folder: Path, tag: str = "linekeeper") -> str:
+async def linekeeper(
+    wheels: Path, folder: Path, tag: str = "linekeeper", *, root: Path = ROOT
+) -> str:
     """The image of `deploy/Dockerfile`, with what `.dockerignore` lets into it, and more beside."""
     context = folder / f"context-{tag}"
     shutil.copytree(wheels, context / "dist")
-    shutil.copytree(ROOT / "requirements", context / "requirements")
+    shutil.copytree(root / "requirements", context / "requirements")
     shutil.copy(ROOT / ".dockerignore", context)
     (context / ".env").write_text("LINEKEEPER_ENCRYPTION_KEYS=secret")
     (context / ".linekeeper").mkdir()
@@ -93,6 +97,18 @@ async def linekeeper(wheels: Path, folder: Path, tag: str = "linekeeper") -> str
     own = [f"--volume={path}:{path}:ro" for path in PIP if Path(path).exists()]
     base = await debian(folder)
     return await build(name, ROOT / "deploy/Dockerfile", context, *own, base=base)
+
+
+async def previous(folder: Path) -> str:
+    """The image of the version before (`PREVIOUS`), from its own wheel and its own hashes."""
+    checkout = folder / "previous"
+    checkout.mkdir()
+    tar = folder / "previous.tar"
+    await run("git", "archive", "-o", tar, PREVIOUS)
+    await run("tar", "-C", checkout, "-xf", tar)
+    uv = Path(sys.executable).with_name("uv")
+    await run(uv, "build", "-q", "--wheel", "-o", folder / "previous-dist", checkout)
+    return await linekeeper(folder / "previous-dist", folder, "previous", root=checkout)
 
 
 async def services(folder: Path) -> str:

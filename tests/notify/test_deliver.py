@@ -323,7 +323,7 @@ async def test_where_slack_refuses_the_blocks_the_text_gets_through(desk: Desk) 
     async with desk.store.write() as session:
         await say(desk.store, session, "test", "A test", utcnow())
     refusals = iter(["invalid_blocks", ""])
-    desk.slack.goes_wrong = lambda method: next(refusals)  # type: ignore[method-assign]  # the peer's
+    desk.slack.goes_wrong = lambda *_: next(refusals)  # type: ignore[method-assign]  # the peer's
     assert (await desk.deliver()).sent == 1
     [message] = desk.messages()
     assert message["text"] == "A test"

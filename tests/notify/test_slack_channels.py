@@ -1,5 +1,6 @@
 """Several Slack channels: each incident in the one that fits, and a channel that is away alone."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -8,10 +9,14 @@ from pydantic import SecretStr
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy, Configuration, SlackConfig
+from linekeeper.notify import slack_channel
 from linekeeper.notify.decision import Reach, Situation
 from linekeeper.notify.policy import decide
 from linekeeper.notify.routing import About, Concerned, channels_of, check, route, said_about
+from linekeeper.notify.slack_channel import Pacer
+from linekeeper.notify.view import Links
 from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.outbox.senders.slack import SlackDelivery, SlackSender
 from tests.notify.conftest import Desk
 
 
@@ -65,6 +70,29 @@ async def test_a_channel_that_is_away_delays_only_itself(desk: Desk) -> None:
     shown = _of(desk, "ops")
     assert len(shown) == 20  # the cap of an hour is the channel's own
     assert all(f"Acme {number}" in str(shown) for number in range(30))
+
+
+async def test_a_channel_that_hangs_holds_up_only_its_own(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hangs for ever here, having taken the message: nobody waits, and it is said once."""
+    monkeypatch.setattr(slack_channel, "TIMEOUT_SECONDS", 3_600)
+    monkeypatch.setattr(SlackSender, "deadline_seconds", 3_600.0)
+    _with(desk, petra=_channel(desk, "#ops", owners="Petra"))
+    desk.slack.faults.mode, desk.slack.faults.channel = "lost", "#ops"
+    await desk.open(customer="Acme", owner="Petra")
+    async with SlackDelivery(desk.store, "one", pacer=Pacer(0)) as delivery:
+        for customer in ("Globex", "Initech", "Hooli"):
+            await desk.open(customer=customer, owner="Quinn")
+            async with asyncio.timeout(120):
+                while not (_of(desk, "ops") and customer in str(_of(desk, "linekeeper"))):
+                    await delivery.evaluate(desk.configuration, Links())
+                    await delivery.step()
+            assert delivery.is_busy
+    desk.slack.faults.mode = ""
+    await desk.deliver()
+    [message] = _of(desk, "ops")
+    assert "Acme" in str(message)
 
 
 async def test_where_a_channel_is_gone_its_incidents_go_on_in_default(desk: Desk) -> None:

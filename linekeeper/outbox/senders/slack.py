@@ -1,14 +1,16 @@
 """Slack: what the alert policy lets through is rendered as things are now, and sent."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any, Self
 
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
-from linekeeper.config import Configuration
+from linekeeper.config import Configuration, SlackConfig
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.burst import gather_burst, hold_channel
 from linekeeper.notify.channels import known_as, mark_broken, mark_well
@@ -27,12 +29,33 @@ from linekeeper.notify.routed import (
 from linekeeper.notify.routing import DEFAULT, channels_of
 from linekeeper.notify.slack_channel import Pacer, open_channel
 from linekeeper.notify.view import IncidentView, Links
-from linekeeper.outbox.dispatcher import Dispatcher
-from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender, Settlement
+from linekeeper.outbox.dispatcher import LOOK_SECONDS, Dispatcher
+from linekeeper.outbox.queue import OUTBOX
+from linekeeper.outbox.sender import (
+    Ended,
+    Failed,
+    OutboxRow,
+    Partition,
+    Result,
+    Sender,
+    Settlement,
+)
 from linekeeper.store.engine import Store
 
 CHANNEL = "slack"
+MOST_DUE = 2_000
+"""So many messages are divided among the Slack channels at a time, the oldest."""
 _PACER = Pacer()
+_DUE = (
+    select(OUTBOX.c.id, OUTBOX.c.payload)
+    .where(
+        OUTBOX.c.channel == CHANNEL,
+        OUTBOX.c.status == "pending",
+        OUTBOX.c.next_attempt_at <= bindparam("now"),
+    )
+    .order_by(OUTBOX.c.next_attempt_at, OUTBOX.c.seq)
+    .limit(MOST_DUE)
+)
 
 
 @dataclass(slots=True)
@@ -67,46 +90,59 @@ async def deliver_due(
     raised. First the alert policy is asked what is due to be said; what it holds back is settled
     unsaid, and its first notice will show all of it.
     """
-    decision = await evaluate_alerts(store, configuration, now=clock())
-    sender = SlackSender(
-        store, configuration, decision, links=links or Links(), clock=clock, pacer=pacer
-    )
+    sender = SlackSender(store, clock=clock, pacer=pacer)
+    await sender.evaluate(configuration, links or Links())
     async with Dispatcher(store, owner, sender, clock=clock) as dispatcher:
-        while limit > 0:
-            results = await dispatcher.deliver(limit=limit)
-            if not results:
-                break
-            limit -= len(results)
+        await dispatcher.drain(limit)
     return sender.delivered
+
+
+class SlackDelivery:
+    """The same for who always runs; `step` waits for no Slack channel that hangs."""
+
+    def __init__(self, store: Store, owner: str, *, pacer: Pacer = _PACER) -> None:
+        self._sender = SlackSender(store, clock=utcnow, pacer=pacer)
+        self._dispatcher = Dispatcher(store, owner, self._sender)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._dispatcher.__aexit__()
+
+    async def evaluate(self, configuration: Configuration, links: Links) -> None:
+        """Ask the alert policy what is due to be said."""
+        await self._sender.evaluate(configuration, links)
+
+    async def step(self) -> bool:
+        """Deliver what is due; whether there may be more to do."""
+        return await self._dispatcher.step(LOOK_SECONDS)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being sent."""
+        return self._dispatcher.is_busy
 
 
 class SlackSender(Sender):
     """Says rows of channel `slack`, each in the Slack channel that is theirs.
 
-    Each Slack channel is a destination of its own: one that takes nothing holds up only its own.
+    Each Slack channel is a destination of its own, and its messages a partition: one that takes
+    nothing, or hangs, holds up only its own.
     """
 
     channel = CHANNEL
 
-    def __init__(
-        self,
-        store: Store,
-        configuration: Configuration,
-        decision: Decision,
-        *,
-        links: Links,
-        clock: Callable[[], datetime],
-        pacer: Pacer,
-    ) -> None:
+    def __init__(self, store: Store, *, clock: Callable[[], datetime], pacer: Pacer) -> None:
         self._store = store
-        self._configuration = configuration
-        self._decided = decision
-        self._channels = channels_of(configuration)
-        self._links = links
-        self.at_once = Sender.at_once * max(len(self._channels), 1)
-        self.batch = Sender.batch * max(len(self._channels), 1)
+        self._configuration = Configuration()
+        self._decided = Decision()
+        self._channels: Mapping[str, SlackConfig] = {}
+        self._links = Links()
         self._clock = clock
         self._pacer = pacer
+        self._partition_of: dict[str, str] = {}
+        """The Slack channel that each row was due for."""
         self._views: dict[str, IncidentView] = {}
         self._firsts: dict[str, First] = {}
         self._names: dict[str, str] = {}
@@ -117,51 +153,87 @@ class SlackSender(Sender):
         self._well: set[str] = set()
         self.delivered = Delivered()
 
+    async def evaluate(self, configuration: Configuration, links: Links) -> None:
+        """Ask the alert policy what is due to be said; what is sent from now on goes by these."""
+        self._configuration, self._links = configuration, links
+        self._channels = channels_of(configuration)
+        self._decided = await evaluate_alerts(self._store, configuration, now=self._clock())
+
+    async def partitions(self) -> Mapping[str, Partition]:
+        """One for each Slack channel: the messages that are due for it now."""
+        if len(self._channels) < 2:
+            return {name: Partition(None, _address(self._channels, name)) for name in (DEFAULT,)}
+        async with self._store.read() as session:
+            due = (await session.execute(_DUE, {"now": self._clock()})).all()
+        firsts = await self._told(_incidents_of(row.payload for row in due))
+        ids: dict[str, list[str]] = {name: [] for name in (*self._channels, DEFAULT)}
+        for row in due:
+            name = self._partition_of[row.id] = await self._name_of(row.payload, firsts)
+            ids[name].append(row.id)
+        return {
+            name: Partition(OUTBOX.c.id.in_(rows), _address(self._channels, name))
+            for name, rows in ids.items()
+        }
+
     @asynccontextmanager
     async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
         """The incidents of `rows`, and what is not to be said of them."""
-        ids = [i for row in rows if isinstance(i := row.payload.get("incident_id"), str)]
-        self._views = await load_views(self._store, ids)
-        known = await self._withheld(rows)
+        ids = _incidents_of(row.payload for row in rows)
+        views = await load_views(self._store, ids)
+        self._views |= views
+        known = await self._withheld(rows, views)
         for row in rows:
             if row.id not in known:
-                name = self._names[row.id] = await self._name_of(row)
+                name = self._names[row.id] = await self._name_of(row.payload, self._firsts)
                 if name not in self._channels:
                     known[row.id] = await self._unsent(row)
+        names = {self._names[row.id] for row in rows if self._is_here(row, known)}
         async with AsyncExitStack() as stack:
-            for name in {self._names[row.id] for row in rows if row.id not in known}:
+            for name in names:
                 slack = self._channels[name]
                 channel = await stack.enter_async_context(open_channel(slack, self._pacer))
                 links = replace(self._links, buttons=slack.has_buttons)
                 self._renderers[name] = Renderer(self._store, channel, links, self._clock)
             yield known
 
-    async def _name_of(self, row: OutboxRow) -> str:
+    def _is_here(self, row: OutboxRow, known: Mapping[str, Result]) -> bool:
+        """Whether it is to be sent in the partition that it was claimed for."""
+        return row.id not in known and self.not_before(row, self._clock()) is None
+
+    def not_before(self, row: OutboxRow, now: datetime) -> datetime | None:
+        """A row that turned out to be another Slack channel's is claimed anew, for that."""
+        name = self._names.get(row.id, DEFAULT)
+        return None if self._partition_of.get(row.id, name) == name else now
+
+    async def _name_of(self, payload: Mapping[str, Any], firsts: Mapping[str, First]) -> str:
         """Its Slack channel; `default` where there is none of this name any more."""
-        first = self._firsts.get(row.payload.get("incident_id", ""))
+        first = firsts.get(payload.get("incident_id", ""))
         if first is not None:
             name = first.slack_channel
         else:
-            name = await channel_of_message(self._store, row.payload, self._channels)
+            name = await channel_of_message(self._store, payload, self._channels)
         return name if name in self._channels else DEFAULT
 
     def destination(self, row: OutboxRow) -> str:
         """The Slack channel."""
         return self._names.get(row.id, DEFAULT)
 
-    async def _told(self) -> dict[str, First]:
+    async def _told(self, incident_ids: Collection[str]) -> dict[str, First]:
         async with self._store.read() as session:
-            return await first_notices(session, self._views)
+            return await first_notices(session, incident_ids)
 
-    async def _withheld(self, rows: Sequence[OutboxRow]) -> dict[str, Result]:
+    async def _withheld(
+        self, rows: Sequence[OutboxRow], views: Mapping[str, IncidentView]
+    ) -> dict[str, Result]:
         """What the policy suppresses: the first notice will tell all of it."""
-        self._firsts = await self._told()
-        if self._views.keys() - self._firsts.keys():  # news since the policy was asked
+        firsts = await self._told(views)
+        if views.keys() - firsts.keys():  # news since the policy was asked
             again = await evaluate_alerts(self._store, self._configuration, now=self._clock())
             again.never = self._decided.never | again.never
             self._decided = again
-            self._firsts = await self._told()
-        unannounced = self._views.keys() - self._firsts.keys()
+            firsts = await self._told(views)
+        self._firsts |= firsts
+        unannounced = views.keys() - firsts.keys()
         return {
             row.id: Ended("suppressed", self._decided.reason(row.payload["incident_id"]))
             for row in rows
@@ -252,6 +324,15 @@ class SlackSender(Sender):
                 name = self.destination(row)
                 await self._hold(session, name, why, trouble, until=until, now=now)
 
+    def forget(self, rows: Sequence[OutboxRow]) -> None:
+        """These are settled, or will be claimed anew."""
+        for row in rows:
+            self._names.pop(row.id, None)
+            self._partition_of.pop(row.id, None)
+        for incident_id in _incidents_of(row.payload for row in rows):
+            self._views.pop(incident_id, None)
+            self._firsts.pop(incident_id, None)
+
     async def _hold(
         self,
         session: AsyncSession,
@@ -271,3 +352,12 @@ class SlackSender(Sender):
             await mark_broken(
                 self._store, session, known_as(name), why, needs_mending=needs_mending, now=now
             )
+
+
+def _incidents_of(payloads: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [i for payload in payloads if isinstance(i := payload.get("incident_id"), str)]
+
+
+def _address(channels: Mapping[str, SlackConfig], name: str) -> str:
+    slack = channels.get(name)
+    return f"{slack.api_url} {slack.channel}" if slack is not None else ""
