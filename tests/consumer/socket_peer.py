@@ -4,6 +4,7 @@ are sent again until they are acknowledged, and connections that end whenever Sl
 import asyncio
 import itertools
 import random
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,6 +23,8 @@ class SocketPeer:
         self.waiting: dict[str, dict[str, Any]] = {}
         self.acknowledged: list[str] = []
         self.sent: list[str] = []
+        self.took: list[float] = []
+        """Seconds from the last time that each was sent to its acknowledgement."""
         self.views: list[dict[str, Any]] = []
         self.refusal = ""
         self.stale = 0
@@ -29,6 +32,7 @@ class SocketPeer:
         self._tickets: set[str] = set()
         self._numbers = itertools.count(1)
         self._chance = random.Random(21)
+        self._sent_at: dict[str, float] = {}
 
     async def press(self, payload: dict[str, Any]) -> str:
         """Somebody pressed something: it goes to one connection, and stays until acknowledged."""
@@ -64,6 +68,7 @@ class SocketPeer:
             "payload": self.waiting[identifier],
         }
         self.sent.append(identifier)
+        self._sent_at[identifier] = time.monotonic()
         await self._say(self._chance.choice(alive), envelope)
 
     async def _say(self, connection: web.WebSocketResponse, message: dict[str, Any]) -> None:
@@ -98,6 +103,7 @@ class SocketPeer:
                     identifier = str(message.json().get("envelope_id"))
                     if self.waiting.pop(identifier, None) is not None:
                         self.acknowledged.append(identifier)
+                        self.took.append(time.monotonic() - self._sent_at.pop(identifier))
         finally:
             self.connections.remove(connection)
         return connection

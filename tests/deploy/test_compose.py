@@ -47,17 +47,7 @@ async def test_it_runs_behind_tls_and_survives_kills_and_a_rolling_restart(
     folder = tmp_path / "deploy"
     folder.mkdir()
     async with listening() as product:
-        more = {
-            "LINEKEEPER_MAKINI_CLIENT_ID": box.client_id,
-            "LINEKEEPER_MAKINI_CLIENT_SECRET": box.client_secret,
-            "LINEKEEPER_MAKINI_WEBHOOK_SECRETS": box.webhook_secret,
-            "LINEKEEPER_MAKINI_MODE": "manage",
-            "LINEKEEPER_MAKINI_PER_MINUTE": "0",
-            "LINEKEEPER_PROBE_MINUTES": "0",
-            "LINEKEEPER_FORWARD_URL": product.url,
-            "LINEKEEPER_FORWARD_SECRET": SECRET,
-        }
-        async with composed(folder, box, more, images) as place:
+        async with composed(folder, box, configured(box, product.url), images) as place:
             await _only_what_is_for_the_outside_is_outside(place)
             await _links_lead_to_the_browser(place)
             await _secrets_are_files(place)
@@ -73,21 +63,35 @@ async def test_it_runs_behind_tls_and_survives_kills_and_a_rolling_restart(
                     await podman("restart", "-t", "15", place.container(name))
                     await place.healthy(name)
             assert changes["made"] >= 10 * A_SECOND
-            await until(lambda: _quiet(place), seconds=600, what="every webhook to be applied")
+            await until(lambda: quiet(place), seconds=600, what="every webhook to be applied")
             truth = await place.truth()
             sent = [one for one in truth["webhooks"] if one["keys"]]
             assert {one["fate"] for one in sent} == {"delivered"}
             assert len(sent) >= changes["made"]
-            statuses = await _statuses(place)
-            assert set(statuses) <= {"processed", "stale"}, statuses
-            ids = await _events(place)  # fewer than were sent: what says the same and waits is one
+            became = await statuses(place)
+            assert set(became) <= {"processed", "stale"}, became
+            ids = await events(place)  # fewer than were sent: what says the same and waits is one
 
             async def told() -> bool:
                 return ids <= {identity for identity, _ in product.taken}
 
             await until(told, seconds=600, what="the product")
             assert (await place.completed("reconcile"))["state_type"] == "COMPLETED"
-            print(f"{changes['made']} changes, {len(sent)} webhooks, {dict(statuses)}")
+            print(f"{changes['made']} changes, {len(sent)} webhooks, {dict(became)}")
+
+
+def configured(box: sandbox.Settings, product: str) -> dict[str, str]:
+    """The settings of the parts: the Makini beside them, and where webhooks go on to."""
+    return {
+        "LINEKEEPER_MAKINI_CLIENT_ID": box.client_id,
+        "LINEKEEPER_MAKINI_CLIENT_SECRET": box.client_secret,
+        "LINEKEEPER_MAKINI_WEBHOOK_SECRETS": box.webhook_secret,
+        "LINEKEEPER_MAKINI_MODE": "manage",
+        "LINEKEEPER_MAKINI_PER_MINUTE": "0",
+        "LINEKEEPER_PROBE_MINUTES": "0",
+        "LINEKEEPER_FORWARD_URL": product,
+        "LINEKEEPER_FORWARD_SECRET": SECRET,
+    }
 
 
 async def _only_what_is_for_the_outside_is_outside(place: Composed) -> None:
@@ -154,12 +158,14 @@ async def _load(place: Composed) -> AsyncIterator[Counter[str]]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _quiet(place: Composed) -> bool:
+async def quiet(place: Composed) -> bool:
+    """Whether every webhook was delivered and applied."""
     told = await place.truth("?records=0&webhooks=0")
-    return not told["webhooks_outstanding"] and not (await _statuses(place))["pending"]
+    return not told["webhooks_outstanding"] and not (await statuses(place))["pending"]
 
 
-async def _statuses(place: Composed) -> Counter[str]:
+async def statuses(place: Composed) -> Counter[str]:
+    """How many events there are of each status."""
     async with place.store() as store, store.read() as session:
         rows = await session.execute(
             select(col(WebhookEvent.status), func.count()).group_by(col(WebhookEvent.status))
@@ -167,6 +173,7 @@ async def _statuses(place: Composed) -> Counter[str]:
         return Counter(dict(rows.all()))
 
 
-async def _events(place: Composed) -> set[str]:
+async def events(place: Composed) -> set[str]:
+    """The ids of every event that was stored."""
     async with place.store() as store, store.read() as session:
         return set(await session.scalars(select(col(WebhookEvent.id))))
