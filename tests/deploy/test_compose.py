@@ -46,38 +46,40 @@ async def test_it_runs_behind_tls_and_survives_kills_and_a_rolling_restart(
     box = sandbox.Settings(port=0, connections=20, records_per_connection=60, retry_scale=0.02)
     folder = tmp_path / "deploy"
     folder.mkdir()
-    async with listening() as product:
-        async with composed(folder, box, configured(box, product.url), images) as place:
-            await _only_what_is_for_the_outside_is_outside(place)
-            await _links_lead_to_the_browser(place)
-            await _secrets_are_files(place)
-            for _ in range(2):  # the first adopts what the sandbox lists
-                assert (await place.completed("health-sweep"))["state_type"] == "COMPLETED"
-            async with _load(place) as changes:
-                for name in ("receiver-1", "consumer-1", "worker-1", "receiver-2", "consumer-2"):
-                    await podman("kill", "--signal=KILL", place.container(name))
-                    await asyncio.sleep(5)
-                    await podman("start", place.container(name))
-                    await place.healthy(name)
-                for name in PARTS:  # a rolling restart
-                    await podman("restart", "-t", "15", place.container(name))
-                    await place.healthy(name)
-            assert changes["made"] >= 10 * A_SECOND
-            await until(lambda: quiet(place), seconds=600, what="every webhook to be applied")
-            truth = await place.truth()
-            sent = [one for one in truth["webhooks"] if one["keys"]]
-            assert {one["fate"] for one in sent} == {"delivered"}
-            assert len(sent) >= changes["made"]
-            became = await statuses(place)
-            assert set(became) <= {"processed", "stale"}, became
-            ids = await events(place)  # fewer than were sent: what says the same and waits is one
+    async with (
+        listening() as product,
+        composed(folder, box, configured(box, product.url), images) as place,
+    ):
+        await _only_what_is_for_the_outside_is_outside(place)
+        await _links_lead_to_the_browser(place)
+        await _secrets_are_files(place)
+        for _ in range(2):  # the first adopts what the sandbox lists
+            assert (await place.completed("health-sweep"))["state_type"] == "COMPLETED"
+        async with _load(place) as changes:
+            for name in ("receiver-1", "consumer-1", "worker-1", "receiver-2", "consumer-2"):
+                await podman("kill", "--signal=KILL", place.container(name))
+                await asyncio.sleep(5)
+                await podman("start", place.container(name))
+                await place.healthy(name)
+            for name in PARTS:  # a rolling restart
+                await podman("restart", "-t", "15", place.container(name))
+                await place.healthy(name)
+        assert changes["made"] >= 10 * A_SECOND
+        await until(lambda: quiet(place), seconds=600, what="every webhook to be applied")
+        truth = await place.truth()
+        sent = [one for one in truth["webhooks"] if one["keys"]]
+        assert {one["fate"] for one in sent} == {"delivered"}
+        assert len(sent) >= changes["made"]
+        became = await statuses(place)
+        assert set(became) <= {"processed", "stale"}, became
+        ids = await events(place)  # fewer than were sent: what says the same and waits is one
 
-            async def told() -> bool:
-                return ids <= {identity for identity, _ in product.taken}
+        async def told() -> bool:
+            return ids <= {identity for identity, _ in product.taken}
 
-            await until(told, seconds=600, what="the product")
-            assert (await place.completed("reconcile"))["state_type"] == "COMPLETED"
-            print(f"{changes['made']} changes, {len(sent)} webhooks, {dict(became)}")
+        await until(told, seconds=600, what="the product")
+        assert (await place.completed("reconcile"))["state_type"] == "COMPLETED"
+        print(f"{changes['made']} changes, {len(sent)} webhooks, {dict(became)}")
 
 
 def configured(box: sandbox.Settings, product: str) -> dict[str, str]:
