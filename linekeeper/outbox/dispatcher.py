@@ -205,8 +205,8 @@ class _Round:
         """What is not written yet."""
         self._until: dict[str, datetime] = {}
         """When rows that were not sent are due again."""
-        self._begun: set[str] = set()
-        """What was perhaps sent: an attempt that nothing is known of yet."""
+        self._begun: dict[str, float] = {}
+        """What was perhaps sent, of which nothing is known yet: in how many seconds it is due."""
         self._deadline = monotonic() + ROUND_SECONDS
         self._writing = asyncio.Lock()
 
@@ -263,10 +263,13 @@ class _Round:
         return now if held is None and monotonic() > self._deadline else held
 
     async def _send(self, row: OutboxRow) -> Result:
-        self._begun.add(row.id)
+        self._begun[row.id] = 0.0
         try:
             async with asyncio.timeout(self._sender.deadline_seconds):
                 return await self._sender.send(row)
+        except asyncio.CancelledError:
+            self._begun[row.id] = self._sender.cut_off_seconds
+            raise
         except TimeoutError:
             return self._sender.timed_out(row)
 
@@ -313,7 +316,11 @@ class _Round:
                 for row, failed, until in fresh.retried
             ]
             # It counts as an attempt, so that the next one looks whether it arrived.
-            retries += [Retry(row, now, "it was cut off") for row in left if row in self._begun]
+            retries += [
+                Retry(row, now + timedelta(seconds=self._begun[row]), "its sending was cut off")
+                for row in left
+                if row in self._begun
+            ]
             if not (ends or retries or back):
                 return
             covered = {key for _, ended in fresh.ended for key in ended.covers}

@@ -97,6 +97,8 @@ class Sender:
     batch = 20
     at_once = 4
     deadline_seconds = 45.0
+    cut_off_seconds = 0.0
+    """What was being sent when its sender was stopped may still arrive: so long it waits."""
     gives_up_after = timedelta(days=3)
     longest_pause: float | None = None
     """Of the back-off of pauses, in seconds; None: a pause is as long as the message waits."""

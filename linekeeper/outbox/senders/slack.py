@@ -18,7 +18,7 @@ from linekeeper.notify.compose_fold import plain_fold
 from linekeeper.notify.decision import Decision
 from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.notify.queries import load_views
-from linekeeper.notify.refusals import SlackTrouble, unreachable
+from linekeeper.notify.refusals import UNANSWERED_WAIT, SlackTrouble, unreachable
 from linekeeper.notify.renderer import InvalidMessage, Renderer, said
 from linekeeper.notify.routed import (
     First,
@@ -132,6 +132,7 @@ class SlackSender(Sender):
     """
 
     channel = CHANNEL
+    cut_off_seconds = UNANSWERED_WAIT
 
     def __init__(self, store: Store, *, clock: Callable[[], datetime], pacer: Pacer) -> None:
         self._store = store
