@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from pydantic import SecretStr
 import sandbox
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from tests.deploy.conftest import run
+from tests.deploy.conftest import run, typed
 from tests.deploy.containers import podman, wrapper
 from tests.e2e.conftest import ROOT, until
 
@@ -32,6 +32,7 @@ DEPLOY = ROOT / "deploy"
 SERVICES: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
 PARTS = [name for name in SERVICES if name[-2:] in ("-1", "-2")]
 UI = "https://prefect.example.com"
+COMPOSE = "podman-compose -f deploy/compose.yaml "
 CHECK_SECONDS = 3
 
 
@@ -76,6 +77,11 @@ class Composed:
             cwd=self.folder,
             environment={**os.environ, **self.environment},
         )
+
+    async def type(self, line: str) -> str:
+        """A line of `docs/deploy.md`, in the folder that has its files."""
+        assert line.startswith(COMPOSE)
+        return await self.compose(*line.removeprefix(COMPOSE).split())
 
     async def prefect(self, path: str, **body: object) -> Any:
         """`POST` (`GET` without a body) to Prefect's API, with its password."""
@@ -127,22 +133,23 @@ async def composed(
     """All of it, set up and healthy, with a Makini and a Slack beside it."""
     for name in ("compose.yaml", "postgres-init.sql", "make-secrets.sh"):
         shutil.copy(DEPLOY / name, folder)
-    await run("./make-secrets.sh", cwd=folder)
+    made, *copied, public, prefect, setup, up = typed("With compose", {})
+    await run("./" + made.removeprefix("deploy/"), cwd=folder)
     wrapper(folder)
     number = secrets.randbelow(200) + 20
     async with sandbox.serving(box) as fleet:
-        environment = {**images, "LINEKEEPER_PUBLIC_URL": "https://linekeeper.example.com"}
-        environment["PREFECT_UI_URL"] = UI
+        exported = [line.removeprefix("export ").split("=", 1) for line in (public, prefect)]
+        environment = {**images, **dict(exported)}
         place = Composed(folder, f"127.84.{number}", f"lk{number}", environment, fleet)
         box.webhook_url = f"https://{place.at('nginx')}/webhooks/default"
-        await _certificate(place)
+        await _certificate(place, copied)
         (folder / "here.yaml").write_text(yaml.safe_dump(_here(place, more)))
         limits = httpx.Limits(max_keepalive_connections=0)
         async with httpx.AsyncClient(timeout=60, limits=limits, trust_env=False) as place.http:
             checking = asyncio.create_task(_check(place))
             try:
-                await place.compose("--profile", "setup", "run", "--rm", "setup")
-                await place.compose("up", "-d")
+                for line in (setup, up):
+                    await place.type(line)
                 await place.healthy(*(name for name in SERVICES if name not in ("setup", "nginx")))
                 yield place
             finally:
@@ -189,25 +196,29 @@ def _here(place: Composed, more: dict[str, str]) -> dict[str, Any]:
     return {"services": own}
 
 
-async def _certificate(place: Composed) -> None:
-    """An authority of our own, and nginx's certificate by it."""
+async def _certificate(place: Composed, copied: Sequence[str]) -> None:
+    """An authority of our own, and nginx's certificate by it, copied as the page says."""
     authority, key, request = (place.folder / f"authority.{end}" for end in ("pem", "key", "csr"))
     names = place.folder / "names"
     names.write_text(f"subjectAltName=DNS:linekeeper.example.com,IP:{place.at('nginx')}\n")
     new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    tls = place.folder / "secrets"
+    tls = place.folder / "letsencrypt"
+    tls.mkdir()
     await run(
         *("openssl", "req", "-x509", *new, "-keyout", key, "-out", authority, "-days", "2"),
         *("-subj", "/CN=An authority of our own"),
     )
     await run(
-        *("openssl", "req", *new, "-keyout", tls / "tls.key", "-out", request),
+        *("openssl", "req", *new, "-keyout", tls / "privkey.pem", "-out", request),
         *("-subj", "/CN=linekeeper.example.com"),
     )
     await run(
         *("openssl", "x509", "-req", "-in", request, "-CA", authority, "-CAkey", key, "-days", "2"),
-        *("-extfile", names, "-out", tls / "tls.pem"),
+        *("-extfile", names, "-out", tls / "fullchain.pem"),
     )
+    for line in copied:
+        words = line.replace("/etc/letsencrypt/live/linekeeper.example.com", str(tls)).split()
+        await run(*(word.replace("deploy/", f"{place.folder}/") for word in words))
 
 
 async def _check(place: Composed) -> None:

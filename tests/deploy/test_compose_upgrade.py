@@ -16,6 +16,7 @@ from linekeeper.store.migrate import head
 from linekeeper.store.tables import Connection
 from tests.deploy import containers
 from tests.deploy.composed import SERVICES, Composed, composed
+from tests.deploy.conftest import typed
 from tests.deploy.containers import podman
 from tests.deploy.test_compose import configured, events, quiet, statuses
 from tests.e2e.conftest import ROOT, until
@@ -66,8 +67,8 @@ async def test_an_upgrade_from_the_image_before_keeps_everything(
         assert known == 8
 
         place.environment["LINEKEEPER_IMAGE"] = new
-        await place.compose("--profile", "setup", "run", "--rm", "setup")
-        await place.compose("up", "-d")
+        for line in typed("With compose", {})[-2:]:
+            await place.type(line)
         await place.healthy(*LIVING, seconds=PATIENCE)
         assert {await _image(place, name) for name in ("receiver-1", "worker-2")} == {
             await _image_id(new)
