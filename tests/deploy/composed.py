@@ -217,8 +217,8 @@ async def _certificate(place: Composed, copied: Sequence[str]) -> None:
         *("-extfile", names, "-out", tls / "fullchain.pem"),
     )
     for line in copied:
-        words = line.replace("/etc/letsencrypt/live/linekeeper.example.com", str(tls)).split()
-        await run(*(word.replace("deploy/", f"{place.folder}/") for word in words))
+        command, source, target = line.split()
+        await run(command, tls / Path(source).name, place.folder / target.removeprefix("deploy/"))
 
 
 async def _check(place: Composed) -> None:
