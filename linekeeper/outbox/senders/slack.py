@@ -1,12 +1,11 @@
 """Slack: what the alert policy lets through is rendered as things are now, and sent."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
@@ -16,6 +15,7 @@ from linekeeper.notify.burst import gather_burst, hold_channel
 from linekeeper.notify.channels import known_as, mark_broken, mark_well
 from linekeeper.notify.compose_fold import plain_fold
 from linekeeper.notify.decision import Decision
+from linekeeper.notify.due import due_messages, incidents_of
 from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.notify.queries import load_views
 from linekeeper.notify.refusals import UNANSWERED_WAIT, SlackTrouble, unreachable
@@ -43,19 +43,7 @@ from linekeeper.outbox.sender import (
 from linekeeper.store.engine import Store
 
 CHANNEL = "slack"
-MOST_DUE = 2_000
-"""So many messages are divided among the Slack channels at a time, the oldest."""
 _PACER = Pacer()
-_DUE = (
-    select(OUTBOX.c.id, OUTBOX.c.payload)
-    .where(
-        OUTBOX.c.channel == CHANNEL,
-        OUTBOX.c.status == "pending",
-        OUTBOX.c.next_attempt_at <= bindparam("now"),
-    )
-    .order_by(OUTBOX.c.next_attempt_at, OUTBOX.c.seq)
-    .limit(MOST_DUE)
-)
 
 
 @dataclass(slots=True)
@@ -164,13 +152,12 @@ class SlackSender(Sender):
         """One for each Slack channel: the messages that are due for it now."""
         if len(self._channels) < 2:
             return {name: Partition(None, _address(self._channels, name)) for name in (DEFAULT,)}
-        async with self._store.read() as session:
-            due = (await session.execute(_DUE, {"now": self._clock()})).all()
-        firsts = await self._told(_incidents_of(row.payload for row in due))
+        due = await due_messages(self._store, now=self._clock())
+        firsts = await self._told(incidents_of(due.values()))
         ids: dict[str, list[str]] = {name: [] for name in (*self._channels, DEFAULT)}
-        for row in due:
-            name = self._partition_of[row.id] = await self._name_of(row.payload, firsts)
-            ids[name].append(row.id)
+        for row_id, payload in due.items():
+            name = self._partition_of[row_id] = await self._name_of(payload, firsts)
+            ids[name].append(row_id)
         return {
             name: Partition(OUTBOX.c.id.in_(rows), _address(self._channels, name))
             for name, rows in ids.items()
@@ -179,7 +166,7 @@ class SlackSender(Sender):
     @asynccontextmanager
     async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
         """The incidents of `rows`, and what is not to be said of them."""
-        ids = _incidents_of(row.payload for row in rows)
+        ids = incidents_of(row.payload for row in rows)
         views = await load_views(self._store, ids)
         self._views |= views
         known = await self._withheld(rows, views)
@@ -330,7 +317,7 @@ class SlackSender(Sender):
         for row in rows:
             self._names.pop(row.id, None)
             self._partition_of.pop(row.id, None)
-        for incident_id in _incidents_of(row.payload for row in rows):
+        for incident_id in incidents_of(row.payload for row in rows):
             self._views.pop(incident_id, None)
             self._firsts.pop(incident_id, None)
 
@@ -353,10 +340,6 @@ class SlackSender(Sender):
             await mark_broken(
                 self._store, session, known_as(name), why, needs_mending=needs_mending, now=now
             )
-
-
-def _incidents_of(payloads: Iterable[Mapping[str, Any]]) -> list[str]:
-    return [i for payload in payloads if isinstance(i := payload.get("incident_id"), str)]
 
 
 def _address(channels: Mapping[str, SlackConfig], name: str) -> str:
