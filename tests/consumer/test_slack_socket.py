@@ -127,6 +127,7 @@ async def test_the_second_button_opens_a_dialog_and_what_is_filled_in_is_done_on
     assert (await incident_of(house)).snoozed_until is not None
 
 
+@pytest.mark.timeout(1_200)
 async def test_in_a_storm_of_reconnects_nothing_is_lost_and_nothing_done_twice(
     house: House, peer: SocketPeer, sockets: list[SlackSockets]
 ) -> None:
