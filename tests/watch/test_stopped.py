@@ -208,6 +208,7 @@ async def _is_known(store: Store, part: str) -> bool:
         return await session.get(PartHeartbeat, part) is not None
 
 
+@pytest.mark.soak
 async def test_work_that_hangs_or_is_killed_is_missed_until_it_is_done(place: Place) -> None:
     assert await asyncio.gather(*(_does(place, work, 0) for work in WORK)) == [True] * len(WORK)
     for number, signalled in enumerate((signal.SIGSTOP, signal.SIGKILL), start=1):
