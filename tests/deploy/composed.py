@@ -133,7 +133,7 @@ async def composed(
     """All of it, set up and healthy, with a Makini and a Slack beside it."""
     for name in ("compose.yaml", "postgres-init.sql", "make-secrets.sh"):
         shutil.copy(DEPLOY / name, folder)
-    made, *copied, public, prefect, setup, up = typed("With compose", {})
+    made, *copied, public, prefect, setup, up, _, _ = typed("With compose", {})
     await run("./" + made.removeprefix("deploy/"), cwd=folder)
     wrapper(folder)
     number = secrets.randbelow(200) + 20
