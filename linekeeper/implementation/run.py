@@ -57,7 +57,8 @@ async def take_stock(store: Store, identifier: str, *, now: datetime) -> Progres
                     ),
                     col(Outbox.status) == "pending",
                     col(Outbox.claimed_by).is_(None),
-                    col(Outbox.next_attempt_at) <= now,
+                    # One that was tried was due, and waits only until the run is suspended.
+                    or_(col(Outbox.next_attempt_at) <= now, col(Outbox.attempts) > 0),
                 )
                 .values(status="superseded", settled_at=now)
                 .execution_options(synchronize_session=False)

@@ -1,11 +1,10 @@
-"""The docs' pictures, made anew: `python -m tests.e2e.pictures [desk|kinds|project|day]`.
+"""The docs' pictures, made anew: `python -m tests.e2e.pictures [desk|kinds|project|weeks|day]`.
 
 Each starts a sandbox of its own and keeps what a browser shows in docs/images, or where
 `SCREENSHOTS` says.
 """
 
 import asyncio
-import os
 import re
 import sys
 import tempfile
@@ -17,40 +16,18 @@ from typing import Any
 from playwright.async_api import Page, async_playwright
 from sqlmodel import col, select
 
-from linekeeper.store.tables import Connection, Customer, Incident, Reconnect
-from tests.e2e.conftest import CHROMIUM, PARTS, QUIET, ROOT, House, free_ports, started, until
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    Incident,
+    Reconnect,
+)
+from tests.e2e.camera import keep, show, show_artifact, sweep
+from tests.e2e.conftest import CHROMIUM, PARTS, QUIET, House, free_ports, started, until
+from tests.e2e.pictures_weeks import weeks
 
-IMAGES = Path(os.environ.get("SCREENSHOTS", ROOT / "docs/images"))
 DAY_SHOWN = (("alerts-slack", 9.5), ("alerts-morning", 15.5))
 """Minutes of the demo after which the Slack page is kept."""
-
-
-async def keep(page: Page, name: str, *, of: str | None = None, whole: bool = False) -> None:
-    """A picture of the page, or of one element; charts and tables draw themselves first."""
-    await page.wait_for_timeout(2_000)
-    path = IMAGES / f"{name}.png"
-    if of is not None:
-        await page.locator(of).first.screenshot(path=path, scale="css")
-    else:
-        await page.screenshot(path=path, scale="css", full_page=whole)
-
-
-async def show(house: House, page: Page, path: str) -> None:
-    """A page of the Prefect UI, drawn."""
-    await page.goto(f"{house.url('prefect')}/{path}")
-    await page.wait_for_load_state("networkidle")
-
-
-async def show_artifact(house: House, page: Page, key: str) -> None:
-    """The page `key`, once it is there."""
-
-    async def written() -> Any:
-        async with house.prefect() as client:
-            answer = await client.request("POST", "/artifacts/filter", json={"limit": 200})
-        return next((shown["id"] for shown in answer.json() if shown["key"] == key), None)
-
-    identifier = await until(written, what=f"the page {key}")
-    await show(house, page, f"artifacts/artifact/{identifier}")
 
 
 async def slack(house: House, page: Page, *, tall: int) -> None:
@@ -60,11 +37,6 @@ async def slack(house: House, page: Page, *, tall: int) -> None:
     for summary in await page.locator(".thread:not([open]) summary").all():
         await summary.click()
     await page.locator("#messages").evaluate("part => part.scrollTo(0, 0)")
-
-
-async def sweep(house: House) -> str:
-    """A sweep by hand; returns the id of its run."""
-    return str((await house.trigger("health-sweep")).id)
 
 
 async def connections(house: House) -> list[tuple[Connection, str]]:
@@ -235,6 +207,7 @@ SCENES: dict[str, tuple[Callable[[House, Page], Awaitable[None]], tuple[str, ...
     "desk": (desk, ("--scenario", "quiet", "--connections", "12")),
     "kinds": (kinds, ("--scenario", "quiet", "--no-schedules", "--connections", "6")),
     "project": (project, ("--scenario", "quiet", "--no-schedules", "--connections", "6")),
+    "weeks": (weeks, ("--scenario", "quiet", "--no-schedules", "--connections", "6")),
     "day": (day, ("--scenario", "demo")),
 }
 

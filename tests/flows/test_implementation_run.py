@@ -270,7 +270,9 @@ async def test_what_moves_while_the_run_works_wakes_it_when_it_is_suspended_and_
         await watched.work(run.id)
         async with watched.store.read() as session:
             gates = list(await session.scalars(select(Gate).where(col(Gate.status) == "open")))
+            tried = [row for row in await session.scalars(waiting) if row.attempts]
         assert gates
+        assert not tried, "it would be woken again for what it has just seen"
         state = (await client.read_flow_run(run.id)).state
         assert state is not None
         assert state.name == "Suspended"
