@@ -50,7 +50,8 @@ def _node(progress: Progress, gate: PlannedGate, *, form: FormOf, now: datetime)
     match row.status:
         case "done":
             by = f" by {row.done_by}" if row.done_by and row.check_name is None else ""
-            message = f"Done on {_day(row.done_at)}{by}: {row.evidence or 'no evidence was kept'}."
+            evidence = _sentence(row.evidence or "no evidence was kept")
+            message = f"Done on {_day(row.done_at)}{by}: {evidence}"
             message += _run(row, form)
             done_at = row.done_at or now
             return replace(
@@ -75,7 +76,7 @@ def _skipped(node: Node, row: Gate, now: datetime) -> Node:
         node,
         state="COMPLETED",
         name="Skipped",
-        message=f"Skipped: {row.skipped_because}.",
+        message=f"Skipped: {_sentence(row.skipped_because or 'no reason was kept')}",
         start=min(row.opened_at or at, at),
         end=at,
     )
@@ -95,7 +96,7 @@ def _open(progress: Progress, node: Node, row: Gate, form: FormOf) -> Node:
             node,
             state="PAUSED",
             name="Blocked",
-            message=f"Blocked, {_TURNS.get(turn, turn)}: {because}. Open {since}.{late}"
+            message=f"Blocked, {_TURNS.get(turn, turn)}: {_sentence(because)} Open {since}.{late}"
             f"{_form(row, form)}",
         )
     lack = progress.lacks.get(row.gate)
@@ -171,6 +172,11 @@ def _form(row: Gate, form: FormOf) -> str:
 def _run(row: Gate, form: FormOf) -> str:
     url = form(row.work_run_id) if row.work_run_id else None
     return f" Its run: {url}" if url else ""
+
+
+def _sentence(text: str) -> str:
+    """What somebody wrote, with the full stop that it may have already. Pure."""
+    return f"{text.rstrip().removesuffix('.')}."
 
 
 def _day(at: datetime | None) -> str:

@@ -160,7 +160,7 @@ async def test_the_graph_has_every_gate_once_with_the_plans_edges_and_follows_th
         assert "waiting:customer" in run.tags
         await watched.graph({kickoff: "PAUSED"})
 
-        await watched.says("kickoff", evidence="minutes of the meeting")
+        await watched.says("kickoff", evidence="minutes of the meeting.")
         await watched.woken()
         graph = await watched.graph({kickoff: "COMPLETED", design: "RUNNING"})
         assert sorted(graph.labels) == sorted(titles.values())
@@ -173,7 +173,8 @@ async def test_the_graph_has_every_gate_once_with_the_plans_edges_and_follows_th
         assert abs(graph.at(kickoff, "end_time") - row.done_at) < near
         shown = await watched.running.client.read_task_run(UUID(graph.nodes[kickoff]["id"]))
         assert shown.state is not None
-        assert "minutes of the meeting" in (shown.state.message or "")
+        assert "minutes of the meeting." in (shown.state.message or "")
+        assert ".." not in (shown.state.message or "")
         assert "by Petra" in (shown.state.message or "")
 
         for gate in standing.plan.gates:
