@@ -82,7 +82,7 @@ async def test_with_a_prefix_nothing_of_others_is_touched_and_ours_is_found(
         assert set_here is not None
         assert set(set_here.deployments) == {f"plant-b-{name}" for name in wanted}
         assert set(set_here.variables) == {"plant_b_linekeeper_paused"}
-        assert len(set_here.automations) == 5
+        assert len(set_here.automations) == 4
 
         async with PrefectOrchestrator.open(settings) as orchestrator:
             run_id = await orchestrator.start_run(Run("digest", idempotency_key="once"))

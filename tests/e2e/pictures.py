@@ -82,8 +82,10 @@ async def desk(house: House, page: Page) -> None:
                 }
             },
         )
+    await page.set_viewport_size({"width": 1440, "height": 1_060})  # down to its tags
     await show(house, page, f"runs/task-run/{found.json()[0]['id']}")
     await keep(page, "red-task")
+    await page.set_viewport_size({"width": 1440, "height": 900})
     await show_artifact(house, page, f"connection-{lost[0].slug}")
     await keep(page, "connection-artifact")
     check = await page.get_by_role("link", name=re.compile("check", re.I)).first.get_attribute(

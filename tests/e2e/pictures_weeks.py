@@ -14,7 +14,7 @@ from sqlmodel import col, select
 
 from linekeeper.implementation import queries
 from linekeeper.store.tables import Gate, Implementation
-from tests.e2e.camera import keep, show, sweep
+from tests.e2e.camera import keep, show
 from tests.e2e.conftest import ROOT, House, until
 
 HALF = {
@@ -81,10 +81,6 @@ async def weeks(house: House, page: Page) -> None:
         await page.wait_for_timeout(5_000)
         await keep(page, name)
 
-    swept = await sweep(house)
-    await show(house, page, f"runs/flow-run/{swept}")
-    await page.wait_for_timeout(5_000)
-    await keep(page, "sweep-graph")
     await deploy_as_prefect_does(house)
     async with house.prefect() as client:
         form = await client.read_deployment_by_name("implementation/implementation")
