@@ -85,7 +85,8 @@ class Preview:
             (self.silenced, f"{would}have customers who are written to no more"),
             (self.left, f"{would}have tokens that nobody renews"),
         ]
-        lines = [f"{self.named} connections are named."]
+        named = "1 connection is" if self.named == 1 else f"{self.named} connections are"
+        lines = [f"{named} named."]
         lines += [f"{len(some)} {what}: {_names(some)}." for some, what in counted if some]
         write = "are written to" if done else "would be written to"
         lines.append(f"{len(self.people)} people {write}.")

@@ -22,6 +22,7 @@ Scope = Literal["app", "tag", "customer", "connection"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 """The least specific first."""
 _AT_ONCE = 5_000
+_IS_CHOSEN = or_(col(Connection.mode).is_not(None), col(Connection.notify_customers).is_not(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +134,21 @@ async def load_subjects(
     return found
 
 
-async def apply_rules(session: AsyncSession, ids: Sequence[str] | None = None) -> int:
+async def apply_rules(session: AsyncSession, ids: Sequence[str] | None = None) -> None:
     """Bring the columns of the connections `ids` (None: all) in line with the rules.
 
-    For whoever changes a rule, or what a connection is known by, in the same transaction. Returns
-    how many were different.
+    For whoever changes a rule, or what a connection is known by, in the same transaction.
     """
     rules = await load_rules(session)
-    if not rules and ids is not None:
-        return 0  # the columns are empty, or whoever took the last rule away empties them
+    if not rules:
+        if ids is None:  # else: whoever took the last rule away has emptied them
+            await session.execute(
+                update(Connection)
+                .where(_IS_CHOSEN)
+                .values(**UNSAID._asdict())
+                .execution_options(synchronize_session=False)
+            )
+        return
     different: defaultdict[Chosen, list[str]] = defaultdict(list)
     for identifier, (subject, kept) in (await load_subjects(session, ids)).items():
         if (wanted := decide(rules, subject)) != kept:
@@ -154,7 +161,6 @@ async def apply_rules(session: AsyncSession, ids: Sequence[str] | None = None) -
                 .values(**chosen._asdict())
                 .execution_options(synchronize_session=False)
             )
-    return sum(map(len, different.values()))
 
 
 async def load_chosen(session: AsyncSession, ids: Iterable[str]) -> dict[str, Chosen]:
@@ -164,12 +170,7 @@ async def load_chosen(session: AsyncSession, ids: Iterable[str]) -> dict[str, Ch
         rows = await session.execute(
             select(
                 col(Connection.id), col(Connection.mode), col(Connection.notify_customers)
-            ).where(
-                col(Connection.id).in_(some),
-                or_(
-                    col(Connection.mode).is_not(None), col(Connection.notify_customers).is_not(None)
-                ),
-            )
+            ).where(col(Connection.id).in_(some), _IS_CHOSEN)
         )
         found |= {row[0]: Chosen(row[1], row[2]) for row in rows}
     return found
