@@ -172,7 +172,10 @@ async def house(folder: Path, canary_minutes: float) -> AsyncIterator[House]:
         part("consumer", settings, log, extra=extra),
     ):
         front.upstream, front.wrong = _port(receiver), _port(wrong)
-        yield House(front, taking, settings)
+        try:
+            yield House(front, taking, settings)
+        finally:
+            await front.become("refused")
 
 
 def _port(receiver: Part) -> int:
