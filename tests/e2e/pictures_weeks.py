@@ -69,11 +69,14 @@ async def weeks(house: House, page: Page) -> None:
     began_at(house, run, began)
     async with house.prefect() as client:
         await client.resume_flow_run(run)  # drawn again, to the scale of three weeks
-    await rests(house, run)
     for name, place in (("implementation-graph", ""), ("implementation-graph-v2", "v2/")):
-        await show(house, page, f"{place}runs/flow-run/{run}")
-        await page.wait_for_timeout(5_000)
-        await keep(page, name)
+        before, after = 0, -1
+        while before != after:  # it was woken meanwhile: Prefect shows no graph of one that begins
+            before = await rests(house, run)
+            await show(house, page, f"{place}runs/flow-run/{run}")
+            await page.wait_for_timeout(5_000)
+            await keep(page, name)
+            after = await rests(house, run)
     began = await replay(house, days_ago=42, until=None)
     async with house.prefect() as client:
         await client.resume_flow_run(run)
@@ -96,8 +99,9 @@ async def shown(house: House) -> Any:
         return UUID(str(await session.scalar(select(col(Implementation.run_id)))))
 
 
-async def rests(house: House, run: Any) -> None:
-    """Wait until the run was suspended for a while: it is woken while its graph isn't to scale."""
+async def rests(house: House, run: Any) -> int:
+    """Wait until the run was suspended for a while: it is woken while its graph isn't to scale.
+    How often it had been at work then."""
 
     async def suspended() -> bool:
         async with house.prefect() as client:
@@ -106,6 +110,8 @@ async def rests(house: House, run: Any) -> None:
         return state.is_paused() and datetime.now(UTC) - state.timestamp > timedelta(seconds=15)
 
     await until(suspended, seconds=400, what="the run to rest")
+    async with house.prefect() as client:
+        return (await client.read_flow_run(run)).run_count
 
 
 async def replay(house: House, *, days_ago: int, until: Mapping[str, float] | None) -> datetime:
