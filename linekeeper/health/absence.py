@@ -2,8 +2,9 @@
 
 Absence is not evidence (DESIGN "True before green"): a list that lacks most of what is known, or
 fewer connections than its own total, looks truncated, and nothing is concluded from it until a
-person accepts it. A connection missing from two whole lists has disappeared at Makini. Linekeeper
-did not order that, so `disappeared_at` makes it an incident (`linekeeper.incidents.conclude`).
+person accepts it. A connection missing from two whole lists, of which nothing was heard between
+them (the sweep asks each whose token it has), has disappeared at Makini. Linekeeper did not order
+that, so `disappeared_at` makes it an incident (`linekeeper.incidents.conclude`).
 """
 
 from collections.abc import Container, Sequence
@@ -79,8 +80,8 @@ class Missing:
 
     absence: Absence
     rows: Sequence[Any]
-    """`id`, `name`, `makini_key`, `setup`, `missing_since`, `unlisted_since`, `disappeared_at` of
-    those missing."""
+    """`id`, `name`, `makini_key`, `setup`, `missing_since`, `unlisted_since`, `disappeared_at`,
+    `last_answered_at` of those missing."""
     back: Sequence[str]
     """Ids of those that were missing before and are listed again."""
 
@@ -107,6 +108,7 @@ async def find_missing(
                 col(Connection.missing_since),
                 col(Connection.unlisted_since),
                 col(Connection.disappeared_at),
+                col(Connection.last_answered_at),
             )
             .where(
                 col(Connection.app) == app,
@@ -141,7 +143,8 @@ async def conclude_missing(
     now: datetime,
     accept: bool,
 ) -> None:
-    """Disconnect what is missing for the second time, or at once where a person accepts it.
+    """Disconnect what is missing for the second time and was not heard of since the first, or at
+    once where a person accepts it.
 
     Where the list looks truncated and nobody accepted that, no more is kept than who is not in it.
     """
@@ -174,7 +177,7 @@ async def _conclude(
     session: AsyncSession, missing: Missing, *, now: datetime, accept: bool
 ) -> None:
     present = [row for row in missing.rows if row.setup != "disconnected"]
-    gone = [row for row in present if accept or row.missing_since is not None]
+    gone = [row for row in present if accept or _stays_away(row)]
     # A link that nobody finished may go unnoticed; a connection that was in use may not.
     used = [row.id for row in gone if row.setup != "pending" and not accept]
     unused = [row.id for row in gone if row.setup == "pending" or accept]
@@ -183,8 +186,9 @@ async def _conclude(
     if accept:
         before = [row.id for row in missing.rows if row.disappeared_at is not None]
         await _set(session, before, disappeared_at=None)
-    first = [row.id for row in present if not accept and row.missing_since is None]
-    await _set(session, first, missing_since=now)
+    ended = {row.id for row in gone}
+    waiting = [row.id for row in present if row.id not in ended]
+    await _set(session, waiting, missing_since=now)
     await _set(session, missing.back, missing_since=None)
     if not gone:
         return
@@ -204,6 +208,13 @@ async def _conclude(
             for row in gone
         ],
     )
+
+
+def _stays_away(row: Any) -> bool:
+    """Whether it was missing before, and neither answered nor was told of by an event since."""
+    if row.missing_since is None:
+        return False
+    return row.last_answered_at is None or bool(row.last_answered_at <= row.missing_since)
 
 
 async def _set(session: AsyncSession, ids: Sequence[str], **values: object) -> None:

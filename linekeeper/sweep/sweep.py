@@ -62,7 +62,8 @@ async def take_list(
 ) -> Adoption:
     """Read the app's list: adopt what is new, judge by it what has no token.
 
-    A connection missing from two whole lists in a row is `disconnected`, and that is an incident.
+    A connection missing from two whole lists in a row, and not heard of between them, is
+    `disconnected`, and that is an incident.
     From a list that looks truncated nothing is concluded of what is missing in it; that is an
     incident of the app until a list is whole or somebody says that they are gone
     (`accept_missing`). Raises `MakiniError` if the list can't be read.
@@ -222,7 +223,11 @@ async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetim
     # Where nothing may be renewed, a token that has ended is none.
     held = select(col(Credential.connection_id)).where(is_live(now)).scalar_subquery()
     had_one = col(Connection.id).in_(select(col(Credential.connection_id)).scalar_subquery())
-    urgent = or_(col(Connection.health) != Health.healthy.value, col(Connection.suspect))
+    urgent = or_(
+        col(Connection.health) != Health.healthy.value,
+        col(Connection.suspect),
+        col(Connection.missing_since).is_not(None),  # asked before it is taken for gone
+    )
     critical = and_(col(Customer.critical).is_not(None), col(Customer.critical))
     waiting = or_(
         col(Connection.next_probe_at).is_(None),

@@ -271,4 +271,24 @@ async def test_a_status_that_says_fail_counts_though_the_list_lacks_the_connecti
     assert await health_of(rt, hidden) == {"reauthorization_required"}
     await sweep(rt)
     [incident] = await open_ones(rt)
-    assert incident.kind == "disconnected"
+    assert incident.kind == "reauthorization_required"
+
+
+async def test_what_still_answers_is_not_gone_however_many_lists_lack_it(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    """A list without a total, cut to half, twice: Makini's status says that the others live."""
+    await sweep(rt)
+    half = (await connections(rt))[::2]
+    back = forget(fleet, *half)
+    for _ in range(3):
+        await sweep(rt)
+    assert {each.setup for each in await connections(rt)} == {"live"}
+    assert await open_ones(rt) == []
+    for each in half:  # now it is gone: it answers no more
+        fleet.world.tokens.kill(back[each.makini_key])
+    await control(fleet, "settings", mint_shape="refused")
+    for _ in range(3):
+        await sweep(rt)
+    setups = {each.id: each.setup for each in await connections(rt)}
+    assert {setups[each.id] for each in half} == {"disconnected"}
