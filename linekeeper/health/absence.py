@@ -9,7 +9,7 @@ that, so `disappeared_at` makes it an incident (`linekeeper.incidents.conclude`)
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import insert, or_, select, update
@@ -18,12 +18,15 @@ from sqlmodel import col
 
 from linekeeper.chunks import chunked
 from linekeeper.config import AppConfig
+from linekeeper.health.state import load
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import AppState, Connection, Transition
 from linekeeper.store.upsert import insert_or_update
 
 MISSING_SHARE = 0.5
 """A list that lacks more than this share of the known connections looks truncated."""
+UNASKABLE = timedelta(days=1)
+"""A connection that nobody asked for so long can't be asked: it has no token that works."""
 _EVIDENCE = {False: "missing from two whole lists", True: "missing, and accepted as gone"}
 _AT_ONCE = 10_000
 
@@ -81,7 +84,7 @@ class Missing:
     absence: Absence
     rows: Sequence[Any]
     """`id`, `name`, `makini_key`, `setup`, `missing_since`, `unlisted_since`, `disappeared_at`,
-    `last_answered_at` of those missing."""
+    `last_answered_at`, `judged` of those missing."""
     back: Sequence[str]
     """Ids of those that were missing before and are listed again."""
 
@@ -109,6 +112,7 @@ async def find_missing(
                 col(Connection.unlisted_since),
                 col(Connection.disappeared_at),
                 col(Connection.last_answered_at),
+                col(Connection.judged),
             )
             .where(
                 col(Connection.app) == app,
@@ -177,7 +181,7 @@ async def _conclude(
     session: AsyncSession, missing: Missing, *, now: datetime, accept: bool
 ) -> None:
     present = [row for row in missing.rows if row.setup != "disconnected"]
-    gone = [row for row in present if accept or _stays_away(row)]
+    gone = [row for row in present if accept or _stays_away(row, now)]
     # A link that nobody finished may go unnoticed; a connection that was in use may not.
     used = [row.id for row in gone if row.setup != "pending" and not accept]
     unused = [row.id for row in gone if row.setup == "pending" or accept]
@@ -210,11 +214,19 @@ async def _conclude(
     )
 
 
-def _stays_away(row: Any) -> bool:
-    """Whether it was missing before, and neither answered nor was told of by an event since."""
-    if row.missing_since is None:
+def _stays_away(row: Any, now: datetime) -> bool:
+    """Whether it was missing before, and since then was asked in vain and not heard of.
+
+    One that can be asked is not gone unasked: a sweep may end between its list and its probes. One
+    that was asked all day long before can be.
+    """
+    missing_since: datetime | None = row.missing_since
+    if missing_since is None:
         return False
-    return row.last_answered_at is None or bool(row.last_answered_at <= row.missing_since)
+    if row.last_answered_at is not None and row.last_answered_at > missing_since:
+        return False
+    asked_at = load(row.judged).asked_at
+    return asked_at is None or asked_at > missing_since or now - asked_at > UNASKABLE
 
 
 async def _set(session: AsyncSession, ids: Sequence[str], **values: object) -> None:

@@ -13,7 +13,7 @@ from linekeeper.chunks import chunked
 from linekeeper.clock import uniform
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
-from linekeeper.health.contested import dispute, without_proof
+from linekeeper.health.contested import CALLS, dispute, without_proof
 from linekeeper.health.judge import (
     SEVERITY,
     Health,
@@ -99,7 +99,10 @@ async def observe(
             recorded.append(_recorded(identifier, observation, verdict.applied))
         if not verdict.applied:
             continue
-        after = _next_row(row, verdict.judged, observation)
+        judged = verdict.judged
+        if given.source in CALLS or _is_without_word(row, given):
+            judged = replace(judged, asked_at=given.at)
+        after = _next_row(row, judged, observation)
         if after.health != row.health:
             changes.append(
                 Change(
@@ -166,7 +169,8 @@ def _without_future(judged: Judged) -> Judged:
 
 def _next_row(row: _Row, judged: Judged, observation: Observation) -> _Row:
     looked = _is_look(observation)
-    answered = looked and observation.outcome is not Outcome.missed
+    silent = observation.outcome is Outcome.missed or _is_without_word(row, observation)
+    answered = looked and not silent
     good = looked and judged.own is Health.healthy and judged.misses == 0
     return _Row(
         row.id,
@@ -190,6 +194,11 @@ def _explained(observation: Observation, judged: Judged) -> Observation:
     if judged.disputed and judged.health is Health.unknown:
         return replace(observation, message=dispute(judged, observation))
     return observation
+
+
+def _is_without_word(row: _Row, observation: Observation) -> bool:
+    """Whether only the list could tell of it, which lacks it: no token, and none is minted."""
+    return observation.outcome is Outcome.listed and row.unlisted_since is not None
 
 
 def _is_look(observation: Observation) -> bool:

@@ -124,6 +124,8 @@ class Judged:
     """When a record was last read with the connection's own token."""
     tried_at: datetime | None = None
     """When a read was last tried to find out about the login."""
+    asked_at: datetime | None = None
+    """When it was last asked itself, or for a token, whatever came of it."""
 
     @property
     def suspect(self) -> bool:
@@ -154,6 +156,7 @@ def dump(judged: Judged) -> dict[str, Any]:
         "evidence": judged.evidence.value if judged.evidence else None,
         "read_at": _text(judged.read_at),
         "tried_at": _text(judged.tried_at),
+        "asked_at": _text(judged.asked_at),
     }
 
 
@@ -184,6 +187,7 @@ def load(row: dict[str, Any]) -> Judged:
         evidence=Evidence(evidence) if evidence else None,
         read_at=_time(row.get("read_at")),
         tried_at=_time(row.get("tried_at")),
+        asked_at=_time(row.get("asked_at")),
     )
 
 

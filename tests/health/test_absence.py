@@ -44,12 +44,26 @@ async def texts(rt: Runtime, incident: str) -> str:
         return "\n".join(row.get("text", "") for row in rows)
 
 
-def forget(fleet: sandbox.Served, *victims: Connection) -> dict[str, Listed]:
-    """Makini forgets these connections; returns them, to bring them back."""
+def unlist(fleet: sandbox.Served, *victims: Connection) -> dict[str, Listed]:
+    """Makini's list lacks these connections, which live; returns them, to bring them back."""
     return {
         connection.makini_key: fleet.world.connections.pop(connection.makini_key)
         for connection in victims
     }
+
+
+def forget(fleet: sandbox.Served, *victims: Connection) -> dict[str, Listed]:
+    """Makini forgets these connections and their tokens; returns them, to bring them back."""
+    gone = {each.makini_key: fleet.world.connections[each.makini_key] for each in victims}
+    for connection in gone.values():
+        fleet.world.remove(connection)
+    return gone
+
+
+def bring_back(fleet: sandbox.Served, gone: dict[str, Listed]) -> None:
+    for connection in gone.values():
+        fleet.world.connections[connection.key] = connection
+        fleet.world._by_id[connection.id] = connection
 
 
 async def issued(rt: Runtime, connection: Connection) -> HandedOut | Withheld:
@@ -69,9 +83,9 @@ async def test_a_connection_that_disappears_at_makini_is_an_incident_of_its_own(
     [before] = await open_ones(rt)
     assert before.kind == "reauthorization_required"
     gone = forget(fleet, victim)
-    await lists(rt, 1)
+    await sweep(rt)
     assert [one.id for one in await open_ones(rt)] == [before.id]  # one list is no evidence
-    await lists(rt, 1)
+    await sweep(rt)
     [incident] = await open_ones(rt)
     assert (incident.kind, incident.scope) == ("disconnected", "connection")
     assert "Open before" in await texts(rt, incident.id)
@@ -89,10 +103,11 @@ async def test_a_connection_that_disappears_at_makini_is_an_incident_of_its_own(
     withheld = await issued(rt, victim)
     assert isinstance(withheld, Withheld)
     assert withheld.incident == incident.id
-    await lists(rt, 2)
+    await sweep(rt)
+    await sweep(rt)
     assert [one.id for one in await open_ones(rt)] == [incident.id]
 
-    fleet.world.connections |= gone
+    bring_back(fleet, gone)
     await control(fleet, f"connections/{victim.makini_key}/restore-credentials")
     await sweep(rt)
     assert await open_ones(rt) == []
@@ -104,10 +119,12 @@ async def test_a_disconnect_ordered_here_is_no_incident(rt: Runtime, fleet: sand
     await sweep(rt)
     ordered, vanished, *_ = await connections(rt)
     await disconnect(rt, ordered.makini_key, confirm=ordered.makini_key, by="Petra")
-    await lists(rt, 3)
+    for _ in range(3):
+        await sweep(rt)
     assert await incidents(rt) == []
     forget(fleet, vanished)
-    await lists(rt, 2)
+    await sweep(rt)
+    await sweep(rt)
     assert [incident.kind for incident in await open_ones(rt)] == ["disconnected"]
     await disconnect(rt, vanished.makini_key, confirm=vanished.makini_key, by="Petra")
     assert await open_ones(rt) == []
@@ -119,7 +136,8 @@ async def test_what_is_accepted_as_gone_is_no_incident_any_more(
     await sweep(rt)
     vanished, accepted, *_ = await connections(rt)
     forget(fleet, vanished)
-    await lists(rt, 2)
+    await sweep(rt)
+    await sweep(rt)
     assert [incident.kind for incident in await open_ones(rt)] == ["disconnected"]
     forget(fleet, accepted)
     preview = await preview_list(rt, await rt.app("default"), now=utcnow())
@@ -136,7 +154,8 @@ async def test_many_that_disappear_together_are_one_incident(
     await sweep(rt)
     victims = (await connections(rt))[:6]
     forget(fleet, *victims)
-    await lists(rt, 2)
+    await sweep(rt)
+    await sweep(rt)
     assert {connection.setup for connection in (await connections(rt))[:6]} == {"disconnected"}
     assert len(await open_ones(rt)) < 6
 
@@ -266,7 +285,7 @@ async def test_a_status_that_says_fail_counts_though_the_list_lacks_the_connecti
     await sweep(rt)
     [hidden, *_] = await connections(rt)
     await control(fleet, f"connections/{hidden.makini_key}/change-credentials")
-    forget(fleet, hidden)
+    unlist(fleet, hidden)
     await sweep(rt)
     assert await health_of(rt, hidden) == {"reauthorization_required"}
     await sweep(rt)
@@ -280,7 +299,7 @@ async def test_what_still_answers_is_not_gone_however_many_lists_lack_it(
     """A list without a total, cut to half, twice: Makini's status says that the others live."""
     await sweep(rt)
     half = (await connections(rt))[::2]
-    back = forget(fleet, *half)
+    back = unlist(fleet, *half)
     for _ in range(3):
         await sweep(rt)
     assert {each.setup for each in await connections(rt)} == {"live"}
@@ -292,3 +311,30 @@ async def test_what_still_answers_is_not_gone_however_many_lists_lack_it(
         await sweep(rt)
     setups = {each.id: each.setup for each in await connections(rt)}
     assert {setups[each.id] for each in half} == {"disconnected"}
+
+
+async def test_nothing_is_gone_unasked_where_a_sweep_ended_before_its_probes(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    [hidden, *_] = await connections(rt)
+    unlist(fleet, hidden)
+    await lists(rt, 2)  # and nothing was asked between
+    assert (await connections(rt))[0].setup == "live"
+    fleet.world.remove(fleet.world.find(hidden.makini_key) or hidden)
+    await sweep(rt)
+    await sweep(rt)
+    assert (await connections(rt))[0].setup == "disconnected"
+
+
+async def test_where_nothing_can_be_asked_two_lists_are_enough(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    """No token, and none is minted."""
+    await control(fleet, "settings", mint_shape="refused")
+    await sweep(rt)
+    [hidden, *_] = await connections(rt)
+    forget(fleet, hidden)
+    await sweep(rt)
+    await sweep(rt)
+    assert (await connections(rt))[0].setup == "disconnected"
