@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 
 from linekeeper.config.base import Config, Fields
-from linekeeper.config.names import ForwardForm, is_slug
+from linekeeper.config.names import SLUG, ForwardForm
 from linekeeper.config.targets import ForwardTarget
 
 Mode = Literal["observe", "manage"]
@@ -138,7 +138,7 @@ class AppConfig(Config, AppFields):
     @field_validator("name")
     @classmethod
     def _name_is_a_slug(cls, value: str) -> str:
-        if not is_slug(value):
+        if not SLUG.fullmatch(value):
             raise ValueError("an app's name has letters, digits, - and _ only")
         return value
 

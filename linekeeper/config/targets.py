@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pydantic import SecretStr
 
 from linekeeper.config.base import Config
-from linekeeper.config.names import ForwardForm, is_slug
+from linekeeper.config.names import SLUG, ForwardForm
 
 _FORMS: tuple[ForwardForm, ...] = ("envelope", "original")
 
@@ -31,7 +31,7 @@ def parse_targets(text: str) -> dict[str, ForwardTarget]:
         url, *more = rest.split() or [""]
         form = next((form for form in _FORMS if more[-1:] == [form]), None)
         secret = more[: -1 if form else None]
-        if not is_slug(name) or name in found:
+        if not SLUG.fullmatch(name) or name in found:
             raise ValueError(f"line {number}: a target needs a name of its own, such as crm")
         if not url.startswith(("http://", "https://")) or len(secret) > 1:
             raise ValueError(f"line {number}: write {name} = https://… secret")

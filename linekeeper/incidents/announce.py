@@ -6,8 +6,8 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.incidents.alike import heads_of
 from linekeeper.incidents.changes import IncidentChange
+from linekeeper.incidents.conclude_queries import heads_of
 from linekeeper.incidents.lifecycle import IncidentFacts, add_entries, next_revisions
 from linekeeper.notify.queries import members_of
 from linekeeper.notify.text import shown

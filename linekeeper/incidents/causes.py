@@ -7,8 +7,12 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from linekeeper.config import HealthPolicy
+from linekeeper.store.tables import Incident
 
 Scope = Literal["connection", "provider", "app"]
+ROOT_CAUSE_WAIT = timedelta(seconds=20)
+"""A lost login that follows another of its provider by less is held back for so long."""
+LOST = "reauthorization_required"
 
 _MISSED = "unreachable"
 """The kind that connections are on the way to while they are suspect."""
@@ -120,3 +124,27 @@ def _at_one_moment(troubles: Iterable[Trouble], least: int, policy: HealthPolicy
 
 def _ids(troubles: Iterable[Trouble]) -> frozenset[str]:
     return frozenset(trouble.connection_id for trouble in troubles)
+
+
+def heads(incidents: Sequence[Incident]) -> dict[str, str]:
+    """For lost logins, each alone, that follow another of their provider: the first of the row.
+
+    Makini tells of them one by one; whoever doesn't answer is suspected for a while first. Pure.
+    """
+    last: dict[tuple[str, str], tuple[datetime, str]] = {}
+    found: dict[str, str] = {}
+    for incident in sorted(incidents, key=lambda one: (one.opened_at, one.id)):
+        is_lost = (incident.scope, incident.kind) == (
+            "connection",
+            LOST,
+        ) and incident.resolved_at is None
+        if not is_lost or not incident.provider:
+            continue
+        where = (incident.app, incident.provider)
+        before, head = last.get(where, (datetime.min.replace(tzinfo=incident.opened_at.tzinfo), ""))
+        if incident.opened_at - before < ROOT_CAUSE_WAIT:
+            found[incident.id] = head
+        else:
+            head = incident.id
+        last[where] = incident.opened_at, head
+    return found

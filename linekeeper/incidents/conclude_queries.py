@@ -1,8 +1,8 @@
 """What incidents are concluded from: those that are open, and whoever is or was in trouble."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import cast
 
 from sqlalchemy import and_, bindparam, case, func, or_, select
@@ -13,7 +13,7 @@ from linekeeper.chunks import chunked
 from linekeeper.customers.naming import label
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.health.judge import is_trouble
-from linekeeper.incidents.causes import Scope
+from linekeeper.incidents.causes import LOST, Scope, heads
 from linekeeper.incidents.decide import DISCONNECTED, Open, Past
 from linekeeper.store.tables import (
     AppState,
@@ -24,6 +24,8 @@ from linekeeper.store.tables import (
 )
 
 TOPIC = "health"
+_LONGEST = timedelta(minutes=10)
+"""A row of logins lost within moments of each other is no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,3 +208,21 @@ async def totals(session: AsyncSession) -> dict[tuple[str, str], int]:
 async def suspects(session: AsyncSession) -> dict[tuple[str, str], int]:
     """Connections that don't answer but are not in trouble yet, by (app, provider)."""
     return {(row[0], row[1]): row[2] for row in await session.execute(_SUSPECTS)}
+
+
+async def heads_of(
+    session: AsyncSession, incident_ids: Collection[str], *, now: datetime
+) -> dict[str, str]:
+    """Of `incident_ids`, just opened, those that follow another; each with the first of the row."""
+    if not incident_ids:
+        return {}
+    rows = await session.scalars(
+        select(Incident).where(
+            col(Incident.scope) == "connection",
+            col(Incident.kind) == LOST,
+            col(Incident.resolved_at).is_(None),
+            col(Incident.opened_at) > now - _LONGEST,
+        )
+    )
+    found = heads(rows.all())
+    return {identifier: found[identifier] for identifier in incident_ids if identifier in found}

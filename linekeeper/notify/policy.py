@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from linekeeper.config import AlertPolicy, Severity
-from linekeeper.incidents.alike import ROOT_CAUSE_WAIT
+from linekeeper.incidents.causes import ROOT_CAUSE_WAIT
 from linekeeper.notify.decision import Channel, Decision, Held, Reach, Say, Situation, Told
 from linekeeper.notify.quiet import Quiet, quiet_times
 from linekeeper.notify.routing import DEFAULT

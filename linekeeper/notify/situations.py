@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import Configuration
-from linekeeper.incidents.alike import heads
+from linekeeper.incidents.causes import heads
 from linekeeper.incidents.suppressed import FORGOTTEN_AFTER, silences
 from linekeeper.notify.channels import known_as
 from linekeeper.notify.decision import Reach, Situation, Told

@@ -10,9 +10,9 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy
-from linekeeper.incidents.alike import LOST, ROOT_CAUSE_WAIT
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.app_outages import whole_until
+from linekeeper.incidents.causes import LOST, ROOT_CAUSE_WAIT
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.operate import acknowledge, mute, snooze
 from linekeeper.notify.decision import FOREVER
