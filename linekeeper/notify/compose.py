@@ -75,34 +75,6 @@ def plain(view: IncidentView, *, now: datetime, links: Links = _NO_LINKS) -> str
     return "\n".join(lines)
 
 
-def reminder(view: IncidentView, step: str, why: str, *, now: datetime) -> Rendered:
-    """A reminder or an escalation, in the thread: it calls those who own it."""
-    pen = Mrkdwn()
-    whose = _whose(view, pen)
-    written = f"{_calling(view, step, why, pen, now)}\n{whose}"
-    return rendered(written, [SectionBlock(text=mrkdwn(written))])
-
-
-def plain_reminder(view: IncidentView, step: str, why: str, *, now: datetime) -> str:
-    """The same for logs and other channels."""
-    return _calling(view, step, why, Plain(), now)
-
-
-def _calling(view: IncidentView, step: str, why: str, pen: Pen, now: datetime) -> str:
-    lead = {
-        "escalation": ":rotating_light: Escalated",
-        "first": "New",
-        "reopened": ":rotating_light: Reopened",
-        "resolved": "Resolved",
-    }.get(step, f"Reminder {step.partition(':')[2]}")
-    if not isinstance(pen, Mrkdwn):
-        lead = lead.rpartition(": ")[2]
-    lasting = duration((view.resolved_at or now) - view.since)
-    headline = words.headline(view.kind)
-    what = f"{pen.text(view.title)}" + (f" {headline}" if headline else "")
-    return f"{lead}: {what}, for {lasting} ({pen.text(why)})"
-
-
 def ours(text: str) -> Rendered:
     """A text in Slack's own mrkdwn, written by us; what is too long for one section is packed."""
     return rendered(text[:SECTION_LIMIT], sections(text.split("\n")))
@@ -158,7 +130,7 @@ def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
     if cause := _root_cause(view, pen):
         lines.append(f"{pen.strong('Root cause')} {cause}")
     lines.append(_since(view, pen, now))
-    if whose := _whose(view, pen):
+    if whose := owners_of(view, pen):
         lines.append(f"{pen.strong('Owner')} {whose}")
     if _taken(view) and view.acknowledged_at is not None:
         by = f" by {pen.person(view.acknowledged_by)}" if view.acknowledged_by else ""
@@ -201,7 +173,8 @@ def _first_opened(view: IncidentView, pen: Pen) -> str:
     return f", reopened (first opened {pen.moment(view.opened_at)})"
 
 
-def _whose(view: IncidentView, pen: Pen) -> str:
+def owners_of(view: IncidentView, pen: Pen) -> str:
+    """Who owns it, and is to be called; empty where it is about no connection."""
     owners = list(dict.fromkeys(member.owner for member in view.members if member.owner))
     named = ", ".join(pen.person(owner) for owner in owners[:_OWNERS_SHOWN])
     if len(owners) > _OWNERS_SHOWN:

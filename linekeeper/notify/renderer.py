@@ -7,7 +7,7 @@ tried before may have been heard: before anything is posted, its message is look
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from linekeeper.notify import compose
+from linekeeper.notify import compose, compose_reminder
 from linekeeper.notify.compose import Rendered
 from linekeeper.notify.compose_fold import fold as compose_fold
 from linekeeper.notify.linked import forms_stamp
@@ -131,7 +131,7 @@ class Renderer:
         """In the thread, calling its owners; what is not a reminder is seen in the channel too."""
         if view.resolved_at is not None or view.acknowledged_at is not None:
             return
-        entry = compose.reminder(view, step, why, now=self._clock())
+        entry = compose_reminder.reminder(view, step, why, now=self._clock())
         loud = step in ("escalation", "reopened")
         shared = await message_of(self._store, f"fold:{fold}", self._channel.name) if fold else None
         if shared is None:
@@ -246,7 +246,7 @@ def said(row: OutboxRow, view: IncidentView | None, *, now: datetime, links: Lin
         case {"do": "diary", "text": str(text)}:
             return f"{_needed(row, view).title}: {text}"
         case {"do": "remind", "step": str(step), "why": str(why)}:
-            return compose.plain_reminder(_needed(row, view), step, why, now=now)
+            return compose_reminder.plain_reminder(_needed(row, view), step, why, now=now)
         case _:
             raise InvalidMessage(f"{row.dedupe_key} asks for something unknown")
 
