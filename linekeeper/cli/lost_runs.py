@@ -25,6 +25,8 @@ from linekeeper.cli.names import every, names_of_flows, tag
 
 BEGINS_WITHIN = timedelta(minutes=5)
 """How long a run may be between a worker's taking it and its first step."""
+BEGINS_ELSEWHERE = timedelta(minutes=30)
+"""The same in work pools that pull an image or start a machine for each run."""
 MISSED = 3
 """How many of Prefect's heartbeats (one in 180 s, unless set) a process may miss, and a bit."""
 A_BIT = timedelta(minutes=1)
@@ -80,10 +82,13 @@ class LostRuns:
             return None
         age = now - run.state.timestamp
         if run.state.is_pending():
-            due: State[None] = Scheduled(
-                message="A worker took it and did not begin within five minutes: it is due again."
+            if age < BEGINS_WITHIN or age < await _begins_within(client, run):
+                return None
+            minutes = age.total_seconds() / 60
+            return Scheduled(
+                message=f"A worker took it {minutes:.0f} minutes ago and did not begin: it is due "
+                "again."
             )
-            return due if age >= BEGINS_WITHIN else None
         silence = silent_after()
         listened = now - (self._there_since or now)
         if (
@@ -96,6 +101,17 @@ class LostRuns:
         if flow in GOES_ON:
             return Scheduled(message=f"{silent}: it goes on in a new process.")
         return Crashed(message=f"{silent}: its process is gone.")
+
+
+async def _begins_within(client: PrefectClient, run: FlowRun) -> timedelta:
+    """How long its work pool may take to begin it."""
+    if run.work_pool_name is None:
+        return BEGINS_WITHIN
+    try:
+        pool = await client.read_work_pool(run.work_pool_name)
+    except ObjectNotFound:
+        return BEGINS_WITHIN
+    return BEGINS_WITHIN if pool.type == "process" else BEGINS_ELSEWHERE
 
 
 async def _is_heard(client: PrefectClient, run: FlowRun, since: datetime, now: datetime) -> bool:

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Pending, Suspended
 from prefect.states import Running as AtWork
@@ -12,7 +13,7 @@ from sqlmodel import col, select
 
 from flows.gate import gate as gate_flow
 from flows.implementation_skip import implementation_skip
-from linekeeper.cli.lost_runs import BEGINS_WITHIN, LostRuns, silent_after
+from linekeeper.cli.lost_runs import BEGINS_ELSEWHERE, BEGINS_WITHIN, LostRuns, silent_after
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.outbox.senders.prefect import deliver_runs
@@ -56,6 +57,23 @@ async def test_what_a_dead_worker_took_and_never_began_is_due_again_in_the_same_
     assert await name_of_state(running, waits) == "Scheduled"
     assert await name_of_state(running, sweep) == "Scheduled"
     assert await name_of_state(running, people) == "Suspended"
+
+
+async def test_where_an_image_is_pulled_first_a_run_may_take_longer_to_begin(
+    running: Running,
+) -> None:
+    pool = WorkPoolCreate(name="elsewhere", type="docker")
+    await running.client.create_work_pool(pool, overwrite=True)
+    flow_id = await running.client.create_flow_from_name("digest")
+    deployment = await running.client.create_deployment(
+        flow_id, "digest elsewhere", tags=["linekeeper"], work_pool_name="elsewhere"
+    )
+    run = await running.client.create_flow_run_from_deployment(deployment)
+    await running.client.set_flow_run_state(run.id, Pending(name="Submitting"), force=True)
+    lost, now = LostRuns(), utcnow()
+    assert await lost.look(running.client, now=now + BEGINS_WITHIN + 60 * SECOND) == []
+    found = await lost.look(running.client, now=now + BEGINS_ELSEWHERE + 60 * SECOND)
+    assert found == [str(run.id)]
 
 
 async def test_a_silent_process_is_gone_its_run_goes_on_or_is_crashed_one_that_is_heard_works(
