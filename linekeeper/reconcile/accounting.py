@@ -11,11 +11,20 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.reconcile.causes import AWAY, OUTAGE, Window, changed_between, is_in
+from linekeeper.health.judge import Health
+from linekeeper.reconcile.causes import (
+    AWAY,
+    DOWN,
+    OUTAGE,
+    Window,
+    changed_between,
+    downtimes,
+    is_in,
+)
 from linekeeper.reconcile.queries import lock_feed, one_of
 from linekeeper.reconcile.reachability import known_outages
 from linekeeper.store import Store
-from linekeeper.store.tables import Change, Drift, Watermark
+from linekeeper.store.tables import Change, Drift, Transition, Watermark
 from linekeeper.store.types import Id
 
 
@@ -68,6 +77,9 @@ class _Due(NamedTuple):
 
 _EXCUSED = frozenset({"missed", "mismatched", "seen", "late"})
 """What changed in an outage of ours is not the sender's doing, however it was found."""
+_UNANNOUNCED = frozenset({"missed", "mismatched", "late"})
+"""Of what changed while the connection was down; what came in time is to the sender's credit."""
+_DOWN = (Health.reauthorization_required.value, Health.unreachable.value)
 
 
 async def is_any_due(session: AsyncSession, connection_id: str, entity: str) -> bool:
@@ -88,9 +100,9 @@ async def count_due(
 ) -> Counts:
     """Count every change that is due, once, into `drift` rows of the run at `run_at`.
 
-    One row for what the sender answers for, another for what changed in an outage of ours;
-    with a `cause` all of it is put down to that. A delivery that comes late is counted where its
-    change was.
+    One row for what the sender answers for, others for what changed in an outage of ours and
+    while the connection was down; with a `cause` all of it is put down to that. A delivery that
+    comes late is counted where its change was.
 
     In the caller's transaction, which writes this connection's records alone from then on; where
     nothing was due nobody is locked out and no row is written.
@@ -109,6 +121,7 @@ async def count_due(
     )  # fmt: skip
     known = before or Before()
     outages = await known_outages(session, now=utcnow())
+    down = await _downtimes(session, connection_id)
     by_cause: defaultdict[str | None, list[_Due]] = defaultdict(list)
     excused: list[_Due] = []
     for identifier, what, updated_at, found_at, announced_at, missed_in, counted_as in rows:
@@ -125,6 +138,8 @@ async def count_due(
                 of = OUTAGE
                 if missed_in is not None:
                     excused.append(due)
+            elif missed_in is None and what in _UNANNOUNCED and is_in(down, changed):
+                of = DOWN
         by_cause[of].append(due)
     moved = await _put_down_to_us(store, session, [(due.id, due.missed_in) for due in excused])
     total, came_late = Counts(), Counter[str]()
@@ -161,6 +176,16 @@ async def count_due(
     for identifier, more in came_late.items():
         await _add(session, identifier, came_late=more)
     return total
+
+
+async def _downtimes(session: AsyncSession, connection_id: str) -> list[Window]:
+    """When Makini could not get at the connection's system, or its login was lost."""
+    rows = await session.execute(
+        select(col(Transition.at), col(Transition.before), col(Transition.after))
+        .where(col(Transition.connection_id) == connection_id, col(Transition.axis) == "health")
+        .order_by(col(Transition.at), col(Transition.id))
+    )
+    return downtimes([(at, before or "", after) for at, before, after in rows], _DOWN)
 
 
 async def count_again(store: Store, outages: Sequence[Window]) -> None:

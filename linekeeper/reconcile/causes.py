@@ -1,11 +1,12 @@
-"""Why a change was not announced in time: by the sender's doing, or by an outage of our own. Pure.
+"""Why a change was not announced in time: by the sender's doing, by an outage of our own, or since
+the customer's system was out of Makini's reach. Pure.
 
 What is measured is when a change was found, when its delivery came and when we could be reached.
 Where the source gives no time, or a coarse one, it is only known between which moments something
 changed; what may have changed in an outage is not held against the sender.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -17,7 +18,13 @@ CANARIES = 3
 CANARIES_LACKING = 2.5
 """So many times their usual interval without one, and without any delivery, is an outage."""
 
+NOTICED = timedelta(minutes=15)
+"""So long before a connection is known to be down, and after it is known to be up, it may be."""
+
 OUTAGE = "outage"
+"""Changed while no receiver of ours could store."""
+DOWN = "down"
+"""Changed while Makini could not get at the customer's system, and so could announce nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +106,28 @@ def changed_between(
     return Window(updated_at, min(found_at, updated_at + grain))
 
 
+def downtimes(
+    transitions: Iterable[tuple[datetime, str, str]], down: Collection[str]
+) -> list[Window]:
+    """When a connection was in one of the states `down`, and as long as it may have been before
+    and after; `transitions` (when, from what, to what) are in order. Pure."""
+    windows: list[Window] = []
+    since: datetime | None = None
+    for at, before, after in transitions:
+        if since is None and before in down:
+            since = datetime.min.replace(tzinfo=at.tzinfo) + NOTICED
+        if since is None and after in down:
+            since = at
+        elif since is not None and after not in down:
+            windows.append(Window(since - NOTICED, at + NOTICED))
+            since = None
+    if since is not None:
+        windows.append(Window(since - NOTICED, datetime.max.replace(tzinfo=since.tzinfo) - AWAY))
+    return windows
+
+
 def is_in(outages: Iterable[Window], changed: Window) -> bool:
-    """Whether something that `changed` then may have been announced while we were away. Pure.
+    """Whether something that `changed` then may have been announced in one of them. Pure.
 
     A little before and after counts too: a delivery takes a moment, and a sender that was refused
     pauses.

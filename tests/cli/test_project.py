@@ -57,7 +57,7 @@ async def test_everything_prefect_reads_is_deployed_and_differences_are_shown(
             await client.create_variable(VariableCreate(name="team", value="blue"))
             await clean_prefect.run("prefect", "work-pool", "create", "linekeeper", "-t", "process")
             [wanted] = await project.wanted_deployments(file, client=client)
-            made = await upsert(client, wanted, reset=False, schedules_active=True)
+            made = await upsert(client, None, wanted, reset=False, schedules_active=True)
             assert made.made
             found = await client.read_deployment_by_name("doctor/doctor")
             assert found.description == "For blue, at home."
@@ -70,13 +70,14 @@ async def test_everything_prefect_reads_is_deployed_and_differences_are_shown(
             assert [automation.name for automation in owned] == ["on a login lost"]
             assert "{{ event.resource.id }}" in owned[0].model_dump_json()
 
-            again = await upsert(client, wanted, reset=False, schedules_active=True)
+            again = await upsert(client, found, wanted, reset=False, schedules_active=True)
             assert (again.changed, again.different) == ([], [])
             await client.delete_automation(owned[0].id)
-            gone = await upsert(client, wanted, reset=False, schedules_active=True)
+            gone = await upsert(client, found, wanted, reset=False, schedules_active=True)
             assert gone.different == ["trigger on a login lost: none (prefect.yaml: has it)"]
-            await upsert(client, wanted, reset=True, schedules_active=True)
-            back = await upsert(client, wanted, reset=False, schedules_active=True)
+            await upsert(client, found, wanted, reset=True, schedules_active=True)
+            found = await client.read_deployment_by_name("doctor/doctor")
+            back = await upsert(client, found, wanted, reset=False, schedules_active=True)
             assert back.different == []
 
 

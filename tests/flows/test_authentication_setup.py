@@ -375,7 +375,10 @@ async def test_the_customer_is_mailed_and_reminded_until_the_login(
     first, reminder = await rows(rt, Outbox, col(Outbox.channel) == "email")
     assert [row.payload["reminder"] for row in (first, reminder)] == [False, True]
     signer = await load_signer(rt.store)
-    letter = await setup_letter(rt.store, reminder, signer, PUBLIC_URL)
+    told = {"notify_customers": True}  # as the runs have it
+    configured = (await rt.configuration()).apps
+    apps = {name: app.model_copy(update=told) for name, app in configured.items()}
+    letter = await setup_letter(rt.store, reminder, signer, PUBLIC_URL, apps)
     assert letter is not None
     assert list(letter.recipients) == ["it@acme.example"]
     assert letter.subject.startswith("Reminder: please connect")
@@ -383,7 +386,7 @@ async def test_the_customer_is_mailed_and_reminded_until_the_login(
     assert await watch(rt, now=monday + timedelta(days=7)) == 1  # the link has ended
     async with rt.store.write() as session:
         (await session.get_one(ConnectLink, link.id)).used_at = utcnow()
-    assert await setup_letter(rt.store, reminder, signer, PUBLIC_URL) is None
+    assert await setup_letter(rt.store, reminder, signer, PUBLIC_URL, apps) is None
 
 
 async def test_what_cannot_be_set_up_is_refused_and_nothing_is_written(

@@ -314,9 +314,9 @@ async def test_a_connection_missing_from_two_complete_lists_is_disconnected(
     [victim, *_] = await connections(rt)
     app = await rt.app("default")
     await rt.makini(app).delete_connection(victim.makini_key)
-    await take_list(rt, app, now=utcnow())
+    await sweep(rt)
     assert (await connections(rt))[0].setup == "live"
-    await take_list(rt, app, now=utcnow())
+    await sweep(rt)
     assert (await connections(rt))[0].setup == "disconnected"
 
 

@@ -22,6 +22,7 @@ from linekeeper.store.tables import (
     Connection,
     Outage,
     ReceiverHeartbeat,
+    Transition,
     Watermark,
     WebhookEvent,
     WebhookTrust,
@@ -128,6 +129,34 @@ async def test_a_repeated_delivery_that_comes_before_we_read_is_caught_up_and_no
     await run(rt)
     measured, _ = await measured_of(rt, one)
     assert (measured.webhooks_seen, measured.caught_up, measured.lost) == (0, 3, 0)
+
+
+@pytest.mark.parametrize("state", ["reauthorization_required", "unreachable"])
+async def test_what_changes_while_makini_can_not_get_at_the_system_is_held_against_nobody(
+    rt: Runtime, peer: Peer, one: Connection, state: str
+) -> None:
+    """A login is lost, or the system is away: nobody could have announced what changed then."""
+    now = utcnow()
+    await run(rt)
+    change(peer, one, range(3))
+    await run(rt)  # three real misses, before
+    gone, back = now - 9 * HOURS, now - HOURS
+    async with rt.store.write() as session:
+        for at, before, after in ((gone, "healthy", state), (back, state, "healthy")):
+            session.add(
+                Transition(
+                    connection_id=one.id, at=at, axis="health", before=before, after=after,
+                    source="probe",
+                )
+            )  # fmt: skip
+    await read_last(rt, gone - HOURS)
+    change(peer, one, range(9, 17), at=gone + 2 * HOURS)
+    change(peer, one, range(17, 19), at=gone - HOURS / 2)  # and two while it was up
+    await run(rt)
+    measured, _ = await measured_of(rt, one)
+    assert (measured.lost, measured.caught_up) == (5, 0)
+    rows = await drift(rt)
+    assert sum(row.missed for row in rows if row.cause == "down") == 8
 
 
 async def test_what_was_counted_as_missed_before_the_outage_was_known_is_put_right(

@@ -81,8 +81,10 @@ async def test_the_customer_is_mailed_a_week_ahead_and_reminded_with_a_link_that
     assert len(await asking.rows(ConnectLink)) == 1
     assert await asking.incidents() == []
     signer = await load_signer(asking.store)
+    apps = (await asking.rt.configuration()).apps
     letters = [
-        await ending_letter(asking.store, row, signer, "http://here") for row in (first, reminder)
+        await ending_letter(asking.store, row, signer, "http://here", apps)
+        for row in (first, reminder)
     ]
     assert letters[0] is not None
     assert letters[1] is not None
@@ -109,8 +111,9 @@ async def test_when_the_last_day_begins_it_is_an_incident_until_the_customer_log
     [incident] = await asking.incidents()
     assert incident.status == "resolved"
     signer = await load_signer(asking.store)
+    apps = (await asking.rt.configuration()).apps
     for row in await mails(asking):  # what was not sent yet isn't needed any more
-        assert await ending_letter(asking.store, row, signer, "http://here") is None
+        assert await ending_letter(asking.store, row, signer, "http://here", apps) is None
 
 
 async def test_operators_are_told_once_and_where_customers_are_not_mailed_what_to_do(
