@@ -397,9 +397,9 @@ async def sweep(house: House) -> None:
 async def test_25_hours_off_the_list_and_back_is_no_new_beginning(house: House) -> None:
     [connection, _] = await house.connections()
     world, was = house.fleet.world, listed(house, connection)
-    world.connections.pop(was.key)
-    await sweep(house)
-    await sweep(house)
+    world.remove(was)
+    await house.sweep()
+    await house.sweep()
     assert (await house.connection(connection.id)).setup == "disconnected"
     await purge_disconnected(house.store, now=utcnow() + timedelta(hours=25))
     gone = world.change_records(was, ORDERS, delete=2, announce=False)["deleted"]
