@@ -99,11 +99,19 @@ class Oracle:
                         self.broken.append(f"index: {where} {entity} {key} is missing")
                     elif kept["deleted_at"] is not None:
                         self.broken.append(f"index: {where} {entity} {key} lives, held deleted")
-                    elif kept["body"] and json.loads(kept["body"]) != record.data:
+                    elif kept["body"] and (held := self._opened(kept["body"])) != record.data:
                         self.broken.append(
                             f"index: {where} {entity} {key} is outdated: "
-                            f"{json.loads(kept['body'])['notes']} for {record.data['notes']}"
+                            f"{held['notes']} for {record.data['notes']}"
                         )
+
+    def _opened(self, kept: str) -> Any:
+        """The contents of a record, which are encrypted at rest."""
+        from linekeeper.store.bodies import open_body
+        from linekeeper.store.cipher import Cipher
+        from tests.simulation.ports import KEY
+
+        return json.loads(open_body(Cipher([KEY]), kept) or "null")
 
     def health(self) -> None:
         """The final health is the truth's, and an incident is open just where there is trouble."""
