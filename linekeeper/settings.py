@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     database_pool: int = Field(default=20, ge=4)
     """The most connections a process holds to PostgreSQL (docs/deploy.md)."""
     encryption_keys: SecretList = ()
+    encrypt_bodies: bool = False
+    """Whether bodies of records are encrypted at rest; other programs can't read them then."""
     public_url: str | None = None
     internal_url: str | None = None
     """Where Prefect's automations reach the receivers, if not at `public_url`."""

@@ -92,7 +92,8 @@ def erase_command(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would go.")] = False,
     confirm: Annotated[
-        str, typer.Option(metavar="NAME", help="The name again. Without it you are asked.")
+        str,
+        typer.Option(metavar="NAME", help="The name again; at a terminal you are asked."),
     ] = "",
 ) -> None:
     """Forget a customer: people, mails and names go, the numbers stay. There is no undo.

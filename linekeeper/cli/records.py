@@ -76,7 +76,10 @@ def purge_command(
     """
     if not yes:
         require_phrase(
-            connection.strip(), confirm, what=f"This forgets every record of {connection}"
+            connection.strip(),
+            confirm,
+            what=f"This forgets every record of {connection}",
+            scripts_say_it=True,
         )
     typer.echo(asyncio.run(_purge(connection)))
 

@@ -64,7 +64,7 @@ def export_command(
         list[str] | None, typer.Option("--customer", help="Only those of this customer.")
     ] = None,
     confirm: Annotated[
-        str, typer.Option(metavar="APP", help="The app's name. Without it you are asked.")
+        str, typer.Option(metavar="APP", help="The app's name. At a terminal you are asked.")
     ] = "",
 ) -> None:
     """Give tokens back, encrypted to KEY; from then on nothing here renews any of them.

@@ -142,7 +142,9 @@ async def write_records(
 
 
 def _sealed(store: Store, rows: Mapping[Place, Sequence[Row]]) -> Mapping[Place, Sequence[Row]]:
-    """The rows with their contents encrypted; most have none."""
+    """The rows, with their contents encrypted where that is wanted; most have none."""
+    if not store.encrypts_bodies:
+        return rows
     seal = store.cipher
     return {
         place: [

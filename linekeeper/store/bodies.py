@@ -1,7 +1,7 @@
-"""Contents of records at rest: encrypted under the keys that tokens are encrypted under.
+"""Contents of records at rest: with `ENCRYPT_BODIES` under the keys that also encrypt tokens.
 
-What was written before they were encrypted is plain JSON, and is read as it is until `rotate-keys`
-encrypts it, too.
+Plain JSON otherwise, which other programs read (INTERFACE). What was written before it was switched
+on is read as it is until `rotate-keys` encrypts it, too.
 """
 
 from collections.abc import Sequence

@@ -42,9 +42,13 @@ class Store:
     "Nothing is lost"). Keep both short and never wait for the network inside.
     """
 
-    def __init__(self, engine: AsyncEngine, cipher: Cipher) -> None:
+    def __init__(
+        self, engine: AsyncEngine, cipher: Cipher, *, encrypts_bodies: bool = False
+    ) -> None:
         self.engine = engine
         self.cipher = cipher
+        self.encrypts_bodies = encrypts_bodies
+        """Whether bodies of records are encrypted, as tokens always are."""
         self.run_id: str | None = None
         """The flow run that works with it, if one does."""
         self.owned = OwnedTasks()
@@ -59,7 +63,8 @@ class Store:
         """
         close_folder(settings.home)
         engine = make_engine(settings.resolved_database_url, settings.database_pool)
-        return cls(engine, Cipher(encryption_keys(settings)))
+        cipher = Cipher(encryption_keys(settings))
+        return cls(engine, cipher, encrypts_bodies=settings.encrypt_bodies)
 
     @property
     def is_sqlite(self) -> bool:

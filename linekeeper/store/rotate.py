@@ -74,7 +74,7 @@ async def rotate_keys(
     async for kept in _bodies(store, portion):
         fits = [each for each in kept if _body_opens(store, each)]
         rotation.unreadable += [_body_named(each) for each in kept if each not in fits]
-        old = [each for each in fits if not store.cipher.is_first(each.body)]
+        old = [each for each in fits if _is_to_seal(store, each)]
         rotation.changed += await seal_again(store, old) if old else 0
         rotation.seen += len(kept)
         tell(rotation)
@@ -92,7 +92,7 @@ async def rotate_keys(
         rotation.written_since += [
             _body_named(each)
             for each in kept
-            if not store.cipher.is_first(each.body) and _body_opens(store, each)
+            if _is_to_seal(store, each) and _body_opens(store, each)
         ]
     return rotation
 
@@ -103,6 +103,13 @@ async def _bodies(store: Store, portion: int) -> AsyncIterator[list[KeptBody]]:
     while kept:
         yield kept
         kept = await bodies_after(store, kept[-1].place, limit=portion)
+
+
+def _is_to_seal(store: Store, kept: KeptBody) -> bool:
+    """Whether it is under another key, or plain where it is to be encrypted."""
+    if not is_sealed(kept.body):
+        return store.encrypts_bodies
+    return not store.cipher.is_first(kept.body)
 
 
 def _body_opens(store: Store, kept: KeptBody) -> bool:

@@ -84,8 +84,14 @@ async def test_what_was_taken_is_given_back_to_the_key_alone(
     [back] = json.loads(unseal(out.read_bytes()))["tokens"]
     assert back["connection"] == first.key
     assert (back["access_token"], back["refresh_token"]) == (pair.access, pair.refresh)
-    unsaid = await asyncio.to_thread(command, "tokens", "export", "--to", PUBLIC)
-    assert (unsaid.code, "repeat it with --confirm" in unsaid.err) == (1, True)
+    again = await asyncio.to_thread(
+        command, "tokens", "export", "--to", PUBLIC, "--out", str(out)
+    )  # a script isn't asked
+    assert again.code == 0, again.err
+    other = await asyncio.to_thread(
+        command, "tokens", "export", "--to", PUBLIC, "--confirm", "another"
+    )
+    assert (other.code, "nothing was done" in other.err) == (1, True)
     wrong = await asyncio.to_thread(
         command, "tokens", "export", "--to", PUBLIC[:-1] + "q", "--confirm", "default"
     )

@@ -1,5 +1,7 @@
 """Contents of records are encrypted at rest, under keys that can be rotated."""
 
+import json
+
 from cryptography.fernet import Fernet
 from sqlalchemy import select, update
 from sqlmodel import col
@@ -29,6 +31,7 @@ async def exported(store: Store) -> list[str]:
 async def test_contents_are_sealed_exported_plain_and_rotated(
     store: Store, connection: str
 ) -> None:
+    store.encrypts_bodies = True
     records = [asset(str(number), note=f"secret-{number}") for number in range(5)]
     await put(store, connection, records, bodies=True)
     before = await kept(store)
@@ -48,3 +51,11 @@ async def test_contents_are_sealed_exported_plain_and_rotated(
     assert (await rotate_keys(store, portion=2)).changed == 0
     store.cipher = Cipher([Fernet.generate_key().decode(), fresh])
     assert await exported(store) == plain
+
+
+async def test_unless_it_is_wanted_other_programs_can_read_them(
+    store: Store, connection: str
+) -> None:
+    await put(store, connection, [asset("1", note="readable")], bodies=True)
+    assert json.loads((await kept(store))["1"])["note"] == "readable"
+    assert (await rotate_keys(store)).changed == 0
