@@ -314,9 +314,10 @@ class Trouble:
                         await self._log_in(link)
 
     def _links(self) -> list[str]:
-        """The connect links that Linekeeper shows."""
-        pages = " ".join(str(each.data) for each in self.universe.prefect.artifacts.values())
-        return sorted(set(re.findall(r"\]\(https://linekeeper\.sim(/connect/[^)\s]+)\)", pages)))
+        """The connect links that Linekeeper shows, on pages and in Slack."""
+        shown = [str(each.data) for each in self.universe.prefect.artifacts.values()]
+        shown += [message.text for message in self.universe.slack.channel]
+        return sorted(set(re.findall(r"https://linekeeper\.sim(/connect/[\w-]+)", " ".join(shown))))
 
     async def log_in_to(self, connection: Connection) -> bool:
         """The customer of `connection` logs in by the link; False where there is none."""
