@@ -164,8 +164,14 @@ def _is_listed_active(observation: Observation) -> bool:
 
 
 def wants_read(judged: Judged, observation: Observation, policy: HealthPolicy) -> bool:
-    """Whether a read has to settle what this status of a probe leaves open."""
+    """Whether a read has to settle what this status of a probe leaves open.
+
+    A lost login is not taken for found again by a cached word alone: that of a connection which
+    Makini has switched off is as good as ever.
+    """
     if contradicts(judged, observation, policy):
+        return True
+    if judged.own is Health.reauthorization_required and observation.outcome in _GOOD:
         return True
     return judged.refusals > 0 and observation.outcome in _GOOD
 
