@@ -132,6 +132,22 @@ async def test_an_event_whose_time_is_cut_is_not_taken_for_older_than_what_was_r
     assert (await first(rt)).health == "reauthorization_required"
 
 
+async def test_a_good_status_alone_does_not_find_a_lost_login_again(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    """Makini's own word said *fail*; what it says after that may be of a connection it put away."""
+    await sweep(rt)
+    connection = await lose(rt, fleet, lagging=False)
+    await sweep(rt)
+    assert (await first(rt)).health == "reauthorization_required"
+    fleet.world.connections[connection.makini_key].lagging_status = "done"
+    await sweep(rt)
+    assert (await first(rt)).health == "reauthorization_required"
+    await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
+    await sweep(rt)
+    assert (await first(rt)).health == "healthy"
+
+
 async def test_in_observe_an_event_from_before_the_last_list_makes_the_health_unknown(
     rt: Runtime, watcher: Runtime, fleet: sandbox.Served
 ) -> None:

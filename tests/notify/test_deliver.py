@@ -320,11 +320,13 @@ async def test_a_diary_whose_message_was_deleted_gets_a_new_one(desk: Desk) -> N
     assert [r["text"] for r in new["replies"]] == ["Opened: it failed 3 probes."]
 
 
-async def test_where_slack_refuses_the_blocks_the_text_gets_through(desk: Desk) -> None:
+async def test_where_slack_refuses_the_blocks_the_text_gets_through(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with desk.store.write() as session:
         await say(desk.store, session, "test", "A test", utcnow())
     refusals = iter(["invalid_blocks", ""])
-    desk.slack.goes_wrong = lambda *_: next(refusals)  # type: ignore[method-assign]  # the peer's
+    monkeypatch.setattr(desk.slack, "goes_wrong", lambda *_: next(refusals))
     assert (await desk.deliver()).sent == 1
     [message] = desk.messages()
     assert message["text"] == "A test"

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlmodel import col
@@ -48,11 +49,11 @@ async def wanted(
 
 
 async def set_mode(
-    house: House, *connections: Connection, stop_renewing: bool = False, **what: object
+    house: House, *connections: Connection, stop_renewing: bool = False, **what: Any
 ) -> Preview:
     return await change(
         house.rt,
-        await wanted(house, *connections, **what),  # type: ignore[arg-type]
+        await wanted(house, *connections, **what),
         by="anna",
         now=utcnow(),
         stop_renewing=stop_renewing,
