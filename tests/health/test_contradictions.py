@@ -137,10 +137,17 @@ async def test_a_good_status_alone_does_not_find_a_lost_login_again(
 ) -> None:
     """Makini's own word said *fail*; what it says after that may be of a connection it put away."""
     await sweep(rt)
-    connection = await lose(rt, fleet, lagging=False)
+    connection = await lose(rt, fleet)
+    await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
+    await said(rt, connection, Outcome.login_lost)
+    await sweep(rt)
+    assert (await first(rt)).evidence == "read"  # so that its login check is not due soon
+    await control(fleet, f"connections/{connection.makini_key}/lag-status", lags=False)
+    await lose(rt, fleet, lagging=False)
     await sweep(rt)
     assert (await first(rt)).health == "reauthorization_required"
-    fleet.world.connections[connection.makini_key].lagging_status = "done"
+    await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
+    await lose(rt, fleet)  # lost as before, and its status says that it is well
     await sweep(rt)
     assert (await first(rt)).health == "reauthorization_required"
     await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
