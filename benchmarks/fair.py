@@ -188,12 +188,12 @@ def _record(key: str) -> dict[str, Any]:
 
 async def _prepare(home: Path, url: str) -> None:
     from benchmarks.plain import healthy_connections
-    from linekeeper.access.tokens import save_tokens
     from linekeeper.clock import utcnow
     from linekeeper.makini import TokenPair
     from linekeeper.settings import Settings
     from linekeeper.store import Store
     from linekeeper.store.migrate import migrate
+    from linekeeper.tokens.stored import save_tokens
 
     settings = Settings(home=home, database_url=url, encryption_keys=KEY, _env_file=None)
     connections = healthy_connections(HANGING + HEALTHY)

@@ -87,7 +87,6 @@ async def linekeeper_on(folder: Path, url: str, **forward: Any) -> AsyncIterator
     import orjson
 
     from benchmarks.plain import healthy_connections
-    from linekeeper.access.tokens import save_tokens
     from linekeeper.clock import utcnow
     from linekeeper.config import AppConfig
     from linekeeper.makini import MakiniClient, TokenPair
@@ -97,6 +96,7 @@ async def linekeeper_on(folder: Path, url: str, **forward: Any) -> AsyncIterator
     from linekeeper.store import Store
     from linekeeper.store.configuration import save_blocks
     from linekeeper.store.migrate import migrate
+    from linekeeper.tokens.stored import save_tokens
 
     def answer(request: httpx.Request) -> httpx.Response:
         keys = request.url.params.get_list("filter[key]")

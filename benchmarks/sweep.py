@@ -127,9 +127,9 @@ async def _bare() -> float:
     from httpx_aiohttp import AiohttpTransport
     from sqlmodel import select
 
-    from linekeeper.access.tokens import load_tokens
     from linekeeper.runtime import Runtime
     from linekeeper.store.tables import Credential
+    from linekeeper.tokens.stored import load_tokens
 
     async with Runtime.open() as rt:
         async with rt.store.read() as session:
@@ -208,7 +208,6 @@ async def _core() -> float:
     import orjson
     from sqlmodel import select
 
-    from linekeeper.access.tokens import save_tokens
     from linekeeper.clock import utcnow
     from linekeeper.config import AppConfig
     from linekeeper.makini import MakiniClient, TokenPair
@@ -219,6 +218,7 @@ async def _core() -> float:
     from linekeeper.store.tables import Connection
     from linekeeper.sweep.batch import probe_batch
     from linekeeper.sweep.sweep import due, take_list
+    from linekeeper.tokens.stored import save_tokens
 
     size = int(os.environ["BENCH_SIZE"])
     status = orjson.dumps({"data": {"id": "x", "sync_status": "done", "provider": "SAP ECC"}})

@@ -83,10 +83,10 @@ async def _prepare(url: str) -> tuple[str, list[str]]:
     """A key for the product, and connections that have tokens; their ids."""
     from benchmarks.plain import healthy_connections
     from linekeeper.access.keys import make_key
-    from linekeeper.access.tokens import save_tokens
     from linekeeper.clock import utcnow
     from linekeeper.makini import TokenPair
     from linekeeper.store import Store
+    from linekeeper.tokens.stored import save_tokens
 
     now = utcnow()
     connections = healthy_connections(CONNECTIONS)

@@ -1,1 +1,1 @@
-"""Connect links, logins and tokens: kept encrypted, renewed one at a time, issued."""
+"""Connect links, logins and whose they are; access tokens and keys for the product."""

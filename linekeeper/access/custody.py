@@ -1,6 +1,6 @@
 """Whose tokens they are: ours to renew, borrowed for reading, or given back.
 
-Only `owned` ones are ever refreshed or minted (`access.renew`). A connection is owned until the
+Only `owned` ones are ever refreshed or minted (`tokens.renew`). A connection is owned until the
 product lends its token, and after an export nothing here renews.
 """
 
@@ -17,12 +17,6 @@ from sqlmodel import col
 
 from linekeeper.access.issue import NoSuchConnection, find_by_id_or_key
 from linekeeper.access.proof import AT_ONCE, Claim, note_ids, prove
-from linekeeper.access.tokens import (
-    destroy_tokens,
-    lease_name,
-    load_pair,
-    save_tokens,
-)
 from linekeeper.makini import TokenPair
 from linekeeper.makini.fields import expiry, instant
 from linekeeper.makini.models import is_token
@@ -30,6 +24,12 @@ from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.leases import holding
 from linekeeper.store.tables import Audit, Connection, Credential
+from linekeeper.tokens.stored import (
+    destroy_tokens,
+    lease_name,
+    load_pair,
+    save_tokens,
+)
 
 MOST = 1_000
 """Tokens in one call."""

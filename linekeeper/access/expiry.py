@@ -11,13 +11,13 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from linekeeper.access.issue import makini_ref
-from linekeeper.access.renew import renew
-from linekeeper.access.tokens import load_tokens
 from linekeeper.customers.naming import label
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import UNSAID, Chosen, app_of
 from linekeeper.store.tables import Connection, Credential, Customer
+from linekeeper.tokens.renew import renew
+from linekeeper.tokens.stored import load_tokens
 
 WITHIN = timedelta(days=7)
 HORIZON = timedelta(days=31)

@@ -8,14 +8,14 @@ from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.renew import renew
-from linekeeper.access.tokens import MINT_MARGIN, Token, load_tokens
 from linekeeper.health.judge import Health
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store import is_id
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Audit, Connection, Incident, IncidentConnection
+from linekeeper.tokens.renew import renew
+from linekeeper.tokens.stored import MINT_MARGIN, Token, load_tokens
 
 
 class NoSuchConnection(Exception):

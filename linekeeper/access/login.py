@@ -16,8 +16,6 @@ from linekeeper.access.listing import listed_for
 from linekeeper.access.match import Match
 from linekeeper.access.owner import SOURCE, Login, place, what
 from linekeeper.access.pending import Pending, forget_pending, keep_pair, load_pending
-from linekeeper.access.renew import STORAGE_TROUBLE, STORE_AGAIN_AFTER
-from linekeeper.access.tokens import destroy_tokens, lease_name, own, save_tokens
 from linekeeper.clock import utcnow
 from linekeeper.health.probe import understand
 from linekeeper.health.service import observe
@@ -36,6 +34,8 @@ from linekeeper.store import new_id
 from linekeeper.store.leases import LeaseLost, holding
 from linekeeper.store.owned import retrying, to_its_end
 from linekeeper.store.tables import Audit, Connection, ConnectLink
+from linekeeper.tokens.renew import STORAGE_TROUBLE, STORE_AGAIN_AFTER
+from linekeeper.tokens.stored import destroy_tokens, lease_name, own, save_tokens
 
 T = TypeVar("T")
 _SET_UP = ("syncing", "live")

@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.expiry import WITHIN
-from linekeeper.access.tokens import MINT_MARGIN
 from linekeeper.chunks import chunked
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
@@ -26,6 +25,7 @@ from linekeeper.store.tables import (
     IncidentConnection,
     Reconnect,
 )
+from linekeeper.tokens.stored import MINT_MARGIN
 
 LOST = "reauthorization_required"
 _AT_ONCE = 2_000

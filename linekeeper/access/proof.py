@@ -13,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.access.issue import makini_ref
 from linekeeper.access.match import Known, told_by_status
 from linekeeper.access.owner import known_connections, remember_id
-from linekeeper.access.tokens import Token, load_tokens
 from linekeeper.makini import ConnectionStatus, ErrorKind, MakiniError, TokenPair
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Connection
+from linekeeper.tokens.stored import Token, load_tokens
 
 ASKED_FOR_SECONDS = 40.0
 """How long one call asks; an answer of the receiver may take a minute."""

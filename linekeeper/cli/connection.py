@@ -186,13 +186,13 @@ def _read(file: Path) -> "TokenPair":
 async def _add(
     app_name: str, key: str, name: str, provider: str, pair: "TokenPair", *, check: bool
 ) -> str:
-    from linekeeper.access.tokens import save_tokens
     from linekeeper.clock import utcnow
     from linekeeper.customers.adopt import adopt
     from linekeeper.customers.find import named_connections
     from linekeeper.makini import ListedConnection
     from linekeeper.makini.models import is_token
     from linekeeper.runtime import Runtime
+    from linekeeper.tokens.stored import save_tokens
 
     if not key.strip():
         raise UserError("--key is empty: give Makini's key of the connection")

@@ -130,12 +130,12 @@ async def _export(
 
     from linekeeper.access.custody import return_tokens
     from linekeeper.access.modes import find_subjects, named_by
-    from linekeeper.access.tokens import UnreadableToken
     from linekeeper.backup.age import BadRecipient, encrypt, recipient
     from linekeeper.clock import utcnow
     from linekeeper.private import make_private_file
     from linekeeper.runtime import Runtime
     from linekeeper.store.tables import Connection
+    from linekeeper.tokens.stored import UnreadableToken
 
     try:
         key = recipient(to)

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.access.tokens import Token, load_tokens
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.inbox.claim import Event, Settled
@@ -20,6 +19,7 @@ from linekeeper.store import KeyProblem, Store
 from linekeeper.store.connection_settings import configured, load_settings
 from linekeeper.store.modes import app_of, load_chosen
 from linekeeper.store.trouble import isolate
+from linekeeper.tokens.stored import Token, load_tokens
 
 
 class Planned(NamedTuple):

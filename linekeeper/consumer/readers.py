@@ -8,7 +8,6 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from linekeeper.access.tokens import Token
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.consumer.reading import OutOfTime, Records, Refused, read_records
@@ -17,6 +16,7 @@ from linekeeper.inbox.routing import Target
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.reconcile.fields import record_key
 from linekeeper.runtime import Runtime
+from linekeeper.tokens.stored import Token
 
 READ_SECONDS = 60.0
 """What is not read by then is left to another claim: this one must not run out under the settling.

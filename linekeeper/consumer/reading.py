@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from linekeeper.access.renew import renew
-from linekeeper.access.tokens import Token
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.health.judge import Observation
@@ -24,6 +22,8 @@ from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store.keys import stored_key
 from linekeeper.store.trouble import is_of_database
+from linekeeper.tokens.renew import renew
+from linekeeper.tokens.stored import Token
 
 SIDE_BY_SIDE = 8
 """Single records of one connection read at once, where it heeds no list of keys. The first is read

@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
-from linekeeper.access.tokens import unreadable_tokens
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
 from linekeeper.doctor.finding import Finding, named, ok, warn, wrong
@@ -14,6 +13,7 @@ from linekeeper.doctor.makini import LOOPBACK
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Contact, Credential, Customer
+from linekeeper.tokens.stored import unreadable_tokens
 
 
 async def customers_without_contact(session: AsyncSession) -> Finding:

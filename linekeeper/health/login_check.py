@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlmodel import col
 
-from linekeeper.access.tokens import Token
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.health.state import Judged, Observation, Outcome
 from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.connection_settings import configured, load_settings
 from linekeeper.store.tables import Watermark
+from linekeeper.tokens.stored import Token
 
 ENOUGH_REFUSALS = 2
 """One entity's 401 says nothing of the others; so many different ones are the login."""

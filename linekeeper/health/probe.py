@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from linekeeper.access.renew import renew
-from linekeeper.access.tokens import Token
 from linekeeper.config import AppConfig
 from linekeeper.health.judge import Observation, Outcome
 from linekeeper.makini import ConnectionStatus, ErrorKind, MakiniClient, MakiniError
 from linekeeper.store import Store
+from linekeeper.tokens.renew import renew
+from linekeeper.tokens.stored import Token
 
 _SYNC = {
     "done": Outcome.answered,

@@ -9,7 +9,6 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Row, Select, and_, case, func, not_, or_, select, true
 from sqlmodel import col
 
-from linekeeper.access.tokens import is_live
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.setup import ESTABLISHED
@@ -29,6 +28,7 @@ from linekeeper.store.tables import (
     Watermark,
     WebhookTrust,
 )
+from linekeeper.tokens.stored import is_live
 
 Pass = Literal["catch-up", "routine", "full"]
 PASSES: tuple[Pass, ...] = ("catch-up", "routine", "full")

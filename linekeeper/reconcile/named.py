@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from sqlmodel import col, select
 
-from linekeeper.access.tokens import is_live
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import find_connection
 from linekeeper.customers.setup import ESTABLISHED
@@ -13,6 +12,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Connection, Credential
+from linekeeper.tokens.stored import is_live
 
 
 class UnknownEntity(Exception):

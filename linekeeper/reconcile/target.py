@@ -7,8 +7,6 @@ from datetime import timedelta
 from sqlalchemy import func, select
 from sqlmodel import col
 
-from linekeeper.access.renew import renew
-from linekeeper.access.tokens import Token, load_tokens
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
@@ -19,6 +17,8 @@ from linekeeper.reconcile.policy import POLICY
 from linekeeper.runtime import Runtime
 from linekeeper.store.connection_settings import Settings, cadence_of, configured, load_settings
 from linekeeper.store.tables import Connection, Customer, WebhookTrust
+from linekeeper.tokens.renew import renew
+from linekeeper.tokens.stored import Token, load_tokens
 
 
 @dataclass(frozen=True, slots=True)

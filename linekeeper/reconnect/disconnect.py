@@ -9,7 +9,6 @@ from sqlmodel import col
 
 from linekeeper.access.issue import makini_ref
 from linekeeper.access.login import LEASE_SECONDS, PATIENCE_SECONDS
-from linekeeper.access.tokens import destroy_tokens, lease_name
 from linekeeper.clock import utcnow
 from linekeeper.credits.service import return_credits
 from linekeeper.customers.find import Named, find_connection
@@ -30,6 +29,7 @@ from linekeeper.store.tables import (
     Record,
     Transition,
 )
+from linekeeper.tokens.stored import destroy_tokens, lease_name
 
 
 class NotConfirmed(Exception):

@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.issue import makini_ref
-from linekeeper.access.tokens import load_tokens
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.health.judge import Observation, Outcome
 from linekeeper.health.login_check import read_surely, readable_entities
@@ -29,6 +28,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Audit, Change, Connection, Reconnect, Record
 from linekeeper.sweep.batch import probe_batch
+from linekeeper.tokens.stored import load_tokens
 
 Next = Literal["wait", "prove", "moved", "given_up", "not_in_time", "closed"]
 

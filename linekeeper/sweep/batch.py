@@ -9,7 +9,6 @@ from datetime import datetime
 from sqlalchemy import bindparam, func, or_, select
 from sqlmodel import col
 
-from linekeeper.access.tokens import Token, load_tokens
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.health.contested import wants_read
@@ -23,6 +22,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store.tables import Connection, Watermark
 from linekeeper.sweep import app as app_health
+from linekeeper.tokens.stored import Token, load_tokens
 
 CONCURRENCY = 100
 WRITE_SECONDS = 5.0

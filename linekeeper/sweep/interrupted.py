@@ -14,11 +14,11 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlmodel import col
 
-from linekeeper.access.tokens import note_renewing
 from linekeeper.health.judge import Health
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store.tables import Audit, Connection, Credential
 from linekeeper.sweep.batch import probe_batch
+from linekeeper.tokens.stored import note_renewing
 
 AFTER = timedelta(minutes=2)
 """Longer than a renewal's lease: nobody works on it any more."""

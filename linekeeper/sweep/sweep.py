@@ -14,7 +14,6 @@ from sqlalchemy import and_, case, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.tokens import is_live
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.customers.adopt import Adoption, adopt
 from linekeeper.customers.succession import succeed_listed
@@ -30,6 +29,7 @@ from linekeeper.store.modes import apply_rules, is_managed
 from linekeeper.store.tables import AppState, Connection, Credential, Customer
 from linekeeper.store.upsert import insert_or_update
 from linekeeper.sweep import app as app_health
+from linekeeper.tokens.stored import is_live
 
 BATCH = 2_000
 SWEEP_MINUTES = 5.0

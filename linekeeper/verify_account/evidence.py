@@ -8,12 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.issue import makini_ref
-from linekeeper.access.tokens import load_tokens
 from linekeeper.config import AppConfig
 from linekeeper.inbox.identify import read
 from linekeeper.inbox.kinds import CANARY
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, DeliveryCount, WebhookEvent
+from linekeeper.tokens.stored import load_tokens
 from linekeeper.verify_account.ask import Asker
 from linekeeper.verify_account.recording import Exchange
 from linekeeper.verify_account.steps import Sample

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from linekeeper.access.tokens import lease_name
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import holding
+from linekeeper.tokens.stored import lease_name
 from linekeeper.verify_account import about_data, about_list
 from linekeeper.verify_account.ask import Asker, OutOfCalls
 from linekeeper.verify_account.evidence import (

@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.kept import kept_logins
-from linekeeper.access.tokens import has_usable_token
 from linekeeper.budget import stated_in_words
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
@@ -27,6 +26,7 @@ from linekeeper.store.tables import (
     Observation,
     Transition,
 )
+from linekeeper.tokens.stored import has_usable_token
 from linekeeper.views.connections import with_predecessors
 from linekeeper.views.fleet_models import (
     AppLine,

@@ -9,7 +9,6 @@ from sqlalchemy import case, func
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
-from linekeeper.access.tokens import has_usable_token
 from linekeeper.budget import stated_in_words
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
@@ -28,6 +27,7 @@ from linekeeper.store.tables import (
     Lease,
     Outbox,
 )
+from linekeeper.tokens.stored import has_usable_token
 from linekeeper.views.records_glance import RecordsGlance, records_at_a_glance
 from linekeeper.views.webhooks_glance import WebhooksGlance, webhooks_at_a_glance
 

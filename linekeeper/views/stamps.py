@@ -14,7 +14,6 @@ from sqlalchemy import func, select
 from sqlmodel import col
 
 from linekeeper.access.kept import kept_logins
-from linekeeper.access.tokens import has_usable_token
 from linekeeper.chunks import chunked
 from linekeeper.config import Configuration
 from linekeeper.notify.places import ARTIFACTS
@@ -31,6 +30,7 @@ from linekeeper.store.tables import (
     Observation,
     Transition,
 )
+from linekeeper.tokens.stored import has_usable_token
 from linekeeper.views.audit import HAND_OUT
 from linekeeper.views.fleet_queries import TROUBLES_SHOWN, in_trouble
 from linekeeper.views.parts import FLEET, ReportLinks, artifact_key

@@ -15,13 +15,13 @@ from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from linekeeper.access.tokens import StoredPair, load_pair, save_tokens
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import adopt
 from linekeeper.makini import ListedConnection, TokenPair
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
+from linekeeper.tokens.stored import StoredPair, load_pair, save_tokens
 from tests.makini.peer import Peer, PeerServer
 
 LISTED = {

@@ -15,8 +15,6 @@ import sandbox
 from linekeeper.access.custody import Custody, return_tokens
 from linekeeper.access.expiry import horizon
 from linekeeper.access.keys import make_key
-from linekeeper.access.renew import renew
-from linekeeper.access.tokens import load_tokens
 from linekeeper.clock import utcnow
 from linekeeper.receiver import serve
 from linekeeper.runtime import Runtime
@@ -24,6 +22,8 @@ from linekeeper.settings import Settings
 from linekeeper.store.tables import Audit, Connection, Incident
 from linekeeper.sweep.batch import probe_batch
 from linekeeper.sweep.sweep import take_list
+from linekeeper.tokens.renew import renew
+from linekeeper.tokens.stored import load_tokens
 
 
 @dataclass(slots=True)

@@ -12,14 +12,14 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from linekeeper.access.expiry import horizon, renew_ending
-from linekeeper.access.renew import renew
-from linekeeper.access.tokens import Token, load_tokens, save_tokens
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.makini import TokenPair
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.store.tables import Audit, Connection, ConnectLink, Credential, Lease
 from linekeeper.sweep.interrupted import verify_interrupted
+from linekeeper.tokens.renew import renew
+from linekeeper.tokens.stored import Token, load_tokens, save_tokens
 from tests.reconnect.conftest import House, house, open_house
 
 __all__ = ["house", "open_house"]  # fixtures

@@ -15,14 +15,14 @@ from linekeeper.access.expiry import horizon
 from linekeeper.access.links import make_link
 from linekeeper.access.login import Attempt, Ending
 from linekeeper.access.paste import Pasted, paste
-from linekeeper.access.renew import renew
-from linekeeper.access.tokens import Token, load_tokens, replace_pair, save_tokens
 from linekeeper.clock import utcnow
 from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Credential
+from linekeeper.tokens.renew import renew
+from linekeeper.tokens.stored import Token, load_tokens, replace_pair, save_tokens
 from tests.access.rotating import (
     Rotating,
     managed,

@@ -6,8 +6,8 @@ from pathlib import Path
 import psutil
 from sqlmodel import col, select
 
-from linekeeper.access.tokens import load_pair, load_tokens
 from linekeeper.store.tables import Credential
+from linekeeper.tokens.stored import load_pair, load_tokens
 from sandbox import Settings as Sandbox
 from tests.e2e.conftest import MAIL_ACCOUNT, PRODUCT_SECRET, PRODUCT_TOKENS, House
 

@@ -25,7 +25,6 @@ from flows.disconnect import disconnect
 from flows.health_sweep import health_sweep
 from flows.reconnect import reconnect
 from flows.refresh_tokens import refresh_tokens
-from linekeeper.access.tokens import destroy_tokens, save_tokens
 from linekeeper.clock import utcnow
 from linekeeper.customer_page.links import give_link
 from linekeeper.health.judge import Observation as Observed
@@ -49,6 +48,7 @@ from linekeeper.store.tables import (
     Outbox,
     Reconnect,
 )
+from linekeeper.tokens.stored import destroy_tokens, save_tokens
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import edges

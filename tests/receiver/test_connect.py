@@ -16,7 +16,6 @@ from sqlalchemy import update
 
 from linekeeper.access.links import link_url, make_link, make_state, read_link, read_state
 from linekeeper.access.signing import Signer, load_signer
-from linekeeper.access.tokens import load_tokens
 from linekeeper.clock import utcnow
 from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.store import new_id
@@ -28,6 +27,7 @@ from linekeeper.store.tables import (
     Credential,
     Transition,
 )
+from linekeeper.tokens.stored import load_tokens
 from tests.reconnect.conftest import House, house, open_house
 
 __all__ = ["house", "open_house"]  # fixtures

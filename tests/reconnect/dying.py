@@ -18,8 +18,6 @@ from typing import Any
 from sqlalchemy import event
 
 from linekeeper.access.callback import finish
-from linekeeper.access.renew import renew
-from linekeeper.access.tokens import load_tokens
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.outbox.senders.mail import deliver_mail
@@ -31,6 +29,8 @@ from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.reconnect.process import Answer
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
+from linekeeper.tokens.renew import renew
+from linekeeper.tokens.stored import load_tokens
 
 
 def die_at(rt: Runtime, table: str) -> None:

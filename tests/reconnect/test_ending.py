@@ -10,7 +10,6 @@ from sqlmodel import col
 
 from linekeeper.access.expiry import HORIZON, horizon
 from linekeeper.access.signing import load_signer
-from linekeeper.access.tokens import save_tokens
 from linekeeper.clock import utcnow
 from linekeeper.makini import TokenPair
 from linekeeper.notify.mail_ending import ending_letter
@@ -24,6 +23,7 @@ from linekeeper.store.tables import (
     Customer,
     Outbox,
 )
+from linekeeper.tokens.stored import save_tokens
 from linekeeper.views.expiry_page import expiry_markdown
 from tests.reconnect.conftest import House
 

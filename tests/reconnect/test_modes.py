@@ -15,7 +15,6 @@ from linekeeper.access.links import link_url
 from linekeeper.access.mode_preview import Preview
 from linekeeper.access.modes import StillRenewed, Wanted, change, find_subjects, preview_change
 from linekeeper.access.signing import load_signer
-from linekeeper.access.tokens import save_tokens
 from linekeeper.clock import utcnow
 from linekeeper.explain.unasked import why_unasked
 from linekeeper.makini import ReadOnlyApp, TokenPair
@@ -24,6 +23,7 @@ from linekeeper.reconcile.run import reconcile
 from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.reconnect.watch import watch
 from linekeeper.store.tables import Audit, Connection, ConnectLink, Customer, Record
+from linekeeper.tokens.stored import save_tokens
 
 from .conftest import House
 from .post import Post, listening

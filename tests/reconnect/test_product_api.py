@@ -181,7 +181,7 @@ async def test_a_lease_that_is_lost_on_the_way_is_503_and_the_product_may_try_ag
 ) -> None:
     headers = await house.key()
     [connection, *_] = await house.connections()
-    monkeypatch.setattr(sys.modules["linekeeper.access.renew"], "LEASE_SECONDS", 0.6)
+    monkeypatch.setattr(sys.modules["linekeeper.tokens.renew"], "LEASE_SECONDS", 0.6)
     async with house.store.write() as session:
         await session.execute(update(Credential).values(expires_at=utcnow()))
     await house.control("settings", latency_ms=10_000)

@@ -7,12 +7,12 @@ from sqlalchemy import func, select
 from sqlmodel import col
 
 from linekeeper.access.signing import load_signer
-from linekeeper.access.tokens import load_tokens
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.rotate import Rotation, rotate_keys
 from linekeeper.store.tables import AppSetting, ConnectLink, Credential
+from linekeeper.tokens.stored import load_tokens
 from tests.reconnect.conftest import House
 
 

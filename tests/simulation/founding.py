@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 from linekeeper import clock
-from linekeeper.access.tokens import save_tokens
 from linekeeper.customers.adopt import adopt as take
 from linekeeper.makini.models import ListedConnection, TokenPair
 from linekeeper.runtime import Runtime
+from linekeeper.tokens.stored import save_tokens
 from tests.simulation.loop import Host
 
 if TYPE_CHECKING:

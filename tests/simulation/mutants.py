@@ -114,13 +114,13 @@ MUTANTS = (
     ),
     _mutant(
         "new-pair-not-stored", "a refreshed pair is used, and not stored",
-        ("access/renew.py", "        async def keep() -> bool:\n",
+        ("tokens/renew.py", "        async def keep() -> bool:\n",
          "        async def keep() -> bool:\n            return True\n"),
         kinds="tokens",
     ),
     _mutant(
         "cancelled-refresh-loses-the-pair", "a refresh is cancelled after Makini rotated the pair",
-        ("access/renew.py",
+        ("tokens/renew.py",
          "        return await to_its_end(self._renewed(stored), BEFORE_SENDING)\n",
          "        return await self._renewed(stored)\n"),
         kinds="tokens stops",
@@ -167,7 +167,7 @@ MUTANTS = (
     ),
     _mutant(
         "token-in-plain-text", "an access token is stored as it is",
-        ("access/tokens.py",
+        ("tokens/stored.py",
          '            "access_token": store.cipher.encrypt(pair.access_token),\n',
          '            "access_token": pair.access_token,\n'),
     ),

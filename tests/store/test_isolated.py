@@ -13,7 +13,6 @@ from cryptography.fernet import Fernet
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from linekeeper.access.tokens import load_tokens, save_tokens, unreadable_tokens
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.customers.adopt import adopt
@@ -27,6 +26,7 @@ from linekeeper.store.configuration import load_configuration, save_blocks
 from linekeeper.store.migrate import check_key
 from linekeeper.store.rotate import rotate_keys
 from linekeeper.store.tables import AppSetting, Credential, OpenProcess
+from linekeeper.tokens.stored import load_tokens, save_tokens, unreadable_tokens
 
 
 def sealed_by_others(text: str) -> str:
@@ -140,7 +140,7 @@ async def test_a_rotation_names_what_no_key_opens_and_goes_on(store: Store) -> N
 
 _WRITER = """
 import asyncio, sys
-from linekeeper.access.tokens import save_tokens
+from linekeeper.tokens.stored import save_tokens
 from linekeeper.clock import utcnow
 from linekeeper.makini import TokenPair
 from linekeeper.runtime import Runtime

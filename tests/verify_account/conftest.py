@@ -10,13 +10,13 @@ from pydantic import SecretStr
 from sqlmodel import col, select
 
 import sandbox
-from linekeeper.access.tokens import save_tokens
 from linekeeper.clock import utcnow
 from linekeeper.makini import TokenPair
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store.tables import Connection
 from linekeeper.sweep.sweep import take_list
+from linekeeper.tokens.stored import save_tokens
 from linekeeper.verify_account.question import Answer
 from linekeeper.verify_account.service import Verification, Wish, verify_account
 

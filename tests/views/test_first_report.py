@@ -8,13 +8,13 @@ import pytest
 from sqlmodel import col, select
 
 import sandbox
-from linekeeper.access.tokens import save_tokens
 from linekeeper.cli import main
 from linekeeper.clock import utcnow
 from linekeeper.makini import TokenPair
 from linekeeper.reconcile.run import reconcile
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Contact, Customer
+from linekeeper.tokens.stored import save_tokens
 from linekeeper.views.first_report import first_report_markdown, read_first_report
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, running

@@ -8,13 +8,13 @@ from sqlalchemy import select, update
 from sqlmodel import col
 
 import sandbox
-from linekeeper.access.renew import renew
 from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.spending import KEPT, Spent
 from linekeeper.store.tables import CallCount
 from linekeeper.sweep.report_call import Call, record_call
+from linekeeper.tokens.renew import renew
 from linekeeper.views.fleet_page import fleet_markdown
 from linekeeper.views.fleet_queries import fleet_report
 from linekeeper.views.gauges import exposition, read_gauges

@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from linekeeper.access.tokens import save_tokens
 from linekeeper.clock import utcnow
 from linekeeper.inbox.unrouted import route_again
 from linekeeper.makini import TokenPair
@@ -24,6 +23,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Change, Connection, Outbox, WebhookEvent
+from linekeeper.tokens.stored import save_tokens
 from tests.inbox.process.product import SECRET, Product, serving
 from tests.inbox.process.stage import Stage
 

@@ -9,16 +9,6 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from linekeeper.access.tokens import (
-    StoredPair,
-    Token,
-    UnreadableToken,
-    lease_name,
-    load_pair,
-    note_refused,
-    note_renewing,
-    replace_pair,
-)
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.makini import (
@@ -35,6 +25,16 @@ from linekeeper.store.leases import LeaseLost, holding
 from linekeeper.store.modes import app_of
 from linekeeper.store.owned import retrying, to_its_end
 from linekeeper.store.tables import Connection
+from linekeeper.tokens.stored import (
+    StoredPair,
+    Token,
+    UnreadableToken,
+    lease_name,
+    load_pair,
+    note_refused,
+    note_renewing,
+    replace_pair,
+)
 
 _FINAL = frozenset(
     {ErrorKind.unauthorized, ErrorKind.forbidden, ErrorKind.not_found, ErrorKind.rejected}

@@ -1,0 +1,1 @@
+"""The token pair of each connection: encrypted at rest, renewed one at a time, called with."""
