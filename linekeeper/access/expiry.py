@@ -10,14 +10,12 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlmodel import col
 
-from linekeeper.access.issue import makini_ref
 from linekeeper.customers.naming import label
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import UNSAID, Chosen, app_of
 from linekeeper.store.tables import Connection, Credential, Customer
-from linekeeper.tokens.renew import renew
-from linekeeper.tokens.stored import load_tokens
+from linekeeper.tokens.caller import Caller
 
 WITHIN = timedelta(days=7)
 HORIZON = timedelta(days=31)
@@ -147,15 +145,5 @@ async def renew_ending(rt: Runtime, *, now: datetime) -> Renewed:
 async def _renew(rt: Runtime, expiry: Expiry) -> bool:
     async with rt.store.read() as session:
         connection = await session.get_one(Connection, expiry.connection_id)
-        tokens = await load_tokens(rt.store, session, [expiry.connection_id])
-    app = await rt.app(expiry.app)
-    renewed = await renew(
-        rt.store,
-        rt.makini(app),
-        app,
-        connection_id=expiry.connection_id,
-        makini_ref=makini_ref(connection, app.connection_field),
-        refused=tokens.get(expiry.connection_id),
-        owner=rt.owner,
-    )
-    return renewed is not None
+    caller = await Caller.of(rt, await rt.app(expiry.app), connection)
+    return await caller.renewed() is not None

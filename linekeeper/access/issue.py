@@ -14,7 +14,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store import is_id
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Audit, Connection, Incident, IncidentConnection
-from linekeeper.tokens.renew import renew
+from linekeeper.tokens.caller import Caller
 from linekeeper.tokens.stored import MINT_MARGIN, Token, load_tokens
 
 
@@ -124,28 +124,16 @@ async def open_incident_of(rt: Runtime, connection_id: str) -> str | None:
 async def _fresher(
     rt: Runtime, connection: Connection, token: Token | None, now: datetime
 ) -> Token | None:
-    app = await rt.app(connection.app)
+    app = app_of(await rt.app(connection.app), connection)
+    ref = app.ref_of(connection.makini_key, connection.makini_id)
     still_good = token is not None and (token.expires_at is None or token.expires_at > now)
     try:
-        renewed = await renew(
-            rt.store,
-            rt.makini(app),
-            app,
-            connection_id=connection.id,
-            makini_ref=makini_ref(connection, app.connection_field),
-            refused=token,
-            owner=rt.owner,
-        )
+        renewed = await Caller(rt, app, connection.id, ref, token).renewed()
     except MakiniError:
         if still_good:
             return token
         raise
     return renewed or (token if still_good else None)
-
-
-def makini_ref(connection: Connection, field_: str) -> str:
-    """What the Admin API's routes call the connection (`AppConfig.connection_field`)."""
-    return (connection.makini_id if field_ == "id" else None) or connection.makini_key
 
 
 def is_ending(expires_at: datetime | None, now: datetime) -> bool:

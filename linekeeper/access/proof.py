@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.access.issue import makini_ref
 from linekeeper.access.match import Known, told_by_status
 from linekeeper.access.owner import known_connections, remember_id
 from linekeeper.makini import ConnectionStatus, ErrorKind, MakiniError, TokenPair
@@ -108,7 +107,7 @@ async def _proof(rt: Runtime, claim: Claim, known: Sequence[Known]) -> Proof:
         app = await rt.app(claim.connection.app)
         if claim.is_pair and not app_of(app, claim.connection).manages:
             return Proof("it is in observe, where nothing is renewed: lend the access token")
-        ref = makini_ref(claim.connection, app.connection_field)
+        ref = app.ref_of(claim.connection.makini_key, claim.connection.makini_id)
         status = await rt.makini(app).status(claim.pair.access_token, connection=ref)
     except UnknownApp as error:
         return Proof(str(error))

@@ -163,6 +163,10 @@ class AppConfig(Config, AppFields):
         """Our own budget, all processes together; 0 = no limit."""
         return max(1, int(self.per_minute * self.share)) if self.per_minute else 0
 
+    def ref_of(self, makini_key: str, makini_id: str | None) -> str:
+        """What Makini's routes call a connection: the listed field `connection_field` names."""
+        return (makini_id if self.connection_field == "id" else None) or makini_key
+
     @property
     def manages(self) -> bool:
         """Whether anything at Makini may be changed (DESIGN "Do no harm")."""

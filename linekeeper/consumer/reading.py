@@ -1,4 +1,4 @@
-"""Reading some records of one connection, renewing its token where that mends a 401.
+"""Reading some records of one connection.
 
 What is wrong with one key, or was too late for it, says nothing of the others: each key has an
 answer of its own. What runs side by side here are plain tasks that are waited for until the
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.health.judge import Observation
-from linekeeper.health.probe import may_renew, refused_token, understand_error
-from linekeeper.health.scope import Whole, ask_whole
+from linekeeper.health.probe import refused_token, understand_error
+from linekeeper.health.scope import DataCaller
 from linekeeper.inbox.routing import Target
 from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
 from linekeeper.reconcile.fields import record_key
@@ -22,7 +22,6 @@ from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store.keys import stored_key
 from linekeeper.store.trouble import is_of_database
-from linekeeper.tokens.renew import renew
 from linekeeper.tokens.stored import Token
 
 SIDE_BY_SIDE = 8
@@ -72,9 +71,10 @@ async def read_records(
     `deadline` is a time of `clock.monotonic`: what is read by then is kept, the rest `OutOfTime`.
     Raises `Refused`, and what is no answer of Makini's.
     """
-    ref = (target.makini_key if app.connection_field == "key" else target.makini_id) or ""
-    reading = _Reading(rt.makini(app), ref or target.makini_key, entity, keys)
-    work = asyncio.create_task(_read(rt, app, target, token, reading))
+    ref = app.ref_of(target.makini_key, target.makini_id)
+    caller = DataCaller(rt, app, target.id, ref, token)
+    reading = _Reading(rt.makini(app), ref, entity, keys)
+    work = asyncio.create_task(caller.call(reading.go_on))
     try:
         await asyncio.wait({work}, timeout=max(0.0, deadline - monotonic()))
     finally:
@@ -84,71 +84,33 @@ async def read_records(
     error = work.exception()
     if isinstance(error, MakiniError):
         if error.kind in _LOGIN and error.connection is not None:
-            says = _says_of_health(error, reading.whole, is_fixable=may_renew(app, token))
-            raise Refused(error, says) from error
+            raise Refused(error, _says_of_health(error, caller)) from error
         return reading.result(error)
     if error is not None:
         raise error
     return reading.result()
 
 
-async def _read(
-    rt: Runtime, app: AppConfig, target: Target, token: Token, reading: "_Reading"
-) -> None:
-    async def renewed() -> Token | None:
-        return await renew(
-            rt.store,
-            reading.makini,
-            app,
-            connection_id=target.id,
-            makini_ref=reading.ref,
-            refused=token,
-            owner=rt.owner,
-        )
-
-    if token.needs_minting(utcnow()):
-        token = await renewed() or token
-    try:
-        await reading.go_on(token)
-    except MakiniError as error:
-        if error.kind is not ErrorKind.unauthorized or error.connection is None:
-            raise
-        reading.whole = await ask_whole(reading.makini, token.access, connection=reading.ref)
-        if reading.whole not in (Whole.token_refused, Whole.unclear):
-            raise
-        newer = await renewed()
-        if newer is None:
-            raise
-        reading.whole = await ask_whole(reading.makini, newer.access, connection=reading.ref)
-        await reading.go_on(newer)
-
-
-def _says_of_health(
-    error: MakiniError, whole: Whole | None, *, is_fixable: bool
-) -> Observation | None:
+def _says_of_health(error: MakiniError, caller: DataCaller) -> Observation | None:
     """What a refused read says of its connection: nothing, where the status says that the login is
     well, so that this entity alone is refused. A token that nothing here may renew may be old."""
-    if whole not in (Whole.token_refused, Whole.login_lost):
-        return None
-    if whole is Whole.token_refused and not is_fixable:
+    if caller.is_replaced_perhaps:
         return refused_token(error, utcnow())
-    return understand_error(error, utcnow())
+    return understand_error(error, utcnow()) if caller.is_lost else None
 
 
 class _Reading:
     """Some records of one connection and entity; what was read stays, whatever ends it."""
 
     def __init__(self, makini: MakiniClient, ref: str, entity: str, keys: Sequence[str]) -> None:
-        self.makini = makini
-        self.ref = ref
+        self._makini = makini
+        self._ref = ref
         self._entity = entity
         self._asked_at = utcnow()
         self._left = {stored_key(key): key for key in keys}
         self._found: dict[str, dict[str, Any]] = {}
         self._refused: dict[str, Exception] = {}
         self._note: str | None = None
-        self.whole: Whole | None = None
-        """What the connection's status said after a read was refused."""
 
     def result(self, why: Exception | None = None) -> Records:
         """What there is by now; `why` the rest was not read: without a reason, for want of time."""
@@ -172,8 +134,8 @@ class _Reading:
     async def _list(self, token: Token) -> None:
         """Read many at once; breaks off where the source heeds no filter and lists them all."""
         wanted = dict(self._left)
-        pages = self.makini.records(
-            token.access, self._entity, connection=self.ref, keys=list(wanted.values())
+        pages = self._makini.records(
+            token.access, self._entity, connection=self._ref, keys=list(wanted.values())
         )
         async for page in pages:
             heeded = True
@@ -214,7 +176,9 @@ class _Reading:
     async def _read_one(self, token: Token, stored: str) -> None:
         key = self._left[stored]
         try:
-            record = await self.makini.record(token.access, self._entity, key, connection=self.ref)
+            record = await self._makini.record(
+                token.access, self._entity, key, connection=self._ref
+            )
         except MakiniError as error:
             if not _is_about_keys(error):
                 raise
@@ -236,8 +200,8 @@ class _Reading:
         return MakiniError(
             ErrorKind.malformed,
             f"there is {has} in it",
-            app=self.makini.app.name,
-            connection=self.ref,
+            app=self._makini.app.name,
+            connection=self._ref,
             retryable=True,
         )
 

@@ -13,11 +13,11 @@ from sqlmodel import col
 
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.health.state import Judged, Observation, Outcome
-from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
+from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.connection_settings import configured, load_settings
 from linekeeper.store.tables import Watermark
-from linekeeper.tokens.stored import Token
+from linekeeper.tokens.caller import Caller
 
 ENOUGH_REFUSALS = 2
 """One entity's 401 says nothing of the others; so many different ones are the login."""
@@ -47,12 +47,7 @@ def is_check_due(
 
 
 async def read_one(
-    makini: MakiniClient,
-    token: Token,
-    entities: Sequence[str],
-    status: Observation,
-    *,
-    connection: str,
+    caller: Caller, entities: Sequence[str], status: Observation
 ) -> Observation | None:
     """What reading one record of one of `entities` says of the login.
 
@@ -60,26 +55,24 @@ async def read_one(
     its place. None where nothing was learned: no entity can be read, or there was no answer.
     """
     try:
-        return await read_surely(makini, token, entities, status, connection=connection)
+        return await read_surely(caller, entities, status)
     except MakiniError:
         return None
 
 
 async def read_surely(
-    makini: MakiniClient,
-    token: Token,
-    entities: Sequence[str],
-    status: Observation,
-    *,
-    connection: str,
+    caller: Caller, entities: Sequence[str], status: Observation
 ) -> Observation | None:
     """As `read_one`, but raises `MakiniError` where there was no answer, so that it can be tried
     again; None only where no entity can be read."""
+    token = caller.token
+    if token is None:
+        return None
     refused: list[MakiniError] = []
     not_offered = 0
     for entity in entities:
         try:
-            pages = makini.records(token.access, entity, connection=connection, per_page=1)
+            pages = caller.makini.records(token.access, entity, connection=caller.ref, per_page=1)
             async for _ in pages:
                 break
         except MakiniError as error:

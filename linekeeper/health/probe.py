@@ -1,14 +1,11 @@
 """One connection's status, asked and understood."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
-from linekeeper.config import AppConfig
 from linekeeper.health.judge import Observation, Outcome
-from linekeeper.makini import ConnectionStatus, ErrorKind, MakiniClient, MakiniError
-from linekeeper.store import Store
-from linekeeper.tokens.renew import renew
-from linekeeper.tokens.stored import Token
+from linekeeper.makini import ConnectionStatus, ErrorKind, MakiniError
+from linekeeper.tokens.caller import Caller, NoToken
 
 _SYNC = {
     "done": Outcome.answered,
@@ -60,77 +57,24 @@ def understand_error(error: MakiniError, at: datetime) -> Observation | None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Probed:
-    """What a connection answered, and the token it was asked with."""
-
-    observation: Observation
-    token: Token
-
-
-async def probe(
-    store: Store,
-    makini: MakiniClient,
-    app: AppConfig,
-    *,
-    connection_id: str,
-    makini_ref: str,
-    token: Token | None,
-    owner: str,
-    at: datetime,
-) -> Probed | None:
-    """Ask Makini how the connection is, renewing its token where that mends a 401.
+async def probe(caller: Caller, *, at: datetime) -> Observation | None:
+    """Ask Makini how the connection is; `caller` renews its token where that fixes a 401.
 
     Returns None for one that has no token and can get none; a token that has ended and can't be
-    renewed in the app's mode is none. Raises `MakiniError` if there was no
-    usable answer; `understand_error` says what it means.
+    renewed in the connection's mode is none. Raises `MakiniError` if there was no usable answer;
+    `understand_error` says what it means.
     """
-    renewable = may_renew(app, token)
-    if not renewable and (token is None or token.is_over(at)):
-        return None
-    if token is None or token.needs_minting(at):
-        refused = token
-        token = await renew(
-            store,
-            makini,
-            app,
-            connection_id=connection_id,
-            makini_ref=makini_ref,
-            refused=refused,
-            owner=owner,
-        )
-        if token is None:
-            token = refused
-        if token is None:
-            return None
+    makini, ref = caller.makini, caller.ref
     try:
-        return _answer(await makini.status(token.access, connection=makini_ref), at, app, token)
+        status = await caller.call(lambda token: makini.status(token.access, connection=ref))
+    except NoToken:
+        return None
     except MakiniError as error:
-        if error.kind is not ErrorKind.unauthorized or error.connection is None:
+        refused = error.kind is ErrorKind.unauthorized and error.connection is not None
+        if caller.may_renew or not refused:
             raise
-        if not renewable:
-            return Probed(refused_token(error, at), token)
-        renewed = await renew(
-            store,
-            makini,
-            app,
-            connection_id=connection_id,
-            makini_ref=makini_ref,
-            refused=token,
-            owner=owner,
-        )
-        if renewed is None:
-            raise
-    return _answer(await makini.status(renewed.access, connection=makini_ref), at, app, renewed)
-
-
-def _answer(status: ConnectionStatus, at: datetime, app: AppConfig, token: Token) -> Probed:
-    return Probed(replace(understand(status, at), unread=not app.manages), token)
-
-
-def may_renew(app: AppConfig, token: Token | None) -> bool:
-    """Whether `token` may be renewed, or one be minted; else its 401 says little of the login."""
-    return app.manages and (token is None or token.is_ours)
+        return refused_token(error, at)
+    return replace(understand(status, at), unread=not caller.app.manages)
 
 
 def refused_token(error: MakiniError, at: datetime, *, source: str = "probe") -> Observation:

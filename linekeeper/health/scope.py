@@ -1,5 +1,6 @@
 """Whether a failed data call is about the whole connection: its own status says so."""
 
+from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import update
@@ -8,9 +9,11 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.health.judge import Outcome
 from linekeeper.health.probe import understand
-from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
+from linekeeper.makini import ErrorKind, ErrorScope, MakiniError, error_scope
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection
+from linekeeper.tokens.caller import Caller
+from linekeeper.tokens.stored import Token
 
 _SILENT = frozenset(
     {
@@ -21,6 +24,7 @@ _SILENT = frozenset(
         ErrorKind.circuit_open,
     }
 )
+_AWAY = (ErrorKind.unavailable, ErrorKind.timeout, ErrorKind.network)
 
 
 class Whole(StrEnum):
@@ -36,16 +40,69 @@ class Whole(StrEnum):
     unclear = "unclear"
 
 
-async def ask_whole(makini: MakiniClient, token: str, *, connection: str) -> Whole:
-    """One status call; never raises for what Makini answers."""
-    try:
-        status = await makini.status(token, connection=connection)
-    except MakiniError as error:
-        if error.kind is ErrorKind.unauthorized and error.connection is not None:
-            return Whole.token_refused
-        return Whole.silent if error.kind in _SILENT else Whole.unclear
-    lost = understand(status, utcnow()).outcome is Outcome.login_lost
-    return Whole.login_lost if lost else Whole.answers
+class DataCaller(Caller):
+    """Reads records of one connection.
+
+    A token that Makini accepts for the connection's status is good: then what was asked for is
+    what is refused, and nothing is renewed.
+    """
+
+    whole: Whole | None = None
+    """What the connection's status said the last time it was asked here."""
+
+    def may_use(self, token: Token, now: datetime) -> bool:
+        return token.may_read(self.app, now)
+
+    def answered(self) -> None:
+        super().answered()
+        self.whole = Whole.answers
+
+    async def is_of_token(self) -> bool:
+        await self._ask_whole()
+        return self.whole in (Whole.token_refused, Whole.unclear)
+
+    async def scope_of(self, error: MakiniError) -> ErrorScope:
+        """What the `error` of a data call is evidence about.
+
+        Where the error alone can't tell whether it is about its entity or about the connection,
+        the connection's status does; it is asked once as long as nothing was read.
+        """
+        scope = error_scope(error, of_entity=True)
+        if scope is not ErrorScope.entity:
+            return scope
+        if error.kind is ErrorKind.unauthorized:
+            whole = self.is_lost or self.whole is Whole.silent
+            return ErrorScope.connection if whole else ErrorScope.entity
+        if error.kind not in _AWAY:
+            return scope
+        if self.whole is None and self.token is not None:
+            await self._ask_whole()
+        whole = self.whole in (Whole.silent, Whole.token_refused)
+        return ErrorScope.connection if whole else ErrorScope.entity
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the last refusal was of the login itself, and nothing of ours fixed it."""
+        return self.whole in (Whole.token_refused, Whole.login_lost)
+
+    @property
+    def is_replaced_perhaps(self) -> bool:
+        """Whether nothing but a token was refused that nothing here may renew: it may be old."""
+        return self.whole is Whole.token_refused and not self.may_renew
+
+    async def _ask_whole(self) -> None:
+        """One status call; never raises for what Makini answers."""
+        assert self.token is not None  # something was asked with it
+        try:
+            status = await self.makini.status(self.token.access, connection=self.ref)
+        except MakiniError as error:
+            if error.kind is ErrorKind.unauthorized and error.connection is not None:
+                self.whole = Whole.token_refused
+            else:
+                self.whole = Whole.silent if error.kind in _SILENT else Whole.unclear
+            return
+        lost = understand(status, utcnow()).outcome is Outcome.login_lost
+        self.whole = Whole.login_lost if lost else Whole.answers
 
 
 async def make_suspect(store: Store, connection_id: str) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from linekeeper.clock import utcnow
 from linekeeper.health.judge import Observation, Outcome
 from linekeeper.health.probe import refused_token
-from linekeeper.health.scope import make_suspect
+from linekeeper.health.scope import DataCaller, make_suspect
 from linekeeper.health.service import observe
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.reconcile.reading import Reading
-from linekeeper.reconcile.target import Login, Target
+from linekeeper.reconcile.target import Target
 from linekeeper.runtime import Runtime
 
 
@@ -23,12 +23,14 @@ def are_all_refused(readings: Sequence[Reading]) -> bool:
     return len(readings) > 1 and len(refused) == len(readings)
 
 
-async def doubt_connection(rt: Runtime, target: Target, login: Login, error: MakiniError) -> None:
+async def doubt_connection(
+    rt: Runtime, target: Target, caller: DataCaller, error: MakiniError
+) -> None:
     """A failure of the whole connection: a login that nothing of ours fixes is an observation
     (MISSION C1); one that does not answer is probed at the next sweep."""
-    if error.kind is ErrorKind.unauthorized and login.is_replaced_perhaps:
+    if error.kind is ErrorKind.unauthorized and caller.is_replaced_perhaps:
         await _observe(rt, target, refused_token(error, utcnow(), source="reconcile"))
-    elif error.kind is ErrorKind.unauthorized and login.is_lost:
+    elif error.kind is ErrorKind.unauthorized and caller.is_lost:
         await observe_lost_login(rt, target, error)
     elif error.kind in (ErrorKind.unavailable, ErrorKind.timeout, ErrorKind.network):
         await make_suspect(rt.store, target.id)

@@ -6,7 +6,8 @@ from contextlib import aclosing
 from datetime import datetime
 
 from linekeeper.clock import utcnow
-from linekeeper.makini import NO_TOKEN, TOO_LARGE, ErrorKind, MakiniError
+from linekeeper.health.scope import DataCaller
+from linekeeper.makini import TOO_LARGE, ErrorKind, MakiniError
 from linekeeper.pipeline import WriteBehind, prefetch
 from linekeeper.reconcile.deleting import conclude_listing
 from linekeeper.reconcile.fields import record_key
@@ -24,12 +25,14 @@ from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.reading import Question, Reading
 from linekeeper.reconcile.succession import may_take_over, take_over
 from linekeeper.reconcile.succession_queries import successions_of
-from linekeeper.reconcile.target import Login, Target
+from linekeeper.reconcile.target import Target
 from linekeeper.reconcile.watermark import read_from
 from linekeeper.reconcile.writer import Writer
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store.tables import Succession, Watermark
+from linekeeper.tokens.caller import NoToken
+from linekeeper.tokens.stored import Token
 
 TRIES_A_PAGE = 5
 TRIES_A_LISTING = 3
@@ -54,7 +57,7 @@ Sleep = Callable[[float], Awaitable[None]]
 async def read_entity(
     rt: Runtime,
     target: Target,
-    login: Login,
+    caller: DataCaller,
     entity: str,
     question: Question,
     *,
@@ -74,7 +77,7 @@ async def read_entity(
     reading = Reading(entity)
     try:
         await _Reader(
-            rt, target, login, mark, question=question, reading=reading, sleep=sleep
+            rt, target, caller, mark, question=question, reading=reading, sleep=sleep
         ).run()
     except MakiniError as error:
         place = (rt.store, target.id, entity)
@@ -85,7 +88,7 @@ async def read_entity(
             return reading
         reading.outcome, reading.error = "failed", error
         reading.is_news = mark is None or mark.error is None
-        reading.scope = await login.scope_of(error)
+        reading.scope = await caller.scope_of(error)
         await note_failure(*place, mark, error, scope=reading.scope, now=question.run_at)
     return reading
 
@@ -97,7 +100,7 @@ class _Reader:
         self,
         rt: Runtime,
         target: Target,
-        login: Login,
+        caller: DataCaller,
         mark: Watermark | None,
         *,
         question: Question,
@@ -107,7 +110,7 @@ class _Reader:
         self._rt = rt
         self._makini = rt.makini(target.app)
         self._target = target
-        self._login = login
+        self._caller = caller
         self._mark = mark
         self._question = question
         self._reading = reading
@@ -192,11 +195,11 @@ class _Reader:
             self._reading, self._target, listing.writer, listing.sizes,
         )  # fmt: skip
         bodies = reading.entity in target.app.bodies
-        token = await self._login.token()
+        token = await self._caller.prepared()
         if token is None:
-            raise self._no_token()
+            raise NoToken(target.app.name, target.ref)
         pages = self._makini.records(
-            token,
+            token.access,
             reading.entity,
             connection=target.ref,
             since=since,
@@ -209,7 +212,7 @@ class _Reader:
             async with WriteBehind() as writing, aclosing(prefetch(pages)) as listed:
                 async for page, asked_at in listed:
                     self._failures = 0
-                    self._login.worked()
+                    self._caller.answered()
                     if listing.batch.is_full:
                         reading.written += await writing.then(writer.write(listing.batch))
                         listing.batch = writer.batch(asked_at)
@@ -301,7 +304,7 @@ class _Reader:
         if self._failures >= TRIES_A_PAGE:
             return None
         if error.kind is ErrorKind.unauthorized and error.connection is not None:
-            return await self._login.after_refusal()
+            return _access(await self._caller.after(error))
         passes = error.retryable or error.status in _CONFLICTS
         if not passes or error.kind is ErrorKind.circuit_open:
             return None
@@ -309,16 +312,7 @@ class _Reader:
         if wait > LONGEST_WAIT:
             return None
         await self._sleep(wait)
-        return await self._login.token()
-
-    def _no_token(self) -> MakiniError:
-        return MakiniError(
-            ErrorKind.forbidden,
-            "there is no token for it, and Linekeeper may not mint one",
-            app=self._target.app.name,
-            connection=self._target.ref,
-            code=NO_TOKEN,
-        )
+        return _access(await self._caller.prepared())
 
     def _broken(self, reason: str) -> MakiniError:
         return MakiniError(
@@ -328,3 +322,7 @@ class _Reader:
             connection=self._target.ref,
             retryable=True,
         )
+
+
+def _access(token: Token | None) -> str | None:
+    return token.access if token is not None else None

@@ -12,6 +12,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
+from linekeeper.health.scope import DataCaller
 from linekeeper.makini import ErrorKind, ErrorScope, MakiniError
 from linekeeper.reconcile.accounting import Counts
 from linekeeper.reconcile.claims import Claims, claiming
@@ -23,7 +24,7 @@ from linekeeper.reconcile.poll import Sleep, read_entity
 from linekeeper.reconcile.reading import Question, Reading
 from linekeeper.reconcile.succession import complete
 from linekeeper.reconcile.succession_queries import successions_of
-from linekeeper.reconcile.target import Login, Target, load_targets
+from linekeeper.reconcile.target import Target, caller_for, load_targets
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.tables import Change, Connection, Watermark
@@ -197,17 +198,18 @@ async def _read(rt: Runtime, target: Target, order: Order, which: Pass, sleep: S
     Each fails alone; only a failure of the whole connection, or of the app, leaves the others for
     the next run.
     """
-    run, login = Run(), Login(rt, target)
+    run = Run()
     await apply_agreed(rt.store, target.app, target.id, target.makini_key, now=utcnow())
     for succession in (await successions_of(rt.store, target.id)).values():
         if succession.status == "planned":
             await complete(rt, target, succession.entity, run_at=order.started)
-    readings = await _read_entities(rt, target, login, order, which, sleep=sleep)
-    if are_all_refused(readings) and not login.is_replaced_perhaps:
+    caller = await caller_for(rt, target)
+    readings = await _read_entities(rt, target, caller, order, which, sleep=sleep)
+    if are_all_refused(readings) and not caller.is_replaced_perhaps:
         # The status says that the login is well, every single read that it isn't: reads are right.
-        if await _has_new_token(login):
+        if await _has_new_token(caller):
             readings = await _read_entities(
-                rt, target, login, order, which, sleep=sleep, again=True
+                rt, target, caller, order, which, sleep=sleep, again=True
             )
         refusal = readings[0].error if are_all_refused(readings) else None
         if refusal is not None:
@@ -217,9 +219,9 @@ async def _read(rt: Runtime, target: Target, order: Order, which: Pass, sleep: S
     return run
 
 
-async def _has_new_token(login: Login) -> bool:
+async def _has_new_token(caller: DataCaller) -> bool:
     try:
-        return await login.renewed() is not None
+        return await caller.renewed() is not None
     except MakiniError:
         return False
 
@@ -227,7 +229,7 @@ async def _has_new_token(login: Login) -> bool:
 async def _read_entities(
     rt: Runtime,
     target: Target,
-    login: Login,
+    caller: DataCaller,
     order: Order,
     which: Pass,
     *,
@@ -248,7 +250,9 @@ async def _read_entities(
             since=window.since if window else None,
         )
         try:
-            reading = await read_entity(rt, target, login, entity, question, mark=mark, sleep=sleep)
+            reading = await read_entity(
+                rt, target, caller, entity, question, mark=mark, sleep=sleep
+            )
         except (SQLAlchemyError, OSError):
             raise  # ours, not this connection's
         except Exception as error:
@@ -261,7 +265,7 @@ async def _read_entities(
             whole_before = any(mark.error and mark.failure is None for mark in marks.values())
             reading.is_news = not whole_before
             if reading.scope is ErrorScope.connection:
-                await doubt_connection(rt, target, login, reading.error)
+                await doubt_connection(rt, target, caller, reading.error)
             break
     return readings
 
@@ -305,14 +309,14 @@ async def reconcile_window(
         raise LookupError(f"there is no connection {connection_id}")
     app = await rt.app(row.app)
     (target,) = await load_targets(rt, app, [connection_id])
-    started, run, login = utcnow(), Run(), Login(rt, target)
+    started, run, caller = utcnow(), Run(), await caller_for(rt, target)
     marks = await load_marks(rt.store, target.id)
     first: MakiniError | None = None
     compared = new = 0
     for entity in target.app.entities:
         question = Question(run_at=started, since=since, cause="backfill")
         mark = marks.get(entity)
-        reading = await read_entity(rt, target, login, entity, question, mark=mark)
+        reading = await read_entity(rt, target, caller, entity, question, mark=mark)
         run.took(target, reading)
         compared += reading.outcome == "read" and reading.compared
         new += reading.outcome == "read" and not reading.compared

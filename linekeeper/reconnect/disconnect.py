@@ -7,7 +7,6 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.issue import makini_ref
 from linekeeper.access.login import LEASE_SECONDS, PATIENCE_SECONDS
 from linekeeper.clock import utcnow
 from linekeeper.credits.service import return_credits
@@ -135,7 +134,9 @@ async def disconnect(rt: Runtime, wanted: str, *, confirm: str, by: str) -> str:
         patience=PATIENCE_SECONDS,
     ):
         try:
-            await rt.makini(app).delete_connection(makini_ref(connection, app.connection_field))
+            await rt.makini(app).delete_connection(
+                app.ref_of(connection.makini_key, connection.makini_id)
+            )
         except MakiniError as error:
             if error.kind is not ErrorKind.not_found:
                 raise

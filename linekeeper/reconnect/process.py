@@ -9,7 +9,6 @@ from sqlalchemy import distinct, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.issue import makini_ref
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.health.judge import Observation, Outcome
 from linekeeper.health.login_check import read_surely, readable_entities
@@ -28,7 +27,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Audit, Change, Connection, Reconnect, Record
 from linekeeper.sweep.batch import probe_batch
-from linekeeper.tokens.stored import load_tokens
+from linekeeper.tokens.caller import Caller
 
 Next = Literal["wait", "prove", "moved", "given_up", "not_in_time", "closed"]
 
@@ -153,15 +152,14 @@ async def prove(rt: Runtime, connection_id: str) -> str:
     await probe_batch(rt, app, [connection_id], started=utcnow(), last_try=True)
     async with rt.store.read() as session:
         connection = await session.get_one(Connection, connection_id)
-        token = (await load_tokens(rt.store, session, [connection_id])).get(connection_id)
     if connection.health == KIND:
         raise Unproven("the login is lost again")
-    if token is None:
+    caller = await Caller.of(rt, app, connection)
+    if caller.token is None:
         return f"{connection.health}, by Makini's list"
-    ref = makini_ref(connection, app.connection_field)
     status = Observation(at=utcnow(), source="reconnect", outcome=Outcome.answered)
     entities = await readable_entities(rt, app, connection_id)
-    read = await read_surely(rt.makini(app), token, entities, status, connection=ref)
+    read = await read_surely(caller, entities, status)
     if read is None:
         return f"{connection.health}; no entity of it may be read"
     await _judge(rt, connection_id, read)

@@ -22,6 +22,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store.tables import Connection, Watermark
 from linekeeper.sweep import app as app_health
+from linekeeper.tokens.caller import Caller
 from linekeeper.tokens.stored import Token, load_tokens
 
 CONCURRENCY = 100
@@ -109,18 +110,9 @@ class _Try:
 
     async def _look(self, member: _Member, at: datetime) -> Observation | None:
         """What is learned of `member`; None if nothing, which is counted."""
-        rt, app = self._rt, member.app
+        caller = Caller(self._rt, member.app, member.id, member.ref, member.token)
         try:
-            probed = await probe(
-                rt.store,
-                rt.makini(app),
-                app,
-                connection_id=member.id,
-                makini_ref=member.ref,
-                token=member.token,
-                owner=rt.owner,
-                at=at,
-            )
+            seen = await probe(caller, at=at)
         except MakiniError as error:
             known = member.health == Health.unreachable.value
             paused = error.code == CONNECTION_PAUSED  # for longer than this sweep lasts
@@ -136,18 +128,18 @@ class _Try:
                 elif error.code == PAUSED:
                     self._batch.trouble = str(error)
             return understood
-        if probed is None:
+        if seen is None:
             return _by_list_alone(member, at)
-        observation = replace(probed.observation, read_at=member.read_at)
-        return await self._verified(member, observation, probed.token) or observation
+        status = replace(seen, read_at=member.read_at)
+        return await self._verified(member, status, caller) or status
 
     async def _verified(
-        self, member: _Member, status: Observation, token: Token
+        self, member: _Member, status: Observation, caller: Caller
     ) -> Observation | None:
         """What a read says where the status alone doesn't settle it; None if it says nothing."""
-        rt, app, policy = self._rt, member.app, (await self._rt.configuration()).policy
-        if not app.manages:
+        if not member.app.manages:
             return None
+        policy = (await self._rt.configuration()).policy
         judged = member.judged
         if member.read_at is not None and (
             judged.read_at is None or member.read_at > judged.read_at
@@ -158,8 +150,8 @@ class _Try:
         )
         if not due and not wants_read(judged, status, policy):
             return None
-        entities = await readable_entities(rt, app, member.id)
-        return await read_one(rt.makini(app), token, entities, status, connection=member.ref)
+        entities = await readable_entities(self._rt, member.app, member.id)
+        return await read_one(caller, entities, status)
 
     async def _write_until(self, all_answered: asyncio.Event) -> None:
         while not all_answered.is_set():
@@ -233,11 +225,10 @@ async def _unfinished(
         tokens = await load_tokens(rt.store, session, [row[0] for row in rows])
         polled = await connection.execute(_POLLED, {"ids": list(ids)})
         read_at = {row[0]: row[1] for row in polled}
-    by_key = app.connection_field == "key"
     return [
         _Member(
             id=identifier,
-            ref=key if by_key else makini_id or key,
+            ref=app.ref_of(key, makini_id),
             health=health,
             judged=load(judged),
             token=tokens.get(identifier),

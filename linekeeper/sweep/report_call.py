@@ -141,8 +141,7 @@ async def _yield_to_product(rt: Runtime, app: AppConfig, connection_id: str) -> 
         connection = await session.get(Connection, connection_id)
     if connection is None:
         return
-    by_id = connection.makini_id if app.connection_field == "id" else None
-    ref = by_id or connection.makini_key
+    ref = app.ref_of(connection.makini_key, connection.makini_id)
     await rt.budget.penalise(app.name, utcnow() + YIELD, connection=ref)
     await rt.budget.yield_calls(app.name, app.calls_a_minute)
 

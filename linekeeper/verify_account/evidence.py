@@ -7,7 +7,6 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.issue import makini_ref
 from linekeeper.config import AppConfig
 from linekeeper.inbox.identify import read
 from linekeeper.inbox.kinds import CANARY
@@ -65,7 +64,7 @@ async def sample_named(
     if token is None or token.is_over(now):
         return None
     sample = Sample("the named connection", token.access, row.makini_key)
-    return row.id, sample, makini_ref(row, app.connection_field)
+    return row.id, sample, app.ref_of(row.makini_key, row.makini_id)
 
 
 async def webhook_exchanges(

@@ -172,7 +172,7 @@ async def test_a_replay_that_worked_is_what_counts(world: World) -> None:
     which = await world.connection("a")
     first = delivery(which, "5", status="dead", error="x", received_at=NOW - timedelta(hours=1))
     again = delivery(which, "5", source="replay", replay_of=first.id)
-    taken = ForwardAttempt(message_id=first.id, connection_id=which.id, status=200, at=NOW)
+    taken = ForwardAttempt(message_id=first.id, status=200, at=NOW)
     brought = change(which, "5", 1, source="webhook", recovered=False, announced_at=NOW)
     brought.updated_at = NOW - timedelta(minutes=2)
     await world.add(record(which, "5"), first, again, brought)

@@ -62,11 +62,11 @@ MUTANTS = (
     ),
     _mutant(
         "entity-401-is-a-lost-login", "one entity's 401 is taken for a lost login",
-        ("reconcile/target.py",
-         "            whole = self.is_lost or self._whole is Whole.silent\n",
+        ("health/scope.py",
+         "            whole = self.is_lost or self.whole is Whole.silent\n",
          "            whole = True\n"),
-        ("health/scope.py", "    return Whole.login_lost if lost else Whole.answers",
-         "    return Whole.login_lost"),
+        ("health/scope.py", "Whole.login_lost if lost else Whole.answers",
+         "Whole.login_lost"),
         kinds="sick", sick="401",
     ),
     _mutant(
