@@ -1,0 +1,153 @@
+"""One way to call Makini for a connection: with its token, renewed once where that fixes a 401.
+
+Whoever wants something of a connection asks through a `Caller`, made with a token that was loaded
+together with those of a batch. What must not happen in the connection's mode doesn't happen here,
+whoever asks: nothing is renewed or minted while it is observed, or where its token is borrowed
+(`renew` has the last word on that, under the lease of the connection).
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Self, TypeVar
+
+from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
+from linekeeper.makini import NO_TOKEN, ErrorKind, MakiniError
+from linekeeper.runtime import Runtime
+from linekeeper.store.modes import app_of
+from linekeeper.store.tables import Connection
+from linekeeper.tokens.renew import renew
+from linekeeper.tokens.stored import Token, load_tokens
+
+T = TypeVar("T")
+
+
+class NoToken(MakiniError):
+    """There is no token to call with, and none may be minted, or Makini mints none."""
+
+    def __init__(self, app: str, connection: str) -> None:
+        super().__init__(
+            ErrorKind.forbidden,
+            "there is no token for it, and Linekeeper may not mint one",
+            app=app,
+            connection=connection,
+            code=NO_TOKEN,
+        )
+
+
+class Caller:
+    """Calls Makini for one connection, for as long as somebody has something to ask of it.
+
+    A token is renewed once for a refusal, and again only after something was answered with the new
+    one: minting may end the product's.
+    """
+
+    def __init__(
+        self, rt: Runtime, app: AppConfig, connection_id: str, ref: str, token: Token | None
+    ) -> None:
+        self._rt = rt
+        self.app = app
+        """Its app, in the mode that holds for the connection."""
+        self.id = connection_id
+        self.ref = ref
+        """What Makini's routes call it (`AppConfig.ref_of`)."""
+        self.token = token
+        """The last one that it was called with, or is to be called with."""
+        self.makini = rt.makini(app)
+        self._is_prepared = self._is_renewed = False
+
+    @classmethod
+    async def of(cls, rt: Runtime, app: AppConfig, connection: Connection) -> Self:
+        """The caller for `connection` of `app`, with the token it has now."""
+        async with rt.store.read() as session:
+            tokens = await load_tokens(rt.store, session, [connection.id])
+        ref = app.ref_of(connection.makini_key, connection.makini_id)
+        return cls(rt, app_of(app, connection), connection.id, ref, tokens.get(connection.id))
+
+    @property
+    def may_renew(self) -> bool:
+        """Whether its token may be renewed, or one be minted; else a 401 says little."""
+        return self.app.manages and (self.token is None or self.token.is_ours)
+
+    async def call(self, ask: Callable[[Token], Awaitable[T]]) -> T:
+        """What `ask` returns, which is called once more with a newer token where that may help.
+
+        Raises `NoToken`, and whatever `ask` raises at last.
+        """
+        token = await self.prepared()
+        if token is None:
+            raise NoToken(self.app.name, self.ref)
+        while True:
+            try:
+                answer = await ask(token)
+            except MakiniError as error:
+                newer = await self.after(error)
+                if newer is None:
+                    raise
+                token = newer
+            else:
+                self.answered()
+                return answer
+
+    async def prepared(self) -> Token | None:
+        """A token to call with, minted first where there is none or it is about to end.
+
+        Raises `MakiniError` when Makini could not be asked.
+        """
+        now = utcnow()
+        if self.token is None:
+            if not self.app.manages:
+                return None
+        elif not self.may_use(self.token, now):
+            return None
+        elif not self.token.needs_minting(now):
+            return self.token
+        if not self._is_prepared:
+            self._is_prepared = True
+            self.token = await self._newer() or self.token
+        return self.token
+
+    async def after(self, error: MakiniError) -> Token | None:
+        """Another token after `error`; None where a token is not what is missing.
+
+        Raises `MakiniError` when Makini could not be asked.
+        """
+        refused = error.kind is ErrorKind.unauthorized and error.connection is not None
+        if not refused or not await self.is_of_token():
+            return None
+        return await self.renewed()
+
+    async def renewed(self) -> Token | None:
+        """Another token in place of the one that was refused; None if nothing of ours gives one.
+
+        Raises `MakiniError` when Makini could not be asked.
+        """
+        if self._is_renewed:
+            return None
+        self._is_renewed = True
+        token = await self._newer()
+        self.token = token or self.token
+        return token
+
+    def answered(self) -> None:
+        """Something was answered: a token that is refused later is renewed again."""
+        self._is_prepared = self._is_renewed = False
+
+    def may_use(self, token: Token, now: datetime) -> bool:
+        """Whether it may be called with `token`; where nothing may renew it, its end counts."""
+        return self.may_renew or not token.is_over(now)
+
+    async def is_of_token(self) -> bool:
+        """Whether a 401 that came just now is one of the token, which a newer one may fix."""
+        return self.may_renew
+
+    async def _newer(self) -> Token | None:
+        return await renew(
+            self._rt.store,
+            self.makini,
+            self.app,
+            connection_id=self.id,
+            makini_ref=self.ref,
+            refused=self.token,
+            owner=self._rt.owner,
+        )
