@@ -16,7 +16,6 @@ from linekeeper.clock import utcnow
 from linekeeper.graph import span
 from linekeeper.makini import NO_TOKEN, MakiniError
 from linekeeper.markdown import text
-from linekeeper.notify.text import duration
 from linekeeper.reconcile.service import reconcile_window
 from linekeeper.reconnect import process
 from linekeeper.reconnect.case import Case, load_case
@@ -24,6 +23,7 @@ from linekeeper.reconnect.graph import load_facts, nodes
 from linekeeper.reconnect.process import Unproven
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Transition
+from linekeeper.text import duration
 from tasks.drawn import draw
 from tasks.report import put_artifact
 from tasks.retries import retry_policy

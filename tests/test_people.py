@@ -2,8 +2,8 @@
 
 import pytest
 
-from linekeeper.notify.text import Mrkdwn, Plain
 from linekeeper.people import person
+from linekeeper.text import Mrkdwn, Plain
 
 
 @pytest.mark.parametrize(

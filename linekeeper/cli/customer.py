@@ -11,8 +11,8 @@ from linekeeper.cli.errors import UserError
 from linekeeper.cli.who import who
 
 if TYPE_CHECKING:
-    from linekeeper.customers.erase import Erased
     from linekeeper.customers.importing import ImportPlan
+    from linekeeper.erasure import Erased
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -127,7 +127,7 @@ def erase_command(
 
 async def _erase(name: str, *, dry_run: bool) -> "Erased":
     from linekeeper.clock import utcnow
-    from linekeeper.customers.erase import erase_customer
+    from linekeeper.erasure import erase_customer
     from linekeeper.runtime import Runtime
 
     async with Runtime.open() as rt:

@@ -20,7 +20,7 @@ from linekeeper.consumer.slack_socket import SlackSockets
 from linekeeper.consumer.waiting import CONNECTION_WEBHOOKS, RECORD_WEBHOOKS
 from linekeeper.consumer.waker import Waker
 from linekeeper.implementation.watch import watch as watch_implementations
-from linekeeper.notify.linked import has_all_forms, show_with_forms
+from linekeeper.notify.linked import show_with_forms
 from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Orchestrator
 from linekeeper.outbox.dispatcher import Dispatcher
@@ -93,7 +93,7 @@ def lanes(
 
     async def look_up_links() -> bool:
         nonlocal links, links_asked
-        if has_all_forms(links) and monotonic() - links_asked < LINKS_EVERY:
+        if links.has_all_forms and monotonic() - links_asked < LINKS_EVERY:
             return False
         links = await find_links()
         links_asked = monotonic()

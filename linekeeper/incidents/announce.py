@@ -8,12 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.conclude_queries import heads_of
-from linekeeper.incidents.lifecycle import IncidentFacts, add_entries, next_revisions
-from linekeeper.notify.queries import members_of
-from linekeeper.notify.text import shown
-from linekeeper.outbox.events import RELATED_LIMIT, incident_event
+from linekeeper.incidents.lifecycle import add_entries, next_revisions
+from linekeeper.incidents.members import members_of
+from linekeeper.outbox.events import RELATED_LIMIT, IncidentFacts, incident_event
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store.engine import Store
+from linekeeper.text import shown
 
 log = logging.getLogger(__name__)
 

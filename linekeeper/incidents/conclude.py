@@ -28,11 +28,11 @@ from linekeeper.incidents.conclude_queries import (
 )
 from linekeeper.incidents.decide import DISCONNECTED, Open, Wanted, decide
 from linekeeper.incidents.lifecycle import Opening, change_kinds, join, leave, open_new, perform
-from linekeeper.notify.text import duration
 from linekeeper.outbox.events import request_reconnects
 from linekeeper.outbox.queue import enqueue
 from linekeeper.store import Store
 from linekeeper.store.tables import IncidentConnection
+from linekeeper.text import duration
 
 _LOCK = 4_217_002  # PostgreSQL's advisory lock: one process concludes at a time
 

@@ -1,6 +1,8 @@
-"""What each kind of incident means and what happens next by itself, in one place."""
+"""What each kind of incident means, how much it matters and what happens next by itself."""
 
 from dataclasses import dataclass
+
+from linekeeper.config import Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,20 @@ _KINDS = {
 }
 _OTHER = Words("", "", "Looked at every sweep; resolves by itself when the cause is gone.")
 _RESOLVED = "Nothing to do."
+_LOSSES = frozenset(
+    {
+        "unreachable",
+        "reauthorization_required",
+        "inactive",
+        "disconnected",
+        "list_failed",
+        "part_silent",
+        "canary_lost",
+        "pool_without_worker",
+        "work_overdue",
+    }
+)
+_MINOR = frozenset({"degraded", "unknown", "webhooks_unconfigured"})
 
 
 def headline(kind: str) -> str:
@@ -175,3 +191,14 @@ def meaning(kind: str) -> str:
 def ahead(kind: str, *, resolved: bool) -> str:
     """What happens next."""
     return _RESOLVED if resolved else _KINDS.get(kind, _OTHER).ahead
+
+
+def severity(kind: str, scope: str, *, live: bool, critical: bool) -> Severity:
+    """How much an incident matters: `live` if a member is, `critical` if its customer is."""
+    if kind not in _LOSSES:
+        return "low" if kind in _MINOR else "normal"
+    if scope != "connection":
+        return "critical"
+    if not live:
+        return "low"
+    return "critical" if critical else "normal"

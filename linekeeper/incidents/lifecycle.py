@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.chunks import chunked
+from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Incident, IncidentConnection, IncidentEntry
 from linekeeper.store.upsert import insert_ignore
@@ -257,20 +258,6 @@ async def mark_reported(
                 .values(reported_kind=kind)
                 .execution_options(synchronize_session=False)
             )
-
-
-@dataclass(frozen=True, slots=True)
-class IncidentFacts:
-    """An incident as an event names it."""
-
-    id: str
-    kind: str
-    scope: str
-    app: str
-    provider: str
-    title: str
-    status: str
-    revision: int
 
 
 _NEXT_REVISION = (

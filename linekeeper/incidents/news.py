@@ -14,9 +14,9 @@ from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import SEVERITY, Health
 from linekeeper.incidents import lifecycle
+from linekeeper.incidents.kinds import severity
 from linekeeper.incidents.operate import is_snoozed
 from linekeeper.incidents.suppressed import suppressed
-from linekeeper.notify.policy import severity
 from linekeeper.store import Store
 from linekeeper.store.tables import (
     Connection,

@@ -1,25 +1,74 @@
-"""What is observed and recorded, not told: windows, mutes, what follows from an app's trouble."""
+"""What is observed and recorded, not told: windows, mutes, what follows from an app's trouble.
+
+Only an app that was unreachable as a whole explains what else is wrong with it. A list that can't
+be read or looks truncated explains nothing about any connection, and an app's incident of a few
+members explains nothing about the others.
+"""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.customers.underway import implemented
-from linekeeper.incidents.app_outages import APP_GRACE, app_outages
-from linekeeper.notify.decision import FOREVER, Silence
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Connection, Incident, IncidentConnection
 from linekeeper.store.tables import Silence as SilenceRow
 from linekeeper.store.types import UtcDateTime
+
+FOREVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A time in which an incident is observed and recorded, not told: maintenance, a mute, …"""
+
+    starts_at: datetime
+    ends_at: datetime
+    why: str
+
 
 FORGOTTEN_AFTER = timedelta(days=7)
 """What was resolved longer ago and never told will not be."""
 _COVERED = ("unreachable", "unknown", "degraded", "webhooks_silent", "webhooks_behind")
 """Kinds that follow from an app that is unreachable as a whole."""
 _AT_ONCE = 5_000
+APP_GRACE = timedelta(minutes=15)
+"""After an app's trouble its connections have so long to be well again."""
+WHOLE_SHARE = 0.5
+"""An app in which this share of the connections is unreachable is unreachable as a whole."""
+
+_OF_APPS = (
+    select(Incident)
+    .where(
+        col(Incident.scope) == "app",
+        col(Incident.kind) == "unreachable",
+        or_(
+            col(Incident.resolved_at).is_(None),
+            col(Incident.resolved_at) > bindparam("since", type_=UtcDateTime),
+        ),
+    )
+    .order_by(col(Incident.opened_at), col(Incident.id))
+)
+_SIZES = (
+    select(col(Connection.app), func.count())
+    .where(col(Connection.setup).in_(ESTABLISHED))
+    .group_by(col(Connection.app))
+)
+_EVERY_LEAVE = func.count(col(IncidentConnection.left_at))
+_LEFT = (
+    select(
+        col(IncidentConnection.incident_id),
+        case((func.count() == _EVERY_LEAVE, func.max(col(IncidentConnection.left_at)))),
+    )
+    .where(col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)))
+    .group_by(col(IncidentConnection.incident_id), col(IncidentConnection.connection_id))
+)
+"""A row a connection: when it last left the incident, nothing while it is a member."""
 
 _MEMBERS = (
     select(
@@ -79,6 +128,45 @@ async def suppressed(
         for identifier, some in found.items()
         if (covering := [silence for silence in some if silence.starts_at <= now < silence.ends_at])
     }
+
+
+async def app_outages(
+    session: AsyncSession, *, now: datetime, back: timedelta
+) -> Mapping[str, list[tuple[str, Silence]]]:
+    """By app, the times in which it was unreachable as a whole, each with its incident.
+
+    Those that ended longer than `back` ago are left out.
+    """
+    incidents = (await session.scalars(_OF_APPS, {"since": now - back})).all()
+    if not incidents:
+        return {}
+    sizes = {row[0]: row[1] for row in await session.execute(_SIZES)}
+    left: dict[str, list[datetime | None]] = {}
+    for incident_id, at in await session.execute(_LEFT, {"ids": [one.id for one in incidents]}):
+        left.setdefault(incident_id, []).append(at)
+    outages: dict[str, list[tuple[str, Silence]]] = {}
+    for incident in incidents:
+        until = whole_until(left.get(incident.id, ()), sizes.get(incident.app, 0))
+        if until is None:
+            continue
+        end = until + APP_GRACE if until < FOREVER else FOREVER
+        why = f"follows from the trouble of app {incident.app} as a whole"
+        outages.setdefault(incident.app, []).append(
+            (incident.id, Silence(incident.since, end, why))
+        )
+    return outages
+
+
+def whole_until(left: Sequence[datetime | None], connections: int) -> datetime | None:
+    """Until when an incident's members were `WHOLE_SHARE` of an app's connections. Pure.
+
+    `left` has, for each that is or was a member, when it left (None: it is one still). Returns
+    `FOREVER` while they are so many, None if they never were.
+    """
+    needed = max(1, -int(-connections * WHOLE_SHARE // 1))
+    if len(left) < needed:
+        return None
+    return sorted(FOREVER if at is None else at for at in left)[len(left) - needed]
 
 
 async def in_window(store: Store, connection_ids: Sequence[str], now: datetime) -> set[str]:

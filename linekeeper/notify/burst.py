@@ -8,11 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.notify.routing import DEFAULT
-from linekeeper.notify.text import shown
 from linekeeper.outbox.queue import OUTBOX
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Notice
+from linekeeper.text import shown
 
 BURST = 10
 """More diary entries than this that wait behind each other are said as one."""

@@ -15,8 +15,8 @@ from slack_sdk.models.blocks import (
 )
 from slack_sdk.models.views import View
 
-from linekeeper.notify.text import shown, without_angles
 from linekeeper.notify.view import IncidentView
+from linekeeper.text import shown, without_angles
 
 ACKNOWLEDGE, MORE, DIALOG = "linekeeper_acknowledge", "linekeeper_more", "linekeeper_dialog"
 _SNOOZE, _NOTE, _AGAIN = "snooze", "note", "again"

@@ -1,6 +1,6 @@
 """An incident as people read it: Slack's blocks, or plain text. Pure; Slack's limits hold here.
 
-Every text from outside goes through a pen of `linekeeper.notify.text`, which bounds its length;
+Every text from outside goes through a pen of `linekeeper.text`, which bounds its length;
 lines are packed whole into sections; so no message can be too long, whatever a customer is called.
 """
 
@@ -19,8 +19,8 @@ from slack_sdk.models.blocks import (
 
 from linekeeper.incidents import kinds as words
 from linekeeper.notify.buttons import buttons
-from linekeeper.notify.text import Mrkdwn, Pen, Plain, duration, shown, width, without_angles
 from linekeeper.notify.view import CONNECTIONS, MEMBERS_SHOWN, IncidentView, Links, MemberView
+from linekeeper.text import Mrkdwn, Pen, Plain, duration, shown, width, without_angles
 
 SECTION_LIMIT = 3_000
 HEADER_LIMIT = 150

@@ -14,8 +14,8 @@ from linekeeper.notify.compose import (
     rendered,
     sections,
 )
-from linekeeper.notify.text import Mrkdwn, Pen, Plain, duration, shown, width
 from linekeeper.notify.view import IncidentView, Links
+from linekeeper.text import Mrkdwn, Pen, Plain, duration, shown, width
 
 _SHOWN = 60
 _NAME = 120

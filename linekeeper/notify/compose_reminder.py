@@ -6,8 +6,8 @@ from slack_sdk.models.blocks import SectionBlock
 
 from linekeeper.incidents import kinds as words
 from linekeeper.notify.compose import Rendered, mrkdwn, owners_of, rendered
-from linekeeper.notify.text import Mrkdwn, Pen, Plain, duration
 from linekeeper.notify.view import IncidentView
+from linekeeper.text import Mrkdwn, Pen, Plain, duration
 
 
 def reminder(view: IncidentView, step: str, why: str, *, now: datetime) -> Rendered:

@@ -2,25 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 from linekeeper.config import Severity
+from linekeeper.incidents.suppressed import FOREVER, Silence
 from linekeeper.notify.routing import DEFAULT
 
 Channel = Literal["slack", "elsewhere"]
 Cause = Literal["silence", "alike", "lasting", "quiet", "cap"]
-
-FOREVER = datetime.max.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """A time in which an incident is observed and recorded, not told: maintenance, a mute, …"""
-
-    starts_at: datetime
-    ends_at: datetime
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +85,6 @@ class Reach:
     delivered: frozenset[str] = frozenset()
     others: Mapping[str, "Reach"] = field(default_factory=dict)
     """The channels other than `default`; their `delivered` is that of all."""
-
-    def of(self, slack_channel: str) -> "Reach":
-        """That of the channel; where there is none of this name any more, `default` is meant."""
-        return self.others.get(slack_channel, self)
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from sqlmodel import col
 from linekeeper.config import Configuration
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.decision import Decision, Reach, Say
-from linekeeper.notify.policy import PATIENCE, decide
+from linekeeper.notify.policy import PATIENCE, decide, reach_of
 from linekeeper.notify.routed import about_message
 from linekeeper.notify.routing import DEFAULT, channels_of, route
 from linekeeper.notify.situations import State, read_state
@@ -161,7 +161,7 @@ async def _unheard(
     """Messages of their own that Slack can't be reached, for elsewhere."""
     urls = targets(configuration.alerts.elsewhere)
     channels = channels_of(configuration)
-    deaf = {name for name in (*channels, DEFAULT) if _is_deaf(state.reach.of(name), now)}
+    deaf = {name for name in (*channels, DEFAULT) if _is_deaf(reach_of(state.reach, name), now)}
     if not urls or not deaf:
         return []
     rows = (

@@ -1,6 +1,5 @@
 """Messages whose links to forms are out of date, shown again: posted before Prefect was there."""
 
-import hashlib
 from datetime import datetime
 
 from sqlalchemy import select
@@ -13,29 +12,15 @@ from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Incident, NoticeMessage
 
-FORMS = ("acknowledge", "check-connection", "explain", "reconnect")
-"""The deployments whose forms a message of an incident leads to."""
-
-
-def has_all_forms(links: Links) -> bool:
-    """Whether every form is known that a message leads to."""
-    return all(name in links.deployments for name in FORMS)
-
-
-def forms_stamp(links: Links) -> str:
-    """What tells a message with these forms from one with others, or with none."""
-    forms = "\n".join(links.deployments.get(name, "") for name in FORMS)
-    return hashlib.sha256(forms.encode()).hexdigest()[:16]
-
 
 async def show_with_forms(store: Store, links: Links, *, now: datetime) -> int:
     """Have the messages of open incidents edited that lead to other forms, or to none.
 
     Returns how many; nothing is done while a form is unknown. Once for each set of forms.
     """
-    if not has_all_forms(links):
+    if not links.has_all_forms:
         return 0
-    stamp = forms_stamp(links)
+    stamp = links.forms_stamp
     async with store.read() as session:
         still_open = select(col(Incident.id)).where(col(Incident.resolved_at).is_(None))
         subjects = {f"incident:{opened}": opened for opened in await session.scalars(still_open)}

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import jinja2
 
-from linekeeper.notify.text import shown
+from linekeeper.text import shown
 
 What = Literal["ask", "remind", "again", "thank", "ending", "setup", "page"]
 _SECTIONS: Mapping[str, str] = {

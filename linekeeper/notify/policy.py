@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from linekeeper.config import AlertPolicy, Severity
+from linekeeper.config import AlertPolicy
 from linekeeper.incidents.causes import ROOT_CAUSE_WAIT
 from linekeeper.notify.decision import Channel, Decision, Held, Reach, Say, Situation, Told
 from linekeeper.notify.quiet import Quiet, quiet_times
@@ -20,6 +20,11 @@ PATIENCE = timedelta(minutes=10)
 """So long Slack may be out of reach until others are told instead."""
 _HOUR = timedelta(hours=1)
 _INSTANT = timedelta(microseconds=1)
+
+
+def reach_of(reach: Reach, slack_channel: str) -> Reach:
+    """That of one channel; where there is none of this name any more, `default` is meant."""
+    return reach.others.get(slack_channel, reach)
 
 
 def check(policy: AlertPolicy) -> None:
@@ -33,33 +38,6 @@ def check(policy: AlertPolicy) -> None:
         )
     if any("://" not in url.get_secret_value() for url in policy.elsewhere):
         raise ValueError("elsewhere: an entry is no URL; separate URLs by spaces")
-
-
-def severity(kind: str, scope: str, *, live: bool, critical: bool) -> Severity:
-    """How much an incident matters: `live` if a member is, `critical` if its customer is."""
-    if kind not in _LOSSES:
-        return "low" if kind in _MINOR else "normal"
-    if scope != "connection":
-        return "critical"
-    if not live:
-        return "low"
-    return "critical" if critical else "normal"
-
-
-_LOSSES = frozenset(
-    {
-        "unreachable",
-        "reauthorization_required",
-        "inactive",
-        "disconnected",
-        "list_failed",
-        "part_silent",
-        "canary_lost",
-        "pool_without_worker",
-        "work_overdue",
-    }
-)
-_MINOR = frozenset({"degraded", "unknown", "webhooks_unconfigured"})
 
 
 def decide(
@@ -208,7 +186,7 @@ class _Deciding:
             return
         if heard or (situation.id in self._reach.delivered and not situation.round):
             return
-        reach = self._reach.of(situation.slack_channel)
+        reach = reach_of(self._reach, situation.slack_channel)
         broken = reach.broken_since is not None and (
             reach.needs_mending or self._now >= reach.broken_since + PATIENCE
         )

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from linekeeper.notify import compose, compose_reminder
 from linekeeper.notify.compose import Rendered
 from linekeeper.notify.compose_fold import fold as compose_fold
-from linekeeper.notify.linked import forms_stamp
 from linekeeper.notify.places import message_of, place_of, remember, with_artifacts
 from linekeeper.notify.queries import load_views
 from linekeeper.notify.refusals import GONE, UNEDITABLE, SlackTrouble
@@ -165,7 +164,7 @@ class Renderer:
             ts=posted.ts,
             place=posted.place,
             now=self._clock(),
-            stamp=forms_stamp(self._links),
+            stamp=self._links.forms_stamp,
         )
 
     async def _show_anew(

@@ -3,8 +3,9 @@
 A channel is the one it was told in, else the one its rules lead to.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import bindparam, select
@@ -15,6 +16,7 @@ from linekeeper.chunks import chunked
 from linekeeper.config import Configuration, SlackConfig
 from linekeeper.notify.places import messages_of
 from linekeeper.notify.routing import DEFAULT, About, Concerned, channels_of, route
+from linekeeper.outbox.queue import OUTBOX
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import (
     Connection,
@@ -48,6 +50,18 @@ _CONCERNED = (
     .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
     .where(col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)))
 )
+MOST = 2_000
+"""So many are divided at a time, the oldest."""
+_DUE = (
+    select(OUTBOX.c.id, OUTBOX.c.payload)
+    .where(
+        OUTBOX.c.channel == "slack",
+        OUTBOX.c.status == "pending",
+        OUTBOX.c.next_attempt_at <= bindparam("now"),
+    )
+    .order_by(OUTBOX.c.next_attempt_at, OUTBOX.c.seq)
+    .limit(MOST)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +71,18 @@ class First:
     slack_channel: str
     fold: str | None
     """The message it shares with others, if it does."""
+
+
+async def due_messages(store: Store, *, now: datetime) -> dict[str, dict[str, Any]]:
+    """The payloads of the messages that are due, by their ids."""
+    async with store.read() as session:
+        rows = await session.execute(_DUE, {"now": now})
+        return {row.id: row.payload for row in rows}
+
+
+def incidents_of(payloads: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The ids of the incidents that messages are about."""
+    return [i for payload in payloads if isinstance(i := payload.get("incident_id"), str)]
 
 
 async def first_notices(session: AsyncSession, incident_ids: Collection[str]) -> dict[str, First]:

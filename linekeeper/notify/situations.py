@@ -11,10 +11,10 @@ from sqlmodel import col
 
 from linekeeper.config import Configuration
 from linekeeper.incidents.causes import heads
+from linekeeper.incidents.kinds import severity
 from linekeeper.incidents.suppressed import FORGOTTEN_AFTER, silences
 from linekeeper.notify.channels import known_as
 from linekeeper.notify.decision import Reach, Situation, Told
-from linekeeper.notify.policy import severity
 from linekeeper.notify.queries import merged_into
 from linekeeper.notify.routed import channels_for
 from linekeeper.notify.routing import DEFAULT, channels_of

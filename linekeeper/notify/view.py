@@ -1,5 +1,6 @@
 """What a message about an incident needs to know, as plain data."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from linekeeper.access.kept import KeptLogin
 MEMBERS_SHOWN = 20
 CONNECTIONS = "connections"
 """The key of the page of every connection."""
+FORMS = ("acknowledge", "check-connection", "explain", "reconnect")
+"""The deployments whose forms a message of an incident leads to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,17 @@ class Links:
     """Whether Slack's buttons reach us: that takes a signing secret or Socket Mode."""
     artifact_ids: Mapping[str, str] = field(default_factory=dict)
     """By key: Prefect's page of a key only lists the versions."""
+
+    @property
+    def has_all_forms(self) -> bool:
+        """Whether every form is known that a message leads to."""
+        return all(name in self.deployments for name in FORMS)
+
+    @property
+    def forms_stamp(self) -> str:
+        """What tells a message with these forms from one with others, or with none."""
+        forms = "\n".join(self.deployments.get(name, "") for name in FORMS)
+        return hashlib.sha256(forms.encode()).hexdigest()[:16]
 
     def run(self, run_id: str | None = None) -> str | None:
         """A flow run's page."""

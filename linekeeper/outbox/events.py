@@ -7,18 +7,16 @@ from typing import Any
 
 from slugify import slugify
 
-from linekeeper.incidents.changes import What
-from linekeeper.incidents.lifecycle import IncidentFacts
-from linekeeper.notify.text import shown
 from linekeeper.outbox.queue import Message
 from linekeeper.store import new_id
+from linekeeper.text import shown
 
 RECONNECT = "reconnect"
 """The channel by which health says that an incident may need a customer."""
 RELATED_LIMIT = 90
 """Prefect refuses an event with more than 100 related resources."""
 
-_INCIDENT_EVENTS: Mapping[What, str] = {
+_INCIDENT_EVENTS: Mapping[str, str] = {
     "opened": "opened",
     "reopened": "opened",
     "acknowledged": "acknowledged",
@@ -37,8 +35,22 @@ class About:
     customer: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class IncidentFacts:
+    """An incident as an event names it."""
+
+    id: str
+    kind: str
+    scope: str
+    app: str
+    provider: str
+    title: str
+    status: str
+    revision: int
+
+
 def incident_event(
-    incident: IncidentFacts, what: What, members: Sequence[About], text: str, *, now: datetime
+    incident: IncidentFacts, what: str, members: Sequence[About], text: str, *, now: datetime
 ) -> Message | None:
     """`linekeeper.incident.{opened,acknowledged,resolved}`; None for changes without an event."""
     named = _INCIDENT_EVENTS.get(what)

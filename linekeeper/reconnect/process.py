@@ -18,7 +18,6 @@ from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.conclude import conclude
 from linekeeper.incidents.lifecycle import annotate
 from linekeeper.incidents.operate import snooze_until
-from linekeeper.notify.text import duration
 from linekeeper.outbox.queue import enqueue
 from linekeeper.reconnect.ask import mail, with_contacts
 from linekeeper.reconnect.case import KIND, Case, load_case
@@ -27,6 +26,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Audit, Change, Connection, Reconnect, Record
 from linekeeper.sweep.batch import probe_batch
+from linekeeper.text import duration
 from linekeeper.tokens.caller import Caller
 
 Next = Literal["wait", "prove", "moved", "given_up", "not_in_time", "closed"]

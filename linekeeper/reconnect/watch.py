@@ -16,7 +16,6 @@ from linekeeper.config import AppConfig, Configuration
 from linekeeper.incidents.announce import announce, incident_lane
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.lifecycle import mark_reminded
-from linekeeper.notify.text import duration
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.ask import mail, with_contacts
 from linekeeper.reconnect.open_cases import OpenCase, WaitingMember, load_open_cases
@@ -25,6 +24,7 @@ from linekeeper.reconnect.runs import needs_waking, wake
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Reconnect
+from linekeeper.text import duration
 
 
 async def watch(rt: Runtime, *, now: datetime) -> int:

@@ -8,8 +8,8 @@ from linekeeper.charts import BLUE, GREY, RED, YELLOW, Bars, draw_bars
 from linekeeper.incidents import kinds as words
 from linekeeper.markdown import image, table
 from linekeeper.markdown import text as as_markdown
-from linekeeper.notify.text import Mrkdwn, duration, width
 from linekeeper.notify.view import Links
+from linekeeper.text import Mrkdwn, duration, width
 from linekeeper.views.digest_measures import Life, Measures, Spread, measure
 from linekeeper.views.digest_queries import Day
 

@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from linekeeper.chunks import chunked
 from linekeeper.credits.service import Ledger, ledger
-from linekeeper.notify.policy import severity
+from linekeeper.incidents.kinds import severity
 from linekeeper.notify.queries import merged_into
 from linekeeper.store import Store
 from linekeeper.store.tables import (

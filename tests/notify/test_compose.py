@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from linekeeper.notify import compose, compose_reminder
 from linekeeper.notify.compose_fold import fold, plain_fold
-from linekeeper.notify.text import width
 from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, Links, MemberView
+from linekeeper.text import width
 from sandbox.slack import check_blocks
 
 OPENED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

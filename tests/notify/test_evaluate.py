@@ -11,11 +11,10 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy
 from linekeeper.incidents.announce import announce
-from linekeeper.incidents.app_outages import whole_until
 from linekeeper.incidents.causes import LOST, ROOT_CAUSE_WAIT
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.operate import acknowledge, mute, snooze
-from linekeeper.notify.decision import FOREVER
+from linekeeper.incidents.suppressed import FOREVER, whole_until
 from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (

@@ -3,8 +3,8 @@
 from typing import Any
 
 from linekeeper.clock import utcnow
-from linekeeper.notify.linked import FORMS, show_with_forms
-from linekeeper.notify.view import Links
+from linekeeper.notify.linked import show_with_forms
+from linekeeper.notify.view import FORMS, Links
 from tests.notify.conftest import Desk
 
 UI = "http://127.0.0.1:4200"

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linekeeper.notify.text import width
 from linekeeper.notify.view import Links
+from linekeeper.text import width
 from linekeeper.views.digest_measures import Life, measure
 from linekeeper.views.digest_page import headline, markdown, slack_text
 from linekeeper.views.digest_queries import Day

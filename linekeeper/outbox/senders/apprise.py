@@ -20,11 +20,11 @@ from linekeeper.notify import compose, compose_reminder
 from linekeeper.notify.channels import mark_broken, mark_well
 from linekeeper.notify.evaluate import targets
 from linekeeper.notify.queries import load_views
-from linekeeper.notify.text import Plain, shown
 from linekeeper.notify.view import IncidentView, Links
 from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender, Settlement
 from linekeeper.store.engine import Store
+from linekeeper.text import Plain, shown
 
 CHANNEL = "elsewhere"
 _NO_LINKS = Links()

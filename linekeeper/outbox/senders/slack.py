@@ -15,7 +15,6 @@ from linekeeper.notify.burst import gather_burst, hold_channel
 from linekeeper.notify.channels import known_as, mark_broken, mark_well
 from linekeeper.notify.compose_fold import plain_fold
 from linekeeper.notify.decision import Decision
-from linekeeper.notify.due import due_messages, incidents_of
 from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.notify.queries import load_views
 from linekeeper.notify.refusals import UNANSWERED_WAIT, SlackTrouble, unreachable
@@ -23,7 +22,9 @@ from linekeeper.notify.renderer import InvalidMessage, Renderer, said
 from linekeeper.notify.routed import (
     First,
     channel_of_message,
+    due_messages,
     first_notices,
+    incidents_of,
     incidents_of_fold,
 )
 from linekeeper.notify.routing import DEFAULT, channels_of

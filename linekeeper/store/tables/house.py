@@ -24,7 +24,7 @@ class NoticeMessage(SQLModel, table=True):
     stamp: str | None = None
     """Of an artifact: what tells what it shows from what it would show now (`views.stamps`).
 
-    Of a message: which forms it leads to (`notify.linked`).
+    Of a message: which forms it leads to (`notify.view`).
     """
     updated_at: datetime = time()
 

@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import SQLModel, col, select
 
 from linekeeper.clock import utcnow
-from linekeeper.customers.erase import Eraser, erase_customer
 from linekeeper.customers.find import NotFound
+from linekeeper.erasure import Eraser, erase_customer
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (
