@@ -71,7 +71,7 @@ check: install
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest -n 0 tests/house
+	@$(BIN)/python -m pytest -n 0 tests/house tests/docs/test_commands.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir site
 
 # Exact versions with hashes, for every platform; no registry is named.

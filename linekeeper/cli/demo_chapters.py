@@ -161,17 +161,19 @@ async def step(leading: Tour, count: str) -> None:
         f"click [bold]Resume[/]: {first.title} is [bold]done[/], say what shows it, and your name.",
     )
 
-    async def answered() -> Gate | None:
-        async with leading.store.read() as session:
-            row = await session.get_one(Gate, first.id)
-        return row if row.status == "done" else None
-
-    done = await leading.waits("you have answered", answered)
+    done = await leading.waits("you have answered", lambda: done_step(leading, first.id))
     leading.says(
         f"Done by {done.done_by}: {done.evidence}. The next steps are open; the graph shows all:",
         f"  {leading.ui}/runs/flow-run/{project}?tab=Graph",
         "It stays waiting until that customer is live. `implementation-abandon` ends it.",
     )
+
+
+async def done_step(leading: Tour, step_id: str) -> Gate | None:
+    """The step, once it is done."""
+    async with leading.store.read() as session:
+        step = await session.get_one(Gate, step_id)
+    return step if step.status == "done" else None
 
 
 async def step_of(leading: Tour, customer: str, name: str) -> Gate | None:

@@ -3,7 +3,7 @@
 from sqlalchemy import select
 from sqlmodel import col
 
-from linekeeper.cli.demo_chapters import step_of
+from linekeeper.cli.demo_chapters import done_step, step_of
 from linekeeper.cli.demo_tour import Tour
 from linekeeper.clock import utcnow
 from linekeeper.customer_page.links import give_link
@@ -113,12 +113,8 @@ async def page(leading: Tour, count: str) -> None:
         f"At {network.title}: tick [bold]This is done[/], say who did it, and send it.",
     )
 
-    async def ticked() -> Gate | None:
-        async with leading.store.read() as session:
-            row = await session.get_one(Gate, network.id)
-        return row if row.status == "done" else None
-
-    done = await leading.waits("the requirement is ticked, and the step is done", ticked)
+    ticked = "the requirement is ticked, and the step is done"
+    done = await leading.waits(ticked, lambda: done_step(leading, network.id))
     leading.says(
         f"Done by {done.done_by}: {done.evidence}",
         "The next step has opened by that. The graph shows it:",

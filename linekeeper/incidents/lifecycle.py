@@ -191,23 +191,20 @@ async def change_kinds(session: AsyncSession, incident_id: str, kinds: Mapping[s
     for connection_id, kind in kinds.items():
         by_kind.setdefault(kind, []).append(connection_id)
     for kind, members in by_kind.items():
-        for chunk in chunked(members, _AT_ONCE):
-            await session.execute(
-                update(IncidentConnection)
-                .where(
-                    col(IncidentConnection.incident_id) == incident_id,
-                    col(IncidentConnection.connection_id).in_(chunk),
-                    col(IncidentConnection.left_at).is_(None),
-                )
-                .values(kind=kind)
-                .execution_options(synchronize_session=False)
-            )
+        await _change_members(session, incident_id, members, kind=kind)
 
 
 async def mark_reminded(
     session: AsyncSession, incident_id: str, members: Sequence[str], number: int
 ) -> None:
     """Remember the last reminder that `members` (connection ids) of an incident were due."""
+    await _change_members(session, incident_id, members, reminded=number)
+
+
+async def _change_members(
+    session: AsyncSession, incident_id: str, members: Sequence[str], **columns: Any
+) -> None:
+    """Set `columns` of those that are members of an incident now."""
     for chunk in chunked(members, _AT_ONCE):
         await session.execute(
             update(IncidentConnection)
@@ -216,7 +213,7 @@ async def mark_reminded(
                 col(IncidentConnection.connection_id).in_(chunk),
                 col(IncidentConnection.left_at).is_(None),
             )
-            .values(reminded=number)
+            .values(**columns)
             .execution_options(synchronize_session=False)
         )
 

@@ -1,7 +1,9 @@
 """The answers of the webhooks routes, made once: the hot path only fills in an id."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, get_args
+
+from linekeeper.inbox.verify import Cause
 
 Message: TypeAlias = dict[str, Any]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
@@ -76,15 +78,4 @@ BUSY = refusal(503, "busy", close=True)
 FAILED = refusal(500, "internal", close=True)
 STOPPING = refusal(503, "stopping", close=True)
 STORAGE = refusal(503, "storage")
-UNVERIFIED = {
-    cause: refusal(401, cause)
-    for cause in (
-        "no_secret",
-        "no_signature",
-        "malformed_signature",
-        "bad_signature",
-        "no_id",
-        "bad_timestamp",
-        "stale_timestamp",
-    )
-}
+UNVERIFIED = {cause: refusal(401, cause) for cause in get_args(Cause)}
