@@ -24,7 +24,10 @@ from linekeeper.store.tables import (
     IncidentEntry,
 )
 from linekeeper.sweep.app import close_removed
+from tests.health.conftest import fleet, rt
 from tests.health.test_sweep import connections, control, incidents, sweep
+
+__all__ = ["fleet", "rt"]  # fixtures
 
 SILENT = {"missed": 9, "webhooks_seen": 0}
 HEARD = {"missed": 0, "webhooks_seen": 30}
