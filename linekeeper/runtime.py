@@ -1,5 +1,6 @@
 """What every part needs at hand: settings, store, configuration, Makini clients."""
 
+import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ from linekeeper.config import AppConfig, Configuration
 from linekeeper.makini import MakiniClient, client_in_mode
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.configuration import load_configuration
+from linekeeper.store.configuration import Copies, configuration_of, read_copies
 from linekeeper.store.migrate import check_key, require_current
 from linekeeper.store.processes import new_owner, registered
 
@@ -43,7 +44,11 @@ class Runtime:
         self.budget = DatabaseBudget(store)
         self.login_budget = DatabaseBudget(store, logins=True)
         self._clients: dict[tuple[str, bool], tuple[AppConfig, MakiniClient]] = {}
-        self._configuration: tuple[float, Configuration] | None = None
+        self._configuration: Configuration | None = None
+        self._copies: Copies = ()
+        """What `_configuration` was read from."""
+        self._configured_at = float("-inf")
+        self._configuring = asyncio.Lock()
 
     @classmethod
     @asynccontextmanager
@@ -73,15 +78,25 @@ class Runtime:
 
     async def configuration(self) -> Configuration:
         """What operators set, at most `CONFIGURATION_SECONDS` old."""
-        now = monotonic()
-        if self._configuration is None or now - self._configuration[0] > CONFIGURATION_SECONDS:
-            configuration = await load_configuration(self.store, self.settings)
-            before = self._configuration[1].problems if self._configuration else ()
-            for problem in configuration.problems:
-                if problem not in before:
-                    _log.warning("%s", problem)
-            self._configuration = (now, configuration)
-        return self._configuration[1]
+        if (known := self._fresh_configuration()) is not None:
+            return known
+        async with self._configuring:
+            if (known := self._fresh_configuration()) is not None:
+                return known  # somebody else has read it meanwhile
+            now, copies = monotonic(), await read_copies(self.store)
+            configuration = before = self._configuration
+            if configuration is None or copies != self._copies:
+                configuration = configuration_of(copies, self.store, self.settings)
+                for problem in configuration.problems:
+                    if before is None or problem not in before.problems:
+                        _log.warning("%s", problem)
+            self._configuration, self._copies = configuration, copies
+            self._configured_at = now
+            return configuration
+
+    def _fresh_configuration(self) -> Configuration | None:
+        is_fresh = monotonic() - self._configured_at <= CONFIGURATION_SECONDS
+        return self._configuration if is_fresh else None
 
     async def app(self, name: str) -> AppConfig:
         """The app called `name`. Raises `UnknownApp`."""

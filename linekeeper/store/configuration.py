@@ -1,6 +1,6 @@
 """The copy of blocks every process reads: encrypted in `app_setting`, else the environment."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
@@ -31,27 +31,41 @@ _CHANNEL = "slack:"
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
+Copies = Sequence[tuple[str, str]]
+"""What blocks say as it is stored: names, and texts that are encrypted."""
+_COPIES = (
+    select(AppSetting.name, AppSetting.value)
+    .where(col(AppSetting.name).startswith(_PREFIX))
+    .order_by(col(AppSetting.name))
+)
+
+
 async def load_configuration(store: Store, settings: Settings) -> Configuration:
-    """The blocks' last copy; what no block says comes from the environment.
+    """The blocks' last copy, read (`configuration_of`)."""
+    return configuration_of(await read_copies(store), store, settings)
+
+
+async def read_copies(store: Store) -> Copies:
+    """The blocks' last copy as it is stored: the same as before where nothing was changed."""
+    async with store.read() as session:
+        return [(row[0], row[1]) for row in await session.execute(_COPIES)]
+
+
+def configuration_of(rows: Copies, store: Store, settings: Settings) -> Configuration:
+    """What the copies say; what no block says comes from the environment.
 
     One setting that can't be decrypted or is invalid is left out and named in `problems`; the
     others are in force. Of an invalid block the fields that are valid count, and the defaults of
     the rest. Raises `KeyProblem` where not one of several can be decrypted: the keys are others'.
     """
-    async with store.read() as session:
-        rows = list(
-            await session.scalars(
-                select(AppSetting).where(col(AppSetting.name).startswith(_PREFIX))
-            )
-        )
     problems: list[str] = []
     texts: dict[str, str] = {}
-    for row in rows:
-        name = row.name.removeprefix(_PREFIX)
+    for number, (stored, sealed) in enumerate(rows, 1):
+        name = stored.removeprefix(_PREFIX)
         try:
-            texts[name] = store.cipher.decrypt(row.value)
+            texts[name] = store.cipher.decrypt(sealed)
         except KeyProblem as problem:
-            if len(rows) > 1 and row is rows[-1] and not texts:
+            if 1 < len(rows) == number and not texts:
                 raise
             problems.append(f"The settings {name!r} can't be used: {problem}.")
     apps: dict[str, AppConfig] = {}

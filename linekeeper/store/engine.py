@@ -46,6 +46,8 @@ class Store:
         self, engine: AsyncEngine, cipher: Cipher, *, encrypts_bodies: bool = False
     ) -> None:
         self.engine = engine
+        self._writer = engine.execution_options(linekeeper_write=True)
+        """The same engine, its transactions such that they write."""
         self.cipher = cipher
         self.encrypts_bodies = encrypts_bodies
         """Whether bodies of records are encrypted, as tokens always are."""
@@ -74,17 +76,15 @@ class Store:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """A session that only reads."""
-        async with self.engine.connect() as connection, _session(connection) as session:
+        async with _session(self.engine) as session:
             yield session
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """A session whose block is one transaction."""
-        async with self.engine.connect() as connection:
-            await connection.execution_options(linekeeper_write=True)
-            async with _session(connection) as session:
-                yield session
-                await session.commit()
+        async with _session(self._writer) as session:
+            yield session
+            await session.commit()
 
     async def clock(self, session: AsyncSession) -> datetime:
         """What time it is for all who share this database, whatever their machines believe.
@@ -113,8 +113,8 @@ class Store:
         await self.close()
 
 
-def _session(connection: Any) -> AsyncSession:
-    return AsyncSession(bind=connection, expire_on_commit=False, autoflush=False)
+def _session(engine: AsyncEngine) -> AsyncSession:
+    return AsyncSession(bind=engine, expire_on_commit=False, autoflush=False)
 
 
 def encryption_keys(settings: Settings) -> list[str]:

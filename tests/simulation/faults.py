@@ -14,6 +14,7 @@ from tests.simulation.loop import HOST
 from tests.simulation.machine import seed_of
 from tests.simulation.makini.truth import Connection
 from tests.simulation.net import PEERS, Fault, Request
+from tests.simulation.patience import Patience
 from tests.simulation.sickness import Sickness
 from tests.simulation.sickness import draw as draw_sickness
 from tests.simulation.universe import Universe
@@ -58,6 +59,7 @@ class Trouble:
         if universe.plan.kinds:
             self.kinds = set(universe.plan.kinds)
         self.episodes: list[Episode] = []
+        self.patience = Patience(universe)
         universe.network.decide = self.decide
         universe.face.mutilate_list = self.mutilate
         self._cut_list: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
@@ -133,6 +135,11 @@ class Trouble:
 
     def decide(self, request: Request) -> Fault | None:
         """What happens to one call."""
+        fault = self._drawn(request)
+        self.patience.called(request, fault)
+        return fault
+
+    def _drawn(self, request: Request) -> Fault | None:
         now = self.universe.now()
         if self.sick is not None and self.sick.matches(request):
             return self.sick.fault

@@ -2,12 +2,14 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from random import Random
 from typing import Any
+
+from sqlalchemy.util.concurrency import await_, greenlet_spawn
 
 from linekeeper import clock
 from linekeeper.store import sqlite
@@ -104,45 +106,21 @@ class SimConnection(sqlite3.Connection):
 
 
 class _Inline:
-    """In place of a driver's thread and its queue: what is put in is done at once."""
+    """In place of a driver's thread and its queue: what SQLAlchemy puts in is done at once."""
 
     daemon = True
 
     def start(self) -> None:
         """There is nothing to start."""
 
-    def put_nowait(self, item: tuple[asyncio.Future[Any] | None, Callable[[], Any]]) -> None:
-        """Do it; wait in virtual time for another's lock."""
+    def put_nowait(self, item: tuple[asyncio.Future[Any], Callable[[], Any]]) -> None:
+        """Do it; it never waits for a lock."""
         future, function = item
-        loop = asyncio.get_event_loop()
-        assert isinstance(loop, VirtualLoop)
-        since = loop.time()
-
-        def attempt() -> None:
-            host = HOST.get()
-            if host is not None and host.dead:
-                return
-            try:
-                result = function()
-                if host is not None and host.dead:
-                    return  # its power was cut at this commit
-            except sqlite3.OperationalError as error:
-                if loop.is_contended(error, since, BUSY_SECONDS):
-                    loop.call_later(0.002, attempt)
-                elif future is not None and not future.done():
-                    future.set_exception(error)
-            except BaseException as error:
-                if future is not None and not future.done():
-                    future.set_exception(error)
-            else:
-                if future is not None and not future.done():
-                    future.set_result(result)
-
-        attempt()
+        future.set_result(function())
 
 
 class InlineConnection(sqlite.SqliteConnection):
-    """The driver of production, its thread replaced."""
+    """The driver of production, its thread replaced: what it would do there is done at once."""
 
     def __init__(self, connector: Callable[[], sqlite3.Connection], chunk: int) -> None:
         assert isinstance(connector, partial)
@@ -153,6 +131,39 @@ class InlineConnection(sqlite.SqliteConnection):
         host = HOST.get()
         if host is not None:
             host.handles.append(self._cut)
+
+    async def _connect(self) -> "InlineConnection":
+        if self._connection is None:
+            self._connection = self._connector()
+        return self
+
+    async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Do it; wait in virtual time for another's lock."""
+        if self._connection is None:
+            raise ValueError("Connection closed")
+        host, since = HOST.get(), None
+        while True:
+            try:
+                result = fn(*args, **kwargs)
+            except sqlite3.OperationalError as error:
+                loop = asyncio.get_running_loop()
+                assert isinstance(loop, VirtualLoop)
+                since = loop.time() if since is None else since
+                if not loop.is_contended(error, since, BUSY_SECONDS):
+                    raise
+                await asyncio.sleep(0.002)
+            else:
+                if host is not None and host.dead:
+                    await asyncio.Event().wait()  # its power was cut at this commit
+                return result
+
+    def stop(self) -> Any:
+        """Let go of the database."""
+        self._cut()
+
+    async def close(self) -> None:
+        """Let go of the database."""
+        self._cut()
 
     def _cut(self) -> None:
         connection, self._connection = self._connection, None
@@ -201,3 +212,48 @@ def share_compiled(make: Callable[..., Any]) -> Callable[..., Any]:
         return engine
 
     return engine_of
+
+
+def await_at_once(awaitable: Any) -> Any:
+    """SQLAlchemy's `await_`, without a visit to the loop for what has nothing to wait for."""
+    if not asyncio.iscoroutine(awaitable):
+        return await_(awaitable)
+    try:
+        waits_for = awaitable.send(None)
+    except StopIteration as done:
+        return done.value
+    return await_(_Rest(awaitable, waits_for))
+
+
+async def spawn_at_once(
+    function: Callable[..., Any], *args: Any, _require_await: bool = False, **options: Any
+) -> Any:
+    """SQLAlchemy's `greenlet_spawn`, which asks for a driver that waits."""
+    return await greenlet_spawn(function, *args, **options)
+
+
+async def at_once(closing: Coroutine[Any, Any, Any]) -> Any:
+    """In place of a task that can't be cancelled: closing has nothing to wait for here."""
+    return await closing
+
+
+class _Rest:
+    """A coroutine that has begun already, and waits for `waits_for`."""
+
+    def __init__(self, coroutine: Any, waits_for: Any) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        waits_for = self._waits_for
+        while True:
+            try:
+                given = yield waits_for
+            except BaseException as error:
+                step = partial(self._coroutine.throw, error)
+            else:
+                step = partial(self._coroutine.send, given)
+            try:
+                waits_for = step()
+            except StopIteration as done:
+                return done.value

@@ -9,6 +9,7 @@ from typing import Any
 from tests.simulation.makini.http import CLIENT_SECRET
 from tests.simulation.makini.truth import Connection
 from tests.simulation.makini.webhooks import WEBHOOK_SECRET
+from tests.simulation.patience import OVERDUE_WITHIN
 from tests.simulation.product import FORWARD_SECRET
 from tests.simulation.promises import broken_promises
 from tests.simulation.universe import Universe
@@ -82,6 +83,8 @@ class Oracle:
                 self.broken.append(f"unknown: connection {connection.key} was never adopted")
                 continue
             if not (connection.login_ok and connection.online and connection.active):
+                continue
+            if self.universe.people.patience.excuses(connection, OVERDUE_WITHIN):
                 continue
             index: dict[tuple[str, str], sqlite3.Row] = {
                 (each["entity"], each["key"]): each

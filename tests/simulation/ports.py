@@ -2,30 +2,39 @@
 
 import asyncio
 import os
+import sqlite3
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from slack_sdk.web.async_client import AsyncWebClient
+from sqlalchemy.connectors import asyncio as connectors
+from sqlalchemy.dialects.sqlite import aiosqlite
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import engine as alchemy_engine
+from sqlalchemy.ext.asyncio import result as alchemy_result
+from sqlalchemy.ext.asyncio import session as alchemy_session
 
-from linekeeper import clock
+from linekeeper import clock, runtime
 from linekeeper.consumer import alive as consumer_alive
-from linekeeper.consumer import record_events, service
+from linekeeper.consumer import record_events, service, waiting
 from linekeeper.consumer import waker as consumer_waker
 from linekeeper.inbox import sqlite_writer
 from linekeeper.makini import wire
 from linekeeper.outbox import dispatcher
 from linekeeper.receiver import beat as receiver_beat
 from linekeeper.settings import Settings
-from linekeeper.store import Store, leases, sqlite
+from linekeeper.store import Store, leases, processes, sqlite
 from linekeeper.store import engine as store_engine
 from linekeeper.store.migrate import migrate
+from linekeeper.watch import answers
 from linekeeper.watch import service as watching
+from linekeeper.watch.decide import Part
 from tests.simulation import machine, slack
 from tests.simulation.machine import seed_of
 from tests.simulation.makini.http import CLIENT_ID, CLIENT_SECRET
@@ -54,6 +63,7 @@ def machines(universe: Universe) -> Iterator[None]:
         "MAKINI_CLIENT_SECRET": CLIENT_SECRET, "MAKINI_WEBHOOK_SECRETS": WEBHOOK_SECRET,
         "MAKINI_MODE": "manage", "MAKINI_BODIES": ",".join(ENTITIES),
         "MAKINI_ENTITIES": ",".join(universe.entities), "WATCH_MINUTES": "30",
+        "CANARY_MINUTES": "0",  # it goes through a real socket
         "PUBLIC_URL": "https://linekeeper.sim", "FORWARD_URL": "https://product.sim/hook",
         "FORWARD_SECRET": FORWARD_SECRET, "SLACK_BOT_TOKEN": slack.TOKEN,
         "SLACK_CHANNEL": slack.CHANNEL, "SLACK_API_URL": f"https://{slack.HOST}/api/",
@@ -70,6 +80,15 @@ def machines(universe: Universe) -> Iterator[None]:
     before = clock.use(universe.clock)
     machine.DISK = universe.disk
     put(sqlite, "SqliteConnection", machine.InlineConnection)
+    put(connectors, "await_", machine.await_at_once)
+    put(aiosqlite, "await_", machine.await_at_once)
+    for module in (alchemy_engine, alchemy_session, alchemy_result):
+        put(module, "greenlet_spawn", machine.spawn_at_once)
+    for module in (alchemy_engine, alchemy_session):
+        put(module, "_run_to_completion", machine.at_once)
+    put(answers, "_ask", _ask_receiver(universe))
+    put(runtime, "Settings", cache(Settings))
+    put(runtime, "new_owner", lambda: f"sim:1:{clock.token_bytes(4).hex()}")
     put(store_engine, "create_async_engine", machine.share_compiled(create_async_engine))
     put(sqlite_writer.sqlite3, "connect", machine.connect_inline)
     put(wire, "open_transport", lambda _: SimTransport(universe.network))
@@ -86,7 +105,8 @@ def machines(universe: Universe) -> Iterator[None]:
         (service, "STREAM_EVERY", 2 * IDLE_SECONDS), (service, "LOGINS_EVERY", BEAT_SECONDS),
         (service, "ENDING_EVERY", IDLE_SECONDS), (service, "INTERRUPTED_EVERY", IDLE_SECONDS),
         (watching, "SLOWEST_BEAT", IDLE_SECONDS), (consumer_waker, "LOOK_SECONDS", LOOK_SECONDS),
-        (service, "BEAT_SECONDS", BEAT_SECONDS),
+        (service, "BEAT_SECONDS", BEAT_SECONDS), (service, "SOCKETS_EVERY", IDLE_SECONDS),
+        (processes, "SIGN_SECONDS", 600.0), (processes, "SILENT_AFTER", timedelta(minutes=30)),
         (record_events, "TICK_SECONDS", LOOK_SECONDS), (dispatcher, "TICK_SECONDS", LOOK_SECONDS),
         (consumer_alive, "DEAD_AFTER", timedelta(seconds=3.5 * BEAT_SECONDS)),
         (receiver_beat, "BEAT_SECONDS", BEAT_SECONDS),
@@ -105,34 +125,56 @@ def machines(universe: Universe) -> Iterator[None]:
         os.environ.update(kept)
 
 
+def _ask_receiver(universe: Universe) -> Callable[..., Awaitable[answers.Answer]]:
+    """`watch.answers._ask`: the one receiver there is, whatever its address."""
+
+    async def ask(part: Part, *, timeout: float, again: float) -> answers.Answer:
+        for _ in range(answers.TRIES):
+            answer = await universe.request("GET", "/healthz", {}, b"")
+            if answer is not None and answer.status == 200:
+                return answers.Answer(part)
+            await asyncio.sleep(again)
+        return answers.Answer(part, "it did not answer")
+
+    return ask
+
+
 def _wake(universe: Universe) -> Callable[[Any], Awaitable[None]]:
     """`Waker.run`, woken by commits and by the time of the next row, instead of by polls."""
 
     async def run(waker: Any) -> None:
         changed = asyncio.Event()
         universe.disk.watchers.append(changed.set)
-        async with waker._store.engine.connect() as connection:
-            while True:
-                changed.clear()
-                await waker._look(connection)
-                seconds = await _next_due(connection, clock.utcnow())
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(seconds):
-                        await changed.wait()
-                await asyncio.sleep(consumer_waker.LOOK_SECONDS)
+        database = machine.connect_inline(str(universe.home / "linekeeper.db"))
+        while True:
+            changed.clear()
+            now = clock.utcnow()
+            text = now.isoformat(timespec="microseconds")
+            found = database.execute(str(_DUE), {**_DUE.params, "now": text}).fetchone()
+            for what, waits in zip(_DUE_NAMES, found, strict=True):
+                if waits:
+                    waker.wake(what)
+            seconds = _next_due(database, now, text)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await changed.wait()
+            await asyncio.sleep(consumer_waker.LOOK_SECONDS)
 
     return run
 
 
-async def _next_due(connection: Any, now: datetime) -> float:
-    rows = await connection.exec_driver_sql(
-        "SELECT min(next_attempt_at) FROM outbox WHERE status = 'pending' AND next_attempt_at > ?"
+_DUE = waiting._LOOK.compile(dialect=aiosqlite.dialect(paramstyle="named"))
+_DUE_NAMES = [str(column.name) for column in waiting._LOOK.selected_columns]
+
+
+def _next_due(database: sqlite3.Connection, now: datetime, text: str) -> float:
+    rows = database.execute(
+        "SELECT min(next_attempt_at) FROM outbox WHERE status = 'pending' AND next_attempt_at > ?1"
         " UNION ALL SELECT min(next_attempt_at) FROM webhook_event"
-        " WHERE status = 'pending' AND next_attempt_at > ?",
-        (now.isoformat(timespec="microseconds"),) * 2,
+        " WHERE status = 'pending' AND next_attempt_at > ?1",
+        (text,),
     )
     times = [datetime.fromisoformat(row[0]) for row in rows if row[0]]
-    await connection.rollback()
     return max(0.05, min([(each - now).total_seconds() for each in times], default=3600.0))
 
 

@@ -20,6 +20,7 @@ def broken_promises(oracle: "Oracle") -> list[str]:
         *_disconnected(oracle), *_deleted(oracle), *_false_reauthorization(oracle),
         *_given_up(oracle), *_run_twice(oracle), *_messages(oracle), *_leases(oracle),
         *_forwarded(oracle), *_false_recovery(oracle), *_false_unreachable(oracle),
+        *_hurried(oracle),
     ]  # fmt: skip
 
 
@@ -184,3 +185,8 @@ def _messages(oracle: "Oracle") -> Iterator[str]:
 def _leases(oracle: "Oracle") -> Iterator[str]:
     """Never two holders at once."""
     yield from (f"lease: {wrong}" for wrong in oracle.universe.leases.wrong)
+
+
+def _hurried(oracle: "Oracle") -> Iterator[str]:
+    """A pause that Makini asked for is kept, whichever process was asked."""
+    yield from (f"hurried: {wrong}" for wrong in oracle.universe.people.patience.hurried[:3])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation.machine import seed_of
 from tests.simulation.makini.truth import Connection
+from tests.simulation.patience import AT_ONCE
 
 if TYPE_CHECKING:
     from tests.simulation.universe import Universe
@@ -59,6 +60,7 @@ class Rehearsal:
         settled = self.universe.now() - changed > timedelta(minutes=35)
         return bool(
             fine and settled and connection.offers and not self.trouble.is_sick(connection)
+            and not self.trouble.patience.excuses(connection, AT_ONCE)
             and any(connection.records[entity] for entity in connection.offers)
         )  # fmt: skip
 

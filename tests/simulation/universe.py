@@ -107,6 +107,7 @@ class Universe:
         self.trouble: Any = None  # how trouble is drawn
         self.people: Any = None  # the trouble that was drawn, and the people in it
         self.crashed_at: list[datetime] = []
+        self.stopped_at: list[datetime] = []
         self._mains: dict[str, asyncio.Task[Any]] = {}
         self.hosts: list[Host] = []
         self._peers: list[asyncio.Task[Any]] = []
@@ -288,6 +289,7 @@ class Universe:
             main = self._mains.get(host.name)
             if host.name.startswith(name) and not host.dead and main and not main.done():
                 self.say(f"{host.name} is told to stop")
+                self.stopped_at.append(self.now())
                 main.cancel()
 
     async def _supervise(self, name: str, main: Callable[[Host], Awaitable[None]]) -> None:
