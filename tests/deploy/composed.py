@@ -9,9 +9,8 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from pydantic import SecretStr
 import sandbox
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from tests.deploy.conftest import run, typed
+from tests.deploy.conftest import blocks, paste, run
 from tests.deploy.containers import podman, wrapper
 from tests.e2e.conftest import ROOT, until
 
@@ -32,13 +31,17 @@ DEPLOY = ROOT / "deploy"
 SERVICES: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
 PARTS = [name for name in SERVICES if name[-2:] in ("-1", "-2")]
 UI = "https://prefect.example.com"
-COMPOSE = "podman-compose -f deploy/compose.yaml "
 CHECK_SECONDS = 3
+LETSENCRYPT = "/etc/letsencrypt/live/linekeeper.example.com"
+_WRAPPER = """#!/bin/sh
+shift 2
+exec {compose} -f deploy/compose.yaml -f deploy/here.yaml "$@"
+"""
 
 
 @dataclass
 class Composed:
-    """What runs, from the folder its files were copied to."""
+    """What runs, from the folder `deploy` of a checkout."""
 
     folder: Path
     net: str
@@ -68,20 +71,11 @@ class Composed:
             Settings(_env_file=None, home=self.folder, database_url=there, _secrets_dir=keys)
         )
 
-    async def compose(self, *words: str) -> str:
-        """`podman-compose …` in the folder."""
-        return await run(
-            *(Path(sys.executable).with_name("podman-compose"), "-p", self.project),
-            *("--podman-path", self.folder / "podman", "-f", "compose.yaml", "-f", "here.yaml"),
-            *words,
-            cwd=self.folder,
-            environment={**os.environ, **self.environment},
-        )
-
-    async def type(self, line: str) -> str:
-        """A line of `docs/deploy.md`, in the folder that has its files."""
-        assert line.startswith(COMPOSE)
-        return await self.compose(*line.removeprefix(COMPOSE).split())
+    async def types(self, block: str) -> str:
+        """Paste a block of `docs/deploy.md` into a shell, where its files are."""
+        own = block.replace("deploy_$", f"{self.project}_$")
+        there = {**os.environ, **self.environment, "COMPOSE_PROJECT_NAME": self.project}
+        return await paste(own, self.folder.parent, there, self.folder / "bin")
 
     async def prefect(self, path: str, **body: object) -> Any:
         """`POST` (`GET` without a body) to Prefect's API, with its password."""
@@ -92,14 +86,35 @@ class Composed:
         answer.raise_for_status()
         return answer.json()
 
-    async def completed(self, deployment: str, *, seconds: float = 400) -> dict[str, Any]:
+    async def schedules(self) -> list[str]:
+        """The schedules that are on."""
+        return [
+            f"/deployments/{deployment['id']}/schedules/{schedule['id']}"
+            for deployment in await self.prefect("/deployments/filter", limit=200)
+            for schedule in deployment["schedules"]
+            if schedule["active"]
+        ]
+
+    async def switch_schedules_off(self) -> None:
+        """So that nothing runs but what the test starts: a run takes seconds of a processor."""
+        login = ("admin", self.secret("prefect_password"))
+        for path in await self.schedules():
+            url = f"http://{self.at('prefect')}:4200/api{path}"
+            answer = await self.http.patch(url, json={"active": False}, auth=login)
+            answer.raise_for_status()
+
+    async def completed(self, deployment: str, *, seconds: float = 1_200) -> dict[str, Any]:
         """Run `deployment/deployment` to its end; its run."""
         found = await self.prefect(f"/deployments/name/{deployment}/{deployment}")
         path = f"/deployments/{found['id']}/create_flow_run"
         begun = await self.prefect(path, state={"type": "SCHEDULED"})
 
         async def ended() -> dict[str, Any] | None:
-            row: dict[str, Any] = await self.prefect(f"/flow_runs/{begun['id']}")
+            await asyncio.sleep(2)
+            try:
+                row: dict[str, Any] = await self.prefect(f"/flow_runs/{begun['id']}")
+            except httpx.HTTPError:  # a server that has too much to do answers with a 500
+                return None
             over = row["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
             return row if over else None
 
@@ -116,7 +131,7 @@ class Composed:
         """What the sandbox knows to be so."""
         return dict((await self.http.get(f"{self.fleet.url}/_control/truth{what}")).json())
 
-    async def healthy(self, *names: str, seconds: float = 300) -> None:
+    async def healthy(self, *names: str, seconds: float = 900) -> None:
         """Wait until the containers of `names` say that they are."""
 
         async def all_are() -> bool:
@@ -128,28 +143,26 @@ class Composed:
 
 @asynccontextmanager
 async def composed(
-    folder: Path, box: sandbox.Settings, more: dict[str, str], images: dict[str, str]
+    checkout: Path, box: sandbox.Settings, more: dict[str, str], images: dict[str, str]
 ) -> AsyncIterator[Composed]:
-    """All of it, set up and healthy, with a Makini and a Slack beside it."""
-    for name in ("compose.yaml", "postgres-init.sql", "make-secrets.sh"):
-        shutil.copy(DEPLOY / name, folder)
-    made, *copied, public, prefect, setup, up, _, _ = typed("With compose", {})
-    await run("./" + made.removeprefix("deploy/"), cwd=folder)
-    wrapper(folder)
+    """All of it, set up and healthy as `docs/deploy.md` says, with a Makini and a Slack beside."""
+    folder = checkout / "deploy"
+    tool = wrapper(folder) / "podman-compose"
+    tool.write_text(_WRAPPER.format(compose=Path(sys.executable).with_name(tool.name)))
+    tool.chmod(0o755)
     number = secrets.randbelow(200) + 20
     async with sandbox.serving(box) as fleet:
-        exported = [line.removeprefix("export ").split("=", 1) for line in (public, prefect)]
-        environment = {**images, **dict(exported)}
-        place = Composed(folder, f"127.84.{number}", f"lk{number}", environment, fleet)
+        place = Composed(folder, f"127.84.{number}", f"lk{number}", images, fleet)
         box.webhook_url = f"https://{place.at('nginx')}/webhooks/default"
-        await _certificate(place, copied)
+        files, start, *_ = blocks("With compose", {LETSENCRYPT: await _certificate(place)})
+        await place.types(files)
         (folder / "here.yaml").write_text(yaml.safe_dump(_here(place, more)))
         limits = httpx.Limits(max_keepalive_connections=0)
-        async with httpx.AsyncClient(timeout=60, limits=limits, trust_env=False) as place.http:
+        async with httpx.AsyncClient(timeout=300, limits=limits, trust_env=False) as place.http:
             checking = asyncio.create_task(_check(place))
             try:
-                for line in (setup, up):
-                    await place.type(line)
+                await place.types(start)
+                await place.switch_schedules_off()
                 await place.healthy(*(name for name in SERVICES if name not in ("setup", "nginx")))
                 yield place
             finally:
@@ -160,7 +173,7 @@ async def composed(
                         said = await podman("logs", place.container(name))
                         (folder / f"{name}.log").write_text(said)
                 with contextlib.suppress(AssertionError):
-                    await place.compose("down", "-v", "-t", "10")
+                    await place.types("podman-compose -f deploy/compose.yaml down -v -t 10")
 
 
 def _here(place: Composed, more: dict[str, str]) -> dict[str, Any]:
@@ -196,8 +209,8 @@ def _here(place: Composed, more: dict[str, str]) -> dict[str, Any]:
     return {"services": own}
 
 
-async def _certificate(place: Composed, copied: Sequence[str]) -> None:
-    """An authority of our own, and nginx's certificate by it, copied as the page says."""
+async def _certificate(place: Composed) -> Path:
+    """An authority of our own, and a folder with nginx's certificate by it."""
     authority, key, request = (place.folder / f"authority.{end}" for end in ("pem", "key", "csr"))
     names = place.folder / "names"
     names.write_text(f"subjectAltName=DNS:linekeeper.example.com,IP:{place.at('nginx')}\n")
@@ -216,9 +229,7 @@ async def _certificate(place: Composed, copied: Sequence[str]) -> None:
         *("openssl", "x509", "-req", "-in", request, "-CA", authority, "-CAkey", key, "-days", "2"),
         *("-extfile", names, "-out", tls / "fullchain.pem"),
     )
-    for line in copied:
-        command, source, target = line.split()
-        await run(command, tls / Path(source).name, place.folder / target.removeprefix("deploy/"))
+    return tls
 
 
 async def _check(place: Composed) -> None:

@@ -11,20 +11,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.deploy.conftest import run
-from tests.e2e.conftest import ROOT
+from tests.deploy.conftest import blocks, checkout, furnished, paste, run
 
 PODMAN = "/usr/bin/podman"
 LIMITS = ("--ulimit", "nofile=20000:20000", "--ulimit", "nproc=90000:90000")
+BUILD = ("--format=docker", "--network=host", *LIMITS)
+IMAGE = "localhost/linekeeper"
+"""What docs/deploy.md calls it."""
 DEBIAN = "localhost/linekeeper-test/debian"
 SERVICES = "localhost/linekeeper-test/services"
 PREVIOUS = "d514f21b^"
 """The commit before the newest change of tables that most of the parts read."""
 PIP = ("/etc/pip.conf", "/etc/ssl/certs")
 HERE = Path(__file__).parent / "images"
-_WRAPPER = f"""#!/bin/sh
+_WRAPPER = """#!/bin/sh
 export PODMAN_IGNORE_CGROUPSV1_WARNING=1
-exec {PODMAN} --runtime runc "$@"
+if [ "$1" = build ]; then shift; set -- build {options} "$@"; fi
+exec {podman} --runtime runc "$@"
 """
 
 
@@ -39,11 +42,15 @@ def missing(*more: str) -> str | None:
 
 
 def wrapper(folder: Path) -> Path:
-    """A `podman` that works here, for tools that call one."""
-    path = folder / "podman"
-    path.write_text(_WRAPPER)
+    """A folder with a `podman` that works here, for what is typed and for tools that call one."""
+    # No base image is fetched, and Python's packages come as they come to this machine.
+    own = [f"--volume={path}:{path}:ro" for path in PIP if Path(path).exists()]
+    options = " ".join((*BUILD, f"--build-arg=BASE={DEBIAN}", *own))
+    path = folder / "bin/podman"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(_WRAPPER.format(options=options, podman=PODMAN))
     path.chmod(0o755)
-    return path
+    return path.parent
 
 
 async def podman(*words: str | Path) -> str:
@@ -76,39 +83,32 @@ async def debian(folder: Path) -> str:
 
 async def build(tag: str, file: Path, context: Path, *options: str, base: str) -> str:
     """Build an image on `base`."""
-    usual = ("--format=docker", "--network=host", f"--build-arg=BASE={base}", *LIMITS)
-    await podman("build", *usual, *options, "-f", file, "-t", tag, context)
+    chosen = (*BUILD, f"--build-arg=BASE={base}", *options)
+    await podman("build", *chosen, "-f", file, "-t", tag, context)
     return tag
 
 
-async def linekeeper(
-    wheels: Path, folder: Path, tag: str = "linekeeper", *, root: Path = ROOT
-) -> str:
-    """The image of `deploy/Dockerfile`, with what `.dockerignore` lets into it, and more beside."""
-    context = folder / f"context-{tag}"
-    shutil.copytree(wheels, context / "dist")
-    shutil.copytree(root / "requirements", context / "requirements")
-    shutil.copy(ROOT / ".dockerignore", context)
-    (context / ".env").write_text("LINEKEEPER_ENCRYPTION_KEYS=secret")
-    (context / ".linekeeper").mkdir()
-    (context / ".linekeeper/encryption-keys").write_text("secret")
-    name = f"localhost/linekeeper-test/{tag}"
-    # Python's packages come as they come to this machine.
-    own = [f"--volume={path}:{path}:ro" for path in PIP if Path(path).exists()]
-    base = await debian(folder)
-    return await build(name, ROOT / "deploy/Dockerfile", context, *own, base=base)
+async def linekeeper(folder: Path) -> Path:
+    """The image, built as docs/deploy.md says, in a checkout; the checkout."""
+    return await _typed(await checkout(folder / "checkout"), folder)
 
 
-async def previous(folder: Path) -> str:
-    """The image of the version before (`PREVIOUS`), from its own wheel and its own hashes."""
-    checkout = folder / "previous"
-    checkout.mkdir()
+async def previous(folder: Path) -> Path:
+    """The image of the version before (`PREVIOUS`), from its own checkout."""
+    there = folder / "previous"
+    there.mkdir()
     tar = folder / "previous.tar"
     await run("git", "archive", "-o", tar, PREVIOUS)
-    await run("tar", "-C", checkout, "-xf", tar)
-    uv = Path(sys.executable).with_name("uv")
-    await run(uv, "build", "-q", "--wheel", "-o", folder / "previous-dist", checkout)
-    return await linekeeper(folder / "previous-dist", folder, "previous", root=checkout)
+    await run("tar", "-C", there, "-xf", tar)
+    tar.unlink()
+    return await _typed(furnished(there), folder)
+
+
+async def _typed(there: Path, folder: Path) -> Path:
+    await debian(folder)
+    [block] = blocks("As an image")
+    await paste(block, there, os.environ, wrapper(folder))
+    return there
 
 
 async def services(folder: Path) -> str:
@@ -117,9 +117,10 @@ async def services(folder: Path) -> str:
     return await build(SERVICES, HERE / "services.Dockerfile", HERE, base=base)
 
 
-async def systemd(folder: Path, linekeeper_image: str) -> str:
+async def systemd(folder: Path) -> str:
     """A Debian that systemd starts, with Linekeeper in `/opt`."""
-    options = (f"--build-arg=LINEKEEPER={linekeeper_image}",)
+    await linekeeper(folder)
+    options = (f"--build-arg=LINEKEEPER={IMAGE}",)
     base = await debian(folder)
     tag = "localhost/linekeeper-test/systemd"
     return await build(tag, HERE / "systemd.Dockerfile", HERE, *options, base=base)

@@ -29,8 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-async def image(wheels: Path, folder: Path) -> str:
-    return await containers.linekeeper(wheels, folder)
+async def image(folder: Path) -> str:
+    await containers.linekeeper(folder)
+    return containers.IMAGE
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ async def test_into_the_image_go_the_wheel_and_the_hashes_and_nothing_else(
     seen = await containers.build(
         "localhost/linekeeper-test/context",
         tmp_path / "Dockerfile",
-        folder / "context-linekeeper",
+        folder / "checkout",
         base=containers.DEBIAN,
     )
     said = await podman("run", "--rm", *HARDENED, seen, "find", "/context", "-type", "f")

@@ -52,8 +52,8 @@ class Host:
 
 
 @pytest.fixture
-async def host(wheels: Path, tmp_path: Path) -> AsyncIterator[Host]:
-    image = await containers.systemd(tmp_path, await containers.linekeeper(wheels, tmp_path))
+async def host(tmp_path: Path) -> AsyncIterator[Host]:
+    image = await containers.systemd(tmp_path)
     options = ("--privileged", "--systemd=always", "--network=host", *LIMITS)
     name = await podman("run", "-d", *options, f"--env=SYSTEMD_PROC_CMDLINE={OLD_CGROUPS}", image)
     one = Host(name.strip(), f"127.85.{secrets.randbelow(200) + 20}")

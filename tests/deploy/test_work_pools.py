@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from rich.console import Console
 from linekeeper.cli.deploy import deploy
 from linekeeper.cli.errors import UserError
 from linekeeper.settings import Settings
+from tests.deploy.conftest import blocks, paste
 from tests.deploy.test_files import DEPLOY, KNOWN
 from tests.fixtures_prefect import PrefectServer
 
@@ -57,12 +60,23 @@ async def test_prefect_takes_it_and_it_has_all_that_prefects_own_has(
         own = await prefects_own(client, kind)
         assert set(ours["variables"]["properties"]) == set(own["variables"]["properties"])
         assert set(ours["job_configuration"]) == set(own["job_configuration"])
-    file = str(DEPLOY / f"work-pools/{kind}.json")
-    create = ("work-pool", "create", "linekeeper", "--type", kind, "--base-job-template", file)
-    code, said = await clean_prefect.run("prefect", *create)
-    assert code == 0, said
+
+
+@pytest.mark.parametrize(("number", "kind"), [(0, "kubernetes"), (1, "docker")])
+async def test_what_the_page_says_makes_the_pool(
+    number: int, kind: str, clean_prefect: PrefectServer, tmp_path: Path
+) -> None:
+    there = {
+        **os.environ,
+        "LINEKEEPER_HOME": str(tmp_path / "home"),
+        "PREFECT_API_URL": clean_prefect.api_url,
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+    }
+    block = blocks("Work pools")[number]
+    await paste(block, DEPLOY.parent, there, Path(sys.executable).parent)
     async with PrefectClient(clean_prefect.api_url) as client:
-        assert (await client.read_work_pool("linekeeper")).base_job_template == ours
+        pool = await client.read_work_pool("linekeeper")
+    assert (pool.type, pool.base_job_template) == (kind, template(kind))
 
 
 def test_what_runs_are_told_exists_and_secrets_come_as_files() -> None:

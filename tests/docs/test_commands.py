@@ -16,9 +16,9 @@ from linekeeper.settings import Settings
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHELL = {"sh", "bash", "shell"}
-OTHERS = {"URL", "KEY", "TEMPLATES", "SECRETS_DIR"}
+OTHERS = {"URL", "KEY", "TEMPLATES", "SECRETS_DIR", "IMAGE"}
 """What docs/product.md's samples call the address and the key they are given; a setting that is
-read where it is needed; and where files with settings are."""
+read where it is needed; where files with settings are; and what compose.yaml runs."""
 PLACEHOLDER = re.compile(r"[<>…]|\b(FILE|NAME|KEY|TARGET|DATE|HOST)\b")
 
 

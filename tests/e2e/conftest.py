@@ -115,7 +115,7 @@ class House:
         waits = deployment == "implementation"
         return await (self.settled(run.id) if waits else self.ended(run.id))
 
-    async def ended(self, run_id: Any, *, seconds: float = 90) -> FlowRun:
+    async def ended(self, run_id: Any, *, seconds: float = 600) -> FlowRun:
         """The run, once it is over."""
 
         async def over() -> FlowRun | None:
@@ -187,7 +187,7 @@ async def started(
     shorter = httpx.Limits(keepalive_expiry=2)  # than the servers', which close after five
     async with httpx.AsyncClient(timeout=30, limits=shorter) as house.http:
         try:
-            await asyncio.wait_for(ready.wait(), 300)
+            await asyncio.wait_for(ready.wait(), 900)
             if process.returncode is not None or not house.said[-1].startswith("ready"):
                 raise RuntimeError("\n".join(house.said))
             yield house

@@ -46,8 +46,12 @@ async def start(
     extra: Mapping[str, str] | None = None,
     before: Callable[[], None] | None = None,
     arguments: Sequence[str] = (),
+    within: Sequence[str] = (),
 ) -> Part:
-    """Start `linekeeper {name}` on the database of `settings`; returns when it says ready."""
+    """Start `linekeeper {name}` on the database of `settings`; returns when it says ready.
+
+    `within` is a command that becomes the one named after it.
+    """
     environment = {
         **{key: value for key, value in os.environ.items() if "LINEKEEPER" not in key},
         "LINEKEEPER_HOME": str(settings.home),
@@ -61,7 +65,7 @@ async def start(
     }
     with log.open("ab") as errors:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "linekeeper.cli", name, *arguments),
+            *(*within, sys.executable, "-m", "linekeeper.cli", name, *arguments),
             env=environment,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
