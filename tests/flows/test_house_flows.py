@@ -25,9 +25,9 @@ from linekeeper.store.tables import Audit, Connection, Customer, Outbox
 from sandbox import Settings as SandboxSettings
 from sandbox import serving
 from tests.fixtures_prefect import PrefectServer
-from tests.flows.conftest import Running, on
+from tests.flows.conftest import Running, on, on_both
 
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
 
 CSV = "name,contacts,owner\nAcme,Ann <ann@acme.example>,Petra\nBolt,bob@bolt.example,\n"
 

@@ -36,12 +36,12 @@ from linekeeper.store.tables import (
     Outbox,
 )
 from tests.fixtures_prefect import PrefectServer
-from tests.flows.conftest import Running, on
+from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import edges
 from tests.preflight.door import Door, door
 
 __all__ = ["door"]
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
 
 HOSTILE = "<script>alert(1)</script> ![x](http://evil.example) $(reboot) `id` | ; rm -rf /"
 

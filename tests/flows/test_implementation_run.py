@@ -27,10 +27,10 @@ from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Gate, Implementation, Outbox
 from tests.fixtures_prefect import PrefectServer
-from tests.flows.conftest import Running, on
+from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import work
 
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
 
 FORM: dict[str, Any] = {
     "customer": "Acme",

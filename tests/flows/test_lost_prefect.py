@@ -30,9 +30,9 @@ from tasks.reconnect_runs import watch_runs
 from tasks.run import open_runtime
 from tests.conftest import Engine
 from tests.fixtures_prefect import PrefectServer, forget_everything
-from tests.flows.conftest import Running, on
+from tests.flows.conftest import Running, on, on_both
 
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
 
 
 async def lost_logins(rt: Runtime, count: int) -> list[str]:

@@ -21,11 +21,11 @@ from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Outbox
 from tests.fixtures_prefect import PrefectServer
-from tests.flows.conftest import Running, on
+from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import work
 from tests.flows.test_implementation_run import Watched
 
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
 SECOND = timedelta(seconds=1)
 
 

@@ -18,8 +18,9 @@ from linekeeper.store.tables import (
     IncidentConnection,
     Transition,
 )
-from tests.flows.conftest import Running
+from tests.flows.conftest import Running, on_both
 
+pytestmark = on_both
 LOST = "reauthorization_required"
 
 

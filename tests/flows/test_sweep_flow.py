@@ -32,10 +32,10 @@ from linekeeper.store.leases import holding
 from linekeeper.store.tables import Connection, Customer, Incident, Outbox
 from tasks.health import list_connections
 from tests.fixtures_prefect import PrefectServer
-from tests.flows.conftest import Running, on
+from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import edges
 
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
 
 Control = Callable[..., Awaitable[None]]
 

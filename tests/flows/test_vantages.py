@@ -11,12 +11,12 @@ from flows.implementation import implementation
 from flows.preflight import preflight
 from linekeeper.clock import utcnow
 from tests.fixtures_prefect import PrefectServer
-from tests.flows.conftest import Running, on
+from tests.flows.conftest import Running, on, on_both
 from tests.flows.test_implementation_flows import told
 from tests.preflight.door import Door, door
 
 __all__ = ["door"]
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
 POOL, QUEUE = "linekeeper", "vantage-dmz"
 
 

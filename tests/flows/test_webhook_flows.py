@@ -21,9 +21,9 @@ from linekeeper.store.configuration import save_blocks
 from linekeeper.store.leases import holding
 from linekeeper.store.tables import Connection, Customer, WebhookEvent
 from tests.fixtures_prefect import PrefectServer
-from tests.flows.conftest import Running, on
+from tests.flows.conftest import Running, on, on_both
 
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
 
 
 async def connect(store: Store, key: str) -> None:
