@@ -57,7 +57,7 @@ test: install browser
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS) -m "not soak"
 
 soak: install browser machines
-	@$(BIN)/python -m pytest $(ARGS) -m soak --timeout 0
+	@$(BIN)/python -m pytest $(ARGS) -m "soak or hypothesis" --hypothesis-profile long --timeout 0
 
 # The core in a simulated world (docs/reliability.md): ARGS="--seed 7 --days 14 --trace", "--seeds 500".
 simulate: install

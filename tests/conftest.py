@@ -21,8 +21,9 @@ from linekeeper.store.engine import make_engine
 from linekeeper.store.migrate import migrate
 
 pytest_plugins = ["tests.fixtures_prefect"]
-hypothesis.settings.register_profile("untimed", deadline=None)  # tests assert no times
-hypothesis.settings.load_profile("untimed")
+hypothesis.settings.register_profile("short", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=500)  # make soak
+hypothesis.settings.load_profile("short")  # neither has a deadline: tests assert no times
 
 for name in [name for name in os.environ if name.startswith("LINEKEEPER_")]:
     del os.environ[name]  # a developer's own settings don't reach the tests
