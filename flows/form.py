@@ -3,11 +3,12 @@
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
+from datetime import date
 from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 from prefect.client.base import ServerType, determine_server_type
 from prefect.context import FlowRunContext
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from tasks.run import refused
@@ -15,6 +16,9 @@ from tasks.run import refused
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 NAME = "by"
 """The parameter *Your name*."""
+Day = Annotated[date | str, WithJsonSchema({"type": "string", "format": "date"})]
+"""A day, picked in a calendar. One that is none is refused by the flow, with its other faults:
+Prefect would fail the run for it, and nobody would hear of the others."""
 
 
 def form(flow_function: F) -> F:

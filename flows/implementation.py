@@ -1,6 +1,5 @@
 """An implementation as one run: the gates of its plan are its graph, from kickoff to go-live."""
 
-from datetime import date
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
@@ -10,7 +9,7 @@ from prefect.flow_runs import asuspend_flow_run
 from prefect.states import Completed
 from pydantic import BaseModel, Field, model_validator
 
-from flows.form import form
+from flows.form import Day, form
 from linekeeper.clock import utcnow
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.run import look_again, shown_by, take_stock
@@ -62,7 +61,7 @@ async def implementation(
         list[System],
         Field(title="Systems", description="What is to be connected, one entry each"),
     ],
-    kickoff: Annotated[date, Field(title="Kickoff", description="The first day")],
+    kickoff: Annotated[Day, Field(title="Kickoff", description="The first day")],
     by: Annotated[
         str, Field(title="Your name", description="Who starts it; kept in the audit", min_length=1)
     ],
@@ -82,7 +81,7 @@ async def implementation(
         int, Field(title="Custom workflows", description="How many are to be built")
     ] = 0,
     committed: Annotated[
-        date | None,
+        Day | None,
         Field(title="Committed go-live", description="The date promised to the customer"),
     ] = None,
     country: Annotated[
@@ -122,21 +121,14 @@ async def implementation(
         if identifier is None:
             if await is_paused():
                 return paused()
-            hostings = {system.hosting or hosting for system in systems}
-            if len(hostings) > 1:
-                return refused(
-                    "systems",
-                    f"they are hosted differently ({', '.join(sorted(hostings))}), and so are "
-                    "their steps.",
-                    "Start an implementation for each kind of hosting.",
-                )
             form = Form(
                 customer=customer,
                 systems=[system.name for system in systems],
                 complexity=complexity,
                 kickoff=kickoff,
                 by=by,
-                hosting=next(iter(hostings), hosting),
+                hosting=hosting,
+                hostings=[system.hosting for system in systems],
                 custom_workflows=custom_workflows,
                 committed=committed,
                 country=country,

@@ -108,7 +108,8 @@ def erase_command(
       linekeeper customer erase "Acme" --confirm "Acme"
     """
     if not dry_run:
-        require_phrase(name.strip(), confirm, what=f"This forgets {name} for good")
+        asyncio.run(_erase(name, dry_run=True))  # a name that nobody has is said before the phrase
+        require_phrase(name.strip(), confirm, what=f"This forgets {name.strip()} for good")
     erased = asyncio.run(_erase(name, dry_run=dry_run))
     would = "would be " if dry_run else ""
     typer.echo(

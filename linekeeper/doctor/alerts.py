@@ -1,4 +1,4 @@
-"""Who hears of incidents: the policy, the channels that take nothing, the URLs elsewhere."""
+"""Who is notified of incidents: policy, channels that take nothing, the other channels' URLs."""
 
 import asyncio
 
@@ -38,10 +38,10 @@ async def examine_alerts(store: Store, configuration: Configuration) -> list[Fin
                 warn(name, f"{since}: {notice_channel.trouble}", "it is tried again by itself")
             )
     if not channels_of(configuration) and not policy.elsewhere:
-        text = "nobody hears of incidents: neither Slack nor an URL elsewhere is filled in"
+        text = "nobody is notified of incidents: neither Slack nor another channel is filled in"
         findings.append(warn("alerts", text, "fill in a SlackChannel or an AlertPolicy block"))
     mended = [finding for finding in findings if finding.mend] or [
-        ok("alerts", _told(configuration))
+        ok("alerts", _where_to(configuration))
     ]
     return [*mended, *_socket_mode(configuration, findings)]
 
@@ -63,12 +63,14 @@ def _readable(url: str) -> Finding:
     return wrong(name, f"Apprise can't read the URL {scheme}://…", _BLOCK)
 
 
-def _told(configuration: Configuration) -> str:
+def _where_to(configuration: Configuration) -> str:
     policy, slack = configuration.alerts, channels_of(configuration)
+    others = len(policy.elsewhere)
     places = [
         *(["Slack"] if len(slack) == 1 else []),
         *([f"{len(slack)} Slack channels"] if len(slack) > 1 else []),
-        *([f"{len(policy.elsewhere)} elsewhere"] if policy.elsewhere else []),
+        *([f"{others} other {'channel' if others == 1 else 'channels'}"] if others else []),
     ]
-    quiet = " and ".join(filter(None, (policy.quiet_hours, policy.quiet_days))) or "never"
-    return f"told in {' and '.join(places)}; quiet: {quiet} ({policy.time_zone})"
+    quiet = " and ".join(filter(None, (policy.quiet_hours, policy.quiet_days)))
+    hours = f"quiet hours {quiet} ({policy.time_zone})" if quiet else "no quiet hours"
+    return f"incidents go to {' and '.join(places)}; {hours}"

@@ -10,7 +10,14 @@ from linekeeper.credits.decide import CreditError, Override
 from linekeeper.credits.tariff import cost_of
 from linekeeper.implementation.outlook import Outlook, forecast_plan
 from linekeeper.implementation.plan import make_plan
-from linekeeper.implementation.scope import MAX_NAME, Faults, PlanError, Scope, parse_scope
+from linekeeper.implementation.scope import (
+    MAX_NAME,
+    Faults,
+    PlanError,
+    Scope,
+    parse_country,
+    parse_scope,
+)
 from linekeeper.implementation.standing import calendar_of
 from linekeeper.implementation.template import Template, load_template
 from linekeeper.people import person
@@ -31,6 +38,8 @@ class Form:
     kickoff: date | str
     by: str
     hosting: str = "cloud"
+    hostings: Sequence[str] = ()
+    """Of each system; empty: as the whole implementation."""
     custom_workflows: int = 0
     committed: date | str | None = None
     country: str | None = None
@@ -69,18 +78,22 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Order:
     owner = form.owner or (known.owner if known and known.owner else form.by)
     owner = faults.of(lambda: _line("owner", owner)) if form.by or form.owner else owner
     faults.of(lambda: _once(form.systems))
+    hosting = faults.of(lambda: _hosting(form.hosting, form.hostings)) or form.hosting
     targets = faults.of(lambda: _targets(form.targets, len(form.systems)))
+    tiers = faults.of(lambda: _tiers(form.tiers, len(form.systems)))
     app = faults.of(lambda: _line("app", form.app))
-    calendar = calendar_of(None, known.time_zone if known else "UTC")
+    zone = known.time_zone if known else "UTC"
+    country = faults.of(lambda: parse_country(form.country or None))
+    calendar = faults.of(lambda: calendar_of(country, zone)) or calendar_of(None, zone)
     scope = faults.of(
         lambda: parse_scope(
             complexity=form.complexity,
-            hosting=form.hosting,
+            hosting=hosting,
             systems=len(form.systems),
             custom_workflows=form.custom_workflows,
             kickoff=form.kickoff,
             committed=form.committed or None,
-            country=form.country or None,
+            country=calendar.country,
             system_names=tuple(form.systems),
             vpn=any(form.vpns),
             today=now.astimezone(calendar.zone).date(),
@@ -89,12 +102,6 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Order:
     faults.end()
     own = os.environ.get(TEMPLATES)
     template = load_template(scope.complexity, Path(own) if own else None)
-    calendar = calendar_of(scope.country, known.time_zone if known else "UTC")
-    tiers = _of_each("tiers", [tier.upper() for tier in form.tiers], scope.systems)
-    try:
-        costs = tuple(cost_of(tier, scope.hosting) for tier in tiers)
-    except CreditError as error:
-        raise PlanError("tiers", error.reason) from None
     return Order(
         scope=scope,
         outlook=forecast_plan(make_plan(scope, template), calendar),
@@ -103,7 +110,7 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Order:
         owner=owner,
         by=by,
         app=app,
-        costs=costs,
+        costs=tuple(cost_of(tier, scope.hosting) for tier in tiers),
         tiers=tuple(tier or "I" for tier in tiers),
         targets=targets,
         vpns=(*form.vpns, *[False] * (scope.systems - len(form.vpns))),
@@ -148,6 +155,28 @@ def _once(systems: Sequence[str]) -> None:
                 "systems", f"{name[:40]!a} is there twice; tell them apart, such as by their site"
             )
         seen.add(fold(name))
+
+
+def _hosting(whole: str, of_each: Sequence[str]) -> str:
+    """How all systems are hosted: the steps of an implementation are of one kind."""
+    hostings = {hosting or whole for hosting in of_each}
+    if len(hostings) > 1:
+        raise PlanError(
+            "systems",
+            f"are hosted differently ({', '.join(sorted(hostings))}), and so are their steps: "
+            "start an implementation for each kind of hosting",
+        )
+    return next(iter(hostings), whole)
+
+
+def _tiers(values: Sequence[str], systems: int) -> tuple[str | None, ...]:
+    tiers = _of_each("tiers", [tier.upper() for tier in values], systems)
+    try:
+        for tier in tiers:
+            cost_of(tier, "cloud")
+    except CreditError as error:
+        raise PlanError("tiers", error.reason) from None
+    return tiers
 
 
 def _of_each(field: str, values: Sequence[str], systems: int) -> tuple[str | None, ...]:

@@ -287,9 +287,11 @@ def _beyond(scope: Scope, template: Template, best: float, worst: float) -> Iter
     published = template.published
     low, high = published.weeks_min, published.weeks_max
     if scope.systems > published.systems:
+        most = published.systems
+        covered = "one system" if most == 1 else f"up to {most} systems"
         yield (
             f"{scope.systems} systems; the published {low}-{high} weeks for "
-            f"{scope.complexity} are for up to {published.systems}"
+            f"{scope.complexity} are for {covered}"
         )
     if scope.custom_workflows > published.custom_workflows:
         covered = f"up to {published.custom_workflows}" if published.custom_workflows else "none"

@@ -100,7 +100,7 @@ def parse_scope(
             lambda: _count("custom_workflows", custom_workflows, least=0, most=MAX_CUSTOM_WORKFLOWS)
         ),
         kickoff=start,
-        country=faults.of(lambda: _country(country)),
+        country=faults.of(lambda: parse_country(country)),
         committed=promised,
         system_names=names,
         vpn=faults.of(lambda: _vpn(hosting, vpn=vpn)),
@@ -177,7 +177,8 @@ def _not_too_far(field: str, day: date, today: date) -> None:
         raise PlanError(field, f"{day} is more than {MAX_YEARS_AHEAD} years ahead")
 
 
-def _country(value: str | None) -> str | None:
+def parse_country(value: str | None) -> str | None:
+    """A country's two letters. Whether its holidays are known, a calendar says."""
     if value is None:
         return None
     code = value.strip().upper()

@@ -25,6 +25,8 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
         for change in reversed(report.transitions)
         if change.axis == "health"
     ]
+    known = min((change.at for change in report.transitions), default=connection.health_since)
+    chart = timeline(changes, report.at, connection.health, since=known)
     check = links.check(connection.id)
     parts = [
         f"# {connection_headline(report)}",
@@ -36,9 +38,7 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
                 f"[fleet]({links.artifact(FLEET)})",
             ]
         ),
-        image(
-            "Health of this connection over time", timeline(changes, report.at, connection.health)
-        ),
+        image("Health of this connection over time", chart),
         "## What happens next",
         next_step(report),
         "## Open incidents",

@@ -58,6 +58,9 @@ TROUBLES = (
 )
 """As they are stacked, from the ground up."""
 
+SHORTEST_STRIP = timedelta(minutes=10)
+"""What a connection's strip spans at least, also of one that has just become known."""
+
 _STYLE, _STYLE_DARK = ".in{fill:#fff;font-weight:600}.dark{fill:#10141b}", ".in{fill:#10141b}"
 
 
@@ -187,21 +190,29 @@ def states_over_time(buckets: Sequence[Bucket]) -> str:
     return "".join(parts)
 
 
-def timeline(changes: Sequence[Change], now: datetime, health: str = Health.unknown) -> str:
+def timeline(
+    changes: Sequence[Change],
+    now: datetime,
+    health: str = Health.unknown,
+    *,
+    since: datetime | None = None,
+) -> str:
     """One connection's health as a strip up to `now`: the last week, or less if it is younger.
 
-    `changes` oldest first; `health` is what it is drawn as if there are none.
+    `changes` oldest first; `health` is what it is drawn as if there are none. `since` is the first
+    thing known of it: nothing is drawn of the time before.
     """
     ordered = sorted((change for change in changes if change.at <= now), key=lambda one: one.at)
-    oldest = ordered[0].at if ordered else now
-    start = max(min(oldest, now - timedelta(hours=1)), now - timedelta(days=7))
+    known = [*([since] if since else []), *(change.at for change in ordered[:1])]
+    oldest = min(known, default=now - timedelta(hours=1))
+    start = max(min(oldest, now - SHORTEST_STRIP), now - timedelta(days=7))
     span = (now - start).total_seconds()
-    state = ordered[0].before if ordered else health
-    spans = [(start, state)]
+    begins = max(oldest, start)
+    spans = [(begins, ordered[0].before if ordered else health)]
     for change in ordered:
-        if change.at <= start:
+        if change.at <= begins:
             spans = []
-        spans.append((max(change.at, start), change.after))
+        spans.append((max(change.at, begins), change.after))
     y, tall, height = 42, 30, 118
     parts = [
         _open(height, "Health of this connection over time"),
@@ -210,10 +221,10 @@ def timeline(changes: Sequence[Change], now: datetime, health: str = Health.unkn
             LEFT + 60, 24, [name for name in LOOKS if name in {_known(one) for _, one in spans}]
         ),
     ]
-    ends = [*(since for since, _ in spans[1:]), now]
-    for (since, state), until in zip(spans, ends, strict=True):
-        width = max(PLOT * (until - since).total_seconds() / span, 2.0)
-        x = min(LEFT + PLOT * (since - start).total_seconds() / span, LEFT + PLOT - width)
+    ends = [*(at for at, _ in spans[1:]), now]
+    for (at, state), until in zip(spans, ends, strict=True):
+        width = max(PLOT * (until - at).total_seconds() / span, 2.0)
+        x = min(LEFT + PLOT * (at - start).total_seconds() / span, LEFT + PLOT - width)
         wide, words = number(width), look(state).words
         parts.append(f'<path class="c{_kind(state)}" d="M{number(x)} {y}h{wide}v{tall}h-{wide}z"/>')
         if width > 7 * len(words) + 12:

@@ -108,6 +108,13 @@ def test_customers_come_from_standard_input_too(command: CommandLine) -> None:
     assert "line 2, column name: it is empty" in wrong.err
 
 
+def test_an_unknown_customer_is_named_before_anything_is_asked(command: CommandLine) -> None:
+    command("migrate")
+    done = command("customer", "erase", "Nobody Ltd", "--confirm", "another phrase")
+    assert done.code == 1
+    assert done.err == "linekeeper: no customer is called exactly 'Nobody Ltd'\n"
+
+
 def test_a_file_that_is_not_there_is_one_line(command: CommandLine) -> None:
     done = command("customer", "import", "nowhere.csv")
     assert done.err == "linekeeper: nowhere.csv can't be read: no such file or directory\n"

@@ -47,6 +47,13 @@ class Portal:
         assert answered.status_code == 200, answered.text
         return answered.json()
 
+    async def call_it(self, name: str) -> None:
+        """Give the customer another name, as for a picture."""
+        async with self.here.rt.store.write() as session:
+            found = await session.get(Customer, self.customer.id)
+            assert found is not None
+            found.name = name
+
     async def link(self) -> CustomerLink:
         async with self.here.rt.store.read() as session:
             [link] = await session.scalars(select(CustomerLink))

@@ -20,6 +20,8 @@ async def test_the_page_is_readable_and_the_checklist_works_without_scripts(
     width, height = SIZES[size]
     if size == "phone":
         await portal.speak(GERMAN)
+    if IMAGES:
+        await portal.call_it("Acme Metals")
     async with async_playwright() as playwright:
         chromium = next(path for path in CHROMIUM if Path(path).exists())
         browser = await playwright.chromium.launch(executable_path=chromium, args=list(QUIET))

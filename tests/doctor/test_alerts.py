@@ -47,6 +47,17 @@ async def test_where_nobody_would_hear_it_says_so(store: Store) -> None:
     assert worst(await examine_alerts(store, Configuration())) == "warn"
 
 
+async def test_where_incidents_go_is_said_in_words_people_know(store: Store) -> None:
+    alerts = AlertPolicy(elsewhere=(SecretStr("json://h/"),), quiet_hours="22:00-06:00")
+    found = {each.name: each for each in await examine_alerts(store, Configuration(slack=SLACK))}
+    assert found["alerts"].text == "incidents go to Slack; no quiet hours"
+    both = Configuration(slack=SLACK, alerts=alerts)
+    found = {each.name: each for each in await examine_alerts(store, both)}
+    assert found["alerts"].text == (
+        "incidents go to Slack and 1 other channel; quiet hours 22:00-06:00 (UTC)"
+    )
+
+
 async def test_whether_the_socket_is_connected_is_said(store: Store) -> None:
     slack = SlackConfig(
         bot_token=SecretStr("xoxb-1"), channel="#line", app_token=SecretStr("xapp-1")

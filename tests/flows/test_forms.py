@@ -8,6 +8,7 @@ import pytest
 import yaml
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.validation import build_error_obj, validate
 
 from linekeeper.cli.project import wanted_deployments
 
@@ -38,3 +39,15 @@ async def test_what_we_deploy_is_prefects_own_schema() -> None:
         flow: Any = load_flow_from_entrypoint(ENTRYPOINTS[wanted.name], use_placeholder_flow=False)
         own = parameter_schema(flow).model_dump(mode="json", exclude_unset=True)
         assert wanted.parameter_schema == own
+
+
+async def test_the_dates_of_a_start_are_picked_and_what_is_needed_is_required() -> None:
+    [wanted] = [each for each in await wanted_deployments() if each.name == "implementation"]
+    shown = wanted.parameter_schema
+    assert {*shown["required"]} == {"customer", "systems", "kickoff", "by"}
+    day = {"type": "string", "format": "date"}
+    assert shown["properties"]["kickoff"].items() >= day.items()
+    assert shown["properties"]["committed"]["anyOf"] == [day, {"type": "null"}]
+    faults = build_error_obj(validate({"customer": "", "kickoff": "soon"}, shown))
+    marked = {fault["property"] for fault in faults["errors"]}
+    assert marked == {"customer", "systems", "kickoff", "by"}  # all at once, before a run is made

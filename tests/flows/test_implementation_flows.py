@@ -87,6 +87,28 @@ async def test_what_cannot_be_is_refused_in_the_run_and_nothing_is_stored(
             assert name == "Refused"
             assert message.startswith(f"Refused, nothing was changed. {field}: "), message
         assert "refused" in (await running.last()).name
+        _, message = told(
+            await begin(
+                kickoff="soon",
+                committed="2027-13-01",
+                country="QQ",
+                customer=" ",
+                systems=[
+                    {"name": "UpKeep", "target": "no host"},
+                    {"name": "upkeep", "hosting": "on-premises"},
+                ],
+            )
+        )
+        for fault in (
+            "customer: is empty",
+            "'upkeep' is there twice",
+            "hosted differently (cloud, on-premises)",
+            "targets: ",
+            "kickoff: 'soon' is not a date; write it as 2027-03-01",
+            "committed: '2027-13-01' is not a date",
+            "country: QQ is not a country",
+        ):
+            assert fault in message, message
         paused = VariableCreate(name="linekeeper_paused", value=True)
         await running.client.create_variable(paused)
         assert told(await begin())[0] == "Skipped"

@@ -84,6 +84,28 @@ def test_a_timeline_shows_what_held_at_its_beginning() -> None:
     assert "unknown" not in words
 
 
+def test_a_timeline_begins_when_the_connection_became_known() -> None:
+    adopted = NOW - timedelta(minutes=25)
+    first = Change(adopted, Health.unknown, Health.healthy)
+    fell = Change(NOW - timedelta(minutes=5), Health.healthy, Health.unreachable)
+    words = [
+        one.text
+        for one in ElementTree.fromstring(timeline([first, fell], NOW, since=adopted)).iter()
+        if one.text
+    ]
+    assert {"healthy", "unreachable"} <= {*words}
+    assert "unknown" not in words
+    assert "19:52" not in words  # the marks are of these 25 minutes, not of an hour
+    assert "19:55" in words
+
+
+def test_a_timeline_of_one_that_has_just_become_known_shows_nothing_before() -> None:
+    svg = timeline([Change(NOW, Health.unknown, Health.healthy)], NOW, since=NOW)
+    words = [one.text for one in ElementTree.fromstring(svg).iter() if one.text]
+    assert "unknown" not in words
+    assert "healthy" in words
+
+
 def test_a_timeline_of_a_connection_nothing_ever_happened_to_shows_its_health() -> None:
     assert "healthy" in timeline([], NOW, Health.healthy)
 
