@@ -77,14 +77,22 @@ class Composed:
         there = {**os.environ, **self.environment, "COMPOSE_PROJECT_NAME": self.project}
         return await paste(own, self.folder.parent, there, self.folder / "bin")
 
-    async def prefect(self, path: str, **body: object) -> Any:
-        """`POST` (`GET` without a body) to Prefect's API, with its password."""
+    async def prefect(self, path: str, *, method: str = "", **body: object) -> Any:
+        """`POST` (`GET` without a body) to Prefect's API, again while it has too much to do."""
         login = ("admin", self.secret("prefect_password"))
         url = f"http://{self.at('prefect')}:4200/api{path}"
-        method = "POST" if body else "GET"
-        answer = await self.http.request(method, url, json=body or None, auth=login)
+        method = method or ("POST" if body else "GET")
+
+        async def answered() -> httpx.Response | None:
+            try:
+                answer = await self.http.request(method, url, json=body or None, auth=login)
+            except httpx.TransportError:
+                return None
+            return None if answer.status_code >= 500 else answer
+
+        answer: httpx.Response = await until(answered, seconds=900, what=url)
         answer.raise_for_status()
-        return answer.json()
+        return answer.json() if answer.content else None
 
     async def schedules(self) -> list[str]:
         """The schedules that are on."""
@@ -97,11 +105,8 @@ class Composed:
 
     async def switch_schedules_off(self) -> None:
         """So that nothing runs but what the test starts: a run takes seconds of a processor."""
-        login = ("admin", self.secret("prefect_password"))
         for path in await self.schedules():
-            url = f"http://{self.at('prefect')}:4200/api{path}"
-            answer = await self.http.patch(url, json={"active": False}, auth=login)
-            answer.raise_for_status()
+            await self.prefect(path, method="PATCH", active=False)
 
     async def completed(self, deployment: str, *, seconds: float = 1_200) -> dict[str, Any]:
         """Run `deployment/deployment` to its end; its run."""
@@ -111,10 +116,7 @@ class Composed:
 
         async def ended() -> dict[str, Any] | None:
             await asyncio.sleep(2)
-            try:
-                row: dict[str, Any] = await self.prefect(f"/flow_runs/{begun['id']}")
-            except httpx.HTTPError:  # a server that has too much to do answers with a 500
-                return None
+            row: dict[str, Any] = await self.prefect(f"/flow_runs/{begun['id']}")
             over = row["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
             return row if over else None
 
