@@ -1,4 +1,4 @@
-"""Changing what is known of one customer, by a form."""
+"""Changing what is known of one customer, and the link to their own page, by a form."""
 
 from typing import Annotated, Literal
 
@@ -9,9 +9,13 @@ from pydantic import Field
 
 from flows.form import form
 from linekeeper.clock import utcnow
+from linekeeper.customer_page.links import NotMailed, mail_link, read_seen, revoke_link
 from linekeeper.customers.change import BadChange, Change, change_customer
 from linekeeper.customers.find import NotFound
+from linekeeper.runtime import Runtime
 from tasks.run import open_runtime, refused, rename
+
+Page = Literal["leave", "show", "mail", "revoke"]
 
 
 @flow(name="customer-update", flow_run_name="customer-update", retries=0)
@@ -85,10 +89,21 @@ async def customer_update(
             "`ACME Metals Inc`: connections, contacts and implementations go over to it",
         ),
     ] = "",
+    page: Annotated[
+        Page,
+        Field(
+            title="Their page",
+            description="The customer's own page. *show* says when it was opened and answered; "
+            "*mail* sends its link to the customer's confirmed contacts; *revoke* ends every link "
+            "there is. The link itself is a secret: `linekeeper customer link` prints it",
+        ),
+    ] = "leave",
 ) -> State[None]:
     """Change one customer: contacts, time zone, owner, critical, hosting, tier; or join two.
 
-    What is left empty stays as it is. The same again changes nothing.
+    What is left empty stays as it is. The same again changes nothing. The link to the customer's
+    own page needs no login and works until it is revoked, so that it is a secret, and Prefect
+    keeps what it is given in plain text: neither the run nor an artifact has it.
     """
     change = Change(
         contacts=contacts,
@@ -110,5 +125,27 @@ async def customer_update(
             )
         except (NotFound, BadChange) as error:
             return refused("customer", error, "Correct it and send the form again.")
-        await rename(f"customer-update · {name}: {len(changed)} changed")
-        return Completed(message=f"{name}: {'; '.join(changed) or 'nothing to change'}")
+        said = list(changed)
+        try:
+            if page != "leave":
+                said.append(await _page(rt, name, page, by.strip()))
+        except NotMailed as error:
+            kept = f"What was changed is kept: {'; '.join(changed)}. " if changed else ""
+            return refused("page", error, f"{kept}Do that, and send the form again.")
+        await rename(
+            f"customer-update · {name}: {said[-1] if page != 'leave' else f'{len(said)} changed'}"
+        )
+        return Completed(message=f"{name}: {'; '.join(said) or 'nothing to change'}")
+
+
+async def _page(rt: Runtime, customer: str, page: Page, by: str) -> str:
+    """Do it with the link to the customer's page; returns it in words. Raises `NotMailed`."""
+    match page:
+        case "mail":
+            mailed = await mail_link(rt, customer, by=by, now=utcnow())
+            return f"the link is mailed to {mailed.contacts} contacts"
+        case "revoke":
+            ended = await revoke_link(rt.store, customer, by=by, now=utcnow())
+            return f"{ended.links} links revoked"
+        case _:
+            return (await read_seen(rt.store, customer)).in_words

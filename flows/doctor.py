@@ -12,8 +12,10 @@ from linekeeper.clock import utcnow
 from linekeeper.doctor import Level, worst
 from linekeeper.incidents.announce import say
 from linekeeper.store import new_id
+from linekeeper.views.first_report import FIRST_REPORT, first_report_markdown, read_first_report
 from tasks.doctor import examine_everything, publish_findings
 from tasks.notify import notify
+from tasks.reconnect import publish
 from tasks.run import open_runtime, rename
 
 
@@ -29,18 +31,28 @@ async def doctor(
             examples=["This is a test. Nothing is wrong."],
         ),
     ] = "",
+    first_report: Annotated[
+        bool,
+        Field(
+            title="First report",
+            description="Write the artifact `first-report`, too: what was found in the first "
+            "quarter of an hour, to bring to a meeting. No call is made to Makini for it",
+        ),
+    ] = False,
     timeout_seconds: Annotated[
         float, Field(title="Time-out", description="Seconds, for each check", gt=0)
     ] = 10.0,
 ) -> State[Any]:
     """Check every setting and peer and say what to fix; or send a test message to Slack.
 
-    The checks only look and change nothing.
+    The checks only look and change nothing. The first report reads the database alone.
     """
     if test_message.strip():
         return await _send(test_message.strip())
     findings = await examine_everything(timeout_seconds)
     await publish_findings(findings)
+    if first_report and ("database", Level.ok) in {(one.name, one.level) for one in findings}:
+        await _write_first_report()
     wrong = [finding for finding in findings if finding.level is Level.wrong]
     if worst(findings) is Level.wrong:
         await rename(f"doctor · {len(wrong)} wrong")
@@ -48,6 +60,16 @@ async def doctor(
     warnings = sum(finding.level is Level.warn for finding in findings)
     await rename(f"doctor · {warnings} to look at" if warnings else "doctor · all healthy")
     return Completed(message=f"{len(findings)} checks, {warnings} to look at, nothing wrong")
+
+
+async def _write_first_report() -> None:
+    """What is known of the fleet, and what Linekeeper would tell whom, as an artifact.
+
+    Tokens, addresses of people and contents of records are not in it.
+    """
+    async with open_runtime() as rt:
+        report = await read_first_report(rt, now=utcnow())
+        await publish(FIRST_REPORT, first_report_markdown(report), description="The first report")
 
 
 async def _send(message: str) -> State[Any]:

@@ -11,7 +11,6 @@ from sqlmodel import select
 
 from flows.doctor import doctor
 from flows.explain import explain
-from flows.first_report import first_report
 from flows.housekeeping import housekeeping
 from flows.import_customers import import_customers
 from flows.verify_account import verify_account
@@ -192,8 +191,7 @@ async def test_the_first_report_is_an_artifact_from_the_ui(
     running: Running, clean_prefect: PrefectServer
 ) -> None:
     with on(clean_prefect):
-        state = await first_report(return_state=True)
-    assert (await ended(state))[0] == "Completed"
+        await doctor(first_report=True, return_state=True)  # what it finds is nothing to this
     assert (await running.artifact("first-report")).startswith("# First report")
 
 

@@ -19,7 +19,6 @@ from sqlmodel import col
 import sandbox
 from flows.acknowledge import acknowledge
 from flows.connect import connect
-from flows.customer_link import customer_link
 from flows.customer_update import customer_update
 from flows.disconnect import disconnect
 from flows.health_sweep import health_sweep
@@ -220,21 +219,22 @@ async def test_a_customers_link_is_in_no_artifact_and_is_revoked_by_a_form(
     await lost(store, clean_prefect, fleet)
     name = (await rows(store, Customer))[0].name
     with on(clean_prefect):
-        state = await customer_link(name, "Petra", return_state=True)
+        state = await customer_update(name, "Petra", page="show", return_state=True)
         assert state.message == f"{name}: no link works now"
         given = await give_link(store, "https://here.example", name, by="Petra", now=utcnow())
-        state = await customer_link(name, "Petra", return_state=True)
+        state = await customer_update(name, "Petra", page="show", return_state=True)
         assert state.message == f"{name}: opened never, answered never"
-        artifact = await running.artifact("customer-link")
-        assert "opened never, answered never" in artifact
-        assert "linekeeper customer link" in artifact
-        assert given.url.rpartition("/")[2] not in artifact
-        assert "/customer/" not in artifact
-        state = await customer_link(name, "Petra", revoke=True, return_state=True)
+        run = await running.last()
+        assert run.name == f"customer-update · {name}: opened never, answered never"
+        for artifact in await running.client.read_artifacts():
+            assert given.url.rpartition("/")[2] not in str(artifact.data)
+        state = await customer_update(name, "Petra", page="revoke", return_state=True)
         assert state.message == f"{name}: 1 links revoked"
-        assert (await customer_link("Nobody", "Petra", return_state=True)).name == "Refused"
-        unsent = await customer_link(name, "Petra", mail=True, return_state=True)
+        nobody = await customer_update("Nobody", "Petra", page="show", return_state=True)
+        assert nobody.name == "Refused"
+        unsent = await customer_update(name, "Petra", owner="Ann", page="mail", return_state=True)
         assert (unsent.name, "no mail account" in (unsent.message or "")) == ("Refused", True)
+        assert "What was changed is kept: owner" in (unsent.message or "")
     [link] = await rows(store, CustomerLink)
     assert link.revoked_at is not None
 

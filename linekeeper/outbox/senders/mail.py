@@ -221,8 +221,8 @@ async def _notify(
             about, why = f"page:{row.payload['link_id']}", "the link to its own page was to be sent"
         case _:
             about, why = f"expiry:{row.payload['connections'][0]}", "its login ends soon"
-    again = "customer-link" if row.payload["do"] == "page" else "connect"
-    then = "send it again" if again == "customer-link" else "pass the link on"
+    again = "customer-update" if row.payload["do"] == "page" else "connect"
+    then = "send it again" if again == "customer-update" else "pass the link on"
     payload = {
         "do": "say",
         "subject": about,
