@@ -16,8 +16,8 @@ from linekeeper.makini import MakiniClient, client_in_mode
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.configuration import Copies, configuration_of, read_copies
-from linekeeper.store.migrate import check_key, require_current
 from linekeeper.store.processes import new_owner, registered
+from linekeeper.store.schema import check_key, require_current
 
 _log = logging.getLogger(__name__)
 CONFIGURATION_SECONDS = 5.0

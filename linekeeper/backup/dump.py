@@ -16,7 +16,7 @@ from linekeeper import __version__
 from linekeeper.backup.file import Header, Writer, writing
 from linekeeper.store import Store, StoreError
 from linekeeper.store.cipher import fingerprint
-from linekeeper.store.migrate import head, require_current, schema_of
+from linekeeper.store.schema import head, require_current, schema_of
 
 PROOF = "linekeeper backup"
 _PORTION = 1_000

@@ -18,14 +18,8 @@ from linekeeper.backup.dump import PROOF
 from linekeeper.backup.file import BackupError, Header, Reader
 from linekeeper.store import KeyProblem, Store, StoreError
 from linekeeper.store.core import table_of
-from linekeeper.store.migrate import (
-    KEY_CHECK,
-    SERVES,
-    build_schema,
-    describe,
-    say_whom_it_serves,
-    schema_of,
-)
+from linekeeper.store.migrate import build_schema, say_whom_it_serves
+from linekeeper.store.schema import KEY_CHECK, SERVES, describe, schema_of
 from linekeeper.store.tables import ApiKey, AppSetting, Audit, Credential, PendingLogin
 
 _PORTION = 500

@@ -39,7 +39,7 @@ async def _back_up(file: Path) -> "tuple[Taken, str]":
     from linekeeper.settings import Settings
     from linekeeper.store import Store
     from linekeeper.store.engine import encryption_keys
-    from linekeeper.store.migrate import require_current
+    from linekeeper.store.schema import require_current
     from linekeeper.store.tables import Audit
 
     settings = Settings()

@@ -30,7 +30,7 @@ def explain(error: BaseException) -> str | None:
     from linekeeper.private import SharedHome
     from linekeeper.runtime import UnknownApp
     from linekeeper.store import KeyProblem, StoreError
-    from linekeeper.store.migrate import describe
+    from linekeeper.store.schema import describe
 
     if isinstance(error, BaseExceptionGroup):
         lines = [explain(inner) for inner in error.exceptions]

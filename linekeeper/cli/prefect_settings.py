@@ -34,8 +34,8 @@ from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem, Store, StoreError
 from linekeeper.store.configuration import load_configuration
 from linekeeper.store.desk import load_desk, save_desk
-from linekeeper.store.migrate import require_current
 from linekeeper.store.processes import new_owner, registered
+from linekeeper.store.schema import require_current
 
 OURS = "linekeeper"
 """Variables whose name starts so are ours."""

@@ -13,7 +13,7 @@ from linekeeper.clock import utcnow
 from linekeeper.doctor.finding import Finding, ok, warn, wrong
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem, Store, StoreError
-from linekeeper.store.migrate import describe, head, require_current
+from linekeeper.store.schema import describe, head, require_current
 from linekeeper.store.tables import Audit, Connection, Lease
 
 MIN_FREE_BYTES = 1 << 30

@@ -1,11 +1,7 @@
 """Bringing the schema up to date (Alembic), safely from several processes at once."""
 
-from functools import cache
-from pathlib import Path
-
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import delete, insert, select, text
 from sqlalchemy.engine import Connection
@@ -13,32 +9,23 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
+from linekeeper.store import schema
 from linekeeper.store.cipher import Cipher, KeyProblem
 from linekeeper.store.engine import Store, StoreError
+from linekeeper.store.schema import SERVES, check_key, describe, schema_of
 from linekeeper.store.tables import AppSetting
-from linekeeper.store.upsert import insert_ignore
 
 _LOCK = 4_217_001  # PostgreSQL's advisory lock for migrations
-KEY_CHECK = "encryption-key-check"
-"""The setting that holds a known text under our key."""
-SERVES = "schema-serves"
-"""The setting that names the older schemas whose code may work on this one."""
 
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
     return config
 
 
-@cache
-def head() -> str:
-    """The schema version this code is written for."""
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""
-
-
 async def migrate(store: Store) -> tuple[str | None, str]:
-    """Bring the schema to `head()`, whole or not at all; returns the versions before and after.
+    """Bring the schema up to date, whole or not at all; returns the versions before and after.
 
     Harmless to repeat and to run twice at once. Raises `StoreError` for a database that can't be
     written or has a newer schema, `KeyProblem` if our keys are not those of the database.
@@ -55,50 +42,7 @@ async def migrate(store: Store) -> tuple[str | None, str]:
     except DBAPIError as error:
         raise StoreError(describe(error)) from error
     await check_key(store)
-    return before, head()
-
-
-async def require_current(store: Store) -> None:
-    """Raise `StoreError` unless this code can work on the schema.
-
-    That is the one it is written for, or a newer one that says it serves this code too: so old
-    consumers and runs go on while a release is rolled out.
-    """
-    try:
-        async with store.engine.connect() as connection:
-            found = await connection.run_sync(schema_of)
-    except (DBAPIError, OSError) as error:
-        raise StoreError(describe(error)) from error
-    if found != head() and not (found and head() in await _served(store)):
-        if found and found > head():
-            raise StoreError(
-                f"the database's schema {found} is too new for this version of Linekeeper "
-                f"(schema {head()}): upgrade Linekeeper"
-            )
-        raise StoreError(
-            f"the database's schema is {found or 'empty'}, this version needs {head()}: "
-            "run `linekeeper migrate`"
-        )
-    await check_key(store)
-
-
-def describe(error: Exception) -> str:
-    """A database error in one line with what to do; no values and no statement in it."""
-    cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-    if "readonly" in cause or "read-only" in cause:
-        return "the database is read-only: give this user write access to it and its folder"
-    if "disk is full" in cause or "No space left" in cause:
-        return "the database's disk is full: make room; nothing was written"
-    if "locked" in cause:
-        return "the database is locked by another process: try again, or find who holds it"
-    if isinstance(error, OSError) or "connect" in cause.lower():
-        return f"the database does not answer ({cause}): check LINEKEEPER_DATABASE_URL"
-    return f"the database refused: {cause}"
-
-
-def schema_of(connection: Connection) -> str | None:
-    """The schema version of a database; None for an empty one."""
-    return MigrationContext.configure(connection).get_current_revision()
+    return before, schema.head()
 
 
 def build_schema(connection: Connection, revision: str) -> bool:
@@ -132,13 +76,6 @@ def _is_said(written: str, serves: tuple[str, ...], cipher: Cipher) -> bool:
         return False
 
 
-async def _served(store: Store) -> list[str]:
-    async with store.read() as session:
-        named = select(col(AppSetting.value)).where(col(AppSetting.name) == SERVES)
-        value = await session.scalar(named)
-    return store.cipher.decrypt(value).split(",") if value else []
-
-
 def _known(config: Config) -> set[str]:
     return {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
 
@@ -152,22 +89,3 @@ def _upgrade(connection: Connection) -> None:
             "upgrade Linekeeper, or restore the backup taken before the upgrade"
         )
     build_schema(connection, "head")
-
-
-async def check_key(store: Store) -> None:
-    """Write a known text under our key the first time; afterwards it must read back.
-
-    Raises `KeyProblem` where it doesn't: the database was written, or rotated, with other keys.
-    """
-    async with store.read() as session:
-        found = await session.get(AppSetting, KEY_CHECK)
-    if found is None:
-        row = {
-            "name": KEY_CHECK,
-            "value": store.cipher.encrypt(KEY_CHECK),
-            "updated_at": utcnow(),
-        }
-        async with store.write() as session:
-            await insert_ignore(store, session, AppSetting, [row])
-            found = await session.get_one(AppSetting, KEY_CHECK)
-    store.cipher.decrypt(found.value)

@@ -17,7 +17,7 @@ from linekeeper.makini.budget import grant
 from linekeeper.spending import read_spent
 from linekeeper.store import Store
 from linekeeper.store.leases import CONSUMER
-from linekeeper.store.migrate import head
+from linekeeper.store.schema import head
 from linekeeper.store.tables import (
     AppState,
     Connection,

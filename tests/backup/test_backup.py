@@ -25,7 +25,8 @@ from linekeeper.store import KeyProblem, Store
 from linekeeper.store.cipher import Cipher, fingerprint
 from linekeeper.store.configuration import load_configuration, save_blocks
 from linekeeper.store.engine import encryption_keys
-from linekeeper.store.migrate import head, migrate, require_current
+from linekeeper.store.migrate import migrate
+from linekeeper.store.schema import head, require_current
 from linekeeper.store.tables import (
     Audit,
     Connection,

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlmodel import col, func, select
 
 import sandbox
-from linekeeper.store.migrate import head
+from linekeeper.store.schema import head
 from linekeeper.store.tables import Connection
 from tests.deploy import containers
 from tests.deploy.composed import PARTS, SERVICES, Composed, composed

@@ -23,8 +23,8 @@ from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.cipher import Cipher
 from linekeeper.store.configuration import load_configuration, save_blocks
-from linekeeper.store.migrate import check_key
 from linekeeper.store.rotate import rotate_keys
+from linekeeper.store.schema import check_key
 from linekeeper.store.tables import AppSetting, Credential, OpenProcess
 from linekeeper.tokens.stored import load_tokens, save_tokens, unreadable_tokens
 

@@ -3,6 +3,7 @@ import asyncio
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 from sqlalchemy import text
@@ -10,7 +11,8 @@ from sqlmodel import SQLModel
 
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem, Store, StoreError
-from linekeeper.store.migrate import head, migrate, require_current
+from linekeeper.store.migrate import migrate
+from linekeeper.store.schema import MIGRATIONS, head, require_current
 
 
 async def test_the_migrations_make_exactly_the_tables_of_the_code(store: Store) -> None:
@@ -67,3 +69,7 @@ async def test_a_lost_key_file_is_not_replaced_for_an_existing_database(tmp_path
     with pytest.raises(KeyProblem, match="is missing, but the database"):
         Store.open(settings)
     assert not keys.exists()
+
+
+def test_the_head_read_off_the_files_is_alembics_own() -> None:
+    assert head() == ScriptDirectory(str(MIGRATIONS)).get_current_head()

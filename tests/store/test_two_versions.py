@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from alembic.config import Config
 from sqlalchemy import text
 
 from linekeeper.backup import BackupError, back_up, restore
@@ -15,10 +14,11 @@ from linekeeper.consumer.alive import beat, retire
 from linekeeper.inbox.claim import Settled, claim_events, settle, still_ours
 from linekeeper.outbox.queue import Message, claim, enqueue, outbox_of
 from linekeeper.settings import Settings
-from linekeeper.store import Store, StoreError
+from linekeeper.store import Store, StoreError, schema
 from linekeeper.store import migrate as migrations
 from linekeeper.store.engine import encryption_keys
-from linekeeper.store.migrate import head, migrate, require_current
+from linekeeper.store.migrate import migrate
+from linekeeper.store.schema import head, require_current
 from linekeeper.store.tables import Connection, Customer, Incident, WebhookEvent
 from tests.conftest import Engine
 
@@ -76,12 +76,7 @@ def versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
                 file = folder / "versions" / f"{number}_next.py"
                 file.write_text(textwrap.dedent(source.format(**names)))
 
-        def config() -> Config:
-            made = Config()
-            made.set_main_option("script_location", str(folder))
-            return made
-
-        monkeypatch.setattr(migrations, "_config", config)
+        monkeypatch.setattr(schema, "MIGRATIONS", folder)
         head.cache_clear()  # a process has one version; this one has several
 
     yield become
@@ -103,7 +98,7 @@ async def test_old_code_goes_on_while_the_new_schema_is_there_and_loses_nothing(
     await require_current(store)
 
     versions_of_old = pytest.MonkeyPatch()
-    versions_of_old.setattr(migrations, "head", lambda: OLD)
+    versions_of_old.setattr(schema, "head", lambda: OLD)
     try:
         await require_current(store)  # an old consumer, or an old run, that starts only now
         async with store.write() as session:
@@ -158,9 +153,9 @@ async def test_once_contracted_the_oldest_code_is_told_to_upgrade(
     versions(NEWEST)
     await migrate(store)
     with monkeypatch.context() as old:
-        old.setattr(migrations, "head", lambda: NEW)
+        old.setattr(schema, "head", lambda: NEW)
         await require_current(store)
-        old.setattr(migrations, "head", lambda: OLD)
+        old.setattr(schema, "head", lambda: OLD)
         with pytest.raises(StoreError, match="upgrade Linekeeper"):
             await require_current(store)
 

@@ -1,0 +1,101 @@
+"""The schema of a database, and whether this code can work on it; without Alembic.
+
+Every part asks this when it starts, and Alembic costs as much to import as a fifth of the rest.
+"""
+
+from functools import cache
+from pathlib import Path
+
+from sqlalchemy import inspect, select, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.store.engine import Store, StoreError
+from linekeeper.store.tables import AppSetting
+from linekeeper.store.upsert import insert_ignore
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+KEY_CHECK = "encryption-key-check"
+"""The setting that holds a known text under our key."""
+SERVES = "schema-serves"
+"""The setting that names the older schemas whose code may work on this one."""
+
+
+@cache
+def head() -> str:
+    """The schema version this code is written for: the number of the last migration."""
+    return max(file.name.partition("_")[0] for file in MIGRATIONS.glob("versions/[0-9]*_*.py"))
+
+
+def schema_of(connection: Connection) -> str | None:
+    """The schema version of a database; None for an empty one."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+async def require_current(store: Store) -> None:
+    """Raise `StoreError` unless this code can work on the schema.
+
+    That is the one it is written for, or a newer one that says it serves this code too: so old
+    consumers and runs go on while a release is rolled out.
+    """
+    try:
+        async with store.engine.connect() as connection:
+            found = await connection.run_sync(schema_of)
+    except (DBAPIError, OSError) as error:
+        raise StoreError(describe(error)) from error
+    if found != head() and not (found and head() in await _served(store)):
+        if found and found > head():
+            raise StoreError(
+                f"the database's schema {found} is too new for this version of Linekeeper "
+                f"(schema {head()}): upgrade Linekeeper"
+            )
+        raise StoreError(
+            f"the database's schema is {found or 'empty'}, this version needs {head()}: "
+            "run `linekeeper migrate`"
+        )
+    await check_key(store)
+
+
+def describe(error: Exception) -> str:
+    """A database error in one line with what to do; no values and no statement in it."""
+    cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+    if "readonly" in cause or "read-only" in cause:
+        return "the database is read-only: give this user write access to it and its folder"
+    if "disk is full" in cause or "No space left" in cause:
+        return "the database's disk is full: make room; nothing was written"
+    if "locked" in cause:
+        return "the database is locked by another process: try again, or find who holds it"
+    if isinstance(error, OSError) or "connect" in cause.lower():
+        return f"the database does not answer ({cause}): check LINEKEEPER_DATABASE_URL"
+    return f"the database refused: {cause}"
+
+
+async def check_key(store: Store) -> None:
+    """Write a known text under our key the first time; afterwards it must read back.
+
+    Raises `KeyProblem` where it doesn't: the database was written, or rotated, with other keys.
+    """
+    async with store.read() as session:
+        found = await session.get(AppSetting, KEY_CHECK)
+    if found is None:
+        row = {
+            "name": KEY_CHECK,
+            "value": store.cipher.encrypt(KEY_CHECK),
+            "updated_at": utcnow(),
+        }
+        async with store.write() as session:
+            await insert_ignore(store, session, AppSetting, [row])
+            found = await session.get_one(AppSetting, KEY_CHECK)
+    store.cipher.decrypt(found.value)
+
+
+async def _served(store: Store) -> list[str]:
+    async with store.read() as session:
+        named = select(col(AppSetting.value)).where(col(AppSetting.name) == SERVES)
+        value = await session.scalar(named)
+    return store.cipher.decrypt(value).split(",") if value else []
