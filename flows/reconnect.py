@@ -36,6 +36,7 @@ from tasks.drawn import drawn_state
 from tasks.graph import follow
 from tasks.notify import NotDelivered, incident_lanes, notify
 from tasks.reconnect import artifact_of, backfill, close, draw_case, report_reconnect, verify
+from tasks.reconnect_runs import keep_named
 from tasks.run import open_runtime, refused, rename, skipped
 
 PROOFS = 3
@@ -177,11 +178,13 @@ async def _incident_of(rt: Runtime, connection: str) -> str:
 
 
 async def _draw(case: Case) -> None:
-    """Show in this run's graph what led here, and what is waited for."""
+    """Show in this run's graph and tags what led here, and what is waited for."""
     context = FlowRunContext.get()
     if context is not None and context.flow_run is not None:
         async with get_client() as client:
-            await draw_case(client, context.flow_run, case)
+            run = await client.read_flow_run(context.flow_run.id)
+            await keep_named(client, run, case)
+            await draw_case(client, run, case)
 
 
 def _members(case: Case) -> dict[str, str]:

@@ -17,7 +17,7 @@ from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Outbox, Reconnect
 from tasks.reconnect import draw_case, report_reconnect
-from tasks.run import runtime
+from tasks.run import runtime, without_waiting
 
 
 async def watch_runs() -> int:
@@ -55,14 +55,14 @@ async def _is_missing(rt: Runtime, client: PrefectClient, case: Case, reconnect:
         return True
     if run.state is not None and run.state.is_final():
         return True
-    await _keep_named(client, run, case)
+    await keep_named(client, run, case)
     await draw_case(client, run, case)
     return False
 
 
-async def _keep_named(client: PrefectClient, run: FlowRun, case: Case) -> None:
+async def keep_named(client: PrefectClient, run: FlowRun, case: Case) -> None:
     """A run that waits is named and tagged after its incident as it is now: others join it."""
-    title, tags = case.incident.title, sorted({*run.tags, *run_tags(case)})
+    title, tags = case.incident.title, sorted({*without_waiting(run.tags), *run_tags(case)})
     if (run.name, sorted(run.tags)) != (title, tags):
         await client.update_flow_run(run.id, name=title, tags=tags)
         await report_reconnect(case.incident.id)

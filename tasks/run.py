@@ -4,13 +4,16 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from uuid import UUID
 
+import httpx
 from prefect import get_client, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_UI_URL
 from prefect.states import Completed
 from prefect.variables import Variable
@@ -30,6 +33,8 @@ def _suspension_is_no_error(record: logging.LogRecord) -> bool:
     return True
 
 
+WAITING = "waiting:"
+"""Tags of this kind say whom a run waits for."""
 logging.getLogger("prefect.flow_runs").addFilter(_suspension_is_no_error)
 _runtime: ContextVar[Runtime] = ContextVar("linekeeper_runtime")
 
@@ -64,6 +69,24 @@ async def _note_end(opened: Runtime) -> None:
     context = FlowRunContext.get()
     if context is not None and context.flow_run is not None:
         await note_ended(opened.store, str(context.flow_run.id))
+        await _wait_for_nobody(context.flow_run.id)
+
+
+async def _wait_for_nobody(run_id: UUID) -> None:
+    """Take `waiting:customer` and `waiting:us` off a run that is over: people filter by them."""
+    try:
+        async with get_client() as client:
+            tags = (await client.read_flow_run(run_id)).tags
+            kept = without_waiting(tags)
+            if len(kept) < len(tags):
+                await client.update_flow_run(run_id, tags=kept)
+    except (httpx.HTTPError, PrefectHTTPStatusError) as error:
+        get_run_logger().warning("The run keeps its tags: %s", type(error).__name__)
+
+
+def without_waiting(tags: Iterable[str]) -> list[str]:
+    """`tags` without whom a run waits for."""
+    return sorted({tag for tag in tags if not tag.startswith(WAITING)})
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.access.kept import kept_logins
 from linekeeper.chunks import chunked
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
@@ -61,6 +62,8 @@ class Member:
     """Its go-live is ahead: whoever implements it speaks with the customer, no mail of ours."""
     chosen: Chosen = UNSAID
     """What the rules say of its mode."""
+    has_logged_in: bool = False
+    """Somebody has; it could not be verified yet."""
 
     @property
     def waits(self) -> bool:
@@ -150,6 +153,7 @@ async def _load(
     ids = [row[0].id for row in rows]
     links = await _links(session, ids, now)
     underway = await implemented(session, ids)
+    kept = await kept_logins(session, ids)
     members: dict[str, Member] = {}
     for connection, customer, left_at in rows:
         came_with = underway.get(connection.id)
@@ -172,6 +176,7 @@ async def _load(
             live=left_at is None,
             implementing=came_with is not None and came_with.live_at is None,
             chosen=Chosen(connection.mode, connection.notify_customers),
+            has_logged_in=connection.id in kept,
         )
     return Case(incident, reconnect, list(members.values()))
 

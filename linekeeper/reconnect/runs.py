@@ -41,11 +41,18 @@ async def start_run(
 
 
 def run_tags(case: Case) -> list[str]:
-    """What the run of a case is found by; of many, the first."""
-    members = [member for member in case.members if member.live][:_TAGS]
+    """What the run of a case is found by; of many, the first.
+
+    It waits for a customer unless somebody logged in at each connection: such a login is kept, and
+    nobody is asked for it again.
+    """
+    live = [member for member in case.members if member.live]
+    members = live[:_TAGS]
     tags = [f"customer:{member.customer_slug}" for member in members if member.customer_slug]
     tags += [f"connection:{member.slug}" for member in members]
-    return [*dict.fromkeys(tags), "waiting:customer"]
+    if not live or any(not member.has_logged_in for member in live):
+        tags.append("waiting:customer")
+    return [*dict.fromkeys(tags)]
 
 
 async def _held_until(
