@@ -75,9 +75,9 @@ async def _delete(rt: Runtime, deletion: str, decision: Decision, by: str) -> St
     if told.lanes:
         with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
             await notify(told.lanes)
-    records = sum(one.records for one in done)
+    records = sum(deletion.records for deletion in done)
     await rename(f"deletions · {decision} · {records:,} records")
-    return Completed(message="; ".join(one.sentence for one in done))
+    return Completed(message="; ".join(deletion.sentence for deletion in done))
 
 
 async def _match(

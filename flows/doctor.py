@@ -56,7 +56,7 @@ async def doctor(
     wrong = [finding for finding in findings if finding.level is Level.wrong]
     if worst(findings) is Level.wrong:
         await rename(f"doctor · {len(wrong)} wrong")
-        return Failed(message="; ".join(f"{one.name}: {one.text}" for one in wrong[:5]))
+        return Failed(message="; ".join(f"{finding.name}: {finding.text}" for finding in wrong[:5]))
     warnings = sum(finding.level is Level.warn for finding in findings)
     await rename(f"doctor · {warnings} to look at" if warnings else "doctor · all healthy")
     return Completed(message=f"{len(findings)} checks, {warnings} to look at, nothing wrong")

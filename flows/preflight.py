@@ -194,7 +194,7 @@ async def _conclude(
     targets = [target for report in reports for target in report.targets]
     moved = await advance_targets(rt.store, targets, now=now)
     _, pages = await follow(
-        publish, [one.standing.implementation.id for one in moved], before=before
+        publish, [item.standing.implementation.id for item in moved], before=before
     )
     await follow(report_preflight, reports, before=[pages])
     findings = [finding for report in reports for finding in report.findings]
@@ -204,7 +204,7 @@ async def _conclude(
     said = "; ".join(
         ([sent] if sent else [])
         + [f"{verdict.target}: {verdict.message}" for verdict in findings[:5]]
-        + [one.text for one in aged if one.what == "opened"][:5]
+        + [item.text for item in aged if item.what == "opened"][:5]
     )
     if opened or (findings and not again):
         return Failed(message=f"{summary}: {said}")

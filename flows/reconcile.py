@@ -206,8 +206,8 @@ async def _conclude(reading: Reading, *, name: str, note: str = "") -> State[Non
         _, last = await follow(report_trust, before=[measured])
     report = await trust_report(rt.store, now=utcnow())
     done = await since(rt.store, order.started)
-    quiet = await in_window(rt.store, [one.connection_id for one in run.failures], utcnow())
-    new = [one for one in newly_failed(run.failures) if one.connection_id not in quiet]
+    quiet = await in_window(rt.store, [failure.connection_id for failure in run.failures], utcnow())
+    new = [failure for failure in newly_failed(run.failures) if failure.connection_id not in quiet]
     about = await tagged(rt.store, [failure.connection_id for failure in new[:MOST_NAMED]])
     for failure in new[:MOST_NAMED]:
         sentence = f"{failure.entity}: {failure.message}"
@@ -237,7 +237,9 @@ async def _conclude(reading: Reading, *, name: str, note: str = "") -> State[Non
     if not apps:
         return Failed(message="No Makini app is configured: fill in a MakiniApp block")
     if new:
-        reasons = "; ".join(f"{one.label}: {one.entity}: {one.message}" for one in new[:5])
+        reasons = "; ".join(
+            f"{failure.label}: {failure.entity}: {failure.message}" for failure in new[:5]
+        )
         more = f"; and {len(new) - 5} more" if len(new) > 5 else ""
         return Failed(message=f"{message}: {reasons}{more}")
     return Completed(message=message)

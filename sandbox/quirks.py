@@ -112,7 +112,10 @@ def _asked(query: str, quirks: frozenset[str]) -> str:
     kept = [
         (name, text)
         for name, text in pairs
-        if not any(name == one or (one.endswith("[") and name.startswith(one)) for one in dropped)
+        if not any(
+            name == prefix or (prefix.endswith("[") and name.startswith(prefix))
+            for prefix in dropped
+        )
     ]
     return urlencode(kept)
 

@@ -138,7 +138,7 @@ async def _markdown(rt: Runtime, case: Case) -> str:
     signer = await load_signer(rt.store)
     now = utcnow()
     reconnect = case.reconnect
-    tried = await _tried(rt, [one.connection_id for one in case.members[:200]])
+    tried = await _tried(rt, [member.connection_id for member in case.members[:200]])
     lines = [
         f"# {text(case.incident.title)}",
         f"Login lost {duration(now - case.incident.opened_at)} ago. What could be mended without "

@@ -182,7 +182,7 @@ async def _borrow(
             changed.append(connection)
         if pairs:
             await save_tokens(rt.store, session, pairs, now=now)
-        for connection in {one.id: one for one in changed}.values():
+        for connection in {each.id: each for each in changed}.values():
             await _set(session, connection, Custody.borrowed, by=by, now=now)
     return results
 

@@ -172,7 +172,7 @@ class TokenIssuer:
             return []
         wanted = list({each.wanted for each in may})
         rows = await connection.execute(
-            _CONNECTIONS, {"wanted": wanted, "ids": [one for one in wanted if is_id(one)]}
+            _CONNECTIONS, {"wanted": wanted, "ids": [name for name in wanted if is_id(name)]}
         )
         connections = plain_connections(wanted, [Found(*row) for row in rows])
         tokens = {found.id: self._token(found, now) for found in connections.values()}

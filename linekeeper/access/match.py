@@ -89,11 +89,11 @@ def _recognised(
     known: Sequence[Known],
 ) -> tuple[ListedConnection | None, Known | None]:
     """Its entry in the list and the connection in our books, as far as there are any."""
-    entry = next((one for one in listed if _is_called(one, status.id)), None)
+    entry = next((candidate for candidate in listed if _is_called(candidate, status.id)), None)
     names = {status.id, *((entry.key, entry.id) if entry else ())}
     ours = _in_books(known, names)
     if entry is None and ours is not None:
-        entry = next((one for one in listed if one.key == ours.makini_key), None)
+        entry = next((candidate for candidate in listed if candidate.key == ours.makini_key), None)
     if entry is None and (ours is None or ours.setup == "disconnected"):
         entry = _fitting(wanted, status, listed, known)
         ours = ours if entry is None else _in_books(known, {entry.key})
@@ -108,12 +108,12 @@ def told_by_status(
     if wanted is None or (ours is not None and ours.setup != "disconnected"):
         return ours
     rivals = [
-        one
-        for one in known
-        if one.setup != "disconnected"
-        and one.makini_id in (None, one.makini_key)
-        and one.id != wanted.id
-        and _is_alike(one, status)
+        connection
+        for connection in known
+        if connection.setup != "disconnected"
+        and connection.makini_id in (None, connection.makini_key)
+        and connection.id != wanted.id
+        and _is_alike(connection, status)
     ]
     return wanted if _is_alike(wanted, status) and not rivals else ours
 
@@ -124,8 +124,12 @@ def _is_called(listed: ListedConnection, name: str) -> bool:
 
 def _in_books(known: Sequence[Known], names: set[str]) -> Known | None:
     """The connection in our books with one of these names; rather one that hasn't ended."""
-    found = [one for one in known if {one.makini_key, one.makini_id} & (names - {""})]
-    return min(found, key=lambda one: one.setup == "disconnected", default=None)
+    found = [
+        connection
+        for connection in known
+        if {connection.makini_key, connection.makini_id} & (names - {""})
+    ]
+    return min(found, key=lambda connection: connection.setup == "disconnected", default=None)
 
 
 def _fitting(
@@ -139,14 +143,16 @@ def _fitting(
     One that isn't in our books yet goes before those whose id we don't know either; those go
     before the one asked for under another id. None where several fit alike.
     """
-    fitting = [one for one in listed if not one.id and _fits(one, status)]
-    ids = {one.makini_key: one.makini_id for one in known}
-    fresh = [one for one in fitting if one.key not in ids]
-    unsaid = [one for one in fitting if one.key in ids and ids[one.key] in (None, one.key)]
-    renamed = [one for one in fitting if wanted is not None and one.key == wanted.makini_key]
+    fitting = [entry for entry in listed if not entry.id and _fits(entry, status)]
+    ids = {connection.makini_key: connection.makini_id for connection in known}
+    fresh = [entry for entry in fitting if entry.key not in ids]
+    unsaid = [
+        entry for entry in fitting if entry.key in ids and ids[entry.key] in (None, entry.key)
+    ]
+    renamed = [entry for entry in fitting if wanted is not None and entry.key == wanted.makini_key]
     found = fresh or unsaid or renamed
     if len(found) > 1:
-        found = [one for one in found if _same_mail(one.email, status.email)]
+        found = [entry for entry in found if _same_mail(entry.email, status.email)]
     return found[0] if len(found) == 1 else None
 
 
@@ -165,7 +171,7 @@ def _is_successor(
     listed: Sequence[ListedConnection],
 ) -> bool:
     """Whether the login is the wanted system's, under an id it didn't have before."""
-    held = next((one for one in listed if _is_called(one, wanted.makini_key)), None)
+    held = next((entry for entry in listed if _is_called(entry, wanted.makini_key)), None)
     if held is not None and ours is not None:
         return False  # two connections side by side: a second system, not a new id
     if held is not None and entry is None and not held.id:
@@ -183,10 +189,10 @@ def _is_alike(known: Known, status: ConnectionStatus) -> bool:
     return same_system and same_company and _same_mail(known.email, status.email)
 
 
-def _same_mail(one: str, other: str) -> bool:
-    return one.casefold() == other.casefold()
+def _same_mail(mail: str, other: str) -> bool:
+    return mail.casefold() == other.casefold()
 
 
-def _same_words(one: str, other: str) -> bool:
+def _same_words(words: str, other: str) -> bool:
     """`UpKeep` and `upkeep`, `SAP ECC` and `sap-ecc`: Makini writes both."""
-    return bool(one) and slugify(one) == slugify(other)
+    return bool(words) and slugify(words) == slugify(other)

@@ -41,7 +41,9 @@ async def place(
     """
     known = await known_connections(session, link.app)
     asked = Asked(
-        connection=next((one for one in known if one.id == link.connection_id), None),
+        connection=next(
+            (connection for connection in known if connection.id == link.connection_id), None
+        ),
         customer_id=link.customer_id,
         system=link.system,
     )

@@ -35,7 +35,7 @@ def audit_command(
     if as_json:
         import json
 
-        typer.echo(json.dumps([one.as_json() for one in entries], indent=2, ensure_ascii=False))
+        typer.echo(json.dumps([entry.as_json() for entry in entries], indent=2, ensure_ascii=False))
         return
     from rich.console import Console
     from rich.table import Table

@@ -48,7 +48,7 @@ async def login(leading: Tour, count: str) -> None:
         return case if case is not None and case.closed_at is not None else None
 
     case = await leading.waits("you have logged in, and the case is closed", reconnected)
-    backfilled = sum(int(one.get("caught_up", 0)) for one in case.counts.values())
+    backfilled = sum(int(counts.get("caught_up", 0)) for counts in case.counts.values())
     leading.says(
         f"[bold]Reconnected.[/] The new login was verified by a read, {backfilled} records that "
         "changed meanwhile were backfilled,",

@@ -176,8 +176,10 @@ class _Seeder:
     async def deployments(self, wanted: list[project.Wanted], *, schedules_active: bool) -> None:
         """The deployments."""
         there = await self._patiently(lambda: deployments.there(self._client, wanted))
-        for one in wanted:  # side by side they wait for SQLite's lock: twice as long
-            await self._deployment(there.get(one.name), one, schedules_active=schedules_active)
+        for deployment in wanted:  # side by side they wait for SQLite's lock: twice as long
+            await self._deployment(
+                there.get(deployment.name), deployment, schedules_active=schedules_active
+            )
 
     async def _deployment(
         self, found: DeploymentResponse | None, wanted: project.Wanted, *, schedules_active: bool

@@ -27,11 +27,11 @@ class Outcome:
 
 async def there(client: PrefectClient, wanted: Iterable[Wanted]) -> dict[str, DeploymentResponse]:
     """Those of `wanted` that the server has, by the names of their flows; one call for all."""
-    names = [deployment_name(one.name) for one in wanted]
+    names = [deployment_name(deployment.name) for deployment in wanted]
     known = DeploymentFilter(name=DeploymentFilterName(any_=names))
     found = await every(client.read_deployments, deployment_filter=known)
-    named = {one.name: one for one in wanted}
-    flows = await names_of_flows(client, {one.flow_id for one in found})
+    named = {deployment.name: deployment for deployment in wanted}
+    flows = await names_of_flows(client, {deployment.flow_id for deployment in found})
     return {
         flow: deployment
         for deployment in found

@@ -63,5 +63,5 @@ def _show(findings: "Sequence[Finding]") -> None:
         table.add_row(Text(sign, style), finding.name, text)
     console = Console(highlight=False)
     console.print(table)
-    counts = {level: sum(one.level == level for one in findings) for level in _SIGNS}
+    counts = {level: sum(finding.level == level for finding in findings) for level in _SIGNS}
     console.print(f"{counts['ok']} well, {counts['warn']} to look at, {counts['wrong']} wrong")

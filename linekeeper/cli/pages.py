@@ -56,7 +56,9 @@ async def keep_pages(rt: Runtime, client: PrefectClient) -> bool:
         await write_all_connections(rt, client, most=SMALL)
     ids = await connections_with_pages(rt.store)
     stamps = await connection_stamps(rt.store, configuration, ids, links, now=now)
-    kept_by_key = await kept_stamps(rt.store, [artifact_key(one.slug) for one in stamps.values()])
+    kept_by_key = await kept_stamps(
+        rt.store, [artifact_key(stamp.slug) for stamp in stamps.values()]
+    )
     untrue = [
         identifier
         for identifier, stamp in stamps.items()

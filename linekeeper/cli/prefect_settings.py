@@ -71,7 +71,9 @@ class PrefectSettings:
         known = self.deployments.get(deployment)
         if known is None:
             return None
-        return [DeploymentScheduleCreate.model_validate(one) for one in known["schedules"]]
+        return [
+            DeploymentScheduleCreate.model_validate(schedule) for schedule in known["schedules"]
+        ]
 
     def settings(self, deployment: str) -> _Json:
         """The fields of a deployment that are an operator's, as the API takes them."""
@@ -260,13 +262,13 @@ async def _documents(client: PrefectClient, automations: Mapping[str, _Json]) ->
         if action.get("block_document_id")
     }
     found = {}
-    for one in sorted(wanted):
+    for name in sorted(wanted):
         try:
-            document = await client.read_block_document(UUID(one))
+            document = await client.read_block_document(UUID(name))
         except ObjectNotFound:
             continue
         if document.block_type is not None:
-            found[one] = {
+            found[name] = {
                 "type": document.block_type.slug,
                 "name": document.name,
                 "data": document.data,

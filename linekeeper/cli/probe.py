@@ -49,7 +49,9 @@ async def worker_online(environment: Mapping[str, str], pool: str, *, seconds: f
         for _ in range(int(seconds / _LOOK_SECONDS)):
             try:
                 answer = await client.post(url, json={})
-                if answer.is_success and any(one["status"] == "ONLINE" for one in answer.json()):
+                if answer.is_success and any(
+                    worker["status"] == "ONLINE" for worker in answer.json()
+                ):
                     return True
             except (httpx.HTTPError, ValueError, KeyError, TypeError):
                 pass

@@ -141,14 +141,16 @@ def with_demo(wanted: list[Wanted], demo: Demo) -> list[Wanted]:
         schedules[DIGEST] = CronSchedule(cron=f"{int(minute)} {int(hour)} * * *", timezone="UTC")
     return [
         replace(
-            one,
+            deployment,
             schedules=[
-                DeploymentScheduleCreate(schedule=schedules[one.name], slug=DEMO_SLUG, active=True)
+                DeploymentScheduleCreate(
+                    schedule=schedules[deployment.name], slug=DEMO_SLUG, active=True
+                )
             ],
         )
-        if one.name in schedules
-        else one
-        for one in wanted
+        if deployment.name in schedules
+        else deployment
+        for deployment in wanted
     ]
 
 

@@ -37,7 +37,7 @@ def import_command(
       linekeeper tokens import tokens.json
     """
     results = asyncio.run(_import(_read(file)))
-    refused = [one for one in results if one.custody is None]
+    refused = [result for result in results if result.custody is None]
     for result in refused:
         typer.echo(f"{result.connection}: {result.error}", err=True)
     typer.echo(f"{len(results) - len(refused)} tokens taken, {len(refused)} refused")
@@ -155,7 +155,9 @@ async def _export(
             subjects = await find_subjects(
                 rt, connections=by_connection, tags=by_tag, customers=by_customer
             )
-            connections = [one for one in connections if named_by(subjects, one)]
+            connections = [
+                connection for connection in connections if named_by(subjects, connection)
+            ]
         tokens = []
         for connection in connections:
             try:

@@ -97,9 +97,11 @@ async def failed(rt: Runtime, claimed: Claimed, troubles: Sequence[Trouble]) -> 
 
     async def effects(session: AsyncSession, events: Sequence[Event]) -> Mapping[str, Settled]:
         ours = {event.id for event in events}
-        await schedule_retry(session, {one: retries[one] for one in retries if one in ours})
+        await schedule_retry(
+            session, {event_id: retries[event_id] for event_id in retries if event_id in ours}
+        )
         await release_claim(session, claimed, behind)
-        return {one: dead[one] for one in dead if one in ours}
+        return {event_id: dead[event_id] for event_id in dead if event_id in ours}
 
     await in_transaction(rt, claimed, [some[0] for some, _ in troubles], effects)
 

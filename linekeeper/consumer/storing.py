@@ -177,7 +177,11 @@ def _of_owners(held: Held, settled: Settled) -> Settled:
     owners: dict[str, list[str]] = {}
     unconfirmed = 0
     for key, candidates in held.plan.candidates.items():
-        confirmed = [one for one in candidates if len(candidates) == 1 or _confirms(held, one, key)]
+        confirmed = [
+            candidate
+            for candidate in candidates
+            if len(candidates) == 1 or _confirms(held, candidate, key)
+        ]
         unconfirmed += not confirmed
         for connection_id in confirmed:
             owners.setdefault(connection_id, []).append(key)

@@ -166,14 +166,14 @@ def need_by_week(
     changes = dict.fromkeys((first + timedelta(weeks=n) for n in range(weeks)), 0)
     left = now.available + now.reserved
     planned = list(planned)
-    spoken_for = {one.subject for one in planned}
+    spoken_for = {charge.subject for charge in planned}
     # Set aside for nobody in the plans: kept from the first week on.
     left -= sum(own.reserved for subject, own in held.items() if subject not in spoken_for)
-    for one in planned:
-        if not (one.subject in held and held[one.subject].consumed):
-            _add(changes, max(_monday(one.connects), first), one.cost)
-        if one.ends is not None:
-            _add(changes, max(_monday(one.ends), first), -one.cost)
+    for charge in planned:
+        if not (charge.subject in held and held[charge.subject].consumed):
+            _add(changes, max(_monday(charge.connects), first), charge.cost)
+        if charge.ends is not None:
+            _add(changes, max(_monday(charge.ends), first), -charge.cost)
     result = []
     for monday, need in changes.items():
         left -= need
@@ -268,26 +268,28 @@ def find_leaks(entries: Iterable[Entry], live: Iterable[Listed]) -> tuple[Leak, 
     Pending ones cost nothing yet; a status nobody knows is taken as charged for.
     """
     holdings = _holdings(entries)
-    listed = sorted(live, key=lambda one: (one.since, one.subject))
+    listed = sorted(live, key=lambda charge: (charge.since, charge.subject))
     originals: dict[tuple[str, str, str], str] = {}
     leaks = []
-    for one in listed:
-        status = _plain(one.status)
-        held = holdings.get(one.subject, Balance(0, 0, 0)).consumed
+    for charge in listed:
+        status = _plain(charge.status)
+        held = holdings.get(charge.subject, Balance(0, 0, 0)).consumed
         if status == "pending":
             if held:
-                leaks.append(_leak("inactive", one, held, "the ledger counts it, Makini waits"))
+                leaks.append(_leak("inactive", charge, held, "the ledger counts it, Makini waits"))
             continue
         if status == "inactive":
-            leaks.append(_leak("inactive", one, held, "Makini says Inactive: too few credits"))
+            leaks.append(_leak("inactive", charge, held, "Makini says Inactive: too few credits"))
             continue
-        same = (_plain(one.customer), _plain(one.provider), _plain(one.name))
-        original = originals.setdefault(same, one.subject)
-        if original != one.subject:
-            leaks.append(_leak("duplicate", one, held or one.cost, f"the same as {original}"))
+        same = (_plain(charge.customer), _plain(charge.provider), _plain(charge.name))
+        original = originals.setdefault(same, charge.subject)
+        if original != charge.subject:
+            leaks.append(_leak("duplicate", charge, held or charge.cost, f"the same as {original}"))
         elif not held:
-            leaks.append(_leak("not in ledger", one, one.cost, "at Makini, not in the ledger"))
-    known = {one.subject for one in listed}
+            leaks.append(
+                _leak("not in ledger", charge, charge.cost, "at Makini, not in the ledger")
+            )
+    known = {charge.subject for charge in listed}
     leaks += [
         Leak("not at Makini", subject, own.consumed, f"{subject}: in the ledger, not at Makini")
         for subject, own in sorted(holdings.items())

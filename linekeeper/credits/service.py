@@ -223,15 +223,18 @@ async def check(
         listed, gone = await _live(session, app)
         leaks = find_leaks(entries, listed)
         new = {leak.subject for leak in leaks if leak.kind == "not in ledger"}
-        for one in listed:
-            consumed = [e for e in entries if e.subject == one.subject]
-            if one.subject in new:
-                booked, note = consume(consumed, one.subject, one.cost, now), "in Makini's list"
+        for charge in listed:
+            consumed = [e for e in entries if e.subject == charge.subject]
+            if charge.subject in new:
+                booked, note = (
+                    consume(consumed, charge.subject, charge.cost, now),
+                    "in Makini's list",
+                )
             else:
-                booked = adjust(consumed, one.subject, one.cost, now)
-                note = f"it is charged as {one.charged_as}"
+                booked = adjust(consumed, charge.subject, charge.cost, now)
+                note = f"it is charged as {charge.charged_as}"
             await queries.post(
-                session, booked, app=app, by="credits", note=note, connection_id=one.subject
+                session, booked, app=app, by="credits", note=note, connection_id=charge.subject
             )
         for leak in leaks:
             if leak.kind == "not at Makini" and leak.subject in gone:

@@ -87,7 +87,7 @@ async def adopt(
 
     A key listed twice counts once, as it was listed last. With `dry_run` nothing is written.
     """
-    by_key = {one.key: one for one in listed}
+    by_key = {entry.key: entry for entry in listed}
     found: dict[str, dict[str, Any]] = {}
     ids: dict[str, str] = {}
     judged_by: dict[str, str | None] = {}
@@ -100,8 +100,10 @@ async def adopt(
     fresh = [one for key, one in by_key.items() if key not in found]
     owners = await _customers(store, session, fresh, result, now=now, dry_run=dry_run)
     charges = await _charges(session, owners.values())
-    rows = [_row(app, one, owners, charges, now) for one in fresh]
-    result.new = [label(customer_name(one), one.provider, one.name or one.key) for one in fresh]
+    rows = [_row(app, entry, owners, charges, now) for entry in fresh]
+    result.new = [
+        label(customer_name(entry), entry.provider, entry.name or entry.key) for entry in fresh
+    ]
     result.relisted = [key for key, one in by_key.items() if judged_by.get(key) != one.lifecycle]
     changes = []
     for key, held in found.items():

@@ -81,16 +81,18 @@ async def find_customer(session: AsyncSession, wanted: str) -> Customer:
     """
     everybody = list(await session.scalars(select(Customer).order_by(col(Customer.name))))
     folded = fold(wanted)
-    exact = [one for one in everybody if wanted.strip() in (one.id, one.name)]
-    alike = [one for one in everybody if folded in (fold(one.name), fold(one.slug))]
+    exact = [customer for customer in everybody if wanted.strip() in (customer.id, customer.name)]
+    alike = [
+        customer for customer in everybody if folded in (fold(customer.name), fold(customer.slug))
+    ]
     if len(found := exact or alike) == 1:
         return found[0]
     if found:
-        ids = "; ".join(f"{one.name} (id {one.id})" for one in found[:8])
+        ids = "; ".join(f"{customer.name} (id {customer.id})" for customer in found[:8])
         raise NotFound(f"{wanted.strip()!r} names {len(found)} customers: give the id: {ids}")
     if owner := (await read_customer_names(session)).owner(wanted.strip()):
         return next(customer for customer in everybody if customer.id == owner)
-    names = {fold(one.name): one.name for one in everybody}
+    names = {fold(customer.name): customer.name for customer in everybody}
     close = difflib.get_close_matches(folded, list(names), n=5, cutoff=0.3)
     offers = [names[match] for match in close] or sorted(names.values())[:5]
     nearest = f"The nearest: {'; '.join(offers)}" if offers else "None is known yet"

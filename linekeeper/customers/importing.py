@@ -166,12 +166,12 @@ async def _known(session: AsyncSession) -> list[Known]:
 
 
 async def _apply(session: AsyncSession, planned: ImportPlan, *, by: str, now: datetime) -> None:
-    customers = {one.id: one for one in await session.scalars(select(Customer))}
+    customers = {customer.id: customer for customer in await session.scalars(select(Customer))}
     contacts = {
         (contact.customer_id, contact.email.lower()): contact
         for contact in await session.scalars(select(Contact))
     }
-    taken = {one.slug for one in customers.values()}
+    taken = {customer.slug for customer in customers.values()}
     added: list[Contact] = []
     for step in (*planned.create, *planned.change):
         if step.customer_id is None:

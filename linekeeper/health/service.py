@@ -117,7 +117,7 @@ async def observe(
             continue
         rows[identifier] = after
         updates[identifier] = _values(after, policy, now)
-    await _write(session, [updates[one] for one in sorted(updates)])
+    await _write(session, [updates[key] for key in sorted(updates)])
     if recorded:
         await session.execute(insert(tables.Observation), recorded)
     await _record_changes(store, session, changes, rows, now)
@@ -287,7 +287,8 @@ async def _record_changes(
     # `health_since` tells when the present health began, as the observation dates it.
     latest = {change.connection_id: change for change in changes}
     await (await session.connection()).execute(
-        _SINCE, [{"row_id": one, "since": latest[one].observation.at} for one in sorted(latest)]
+        _SINCE,
+        [{"row_id": row_id, "since": latest[row_id].observation.at} for row_id in sorted(latest)],
     )
     await enqueue(store, session, list(_events(changes, transitions, rows)), now=now)
 

@@ -114,22 +114,22 @@ async def advance_all(store: Store, *, now: datetime) -> Round:
     async with store.read() as session:
         surveyed = await _survey(session, await queries.load_underway(session), now)
     done = Round(looked_at=len(surveyed))
-    for one in surveyed:
-        implementation = one.standing.implementation
-        if one.moves:
+    for project in surveyed:
+        implementation = project.standing.implementation
+        if project.moves:
             await advance(store, implementation.id, now=now)
             done.moved.append(implementation.id)
-    still = [one for one in surveyed if not one.moves]
-    seen = {one.standing.implementation.id: _seen(one) for one in still}
+    still = [project for project in surveyed if not project.moves]
+    seen = {project.standing.implementation.id: _seen(project) for project in still}
     outlooks = await asyncio.to_thread(_forecast_all, still)
     async with store.write() as session:
         for one, outlook in zip(still, outlooks, strict=True):
             await keep(
                 store, session, one.standing, one.evaluation, outlook, lacks=one.lacks, now=now
             )
-    for one in still:
-        if _seen(one) != seen[one.standing.implementation.id]:
-            done.aged.append(one.standing.implementation.id)
+    for project in still:
+        if _seen(project) != seen[project.standing.implementation.id]:
+            done.aged.append(project.standing.implementation.id)
     async with store.read() as session:
         done.slipping = list(
             await session.scalars(
@@ -162,7 +162,9 @@ async def _survey(
     session: AsyncSession, standings: Sequence[Standing], now: datetime
 ) -> list[_Surveyed]:
     seen = await queries.evidence(session, standings)
-    taken = await queries.spoken_for(session, list({one.customer.id for one in standings}))
+    taken = await queries.spoken_for(
+        session, list({standing.customer.id for standing in standings})
+    )
     surveyed = []
     for standing in standings:
         proofs, lacks = prove(standing, seen)

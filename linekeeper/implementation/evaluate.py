@@ -240,7 +240,7 @@ def _waited(
     active: dict[Owner, int] = dict.fromkeys(OWNERS, 0)
     last = datetime.min.replace(tzinfo=UTC)
     for at, who, change in steps:
-        turn = next((one for one in _PRECEDENCE if active[one]), None)
+        turn = next((party for party in _PRECEDENCE if active[party]), None)
         if turn is not None and at > last:
             waited[turn] += calendar.elapsed(start, at) - calendar.elapsed(start, last)
         active[who] += change

@@ -43,7 +43,7 @@ async def find_implementation(session: AsyncSession, wanted: str) -> str:
         raise NoSuchImplementation("there is no implementation yet: start one first")
     titles = {_fold(row[2]): row[2] for row in rows}
     near = difflib.get_close_matches(folded, list(titles), n=5, cutoff=0.3) or sorted(titles)[:5]
-    offered = "; ".join(titles[one] for one in near)
+    offered = "; ".join(titles[key] for key in near)
     raise NoSuchImplementation(f"no implementation answers to {wanted!r}. The nearest: {offered}")
 
 

@@ -104,7 +104,7 @@ def forecast(
         raise PlanError("gates", "there are none")
     done = progress or {}
     index = {gate.id: n for n, gate in enumerate(gates)}
-    before = [[index[one] for one in (*gate.needs, *gate.after)] for gate in gates]
+    before = [[index[need] for need in (*gate.needs, *gate.after)] for gate in gates]
     spent = [_spent(done.get(gate.id), now) for gate in gates]
     remaining = _draw(gates, spent, trials, seed)
     if paced:
@@ -259,8 +259,8 @@ def _play(
             start[n] = floor
         else:
             np.maximum(finish[waits[0]], np.float32(floor), out=start[n])
-            for one in waits[1:]:
-                np.maximum(start[n], finish[one], out=start[n])
+            for other in waits[1:]:
+                np.maximum(start[n], finish[other], out=start[n])
         np.add(start[n], remaining[n], out=finish[n])
     return start, finish
 
@@ -271,8 +271,8 @@ def _critical(
     """Whether the end waited for a gate; gates by trials. Backwards from the end."""
     critical = np.equal(finish, total)
     for n in reversed(range(len(before))):
-        for one in before[n]:
-            critical[one] |= critical[n] & (finish[one] == start[n])
+        for earlier in before[n]:
+            critical[earlier] |= critical[n] & (finish[earlier] == start[n])
     return critical
 
 

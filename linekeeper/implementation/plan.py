@@ -158,9 +158,9 @@ def _expand(scope: Scope, template: Template) -> list[Gate]:
             continue
         for number in range(1, counts[kind.each] + 1):
             needs = [
-                one
+                instance
                 for need, first in _resolved(kind, kinds, here)
-                for one in _instances(kinds[need], kind, number, counts, first_only=first)
+                for instance in _instances(kinds[need], kind, number, counts, first_only=first)
             ]
             after: list[str] = []
             behind = number - lanes[kind.each]
@@ -234,7 +234,7 @@ def _instances(
     if need.each == kind.each:
         return [_gate_id(need, number)]
     last = min(1, counts[need.each]) if first_only else counts[need.each]
-    return [_gate_id(need, one) for one in range(1, last + 1)]
+    return [_gate_id(need, number) for number in range(1, last + 1)]
 
 
 def _begins(kind: GateTemplate, kinds: Mapping[str, GateTemplate], here: set[str]) -> bool:
@@ -253,7 +253,7 @@ def _ends(kinds: Mapping[str, GateTemplate], here: set[str], each: str) -> list[
 def _length(gates: tuple[Gate, ...], which: str) -> float:
     finish: dict[str, float] = {}
     for gate in gates:
-        start = max((finish[one] for one in (*gate.needs, *gate.after)), default=0.0)
+        start = max((finish[need] for need in (*gate.needs, *gate.after)), default=0.0)
         finish[gate.id] = start + float(getattr(gate.days, which))
     return max(finish.values())
 
@@ -263,14 +263,17 @@ def _schedule(gates: tuple[Gate, ...]) -> dict[str, Slot]:
     start: dict[str, float] = {}
     finish: dict[str, float] = {}
     for gate in gates:
-        start[gate.id] = max((finish[one] for one in (*gate.needs, *gate.after)), default=0.0)
+        start[gate.id] = max((finish[need] for need in (*gate.needs, *gate.after)), default=0.0)
         finish[gate.id] = start[gate.id] + gate.days.likely
     end = max(finish.values())
     latest = dict.fromkeys(finish, end)
     for gate in reversed(gates):
-        for one in (*gate.needs, *gate.after):
-            latest[one] = min(latest[one], latest[gate.id] - gate.days.likely)
-    return {one: Slot(start[one], finish[one], latest[one] - finish[one]) for one in finish}
+        for need in (*gate.needs, *gate.after):
+            latest[need] = min(latest[need], latest[gate.id] - gate.days.likely)
+    return {
+        gate_id: Slot(start[gate_id], finish[gate_id], latest[gate_id] - finish[gate_id])
+        for gate_id in finish
+    }
 
 
 def _critical_path(gates: tuple[Gate, ...], slots: Mapping[str, Slot]) -> tuple[str, ...]:
@@ -278,7 +281,7 @@ def _critical_path(gates: tuple[Gate, ...], slots: Mapping[str, Slot]) -> tuple[
     at = by_id.get(GO_LIVE) or max(gates, key=lambda gate: slots[gate.id].finish)
     path = [at.id]
     while before := (*at.needs, *at.after):
-        at = by_id[max(before, key=lambda one: slots[one].finish)]
+        at = by_id[max(before, key=lambda gate_id: slots[gate_id].finish)]
         path.append(at.id)
     return tuple(reversed(path))
 

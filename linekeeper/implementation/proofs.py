@@ -123,7 +123,9 @@ def bind(
     """
     found: dict[str, str] = {}
     free = {facts.id: facts for facts in candidates if facts.setup != "disconnected"}
-    waiting = [one for one in systems if one.connection_id is None or one.connection_id in gone]
+    waiting = [
+        system for system in systems if system.connection_id is None or system.connection_id in gone
+    ]
     for system in waiting:
         named = slugify(system.name)
         texts = {named, slugify(f"{customer} {system.name}")}
@@ -135,7 +137,7 @@ def bind(
         if len(same) == 1:
             found[system.id] = same[0].id
             del free[same[0].id]
-    left = [one for one in waiting if one.id not in found]
+    left = [system for system in waiting if system.id not in found]
     new = [facts for facts in free.values() if facts.created_at >= since]
     if len(left) == 1 and len(new) == 1:
         found[left[0].id] = new[0].id

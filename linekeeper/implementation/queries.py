@@ -70,7 +70,9 @@ async def load_many(session: AsyncSession, rows: Sequence[Implementation]) -> li
     for gate in await _among(session, Gate, "implementation_id", ids):
         gates.setdefault(gate.implementation_id, []).append(gate)
     owners = [row.customer_id for row in rows]
-    customers = {one.id: one for one in await _among(session, Customer, "id", owners)}
+    customers = {
+        customer.id: customer for customer in await _among(session, Customer, "id", owners)
+    }
     links = sorted(
         await _among(session, CustomerLink, "customer_id", owners), key=lambda link: link.id
     )

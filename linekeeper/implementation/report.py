@@ -268,9 +268,9 @@ class Line:
 
 def portfolio_markdown(lines: Sequence[Line], now: datetime, links: Links) -> str:
     """All implementations, those at risk first."""
-    underway = [one for one in lines if one.implementation.status in ("running", "held")]
-    live = [one for one in lines if one.implementation.status == "live"]
-    slipping = [one.implementation.digest for one in underway if one.implementation.digest]
+    underway = [line for line in lines if line.implementation.status in ("running", "held")]
+    live = [line for line in lines if line.implementation.status == "live"]
+    slipping = [line.implementation.digest for line in underway if line.implementation.digest]
     parts = [
         "# Implementations",
         f"{len(underway)} underway, {len(slipping)} of them slipping; {len(live)} live. "
@@ -283,10 +283,10 @@ def portfolio_markdown(lines: Sequence[Line], now: datetime, links: Links) -> st
     if live:
         rows = ["## Live", "", "| Implementation | Live | Planned | Days | Planned days |"]
         rows.append("|---|---|---|--:|--:|")
-        for one in sorted(live, key=lambda item: item.implementation.id, reverse=True):
-            facts = one.implementation.actual
+        for ended in sorted(live, key=lambda item: item.implementation.id, reverse=True):
+            facts = ended.implementation.actual
             rows.append(
-                f"| {_linked(one.implementation, links)} | {facts.get('live')} | "
+                f"| {_linked(ended.implementation, links)} | {facts.get('live')} | "
                 f"{facts.get('planned')} | {facts.get('days')} | {facts.get('days_planned')} |"
             )
         parts.append("\n".join(rows))

@@ -141,9 +141,9 @@ def _names(values: Sequence[str], count: int | None) -> tuple[str, ...]:
 
 
 def _one_of(field: str, value: str, known: tuple[T, ...]) -> T:
-    for one in known:
-        if value == one:
-            return one
+    for candidate in known:
+        if value == candidate:
+            return candidate
     raise PlanError(field, f"{_shown(value)} is not one of {', '.join(known)}")
 
 

@@ -50,7 +50,7 @@ class Standing:
 
     def system(self, number: int | None) -> ImplementationSystem | None:
         """The system a gate is about."""
-        return next((one for one in self.systems if one.number == number), None)
+        return next((system for system in self.systems if system.number == number), None)
 
 
 def standing(
@@ -61,7 +61,7 @@ def standing(
     page: CustomerLink | None = None,
 ) -> Standing:
     """Put the rows together. Pure."""
-    ordered = sorted(systems, key=lambda one: one.number)
+    ordered = sorted(systems, key=lambda system: system.number)
     scope = Scope(
         complexity=cast("Complexity", implementation.complexity),
         hosting=cast("Hosting", implementation.hosting),
@@ -70,7 +70,7 @@ def standing(
         kickoff=implementation.kickoff,
         country=implementation.country,
         committed=implementation.committed,
-        system_names=tuple(one.name for one in ordered),
+        system_names=tuple(system.name for system in ordered),
         vpn=any(system.vpn for system in ordered),
     )
     return Standing(

@@ -181,7 +181,7 @@ def _values(payload: Any, names: Iterable[str]) -> Iterator[str]:
     if not isinstance(payload, dict):
         return
     inner = (payload.get(name) for name in _INNER)
-    for place in (*(one for one in inner if isinstance(one, dict)), payload):
+    for place in (*(part for part in inner if isinstance(part, dict)), payload):
         for name in names:
             value = place.get(name)
             if isinstance(value, bool):

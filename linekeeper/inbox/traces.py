@@ -43,7 +43,7 @@ async def leave_traces(
             ),
         )
         .values(last_webhook_at=bindparam("at", type_=at_type)),
-        [{"row_id": one, "at": last[one]} for one in sorted(last)],
+        [{"row_id": row_id, "at": last[row_id]} for row_id in sorted(last)],
     )
     counts = Counter((connection_id, hour_of(at)) for connection_id, at in arrivals)
     dialect: Any = sqlite if store.is_sqlite else postgresql

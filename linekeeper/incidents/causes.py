@@ -71,11 +71,11 @@ def find_causes(
     causes = []
     for (app, kind), some in sorted(of_app.items()):
         more = doubts[app] if kind == _MISSED else 0
-        providers = {one.provider for one in some} | (doubtful[app] if more else set())
+        providers = {trouble.provider for trouble in some} | (doubtful[app] if more else set())
         if len(providers) < 2:
             continue
         hit = Counter({p: n for (a, p), n in suspects.items() if a == app} if more else {})
-        hit.update(one.provider for one in some)
+        hit.update(trouble.provider for trouble in some)
         worst, most = max(hit.items(), key=lambda entry: (entry[1], entry[0]))
         others = len(some) + more - most
         elsewhere = sizes[app] - totals.get((app, worst), 0)
@@ -85,7 +85,7 @@ def find_causes(
             continue
         least = max(policy.root_cause_members, round(sizes[app] * _APP_SHARE))
         together = _at_one_moment(some, least, policy)
-        hit = Counter(one.provider for one in together)
+        hit = Counter(trouble.provider for trouble in together)
         if hit and hit.total() - max(hit.values()) >= policy.root_cause_members:
             causes.append(Cause("app", app, "", kind, _ids(together)))
     for (app, provider, kind), some in sorted(of_provider.items()):
@@ -133,7 +133,7 @@ def heads(incidents: Sequence[Incident]) -> dict[str, str]:
     """
     last: dict[tuple[str, str], tuple[datetime, str]] = {}
     found: dict[str, str] = {}
-    for incident in sorted(incidents, key=lambda one: (one.opened_at, one.id)):
+    for incident in sorted(incidents, key=lambda other: (other.opened_at, other.id)):
         is_lost = (incident.scope, incident.kind) == (
             "connection",
             LOST,

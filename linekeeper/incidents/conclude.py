@@ -44,7 +44,7 @@ async def conclude(
     if not store.is_sqlite:
         await session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
     opened = await open_incidents(session)
-    fleet = await concerned(session, [one for each in opened for one in each.members])
+    fleet = await concerned(session, [member for each in opened for member in each.members])
     troubles = [
         Trouble(identifier, who.app, who.provider, kind, who.disappeared_at or who.since)
         for identifier, who in fleet.items()
@@ -66,7 +66,7 @@ async def conclude(
         now=now,
         suspects=await suspects(session),
     )
-    before = {one.id: one for one in opened}
+    before = {incident.id: incident for incident in opened}
     lost = [one for one, who in fleet.items() if who.disappeared_at is not None]
     open_before = await open_kinds(session, lost)
     changes: list[IncidentChange] = []
@@ -187,15 +187,16 @@ def _title(wanted: Wanted, fleet: Mapping[str, Who], count: int) -> str:
 def _changed_text(wanted: Wanted, before: Mapping[str, str], fleet: Mapping[str, Who]) -> str:
     parts = []
     joined = [member for member in wanted.members if member not in before]
-    gone = [one for one in before if one not in wanted.members]
-    well = [one for one in gone if one in fleet and fleet[one].health == "healthy"]
-    left = [one for one in gone if one not in well]
+    gone = [member for member in before if member not in wanted.members]
+    well = [member for member in gone if member in fleet and fleet[member].health == "healthy"]
+    left = [member for member in gone if member not in well]
     turned = [one for one, kind in wanted.members.items() if before.get(one, kind) != kind]
     for verb, group in (("Joined", joined), ("Recovered", well), ("Left", left)):
         if group:
             parts.append(f"{verb}: {_names(group, fleet)}")
     parts += [
-        f"{fleet[one].label} is now {wanted.members[one].replace('_', ' ')}" for one in turned
+        f"{fleet[member].label} is now {wanted.members[member].replace('_', ' ')}"
+        for member in turned
     ]
     if wanted.merged:
         parts.append(f"one root cause: {len(wanted.merged)} incidents merged into this one")
@@ -203,7 +204,7 @@ def _changed_text(wanted: Wanted, before: Mapping[str, str], fleet: Mapping[str,
 
 
 def _names(group: Iterable[str], fleet: Mapping[str, Who]) -> str:
-    names = sorted(fleet[one].label if one in fleet else one for one in group)
+    names = sorted(fleet[member].label if member in fleet else member for member in group)
     rest = len(names) - 5
     return ", ".join(names[:5]) + (f" and {rest} more" if rest > 0 else "")
 
@@ -225,13 +226,15 @@ def _open_before(
     return f". Open before: {'; '.join(sorted(said))}" if said else ""
 
 
-def _ended(one: Open, fleet: Mapping[str, Who], now: datetime) -> IncidentChange:
+def _ended(incident: Open, fleet: Mapping[str, Who], now: datetime) -> IncidentChange:
     """How an incident ends that has no members any more."""
-    if any(fleet[member].removed_at is not None for member in one.members):
+    if any(fleet[member].removed_at is not None for member in incident.members):
         text = "The app was taken out of the settings: it is not watched any more"
-        return IncidentChange(one.id, "resolved", text)
-    lost = [member for member in one.members if fleet[member].disappeared_at is not None]
+        return IncidentChange(incident.id, "resolved", text)
+    lost = [member for member in incident.members if fleet[member].disappeared_at is not None]
     if lost:
         text = f"Nothing is known of it any more: {_names(lost, fleet)} disappeared at Makini"
-        return IncidentChange(one.id, "merged", text)
-    return IncidentChange(one.id, "resolved", f"Resolved after {duration(now - one.opened_at)}")
+        return IncidentChange(incident.id, "merged", text)
+    return IncidentChange(
+        incident.id, "resolved", f"Resolved after {duration(now - incident.opened_at)}"
+    )

@@ -93,20 +93,23 @@ def decide(
     """
     causes = find_causes(troubles, totals, suspects, policy)
     incidents = {
-        one.id: Wanted(one.id, one.scope, one.kind, one.app, one.provider) for one in opened
+        incident.id: Wanted(
+            incident.id, incident.scope, incident.kind, incident.app, incident.provider
+        )
+        for incident in opened
     }
-    before = {one.id: one for one in opened}
+    before = {incident.id: incident for incident in opened}
     in_trouble = {trouble.connection_id: trouble for trouble in troubles}
     placed: set[str] = set()
-    for one in opened:
-        for connection_id in one.members:
+    for incident in opened:
+        for connection_id in incident.members:
             trouble = in_trouble.get(connection_id)
-            if trouble is None or not _belongs(one, trouble):
+            if trouble is None or not _belongs(incident, trouble):
                 continue
-            incidents[one.id].members[connection_id] = trouble.kind
+            incidents[incident.id].members[connection_id] = trouble.kind
             placed.add(connection_id)
     new: list[Wanted] = []
-    for trouble in sorted(in_trouble.values(), key=lambda one: one.connection_id):
+    for trouble in sorted(in_trouble.values(), key=lambda item: item.connection_id):
         if trouble.connection_id in placed:
             continue
         last = past.get(trouble.connection_id)
@@ -130,15 +133,19 @@ def decide(
     merged = {loser for wanted in everything for loser in wanted.merged}
     return Decision(
         [wanted for wanted in everything if wanted.members and not _same(wanted, before)],
-        [one for one in before if not incidents[one].members and one not in merged],
+        [
+            incident_id
+            for incident_id in before
+            if not incidents[incident_id].members and incident_id not in merged
+        ],
     )
 
 
-def _belongs(one: Open, trouble: Trouble) -> bool:
+def _belongs(incident: Open, trouble: Trouble) -> bool:
     """Whether a member stays: a connection's own incident follows it, a wider one is of a kind."""
-    if DISCONNECTED in (one.kind, trouble.kind):
-        return trouble.kind == one.kind
-    return one.scope == "connection" or trouble.kind == one.kind
+    if DISCONNECTED in (incident.kind, trouble.kind):
+        return trouble.kind == incident.kind
+    return incident.scope == "connection" or trouble.kind == incident.kind
 
 
 def _wider(
@@ -154,7 +161,7 @@ def _wider(
     what falls alone hours after the others has a cause of its own.
     """
     recently = timedelta(minutes=policy.reopen_minutes)
-    for wanted in sorted(incidents.values(), key=lambda one: -_WIDTH[one.scope]):
+    for wanted in sorted(incidents.values(), key=lambda incident: -_WIDTH[incident.scope]):
         alike = wanted.kind == trouble.kind and wanted.app == trouble.app
         wide = wanted.scope == "app" or (
             wanted.scope == "provider" and wanted.provider == trouble.provider
@@ -215,10 +222,16 @@ def _merge(group: list[Wanted], scope: Scope, kind: str, before: Mapping[str, Op
     if not group or (len(group) == 1 and group[0].scope == scope):
         return
 
-    def preference(one: Wanted) -> tuple[int, bool, str, bool, str]:
-        known = before.get(one.id or "")
+    def preference(incident: Wanted) -> tuple[int, bool, str, bool, str]:
+        known = before.get(incident.id or "")
         opened = known.opened_at.isoformat() if known else ""
-        return -_WIDTH[one.scope], known is None, opened, not one.reopen, one.id or ""
+        return (
+            -_WIDTH[incident.scope],
+            known is None,
+            opened,
+            not incident.reopen,
+            incident.id or "",
+        )
 
     keeper = min(group, key=preference)
     if _WIDTH[keeper.scope] > _WIDTH[scope]:

@@ -130,7 +130,7 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
                     )
                 )
         news = await _with_evidence(session, news)
-    told = {one.incident_id for one in news}
+    told = {item.incident_id for item in news}
     with_members = {incident.id for _, incident, *_ in members}
     for incident in incidents:
         if incident.id in told or incident.id in silent:
@@ -142,14 +142,18 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
         waits = incident.status == "open" and _is_worth_reminding(incident)
         if fresh or (due and waits and not is_snoozed(incident, now)):
             news.append(_of_incident(incident, "new" if fresh else "unacknowledged"))
-    told = {one.incident_id for one in news if one.membership_id is None}
-    fresh_members = {one.membership_id for one in news}
+    told = {item.incident_id for item in news if item.membership_id is None}
+    fresh_members = {item.membership_id for item in news}
     others = [
         incident.id
         for member, incident, *_ in members
         if member.id not in fresh_members and incident.id not in told
     ]
-    others += [one.id for one in incidents if one.id not in with_members and one.id not in told]
+    others += [
+        incident.id
+        for incident in incidents
+        if incident.id not in with_members and incident.id not in told
+    ]
     quiet = sum(identifier in silent for identifier in others)
     return Findings(news, known=len(others) - quiet, suppressed=quiet)
 
@@ -241,7 +245,7 @@ def _of_incident(incident: Incident, reason: Reason) -> News:
 
 async def _with_evidence(session: AsyncSession, news: list[News]) -> list[News]:
     """Each with what the transition that led there says."""
-    ids = [one.connection_id for one in news if one.connection_id]
+    ids = [item.connection_id for item in news if item.connection_id]
     said: dict[tuple[str, str], str] = {}
     for chunk in chunked(ids, 5_000):
         rows = await session.execute(
@@ -255,7 +259,7 @@ async def _with_evidence(session: AsyncSession, news: list[News]) -> list[News]:
         for identifier, after, evidence in rows:
             said[identifier, after] = _said(evidence)
     return [
-        replace(one, evidence=said.get((one.connection_id or "", one.kind), "")) for one in news
+        replace(item, evidence=said.get((item.connection_id or "", item.kind), "")) for item in news
     ]
 
 

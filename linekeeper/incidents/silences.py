@@ -54,7 +54,7 @@ async def find_subject(session: AsyncSession, scope: Scope, wanted: str) -> Subj
     found = known.get(wanted.strip().casefold())
     if found is None:
         close = difflib.get_close_matches(wanted.strip().casefold(), list(known), n=5, cutoff=0.3)
-        offers = "; ".join(known[one] for one in close or sorted(known)[:5]) or "none is known"
+        offers = "; ".join(known[key] for key in close or sorted(known)[:5]) or "none is known"
         raise NotFound(f"no provider is called {wanted.strip()!r}. The nearest: {offers}")
     return Subject(scope, found, found, await _count(session, col(Connection.provider) == found))
 

@@ -142,7 +142,9 @@ async def app_outages(
         return {}
     sizes = {row[0]: row[1] for row in await session.execute(_SIZES)}
     left: dict[str, list[datetime | None]] = {}
-    for incident_id, at in await session.execute(_LEFT, {"ids": [one.id for one in incidents]}):
+    for incident_id, at in await session.execute(
+        _LEFT, {"ids": [incident.id for incident in incidents]}
+    ):
         left.setdefault(incident_id, []).append(at)
     outages: dict[str, list[tuple[str, Silence]]] = {}
     for incident in incidents:
@@ -219,11 +221,11 @@ async def _before_go_live(
     found: dict[str, list[Silence]] = {}
     for incident_id, some in members.items():
         own = [underway.get(identifier) for identifier, *_ in some]
-        came_with = [one for one in own if one is not None]
+        came_with = [project for project in own if project is not None]
         if not came_with or len(came_with) < len(own):
             continue
-        since = max(one.since for one in came_with)
-        until = min(one.live_at or FOREVER for one in came_with)
+        since = max(project.since for project in came_with)
+        until = min(project.live_at or FOREVER for project in came_with)
         if since < until:
             why = f"{came_with[0].title} is not live yet: its implementation says it"
             found[incident_id] = [Silence(since, until, why)]
@@ -232,7 +234,7 @@ async def _before_go_live(
 
 async def _members(session: AsyncSession, ids: Sequence[str]) -> dict[str, set[_Who]]:
     """Who is or was in each of the incidents `ids`."""
-    members: dict[str, set[_Who]] = {one: set() for one in ids}
+    members: dict[str, set[_Who]] = {incident_id: set() for incident_id in ids}
     for some in _pieces(ids):
         found = await session.execute(_MEMBERS, {"ids": list(some)})
         for incident_id, identifier, customer_id, provider in found:

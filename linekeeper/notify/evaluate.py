@@ -112,27 +112,27 @@ async def _write(
 
 def _in_slack(say: Sequence[Say]) -> Iterable[Message]:
     folded: set[str] = set()
-    for one in say:
-        if one.channel != "slack":
+    for notice in say:
+        if notice.channel != "slack":
             continue
-        lane = incident_lane(one.incident_id)
-        if one.step == "first" and one.fold is None and one.round == 0:
-            payload = {"do": "show", "incident_id": one.incident_id}
+        lane = incident_lane(notice.incident_id)
+        if notice.step == "first" and notice.fold is None and notice.round == 0:
+            payload = {"do": "show", "incident_id": notice.incident_id}
             yield Message("slack", f"{lane}:first", payload, lane)
-        elif one.fold is not None and one.fold not in folded:
-            folded.add(one.fold)
-            lane = f"slack:fold:{one.fold}"
-            payload = {"do": "fold", "fold": one.fold, "slack_channel": one.slack_channel}
-            yield Message("slack", f"{lane}:{one.incident_id}", payload, lane)
-        elif one.fold is None:
+        elif notice.fold is not None and notice.fold not in folded:
+            folded.add(notice.fold)
+            lane = f"slack:fold:{notice.fold}"
+            payload = {"do": "fold", "fold": notice.fold, "slack_channel": notice.slack_channel}
+            yield Message("slack", f"{lane}:{notice.incident_id}", payload, lane)
+        elif notice.fold is None:
             payload = {
                 "do": "remind",
-                "incident_id": one.incident_id,
+                "incident_id": notice.incident_id,
                 # Its message is there and edited, which notifies nobody: it is said in the thread.
-                "step": "reopened" if one.step == "first" else one.step,
-                "why": one.why,
+                "step": "reopened" if notice.step == "first" else notice.step,
+                "why": notice.why,
             }
-            yield Message("slack", f"{lane}:{_step(one)}", payload, lane)
+            yield Message("slack", f"{lane}:{_step(notice)}", payload, lane)
 
 
 def _step(say: Say) -> str:
@@ -143,12 +143,15 @@ def _step(say: Say) -> str:
 def _elsewhere(say: Sequence[Say], configuration: Configuration) -> Iterable[Message]:
     """A row for each URL: one that fails is tried again without the others hearing twice."""
     batches: dict[str, list[Say]] = {}
-    for one in say:
-        if one.channel == "elsewhere":
-            batches.setdefault(one.fold or f"{one.incident_id}:{_step(one)}", []).append(one)
+    for notice in say:
+        if notice.channel == "elsewhere":
+            batches.setdefault(notice.fold or f"{notice.incident_id}:{_step(notice)}", []).append(
+                notice
+            )
     for key, batch in batches.items():
         items = [
-            {"incident_id": one.incident_id, "step": one.step, "why": one.why} for one in batch
+            {"incident_id": notice.incident_id, "step": notice.step, "why": notice.why}
+            for notice in batch
         ]
         for target in targets(configuration.alerts.elsewhere):
             payload = {"target": target, "items": items}

@@ -54,15 +54,15 @@ def decide(
     whichever incident.
     """
     past: dict[str, list[Told]] = {}
-    for one in told:
-        past.setdefault(one.incident_id, []).append(one)
+    for notice in told:
+        past.setdefault(notice.incident_id, []).append(notice)
     deciding = _Deciding(policy, reach, now)
     for situation in sorted(situations, key=_urgency):
         # What was said of an earlier opening is history: it is notified as the first time.
         before = {
-            (one.channel, one.step): one
-            for one in past.get(situation.id, ())
-            if one.round == situation.round
+            (notice.channel, notice.step): notice
+            for notice in past.get(situation.id, ())
+            if notice.round == situation.round
         }
         first = before.get(("slack", "first"))
         if first is None:
@@ -72,7 +72,7 @@ def decide(
             deciding.more(situation, before, first)
         if policy.elsewhere:
             deciding.elsewhere(situation, before)
-    everything = [one for some in past.values() for one in some]
+    everything = [notice for some in past.values() for notice in some]
     deciding.place_firsts(everything)
     deciding.fold_elsewhere(everything)
     return deciding.decision
@@ -199,16 +199,20 @@ class _Deciding:
 
         Each channel has its own morning and its own cap.
         """
-        in_slack = [one for one in told if one.channel == "slack" and one.step == "first"]
+        in_slack = [
+            notice for notice in told if notice.channel == "slack" and notice.step == "first"
+        ]
         for name in dict.fromkeys(situation.slack_channel for situation, _ in self._firsts):
-            self._place_firsts(name, [one for one in in_slack if one.slack_channel == name])
+            self._place_firsts(
+                name, [notice for notice in in_slack if notice.slack_channel == name]
+            )
 
     def _place_firsts(self, slack_channel: str, told: Sequence[Told]) -> None:
         cap = self._policy.cap_per_hour
         firsts = [(one, why) for one, why in self._firsts if one.slack_channel == slack_channel]
         started: dict[str, datetime] = {}
-        for one in sorted(told, key=lambda one: one.at):
-            started.setdefault(one.fold or one.incident_id, one.at)
+        for notice in sorted(told, key=lambda notice: notice.at):
+            started.setdefault(notice.fold or notice.incident_id, notice.at)
         recent = {key for key, at in started.items() if self._now - at < _HOUR}
         morning, of_morning = self._morning(slack_channel, [one for one, _ in firsts], started)
         for situation, why in firsts:
@@ -237,7 +241,11 @@ class _Deciding:
         quiet = quiet_times(
             policy.elsewhere_quiet_hours, policy.elsewhere_quiet_days, policy.time_zone
         )
-        recent = {one.at for one in told if one.channel == "elsewhere" and now - one.at < _HOUR}
+        recent = {
+            notice.at
+            for notice in told
+            if notice.channel == "elsewhere" and now - notice.at < _HOUR
+        }
         if len(recent) >= policy.cap_per_hour:
             wanted = []
         elif quiet.holds(now):

@@ -96,7 +96,9 @@ async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, I
             incidents = await session.scalars(_INCIDENTS, {"ids": list(some)})
             members, counts = await _members(session, some)
             found = incidents.all()
-            wider = await merged_into(session, [one.id for one in found if one.resolved_at])
+            wider = await merged_into(
+                session, [incident.id for incident in found if incident.resolved_at]
+            )
             for incident in found:
                 count, left = counts.get(incident.id, (0, 0))
                 views[incident.id] = IncidentView(

@@ -52,7 +52,7 @@ class Quiet:
     def _edges(self, at: datetime, days: range) -> Iterator[datetime]:
         """The instants around `at` at which quiet may begin or end, in order."""
         today = at.astimezone(self.zone).date()
-        clocks = {time(0), *(one for one in (self.start, self.end) if one is not None)}
+        clocks = {time(0), *(clock for clock in (self.start, self.end) if clock is not None)}
         edges = {
             datetime.combine(today + timedelta(days=day), clock, self.zone).astimezone(UTC)
             for day in days

@@ -89,10 +89,12 @@ async def hand_over(mail: MailConfig, letter: Letter, identifier: str) -> list[s
     Raises `Refused` and `Delayed`. What the server says of this mail's content concerns this mail
     only; what it says of us, or doesn't say at all, concerns every mail.
     """
-    known = {on_the_wire(one): one for one in letter.recipients}
+    known = {on_the_wire(recipient): recipient for recipient in letter.recipients}
     try:
         async with aiosmtplib.SMTP(**server_of(mail)) as server:
-            taken = [one for one in known if one.isascii() or await _takes_letters(server)]
+            taken = [
+                address for address in known if address.isascii() or await _takes_letters(server)
+            ]
             if not taken:
                 raise Refused("the mail server takes no address with other letters than ASCII")
             message = _message(mail, letter, identifier, taken)
@@ -112,7 +114,9 @@ async def hand_over(mail: MailConfig, letter: Letter, identifier: str) -> list[s
     except (aiosmtplib.SMTPException, OSError) as error:
         reason = f"the mail server can't be used ({type(error).__name__})"
         raise Delayed(reason, everything=True) from None
-    return sorted(known[one] for one in known if one in problems or one not in taken)
+    return sorted(
+        known[address] for address in known if address in problems or address not in taken
+    )
 
 
 async def _takes_letters(server: aiosmtplib.SMTP) -> bool:

@@ -249,7 +249,7 @@ async def conclude_drift(
     """
     async with store.write() as session:
         held = {(t, v) for t, v in await proven(session)}
-        named = {one.target: one for one in await places(session) if one.target is not None}
+        named = {place.target: place for place in await places(session) if place.target is not None}
         changes: list[IncidentChange] = []
         for report in reports:
             for target in report.targets:

@@ -48,7 +48,7 @@ def take_order(
         raise OrderError(f"target: {error}") from None
     if not 1 <= len(places) <= MAX_TARGETS:
         raise OrderError(f"target: give 1 to {MAX_TARGETS}, not {len(places)}")
-    known = next((one for one in VANTAGES if one == vantage), None)
+    known = next((candidate for candidate in VANTAGES if candidate == vantage), None)
     if known is None:
         raise OrderError(f"vantage: {vantage[:40]!a} is not one of {', '.join(VANTAGES)}")
     if not 0 < timeout <= MAX_TIMEOUT_SECONDS:

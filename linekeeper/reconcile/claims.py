@@ -115,7 +115,13 @@ class Claims:
                 self._lose(asking)
             return
         self._ends = asked + SECONDS
-        self._lose([one for one in asking if one not in kept and one in self.held])
+        self._lose(
+            [
+                connection_id
+                for connection_id in asking
+                if connection_id not in kept and connection_id in self.held
+            ]
+        )
 
     def _taking(self, ids: Sequence[str], *, now: datetime) -> Any:
         dialect: Any = sqlite if self._store.is_sqlite else postgresql

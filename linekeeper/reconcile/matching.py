@@ -184,9 +184,9 @@ def _time(row: Row) -> object | None:
     return row.time
 
 
-def _shared_end(one: str, other: str) -> int:
+def _shared_end(text: str, other: str) -> int:
     length = 0
-    for mine, theirs in zip(reversed(one), reversed(other), strict=False):
+    for mine, theirs in zip(reversed(text), reversed(other), strict=False):
         if mine != theirs:
             break
         length += 1

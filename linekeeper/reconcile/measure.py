@@ -94,7 +94,7 @@ async def measure(rt: Runtime, *, now: datetime) -> list[Verdict]:
 
 def sentence(bad: Sequence[Verdict]) -> str:
     """The one line about connections whose webhooks turned bad. Pure."""
-    worst = sorted(bad, key=lambda one: -(one.measured.miss_rate or 0.0))
+    worst = sorted(bad, key=lambda verdict: -(verdict.measured.miss_rate or 0.0))
     said = []
     for verdict in worst[:_NAMED]:
         rate, delay = verdict.measured.miss_rate or 0.0, verdict.measured.mean_delay
@@ -194,15 +194,16 @@ async def _incidents(
     is in it has none of its own.
     """
     opened = await open_causes(session, topic=TOPIC, kind=KIND)
-    for app in sorted({one.app for one in verdicts} | {app for app, _ in opened}):
-        silent = [one for one in verdicts if one.app == app and one.after == "none"]
+    for app in sorted({verdict.app for verdict in verdicts} | {app for app, _ in opened}):
+        silent = [verdict for verdict in verdicts if verdict.app == app and verdict.after == "none"]
         came = any(
-            one.app == app and one.before == "none" and one.after != "none" for one in verdicts
+            verdict.app == app and verdict.before == "none" and verdict.after != "none"
+            for verdict in verdicts
         )
         covered = await _of_app(rt, session, app, silent, now, came=came)
-        wanted = {} if covered else {_own(one.connection_id): one for one in silent}
-        still = {_own(one.connection_id) for one in silent}
-        measured = {_own(one.connection_id) for one in verdicts}
+        wanted = {} if covered else {_own(verdict.connection_id): verdict for verdict in silent}
+        still = {_own(verdict.connection_id) for verdict in silent}
+        measured = {_own(verdict.connection_id) for verdict in verdicts}
         over = {cause for of, cause in opened if of == app} - {_of(app)} - set(wanted)
         for cause in sorted(over):
             text = "Webhooks come in" if cause in measured else _NOT_MEASURED

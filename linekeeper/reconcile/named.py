@@ -28,7 +28,7 @@ async def find_connections(store: Store, wanted: Sequence[str] | None) -> list[s
     if not names:
         return None
     async with store.read() as session:
-        return list(dict.fromkeys([(await find_connection(session, one)).id for one in names]))
+        return list(dict.fromkeys([(await find_connection(session, name)).id for name in names]))
 
 
 async def find_entities(rt: Runtime, wanted: Sequence[str] | None) -> list[str] | None:
@@ -44,7 +44,7 @@ async def find_entities(rt: Runtime, wanted: Sequence[str] | None) -> list[str] 
     known = list(dict.fromkeys(entity for app in apps for entity in app.entities))
     found: dict[str, None] = {}
     for name in names:
-        short = [one for one in known if one.partition("/")[2] == name]
+        short = [entity for entity in known if entity.partition("/")[2] == name]
         if name not in known and not short and "/" not in name:
             raise UnknownEntity(f"no entity is called {name!r}; there are {', '.join(known)}")
         found.update(dict.fromkeys(short or [name]))

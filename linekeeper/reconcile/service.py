@@ -123,7 +123,12 @@ async def read_pass(
         while True:
             wanted, run.circuits = await due_in(rt, app, order, which)
             queue = _in_shard(
-                [one for one in wanted if one not in tried and one not in claims.held], order
+                [
+                    connection_id
+                    for connection_id in wanted
+                    if connection_id not in tried and connection_id not in claims.held
+                ],
+                order,
             )
             if not queue and not running:
                 return run

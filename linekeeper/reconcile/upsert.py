@@ -80,36 +80,36 @@ async def upsert_records(
     left alone; an `event`'s data is applied only if its source time is newer. A record without a
     key is left out.
     """
-    ends = await lock_feeds(store, session, [one.connection_id for one in arrived])
+    ends = await lock_feeds(store, session, [arrival.connection_id for arrival in arrived])
     current = source != "event"
     read = {
-        (one.connection_id, one.entity): read_records(
-            one.records, asked_at=one.asked_at, fields=one.fields, current=current
+        (arrival.connection_id, arrival.entity): read_records(
+            arrival.records, asked_at=arrival.asked_at, fields=arrival.fields, current=current
         )
-        for one in arrived
+        for arrival in arrived
     }
     known = await known_records(store, session, {place: list(some) for place, some in read.items()})
     quiet = await quiet_keys(
         store, session, {place: list(records) for place, records in read.items()}
     )
     change_sets: dict[Place, ChangeSet] = {}
-    for one in arrived:
-        place = (one.connection_id, one.entity)
+    for arrival in arrived:
+        place = (arrival.connection_id, arrival.entity)
         change_sets[place] = change_set = diff(
-            *place, read[place], known[place], now=now, bodies=one.bodies
+            *place, read[place], known[place], now=now, bodies=arrival.bodies
         )
         if place in quiet:
             keys = quiet[place]
             spoken = [] if keys is None else [c for c in change_set.new if c["key"] not in keys]
             change_set.new = spoken
         for change in change_set.new:
-            ends[one.connection_id] += 1
-            change["seq"] = ends[one.connection_id]
+            ends[arrival.connection_id] += 1
+            change["seq"] = ends[arrival.connection_id]
             if source != "poll":
-                change.update(source="webhook", announced_at=one.received_at, due="seen")
+                change.update(source="webhook", announced_at=arrival.received_at, due="seen")
     await write(store, session, change_sets, at=now)
     if source != "poll":
-        came = {(one.connection_id, one.entity): one.received_at for one in arrived}
+        came = {(arrival.connection_id, arrival.entity): arrival.received_at for arrival in arrived}
         same = {place: change_set.same for place, change_set in change_sets.items()}
         await mark_announced(store, session, same, received_at=came)
     return [Change(**change) for change_set in change_sets.values() for change in change_set.new]
@@ -206,4 +206,6 @@ async def write(
     await write_records(store, session, rows, seen_at=at)
     for place, change_set in change_sets.items():
         await clear_marks(store, session, *place, change_set.marked)
-    await append_changes(session, [change for one in change_sets.values() for change in one.new])
+    await append_changes(
+        session, [change for change_set in change_sets.values() for change in change_set.new]
+    )

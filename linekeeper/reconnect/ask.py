@@ -253,7 +253,10 @@ async def send_again(
         if not configuration.mail:
             mailed = []
         turn = int(now.timestamp() // 60)  # two presses at once are one mail
-        rows = [mail(incident_id, reconnect.attempt, one, f"again:{turn}") for one in mailed]
+        rows = [
+            mail(incident_id, reconnect.attempt, customer_id, f"again:{turn}")
+            for customer_id in mailed
+        ]
         await enqueue(rt.store, session, rows, now=now)
         sentence = (
             f"the link is mailed again to {len(mailed)} customers"

@@ -190,11 +190,13 @@ def _silent(stream: Stream, policy: WatchPolicy, now: datetime) -> tuple[str, fl
         )
         return "webhooks_silent", hours, text
     silent = [
-        one for one in stream.quiet if _is_silent(one, policy, policy.silent_least_hours, now)
+        connection
+        for connection in stream.quiet
+        if _is_silent(connection, policy, policy.silent_least_hours, now)
     ]
     if not silent:
         return None
-    names = ", ".join(one.name for one in silent[:NAMES_SHOWN])
+    names = ", ".join(connection.name for connection in silent[:NAMES_SHOWN])
     more = f" and {len(silent) - NAMES_SHOWN} more" if len(silent) > NAMES_SHOWN else ""
     text = f"no webhook for much longer than usual from {names}{more}"
     return "webhooks_silent", len(silent), text

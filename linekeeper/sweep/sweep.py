@@ -192,7 +192,7 @@ async def _said_by_list(
     )
     relisted = set(adoption.relisted)
     seen = []
-    for key, listed in {one.key: one for one in portion}.items():
+    for key, listed in {entry.key: entry for entry in portion}.items():
         identifier = adoption.ids[key]
         decisive = identifier not in with_token and identifier not in managed
         if decisive or key in relisted:
@@ -276,9 +276,9 @@ def choose(waiting: Sequence[Waiting], probe_budget: int) -> Due:
     are not urgent: one large outage doesn't hide what happens to everybody else. A provider's
     urgent ones are asked together, so that they are seen to fail together.
     """
-    urgent = [one for one in waiting if one.rank == 0]
+    urgent = [candidate for candidate in waiting if candidate.rank == 0]
     others = waiting[len(urgent) :]
     room = probe_budget - min(len(others), int(probe_budget * OTHERS_SHARE))
-    asked = sorted(urgent[:room], key=lambda one: one.provider)
+    asked = sorted(urgent[:room], key=lambda candidate: candidate.provider)
     asked += others[: probe_budget - len(asked)]
-    return Due([one.id for one in asked], len(waiting) - len(asked))
+    return Due([candidate.id for candidate in asked], len(waiting) - len(asked))

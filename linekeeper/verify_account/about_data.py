@@ -43,7 +43,7 @@ def _entities(exchanges: Sequence[Exchange]) -> Finding:
     statuses: defaultdict[str, list[int]] = defaultdict(list)
     for exchange in firsts:
         statuses[_entity(exchange)].append(exchange.status)
-    offered = [entity for entity, seen in statuses.items() if any(one < 300 for one in seen)]
+    offered = [entity for entity, seen in statuses.items() if any(status < 300 for status in seen)]
     said = "; ".join(
         f"{entity}: {', '.join(map(str, sorted(set(seen))))}" for entity, seen in statuses.items()
     )
@@ -113,7 +113,7 @@ def _sort(exchanges: Sequence[Exchange]) -> Finding:
     pairs = [(both["0"], both["1"]) for both in ordered.values() if len(both) == 2]
     if not pairs:
         return not_seen(_NEEDS_DATA)
-    refused = [one.status for pair in pairs for one in pair if one.status >= 300]
+    refused = [exchange.status for pair in pairs for exchange in pair if exchange.status >= 300]
     if refused:
         return otherwise(f"refused with {refused[0]}")
     told = [(up, down) for up, down in pairs if len(up.rows) > 1]

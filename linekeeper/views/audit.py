@@ -169,7 +169,7 @@ def _short(value: object) -> str:
 
 async def _names(session: AsyncSession, subjects: Iterable[str]) -> dict[str, str]:
     """What people call the connections and incidents among `subjects`."""
-    ids = sorted({one for one in subjects if _is_id(one)})
+    ids = sorted({subject for subject in subjects if _is_id(subject)})
     names: dict[str, str] = {}
     for some in chunked(ids, _LOOK_UP):
         connections = await session.execute(

@@ -34,9 +34,9 @@ def slack_text(day: Day, links: Links) -> str:
         lines.append(f"• {pen.text(life.title, 80)} — {_said(life)}: {state}{suppressed}")
     if len(opened) > _SHOWN:
         lines.append(f"and {len(opened) - _SHOWN} more")
-    older = [one for one in day.lives if _is_open(one, day.now) and one.opened_at <= day.since]
+    older = [life for life in day.lives if _is_open(life, day.now) and life.opened_at <= day.since]
     if older:
-        names = ", ".join(pen.text(one.title, 60) for one in older[:5])
+        names = ", ".join(pen.text(life.title, 60) for life in older[:5])
         more = f" and {len(older) - 5} more" if len(older) > 5 else ""
         lines.append(f"*Open for longer* {names}{more}")
     lines += [f"*{name}* {value}" for name, value in _figures(figures)]

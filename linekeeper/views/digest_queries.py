@@ -154,7 +154,7 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
                 col(ConnectLink.incident_id).in_(some), col(ConnectLink.used_at).is_not(None)
             )
         )
-        by_customer |= {one for one in links if one is not None}
+        by_customer |= {link for link in links if link is not None}
     return [
         _life(
             incident,

@@ -221,20 +221,20 @@ async def _incidents(session: AsyncSession) -> tuple[OpenIncident, ...]:
         names.setdefault(incident_id, []).append(label(customer, provider, name))
     return tuple(
         OpenIncident(
-            id=one.id,
-            kind=one.kind,
-            scope=one.scope,
-            status=one.status,
-            title=one.title,
-            app=one.app,
-            provider=one.provider,
-            opened_at=one.since,
-            acknowledged_at=one.acknowledged_at,
-            acknowledged_by=one.acknowledged_by,
-            members=len(names.get(one.id, ())),
-            connections=tuple(names.get(one.id, ())[:NAMES_SHOWN]),
+            id=row.id,
+            kind=row.kind,
+            scope=row.scope,
+            status=row.status,
+            title=row.title,
+            app=row.app,
+            provider=row.provider,
+            opened_at=row.since,
+            acknowledged_at=row.acknowledged_at,
+            acknowledged_by=row.acknowledged_by,
+            members=len(names.get(row.id, ())),
+            connections=tuple(names.get(row.id, ())[:NAMES_SHOWN]),
         )
-        for one in found
+        for row in found
     )
 
 

@@ -202,7 +202,7 @@ def timeline(
     `changes` oldest first; `health` is what it is drawn as if there are none. `since` is the first
     thing known of it: nothing is drawn of the time before.
     """
-    ordered = sorted((change for change in changes if change.at <= now), key=lambda one: one.at)
+    ordered = sorted((change for change in changes if change.at <= now), key=lambda item: item.at)
     known = [*([since] if since else []), *(change.at for change in ordered[:1])]
     oldest = min(known, default=now - timedelta(hours=1))
     start = max(min(oldest, now - SHORTEST_STRIP), now - timedelta(days=7))

@@ -87,11 +87,11 @@ class TrustReport:
         """The whole fleet together."""
         total = [line.measured for line in self.lines]
         return Measured(
-            lost=sum(one.lost for one in total),
-            late=sum(one.late for one in total),
-            webhooks_seen=sum(one.webhooks_seen for one in total),
-            late_seconds=sum(one.late_seconds for one in total),
-            caught_up=sum(one.caught_up for one in total),
+            lost=sum(figures.lost for figures in total),
+            late=sum(figures.late for figures in total),
+            webhooks_seen=sum(figures.webhooks_seen for figures in total),
+            late_seconds=sum(figures.late_seconds for figures in total),
+            caught_up=sum(figures.caught_up for figures in total),
         )
 
 

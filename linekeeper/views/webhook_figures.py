@@ -193,7 +193,7 @@ async def _forwards(session: AsyncSession, now: datetime) -> list[Counted]:
 
 def _sorted(rows: Any) -> list[Counted]:
     counted = [Counted(app, what, int(count)) for app, what, count in rows]
-    return sorted(counted, key=lambda one: (one.app, -one.count))
+    return sorted(counted, key=lambda count: (count.app, -count.count))
 
 
 async def _ended(session: AsyncSession, which: Sequence[ColumnElement[bool]]) -> list[Ended]:

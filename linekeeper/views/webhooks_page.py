@@ -103,27 +103,27 @@ def _ended(ended: Sequence[Ended]) -> str:
         ["Received", "Connection", "Event", "Why", "Id"],
         (
             [
-                when(one.at),
-                text(whose(one)),
-                text(one.event),
-                text(one.error, MAX_ERROR),
-                code(one.id),
+                when(row.at),
+                text(whose(row)),
+                text(row.event),
+                text(row.error, MAX_ERROR),
+                code(row.id),
             ]
-            for one in ended
+            for row in ended
         ),
     )
 
 
 def _counts(counted: Sequence[Counted], what: str) -> str:
-    apps = any(one.app for one in counted)
+    apps = any(row.app for row in counted)
     return table(
         [*(["App"] if apps else []), what, "Count"],
         (
             [
-                *([text(one.app or "(unknown)")] if apps else []),
-                text(one.what.replace("_", " ")),
-                f"{one.count:,}",
+                *([text(row.app or "(unknown)")] if apps else []),
+                text(row.what.replace("_", " ")),
+                f"{row.count:,}",
             ]
-            for one in counted
+            for row in counted
         ),
     )
