@@ -1,8 +1,5 @@
 """The setup axis: how far a connection has come. Pure."""
 
-from typing import Literal
-
-Setup = Literal["pending", "authorizing", "syncing", "live", "disconnected"]
 ESTABLISHED = ("syncing", "live")
 """From here on a connection counts in a provider's or app's fleet."""
 

@@ -40,7 +40,7 @@ async def samples_of(rt: Runtime, app: str, *, now: datetime) -> list[Sample]:
     others = [row for row in living if row not in first_of.values()]
     chosen = [*first_of.values(), *others][:SAMPLES]
     return [
-        Sample(f"connection {number}", tokens[row.id].access, row.makini_key)
+        Sample(f"connection {number}", tokens[row.id].access)
         for number, row in enumerate(chosen, start=1)
     ]
 
@@ -63,7 +63,7 @@ async def sample_named(
         token = (await load_tokens(rt.store, session, [row.id])).get(row.id)
     if token is None or token.is_over(now):
         return None
-    sample = Sample("the named connection", token.access, row.makini_key)
+    sample = Sample("the named connection", token.access)
     return row.id, sample, app.ref_of(row.makini_key, row.makini_id)
 
 

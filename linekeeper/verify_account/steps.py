@@ -5,7 +5,7 @@ step that is missing.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import quote
 
@@ -26,9 +26,7 @@ class Sample:
     """A connection whose token may be used for reading."""
 
     who: str
-    token: str
-    listed_as: str
-    """The key the list has for it."""
+    token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
