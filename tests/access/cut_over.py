@@ -44,7 +44,7 @@ class Product:
     @asynccontextmanager
     async def calling(self) -> AsyncIterator[None]:
         """The product at work."""
-        async with httpx.AsyncClient(base_url=self.makini.url) as http:
+        async with httpx.AsyncClient(base_url=self.makini.url, timeout=60) as http:
             work = [asyncio.create_task(self._work(http, n)) for n in range(2)]
             try:
                 yield

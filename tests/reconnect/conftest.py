@@ -116,10 +116,10 @@ async def open_house(
             rt = await stack.enter_async_context(Runtime.open(managed))
             await stack.enter_async_context(serve.serving(rt, listener))
             http = await stack.enter_async_context(
-                httpx.AsyncClient(base_url=serve.address(listener), verify=False)
+                httpx.AsyncClient(base_url=serve.address(listener), verify=False, timeout=60)
             )
             at_makini = await stack.enter_async_context(
-                httpx.AsyncClient(base_url=fleet.url, verify=False)
+                httpx.AsyncClient(base_url=fleet.url, verify=False, timeout=60)
             )
             house = House(rt, fleet, http, at_makini)
             await house.sweep()
