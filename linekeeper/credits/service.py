@@ -226,10 +226,8 @@ async def check(
         for charge in listed:
             consumed = [e for e in entries if e.subject == charge.subject]
             if charge.subject in new:
-                booked, note = (
-                    consume(consumed, charge.subject, charge.cost, now),
-                    "in Makini's list",
-                )
+                booked = consume(consumed, charge.subject, charge.cost, now)
+                note = "in Makini's list"
             else:
                 booked = adjust(consumed, charge.subject, charge.cost, now)
                 note = f"it is charged as {charge.charged_as}"
