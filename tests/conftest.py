@@ -29,14 +29,19 @@ for name in [name for name in os.environ if name.startswith("LINEKEEPER_")]:
     del os.environ[name]  # a developer's own settings don't reach the tests
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side, tests of the running house share one, and so do those of a Prefect server."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # pytest-xdist reads the groups in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Side by side, tests of the running house share one, and so do those of a Prefect server.
+
+    What takes longest by itself, a simulated world, is not left to one worker at the end.
+    """
     for item in items:
         if "e2e" in item.path.parts:
             item.add_marker(pytest.mark.xdist_group("house"))
         elif "prefect_server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("prefect"))
+    yield
+    items.sort(key=lambda item: "simulation" not in item.path.parts)
 
 
 def pytest_collection_finish() -> None:
