@@ -35,7 +35,7 @@ async def write_availability() -> None:
 async def write_digest(*, tell: bool) -> tuple[str, str]:
     """Write the artifact `digest`, and with `tell` the outbox row; returns headline and lane."""
     rt = runtime()
-    day = await gather(rt.store, now=utcnow())
+    day = await gather(rt.store, (await rt.configuration()).apps, now=utcnow())
     async with get_client() as client:
         await put_artifact(client, DIGEST, markdown(day), description=headline(day))
         links = await with_artifacts(rt.store, await find_links(client), [DIGEST])

@@ -20,6 +20,7 @@ SCOPES = (
     "observations:write",
     "changes:read",
     "connect:write",
+    "mode:write",
     "explain:read",
     "canary:write",
 )

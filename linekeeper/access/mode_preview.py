@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -91,6 +92,22 @@ class Preview:
         write = "are written to" if done else "would be written to"
         lines.append(f"{len(self.people)} people {write}.")
         return lines
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs: by what happens, the names of those it happens to; people are counted."""
+        return {
+            "named": self.named,
+            "to_manage": self.to_manage,
+            "to_observe": self.to_observe,
+            "overruled": self.overruled,
+            "renewed": self.renewed,
+            "minted": self.minted,
+            "links": self.links,
+            "people": len(self.people),
+            "silenced": self.silenced,
+            "left": self.left,
+            "first_end": self.first_end.isoformat() if self.first_end else None,
+        }
 
 
 def _names(names: Sequence[str]) -> str:

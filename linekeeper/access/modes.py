@@ -26,6 +26,10 @@ class BadRule(Exception):
     """Nothing was changed; the message says what to give instead."""
 
 
+class NotConfirmed(BadRule):
+    """The phrase is missing or another one; what it would come to may have changed meanwhile."""
+
+
 class StillRenewed(BadRule):
     """Linekeeper renews tokens of connections that would be observed."""
 
@@ -49,6 +53,16 @@ class Wanted:
             return kept
         held = {(rule.scope, rule.subject): rule for rule in rules}
         return [*kept, *(self._merged(each, held.get(key)) for key, each in named.items())]
+
+    def phrase(self, named: int) -> str:
+        """What to type where a person has to confirm it, such as `manage 10`. Pure.
+
+        It has the number of the connections named, so that who confirms has seen how many.
+        """
+        if self.clears:
+            return f"clear {named}"
+        writes = {None: [], True: ["notify"], False: ["do not notify"]}[self.notify_customers]
+        return " ".join([*([self.mode] if self.mode else []), *writes, str(named)])
 
     def _merged(self, subject: Rule, held: Rule | None) -> Rule:
         base = held or subject
@@ -120,12 +134,19 @@ async def preview_change(rt: Runtime, wanted: Wanted, *, now: datetime) -> Previ
 
 
 async def change(
-    rt: Runtime, wanted: Wanted, *, by: str, now: datetime, stop_renewing: bool = False
+    rt: Runtime,
+    wanted: Wanted,
+    *,
+    by: str,
+    now: datetime,
+    stop_renewing: bool = False,
+    confirm: str | None = None,
 ) -> Preview:
     """Put the rules in force; whoever decides next goes by them. Returns what it comes to.
 
     Raises `StillRenewed` where Linekeeper renews tokens of connections that would be observed,
-    unless `stop_renewing`: after it nobody would, and the product would stand still.
+    unless `stop_renewing`: after it nobody would, and the product would stand still. Raises
+    `NotConfirmed` where `confirm` is given and isn't the phrase for what it comes to now.
     """
     me = f"{rt.owner}:{new_id()}"  # one after the other: each goes by the rules of the one before
     async with (
@@ -135,6 +156,9 @@ async def change(
         rules = await load_rules(session)
         after = wanted.after(rules)
         seen = await preview(rt, session, rules, after, wanted.subjects, now=now)
+        phrase = wanted.phrase(seen.named)
+        if confirm is not None and " ".join(confirm.split()).casefold() != phrase:
+            raise NotConfirmed(f"{confirm!r} is not {phrase!r}, which is what it comes to now")
         if seen.left and not stop_renewing:
             raise StillRenewed(seen.why_not)
         await _write(session, wanted, after, by=by, now=now)

@@ -29,7 +29,7 @@ def add_command(
     """Make a key and print it alone on the last line. It can't be shown again.
 
     Scopes: connections:read, tokens:read, tokens:write, observations:write, changes:read,
-    connect:write, explain:read, canary:write.
+    connect:write, mode:write, explain:read, canary:write.
 
     Examples:
 

@@ -92,6 +92,7 @@ def _shown(seen: "Glance") -> "RenderableType":
     from rich.text import Text
 
     from linekeeper.views.evidence import evidence_sentence
+    from linekeeper.views.managed import managed_sentence
 
     fleet = Text(f"{seen.connections} connections of {seen.customers} customers: ")
     counts = [
@@ -101,6 +102,8 @@ def _shown(seen: "Glance") -> "RenderableType":
     fleet.append_text(Text(", ").join(counts or [Text("none known yet")]))
     setup = ", ".join(f"{number} {setup}" for setup, number in seen.setup.items())
     parts: list[RenderableType] = [fleet, Text(f"setup at Makini: {setup or '-'}", "dim")]
+    if said := managed_sentence((app.managed for app in seen.apps.values()), seen.mode_rules):
+        parts.append(Text(f"mode by connection: {said}"))
     if said := evidence_sentence(seen.evidence):
         parts.append(Text(f"evidence of the healthy: {said}"))
     if seen.without_token:

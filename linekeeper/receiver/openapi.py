@@ -16,6 +16,8 @@ from linekeeper.receiver.openapi_parts import (
     EXPLANATION,
     HANDED,
     KEY_ERRORS,
+    MODE,
+    MODE_RESULT,
     NOT_FOUND,
     OPTIONAL,
     REPORT,
@@ -86,6 +88,31 @@ DOCUMENT: Json = {
                         s400="Client disconnected while sending the body",
                         s413="Too long",
                         s422="It is no report; `error` says why",
+                    ),
+                },
+            }
+        },
+        "/api/connections/{connection}/mode": {
+            "post": {
+                "summary": "Observe or manage it, and whether its customers are written to",
+                "description": "Scope `mode:write`. `mode` and the rest are as the connection "
+                "stands afterwards, in a dry run as it stands.",
+                "security": BEARER,
+                "parameters": [CONNECTION_ID],
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": MODE}},
+                },
+                "responses": {
+                    "200": answer("What it comes to", MODE_RESULT),
+                    **errors_of(
+                        **KEY_ERRORS,
+                        **NOT_FOUND,
+                        s400="Client disconnected while sending the body",
+                        s409="Linekeeper renews its tokens, and nobody would any more; or its app "
+                        "isn't configured",
+                        s413="Too long",
+                        s422="It says nothing that could hold; `error` says why",
                     ),
                 },
             }

@@ -231,3 +231,41 @@ TAKEN = object_of(
         }
     }
 )
+TEXTS: Json = {"type": "array", "items": TEXT}
+MODE = object_of(
+    {},
+    mode={"enum": ["observe", "manage", None]},
+    notify_customers={"type": ["boolean", "null"]},
+    clear={"type": "boolean", "description": "Take the connection's own rule away"},
+    dry_run={"type": "boolean", "description": "Only say what would happen"},
+    stop_renewing={
+        "type": "boolean",
+        "description": "Observe it though nobody would renew its tokens any more",
+    },
+)
+MODE_RESULT = object_of(
+    {
+        "connection": TEXT,
+        "dry_run": {"type": "boolean"},
+        "mode": {"enum": ["observe", "manage"]},
+        "mode_by": TEXT,
+        "notify_customers": {"type": "boolean"},
+        "notify_by": TEXT,
+        "comes_to": object_of(
+            {
+                "named": {"type": "integer"},
+                "to_manage": TEXTS,
+                "to_observe": TEXTS,
+                "overruled": TEXTS,
+                "renewed": TEXTS,
+                "minted": TEXTS,
+                "links": TEXTS,
+                "people": {"type": "integer", "description": "How many are written to"},
+                "silenced": TEXTS,
+                "left": TEXTS,
+                "first_end": TIME,
+            }
+        ),
+        "lines": TEXTS,
+    }
+)

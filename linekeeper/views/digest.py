@@ -1,5 +1,6 @@
 """The digest of a day: read once, said once, kept as an artifact."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from sqlmodel import col, select
 
 from linekeeper.availability.service import read_month, sentence
+from linekeeper.config import AppConfig
 from linekeeper.notify.routing import said_about
 from linekeeper.notify.view import Links
 from linekeeper.outbox.queue import Message, enqueue
@@ -14,11 +16,12 @@ from linekeeper.store import Store
 from linekeeper.store.tables import Outbox
 from linekeeper.views.digest_page import CHART_DAYS, headline, slack_text
 from linekeeper.views.digest_queries import Day, read_day
+from linekeeper.views.managed import count_managed, managed_sentence, name_rules
 
 _LONGEST = timedelta(days=7)
 
 
-async def gather(store: Store, *, now: datetime) -> Day:
+async def gather(store: Store, apps: Mapping[str, AppConfig], *, now: datetime) -> Day:
     """What happened since the last digest that was said: a day at least, a week at most."""
     async with store.read() as session:
         last = await session.scalar(
@@ -27,10 +30,14 @@ async def gather(store: Store, *, now: datetime) -> Day:
             .order_by(col(Outbox.created_at).desc())
             .limit(1)
         )
+        managed = managed_sentence(
+            (await count_managed(session, apps)).values(), await name_rules(session)
+        )
     since = now - timedelta(days=1) if last is None else max(last, now - _LONGEST)
     if now - since < timedelta(hours=12):
         since = now - timedelta(days=1)  # asked for again on the same day
     day = await read_day(store, since=since, charts_since=now - timedelta(days=CHART_DAYS), now=now)
+    day = replace(day, managed=managed)
     if now.day != 1:
         return day
     before = await read_month(store, f"{now - timedelta(days=1):%Y-%m}", now=now)

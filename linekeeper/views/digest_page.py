@@ -128,6 +128,8 @@ def _ahead(day: Day) -> list[tuple[str, str]]:
     total = sum(day.fleet.values())
     unwell = total - day.fleet.get("healthy", 0)
     lines = [("Fleet", f"{total} live connections, {unwell} not healthy")]
+    if day.managed:
+        lines.append(("Mode", day.managed))
     if day.availability:
         lines.append(("Availability", day.availability))
     measured = sum(day.trust.get(state, 0) for state in ("good", "bad"))

@@ -51,6 +51,8 @@ class Day:
     """Implementations under way."""
     slips: Sequence[str] = field(default_factory=list)
     credits: Ledger | None = None
+    managed: str = ""
+    """How many connections are managed, and how many observed, in words."""
     availability: str = ""
     """The month before, on the first of a month."""
 

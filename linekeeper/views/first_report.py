@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.expiry import Expiry, horizon
+from linekeeper.config import Configuration
 from linekeeper.credits.service import ledger
 from linekeeper.customers.naming import label
 from linekeeper.markdown import table, text, when
@@ -21,6 +22,7 @@ from linekeeper.people import person
 from linekeeper.reconcile.entity_failures import EntityState
 from linekeeper.reconcile.entity_queries import entity_states
 from linekeeper.runtime import Runtime
+from linekeeper.store.modes import Chosen, is_written_to
 from linekeeper.store.tables import (
     Connection,
     Contact,
@@ -32,6 +34,7 @@ from linekeeper.views.evidence import evidence_sentence
 from linekeeper.views.fleet_models import FleetReport
 from linekeeper.views.fleet_page import fleet_headline
 from linekeeper.views.fleet_queries import fleet_report
+from linekeeper.views.managed import managed_sentence
 
 AHEAD = timedelta(days=31)
 SHOWN = 50
@@ -47,6 +50,8 @@ class Told:
     owners: Sequence[str]
     people: int
     """Confirmed contacts of the customers whom it concerns; 0 where customers aren't asked."""
+    mailed: int
+    """How many of them are written to, as the connections stand now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ class FirstReport:
     credits_used: int
     told: Sequence[Told]
     has_slack: bool
-    writes_to_customers: bool
+    has_mail: bool
 
 
 FIRST_REPORT = "first-report"
@@ -80,7 +85,7 @@ async def read_first_report(rt: Runtime, *, now: datetime) -> FirstReport:
     async with rt.store.read() as session:
         systems = await _systems(session)
         live, silent = await _silent(session)
-        told = await _told(session)
+        told = await _told(session, configuration)
     return FirstReport(
         at=now,
         fleet=await fleet_report(rt.store, configuration, now=now),
@@ -92,7 +97,7 @@ async def read_first_report(rt: Runtime, *, now: datetime) -> FirstReport:
         credits_used=credit_ledger.balance.consumed,
         told=told,
         has_slack=configuration.slack is not None,
-        writes_to_customers=any(app.notify_customers for app in configuration.apps.values()),
+        has_mail=configuration.mail is not None,
     )
 
 
@@ -127,30 +132,43 @@ async def _silent(session: AsyncSession) -> tuple[int, list[str]]:
     return len(rows), [label(*row[:3]) for row in rows if row[3] is None]
 
 
-async def _told(session: AsyncSession) -> list[Told]:
+async def _told(session: AsyncSession, configuration: Configuration) -> list[Told]:
     incidents = list(
         await session.scalars(
             select(Incident).where(col(Incident.resolved_at).is_(None)).order_by(col(Incident.id))
         )
     )
     members = await session.execute(
-        select(col(IncidentConnection.incident_id), col(Customer.id), col(Customer.owner))
+        select(
+            col(IncidentConnection.incident_id),
+            col(Customer.id),
+            col(Customer.owner),
+            col(Connection.app),
+            col(Connection.mode),
+            col(Connection.notify_customers),
+        )
         .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
         .join(Customer, col(Customer.id) == col(Connection.customer_id))
         .where(col(IncidentConnection.left_at).is_(None))
     )
     customers: defaultdict[str, dict[str, str | None]] = defaultdict(dict)
-    for incident_id, customer_id, owner in members:
+    written_to: defaultdict[str, set[str]] = defaultdict(set)
+    for incident_id, customer_id, owner, app, mode, notify in members:
         customers[incident_id][customer_id] = owner
+        if configuration.mail and is_written_to(configuration.apps, app, Chosen(mode, notify)):
+            written_to[incident_id].add(customer_id)
     rows = await session.scalars(select(col(Contact.customer_id)).where(col(Contact.confirmed)))
     people = Counter(rows)
     return [
         Told(
             incident.title,
             sorted({owner for owner in customers[incident.id].values() if owner}),
-            sum(people[customer] for customer in customers[incident.id])
-            if incident.kind in ASKS_THE_CUSTOMER
-            else 0,
+            *(
+                sum(people[customer] for customer in some)
+                if incident.kind in ASKS_THE_CUSTOMER
+                else 0
+                for some in (customers[incident.id], written_to[incident.id])
+            ),
         )
         for incident in incidents
     ]
@@ -160,9 +178,11 @@ def first_report_markdown(report: FirstReport) -> str:
     """The report as Markdown. Pure."""
     fleet = report.fleet
     modes = ", ".join(f"{text(app.name)}: {app.mode or 'not configured'}" for app in fleet.apps)
+    managed = managed_sentence((app.managed for app in fleet.apps), map(text, fleet.mode_rules))
     parts = [
         f"# First report: {fleet_headline(fleet)}",
         f"{report.at:%Y-%m-%d %H:%M} UTC · mode of each app: {modes or 'no app yet'}",
+        f"By connection: {managed or 'none is known yet'}.",
         f"Evidence of the healthy: {evidence_sentence(fleet.evidence) or 'none'}.",
         "## Systems",
         table(
@@ -213,12 +233,13 @@ def first_report_markdown(report: FirstReport) -> str:
         "## What Linekeeper would tell whom",
         _whether(report),
         *_shown(
-            ["Incident", "Owner", "People at the customer"],
+            ["Incident", "Owner", "People at the customer", "Mailed as it is set now"],
             [
                 [
                     text(told.title),
                     _called(told.owners),
                     f"{told.people}",
+                    f"{told.mailed}",
                 ]
                 for told in report.told
             ],
@@ -231,11 +252,11 @@ def first_report_markdown(report: FirstReport) -> str:
 
 def _whether(report: FirstReport) -> str:
     slack = "are posted" if report.has_slack else "would be posted, were Slack configured"
-    customers = "are" if report.writes_to_customers else "would be"
-    off = "" if report.writes_to_customers else " if `notify_customers` were on"
+    off = "" if report.has_mail else " No mail account is configured."
     return (
-        f"Open incidents {slack}. The people counted at the customer {customers} mailed{off}; a "
-        "contact that Makini proposed and nobody confirmed is not among them."
+        f"Open incidents {slack}. People at the customer are mailed where their connection is "
+        "managed and `notify_customers` is on for it; a contact that Makini proposed and nobody "
+        f"confirmed is not among them.{off}"
     )
 
 

@@ -1,13 +1,14 @@
 """What the reports of the fleet and of a connection say, as plain data. Times are aware UTC."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from linekeeper.access.kept import KeptLogin
 from linekeeper.spending import Spent
 from linekeeper.store.tables import Connection, Customer, Observation, Transition
 from linekeeper.views.health_chart import Bucket
+from linekeeper.views.managed import Managed
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +20,8 @@ class AppLine:
     connections: int
     healthy: int
     last_list_at: datetime | None
-    otherwise: str = ""
-    """How many connections are in another mode by rules, in words."""
+    managed: Managed = field(default_factory=Managed)
+    """How many of them are managed."""
     left_out: int = 0
     """How many the last sweep did not probe though they were due."""
     calls_per_minute: int = 0
@@ -79,6 +80,8 @@ class FleetReport:
     """What people call them; at most `TOKENLESS_SHOWN`."""
     tokenless_total: int
     history: Sequence[Bucket]
+    mode_rules: Sequence[str] = ()
+    """What there are rules for the mode of."""
 
     @property
     def connections(self) -> int:

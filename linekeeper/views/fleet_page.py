@@ -7,6 +7,7 @@ from linekeeper.markdown import image, table, text, when
 from linekeeper.views.evidence import evidence_sentence, how_to_verify
 from linekeeper.views.fleet_models import AppLine, FleetReport, TroubleLine
 from linekeeper.views.health_chart import LOOKS, look, states_over_time
+from linekeeper.views.managed import managed_sentence
 from linekeeper.views.parts import ReportLinks, answer, artifact_key, joined, taken
 
 MAX_TABLE_BYTES = 400_000
@@ -43,6 +44,7 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
     parts = [
         f"# {fleet_headline(report)}",
         " · ".join([f"written {report.at:%Y-%m-%d %H:%M:%S} UTC", *counts]),
+        _modes(report),
         _evidence(report),
         image("Connections by health over time", states_over_time(report.history)),
         _bar_length(report),
@@ -94,11 +96,16 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _modes(report: FleetReport) -> str:
+    said = managed_sentence((app.managed for app in report.apps), map(text, report.mode_rules))
+    return f"Mode by connection: {said}." if said else ""
+
+
 def _evidence(report: FleetReport) -> str:
     said = evidence_sentence(report.evidence)
     if not said:
         return ""
-    observed = any(app_line.mode == "observe" and app_line.connections for app_line in report.apps)
+    observed = any(app_line.managed.observed for app_line in report.apps)
     return f"Evidence of the healthy: {said}. {how_to_verify(report.evidence, observed=observed)}"
 
 
@@ -169,7 +176,8 @@ def _spent(app: AppLine) -> list[list[str]]:
 
 def _mode(app_line: AppLine) -> str:
     mode = text(app_line.mode) if app_line.mode else "not configured"
-    return f"{mode} ({app_line.otherwise} by rules)" if app_line.otherwise else mode
+    is_other = app_line.managed.managed if app_line.mode != "manage" else app_line.managed.observed
+    return f"{mode} ({managed_sentence([app_line.managed])})" if is_other else mode
 
 
 def _app(app_line: AppLine) -> list[str]:

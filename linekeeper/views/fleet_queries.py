@@ -16,7 +16,6 @@ from linekeeper.customers.naming import label
 from linekeeper.health.judge import Evidence, Health, is_trouble
 from linekeeper.spending import read_spent
 from linekeeper.store import Store
-from linekeeper.store.modes import count_ruled, modes_otherwise
 from linekeeper.store.tables import (
     AppState,
     Connection,
@@ -36,6 +35,7 @@ from linekeeper.views.fleet_models import (
     TroubleLine,
 )
 from linekeeper.views.health_chart import Bucket, Change, Newcomer, first_start, replay, step_for
+from linekeeper.views.managed import Managed, count_managed, name_rules
 
 TROUBLES_SHOWN = 200
 TOKENLESS_SHOWN = 20
@@ -73,6 +73,7 @@ async def fleet_report(store: Store, configuration: Configuration, *, now: datet
             troubles_total=troubles_total,
             tokenless=await _labels(session, *tokenless),
             tokenless_total=tokenless_total or 0,
+            mode_rules=await name_rules(session),
             history=await _history(
                 session, by_health, min((count.oldest for count in connected), default=None), now
             ),
@@ -168,7 +169,7 @@ async def _apps(
 ) -> list[AppLine]:
     spent = await read_spent(session, now=now)
     states = {row.app: row for row in await session.scalars(select(AppState))}
-    ruled = await count_ruled(session)
+    managed = await count_managed(session, configuration.apps)
     all_of = _sums(connected, "app")
     healthy = _sums([count for count in connected if count.health == Health.healthy], "app")
     return [
@@ -177,7 +178,7 @@ async def _apps(
             mode=_mode(configuration, name),
             connections=all_of.get(name, 0),
             healthy=healthy.get(name, 0),
-            otherwise=modes_otherwise(ruled, name, _mode(configuration, name)),
+            managed=managed.get(name, Managed()),
             last_list_at=states[name].last_list_at if name in states else None,
             left_out=states[name].left_out if name in states else 0,
             calls_per_minute=configuration.apps[name].calls_a_minute

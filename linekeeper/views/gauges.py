@@ -28,6 +28,7 @@ from linekeeper.store.tables import (
     Reconnect,
 )
 from linekeeper.sweep.stream_queries import read_streams
+from linekeeper.views.managed import count_managed
 
 ALIVE = timedelta(seconds=30)
 """A receiver that could store within it is alive; it says so every ten seconds."""
@@ -63,6 +64,7 @@ async def read_gauges(store: Store, configuration: Configuration, *, now: dateti
             *await _webhooks(session, configuration, now),
             *await _outbox(session, now),
             *await _apps(session, configuration, now),
+            *await _modes(session, configuration),
             *await _house(session, now),
         ]
 
@@ -243,6 +245,28 @@ async def _apps(session: AsyncSession, configuration: Configuration, now: dateti
         if state.last_list_at is not None:
             listed.set(_age(state.last_list_at, now), state.app)
     return [limit, left, held, listed, spent, refused]
+
+
+async def _modes(session: AsyncSession, configuration: Configuration) -> list[Gauge]:
+    counted = (await count_managed(session, configuration.apps)).items()
+    return [
+        _labelled(
+            "linekeeper_connections_mode",
+            "Connections by the mode that holds for them.",
+            ("app", "mode"),
+            [
+                ((app, mode), number)
+                for app, one in counted
+                for mode, number in (("manage", one.managed), ("observe", one.observed))
+            ],
+        ),
+        _labelled(
+            "linekeeper_connections_written_to",
+            "Connections whose customers are written to.",
+            ("app",),
+            [((app,), one.written_to) for app, one in counted],
+        ),
+    ]
 
 
 async def _house(session: AsyncSession, now: datetime) -> list[Gauge]:

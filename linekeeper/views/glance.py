@@ -1,7 +1,7 @@
 """The state of the fleet, of what is wrong and of what is waiting, in a few bounded queries."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from linekeeper.store.tables import (
     Outbox,
 )
 from linekeeper.tokens.stored import has_usable_token
+from linekeeper.views.managed import Managed, count_managed, name_rules
 from linekeeper.views.records_glance import RecordsGlance, records_at_a_glance
 from linekeeper.views.webhooks_glance import WebhooksGlance, webhooks_at_a_glance
 
@@ -80,6 +81,8 @@ class AppGlance:
     """Who spent how much of it, most first."""
     stated: str = ""
     """What Makini last said of its limit."""
+    managed: Managed = field(default_factory=Managed)
+    """How many of them are managed, and of how many the customers are written to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,8 @@ class Glance:
     webhooks: WebhooksGlance
     records: RecordsGlance
     leases: tuple[HeldLease, ...]
+    mode_rules: tuple[str, ...] = ()
+    """What there are rules for the mode of."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain data with stable keys; times as ISO-8601 UTC."""
@@ -148,6 +153,7 @@ async def glance(store: Store, configuration: Configuration, *, now: datetime) -
             apps=await _apps(session, configuration, now),
             webhooks=await webhooks_at_a_glance(session),
             records=records,
+            mode_rules=tuple(await name_rules(session)),
             leases=tuple(
                 HeldLease(lease.name, lease.owner, lease.until)
                 for lease in await session.scalars(
@@ -298,6 +304,7 @@ async def _apps(
             ).group_by(Connection.app)
         )
     }
+    managed = await count_managed(session, configuration.apps)
     return {
         app: AppGlance(
             mode=configuration.apps[app].mode if app in configuration.apps else None,
@@ -309,6 +316,7 @@ async def _apps(
             else 0,
             spent=tuple(spent.get(app, ())),
             stated=stated_in_words(states[app].budget) if app in states else "",
+            managed=managed.get(app, Managed()),
         )
         for app in sorted({*configuration.apps, *listed, *counted})
     }

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from hashlib import sha256
+from operator import itemgetter
 from typing import NamedTuple
 
 from sqlalchemy import func, select
@@ -18,7 +19,6 @@ from linekeeper.chunks import chunked
 from linekeeper.config import Configuration
 from linekeeper.notify.places import ARTIFACTS
 from linekeeper.store import Store
-from linekeeper.store.modes import count_ruled
 from linekeeper.store.tables import (
     AppState,
     Audit,
@@ -33,6 +33,7 @@ from linekeeper.store.tables import (
 from linekeeper.tokens.stored import has_usable_token
 from linekeeper.views.audit import HAND_OUT
 from linekeeper.views.fleet_queries import TROUBLES_SHOWN, in_trouble
+from linekeeper.views.managed import count_managed, name_rules
 from linekeeper.views.parts import FLEET, ReportLinks, artifact_key
 
 MOST_WITHOUT_PAGE = 50
@@ -222,7 +223,8 @@ async def fleet_stamp(
         return _digest(
             f"{now:%Y-%m-%d %H}",
             *sorted((app.name, app.mode) for app in configuration.apps.values()),
-            sorted((await count_ruled(session)).items()),
+            sorted((await count_managed(session, configuration.apps)).items(), key=itemgetter(0)),
+            await name_rules(session),
             *(tuple(row) for rows in (counts, states, incidents, troubles) for row in rows),
             *newest,
             done,

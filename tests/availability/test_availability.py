@@ -181,8 +181,8 @@ def test_the_command_prints_a_table_or_csv(command: CommandLine) -> None:
 
 async def test_the_digest_of_the_first_has_a_line_on_the_month_before(store: Store) -> None:
     await planted(store)
-    first = await gather(store, now=END + 7 * HOUR)
+    first = await gather(store, {}, now=END + 7 * HOUR)
     assert "*Availability* 2026-11: 95.11 % healthy" in slack_text(first, Links())
     assert "**Availability** 2026-11" in day_page(first)
-    second = await gather(store, now=END + 31 * HOUR)
+    second = await gather(store, {}, now=END + 31 * HOUR)
     assert "Availability" not in slack_text(second, Links())

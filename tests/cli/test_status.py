@@ -104,6 +104,7 @@ async def test_its_json_is_plain_and_its_keys_stay(store: Store) -> None:
         "health",
         "incidents",
         "leases",
+        "mode_rules",
         "open_incidents",
         "outbox",
         "records",

@@ -97,7 +97,7 @@ def test_a_fleet_full_of_hostile_names_is_still_its_two_tables(value: str) -> No
     report = fleet_of(
         [trouble(value)],
         3,
-        apps=[AppLine(value, value, 3, 2, None, 1)],
+        apps=[AppLine(value, value, 3, 2, None, left_out=1)],
         by_setup={value: 3},
         tokenless=[value],
         tokenless_total=1,

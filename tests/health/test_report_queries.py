@@ -32,6 +32,7 @@ from linekeeper.views.fleet_queries import (
     fleet_report,
     in_trouble,
 )
+from linekeeper.views.managed import Managed
 from linekeeper.views.parts import ReportLinks, artifact_key
 from tests.reading import svgs
 
@@ -155,8 +156,8 @@ async def test_a_fleet_report_says_who_is_in_trouble_and_why(store: Store) -> No
     assert report.tokenless_total == 3
     assert set(report.tokenless) == {"Vital · UpKeep", "Acme · UpKeep", "X"}
     assert report.apps == [
-        AppLine("default", "manage", 3, 1, NOW, left_out=7, calls_per_minute=600),
-        AppLine("second", None, 1, 0, None),
+        AppLine("default", "manage", 3, 1, NOW, Managed(3, 3), left_out=7, calls_per_minute=600),
+        AppLine("second", None, 1, 0, None, Managed(1)),
     ]
     markdown = fleet_markdown(report, LINKS)
     assert f"[Acme · UpKeep](../../artifacts/key/{artifact_key(newest.slug)})" in markdown

@@ -1,0 +1,103 @@
+"""Observe or manage, connection by connection: first a dry run, then with a typed phrase."""
+
+from typing import Annotated, Literal
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from pydantic import Field
+
+from flows.form import form
+from linekeeper.access.modes import BadRule, Wanted, change, find_subjects, preview_change
+from linekeeper.clock import utcnow
+from linekeeper.customers.find import NotFound
+from linekeeper.markdown import text
+from tasks.reconnect import publish
+from tasks.run import open_runtime, refused, rename
+
+_KINDS = {"connections": "connections", "customers": "customers", "tags": "tags", "apps": "apps"}
+
+
+@flow(name="mode", flow_run_name="mode", retries=0)
+@form
+async def mode(
+    names: Annotated[
+        list[str],
+        Field(
+            title="Names",
+            description="Which ones: connections by name, `Customer · System` or Makini's key; or "
+            "customers, tags or apps by name",
+            min_length=1,
+        ),
+    ],
+    of: Annotated[
+        Literal["connections", "customers", "tags", "apps"],
+        Field(title="Names of", description="The most specific rule counts: connection first"),
+    ] = "connections",
+    set_to: Annotated[
+        Literal["observe", "manage", "leave as it is", "clear the rule"],
+        Field(title="Mode", description="Clear the rule: the less specific ones hold again"),
+    ] = "leave as it is",
+    customers: Annotated[
+        Literal["notify", "do not notify", "leave as it is"],
+        Field(title="Their customers", description="Whether they are written to"),
+    ] = "leave as it is",
+    confirm: Annotated[
+        str,
+        Field(
+            title="Confirm",
+            description="Empty: a dry run. To do it, type what the dry run says, as `manage 10`",
+        ),
+    ] = "",
+    stop_renewing: Annotated[
+        bool,
+        Field(
+            title="Stop renewing",
+            description="Observe also what Linekeeper renews tokens of; they end unrenewed",
+        ),
+    ] = False,
+    by: Annotated[str, Field(title="Your name", description="Who does it; kept in the audit")] = "",
+) -> State[None]:
+    """Observe or manage some connections, and say whether their customers are written to.
+
+    Without a confirmation it only says what would happen.
+    """
+    clears = set_to == "clear the rule"
+    wanted_mode = set_to if set_to in ("observe", "manage") else None
+    notify = {"notify": True, "do not notify": False}.get(customers)
+    async with open_runtime() as rt:
+        try:
+            if not clears and wanted_mode is None and notify is None:
+                raise BadRule("nothing is to change")
+            if clears and notify is not None:
+                raise BadRule("a rule that is cleared says nothing about customers either")
+            subjects = await find_subjects(rt, **{_KINDS[of]: [name.strip() for name in names]})
+            wanted = Wanted(subjects, wanted_mode, notify, clears)
+            labels = ", ".join(subject.label for subject in subjects[:5])
+            if not confirm.strip():
+                seen = await preview_change(rt, wanted, now=utcnow())
+                phrase = wanted.phrase(seen.named)
+                then = f"Nothing was changed. To do it, run this again with *Confirm* `{phrase}`"
+                if seen.left and not stop_renewing:
+                    then = f"It would be refused: {text(seen.why_not, 1_000)}\n\n{then}"
+                await _publish(f"Dry run: {phrase}", seen.lines(done=False), f"{then}.")
+                await rename(f"mode · dry run for {labels}")
+                return Completed(message=f"Dry run; artifact mode. To do it, confirm: {phrase}")
+            if not by.strip():
+                raise BadRule("say who you are; it is kept in the audit")
+            seen = await change(
+                rt, wanted, by=by, now=utcnow(), stop_renewing=stop_renewing, confirm=confirm
+            )
+        except (BadRule, NotFound) as error:
+            return refused("names, mode, confirm, by", error, "Correct it and send it again.")
+        said = wanted.phrase(seen.named)
+        await _publish(f"Done: {said}", seen.lines(done=True), f"Done by {text(by)}.")
+        await rename(f"mode · {said} · {labels}")
+        return Completed(message=" ".join(seen.lines(done=True))[:1_000])
+
+
+async def _publish(title: str, lines: list[str], end: str) -> None:
+    for line in lines:
+        get_run_logger().info("%s", line)
+    shown = "\n".join(f"- {text(line, 500)}" for line in lines)
+    await publish("mode", f"# {text(title)}\n\n{shown}\n\n{end}\n", description=title)
