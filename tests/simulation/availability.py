@@ -103,10 +103,15 @@ class Truth:
         return Waiting.healthy if taken else Waiting.product
 
     def is_hidden(self, at: datetime) -> bool:
-        """Whether Makini says something else of the connection than is so, and nothing else can."""
+        """Whether Makini says something else of the connection than is so, and nothing else can.
+
+        Nor can its own words say that a login is lost while no call of the connection is answered.
+        """
         so = _last(self._connection.states, at, "healthy")
-        announced = so == "customer_login" and self._announced
-        return not announced and self._worded(at) != so
+        if so == "customer_login":
+            unheard = any(span.covers(at) for span in self._alone)
+            return not self._announced and (unheard or self._worded(at) != so)
+        return self._worded(at) != so
 
     def within(self, since: datetime, until: datetime) -> set[Waiting]:
         """Everything that was so, or that Makini said, between two moments."""

@@ -27,6 +27,8 @@ KINDS = (
 
 MAKINI_AWAY = 0.3
 """The share of universes in which Makini as a whole goes away."""
+CUT_AFTER = ("", " webhook_event", " webhook_event", " outbox", " incident", " credential")
+"""What a transaction wrote to after whose commit the power is cut."""
 LACKS_FROM_SECONDS = 1200.0
 """A listing that lacks records does so once all were read."""
 
@@ -236,12 +238,13 @@ class Trouble:
     # --- processes and tokens
 
     async def _commits(self) -> None:
-        """The power of a process is cut right after a commit."""
+        """The power of a process is cut right after a commit, often one that matters."""
         while True:
             await self._pause(400.0)
             if self._on("commits"):
                 choice = ("receiver", "consumer", "consumer", "consumer", "worker")
                 self.universe.disk.cut_next = self.rng.choice(choice)
+                self.universe.disk.cut_after = self.rng.choice(CUT_AFTER)
 
     async def _stops(self) -> None:
         """A process is told to stop, and started again."""

@@ -66,13 +66,16 @@ class Disk:
 
     cut_next: str | None = None
     """The power of a host whose name begins so is cut right after its next commit."""
+    cut_after = ""
+    """What that transaction has to have written to; empty: anything."""
     cut_now: Callable[[Any], None] = staticmethod(lambda host: host.cut())
 
-    def committed(self) -> None:
-        """Say that a transaction was committed."""
+    def committed(self, written: str) -> None:
+        """Say that a transaction was committed, and with which statements."""
         self.commits += 1
         host = HOST.get()
-        if self.cut_next and host is not None and host.name.startswith(self.cut_next):
+        is_meant = self.cut_next and host is not None and host.name.startswith(self.cut_next)
+        if is_meant and self.cut_after in written:
             self.cut_next = None
             self.cut_now(host)
         for watcher in list(self.watchers):
@@ -85,6 +88,9 @@ DISK: Disk = Disk()
 class SimConnection(sqlite3.Connection):
     """SQLite itself, without waiting for locks on a thread and without `fsync`."""
 
+    _written = ""
+    """The beginnings of what was written since the last commit, where that is asked for."""
+
     def execute(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:  # type: ignore[override]
         if statement.startswith("PRAGMA busy_timeout"):
             statement = "PRAGMA busy_timeout=0"
@@ -92,17 +98,29 @@ class SimConnection(sqlite3.Connection):
             statement = "PRAGMA synchronous=OFF"
         if DISK.fail is not None and not statement.startswith(("PRAGMA", "BEGIN", "ROLLBACK")):
             DISK.fail(statement)
+        if statement.startswith("BEGIN"):
+            self._written = ""
         wrote = statement == "COMMIT" and self.in_transaction
         cursor = super().execute(statement, parameters)
+        self._note(statement)
         if wrote:
-            DISK.committed()
+            DISK.committed(self._written)
+        return cursor
+
+    def executemany(self, statement: str, parameters: Any) -> sqlite3.Cursor:  # type: ignore[override]
+        cursor = super().executemany(statement, parameters)
+        self._note(statement)
         return cursor
 
     def commit(self) -> None:
         wrote = self.in_transaction
         super().commit()
         if wrote:
-            DISK.committed()
+            DISK.committed(self._written)
+
+    def _note(self, statement: str) -> None:
+        if DISK.cut_next is not None and statement.startswith(("UPDATE", "INSERT", "DELETE")):
+            self._written += f"{statement[:40]}\n"
 
 
 class _Inline:
