@@ -107,9 +107,9 @@ def _why(invitation: _Invitation) -> str:
         system = invitation.system
         away = f", and {system} did not answer Makini at that moment" if kept.is_system_away else ""
         return (
-            f"Somebody logged in on {kept.at:%d %B %Y, %H:%M} UTC{away}. That login is kept: it is "
-            f"verified as soon as {system} answers, and if it works there is nothing more to do. "
-            "Log in once more only if an old password was typed, or if it was changed since."
+            f"Somebody logged in on {kept.at:%-d %B %Y, %H:%M} UTC{away}. That login is kept: it "
+            f"is verified as soon as {system} answers, and if it works there is nothing more to "
+            "do. Log in once more only if an old password was typed, or if it was changed since."
         )
     if not invitation.link.connection_id:
         return (
@@ -121,7 +121,7 @@ def _why(invitation: _Invitation) -> str:
             f"{invitation.system} of {invitation.customer} is connected: there is nothing you have "
             "to do. You can renew its login here, if you want to."
         )
-    since = f" since {invitation.since:%d %B %Y, %H:%M} UTC" if invitation.since else ""
+    since = f" since {invitation.since:%-d %B %Y, %H:%M} UTC" if invitation.since else ""
     return (
         f"{invitation.system} of {invitation.customer} has not accepted the stored login{since}. "
         "Most often its password was changed. Until you log in again, nothing can be read from it "
