@@ -231,7 +231,7 @@ async def _bodies(
             count += await _count(session, _EVENT, held)
             if erase:
                 await _settle_pending(session, which, now)
-                empty = {"body": None, "headers": None}
+                empty = {"body": None, "headers": None, "body_keys": None}
                 await session.execute(update(_EVENT).where(*held).values(empty))
         held = [
             _RECORD.c.connection_id.in_(ids),

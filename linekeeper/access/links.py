@@ -1,17 +1,22 @@
-"""Connect links and the `state` that goes through Makini Link. Pure but for `make_link`."""
+"""Connect links and the `state` that goes through Makini Link. Pure but for
+`make_link` and `asked_customers`."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from linekeeper.access.signing import Signer
+from linekeeper.chunks import chunked
 from linekeeper.clock import token_bytes
 from linekeeper.config import AppConfig
 from linekeeper.store import new_id
-from linekeeper.store.tables import ConnectLink
+from linekeeper.store.tables import ConnectLink, Outbox
 
 LINK_LIVES = timedelta(days=7)
 STATE_LIVES = timedelta(minutes=30)
@@ -103,3 +108,23 @@ def authorize_url(app: AppConfig, public_url: str, state: str) -> str:
         }
     )
     return f"{app.link_url}/oauth/authorize?{query}"
+
+
+async def asked_customers(
+    session: AsyncSession, attempts: Mapping[str, int], customers: Sequence[str]
+) -> set[tuple[str, str]]:
+    """Incident and customer, where a mail of the incident's present attempt asks, or asked.
+
+    `attempts` are by the incidents' ids. A mail is known for a week after it went out, which is as
+    long as a case and its links last.
+    """
+    found: set[tuple[str, str]] = set()
+    for chunk in chunked(sorted(set(customers)), 5_000):
+        lanes = [f"email:{customer}" for customer in chunk]
+        keys = await session.scalars(
+            select(col(Outbox.dedupe_key)).where(col(Outbox.lane).in_(lanes))
+        )
+        for parts in (key.split(":") for key in keys):  # as `reconnect.ask.mail` makes them
+            if len(parts) == 6 and parts[4] == "ask" and parts[2] == str(attempts.get(parts[1])):
+                found.add((parts[1], parts[3]))
+    return found

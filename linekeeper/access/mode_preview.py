@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.expiry import WITHIN
+from linekeeper.access.links import asked_customers
 from linekeeper.chunks import chunked
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
@@ -254,6 +255,8 @@ async def _count_people(
     ]
     lost = {turn.connection.id: turn for turn in turns if turn.connection.health == LOST}
     customers: set[str] = set()
+    with_link: set[tuple[str, str]] = set()
+    attempts: dict[str, int] = {}
     for some in chunked(sorted(lost), _AT_ONCE):
         linked = set(
             await session.scalars(
@@ -272,6 +275,7 @@ async def _count_people(
                 col(Incident.id),
                 col(Reconnect.closed_at).is_not(None),
                 col(Reconnect.outcome).is_not(None),
+                col(Reconnect.attempt),
             )
             .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
             .outerjoin(Reconnect, col(Reconnect.incident_id) == col(Incident.id))
@@ -282,16 +286,22 @@ async def _count_people(
                 col(Incident.kind) == LOST,
             )
         )
-        for connection_id, incident_id, is_closed, is_given_up in rows:
+        for connection_id, incident_id, is_closed, is_given_up, attempt in rows:
             turn, came_with = lost[connection_id], underway.get(connection_id)
             seen.cases.append(incident_id)
             is_ahead = came_with is not None and came_with.live_at is None
-            if is_closed or is_ahead or connection_id in linked or not turn.after.manages:
+            if is_closed or is_ahead or not turn.after.manages:
                 continue
-            seen.links.append(turn.label)
             customer = turn.connection.customer_id
-            if turn.after.writes_to_customers and has_mail and not is_given_up and customer:
-                customers.add(customer)
+            is_mailed = turn.after.writes_to_customers and has_mail and not is_given_up
+            if connection_id not in linked:
+                seen.links.append(turn.label)
+                customers |= {customer} if customer and is_mailed else set()
+            elif customer and is_mailed:
+                with_link.add((incident_id, customer))
+                attempts[incident_id] = attempt
+    asked = await asked_customers(session, attempts, [customer for _, customer in with_link])
+    customers |= {customer for _, customer in with_link - asked}
     seen.cases = sorted(set(seen.cases))
     for some in chunked(sorted(customers), _AT_ONCE):
         addresses = await session.scalars(

@@ -20,6 +20,7 @@ from linekeeper.consumer.slack_socket import SlackSockets
 from linekeeper.consumer.waiting import CONNECTION_WEBHOOKS, RECORD_WEBHOOKS
 from linekeeper.consumer.waker import Waker
 from linekeeper.implementation.watch import watch as watch_implementations
+from linekeeper.inbox.sealing import Sealing
 from linekeeper.notify.linked import show_with_forms
 from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Orchestrator
@@ -55,6 +56,7 @@ INTERRUPTED_EVERY = 60.0
 IMPLEMENTATIONS_EVERY = 5.0
 OUTAGES_EVERY = 30.0
 SOCKETS_EVERY = 2.0
+SEALING_EVERY = 30.0
 STREAM_EVERY = 30.0
 """Trouble of the webhook stream is found within a minute of its threshold."""
 ENDING_SECONDS = 3.0
@@ -188,6 +190,7 @@ def lanes(
         ServiceLoop("authentication set-ups", look_at_setups, every=IMPLEMENTATIONS_EVERY),
         ServiceLoop("outages of ours", look_for_outages, every=OUTAGES_EVERY),
         ServiceLoop("webhook stream", look_at_stream, every=STREAM_EVERY),
+        ServiceLoop("bodies at rest", Sealing(rt.store).step, every=SEALING_EVERY),
         ServiceLoop("mail", mail, every=OUTBOX_EVERY, waits_for="email"),
         ServiceLoop("forward", forwarder.step, every=OUTBOX_EVERY, waits_for="forward"),
         ServiceLoop("block settings", blocks, every=BLOCKS_EVERY),

@@ -20,10 +20,9 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.explain.facts import DeliveryFacts
-from linekeeper.inbox.identify import read, record_keys
+from linekeeper.inbox.sealing import keys_of
 from linekeeper.store import Store
 from linekeeper.store.core import table_of
-from linekeeper.store.keys import stored_key
 from linekeeper.store.tables import Connection, Transition, WebhookEvent
 
 SEARCHED = 5_000
@@ -52,6 +51,7 @@ _COLUMNS = (
     _EVENT.c.error,
     _EVENT.c.replay_of,
     _EVENT.c.body,
+    _EVENT.c.body_keys,
 )
 
 
@@ -75,7 +75,7 @@ async def naming(
             .where(
                 *_arrived_about(announced_at),
                 or_(own, _EVENT.c.connection_id.is_(None)),
-                _contains(_EVENT.c.body, store.is_sqlite),
+                _contains(_EVENT.c, store.is_sqlite),
             )
             .limit(_FOUND),
             _spellings(key),
@@ -126,9 +126,11 @@ async def facts_of(session: AsyncSession, row: Any, connection_id: str | None) -
     )
 
 
-def keys_in(body: bytes | None) -> list[str]:
-    """The record keys a body names, as they are stored."""
-    return [stored_key(key) for key in record_keys(read(body))] if body else []
+def keys_in(row: Any) -> list[str]:
+    """The record keys that the body of a row of `webhook_event` names, as they are stored."""
+    if row.body_keys is not None:
+        return str(row.body_keys, "utf-8", "replace").splitlines()
+    return keys_of(row.body) if row.body else []
 
 
 @cache
@@ -154,7 +156,7 @@ def _newest(is_sqlite: bool) -> Select[Any]:
         )
         some = (
             select(newest)
-            .where(newest.c.body.is_not(None), _contains(newest.c.body, is_sqlite))
+            .where(newest.c.body.is_not(None), _contains(newest.c, is_sqlite))
             .order_by(newest.c.received_at.desc())
             .limit(literal_column(str(_FOUND)))
             .subquery()
@@ -181,18 +183,22 @@ def _older(is_sqlite: bool) -> Select[Any]:
             own,
             _EVENT.c.received_at <= edge,
             _EVENT.c.body.is_not(None),
-            _contains(_EVENT.c.body, is_sqlite),
+            _contains(_EVENT.c, is_sqlite),
         )
         .order_by(_EVENT.c.received_at.desc())
         .limit(_FOUND)
     )
 
 
-def _contains(body: ColumnElement[Any], is_sqlite: bool) -> ColumnElement[bool]:
-    """Whether a body has the key somewhere, as it is or as JSON may spell it."""
+def _contains(columns: Any, is_sqlite: bool) -> ColumnElement[bool]:
+    """Whether a body has the key somewhere, as it is or as JSON may spell it.
+
+    Of one that is encrypted the keys it names are looked at.
+    """
+    searched = func.coalesce(columns.body_keys, columns.body)
     needles = [bindparam(name, type_=LargeBinary) for name in ("plain", "escaped")]
     places = [
-        func.instr(body, needle) if is_sqlite else func.position(needle.op("IN")(body))
+        func.instr(searched, needle) if is_sqlite else func.position(needle.op("IN")(searched))
         for needle in needles
     ]
     return or_(*(place > 0 for place in places))
@@ -218,7 +224,7 @@ def _first_id(at: datetime) -> str:
 
 
 def _names(row: Any, key: str) -> bool:
-    return key in keys_in(row.body)
+    return key in keys_in(row)
 
 
 def _may_be(row: Any, connection_id: str, names: set[str | None]) -> bool:

@@ -93,7 +93,7 @@ async def delivery_way(
     around = await queries.around(session, row.connection_id, configuration)
     connection = around.row
     facts = await deliveries.facts_of(session, row, row.connection_id)
-    keys = deliveries.keys_in(row.body) if row.kind in RECORD_KINDS else []
+    keys = deliveries.keys_in(row) if row.kind in RECORD_KINDS else []
     way = Way(
         key=keys[0] if keys else None,
         connection=around.facts,

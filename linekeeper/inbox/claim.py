@@ -16,6 +16,7 @@ from linekeeper.outbox import queue
 from linekeeper.outbox.queue import Work
 from linekeeper.store import Store
 from linekeeper.store.core import table_of
+from linekeeper.store.payloads import open_payload
 from linekeeper.store.tables import WebhookEvent
 
 Status = Literal["processed", "deferred", "stale", "dead", "unrouted"]
@@ -94,9 +95,17 @@ async def claim_events(
         if not await queue.is_due(session, work, now=now):
             return Claimed("", rank, now, ())
     found = await queue.claim(store, work, owner, limit=limit, now=now, token=token)
-    events = [Event(**{name: row[name] for name in Event._fields}) for row in found.rows]
+    events = [
+        opened(store, Event(**{name: row[name] for name in Event._fields})) for row in found.rows
+    ]
     passed("claimed", [event.id for event in events])
     return Claimed(found.token, rank, found.until, events)
+
+
+def opened(store: Store, event: Event) -> Event:
+    """`event` with its body readable: that of one to be done again is encrypted."""
+    body = open_payload(store.cipher, event.body)
+    return event if body is event.body else event._replace(body=body)
 
 
 async def still_ours(

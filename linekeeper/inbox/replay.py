@@ -33,6 +33,7 @@ _KEPT = (
     "url_connection",
     "event",
     "body",
+    "body_keys",
     "headers",
 )
 

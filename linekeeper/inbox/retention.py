@@ -68,7 +68,11 @@ async def prune_inbox(
         return Pruned(*counted)
     emptied = await _repeat(
         store,
-        lambda some: update(_EVENT).where(_EVENT.c.id.in_(some)).values(body=None, headers=None),
+        lambda some: (
+            update(_EVENT)
+            .where(_EVENT.c.id.in_(some))
+            .values(body=None, headers=None, body_keys=None)
+        ),
         with_body,
     )
     await note_removed(store, {"bodies": payloads_before}, now=now)

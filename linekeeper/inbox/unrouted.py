@@ -8,7 +8,7 @@ from sqlalchemy import literal_column, select, update
 from sqlmodel import col
 
 from linekeeper.chunks import chunked
-from linekeeper.inbox.claim import Event
+from linekeeper.inbox.claim import Event, opened
 from linekeeper.inbox.identify import read, record_keys
 from linekeeper.inbox.routing import connections_of, owners_of
 from linekeeper.store import Store
@@ -41,7 +41,7 @@ async def route_again(store: Store, *, now: datetime) -> int:
             .order_by(_EVENT.c.processed_at)
             .limit(MOST)
         )
-        events = [Event(*row) for row in rows]
+        events = [opened(store, Event(*row)) for row in rows]
 
     async def find(some: Sequence[Event]) -> list[str]:
         return await _routed(store, some)

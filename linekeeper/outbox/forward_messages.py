@@ -15,6 +15,7 @@ from linekeeper.outbox.forward import change_message, destination_of, event_mess
 from linekeeper.outbox.forward_original import address, change_body, change_headers, makini_headers
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store import Store
+from linekeeper.store.payloads import open_payload
 from linekeeper.store.tables import Connection, WebhookEvent
 
 
@@ -74,7 +75,7 @@ async def read_messages(
         if "change" in payload:
             messages.append(_change(row, app, payload, signatures.get(app)))
         elif (event := events.get(payload["event"])) and app in as_makini:
-            if event.body is None:
+            if (content := open_payload(store.cipher, event.body)) is None:
                 gone.append(row.id)
                 continue
             identity = event.replay_of or event.id
@@ -84,7 +85,7 @@ async def read_messages(
                     row,
                     app,
                     identity,
-                    event.body,
+                    content,
                     makini_key=event.makini_key,
                     headers=headers,
                     is_complete=bool(headers),
@@ -99,7 +100,7 @@ async def read_messages(
                 connection_id=connection_id or event.connection_id,
                 makini_key=makini_keys.get(connection_id or "", event.makini_key),
                 entity=event.entity,
-                body=event.body,
+                body=open_payload(store.cipher, event.body),
                 keys=payload.get("keys"),
             )
             identity = event.replay_of or event.id

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.links import link_url, make_link
+from linekeeper.access.links import asked_customers, link_url, make_link
 from linekeeper.access.signing import Signer, load_signer
 from linekeeper.chunks import chunked
 from linekeeper.config import AppConfig, Configuration
@@ -107,9 +107,20 @@ class _Asking:
         """Make the links that are missing, mail those who were not, show the link in Slack."""
         waiting = self._case.to_ask(app)
         made = {member.connection_id: await self._link(member) for member in waiting}
-        fresh = [member for member in waiting if member.link_id is None]
         texts: list[str] = []
-        notified = [m for m in fresh if app_of(app, m.chosen).writes_to_customers]
+        incident = self._case.incident.id
+        asked = await asked_customers(
+            self._session,
+            {incident: self._reconnect.attempt},
+            [member.customer_id for member in waiting if member.customer_id],
+        )
+        notified = [
+            member
+            for member in waiting
+            # A link may be older than the wish that customers are written to.
+            if (member.link_id is None or (incident, member.customer_id) not in asked)
+            and app_of(app, member.chosen).writes_to_customers
+        ]
         if notified and self._reconnect.outcome is None:
             texts = await self._mail(notified, made, configuration)
         url = None
@@ -139,7 +150,7 @@ class _Asking:
     async def _mail(
         self, fresh: Sequence[Member], links: Mapping[str, str], configuration: Configuration
     ) -> list[str]:
-        """One mail a customer; returns what operators should know of it.
+        """One mail a customer; returns what operators should know of it, once.
 
         A mail shows all its customer's systems as they are when it goes out: another is written
         only where that of an earlier loss has gone already.
@@ -168,7 +179,10 @@ class _Asking:
             [row for row in rows if row.dedupe_key.rpartition(":")[0] not in waiting],
             now=self._now,
         )
-        lost = sorted(str(name) for one, name in customers.items() if one not in reachable)
+        new = {member.customer_id for member in fresh if member.link_id is None}
+        lost = sorted(
+            str(name) for one, name in customers.items() if one in new and one not in reachable
+        )
         if not lost:
             return []
         more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""

@@ -10,8 +10,9 @@ from sqlmodel import col
 from linekeeper.store.bodies import KeptBody, bodies_after, is_sealed, seal_again
 from linekeeper.store.cipher import KeyProblem
 from linekeeper.store.engine import Store
+from linekeeper.store.payloads import Payload, open_payload, reseal, sealed_after
 from linekeeper.store.processes import Writer, wait_until_ended
-from linekeeper.store.tables import AppSetting, Credential, PendingLogin, Record
+from linekeeper.store.tables import AppSetting, Credential, PendingLogin, Record, WebhookEvent
 
 _PORTION = 200
 _TABLES: tuple[tuple[Any, str, tuple[str, ...]], ...] = (
@@ -65,6 +66,9 @@ async def rotate_keys(
             rotation.total += await session.scalar(select(func.count()).select_from(table)) or 0
         bodies = select(func.count()).select_from(Record).where(col(Record.body).is_not(None))
         rotation.total += await session.scalar(bodies) or 0
+        sealed = select(func.count()).select_from(WebhookEvent)
+        sealed = sealed.where(col(WebhookEvent.body_keys).is_not(None))
+        rotation.total += await session.scalar(sealed) or 0
     async for table, key, columns, rows in _portions(store, portion):
         readable = [row for row in rows if _is_readable(store, row, columns)]
         rotation.unreadable += [_named(table, key, row) for row in rows if row not in readable]
@@ -77,6 +81,12 @@ async def rotate_keys(
         old = [each for each in fits if _is_to_seal(store, each)]
         rotation.changed += await seal_again(store, old) if old else 0
         rotation.seen += len(kept)
+        tell(rotation)
+    async for payloads in _payloads(store, portion):
+        shut = [one for one in payloads if open_payload(store.cipher, one.kept) is None]
+        rotation.unreadable += [f"webhook_event {one.id}" for one in shut]
+        rotation.changed += await reseal(store, _under_older(store, payloads))
+        rotation.seen += len(payloads)
         tell(rotation)
     if rotation.seen and len(rotation.unreadable) == rotation.seen:
         raise KeyProblem(
@@ -94,7 +104,28 @@ async def rotate_keys(
             for each in kept
             if _is_to_seal(store, each) and _body_opens(store, each)
         ]
+    async for payloads in _payloads(store, portion):
+        older = _under_older(store, payloads)
+        rotation.written_since += [f"webhook_event {one.id}" for one in older]
     return rotation
+
+
+async def _payloads(store: Store, portion: int) -> AsyncIterator[list[Payload]]:
+    """Every encrypted body of a webhook, a portion at a time."""
+    payloads = await sealed_after(store, None, limit=portion)
+    while payloads:
+        yield payloads
+        payloads = await sealed_after(store, payloads[-1].id, limit=portion)
+
+
+def _under_older(store: Store, payloads: Sequence[Payload]) -> list[Payload]:
+    """Those of `payloads` that one of the keys opens, but not the first."""
+    return [
+        one
+        for one in payloads
+        if not store.cipher.is_sealed_by_first(one.kept)
+        and open_payload(store.cipher, one.kept) is not None
+    ]
 
 
 async def _bodies(store: Store, portion: int) -> AsyncIterator[list[KeptBody]]:

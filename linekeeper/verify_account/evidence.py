@@ -11,6 +11,8 @@ from linekeeper.config import AppConfig
 from linekeeper.inbox.identify import read
 from linekeeper.inbox.kinds import CANARY
 from linekeeper.runtime import Runtime
+from linekeeper.store import Store
+from linekeeper.store.payloads import open_payload
 from linekeeper.store.tables import Connection, DeliveryCount, WebhookEvent
 from linekeeper.tokens.stored import load_tokens
 from linekeeper.verify_account.ask import Asker
@@ -87,7 +89,7 @@ async def webhook_exchanges(
         found = []
         for name in [str(name)[:60] for name in names]:
             if name not in seen:
-                found += await _samples_of_event(session, app, name, ask)
+                found += await _samples_of_event(rt.store, session, app, name, ask)
         accepted = await session.scalar(
             select(func.count())
             .select_from(WebhookEvent)
@@ -121,7 +123,7 @@ async def login_exchange(rt: Runtime, app: str, *, now: datetime) -> list[Exchan
 
 
 async def _samples_of_event(
-    session: AsyncSession, app: str, name: str, ask: Asker
+    store: Store, session: AsyncSession, app: str, name: str, ask: Asker
 ) -> list[Exchange]:
     rows = await session.execute(
         select(col(WebhookEvent.body), col(WebhookEvent.received_at))
@@ -133,7 +135,10 @@ async def _samples_of_event(
         .order_by(col(WebhookEvent.id).desc())
         .limit(BODIES_PER_NAME)
     )
-    return [ask.webhook("webhooks", read(body or b""), name, at) for body, at in rows]
+    return [
+        ask.webhook("webhooks", read(open_payload(store.cipher, body) or b""), name, at)
+        for body, at in rows
+    ]
 
 
 def _own(step: str, figures: dict[str, int], now: datetime) -> Exchange:

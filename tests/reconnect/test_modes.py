@@ -233,3 +233,31 @@ async def test_two_who_set_modes_at_once_are_both_heard(open_house: Opened) -> N
     rows = await house.connections()
     await asyncio.gather(*(set_mode(house, row, mode="manage") for row in rows))
     assert {row.mode for row in await house.connections()} == {"manage"}
+
+
+async def test_who_has_a_link_and_no_mail_is_written_to_once_that_is_switched_on(
+    open_house: Opened, post: tuple[Post, str]
+) -> None:
+    mailbox, url = post
+    house = await asking(open_house, url, connections=4)
+    first, second, third, *_ = await house.connections()
+    await set_mode(house, first, second, notify=False)
+    for connection in (first, second, third):
+        await house.lose_login(connection)
+    await work(house)
+    assert len(mailbox.mails) == 1  # the third's customer
+    assert len(await house.rows(ConnectLink)) == 3
+    mailbox.mails.clear()
+
+    what = await wanted(house, first, third, notify=True)
+    seen = await preview_change(house.rt, what, now=utcnow())
+    assert seen.links == []
+    assert seen.people == [f"it@{(await customer_of(house, first))}.example"]
+    await change(house.rt, what, by="anna", now=utcnow())
+    await work(house)
+    assert [mail["To"] for mail in mailbox.mails] == seen.people
+    assert len(await house.rows(ConnectLink)) == 3
+    again = await preview_change(house.rt, what, now=utcnow())
+    assert again.people == []
+    await work(house)
+    assert len(mailbox.mails) == 1

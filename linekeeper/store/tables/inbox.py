@@ -15,6 +15,7 @@ _UNROUTED = text("status = 'unrouted'")
 _TRIED = text("status = 'pending' AND attempts > 0")
 _CANARY = text("kind = 'canary'")
 _REPLAY = text("replay_of IS NOT NULL")
+_PLAIN = text("status <> 'pending' AND body IS NOT NULL AND body_keys IS NULL")
 _MERGEABLE = text("merge_key IS NOT NULL")
 
 
@@ -77,6 +78,7 @@ class WebhookEvent(SQLModel, table=True):
             sqlite_where=_REPLAY,
             postgresql_where=_REPLAY,
         ),
+        Index("webhook_event_plain", "processed_at", sqlite_where=_PLAIN, postgresql_where=_PLAIN),
     )
 
     id: str = identifier()
@@ -124,12 +126,15 @@ class WebhookEvent(SQLModel, table=True):
     replay_of: str | None = Field(default=None, sa_type=Id)
     """The event this one repeats."""
     body: bytes | None = Field(default=None, repr=False)
-    """As it was received and signed; emptied by housekeeping."""
+    """As it was received and signed; encrypted once it is settled (`store.payloads`), emptied by
+    housekeeping."""
     headers: bytes | None = Field(default=None, repr=False)
     """Makini's own, as JSON pairs; only where the product gets webhooks as Makini sends them."""
     keys_done: bytes | None = Field(default=None, repr=False)
     """Which of its record keys are read and stored already, one bit a key in the order of the
     body; none before a claim ends in the middle of it."""
+    body_keys: bytes | None = Field(default=None, repr=False)
+    """The record keys that the body names, a line each; only of a body that is encrypted."""
 
 
 class WebhookHour(SQLModel, table=True):

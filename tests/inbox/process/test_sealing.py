@@ -1,0 +1,89 @@
+"""Bodies of webhooks are encrypted once they are settled, and go on being of use."""
+
+from datetime import timedelta
+
+import orjson
+import pytest
+from cryptography.fernet import Fernet
+
+from linekeeper.clock import utcnow
+from linekeeper.explain.service import explain
+from linekeeper.inbox.replay import Selection, replay
+from linekeeper.inbox.sealing import SEALED_AFTER, seal_settled
+from linekeeper.store import KeyProblem, Store
+from linekeeper.store.cipher import Cipher, is_sealed
+from linekeeper.store.payloads import open_payload
+from linekeeper.store.rotate import rotate_keys
+from tests.explain.plant import some_key, subject
+from tests.inbox.process.stage import Stage
+
+SECRET = "Jo Doe's pump"
+
+
+def test_what_is_sealed_is_opened_by_any_of_the_keys_and_by_no_other() -> None:
+    old, new, strange = (Fernet.generate_key().decode() for _ in range(3))
+    for content in (b"", b"{}", b"\x00\xff" * 5_000):
+        kept = Cipher([old]).seal(content)
+        assert is_sealed(kept)
+        assert kept != Cipher([old]).seal(content)
+        assert Cipher([new, old]).unseal(kept) == content
+        assert not Cipher([new, old]).is_sealed_by_first(kept)
+        with pytest.raises(KeyProblem):
+            Cipher([strange]).unseal(kept)
+        for broken in (kept[:-1], kept[:9], kept[:-1] + bytes([kept[-1] ^ 1])):
+            assert open_payload(Cipher([old]), broken) is None
+    assert Cipher([old]).unseal(b'{"plain": 1}') == b'{"plain": 1}'
+
+
+async def test_a_settled_body_is_encrypted_and_still_explained_replayed_and_forwarded(
+    stage: Stage,
+) -> None:
+    [which, *_] = stage.connections
+    key = await some_key(stage, which)
+    named = [{"key": key, "x": SECRET}]
+    body = orjson.dumps({"id": "e1", "event": "assets.updated", "body": named})
+    receipt = await stage.deliver(body, to=which)
+    later = utcnow() + SEALED_AFTER + timedelta(minutes=1)
+    await seal_settled(stage.rt.store, now=later)
+    assert (await stage.event(receipt.id)).body == body  # not settled yet
+    await stage.process()
+    await seal_settled(stage.rt.store, now=utcnow())
+    assert (await stage.event(receipt.id)).body == body  # the version before may still read it
+    await seal_settled(stage.rt.store, now=later)
+    kept = await stage.event(receipt.id)
+    assert kept.body is not None
+    assert SECRET.encode() not in kept.body
+    assert kept.body_keys == key.encode()
+    assert open_payload(stage.rt.store.cipher, kept.body) == body
+
+    await stage.forward()
+    assert any(SECRET.encode() in content for content in stage.product.raw)
+    configuration = await stage.rt.configuration()
+    for asked in (await subject(stage, which, key), receipt.id):
+        found = await explain(stage.rt.store, configuration, asked, now=utcnow())
+        assert receipt.id in orjson.dumps(found.as_json()).decode(), asked
+    selected = Selection("processed")
+    done = [n async for n in replay(stage.rt.store, configuration.apps, selected, now=utcnow())]
+    assert sum(done) == 1
+    await stage.process()
+    [_, again] = await stage.events()
+    assert (again.status, again.connection_id) == ("processed", which.id)
+    assert again.body == kept.body
+
+
+async def test_a_rotation_takes_bodies_along(stage: Stage) -> None:
+    [which, *_] = stage.connections
+    receipt = await stage.deliver({"event": "moon.rising", "note": SECRET}, to=which)
+    await stage.process()
+    await seal_settled(stage.rt.store, now=utcnow() + 2 * SEALED_AFTER)
+    before = (await stage.event(receipt.id)).body
+    new, old = Fernet.generate_key().decode(), stage.rt.settings.encryption_keys[0]
+    rotating = Store(stage.rt.store.engine, Cipher([new, old.get_secret_value()]))
+    done = await rotate_keys(rotating)
+    assert f"webhook_event {receipt.id}" not in [*done.unreadable, *done.written_since]
+    after = (await stage.event(receipt.id)).body
+    assert after != before
+    opened = open_payload(Cipher([new]), after)
+    assert opened is not None
+    assert SECRET.encode() in opened
+    assert (await rotate_keys(rotating)).changed == 0
