@@ -15,6 +15,7 @@ from linekeeper.logs import passed
 from linekeeper.outbox import queue
 from linekeeper.outbox.queue import Work
 from linekeeper.store import Store
+from linekeeper.store.cipher import SEALED
 from linekeeper.store.core import table_of
 from linekeeper.store.payloads import open_payload
 from linekeeper.store.tables import WebhookEvent
@@ -104,8 +105,9 @@ async def claim_events(
 
 def opened(store: Store, event: Event) -> Event:
     """`event` with its body readable: that of one to be done again is encrypted."""
-    body = open_payload(store.cipher, event.body)
-    return event if body is event.body else event._replace(body=body)
+    if event.body is None or not event.body.startswith(SEALED):
+        return event
+    return event._replace(body=open_payload(store.cipher, event.body))
 
 
 async def still_ours(

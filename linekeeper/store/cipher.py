@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from linekeeper.private import make_private_folder
 
-_SEALED = b"\x00lk1"
+SEALED = b"\x00lk1"
 """How sealed bytes begin; no JSON and no text does."""
 _NONCE = 12
 
@@ -80,7 +80,7 @@ class Cipher:
     def seal(self, content: bytes) -> bytes:
         """`content`, readable only with one of the keys (AES-GCM: 32 bytes more, a few µs)."""
         nonce = os.urandom(_NONCE)
-        return _SEALED + nonce + self._sealing[0].encrypt(nonce, content, _SEALED)
+        return SEALED + nonce + self._sealing[0].encrypt(nonce, content, SEALED)
 
     def unseal(self, kept: bytes) -> bytes:
         """The content again; what was never sealed as it is.
@@ -115,13 +115,13 @@ class Cipher:
 
 def is_sealed(kept: bytes) -> bool:
     """Whether `kept` was made by `Cipher.seal`. Pure."""
-    return kept.startswith(_SEALED)
+    return kept.startswith(SEALED)
 
 
 def _opened(key: AESGCM, kept: bytes) -> bytes | None:
-    head = len(_SEALED)
+    head = len(SEALED)
     try:
-        return key.decrypt(kept[head : head + _NONCE], kept[head + _NONCE :], _SEALED)
+        return key.decrypt(kept[head : head + _NONCE], kept[head + _NONCE :], SEALED)
     except (InvalidTag, ValueError):
         return None
 
