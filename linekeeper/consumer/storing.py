@@ -1,8 +1,8 @@
 """The effects of record events: what was read goes into the index, in one transaction with the
 word that the events are settled."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -72,6 +72,21 @@ def is_final(error: Exception) -> bool:
     return isinstance(error, MakiniError) and not error.retryable
 
 
+@dataclass(slots=True)
+class _Came:
+    """When the deliveries came that asked for a batch."""
+
+    first: datetime
+    by_key: dict[str, datetime] = field(default_factory=dict)
+    """Of those that named a key, as it is stored, the first."""
+
+    def add(self, at: datetime, keys: Iterable[str]) -> None:
+        """One more came `at`, and named `keys`."""
+        self.first = min(self.first, at)
+        for key in map(stored_key, keys):
+            self.by_key[key] = min(at, self.by_key.get(key, at))
+
+
 class Storing:
     """The effects of some events: each batch of what was read is stored once."""
 
@@ -109,18 +124,20 @@ class Storing:
 
     async def _store_records(self, session: AsyncSession, events: Sequence[Event]) -> None:
         now = utcnow()
-        came: dict[Ask, dict[Batch, datetime]] = {}
+        came: dict[Ask, dict[Batch, _Came]] = {}
         for event in events:
-            for ask, batch in self._held[event.id].batches.items():
+            held = self._held[event.id]
+            for ask, batch in held.batches.items():
                 if not batch.is_stored:
                     batches = came.setdefault(ask, {})
-                    batches[batch] = min(event.received_at, batches.get(batch, event.received_at))
+                    some = batches.setdefault(batch, _Came(event.received_at))
+                    some.add(event.received_at, held.plan.reads.get(ask, ()))
         self._stored = [batch for batches in came.values() for batch in batches]
         refused: dict[str, Observation] = {}
         waves: list[dict[Ask, tuple[Batch, Arrived]]] = []
         for ask in sorted(came):
             place = 0
-            for batch, received_at in came[ask].items():
+            for batch, some in came[ask].items():
                 answer = batch.answer
                 if isinstance(answer, Refused) and answer.observation is not None:
                     refused[ask.connection_id] = answer.observation
@@ -133,7 +150,8 @@ class Storing:
                     bodies=ask.entity in batch.app.bodies,
                     fields=identifying_fields(batch.app.natural_keys, ask.entity),
                     asked_at=answer.asked_at,
-                    received_at=received_at,
+                    received_at=some.first,
+                    named_at=some.by_key,
                 )
                 if place == len(waves):
                     waves.append({})

@@ -21,22 +21,44 @@ WINDOW_TYPICAL = timedelta(days=14), timedelta(days=100)
 be such a window, however few records are older."""
 UNDO = timedelta(days=30)
 
-Absence = Literal["first", "agreed"]
+FIRST_SYNC = timedelta(days=1)
+"""A connection that is younger and says that it syncs is in its first sync."""
+
+Absence = Literal["first", "again", "agreed"]
 
 
 def absence(
-    absent_since: datetime | None, seen_at: datetime, *, started: datetime, decided: bool
+    absent_since: datetime | None,
+    seen_at: datetime,
+    *,
+    started: datetime,
+    decided: bool,
+    apart: timedelta = timedelta(0),
 ) -> Absence | None:
     """What it means that a complete listing begun at `started` lacks a live record.
 
-    `first`: nobody had missed it before; `agreed`: an earlier listing lacked it too. None where it
-    was read since, or somebody decides about it already.
+    `first`: nobody had missed it before; `agreed`: a listing at least `apart` earlier lacked it
+    too; `again`: one did, but not so long ago. None where it was read since, or somebody decides
+    about it already.
     """
     if decided or seen_at >= started:
         return None
     if absent_since is None:
         return "first"
-    return "agreed" if absent_since < started else None
+    if absent_since >= started:
+        return None
+    return "agreed" if started - absent_since >= apart else "again"
+
+
+def is_first_sync(
+    setup: str, sync_status: str | None, created_at: datetime, *, now: datetime
+) -> bool:
+    """Whether Makini itself says that a connection is still being read for the first time.
+
+    Until then it lists what it has so far, and its total is of that: nothing it lacks is gone.
+    """
+    young = now - created_at < FIRST_SYNC
+    return setup == "syncing" or (sync_status == "inprogress" and young)
 
 
 def cap(live: int) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,11 +12,12 @@ from linekeeper.config import AppConfig
 from linekeeper.incidents.single import open_incident, resolve_incident
 from linekeeper.outbox.forward import RecoveredChange, forward_changes
 from linekeeper.reconcile.accounting import Counts, count_due
-from linekeeper.reconcile.deletes import UNDO, absence, is_believed, window_since
+from linekeeper.reconcile.deletes import UNDO, Absence, absence, is_believed, window_since
 from linekeeper.reconcile.deletion_queries import (
     agreed_deletions,
     assign,
     count_of,
+    forget_absent,
     forget_bodies,
     live_records,
     mark_absent,
@@ -54,11 +55,22 @@ class _Missing:
 
     first: dict[str, datetime | None] = field(default_factory=dict)
     """By key, with the source time in the index."""
+    again: dict[str, datetime | None] = field(default_factory=dict)
+    """Those that another listing lacked a moment ago: two that agree are some time apart."""
     agreed: dict[str, datetime | None] = field(default_factory=dict)
     live: int = 0
     """Live records, listed or not."""
     window_since: datetime | None = None
     """Where the listing is a history window: what is older and absent is unknown, not missing."""
+
+    def by(self, verdict: Absence) -> dict[str, datetime | None]:
+        """Those of one verdict."""
+        return {"first": self.first, "again": self.again, "agreed": self.agreed}[verdict]
+
+    @property
+    def unsure(self) -> bool:
+        """Whether another listing has to say whether some are gone."""
+        return bool(self.first or self.again)
 
 
 async def conclude_listing(
@@ -71,24 +83,33 @@ async def conclude_listing(
     oldest: datetime | None,
     mark: Watermark | None,
     run_at: datetime,
+    apart: timedelta,
     relist_at: datetime | None = None,
 ) -> Concluded:
     """Compare the index with the complete listing `keys` that began at `started`.
 
     `oldest` is the oldest source time listed, `mark` what was known of the entity before. What the
-    listing lacks for the first time is marked; what an earlier one lacked too is deleted, unless
-    that is over the cap: then nothing is, and an incident asks somebody to decide. What is out of
-    the reach of a history window is neither. At `relist_at` it is listed again,
-    whatever this one says.
+    listing lacks for the first time is marked; what one at least `apart` earlier lacked too is
+    deleted, unless that is over the cap: then nothing is, and an incident asks somebody to decide.
+    What is out of the reach of a history window is neither, and nothing is while the connection is
+    in its first sync. At `relist_at` it is listed again, whatever this one says.
     """
     store, result = rt.store, Concluded()
     now = utcnow()
-    missing = await _missing(store, (target.id, entity), keys, started)
+    proves = not await target.is_in_first_sync(store, now=now)
+    missing = await _missing(
+        store, (target.id, entity), keys, started, apart if proves else timedelta.max
+    )
     known = mark.window_since if mark is not None else None
     _leave_out_unknown(missing, oldest, known, now=now)
     async with store.write() as session:
         await lock_feed(store, session, target.id)
-        await mark_absent(store, session, target.id, entity, list(missing.first), started=started)
+        if proves:
+            await mark_absent(
+                store, session, target.id, entity, list(missing.first), started=started
+            )
+        else:
+            await forget_absent(store, session, target.id, entity, list(missing.again))
         deletion = None
         if missing.agreed:
             deletion = await _propose(
@@ -99,7 +120,7 @@ async def conclude_listing(
             full_at=started,
             window_since=missing.window_since,
             confirm_at=min(
-                filter(None, (relist_at, started + POLICY.confirm if missing.first else None)),
+                filter(None, (relist_at, started + POLICY.confirm if missing.unsure else None)),
                 default=None,
             ),
         )  # fmt: skip
@@ -160,7 +181,9 @@ def cause(connection_id: str, entity: str) -> str:
     return f"deletions:{connection_id}:{entity}"
 
 
-async def _missing(store: Store, place: Place, keys: KeySet, started: datetime) -> _Missing:
+async def _missing(
+    store: Store, place: Place, keys: KeySet, started: datetime, apart: timedelta
+) -> _Missing:
     found = _Missing()
     async for records in live_records(store, *place):
         found.live += len(records)
@@ -168,10 +191,15 @@ async def _missing(store: Store, place: Place, keys: KeySet, started: datetime) 
             if record.key in keys:
                 continue
             decided = record.deletion_id is not None
-            verdict = absence(record.absent_since, record.seen_at, started=started, decided=decided)
+            verdict = absence(
+                record.absent_since,
+                record.seen_at,
+                started=started,
+                decided=decided,
+                apart=apart,
+            )
             if verdict is not None:
-                absent = found.first if verdict == "first" else found.agreed
-                absent[record.key] = record.updated_at
+                found.by(verdict)[record.key] = record.updated_at
     return found
 
 
@@ -183,12 +211,13 @@ def _leave_out_unknown(
     Pure but for `missing`.
     """
     floor = oldest or known
-    times = [*missing.first.values(), *missing.agreed.values()]
+    parts = (missing.first, missing.again, missing.agreed)
+    times = [time for part in parts for time in part.values()]
     older = sum(time is not None and floor is not None and time < floor for time in times)
     since = missing.window_since = window_since(oldest, known, older, now=now)
     if since is None:
         return
-    for absent in (missing.first, missing.agreed):
+    for absent in parts:
         for key, time in list(absent.items()):
             if time is not None and time < since:
                 del absent[key]

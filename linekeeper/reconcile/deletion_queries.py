@@ -78,6 +78,20 @@ async def mark_absent(
         )
 
 
+async def forget_absent(
+    store: Store, session: AsyncSession, connection_id: str, entity: str, keys: Sequence[str]
+) -> None:
+    """That listings lacked `keys` has turned out to mean nothing."""
+    for some in _pieces(keys):
+        await _set(
+            session,
+            *_of(connection_id, entity),
+            one_of(store, Record.key, some),
+            col(Record.deletion_id).is_(None),
+            absent_since=None,
+        )
+
+
 async def assign(
     store: Store,
     session: AsyncSession,

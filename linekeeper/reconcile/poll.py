@@ -262,7 +262,11 @@ class _Reader:
         reading.counts = writer.counts
         succession = self._succession
         if succession is not None and may_take_over(
-            succession, doubtful=shifted or inconsistent, now=started
+            succession,
+            doubtful=shifted
+            or inconsistent
+            or await target.is_in_first_sync(self._rt.store, now=started),
+            now=started,
         ):
             counts = await take_over(
                 self._rt,
@@ -284,6 +288,7 @@ class _Reader:
                 oldest=writer.oldest,
                 mark=self._mark,
                 run_at=self._question.run_at,
+                apart=self._question.apart,
                 relist_at=writer.relist_at,
             )
             reading.counts.add(concluded.counts)

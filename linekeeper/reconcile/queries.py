@@ -224,18 +224,16 @@ async def append_changes(session: AsyncSession, rows: Sequence[dict[str, Any]]) 
 async def mark_announced(
     store: Store,
     session: AsyncSession,
-    keys: Mapping[Place, Sequence[str]],
-    *,
-    received_at: Mapping[Place, datetime],
+    came_at: Mapping[Place, Mapping[str, datetime]],
 ) -> None:
-    """Deliveries that came at `received_at` named `keys` and brought nothing newer.
+    """Deliveries named these keys, came when it says there, and brought nothing newer.
 
     Where the last change of a key was recovered by a poll, this is its webhook, late.
     """
     late = timedelta(days=LATE_DAYS)
     listed = {
-        place: [(key, received_at[place], received_at[place] - late) for key in some]
-        for place, some in keys.items()
+        place: [(key, came, came - late) for key, came in some.items()]
+        for place, some in came_at.items()
         if some
     }
     if listed:

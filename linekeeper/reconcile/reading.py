@@ -1,10 +1,11 @@
 """What is asked of one entity, and how reading it went."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from linekeeper.makini import ErrorScope, MakiniError
 from linekeeper.reconcile.accounting import Counts
+from linekeeper.reconcile.policy import POLICY
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,8 @@ class Question:
     """List everything, whatever the watermark says."""
     since: datetime | None = None
     """Read from here on at least, even where the watermark is later."""
+    apart: timedelta = POLICY.confirm
+    """How long after a listing that lacks a record another one has to lack it, too."""
     cause: str | None = None
     """`backfill`: what it finds is put down to that (see `drift.cause`)."""
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,6 +20,7 @@ from linekeeper.reconcile.deleting import apply_agreed
 from linekeeper.reconcile.doubt import are_all_refused, doubt_connection, observe_lost_login
 from linekeeper.reconcile.due import Order, Pass, due_in, failing_last, is_entity_due
 from linekeeper.reconcile.marks import load_marks, note_failure
+from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.poll import Sleep, read_entity
 from linekeeper.reconcile.reading import Question, Reading
 from linekeeper.reconcile.succession import complete
@@ -253,6 +254,8 @@ async def _read_entities(
             run_at=order.started,
             full=which == "full",
             since=window.since if window else None,
+            # Who asks for everything twice has waited as long as they think right.
+            apart=timedelta(0) if order.full else POLICY.confirm,
         )
         try:
             reading = await read_entity(

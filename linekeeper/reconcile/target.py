@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 from sqlmodel import col
@@ -10,8 +10,10 @@ from sqlmodel import col
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
 from linekeeper.health.scope import DataCaller
+from linekeeper.reconcile.deletes import is_first_sync
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.runtime import Runtime
+from linekeeper.store import Store
 from linekeeper.store.connection_settings import Settings, cadence_of, configured, load_settings
 from linekeeper.store.tables import Connection, Customer, WebhookTrust
 from linekeeper.tokens.stored import load_tokens
@@ -37,6 +39,20 @@ class Target:
     """Those its deliveries wait in until it is known whose they are."""
     settings: Settings = field(default_factory=dict)
     """What was configured for each of its entities; empty: nothing was."""
+
+    async def is_in_first_sync(self, store: Store, *, now: datetime) -> bool:
+        """Whether Makini says so now: what was listed before counts no more."""
+        async with store.read() as session:
+            row = (
+                await session.execute(
+                    select(
+                        col(Connection.setup),
+                        col(Connection.sync_status),
+                        col(Connection.created_at),
+                    ).where(col(Connection.id) == self.id)
+                )
+            ).one()
+        return is_first_sync(*row, now=now)
 
     def cadence_of(self, entity: str) -> timedelta:
         """How long `entity` may go unread."""

@@ -62,7 +62,13 @@ class Arrived:
     asked_at: datetime
     """When they were asked for."""
     received_at: datetime
-    """When the delivery came that named them."""
+    """When the first delivery came that named some of them."""
+    named_at: Mapping[str, datetime] = field(default_factory=dict)
+    """By key: when the first delivery came that named it."""
+
+    def came_at(self, key: str) -> datetime:
+        """When the first delivery came that named `key`."""
+        return self.named_at.get(key, self.received_at)
 
 
 async def upsert_records(
@@ -106,12 +112,16 @@ async def upsert_records(
             ends[arrival.connection_id] += 1
             change["seq"] = ends[arrival.connection_id]
             if source != "poll":
-                change.update(source="webhook", announced_at=arrival.received_at, due="seen")
+                came_at = arrival.came_at(change["key"])
+                change.update(source="webhook", announced_at=came_at, due="seen")
     await write(store, session, change_sets, at=now)
     if source != "poll":
-        came = {(arrival.connection_id, arrival.entity): arrival.received_at for arrival in arrived}
-        same = {place: change_set.same for place, change_set in change_sets.items()}
-        await mark_announced(store, session, same, received_at=came)
+        by_place = {(arrival.connection_id, arrival.entity): arrival for arrival in arrived}
+        same = {
+            place: {key: by_place[place].came_at(key) for key in change_set.same}
+            for place, change_set in change_sets.items()
+        }
+        await mark_announced(store, session, same)
     return [Change(**change) for change_set in change_sets.values() for change in change_set.new]
 
 

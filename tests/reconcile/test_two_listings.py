@@ -1,0 +1,117 @@
+"""Two listings that agree are some time apart, and a first sync proves nothing gone."""
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.reconcile.policy import POLICY
+from linekeeper.store.tables import Connection, Record, Watermark
+from tests.reconcile.test_succession import (
+    ORDERS,
+    House,
+    Opened,
+    agrees,
+    listed,
+    logged_in,
+    ops,
+    run,
+)
+from tests.reconnect.conftest import open_house
+
+__all__ = ["open_house"]  # a fixture
+
+
+@pytest.fixture
+async def house(open_house: Opened) -> House:
+    """One connection with forty records of each entity, read once."""
+    house = await open_house(
+        connections=1,
+        makini={"records_per_connection": 40},
+        forward_url="http://127.0.0.1:9/hooks",
+    )
+    await run(house)
+    return house
+
+
+async def list_again(house: House) -> None:
+    """The schedule lists everything again, for whatever reason."""
+    async with house.store.write() as session:
+        await session.execute(update(Watermark).values(confirm_at=utcnow()))
+    await run(house)
+
+
+async def pass_time(house: House) -> None:
+    """As if the time between two listings had passed."""
+    async with house.store.write() as session:
+        await session.execute(
+            update(Record)
+            .where(col(Record.absent_since).is_not(None))
+            .values(absent_since=utcnow() - POLICY.confirm)
+        )
+
+
+async def test_listings_within_ten_minutes_are_one_evidence(house: House) -> None:
+    [connection] = await house.connections()
+    world, source = house.fleet.world, listed(house, connection)
+    world.change_records(source, ORDERS, delete=1, announce=False)
+    await list_again(house)
+    await list_again(house)
+    await list_again(house)
+    assert await ops(house) == {}
+    marks = await house.rows(Watermark, Watermark.entity == ORDERS)
+    assert all(m.confirm_at and m.confirm_at > utcnow() for m in marks)  # it is asked once more
+    await pass_time(house)
+    await list_again(house)
+    assert await ops(house) == Counter(deleted=1)
+    await agrees(house, connection)
+
+
+async def test_nothing_is_gone_while_a_first_sync_is_under_way(house: House) -> None:
+    """The successor lists what it has so far, and a total of that."""
+    [connection] = await house.connections()
+    await house.lose_login(connection)
+    world = house.fleet.world
+    new = await logged_in(house, connection, "rename")
+    source = listed(house, new)
+    source.status_override = "Synchronizing"
+    await _set(house, new, setup="syncing", created_at=utcnow() - timedelta(hours=3))
+    late = world.change_records(source, ORDERS, delete=3, announce=False)["deleted"]
+    for _ in range(3):
+        await list_again(house)
+        await pass_time(house)
+    assert (await ops(house))["deleted"] == 0
+    assert late
+    source.status_override = None
+    await _set(house, new, setup="live", sync_status="done")
+    await list_again(house)  # compares, and misses for the first time
+    assert (await ops(house))["deleted"] == 0
+    await pass_time(house)
+    await list_again(house)
+    assert (await ops(house))["deleted"] == 3
+    await agrees(house, new)
+
+
+@pytest.mark.parametrize(("hours", "gone"), [(1, False), (25, True)])
+async def test_a_young_connection_that_says_it_syncs_is_in_its_first_sync(
+    house: House, hours: int, *, gone: bool
+) -> None:
+    [connection] = await house.connections()
+    made = utcnow() - timedelta(hours=hours)
+    await _set(house, connection, sync_status="inprogress", created_at=made)
+    source = listed(house, connection)
+    house.fleet.world.change_records(source, ORDERS, delete=1, announce=False)
+    await list_again(house)
+    await pass_time(house)
+    await list_again(house)
+    assert (await ops(house))["deleted"] == int(gone)
+
+
+async def _set(house: House, connection: Connection, **values: object) -> None:
+    async with house.store.write() as session:
+        await session.execute(
+            update(Connection).where(col(Connection.id) == connection.id).values(**values)
+        )
