@@ -6,6 +6,7 @@ from linekeeper.outbox.events import RECONNECT
 from linekeeper.outbox.queue import waiting_behind
 from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender
 from linekeeper.reconnect.ask import advance_case
+from linekeeper.reconnect.check import check_reported
 from linekeeper.runtime import Runtime
 
 
@@ -28,8 +29,10 @@ class ReconnectSender(Sender):
     async def send(self, row: OutboxRow) -> Result:
         """Advance its case; whatever goes wrong is told in the row, and it is tried again."""
         covered = await waiting_behind(self._rt.store, row.id, row.lane)  # they ask for the same
+        incident_id = str(row.payload.get("incident_id"))
         try:
-            await advance_case(self._rt, str(row.payload.get("incident_id")), now=utcnow())
+            await check_reported(self._rt, incident_id, now=utcnow())
+            await advance_case(self._rt, incident_id, now=utcnow())
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             return Failed(reason, is_kept=True)

@@ -1,0 +1,65 @@
+"""What needs no customer is tried first: a lost login that was only reported is asked about."""
+
+import asyncio
+from contextlib import suppress
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlmodel import col
+
+from linekeeper.health.contested import CALLS
+from linekeeper.makini import MakiniError
+from linekeeper.reconnect.case import KIND, Member, load_case
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Transition
+from linekeeper.sweep.batch import probe_batch
+
+AT_MOST = 50
+"""So many logins that are lost at once are no mistake about one of them."""
+SECONDS = 10.0
+"""After it the customer is asked all the same."""
+
+
+async def check_reported(rt: Runtime, incident_id: str, *, now: datetime) -> None:
+    """Ask the connections of an incident of whose loss we only heard, before anybody is mailed.
+
+    The status, a new token where the old one is refused, and a read: a login that works after all
+    ends the incident here, and its customer hears nothing of it.
+    """
+    case = await load_case(rt.store, incident_id, now=now)
+    if case is None or not case.is_open:
+        return
+    app = (await rt.configuration()).apps.get(case.incident.app)
+    if app is None:
+        return
+    fresh = [member for member in case.to_ask(app) if member.link_id is None]
+    if not 0 < len(fresh) <= AT_MOST:
+        return
+    reported = await _only_reported(rt, fresh)
+    if reported:
+        with suppress(TimeoutError, MakiniError):
+            async with asyncio.timeout(SECONDS):
+                await probe_batch(rt, app, reported, started=now, last_try=True)
+
+
+async def _only_reported(rt: Runtime, members: list[Member]) -> list[str]:
+    """Those whose login somebody said to be lost, without a call of ours that was refused."""
+    ids = [member.connection_id for member in members]
+    last = (
+        select(col(Transition.connection_id).label("id"), func.max(col(Transition.at)).label("at"))
+        .where(
+            col(Transition.connection_id).in_(ids),
+            col(Transition.axis) == "health",
+            col(Transition.after) == KIND,
+        )
+        .group_by(col(Transition.connection_id))
+        .subquery()
+    )
+    async with rt.store.read() as session:
+        rows = await session.execute(
+            select(col(Transition.connection_id), col(Transition.source)).join(
+                last,
+                (col(Transition.connection_id) == last.c.id) & (col(Transition.at) == last.c.at),
+            )
+        )
+        return sorted({row[0] for row in rows if row[1] not in (*CALLS, "reconnect")})
