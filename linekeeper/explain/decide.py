@@ -188,6 +188,8 @@ def _unannounced(way: Way) -> Verdict | None:
             f"No delivery for it was accepted; {way.rejected} were rejected in that time "
             f"({way.rejected_why}), and this may have been one of them.{recovered}",
         )
+    if way.was_down:
+        return None
     if connection is not None and connection.last_webhook_at is None:
         return verdict(
             Cause.webhooks_never, f"No webhook has ever come for this connection.{recovered}"

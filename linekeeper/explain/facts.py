@@ -145,6 +145,8 @@ class Way:
     reads: tuple[ReadFacts, ...] = ()
     entities: tuple[EntityFacts, ...] = ()
     outage: OutageFacts | None = None
+    counted_as: str | None = None
+    """What the missing webhook of the change was put down to (`drift.cause`)."""
     rejected: int = 0
     """Deliveries to the app rejected between the change at the source and its recovery."""
     rejected_why: str = ""
@@ -158,6 +160,11 @@ class Way:
     """Other entities of the connection with a record of the same key."""
     more_keys: int = 0
     """How many records more the delivery names."""
+
+    @property
+    def was_down(self) -> bool:
+        """Whether it changed while its login was lost or its system away: unannounced by nature."""
+        return self.counted_as in ("backfill", "down")
 
     @property
     def changed_at(self) -> datetime | None:

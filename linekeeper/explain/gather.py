@@ -128,7 +128,11 @@ def matched(
         if newest.received_at > told_at and newest.status in _OPEN:
             return newest, None
     if change.announced_at is not None:
-        return next((d for d in naming if d.received_at == change.announced_at), None), change
+        since = change.announced_at
+        exact = (d for d in naming if d.received_at == since)
+        # Before, a change had the time of the first delivery that was settled together with its.
+        after = (d for d in reversed(naming) if since <= d.received_at <= change.at)
+        return next(exact, None) or next(after, None), change
     since = change.updated_at or change.at
     about = [d for d in naming if since - _BEFORE <= d.received_at <= change.at]
     return (about[0] if about else None), change
@@ -156,5 +160,6 @@ async def _with_surroundings(session: AsyncSession, way: Way) -> Way:
             session, connection.app, way.changed_at, change.at
         )
         outage = await queries.outage_at(session, way.changed_at)
-        way = replace(way, outage=outage, rejected=rejected, rejected_why=why)
+        counted = await queries.counted_as(session, change)
+        way = replace(way, outage=outage, rejected=rejected, rejected_why=why, counted_as=counted)
     return way

@@ -45,10 +45,13 @@ def _arriving(way: Way) -> Iterator[Hop]:
         yield Hop(HopName.webhook, HopState.done, text, change.announced_at)
         yield Hop(HopName.accepted, HopState.done, "Verified and stored", change.announced_at)
     else:
-        state = HopState.not_needed if change and change.op == "deleted" else HopState.unknown
+        needless = change is not None and (change.op == "deleted" or way.was_down)
+        state = HopState.not_needed if needless else HopState.unknown
         if change is not None and state is HopState.unknown:
             state = HopState.missing
-        yield Hop(HopName.webhook, state, "No accepted delivery names this record")
+        lost = "None could come: it changed while the login was lost or the system away"
+        none = "No accepted delivery names this record"
+        yield Hop(HopName.webhook, state, lost if way.was_down else none)
         text = f"{way.rejected} rejected deliveries in that time" if way.rejected else "None came"
         yield Hop(HopName.accepted, HopState.unknown if way.rejected else state, text)
 

@@ -30,6 +30,7 @@ from linekeeper.store.tables import (
     Customer,
     Deletion,
     DeliveryCount,
+    Drift,
     FeedRead,
     ForwardAttempt,
     Outage,
@@ -252,6 +253,16 @@ async def reads_of(session: AsyncSession, change: ChangeFacts) -> tuple[ReadFact
     )
     found = [ReadFacts(row.name, row.at) for row in rows]
     return tuple(sorted(found, key=lambda each: each.at, reverse=True))
+
+
+async def counted_as(session: AsyncSession, change: ChangeFacts) -> str | None:
+    """What the missing webhook of a change was put down to (`drift.cause`)."""
+    found: str | None = await session.scalar(
+        select(col(Drift.cause))
+        .join(Change, col(Change.missed_in) == col(Drift.id))
+        .where(col(Change.id) == change.id)
+    )
+    return found
 
 
 async def outage_at(session: AsyncSession, at: datetime | None) -> OutageFacts | None:
