@@ -1,3 +1,3 @@
 """Linekeeper keeps Makini connections live. This package is the Prefect-free core."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

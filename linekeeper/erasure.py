@@ -18,6 +18,7 @@ from sqlmodel import SQLModel, col
 from linekeeper.access.listing import forget_listings
 from linekeeper.chunks import chunked
 from linekeeper.customers.find import NotFound
+from linekeeper.notify.places import ARTIFACTS
 from linekeeper.store import Store
 from linekeeper.store.core import table_of
 from linekeeper.store.tables import (
@@ -26,6 +27,7 @@ from linekeeper.store.tables import (
     Contact,
     Customer,
     CustomerLink,
+    NoticeMessage,
     Outbox,
     Record,
     WebhookEvent,
@@ -163,6 +165,7 @@ async def erase_customer(
             for table in (Contact, CustomerLink):
                 await session.execute(delete(table).where(col(table.customer_id) == customer.id))
             await forget_listings(session)
+            await _forget_pages(session, [customer.slug, *(each.slug for each in connections)])
             _rename(customer, connections, label)
             await session.flush()
         texts = await _texts(session, eraser, erase=not dry_run)
@@ -194,6 +197,17 @@ def _rename(customer: Customer, connections: Sequence[Connection], label: str) -
         connection.name = f"{label} {connection.id[-8:]}"
         connection.slug = slugify(connection.name)
         connection.email, connection.tags = "", []
+
+
+async def _forget_pages(session: AsyncSession, slugs: Sequence[str]) -> None:
+    """That pages were written whose address ends in one of `slugs`."""
+    ends = tuple(f"-{slug}" for slug in slugs)
+    written = await session.scalars(
+        select(col(NoticeMessage.subject)).where(col(NoticeMessage.channel) == ARTIFACTS)
+    )
+    named = [subject for subject in written if subject.endswith(ends)]
+    for some in chunked(named, _IDS_AT_ONCE):
+        await session.execute(delete(NoticeMessage).where(col(NoticeMessage.subject).in_(some)))
 
 
 async def _keep_from_sending(session: AsyncSession, eraser: Eraser, now: datetime) -> None:

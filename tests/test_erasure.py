@@ -10,6 +10,7 @@ from sqlmodel import SQLModel, col, select
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.erasure import Eraser, erase_customer
+from linekeeper.notify.places import ARTIFACTS
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (
@@ -17,6 +18,7 @@ from linekeeper.store.tables import (
     Connection,
     Contact,
     Customer,
+    NoticeMessage,
     Outbox,
     Record,
     WebhookEvent,
@@ -113,6 +115,10 @@ async def people(store: Store) -> str:
                 body=b'{"who": "Acme"}',
             )
         )
+        for page in ("connection-acme-sap", "connection-acme-bolt-sap"):
+            session.add(
+                NoticeMessage(subject=page, channel=ARTIFACTS, ts="t", place="p", updated_at=NOW)
+            )
         mail = Message("mail", "mail:1", {"to": ["jo@acme.example"], "kind": "ask"})
         await enqueue(store, session, [mail], now=NOW)
     return connection
@@ -138,6 +144,8 @@ async def test_no_name_is_left_and_the_numbers_stay(store: Store) -> None:
         assert (await session.scalars(select(Outbox))).one().status == "skipped"
         assert (await session.scalars(select(Record))).one().key == "1"
         assert (await session.scalars(select(WebhookEvent))).one().body is None
+        pages = [row.subject for row in await session.scalars(select(NoticeMessage))]
+        assert pages == ["connection-acme-bolt-sap"]
         actions = [row.action for row in await session.scalars(select(Audit))]
         assert "customer.erased" in actions
     with pytest.raises(NotFound):

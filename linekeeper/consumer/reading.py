@@ -20,7 +20,7 @@ from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
 from linekeeper.reconcile.fields import record_key
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
-from linekeeper.store.keys import stored_key
+from linekeeper.store.keys import has_surrogate, stored_key
 from linekeeper.store.trouble import is_of_database
 from linekeeper.tokens.stored import Token
 
@@ -107,10 +107,13 @@ class _Reading:
         self._ref = ref
         self._entity = entity
         self._asked_at = utcnow()
-        self._left = {stored_key(key): key for key in keys}
+        sayable = [key for key in keys if not has_surrogate(key)]
+        self._left = {stored_key(key): key for key in sayable}
         self._found: dict[str, dict[str, Any]] = {}
         self._refused: dict[str, Exception] = {}
         self._note: str | None = None
+        if len(sayable) < len(keys):
+            self._note = "no URL can hold some of its keys: the next poll reads them"
 
     def result(self, why: Exception | None = None) -> Records:
         """What there is by now; `why` the rest was not read: without a reason, for want of time."""

@@ -5,6 +5,7 @@ sender's and may be anything; what can't be read is left out, and an event of wh
 read still has an identity, made from its content.
 """
 
+import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -115,7 +116,21 @@ def read(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except (ValueError, RecursionError):
+        return _read_surrogates(body)
+
+
+def _read_surrogates(body: bytes) -> Any:
+    """JSON whose only fault are escaped lone surrogates, which orjson doesn't read."""
+    if b"\\u" not in body:
         return None
+    try:
+        return json.loads(body, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
 
 
 def record_keys(payload: Any) -> list[str]:

@@ -7,6 +7,7 @@ Webhooks lay down (standardwebhooks.com), in order for each connection.
 import base64
 import binascii
 import hmac
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -176,11 +177,20 @@ def event_message(
     data: dict[str, Any] = {"connection": connection_id, "makini_key": makini_key}
     payload = read(body) if body is not None else None
     if kind in RECORD_KINDS:
-        data |= {"entity": entity, "keys": record_keys(payload) if keys is None else keys}
+        named = record_keys(payload) if keys is None else keys
+        data |= {"entity": entity, "keys": orjson.Fragment(as_json(list(named)))}
     data["recovered"] = False
     if body is not None and payload is not None:
         data["original"] = orjson.Fragment(body)
     return orjson.dumps({"type": kind, "timestamp": stamp(at), "data": data})
+
+
+def as_json(value: Any) -> bytes:
+    """JSON of what a sender's JSON held: also of lone surrogates, which stay escaped."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value).encode()
 
 
 def change_message(payload: dict[str, Any]) -> bytes:

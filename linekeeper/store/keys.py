@@ -11,10 +11,11 @@ def stored_key(key: str) -> str:
 
     That is a key with a NUL or a lone surrogate in it, and one over `MAX_KEY` characters.
     """
-    if len(key) <= MAX_KEY and (key.isascii() or not _has_surrogate(key)) and "\0" not in key:
+    if len(key) <= MAX_KEY and (key.isascii() or not has_surrogate(key)) and "\0" not in key:
         return key
     return "sha256:" + sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _has_surrogate(text: str) -> bool:
+def has_surrogate(text: str) -> bool:
+    """Whether `text` holds a lone surrogate, which neither a database nor a URL can."""
     return any("\ud800" <= character <= "\udfff" for character in text)

@@ -6,6 +6,7 @@ waited for when the process ends.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -41,6 +42,8 @@ _FINAL = frozenset(
 )
 """Refusals that trying again does not mend."""
 
+OFFERED_AGAIN = timedelta(hours=1)
+"""After it a refresh token that was refused may have been refused by mistake."""
 LEASE_SECONDS = 60
 TAKEN_OVER_SECONDS = 5.0
 """When to ask again where another process took the renewal over: it has the new pair soon."""
@@ -138,7 +141,7 @@ class _Renewal:
         """Get a new pair and store it: from the first request on nothing may come between."""
         pair = await self._new_pair(stored)
         if pair is None:
-            if stored is not None:
+            if stored is not None and not _is_dead(stored):
                 async with self.store.write() as session:
                     await note_refused(
                         self.store, session, self.connection_id, stored, now=utcnow()
@@ -175,7 +178,7 @@ class _Renewal:
     async def _new_pair(self, stored: StoredPair | None) -> TokenPair | None:
         managed = self.app.as_chosen("manage", None)  # as was found under the lease
         makini = client_in_mode(self.makini, managed)
-        if stored is not None and stored.refresh is not None:
+        if stored is not None and stored.refresh is not None and not _is_dead(stored):
             # Makini kills the pair before its answer is here: whoever finds this process gone
             # has to know that the pair is in doubt (`interrupted`).
             async with self.store.write() as session:
@@ -191,6 +194,11 @@ class _Renewal:
             if not _is_final(error):
                 raise
             return None
+
+
+def _is_dead(pair: StoredPair) -> bool:
+    """Whether its refresh token was refused a short time ago, and is not offered again so soon."""
+    return pair.refused_at is not None and utcnow() - pair.refused_at < OFFERED_AGAIN
 
 
 def _is_final(error: MakiniError) -> bool:

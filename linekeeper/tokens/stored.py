@@ -143,6 +143,8 @@ class StoredPair:
 
     token: Token
     refresh: str | None = field(repr=False)
+    refused_at: datetime | None = None
+    """When Makini last refused to renew it."""
 
 
 async def load_pair(store: Store, session: AsyncSession, connection_id: str) -> StoredPair | None:
@@ -158,7 +160,8 @@ async def load_pair(store: Store, session: AsyncSession, connection_id: str) -> 
             f"the stored tokens of connection {connection_id} can't be decrypted: put the key they "
             "were written with into LINEKEEPER_ENCRYPTION_KEYS, or have the customer log in again"
         ) from error
-    return StoredPair(Token(access, refresh is not None, row.expires_at, row.minted), refresh)
+    token = Token(access, refresh is not None, row.expires_at, row.minted)
+    return StoredPair(token, refresh, row.refused_at)
 
 
 async def replace_pair(

@@ -224,3 +224,22 @@ async def test_one_who_must_log_in_is_not_renewed(house: House) -> None:
     result = await renew_ending(house.rt, now=utcnow())
     assert (result.renewed, result.ending) == ([], [])
     assert await stored(house, connection) == old
+
+
+async def test_a_refresh_token_that_was_refused_is_offered_again_an_hour_later(
+    house: House,
+) -> None:
+    [connection, *_] = await house.connections()
+    old = await a_pair(house, connection)
+    key = connection.makini_key
+    await house.control(f"connections/{key}/expire-token", refresh=True)
+    await house.control("settings", mint_shape="refused")
+    for _ in range(3):
+        assert await renewed(house, connection, old) is None
+    assert await calls(house, "GRANT refresh_token") == 1
+    async with house.store.write() as session:
+        await session.execute(
+            update(Credential).values(refused_at=utcnow() - timedelta(hours=1, seconds=1))
+        )
+    assert await renewed(house, connection, old) is None
+    assert await calls(house, "GRANT refresh_token") == 2
