@@ -174,8 +174,13 @@ class _Seeder:
             self._differs(f"block {line}")
 
     async def deployments(self, wanted: list[project.Wanted], *, schedules_active: bool) -> None:
-        """The deployments."""
+        """The deployments; those of earlier versions go, for their flows are no more."""
         there = await self._patiently(lambda: deployments.there(self._client, wanted))
+        for name, found in there.items():
+            if deployments.is_gone(found, name):
+                delete = partial(self._client.delete_deployment, found.id)
+                await self._patiently(delete)
+                self._console.print(f"deployment {name}: gone, as its flow is", markup=False)
         for deployment in wanted:  # side by side they wait for SQLite's lock: twice as long
             await self._deployment(
                 there.get(deployment.name), deployment, schedules_active=schedules_active

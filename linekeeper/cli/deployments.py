@@ -14,6 +14,9 @@ from linekeeper.cli import differences
 from linekeeper.cli.names import deployment_name, every, names_of_flows
 from linekeeper.cli.project import DEMO_SLUG, Wanted
 
+GONE = ("customer-link", "first-report", "match-records")
+"""Deployments of earlier versions: `customer-update`, `doctor` and `deletions` do that now."""
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -26,11 +29,14 @@ class Outcome:
 
 
 async def there(client: PrefectClient, wanted: Iterable[Wanted]) -> dict[str, DeploymentResponse]:
-    """Those of `wanted` that the server has, by the names of their flows; one call for all."""
-    names = [deployment_name(deployment.name) for deployment in wanted]
+    """Those of `wanted`, and of `GONE`, that the server has, by the names of their flows.
+
+    One call for all.
+    """
+    named = {*(deployment.name for deployment in wanted), *GONE}
+    names = [deployment_name(name) for name in sorted(named)]
     known = DeploymentFilter(name=DeploymentFilterName(any_=names))
     found = await every(client.read_deployments, deployment_filter=known)
-    named = {deployment.name: deployment for deployment in wanted}
     flows = await names_of_flows(client, {deployment.flow_id for deployment in found})
     return {
         flow: deployment
@@ -75,6 +81,11 @@ async def upsert(
         if wanted.triggers:
             outcome.different += await _trigger_differences(client, found.id, wanted)
     return outcome
+
+
+def is_gone(found: DeploymentResponse, flow: str) -> bool:
+    """Whether this is a deployment of an earlier version, as that made it."""
+    return flow in GONE and (found.entrypoint or "").startswith("flows/")
 
 
 async def _create(client: PrefectClient, wanted: Wanted, *, schedules_active: bool) -> None:

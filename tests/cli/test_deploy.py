@@ -216,6 +216,23 @@ async def test_the_code_of_a_deployment_follows_the_checkout_and_its_schedule_st
     assert [s.id for s in now.schedules] == [s.id for s in house.schedules]
 
 
+async def test_what_an_earlier_version_deployed_goes_and_what_is_an_operators_stays(
+    seeds: Settings, clean_prefect: PrefectServer
+) -> None:
+    async with PrefectClient(clean_prefect.api_url) as client:
+        for name, entrypoint in (("first-report", "flows/first_report.py:first_report"),
+                                 ("customer-link", "theirs/link.py:link")):  # fmt: skip
+            flow = await client.create_flow_from_name(name)
+            await client.create_deployment(flow, name, entrypoint=entrypoint)
+        said = await deployed(seeds)
+        assert [line for line in said if "gone" in line] == [
+            "deployment first-report: gone, as its flow is"
+        ]
+        left = {deployment.name for deployment in await client.read_deployments()}
+    assert "first-report" not in left
+    assert {"customer-link", "health-sweep"} <= left
+
+
 async def test_a_block_an_operator_edited_stays_and_reset_puts_the_settings_back(
     seeds: Settings, clean_prefect: PrefectServer
 ) -> None:
