@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.explain.facts import DeliveryFacts
-from linekeeper.inbox.sealing import keys_of
+from linekeeper.inbox.sealing import kept_keys
 from linekeeper.store import Store
 from linekeeper.store.core import table_of
 from linekeeper.store.tables import Connection, Transition, WebhookEvent
@@ -128,9 +128,7 @@ async def facts_of(session: AsyncSession, row: Any, connection_id: str | None) -
 
 def keys_in(row: Any) -> list[str]:
     """The record keys that the body of a row of `webhook_event` names, as they are stored."""
-    if row.body_keys is not None:
-        return str(row.body_keys, "utf-8", "replace").splitlines()
-    return keys_of(row.body) if row.body else []
+    return kept_keys(row.body, row.body_keys)
 
 
 @cache

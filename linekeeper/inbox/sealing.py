@@ -22,6 +22,13 @@ def keys_of(body: bytes) -> list[str]:
     return [stored_key(key) for key in record_keys(read(body))]
 
 
+def kept_keys(body: bytes | None, body_keys: bytes | None) -> list[str]:
+    """The record keys of a delivery as it is kept; of one that is encrypted, those beside it."""
+    if body_keys is not None:
+        return [key for key in body_keys.decode("utf-8", "replace").split("\n") if key]
+    return keys_of(body) if body else []
+
+
 class Sealing:
     """What the consumer repeats. It begins late: while an installation is brought up to date,
     others can't open what is sealed yet."""

@@ -7,9 +7,8 @@ from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.inbox.identify import read, record_keys
 from linekeeper.inbox.kinds import RECORD_KINDS
-from linekeeper.store.keys import stored_key
+from linekeeper.inbox.sealing import kept_keys
 from linekeeper.store.tables import WebhookEvent
 
 _AT_ONCE = 1_000
@@ -35,6 +34,7 @@ async def delivered_since(
                 col(WebhookEvent.id),
                 col(WebhookEvent.received_at),
                 col(WebhookEvent.body),
+                col(WebhookEvent.body_keys),
             )
             .where(
                 or_(
@@ -56,9 +56,8 @@ async def delivered_since(
         if after:
             statement = statement.where(col(WebhookEvent.id) > after)
         rows = (await session.execute(statement)).all()
-        for _, received_at, body in rows:
-            keys = record_keys(read(body)) if body is not None else []
-            for key in map(stored_key, keys):
+        for _, received_at, body, body_keys in rows:
+            for key in kept_keys(body, body_keys):
                 found[key] = max(received_at, found.get(key, received_at))
         if len(rows) < _AT_ONCE:
             return found

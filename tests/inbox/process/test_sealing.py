@@ -5,15 +5,19 @@ from datetime import timedelta
 import orjson
 import pytest
 from cryptography.fernet import Fernet
+from sqlalchemy import select, update
+from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.explain.service import explain
 from linekeeper.inbox.replay import Selection, replay
 from linekeeper.inbox.sealing import SEALED_AFTER, seal_settled
+from linekeeper.reconcile.run import reconcile
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.cipher import Cipher, is_sealed
 from linekeeper.store.payloads import open_payload
 from linekeeper.store.rotate import rotate_keys
+from linekeeper.store.tables import Change, Drift, WebhookEvent
 from tests.explain.plant import some_key, subject
 from tests.inbox.process.stage import Stage
 
@@ -69,6 +73,29 @@ async def test_a_settled_body_is_encrypted_and_still_explained_replayed_and_forw
     [_, again] = await stage.events()
     assert (again.status, again.connection_id) == ("processed", which.id)
     assert again.body == kept.body
+
+
+async def test_a_record_whose_delivery_is_encrypted_by_now_was_not_missed(stage: Stage) -> None:
+    """The webhook came while the record could not be read; a poll finds the change later."""
+    [which, *_] = stage.connections
+    rt = stage.rt
+    await reconcile(rt, connections=[which.id])  # the first listing
+    key = await some_key(stage, which)
+    await stage.deliver({"id": "e1", "event": "assets.inserted", "body": [key]}, to=which)
+    settled = {"status": "deferred", "processed_at": utcnow(), "connection_id": which.id}
+    async with rt.store.write() as session:
+        await session.execute(update(WebhookEvent).values(**settled))
+    await seal_settled(rt.store, now=utcnow() + 2 * SEALED_AFTER)
+    [event] = await stage.events()
+    assert is_sealed(event.body or b"")
+    await reconcile(rt, connections=[which.id])
+    async with rt.store.read() as session:
+        change = await session.scalar(select(Change).where(col(Change.key) == key))
+        missed = await session.scalars(select(Drift).where(col(Drift.missed) > 0))
+        assert change is not None
+        assert (change.recovered, change.announced_at) == (False, event.received_at)
+        assert list(missed) == []
+    assert [row for row in await stage.forwards() if "recovered" in str(row.payload)] == []
 
 
 async def test_a_rotation_takes_bodies_along(stage: Stage) -> None:
