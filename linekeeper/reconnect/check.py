@@ -11,7 +11,7 @@ from linekeeper.health.contested import CALLS
 from linekeeper.makini import MakiniError
 from linekeeper.reconnect.case import KIND, Member, load_case
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Transition
+from linekeeper.store.tables import Credential, Transition
 from linekeeper.sweep.batch import probe_batch
 
 AT_MOST = 50
@@ -43,7 +43,10 @@ async def check_reported(rt: Runtime, incident_id: str, *, now: datetime) -> Non
 
 
 async def _only_reported(rt: Runtime, members: list[Member]) -> list[str]:
-    """Those whose login somebody said to be lost, without a call of ours that was refused."""
+    """Those whose login somebody said to be lost, without a call of ours that was refused.
+
+    Where there is no token, nothing could contradict it: Makini's list says nothing of a login.
+    """
     ids = [member.connection_id for member in members]
     last = (
         select(col(Transition.connection_id).label("id"), func.max(col(Transition.at)).label("at"))
@@ -57,9 +60,11 @@ async def _only_reported(rt: Runtime, members: list[Member]) -> list[str]:
     )
     async with rt.store.read() as session:
         rows = await session.execute(
-            select(col(Transition.connection_id), col(Transition.source)).join(
+            select(col(Transition.connection_id), col(Transition.source))
+            .join(
                 last,
                 (col(Transition.connection_id) == last.c.id) & (col(Transition.at) == last.c.at),
             )
+            .join(Credential, col(Credential.connection_id) == col(Transition.connection_id))
         )
         return sorted({row[0] for row in rows if row[1] not in (*CALLS, "reconnect")})
