@@ -12,7 +12,7 @@ PROMISED = {
     *("advance-implementations", "preflight", "digest", "housekeeping"),
     *("authentication-setup", "workflow-configuration", "implementation", "gate"),
     *("implementation-change", "implementation-skip", "implementation-abandon"),
-    *("adopt", "connect", "check-connection", "reconnect", "disconnect"),
+    *("adopt", "connect", "check-connection", "reconnect", "disconnect", "mode"),
     *("replay-webhooks", "acknowledge", "maintenance-window", "customer-update"),
     *("import-customers", "explain", "verify-account", "doctor", "deletions", "credits"),
 }
