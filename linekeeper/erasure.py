@@ -21,12 +21,14 @@ from linekeeper.customers.find import NotFound
 from linekeeper.notify.places import ARTIFACTS
 from linekeeper.store import Store
 from linekeeper.store.core import table_of
+from linekeeper.store.modes import deciding, load_rules, load_subjects
 from linekeeper.store.tables import (
     Audit,
     Connection,
     Contact,
     Customer,
     CustomerLink,
+    ModeRule,
     NoticeMessage,
     Outbox,
     Record,
@@ -165,6 +167,7 @@ async def erase_customer(
             for table in (Contact, CustomerLink):
                 await session.execute(delete(table).where(col(table.customer_id) == customer.id))
             await forget_listings(session)
+            await _keep_modes(session, eraser, by=by, now=now)
             await _forget_pages(session, [customer.slug, *(each.slug for each in connections)])
             _rename(customer, connections, label)
             await session.flush()
@@ -197,6 +200,45 @@ def _rename(customer: Customer, connections: Sequence[Connection], label: str) -
         connection.name = f"{label} {connection.id[-8:]}"
         connection.slug = slugify(connection.name)
         connection.email, connection.tags = "", []
+
+
+async def _keep_modes(session: AsyncSession, eraser: Eraser, *, by: str, now: datetime) -> None:
+    """What a rule for a tag decided, whose name goes, becomes a rule of each connection.
+
+    Makini's list brings the tag back, and would find no rule for it: an observed connection of a
+    managed app would be managed.
+    """
+    rules = await load_rules(session)
+    going = {
+        rule.subject
+        for rule in rules
+        if rule.scope == "tag" and eraser.text(rule.subject) != rule.subject
+    }
+    if not going:
+        return
+    own = {
+        row.subject: row
+        for row in await session.scalars(
+            select(ModeRule).where(col(ModeRule.scope) == "connection")
+        )
+    }
+    for identifier, (subject, _) in (await load_subjects(session)).items():
+        mode, notify = (
+            rule if rule is not None and rule.scope == "tag" and rule.subject in going else None
+            for rule in deciding(rules, subject)
+        )
+        if mode is None and notify is None:
+            continue
+        row = own.get(identifier)
+        if row is None:
+            label = f"connection {identifier[-8:]}"
+            row = ModeRule(scope="connection", subject=identifier, label=label, by=by, at=now)
+            session.add(row)
+        if mode is not None:
+            row.mode = mode.mode
+        if notify is not None:
+            row.notify_customers = notify.notify_customers
+    await session.flush()
 
 
 async def _forget_pages(session: AsyncSession, slugs: Sequence[str]) -> None:

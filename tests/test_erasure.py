@@ -13,11 +13,13 @@ from linekeeper.erasure import Eraser, erase_customer
 from linekeeper.notify.places import ARTIFACTS
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store, new_id
+from linekeeper.store.modes import apply_rules
 from linekeeper.store.tables import (
     Audit,
     Connection,
     Contact,
     Customer,
+    ModeRule,
     NoticeMessage,
     Outbox,
     Record,
@@ -150,6 +152,25 @@ async def test_no_name_is_left_and_the_numbers_stay(store: Store) -> None:
         assert "customer.erased" in actions
     with pytest.raises(NotFound):
         await erase_customer(store, "Acme", by="anna", now=NOW)
+
+
+async def test_what_a_rule_for_a_tag_decided_still_holds(store: Store) -> None:
+    """Makini's list brings the tag back, which named the customer."""
+    connection = await people(store)
+    async with store.write() as session:
+        await session.execute(update(Connection).values(tags=["acme"]))
+        session.add(ModeRule(scope="tag", subject="acme", mode="observe", label="tag acme", by="a"))
+        await session.flush()
+        await apply_rules(session)
+    await erase_customer(store, "Acme", by="anna", now=NOW)
+    async with store.write() as session:
+        await session.execute(update(Connection).values(tags=["acme"]))
+        await apply_rules(session)
+        row = await session.get_one(Connection, connection)
+        assert row.mode == "observe"
+        rules = {rule.scope: rule for rule in await session.scalars(select(ModeRule))}
+        assert (rules["connection"].subject, rules["connection"].by) == (connection, "anna")
+        assert "acme" not in rules["tag"].subject.casefold()
 
 
 async def test_no_column_of_any_table_holds_a_name_afterwards(store: Store) -> None:

@@ -100,7 +100,9 @@ def _rank(rule: Rule) -> int:
 async def load_rules(session: AsyncSession) -> list[Rule]:
     """Every rule that is in force."""
     rows = await session.scalars(
-        select(ModeRule).order_by(col(ModeRule.scope), col(ModeRule.label), col(ModeRule.id))
+        select(ModeRule)
+        .where(col(ModeRule.scope).in_(SCOPES))
+        .order_by(col(ModeRule.scope), col(ModeRule.label), col(ModeRule.id))
     )
     return [_rule(row) for row in rows]
 
