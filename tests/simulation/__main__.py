@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.simulation.known import split
@@ -34,6 +35,9 @@ def main() -> int:
     parser.add_argument(
         "--shrink", action="store_true", help="make what broke smaller, and print its timeline"
     )
+    parser.add_argument(
+        "--recording", type=Path, metavar="FILE", help="a Makini as verify-account recorded it"
+    )
     parser.add_argument("--plant", metavar="NAME", help="with this known defect in the code")
     parser.add_argument("--trace", action="store_true", help="print the timeline")
     asked = parser.parse_args()
@@ -50,18 +54,21 @@ def run(asked: argparse.Namespace, seeds: range) -> int:
     """Run the seeds one after the other."""
     import logging
 
+    from tests.simulation.recorded import personality_of
     from tests.simulation.run import simulate
     from tests.simulation.shrinking import report, shrink
     from tests.simulation.universe import Plan
 
     logging.disable(logging.CRITICAL)  # what it logs is not what it does
     planted = _plant(asked.plant) if asked.plant else None
+    recorded = personality_of(asked.recording) if asked.recording else {}
     broken = minutes = agreed = 0
     for seed in seeds:
         plan = Plan(seed)
         if planted is not None:
             plan.kinds, plan.personality = planted.kinds, planted.personality
             plan.hours, plan.sick = planted.hours, planted.sick
+        plan.personality = {**plan.personality, **recorded}
         if asked.days:
             plan.hours = asked.days * 24
         if asked.connections:

@@ -1,5 +1,7 @@
 """A recording replayed: the sandbox differs as the account did, and is found to."""
 
+import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -8,8 +10,10 @@ import pytest
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.sandbox_recording import settings_of
 from sandbox.quirks import QUIRKS
+from tests.simulation.recorded import personality_of
 from tests.verify_account.conftest import Account
 
+ROOT = Path(__file__).parents[2]
 Open = Callable[..., Awaitable[Account]]
 TOGETHER = [
     {"relative-expiry", "no-total", "fields-renamed", "times-coarse", "links-whole"},
@@ -42,6 +46,34 @@ async def test_what_is_no_quirk_is_a_setting(open_account: Open) -> None:
     like = settings_of(Path((await account.verify(data=True)).recording))
     assert (like["distinct_ids"], like["listed_ids"]) == (True, False)
     assert (like["paging"], like["since"]) == ("cursor", "modified_after")
+
+
+async def recorded(open_account: Open) -> Path:
+    account = await open_account(paging="cursor", quirks=frozenset({"relative-expiry"}))
+    account.makini.world.faults.since = "modified_after"
+    await account.borrow_tokens()
+    return Path((await account.verify(data=True)).recording)
+
+
+async def test_a_recording_decides_what_the_simulated_makini_is(open_account: Open) -> None:
+    decided = personality_of(await recorded(open_account))
+    assert decided["paging"] == "cursor"
+    assert (decided["since"], decided["expires_in"]) == ("modified_after", "relative")
+    assert "status_lag" not in decided  # nobody saw it: the seed draws it
+
+
+@pytest.mark.soak
+async def test_the_simulated_world_has_a_makini_as_it_was_recorded(open_account: Open) -> None:
+    file = await recorded(open_account)
+    command = (sys.executable, "-m", "tests.simulation", "--seed", "1", "--trace")
+    process = await asyncio.create_subprocess_exec(
+        *command, "--recording", str(file), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    said = (await process.communicate())[0].decode()
+    assert process.returncode == 0, said[-2_000:]
+    assert "paging=cursor" in said
+    assert "since=modified_after" in said
+    assert "expires_in=relative" in said
 
 
 def test_a_file_that_is_no_recording_is_refused(tmp_path: Path) -> None:
