@@ -13,11 +13,11 @@ import hypothesis
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import NullPool, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.engine import make_engine
 from linekeeper.store.migrate import migrate
 
 pytest_plugins = ["tests.fixtures_prefect"]
@@ -87,7 +87,8 @@ async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
         yield Engine("sqlite", _make_sqlite, _drop_sqlite)
         return
     admin_url = request.getfixturevalue("postgres_url")
-    admins = make_engine(admin_url).execution_options(isolation_level="AUTOCOMMIT")
+    # No pool: some tests make their database in an event loop of their own.
+    admins = create_async_engine(admin_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
 
     async def admin(statement: str) -> None:
         async with admins.connect() as connection:

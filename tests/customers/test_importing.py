@@ -12,6 +12,7 @@ from sqlmodel import select
 from linekeeper.clock import utcnow
 from linekeeper.customers.csv_file import COLUMNS, MAX_BYTES, Person, read_customers
 from linekeeper.customers.importing import ImportPlan, Known, import_customers, plan
+from linekeeper.customers.naming import name_key
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Contact, Customer
 
@@ -119,7 +120,7 @@ _NAMES = st.text(st.characters(categories=("L", "N", "P")), min_size=1, max_size
 
 
 @given(
-    names=st.lists(_NAMES, min_size=1, max_size=8, unique_by=str.casefold),
+    names=st.lists(_NAMES, min_size=1, max_size=8, unique_by=name_key),
     delimiter=st.sampled_from(",;\t"),
 )
 @given_settings(max_examples=60)

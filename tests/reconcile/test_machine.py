@@ -18,6 +18,7 @@ import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.reconcile.decisions import NoDeletion, decide_deletions
 from linekeeper.reconcile.fields import source_time
+from linekeeper.reconcile.policy import POLICY
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import new_id
@@ -195,6 +196,11 @@ class Machine(RuleBasedStateMachine):
                 update(Watermark)
                 .where(col(Watermark.confirm_at).is_not(None))
                 .values(confirm_at=utcnow())
+            )
+            await session.execute(
+                update(Record)
+                .where(col(Record.absent_since).is_not(None))
+                .values(absent_since=utcnow() - POLICY.confirm)
             )
         done = await run(rt, connections=[self.id], full=full)
         assert not done.failures
