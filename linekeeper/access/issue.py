@@ -1,21 +1,29 @@
 """Handing the product its token (MISSION A1): current, audited, and never the refresh token."""
 
+import asyncio
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.clock import monotonic, utcnow
 from linekeeper.health.judge import Health
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store import is_id
 from linekeeper.store.modes import app_of
-from linekeeper.store.tables import Audit, Connection, Incident, IncidentConnection
+from linekeeper.store.tables import Audit, Connection, Credential, Incident, IncidentConnection
 from linekeeper.tokens.caller import Caller
 from linekeeper.tokens.stored import MINT_MARGIN, Token, load_tokens
+
+RENEWED_WITHIN = timedelta(seconds=60)
+"""A renewal that began before was cut off: the next use settles what became of the pair."""
+RENEWAL_SECONDS = 5.0
+"""How long the product waits for the end of a renewal; then it gets what there is."""
+LOOK_SECONDS = 0.1
 
 
 class NoSuchConnection(Exception):
@@ -73,8 +81,7 @@ async def issue_access_token(
             await open_incident_of(rt, connection.id),
             "the customer has to log in again",
         )
-    async with rt.store.read() as session:
-        token = (await load_tokens(rt.store, session, [connection.id])).get(connection.id)
+    token = await _settled(rt, connection.id)
     if token is None or is_ending(token.expires_at, now):
         token = await _fresher(rt, connection, token, now)
     if token is None:
@@ -86,6 +93,25 @@ async def issue_access_token(
         given = HandedOut(token.access, token.expires_at)
         session.add(Audit(**issued(connection.id, given, by=by, now=now)))
     return given
+
+
+async def _settled(rt: Runtime, connection_id: str) -> Token | None:
+    """The stored token; while it is being renewed, the new one is waited for.
+
+    Makini kills the old pair before its answer is here.
+    """
+    until = monotonic() + RENEWAL_SECONDS
+    while True:
+        async with rt.store.read() as session:
+            token = (await load_tokens(rt.store, session, [connection_id])).get(connection_id)
+            since = await session.scalar(
+                select(col(Credential.renewing_since)).where(
+                    col(Credential.connection_id) == connection_id
+                )
+            )
+        if not is_being_renewed(since, utcnow()) or monotonic() >= until:
+            return token
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _why_none(rt: Runtime, connection: Connection) -> str:
@@ -134,6 +160,11 @@ async def _fresher(
             return token
         raise
     return renewed or (token if still_good else None)
+
+
+def is_being_renewed(since: datetime | None, now: datetime) -> bool:
+    """Whether a renewal that began at `since` may still be under way."""
+    return since is not None and now - since < RENEWED_WITHIN
 
 
 def is_ending(expires_at: datetime | None, now: datetime) -> bool:

@@ -16,7 +16,7 @@ from sqlalchemy import bindparam, insert, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.access.issue import HandedOut, is_ending, issued
+from linekeeper.access.issue import HandedOut, is_being_renewed, is_ending, issued
 from linekeeper.access.keys import KeyHolder, digest_of
 from linekeeper.clock import utcnow
 from linekeeper.health.state import Health
@@ -46,6 +46,7 @@ _CONNECTIONS = (
         _CONNECTION.c.health,
         _CREDENTIAL.c.access_token,
         _CREDENTIAL.c.expires_at,
+        _CREDENTIAL.c.renewing_since,
     )
     .join(_CREDENTIAL, _CREDENTIAL.c.connection_id == _CONNECTION.c.id, isouter=True)
     .where(
@@ -73,6 +74,7 @@ class Found(NamedTuple):
     health: str
     sealed: str | None
     expires_at: datetime | None
+    renewing_since: datetime | None
 
     def __repr__(self) -> str:
         return f"Found(id={self.id!r})"
@@ -185,8 +187,10 @@ class TokenIssuer:
         return given
 
     def _token(self, found: Found, now: datetime) -> HandedOut | None:
-        """Its token, if it can be read and doesn't end soon."""
+        """Its token, if it can be read, doesn't end soon and isn't being replaced just now."""
         if found.sealed is None or is_ending(found.expires_at, now):
+            return None
+        if is_being_renewed(found.renewing_since, now):
             return None
         try:
             return HandedOut(self._store.cipher.decrypt(found.sealed), found.expires_at)
