@@ -15,7 +15,7 @@ from linekeeper.consumer import slack_socket
 from linekeeper.consumer.slack_socket import SlackSockets
 from linekeeper.interactions import interact
 from linekeeper.notify.channels import troubles
-from linekeeper.store.tables import Audit, Incident, IncidentEntry
+from linekeeper.store.tables import Audit, Incident, IncidentEntry, NoticeChannel
 from tests.consumer.socket_peer import APP_TOKEN, SocketPeer, socket_peer, until
 from tests.reconnect.conftest import House, open_house
 from tests.reconnect.test_ask import Opened
@@ -189,17 +189,20 @@ async def test_a_token_that_is_refused_is_said_until_it_works(
     peer.refusal = "invalid_auth"
     await peer.drop()
 
+    async def of_socket() -> list[NoticeChannel]:
+        return [each for each in await troubles(house.store) if each.channel == "Socket Mode"]
+
     async def is_known() -> bool:
-        return any(each.channel == "Socket Mode" for each in await troubles(house.store))
+        return bool(await of_socket())
 
     await until(is_known)
-    [trouble] = await troubles(house.store)
+    [trouble] = await of_socket()
     assert "xapp-" in trouble.trouble
     assert APP_TOKEN not in trouble.trouble
     peer.refusal = ""
 
     async def is_over() -> bool:
-        return not await troubles(house.store)
+        return not await of_socket()
 
     await until(is_over)
     incident = await incident_of(house)
