@@ -80,13 +80,10 @@ class Tour:
         self.broken.clear()
 
     async def healthy(self) -> list[tuple[Connection, str]]:
-        """Connections that are well and in no incident, with what people call them.
-
-        Those that never were in one come first: for a while after an outage nobody can say
-        whether a change was to be announced.
-        """
-        ever = select(col(IncidentConnection.connection_id))
-        member = ever.where(col(IncidentConnection.left_at).is_(None))
+        """Connections that are well and in no incident, with what people call them."""
+        member = select(col(IncidentConnection.connection_id)).where(
+            col(IncidentConnection.left_at).is_(None)
+        )
         async with self.store.read() as session:
             rows = await session.execute(
                 select(Connection, col(Customer.name))
@@ -96,7 +93,7 @@ class Tour:
                     col(Connection.health) == "healthy",
                     col(Connection.id).not_in(member),
                 )
-                .order_by(col(Connection.id).in_(ever), col(Customer.name), col(Connection.id))
+                .order_by(col(Customer.name), col(Connection.id))
             )
             return [
                 (connection, label(name, connection.provider, connection.name))

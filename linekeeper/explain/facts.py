@@ -130,6 +130,9 @@ class OutageFacts:
     until: datetime
 
 
+_DOWN = ("reauthorization_required", "unreachable")
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """Everything known of one record's way, of which some may be absent."""
@@ -145,6 +148,8 @@ class Way:
     reads: tuple[ReadFacts, ...] = ()
     entities: tuple[EntityFacts, ...] = ()
     outage: OutageFacts | None = None
+    health_then: str | None = None
+    """The connection's health when the source says it changed."""
     counted_as: str | None = None
     """What the missing webhook of the change was put down to (`drift.cause`)."""
     rejected: int = 0
@@ -164,7 +169,8 @@ class Way:
     @property
     def was_down(self) -> bool:
         """Whether it changed while its login was lost or its system away: unannounced by nature."""
-        return self.counted_as in ("backfill", "down")
+        down = self.counted_as == "down" and self.health_then in _DOWN
+        return down or self.counted_as == "backfill"
 
     @property
     def changed_at(self) -> datetime | None:

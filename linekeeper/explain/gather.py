@@ -161,5 +161,13 @@ async def _with_surroundings(session: AsyncSession, way: Way) -> Way:
         )
         outage = await queries.outage_at(session, way.changed_at)
         counted = await queries.counted_as(session, change)
-        way = replace(way, outage=outage, rejected=rejected, rejected_why=why, counted_as=counted)
+        health = await queries.health_at(session, connection.id, way.changed_at)
+        way = replace(
+            way,
+            outage=outage,
+            rejected=rejected,
+            rejected_why=why,
+            counted_as=counted,
+            health_then=health,
+        )
     return way

@@ -49,7 +49,7 @@ def _arriving(way: Way) -> Iterator[Hop]:
         state = HopState.not_needed if needless else HopState.unknown
         if change is not None and state is HopState.unknown:
             state = HopState.missing
-        lost = "None was to be expected: the login was lost, or the system away, about that time"
+        lost = "None could come: it changed while the login was lost or the system away"
         none = "No accepted delivery names this record"
         yield Hop(HopName.webhook, state, lost if way.was_down else none)
         text = f"{way.rejected} rejected deliveries in that time" if way.rejected else "None came"

@@ -36,6 +36,7 @@ from linekeeper.store.tables import (
     Outage,
     Outbox,
     Record,
+    Transition,
     Watermark,
     WebhookEvent,
 )
@@ -261,6 +262,23 @@ async def counted_as(session: AsyncSession, change: ChangeFacts) -> str | None:
         select(col(Drift.cause))
         .join(Change, col(Change.missed_in) == col(Drift.id))
         .where(col(Change.id) == change.id)
+    )
+    return found
+
+
+async def health_at(session: AsyncSession, connection_id: str, at: datetime | None) -> str | None:
+    """The health of a connection at a time; None where it isn't known."""
+    if at is None:
+        return None
+    found: str | None = await session.scalar(
+        select(col(Transition.after))
+        .where(
+            col(Transition.connection_id) == connection_id,
+            col(Transition.axis) == "health",
+            col(Transition.at) <= at,
+        )
+        .order_by(col(Transition.at).desc())
+        .limit(1)
     )
     return found
 

@@ -1,14 +1,16 @@
 """Many deliveries at once: each record is explained by the one that named it."""
 
+from datetime import timedelta
+
 import pytest
 
 from linekeeper.clock import utcnow
 from linekeeper.explain.answer import HopName, HopState
 from linekeeper.explain.service import explain
 from linekeeper.store import new_id
-from linekeeper.store.tables import Drift
+from linekeeper.store.tables import Drift, Transition
 from tests.explain.plant import ASSETS, some_key, subject
-from tests.explain.test_odd import World, change, record, world
+from tests.explain.test_odd import NOW, World, change, record, world
 from tests.inbox.process.stage import Stage
 
 __all__ = ["world"]  # a fixture
@@ -50,7 +52,16 @@ async def test_what_changed_while_nobody_could_say_so_is_held_against_nobody(
         missed=1,
         cause=cause,
     )
-    await world.add(record(which, "9"), counted, change(which, "9", 1, missed_in=counted.id))
+    down = Transition(
+        connection_id=which.id,
+        at=NOW - timedelta(hours=2),
+        axis="health",
+        before="healthy",
+        after="unreachable",
+        source="probe",
+    )
+    await world.add(down, record(which, "9"), counted)
+    await world.add(change(which, "9", 1, missed_in=counted.id))
     found = await world.ask("Acme · Maximo 9")
     [webhook] = [hop for hop in found.hops if hop.name is HopName.webhook]
     assert webhook.state is HopState.not_needed
