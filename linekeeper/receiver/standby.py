@@ -3,42 +3,55 @@
 import asyncio
 import logging
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from linekeeper.clock import utcnow
 from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.runtime import Runtime
-from linekeeper.store import KeyProblem
-from linekeeper.store.leases import LeaseLost, holding
+from linekeeper.store.leases import holding
 from linekeeper.sweep.webhooks import watch_stream
 from linekeeper.watch.answers import own_address
 from linekeeper.watch.backlog import is_consumed
 from linekeeper.watch.service import Watcher, after_of
 
 LEASE = "standby"
-_TROUBLE = (SQLAlchemyError, OSError, KeyProblem, LeaseLost)
+STREAM_SECONDS = 20.0
 log = logging.getLogger(__name__)
 
 
 class Standby:
     """The watch of one receiver. Where the outbox is not delivered, it delivers what is for Slack.
 
-    The dispatcher is the consumer's; a lease lets one receiver at a time do it.
+    The dispatcher is the consumer's; a lease lets one receiver at a time do it. However long that
+    takes, the receiver's own heartbeat goes on.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self._rt = runtime
         self._watcher = Watcher(runtime, "receiver", address=own_address(runtime.settings))
         self._after = after_of(runtime.settings)
+        self._database_works = asyncio.Event()
 
     async def run(self) -> None:
         """Go on until cancelled."""
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._watch(), name="watch of the receiver")
+            loops.create_task(self._stand_in(), name="standby")
+
+    async def _watch(self) -> None:
         while True:
-            if await self._watcher.step() is not None:
-                try:
-                    await self.deliver_if_nobody_does()
-                except _TROUBLE as error:
-                    log.warning("standing in for the consumer: %s", type(error).__name__)
+            if await self._watcher.step() is None:
+                self._database_works.clear()
+            else:
+                self._database_works.set()
+            await asyncio.sleep(self._watcher.seconds)
+
+    async def _stand_in(self) -> None:
+        while True:
+            await self._database_works.wait()
+            try:
+                await self.deliver_if_nobody_does()
+            except Exception as error:
+                # Whatever it was, this receiver lives, and tries again.
+                log.warning("standing in for the consumer: %s", type(error).__name__)
             await asyncio.sleep(self._watcher.seconds)
 
     async def deliver_if_nobody_does(self) -> bool:
@@ -49,9 +62,11 @@ class Standby:
         async with holding(store, LEASE, self._rt.owner) as held:
             if held is None:
                 return False
-            await watch_stream(self._rt, utcnow())
             configuration = await self._rt.configuration()
             await deliver_due(store, configuration, self._rt.owner)
+            # Last, and within bounds: where the table of webhooks is locked, notices still go out.
+            async with asyncio.timeout(STREAM_SECONDS):
+                await watch_stream(self._rt, utcnow())
         return True
 
     async def end(self) -> None:

@@ -180,8 +180,8 @@ def _finding(row: RunAlert) -> Finding:
         "run_failed": (
             f"A run of {row.subject} broke",
             f"The run {name} of {row.subject} failed by an error of its own, not by what it "
-            f"found ({message}). Open the run in Prefect for its log; the next run that works "
-            "resolves this.",
+            f"found ({message}). Open the run in Prefect for its log, or ask `linekeeper doctor`; "
+            "the next run that works resolves this.",
             f"A later run of {row.subject} did its work.",
         ),
         "run_crashed": (

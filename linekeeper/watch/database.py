@@ -35,8 +35,9 @@ class DatabaseWatch:
             f":red_circle: *Linekeeper's database can't be used* since "
             f"{self.failing_from:%Y-%m-%d %H:%M} UTC, says {self.part} ({reason}). Webhooks are "
             "answered 503, so that Makini sends them again; nothing is checked or notified until "
-            "the database is back. Check the server, its disk and LINEKEEPER_DATABASE_URL; on "
-            "SQLite also whether a process of Linekeeper hangs: it may hold the file's lock."
+            "the database is back. Check the server, its disk and LINEKEEPER_DATABASE_URL "
+            "(`linekeeper doctor` says what it answers); on SQLite also whether a process of "
+            "Linekeeper hangs: it may hold the file's lock."
         )
 
     def worked(self) -> str | None:

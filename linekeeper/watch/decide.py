@@ -170,7 +170,7 @@ def _none_of_kind(kind: str, since: datetime) -> Trouble:
         f"kind:{kind}",
         f"No {kind} runs since {_clock(since)}",
         f"No {kind} has run since {_clock(since)}. {_EFFECT[kind]}. "
-        f"Start one: `linekeeper {kind}`.",
+        f"Start one: `linekeeper {kind}`; `linekeeper doctor` shows every part.",
         f"A {kind} runs again.",
     )
 
@@ -232,7 +232,8 @@ def _missed(kind: str, done: datetime | None, begins: datetime) -> Trouble:
         "backup": "What would be lost with this database grows every day.",
     }[kind]
     next_step = {
-        "backup": "Run `linekeeper backup FILE`, and let a timer do it daily.",
+        "backup": "Run `linekeeper backup FILE`, and let a timer do it daily; "
+        "`linekeeper doctor` shows what else is overdue.",
     }.get(kind, "`linekeeper doctor` says why runs are late: a worker, the pool, a schedule.")
     return Trouble(
         "work_overdue",

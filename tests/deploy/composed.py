@@ -6,7 +6,6 @@ loopback network, and finds the others by their names.
 
 import asyncio
 import contextlib
-import json
 import os
 import secrets
 import sys
@@ -31,7 +30,16 @@ DEPLOY = ROOT / "deploy"
 SERVICES: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
 PARTS = [name for name in SERVICES if name[-2:] in ("-1", "-2")]
 UI = "https://prefect.example.com"
+WAITED_FOR = sorted(
+    {
+        name
+        for service in SERVICES.values()
+        for name, how in service.get("depends_on", {}).items()
+        if how["condition"] == "service_healthy"
+    }
+)
 CHECK_SECONDS = 3
+"""Between two looks: each is a process or two, and the parts need the processor themselves."""
 LETSENCRYPT = "/etc/letsencrypt/live/linekeeper.example.com"
 _WRAPPER = """#!/bin/sh
 shift 2
@@ -75,7 +83,29 @@ class Composed:
         """Paste a block of `docs/deploy.md` into a shell, where its files are."""
         own = block.replace("deploy_$", f"{self.project}_$")
         there = {**os.environ, **self.environment, "COMPOSE_PROJECT_NAME": self.project}
-        return await paste(own, self.folder.parent, there, self.folder / "bin")
+        checking = asyncio.create_task(self._check())
+        try:
+            return await paste(own, self.folder.parent, there, self.folder / "bin")
+        finally:
+            checking.cancel()
+            await asyncio.gather(checking, return_exceptions=True)
+
+    async def _check(self) -> None:
+        """What systemd's timers, or Docker, do elsewhere: ask those others wait for how they are.
+
+        podman-compose only waits for the answer.
+        """
+        while True:
+            for name in WAITED_FOR:
+                await self._says_that_it_is_well(name)
+            await asyncio.sleep(CHECK_SECONDS)
+
+    async def _says_that_it_is_well(self, name: str) -> bool:
+        try:
+            await podman("healthcheck", "run", self.container(name))
+        except AssertionError:
+            return False
+        return True
 
     async def prefect(self, path: str, *, method: str = "", **body: object) -> Any:
         """`POST` (`GET` without a body) to Prefect's API, again while it has too much to do."""
@@ -115,7 +145,7 @@ class Composed:
         begun = await self.prefect(path, state={"type": "SCHEDULED"})
 
         async def ended() -> dict[str, Any] | None:
-            await asyncio.sleep(2)
+            await asyncio.sleep(5)
             row: dict[str, Any] = await self.prefect(f"/flow_runs/{begun['id']}")
             over = row["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
             return row if over else None
@@ -135,10 +165,14 @@ class Composed:
 
     async def healthy(self, *names: str, seconds: float = 900) -> None:
         """Wait until the containers of `names` say that they are."""
+        lacking = list(names)
 
         async def all_are() -> bool:
-            said = await podman("inspect", *(self.container(name) for name in names))
-            return all(one["State"]["Health"]["Status"] == "healthy" for one in json.loads(said))
+            while lacking and await self._says_that_it_is_well(lacking[0]):
+                del lacking[0]
+            if lacking:
+                await asyncio.sleep(CHECK_SECONDS)
+            return not lacking
 
         await until(all_are, seconds=seconds, what=f"{names} to be healthy")
 
@@ -161,15 +195,12 @@ async def composed(
         (folder / "here.yaml").write_text(yaml.safe_dump(_here(place, more)))
         limits = httpx.Limits(max_keepalive_connections=0)
         async with httpx.AsyncClient(timeout=300, limits=limits, trust_env=False) as place.http:
-            checking = asyncio.create_task(_check(place))
             try:
                 await place.types(start)
                 await place.switch_schedules_off()
                 await place.healthy(*(name for name in SERVICES if name not in ("setup", "nginx")))
                 yield place
             finally:
-                checking.cancel()
-                await asyncio.gather(checking, return_exceptions=True)
                 for name in SERVICES:
                     with contextlib.suppress(AssertionError):
                         said = await podman("logs", place.container(name))
@@ -232,12 +263,3 @@ async def _certificate(place: Composed) -> Path:
         *("-extfile", names, "-out", tls / "fullchain.pem"),
     )
     return tls
-
-
-async def _check(place: Composed) -> None:
-    """What systemd's timers, or Docker, do elsewhere: ask every container how it is."""
-    while True:
-        for name in SERVICES:
-            with contextlib.suppress(AssertionError):
-                await podman("healthcheck", "run", place.container(name))
-        await asyncio.sleep(CHECK_SECONDS)

@@ -110,6 +110,7 @@ async def test_a_run_that_breaks_or_crashes_is_an_incident_one_red_by_its_findin
         async with store.read() as session:
             texts = [str(incident.summary) for incident in await session.scalars(select(Incident))]
         assert not [text for text in texts if "user:pw" in text or "t=1" in text]
+        assert all("`linekeeper doctor`" in text for text in texts)
 
         for name in ("digest", "reconcile"):
             await client.set_flow_run_state(await run(name), Completed(), force=True)  # type: ignore[arg-type]

@@ -30,7 +30,10 @@ FINE = [
 
 
 def causes(parts: list[Part], policy: WatchPolicy = POLICY) -> set[str]:
-    return {trouble.cause for trouble in examine(parts, policy, now=NOW).troubles}
+    troubles = examine(parts, policy, now=NOW).troubles
+    for trouble in troubles:  # what every message points to
+        assert "`linekeeper doctor`" in trouble.text, trouble.cause
+    return {trouble.cause for trouble in troubles}
 
 
 def but(*changed: Part) -> list[Part]:

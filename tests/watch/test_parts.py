@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -57,23 +57,42 @@ class House:
         os.kill(self.parts[name].process.pid, number)
 
 
-@pytest.fixture
-async def house(settings: Settings, store: Store, tmp_path: Path) -> AsyncIterator[House]:
+@asynccontextmanager
+async def housed(
+    settings: Settings,
+    store: Store,
+    folder: Path,
+    *,
+    extra: Mapping[str, Mapping[str, str]] | None = None,
+    within: Mapping[str, Sequence[str]] | None = None,
+) -> AsyncIterator[House]:
+    """Both, which beat; `extra` has settings of one of them, `within` what becomes one of them."""
     box = SandboxSettings(port=0, connections=0, records_per_connection=0)
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(serving(box))
         house = House(sandbox.world.slack.snapshot)
-        extra = {
+        of_both = {
             "LINEKEEPER_WATCH_MINUTES": str(WATCH_MINUTES),
             "LINEKEEPER_SLACK_BOT_TOKEN": box.slack_token,
             "LINEKEEPER_SLACK_CHANNEL": "#linekeeper",
             "LINEKEEPER_SLACK_API_URL": f"{sandbox.url}/slack/api/",
         }
         for name in ("receiver", "consumer"):
-            log = tmp_path / f"{name}.log"
-            house.parts[name] = part = await start(name, settings, log, extra=extra)
+            house.parts[name] = part = await start(
+                name,
+                settings,
+                folder / f"{name}.log",
+                extra={**of_both, **(extra or {}).get(name, {})},
+                within=(within or {}).get(name, ()),
+            )
             stack.push_async_callback(part.kill)
         await _all_is_well(store)
+        yield house
+
+
+@pytest.fixture
+async def house(settings: Settings, store: Store, tmp_path: Path) -> AsyncIterator[House]:
+    async with housed(settings, store, tmp_path) as house:
         yield house
 
 
