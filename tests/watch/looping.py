@@ -9,19 +9,17 @@ import sys
 from types import FrameType
 
 BEGIN, END = signal.SIGUSR1, signal.SIGUSR2
-_loops = False
+_looping: list[int] = []
 
 
-def _loop(_number: int, _frame: FrameType | None) -> None:
-    global _loops
-    _loops = True
-    while _loops:
+def _loop(number: int, _frame: FrameType | None) -> None:
+    _looping.append(number)
+    while _looping:
         pass
 
 
 def _go_on(_number: int, _frame: FrameType | None) -> None:
-    global _loops
-    _loops = False
+    _looping.clear()
 
 
 if __name__ == "__main__":

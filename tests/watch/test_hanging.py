@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,7 +19,7 @@ from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.engine import make_engine
 from tests.watch import looping
-from tests.watch.test_parts import PATIENCE, House, housed, sweeps_and_reconciles
+from tests.watch.test_parts import PATIENCE, housed, sweeps_and_reconciles
 
 __all__ = ["sweeps_and_reconciles"]
 pytestmark = pytest.mark.timeout(4 * PATIENCE)
@@ -94,8 +93,7 @@ async def test_a_part_that_is_out_of_connections_is_noticed_by_the_other_and_cle
         async with housed(settings, store, tmp_path, extra=extra) as house:
             await does(f"ALTER ROLE {role} CONNECTION LIMIT 0")
             await does(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                f"WHERE usename = '{role}'"
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'"
             )
             await house.says(f"The {name} on ", "silent since")
             await house.says("database can't be used*", f"the {name} on ")
