@@ -18,18 +18,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.engine import make_engine
+from tests.flows.conftest import on_both
 from tests.watch import looping
 from tests.watch.test_parts import PATIENCE, housed, sweeps_and_reconciles
 
 __all__ = ["sweeps_and_reconciles"]
 pytestmark = pytest.mark.timeout(4 * PATIENCE)
-PAIRS = [("consumer", "receiver"), ("receiver", "consumer")]
+NAMES = ("consumer", "receiver")
 FEWEST = {"LINEKEEPER_DATABASE_POOL": "4"}
 
 
-@pytest.mark.parametrize(("name", "by"), PAIRS)
+@on_both
+@pytest.mark.parametrize("name", NAMES)
 async def test_a_part_that_loops_is_noticed_by_the_other_and_cleared(
-    settings: Settings, store: Store, tmp_path: Path, name: str, by: str
+    settings: Settings, store: Store, tmp_path: Path, name: str
 ) -> None:
     alive = tmp_path / "alive"
     launcher = (sys.executable, str(Path(looping.__file__)))
@@ -75,9 +77,9 @@ async def administering(settings: Settings) -> AsyncIterator[AsyncConnection]:
 
 
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True, scope="session")
-@pytest.mark.parametrize(("name", "by"), PAIRS)
+@pytest.mark.parametrize("name", ["consumer", pytest.param("receiver", marks=pytest.mark.soak)])
 async def test_a_part_that_is_out_of_connections_is_noticed_by_the_other_and_cleared(
-    settings: Settings, store: Store, tmp_path: Path, name: str, by: str
+    settings: Settings, store: Store, tmp_path: Path, name: str
 ) -> None:
     """Its role may have no more connections: the server refuses it each one."""
     role = f"part_{os.urandom(6).hex()}"
