@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -29,11 +29,20 @@ from linekeeper.makini.limits import StatedLimit
 from linekeeper.spending import Purpose, add_calls, purpose_now
 from linekeeper.store import Store
 from linekeeper.store.tables import AppState, CallPause
+from linekeeper.store.types import UtcDateTime
 from linekeeper.store.upsert import insert_ignore
 
 _Result = TypeVar("_Result")
 COUNT_SECONDS = 5.0
 """What was called is written down this often, beside a grant."""
+
+_BUCKET = (
+    select(col(AppState.budget)).where(col(AppState.app) == bindparam("of_app")).with_for_update()
+)
+_PAUSES = select(col(CallPause.connection), col(CallPause.until)).where(
+    col(CallPause.app) == bindparam("of_app"),
+    col(CallPause.until) > bindparam("now", type_=UtcDateTime),
+)
 
 
 class DatabaseBudget:
@@ -218,11 +227,7 @@ class DatabaseBudget:
         async with self._store.write() as session:
             row = await self._locked(session, app)
             now = await self._store.clock(session)
-            paused = await session.execute(
-                select(col(CallPause.connection), col(CallPause.until)).where(
-                    col(CallPause.app) == app, col(CallPause.until) > now
-                )
-            )
+            paused = await session.execute(_PAUSES, {"of_app": app, "now": now})
             self._remember(app, {row[0]: row[1] for row in paused}, now)
             if self._is_count_due():
                 await self._write_counts(session, app, now)
@@ -236,13 +241,12 @@ class DatabaseBudget:
 
     async def _locked(self, session: AsyncSession, app: str) -> dict[str, Any]:
         """The app's bucket as it is kept, its row locked until the transaction ends."""
-        await insert_ignore(
-            self._store, session, AppState, [{"app": app, "budget": {}, "circuit": {}}]
-        )
-        found = await session.execute(
-            select(col(AppState.budget)).where(col(AppState.app) == app).with_for_update()
-        )
-        bucket: dict[str, Any] = found.scalar_one()
+        found = (await session.execute(_BUCKET, {"of_app": app})).first()
+        if found is None:
+            row = {"app": app, "budget": {}, "circuit": {}}
+            await insert_ignore(self._store, session, AppState, [row])
+            found = (await session.execute(_BUCKET, {"of_app": app})).one()
+        bucket: dict[str, Any] = found[0]
         return bucket
 
     def _stated_now(self, app: str, now: datetime) -> dict[str, Any]:

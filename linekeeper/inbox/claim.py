@@ -6,6 +6,7 @@ transaction that holds the effects, that the claim is still its own.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import bindparam, literal_column, select, update
@@ -184,6 +185,7 @@ async def release_claim(
         await queue.release_claim(session, _work(claimed.rank), claimed.token, dict(until))
 
 
+@cache
 def _work(rank: int) -> Work:
     return Work(
         table=_EVENT,

@@ -33,6 +33,7 @@ from linekeeper.chunks import chunked
 from linekeeper.store import Store, new_id
 from linekeeper.store.core import table_of
 from linekeeper.store.tables import Outbox
+from linekeeper.store.types import UtcDateTime
 from linekeeper.store.upsert import insert_ignore
 
 Outcome = Literal["sent", "suppressed", "superseded", "skipped"]
@@ -45,6 +46,7 @@ HELD_SECONDS = 0.2
 has lasted longer by now, after as long again: so rows that wait long are looked at seldom."""
 _KEYS_AT_ONCE = 5_000
 OUTBOX = table_of(Outbox)
+_NOW: Any = bindparam("now", type_=UtcDateTime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,17 @@ class Work:
     """What else a claim sets."""
     only_first: bool = False
     """Of each ordering key only the first row is claimed, and the next once that is settled."""
+    due: Any = field(init=False, compare=False)
+    """The ids of what may be claimed at `:now`: built once, and asked for all the time."""
+    any_due: Any = field(init=False, compare=False)
+    """One of them, if there is any."""
+
+    def __post_init__(self) -> None:
+        due = select(self.table.c.id).where(self.waiting, self.table.c.next_attempt_at <= _NOW)
+        if self.only_first:
+            due = due.where(~_has_earlier(self))
+        object.__setattr__(self, "due", due)
+        object.__setattr__(self, "any_due", due.limit(1))
 
     @property
     def waiting(self) -> ColumnElement[bool]:
@@ -144,10 +157,7 @@ def new_token(owner: str) -> str:
 
 async def is_due(session: AsyncSession, work: Work, *, now: datetime) -> bool:
     """Whether there is anything to claim: a look that takes no lock."""
-    due = select(work.table.c.id).where(work.waiting, work.table.c.next_attempt_at <= now).limit(1)
-    if work.only_first:
-        due = due.where(~_has_earlier(work))
-    return (await session.execute(due)).first() is not None
+    return (await session.execute(work.any_due, {"now": now})).first() is not None
 
 
 async def claim(
@@ -168,14 +178,7 @@ async def claim(
     """
     table, token = work.table, token or new_token(owner)
     until = now + timedelta(seconds=seconds)
-    due = (
-        select(table.c.id)
-        .where(work.waiting, table.c.next_attempt_at <= now)
-        .order_by(table.c.next_attempt_at, work.order)
-        .limit(limit)
-    )
-    if work.only_first:
-        due = due.where(~_has_earlier(work))
+    due = work.due.order_by(table.c.next_attempt_at, work.order).limit(limit)
     if not store.is_sqlite:
         due = due.with_for_update(skip_locked=True)
     async with store.write() as session:
@@ -195,7 +198,8 @@ async def claim(
                     table.c.lane,
                     table.c.attempts,
                     *work.columns,
-                )
+                ),
+                {"now": now},
             )
         ).mappings()
         rows = sorted(taken, key=lambda row: row["place"])

@@ -1,22 +1,25 @@
 """What goes wrong in a universe, and the people in it: everything drawn from its seed."""
 
 import asyncio
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from html import unescape
+from dataclasses import replace
+from datetime import timedelta
 from random import Random
 from typing import Any
-from urllib.parse import urlencode, urlsplit
 
+from linekeeper.config import AlertPolicy
+from tests.simulation.courtesy import Quiet
+from tests.simulation.customers import Customers
+from tests.simulation.episodes import Episodes
 from tests.simulation.loop import HOST
 from tests.simulation.machine import seed_of
 from tests.simulation.makini.truth import Connection
 from tests.simulation.net import PEERS, Fault, Request
+from tests.simulation.operators import Operators
 from tests.simulation.patience import Patience
 from tests.simulation.sickness import Sickness
 from tests.simulation.sickness import draw as draw_sickness
+from tests.simulation.storage import Failing
 from tests.simulation.universe import Universe
 
 KINDS = (
@@ -24,28 +27,35 @@ KINDS = (
     "clock", "commits", "stops", "tokens", "sick",
 )  # fmt: skip
 
+MORE_KINDS = (
+    "second",
+    "hands",
+    "anew",
+    "statements",
+    "buttons",
+    "mail",
+    "settings",
+    "quiet",
+    "before commit",
+)
+"""Drawn by themselves: the other kinds of a seed are those it had before there were these."""
+MORE = 0.3
+
 
 MAKINI_AWAY = 0.3
 """The share of universes in which Makini as a whole goes away."""
-CUT_AFTER = ("", " webhook_event", " webhook_event", " outbox", " incident", " credential")
+CUT_AFTER = (
+    "",
+    " webhook_event",
+    "processed_at=?",
+    "processed_at=?",
+    " outbox",
+    " incident",
+    " credential",
+)
 """What a transaction wrote to after whose commit the power is cut."""
 LACKS_FROM_SECONDS = 1200.0
 """A listing that lacks records does so once all were read."""
-
-
-@dataclass
-class Episode:
-    """Calls that match fail in one way until it ends."""
-
-    until: datetime
-    matches: Callable[[Request], bool]
-    fault: Fault
-    words: str
-    since: datetime
-    key: str
-    """Of the connection all of whose calls fail; empty where only an entity's do, or where all
-    calls to Makini do."""
-    everywhere: bool = False
 
 
 class Trouble:
@@ -58,26 +68,28 @@ class Trouble:
         # Drawn by itself: the other universes are as they were before there was this kind.
         if Random(seed_of(universe.plan.seed, "makini away")).random() < MAKINI_AWAY:
             self.kinds.add("makini")
+        more = Random(seed_of(universe.plan.seed, "more trouble"))
+        self.kinds |= {kind for kind in MORE_KINDS if more.random() < MORE}
         if universe.plan.kinds:
             self.kinds = set(universe.plan.kinds)
-        self.episodes: list[Episode] = []
+        self.customers = Customers(universe, Random(seed_of(universe.plan.seed, "customers")))
+        self.operators = Operators(universe, Random(seed_of(universe.plan.seed, "operators")))
+        self.episodes = Episodes(universe, self.rng, self._on)
+        self.over, self.failing = self.episodes.over, self.episodes.failing
         self.patience = Patience(universe)
         universe.network.decide = self.decide
         universe.face.mutilate_list = self.mutilate
         self._cut_list: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
-        self.logged_in: dict[str, datetime] = {}
+        self.removed: set[str] = set()
+        """The keys of connections that were disconnected at Makini."""
         self.sick: Sickness | None = None
-        self.over: list[Episode] = []
-        """Every episode there was, those of now too."""
-        self.failing: set[str] = set()
-        """The keys of connections of which an episode was."""
         universe.disk.cut_now = universe.crash
         universe.face.lacking = self.lacking
 
     def start(self) -> Iterator[Any]:
         """One task for each kind of trouble that this universe has."""
         if "episodes" in self.kinds:
-            yield self._episodes()
+            yield self.episodes.of_connections()
         if "product" in self.kinds:
             yield self._down(self.universe.product, "the product")
         if "prefect" in self.kinds:
@@ -87,7 +99,7 @@ class Trouble:
             yield self._down(self.universe.slack, "Slack")
         if "logins" in self.kinds:
             yield self._logins()
-            yield self._people()
+            yield self.customers.live()
         if "commits" in self.kinds:
             yield self._commits()
         if "stops" in self.kinds:
@@ -105,22 +117,39 @@ class Trouble:
         if "list" in self.kinds:
             yield self._lists()
         if "makini" in self.kinds:
-            yield self._makini_away()
+            yield self.episodes.of_makini()
         if "forged" in self.kinds:
             yield self._forgeries()
         if "clock" in self.kinds:
             yield self._clocks()
+        if "hands" in self.kinds:
+            yield self.operators.start_runs()
+        if "buttons" in self.kinds:
+            yield self.operators.press_buttons()
+        if "quiet" in self.kinds:
+            quiet = Quiet.of(self.universe)
+            alerts = AlertPolicy(time_zone=quiet.zone, quiet_hours=quiet.words)
+            self.universe.prefect.blocks = replace(self.universe.prefect.blocks, alerts=alerts)
+        if "settings" in self.kinds:
+            yield self.operators.change_settings()
+        if "mail" in self.kinds:
+            self.universe.mail.loses = 0.2
+            yield self._down(self.universe.mail, "the mail server")
+        if "statements" in self.kinds:
+            yield self._statements()
+        if "anew" in self.kinds:
+            yield self._anew()
 
     def end(self) -> None:
         """It is to be calm: everything works, except for logins that nobody renewed."""
-        for episode in self.episodes:
-            episode.until = min(episode.until, self.universe.now())
-        self.episodes.clear()
+        self.episodes.end()
         self._cut_list = None
         universe = self.universe
         universe.product.down = universe.prefect.down = universe.slack.down = False
         universe.prefect.loses_answers = lambda: False
-        universe.disk.cut_next = None
+        universe.mail.down, universe.mail.loses = False, 0.0
+        universe.disk.cut_next = universe.disk.fail = None
+        self.operators.restore()
         for host in universe.hosts:
             host.skew = timedelta()
         for connection in universe.truth.living():
@@ -142,12 +171,10 @@ class Trouble:
         return fault
 
     def _drawn(self, request: Request) -> Fault | None:
-        now = self.universe.now()
         if self.sick is not None and self.sick.matches(request):
             return self.sick.fault
-        for episode in self.episodes:
-            if now < episode.until and episode.matches(request):
-                return episode.fault
+        if (fault := self.episodes.fault_of(request)) is not None:
+            return fault
         if request.path == "/link/token":
             self._hit_refresh(request)
         if not self._on("calls") or self.rng.random() > 0.03:
@@ -163,66 +190,6 @@ class Trouble:
         if fault.kind == "html" and request.host == "product.sim":
             return Fault("status", 502)  # any 2xx of the product's says that it took the event
         return fault
-
-    async def _episodes(self) -> None:
-        while True:
-            await self._pause(900.0)
-            if not self._on("episodes"):
-                continue
-            connection = self.rng.choice(self.universe.truth.living())
-            entity = self.rng.choice(connection.offers)
-            fault = self.rng.choice((
-                Fault("hang"), Fault("status", 500), Fault("status", 503), Fault("html"),
-                Fault("status", 403), Fault("status", 404), Fault("refuse"), Fault("lose"),
-                Fault("status", 429, retry_after=self.rng.choice(("5", "3600"))),
-            ))  # fmt: skip
-            whole = self.rng.random() < 0.4
-            path = "" if whole else f"/api/{entity}"
-            if fault.kind == "status" and fault.status in (403, 404, 429):
-                path = f"/api/{entity}"  # one of these for everything says something else
-
-            def matches(request: Request, of: Connection = connection, path: str = path) -> bool:
-                token = request.headers.get("authorization", "").removeprefix("Bearer ")
-                return (
-                    request.host == "makini.sim"
-                    and any(pair.access == token for pair in of.pairs)
-                    and request.path.startswith(path or "/api/")
-                )
-
-            seconds = self.rng.choice((30.0, 300.0, 1500.0))
-            words = f"{fault.kind} {fault.status} for {connection.key}{path} for {seconds:g} s"
-            self.universe.say(f"trouble: {words}")
-            key = connection.key
-            self.failing.add(key)
-            until = self.universe.now() + timedelta(seconds=seconds)
-            self.episodes = [each for each in self.episodes if each.until > self.universe.now()]
-            self._begin(
-                Episode(until, matches, fault, words, self.universe.now(), "" if path else key)
-            )
-
-    def _begin(self, episode: Episode) -> None:
-        self.episodes.append(episode)
-        self.over.append(episode)
-
-    async def _makini_away(self) -> None:
-        """No call to Makini is answered, whosever it is; from a source of chance of its own."""
-        rng = Random(seed_of(self.universe.plan.seed, "makini away for"))
-        while True:
-            await asyncio.sleep(rng.expovariate(1 / 1800.0))
-            if not self._on("makini"):
-                continue
-            seconds = rng.choice((60.0, 900.0, 1800.0))
-            fault = rng.choice((Fault("refuse"), Fault("status", 503), Fault("hang")))
-            now = self.universe.now()
-            self.universe.say(f"trouble: Makini is away for {seconds:g} s: {fault.kind}")
-            self._begin(
-                Episode(
-                    now + timedelta(seconds=seconds),
-                    lambda request: request.host == "makini.sim",
-                    fault, "Makini is away", now, "", everywhere=True,
-                )
-            )  # fmt: skip
-            await asyncio.sleep(seconds)
 
     async def _down(self, peer: Any, name: str) -> None:
         while True:
@@ -245,6 +212,9 @@ class Trouble:
                 choice = ("receiver", "consumer", "consumer", "consumer", "worker")
                 self.universe.disk.cut_next = self.rng.choice(choice)
                 self.universe.disk.cut_after = self.rng.choice(CUT_AFTER)
+                self.universe.disk.cuts_before = (
+                    "before commit" in self.kinds and self.rng.random() < 0.4
+                )
 
     async def _stops(self) -> None:
         """A process is told to stop, and started again."""
@@ -252,6 +222,15 @@ class Trouble:
             await self._pause(1200.0)
             if self._on("stops"):
                 self.universe.stop(self.rng.choice(("receiver", "consumer", "worker")))
+
+    async def _statements(self) -> None:
+        """A statement fails, or for some seconds every one that writes."""
+        while True:
+            await self._pause(300.0)
+            if self._on("statements"):
+                self.universe.disk.fail = Failing(
+                    self.universe, self.rng.randrange(1, 80), self.rng.choice((0.0, 0.0, 20.0))
+                )
 
     def _hit_refresh(self, request: Request) -> None:
         """Whoever refreshes a pair is told to stop while Makini works on it."""
@@ -298,6 +277,23 @@ class Trouble:
                 self.universe.say(f"{connection.key}: the old password works again")
                 truth.restore_login(connection, self.universe.now())
 
+    async def _anew(self) -> None:
+        """A customer disconnects at Makini, and connects the same system anew a while later."""
+        truth = self.universe.truth
+        while True:
+            await self._pause(1800.0)
+            if not self._on("anew"):
+                continue
+            connection = self.rng.choice(truth.living())
+            if connection.key in self.removed or not connection.login_ok:
+                continue
+            self.removed.add(connection.key)
+            self.universe.say(f"trouble: {connection.key} is disconnected at Makini")
+            truth.delete(connection, self.universe.now())
+            await asyncio.sleep(self.rng.choice((30.0, 400.0, 1200.0)))
+            target = truth.connect_anew(connection, self.universe.now())
+            self.universe.say(f"trouble: it is connected anew as {target.key}")
+
     async def _systems(self) -> None:
         truth = self.universe.truth
         while True:
@@ -312,56 +308,6 @@ class Trouble:
             else:
                 truth.set_active(connection, not connection.active, now)
                 self.universe.say(f"trouble: {connection.key} active={connection.active}")
-
-    async def _people(self) -> None:
-        """Customers log in by the link that Linekeeper made for them, some of them twice."""
-        while True:
-            await self._pause(600.0)
-            for link in self._links():
-                if self.rng.random() < 0.5:
-                    await self._log_in(link)
-                    if self.rng.random() < 0.2:
-                        await self._log_in(link)
-
-    def _links(self) -> list[str]:
-        """The connect links that Linekeeper shows, on pages and in Slack."""
-        shown = [str(each.data) for each in self.universe.prefect.artifacts.values()]
-        shown += [message.text for message in self.universe.slack.channel]
-        return sorted(set(re.findall(r"https://linekeeper\.sim(/connect/[\w-]+)", " ".join(shown))))
-
-    async def log_in_to(self, connection: Connection) -> bool:
-        """The customer of `connection` logs in by the link; False where there is none."""
-        for link in self._links():
-            if await self._log_in(link, connection):
-                return True
-        return False
-
-    async def _log_in(self, link: str, wanted: Connection | None = None) -> bool:
-        universe = self.universe
-        page = await universe.request("GET", link, {}, b"")
-        if page is None or page.status != 200:
-            universe.say(f"person: {link[:20]}… {page.status if page else 'no answer'}")
-            return False
-        found = re.search(r'href="(https://link\.makini\.sim/oauth/authorize\?[^"]+)"',
-                          page.body.decode())  # fmt: skip
-        lost = [each for each in universe.truth.living() if not each.login_ok]
-        asked = [each for each in lost if each.provider in page.body.decode()] or lost
-        if wanted is not None:
-            asked = [wanted] if wanted.name in page.body.decode() else []
-        if found is None or not asked:
-            return False
-        connection = self.rng.choice(asked)
-        await asyncio.sleep(self.rng.uniform(5, 120))
-        query = urlsplit(unescape(found[1])).query
-        code, state = universe.face.authorize(query, connection.key)
-        answer = await universe.request(
-            "GET", "/oauth/callback", {}, b"", urlencode({"code": code, "state": state})
-        )
-        universe.say(
-            f"person: logs in to {connection.key} {answer.status if answer else 'no answer'}"
-        )
-        # Where Makini's word lags, the page says that it is not verified yet: it is logged in.
-        return answer is not None and (answer.status == 200 or connection.login_ok)
 
     # --- the list, webhooks, clocks
 
@@ -395,7 +341,7 @@ class Trouble:
                 b'{"event":"assets.updated","connection_id":"nobody","body":["1"]}',
                 b'{"event":"assets.updated","body":"not a list"}', b'{"event":42}',
                 f'{{"event":"assets.updated","connection_id":"{connection.key}","body":'
-                f'[{",".join(str(number) for number in range(300))}]}}'.encode(),
+                f'[{",".join(str(number) for number in range(60))}]}}'.encode(),
             ))  # fmt: skip
             genuine = self.rng.random() < 0.5
             signed = universe.postman.sign(raw) if genuine else "0" * 64
@@ -403,6 +349,8 @@ class Trouble:
             answer = await universe.request("POST", "/webhooks/default", headers, raw)
             status = answer.status if answer else 0
             universe.say(f"strange webhook, {'signed' if genuine else 'forged'} → {status}")
+            if status == 404 and "settings" in self.kinds:
+                continue  # its app is not in the settings just now
             if status and (status == 200) != genuine:
                 universe.found.append(f"receiver: answered {status} to {raw[:40]!r}, {genuine=}")
 

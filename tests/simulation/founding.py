@@ -2,10 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from sqlalchemy import update
+
 from linekeeper import clock
 from linekeeper.customers.adopt import adopt as take
 from linekeeper.makini.models import ListedConnection, TokenPair
 from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Contact
 from linekeeper.tokens.stored import save_tokens
 from tests.simulation.loop import Host
 
@@ -41,6 +44,7 @@ async def set_up(universe: "Universe") -> None:
                     pair.access, pair.refresh, pair.access_until
                 )
             await save_tokens(rt.store, session, pairs, now=clock.utcnow())
+            await session.execute(update(Contact).values(confirmed=True))
 
     _, task = universe.start("setup", adopt)
     await task

@@ -16,11 +16,10 @@ import selectors
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from random import Random
 from typing import Any
 
-EPOCH = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
 CONTENDED_SECONDS = 0.003
 
 
@@ -163,7 +162,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             except Contended:
                 self.call_later(CONTENDED_SECONDS, attempt)
             except BaseException as error:
-                future.set_exception(error)
+                if not _is_dead(context):
+                    future.set_exception(error)
             else:
                 if not _is_dead(context):
                     future.set_result(result)

@@ -13,7 +13,7 @@ from sqlalchemy.util.concurrency import await_, greenlet_spawn
 
 from linekeeper import clock
 from linekeeper.store import sqlite
-from tests.simulation.loop import EPOCH, HOST, Contended, VirtualLoop
+from tests.simulation.loop import HOST, Contended, VirtualLoop
 
 BUSY_SECONDS = 30.0
 
@@ -21,14 +21,15 @@ BUSY_SECONDS = 30.0
 class SimClock(clock.Clock):
     """Virtual time, as each host believes it to be; ids and secrets from the seed."""
 
-    def __init__(self, loop: VirtualLoop, rng: Random) -> None:
+    def __init__(self, loop: VirtualLoop, rng: Random, start: datetime) -> None:
         self._loop = loop
         self._rng = rng
+        self._start = start
         self._ids = 0
 
     def true_now(self) -> datetime:
         """What time it is in truth."""
-        return EPOCH + timedelta(seconds=self._loop.time())
+        return self._start + timedelta(seconds=self._loop.time())
 
     def utcnow(self) -> datetime:
         """What time the host that asks believes it is."""
@@ -56,6 +57,10 @@ class SimClock(clock.Clock):
         return self._rng.uniform(low, high)
 
 
+class PowerCut(Exception):
+    """The host that wanted to commit is no more; nothing of it hears of this."""
+
+
 class Disk:
     """The one database file of a universe: who watches its commits, which statement fails."""
 
@@ -68,16 +73,28 @@ class Disk:
     """The power of a host whose name begins so is cut right after its next commit."""
     cut_after = ""
     """What that transaction has to have written to; empty: anything."""
+    cuts_before = False
+    """Whether it is cut before that commit instead: what was written is gone."""
     cut_now: Callable[[Any], None] = staticmethod(lambda host: host.cut())
 
-    def committed(self, written: str) -> None:
-        """Say that a transaction was committed, and with which statements."""
-        self.commits += 1
+    def commits_now(self, written: str) -> None:
+        """Say that a transaction is about to be committed. Raises where the power goes."""
+        if self.cuts_before and self._cut(written):
+            raise PowerCut
+
+    def _cut(self, written: str) -> bool:
         host = HOST.get()
         is_meant = self.cut_next and host is not None and host.name.startswith(self.cut_next)
         if is_meant and self.cut_after in written:
             self.cut_next = None
             self.cut_now(host)
+            return True
+        return False
+
+    def committed(self, written: str) -> None:
+        """Say that a transaction was committed, and with which statements."""
+        self.commits += 1
+        self._cut(written)
         for watcher in list(self.watchers):
             watcher()
 
@@ -101,6 +118,8 @@ class SimConnection(sqlite3.Connection):
         if statement.startswith("BEGIN"):
             self._written = ""
         wrote = statement == "COMMIT" and self.in_transaction
+        if wrote:
+            DISK.commits_now(self._written)
         cursor = super().execute(statement, parameters)
         self._note(statement)
         if wrote:
@@ -114,13 +133,17 @@ class SimConnection(sqlite3.Connection):
 
     def commit(self) -> None:
         wrote = self.in_transaction
+        if wrote:
+            if DISK.fail is not None:
+                DISK.fail("COMMIT")
+            DISK.commits_now(self._written)
         super().commit()
         if wrote:
             DISK.committed(self._written)
 
     def _note(self, statement: str) -> None:
         if DISK.cut_next is not None and statement.startswith(("UPDATE", "INSERT", "DELETE")):
-            self._written += f"{statement[:40]}\n"
+            self._written += f"{statement[:300]}\n"
 
 
 class _Inline:
@@ -170,6 +193,8 @@ class InlineConnection(sqlite.SqliteConnection):
                 if not loop.is_contended(error, since, BUSY_SECONDS):
                     raise
                 await asyncio.sleep(0.002)
+            except PowerCut:
+                await asyncio.Event().wait()
             else:
                 if host is not None and host.dead:
                     await asyncio.Event().wait()  # its power was cut at this commit

@@ -37,6 +37,7 @@ class Oracle:
         """Everything that is broken, in one line each."""
         self.acknowledged()
         self.ended()
+        self.gone()
         self.index()
         self.health()
         self.forwards()
@@ -72,6 +73,16 @@ class Oracle:
         ):
             self.broken.append(f"stuck: {row['channel']} {row['dedupe_key']}: {row['error']}")
 
+    def gone(self) -> None:
+        """A connection that is gone at Makini is gone here, and somebody was told."""
+        edge = self.universe.now() - timedelta(minutes=45)
+        for connection in self.universe.truth.connections.values():
+            if connection.key not in self.universe.people.removed or not connection.deleted:
+                continue
+            for row in self.rows("SELECT * FROM connection WHERE makini_key = ?", connection.key):
+                if (connection.deleted_at or edge) < edge and row["setup"] != "disconnected":
+                    self.broken.append(f"gone: {row['name']} is gone, held {row['setup']}")
+
     def index(self) -> None:
         """The index is what the systems hold."""
         ids = {row["makini_key"]: row for row in self.rows("SELECT * FROM connection")}
@@ -85,6 +96,8 @@ class Oracle:
             if not (connection.login_ok and connection.online and connection.active):
                 continue
             if self.universe.people.patience.excuses(connection, OVERDUE_WITHIN):
+                continue
+            if self.is_unreadable(connection):
                 continue
             index: dict[tuple[str, str], sqlite3.Row] = {
                 (each["entity"], each["key"]): each
@@ -131,6 +144,8 @@ class Oracle:
                 continue  # what it says of itself is older than what is so
             if self.is_sick(connection.key) or self.is_locked_out(connection):
                 continue
+            if self.is_unreadable(connection):
+                continue
             for row in self.rows("SELECT * FROM connection WHERE makini_key = ?", connection.key):
                 lost = "reauthorization_required" in open_kinds.get(row["id"], set())
                 where = f"{row['name']} ({connection.key})"
@@ -142,6 +157,10 @@ class Oracle:
                     self.broken.append(
                         f"health: {where} lost its login, held {row['health']}, {lost=}"
                     )
+
+    def is_unreadable(self, connection: Connection) -> bool:
+        """Whether nobody gave Linekeeper a token of it, and it may not make one itself."""
+        return not connection.pairs and self.universe.personality.mint == "refused"
 
     def is_locked_out(self, connection: Connection) -> bool:
         """Whether a new pair was lost for good, as when a process dies while it gets one."""

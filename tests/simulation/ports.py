@@ -12,6 +12,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import aiosmtplib
+from slack_sdk import signature
 from slack_sdk.web.async_client import AsyncWebClient
 from sqlalchemy.connectors import asyncio as connectors
 from sqlalchemy.dialects.sqlite import aiosqlite
@@ -47,6 +49,7 @@ from tests.simulation.universe import Universe
 
 KEY = "c2ltdWxhdGVkIGtleSwgMzIgYnl0ZXMgbG9uZyAhISE="  # of a throw-away database
 IDLE_SECONDS = 300.0
+SELDOM_SECONDS = 1800.0
 """How often a loop of the consumer looks although nothing changed and nothing is due."""
 BEAT_SECONDS = 180.0
 LOOK_SECONDS = 0.5
@@ -66,6 +69,8 @@ def machines(universe: Universe) -> Iterator[None]:
         "CANARY_MINUTES": "0",  # it goes through a real socket
         "PUBLIC_URL": "https://linekeeper.sim", "FORWARD_URL": "https://product.sim/hook",
         "FORWARD_SECRET": FORWARD_SECRET, "SLACK_BOT_TOKEN": slack.TOKEN,
+        "SLACK_SIGNING_SECRET": slack.SIGNING_SECRET, "NOTIFY_CUSTOMERS": "true",
+        "SMTP_URL": "smtp://mail.sim:587", "MAIL_FROM": "Linekeeper <it@operator.example>",
         "SLACK_CHANNEL": slack.CHANNEL, "SLACK_API_URL": f"https://{slack.HOST}/api/",
     }  # fmt: skip
     undo: list[tuple[Any, str, Any]] = []
@@ -92,20 +97,24 @@ def machines(universe: Universe) -> Iterator[None]:
     put(store_engine, "create_async_engine", machine.share_compiled(create_async_engine))
     put(sqlite_writer.sqlite3, "connect", machine.connect_inline)
     put(wire, "open_transport", lambda _: SimTransport(universe.network))
+    put(aiosmtplib, "SMTP", universe.mail.client)
+    put(signature.Clock, "now", lambda _: clock.utcnow().timestamp())
     put(AsyncWebClient, "api_call", slack.calls_through(universe.network))
     put(leases, "acquire", universe.leases.taking(leases.acquire))
     put(leases, "renew", universe.leases.renewing(leases.renew))
     put(leases, "release", universe.leases.giving_back(leases.release))
     put(os, "urandom", Random(seed_of(universe.plan.seed, "urandom")).randbytes)
     for owner, name, value in (
-        (service, "OUTBOX_EVERY", IDLE_SECONDS), (service, "RECONNECTS_EVERY", IDLE_SECONDS),
-        (service, "IMPLEMENTATIONS_EVERY", IDLE_SECONDS),
+        (service, "OUTBOX_EVERY", 2 * IDLE_SECONDS), (service, "RECONNECTS_EVERY", IDLE_SECONDS),
+        (service, "IMPLEMENTATIONS_EVERY", SELDOM_SECONDS),
             (service, "OUTAGES_EVERY", IDLE_SECONDS),
         (service, "BLOCKS_EVERY", IDLE_SECONDS), (service, "LINKS_EVERY", 3600.0),
-        (service, "STREAM_EVERY", 2 * IDLE_SECONDS), (service, "LOGINS_EVERY", BEAT_SECONDS),
-        (service, "ENDING_EVERY", IDLE_SECONDS), (service, "INTERRUPTED_EVERY", IDLE_SECONDS),
+        (service, "STREAM_EVERY", SELDOM_SECONDS), (service, "LOGINS_EVERY", BEAT_SECONDS),
+        (service, "ENDING_EVERY", SELDOM_SECONDS), (service, "INTERRUPTED_EVERY", IDLE_SECONDS),
         (watching, "SLOWEST_BEAT", IDLE_SECONDS), (consumer_waker, "LOOK_SECONDS", LOOK_SECONDS),
-        (service, "BEAT_SECONDS", BEAT_SECONDS), (service, "SOCKETS_EVERY", IDLE_SECONDS),
+        (service, "SEALING_EVERY", SELDOM_SECONDS),
+        (service, "DEAD_AFTER", timedelta(seconds=3.5 * BEAT_SECONDS)),
+        (service, "BEAT_SECONDS", BEAT_SECONDS), (service, "SOCKETS_EVERY", SELDOM_SECONDS),
         (processes, "SIGN_SECONDS", 600.0), (processes, "SILENT_AFTER", timedelta(minutes=30)),
         (record_events, "TICK_SECONDS", LOOK_SECONDS), (dispatcher, "TICK_SECONDS", LOOK_SECONDS),
         (consumer_alive, "DEAD_AFTER", timedelta(seconds=3.5 * BEAT_SECONDS)),

@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from tests.simulation.makini.truth import Connection
+from tests.simulation.courtesy import discourtesies
+from tests.simulation.lost import NOTICED_LATE, line_of, was_lost, worked
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
 
-NOTICED_LATE = timedelta(minutes=40)
-"""A lost login may be noticed so long after it was true: misses, sweeps, a word that lags."""
 SAID_WITHIN = timedelta(minutes=12)
 
 
@@ -20,7 +19,7 @@ def broken_promises(oracle: "Oracle") -> list[str]:
         *_disconnected(oracle), *_deleted(oracle), *_false_reauthorization(oracle),
         *_given_up(oracle), *_run_twice(oracle), *_messages(oracle), *_leases(oracle),
         *_forwarded(oracle), *_false_recovery(oracle), *_false_unreachable(oracle),
-        *_hurried(oracle),
+        *_hurried(oracle), *discourtesies(oracle),
     ]  # fmt: skip
 
 
@@ -55,7 +54,6 @@ def _false_reauthorization(oracle: "Oracle") -> Iterator[str]:
     """Nobody is asked to log in while the login works."""
     truth = oracle.universe.truth
     lag = timedelta(seconds=oracle.universe.personality.status_lag)
-    before = {each.successor: each for each in truth.connections.values() if each.successor}
     for row in oracle.rows(
         "SELECT t.at, t.evidence, c.makini_key, c.name FROM transition t JOIN connection c"
         " ON c.id = t.connection_id WHERE t.axis = 'health'"
@@ -64,25 +62,15 @@ def _false_reauthorization(oracle: "Oracle") -> Iterator[str]:
         connection = truth.connections.get(row["makini_key"])
         if connection is None or oracle.is_locked_out(connection):
             continue
-        line, chain = connection, [connection]
-        while line.key in before:
-            line = before[line.key]
-            chain.append(line)
         at = datetime.fromisoformat(row["at"])
         since = at - lag - NOTICED_LATE
-        if not any(_was_lost(each, since, at + timedelta(minutes=6)) for each in chain):
+        if not any(
+            was_lost(each, since, at + timedelta(minutes=6)) for each in line_of(truth, connection)
+        ):
             yield (
                 f"false: {row['name']} was asked to log in at {at:%H:%M:%S}, its login worked: "
                 f"{row['evidence'][:120]}"
             )
-
-
-def _was_lost(connection: Connection, since: datetime, until: datetime) -> bool:
-    ends = [at for at, _ in connection.logins[1:]] + [until]
-    return any(
-        not works and at <= until and end >= since
-        for (at, works), end in zip(connection.logins, ends, strict=True)
-    )
 
 
 def _given_up(oracle: "Oracle") -> Iterator[str]:
@@ -118,16 +106,8 @@ def _false_recovery(oracle: "Oracle") -> Iterator[str]:
             continue
         at = datetime.fromisoformat(row["at"])
         near = timedelta(minutes=6)  # clocks of ours may be off by five
-        if not _worked(connection, at - near, at + near):
+        if not worked(connection, at - near, at + near):
             yield f"false: {row['name']} was taken for well at {at:%H:%M:%S}, its login is lost"
-
-
-def _worked(connection: Connection, since: datetime, until: datetime) -> bool:
-    ends = [at for at, _ in connection.logins[1:]] + [until]
-    return any(
-        works and at <= until and end >= since
-        for (at, works), end in zip(connection.logins, ends, strict=True)
-    )
 
 
 def _false_unreachable(oracle: "Oracle") -> Iterator[str]:

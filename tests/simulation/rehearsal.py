@@ -61,8 +61,10 @@ class Rehearsal:
         fine = connection.login_ok and connection.online and connection.active
         changed = connection.states[-1][0]
         settled = self.universe.now() - changed > timedelta(minutes=35)
+        given = connection.pairs or self.universe.personality.mint != "refused"
         return bool(
-            fine and settled and connection.offers and not self.trouble.is_sick(connection)
+            fine and settled and given and connection.offers
+            and not self.trouble.is_sick(connection)
             and not self.trouble.patience.excuses(connection, AT_ONCE)
             and any(connection.records[entity] for entity in connection.offers)
         )  # fmt: skip
@@ -111,7 +113,12 @@ class Rehearsal:
         shown = universe.shown_of(loser.name)
         if not any("Reauthorization required" in text for text in shown):
             universe.found.append(f"late: no message says that {loser.key} lost its login")
-        if not await self.trouble.log_in_to(loser):
+        if not any(
+            loser.email in mail.recipients and mail.at >= loser.logins[-1][0]
+            for mail in universe.mail.taken
+        ):
+            universe.found.append(f"late: {loser.email} was not mailed that the login is lost")
+        if not await self.trouble.customers.log_in_to(loser):
             universe.found.append(f"late: {loser.key} is not asked to log in")
             return
         await asyncio.sleep(CLEARED_SECONDS)

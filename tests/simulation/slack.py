@@ -18,6 +18,7 @@ from tests.simulation.net import Network, Request
 
 CHANNEL = "C0SIMULATED"
 TOKEN = "xoxb-simulated-5d1c"
+SIGNING_SECRET = "slsig-simulated-77aa"
 HOST = "slack.sim"
 
 
@@ -30,6 +31,7 @@ class Message:
     thread_ts: str | None
     metadata: Any
     texts: list[tuple[datetime, str]] = field(default_factory=list)
+    blocks: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -44,6 +46,8 @@ class Slack:
         self._now = now
         self.down = False
         self.messages: dict[str, Message] = {}
+        self.dialogs: dict[str, Any] = {}
+        """What was opened, by what had been pressed."""
 
     @property
     def channel(self) -> list[Message]:
@@ -65,6 +69,9 @@ class Slack:
                 return self._update(given)
             case "conversations.history" | "conversations.replies":
                 return self._history(given)
+            case "views.open":
+                self.dialogs[given["trigger_id"]] = given["view"]
+                return _say({"ok": True})
         return _say({"ok": False, "error": "unknown_method"})
 
     def _post(self, given: dict[str, Any]) -> Answer:
@@ -74,6 +81,7 @@ class Slack:
         key = str((metadata.get("event_payload") or {}).get("key") or "")
         message = Message(ts, key, given.get("thread_ts"), metadata)
         message.texts.append((now, _shown(given)))
+        message.blocks = given.get("blocks") or []
         self.messages[ts] = message
         return _say({"ok": True, "ts": ts, "channel": CHANNEL})
 
@@ -82,6 +90,7 @@ class Slack:
         if message is None:
             return _say({"ok": False, "error": "message_not_found"})
         message.texts.append((self._now(), _shown(given)))
+        message.blocks = given.get("blocks") or []
         return _say({"ok": True, "ts": message.ts, "channel": CHANNEL})
 
     def _history(self, given: dict[str, Any]) -> Answer:

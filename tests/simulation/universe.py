@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,6 +18,7 @@ from tests.simulation.founding import set_up
 from tests.simulation.leases import Leases
 from tests.simulation.loop import HOST, Host, VirtualLoop
 from tests.simulation.machine import SimClock, seed_of
+from tests.simulation.mail_server import MailServer
 from tests.simulation.makini.http import Answer, Call, Face
 from tests.simulation.makini.personality import Personality
 from tests.simulation.makini.truth import ENTITIES, Truth
@@ -34,6 +35,14 @@ SCHEDULES = {
 }  # fmt: skip
 
 
+BEGINNINGS = (
+    *[datetime(2026, 3, 2, 6, 0, tzinfo=UTC)] * 5,
+    datetime(2026, 3, 29, 0, 20, tzinfo=UTC),  # summer time begins in Europe at one
+    datetime(2026, 10, 25, 0, 20, tzinfo=UTC),  # and ends
+    datetime(2026, 12, 31, 23, 10, tzinfo=UTC),
+    datetime(2028, 2, 28, 23, 20, tzinfo=UTC),
+)
+"""When a universe may begin."""
 SETTLE_SECONDS = 3000.0
 """How long it is calm before the last act."""
 
@@ -82,7 +91,8 @@ class Universe:
         self.plan = plan
         self.home = home
         self.loop = VirtualLoop(seed_of(plan.seed, "loop"))
-        self.clock = SimClock(self.loop, Random(seed_of(plan.seed, "ids")))
+        self.begins = Random(seed_of(plan.seed, "calendar")).choice(BEGINNINGS)
+        self.clock = SimClock(self.loop, Random(seed_of(plan.seed, "ids")), self.begins)
         self.rng = Random(seed_of(plan.seed, "world"))
         drawn = Personality.draw(Random(seed_of(plan.seed, "personality")))
         self.personality = replace(drawn, **plan.personality)
@@ -91,6 +101,7 @@ class Universe:
         self.postman = Postman(self.truth)
         self.product = Product(self.clock.true_now)
         self.slack = slack.Slack(self.clock.true_now)
+        self.mail = MailServer(self.clock.true_now, Random(seed_of(plan.seed, "mail")))
         self.prefect = SimPrefect(self.clock.true_now, self.clock.new_id)
         self.leases = Leases(self.clock.true_now)
         self.network = Network(self.loop, Random(seed_of(plan.seed, "net")), self.say)
@@ -226,8 +237,6 @@ class Universe:
             await asyncio.sleep(pause)
             waited, pause = waited + pause, min(pause * 2, 3600.0)
 
-    # --- faults
-
     # --- what Linekeeper says
 
     def is_open(self, key: str, kind: str) -> bool:
@@ -272,6 +281,8 @@ class Universe:
             if not self.faulty("crash"):
                 continue
             name = self.rng.choice(("receiver", "consumer", "worker"))
+            if name == "consumer" and "second" in self.people.kinds:
+                name = self.rng.choice(("consumer", "second consumer"))
             self.hosts = [host for host in self.hosts if not host.dead]
             for host in self.hosts:
                 if host.name.startswith(name):
@@ -353,6 +364,8 @@ class Universe:
             self._send_webhooks(), self._live(), self._trouble(), self._work(), *trouble.start(),
             *(self._schedule(name, every * self.pace) for name, every in SCHEDULES.items()),
         ]  # fmt: skip
+        if "second" in trouble.kinds:
+            peers.append(self._supervise("second consumer", self._consume))
         self._peers += [self.loop.create_task(peer, context=PEERS.copy()) for peer in peers]
         await asyncio.sleep(self.plan.hours * 3600)
         self.calm = True

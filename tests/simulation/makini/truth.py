@@ -53,6 +53,7 @@ class Connection:
     active: bool = True  # False: not enough credits
     syncing_until: datetime | None = None
     deleted: bool = False
+    deleted_at: datetime | None = None
     successor: str | None = None
     pairs: list[Pair] = field(default_factory=list)
     records: dict[str, dict[str, Record]] = field(default_factory=dict)
@@ -143,34 +144,41 @@ class Truth:
 
     def delete(self, connection: Connection, now: datetime) -> None:
         """The connection is disconnected; every token of it dies."""
-        connection.deleted = True
+        connection.deleted, connection.deleted_at = True, now
         connection.pairs.clear()
 
     def log_in(self, connection: Connection, now: datetime) -> tuple[Connection, Pair]:
         """The customer finishes Makini Link: the same connection, or a new one in its place."""
+        while connection.successor is not None:
+            connection = self.connections[connection.successor]
         if self.personality.keeps_id and not connection.deleted:
             target = connection
         else:
-            target = self.connect(
-                name=connection.name, email=connection.email, provider=connection.provider,
-                company=connection.company, now=now, offers=connection.offers,
-                metadata=connection.metadata,
-            )  # fmt: skip
-            target.next_number = connection.next_number
-            for entity, records in connection.records.items():
-                for record in records.values():
-                    key = self._key(target, entity, record.number)
-                    target.records[entity][key] = Record(
-                        key, record.number, record.updated_at, dict(record.data, key=key)
-                    )
-            target.waiting = list(connection.waiting)
-            connection.successor = target.key
-            connection.deleted = True
-            connection.pairs.clear()
+            target = self.connect_anew(connection, now)
         target.login_ok = True
         self._say(target, now)
         self._release(target, now)
         return target, self.issue(target, now, source="login")
+
+    def connect_anew(self, connection: Connection, now: datetime) -> Connection:
+        """A new connection to the same system, in the place of the old one."""
+        target = self.connect(
+            name=connection.name, email=connection.email, provider=connection.provider,
+            company=connection.company, now=now, offers=connection.offers,
+            metadata=connection.metadata,
+        )  # fmt: skip
+        target.next_number = connection.next_number
+        for entity, records in connection.records.items():
+            for record in records.values():
+                key = self._key(target, entity, record.number)
+                target.records[entity][key] = Record(
+                    key, record.number, record.updated_at, dict(record.data, key=key)
+                )
+        target.waiting = list(connection.waiting)
+        connection.successor = target.key
+        if not connection.deleted:
+            self.delete(connection, now)
+        return target
 
     # --- tokens
 

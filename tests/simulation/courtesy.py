@@ -1,0 +1,140 @@
+"""What people may expect: mails that are true, quiet that is kept, presses that count once."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from tests.simulation.lost import NOTICED_LATE, line_of, was_lost
+
+if TYPE_CHECKING:
+    from tests.simulation.oracle import Oracle
+    from tests.simulation.universe import Universe
+
+CLOCKS = timedelta(minutes=6)
+"""By so much a process may believe another time."""
+KNOWN_AFTER = timedelta(minutes=2)
+"""From a login that was answered as done until no mail asks for it any more."""
+QUIET_FROM = timedelta(minutes=25)
+QUIET_FOR = timedelta(minutes=45)
+
+
+def discourtesies(oracle: "Oracle") -> list[str]:
+    """Everything that is broken, in one line each."""
+    return [*_mails(oracle), *_quiet(oracle), *_presses(oracle), *_said_twice(oracle)]
+
+
+def _mails(oracle: "Oracle") -> Iterator[str]:
+    """No customer is mailed about a login that works."""
+    truth, people = oracle.universe.truth, oracle.universe.people
+    lag = timedelta(seconds=oracle.universe.personality.status_lag)
+    for mail in oracle.universe.mail.taken:
+        if "/connect/" not in mail.text:
+            continue  # it asks for nothing
+        since, until = mail.at - lag - NOTICED_LATE, mail.at + CLOCKS
+        theirs = [each for each in truth.connections.values() if each.email in mail.recipients]
+        lines = [each for connection in theirs for each in line_of(truth, connection)]
+        if any(oracle.is_locked_out(each) for each in lines):
+            continue
+        if not any(was_lost(each, since, until) for each in lines):
+            yield (
+                f"mail: {', '.join(mail.recipients)} was mailed at {mail.at:%H:%M:%S} about a "
+                f"login that works: {mail.subject}"
+            )
+            continue
+        done = [at for address, at in people.customers.done if address in mail.recipients]
+        known = max((at for at in done if at < mail.at - KNOWN_AFTER), default=None)
+        if known is not None and not any(was_lost(each, known, until) for each in lines):
+            yield (
+                f"mail: {', '.join(mail.recipients)} logged in at {known:%H:%M:%S} and was mailed "
+                f"at {mail.at:%H:%M:%S}: {mail.subject}"
+            )
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """Quiet from `start` to `end` on the clocks of `zone`."""
+
+    zone: str
+    start: time
+    end: time
+
+    @classmethod
+    def of(cls, universe: "Universe") -> "Quiet":
+        """Some while of this universe, on a clock that may change in it."""
+        begin, end = universe.begins + QUIET_FROM, universe.begins + QUIET_FROM + QUIET_FOR
+        for zone in ("Europe/Berlin", "UTC"):
+            local = [at.astimezone(ZoneInfo(zone)).time().replace(second=0) for at in (begin, end)]
+            if local[0] < local[1]:
+                return cls(zone, *local)
+        return cls(
+            "Asia/Tokyo", *(at.astimezone(ZoneInfo("Asia/Tokyo")).time() for at in (begin, end))
+        )
+
+    @property
+    def words(self) -> str:
+        """As an operator writes it."""
+        return f"{self.start:%H:%M}-{self.end:%H:%M}"
+
+    def holds(self, at: datetime, margin: timedelta) -> bool:
+        """Whether it is quiet at `at`, and was and will be for `margin`."""
+        clocks = [
+            moment.astimezone(ZoneInfo(self.zone)).time()
+            for moment in (at - margin, at, at + margin)
+        ]
+        return all(self.start <= clock < self.end for clock in clocks)
+
+
+def _quiet(oracle: "Oracle") -> Iterator[str]:
+    """In quiet hours nothing new stands in the channel but what is critical."""
+    universe = oracle.universe
+    kinds = universe.people.kinds
+    if "quiet" not in kinds or "prefect" in kinds:
+        return  # with Prefect away nobody may know of it yet
+    quiet, margin = Quiet.of(universe), CLOCKS if "clock" in kinds else timedelta(minutes=1)
+    critical = {
+        row["incident_id"]
+        for row in oracle.rows("SELECT incident_id FROM notice WHERE severity = 'critical'")
+    }
+    for message in universe.slack.channel:
+        at = message.texts[0][0]
+        incident = message.key.removeprefix("slack:incident:").rpartition(":")[0]
+        is_of_one = message.key.startswith("slack:incident:")
+        if is_of_one and incident not in critical and quiet.holds(at, margin):
+            yield f"quiet: at {at:%H:%M:%S} Slack was told: {message.texts[0][1][:80]!r}"
+
+
+def _presses(oracle: "Oracle") -> Iterator[str]:
+    """What was pressed in Slack and answered has its effect, once."""
+    notes = Counter(
+        row["text"]
+        for row in oracle.rows("SELECT text FROM incident_entry WHERE text LIKE '%note %: looked%'")
+    )
+    taken = {
+        row["subject"]
+        for row in oracle.rows("SELECT subject FROM audit WHERE action = 'incident.acknowledged'")
+    }
+    over = {
+        row["id"]: row["resolved_at"] for row in oracle.rows("SELECT id, resolved_at FROM incident")
+    }
+    resolved = {
+        row["incident_id"]
+        for row in oracle.rows("SELECT incident_id FROM incident_entry WHERE kind = 'resolved'")
+    }
+    for press in oracle.universe.people.operators.pressed:
+        if press.note:
+            count = sum(number for text, number in notes.items() if f"{press.note}" in text)
+            if count != 1:
+                yield f"press: {press.note!r} on {press.incident_id} stands there {count} times"
+        elif press.incident_id not in taken | resolved and over.get(press.incident_id) is None:
+            yield f"press: {press.incident_id} was acknowledged in Slack, and is not"
+
+
+def _said_twice(oracle: "Oracle") -> Iterator[str]:
+    """No message stands in the channel twice."""
+    keys = Counter(message.key for message in oracle.universe.slack.channel if message.key)
+    yield from (
+        f"twice: {key} stands in Slack {count} times" for key, count in keys.items() if count > 1
+    )
