@@ -17,6 +17,7 @@ from sqlmodel import col
 
 from linekeeper.access.issue import NoSuchConnection, find_by_id_or_key
 from linekeeper.access.proof import AT_ONCE, Claim, note_ids, prove
+from linekeeper.groups import task_group
 from linekeeper.makini import TokenPair
 from linekeeper.makini.fields import expiry, instant
 from linekeeper.makini.models import is_token
@@ -137,7 +138,7 @@ async def take_over(
         async with gate:
             results[position] = await _own(rt, handed[position], connection, by=by, now=now)
 
-    async with asyncio.TaskGroup() as group:
+    async with task_group() as group:
         for position, claim in claims.items():
             if claim.is_pair:
                 group.create_task(own_one(position, claim.connection))

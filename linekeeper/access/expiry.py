@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from linekeeper.customers.naming import label
+from linekeeper.groups import task_group
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import UNSAID, Chosen, app_of
@@ -136,7 +137,7 @@ async def renew_ending(rt: Runtime, *, now: datetime) -> Renewed:
         for expiry in await horizon(rt, until=now + WITHIN)
         if expiry.health != "reauthorization_required"
     ]
-    async with asyncio.TaskGroup() as group:
+    async with task_group() as group:
         for expiry in due:
             group.create_task(one(expiry))
     return result

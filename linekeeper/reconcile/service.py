@@ -12,6 +12,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
+from linekeeper.groups import task_group
 from linekeeper.health.scope import DataCaller
 from linekeeper.makini import ErrorKind, ErrorScope, MakiniError
 from linekeeper.reconcile.accounting import Counts
@@ -120,7 +121,7 @@ async def read_pass(
     owner = f"{rt.owner}:{new_id()}"
     tried: set[str] = set()
     running: dict[asyncio.Task[Run], str] = {}
-    async with claiming(rt.store, owner, which) as claims, asyncio.TaskGroup() as group:
+    async with claiming(rt.store, owner, which) as claims, task_group() as group:
         while True:
             wanted, run.circuits = await due_in(rt, app, order, which)
             queue = _in_shard(

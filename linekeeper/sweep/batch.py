@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
+from linekeeper.groups import task_group
 from linekeeper.health.contested import wants_read
 from linekeeper.health.judge import Health, Judged, Observation, Outcome, load
 from linekeeper.health.login_check import is_check_due, read_one, readable_entities
@@ -87,9 +88,9 @@ class _Try:
     async def over(self, members: Sequence[_Member]) -> Batch:
         all_answered = asyncio.Event()
         waiting = iter(members)
-        async with asyncio.TaskGroup() as group:
+        async with task_group() as group:
             group.create_task(self._write_until(all_answered))
-            async with asyncio.TaskGroup() as probing:
+            async with task_group() as probing:
                 for _ in range(min(CONCURRENCY, len(members))):
                     probing.create_task(self._work(waiting))
             all_answered.set()
