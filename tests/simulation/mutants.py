@@ -44,7 +44,7 @@ MUTANTS = (
         "lease-for-anybody", "a lease is taken from whoever holds it",
         ("store/leases.py",
          "or_(col(Lease.owner) == owner, col(Lease.until) <= now),", "col(Lease.fence) >= 0,"),
-        kinds="tokens", personality={"mint": "short"},
+        kinds="hands tokens", personality={"mint": "short"},
     ),
     _mutant(
         "sent-though-refused", "a forward counts as sent whatever the product answers",

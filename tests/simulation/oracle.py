@@ -72,6 +72,14 @@ class Oracle:
             _text(self.universe.now() - timedelta(minutes=10)),
         ):
             self.broken.append(f"stuck: {row['channel']} {row['dedupe_key']}: {row['error']}")
+        for table in ("outbox", "webhook_event"):
+            for row in self.rows(
+                f"SELECT id, claimed_by, next_attempt_at FROM {table} WHERE status = 'pending'"
+                " AND claimed_by IS NOT NULL AND next_attempt_at > ?",
+                _text(self.universe.now() + timedelta(minutes=10)),
+            ):
+                until = row["next_attempt_at"][:16]
+                self.broken.append(f"held: {table} {row['id']} is claimed until {until}")
 
     def gone(self) -> None:
         """A connection that is gone at Makini is gone here, and somebody was told."""
@@ -97,7 +105,7 @@ class Oracle:
                 continue
             if self.universe.people.patience.excuses(connection, OVERDUE_WITHIN):
                 continue
-            if self.is_unreadable(connection):
+            if self.is_unreadable(connection) or self.is_fresh(connection):
                 continue
             index: dict[tuple[str, str], sqlite3.Row] = {
                 (each["entity"], each["key"]): each
@@ -157,6 +165,11 @@ class Oracle:
                     self.broken.append(
                         f"health: {where} lost its login, held {row['health']}, {lost=}"
                     )
+
+    def is_fresh(self, connection: Connection) -> bool:
+        """Whether it works again so lately that Makini's word may not have told of it yet."""
+        late = timedelta(seconds=min(self.universe.personality.status_lag, 900.0))
+        return self.universe.now() - connection.states[-1][0] < OVERDUE_WITHIN + late
 
     def is_unreadable(self, connection: Connection) -> bool:
         """Whether nobody gave Linekeeper a token of it, and it may not make one itself."""
