@@ -100,9 +100,8 @@ def _quiet(oracle: "Oracle") -> Iterator[str]:
     }
     for message in universe.slack.channel:
         at = message.texts[0][0]
-        incident = message.key.removeprefix("slack:incident:").rpartition(":")[0]
-        is_of_one = message.key.startswith("slack:incident:")
-        if is_of_one and incident not in critical and quiet.holds(at, margin):
+        incident = message.incident_id
+        if incident is not None and incident not in critical and quiet.holds(at, margin):
             yield f"quiet: at {at:%H:%M:%S} Slack was told: {message.texts[0][1][:80]!r}"
 
 

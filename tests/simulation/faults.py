@@ -45,15 +45,10 @@ MORE = 0.3
 MAKINI_AWAY = 0.3
 """The share of universes in which Makini as a whole goes away."""
 CUT_AFTER = (
-    "",
-    " webhook_event",
-    "processed_at=?",
-    "processed_at=?",
-    " outbox",
-    " incident",
-    " credential",
-)
-"""What a transaction wrote to after whose commit the power is cut."""
+    "", " webhook_event", "processed_at=?", "processed_at=?", "attempts=(", "attempts=(",
+    " incident", " credential",
+)  # fmt: skip
+"""What a transaction wrote after whose commit the power is cut: a settlement, a claim, …"""
 LACKS_FROM_SECONDS = 1200.0
 """A listing that lacks records does so once all were read."""
 

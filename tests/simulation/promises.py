@@ -143,9 +143,9 @@ def _messages(oracle: "Oracle") -> Iterator[str]:
     universe = oracle.universe
     edge = (universe.now() - SAID_WITHIN).isoformat(timespec="microseconds")
     by_incident = {
-        message.key.removeprefix("slack:incident:").rpartition(":")[0]: message
+        message.incident_id: message
         for message in universe.slack.channel
-        if message.key.startswith("slack:incident:")
+        if message.incident_id is not None
     }
     for row in oracle.rows("SELECT id, kind, title, status, opened_at, resolved_at FROM incident"):
         message = by_incident.get(row["id"])

@@ -38,6 +38,12 @@ class Message:
         """What it says now."""
         return self.texts[-1][1]
 
+    @property
+    def incident_id(self) -> str | None:
+        """The incident that it shows; None where it shows something else."""
+        parts = self.key.split(":")
+        return parts[2] if parts[:2] == ["slack", "incident"] else None
+
 
 class Slack:
     """Takes calls of the Web API; `down` answers 503."""
