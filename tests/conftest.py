@@ -5,20 +5,22 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
-from cryptography.fernet import Fernet
-from pydantic import SecretStr
-from sqlalchemy import NullPool, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.migrate import migrate
+from tests.databases import (
+    Engine,
+    Postgres,
+    drop_sqlite,
+    make_sqlite,
+    share_compiled_statements,
+)
 
 pytest_plugins = ["tests.fixtures_prefect"]
 hypothesis.settings.register_profile("short", deadline=None, max_examples=40)
@@ -50,7 +52,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-KEY = SecretStr(Fernet.generate_key().decode())
+@pytest.fixture(scope="session", autouse=True)
+def compiled_statements_are_shared() -> Iterator[None]:
+    """See `share_compiled_statements`."""
+    with pytest.MonkeyPatch.context() as patch:
+        share_compiled_statements(patch)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -70,66 +77,38 @@ def postgres_url() -> Iterator[str]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """How to make a database on one of the two engines."""
-
-    name: str
-    make: Callable[..., Awaitable[Settings]]
-    """`await make(home, template=None)`: settings of a new database, a copy of the template."""
-    drop: Callable[[Settings], Awaitable[None]]
+@pytest.fixture(scope="session")
+def postgres(postgres_url: str) -> Postgres:
+    """Its databases."""
+    return Postgres(postgres_url)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"], scope="session")
-async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
+def engine(request: pytest.FixtureRequest) -> Engine:
     """Each engine in turn."""
     if request.param == "sqlite":
-        yield Engine("sqlite", _make_sqlite, _drop_sqlite)
-        return
-    admin_url = request.getfixturevalue("postgres_url")
-    # No pool: some tests make their database in an event loop of their own.
-    admins = create_async_engine(admin_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-
-    async def admin(statement: str) -> None:
-        async with admins.connect() as connection:
-            await connection.execute(text(statement))
-
-    async def make(home: Path, template: Settings | None = None) -> Settings:
-        new = f"t{os.urandom(6).hex()}"
-        copied = f" TEMPLATE {_database(template)}" if template else ""
-        await admin(f"CREATE DATABASE {new}{copied}")
-        url = SecretStr(admin_url.replace("/postgres?", f"/{new}?"))
-        return Settings(home=home, encryption_keys=(KEY,), database_url=url)
-
-    async def drop(settings: Settings) -> None:
-        await admin(f"DROP DATABASE {_database(settings)} WITH (FORCE)")
-
-    yield Engine("postgresql", make, drop)
-    await admins.dispose()
-
-
-def _database(settings: Settings) -> str:
-    return settings.resolved_database_url.partition("?")[0].rpartition("/")[2]
-
-
-async def _make_sqlite(home: Path, template: Settings | None = None) -> Settings:
-    home.mkdir(parents=True, exist_ok=True)
-    if template is not None:
-        shutil.copy(template.home / "linekeeper.db", home / "linekeeper.db")
-    return Settings(home=home, encryption_keys=(KEY,))
-
-
-async def _drop_sqlite(settings: Settings) -> None:
-    shutil.rmtree(settings.home, ignore_errors=True)
+        return Engine("sqlite", make_sqlite, drop_sqlite)
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return Engine("postgresql", postgres.make, postgres.drop)
 
 
 @pytest.fixture(scope="session")
-async def migrated(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def templates() -> dict[str, Settings]:
+    """The migrated databases by engine: each is made once, however often the engines alternate."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+async def migrated(
+    engine: Engine, templates: dict[str, Settings], tmp_path_factory: pytest.TempPathFactory
+) -> Settings:
     """A migrated database to copy from."""
-    settings = await engine.make(tmp_path_factory.mktemp("template"))
-    async with Store.open(settings) as store:
-        await migrate(store)
-    return settings
+    if engine.name not in templates:
+        settings = await engine.make(tmp_path_factory.mktemp("template"))
+        async with Store.open(settings) as store:
+            await migrate(store)
+        templates[engine.name] = settings
+    return templates[engine.name]
 
 
 @pytest.fixture

@@ -15,8 +15,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
 
 for name in [name for name in os.environ if name.startswith("PREFECT_")]:
     del os.environ[name]  # a developer's own server and profiles stay out of it
@@ -26,6 +30,8 @@ os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
 os.environ["DO_NOT_TRACK"] = "1"
 
 START_SECONDS = 240
+DEPLOYED: set[str] = set()
+"""The servers on which everything is as a deploy left it, but for blocks and runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,7 @@ def _wait_until_ready(server: PrefectServer, process: subprocess.Popen[bytes]) -
 
 async def forget_everything(server: PrefectServer) -> None:
     """Leave nothing of Linekeeper's on the server."""
+    DEPLOYED.clear()
     from prefect.client.orchestration import PrefectClient
     from prefect.exceptions import ObjectNotFound
 
@@ -114,12 +121,17 @@ async def forget_everything(server: PrefectServer) -> None:
             await client.delete_deployment(deployment.id)
         for automation in await client.read_automations():
             await client.delete_automation(automation.id)
-        for document in await client.read_block_documents():
-            await client.delete_block_document(document.id)
+        await forget_blocks(client)
         for variable in await client.read_variables():
             await client.delete_variable_by_name(variable.name)
         with suppress(ObjectNotFound):
             await client.delete_work_pool("linekeeper")
+
+
+async def forget_blocks(client: "PrefectClient") -> None:
+    """Leave no block on its server."""
+    for document in await client.read_block_documents():
+        await client.delete_block_document(document.id)
 
 
 @pytest.fixture

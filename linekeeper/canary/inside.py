@@ -99,8 +99,8 @@ async def _follow(rt: Runtime, order: Order, app: AppConfig) -> None:
     identifier = await asyncio.to_thread(send, order)
     until = monotonic() + order.wait
     while True:
+        is_last = monotonic() >= until  # asked first: the last look is one after the time
         seen = await read_canary(rt.store, identifier, [app.name])
-        is_last = monotonic() >= until
         if seen is None:
             raise Fault(
                 "proxy",

@@ -38,7 +38,7 @@ from linekeeper.store.tables import (
     Outbox,
     WebhookEvent,
 )
-from tests.conftest import KEY, Engine, _drop_sqlite, _make_sqlite
+from tests.databases import KEY, Engine, drop_sqlite, make_sqlite
 
 NOW = utcnow()
 BODY = bytes(range(256))
@@ -113,7 +113,7 @@ async def target(
     """An empty database with the same keys: on the same engine, and on SQLite from PostgreSQL."""
     make, drop = engine.make, engine.drop
     if request.param == "other":
-        make, drop = _make_sqlite, _drop_sqlite
+        make, drop = make_sqlite, drop_sqlite
         if engine.name == "sqlite":
             make, drop = _postgres(request)
     settings = await make(tmp_path / "target")

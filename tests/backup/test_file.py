@@ -10,7 +10,7 @@ import pytest
 from linekeeper.backup.file import BackupError, Header, Reader, writing
 from linekeeper.store import new_id
 from linekeeper.store.cipher import Cipher
-from tests.conftest import KEY
+from tests.databases import KEY
 
 CIPHER = Cipher([KEY.get_secret_value()])
 HEADER = Header("0.1.0", "0001", "sqlite", "2026-11-25T00:00:00+00:00", ("abc",), "proof")

@@ -1,5 +1,6 @@
 """The canary from inside: a fault on the way is an incident that says which, until it is over."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from sqlalchemy import select
 from linekeeper.canary.inside import fly_regularly
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
-from linekeeper.store.tables import Incident
+from linekeeper.store.tables import Incident, Outbox
 from tests.canary.test_canary import answering, certificate, consuming, here, product
 from tests.receiver.conftest import Here
 from tests.receiver.processes import free_port
@@ -31,6 +32,17 @@ async def open_incidents(here: Here) -> list[tuple[str, str, str]]:
     async with here.rt.store.read() as session:
         rows = await session.scalars(select(Incident).order_by(Incident.app))
         return [(row.app, row.kind, row.summary) for row in rows if row.resolved_at is None]
+
+
+async def refused(here: Here) -> None:
+    """Until it is written down that the product refused what was handed to it."""
+    async with asyncio.timeout(120):
+        while True:
+            async with here.rt.store.read() as session:
+                errors = await session.scalars(select(Outbox.error))
+                if any(error and "403" in error for error in errors):
+                    return
+            await asyncio.sleep(0.05)
 
 
 async def fly(rt: Runtime, wait: float = 60.0) -> None:
@@ -107,8 +119,15 @@ async def test_dns_certificate_consumer_and_product_are_told_apart(
             async with house(here, url) as rt:
                 await fly(rt, wait=0.5)
             assert f"({what})" in (await open_incidents(here))[0][2]
+    over: list[float] = []
+    monkeypatch.setattr("linekeeper.canary.inside.monotonic", lambda: sum(over))
     async with product(here, status=403), consuming(here), house(here, here.url) as rt:
-        await fly(rt, wait=60)
+        flying = asyncio.create_task(fly(rt, wait=60))
+        await refused(here)
+        while not flying.done():
+            over.append(61.0)  # the minute is over once the product has refused
+            await asyncio.sleep(0.05)
+        await flying
     [text] = [text for _, kind, text in await open_incidents(here) if kind == "canary_lost"]
     assert "(product_refused)" in text
 

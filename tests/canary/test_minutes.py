@@ -21,7 +21,7 @@ from linekeeper.store import Store
 from linekeeper.store.migrate import migrate
 from linekeeper.store.tables import Incident
 from tests.canary.test_canary import Product, certificate
-from tests.conftest import KEY
+from tests.databases import KEY
 from tests.receiver.conftest import SECRET, signature
 from tests.receiver.processes import Part, part
 

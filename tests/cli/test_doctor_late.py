@@ -15,7 +15,7 @@ from linekeeper.cli.doctor_prefect import examine_prefect
 from linekeeper.clock import utcnow
 from linekeeper.doctor.finding import Finding
 from linekeeper.settings import Settings
-from tests.conftest import KEY
+from tests.databases import KEY
 from tests.fixtures_prefect import PrefectServer
 
 PREFLIGHT = "preflight/preflight"

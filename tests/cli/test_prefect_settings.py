@@ -26,7 +26,7 @@ from linekeeper.store.configuration import load_configuration
 from linekeeper.store.engine import encryption_keys
 from linekeeper.store.migrate import migrate
 from tests.cli.test_deploy import SWEEP, shape, state
-from tests.conftest import KEY
+from tests.databases import KEY
 from tests.fixtures_prefect import PrefectServer, forget_everything
 
 HOOK = "https://hooks.slack.example/s3cret"

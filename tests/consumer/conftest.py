@@ -12,7 +12,12 @@ from rich.console import Console
 from linekeeper.cli.deploy import deploy
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.settings import Settings
-from tests.fixtures_prefect import PrefectServer
+from tests.fixtures_prefect import (
+    DEPLOYED,
+    PrefectServer,
+    forget_blocks,
+    forget_everything,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +30,27 @@ class Prefect:
 
 
 @pytest.fixture
-async def prefect(clean_prefect: PrefectServer, tmp_path: Path) -> AsyncIterator[Prefect]:
-    """A server with our deployments, schedules paused, and the block of one app."""
+async def prefect(prefect_server: PrefectServer, tmp_path: Path) -> AsyncIterator[Prefect]:
+    """A server with our deployments, schedules paused, and the block of one app.
+
+    Of what an earlier test here left, only the blocks are made anew, and its runs stay: nothing
+    else of what is deployed is changed by these tests.
+    """
     settings = Settings(
         home=tmp_path / "prefect-home",
-        prefect_port=clean_prefect.port,
+        prefect_port=prefect_server.port,
         makini_api_url="http://127.0.0.1:9",
     )
-    await deploy(settings, reset=False, console=Console(file=io.StringIO()), schedules_active=False)
-    async with (
-        PrefectOrchestrator.open(settings) as orchestrator,
-        PrefectClient(clean_prefect.api_url) as client,
-    ):
-        yield Prefect(settings, orchestrator, client)
+    async with PrefectClient(prefect_server.api_url) as client:
+        if prefect_server.api_url in DEPLOYED:
+            await forget_blocks(client)
+        else:
+            await forget_everything(prefect_server)
+        console = Console(file=io.StringIO())
+        await deploy(settings, reset=False, console=console, schedules_active=False)
+        DEPLOYED.add(prefect_server.api_url)
+        async with PrefectOrchestrator.open(settings) as orchestrator:
+            yield Prefect(settings, orchestrator, client)
 
 
 @pytest.fixture

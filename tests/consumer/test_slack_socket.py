@@ -128,29 +128,25 @@ async def test_the_second_button_opens_a_dialog_and_what_is_filled_in_is_done_on
 
 
 @pytest.mark.timeout(1_200)
+@pytest.mark.parametrize("many", [16, pytest.param(100, marks=pytest.mark.soak)])
 async def test_in_a_storm_of_reconnects_nothing_is_lost_and_nothing_done_twice(
-    house: House, peer: SocketPeer, sockets: list[SlackSockets]
+    house: House, peer: SocketPeer, sockets: list[SlackSockets], many: int
 ) -> None:
-    """And p95 of the acknowledgements is within a second, or ten times what the work alone takes.
+    """And of a hundred, p95 is within a second, or ten times what the work alone takes.
 
     Counted from when Slack has last sent it, for what it sends into a connection that breaks it
     sends again.
     """
     incident = await incident_of(house)
-    alone = []
-    for number in range(20):
-        begun = time.monotonic()
-        await interact(house.rt, submission(incident, 1_000 + number, "a word of comparison"))
-        alone.append(time.monotonic() - begun)
 
-    async def at_most(many: int) -> bool:
+    async def at_most(waiting: int) -> bool:
         """Whether no more wait; what does is sent again, as Slack does after a while."""
-        if len(peer.waiting) > many:
-            await asyncio.sleep(1.0)
+        if len(peer.waiting) > waiting:
+            await asyncio.sleep(0.5)
             await peer.send_again()
-        return len(peer.waiting) <= many
+        return len(peer.waiting) <= waiting
 
-    wanted = [f"note number {number}." for number in range(100)]
+    wanted = [f"note number {number}." for number in range(many)]
     for number, text in enumerate(wanted):
         await peer.press(submission(incident, number, text))
         match number % 8:
@@ -173,9 +169,21 @@ async def test_in_a_storm_of_reconnects_nothing_is_lost_and_nothing_done_twice(
     assert said == sorted(wanted)
     assert len(peer.sent) > len(wanted)  # some came more than once
     assert len(peer.took) == len(wanted)
-    p95, limit = _p95(peer.took), max(1.0, 10 * _p95(alone))
-    print(f"acknowledged: p95 {p95:.3f} s of {len(peer.took)}; the work alone {_p95(alone):.3f} s")
-    assert p95 < limit
+    if many >= 100:
+        alone = await _alone(house, incident)
+        p95, limit = _p95(peer.took), max(1.0, 10 * _p95(alone))
+        print(f"acknowledged: p95 {p95:.3f} s of {many}; the work alone {_p95(alone):.3f} s")
+        assert p95 < limit
+
+
+async def _alone(house: House, incident: Incident) -> list[float]:
+    """The seconds each of twenty takes without a connection."""
+    alone = []
+    for number in range(20):
+        begun = time.monotonic()
+        await interact(house.rt, submission(incident, 1_000 + number, "a word of comparison"))
+        alone.append(time.monotonic() - begun)
+    return alone
 
 
 def _p95(seconds: list[float]) -> float:

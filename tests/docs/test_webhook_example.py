@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.migrate import migrate
-from tests.conftest import KEY
+from tests.databases import KEY
 from tests.docs.test_commands import ROOT
 from tests.receiver.conftest import SECRET
 from tests.receiver.processes import part

@@ -28,7 +28,7 @@ from linekeeper.store.tables import (
 )
 from tasks.reconnect_runs import watch_runs
 from tasks.run import open_runtime
-from tests.conftest import Engine
+from tests.databases import Engine
 from tests.fixtures_prefect import PrefectServer, forget_everything
 from tests.flows.conftest import Running, on, on_both
 

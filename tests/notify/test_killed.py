@@ -17,7 +17,7 @@ from linekeeper.outbox.queue import ENDED
 from linekeeper.settings import Settings
 from linekeeper.store.tables import Outbox
 from sandbox.slack import SlackFaults
-from tests.conftest import KEY
+from tests.databases import KEY
 from tests.notify.conftest import Desk
 
 ROOT = Path(__file__).parents[2]

@@ -27,7 +27,7 @@ from linekeeper.store import Store
 from linekeeper.store.configuration import save_blocks
 from linekeeper.store.migrate import migrate
 from linekeeper.store.tables import WebhookEvent
-from tests.conftest import Engine
+from tests.databases import Engine
 
 SECRET = "s3cret"
 STANDARD_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -24,7 +24,7 @@ from linekeeper.settings import Settings
 from linekeeper.store import new_id
 from linekeeper.store.tables import Change, Connection, Drift, Lease, Record, Watermark
 from sandbox.fleet import Connection as Source
-from tests.conftest import Engine
+from tests.databases import Engine
 from tests.reconcile.conftest import CallsWith, adopt, deliver, pointed_at, process, run
 
 ENTITY = "eam/assets"

@@ -19,7 +19,7 @@ from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.migrate import migrate
 from linekeeper.store.tables import Lease
-from tests.conftest import KEY
+from tests.databases import KEY
 from tests.reconcile.conftest import Peer, adopt, feed, index_of, parsed, pointed_at, run
 
 

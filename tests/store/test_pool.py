@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from tests.conftest import Engine
+from tests.databases import Engine
 
 OURS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
 

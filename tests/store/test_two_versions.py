@@ -20,7 +20,7 @@ from linekeeper.store.engine import encryption_keys
 from linekeeper.store.migrate import migrate
 from linekeeper.store.schema import head, require_current
 from linekeeper.store.tables import Connection, Customer, Incident, WebhookEvent
-from tests.conftest import Engine
+from tests.databases import Engine
 
 HERE = Path(migrations.__file__).parent / "migrations"
 
