@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from datetime import timedelta
 
 import pytest
@@ -20,6 +19,7 @@ from linekeeper.store.tables import Audit, Connection, ConnectLink, Credential, 
 from linekeeper.sweep.interrupted import verify_interrupted
 from linekeeper.tokens.renew import renew
 from linekeeper.tokens.stored import Token, load_tokens, save_tokens
+from tests.forking import python
 from tests.reconnect.conftest import House, house, open_house
 
 __all__ = ["house", "open_house"]  # fixtures
@@ -184,11 +184,12 @@ async def in_a_process_that_dies_at_the_commit(here: House, connection: Connecti
         "LINEKEEPER_MAKINI_CLIENT_SECRET": "sandbox-secret",
         "LINEKEEPER_MAKINI_MODE": "manage",
     }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.reconnect.dying", "renew", "INTO credential"),
+    process = await python(
+        *("tests.reconnect.dying", "renew", "INTO credential"),
         json.dumps({"connection": connection.id, "key": connection.makini_key}),
         env=environment,
     )
+    await process.communicate()
     return await process.wait()
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from datetime import timedelta
 from typing import Any
 
@@ -31,6 +30,7 @@ from tests.access.rotating import (
     rotating_server,
     with_k1,
 )
+from tests.forking import python
 
 __all__ = ["managed", "rotating", "rotating_server"]  # fixtures
 
@@ -255,14 +255,13 @@ async def test_of_two_processes_that_renew_at_once_none_tries_a_pair_that_the_ot
             "LINEKEEPER_MAKINI_MODE": "manage",
         }
         given = json.dumps({"connection": identifier, "key": "k1"})
-        command = (sys.executable, "-m", "tests.reconnect.dying", "renew", "", given)
-        processes = [
-            await asyncio.create_subprocess_exec(*command, env=environment) for _ in range(2)
-        ]
+        command = ("tests.reconnect.dying", "renew", "", given)
+        processes = [await python(*command, env=environment) for _ in range(2)]
         await rotating.has_rotated()
         await asyncio.sleep(1)  # time for the other to wait for the lease
         rotating.may_answer.set()
-        assert [await process.wait() for process in processes] == [0, 0]
+        said = [(await process.communicate())[0].decode() for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], said
         assert rotating.dead == 0
         await assert_stored_is_alive(rt.store, identifier, rotating)
 

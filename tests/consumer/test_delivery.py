@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -24,6 +23,7 @@ from linekeeper.outbox.senders.prefect import deliver_events, deliver_runs
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Outbox
 from tests.consumer.conftest import Prefect
+from tests.forking import python
 
 ME = "me"
 
@@ -181,15 +181,16 @@ async def test_killed_between_prefect_and_the_commit_a_run_is_started_once_and_r
 async def _killed(prefect: Prefect, store: Store) -> None:
     """A deliverer is killed once Prefect has answered; its claims run out."""
     url = store.engine.url.render_as_string(hide_password=False)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.consumer.dying", url),
+    process = await python(
+        *("tests.consumer.dying", url),
         *(str(prefect.settings.prefect_port), str(prefect.settings.home)),
         env={
             **os.environ,
             "LINEKEEPER_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
         },
     )
-    assert await process.wait() == -signal.SIGKILL
+    said, _ = await process.communicate()
+    assert process.returncode == -signal.SIGKILL, said.decode()
     assert {row.status for row in await rows(store)} >= {"pending"}
     async with store.write() as session:
         await session.execute(update(Outbox).values(next_attempt_at=utcnow()))

@@ -1,10 +1,8 @@
 """A sweep killed anywhere: the next one completes it; nothing is lost and nothing told twice."""
 
-import asyncio
 import os
 import random
 import signal
-import sys
 from collections import Counter
 
 import pytest
@@ -19,14 +17,15 @@ from linekeeper.orchestrator import Blocks
 from linekeeper.runtime import Runtime
 from linekeeper.store.configuration import save_blocks
 from linekeeper.store.tables import Connection, Incident, IncidentConnection, Outbox, Transition
+from tests.forking import python
 from tests.health.test_sweep import connections, control, sweep
 
 
 async def sweep_elsewhere(rt: Runtime, *, dies_at: int) -> tuple[int, str]:
     """A sweep in a process of its own; returns how it ended and what it said."""
     settings = rt.settings
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.health.dying_sweep", str(dies_at)),
+    process = await python(
+        *("tests.health.dying_sweep", str(dies_at)),
         env={
             **os.environ,
             "LINEKEEPER_HOME": str(settings.home),
@@ -39,8 +38,6 @@ async def sweep_elsewhere(rt: Runtime, *, dies_at: int) -> tuple[int, str]:
             "LINEKEEPER_MAKINI_PER_MINUTE": "0",
             "LINEKEEPER_PROBE_MINUTES": "0",
         },
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
     )
     said, _ = await process.communicate()
     return process.returncode or 0, said.decode()

@@ -2,12 +2,11 @@
 
 import asyncio
 import json
+import os
 import random
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -18,9 +17,9 @@ from linekeeper.settings import Settings
 from linekeeper.store.tables import Outbox
 from sandbox.slack import SlackFaults
 from tests.databases import KEY
+from tests.forking import python
 from tests.notify.conftest import Desk
 
-ROOT = Path(__file__).parents[2]
 INCIDENTS = 16
 CAP = 6
 
@@ -41,17 +40,12 @@ async def deliverer(
         "owner": owner,
         "ahead": str(ahead),
     }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.notify.deliverer"),
-        cwd=ROOT,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
+    process = await python("tests.notify.deliverer", env=os.environ, has_stdin=True)
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(json.dumps(given).encode() + b"\n")
-    await process.stdin.drain()
-    await process.stdout.readline()
+    with process.stdin as given_to:
+        given_to.write(json.dumps(given).encode() + b"\n")
+        await process.stdout.readline()
     try:
         yield
     finally:

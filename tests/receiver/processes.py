@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linekeeper.settings import Settings
+from tests.forking import Forked, python, zygote
 from tests.receiver.conftest import SECRET
 
 NOBODY = "1"
@@ -27,7 +28,7 @@ def free_port() -> int:
 class Part:
     """A running `linekeeper receiver` or `consumer`."""
 
-    process: asyncio.subprocess.Process
+    process: asyncio.subprocess.Process | Forked
     url: str
 
     async def kill(self) -> None:
@@ -63,14 +64,19 @@ async def start(
         "LINEKEEPER_MAKINI_WEBHOOK_SECRETS": SECRET,
         **(extra or {}),
     }
+    words = ("linekeeper.cli", name, *arguments)
+    process: asyncio.subprocess.Process | Forked
     with log.open("ab") as errors:
-        process = await asyncio.create_subprocess_exec(
-            *(*within, sys.executable, "-m", "linekeeper.cli", name, *arguments),
-            env=environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=errors,
-            preexec_fn=before,
-        )
+        if before is None and not within and zygote().can_start(environment):
+            process = await python(*words, env=environment, stderr=errors)
+        else:
+            process = await asyncio.create_subprocess_exec(
+                *(*within, sys.executable, "-m", *words),
+                env=environment,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                preexec_fn=before,
+            )
     assert process.stdout is not None
     line = (await process.stdout.readline()).decode()
     if "ready" not in line:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from sqlmodel import col, func, select
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store.tables import Connection, Lease, Outbox, Watermark
+from tests.forking import python
 from tests.reconcile.conftest import Check, Peer, feed, index, parsed, run
 
 ROUTES = ("/api/eam/work-orders", "/api/eam/assets", "/api/eam/sites", "/api/erp/purchase-orders")
@@ -60,14 +60,7 @@ async def _killed(
     reached = asyncio.Event()
     peer.at_call(chance.randint(1, 20), reached.set, route=chance.choice(ROUTES[:2]))
     with log.open("ab") as output:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.reconcile.poller",
-            env=environment,
-            stdout=output,
-            stderr=output,
-        )
+        process = await python("tests.reconcile.poller", env=environment, stdout=output)
     try:
         async with asyncio.timeout(300):  # a busy machine starts a process slowly
             await reached.wait()

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import signal
-import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -37,6 +36,7 @@ from linekeeper.store.tables import (
     Reconnect,
     WebhookEvent,
 )
+from tests.forking import python
 from tests.receiver.test_connect import authorize_link, log_in, through
 from tests.reconnect.conftest import House
 from tests.reconnect.post import Post, listening
@@ -81,11 +81,12 @@ def with_slack(here: House) -> None:
 
 async def killed(here: House, step: str, table: str, **given: Any) -> None:
     """Do `step` in a process that dies as it commits to `table`; then let its claims run out."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.reconnect.dying", step, table, json.dumps(given)),
+    process = await python(
+        *("tests.reconnect.dying", step, table, json.dumps(given)),
         env={**os.environ, **environment(here.rt.settings)},
     )
-    assert await process.wait() == -signal.SIGKILL, f"{step} never wrote {table}"
+    said, _ = await process.communicate()
+    assert process.returncode == -signal.SIGKILL, f"{step} never wrote {table}: {said.decode()}"
     async with here.store.write() as session:
         await session.execute(update(Outbox).values(next_attempt_at=utcnow()))
         await session.execute(update(Lease).values(until=utcnow()))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SEEDS = (1, 2, 3, 5)
-"""A few of those that `make soak` runs all of."""
+SEED = 2
+"""One of those that `make soak` runs all of; another is replayed."""
 
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -20,9 +20,8 @@ def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(900)  # of CPU it takes seconds, on a busy machine minutes
-@pytest.mark.parametrize("seed", SEEDS)
-def test_no_universe_breaks_an_invariant(seed: int) -> None:
-    done = simulate("--seed", str(seed))
+def test_no_universe_breaks_an_invariant() -> None:
+    done = simulate("--seed", str(SEED))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "1 seeds, 0 broken"
 
@@ -39,6 +38,7 @@ def test_a_seed_replays_bit_for_bit_in_another_process() -> None:
         simulate("--seed", "1", "--trace"),
         simulate("--seed", "1", "--trace"),
     )
+    assert first.returncode == 0, first.stdout + first.stderr
     without_seconds = [
         [line for line in done.stdout.splitlines() if not line.startswith("seed ")]
         for done in (first, again)

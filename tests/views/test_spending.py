@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlmodel import col
 
 import sandbox
@@ -12,7 +12,7 @@ from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.spending import KEPT, Spent
-from linekeeper.store.tables import AppState, CallCount
+from linekeeper.store.tables import AppState, CallCount, CallPause
 from linekeeper.sweep.report_call import Call, record_call
 from linekeeper.tokens.renew import renew
 from linekeeper.views.fleet_page import fleet_markdown
@@ -75,6 +75,7 @@ async def test_who_spent_what_is_counted_and_shown(limited: Settings) -> None:
                 )
             # As if the minute were over in which half of the pace is the product's.
             await session.execute(update(AppState).values(budget={}))
+            await session.execute(delete(CallPause))
         await sweep(rt)
         await rt.budget.flush()
         now, configuration = utcnow(), await rt.configuration()

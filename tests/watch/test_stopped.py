@@ -186,7 +186,12 @@ async def served(gate: Gate) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def test_a_worker_that_hangs_or_is_killed_is_noticed_by_the_consumer(place: Place) -> None:
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.soak)]
+)
+async def test_a_worker_that_hangs_or_is_killed_is_noticed_by_the_consumer(
+    place: Place, number: signal.Signals
+) -> None:
     worker = ("-m", "prefect", "worker", "start", "--pool", "linekeeper", "--type", "process")
     named = (*worker, "--name", "first", "--install-policy", "never")
     process = await place.spawn(*named)
@@ -195,16 +200,15 @@ async def test_a_worker_that_hangs_or_is_killed_is_noticed_by_the_consumer(place
         while not await _is_known(place.store, "worker:first"):
             await asyncio.sleep(0.5)
     await place.until("pool", is_open=False)
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        process.send_signal(number)
-        await place.until("pool", is_open=True)
-        await place.until_shown(gone, is_shown=True)
-        if number == signal.SIGSTOP:
-            process.send_signal(signal.SIGCONT)
-        else:
-            process = await place.spawn(*named)
-        await place.until("pool", is_open=False)
-        await place.until_shown(gone, is_shown=False)
+    process.send_signal(number)
+    await place.until("pool", is_open=True)
+    await place.until_shown(gone, is_shown=True)
+    if number == signal.SIGSTOP:
+        process.send_signal(signal.SIGCONT)
+    else:
+        await place.spawn(*named)
+    await place.until("pool", is_open=False)
+    await place.until_shown(gone, is_shown=False)
 
 
 async def _is_known(store: Store, part: str) -> bool:

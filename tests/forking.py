@@ -1,0 +1,265 @@
+"""Processes of ours that start in a moment: forked from one that has imported everything already.
+
+They are processes like any other, with a memory, a standard output and an end of their own; only
+the seconds are saved in which each would import the same. What tests how a command itself starts
+starts it as people do.
+"""
+
+import asyncio
+import atexit
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).parents[1]
+PRELOADED = (
+    "linekeeper.cli.consumer",
+    "linekeeper.cli.receiver",
+    "linekeeper.cli.orchestrator",
+    "linekeeper.consumer.service",
+    "linekeeper.receiver.serve",
+    "linekeeper.watch.alerts",
+    "linekeeper.sweep.batch",
+    "linekeeper.reconcile.service",
+    "linekeeper.reconnect.process",
+    "linekeeper.outbox.senders.slack",
+    "aiosqlite",
+    "asyncpg",
+    "sqlalchemy.dialects.postgresql.asyncpg",
+    "sqlalchemy.dialects.sqlite.aiosqlite",
+    "uvloop",
+)
+_LARGEST = 1_000_000
+
+
+class Forked:
+    """A forked process, as `asyncio.subprocess.Process` shows one."""
+
+    def __init__(self, pid: int, stdin: IO[bytes] | None, stdout: asyncio.StreamReader | None):
+        self.pid = pid
+        self.returncode: int | None = None
+        self.stdin = stdin
+        self.stdout = stdout
+        self._ended = asyncio.Event()
+
+    async def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        await self._ended.wait()
+        assert self.returncode is not None
+        return self.returncode
+
+    async def communicate(self) -> tuple[bytes, None]:
+        """All that it says until it ends."""
+        said = await self.stdout.read() if self.stdout is not None else b""
+        await self.wait()
+        return said, None
+
+    def send_signal(self, number: int) -> None:
+        """Raises `ProcessLookupError` where it has ended."""
+        if self.returncode is not None:
+            raise ProcessLookupError
+        os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    async def _watch(self, status: asyncio.StreamReader) -> None:
+        line = await status.readline()
+        self.returncode = int(line) if line else -signal.SIGKILL
+        self._ended.set()
+
+
+class Zygote:
+    """The process that forks the others; it ends with this one."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.forking", str(theirs.fileno())],
+                cwd=ROOT,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        self._control = ours
+        self._settings = _read_at_import(os.environ)
+
+    def can_start(self, environment: Mapping[str, str]) -> bool:
+        """What is read as modules are imported has to be as it is here, or needs a new process."""
+        return _read_at_import(environment) == self._settings
+
+    async def fork(
+        self,
+        *words: str,
+        env: Mapping[str, str],
+        stdout: IO[bytes] | None,
+        stderr: IO[bytes] | None,
+        has_stdin: bool,
+    ) -> Forked:
+        """See `python`."""
+        status, status_end = os.pipe()
+        output, output_end = os.pipe() if stdout is None else (-1, os.dup(stdout.fileno()))
+        input_end, given = os.pipe() if has_stdin else (os.open(os.devnull, os.O_RDONLY), -1)
+        errors = output_end if stderr is None else stderr.fileno()
+        order = {"words": words, "env": dict(env), "cwd": str(Path.cwd())}
+        socket.send_fds(
+            self._control,
+            [json.dumps(order).encode()],
+            [input_end, output_end, errors, status_end],
+        )
+        for end in (input_end, output_end, status_end):
+            os.close(end)
+        news = await _reader(status)
+        pid = int(await news.readline())
+        stdin = os.fdopen(given, "wb", buffering=0) if has_stdin else None
+        forked = Forked(pid, stdin, await _reader(output) if stdout is None else None)
+        watching = asyncio.create_task(forked._watch(news))
+        _WATCHING.add(watching)
+        watching.add_done_callback(_WATCHING.discard)
+        return forked
+
+    def close(self) -> None:
+        """End it, and whatever of it still runs."""
+        self._control.close()
+        self._process.wait()
+
+
+_WATCHING: set[asyncio.Task[None]] = set()
+_ZYGOTES: list[Zygote] = []
+
+
+def zygote() -> Zygote:
+    """The one of this process."""
+    if not _ZYGOTES:
+        _ZYGOTES.append(Zygote())
+        atexit.register(_ZYGOTES[0].close)
+    return _ZYGOTES[0]
+
+
+async def python(
+    *words: str,
+    env: Mapping[str, str],
+    stdout: IO[bytes] | None = None,
+    stderr: IO[bytes] | None = None,
+    has_stdin: bool = False,
+) -> Forked:
+    """`python -m WORDS`, forked. What it says can be read, or goes to `stdout`; errors likewise."""
+    return await zygote().fork(*words, env=env, stdout=stdout, stderr=stderr, has_stdin=has_stdin)
+
+
+def _read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
+    names = ("PREFECT_", "LINEKEEPER_PREFIX")
+    return {name: value for name, value in environment.items() if name.startswith(names)}
+
+
+async def _reader(descriptor: int) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
+    )
+    return reader
+
+
+# What follows runs in the process that forks.
+
+
+def serve(control: socket.socket) -> None:
+    """Fork whatever is asked for, until nobody can ask any more."""
+    for name in PRELOADED:
+        importlib.import_module(name)
+    assert threading.active_count() == 1, threading.enumerate()  # a fork takes no thread along
+    gc.collect()
+    gc.freeze()
+    waking, woken = os.pipe()
+    os.set_blocking(woken, False)
+    os.set_blocking(waking, False)
+    signal.set_wakeup_fd(woken)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    running: dict[int, int] = {}
+    while True:
+        readable, _, _ = select.select([control, waking], [], [])
+        if waking in readable:
+            with suppress(BlockingIOError):
+                os.read(waking, 4096)
+            _reap(running)
+        if control not in readable:
+            continue
+        message, descriptors, _, _ = socket.recv_fds(control, _LARGEST, 4)
+        if not message:
+            for pid in running:
+                os.kill(pid, signal.SIGKILL)
+            return
+        *standard, status = descriptors
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            control.close()
+            for descriptor in (waking, woken, status, *running.values()):
+                os.close(descriptor)
+            _become(json.loads(message), standard)
+        running[pid] = status
+        for descriptor in set(standard):
+            os.close(descriptor)
+        os.write(status, f"{pid}\n".encode())
+
+
+def _reap(running: dict[int, int]) -> None:
+    while running:
+        pid, ended = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        status = running.pop(pid)
+        with suppress(BrokenPipeError):
+            os.write(status, f"{os.waitstatus_to_exitcode(ended)}\n".encode())
+        os.close(status)
+
+
+def _become(order: dict[str, object], standard: list[int]) -> None:
+    """Be the process that was asked for, to its end."""
+    code = 1
+    try:
+        for number, descriptor in enumerate(standard):
+            os.dup2(descriptor, number)
+        for descriptor in set(standard):
+            os.close(descriptor)
+        environment, words = order["env"], order["words"]
+        assert isinstance(environment, dict)
+        assert isinstance(words, list)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(str(order["cwd"]))
+        sys.argv = [words[0], *words[1:]]
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with suppress(Exception):
+            threading._shutdown()  # type: ignore[attr-defined]
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))
