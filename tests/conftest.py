@@ -35,13 +35,15 @@ for name in [name for name in os.environ if name.startswith("LINEKEEPER_")]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Side by side, tests of the running house share one, and so do those of a Prefect server.
 
-    What takes longest by itself, a simulated world, is not left to one worker at the end.
+    Of those there are two, one for the flows: a single one would be what all wait for at the end.
+    What takes longest by itself, a simulated world, is not left to one worker at the end either.
     """
     for item in items:
         if "e2e" in item.path.parts:
             item.add_marker(pytest.mark.xdist_group("house"))
         elif "prefect_server" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("prefect"))
+            which = "flows" if "flows" in item.path.parts else "prefect"
+            item.add_marker(pytest.mark.xdist_group(which))
     yield
     items.sort(key=lambda item: "simulation" not in item.path.parts)
 

@@ -30,8 +30,8 @@ os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
 os.environ["DO_NOT_TRACK"] = "1"
 
 START_SECONDS = 240
-DEPLOYED: set[str] = set()
-"""The servers on which everything is as a deploy left it, but for blocks and runs."""
+DEPLOYED: dict[str, set[object]] = {}
+"""By server on which everything is as a deploy left it, but for runs and perhaps blocks: these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,12 @@ async def forget_everything(server: PrefectServer) -> None:
             await client.delete_variable_by_name(variable.name)
         with suppress(ObjectNotFound):
             await client.delete_work_pool("linekeeper")
+
+
+async def blocks_of(client: "PrefectClient") -> set[object]:
+    """Its blocks as they are now."""
+    found = await client.read_block_documents()
+    return {(document.id, document.updated, str(document.data)) for document in found}
 
 
 async def forget_blocks(client: "PrefectClient") -> None:

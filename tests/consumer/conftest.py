@@ -15,6 +15,7 @@ from linekeeper.settings import Settings
 from tests.fixtures_prefect import (
     DEPLOYED,
     PrefectServer,
+    blocks_of,
     forget_blocks,
     forget_everything,
 )
@@ -42,13 +43,15 @@ async def prefect(prefect_server: PrefectServer, tmp_path: Path) -> AsyncIterato
         makini_api_url="http://127.0.0.1:9",
     )
     async with PrefectClient(prefect_server.api_url) as client:
-        if prefect_server.api_url in DEPLOYED:
-            await forget_blocks(client)
-        else:
-            await forget_everything(prefect_server)
-        console = Console(file=io.StringIO())
-        await deploy(settings, reset=False, console=console, schedules_active=False)
-        DEPLOYED.add(prefect_server.api_url)
+        url = prefect_server.api_url
+        if url not in DEPLOYED or DEPLOYED[url] != await blocks_of(client):
+            if url in DEPLOYED:
+                await forget_blocks(client)
+            else:
+                await forget_everything(prefect_server)
+            console = Console(file=io.StringIO())
+            await deploy(settings, reset=False, console=console, schedules_active=False)
+            DEPLOYED[url] = await blocks_of(client)
         async with PrefectOrchestrator.open(settings) as orchestrator:
             yield Prefect(settings, orchestrator, client)
 

@@ -10,6 +10,9 @@ from linekeeper.orchestrator import OrchestratorUnavailable
 from linekeeper.store import Store
 from linekeeper.store.configuration import load_configuration
 from tests.consumer.conftest import Prefect
+from tests.flows.conftest import on_both
+
+pytestmark = on_both  # the copies themselves are tested on both: tests/store
 
 
 async def edit(prefect: Prefect, name: str = "default", **fields: object) -> None:

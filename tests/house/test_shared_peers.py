@@ -37,7 +37,7 @@ def test_side_by_side_the_tests_that_share_something_go_to_one_worker(
     if not request.config.getoption("loadgroup", False):
         pytest.skip("these tests don't run side by side: make test")
     for item in request.session.items:
-        if "prefect_server" in getattr(item, "fixturenames", ()) and "e2e" not in item.path.parts:
-            assert item.nodeid.endswith("@prefect")
-        elif "e2e" in item.path.parts:
+        if "e2e" in item.path.parts:
             assert item.nodeid.endswith("@house")
+        elif "prefect_server" in getattr(item, "fixturenames", ()):
+            assert item.nodeid.endswith("@flows" if "flows" in item.path.parts else "@prefect")
