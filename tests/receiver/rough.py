@@ -104,21 +104,27 @@ def _chunked(chance: random.Random, body: bytes) -> bytes:
 
 
 async def send_all(
-    port: int, chance: random.Random, count: int, *, at_once: int = 32
+    port: int, chance: random.Random, count: int, *, at_once: int = 32, patience: float = 0.05
 ) -> Counter[int]:
-    """Send `count` rough requests and return how often each status was answered."""
+    """Send `count` rough requests and return how often each status was answered.
+
+    After `patience` in seconds nobody waits for an answer: to many of them there is none.
+    """
     answers: Counter[int] = Counter()
     left = iter(range(count))
 
     async def send_some() -> None:
         for _ in left:
-            answers.update(await send(port, request(chance), linger=chance.random() < 0.02))
+            seconds = 0.5 if (linger := chance.random() < 0.02) else patience
+            answers.update(await send(port, request(chance), linger=linger, patience=seconds))
 
     await asyncio.gather(*(send_some() for _ in range(at_once)))
     return answers
 
 
-async def send(port: int, pieces: Sequence[bytes], *, linger: bool = False) -> list[int]:
+async def send(
+    port: int, pieces: Sequence[bytes], *, linger: bool = False, patience: float = 0.05
+) -> list[int]:
     """Send `pieces`, end our half, and return the statuses of all answers."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     said = b""
@@ -128,7 +134,7 @@ async def send(port: int, pieces: Sequence[bytes], *, linger: bool = False) -> l
             await writer.drain()
             await asyncio.sleep(0.05 if linger else 0)
         try:
-            async with asyncio.timeout(0.5 if linger else 0.05):
+            async with asyncio.timeout(patience):
                 while some := await reader.read(65_536):
                     said += some
         except TimeoutError:
