@@ -171,7 +171,7 @@ def test_what_is_no_month_is_refused(name: str) -> None:
 
 
 def test_the_command_prints_a_table_or_csv(command: CommandLine) -> None:
-    assert command("migrate").code == 0
+    command.migrated()
     assert "no connection was live" in command("availability").out
     said = command("availability", "--csv", "--month", "2026-01")
     assert (said.code, said.err) == (0, "")

@@ -1,7 +1,11 @@
 """The command line inside the test's process: as quick as the command itself."""
 
+import atexit
 import io
+import os
+import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +23,10 @@ class Said:
     err: str
 
 
+_MIGRATED: list[Path] = []
+"""A home in which `linekeeper migrate` was run, to copy from."""
+
+
 @dataclass
 class CommandLine:
     """`linekeeper` in a home and a working directory of its own."""
@@ -31,6 +39,19 @@ class CommandLine:
         """Set `LINEKEEPER_…` variables."""
         for name, value in settings.items():
             self.monkeypatch.setenv(f"LINEKEEPER_{name}", value)
+
+    def migrated(self) -> None:
+        """As `linekeeper migrate` leaves an empty home; a process runs it once."""
+        own = os.environ["LINEKEEPER_HOME"]
+        if not _MIGRATED:
+            template = Path(tempfile.mkdtemp(prefix="linekeeper-migrated-"))
+            atexit.register(shutil.rmtree, template, ignore_errors=True)
+            self.set(HOME=str(template))
+            said = self("migrate")
+            assert said.code == 0, said
+            self.set(HOME=own)
+            _MIGRATED.append(template)
+        shutil.copytree(_MIGRATED[0], own, dirs_exist_ok=True)
 
     def __call__(self, *arguments: str, stdin: str = "") -> Said:
         """Run `linekeeper arguments…`; from a running event loop, in a thread."""

@@ -12,7 +12,7 @@ from tests.cli.commands import CommandLine
 def backup(command: CommandLine, tmp_path: Path) -> Path:
     """A backup of a database with one key in it, taken while no Prefect runs."""
     command.set(PREFECT_PORT="1")
-    assert command("migrate").code == 0
+    command.migrated()
     assert command("key", "add", "product").code == 0
     said = command("backup", str(tmp_path / "b"))
     assert (said.code, said.err) == (0, "")

@@ -60,7 +60,7 @@ def test_the_version_is_one_line(command: CommandLine) -> None:
 def test_a_wrong_setting_is_one_line_without_its_value(
     command: CommandLine, settings: dict[str, str], said: str
 ) -> None:
-    command("migrate")
+    command.migrated()
     command.set(**settings)
     done = command("status")
     assert done.code == 1
@@ -97,7 +97,7 @@ def test_migrating_twice_says_so(command: CommandLine) -> None:
 
 
 def test_customers_come_from_standard_input_too(command: CommandLine) -> None:
-    command("migrate")
+    command.migrated()
     done = command("customer", "import", "-", stdin="name,contacts\nAcme,a@x.org\n")
     assert done.out.splitlines() == [
         "+ Acme: contact a@x.org",
@@ -109,7 +109,7 @@ def test_customers_come_from_standard_input_too(command: CommandLine) -> None:
 
 
 def test_an_unknown_customer_is_named_before_anything_is_asked(command: CommandLine) -> None:
-    command("migrate")
+    command.migrated()
     done = command("customer", "erase", "Nobody Ltd", "--confirm", "another phrase")
     assert done.code == 1
     assert done.err == "linekeeper: no customer is called exactly 'Nobody Ltd'\n"

@@ -28,7 +28,7 @@ def run(box: sandbox.Served, command: CommandLine) -> Run:
         MAKINI_CLIENT_ID=box.world.settings.client_id,
         MAKINI_CLIENT_SECRET=box.world.settings.client_secret,
     )
-    command("migrate")
+    command.migrated()
 
     async def running(*arguments: str, stdin: str = "") -> tuple[int, str]:
         said = await asyncio.to_thread(command, *arguments, stdin=stdin)

@@ -20,7 +20,7 @@ async def test_some_are_managed_and_come_back_with_their_tokens(command: Command
             assert said.code == code, said.err
             return str(said.err if code else said.out)
 
-        await run("migrate")
+        await asyncio.to_thread(command.migrated)
         first, *_ = makini.world.connections.values()
         pair = makini.world.tokens.pair(first)
         whole = {"access_token": pair.access, "refresh_token": pair.refresh}
@@ -67,7 +67,7 @@ async def test_some_are_managed_and_come_back_with_their_tokens(command: Command
 
 
 def test_what_cannot_be_set_says_what_to_give(command: CommandLine) -> None:
-    assert command("migrate").code == 0
+    command.migrated()
     for words, expected in (
         (("mode", "set", "manage"), "say for what"),
         (("mode", "set", "--connection", "x"), "say observe or manage"),

@@ -15,7 +15,7 @@ KEY = "04f30824c99f1719e753c276"
 @pytest.fixture
 def narrow(command: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     """A lost login in a terminal of 80 columns."""
-    command("migrate")
+    command.migrated()
     monkeypatch.setenv("COLUMNS", "80")
     now = utcnow()
     engine = create_engine(f"sqlite:///{command.home}/home/linekeeper.db")

@@ -119,7 +119,7 @@ async def test_its_json_is_plain_and_its_keys_stay(store: Store) -> None:
 
 
 def test_an_empty_installation_says_what_to_do_next(command: CommandLine) -> None:
-    command("migrate")
+    command.migrated()
     said = command("status")
     assert said.code == 0
     assert "no Makini is configured" in said.out

@@ -11,7 +11,7 @@ from tests.cli.commands import CommandLine
 
 @pytest.fixture
 async def with_makini(command: CommandLine) -> CommandLine:
-    assert (await asyncio.to_thread(command, "migrate")).code == 0
+    await asyncio.to_thread(command.migrated)
     return command
 
 

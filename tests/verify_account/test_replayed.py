@@ -67,7 +67,13 @@ async def test_the_simulated_world_has_a_makini_as_it_was_recorded(open_account:
     file = await recorded(open_account)
     command = (sys.executable, "-m", "tests.simulation", "--seed", "1", "--trace")
     process = await asyncio.create_subprocess_exec(
-        *command, "--days", "0.02", "--recording", str(file), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        *command,
+        "--days",
+        "0.02",
+        "--recording",
+        str(file),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
     )
     said = (await process.communicate())[0].decode()
     assert process.returncode == 0, said[-2_000:]
