@@ -15,7 +15,7 @@ from linekeeper.makini import MakiniError
 from linekeeper.markdown import text
 from linekeeper.sweep.sweep import preview_list
 from tasks.health import list_connections
-from tasks.run import open_runtime, rename
+from tasks.run import open_runtime, refused, rename
 
 
 @flow(name="adopt", flow_run_name="adopt", retries=0)
@@ -45,7 +45,11 @@ async def adopt(
     """
     async with open_runtime() as rt:
         apps = (await rt.configuration()).apps
-        names = [app] if app else sorted(apps)
+        wanted = (app or "").strip()
+        if wanted and wanted not in apps:
+            known = ", ".join(sorted(apps)) or "none is configured"
+            return refused("app", f"there is no Makini app {wanted!r}", f"Known: {known}.")
+        names = [wanted] if wanted else sorted(apps)
         if not names:
             return Failed(message="No Makini app is configured: fill in a MakiniApp block")
         total, troubles = Adoption(), []

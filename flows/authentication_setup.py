@@ -132,7 +132,8 @@ async def authentication_setup(
         except (NotFound, NoSuchImplementation, BadSetup, ReadOnlyApp, UnknownApp) as problem:
             await rename("authentication · refused")
             await work.note_ended(rt.store, run_id)
-            return refused("form", problem, "Correct it and send the form again.")
+            field = "implementation" if implementation.strip() else "connection"
+            return refused(field, problem, "Correct it and send the form again.")
         try:
             return await _set_up(rt, run_id)
         except (BadInvitation, ReadOnlyApp) as problem:

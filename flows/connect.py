@@ -44,9 +44,8 @@ async def connect(
         try:
             made = await _invite(rt, customer, system, connection, by.strip(), app)
         except (NotFound, BadInvitation, ReadOnlyApp, UnknownApp) as error:
-            return refused(
-                "customer, system or connection", error, "Correct it and send the form again."
-            )
+            field = "connection" if connection.strip() else "app"
+            return refused(field, error, "Correct it and send the form again.")
         await publish(
             "connect-link",
             f"# {text(made.for_whom)}\n\n[{made.url}]({made.url})\n\nFor this customer only. Good "

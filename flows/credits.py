@@ -38,13 +38,17 @@ async def credits(
         return paused()
     async with open_runtime() as rt:
         now = utcnow()
+        configured, ledgers = (await rt.configuration()).apps, await ledger_apps(rt.store)
+        app = (app or "").strip()
+        if app and app not in {*configured, *ledgers, "default"}:
+            known = ", ".join(sorted({*configured, *ledgers}))
+            return refused("app", f"there is no Makini app {app!r}", f"Known: {known}.")
         if bought is not None:
             try:
                 await set_bought(rt.store, bought, app=app or "default", by=by, now=now)
             except CreditError as refusal:
                 return refused(refusal.field, refusal.reason, "Correct it and send the form again.")
-        configured = (await rt.configuration()).apps
-        apps = [app] if app else [*await ledger_apps(rt.store)]
+        apps = [app] if app else [*ledgers]
         summaries, differences = [], 0
         for name in apps:
             tariffs = configured[name].tariffs if name in configured else {}

@@ -130,8 +130,8 @@ async def customer_update(
             if page != "leave":
                 said.append(await _page(rt, name, page, by.strip()))
         except NotMailed as error:
-            kept = f"What was changed is kept: {'; '.join(changed)}. " if changed else ""
-            return refused("page", error, f"{kept}Do that, and send the form again.")
+            then = "Do that, and send the form again."
+            return refused("page", error, then, kept="; ".join(changed))
         await rename(
             f"customer-update · {name}: {said[-1] if page != 'leave' else f'{len(said)} changed'}"
         )

@@ -61,8 +61,10 @@ async def deletions(
                     return await _match(rt, deletion, decision, pairs, by.strip())
         except NoDeletion as error:
             return refused("deletion", error, "Enter the id shown in the artifact `deletions`.")
-        except (NoMatch, UnknownApp, ValueError) as error:
+        except (NoMatch, UnknownApp) as error:
             return refused("deletion", error, "Correct it and send the form again.")
+        except ValueError as error:
+            return refused("pairs", error, "Write old key = new key, one a line.")
 
 
 async def _delete(rt: Runtime, deletion: str, decision: Decision, by: str) -> State[None]:

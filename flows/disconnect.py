@@ -61,7 +61,7 @@ async def disconnect(
             sentence = await core.disconnect(rt, connection, confirm=confirm, by=by)
             await purge_records(preview.named.id, preview.named.label)
         except (NotFound, NotConfirmed, ReadOnlyApp, UnknownApp) as error:
-            return refused("connection, confirm, by", error, "Correct it and send the form again.")
+            return refused("connection", error, "Correct it and send the form again.")
         except MakiniError as error:
             return Failed(message=str(error))
         await publish(

@@ -11,7 +11,7 @@ from flows.form import form
 from linekeeper.customers.find import NotFound
 from linekeeper.explain.render import missing
 from tasks.explain import explain_subject, publish_explanation
-from tasks.run import open_runtime, rename
+from tasks.run import open_runtime, refused, rename
 
 
 @flow(name="explain", flow_run_name="explain", retries=0)
@@ -36,7 +36,7 @@ async def explain(
             found = await explain_subject(subject)
         except NotFound as error:
             await rename("explain · refused")
-            return Completed(name="Refused", message=str(error))
+            return refused("subject", error, "Enter one of these, or an id from a message.")
         await publish_explanation(found)
         await rename(f"explain · {found.title} · {missing(found)}")
         return Completed(message=f"{found.verdict.summary} {found.verdict.next_step}")

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 from prefect.client.base import ServerType, determine_server_type
@@ -11,6 +11,8 @@ from prefect.context import FlowRunContext
 from pydantic import Field, WithJsonSchema
 from pydantic.fields import FieldInfo
 
+from linekeeper.clock import as_utc
+from linekeeper.refusal import Refusal
 from tasks.run import refused
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
@@ -19,6 +21,29 @@ NAME = "by"
 Day = Annotated[date | str, WithJsonSchema({"type": "string", "format": "date"})]
 """A day, picked in a calendar. One that is none is refused by the flow, with its other faults:
 Prefect would fail the run for it, and nobody would hear of the others."""
+Moment = Annotated[datetime | str, WithJsonSchema({"type": "string", "format": "date-time"})]
+"""The same for a day with a time."""
+
+
+def day_of(field: str, given: Day | None) -> date | None:
+    """The day that was picked; None for none. Raises `Refusal`."""
+    if given is None or isinstance(given, date):
+        return given
+    try:
+        return date.fromisoformat(given.strip()) if given.strip() else None
+    except ValueError:
+        raise Refusal(field, f"{given[:40]!r} is no date, such as 2026-11-30") from None
+
+
+def moment_of(field: str, given: Moment | None) -> datetime | None:
+    """The moment that was picked, in UTC; None for none. Raises `Refusal`."""
+    try:
+        moment = datetime.fromisoformat(given.strip()) if isinstance(given, str) else given
+        return None if moment is None else as_utc(moment)
+    except (ValueError, OverflowError):
+        raise Refusal(
+            field, f"{str(given)[:40]!r} is no time, such as 2026-11-30T08:00:00+00:00"
+        ) from None
 
 
 def form(flow_function: F) -> F:

@@ -1,16 +1,18 @@
 """Change the dates or the owner of an implementation that is underway."""
 
-from datetime import date
 from typing import Annotated, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from flows.form import form
+from flows.form import Day, day_of, form
 from linekeeper.implementation.change import Update
+from linekeeper.refusal import Refusal
 from tasks.implementation_change import carry_out
 from tasks.run import refused
+
+_WHAT = "Fill in a date, an owner, a host and port, or On hold."
 
 
 @flow(name="implementation-change", flow_run_name="change {implementation}", retries=0)
@@ -31,7 +33,7 @@ async def implementation_change(
         ),
     ],
     committed: Annotated[
-        date | None,
+        Day | None,
         Field(title="Committed go-live", description="The date promised to the customer"),
     ] = None,
     owner: Annotated[str, Field(title="Owner", description="Who of us answers for the whole")] = "",
@@ -43,10 +45,10 @@ async def implementation_change(
         ),
     ] = "",
     due: Annotated[
-        date | None, Field(title="Due date of the step", description="When the step is to be done")
+        Day | None, Field(title="Due date of the step", description="When the step is to be done")
     ] = None,
     earliest: Annotated[
-        date | None,
+        Day | None,
         Field(
             title="Earliest date of the step", description="The step cannot begin before this day"
         ),
@@ -76,24 +78,48 @@ async def implementation_change(
     ] = "",
 ) -> State[None]:
     """Change dates or owners of an implementation; only what you fill in is changed."""
-    if not step.strip() and (due or earliest or waiting_on.strip()):
-        return refused("step", "is empty.", "Enter the title of the step that is to change.")
-    wanted = [
+    try:
+        days = {
+            "committed": day_of("committed", committed),
+            "due": day_of("due", due),
+            "earliest": day_of("earliest", earliest),
+        }
+    except Refusal as error:
+        return refused(error.field, error, "Pick it in the calendar.")
+    of_step = {"due": days["due"], "earliest": days["earliest"], "waiting_on": waiting_on.strip()}
+    if not step.strip() and any(of_step.values()):
+        return refused("step", "it is empty.", "Enter the title of the step that is to change.")
+    dates = [
         Update(
-            implementation, action, by, gate=gate, reason=reason, which_date=which, day=day, to=to
+            implementation,
+            "move",
+            by,
+            gate="" if name == "committed" else step,
+            reason=reason,
+            which_date=name,
+            day=day,
+            fields={"date": name, "gate": "step"},
         )
-        for action, gate, which, day, to, given in (
-            ("move", "", "committed", committed, "", committed),
-            ("reassign", "", "committed", None, owner, owner.strip()),
-            ("move", step, "due", due, "", due),
-            ("move", step, "earliest", earliest, "", earliest),
-            ("reassign", step, "committed", None, waiting_on, waiting_on.strip()),
-            ("target", system, "committed", None, target, target.strip()),
-            ("hold", "", "committed", None, "", on_hold == "put on hold"),
-            ("resume", "", "committed", None, "", on_hold == "carry on"),
+        for name, day in days.items()
+        if day is not None
+    ]
+    others = [
+        Update(implementation, action, by, gate=gate, reason=reason, to=to, fields=fields)
+        for action, gate, to, fields, given in (
+            ("reassign", "", owner, {"to": "owner"}, owner.strip()),
+            (
+                "reassign",
+                step,
+                waiting_on,
+                {"to": "waiting_on", "gate": "step"},
+                waiting_on.strip(),
+            ),
+            ("target", system, target, {"to": "target", "gate": "system"}, target.strip()),
+            ("hold", "", "", {}, on_hold == "put on hold"),
+            ("resume", "", "", {}, on_hold == "carry on"),
         )
         if given
     ]
-    if not wanted:
-        return refused("form", "nothing is to be changed.", "Fill in a date, an owner or a target.")
-    return await carry_out("change", *wanted)
+    if not dates and not others:
+        return refused("committed", "nothing is to be changed.", _WHAT)
+    return await carry_out("change", *dates, *others)

@@ -36,4 +36,7 @@ async def implementation_skip(
     ],
 ) -> State[None]:
     """Skip a step: what needs it goes on as if it were done, and its reason is its evidence."""
-    return await carry_out("skip", Update(implementation, "skip", by, gate=step, reason=reason))
+    return await carry_out(
+        "skip",
+        Update(implementation, "skip", by, gate=step, reason=reason, fields={"gate": "step"}),
+    )

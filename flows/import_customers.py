@@ -15,19 +15,22 @@ from tasks.run import open_runtime, refused, rename
 @flow(name="import-customers", flow_run_name="import-customers")
 @form
 async def import_customers(
-    csv: str,
+    csv: Annotated[
+        str,
+        Field(
+            title="CSV",
+            description="The file's text, with a line of headings: name, contacts, time zone, "
+            "locale, owner, critical. Contacts look like `Ann <ann@acme.example>; bob@…`",
+        ),
+    ],
     by: Annotated[
         str, Field(title="Your name", description="Who does this; it is kept in the audit")
     ] = "",
-    dry_run: bool = True,
+    dry_run: Annotated[
+        bool, Field(title="Dry run", description="Only say what would change")
+    ] = True,
 ) -> State[Any]:
-    """Take customers and their contacts from a CSV; only adds and changes, never removes.
-
-    Args:
-        csv: The file's text, with a line of headings: name, contacts, time zone, locale, owner,
-            critical. Contacts look like `Ann <ann@acme.example>; bob@acme.example`.
-        dry_run: Only say what would change.
-    """
+    """Take customers and their contacts from a CSV; only adds and changes, never removes."""
     async with open_runtime():
         plan = await import_csv(csv, by=by or "import-customers form", dry_run=dry_run)
     await publish_plan(plan, dry_run=dry_run)

@@ -1,6 +1,6 @@
 """Planned work, or trouble that is known: observed and recorded, not announced."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from prefect import flow
@@ -8,13 +8,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
 
-from flows.form import form
-from linekeeper.clock import as_utc, utcnow
+from flows.form import Moment, form, moment_of
+from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.incidents import operate
 from linekeeper.incidents import silences as silence
 from linekeeper.incidents.operate import NoIncident
-from linekeeper.incidents.silences import BadWindow
+from linekeeper.refusal import Refusal
 from tasks.run import open_runtime, refused, rename
 
 
@@ -46,7 +46,7 @@ async def maintenance_window(
         float, Field(title="Hours", description="How long it lasts", gt=0, le=2160)
     ] = 2,
     starts: Annotated[
-        datetime | None, Field(title="Starts", description="Empty: now. UTC unless it says else")
+        Moment | None, Field(title="Starts", description="Empty: now. UTC unless it says else")
     ] = None,
     reason: Annotated[
         str, Field(title="Reason", description="What is being done, for the record", max_length=500)
@@ -58,9 +58,9 @@ async def maintenance_window(
     incident can be muted, or its mute ended.
     """
     now = utcnow()
-    start = now if starts is None else as_utc(starts)
     async with open_runtime() as rt:
         try:
+            start = moment_of("starts", starts) or now
             if scope == "incident":
                 lasts = 0 if action == "end" else hours
                 sentence = await operate.mute(
@@ -86,9 +86,9 @@ async def maintenance_window(
                 reason=reason.strip(),
                 now=now,
             )
-        except (NotFound, BadWindow, NoIncident) as error:
+        except (NotFound, Refusal, NoIncident) as error:
             await rename("maintenance-window · not understood")
-            return refused("window", error, "Correct it and send the form again.")
+            return refused("subject", error, "Correct it and send the form again.")
     until = max(start, now) + timedelta(hours=hours)
     what = "muted" if action == "mute" else "maintenance"
     await rename(f"maintenance-window · {found.label} until {until:%a %H:%M} UTC")

@@ -68,9 +68,11 @@ async def mode(
     async with open_runtime() as rt:
         try:
             if not clears and wanted_mode is None and notify is None:
-                raise BadRule("nothing is to change")
+                raise BadRule("set_to", "nothing is to change")
             if clears and notify is not None:
-                raise BadRule("a rule that is cleared says nothing about customers either")
+                raise BadRule(
+                    "customers", "a rule that is cleared says nothing about customers either"
+                )
             subjects = await find_subjects(rt, **{_KINDS[of]: [name.strip() for name in names]})
             wanted = Wanted(subjects, wanted_mode, notify, clears)
             labels = ", ".join(subject.label for subject in subjects[:5])
@@ -84,12 +86,12 @@ async def mode(
                 await rename(f"mode · dry run for {labels}")
                 return Completed(message=f"Dry run; artifact mode. To do it, confirm: {phrase}")
             if not by.strip():
-                raise BadRule("say who you are; it is kept in the audit")
+                raise BadRule("by", "say who you are; it is kept in the audit")
             seen = await change(
                 rt, wanted, by=by, now=utcnow(), stop_renewing=stop_renewing, confirm=confirm
             )
         except (BadRule, NotFound) as error:
-            return refused("names, mode, confirm, by", error, "Correct it and send it again.")
+            return refused("names", error, "Correct it and send the form again.")
         said = wanted.phrase(seen.named)
         await _publish(f"Done: {said}", seen.lines(done=True), f"Done by {text(by)}.")
         await rename(f"mode · {said} · {labels}")

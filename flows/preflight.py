@@ -24,6 +24,7 @@ from linekeeper.preflight.intake import ReportError, parse_report
 from linekeeper.preflight.order import DEFAULT_CONTROL, OrderError, take_order
 from linekeeper.preflight.report import Report
 from linekeeper.preflight.verdict import vantage_queue
+from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from tasks.graph import follow
 from tasks.implementation import publish
@@ -31,9 +32,8 @@ from tasks.preflight import check, keep_report, proven_orders, report_preflight,
 from tasks.run import is_paused, open_runtime, paused, refused, rename, skipped
 from tasks.vantages import Sent, send_vantages
 
-
-class _Refused(Exception):
-    """The form asks for what can't be done."""
+_FIELDS = {"target": "targets"}
+"""What the form calls a field of an order, where it calls it otherwise."""
 
 
 @flow(name="preflight", flow_run_name="preflight", retries=0)
@@ -110,9 +110,13 @@ async def preflight(
                 return await _import(rt, report, by)
             if system.strip() or targets:
                 return await _check(rt, system, targets, vantage, timeout, control)
-        except (_Refused, NoSuchPlace, OrderError, ReportError) as refusal:
+        except (Refusal, NoSuchPlace, OrderError, ReportError) as error:
             await rename("preflight · refused")
-            return refused("form", refusal, "Correct it and send the form again.")
+            field = "report" if isinstance(error, ReportError) else "system"
+            wrong: object = error
+            if isinstance(error, OrderError):
+                field, wrong = _FIELDS.get(error.field, error.field), error.reason
+            return refused(field, wrong, "Correct it and send the form again.")
         return await _check_again(rt, timeout, is_sent=bool(worker))
 
 
@@ -123,7 +127,7 @@ async def _check(
         places = await find_places(session, system) if system.strip() else []
     wanted = targets or [place.target for place in places if place.target is not None]
     if not wanted:
-        raise _Refused(f"targets: {system} has no host and port yet; give them")
+        raise Refusal("targets", f"{system} has no host and port yet; give them")
     order = take_order(wanted, vantage, timeout, control=control)
     if len(places) == 1 and len(order.targets) == 1:
         await name_target(rt.store, places[0], str(order.targets[0]))

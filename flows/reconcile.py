@@ -95,12 +95,11 @@ async def reconcile(
         try:
             ids = await find_connections(rt.store, connections)
             wanted = await find_entities(rt, entities)
-        except (NotFound, UnknownEntity) as error:
-            return refused(
-                "connections, entities",
-                error,
-                "Enter connections and entities that are listed in `connections`.",
-            )
+        except NotFound as error:
+            names = "names, `Customer · System`, tags or Makini's keys"
+            return refused("connections", error, f"Enter {names}; the page `connections` has them.")
+        except UnknownEntity as error:
+            return refused("entities", error, "Enter one of these, or another with its area.")
         reading = Reading(rt, ids, wanted, full, shard)
         if ids is not None:
             return await _read_named(reading, ids)

@@ -93,7 +93,7 @@ async def reconnect(
             step, verified = await _wait(rt, incident_id, run_id)
         except (NoCase, NotFound) as error:
             return refused(
-                "incident, connection",
+                "incident" if incident.strip() else "connection",
                 error,
                 "Enter an open incident of a lost login, or its connection.",
             )

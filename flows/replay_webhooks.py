@@ -1,6 +1,5 @@
 """Do webhooks again: plan first, then run."""
 
-from datetime import datetime
 from typing import Annotated
 
 from prefect import flow, get_run_logger
@@ -9,12 +8,12 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
 
-from flows.form import form
-from linekeeper.clock import as_utc
+from flows.form import Moment, form, moment_of
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.inbox.claim import Status
 from linekeeper.inbox.replay import ReplayPlan, Selection
 from linekeeper.markdown import code, text
+from linekeeper.refusal import Refusal
 from tasks.run import open_runtime, refused, rename
 from tasks.webhooks import plan, run_replay
 
@@ -26,7 +25,7 @@ async def replay_webhooks(
         Status, Field(title="Status", description="Which events: as what they were settled")
     ] = "dead",
     since: Annotated[
-        datetime | None,
+        Moment | None,
         Field(
             title="Since",
             description="Received then or later; empty: all that are kept. UTC unless it says else",
@@ -54,17 +53,17 @@ async def replay_webhooks(
     """
     async with open_runtime() as rt:
         connection_id = None
-        if connection:
-            try:
+        try:
+            after = moment_of("since", since)
+            if connection:
                 async with rt.store.read() as session:
                     connection_id = (await find_connection(session, connection)).id
-            except NotFound as error:
-                return refused(
-                    "connection",
-                    error,
-                    "Enter its name, `Customer · System`, a tag or Makini's key.",
-                )
-        after = None if since is None else as_utc(since)
+        except Refusal as error:
+            return refused(error.field, error, "Pick it in the calendar, or leave it empty.")
+        except NotFound as error:
+            return refused(
+                "connection", error, "Enter its name, `Customer · System`, a tag or Makini's key."
+            )
         selection = Selection(status, after, connection_id, limit)
         planned = await plan(selection)
         await acreate_markdown_artifact(_table(planned, status), key="replay-webhooks")

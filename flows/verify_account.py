@@ -49,7 +49,7 @@ async def verify_account(
         try:
             found = await ask(app, wish)
         except (UnknownApp, NotConfirmed) as error:
-            return refused("app, confirm", error, "Correct it and send the form again.")
+            return refused("app", error, "Correct it and send the form again.")
         except MakiniError as error:
             return Failed(message=str(error))
         await publish_answers(found)

@@ -28,7 +28,7 @@ from linekeeper.workflow_configuration.decide import (
     take_wanted,
 )
 from tasks.implementation import gate_key, not_needed, place_of, step_of, this_run
-from tasks.run import open_runtime, rename, skipped
+from tasks.run import open_runtime, refused, rename, skipped
 from tasks.steps import Steps
 from tasks.workflow_configuration import (
     Writing,
@@ -141,14 +141,14 @@ async def workflow_configuration(
                 named = await find_connection(session, connection)
             if named.setup not in ESTABLISHED:
                 raise BadConfiguration(
-                    f"connection: {named.label} is {named.setup}; run authentication-setup first"
+                    "connection", f"{named.label} is {named.setup}; run authentication-setup first"
                 )
             app = await rt.app(named.app)
             wanted = take_wanted(Entered(entities, cadence, bodies, forward_to), app)
         except (NotFound, UnknownApp, BadConfiguration) as refusal:
             await rename("configure · refused")
             await work.note_ended(rt.store, run_id)
-            return Completed(name="Refused", message=f"Nothing was changed. {refusal}")
+            return refused("connection", refusal, "Correct it and send the form again.")
         who, lost = by.strip() or FORM, place_of()
         if lost is not None and not await service.take_over(rt, named.id, run_id, lost=lost):
             return await not_needed("configure", "taken")
@@ -189,7 +189,8 @@ async def _ask(rt: Runtime, named: Named, app: AppConfig, run_id: str) -> tuple[
             entered = Entered(given.entities, given.cadence, given.bodies, given.forward_to)
             wanted = take_wanted(entered, app)
         except BadConfiguration as problem:
-            refusal = f"**Your last answer was not taken:** {text(str(problem))}.\n\n"
+            said = text(f"{problem.field}: {problem}")
+            refusal = f"**Your last answer was not taken:** {said}.\n\n"
             continue
         return wanted, given.by.strip() or FORM
     raise AssertionError("unreachable: counting does not end")

@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from sqlmodel import col, select
 
+from linekeeper.cli.waiting_tags import without_waiting
 from linekeeper.clock import utcnow
 from linekeeper.reconnect.case import Case, load_case, open_cases
 from linekeeper.reconnect.runs import run_key, run_tags, start_another
@@ -17,7 +18,7 @@ from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Outbox, Reconnect
 from tasks.reconnect import draw_case, report_reconnect
-from tasks.run import runtime, without_waiting
+from tasks.run import runtime
 
 
 async def watch_runs() -> int:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from uuid import UUID
@@ -20,7 +20,9 @@ from prefect.variables import Variable
 
 from linekeeper import __version__
 from linekeeper.cli.names import PAUSED_VARIABLE, variable_name
+from linekeeper.cli.waiting_tags import without_waiting
 from linekeeper.notify.view import CONNECTIONS, Links
+from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import Held, holding
 from linekeeper.watch.queries import done, note_ended
@@ -33,8 +35,6 @@ def _suspension_is_no_error(record: logging.LogRecord) -> bool:
     return True
 
 
-WAITING = "waiting:"
-"""Tags of this kind say whom a run waits for."""
 logging.getLogger("prefect.flow_runs").addFilter(_suspension_is_no_error)
 _runtime: ContextVar[Runtime] = ContextVar("linekeeper_runtime")
 
@@ -82,11 +82,6 @@ async def _wait_for_nobody(run_id: UUID) -> None:
                 await client.update_flow_run(run_id, tags=kept)
     except (httpx.HTTPError, PrefectHTTPStatusError) as error:
         get_run_logger().warning("The run keeps its tags: %s", type(error).__name__)
-
-
-def without_waiting(tags: Iterable[str]) -> list[str]:
-    """`tags` without whom a run waits for."""
-    return sorted({tag for tag in tags if not tag.startswith(WAITING)})
 
 
 @contextmanager
@@ -139,17 +134,27 @@ def skipped(reason: str) -> State[None]:
     return Completed(name="Skipped", message=reason)
 
 
-def refused(field: str, wrong: object, enter: str) -> State[None]:
-    """A green ending for a form that can't be carried out: nothing was changed.
+def refused(field: str, wrong: object, enter: str, *, kept: str = "") -> State[None]:
+    """A green ending for a form that can't be carried out: nothing was changed but what was `kept`.
 
-    It says which field it was, what was wrong with it, and what to enter.
+    It says which field it was, what was wrong with it, and what to enter. Where `wrong` knows its
+    field itself, that counts; the form's title of it is shown.
     """
     said = str(wrong).strip()
+    if isinstance(wrong, Refusal):
+        field = wrong.field
     if said and said[-1] not in ".!?":
         said += "."
-    return Completed(
-        name="Refused", message=f"Refused, nothing was changed. {field}: {said} {enter}".strip()
-    )
+    first = f"Refused in part, kept: {kept}." if kept else "Refused, nothing was changed."
+    message = f"{first} {_title_of(field)}: {said} {enter}"
+    return Completed(name="Refused", message=message.strip())
+
+
+def _title_of(field: str) -> str:
+    """What the form of this run calls the parameter `field`."""
+    context = FlowRunContext.get()
+    fields = context.flow.parameters.properties if context and context.flow else {}
+    return str(fields.get(field, {}).get("title", field))
 
 
 def by_hand() -> bool:

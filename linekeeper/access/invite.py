@@ -12,6 +12,7 @@ from linekeeper.access.links import link_url, make_link
 from linekeeper.access.signing import load_signer
 from linekeeper.customers.find import find_connection
 from linekeeper.makini import ReadOnlyApp
+from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.modes import app_for, app_of
@@ -20,8 +21,8 @@ from linekeeper.store.tables import Audit, Connection, Customer
 _ACTION = "make a connect link"
 
 
-class BadInvitation(Exception):
-    """No link can be made from what was given; the message says what to change."""
+class BadInvitation(Refusal):
+    """No link can be made from what was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,10 @@ async def invite_new(
     """
     name = " ".join(customer.split())
     if not name or not system.strip():
-        raise BadInvitation("give the customer's name and the system, such as UpKeep")
+        raise BadInvitation(
+            "system" if name else "customer",
+            "give the customer's name and the system, such as UpKeep",
+        )
     configured = await rt.app(app)
     signer = await load_signer(rt.store)
     async with rt.store.write() as session:

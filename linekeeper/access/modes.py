@@ -13,6 +13,7 @@ from linekeeper.access.mode_preview import Preview, preview
 from linekeeper.customers.find import NotFound, find_connection, find_customer
 from linekeeper.outbox.events import request_reconnects
 from linekeeper.outbox.queue import enqueue
+from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.leases import holding
@@ -22,8 +23,8 @@ from linekeeper.store.tables import Audit, Connection, ModeRule
 LEASE_SECONDS = 60
 
 
-class BadRule(Exception):
-    """Nothing was changed; the message says what to give instead."""
+class BadRule(Refusal):
+    """The message says what to give instead."""
 
 
 class NotConfirmed(BadRule):
@@ -91,7 +92,7 @@ async def find_subjects(
         for app in apps:
             if app not in configured:
                 known = ", ".join(sorted(configured)) or "none is configured"
-                raise BadRule(f"there is no Makini app {app!r} (known: {known})")
+                raise BadRule("names", f"there is no Makini app {app!r} (known: {known})")
             found.append(Rule("app", app, label=f"app {app}"))
         if tags:
             rows = await session.scalars(select(col(Connection.tags)))
@@ -99,7 +100,7 @@ async def find_subjects(
             for tag in tags:
                 if tag not in known_tags:
                     offered = ", ".join(sorted(known_tags)[:10]) or "none has any"
-                    raise BadRule(f"no connection has the tag {tag!r} (known: {offered})")
+                    raise BadRule("names", f"no connection has the tag {tag!r} (known: {offered})")
                 found.append(Rule("tag", tag, label=f"tag {tag}"))
         for name in customers:
             customer = await find_customer(session, name)
@@ -110,7 +111,7 @@ async def find_subjects(
                 raise NotFound(f"{named.label} was disconnected")
             found.append(Rule("connection", named.id, label=named.label))
     if not found:
-        raise BadRule("say for what: a connection, a customer, a tag or an app")
+        raise BadRule("names", "say for what: a connection, a customer, a tag or an app")
     return found
 
 
@@ -158,9 +159,11 @@ async def change(
         seen = await preview(rt, session, rules, after, wanted.subjects, now=now)
         phrase = wanted.phrase(seen.named)
         if confirm is not None and " ".join(confirm.split()).casefold() != phrase:
-            raise NotConfirmed(f"{confirm!r} is not {phrase!r}, which is what it comes to now")
+            raise NotConfirmed(
+                "confirm", f"{confirm!r} is not {phrase!r}, which is what it comes to now"
+            )
         if seen.left and not stop_renewing:
-            raise StillRenewed(seen.why_not)
+            raise StillRenewed("stop_renewing", seen.why_not)
         await _write(session, wanted, after, by=by, now=now)
         await apply_rules(session)
         held = {(rule.scope, rule.subject): rule for rule in rules}

@@ -7,6 +7,7 @@ from typing import Literal
 
 from linekeeper.implementation.facts import Seen
 from linekeeper.preflight.evidence import MAX_AGE
+from linekeeper.refusal import Refusal
 from linekeeper.store.tables import AuthenticationSetup, ConnectLink, ImplementationSystem
 
 Step = Literal["requirements", "preflight", "link", "ask", "login", "verification", "connected"]
@@ -14,8 +15,8 @@ Decision = Literal["wait", "confirmed", "send again", "not needed", "give up"]
 """What a person says in the form of the run."""
 
 
-class BadSetup(Exception):
-    """No login can be set up for what was given; the message says which field, what to enter."""
+class BadSetup(Refusal):
+    """No login can be set up for what was given; the message says what to enter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +81,15 @@ def choose_system(
         folded = wanted.strip().casefold()
         found = [system for system in systems if system.name.casefold() == folded]
         if len(found) != 1:
-            raise BadSetup(f"system: {title} has no one system {wanted.strip()!r}; enter {names}")
+            raise BadSetup("system", f"{title} has no one system {wanted.strip()!r}; enter {names}")
         return found[0]
     found = [system for system in systems if system.connection_id is None]
     if len(found) == 1:
         return found[0]
     if not found:
-        raise BadSetup(f"system: every system of {title} is connected; enter one of {names}")
+        raise BadSetup("system", f"every system of {title} is connected; enter one of {names}")
     open_names = ", ".join(system.name for system in found)
-    raise BadSetup(f"system: {title} has several without a login; enter one of {open_names}")
+    raise BadSetup("system", f"{title} has several without a login; enter one of {open_names}")
 
 
 def lack_of_preflight(

@@ -27,19 +27,20 @@ async def find_subject(
 ) -> Subject:
     """What a form names. Raises `BadSetup`, `NotFound`, `NoSuchImplementation`."""
     if bool(connection.strip()) == bool(implementation.strip()):
-        raise BadSetup("connection, implementation: give one of them")
+        raise BadSetup("connection", "give one of them, a connection or an implementation")
     if connection.strip():
         named = await find_connection(session, connection)
         if named.setup == "disconnected":
             raise BadSetup(
-                f"connection: {named.label} was disconnected; give its implementation, or run "
-                "connect for its customer"
+                "connection",
+                f"{named.label} was disconnected; give its implementation, or run "
+                "connect for its customer",
             )
         return await load_subject(session, connection_id=named.id, system_id=None)
     identifier = await find_implementation(session, implementation)
     held = await session.get_one(Implementation, identifier)
     if held.status not in ("running", "held"):
-        raise BadSetup(f"implementation: {held.title} is {held.status}; give its connection")
+        raise BadSetup("implementation", f"{held.title} is {held.status}; give its connection")
     rows = await session.scalars(
         select(ImplementationSystem)
         .where(col(ImplementationSystem.implementation_id) == identifier)

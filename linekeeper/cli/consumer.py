@@ -9,7 +9,7 @@ REMEMBER_EVERY = 300.0
 """Seconds between two looks at what operators set in the Prefect UI."""
 SIGHT_EVERY = 15.0
 """Seconds between two looks at the workers."""
-LOST_RUNS_EVERY = 60.0
+LOST_RUNS_EVERY = 30.0
 """Seconds between two looks for runs whose process is gone."""
 PAGES_EVERY = 10.0
 """Seconds between two looks for pages that don't show what is so."""

@@ -23,7 +23,7 @@ from prefect.states import Crashed, Scheduled
 
 from linekeeper.cli.names import every, names_of_flows, tag
 
-BEGINS_WITHIN = timedelta(minutes=5)
+BEGINS_WITHIN = timedelta(minutes=3)
 """How long a run may be between a worker's taking it and its first step."""
 BEGINS_ELSEWHERE = timedelta(minutes=30)
 """The same in work pools that pull an image or start a machine for each run."""

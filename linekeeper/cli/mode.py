@@ -188,7 +188,9 @@ async def _change(
     from linekeeper.runtime import Runtime
 
     if not clears and mode is None and notify_customers is None:
-        raise BadRule("say observe or manage, or --notify-customers or --no-notify-customers")
+        raise BadRule(
+            "mode", "say observe or manage, or --notify-customers or --no-notify-customers"
+        )
     connections, customers, tags, apps = (some or [] for some in named)
     async with Runtime.open() as rt:
         subjects = await find_subjects(

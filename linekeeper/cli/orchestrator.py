@@ -28,6 +28,7 @@ from linekeeper.cli.names import full_name
 from linekeeper.cli.pages import keep_pages, put_artifact
 from linekeeper.cli.prefect_sight import Sight, look
 from linekeeper.cli.server import prefect_at, work_pool
+from linekeeper.cli.waiting_tags import untag_what_is_over
 from linekeeper.clock import utcnow
 from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Blocks, Event, OrchestratorUnavailable, Run
@@ -157,10 +158,15 @@ class PrefectOrchestrator:
             return await look(self._client, alerts)
 
     async def look_after_lost_runs(self) -> list[str]:
-        """Let runs go on whose process is gone; which. Raises `OrchestratorUnavailable`."""
+        """Let runs go on whose process is gone; which. Raises `OrchestratorUnavailable`.
+
+        Runs that are over lose the tag that says whom they wait for.
+        """
         try:
             async with self._call():
-                return await self._lost_runs.look(self._client, now=utcnow())
+                found = await self._lost_runs.look(self._client, now=utcnow())
+                await untag_what_is_over(self._client)
+                return found
         except OrchestratorUnavailable:
             self._lost_runs.away()
             raise

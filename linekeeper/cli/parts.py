@@ -167,7 +167,7 @@ def worker(shared: Mapping[str, str]) -> Child:
     return Child(
         "worker",
         (
-            *(sys.executable, "-m", "prefect", "worker", "start"),
+            *(sys.executable, "-m", "linekeeper.cli.prefect_worker", "worker", "start"),
             *("--pool", work_pool(), "--type", "process", "--no-create-pool-if-not-found"),
             *("--name", f"linekeeper-{socket.gethostname()}"),
             *(f"--work-queue={queue}" for queue in ("default", *QUEUES, own)),

@@ -45,6 +45,8 @@ SERVER_ENVIRONMENT: Mapping[str, str] = {
     ),
     # How long a statement waits for SQLite's lock before the server answers 503 (default 10).
     "PREFECT_SERVER_DATABASE_TIMEOUT": "30",
+    # A run whose process is gone is found after three missed heartbeats (default: one in 180 s).
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",

@@ -13,16 +13,17 @@ from linekeeper.credits.decide import CreditError
 from linekeeper.credits.tariff import Charge, parse_charge, set_charge
 from linekeeper.customers.charge import charge_customer
 from linekeeper.customers.csv_file import read_customers
-from linekeeper.customers.find import find_connection, find_customer
+from linekeeper.customers.find import NotFound, find_connection, find_customer
 from linekeeper.customers.merge import merge_customer
+from linekeeper.refusal import Refusal
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Contact, Customer
 
 _HEADINGS = ("name", "contacts", "time zone", "locale", "owner", "critical")
 
 
-class BadChange(Exception):
-    """A value can't be understood, or nothing was given; the message says which."""
+class BadChange(Refusal):
+    """A value can't be understood, or nothing was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,10 @@ async def change_customer(
     nothing was changed.
     """
     said = _understood(change)
-    gone = _understood(Change(contacts=change.remove_contacts)).contacts
+    try:
+        gone = _understood(Change(contacts=change.remove_contacts)).contacts
+    except BadChange as error:
+        raise BadChange("remove_contacts", error.reason) from None
     async with store.write() as session:
         customer = await find_customer(session, wanted)
         name = customer.name
@@ -72,9 +76,12 @@ async def change_customer(
         )
         changed += await _charge(store, session, customer, change, by=by, now=now)
         if change.same_as.strip():
-            heir = await find_customer(session, change.same_as)
+            try:
+                heir = await find_customer(session, change.same_as)
+            except NotFound as error:
+                raise BadChange("same_as", str(error)) from None
             if heir.id == customer.id:
-                raise BadChange(f"{change.same_as.strip()!r} is this customer itself")
+                raise BadChange("same_as", f"{change.same_as.strip()!r} is this customer itself")
             await merge_customer(session, customer, heir)
             changed.append(f"it is {heir.name} now: everything went over")
         if changed:
@@ -104,13 +111,17 @@ async def _charge(
     try:
         charge = parse_charge(f"{change.tier} {change.hosting}")
     except CreditError as error:
-        raise BadChange(error.reason) from None
+        raise BadChange(error.field, error.reason) from None
     if charge == Charge():
         if change.system.strip():
-            raise BadChange(f"say hosting or tier of {change.system.strip()}")
+            raise BadChange("system", f"say hosting or tier of {change.system.strip()}")
         return []
     if change.system.strip():
-        connection = await find_connection(session, f"{customer.name} · {change.system.strip()}")
+        wanted = f"{customer.name} · {change.system.strip()}"
+        try:
+            connection = await find_connection(session, wanted)
+        except NotFound as error:
+            raise BadChange("system", str(error)) from None
         return await set_charge(store, session, [connection.id], charge, by=by, now=now)
     changed = []
     for name, value in (("hosting", charge.hosting), ("tier", charge.tier)):
@@ -133,7 +144,10 @@ async def _contacts(
     rows = await session.scalars(select(Contact).where(col(Contact.customer_id) == customer.id))
     have = {row.email.lower(): row for row in rows}
     if unknown := gone.keys() - have.keys():
-        raise BadChange(f"no contact of {customer.name} is {', '.join(sorted(unknown))}")
+        raise BadChange(
+            "remove_contacts",
+            f"no contact of {customer.name} is {', '.join(sorted(unknown))}",
+        )
     changed: list[str] = []
     for email, name in given.items():
         row = have.get(email)
@@ -177,7 +191,10 @@ def _understood(change: Change) -> _Understood:
     quoted = ",".join('"' + " ".join(cell.split()).replace('"', '""') + '"' for cell in cells)
     rows, problems = read_customers(f"{','.join(_HEADINGS)}\n{quoted}\n".encode())
     if problems:
-        raise BadChange("; ".join(f"{problem.column}: {problem.text}" for problem in problems))
+        raise BadChange(
+            problems[0].column.replace(" ", "_"),
+            "; ".join(f"{problem.column}: {problem.text}" for problem in problems),
+        )
     [row] = rows
     given = {
         "time_zone": row.time_zone,

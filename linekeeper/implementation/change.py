@@ -1,7 +1,7 @@
 """What an operator changes about an implementation that is underway; every change is audited."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal, get_args
 
@@ -44,6 +44,8 @@ class Update:
     day: date | None = None
     to: str = ""
     """A person, or `us`, `customer`, `makini`; for `target` a `host:port`."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """What the form calls `gate`, `date` and `to`, where it calls them otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,11 @@ async def change(store: Store, *wanted: Update, now: datetime) -> Changed:
         said: list[str] = []
         rows: list[Message | None] = []
         for update in wanted:
-            done, messages = _ACTIONS[update.action](_Edit(standing, update, now))
+            try:
+                done, messages = _ACTIONS[update.action](_Edit(standing, update, now))
+            except PlanError as error:
+                called = update.fields.get(error.field, error.field)
+                raise PlanError(called, error.reason) from None
             said.append(done)
             rows += messages
             session.add(_audit(standing, update, done, now))

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.find import NotFound, find_connection, find_customer
+from linekeeper.refusal import Refusal
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Audit, Connection, Silence
 from linekeeper.store.types import new_id
@@ -17,9 +18,11 @@ from linekeeper.store.types import new_id
 Scope = Literal["connection", "customer", "provider", "all"]
 Kind = Literal["maintenance", "mute"]
 LONGEST = timedelta(days=90)
+FARTHEST = timedelta(days=366)
+"""How far ahead a window may begin."""
 
 
-class BadWindow(Exception):
+class BadWindow(Refusal):
     """The window makes no sense; the message says why."""
 
 
@@ -76,7 +79,11 @@ async def begin(
     Nothing reaches back: a window begins now at the earliest. Raises `NotFound` or `BadWindow`.
     """
     if not timedelta() < lasts <= LONGEST:
-        raise BadWindow(f"it must end: after more than nothing and at most {LONGEST.days} days")
+        raise BadWindow(
+            "hours", f"it must end: after more than nothing and at most {LONGEST.days} days"
+        )
+    if starts_at > now + FARTHEST:
+        raise BadWindow("starts", f"it is more than {FARTHEST.days} days ahead")
     starts_at = max(starts_at, now)
     ends_at = starts_at + lasts
     async with store.write() as session:

@@ -15,7 +15,12 @@ DEFAULT_CONTROL = "api.makini.io:443"
 
 
 class OrderError(ValueError):
-    """Refused; the message names the field and the reason."""
+    """Refused: `field` is what to change, `reason` why."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +46,22 @@ def take_order(
     try:
         known_open = parse_target(control)
     except TargetError as error:
-        raise OrderError(f"control: {error}") from None
+        raise OrderError("control", str(error)) from None
     try:
         places = tuple(dict.fromkeys(map(parse_target, targets)))
     except TargetError as error:
-        raise OrderError(f"target: {error}") from None
+        raise OrderError("target", str(error)) from None
     if not 1 <= len(places) <= MAX_TARGETS:
-        raise OrderError(f"target: give 1 to {MAX_TARGETS}, not {len(places)}")
+        raise OrderError("target", f"give 1 to {MAX_TARGETS}, not {len(places)}")
     known = next((candidate for candidate in VANTAGES if candidate == vantage), None)
     if known is None:
-        raise OrderError(f"vantage: {vantage[:40]!a} is not one of {', '.join(VANTAGES)}")
+        raise OrderError("vantage", f"{vantage[:40]!a} is not one of {', '.join(VANTAGES)}")
     if not 0 < timeout <= MAX_TIMEOUT_SECONDS:
-        raise OrderError(f"timeout: {timeout:g} is outside 0 to {MAX_TIMEOUT_SECONDS:g} seconds")
+        raise OrderError("timeout", f"{timeout:g} is outside 0 to {MAX_TIMEOUT_SECONDS:g} seconds")
     if ca_file is not None:
         try:
             ssl.create_default_context(cafile=ca_file)
         except OSError as error:
             reason = error.strerror if error.errno and not isinstance(error, ssl.SSLError) else None
-            raise OrderError(f"ca-file: {ca_file}: {reason or 'holds no certificate'}") from None
+            raise OrderError("ca-file", f"{ca_file}: {reason or 'holds no certificate'}") from None
     return Order(places, known, timeout, ca_file, known_open)

@@ -18,6 +18,7 @@ from linekeeper.reconcile.queries import lock_feed, one_of
 from linekeeper.reconcile.succession_steps import decide_steps, tell
 from linekeeper.reconcile.target import Target, load_targets
 from linekeeper.reconcile.unmatched import settle_held
+from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Connection, Record, Succession, SuccessionStep, Watermark
@@ -27,7 +28,7 @@ MOST_GROUPS = 200
 """Groups of a page."""
 
 
-class NoMatch(Exception):
+class NoMatch(Refusal):
     """It can't be decided so; the message says why."""
 
 
@@ -75,7 +76,7 @@ async def waiting_at(rt: Runtime, wanted: str) -> Waiting:
             named = await find_connection(session, wanted)
             connection = await session.get_one(Connection, named.id)
     except NotFound as error:
-        raise NoMatch(str(error)) from None
+        raise NoMatch("deletion", str(error)) from None
     (target,) = await load_targets(rt, await rt.app(connection.app), [connection.id])
     groups: dict[str, Group] = {}
     async with rt.store.read() as session:
@@ -126,9 +127,9 @@ async def decide_matches(
         chosen[group.entity] |= of_group
     if decision == "pair" and unknown:
         named = ", ".join(f"{old} = {new}" for old, new in list(unknown.items())[:5])
-        raise NoMatch(f"these are not of one group that waits: {named}; nothing was done")
+        raise NoMatch("pairs", f"these are not of one group that waits: {named}; nothing was done")
     if not waiting.groups:
-        raise NoMatch(f"{waiting.target.label}: nothing waits there")
+        raise NoMatch("deletion", f"{waiting.target.label}: nothing waits there")
     done = Decided()
     for entity in sorted(chosen):
         await _settle(

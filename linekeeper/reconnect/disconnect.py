@@ -13,6 +13,7 @@ from linekeeper.credits.service import return_credits
 from linekeeper.customers.find import Named, find_connection
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import ErrorKind, MakiniError, ReadOnlyApp
+from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.leases import holding
@@ -31,7 +32,7 @@ from linekeeper.store.tables import (
 from linekeeper.tokens.stored import destroy_tokens, lease_name
 
 
-class NotConfirmed(Exception):
+class NotConfirmed(Refusal):
     """What was typed is not what was asked for; nothing was done."""
 
 
@@ -114,13 +115,13 @@ async def disconnect(rt: Runtime, wanted: str, *, confirm: str, by: str) -> str:
     `MakiniError`; then nothing was done here.
     """
     if not by.strip():
-        raise NotConfirmed("say who does this (by); nothing was done")
+        raise NotConfirmed("by", "say who does this (by); nothing was done")
     async with rt.store.read() as session:
         named = await find_connection(session, wanted)
         connection = await session.get_one(Connection, named.id)
     if confirm.strip().casefold() not in (named.makini_key.casefold(), named.label.casefold()):
         raise NotConfirmed(
-            f"type {named.makini_key} (or {named.label}) to confirm; nothing was done"
+            "confirm", f"type {named.makini_key} (or {named.label}) to confirm; nothing was done"
         )
     app = app_of(await rt.app(named.app), connection)
     if not app.manages:

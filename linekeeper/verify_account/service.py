@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import holding
 from linekeeper.tokens.stored import lease_name
@@ -25,7 +26,7 @@ QUESTIONS = (*about_list.QUESTIONS, *about_data.QUESTIONS)
 Say = Callable[[str], None]
 
 
-class NotConfirmed(Exception):
+class NotConfirmed(Refusal):
     """Something would be written at Makini, and that was not confirmed; says how it is."""
 
 
@@ -88,8 +89,9 @@ async def verify_account(
     app = await rt.app(app_name)
     if wish.write_on and wish.write_on != wish.confirm:
         raise NotConfirmed(
+            "confirm",
             "this would mint a token for a live connection, and its other tokens may end: give "
-            "Makini's key of the connection a second time to confirm it"
+            "Makini's key of the connection a second time to confirm it",
         )
     recording = Recording(rt.settings.home / "verify-account", app.name)
     if wish.again:
@@ -131,7 +133,8 @@ async def _mint(
     found = await sample_named(rt, ask.app, key, now=now)
     if found is None:
         raise NotConfirmed(
-            f"no connection of app {ask.app.name} has the key {key!r} and a token that lives"
+            "write_on",
+            f"no connection of app {ask.app.name} has the key {key!r} and a token that lives",
         )
     connection_id, sample, ref = found
     if "mint" in recording.steps:
@@ -140,5 +143,7 @@ async def _mint(
     say(step.says)
     async with holding(rt.store, lease_name(connection_id), rt.owner, seconds=60.0) as held:
         if held is None:
-            raise NotConfirmed("its token is being renewed at this moment: run it again")
+            raise NotConfirmed(
+                "write_on", "its token is being renewed at this moment: run it again"
+            )
         recording.add(await step.run(ask))

@@ -6,14 +6,15 @@ from datetime import datetime
 from typing import Literal
 
 from linekeeper.config import AppConfig
+from linekeeper.refusal import Refusal
 from linekeeper.store.tables import ConnectionSetting, Watermark, WorkflowConfiguration
 
 Step = Literal["first_read", "webhooks", "reconcile", "verified"]
 LONGEST_MINUTES = 7 * 24 * 60
 
 
-class BadConfiguration(Exception):
-    """What was asked for can't be configured; the message says which field, and what to enter."""
+class BadConfiguration(Refusal):
+    """What was asked for can't be configured; the message says what to enter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +98,19 @@ def take_wanted(form: Entered, app: AppConfig) -> Wanted:
         short = [entity for entity in known if entity.rpartition("/")[2] == name]
         if "/" not in name and not short:
             raise BadConfiguration(
-                f"entities: no entity is called {name!r}; enter {', '.join(known)}, or another "
-                "with its area, such as eam/locations"
+                "entities",
+                f"no entity is called {name!r}; enter {', '.join(known)}, or another "
+                "with its area, such as eam/locations",
             )
         found.update(dict.fromkeys(short if "/" not in name else [name]))
     if not 0 <= cadence <= LONGEST_MINUTES:
-        raise BadConfiguration(f"cadence: enter minutes from 1 to {LONGEST_MINUTES:,}, or 0")
+        raise BadConfiguration("cadence", f"enter minutes from 1 to {LONGEST_MINUTES:,}, or 0")
     keep = {"as the app says": None, "keep": True, "do not keep": False}
     if bodies not in keep:
-        raise BadConfiguration(f"bodies: enter one of {', '.join(keep)}")
+        raise BadConfiguration("bodies", f"enter one of {', '.join(keep)}")
     if target and target not in app.forward_targets:
         names = ", ".join(app.forward_targets) or "none is there: name one in the block Makini App"
-        raise BadConfiguration(f"forward_to: there is no target {target!r}; known are {names}")
+        raise BadConfiguration("forward_to", f"there is no target {target!r}; known are {names}")
     return Wanted(list(found) or list(known), cadence or None, keep[bodies], target or None)
 
 

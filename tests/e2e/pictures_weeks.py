@@ -82,9 +82,10 @@ async def weeks(house: House, page: Page) -> None:
         await client.resume_flow_run(run)
     await house.ended(run, seconds=240)
     began_at(house, run, began)
-    await show(house, page, f"v2/runs/flow-run/{run}")
-    await page.wait_for_timeout(5_000)
-    await keep(page, "implementation-live-v2")
+    for name, place in (("implementation-live", ""), ("implementation-live-v2", "v2/")):
+        await show(house, page, f"{place}runs/flow-run/{run}")
+        await page.wait_for_timeout(5_000)
+        await keep(page, name)
 
     await deploy_as_prefect_does(house)
     async with house.prefect() as client:
@@ -135,7 +136,8 @@ async def replay(house: House, *, days_ago: int, until: Mapping[str, float] | No
             if until is not None and gate.id in until:
                 done = began + timedelta(days=until[gate.id])
             ends[gate.id] = done
-            if opened >= datetime.now(UTC):
+            waits = until is not None and any(need not in until for need in gate.needs)
+            if opened >= datetime.now(UTC) or waits:
                 continue
             row.status, row.opened_at, row.changes = "open", opened, row.changes + 1
             if until is None or gate.id in until:

@@ -4,11 +4,15 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Crashed, Failed, Suspended
 from sqlalchemy import delete
 
 import sandbox
 from flows.reconnect import reconnect
+from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
+from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import ConnectLink, Incident, PendingLogin
 from tests.fixtures_prefect import PrefectServer
@@ -67,3 +71,29 @@ async def test_a_reconnect_waits_for_the_customer_until_they_have_logged_in(
         assert run.state.name == "Reconnected", run.state
     assert f"connection:{connection.slug}" in run.tags
     assert TAG not in run.tags
+
+
+async def test_a_run_that_is_over_without_its_own_doing_waits_for_nobody_either(
+    running: Running, clean_prefect: PrefectServer
+) -> None:
+    async def in_state(state: State[None], *more: str) -> UUID:
+        flow_id = await running.client.create_flow_from_name("reconnect")
+        ours = ["linekeeper", "connection:acme", *more]
+        run = await running.client.create_flow_run(reconnect, tags=ours)
+        assert run.flow_id == flow_id
+        await running.client.set_flow_run_state(run.id, state, force=True)
+        return run.id
+
+    over = [
+        await in_state(Crashed(), TAG),
+        await in_state(Cancelled(), "waiting:us"),
+        await in_state(Failed(), "waiting:makini"),
+    ]
+    waits = await in_state(Suspended(timeout_seconds=86_400), TAG)
+    with on(clean_prefect):
+        settings = Settings(prefect_port=clean_prefect.port)
+        async with PrefectOrchestrator.open(settings) as orchestrator:
+            await orchestrator.look_after_lost_runs()
+    for run_id in over:
+        assert await tags(running, run_id) == {"linekeeper", "connection:acme"}
+    assert await tags(running, waits) == {"linekeeper", "connection:acme", TAG}

@@ -1,0 +1,10 @@
+"""What a form, or a command, asks for and can't have."""
+
+
+class Refusal(Exception):
+    """Nothing was changed. `field` is the parameter to change, the message why."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(reason)
+        self.field = field
+        self.reason = reason

@@ -1,0 +1,232 @@
+"""A form with a mistake ends green, `Refused`: which field, what was wrong with it, what to enter.
+
+Every deployment's form, deployed as `linekeeper deploy` deploys it, is sent with mistakes that
+Prefect's own check of a form lets through.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.flows import load_flow_from_entrypoint
+from rich.console import Console
+
+import sandbox
+from linekeeper.cli.deploy import deploy
+from linekeeper.cli.project import wanted_deployments
+from linekeeper.clock import utcnow
+from linekeeper.implementation.order import Form
+from linekeeper.implementation.start import start
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.tables import Connection, Customer
+from tests.fixtures_prefect import PrefectServer
+from tests.flows.conftest import Running, on, on_both
+from tests.flows.suspended import work
+from tests.flows.test_forms import ENTRYPOINTS
+from tests.flows.test_reconnect_flows import fleet, rows, swept
+
+__all__ = ["fleet"]
+pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
+SOON = {"by": "Petra"}
+WITHOUT_A_FORM = {"health-sweep", "process-webhooks", "refresh-tokens"}
+NOTHING_TO_MISTAKE = {
+    "digest": {"tell": "perhaps"},
+    "doctor": {"timeout_seconds": 0},
+    "housekeeping": {"run_days": 0},
+}
+"""Forms of switches and numbers: Prefect takes none that is wrong, and makes no run."""
+Mistake = tuple[str, dict[str, Any], str]
+"""A deployment, what is entered, and the title of the field that is named."""
+
+
+def mistakes(connection: str, key: str, customer: str, project: str) -> list[Mistake]:
+    """With one connection, its customer and an implementation that are there."""
+    of = {"connection": connection}
+    one = {"customer": customer, **SOON}
+    new = {"customer": "Zeta", "systems": [{"name": "UpKeep"}], "kickoff": "2026-01-05", **SOON}
+    changed = {"implementation": project, **SOON}
+    early = (utcnow() - timedelta(days=400)).date().isoformat()
+    return [
+        ("acknowledge", {"incident": "none", **SOON}, "Incident"),
+        ("adopt", {"app": "none"}, "App"),
+        ("advance-implementations", {"implementation": "none"}, "Implementation"),
+        ("authentication-setup", {}, "Connection"),
+        ("authentication-setup", {"connection": "none"}, "Connection"),
+        ("authentication-setup", {"implementation": "none"}, "Implementation"),
+        ("authentication-setup", {"implementation": project, "system": "none"}, "System"),
+        ("check-connection", {"connection": "none"}, "Connection"),
+        ("connect", {}, "Customer"),
+        ("connect", {"customer": "Zeta"}, "System"),
+        ("connect", {"connection": "none"}, "Connection"),
+        ("connect", {"customer": "Zeta", "system": "UpKeep", "app": "none"}, "App"),
+        ("credits", {"app": "none"}, "App"),
+        ("credits", {"bought": 3}, "Your name"),
+        ("customer-update", {"customer": "none", **SOON}, "Customer"),
+        ("customer-update", {**one, "time_zone": "Mars"}, "Time zone"),
+        ("customer-update", {**one, "locale": "???"}, "Language"),
+        ("customer-update", {**one, "contacts": "nobody"}, "Contacts to add"),
+        ("customer-update", {**one, "remove_contacts": "nobody"}, "Contacts to remove"),
+        ("customer-update", {**one, "remove_contacts": "no@x.example"}, "Contacts to remove"),
+        ("customer-update", {**one, "system": "none", "tier": "II"}, "System"),
+        ("customer-update", {**one, "system": "none"}, "System"),
+        ("customer-update", {**one, "same_as": "none"}, "Is the same as"),
+        ("customer-update", {**one, "same_as": customer}, "Is the same as"),
+        ("customer-update", {**one, "page": "mail"}, "Their page"),
+        (
+            "deletions",
+            {"deletion": "none", "decision": "accept", **SOON},
+            "Deletion, or connection",
+        ),
+        ("deletions", {"deletion": "none", "decision": "show", **SOON}, "Deletion, or connection"),
+        ("deletions", {"deletion": connection, "decision": "pair", "pairs": "x", **SOON}, "Pairs"),
+        (
+            "deletions",
+            {"deletion": connection, "decision": "pair", "pairs": "a = b", **SOON},
+            "Pairs",
+        ),
+        ("disconnect", {"connection": "none"}, "Connection"),
+        ("disconnect", {**of, "confirm": "yes", **SOON}, "Confirm"),
+        ("disconnect", {**of, "confirm": key}, "Your name"),
+        ("explain", {"subject": "none"}, "Subject"),
+        ("gate", {"gate": "none"}, "Gate"),
+        ("implementation", {**new, "kickoff": "soon"}, "Kickoff"),
+        ("implementation", {**new, "committed": "later"}, "Committed go-live"),
+        ("implementation", {**new, "country": "Utopia"}, "Country"),
+        ("implementation", {**new, "custom_workflows": -1}, "Custom workflows"),
+        ("implementation", {**new, "systems": []}, "Systems"),
+        ("implementation", {**new, "app": "none"}, "App"),
+        (
+            "implementation-change",
+            {"implementation": "none", "owner": "O", **SOON},
+            "Implementation",
+        ),
+        ("implementation-change", {**changed, "committed": "soon"}, "Committed go-live"),
+        ("implementation-change", {**changed, "committed": early}, "Committed go-live"),
+        ("implementation-change", {**changed, "due": "2030-01-01"}, "Step"),
+        ("implementation-change", {**changed, "step": "none", "due": "2030-01-01"}, "Step"),
+        (
+            "implementation-change",
+            {**changed, "step": "Go-live", "due": early},
+            "Due date of the step",
+        ),
+        ("implementation-change", {**changed, "owner": "customer"}, "Owner"),
+        ("implementation-change", {**changed, "target": "::"}, "Host and port"),
+        ("implementation-change", {**changed, "on_hold": "put on hold"}, "Reason"),
+        ("implementation-change", changed, "Committed go-live"),
+        (
+            "implementation-skip",
+            {"implementation": "none", "step": "x", "reason": "r", **SOON},
+            "Implementation",
+        ),
+        ("implementation-skip", {**changed, "step": "none", "reason": "r"}, "Step"),
+        ("implementation-skip", {**changed, "step": "Go-live", "reason": ""}, "Reason"),
+        (
+            "implementation-abandon",
+            {"implementation": "none", "reason": "r", **SOON},
+            "Implementation",
+        ),
+        ("implementation-abandon", {**changed, "reason": ""}, "Reason"),
+        ("import-customers", {"csv": "nonsense"}, "CSV"),
+        ("maintenance-window", {"scope": "connection", "subject": "none", **SOON}, "Name"),
+        ("maintenance-window", {"scope": "provider", "subject": "none", **SOON}, "Name"),
+        ("maintenance-window", {"scope": "incident", "subject": "none", **SOON}, "Name"),
+        ("maintenance-window", {"scope": "all", "starts": "soon", **SOON}, "Starts"),
+        (
+            "maintenance-window",
+            {"scope": "all", "starts": "9999-12-31T23:59:00-12:00", **SOON},
+            "Starts",
+        ),
+        (
+            "maintenance-window",
+            {"scope": "all", "starts": "9999-12-01T00:00:00Z", **SOON},
+            "Starts",
+        ),
+        ("mode", {"names": ["none"], "set_to": "observe"}, "Names"),
+        ("mode", {"names": ["none"], "of": "tags", "set_to": "observe"}, "Names"),
+        ("mode", {"names": [connection]}, "Mode"),
+        (
+            "mode",
+            {"names": [connection], "set_to": "clear the rule", "customers": "notify"},
+            "Their customers",
+        ),
+        ("mode", {"names": [connection], "set_to": "observe", "confirm": "no", **SOON}, "Confirm"),
+        ("mode", {"names": [connection], "set_to": "observe", "confirm": "observe 1"}, "Your name"),
+        ("preflight", {"system": "none"}, "System"),
+        ("preflight", {"system": project}, "Hosts and ports"),
+        ("preflight", {"targets": ["::"]}, "Hosts and ports"),
+        ("preflight", {"targets": ["a.example:1"], "control": "::"}, "Open place"),
+        ("preflight", {"report": "{}"}, "Report"),
+        ("reconcile", {"connections": ["none"]}, "Connections"),
+        ("reconcile", {"entities": ["none"]}, "Entities"),
+        ("reconnect", {}, "Connection"),
+        ("reconnect", {"incident": "none"}, "Incident"),
+        ("reconnect", of, "Connection"),
+        ("replay-webhooks", {"connection": "none"}, "Connection"),
+        ("replay-webhooks", {"since": "soon"}, "Since"),
+        ("verify-account", {"app": "none"}, "App"),
+        ("verify-account", {"write_on": key}, "Confirm"),
+        ("workflow-configuration", {"connection": "none"}, "Connection"),
+        ("workflow-configuration", {**of, "entities": ["none"]}, "Entities"),
+        ("workflow-configuration", {**of, "cadence": 999_999}, "Cadence in minutes"),
+        ("workflow-configuration", {**of, "forward_to": "none"}, "Forwarding target"),
+    ]
+
+
+@pytest.mark.timeout(900)
+async def test_every_form_refuses_a_mistake_with_its_field_and_no_run_is_red(
+    settings: Settings,
+    running: Running,
+    store: Store,
+    clean_prefect: PrefectServer,
+    fleet: sandbox.Served,
+) -> None:
+    await swept(clean_prefect)
+    [connection, *_] = await rows(store, Connection)
+    [customer] = await rows(store, Customer, Customer.id == connection.customer_id)
+    order = Form(
+        customer="Granite Tools",
+        systems=["UpKeep"],
+        complexity="standard",
+        kickoff=utcnow().date(),
+        by="Olaf",
+    )
+    started = await start(store, order, run_id=None, now=utcnow())
+    project = started.progress.standing.implementation.title
+    table = mistakes(connection.name, connection.makini_key, customer.name, project)
+    before = await rows(store, Connection)
+    with on(clean_prefect):
+        await deploy(
+            Settings(prefect_port=clean_prefect.port), reset=False, console=Console(quiet=True)
+        )
+        wrong = []
+        for name, entered, title in table:
+            deployed = await running.client.read_deployment_by_name(f"{name}/{name}")
+            run = await running.client.create_flow_run_from_deployment(
+                deployed.id, parameters=entered
+            )
+            flow: Any = load_flow_from_entrypoint(ENTRYPOINTS[name], use_placeholder_flow=False)
+            state = (await work(running, flow, run.id)).state
+            said = (state.name, state.message or "") if state else ("", "")
+            field = f"Refused, nothing was changed. {title}: "
+            if (
+                said[0] != "Refused"
+                or not said[1].startswith(field)
+                or ". " not in said[1][len(field) :]
+            ):
+                wrong.append((name, entered, title, said))
+        assert wrong == []
+        assert {name for name, *_ in table} | WITHOUT_A_FORM | {*NOTHING_TO_MISTAKE} == {
+            deployment.name for deployment in await wanted_deployments()
+        }
+        for name, entered in NOTHING_TO_MISTAKE.items():
+            deployed = await running.client.read_deployment_by_name(f"{name}/{name}")
+            with pytest.raises(PrefectHTTPStatusError, match="409"):
+                await running.client.create_flow_run_from_deployment(
+                    deployed.id, parameters=entered
+                )
+        for name in WITHOUT_A_FORM:
+            deployed = await running.client.read_deployment_by_name(f"{name}/{name}")
+            assert not deployed.parameter_openapi_schema.get("properties")
+    assert await rows(store, Connection) == before
