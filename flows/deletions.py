@@ -14,7 +14,7 @@ from linekeeper.clock import utcnow
 from linekeeper.incidents.news import since
 from linekeeper.reconcile import match_decisions
 from linekeeper.reconcile.decisions import Decision, NoDeletion, decide_deletions
-from linekeeper.reconcile.match_decisions import NoMatch, decide_matches
+from linekeeper.reconcile.match_decisions import NoMatch, decide_matches, waiting_at
 from linekeeper.runtime import Runtime, UnknownApp
 from tasks.notify import NotDelivered, notify
 from tasks.reconcile import report_matches, report_trust
@@ -86,6 +86,7 @@ async def _match(
     rt: Runtime, connection: str, decision: match_decisions.Decision, pairs: str, by: str
 ) -> State[None]:
     """Say which record is which where a new connection renamed the keys and nothing tells."""
+    await waiting_at(rt, connection)  # there is such a connection
     if decision == "show":
         groups = await report_matches(connection)
         await rename(f"deletions · {groups:,} groups wait")

@@ -32,11 +32,10 @@ async def explain(
     The missing hop is named, with its owner and the next step. Result: artifact `explain`.
     """
     async with open_runtime():
-        try:
-            found = await explain_subject(subject)
-        except NotFound as error:
+        found = await explain_subject(subject)
+        if isinstance(found, NotFound):
             await rename("explain · refused")
-            return refused("subject", error, "Enter one of these, or an id from a message.")
+            return refused("subject", found, "Enter one of these, or an id from a message.")
         await publish_explanation(found)
         await rename(f"explain · {found.title} · {missing(found)}")
         return Completed(message=f"{found.verdict.summary} {found.verdict.next_step}")

@@ -141,6 +141,8 @@ async def implementation(
             )
             run_id = None if run is None else str(run.id)
             try:
+                if (apps := (await rt.configuration()).apps) and app not in apps:
+                    raise PlanError("app", f"there is no Makini app {app!r}: {', '.join(apps)}")
                 started = await start(rt.store, form, run_id=run_id, now=utcnow())
             except PlanError as refusal:
                 await rename(f"implementation · {customer[:60]} · refused")

@@ -48,10 +48,10 @@ async def verify_account(
     async with open_runtime():
         try:
             found = await ask(app, wish)
-        except (UnknownApp, NotConfirmed) as error:
-            return refused("app", error, "Correct it and send the form again.")
         except MakiniError as error:
             return Failed(message=str(error))
+        if isinstance(found, (UnknownApp, NotConfirmed)):
+            return refused("app", found, "Correct it and send the form again.")
         await publish_answers(found)
     await rename(f"verify-account · {counts(found)}")
     return Completed(message=counts(found))

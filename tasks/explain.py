@@ -3,6 +3,7 @@
 from prefect import get_client
 
 from linekeeper.clock import utcnow
+from linekeeper.customers.find import NotFound
 from linekeeper.explain.answer import Explanation
 from linekeeper.explain.render import markdown, missing
 from linekeeper.explain.service import explain
@@ -14,10 +15,16 @@ EXPLAIN = "explain"
 
 
 @task(name="explain-subject", task_run_name="follow {subject}")
-async def explain_subject(subject: str) -> Explanation:
-    """Follow `subject` through every hop. Raises `NotFound` with what comes near it."""
+async def explain_subject(subject: str) -> Explanation | NotFound:
+    """Follow `subject` through every hop; or what comes near it.
+
+    That is returned, not raised: the run is refused, and none of its tasks is red.
+    """
     rt = runtime()
-    return await explain(rt.store, await rt.configuration(), subject, now=utcnow())
+    try:
+        return await explain(rt.store, await rt.configuration(), subject, now=utcnow())
+    except NotFound as nothing:
+        return nothing
 
 
 async def publish_explanation(found: Explanation) -> None:

@@ -4,17 +4,29 @@ from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 
 from linekeeper.clock import utcnow
+from linekeeper.runtime import UnknownApp
 from linekeeper.verify_account.report import as_markdown, counts
-from linekeeper.verify_account.service import Verification, Wish, verify_account
+from linekeeper.verify_account.service import (
+    NotConfirmed,
+    Verification,
+    Wish,
+    verify_account,
+)
 from tasks.run import runtime
 from tasks.task import task
 
 
 @task(name="ask")
-async def ask(app: str, wish: Wish) -> Verification:
-    """Ask Makini what is not recorded yet; the log shows each step."""
-    logger = get_run_logger()
-    return await verify_account(runtime(), app, wish, now=utcnow(), say=logger.info)
+async def ask(app: str, wish: Wish) -> Verification | UnknownApp | NotConfirmed:
+    """Ask Makini what is not recorded yet; the log shows each step.
+
+    What is wrong with the form is returned, not raised: the run is refused, and no task is red.
+    """
+    say = get_run_logger().info
+    try:
+        return await verify_account(runtime(), app, wish, now=utcnow(), say=say)
+    except (UnknownApp, NotConfirmed) as wrong:
+        return wrong
 
 
 async def publish_answers(found: Verification) -> None:

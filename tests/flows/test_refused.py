@@ -4,10 +4,14 @@ Every deployment's form, deployed as `linekeeper deploy` deploys it, is sent wit
 Prefect's own check of a form lets through.
 """
 
+import asyncio
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import TaskRun
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.flows import load_flow_from_entrypoint
 from rich.console import Console
@@ -45,7 +49,12 @@ def mistakes(connection: str, key: str, customer: str, project: str) -> list[Mis
     """With one connection, its customer and an implementation that are there."""
     of = {"connection": connection}
     one = {"customer": customer, **SOON}
-    new = {"customer": "Zeta", "systems": [{"name": "UpKeep"}], "kickoff": "2026-01-05", **SOON}
+    new = {
+        "customer": "Zeta",
+        "systems": [{"name": "UpKeep"}],
+        "kickoff": f"{utcnow():%Y-%m-%d}",
+        **SOON,
+    }
     changed = {"implementation": project, **SOON}
     early = (utcnow() - timedelta(days=400)).date().isoformat()
     return [
@@ -174,6 +183,18 @@ def mistakes(connection: str, key: str, customer: str, project: str) -> list[Mis
     ]
 
 
+async def tasks_of(running: Running, runs: list[UUID]) -> list[TaskRun]:
+    """The task runs of `runs`, once the last of them is known: the server records them later."""
+    of = FlowRunFilter(id=FlowRunFilterId(any_=runs))
+    for _ in range(300):
+        found = await running.client.read_task_runs(flow_run_filter=of)
+        ended = {task.task_key.partition("-")[0] for task in found if task.state.is_final()}
+        if "ask" in ended:
+            return found
+        await asyncio.sleep(0.2)
+    raise AssertionError("no task run of verify-account")
+
+
 @pytest.mark.timeout(900)
 async def test_every_form_refuses_a_mistake_with_its_field_and_no_run_is_red(
     settings: Settings,
@@ -200,12 +221,13 @@ async def test_every_form_refuses_a_mistake_with_its_field_and_no_run_is_red(
         await deploy(
             Settings(prefect_port=clean_prefect.port), reset=False, console=Console(quiet=True)
         )
-        wrong = []
+        wrong, made = [], []
         for name, entered, title in table:
             deployed = await running.client.read_deployment_by_name(f"{name}/{name}")
             run = await running.client.create_flow_run_from_deployment(
                 deployed.id, parameters=entered
             )
+            made.append(run.id)
             flow: Any = load_flow_from_entrypoint(ENTRYPOINTS[name], use_placeholder_flow=False)
             state = (await work(running, flow, run.id)).state
             said = (state.name, state.message or "") if state else ("", "")
@@ -230,3 +252,6 @@ async def test_every_form_refuses_a_mistake_with_its_field_and_no_run_is_red(
             deployed = await running.client.read_deployment_by_name(f"{name}/{name}")
             assert not deployed.parameter_openapi_schema.get("properties")
     assert await rows(store, Connection) == before
+    assert [
+        task.name for task in await tasks_of(running, made) if task.state_name != "Completed"
+    ] == []
