@@ -24,6 +24,7 @@ $(STAMP): requirements/all.txt pyproject.toml | $(BIN)/uv
 	@echo "Installing Linekeeper into $(VENV) ..."
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --compile-bytecode --require-hashes -r requirements/all.txt
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --no-deps -e .
+	@$(BIN)/python -m linekeeper.cli.prefect_template
 	@touch $@
 
 up: install

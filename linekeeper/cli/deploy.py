@@ -28,6 +28,8 @@ from linekeeper.settings import Settings
 
 START_SECONDS = 240.0
 """How long a server that is just starting is waited for."""
+AT_ONCE = 3
+"""Deployments on their way: with more the server's SQLite keeps each waiting for the others."""
 _Answer = TypeVar("_Answer")
 
 
@@ -181,10 +183,15 @@ class _Seeder:
                 delete = partial(self._client.delete_deployment, found.id)
                 await self._patiently(delete)
                 self._console.print(f"deployment {name}: gone, as its flow is", markup=False)
-        for deployment in wanted:  # side by side they wait for SQLite's lock: twice as long
-            await self._deployment(
-                there.get(deployment.name), deployment, schedules_active=schedules_active
-            )
+        side_by_side = asyncio.Semaphore(AT_ONCE)
+
+        async def bring(deployment: project.Wanted) -> None:
+            async with side_by_side:
+                await self._deployment(
+                    there.get(deployment.name), deployment, schedules_active=schedules_active
+                )
+
+        await asyncio.gather(*(bring(deployment) for deployment in wanted))
 
     async def _deployment(
         self, found: DeploymentResponse | None, wanted: project.Wanted, *, schedules_active: bool
@@ -280,6 +287,7 @@ class _Seeder:
                 problem = f"answers {status}"
             except httpx.RequestError as error:
                 problem = f"can't be reached ({type(error).__name__})"
+                wait = 0.25  # it is starting: to ask costs nothing
             if time.monotonic() > deadline:
                 raise UserError(
                     f"Prefect at {self._url} {problem}: start it (`linekeeper up`, or `prefect "

@@ -175,6 +175,7 @@ def worker(shared: Mapping[str, str]) -> Child:
         ),
         {"PREFECT_WORKER_QUERY_SECONDS": "5", "PREFECT_WORKER_HEARTBEAT_SECONDS": "10", **shared},
         ready_text="started!",
+        ready_seconds=480.0,  # it waits for the server, and for the work pool
         levels=("CRITICAL",),
     )
 

@@ -26,7 +26,7 @@ _BY_A_PERSON = (
         "POST",
         re.compile(r"/deployments/[^/]+/(create_flow_run|pause_deployment|resume_deployment)"),
     ),
-    ("POST", re.compile(r"/(block_documents|variables|automations)/")),
+    ("POST", re.compile(r"/(block_documents|variables|automations|deployments|flows)/")),
     ("PATCH PUT DELETE", re.compile(r"/(block_documents|variables|automations|deployments)/.+")),
 )
 _LOCKED = (500, 503)

@@ -3,8 +3,10 @@
 import json
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 from linekeeper.private import make_private_file, make_private_folder
@@ -68,13 +70,13 @@ def own_api_url(settings: Settings) -> str:
 def server_environment(settings: Settings) -> dict[str, str]:
     """What `prefect server start` needs in its environment.
 
-    Its home is ours alone, and made here with an empty database: Prefect makes no parents, and a
-    page's size can't be changed later. How it keeps and waits may be set otherwise in our own
-    environment.
+    Its home is ours alone, and made here with an empty database: Prefect makes no parents, a page's
+    size can't be changed later, and a copy is there sooner than what Prefect would make. How it
+    keeps and waits may be set otherwise in our own environment.
     """
     home = settings.home.resolve() / "prefect"
     make_private_folder(home)
-    _make_database(home / "prefect.db")
+    make_database(home / "prefect.db", prefect_template())
     kept = {name: os.environ.get(name, value) for name, value in SERVER_ENVIRONMENT.items()}
     return kept | {
         "PREFECT_HOME": str(home),
@@ -84,8 +86,23 @@ def server_environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def _make_database(path: Path) -> None:
+def prefect_template() -> Path:
+    """Where `make install` keeps an empty database of the Prefect that is installed.
+
+    Prefect makes one by more than a hundred migrations, which take as long as the rest of a start.
+    """
+    return Path(sys.prefix) / "share" / "linekeeper" / f"prefect-{version('prefect')}.db"
+
+
+def make_database(path: Path, template: Path | None = None) -> None:
+    """Make the SQLite file `path`, unless it is there: a copy of `template` if that is there."""
     if path.exists():
+        return
+    if template is not None and template.is_file():
+        made = path.with_suffix(".new")
+        make_private_file(made)
+        made.write_bytes(template.read_bytes())
+        made.replace(path)
         return
     make_private_file(path)
     with closing(sqlite3.connect(path)) as database:

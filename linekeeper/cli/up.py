@@ -147,9 +147,8 @@ async def _start(
         def begin(name: str, doing: Awaitable[None]) -> "asyncio.Task[None]":
             return group.create_task(progress.step(name, doing))
 
-        server = None
         if own_server:
-            server = begin(
+            begin(
                 "Prefect server",
                 supervisor.start(parts.prefect_server(settings, first, answers)),
             )
@@ -185,8 +184,6 @@ async def _start(
         )
         begin("consumer", supervisor.start(parts.consumer(shared)))
         begin("receiver", supervisor.start(parts.receiver(settings, shared, answers)))
-        if server is not None:
-            await server
         begin("worker", supervisor.start(parts.worker(shared)))
     await progress.step("runs are taken", worker_online(shared, settings.work_pool, seconds=60))
     urls = {

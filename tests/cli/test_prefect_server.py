@@ -2,16 +2,23 @@
 
 import asyncio
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from alembic.script import ScriptDirectory
+from prefect.server.database.alembic_commands import alembic_config
+from prefect.server.database.orm_models import AioSqliteORMConfiguration
 
 from linekeeper.cli.prefect_server import is_by_a_person
+from linekeeper.cli.prefect_template import make_template
+from linekeeper.cli.server import PAGE_BYTES, make_database
 from tests.fixtures_prefect import HOME, PrefectServer
 
 FORMS = 20
@@ -103,9 +110,12 @@ async def test_forms_are_answered_and_runs_started_while_others_write(
         ("PATCH", "/api/deployments/1", True),
         ("PATCH", "/api/block_documents/1", True),
         ("POST", "/api/block_documents/", True),
+        ("POST", "/api/deployments/", True),
+        ("POST", "/api/flows/", True),
         ("DELETE", "/api/variables/name/linekeeper_paused", True),
         ("POST", "/api/block_documents/filter", False),
         ("POST", "/api/deployments/filter", False),
+        ("POST", "/api/flows/filter", False),
         ("POST", "/api/task_runs/", False),
         ("POST", "/api/flow_runs/1/set_state", False),
         ("GET", "/api/deployments/1", False),
@@ -115,3 +125,23 @@ def test_what_a_person_sends_is_told_from_what_runs_send(
     method: str, path: str, is_repeated: bool
 ) -> None:
     assert is_by_a_person(method, path) is is_repeated
+
+
+def test_a_new_home_begins_with_the_database_that_was_made_at_the_install(tmp_path: Path) -> None:
+    template, made = tmp_path / "share" / "prefect.db", tmp_path / "home" / "prefect.db"
+    make_template(template)
+    made.parent.mkdir()
+    make_database(made, template)
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600
+    assert [file.name for file in template.parent.iterdir()] == ["prefect.db"]
+    with closing(sqlite3.connect(made)) as database:
+        [(revision,)] = database.execute("SELECT version_num FROM alembic_version").fetchall()
+        [(page,)] = database.execute("PRAGMA page_size").fetchall()
+        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master")]
+    migrations = ScriptDirectory.from_config(alembic_config())
+    migrations.version_locations = [str(AioSqliteORMConfiguration().versions_dir)]
+    assert (revision, page) == (migrations.get_current_head(), PAGE_BYTES)
+    assert {"flow_run", "deployment", "events"} <= set(tables)
+    made.write_bytes(b"somebody's")
+    make_database(made, template)
+    assert made.read_bytes() == b"somebody's"
