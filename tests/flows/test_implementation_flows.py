@@ -75,13 +75,13 @@ async def test_what_cannot_be_is_refused_in_the_run_and_nothing_is_stored(
     today = utcnow().date()
     with on(clean_prefect):
         for changed, field in (
-            ({"kickoff": today - timedelta(days=1)}, "kickoff"),
-            ({"country": "QQ"}, "country"),
-            ({"systems": []}, "systems"),
-            ({"systems": [f"System {n}" for n in range(500)]}, "systems"),
-            ({"committed": today - timedelta(days=3)}, "committed"),
-            ({"systems": ["UpKeep", " upkeep "]}, "systems"),
-            ({"customer": "Acme\x1b[2J"}, "customer"),
+            ({"kickoff": today - timedelta(days=1)}, "Kickoff"),
+            ({"country": "QQ"}, "Country"),
+            ({"systems": []}, "Systems"),
+            ({"systems": [f"System {n}" for n in range(500)]}, "Systems"),
+            ({"committed": today - timedelta(days=3)}, "Committed go-live"),
+            ({"systems": ["UpKeep", " upkeep "]}, "Systems"),
+            ({"customer": "Acme\x1b[2J"}, "Customer"),
         ):
             name, message = told(await begin(**changed))
             assert name == "Refused"
@@ -100,7 +100,7 @@ async def test_what_cannot_be_is_refused_in_the_run_and_nothing_is_stored(
             )
         )
         for fault in (
-            "customer: is empty",
+            "Customer: is empty",
             "'upkeep' is there twice",
             "hosted differently (cloud, on-premises)",
             "targets: ",
@@ -187,7 +187,7 @@ async def test_two_starts_are_one_and_an_operators_changes_are_kept_in_the_audit
         )
         assert told(refused) == (
             "Refused",
-            "Refused, nothing was changed. reason: say why: it is kept in the audit. Correct it "
+            "Refused, nothing was changed. Reason: say why: it is kept in the audit. Correct it "
             "and send the form again.",
         )
         nobody = await implementation_change("Bolt", by="Olaf", owner="Petra", return_state=True)
@@ -201,7 +201,7 @@ async def test_two_starts_are_one_and_an_operators_changes_are_kept_in_the_audit
             committed=utcnow().date() - timedelta(9),
             return_state=True,
         )
-        assert (told(half)[0], "date: " in told(half)[1]) == ("Refused", True)
+        assert (told(half)[0], "Committed go-live: " in told(half)[1]) == ("Refused", True)
         nothing = await implementation_change("Acme", by="Olaf", return_state=True)
         assert told(nothing)[0] == "Refused"
         assert (await stored(store, select(Implementation)))[0].owner == before[0].owner

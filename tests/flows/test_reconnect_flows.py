@@ -234,7 +234,7 @@ async def test_a_customers_link_is_in_no_artifact_and_is_revoked_by_a_form(
         assert nobody.name == "Refused"
         unsent = await customer_update(name, "Petra", owner="Ann", page="mail", return_state=True)
         assert (unsent.name, "no mail account" in (unsent.message or "")) == ("Refused", True)
-        assert "What was changed is kept: owner" in (unsent.message or "")
+        assert "kept: owner: Ann." in (unsent.message or "")
     [link] = await rows(store, CustomerLink)
     assert link.revoked_at is not None
 

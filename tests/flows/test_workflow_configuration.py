@@ -166,6 +166,6 @@ async def test_what_cannot_be_configured_is_refused_and_nothing_is_written(
         ):
             state = await workflow_configuration(**wrong, return_state=True)
             assert state.name == "Refused", state
-            assert "Nothing was changed" in (state.message or "")
+            assert "nothing was changed" in (state.message or "")
     async with rt.store.read() as session:
         assert not list(await session.scalars(select(ConnectionSetting)))

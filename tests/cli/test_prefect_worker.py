@@ -1,0 +1,70 @@
+"""Prefect's worker as `up` starts it: there once its pool is, and one process for each run."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
+
+from tests.fixtures_prefect import PrefectServer
+
+POOL = "a-pool-that-comes-later"
+FLOW = """
+from pathlib import Path
+import psutil
+from prefect import flow
+
+@flow
+def says_how_it_is_run():
+    me = psutil.Process()
+    Path({said!r}).write_text(f"{{me.ppid()}} {{' '.join(me.cmdline())}}")
+"""
+
+
+async def until_it_says(worker: asyncio.subprocess.Process, words: str) -> None:
+    assert worker.stdout is not None
+    async with asyncio.timeout(240):
+        while words not in (line := (await worker.stdout.readline()).decode()):
+            assert line, f"it ended without {words!r}"
+
+
+@pytest.mark.timeout(900)
+async def test_a_worker_waits_for_its_pool_and_starts_one_process_for_a_run(
+    clean_prefect: PrefectServer, tmp_path: Path
+) -> None:
+    said = tmp_path / "said"
+    (tmp_path / "says.py").write_text(FLOW.format(said=str(said)))
+    worker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "linekeeper.cli.prefect_worker", "worker", "start"),
+        *("--pool", POOL, "--type", "process", "--no-create-pool-if-not-found"),
+        env={**clean_prefect.environment, "PREFECT_WORKER_QUERY_SECONDS": "1"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with PrefectClient(clean_prefect.api_url) as client:
+            await client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+            await until_it_says(worker, "started!")
+            deployment = await client.create_deployment(
+                await client.create_flow_from_name("says-how-it-is-run"),
+                "says",
+                work_pool_name=POOL,
+                path=str(tmp_path),
+                entrypoint="says.py:says_how_it_is_run",
+            )
+            run = await client.create_flow_run_from_deployment(deployment)
+            async with asyncio.timeout(240):
+                while not (run.state and run.state.is_final()):
+                    await asyncio.sleep(0.3)
+                    run = await client.read_flow_run(run.id)
+            await client.delete_work_pool(POOL)
+        assert run.state_name == "Completed", run.state
+        parent, command = said.read_text().split(" ", 1)
+        assert int(parent) == worker.pid
+        assert command == f"{sys.executable} -m prefect.engine"
+    finally:
+        worker.terminate()
+        await worker.communicate()
