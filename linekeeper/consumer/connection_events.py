@@ -10,10 +10,12 @@ from sqlmodel import col
 
 from linekeeper.chunks import chunked
 from linekeeper.clock import utcnow
-from linekeeper.config import HealthPolicy
+from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.consumer.events import apply, failed, giving_back
+from linekeeper.consumer.sync_scope import SyncScopes
 from linekeeper.health.contested import is_older
 from linekeeper.health.judge import Observation, Outcome, load
+from linekeeper.health.scope import doubt
 from linekeeper.health.service import CLOCK_SLACK, observe
 from linekeeper.inbox.claim import Event, Settled, claim_events
 from linekeeper.inbox.identify import read
@@ -21,8 +23,10 @@ from linekeeper.inbox.kinds import CANARY
 from linekeeper.inbox.meaning import ABOUT_CONNECTIONS, Statement, statement
 from linekeeper.inbox.routing import connections_of
 from linekeeper.incidents.conclude import conclude
+from linekeeper.reconcile.entity_syncs import EntitySync, note_syncs
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
+from linekeeper.store.connection_settings import load_settings
 from linekeeper.store.tables import Connection
 
 RANK = 0
@@ -38,16 +42,17 @@ async def process_connection_events(rt: Runtime) -> bool:
     if not claimed.events:
         return False
     async with giving_back(rt, claimed):
-        policy = (await rt.configuration()).policy
-        judging = _Judging(rt.store, policy)
+        configuration = await rt.configuration()
+        judging = _Judging(rt.store, configuration.policy, configuration.apps)
         await failed(rt, claimed, await apply(rt, claimed, [claimed.events], judging))
     return True
 
 
 class _Judging:
-    def __init__(self, store: Store, policy: HealthPolicy) -> None:
+    def __init__(self, store: Store, policy: HealthPolicy, apps: Mapping[str, AppConfig]) -> None:
         self._store = store
         self._policy = policy
+        self._apps = apps
 
     async def __call__(
         self, session: AsyncSession, events: Sequence[Event]
@@ -58,6 +63,10 @@ class _Judging:
         last = await _last_judged(session, sorted(set(owners.values())), now)
         seen: list[tuple[str, Observation]] = []
         settled: dict[str, Settled] = {}
+        syncs: list[EntitySync] = []
+        doubted: list[str] = []
+        whole: dict[str, datetime] = {}
+        scopes = SyncScopes(self._apps, await load_settings(session, owners.values()))
         for event in events:
             if event.kind == CANARY:
                 settled[event.id] = Settled("processed", note="a canary: nobody's event")
@@ -68,6 +77,10 @@ class _Judging:
                 settled[event.id] = _without_owner(event)
             elif said.says is None:
                 settled[event.id] = _says_nothing(event, owner)
+            elif (single := scopes.single(event, said, owner)) is not None:
+                settled[event.id] = Settled("processed", owner, _of_entities(single))
+                syncs += single
+                doubted += [owner] if said.says == "login_lost" else []
             else:
                 before = last.get(owner)
                 is_late = is_older(event.at, before, ours=False)
@@ -75,6 +88,10 @@ class _Judging:
                 if not is_late:
                     last[owner] = event.at
                 seen.append((owner, _observation(event, said)))
+                if said.synced:
+                    whole[owner] = max(whole.get(owner, event.at), event.at)
+        await note_syncs(self._store, session, syncs, whole)
+        await doubt(session, sorted(set(doubted)), now=now)
         changes = await observe(self._store, session, seen, policy=self._policy, now=now)
         if changes:
             await conclude(self._store, session, policy=self._policy, now=now)
@@ -92,6 +109,12 @@ def _observation(event: Event, said: Statement) -> Observation:
         request_id=said.request_id,
     )
     return replace(observed, sync_updated_at=event.at) if said.synced else observed
+
+
+def _of_entities(syncs: Sequence[EntitySync]) -> str:
+    """What becomes of an event about single entities: it says nothing of the connection."""
+    names = ", ".join(sync.entity for sync in syncs)
+    return f"about {names} only" if names else "about entities that are not read here"
 
 
 def _without_owner(event: Event) -> Settled:

@@ -1,9 +1,11 @@
 """Whether a failed data call is about the whole connection: its own status says so."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -108,8 +110,13 @@ class DataCaller(Caller):
 async def make_suspect(store: Store, connection_id: str) -> None:
     """Have the connection probed at the next sweep; the probe decides about its health."""
     async with store.write() as session:
-        await session.execute(
-            update(Connection)
-            .where(col(Connection.id) == connection_id)
-            .values(suspect=True, next_probe_at=utcnow())
-        )
+        await doubt(session, [connection_id], now=utcnow())
+
+
+async def doubt(session: AsyncSession, ids: Sequence[str], *, now: datetime) -> None:
+    """The same for several, in the caller's transaction."""
+    await session.execute(
+        update(Connection)
+        .where(col(Connection.id).in_(ids))
+        .values(suspect=True, next_probe_at=now)
+    )

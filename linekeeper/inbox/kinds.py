@@ -101,6 +101,10 @@ class EventNames:
             self._known[name] = known
         return known
 
+    def entity(self, name: str) -> str | None:
+        """The entity called `name`, as in `MAKINI_ENTITIES`; without a path if it isn't there."""
+        return self._entity(words(name[:MAX_NAME]))
+
     def _read(self, name: str) -> Meaning:
         if name == CANARY_EVENT:
             return Meaning(CANARY)

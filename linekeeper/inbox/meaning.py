@@ -29,6 +29,8 @@ _RESULT = ("result", "status", "sync_status", "syncStatus", "outcome", "success"
 _CODE = ("code", "error_code", "errorCode", "reason")
 _MESSAGE = ("message", "error", "error_message", "errorMessage", "description", "reason")
 _REQUEST = ("request_id", "requestId")
+_ENTITY = ("entity", "entities", "entity_type", "entityType", "entity_types", "entityTypes")
+_MOST_ENTITIES = 100
 
 _LOGIN = (
     r"(re ?auth\w*|auth|authentication|authori[sz]ation|log ?in|sign ?in|credentials?|password)"
@@ -84,6 +86,8 @@ class Statement(NamedTuple):
     request_id: str | None = None
     synced: bool = False
     """A sync ended well at the time of the event."""
+    entities: tuple[str, ...] = ()
+    """As the sender calls those that a sync's end was of; none: it was of the whole connection."""
 
 
 def statement(kind: str, event: str | None, payload: Any) -> Statement:
@@ -96,6 +100,7 @@ def statement(kind: str, event: str | None, payload: Any) -> Statement:
         message=_first(payload, _MESSAGE) or (f"webhook {event}" if event else None),
         request_id=as_stored(request_id) if request_id else None,
         synced=kind == "sync.completed" and says == "answered",
+        entities=_entities(payload) if kind in ("sync.completed", "sync.failed") else (),
     )
 
 
@@ -119,6 +124,21 @@ def _says(kind: str, event: str, payload: Any) -> Says | None:
             # Somebody's trouble, not said whose: a suspicion that the next probe clears up.
             return "missed"
     return None
+
+
+def _entities(payload: Any) -> tuple[str, ...]:
+    """The names of entities under the first name that has some."""
+    if not isinstance(payload, dict):
+        return ()
+    inner = (payload.get(name) for name in _INNER)
+    for place in (*(part for part in inner if isinstance(part, dict)), payload):
+        for name in _ENTITY:
+            value = place.get(name)
+            listed = value[:_MOST_ENTITIES] if isinstance(value, list) else [value]
+            named = tuple(part.strip() for part in listed if isinstance(part, str) and part.strip())
+            if named:
+                return named
+    return ()
 
 
 def _about_login(name: str, said: Says | None) -> Says:

@@ -92,6 +92,13 @@ _KINDS = {
         "Linekeeper tries again by itself, with growing gaps of up to 6 hours, and resolves this "
         "once it is read.",
     ),
+    "entity_unsynced": Words(
+        "",
+        "Makini says that its own sync of this entity failed. The connection answers, and the "
+        "login is not in doubt; what is read of the entity may be old.",
+        "Resolves by itself once Makini says that it is synced again. If it goes on, start its "
+        "sync in Makini's dashboard, or ask Makini's support with the words above.",
+    ),
     "entity_inconsistent": Words(
         "",
         "The source lists more or fewer records than its own total says, or fewer are here.",

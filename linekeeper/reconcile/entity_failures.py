@@ -10,6 +10,7 @@ from linekeeper.makini import ErrorKind
 
 FORBIDDEN = "entity_forbidden"
 FAILING = "entity_failing"
+UNSYNCED = "entity_unsynced"
 INCONSISTENT = "entity_inconsistent"
 ALL = "*"
 """In place of an entity: all that the connection offers."""
@@ -20,7 +21,7 @@ PASSING_FAILURES = 2
 INCONSISTENT_LISTINGS = 2
 """A listing that lacks records may have met a busy moment; two in a row disagree for good."""
 
-_RESOLVED = "It is read again, or no longer asked for"
+_RESOLVED = "It is read and synced again, or no longer asked for"
 _PERMISSION = frozenset({ErrorKind.unauthorized, ErrorKind.forbidden})
 
 
@@ -54,6 +55,8 @@ class EntityState:
     """When as many records were here as the source said, for the last time."""
     window_since: datetime | None = None
     """The listing holds only what changed since then."""
+    unsynced: str | None = None
+    """Why Makini's own sync of this entity failed, where it has not ended well since."""
     may_be_read: bool = True
     """Whether the connection's health lets its records be read at all."""
 
@@ -61,14 +64,15 @@ class EntityState:
     def is_failing(self) -> bool:
         """Whether people have to be notified of it."""
         if self.failure is None:
-            return max(self.inconsistent, self.lacking) >= INCONSISTENT_LISTINGS
+            disagrees = max(self.inconsistent, self.lacking) >= INCONSISTENT_LISTINGS
+            return disagrees or self.unsynced is not None
         return self.failures >= (1 if self.failure in _PERMISSION else PASSING_FAILURES)
 
     @property
     def kind(self) -> str:
         """Of incident."""
         if self.failure is None:
-            return INCONSISTENT
+            return INCONSISTENT if self.unsynced is None else UNSYNCED
         return FORBIDDEN if self.failure in _PERMISSION else FAILING
 
 
@@ -127,10 +131,16 @@ def _of_connection(states: Sequence[EntityState]) -> Finding:
         app=first.app,
         detail={"entity": ALL},
         title=f"{first.label}: {_problem(first.kind, 'any entity')}",
-        text=f"None of {names} can be read. {first.error}",
+        text=_of_all(names, first),
         members=(first.connection_id,),
         resolved=_RESOLVED,
     )
+
+
+def _of_all(names: str, first: EntityState) -> str:
+    if first.kind == UNSYNCED:
+        return f"Makini's sync of each of {names} failed. It says: {first.unsynced}."
+    return f"None of {names} can be read. {first.error}"
 
 
 def _of_app(app: str, entity: str, kind: str, members: Sequence[EntityState]) -> Finding:
@@ -141,7 +151,8 @@ def _of_app(app: str, entity: str, kind: str, members: Sequence[EntityState]) ->
         app=app,
         detail={"entity": entity},
         title=f"app {app}: {_problem(kind, entity)} at {len(members)} connections",
-        text=f"{len(members)} connections fail in the same way. {members[0].error}",
+        text=f"{len(members)} connections fail in the same way. "
+        f"{members[0].unsynced or members[0].error}",
         members=tuple(member.connection_id for member in members),
         resolved=_RESOLVED,
     )
@@ -162,12 +173,18 @@ def _text(state: EntityState) -> str:
             f"{said}, but only {state.indexed or 0:,} are here: the others have no key to be kept "
             "by, or share one."
         )
+    if state.kind == UNSYNCED:
+        return (
+            f"Makini says: {state.unsynced}. What is read of it here may be as old as its last "
+            "good sync. The other entities and the login are not affected by it."
+        )
     return f"{state.error} The other entities and the login are not affected by it."
 
 
 _PROBLEMS: Mapping[str, str] = {
     FORBIDDEN: "no permission for {entity}",
     FAILING: "{entity} can't be read",
+    UNSYNCED: "Makini's sync of {entity} failed",
     INCONSISTENT: "{entity} has another number of records than its total says",
 }
 

@@ -1,5 +1,7 @@
 """The state of every entity of the fleet, read from the database."""
 
+from datetime import datetime
+
 from sqlalchemy import select
 from sqlmodel import col
 
@@ -9,6 +11,9 @@ from linekeeper.makini import may_call_data
 from linekeeper.reconcile.entity_failures import EntityState
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer, Watermark
+
+_SYNCED = ("done", "fulldone")
+"""Of Makini's words for a sync of the whole connection: those of a good end."""
 
 
 async def entity_states(store: Store, *, connection_id: str | None = None) -> list[EntityState]:
@@ -20,6 +25,8 @@ async def entity_states(store: Store, *, connection_id: str | None = None) -> li
             col(Connection.provider),
             col(Connection.name),
             col(Connection.health),
+            col(Connection.sync_status),
+            col(Connection.last_sync_at),
             col(Customer.name),
             Watermark,
         )
@@ -50,7 +57,26 @@ async def entity_states(store: Store, *, connection_id: str | None = None) -> li
             compared_at=mark.compared_at,
             agreed_at=mark.agreed_at,
             window_since=mark.window_since,
+            unsynced=_unsynced(mark, last_sync_at if sync_status in _SYNCED else None),
             may_be_read=may_call_data(health),
         )
-        for identifier, app, provider, name, health, customer, mark in rows
+        for (
+            identifier,
+            app,
+            provider,
+            name,
+            health,
+            sync_status,
+            last_sync_at,
+            customer,
+            mark,
+        ) in rows
     ]
+
+
+def _unsynced(mark: Watermark, whole_at: datetime | None) -> str | None:
+    """Why Makini's sync of the entity failed; None once it, or the whole, ended well since."""
+    if mark.sync_failed_at is None:
+        return None
+    well = [at for at in (mark.synced_at, whole_at) if at is not None]
+    return None if well and max(well) > mark.sync_failed_at else mark.sync_error or ""

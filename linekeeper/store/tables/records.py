@@ -194,6 +194,12 @@ class Watermark(SQLModel, table=True):
     """When a scheduled run tries it again."""
     not_found_since: datetime | None = optional_time()
     """Since when the source has answered 404 and nothing else."""
+    sync_failed_at: datetime | None = optional_time()
+    """When Makini last said that its sync of this entity failed."""
+    sync_error: str | None = None
+    """What it said of that."""
+    synced_at: datetime | None = optional_time()
+    """When Makini last said that its sync of this entity ended well."""
 
 
 class ConnectionSetting(SQLModel, table=True):
