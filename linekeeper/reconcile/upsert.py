@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,7 +22,16 @@ from linekeeper.reconcile.queries import (
 )
 from linekeeper.reconcile.succession_queries import quiet_keys
 from linekeeper.store import Store, new_id
-from linekeeper.store.tables import Change
+
+
+class Changed(NamedTuple):
+    """A change that was added to a connection's feed."""
+
+    connection_id: str
+    entity: str
+    key: str
+    op: str
+    seq: int
 
 
 @dataclass(slots=True)
@@ -78,7 +87,7 @@ async def upsert_records(
     *,
     source: Source,
     now: datetime,
-) -> list[Change]:
+) -> list[Changed]:
     """Bring what `arrived` into the index; returns what changed.
 
     Each connection and entity comes once in `arrived`. Runs in the caller's transaction, which
@@ -122,7 +131,11 @@ async def upsert_records(
             for place, change_set in change_sets.items()
         }
         await mark_announced(store, session, same)
-    return [Change(**change) for change_set in change_sets.values() for change in change_set.new]
+    return [
+        Changed(*place, change["key"], change["op"], change["seq"])
+        for place, change_set in change_sets.items()
+        for change in change_set.new
+    ]
 
 
 def read_records(
