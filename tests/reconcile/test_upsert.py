@@ -171,8 +171,6 @@ async def test_what_arrives_of_several_connections_is_kept_apart_and_numbered_in
     async def arrive(
         minute: int, *some: tuple[str, str, Sequence[dict[str, Any]]]
     ) -> list[Changed]:
-        minute: int, *some: tuple[str, str, Sequence[dict[str, Any]]]
-    ) -> list[Changed]:
         at = NOW + timedelta(minutes=minute)
         arrived = [
             Arrived(*one, bodies=one[1] == orders, fields=(), asked_at=at, received_at=at)
