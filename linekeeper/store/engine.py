@@ -28,7 +28,7 @@ from linekeeper.store.owned import OwnedTasks
 
 BUSY_SECONDS = 30
 POOL = 20
-"""Connections to PostgreSQL a process holds at most, where no setting says otherwise."""
+"""Connections a process holds at most, where no setting says otherwise."""
 
 
 class StoreError(Exception):
@@ -171,7 +171,7 @@ _OPTIONS: dict[str, Any] = {
 def make_engine(url: str, pool: int = POOL) -> AsyncEngine:
     """An engine with the pragmas and transaction modes every part relies on.
 
-    It holds at most `pool` connections to PostgreSQL, half of them also while nothing is done.
+    It holds at most `pool` connections, of those to PostgreSQL half also while nothing is done.
     """
     try:
         driver = make_url(url).drivername
@@ -199,7 +199,11 @@ def make_engine(url: str, pool: int = POOL) -> AsyncEngine:
         make_private_folder(Path(parsed.database).parent)
         close_database(Path(parsed.database))
     engine = create_async_engine(
-        url, async_creator=partial(sqlite.connect, parsed, timeout=BUSY_SECONDS), **_OPTIONS
+        url,
+        async_creator=partial(sqlite.connect, parsed, timeout=BUSY_SECONDS),
+        pool_size=pool,  # all are kept: opening one, with a thread, costs more than many statements
+        max_overflow=0,
+        **_OPTIONS,
     )
     event.listen(engine.sync_engine, "handle_error", _on_error)
     event.listen(engine.sync_engine, "connect", _on_sqlite_connect)
@@ -246,3 +250,5 @@ def _on_sqlite_begin(connection: SyncConnection) -> None:
         raise OperationalError(statement, None, error) from error
     finally:
         cursor.close()
+    driver: Any = connection.connection.driver_connection
+    driver.is_writing = writes

@@ -1,11 +1,14 @@
 """SQLite's driver with one visit to its thread a statement, where it makes four by itself.
 
 `aiosqlite` runs SQLite in a thread of its own and goes there for the cursor, for the statement,
-for its rows and to close the cursor. A visit costs more than most of our statements do.
+for its rows and to close the cursor. A visit costs more than most of our statements do, and where
+the event loop is busy each way waits for Python's lock, 5 ms at worst: within a transaction that
+writes all other writers wait along. So there, once it has begun, no visit is made at all but for
+what may take long: many rows at once, and the commit.
 """
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +20,8 @@ from linekeeper.private import make_private_file
 
 _AT_FIRST = 1_000
 """Rows that come along with their statement; what is larger is fetched in portions."""
+_FEW = 200
+"""Rows that are written without leaving the event loop: a millisecond or two."""
 
 
 async def connect(url: URL, **options: Any) -> "SqliteConnection":
@@ -27,7 +32,9 @@ async def connect(url: URL, **options: Any) -> "SqliteConnection":
     if url.database and url.database != ":memory:":
         make_private_file(Path(url.database))
     places, named = url.get_dialect()().create_connect_args(url)
-    connection = SqliteConnection(partial(sqlite3.connect, *places, **{**named, **options}), 64)
+    # Its thread and the event loop's use it by turns, never both at once.
+    options = {**named, **options, "check_same_thread": False}
+    connection = SqliteConnection(partial(sqlite3.connect, *places, **options), 64)
     connection._thread.daemon = True  # as SQLAlchemy does with those it opens
     await connection
     return connection
@@ -40,6 +47,8 @@ class SqliteConnection(aiosqlite.Connection):
     its cursor is not aiosqlite's but what SQLAlchemy asks of one.
     """
 
+    is_writing = False
+    """Whether a transaction that writes has begun: its statements run in the event loop."""
     _unsure = False
     """Whether something may still be under way in the thread, its caller gone."""
 
@@ -47,8 +56,14 @@ class SqliteConnection(aiosqlite.Connection):
         """A cursor that isn't made before its first statement."""
         return SqliteCursor(self)
 
+    async def commit(self) -> None:
+        """Commit, in the thread: that waits for the storage."""
+        self.is_writing = False
+        await super().commit()
+
     async def rollback(self) -> None:
         """Roll back, where there is a transaction."""
+        self.is_writing = False
         if self._unsure or self._conn.in_transaction:
             await super().rollback()
 
@@ -94,13 +109,15 @@ class SqliteCursor:
             cursor = self._connection._conn.execute(statement, parameters)
             return cursor, cursor.fetchmany(_AT_FIRST) if cursor.description else []
 
-        self._cursor, self._rows = await self._connection._execute(visit)
+        here = self._connection.is_writing
+        self._cursor, self._rows = visit() if here else await self._connection._execute(visit)
         self._is_read = len(self._rows) < _AT_FIRST
 
-    async def executemany(self, statement: str, parameters: Iterable[Sequence[Any]]) -> None:
+    async def executemany(self, statement: str, parameters: Sequence[Sequence[Any]]) -> None:
         """Run `statement` once with each of `parameters`."""
-        raw = self._connection._conn
-        self._cursor = await self._connection._execute(raw.executemany, statement, parameters)
+        run = partial(self._connection._conn.executemany, statement, parameters)
+        here = self._connection.is_writing and len(parameters) <= _FEW
+        self._cursor = run() if here else await self._connection._execute(run)
 
     async def fetchone(self) -> Any:
         """The next row, or None."""

@@ -57,7 +57,7 @@ async def test_many_rows_returned_by_a_write_are_all_written(store: Store) -> No
         assert await session.scalar(COUNT) == 3_000
 
 
-async def test_a_statement_is_one_visit_to_the_thread(
+async def test_a_statement_is_one_visit_to_the_thread_and_none_where_others_wait(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visits = Counter[str]()
@@ -73,7 +73,11 @@ async def test_a_statement_is_one_visit_to_the_thread(
     assert visits.pop("all") == 3  # begin, the statement, roll back
     async with store.write() as session:
         await session.execute(KEEP, [{"n": 1}, {"n": 2}])
-    assert visits["all"] == 3  # begin, the statement, commit
+        assert await session.scalar(COUNT) == 2
+    assert visits.pop("all") == 2  # begin, commit
+    async with store.write() as session:
+        await session.execute(KEEP, [{"n": n} for n in range(1_000)])
+    assert visits["all"] == 3  # begin, the many rows, commit
 
 
 @pytest.mark.parametrize("late", [0.0, 0.002, 0.05])
