@@ -18,8 +18,8 @@ from sqlmodel import col, select
 from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
-from linekeeper.reconnect.ask import advance_case
 from linekeeper.reconnect.case import Case, load_case
+from linekeeper.reconnect.check import check_and_advance
 from linekeeper.reconnect.graph import LOGIN
 from linekeeper.reconnect.process import (
     Answer,
@@ -86,7 +86,7 @@ async def reconnect(
         try:
             incident_id = incident.strip() or await _incident_of(rt, connection)
             run_id = _run_id()
-            await advance_case(rt, incident_id, now=utcnow())
+            await check_and_advance(rt, incident_id)
             case = await take_up(rt, incident_id, run_id, now=utcnow())
             await rename(case.incident.title)
             await report_reconnect(incident_id)

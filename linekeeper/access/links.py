@@ -111,19 +111,24 @@ def authorize_url(app: AppConfig, public_url: str, state: str) -> str:
 
 
 async def asked_customers(
-    session: AsyncSession, attempts: Mapping[str, int], customers: Sequence[str]
+    session: AsyncSession,
+    attempts: Mapping[str, int],
+    customers: Sequence[str],
+    *,
+    has_gone: bool = False,
 ) -> set[tuple[str, str]]:
     """Incident and customer, where a mail of the incident's present attempt asks, or asked.
 
-    `attempts` are by the incidents' ids. A mail is known for a week after it went out, which is as
-    long as a case and its links last.
+    `attempts` are by the incidents' ids; `has_gone`: only mails that were sent count. A mail is
+    known for a week after it went out, which is as long as a case and its links last.
     """
     found: set[tuple[str, str]] = set()
     for chunk in chunked(sorted(set(customers)), 5_000):
         lanes = [f"email:{customer}" for customer in chunk]
-        keys = await session.scalars(
-            select(col(Outbox.dedupe_key)).where(col(Outbox.lane).in_(lanes))
-        )
+        mails = select(col(Outbox.dedupe_key)).where(col(Outbox.lane).in_(lanes))
+        if has_gone:
+            mails = mails.where(col(Outbox.status) == "sent")
+        keys = await session.scalars(mails)
         for parts in (key.split(":") for key in keys):  # as `reconnect.ask.mail` makes them
             if len(parts) == 6 and parts[4] == "ask" and parts[2] == str(attempts.get(parts[1])):
                 found.add((parts[1], parts[3]))

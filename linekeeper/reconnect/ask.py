@@ -4,7 +4,7 @@ Everything here compares what there should be with what there is, so that a repe
 consumers at once change nothing: each thing has a key of its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import func, select
@@ -32,8 +32,13 @@ _ENDED = ("reconnected", "moved")
 """Outcomes after which a reopened incident is a new attempt."""
 
 
-async def advance_case(rt: Runtime, incident_id: str, *, now: datetime) -> None:
-    """Bring the case of an incident in line with it: open it, ask, or let its run see the end."""
+async def advance_case(
+    rt: Runtime, incident_id: str, *, now: datetime, looked_at: Collection[str] | None = None
+) -> None:
+    """Bring the case of an incident in line with it: open it, ask, or let its run see the end.
+
+    Of those who were not asked yet only such are as are `looked_at`; without it, all.
+    """
     configuration = await rt.configuration()
     signer = await load_signer(rt.store)
     async with rt.store.write() as session:
@@ -59,7 +64,7 @@ async def advance_case(rt: Runtime, incident_id: str, *, now: datetime) -> None:
         app = configuration.apps.get(case.incident.app)
         if app is not None:
             asking = _Asking(rt, session, case, reconnect, now)
-            await asking.ask(configuration, app, signer)
+            await asking.ask(configuration, app, signer, looked_at)
 
 
 async def _opened(session: AsyncSession, case: Case, now: datetime) -> Reconnect:
@@ -103,9 +108,19 @@ class _Asking:
         self._reconnect = reconnect
         self._now = now
 
-    async def ask(self, configuration: Configuration, app: AppConfig, signer: Signer) -> None:
+    async def ask(
+        self,
+        configuration: Configuration,
+        app: AppConfig,
+        signer: Signer,
+        looked_at: Collection[str] | None = None,
+    ) -> None:
         """Make the links that are missing, mail those who were not, show the link in Slack."""
-        waiting = self._case.to_ask(app)
+        waiting = [
+            member
+            for member in self._case.to_ask(app)
+            if looked_at is None or member.link_id or member.connection_id in looked_at
+        ]
         made = {member.connection_id: await self._link(member) for member in waiting}
         texts: list[str] = []
         incident = self._case.incident.id

@@ -7,8 +7,10 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlmodel import col
 
+from linekeeper.clock import utcnow
 from linekeeper.health.contested import CALLS
 from linekeeper.makini import MakiniError
+from linekeeper.reconnect.ask import advance_case
 from linekeeper.reconnect.case import KIND, Member, load_case
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Credential, Transition
@@ -20,26 +22,37 @@ SECONDS = 10.0
 """After it the customer is asked all the same."""
 
 
-async def check_reported(rt: Runtime, incident_id: str, *, now: datetime) -> None:
+async def check_and_advance(rt: Runtime, incident_id: str) -> None:
+    """Bring the case of an incident in line with it, having asked those of whom we only heard.
+
+    Who joins it meanwhile is not asked to log in yet: that has asked for a look of its own.
+    """
+    looked_at = await check_reported(rt, incident_id, now=utcnow())
+    await advance_case(rt, incident_id, now=utcnow(), looked_at=looked_at)
+
+
+async def check_reported(rt: Runtime, incident_id: str, *, now: datetime) -> frozenset[str]:
     """Ask the connections of an incident of whose loss we only heard, before anybody is mailed.
 
     The status, a new token where the old one is refused, and a read: a login that works after all
-    ends the incident here, and its customer hears nothing of it.
+    ends the incident here, and its customer hears nothing of it. Returns whom it knew of.
     """
     case = await load_case(rt.store, incident_id, now=now)
     if case is None or not case.is_open:
-        return
+        return frozenset()
+    known = frozenset(member.connection_id for member in case.members)
     app = (await rt.configuration()).apps.get(case.incident.app)
     if app is None:
-        return
+        return known
     fresh = [member for member in case.to_ask(app) if member.link_id is None]
     if not 0 < len(fresh) <= AT_MOST:
-        return
+        return known
     reported = await _only_reported(rt, fresh)
     if reported:
         with suppress(TimeoutError, MakiniError):
             async with asyncio.timeout(SECONDS):
                 await probe_batch(rt, app, reported, started=now, last_try=True)
+    return known
 
 
 async def _only_reported(rt: Runtime, members: list[Member]) -> list[str]:

@@ -9,6 +9,7 @@ from sqlalchemy import distinct, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.access.links import asked_customers
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.health.judge import Observation, Outcome
 from linekeeper.health.login_check import read_surely, readable_entities
@@ -24,7 +25,7 @@ from linekeeper.reconnect.case import KIND, Case, load_case
 from linekeeper.reconnect.runs import end_replaced
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import app_of
-from linekeeper.store.tables import Audit, Change, Connection, Reconnect, Record
+from linekeeper.store.tables import Audit, Change, Connection, ConnectLink, Reconnect, Record
 from linekeeper.sweep.batch import probe_batch
 from linekeeper.text import duration
 from linekeeper.tokens.caller import Caller
@@ -254,6 +255,7 @@ async def close(rt: Runtime, incident_id: str, outcome: str, *, now: datetime) -
 async def _thank(
     rt: Runtime, case: Case, reconnect: Reconnect, session: Any, now: datetime
 ) -> None:
+    """Only who was asked, or has logged in: nobody else has heard that anything was wrong."""
     configuration = await rt.configuration()
     app = configuration.apps.get(case.incident.app)
     if app is None or not configuration.mail:
@@ -265,11 +267,21 @@ async def _thank(
             if member.customer_id and app_of(app, member.chosen).writes_to_customers
         )
     )
+    incident, attempt = case.incident.id, reconnect.attempt
+    asked = await asked_customers(session, {incident: attempt}, customers, has_gone=True)
+    logged_in = set(
+        await session.scalars(
+            select(col(ConnectLink.customer_id)).where(
+                col(ConnectLink.incident_id) == incident,
+                col(ConnectLink.used_at) >= reconnect.opened_at,
+            )
+        )
+    )
     reachable = await with_contacts(session, customers)
     rows = [
-        mail(case.incident.id, reconnect.attempt, customer, "thank")
+        mail(incident, attempt, customer, "thank")
         for customer in customers
-        if customer in reachable
+        if customer in reachable and (customer in logged_in or (incident, customer) in asked)
     ]
     await enqueue(rt.store, session, rows, now=now)
 

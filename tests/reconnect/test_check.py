@@ -11,6 +11,8 @@ from linekeeper.inbox.delivery import make_delivery
 from linekeeper.inbox.identify import identify
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.kinds import EventNames
+from linekeeper.reconnect.ask import advance_case
+from linekeeper.reconnect.check import check_reported
 from linekeeper.store import new_id
 from linekeeper.store.tables import ConnectLink
 from tests.reconnect.conftest import House
@@ -76,3 +78,25 @@ async def test_the_customer_is_mailed_where_it_is_lost_or_nobody_knows(
     assert (await house.connection(connection.id)).health == "reauthorization_required"
     assert len(mailbox.mails) == 1
     assert len(await house.rows(ConnectLink)) == 1
+
+
+async def test_who_joins_while_another_is_asked_is_not_mailed_before_being_asked(
+    open_house: Opened, post: tuple[Post, str]
+) -> None:
+    """All logins work; of the second to the sixth it is said while the first is being checked."""
+    mailbox, url = post
+    house = await asking(open_house, url)
+    await house.sweep()
+    first, *others = await house.connections()
+    await said(house, first.makini_key)
+    [incident] = await house.incidents()
+    looked_at = await check_reported(house.rt, incident.id, now=utcnow())
+    for connection in others:
+        await said(house, connection.makini_key)
+    for incident in await house.incidents():
+        await advance_case(house.rt, incident.id, now=utcnow(), looked_at=looked_at)
+    assert await house.rows(ConnectLink) == []
+    await work(house)
+    assert {connection.health for connection in await house.connections()} == {"healthy"}
+    assert mailbox.mails == []
+    assert await house.rows(ConnectLink) == []

@@ -1,12 +1,10 @@
 """Incidents that may need a customer: their cases are brought in line with them."""
 
-from linekeeper.clock import utcnow
 from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.events import RECONNECT
 from linekeeper.outbox.queue import waiting_behind
 from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender
-from linekeeper.reconnect.ask import advance_case
-from linekeeper.reconnect.check import check_reported
+from linekeeper.reconnect.check import check_and_advance
 from linekeeper.runtime import Runtime
 
 
@@ -31,8 +29,7 @@ class ReconnectSender(Sender):
         covered = await waiting_behind(self._rt.store, row.id, row.lane)  # they ask for the same
         incident_id = str(row.payload.get("incident_id"))
         try:
-            await check_reported(self._rt, incident_id, now=utcnow())
-            await advance_case(self._rt, incident_id, now=utcnow())
+            await check_and_advance(self._rt, incident_id)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             return Failed(reason, is_kept=True)
