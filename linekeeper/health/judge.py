@@ -88,11 +88,13 @@ def _seen(previous: Judged, observation: Observation, policy: HealthPolicy) -> J
         own = Health.unknown if observation.unread else previous.own
         return replace(previous, own=own, misses=0, disputed=observation.unread)
     match observation.outcome:
-        case Outcome.missed:
+        case Outcome.missed | Outcome.unclear:
             misses = previous.misses + 1
             gone = misses >= policy.misses_unreachable
             lost = previous.own is Health.reauthorization_required
-            own = Health.unreachable if gone and not lost else previous.own
+            away = observation.outcome is Outcome.missed
+            after = Health.unreachable if away else Health.unknown
+            own = after if gone and not lost else previous.own
             return replace(previous, own=own, misses=misses)
         case Outcome.login_lost:
             return _lost(previous, observation)
@@ -171,7 +173,7 @@ def _remembered(state: Judged, observation: Observation, policy: HealthPolicy) -
         return replace(state, tried_at=at, read_at=read_at, evidence=Evidence.read)
     if source not in ("probe", "reconnect") or observation.outcome is Outcome.doubted:
         return state
-    if observation.outcome is Outcome.missed:
+    if observation.outcome in (Outcome.missed, Outcome.unclear):
         return state
     is_recent = (
         good

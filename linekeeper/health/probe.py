@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from linekeeper.health.judge import Observation, Outcome
-from linekeeper.makini import ConnectionStatus, ErrorKind, MakiniError
+from linekeeper.makini import OTHER_SHAPE, ConnectionStatus, ErrorKind, MakiniError
 from linekeeper.tokens.caller import Caller, NoToken
 
 _SYNC = {
@@ -45,7 +45,8 @@ def understand_error(error: MakiniError, at: datetime) -> Observation | None:
     outcome = {
         ErrorKind.unauthorized: Outcome.login_lost,
         ErrorKind.forbidden: Outcome.refused,
-    }.get(error.kind, Outcome.missed)
+        ErrorKind.not_found: Outcome.unclear,
+    }.get(error.kind, Outcome.unclear if error.code == OTHER_SHAPE else Outcome.missed)
     status = str(error.status) if error.status is not None else error.kind.value
     return Observation(
         at=at,

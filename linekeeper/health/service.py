@@ -169,7 +169,8 @@ def _without_future(judged: Judged) -> Judged:
 
 def _next_row(row: _Row, judged: Judged, observation: Observation) -> _Row:
     looked = _is_look(observation)
-    silent = observation.outcome is Outcome.missed or _is_without_word(row, observation)
+    unsaid = observation.outcome in (Outcome.missed, Outcome.unclear)
+    silent = unsaid or _is_without_word(row, observation)
     answered = looked and not silent
     good = looked and judged.own is Health.healthy and judged.misses == 0
     return _Row(

@@ -43,6 +43,8 @@ class Outcome(StrEnum):
     """A call was refused with a token that may be an old one."""
     missed = "missed"
     """No usable answer: time-out, network, 5xx, garbage."""
+    unclear = "unclear"
+    """It answered, but nothing of its state: 404, or JSON of another shape."""
     refused = "refused"
     """It answered 403: not enough credits, or not allowed."""
     strange = "strange"

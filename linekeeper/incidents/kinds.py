@@ -39,8 +39,8 @@ _KINDS = {
     ),
     "unknown": Words(
         "status unknown",
-        "Whether it works is unknown: Makini reports a status that Linekeeper doesn't know, "
-        "or the evidence contradicts itself. It counts as unhealthy.",
+        "Whether it works is unknown: what Makini answers about its state is nothing that "
+        "Linekeeper knows, or the evidence contradicts itself. It counts as unhealthy.",
         "Looked at in every sweep; resolves by itself once the evidence is good and agrees.",
     ),
     "list_failed": Words(

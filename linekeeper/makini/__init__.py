@@ -34,13 +34,21 @@ from linekeeper.makini.models import (
     normalise_sync_status,
 )
 from linekeeper.makini.scope import ErrorScope, error_scope
-from linekeeper.makini.wire import BEFORE_SENDING, CONNECTION_PAUSED, NEW_LOGIN, PAUSED, TOO_LARGE
+from linekeeper.makini.wire import (
+    BEFORE_SENDING,
+    CONNECTION_PAUSED,
+    NEW_LOGIN,
+    OTHER_SHAPE,
+    PAUSED,
+    TOO_LARGE,
+)
 
 __all__ = [
     "BEFORE_SENDING",
     "CONNECTION_PAUSED",
     "NEW_LOGIN",
     "NO_TOKEN",
+    "OTHER_SHAPE",
     "PAUSED",
     "TOO_LARGE",
     "AppCircuit",

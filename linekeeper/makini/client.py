@@ -1,6 +1,7 @@
 """Makini as one app sees it: connections, tokens, status, records."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +16,6 @@ from linekeeper.makini.admin import AdminToken
 from linekeeper.makini.budget import Budget
 from linekeeper.makini.errors import ErrorKind, MakiniError, ReadOnlyApp
 from linekeeper.makini.failures import read_json
-from linekeeper.makini.fields import mapping, text
 from linekeeper.makini.filters import filter_queries
 from linekeeper.makini.models import (
     ConnectionPage,
@@ -25,13 +25,15 @@ from linekeeper.makini.models import (
     TokenPair,
     WrongShape,
     is_token,
+    parse_client,
     parse_connections,
     parse_platforms,
+    parse_record,
     parse_status,
     parse_tokens,
 )
 from linekeeper.makini.paging import Pages, parse_page
-from linekeeper.makini.wire import Answer, Wire, open_client, refuse_unusable_address
+from linekeeper.makini.wire import OTHER_SHAPE, Answer, Wire, open_client, refuse_unusable_address
 
 Again = Callable[[MakiniError], Awaitable[str | None]]
 
@@ -67,6 +69,7 @@ class MakiniClient:
         self._clock = clock
         self._admin = AdminToken(self._fetch_admin_token, clock)
         self._status_url = self._url("/api/integrations/current")
+        self._older_status_url = self._url("/api/integrations/sync/status")
         self._token_url = self._url("/link/token")
 
     async def __aenter__(self) -> Self:
@@ -90,20 +93,14 @@ class MakiniClient:
     async def check(self) -> str:
         """Return the app's name at Makini; proves that its credentials work."""
         answer = await self._as_admin("GET", self._url("/api/system/client"))
-        top = mapping(self._json(answer, None))
-        inner = mapping(top.get("data", top))
-        name = text(inner.get("name")) or text(inner.get("id"))
-        if not name:
-            raise self._wrong_shape("no client name in it", answer, None)
-        return name
+        with self._reading(answer, None):
+            return parse_client(self._json(answer, None))
 
     async def platforms(self) -> list[Platform]:
         """Return the systems Makini can connect to."""
         answer = await self._as_admin("GET", self._url("/api/system/platforms"))
-        try:
+        with self._reading(answer, None):
             return parse_platforms(self._json(answer, None))
-        except WrongShape as error:
-            raise self._wrong_shape(str(error), answer, None) from error
 
     async def list_connections(self) -> AsyncIterator[ConnectionPage]:
         """Yield every connection of the app, page by page.
@@ -115,12 +112,10 @@ class MakiniClient:
         pages = Pages(self.app.paging, self.app.per_page)
         while (question := pages.question) is not None:
             answer = await self._as_admin("GET", self._url("/api/system/connections", question))
-            try:
+            with self._reading(answer, None):
                 page = parse_page(self._json(answer, None))
                 pages.answered(page)
                 connections = parse_connections(page.records)
-            except WrongShape as error:
-                raise self._wrong_shape(str(error), answer, None) from error
             yield ConnectionPage(connections, len(page.records) - len(connections), page.total)
 
     # Tokens
@@ -159,13 +154,21 @@ class MakiniClient:
     # One connection, with its own token
 
     async def status(self, access_token: str, *, connection: str) -> ConnectionStatus:
-        """Return what the connection says about itself; the only probe there is."""
-        answer = await self._as_connection(self._status_url, access_token, connection)
-        value = self._json(answer, connection)
+        """Return what the connection says about itself; on the older route if need be."""
+        word = "sync_status"
         try:
-            return parse_status(value, request_id=answer.request_id, latency=answer.latency)
-        except WrongShape as error:
-            raise self._wrong_shape(str(error), answer, connection) from error
+            answer = await self._as_connection(self._status_url, access_token, connection)
+        except MakiniError as error:
+            if error.kind is not ErrorKind.not_found:
+                raise
+            word = "status"
+            try:
+                answer = await self._as_connection(self._older_status_url, access_token, connection)
+            except MakiniError:
+                raise error from None
+        with self._reading(answer, connection):
+            value = self._json(answer, connection)
+            return parse_status(value, word, request_id=answer.request_id, latency=answer.latency)
 
     async def records(
         self,
@@ -206,11 +209,9 @@ class MakiniClient:
                         raise
                     access_token = renewed
                     continue
-                try:
+                with self._reading(answer, connection):
                     page = parse_page(value)
                     pages.answered(page)
-                except WrongShape as error:
-                    raise self._wrong_shape(str(error), answer, connection) from error
                 yield page
 
     async def record(
@@ -224,13 +225,8 @@ class MakiniClient:
             if error.kind is ErrorKind.not_found:
                 return None
             raise
-        value = self._json(answer, connection)
-        inner = value.get("data", value) if isinstance(value, dict) else None
-        if isinstance(value, dict) and inner is None:
-            return None
-        if not isinstance(inner, dict):
-            raise self._wrong_shape("no record in it", answer, connection)
-        return inner
+        with self._reading(answer, connection):
+            return parse_record(self._json(answer, connection))
 
     # Underneath
 
@@ -332,18 +328,22 @@ class MakiniClient:
         )
 
     def _tokens(self, answer: Answer, connection: str | None, *, minted: bool = False) -> TokenPair:
-        value = self._json(answer, connection)
-        try:
+        with self._reading(answer, connection):
+            value = self._json(answer, connection)
             return parse_tokens(value, now=self._clock(), minted=minted)
-        except WrongShape as error:
-            raise self._wrong_shape(str(error), answer, connection) from error
 
-    def _wrong_shape(self, reason: str, answer: Answer, connection: str | None) -> MakiniError:
-        return MakiniError(
-            ErrorKind.malformed,
-            reason,
-            app=self.app.name,
-            connection=connection,
-            status=answer.status,
-            request_id=answer.request_id,
-        )
+    @contextmanager
+    def _reading(self, answer: Answer, connection: str | None) -> Iterator[None]:
+        """For the block, an answer of another shape is an error like any other of Makini's."""
+        try:
+            yield
+        except WrongShape as error:
+            raise MakiniError(
+                ErrorKind.malformed,
+                str(error),
+                app=self.app.name,
+                connection=connection,
+                status=answer.status,
+                code=OTHER_SHAPE,
+                request_id=answer.request_id,
+            ) from error

@@ -194,19 +194,46 @@ def _tags(value: object) -> tuple[str, ...]:
     return tuple(name for name in names if name)
 
 
-def parse_status(value: object, *, request_id: str | None, latency: float) -> ConnectionStatus:
-    """Return the status in an answer, at the top or under `data`. Raises WrongShape."""
+def parse_client(value: object) -> str:
+    """Return the app's name in an answer, or its id. Raises WrongShape."""
+    entry = _data(value)
+    name = text(entry.get("name")) or text(entry.get("id"))
+    if not name:
+        raise WrongShape("no client name in it")
+    return name
+
+
+def parse_record(value: object) -> dict[str, Any] | None:
+    """Return the record in an answer, at the top or under `data`; None for null there.
+
+    Raises WrongShape.
+    """
+    inner = value.get("data", value) if isinstance(value, dict) else value
+    if inner is None and isinstance(value, dict):
+        return None
+    if not isinstance(inner, dict):
+        raise WrongShape("no record in it")
+    return inner
+
+
+def parse_status(
+    value: object, word: str = "sync_status", *, request_id: str | None, latency: float
+) -> ConnectionStatus:
+    """Return the status in an answer, at the top or under `data`. Raises WrongShape.
+
+    `word`: the field that says how its sync is; on the older route it is `status`.
+    """
     entry = _data(value)
     identity = entry.get("id", entry.get("key"))
-    if identity is None and "sync_status" not in entry:
-        raise WrongShape("no connection in it (neither id nor sync_status)")
+    if identity is None and word not in entry:
+        raise WrongShape(f"no connection in it (neither id nor {word})")
     return ConnectionStatus(
         id=text(identity),
         company_name=text(entry.get("company_name")),
         email=text(entry.get("email")),
         provider=text(entry.get("provider")),
         updated_at=instant(entry.get("updated_at")),
-        sync_status=normalise_sync_status(text(entry.get("sync_status"))),
+        sync_status=normalise_sync_status(text(entry.get(word))),
         sync_updated_at=instant(entry.get("sync_updated_at")),
         request_id=request_id,
         latency=latency,

@@ -23,6 +23,8 @@ from linekeeper.makini.limits import closed_until, stated_limit
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 TOO_LARGE = "ANSWER_TOO_LARGE"
+OTHER_SHAPE = "UNEXPECTED_ANSWER"
+"""An answer that is JSON, and not what was asked for."""
 """Our code for an answer over `MAX_BODY_BYTES`: ask for fewer records a page."""
 PAUSED = "PAUSED"
 """Our code for a call not made: Makini asked for a pause longer than is waited for."""

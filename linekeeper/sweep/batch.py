@@ -104,7 +104,7 @@ class _Try:
             observation = await self._look(member, utcnow())
             if observation is None:
                 continue
-            missed = observation.outcome is Outcome.missed
+            missed = observation.outcome in (Outcome.missed, Outcome.unclear)
             self._batch.missed += missed
             self._batch.answered += not missed
             self._seen.append((member.id, observation))

@@ -29,7 +29,7 @@ from linekeeper.views.digest_measures import Life
 HORIZON = timedelta(days=7)
 """A token that ends within it and was not renewed is worth a look."""
 _SIGNS_WITHIN = timedelta(hours=1)
-_SIGNS = ("missed", "login_lost", "refused", "strange", "sync_failing")
+_SIGNS = ("missed", "unclear", "login_lost", "refused", "strange", "sync_failing")
 _AT_ONCE = 5_000
 
 

@@ -467,3 +467,13 @@ async def test_a_key_no_address_can_hold_is_rejected(makini: MakiniClient) -> No
     with pytest.raises(MakiniError, match="too long") as refused:
         await makini.record("t", "eam/assets", "7" * 70_000, connection="acme")
     assert (refused.value.kind, refused.value.retryable) == (ErrorKind.rejected, False)
+
+
+async def test_a_makini_of_an_earlier_version_is_asked_on_its_own_route(
+    makini: MakiniClient, peer: Peer
+) -> None:
+    refused = JSONResponse({"message": "Not found"}, 404)
+    peer.answer("GET", "/api/integrations/current", lambda _: refused)
+    peer.answer("GET", "/api/integrations/sync/status", {"status": "done"})
+    status = await makini.status("t", connection="acme")
+    assert (status.sync_status, status.id) == ("done", "")
