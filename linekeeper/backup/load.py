@@ -16,6 +16,7 @@ from sqlmodel import SQLModel, col
 
 from linekeeper.backup.dump import PROOF
 from linekeeper.backup.file import BackupError, Header, Reader
+from linekeeper.reconcile.feed import leave_gap
 from linekeeper.store import KeyProblem, Store, StoreError
 from linekeeper.store.core import table_of
 from linekeeper.store.migrate import build_schema, say_whom_it_serves
@@ -75,6 +76,7 @@ async def restore(
                 await connection.run_sync(build_schema, "head")
                 await connection.run_sync(say_whom_it_serves, store.cipher)
                 await _require_readable(connection, store, path, header)
+                await leave_gap(connection)
                 revoked = 0 if header.is_signed else await _revoke_keys(connection, now)
                 await _note(connection, header, by=by, now=now)
                 schema = await connection.run_sync(schema_of)

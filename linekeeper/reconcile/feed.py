@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import col
 
 from linekeeper.store import Store
@@ -23,6 +23,9 @@ from linekeeper.store.upsert import insert_ignore
 MOST = 1_000
 _PLACED_AT_ONCE = 5_000
 _VERSION = "1:"
+GAP = 10**12
+"""How far ahead of a backup its feed goes on: cursors given after the backup was taken stay
+behind whatever the restored feed has to say."""
 
 
 class BadCursor(ValueError):
@@ -51,6 +54,11 @@ async def read_feed(store: Store, after: str | None, *, limit: int = MOST) -> Pa
     position = position_of(after)
     await _place(store)
     async with store.read() as session:
+        if position > (await session.scalar(select(col(FeedEnd.position))) or 0):
+            raise BadCursor(
+                "the cursor is ahead of all there is: it is of another database. Leave `after` "
+                "out and start over; a change that you have had already does no harm twice"
+            )
         rows = (
             await session.execute(
                 select(Change, col(Connection.makini_key))
@@ -94,6 +102,16 @@ def position_of(after: str | None) -> int:
         return int(number)
     except (ValueError, binascii.Error) as error:
         raise BadCursor("the cursor is none of ours: give `next` of an earlier answer") from error
+
+
+async def leave_gap(connection: AsyncConnection) -> None:
+    """Have the feed of a restored backup go on far ahead of what its product may have read.
+
+    What was given after the backup was taken is lost here, and its places with it. Given again to
+    other changes, they would be skipped by the cursors that the product holds.
+    """
+    table = table_of(FeedEnd)
+    await connection.execute(update(table).values(position=table.c.position + GAP))
 
 
 async def _place(store: Store) -> None:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Index, Text, text
+from sqlalchemy import BigInteger, Column, Index, Text, text
 from sqlmodel import Field, SQLModel
 
 from linekeeper.store.tables.columns import identifier, optional_time, reference, time
@@ -99,7 +99,7 @@ class Change(SQLModel, table=True):
     connection_id: str = reference("connection.id")
     seq: int
     """1, 2, 3, … in each connection."""
-    position: int | None = None
+    position: int | None = Field(default=None, sa_type=BigInteger)
     """Place in the feed of all connections, given when it is first read (reconcile.feed)."""
     entity: str
     key: str
@@ -136,7 +136,7 @@ class FeedEnd(SQLModel, table=True):
     __tablename__ = "feed_end"
 
     id: int = Field(default=1, primary_key=True)
-    position: int = 0
+    position: int = Field(default=0, sa_type=BigInteger)
 
 
 class Watermark(SQLModel, table=True):
