@@ -66,18 +66,23 @@ class _Judging:
         syncs: list[EntitySync] = []
         doubted: list[str] = []
         whole: dict[str, datetime] = {}
-        scopes = SyncScopes(self._apps, await load_settings(session, owners.values()))
+        statements = {
+            event.id: statement(event.kind, event.event, read(event.body or b""))
+            for event in events
+        }
+        scopes: SyncScopes | None = None
+        if any(said.entities for said in statements.values()):
+            scopes = SyncScopes(self._apps, await load_settings(session, owners.values()))
         for event in events:
             if event.kind == CANARY:
                 settled[event.id] = Settled("processed", note="a canary: nobody's event")
                 continue
-            said = statement(event.kind, event.event, read(event.body or b""))
-            owner = owners.get(event.id)
+            said, owner = statements[event.id], owners.get(event.id)
             if owner is None:
                 settled[event.id] = _without_owner(event)
             elif said.says is None:
                 settled[event.id] = _says_nothing(event, owner)
-            elif (single := scopes.single(event, said, owner)) is not None:
+            elif scopes and (single := scopes.single(event, said, owner)) is not None:
                 settled[event.id] = Settled("processed", owner, _of_entities(single))
                 syncs += single
                 doubted += [owner] if said.says == "login_lost" else []
@@ -90,8 +95,10 @@ class _Judging:
                 seen.append((owner, _observation(event, said)))
                 if said.synced:
                     whole[owner] = max(whole.get(owner, event.at), event.at)
-        await note_syncs(self._store, session, syncs, whole)
-        await doubt(session, sorted(set(doubted)), now=now)
+        if syncs or whole:
+            await note_syncs(self._store, session, syncs, whole)
+        if doubted:
+            await doubt(session, sorted(set(doubted)), now=now)
         changes = await observe(self._store, session, seen, policy=self._policy, now=now)
         if changes:
             await conclude(self._store, session, policy=self._policy, now=now)
