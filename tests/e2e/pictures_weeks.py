@@ -70,7 +70,7 @@ async def weeks(house: House, page: Page) -> None:
     async with house.prefect() as client:
         await client.resume_flow_run(run)  # drawn again, to the scale of three weeks
     for name, place in (("implementation-graph", ""), ("implementation-graph-v2", "v2/")):
-        before, after = 0, -1
+        before, after = None, run
         while before != after:  # it was woken meanwhile: Prefect shows no graph of one that begins
             before = await rests(house, run)
             await show(house, page, f"{place}runs/flow-run/{run}")
@@ -100,9 +100,9 @@ async def shown(house: House) -> Any:
         return UUID(str(await session.scalar(select(col(Implementation.run_id)))))
 
 
-async def rests(house: House, run: Any) -> int:
+async def rests(house: House, run: Any) -> Any:
     """Wait until the run was suspended for a while: it is woken while its graph isn't to scale.
-    How often it had been at work then."""
+    In which state it is then: another one after each waking."""
 
     async def suspended() -> bool:
         async with house.prefect() as client:
@@ -112,7 +112,7 @@ async def rests(house: House, run: Any) -> int:
 
     await until(suspended, seconds=400, what="the run to rest")
     async with house.prefect() as client:
-        return (await client.read_flow_run(run)).run_count
+        return (await client.read_flow_run(run)).state_id
 
 
 async def replay(house: House, *, days_ago: int, until: Mapping[str, float] | None) -> datetime:
