@@ -14,13 +14,8 @@ import pytest
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.migrate import migrate
-from tests.databases import (
-    Engine,
-    Postgres,
-    drop_sqlite,
-    make_sqlite,
-    share_compiled_statements,
-)
+from tests.databases import Engine, Postgres, drop_sqlite, make_sqlite
+from tests.sharing import share_compiled_statements, share_trust
 
 pytest_plugins = ["tests.fixtures_prefect"]
 hypothesis.settings.register_profile("short", deadline=None, max_examples=40)
@@ -55,10 +50,11 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_statements_are_shared() -> Iterator[None]:
-    """See `share_compiled_statements`."""
+def shared() -> Iterator[None]:
+    """See `tests.sharing`."""
     with pytest.MonkeyPatch.context() as patch:
         share_compiled_statements(patch)
+        share_trust(patch)
         yield
 
 

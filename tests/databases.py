@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
@@ -179,30 +178,3 @@ async def make_sqlite(home: Path, template: Settings | None = None) -> Settings:
 async def drop_sqlite(settings: Settings) -> None:
     """Remove it, with its home."""
     shutil.rmtree(settings.home, ignore_errors=True)
-
-
-def share_compiled_statements(patch: pytest.MonkeyPatch) -> None:
-    """All stores of this process have one cache of compiled statements.
-
-    One test after the other opens stores of its own, where in production a process has one: what
-    a statement costs to compile was a good part of the time that the tests took.
-    """
-    from linekeeper.store import engine as module
-
-    make = module.create_async_engine
-    shared: dict[type, Any] = {}
-
-    def make_engine(*args: Any, **options: Any) -> Any:
-        engine = make(*args, **options)
-        sync = engine.sync_engine
-        kind = type(sync.dialect)
-        if kind not in shared:
-            # The cache asks whether two dialects are the same; ours have the same options.
-            patch.setattr(kind, "__eq__", lambda self, other: type(self) is type(other))
-            patch.setattr(kind, "__hash__", lambda self: hash(type(self)))
-            shared[kind] = sync._compiled_cache
-            shared[kind].capacity = 5_000
-        sync._compiled_cache = shared[kind]
-        return engine
-
-    patch.setattr(module, "create_async_engine", make_engine)

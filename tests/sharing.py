@@ -1,0 +1,52 @@
+"""What a process of Linekeeper has once, and the tests, one process, would make again and again."""
+
+import os
+import ssl
+from typing import Any
+
+import httpx
+import pytest
+
+
+def share_compiled_statements(patch: pytest.MonkeyPatch) -> None:
+    """All stores of this process have one cache of compiled statements.
+
+    One test after the other opens stores of its own, where in production a process has one: what
+    a statement costs to compile was a good part of the time that the tests took.
+    """
+    from linekeeper.store import engine as module
+
+    make = module.create_async_engine
+    shared: dict[type, Any] = {}
+
+    def make_engine(*args: Any, **options: Any) -> Any:
+        engine = make(*args, **options)
+        sync = engine.sync_engine
+        kind = type(sync.dialect)
+        if kind not in shared:
+            # The cache asks whether two dialects are the same; ours have the same options.
+            patch.setattr(kind, "__eq__", lambda self, other: type(self) is type(other))
+            patch.setattr(kind, "__hash__", lambda self: hash(type(self)))
+            shared[kind] = sync._compiled_cache
+            shared[kind].capacity = 5_000
+        sync._compiled_cache = shared[kind]
+        return engine
+
+    patch.setattr(module, "create_async_engine", make_engine)
+
+
+def share_trust(patch: pytest.MonkeyPatch) -> None:
+    """All clients trust the same certificates, which are read once from each place."""
+    make = httpx.create_ssl_context
+    shared: dict[tuple[str | None, ...], ssl.SSLContext] = {}
+
+    def context(verify: Any = True, cert: Any = None, trust_env: bool = True) -> ssl.SSLContext:
+        if verify is not True or cert is not None or not trust_env:
+            return make(verify=verify, cert=cert, trust_env=trust_env)
+        place = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+        if place not in shared:
+            shared[place] = make()
+        return shared[place]
+
+    patch.setattr(httpx, "create_ssl_context", context)
+    patch.setattr("httpx._transports.default.create_ssl_context", context)
