@@ -15,6 +15,7 @@ from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.migrate import migrate
 from tests.databases import Engine, Postgres, drop_sqlite, make_sqlite
+from tests.places import quick_folder
 from tests.sharing import share_compiled_statements, share_trust
 
 pytest_plugins = ["tests.fixtures_prefect"]
@@ -41,6 +42,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
             item.add_marker(pytest.mark.xdist_group(which))
     yield
     items.sort(key=lambda item: "simulation" not in item.path.parts)
+
+
+_STEPPED_BACK: list[bool] = []
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Side by side, what all wait for at the end goes first: tests of a group, one at a time.
+
+    The groups begin at once; a worker that has none, or is through with it, steps back.
+    """
+    is_side_by_side = "PYTEST_XDIST_WORKER" in os.environ
+    if is_side_by_side and not _STEPPED_BACK and item.get_closest_marker("xdist_group") is None:
+        _STEPPED_BACK.append(True)
+        os.nice(5)
 
 
 def pytest_collection_finish() -> None:
@@ -110,17 +125,29 @@ async def migrated(
 
 
 @pytest.fixture
-async def empty_settings(engine: Engine, tmp_path: Path) -> AsyncIterator[Settings]:
+def settings_home(tmp_path: Path) -> Iterator[Path]:
+    """Where there will be a home: in memory, or in the test's own folder."""
+    if (place := quick_folder()) is None:
+        yield tmp_path / "home"
+        return
+    with tempfile.TemporaryDirectory(prefix="linekeeper-home-", dir=place) as folder:
+        yield Path(folder) / "home"
+
+
+@pytest.fixture
+async def empty_settings(engine: Engine, settings_home: Path) -> AsyncIterator[Settings]:
     """Settings of a home with an empty database, on each engine."""
-    settings = await engine.make(tmp_path / "home")
+    settings = await engine.make(settings_home)
     yield settings
     await engine.drop(settings)
 
 
 @pytest.fixture
-async def settings(engine: Engine, migrated: Settings, tmp_path: Path) -> AsyncIterator[Settings]:
+async def settings(
+    engine: Engine, migrated: Settings, settings_home: Path
+) -> AsyncIterator[Settings]:
     """Settings of a home with a migrated database, on each engine."""
-    settings = await engine.make(tmp_path / "home", template=migrated)
+    settings = await engine.make(settings_home, template=migrated)
     yield settings
     await engine.drop(settings)
 

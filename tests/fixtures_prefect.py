@@ -1,6 +1,7 @@
 """A real Prefect server of its own for all tests that need one, started once."""
 
 import asyncio
+import atexit
 import os
 import shutil
 import signal
@@ -19,12 +20,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.places import quick_folder
+
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
 for name in [name for name in os.environ if name.startswith("PREFECT_")]:
     del os.environ[name]  # a developer's own server and profiles stay out of it
-HOME = Path(tempfile.mkdtemp(prefix="linekeeper-prefect-"))
+HOME = Path(tempfile.mkdtemp(prefix="linekeeper-prefect-", dir=quick_folder()))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 os.environ["PREFECT_HOME"] = str(HOME / "client")
 os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
 os.environ["DO_NOT_TRACK"] = "1"

@@ -21,6 +21,7 @@ from prefect.client.schemas.objects import FlowRun
 
 from linekeeper.settings import Settings
 from linekeeper.store import Store
+from tests.places import quick_folder
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "linekeeper.cli")
@@ -206,7 +207,9 @@ def free_ports(*parts: str) -> dict[str, int]:
 @asynccontextmanager
 async def living(*, connections: int, **environment: str) -> AsyncIterator[House]:
     """`linekeeper up --sandbox --scenario quiet --no-schedules`, with ports of its own."""
-    with tempfile.TemporaryDirectory(prefix="linekeeper-e2e-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(
+        prefix="linekeeper-e2e-", dir=quick_folder(), ignore_cleanup_errors=True
+    ) as name:
         ports = free_ports(*PARTS)
         async with started(
             Path(name) / "home",
