@@ -126,7 +126,9 @@ class Zygote:
         for end in (input_end, output_end, status_end):
             os.close(end)
         news = await _reader(status)
-        pid = int(await news.readline())
+        if not (line := await news.readline()):
+            raise RuntimeError("The process that forks others has ended; its error output says why")
+        pid = int(line)
         stdin = os.fdopen(given, "wb", buffering=0) if has_stdin else None
         forked = Forked(pid, stdin, await _reader(output) if stdout is None else None)
         watching = asyncio.create_task(forked._watch(news))
