@@ -36,6 +36,7 @@ from linekeeper.watch.alerts import (
 )
 from linekeeper.watch.queries import note_ended
 from tests.fixtures_prefect import PrefectServer
+from tests.flows.conftest import on_both
 
 
 async def incidents(store: Store) -> dict[str, str]:
@@ -56,6 +57,7 @@ async def receiver(settings: Settings) -> AsyncIterator[Settings]:
         yield settings.model_copy(update={"public_url": serve.address(listener)})
 
 
+@on_both
 async def test_a_run_that_breaks_or_crashes_is_an_incident_one_red_by_its_findings_is_not(
     receiver: Settings, store: Store, clean_prefect: PrefectServer
 ) -> None:
