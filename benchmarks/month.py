@@ -24,6 +24,7 @@ from sqlalchemy import bindparam, func, insert, select
 from sqlmodel import col
 
 from linekeeper.config import AlertPolicy, AppConfig, Configuration, HealthPolicy, SlackConfig
+from linekeeper.config.quiet import quiet_times
 from linekeeper.health.judge import Health, Judged, Observation, Outcome, dump
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
@@ -31,7 +32,6 @@ from linekeeper.incidents.news import find_news, mark_reported
 from linekeeper.incidents.operate import NoIncident, acknowledge
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.notify.queries import merged_into
-from linekeeper.notify.quiet import quiet_times
 from linekeeper.notify.slack_channel import Pacer
 from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.settings import Settings

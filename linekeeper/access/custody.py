@@ -202,7 +202,13 @@ async def _own(
 
 
 async def _set(
-    session: AsyncSession, connection: Connection, custody: Custody, *, by: str, now: datetime
+    session: AsyncSession,
+    connection: Connection,
+    custody: Custody,
+    *,
+    by: str,
+    now: datetime,
+    to: str = "",
 ) -> None:
     before = connection.custody
     await session.execute(
@@ -212,19 +218,20 @@ async def _set(
         .execution_options(synchronize_session=False)
     )
     if before != custody.value:
-        detail: dict[str, Any] = {"before": before}
+        detail: dict[str, Any] = {"before": before, **({"to": to} if to else {})}
         action = f"token.{custody.value}"
         session.add(Audit(at=now, by=by, action=action, subject=connection.id, detail=detail))
 
 
 async def return_tokens(
-    rt: Runtime, connection: Connection, *, by: str, now: datetime
+    rt: Runtime, connection: Connection, *, by: str, now: datetime, to: str = ""
 ) -> dict[str, Any] | None:
     """End the renewing of one connection and return its pair; None where it has none.
 
     A renewal under way is waited for, so that what is returned is the pair that lives. Borrowed
-    tokens are the product's own and are forgotten. A second call returns the same again. Raises
-    `UnreadableToken`; it is not renewed any more then, either.
+    tokens are the product's own and are forgotten. A second call returns the same again; each is
+    in the audit, with the public key `to` which they go. Raises `UnreadableToken`; it is not
+    renewed any more then, either.
     """
     me = f"{rt.owner}:{new_id()}"
     async with holding(rt.store, lease_name(connection.id), me, seconds=LEASE_SECONDS, wait=True):
@@ -232,13 +239,20 @@ async def return_tokens(
             row = await session.get_one(Connection, connection.id, populate_existing=True)
             if row.custody == Custody.borrowed.value:
                 await destroy_tokens(session, row.id)
-                await _set(session, row, Custody.exported, by=by, now=now)
+                await _set(session, row, Custody.exported, by=by, now=now, to=to)
                 return None
-            await _set(session, row, Custody.exported, by=by, now=now)
+            is_repeated = row.custody == Custody.exported.value
+            await _set(session, row, Custody.exported, by=by, now=now, to=to)
         async with rt.store.read() as session:
             pair = await load_pair(rt.store, session, connection.id)
     if pair is None:
         return None
+    if is_repeated:
+        detail = {"before": Custody.exported.value, "to": to}
+        async with rt.store.write() as session:
+            session.add(
+                Audit(at=now, by=by, action="token.exported", subject=connection.id, detail=detail)
+            )
     ends = pair.token.expires_at
     return {
         "connection": connection.makini_key,

@@ -161,7 +161,7 @@ async def _export(
         tokens = []
         for connection in connections:
             try:
-                given = await return_tokens(rt, connection, by=who(), now=utcnow())
+                given = await return_tokens(rt, connection, by=who(), now=utcnow(), to=to)
             except UnreadableToken as error:
                 typer.echo(str(error), err=True)
             else:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, SecretStr
 
 from linekeeper.config.base import Config, Fields
+from linekeeper.config.quiet import Quiet, quiet_times
 
 Severity = Literal["low", "normal", "critical"]
 
@@ -191,3 +192,8 @@ class AlertPolicy(Config, AlertFields):
 
     elsewhere: tuple[SecretStr, ...] = ()
     """Apprise URLs: notified of escalations, and of everything that can't be sent to Slack."""
+
+    @property
+    def quiet(self) -> Quiet:
+        """When Slack is quiet. Raises `ValueError` for what can't be read, which forms refuse."""
+        return quiet_times(self.quiet_hours, self.quiet_days, self.time_zone)

@@ -5,6 +5,7 @@ sender's and may be anything; what can't be read is left out, and an event of wh
 read still has an identity, made from its content.
 """
 
+import codecs
 import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -114,7 +115,7 @@ def identify(
 def read(body: bytes) -> Any:
     """The JSON of `body`; None where it is none (or nested deeper than a thousand levels)."""
     try:
-        return orjson.loads(body)
+        return orjson.loads(body.removeprefix(codecs.BOM_UTF8))
     except (ValueError, RecursionError):
         return _read_surrogates(body)
 

@@ -120,4 +120,8 @@ def _nonsense(event: Event) -> str:
             "then replay it"
         )
     payload = read(event.body or b"")
-    return "it names no event" if isinstance(payload, dict) else "its body is no JSON object"
+    return (
+        "it names no event"
+        if isinstance(payload, dict)
+        else "its body is no JSON object that can be read"
+    )

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from linekeeper.config.quiet import Quiet
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.conclude_queries import heads_of
 from linekeeper.incidents.lifecycle import add_entries, next_revisions
@@ -92,14 +93,27 @@ def _too(incident: IncidentFacts, head: str) -> Message:
     return Message("slack", f"{lane}:alike:{incident.id}", entry, lane)
 
 
-async def say(store: Store, session: AsyncSession, subject: str, text: str, now: datetime) -> None:
-    """A message of its own, such as a test alert; a `subject` is said once."""
+async def say(
+    store: Store,
+    session: AsyncSession,
+    subject: str,
+    text: str,
+    now: datetime,
+    *,
+    quiet: Quiet | None = None,
+) -> None:
+    """A message of its own, such as a test alert; a `subject` is said once.
+
+    Where it is `quiet` now, it is said when that ends.
+    """
     payload = {
         "do": "say",
         "subject": subject,
         "text": shown(text, _TEXT_LIMIT, keep_lines=True),
     }
-    await enqueue(store, session, [Message("slack", f"slack:say:{subject}", payload)], now=now)
+    at = quiet.until(now) if quiet is not None else None
+    message = Message("slack", f"slack:say:{subject}", payload, not_before=at)
+    await enqueue(store, session, [message], now=now)
 
 
 def incident_lane(incident_id: str) -> str:

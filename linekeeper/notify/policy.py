@@ -10,9 +10,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from linekeeper.config import AlertPolicy
+from linekeeper.config.quiet import Quiet, quiet_times
 from linekeeper.incidents.causes import ROOT_CAUSE_WAIT
 from linekeeper.notify.decision import Channel, Decision, Held, Reach, Say, Situation, Told
-from linekeeper.notify.quiet import Quiet, quiet_times
 from linekeeper.notify.routing import DEFAULT
 
 RANK: Mapping[str, int] = {"low": 0, "normal": 1, "critical": 2, "never": 3}
@@ -116,7 +116,7 @@ class _Deciding:
     def __init__(self, policy: AlertPolicy, reach: Reach, now: datetime) -> None:
         self.decision = Decision()
         self._policy = policy
-        self._quiet = quiet_times(policy.quiet_hours, policy.quiet_days, policy.time_zone)
+        self._quiet = policy.quiet
         self._reach = reach
         self._now = now
         self._firsts: list[tuple[Situation, str]] = []

@@ -83,7 +83,11 @@ def _from_outside(facts: Facts) -> Iterable[_Found]:
         else:
             yield "tcp", "ok", "Not reachable from outside: there is no address to connect to."
         return
-    open_at = [address for address, outcome in facts.tcp.outcomes if outcome == "open"]
+    open_at = [
+        address
+        for address, outcome in facts.tcp.outcomes
+        if outcome == "open" and not _is_inner(address)
+    ]
     if open_at:
         yield (
             "tcp",

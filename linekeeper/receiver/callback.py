@@ -17,7 +17,9 @@ _LONGEST = 4_096
 
 
 async def come_back(request: Request) -> Response:
-    """Exchange the code and tell the customer how it went."""
+    """Exchange the code and tell the customer how it went; a mere look (HEAD) changes nothing."""
+    if request.method == "HEAD":
+        return Response()
     query = request.query_params
     code, state = query.get("code"), query.get("state")
     rt = runtime_of(request)

@@ -56,6 +56,7 @@ async def measure(rt: Runtime, *, now: datetime) -> list[Verdict]:
     """Measure every connection that was counted in the window; one line in Slack for all that
     turned bad; open and resolve the incidents of those whose webhooks never come."""
     verdicts = await _verdicts(rt, now)
+    quiet = (await rt.configuration()).alerts.quiet
     store = rt.store
     async with store.write() as session:
         rows = [
@@ -87,7 +88,9 @@ async def measure(rt: Runtime, *, now: datetime) -> list[Verdict]:
                 )
         bad = [verdict for verdict in verdicts if verdict.turned_bad]
         if bad:
-            await say(store, session, f"webhook-trust:{now.isoformat()}", sentence(bad), now)
+            await say(
+                store, session, f"webhook-trust:{now.isoformat()}", sentence(bad), now, quiet=quiet
+            )
         await _incidents(rt, session, verdicts, now)
     return verdicts
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select, update
 from sqlmodel import col
 
+from linekeeper.config.quiet import Quiet
 from linekeeper.incidents.announce import say
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconcile.accounting import count_again
@@ -65,7 +66,14 @@ async def uncovered(store: Store) -> Window | None:
 
 
 async def covered(
-    store: Store, window: Window, *, connections: int, left: int, recovered: int, now: datetime
+    store: Store,
+    window: Window,
+    *,
+    connections: int,
+    left: int,
+    recovered: int,
+    now: datetime,
+    quiet: Quiet | None = None,
 ) -> None:
     """`connections` have been read from `window.since` on: note it and say so, once.
 
@@ -97,4 +105,4 @@ async def covered(
         )
         if left:
             text += f" {left:,} could not be read and follow as soon as they can."
-        await say(store, session, f"outage:{window.since.isoformat()}", text, now)
+        await say(store, session, f"outage:{window.since.isoformat()}", text, now, quiet=quiet)

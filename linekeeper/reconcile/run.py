@@ -88,6 +88,7 @@ async def conclude(rt: Runtime, order: Order, run: Run) -> list[Verdict]:
             connections=done.connections,
             left=len({failure.connection_id for failure in run.failures}) + run.circuits,
             recovered=done.counts.recovered,
+            quiet=(await rt.configuration()).alerts.quiet,
             now=now,
         )
     if whole:

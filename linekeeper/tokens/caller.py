@@ -28,7 +28,7 @@ class NoToken(MakiniError):
     def __init__(self, app: str, connection: str) -> None:
         super().__init__(
             ErrorKind.forbidden,
-            "there is no token for it, and Linekeeper may not mint one",
+            "there is no token for it: Linekeeper may not mint one, or Makini mints none",
             app=app,
             connection=connection,
             code=NO_TOKEN,

@@ -182,7 +182,8 @@ class _Renewal:
             # Makini kills the pair before its answer is here: whoever finds this process gone
             # has to know that the pair is in doubt (`interrupted`).
             async with self.store.write() as session:
-                await note_renewing(session, self.connection_id, utcnow())
+                since = stored.in_doubt_since or utcnow()
+                await note_renewing(session, self.connection_id, since)
             try:
                 return await makini.refresh(stored.refresh, connection=self.makini_ref)
             except MakiniError as error:

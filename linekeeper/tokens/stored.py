@@ -145,6 +145,8 @@ class StoredPair:
     refresh: str | None = field(repr=False)
     refused_at: datetime | None = None
     """When Makini last refused to renew it."""
+    in_doubt_since: datetime | None = None
+    """When it was sent to be refreshed, if what Makini made of that isn't known."""
 
 
 async def load_pair(store: Store, session: AsyncSession, connection_id: str) -> StoredPair | None:
@@ -161,7 +163,7 @@ async def load_pair(store: Store, session: AsyncSession, connection_id: str) -> 
             "were written with into LINEKEEPER_ENCRYPTION_KEYS, or have the customer log in again"
         ) from error
     token = Token(access, refresh is not None, row.expires_at, row.minted)
-    return StoredPair(token, refresh, row.refused_at)
+    return StoredPair(token, refresh, row.refused_at, row.renewing_since)
 
 
 async def replace_pair(
@@ -211,14 +213,17 @@ async def save_tokens(
 async def note_refused(
     store: Store, session: AsyncSession, connection_id: str, pair: StoredPair, *, now: datetime
 ) -> None:
-    """Remember that Makini refuses to renew `pair`, unless another is stored by now."""
+    """Remember that Makini refuses to renew `pair`, unless another is stored by now.
+
+    A pair that was in doubt before stays so: it may be refused because it was replaced then.
+    """
     await _lock(session, connection_id)
     current = await load_pair(store, session, connection_id)
     if current is not None and _access(current) == _access(pair):
         await session.execute(
             update(Credential)
             .where(col(Credential.connection_id) == connection_id)
-            .values(refused_at=now, renewing_since=None)
+            .values(refused_at=now, renewing_since=pair.in_doubt_since)
             .execution_options(synchronize_session=False)
         )
 

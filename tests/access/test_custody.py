@@ -248,7 +248,8 @@ async def test_after_an_export_nothing_is_renewed_and_no_token_has_died(
     assert given is not None
     assert cut_over.lives(given["access_token"])
     assert renewing is None or renewing.access == given["access_token"]
-    assert await return_tokens(cut_over.rt, first, by="tests", now=utcnow()) == given
+    again = await return_tokens(cut_over.rt, first, by="tests", now=utcnow(), to="age1other")
+    assert again == given
     assert await return_tokens(cut_over.rt, second, by="tests", now=utcnow()) is None
     assert await return_tokens(cut_over.rt, third, by="tests", now=utcnow()) is None
     before = cut_over.renewals()
@@ -256,6 +257,9 @@ async def test_after_an_export_nothing_is_renewed_and_no_token_has_died(
         assert await cut_over.renew(connection) is None
     assert cut_over.renewals() == before
     async with cut_over.rt.store.read() as session:
-        actions = [row.action for row in await session.scalars(select(Audit))]
-    assert actions.count("token.exported") == 3
+        found = await session.scalars(select(Audit).where(col(Audit.action) == "token.exported"))
+        exported = [(row.subject, row.detail.get("to")) for row in found]
+    assert sorted(exported, key=str) == sorted(
+        [(first.id, None), (first.id, "age1other"), (second.id, None), (third.id, None)], key=str
+    )
     assert {row.custody for row in (await cut_over.connections())[:3]} == {Custody.exported.value}

@@ -149,6 +149,22 @@ async def test_b4_a_renewal_that_was_killed_is_known_verified_by_one_read_and_as
         assert len(await house.rows(ConnectLink)) == 1
 
 
+async def test_a_pair_that_is_in_doubt_and_then_refused_is_asked_about_all_the_same(
+    house: House,
+) -> None:
+    """It may be refused because it was replaced when the answer was lost: then it is dead."""
+    [connection, *_] = await house.connections()
+    await a_pair(house, connection)
+    assert await in_a_process_that_dies_at_the_commit(house, connection) == -signal.SIGKILL
+    await house.control("settings", mint_shape="refused")
+    async with house.store.write() as session:  # its lease runs out
+        await session.execute(update(Lease).values(until=utcnow()))
+    assert (await renew_ending(house.rt, now=utcnow())).renewed == []
+    await its_lease_runs_out(house)
+    assert await verify_interrupted(house.rt, now=utcnow()) == 1
+    assert (await house.connection(connection.id)).health == "reauthorization_required"
+
+
 async def test_b4_a_pair_that_was_not_replaced_after_all_is_said_to_work(house: House) -> None:
     [connection, *_] = await house.connections()
     old = await a_pair(house, connection)

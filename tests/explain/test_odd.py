@@ -11,10 +11,10 @@ import pytest
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy, AppConfig, Configuration
+from linekeeper.config.quiet import quiet_times
 from linekeeper.customers.find import NotFound, find_customer
 from linekeeper.explain.answer import Explanation, HopName
 from linekeeper.explain.service import explain
-from linekeeper.notify.quiet import quiet_times
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (
     Change,

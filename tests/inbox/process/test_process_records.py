@@ -53,7 +53,7 @@ async def test_the_records_an_event_names_are_read_and_stored(stage: Stage) -> N
 async def test_a_body_that_makes_no_sense_is_dead_with_its_reason(stage: Stage) -> None:
     [connection, *_] = stage.connections
     for body, reason in (
-        (b"\xff\xfe", "its body is no JSON object"),
+        (b"\xff\xfe", "its body is no JSON object that can be read"),
         ({"hello": 1}, "it names no event"),
         ({"event": "moon.rising"}, "no kind is known for moon.rising"),
         ({"event": "assets.updated", "body": []}, "no record keys"),
