@@ -35,7 +35,11 @@ async def explain(
         found = await explain_subject(subject)
         if isinstance(found, NotFound):
             await rename("explain · refused")
-            return refused("subject", found, "Enter one of these, or an id from a message.")
+            return refused(
+                "subject",
+                found,
+                "Enter a record, or the id of a delivery, change, incident or message.",
+            )
         await publish_explanation(found)
         await rename(f"explain · {found.title} · {missing(found)}")
         return Completed(message=f"{found.verdict.summary} {found.verdict.next_step}")

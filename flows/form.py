@@ -7,13 +7,14 @@ from datetime import date, datetime
 from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 from prefect.client.base import ServerType, determine_server_type
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from pydantic import Field, WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from linekeeper.clock import as_utc
 from linekeeper.refusal import Refusal
-from tasks.run import refused
+from tasks.run import REFUSED, call_refused, refused
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 NAME = "by"
@@ -65,7 +66,21 @@ def form(flow_function: F) -> F:
             extra["description"] = label.description
         of = str if name == NAME and _may_be_empty(signature) else hints[name]
         flow_function.__annotations__[name] = Annotated[of, Field(json_schema_extra=extra)]
-    return _with_name(flow_function) if NAME in signature.parameters else flow_function
+    named = _with_name(flow_function) if NAME in signature.parameters else flow_function
+    return _saying_when_refused(named)
+
+
+def _saying_when_refused(flow_function: F) -> F:
+    """The Runs page tells by its name that a run was refused, and which form it was."""
+
+    @functools.wraps(flow_function)
+    async def said(*given: Any, **more: Any) -> Any:
+        ended = await flow_function(*given, **more)
+        if isinstance(ended, State) and ended.name == REFUSED:
+            await call_refused()
+        return ended
+
+    return cast("F", said)
 
 
 def _may_be_empty(signature: inspect.Signature) -> bool:

@@ -87,7 +87,6 @@ async def maintenance_window(
                 now=now,
             )
         except (NotFound, Refusal, NoIncident) as error:
-            await rename("maintenance-window · not understood")
             return refused("subject", error, "Correct it and send the form again.")
     until = max(start, now) + timedelta(hours=hours)
     what = "muted" if action == "mute" else "maintenance"

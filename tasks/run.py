@@ -35,6 +35,8 @@ def _suspension_is_no_error(record: logging.LogRecord) -> bool:
     return True
 
 
+REFUSED = "Refused"
+"""The state in which the run of a form with a mistake ends."""
 logging.getLogger("prefect.flow_runs").addFilter(_suspension_is_no_error)
 _runtime: ContextVar[Runtime] = ContextVar("linekeeper_runtime")
 
@@ -147,7 +149,18 @@ def refused(field: str, wrong: object, enter: str, *, kept: str = "") -> State[N
         said += "."
     first = f"Refused in part, kept: {kept}." if kept else "Refused, nothing was changed."
     message = f"{first} {_title_of(field)}: {said} {enter}"
-    return Completed(name="Refused", message=message.strip())
+    return Completed(name=REFUSED, message=message.strip())
+
+
+async def call_refused() -> None:
+    """Have the name of this run say so, unless it does."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    async with get_client() as client:
+        name = (await client.read_flow_run(context.flow_run.id)).name
+        if "refused" not in name:
+            await client.update_flow_run(context.flow_run.id, name=f"{name} · refused")
 
 
 def _title_of(field: str) -> str:

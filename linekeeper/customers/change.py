@@ -191,10 +191,9 @@ def _understood(change: Change) -> _Understood:
     quoted = ",".join('"' + " ".join(cell.split()).replace('"', '""') + '"' for cell in cells)
     rows, problems = read_customers(f"{','.join(_HEADINGS)}\n{quoted}\n".encode())
     if problems:
-        raise BadChange(
-            problems[0].column.replace(" ", "_"),
-            "; ".join(f"{problem.column}: {problem.text}" for problem in problems),
-        )
+        first, *others = problems
+        more = "".join(f"; {problem.column}: {problem.text}" for problem in others)
+        raise BadChange(first.column.replace(" ", "_"), f"{first.text}{more}")
     [row] = rows
     given = {
         "time_zone": row.time_zone,

@@ -88,4 +88,4 @@ async def test_the_creator_of_the_run_is_who_did_it(
         for nobody in (robot, None):
             state = await started(running, asks, nobody, what="sewn")
             assert state.name == "Refused", state
-            assert "by:" in (state.message or "")
+            assert "Your name:" in (state.message or "")
