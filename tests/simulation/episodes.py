@@ -40,8 +40,6 @@ class Episodes:
         self.now: list[Episode] = []
         self.over: list[Episode] = []
         """Every episode there was, those of now too."""
-        self.failing: set[str] = set()
-        """The keys of connections of which an episode was."""
 
     def fault_of(self, request: Request) -> Fault | None:
         """What a call meets."""
@@ -86,7 +84,6 @@ class Episodes:
             words = f"{fault.kind} {fault.status} for {connection.key}{path} for {seconds:g} s"
             self.universe.say(f"trouble: {words}")
             key = connection.key
-            self.failing.add(key)
             until = self.universe.now() + timedelta(seconds=seconds)
             self.now = [each for each in self.now if each.until > self.universe.now()]
             self._begin(

@@ -70,7 +70,7 @@ class Trouble:
         self.customers = Customers(universe, Random(seed_of(universe.plan.seed, "customers")))
         self.operators = Operators(universe, Random(seed_of(universe.plan.seed, "operators")))
         self.episodes = Episodes(universe, self.rng, self._on)
-        self.over, self.failing = self.episodes.over, self.episodes.failing
+        self.over = self.episodes.over
         self.patience = Patience(universe)
         universe.network.decide = self.decide
         universe.face.mutilate_list = self.mutilate
@@ -88,7 +88,7 @@ class Trouble:
         if "product" in self.kinds:
             yield self._down(self.universe.product, "the product")
         if "prefect" in self.kinds:
-            self.universe.prefect.loses_answers = lambda: self.rng.random() < 0.25
+            self.universe.prefect.loses_answers = lambda: self.rng.random() < 0.5
             yield self._down(self.universe.prefect, "Prefect")
         if "slack" in self.kinds:
             yield self._down(self.universe.slack, "Slack")
@@ -105,6 +105,9 @@ class Trouble:
             self.sick = draw_sickness(
                 self.rng, self.universe.truth.living(), self.universe.plan.sick
             )
+            if self.sick is not None and self.sick.lacking:
+                # So many that one or two of them are not too many to be believed gone.
+                self.universe.truth.fill(self.sick.connection, self.sick.entity, 60)
             if self.sick is not None:
                 self.universe.say(f"sick to the end: {self.sick.words()}")
         if "systems" in self.kinds:

@@ -80,6 +80,9 @@ MUTANTS = (
         ("health/absence.py",
          "        return self.is_short or self.missing > self.known * MISSING_SHARE\n",
          "        return False\n"),
+        ("health/absence.py",  # where they answer for themselves, that alone would save them
+         "    if row.last_answered_at is not None and row.last_answered_at > missing_since:\n",
+         "    if row.last_answered_at is None:\n"),
         kinds="list", hours=1.5,
     ),
     _mutant(
@@ -150,20 +153,20 @@ MUTANTS = (
          "                await renderer.say(\n"
          "                    row, self._view(row), first.fold if first else None\n"
          "                )\n"),
-        kinds="slack logins",
+        kinds="slack calls logins systems", hours=1.5,
     ),
     _mutant(
         "concluded-in-silence", "incidents open and end, and nobody is notified",
         ("incidents/conclude.py", "    await announce(store, session, changes, now=now)\n",
          "    await announce(store, session, (), now=now)\n"),
-        kinds="logins",
+        kinds="systems", personality={"status_lag": 0.0},
     ),
     _mutant(
         "run-without-its-key", "a run is started again when the answer to its start was lost",
         ("outbox/senders/prefect.py",
          '            idempotency_key=payload.get("idempotency_key", dedupe_key),\n',
          '            idempotency_key=f"{dedupe_key} {utcnow()}",\n'),
-        kinds="prefect logins",
+        kinds="prefect logins", hours=1.5,
     ),
     _mutant(
         "token-in-plain-text", "an access token is stored as it is",
@@ -201,13 +204,13 @@ MUTANTS = (
         ("reconcile/service.py",
          "    for entity in failing_last(order.of_connection(target), marks):\n",
          "    for entity in sorted(order.of_connection(target)):\n"),
-        kinds="sick webhooks", sick="403",
+        kinds="sick deaf", sick="403",
     ),
     _mutant(
         "one-miss-is-unreachable", "one probe without an answer makes a connection unreachable",
         ("health/judge.py", "            gone = misses >= policy.misses_unreachable\n",
          "            gone = misses >= 1\n"),
-        kinds="calls", hours=1.5,
+        kinds="episodes", hours=1.5,
     ),
     _mutant(
         "healthy-is-never-probed", "only connections in trouble are probed",

@@ -78,6 +78,8 @@ class SimRun:
     deployment_version: str | None = None
     start_time: datetime | None = None
     run_count: int = 0
+    made_at: datetime | None = None
+    ended_at: datetime | None = None
 
     @property
     def state(self) -> Any:
@@ -123,6 +125,7 @@ class SimPrefect:
             UUID(self._new_id()), run.deployment, run.name or run.deployment, False,
             run.idempotency_key, dict(run.parameters), list(run.tags),
         )  # fmt: skip
+        made.made_at = self._now()
         self.runs[made.id] = made
         self.enqueue(made)
         if self.loses_answers():
@@ -244,6 +247,8 @@ class SimPrefect:
             run.message = str(getattr(state, "message", "") or "")
             run.state_name = str(getattr(state, "name", "") or "")
         finally:
+            if run.state_word in ("completed", "failed", "crashed"):
+                run.ended_at = self._now()
             _run.reset(token)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tests.simulation.courtesy import discourtesies
@@ -10,6 +11,11 @@ from tests.simulation.lost import NOTICED_LATE, line_of, was_lost, worked
 if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
 
+LOOKS_BACK = timedelta(minutes=45)
+SHORT = timedelta(seconds=310)
+"""Three sweeps that nobody started by hand are further apart."""
+SIDE_BY_SIDE = timedelta(minutes=8)
+"""A run that is over for its incident may take so long to hear of it."""
 SAID_WITHIN = timedelta(minutes=12)
 
 
@@ -111,31 +117,41 @@ def _false_recovery(oracle: "Oracle") -> Iterator[str]:
 
 
 def _false_unreachable(oracle: "Oracle") -> Iterator[str]:
-    """Nobody is unreachable who was only out of luck once."""
+    """Nobody is unreachable who was only out of luck, or for less than three sweeps take."""
     truth, people = oracle.universe.truth, oracle.universe.people
     for row in oracle.rows(
         "SELECT t.at, c.makini_key, c.name FROM transition t JOIN connection c"
         " ON c.id = t.connection_id WHERE t.axis = 'health' AND t.after = 'unreachable'"
     ):
         connection = truth.connections.get(row["makini_key"])
-        if connection is None or oracle.is_sick(connection.key) or connection.key in people.failing:
+        if connection is None or oracle.is_sick(connection.key):
             continue
-        if any(episode.everywhere for episode in people.over):
+        if any(word != "healthy" for _, word in connection.states):
             continue
-        if all(word == "healthy" for _, word in connection.states):
-            yield f"false: {row['name']} was taken for unreachable at {row['at'][11:19]}"
+        at = datetime.fromisoformat(row["at"])
+        spans = [
+            (max(each.since, at - LOOKS_BACK), min(each.until, at + timedelta(minutes=6)))
+            for each in people.over
+            if each.everywhere or each.key == connection.key
+        ]
+        failed = sum((max(until - since, timedelta()) for since, until in spans), timedelta())
+        if failed == timedelta() or (failed <= SHORT and "hands" not in people.kinds):
+            yield f"false: {row['name']} was taken for unreachable at {at:%H:%M:%S}"
 
 
 def _run_twice(oracle: "Oracle") -> Iterator[str]:
-    """No incident has two runs that wait for its customer."""
-    waiting: dict[str, int] = {}
+    """No incident has two runs that wait for its customer side by side."""
+    now = oracle.universe.now()
+    spans: dict[str, list[tuple[datetime, datetime]]] = {}
     for run in oracle.universe.prefect.runs.values():
-        if run.deployment == "reconnect" and run.state_word in ("pending", "suspended"):
+        if run.deployment == "reconnect" and run.made_at is not None:
             subject = str(sorted(run.parameters.items()))
-            waiting[subject] = waiting.get(subject, 0) + 1
-    for subject, count in waiting.items():
-        if count > 1:
-            yield f"twice: {count} runs of reconnect wait for {subject}"
+            spans.setdefault(subject, []).append((run.made_at, run.ended_at or now))
+    for subject, lived in spans.items():
+        lived.sort()
+        for (_, ended), (began, until) in pairwise(lived):
+            if min(ended, until) - began > SIDE_BY_SIDE:
+                yield f"twice: two runs of reconnect for {subject} from {began:%H:%M:%S} on"
 
 
 def _messages(oracle: "Oracle") -> Iterator[str]:

@@ -25,6 +25,9 @@ CLEARED_SECONDS = 420.0
 doesn't lag. Where it does, it still says `fail` at the login, which is kept; then the next sweep
 decides, with a read if need be."""
 SWEEP_SECONDS = 300.0
+UNDATED_SECONDS = 60.0
+"""An event whose time is cut down to more may be older than what was read since; the next sweep
+settles it with a read."""
 
 
 class Rehearsal:
@@ -108,6 +111,8 @@ class Rehearsal:
             if personality.status_lag > 600:
                 return  # nothing tells of it within the hour
             await asyncio.sleep(personality.status_lag + 660.0 * universe.pace)
+        elif personality.grain >= UNDATED_SECONDS:  # the event's time says little: a read has to
+            await asyncio.sleep(max(0.0, SWEEP_SECONDS * universe.pace + 120.0 - NOTICED_SECONDS))
         if loser.login_ok or loser.successor:
             return  # whoever was asked has logged in already
         if not universe.is_open(loser.key, "reauthorization_required"):

@@ -107,6 +107,13 @@ class Truth:
         self._say(connection, now)
         return connection
 
+    def fill(self, connection: Connection, entity: str, count: int) -> None:
+        """The system has held so many records more since before anybody looked."""
+        began = connection.created_at
+        for _ in range(count):
+            at = began - timedelta(days=20) * self.rng.random()
+            self._write(connection, entity, None, at)
+
     def living(self) -> list[Connection]:
         """The connections that the list shows."""
         return [each for each in self.connections.values() if not each.deleted]
