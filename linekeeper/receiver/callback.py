@@ -94,7 +94,7 @@ _WORDS: dict[Ended, _Words] = {
     ),
     "denied": _Words(
         "You did not log in",
-        "Nothing was changed, and {system} is not connected. Your link still works.",
+        "Nothing was changed: {system} is as it was before. Your link still works.",
         400,
     ),
     "other_system": _Words(
