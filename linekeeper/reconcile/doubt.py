@@ -7,6 +7,7 @@ from linekeeper.health.judge import Observation, Outcome
 from linekeeper.health.probe import refused_token
 from linekeeper.health.scope import DataCaller, make_suspect
 from linekeeper.health.service import observe
+from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.reconcile.reading import Reading
 from linekeeper.reconcile.target import Target
@@ -53,4 +54,6 @@ async def _observe(rt: Runtime, target: Target, observation: Observation) -> Non
     now = utcnow()
     policy = (await rt.configuration()).policy
     async with rt.store.write() as session:
-        await observe(rt.store, session, [(target.id, observation)], policy=policy, now=now)
+        seen = [(target.id, observation)]
+        if await observe(rt.store, session, seen, policy=policy, now=now):
+            await conclude(rt.store, session, policy=policy, now=now)

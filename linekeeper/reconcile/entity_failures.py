@@ -130,7 +130,7 @@ def _of_connection(states: Sequence[EntityState]) -> Finding:
         kind=first.kind,
         app=first.app,
         detail={"entity": ALL},
-        title=f"{first.label}: {_problem(first.kind, 'any entity')}",
+        title=f"{first.label}: {_PROBLEMS_OF_ALL[first.kind]}",
         text=_of_all(names, first),
         members=(first.connection_id,),
         resolved=_RESOLVED,
@@ -186,6 +186,13 @@ _PROBLEMS: Mapping[str, str] = {
     FAILING: "{entity} can't be read",
     UNSYNCED: "Makini's sync of {entity} failed",
     INCONSISTENT: "{entity} has another number of records than its total says",
+}
+
+_PROBLEMS_OF_ALL: Mapping[str, str] = {
+    FORBIDDEN: "no permission for any entity",
+    FAILING: "no entity can be read",
+    UNSYNCED: "Makini's sync of every entity failed",
+    INCONSISTENT: "every entity has another number of records than its total says",
 }
 
 

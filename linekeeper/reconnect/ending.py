@@ -125,7 +125,7 @@ async def _mail(
                 "connections": ids,
                 "reminder": reminder,
             },
-            lane=f"email:{customer_id}",
+            lane=f"email:ending:{customer_id}",  # it may wait for days: what is urgent does not
             not_before=next_working_moment(now, expiries[0].time_zone),
         )
         await enqueue(rt.store, session, [message], now=now)
