@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.health.judge import Outcome
+from linekeeper.health.judge import Evidence, Outcome
 from linekeeper.health.probe import understand
 from linekeeper.makini import ErrorKind, ErrorScope, MakiniError, error_scope
 from linekeeper.store import Store
-from linekeeper.store.tables import Connection
+from linekeeper.store.tables import Connection, Watermark
 from linekeeper.tokens.caller import Caller
 from linekeeper.tokens.stored import Token
 
@@ -120,3 +120,21 @@ async def doubt(session: AsyncSession, ids: Sequence[str], *, now: datetime) -> 
         .where(col(Connection.id).in_(ids))
         .values(suspect=True, next_probe_at=now)
     )
+
+
+async def count_reads(store: Store, since: datetime, *, now: datetime) -> None:
+    """Have the next sweep look at those of which a poll has read records `since` then.
+
+    Their evidence becomes a read's with it, and not only when they are due by themselves.
+    """
+    read = select(col(Watermark.connection_id)).where(col(Watermark.polled_at) >= since)
+    async with store.write() as session:
+        await session.execute(
+            update(Connection)
+            .where(
+                col(Connection.evidence) == Evidence.probed.value,
+                col(Connection.next_probe_at) > now,
+                col(Connection.id).in_(read),
+            )
+            .values(next_probe_at=now)
+        )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from linekeeper.clock import utcnow
+from linekeeper.health.scope import count_reads
 from linekeeper.incidents.single import resolve_of_disconnected
 from linekeeper.reconcile import deleting, unmatched
 from linekeeper.reconcile import measure as measuring
@@ -96,4 +97,5 @@ async def conclude(rt: Runtime, order: Order, run: Run) -> list[Verdict]:
         topics = (deleting.TOPIC, measuring.TOPIC, unmatched.TOPIC)
         await resolve_of_disconnected(rt.store, topics, now=now)
     await settle_entities(rt, now=now)
+    await count_reads(rt.store, order.started, now=now)
     return await measure(rt, now=now)

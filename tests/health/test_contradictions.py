@@ -11,10 +11,11 @@ from sqlmodel import col
 import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.health.judge import Observation, Outcome, load
+from linekeeper.health.scope import count_reads
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Connection, Credential, Incident, Transition
+from linekeeper.store.tables import Connection, Credential, Incident, Transition, Watermark
 from linekeeper.sweep.report_call import Call, follow_up, record_call
 from tests.health.test_sweep import connections, control, incidents, sweep
 
@@ -277,6 +278,26 @@ async def test_a_fail_from_before_a_login_does_not_undo_it(
     await control(fleet, f"connections/{connection.makini_key}/change-credentials")
     await sweep(rt)
     assert (await first(rt)).health == "reauthorization_required"
+
+
+async def test_what_a_poll_has_read_counts_as_read_from_the_next_sweep_on(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    assert {connection.evidence for connection in await connections(rt)} == {"probed"}
+    started = utcnow()
+    async with rt.store.write() as session:
+        for connection in await connections(rt):
+            session.add(
+                Watermark(connection_id=connection.id, entity="eam/assets", polled_at=started)
+            )
+        later = started + timedelta(minutes=9)
+        await session.execute(update(Connection).values(next_probe_at=later))
+    now = utcnow()
+    await count_reads(rt.store, started, now=now)
+    assert all(row.next_probe_at == now for row in await connections(rt))
+    await sweep(rt)
+    assert {connection.evidence for connection in await connections(rt)} == {"read"}
 
 
 async def test_a_login_nobody_uses_is_tested_once_a_day(rt: Runtime, fleet: sandbox.Served) -> None:

@@ -164,7 +164,9 @@ async def test_a_login_that_is_lost_as_a_whole_is_the_judges_business(
     done = await run(rt)
     assert len(done.failures) == 1
     assert await health(rt) == "reauthorization_required"
-    assert await incidents(rt) == []
+    assert [(kind, state) for kind, _, state in await incidents(rt)] == [
+        ("reauthorization_required", "open")
+    ]
 
 
 async def test_where_every_entity_is_refused_the_reads_outrank_a_status_that_says_done(
