@@ -185,7 +185,9 @@ async def _webhooks(
     lag = Gauge("linekeeper_events_lag_seconds", "From received to applied, p95.", ("app",))
     forged = Gauge("linekeeper_deliveries_forged", "Bad signatures in ten minutes.", ("app",))
     failing = Gauge("linekeeper_events_failing", "Webhooks tried in vain so far.", ("app",))
-    unrouted = Gauge("linekeeper_events_unrouted", "Half an hour old, and of no connection known.", ("app",))
+    unrouted = Gauge(
+        "linekeeper_events_unrouted", "Half an hour old, of no connection known.", ("app",)
+    )
     hour = Gauge("linekeeper_events_last_hour", "Webhooks received in an hour.", ("app",))
     for stream in await read_streams(session, configuration.apps, now=now):
         pending.set(stream.pending, stream.app)
