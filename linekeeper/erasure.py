@@ -69,7 +69,7 @@ _PROSE: dict[str, tuple[str, ...]] = {
     "run_alert": ("subject", "run_name", "state_message"),
     "silence": ("label", "reason", "by"),
     "transition": ("evidence",),
-    "watermark": ("error",),
+    "watermark": ("error", "sync_error"),
     "webhook_event": ("error",),
     "workflow_configuration": ("configured_by",),
 }

@@ -18,6 +18,7 @@ from linekeeper.store.tables import Connection, Implementation
 from tests.e2e.conftest import House, until
 from tests.e2e.forms import add_systems, choose, field, follow, open_artifact, pick, submit, write
 from tests.e2e.test_implementation import artifact, gates, is_live_as_promised, rows, says, waiting
+from tests.newest_runs import newest_runs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 
@@ -26,7 +27,7 @@ async def sent(house: House, page: Page, deployment: str, fill: Callable[[], Any
     """Fill in the form of a deployment that is open, press Submit; returns the run, ended."""
     async with house.prefect() as client:
         known = await client.read_deployment_by_name(f"{deployment}/{deployment}")
-        before = {run.id for run in await client.read_flow_runs()}
+        before = {run.id for run in await newest_runs(client)}
     await expect(page.get_by_role("button", name="Submit")).to_be_visible()
     await fill()
     await submit(page)

@@ -16,6 +16,7 @@ from sqlmodel import col, select
 
 from linekeeper.store.tables import Audit, Connection, Customer, Incident, IncidentConnection
 from tests.e2e.conftest import House, until
+from tests.newest_runs import newest_runs
 
 IMAGES = os.environ.get("SCREENSHOTS")
 
@@ -67,7 +68,7 @@ async def _submit(house: House, page: Page, flow: str, *, path: str | None = Non
     """Press Submit on a form (`path`: one a link filled in); returns the run, ended."""
     async with house.prefect() as client:
         deployment = await client.read_deployment_by_name(f"{flow}/{flow}")
-        before = {run.id for run in await client.read_flow_runs()}
+        before = {run.id for run in await newest_runs(client)}
     if path is None:
         await page.goto(f"{house.url('prefect')}/deployments/deployment/{deployment.id}/run")
     else:

@@ -14,6 +14,7 @@ from sqlmodel import col, select
 from linekeeper.store.tables import Connection, CreditEntry, Gate, Implementation
 from tests.e2e.conftest import House, until
 from tests.e2e.forms import submit
+from tests.newest_runs import newest_runs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -22,7 +23,7 @@ async def start_from_its_form(house: House, page: Page, **parameters: Any) -> Fl
     """Follow a prefilled link, say who one is, press Submit; returns the run, waiting."""
     async with house.prefect() as client:
         deployment = await client.read_deployment_by_name("implementation/implementation")
-        before = {run.id for run in await client.read_flow_runs()}
+        before = {run.id for run in await newest_runs(client)}
     filled = quote(json.dumps(parameters))
     await page.goto(
         f"{house.url('prefect')}/deployments/deployment/{deployment.id}/run?parameters={filled}"

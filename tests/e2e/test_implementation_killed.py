@@ -23,6 +23,7 @@ from sqlmodel import col, select
 from linekeeper.store.tables import Audit, Connection, Gate, Implementation, Outbox
 from tests.e2e.conftest import House, living, until
 from tests.e2e.test_implementation import artifact, gates, rows
+from tests.newest_runs import newest_runs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak, pytest.mark.timeout(14_400)]
 PATIENCE = 3_000
@@ -143,7 +144,7 @@ async def nothing() -> None:
 async def say_where_all_is(house: House) -> None:
     """Print the runs with their states, and the gates: what a wait in vain is explained by."""
     async with house.prefect() as client:
-        for run in await client.read_flow_runs():
+        for run in await newest_runs(client):
             since = run.state.timestamp if run.state else None
             print(f"run {run.name}: {run.state_name} since {since}", flush=True)
     for key, gate in (await gates(house, SLUG)).items():

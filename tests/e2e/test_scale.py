@@ -29,6 +29,7 @@ from linekeeper.store.leases import holder
 from linekeeper.store.tables import Change, Connection, Incident, WebhookEvent
 from tests.e2e.conftest import until
 from tests.e2e.site import Site, missing, site
+from tests.newest_runs import newest_runs
 from tests.reconcile.conftest import ENTITIES, index_of, parsed
 
 pytestmark = [pytest.mark.soak, pytest.mark.e2e]
@@ -274,7 +275,7 @@ async def _sizes(place: Site, store: Store) -> str:
             said.append(f"{name} {await session.scalar(text(size))}")
         prefect = await session.scalar(text("SELECT pg_database_size('prefect')"))
     async with place.prefect() as client:
-        runs = len(await client.read_flow_runs())
+        runs = len(await newest_runs(client))
     return f"bytes a row: {', '.join(said)}; Prefect {prefect / 1e6:.1f} MB after {runs} runs"
 
 

@@ -7,6 +7,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.e2e.conftest import House, until
+from tests.newest_runs import newest_runs
 
 
 async def _connection(house: House, status: str = "live") -> Any:
@@ -30,7 +31,7 @@ async def _sweep_from_its_form(house: House, page: Page) -> str:
     """Press Submit on the form of `health-sweep`; returns the address of the run's page."""
     async with house.prefect() as client:
         deployment = await client.read_deployment_by_name("health-sweep/health-sweep")
-        before = {run.id for run in await client.read_flow_runs()}
+        before = {run.id for run in await newest_runs(client)}
 
     async def begun() -> Any:
         return [run for run in await house.runs() if run.id not in before] or None

@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import FlowRun
 from linekeeper.cli.server import prefect_at
 from linekeeper.settings import Settings
 from tests.fixtures_prefect import PrefectServer
+from tests.newest_runs import newest_runs
 
 on_both = pytest.mark.parametrize(
     "engine",
@@ -32,7 +33,7 @@ class Running:
 
     async def last(self) -> FlowRun:
         """The run started last."""
-        runs = await self.client.read_flow_runs()
+        runs = await newest_runs(self.client)
         return max(runs, key=lambda run: run.created or datetime.min.replace(tzinfo=UTC))
 
     async def artifact(self, key: str) -> str:

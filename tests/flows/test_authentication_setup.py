@@ -48,6 +48,7 @@ from linekeeper.sweep.sweep import take_list
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import begin, edges, work
+from tests.newest_runs import newest_runs
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
@@ -329,7 +330,7 @@ async def test_a_lost_set_up_that_no_gate_asks_for_goes_on_in_another_run(
             await deliver_runs(rt.store, orchestrator, "test")
         [run] = [
             found
-            for found in await running.client.read_flow_runs()
+            for found in await newest_runs(running.client)
             if (found.idempotency_key or "").startswith(f"after:{first.id}:")
         ]
         run = await work(running, authentication_setup, run.id)

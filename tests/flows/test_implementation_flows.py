@@ -38,6 +38,7 @@ from linekeeper.store.tables import (
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import edges
+from tests.newest_runs import newest_runs
 from tests.preflight.door import Door, door
 
 __all__ = ["door"]
@@ -259,7 +260,7 @@ async def _given_to_bob(running: Running, store: Store, run: FlowRun) -> None:
 
 
 async def _run_of_the_gate(running: Running, attempt: int) -> FlowRun:
-    runs = [run for run in await running.client.read_flow_runs() if "gate" in run.parameters]
+    runs = [run for run in await newest_runs(running.client) if "gate" in run.parameters]
     unfinished = [run for run in runs if run.state and run.state.type == StateType.SCHEDULED]
     assert len(unfinished) == 1, attempt
     assert unfinished[0].name == "Acme · Kickoff and technical requirements"

@@ -29,6 +29,7 @@ from linekeeper.store.tables import Gate, Implementation, Outbox
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import work
+from tests.newest_runs import newest_runs
 
 pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
 
@@ -212,7 +213,7 @@ async def test_a_run_that_is_lost_is_made_again_with_the_times_that_are_known(
         lost_key = run_key((await watched.standing()).implementation)
         [run] = [
             one
-            for one in await watched.running.client.read_flow_runs()
+            for one in await newest_runs(watched.running.client)
             if one.idempotency_key == lost_key
         ]
         run = await watched.work(run.id)

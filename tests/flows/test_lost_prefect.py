@@ -31,6 +31,7 @@ from tasks.run import open_runtime
 from tests.databases import Engine
 from tests.fixtures_prefect import PrefectServer, forget_everything
 from tests.flows.conftest import Running, on, on_both
+from tests.newest_runs import newest_runs
 
 pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
 
@@ -76,7 +77,7 @@ async def lost_logins(rt: Runtime, count: int) -> list[str]:
 async def waiting(server: PrefectServer) -> list[str]:
     """The incidents of the unfinished reconnect runs on the server."""
     async with PrefectClient(server.api_url) as client:
-        runs = await client.read_flow_runs()
+        runs = await newest_runs(client)
     return sorted(
         str(run.parameters["incident"])
         for run in runs
@@ -87,7 +88,7 @@ async def waiting(server: PrefectServer) -> list[str]:
 async def lose(server: PrefectServer) -> None:
     """What a new, empty server of Prefect amounts to."""
     async with PrefectClient(server.api_url) as client:
-        for run in await client.read_flow_runs():
+        for run in await newest_runs(client):
             await client.delete_flow_run(run.id)
     await forget_everything(server)
 

@@ -24,6 +24,7 @@ from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import work
 from tests.flows.test_implementation_run import Watched
+from tests.newest_runs import newest_runs
 
 pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
 SECOND = timedelta(seconds=1)
@@ -156,9 +157,7 @@ async def test_the_form_of_a_step_that_was_settled_elsewhere_ends(
                     col(Outbox.dedupe_key).startswith(f"gate:{kickoff.id}:")
                 )
             )
-        [form] = [
-            run for run in await running.client.read_flow_runs() if run.idempotency_key == key
-        ]
+        [form] = [run for run in await newest_runs(running.client) if run.idempotency_key == key]
         waits = await work(running, gate_flow, UUID(str(form.id)))
         assert waits.state_name == "Suspended"
         await implementation_skip("Acme", step="kickoff", reason="they know it", by="Olaf")

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from prefect.client.schemas.actions import VariableCreate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 from sqlalchemy import update
 from sqlmodel import col, select
@@ -155,8 +156,10 @@ async def test_each_connection_that_newly_cant_be_read_is_one_failed_task_run_an
         await peer.set("records", change=20, announce=False)
         again = await reconcile(return_state=True)
         assert ended(again)[0] == "Completed"
-    tasks = await running.client.read_task_runs()
-    failed = [task for task in tasks if task.flow_run_id == run.id and task.state_name == "Failed"]
+    tasks = await running.client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+    )
+    failed = [task for task in tasks if task.state_name == "Failed"]
     assert len(failed) == 1
     assert connection.provider in failed[0].name
 

@@ -11,6 +11,7 @@ from linekeeper.store import Store
 from linekeeper.store.leases import holding
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
+from tests.newest_runs import newest_runs
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
@@ -34,7 +35,7 @@ async def test_a_run_that_waits_for_a_lease_says_so_and_goes_on_when_it_is_free(
             waiting = asyncio.create_task(process_webhooks(return_state=True))
 
             async def named() -> bool:
-                runs = await running.client.read_flow_runs()
+                runs = await newest_runs(running.client)
                 return "webhooks · waits for another run" in {run.name for run in runs}
 
             await until(named)

@@ -36,6 +36,7 @@ from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
 from tests.flows.suspended import begin, edges, work
 from tests.flows.test_authentication_setup import box, log_in, rows, rt
+from tests.newest_runs import newest_runs
 
 __all__ = ["box", "rt"]
 pytestmark = [
@@ -159,7 +160,7 @@ async def test_an_implementation_sets_up_its_login_and_configures_its_connection
         await delivered(rt, settings)
         [second] = [
             found
-            for found in await deployed.client.read_flow_runs()
+            for found in await newest_runs(deployed.client)
             if (found.idempotency_key or "").startswith(f"after:{run.id}:")
         ]
         second = await work(deployed, workflow_configuration, second.id)
