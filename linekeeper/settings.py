@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     home: Path = Path(".linekeeper")
     database_url: SecretStr | None = None
     database_pool: int = Field(default=20, ge=4)
-    """The most connections a process holds to PostgreSQL (docs/deploy.md)."""
+    """The most connections a process holds to the database (docs/deploy.md)."""
     encryption_keys: SecretList = ()
     encrypt_bodies: bool = False
     """Whether bodies of records are encrypted at rest; other programs can't read them then."""
