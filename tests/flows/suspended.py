@@ -1,6 +1,7 @@
 """Runs that suspend, worked on as a worker does, and their graphs."""
 
 import asyncio
+import re
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -34,12 +35,16 @@ async def begin(running: Running, flow: Flow[Any, Any], **parameters: Any) -> Fl
 async def edges(
     running: Running, run_id: UUID, nodes: int
 ) -> tuple[list[str], set[tuple[str, str]]]:
-    """The labels of the run's graph, and its edges, once it shows so many nodes."""
+    """The labels of the run's graph, and its edges, once it shows so many nodes.
+
+    A task run is called as its task, with a few digits behind it, until its own name is there.
+    """
     shown: list[Any] = []
     for _ in range(150):
         answer = await running.client.request("GET", f"/flow_runs/{run_id}/graph-v2")
         shown = [node for _, node in answer.json()["nodes"]]
-        if len(shown) >= nodes:
+        named = not any(re.search(r"-[0-9a-f]{3}$", node["label"]) for node in shown)
+        if len(shown) >= nodes and named:
             break
         await asyncio.sleep(0.2)
     labels = {node["id"]: node["label"] for node in shown}

@@ -104,7 +104,8 @@ async def test_changed_credentials_make_one_incident_that_closes_by_itself(
         rows = list(
             await session.scalars(select(Transition).where(Transition.connection_id == victim.id))
         )
-        outbox = list(await session.scalars(select(Outbox).where(Outbox.channel == "slack")))
+        said = select(Outbox).where(Outbox.channel == "slack").order_by(Outbox.seq)
+        outbox = list(await session.scalars(said))
     assert [(row.before, row.after) for row in rows if row.axis == "health"] == [
         ("unknown", "healthy"),
         ("healthy", "reauthorization_required"),

@@ -21,7 +21,8 @@ async def test_an_auth_required_event_opens_an_incident_in_the_same_transaction(
     [incident] = await stage.incidents()
     assert incident.kind == "reauthorization_required"
     async with stage.rt.store.read() as session:
-        slack = await session.scalars(select(Outbox).where(col(Outbox.channel) == "slack"))
+        said = select(Outbox).where(col(Outbox.channel) == "slack").order_by(col(Outbox.seq))
+        slack = await session.scalars(said)
         assert [row.payload["do"] for row in slack] == ["show", "diary"]
 
 
