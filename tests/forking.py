@@ -255,6 +255,7 @@ def _become(order: dict[str, object], standard: list[int]) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
+        # What an interpreter does at its own end, and `os._exit` leaves out: threads are joined.
         with suppress(Exception):
             threading._shutdown()  # type: ignore[attr-defined]
             atexit._run_exitfuncs()
