@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -189,22 +190,21 @@ async def test_settings_are_read_before_a_transaction_begins(
     settings = stage.rt.settings
     async with Runtime.open(settings) as rt:
         await rt.configuration()
-        original, inside = rt.store.write, 0
+        original, inside = rt.store.write, ContextVar("inside", default=False)
 
         async def configuration() -> object:
-            assert not inside, "settings are read inside a transaction"
+            assert not inside.get(), "settings are read inside a transaction"
             rt._configuration = None
             return await Runtime.configuration(rt)
 
         @asynccontextmanager
         async def write() -> AsyncIterator[AsyncSession]:
-            nonlocal inside
             async with original() as session:
-                inside += 1
+                inside.set(True)
                 try:
                     yield session
                 finally:
-                    inside -= 1
+                    inside.set(False)
 
         monkeypatch.setattr(rt.store, "write", write)
         monkeypatch.setattr(rt, "configuration", configuration)
