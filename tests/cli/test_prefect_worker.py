@@ -4,10 +4,12 @@ import asyncio
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 
+from linekeeper.cli.prefect_worker import NICENESS
 from tests.fixtures_prefect import PrefectServer
 
 POOL = "a-pool-that-comes-later"
@@ -19,7 +21,7 @@ from prefect import flow
 @flow
 def says_how_it_is_run():
     me = psutil.Process()
-    Path({said!r}).write_text(f"{{me.ppid()}} {{' '.join(me.cmdline())}}")
+    Path({said!r}).write_text(f"{{me.nice()}} {{me.ppid()}} {{' '.join(me.cmdline())}}")
 """
 
 
@@ -34,6 +36,7 @@ async def until_it_says(worker: asyncio.subprocess.Process, words: str) -> None:
 async def test_a_worker_waits_for_its_pool_and_starts_one_process_for_a_run(
     clean_prefect: PrefectServer, tmp_path: Path
 ) -> None:
+    """And what can wait a moment yields to what handles webhooks."""
     said = tmp_path / "said"
     (tmp_path / "says.py").write_text(FLOW.format(said=str(said)))
     worker = await asyncio.create_subprocess_exec(
@@ -55,16 +58,20 @@ async def test_a_worker_waits_for_its_pool_and_starts_one_process_for_a_run(
                 path=str(tmp_path),
                 entrypoint="says.py:says_how_it_is_run",
             )
-            run = await client.create_flow_run_from_deployment(deployment)
-            async with asyncio.timeout(240):
-                while not (run.state and run.state.is_final()):
-                    await asyncio.sleep(0.3)
-                    run = await client.read_flow_run(run.id)
+            own = psutil.Process().nice()
+            for queue, more in (("urgent", 0), ("routine", NICENESS)):
+                run = await client.create_flow_run_from_deployment(
+                    deployment, work_queue_name=queue
+                )
+                async with asyncio.timeout(240):
+                    while not (run.state and run.state.is_final()):
+                        await asyncio.sleep(0.3)
+                        run = await client.read_flow_run(run.id)
+                assert run.state_name == "Completed", run.state
+                nice, parent, command = said.read_text().split(" ", 2)
+                assert (int(nice), int(parent)) == (min(own + more, 19), worker.pid)
+                assert command == f"{sys.executable} -m prefect.engine"
             await client.delete_work_pool(POOL)
-        assert run.state_name == "Completed", run.state
-        parent, command = said.read_text().split(" ", 1)
-        assert int(parent) == worker.pid
-        assert command == f"{sys.executable} -m prefect.engine"
     finally:
         worker.terminate()
         await worker.communicate()
