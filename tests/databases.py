@@ -1,20 +1,24 @@
 """Databases for the tests, made quickly: a migrated one is copied, or used once more, emptied."""
 
+import asyncio
 import os
 import shutil
+from base64 import urlsafe_b64encode
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import asyncpg
-from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from linekeeper.settings import Settings
+from tests.shared_folder import FOLDER
 
-KEY = SecretStr(Fernet.generate_key().decode())
+KEY = SecretStr(urlsafe_b64encode(sha256(str(FOLDER).encode()).digest()).decode())
+"""One for all workers of a run: they copy the same databases."""
 
 _LEFT = """
 SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
@@ -85,7 +89,7 @@ class Postgres:
             if self._rested[original]:
                 name = self._rested[original].pop()
             else:
-                await self._admin(f"CREATE DATABASE {name} TEMPLATE {original}")
+                await self._copy(original, name)
                 self._copied[name] = original
         url = SecretStr(self.url.replace("/postgres?", f"/{name}?"))
         return Settings(home=home, encryption_keys=(KEY,), database_url=url)
@@ -98,6 +102,13 @@ class Postgres:
             return
         self._copied.pop(name, None)
         await self._admin(f"DROP DATABASE {name} WITH (FORCE)")
+
+    async def _copy(self, original: str, name: str) -> None:
+        while True:
+            try:
+                return await self._admin(f"CREATE DATABASE {name} TEMPLATE {original}")
+            except asyncpg.ObjectInUseError:  # another worker looks at the template
+                await asyncio.sleep(0.1)
 
     async def _connect(self, database: str) -> Any:
         url = self.url.replace("postgresql+asyncpg://", "postgresql://")

@@ -2,6 +2,8 @@
 
 import os
 import ssl
+import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -50,3 +52,23 @@ def share_trust(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(httpx, "create_ssl_context", context)
     patch.setattr("httpx._transports.default.create_ssl_context", context)
+
+
+def share_flows(patch: pytest.MonkeyPatch) -> None:
+    """A flow's file is run once, however often it is deployed; one that changed is run again."""
+    project: Any = sys.modules.get("linekeeper.cli.project")
+    if project is None:  # no test of this process deploys
+        return
+    from prefect.client.base import determine_server_type
+
+    load = project.load_flow_from_entrypoint
+    shared: dict[tuple[object, ...], Any] = {}
+
+    def loaded(entrypoint: str, **how: Any) -> Any:
+        file = Path(entrypoint.rpartition(":")[0])
+        key = (entrypoint, file.stat().st_mtime_ns, determine_server_type())
+        if key not in shared:
+            shared[key] = load(entrypoint, **how)
+        return shared[key]
+
+    patch.setattr(project, "load_flow_from_entrypoint", loaded)

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -131,7 +132,7 @@ def _postgres(request: pytest.FixtureRequest) -> tuple[Any, Any]:
             await connection.execute(text(statement))
         await engine.dispose()
 
-    name = "restored"
+    name = f"restored_{os.urandom(6).hex()}"
 
     async def make(home: Path) -> Settings:
         await admin(f"CREATE DATABASE {name}")
