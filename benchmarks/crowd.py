@@ -17,7 +17,6 @@ from sqlmodel import SQLModel
 
 from linekeeper.config import AlertPolicy, AppConfig, Configuration, SlackConfig
 from linekeeper.store import Store, new_id
-from linekeeper.store.core import table_of
 from linekeeper.store.tables import (
     Change,
     Connection,
@@ -29,6 +28,7 @@ from linekeeper.store.tables import (
     Watermark,
     WebhookEvent,
 )
+from linekeeper.store.types import table_of
 
 ENTITY = "eam/work-orders"
 CONNECTIONS = 600

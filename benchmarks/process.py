@@ -147,8 +147,7 @@ def _record(key: str) -> dict[str, Any]:
 async def deliver(rt: Any, count: int, prefix: str) -> int:
     """Store `count` record events as the receiver does, over all connections."""
     from linekeeper.clock import utcnow
-    from linekeeper.inbox.delivery import make_delivery
-    from linekeeper.inbox.identify import identify
+    from linekeeper.inbox.identify import identify, make_delivery
     from linekeeper.inbox.intake import Intake
     from linekeeper.inbox.kinds import EventNames
     from linekeeper.store import new_id

@@ -20,7 +20,6 @@ from linekeeper.chunks import chunked
 from linekeeper.customers.find import NotFound
 from linekeeper.notify.places import ARTIFACTS
 from linekeeper.store import Store
-from linekeeper.store.core import table_of
 from linekeeper.store.modes import deciding, load_rules, load_subjects
 from linekeeper.store.tables import (
     Audit,
@@ -34,6 +33,7 @@ from linekeeper.store.tables import (
     Record,
     WebhookEvent,
 )
+from linekeeper.store.types import table_of
 
 _IDS_AT_ONCE = 500
 _EVENT, _RECORD = table_of(WebhookEvent), table_of(Record)

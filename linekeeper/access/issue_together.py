@@ -21,8 +21,8 @@ from linekeeper.access.keys import KeyHolder, digest_of
 from linekeeper.clock import utcnow
 from linekeeper.health.state import Health
 from linekeeper.store import KeyProblem, Store, is_id, new_id
-from linekeeper.store.core import table_of
 from linekeeper.store.tables import ApiKey, Audit, Connection, Credential
+from linekeeper.store.types import table_of
 
 SCOPE = "tokens:read"
 MOST_WAITING = 256

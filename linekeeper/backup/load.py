@@ -18,10 +18,10 @@ from linekeeper.backup.dump import PROOF
 from linekeeper.backup.file import BackupError, Header, Reader
 from linekeeper.reconcile.feed import leave_gap
 from linekeeper.store import KeyProblem, Store, StoreError
-from linekeeper.store.core import table_of
 from linekeeper.store.migrate import build_schema, say_whom_it_serves
 from linekeeper.store.schema import KEY_CHECK, SERVES, describe, schema_of
 from linekeeper.store.tables import ApiKey, AppSetting, Audit, Credential, PendingLogin
+from linekeeper.store.types import table_of
 
 _PORTION = 500
 

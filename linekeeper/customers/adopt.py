@@ -20,9 +20,9 @@ from linekeeper.customers.naming import customer_name, hosting, label, name_key,
 from linekeeper.customers.setup import setup_after
 from linekeeper.makini import ListedConnection
 from linekeeper.store import Store, new_id
-from linekeeper.store.core import table_of
 from linekeeper.store.modes import apply_rules
 from linekeeper.store.tables import Connection, Contact, Customer, Transition, Watermark
+from linekeeper.store.types import table_of
 from linekeeper.store.upsert import insert_ignore
 
 _TOLD = ("name", "provider", "email", "hosting", "tier", "setup")

@@ -22,8 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.explain.facts import DeliveryFacts
 from linekeeper.inbox.sealing import kept_keys
 from linekeeper.store import Store
-from linekeeper.store.core import table_of
 from linekeeper.store.tables import Connection, Transition, WebhookEvent
+from linekeeper.store.types import table_of
 
 SEARCHED = 5_000
 """The newest deliveries of a connection are searched for a key first."""

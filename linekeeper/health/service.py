@@ -28,8 +28,8 @@ from linekeeper.health.judge import (
 from linekeeper.outbox.events import About, connection_event
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store, new_id, tables
-from linekeeper.store.core import table_of
 from linekeeper.store.tables import Connection, Customer, Transition
+from linekeeper.store.types import table_of
 
 CLOCK_SLACK = timedelta(minutes=1)
 """An observation held from further in the future than this was made by a clock since set back."""

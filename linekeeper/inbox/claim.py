@@ -17,9 +17,9 @@ from linekeeper.outbox import queue
 from linekeeper.outbox.queue import Work
 from linekeeper.store import Store
 from linekeeper.store.cipher import SEALED
-from linekeeper.store.core import table_of
 from linekeeper.store.payloads import open_payload
 from linekeeper.store.tables import WebhookEvent
+from linekeeper.store.types import table_of
 
 Status = Literal["processed", "deferred", "stale", "dead", "unrouted"]
 

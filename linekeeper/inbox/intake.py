@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, Self, TypeAlias
 
 from linekeeper.clock import monotonic
-from linekeeper.inbox.delivery import Delivery, Receipt
+from linekeeper.inbox.identify import Delivery, Receipt
 from linekeeper.inbox.postgres_writer import PostgresWriter
 from linekeeper.inbox.sqlite_writer import SqliteWriter
 from linekeeper.logs import passed

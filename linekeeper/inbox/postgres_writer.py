@@ -9,7 +9,7 @@ import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from linekeeper.inbox.delivery import Delivery, Receipt
+from linekeeper.inbox.identify import Delivery, Receipt
 
 CHANNEL = "linekeeper_inbox"
 """What consumers LISTEN to."""

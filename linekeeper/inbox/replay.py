@@ -21,8 +21,8 @@ from linekeeper.inbox.claim import Status
 from linekeeper.inbox.identify import as_stored
 from linekeeper.inbox.kinds import EventNames, rank_of
 from linekeeper.store import Store, new_id
-from linekeeper.store.core import table_of
 from linekeeper.store.tables import Connection, WebhookEvent
+from linekeeper.store.types import table_of
 
 SHOWN = 50
 _IN_A_TRANSACTION = 500

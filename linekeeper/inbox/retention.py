@@ -10,7 +10,6 @@ from sqlmodel import SQLModel, col
 
 from linekeeper.inbox.traces import hour_of
 from linekeeper.store import Store
-from linekeeper.store.core import table_of
 from linekeeper.store.retention import note_removed
 from linekeeper.store.tables import (
     DeliveryCount,
@@ -18,7 +17,7 @@ from linekeeper.store.tables import (
     WebhookEvent,
     WebhookHour,
 )
-from linekeeper.store.types import id_floor
+from linekeeper.store.types import id_floor, table_of
 
 HABIT_DAYS = 14
 """For so long what comes by the hour is looked at, to know what is usual."""

@@ -7,9 +7,9 @@ from sqlalchemy import bindparam, literal_column, select, update
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.inbox.identify import read, record_keys
 from linekeeper.store import Store
-from linekeeper.store.core import table_of
 from linekeeper.store.keys import stored_key
 from linekeeper.store.tables import WebhookEvent
+from linekeeper.store.types import table_of
 
 SEALED_AFTER = timedelta(minutes=10)
 """Consumers of the version before, which can't open them, are gone by then."""

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from linekeeper import clock
-from linekeeper.inbox.delivery import Delivery, Receipt
+from linekeeper.inbox.identify import Delivery, Receipt
 
 _COLUMNS = (*Delivery._fields[:-1], "next_attempt_at", "body")
 _INSERT = f"INSERT INTO webhook_event ({', '.join(_COLUMNS)}, source, status, attempts) VALUES "  # noqa: S608 - our own names

@@ -10,8 +10,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.store import Store
-from linekeeper.store.core import table_of
 from linekeeper.store.tables import Connection, WebhookHour
+from linekeeper.store.types import table_of
 
 _CONNECTION = table_of(Connection)
 _HOUR = table_of(WebhookHour)

@@ -12,9 +12,9 @@ from linekeeper.inbox.claim import Event, opened
 from linekeeper.inbox.identify import read, record_keys
 from linekeeper.inbox.routing import connections_of, owners_of
 from linekeeper.store import Store
-from linekeeper.store.core import table_of
 from linekeeper.store.tables import WebhookEvent
 from linekeeper.store.trouble import isolate
+from linekeeper.store.types import table_of
 
 log = logging.getLogger(__name__)
 

@@ -1,15 +1,22 @@
-"""Whether a channel takes messages: kept, so that it is said once, and others are told instead."""
+"""Whether a channel takes messages: kept, so that it is said once, and others are told instead.
 
+Of Slack's also the rows beside the one that is sent: said together with it, or held with it.
+"""
+
+from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import delete, update
+from sqlalchemy import String, cast, delete, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col, select
+from sqlmodel import col
 
 from linekeeper.notify.routing import DEFAULT
+from linekeeper.outbox.queue import OUTBOX
+from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store
-from linekeeper.store.tables import NoticeChannel
+from linekeeper.store.tables import Notice, NoticeChannel
 from linekeeper.store.upsert import insert_ignore
+from linekeeper.text import shown
 
 SOCKET = "Socket Mode"
 """What the trouble of Slack's Socket Mode is kept under."""
@@ -48,3 +55,81 @@ async def troubles(store: Store) -> list[NoticeChannel]:
     """The channels that take nothing now."""
     async with store.read() as session:
         return list(await session.scalars(select(NoticeChannel)))
+
+
+BURST = 10
+"""More diary entries than this that wait behind each other are said as one."""
+_BURST_LIMIT = 3_000
+_MOST = 1_000
+
+
+async def hold_channel(
+    session: AsyncSession, error: str, *, until: datetime, only: str | None = None
+) -> None:
+    """Nothing of channel `slack` is due before `until`; each row says why.
+
+    `only` narrows it to incidents that were told of in the Slack channel of this name.
+    """
+    held = update(OUTBOX)
+    if only is not None:
+        told = select(Notice).where(
+            col(Notice.channel) == "slack",
+            col(Notice.step) == "first",
+            func.coalesce(col(Notice.slack_channel), DEFAULT) == only,
+        )
+        incident_id = cast(col(Notice.incident_id), String)
+        of_incident = told.with_only_columns(literal("slack:incident:") + incident_id)
+        of_fold = told.with_only_columns(literal("slack:fold:") + col(Notice.fold))
+        of_fold = of_fold.where(col(Notice.fold).is_not(None))
+        held = held.where(or_(OUTBOX.c.lane.in_(of_incident), OUTBOX.c.lane.in_(of_fold)))
+    await session.execute(
+        held.where(
+            OUTBOX.c.channel == "slack",
+            OUTBOX.c.status == "pending",
+            OUTBOX.c.claimed_by.is_(None),
+            OUTBOX.c.next_attempt_at <= until,
+        ).values(next_attempt_at=until, error=error[:500])
+    )
+
+
+async def gather_burst(store: Store, row: OutboxRow, *, now: datetime) -> OutboxRow:
+    """The diary entry `row`, together with those behind it in its lane if they are a burst.
+
+    What it gathers is in its payload and settled in one transaction, before anything is said.
+    """
+    waiting = (
+        select(OUTBOX.c.id, OUTBOX.c.payload)
+        .where(
+            OUTBOX.c.lane == row.lane,
+            OUTBOX.c.status == "pending",
+            OUTBOX.c.claimed_by.is_(None),
+            OUTBOX.c.id != row.id,
+        )
+        .order_by(OUTBOX.c.seq)
+        .limit(_MOST)
+    )
+    async with store.read() as session:
+        if len((await session.execute(waiting)).all()) <= BURST:
+            return row
+    async with store.write() as session:
+        behind = (await session.execute(waiting)).all()
+        entries = [entry for entry in behind if entry.payload.get("do") == "diary"]
+        if len(entries) <= BURST:
+            return row
+        payloads = [row.payload, *(entry.payload for entry in entries)]
+        texts = [str(payload.get("text", "")) for payload in payloads]
+        payload = {**row.payload, "text": shown("\n".join(texts), _BURST_LIMIT, keep_lines=True)}
+        ours = await session.scalar(
+            update(OUTBOX)
+            .where(OUTBOX.c.id == row.id, OUTBOX.c.claimed_by == row.claimed_by)
+            .values(payload=payload)
+            .returning(OUTBOX.c.id)
+        )
+        if ours is None:
+            return row
+        await session.execute(
+            update(OUTBOX)
+            .where(OUTBOX.c.id.in_([entry.id for entry in entries]))
+            .values(status="superseded", settled_at=now, error=f"said with {row.dedupe_key}")
+        )
+    return replace(row, payload=payload)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.access.kept import kept_logins
-from linekeeper.incidents.members import RANKED
+from linekeeper.incidents.announce import RANKED
 from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, MemberView
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import (

@@ -31,9 +31,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.chunks import chunked
 from linekeeper.store import Store, new_id
-from linekeeper.store.core import table_of
 from linekeeper.store.tables import Outbox
-from linekeeper.store.types import UtcDateTime
+from linekeeper.store.types import UtcDateTime, table_of
 from linekeeper.store.upsert import insert_ignore
 
 Outcome = Literal["sent", "suppressed", "superseded", "skipped"]

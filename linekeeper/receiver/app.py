@@ -9,7 +9,6 @@ from linekeeper.access.issue_together import TokenIssuer
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.tally import Tally
 from linekeeper.receiver.answers import Send
-from linekeeper.receiver.apps import Apps
 from linekeeper.receiver.beat import Beat
 from linekeeper.receiver.bodies import Receive
 from linekeeper.receiver.gate import Gate
@@ -17,7 +16,7 @@ from linekeeper.receiver.metrics import observe_batch
 from linekeeper.receiver.site import make_site
 from linekeeper.receiver.standby import Standby
 from linekeeper.receiver.tokens import Tokens
-from linekeeper.receiver.webhooks import PREFIX, Scope, Webhooks
+from linekeeper.receiver.webhooks import PREFIX, Apps, Scope, Webhooks
 from linekeeper.runtime import Runtime
 
 

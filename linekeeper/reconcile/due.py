@@ -18,7 +18,6 @@ from linekeeper.reconcile.causes import Window
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.target import Target
 from linekeeper.runtime import Runtime
-from linekeeper.store.core import table_of
 from linekeeper.store.modes import is_managed
 from linekeeper.store.tables import (
     Connection,
@@ -28,6 +27,7 @@ from linekeeper.store.tables import (
     Watermark,
     WebhookTrust,
 )
+from linekeeper.store.types import table_of
 from linekeeper.tokens.stored import is_live
 
 Pass = Literal["catch-up", "routine", "full"]

@@ -28,9 +28,8 @@ from linekeeper.reconcile.compare import Known
 from linekeeper.reconcile.places import ANNOUNCED, KEYS, RECORDS, Place
 from linekeeper.store import Store
 from linekeeper.store.bodies import seal_body
-from linekeeper.store.core import table_of
 from linekeeper.store.tables import Change, Feed, Record
-from linekeeper.store.types import Id, UtcDateTime
+from linekeeper.store.types import Id, UtcDateTime, table_of
 from linekeeper.store.upsert import insert_ignore
 
 LATE_DAYS = 7

@@ -13,8 +13,8 @@ from linekeeper.chunks import chunked
 from linekeeper.reconcile.matching import Row
 from linekeeper.reconcile.queries import one_of
 from linekeeper.store import Store, new_id
-from linekeeper.store.core import table_of
 from linekeeper.store.tables import Deletion, Record, Succession, SuccessionStep
+from linekeeper.store.types import table_of
 
 AT_ONCE = 2_000
 """Steps a transaction takes."""

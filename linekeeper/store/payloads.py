@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, select, update
 
 from linekeeper.store.cipher import Cipher, KeyProblem
-from linekeeper.store.core import table_of
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import WebhookEvent
+from linekeeper.store.types import table_of
 
 _EVENT = table_of(WebhookEvent)
 

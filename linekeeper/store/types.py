@@ -1,14 +1,15 @@
-"""Column types that are the same in Python on both databases."""
+"""Column types that are the same in Python on both databases, and the tables of models."""
 
 import re
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, DateTime, String, Uuid
+from sqlalchemy import JSON, DateTime, String, Uuid, inspect
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlmodel import SQLModel
 
 from linekeeper import clock
 
@@ -75,3 +76,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+def table_of(model: type[SQLModel]) -> Any:
+    """The table of `model`, for statements past the ORM: SQLModel doesn't declare it."""
+    return inspect(model).local_table

@@ -9,8 +9,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import SQLModel
 
-from linekeeper.store.core import table_of
 from linekeeper.store.engine import Store
+from linekeeper.store.types import table_of
 
 
 async def insert_ignore(

@@ -10,8 +10,7 @@ from flows.process_webhooks import process_webhooks
 from flows.replay_webhooks import replay_webhooks
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
-from linekeeper.inbox.delivery import make_delivery
-from linekeeper.inbox.identify import identify
+from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.kinds import EventNames
 from linekeeper.inbox.tally import Tally

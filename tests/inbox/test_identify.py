@@ -9,8 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.config import DEFAULT_ENTITIES
-from linekeeper.inbox.delivery import make_delivery
-from linekeeper.inbox.identify import Identity, as_stored, identify, read, record_keys
+from linekeeper.inbox.identify import (
+    Identity,
+    as_stored,
+    identify,
+    make_delivery,
+    read,
+    record_keys,
+)
 from linekeeper.inbox.kinds import EventNames
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)

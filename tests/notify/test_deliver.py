@@ -10,7 +10,7 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
 from linekeeper.incidents.announce import say
-from linekeeper.notify.burst import BURST
+from linekeeper.notify.channels import BURST
 from linekeeper.notify.refusals import UNANSWERED_WAIT
 from linekeeper.notify.slack_channel import Pacer
 from linekeeper.notify.view import Links

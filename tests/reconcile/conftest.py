@@ -15,8 +15,7 @@ from sqlmodel import col, select
 import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.consumer.record_events import process_record_events
-from linekeeper.inbox.delivery import make_delivery
-from linekeeper.inbox.identify import identify
+from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.kinds import EventNames
 from linekeeper.reconcile.fields import source_time

@@ -10,8 +10,7 @@ from sqlmodel import select
 
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
-from linekeeper.inbox.delivery import make_delivery
-from linekeeper.inbox.identify import identify
+from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.kinds import EventNames
 from linekeeper.runtime import Runtime

@@ -8,8 +8,7 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
-from linekeeper.inbox.delivery import make_delivery
-from linekeeper.inbox.identify import identify
+from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.kinds import EventNames
 from linekeeper.reconcile.measure import measure

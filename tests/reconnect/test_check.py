@@ -7,8 +7,7 @@ import pytest
 
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
-from linekeeper.inbox.delivery import make_delivery
-from linekeeper.inbox.identify import identify
+from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.kinds import EventNames
 from linekeeper.reconnect.ask import advance_case

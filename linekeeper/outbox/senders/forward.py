@@ -36,8 +36,8 @@ from linekeeper.outbox.sender import (
 from linekeeper.redact import origin
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
-from linekeeper.store.core import table_of
 from linekeeper.store.tables import ForwardAttempt
+from linekeeper.store.types import table_of
 
 log = logging.getLogger("linekeeper.consumer")
 

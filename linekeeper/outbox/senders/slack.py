@@ -11,8 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration, SlackConfig
 from linekeeper.incidents.announce import incident_lane
-from linekeeper.notify.burst import gather_burst, hold_channel
-from linekeeper.notify.channels import known_as, mark_broken, mark_well
+from linekeeper.notify.channels import gather_burst, hold_channel, known_as, mark_broken, mark_well
 from linekeeper.notify.compose_fold import plain_fold
 from linekeeper.notify.decision import Decision
 from linekeeper.notify.evaluate import evaluate_alerts

@@ -14,8 +14,7 @@ import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.consumer.record_events import process_record_events
-from linekeeper.inbox.delivery import Receipt, make_delivery
-from linekeeper.inbox.identify import identify
+from linekeeper.inbox.identify import Receipt, identify, make_delivery
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.kinds import EventNames
 from linekeeper.outbox.senders.forward import forwarding
