@@ -18,8 +18,10 @@ from linekeeper.cli import checkout, project
 from linekeeper.cli.deploy import deploy
 from linekeeper.cli.errors import UserError
 from linekeeper.settings import Settings
+from tests.cli.few import few
 from tests.fixtures_prefect import PrefectServer
 
+__all__ = ["few"]
 SWEEP, DIGEST = "health-sweep/health-sweep", "digest/digest"
 
 
@@ -112,6 +114,7 @@ async def test_deploying_where_everything_is_there_asks_prefect_little(
     assert len(calls) <= 30, calls
 
 
+@pytest.mark.usefixtures("few")
 async def test_what_an_operator_set_stays_is_shown_and_reset_puts_it_back(
     seeds: Settings, clean_prefect: PrefectServer
 ) -> None:
@@ -185,6 +188,7 @@ def shape(deployment: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.usefixtures("few")
 async def test_a_schedule_an_operator_deleted_does_not_come_back(
     seeds: Settings, clean_prefect: PrefectServer
 ) -> None:
@@ -200,6 +204,7 @@ async def test_a_schedule_an_operator_deleted_does_not_come_back(
     )
 
 
+@pytest.mark.usefixtures("few")
 async def test_the_code_of_a_deployment_follows_the_checkout_and_its_schedule_stays(
     seeds: Settings, clean_prefect: PrefectServer
 ) -> None:
@@ -216,6 +221,7 @@ async def test_the_code_of_a_deployment_follows_the_checkout_and_its_schedule_st
     assert [s.id for s in now.schedules] == [s.id for s in house.schedules]
 
 
+@pytest.mark.usefixtures("few")
 async def test_what_an_earlier_version_deployed_goes_and_what_is_an_operators_stays(
     seeds: Settings, clean_prefect: PrefectServer
 ) -> None:
@@ -233,6 +239,7 @@ async def test_what_an_earlier_version_deployed_goes_and_what_is_an_operators_st
     assert {"customer-link", "health-sweep"} <= left
 
 
+@pytest.mark.usefixtures("few")
 async def test_a_block_an_operator_edited_stays_and_reset_puts_the_settings_back(
     seeds: Settings, clean_prefect: PrefectServer
 ) -> None:
@@ -253,6 +260,7 @@ async def mode(client: PrefectClient) -> str:
     return str(document.data["mode"])
 
 
+@pytest.mark.usefixtures("few")
 async def test_no_schedules_pauses_every_schedule(
     seeds: Settings, clean_prefect: PrefectServer
 ) -> None:
@@ -268,6 +276,7 @@ async def test_no_schedules_pauses_every_schedule(
         assert not (await client.read_deployment_by_name(SWEEP)).schedules[0].active
 
 
+@pytest.mark.usefixtures("few")
 async def test_the_sandbox_schedules_go_with_the_sandbox(
     seeds: Settings, clean_prefect: PrefectServer
 ) -> None:

@@ -25,10 +25,13 @@ from linekeeper.store import Store
 from linekeeper.store.configuration import load_configuration
 from linekeeper.store.engine import encryption_keys
 from linekeeper.store.migrate import migrate
+from tests.cli.few import few
 from tests.cli.test_deploy import SWEEP, shape, state
 from tests.databases import KEY
 from tests.fixtures_prefect import PrefectServer, forget_everything
 
+__all__ = ["few"]
+pytestmark = pytest.mark.usefixtures("few")
 HOOK = "https://hooks.slack.example/s3cret"
 
 

@@ -28,12 +28,18 @@ from linekeeper.store.tables import (
 )
 from tasks.reconnect_runs import watch_runs
 from tasks.run import open_runtime
+from tests.cli.few import few
 from tests.databases import Engine
 from tests.fixtures_prefect import PrefectServer, forget_everything
 from tests.flows.conftest import Running, on, on_both
 from tests.newest_runs import newest_runs
 
-pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
+__all__ = ["few"]
+pytestmark = [
+    on_both,
+    pytest.mark.usefixtures("few"),
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
 
 async def lost_logins(rt: Runtime, count: int) -> list[str]:

@@ -35,8 +35,11 @@ from linekeeper.watch.alerts import (
     watch_runs,
 )
 from linekeeper.watch.queries import note_ended
+from tests.cli.few import few
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import on_both
+
+__all__ = ["few"]
 
 
 async def incidents(store: Store) -> dict[str, str]:
@@ -58,6 +61,7 @@ async def receiver(settings: Settings) -> AsyncIterator[Settings]:
 
 
 @on_both
+@pytest.mark.usefixtures("few")
 async def test_a_run_that_breaks_or_crashes_is_an_incident_one_red_by_its_findings_is_not(
     receiver: Settings, store: Store, clean_prefect: PrefectServer
 ) -> None:
