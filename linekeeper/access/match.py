@@ -27,6 +27,7 @@ class Known:
     provider: str
     email: str
     setup: str
+    replaced_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,10 @@ def match(
     if wanted is not None:
         if ours is not None and ours.id == wanted.id:
             return Match("same", ours, entry)
-        if listed is not None and _is_successor(wanted, status, entry, ours, listed):
+        is_predecessor = ours is not None and ours.replaced_by == wanted.id  # its old id again
+        if is_predecessor or (
+            listed is not None and _is_successor(wanted, status, entry, ours, listed)
+        ):
             return Match("replaces", ours, entry)
         return Match("other", ours, entry)
     if asked.system and not _same_words(asked.system, status.provider):

@@ -10,7 +10,7 @@ from sqlmodel import col
 from linekeeper.access.match import Asked, Known, Match, match
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import adopt
-from linekeeper.customers.succession import succeed
+from linekeeper.customers.succession import succeed, take_back
 from linekeeper.makini import ConnectionStatus, ListedConnection, MakiniError, TokenPair
 from linekeeper.store import Store
 from linekeeper.store.modes import apply_rules
@@ -82,13 +82,12 @@ async def known_connections(session: AsyncSession, app: str) -> list[Known]:
             col(Connection.provider),
             col(Connection.email),
             col(Connection.setup),
+            col(Connection.replaced_by),
         )
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
         .where(col(Connection.app) == app)
     )
-    return [
-        Known(row[0], row[1], row[2], row[3], row[4] or "", row[5], row[6], row[7]) for row in rows
-    ]
+    return [Known(row[0], row[1], row[2], row[3], row[4] or "", *row[5:]) for row in rows]
 
 
 async def _owner(
@@ -100,6 +99,8 @@ async def _owner(
 ) -> str | None:
     """The connection the pair belongs to; one that is new is taken into the books."""
     now = utcnow()
+    if found.known is not None and found.kind != "other":
+        await take_back(session, found.known.id)
     if found.kind == "other":
         return found.known.id if found.known else None
     if found.known is not None and found.kind in ("same", "known"):

@@ -32,6 +32,7 @@ _KNOWN = select(
     col(Connection.id),
     col(Connection.makini_key),
     col(Connection.judged)["lifecycle"].as_string(),
+    col(Connection.replaced_by),
     *(col(getattr(Connection, name)) for name in _FOLLOWED),
 ).where(
     col(Connection.app) == bindparam("of_app"),
@@ -55,6 +56,8 @@ class Adoption:
     """Our id by Makini's key."""
     relisted: list[str] = field(default_factory=list)
     """Keys that are new, or whose status in the list is not the one they were judged by."""
+    replaced: set[str] = field(default_factory=set)
+    """The ids of those that have a successor: they are over, though they are still listed."""
     missing: list[str] = field(default_factory=list)
     """Names of known connections that the list lacks; said by a preview only."""
     truncated: str = ""
@@ -70,6 +73,7 @@ class Adoption:
         self.known += other.known
         self.ids |= other.ids
         self.relisted += other.relisted
+        self.replaced |= other.replaced
         self.missing += other.missing
         self.truncated = self.truncated or other.truncated
 
@@ -91,12 +95,15 @@ async def adopt(
     found: dict[str, dict[str, Any]] = {}
     ids: dict[str, str] = {}
     judged_by: dict[str, str | None] = {}
+    replaced: set[str] = set()
     for portion in _portions(list(by_key)):
         existing = await session.execute(_KNOWN, {"of_app": app, "keys": portion})
-        for identifier, key, lifecycle, *values in existing:
+        for identifier, key, lifecycle, replaced_by, *values in existing:
             ids[key], judged_by[key] = identifier, lifecycle
+            if replaced_by is not None:
+                replaced.add(identifier)
             found[key] = dict(zip(_FOLLOWED, values, strict=True))
-    result = Adoption(known=len(found), ids=ids)
+    result = Adoption(known=len(found), ids=ids, replaced=replaced)
     fresh = [one for key, one in by_key.items() if key not in found]
     owners = await _customers(store, session, fresh, result, now=now, dry_run=dry_run)
     charges = await _charges(session, owners.values())
@@ -107,7 +114,7 @@ async def adopt(
     result.relisted = [key for key, one in by_key.items() if judged_by.get(key) != one.lifecycle]
     changes = []
     for key, held in found.items():
-        wanted = _followed(by_key[key], held)
+        wanted = _followed(by_key[key], held, is_over=ids[key] in replaced)
         if held == wanted:
             continue
         changes.append((ids[key], held, wanted))
@@ -259,7 +266,9 @@ def _row(
     }
 
 
-def _followed(listed: ListedConnection, held: Mapping[str, Any]) -> dict[str, Any]:
+def _followed(
+    listed: ListedConnection, held: Mapping[str, Any], *, is_over: bool
+) -> dict[str, Any]:
     return {
         "makini_id": listed.id or held["makini_id"] or listed.key,  # a login may have told it
         "name": listed.name or held["name"],
@@ -272,7 +281,9 @@ def _followed(listed: ListedConnection, held: Mapping[str, Any]) -> dict[str, An
         else hosting(listed.metadata) or held["hosting"],
         "tier": held["tier"] if held["tariff_by"] else tier(listed.metadata) or held["tier"],
         "tariff_by": held["tariff_by"],
-        "setup": setup_after(
+        "setup": held["setup"]
+        if is_over
+        else setup_after(
             held["setup"], listed.lifecycle, connected=listed.connected_at is not None
         ),
         "disappeared_at": None,  # it is listed

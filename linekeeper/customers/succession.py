@@ -102,6 +102,18 @@ async def succeed(
     await _expect_records(store, session, before_id, after_id, now)
 
 
+async def take_back(session: AsyncSession, connection_id: str) -> None:
+    """A customer logged in to a connection that had a successor: it is no longer over.
+
+    Where the next list has it, it starts anew.
+    """
+    await session.execute(
+        update(Connection)
+        .where(col(Connection.id) == connection_id, col(Connection.replaced_by).is_not(None))
+        .values(replaced_by=None)
+    )
+
+
 async def succeed_listed(store: Store, session: AsyncSession, app: str, *, now: datetime) -> int:
     """Recognise successors that came without a login of ours; how many there are.
 

@@ -194,6 +194,8 @@ async def _said_by_list(
     seen = []
     for key, listed in {entry.key: entry for entry in portion}.items():
         identifier = adoption.ids[key]
+        if identifier in adoption.replaced:
+            continue
         decisive = identifier not in with_token and identifier not in managed
         if decisive or key in relisted:
             seen.append(

@@ -1,0 +1,50 @@
+"""A connection that has a successor is over, though Makini goes on listing it."""
+
+from linekeeper.store.tables import WebhookEvent
+from tests.receiver.test_connect import link_for, through
+from tests.reconcile.conftest import deliver, process
+from tests.reconcile.test_succession import ORDERS, agrees, house, listed, logged_in, run, sweep
+from tests.reconnect.conftest import House, open_house
+
+__all__ = ["house", "open_house"]
+
+
+async def test_what_the_list_goes_on_showing_stays_replaced(house: House) -> None:
+    [connection, _] = await house.connections()
+    world, was = house.fleet.world, listed(house, connection)
+    await house.lose_login(connection)
+    new = await logged_in(house, connection, "rename")
+    await run(house)
+    before = len(await house.incidents())
+    world.add(was)
+    for _ in range(3):
+        await sweep(house)
+    old = await house.connection(connection.id)
+    assert (old.setup, old.replaced_by) == ("disconnected", new.id)
+    assert old.health != "healthy"
+    assert len(await house.incidents()) == before
+    system = listed(house, new)
+    changed = world.change_records(system, ORDERS, change=3, announce=False)["changed"]
+    await deliver(house.rt, connection.makini_key, changed, plural="work-orders")
+    await process(house.rt)
+    [event] = await house.rows(WebhookEvent, WebhookEvent.url_connection == connection.makini_key)
+    assert (event.status, event.connection_id) == ("processed", new.id)
+    await agrees(house, new)
+
+
+async def test_who_logs_in_to_the_old_one_again_has_it_back(house: House) -> None:
+    [connection, _] = await house.connections()
+    world, was = house.fleet.world, listed(house, connection)
+    await house.lose_login(connection)
+    new = await logged_in(house, connection, "rename")
+    await run(house)
+    world.add(was)
+    await sweep(house)
+    _, path = await link_for(house, new)
+    answer = await through(house, path, connection.makini_key)
+    old = await house.connection(connection.id)
+    assert answer.status_code == 200, answer.text
+    await sweep(house)
+    old = await house.connection(connection.id)
+    assert (await house.connection(new.id)).replaced_by == old.id
+    assert (old.setup, old.replaced_by) == ("live", None)
