@@ -15,6 +15,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.consumer.waiting import CHANNELS
+from linekeeper.reconcile.policy import POLICY
 from linekeeper.store import Store
 from linekeeper.store.leases import CONSUMER
 from linekeeper.store.tables import Lease, Outbox, WebhookEvent
@@ -25,6 +26,19 @@ SLACK = timedelta(minutes=1)
 LONGEST_LEASE = timedelta(minutes=10)
 _MOST = 1_000
 """Rows that are looked at: those that wait longest."""
+
+_WAS = {
+    "watermark": ("polled_at", "moved_at", "run_at", "full_at"),
+    "incident": ("opened_at", "reopened_at"),
+    "incident_connection": ("joined_at",),
+    "notice": ("at",),
+    "reconnect": ("opened_at", "woken_at"),
+    "pending_login": ("received_at",),
+    "connection": ("health_since", "missing_since", "unlisted_since"),
+    "part_heartbeat": ("at",),
+    "open_process": ("at",),
+}
+"""When something was, where how long ago that is decides what is done next."""
 
 _PUT_RIGHT = (
     """
@@ -51,6 +65,23 @@ _PUT_RIGHT = (
     UPDATE connection SET last_checked_at = :now, next_probe_at = :now
     WHERE last_checked_at > :edge
     """,
+    """
+    UPDATE watermark SET retry_at =
+        max(:now, strftime('%Y-%m-%dT%H:%M:%f', retry_at, :earlier) || '000+00:00')
+    WHERE retry_at > :longest
+    """,
+    """
+    UPDATE pending_login SET retry_at =
+        max(:now, strftime('%Y-%m-%dT%H:%M:%f', retry_at, :earlier) || '000+00:00')
+    WHERE received_at > :edge
+    """,
+    # Or nothing is polled, notified or missed until the wrong time has come.
+    *(
+        f"UPDATE {table} SET {name} = min(:now, strftime('%Y-%m-%dT%H:%M:%f', {name}, :earlier)"  # noqa: S608
+        f" || '000+00:00') WHERE {name} > :edge"
+        for table, names in _WAS.items()
+        for name in names
+    ),
 )
 
 
@@ -70,6 +101,7 @@ async def put_right(store: Store, *, beat: timedelta) -> timedelta | None:
     values = {
         "now": _text(now),
         "edge": _text(now + SLACK),
+        "longest": _text(now + POLICY.retry_longest),
         "earlier": f"-{ahead.total_seconds():.3f} seconds",
     }
     async with store.write() as session:

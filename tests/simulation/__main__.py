@@ -29,6 +29,8 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1, help="the first seed of --seeds")
     parser.add_argument("--days", type=float, help="virtual days (default: one hour)")
     parser.add_argument("--connections", type=int, help="how many connections")
+    parser.add_argument("--kinds", help="this trouble alone, in place of what the seed draws")
+    parser.add_argument("--pace", type=float, help="so much slower, for lives of many days")
     parser.add_argument(
         "--mutants", nargs="*", metavar="NAME", help="plant the known defects, or those named"
     )
@@ -71,6 +73,10 @@ def run(asked: argparse.Namespace, seeds: range) -> int:
         plan.personality = {**plan.personality, **recorded}
         if asked.days:
             plan.hours = asked.days * 24
+        if asked.kinds:
+            plan.kinds = frozenset(asked.kinds.split())
+        if asked.pace:
+            plan.pace = asked.pace
         if asked.connections:
             plan.connections = asked.connections
         began = time.process_time()

@@ -23,7 +23,10 @@ QUIET_FOR = timedelta(minutes=45)
 
 def discourtesies(oracle: "Oracle") -> list[str]:
     """Everything that is broken, in one line each."""
-    return [*_mails(oracle), *_quiet(oracle), *_presses(oracle), *_said_twice(oracle)]
+    undated = [*_presses(oracle), *_said_twice(oracle)]
+    if "day" in oracle.universe.people.kinds:
+        return undated  # our own times are not those of the world
+    return [*_mails(oracle), *_quiet(oracle), *undated]
 
 
 def _mails(oracle: "Oracle") -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from linekeeper.config import AlertPolicy
 from tests.simulation.courtesy import Quiet
 from tests.simulation.customers import Customers
+from tests.simulation.deadline import Deadline
 from tests.simulation.episodes import Episodes
 from tests.simulation.loop import HOST
 from tests.simulation.machine import seed_of
@@ -17,6 +18,7 @@ from tests.simulation.makini.truth import Connection
 from tests.simulation.net import PEERS, Fault, Request
 from tests.simulation.operators import Operators
 from tests.simulation.patience import Patience
+from tests.simulation.rare import RARE, RARE_KINDS, Rare
 from tests.simulation.sickness import Sickness
 from tests.simulation.sickness import draw as draw_sickness
 from tests.simulation.storage import Failing
@@ -65,10 +67,13 @@ class Trouble:
             self.kinds.add("makini")
         more = Random(seed_of(universe.plan.seed, "more trouble"))
         self.kinds |= {kind for kind in MORE_KINDS if more.random() < MORE}
+        rare = Random(seed_of(universe.plan.seed, "rare trouble"))
+        self.kinds |= {kind for kind in RARE_KINDS if rare.random() < RARE}
         if universe.plan.kinds:
             self.kinds = set(universe.plan.kinds)
         self.customers = Customers(universe, Random(seed_of(universe.plan.seed, "customers")))
         self.operators = Operators(universe, Random(seed_of(universe.plan.seed, "operators")))
+        self.rare = Rare(universe, Random(seed_of(universe.plan.seed, "rare")))
         self.episodes = Episodes(universe, self.rng, self._on)
         self.over = self.episodes.over
         self.patience = Patience(universe)
@@ -137,6 +142,10 @@ class Trouble:
             yield self._statements()
         if "anew" in self.kinds:
             yield self._anew()
+        if "deadline" in self.kinds:
+            chance = Random(seed_of(self.universe.plan.seed, "deadline"))
+            yield Deadline(self.universe, chance).live()
+        yield from self.rare.start(self.kinds)
 
     def end(self) -> None:
         """It is to be calm: everything works, except for logins that nobody renewed."""
@@ -150,6 +159,7 @@ class Trouble:
         self.operators.restore()
         for host in universe.hosts:
             host.skew = timedelta()
+        self.rare.end()
         for connection in universe.truth.living():
             universe.truth.set_online(connection, True, universe.now())
             universe.truth.set_active(connection, True, universe.now())

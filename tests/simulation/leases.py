@@ -58,7 +58,13 @@ class Leases:
             if (
                 not (host is None or host.dead)
                 and host.skew == timedelta()
+                and not _is_off(HOST.get())
                 and now < until - MARGIN
             ):
                 self.wrong.append(f"{name} was taken by {owner} while {holder} held it")
         self._held[name] = (owner, HOST.get(), now + timedelta(seconds=seconds))
+
+
+def _is_off(host: Host | None) -> bool:
+    """Whether its clock is so wrong that every lease is over by it."""
+    return host is not None and abs(host.skew) > timedelta(hours=1)

@@ -57,6 +57,9 @@ MUTANTS = (
          "    if observation.outcome is Outcome.login_lost:\n        return _is_leftover",
          "    if observation.source:\n        return False\n"
          "    if observation.outcome is Outcome.login_lost:\n        return _is_leftover"),
+        ("health/contested.py",  # the second guard: the read before a lost login is taken for found
+         "    if judged.own is Health.reauthorization_required and observation.outcome in _GOOD:\n",
+         "    if False:\n"),
         kinds="logins",
         personality={"status_lag": 3600.0, "auth_event": "connection.auth_required"},
     ),
@@ -165,7 +168,8 @@ MUTANTS = (
         "run-without-its-key", "a run is started again when the answer to its start was lost",
         ("outbox/senders/prefect.py",
          '            idempotency_key=payload.get("idempotency_key", dedupe_key),\n',
-         '            idempotency_key=f"{dedupe_key} {utcnow()}",\n'),
+         '            idempotency_key=dedupe_key + __import__("linekeeper.clock")'
+         ".clock.token_bytes(6).hex(),\n"),
         kinds="prefect logins", hours=1.5,
     ),
     _mutant(

@@ -115,6 +115,16 @@ class Operators:
             },
         }  # fmt: skip
 
+    async def send_again(self, incident_id: str) -> bool:
+        """Somebody ticks in the dialog that the links are to be sent again."""
+        self._presses += 1
+        number = self._presses
+        asked = self._filled_in(incident_id, number, f"note {number}: looked at it")
+        asked["view"]["state"]["values"]["again"]["again"] = {
+            "selected_options": [{"value": "again"}]
+        }
+        return await self._post(asked)
+
     async def _post(self, payload: dict[str, Any]) -> bool:
         """What Slack posts, sometimes twice; whether it was answered with 200."""
         universe = self._universe

@@ -38,6 +38,8 @@ class Oracle:
 
     def judge(self) -> list[str]:
         """Everything that is broken, in one line each."""
+        if self.is_shut():
+            return self.broken  # what can't be read can't be judged
         self.acknowledged()
         self.ended()
         self.gone()
@@ -74,6 +76,11 @@ class Oracle:
             " AND next_attempt_at < ?",
             _text(self.universe.now() - timedelta(minutes=10)),
         ):
+            self.broken.append(f"stuck: {row['channel']} {row['dedupe_key']}: {row['error']}")
+        for row in self.rows(
+            "SELECT channel, dedupe_key, error FROM outbox WHERE status = 'pending'"
+            " AND attempts > 0 AND created_at < ?", _text(self.universe.calm_since),
+        ):  # fmt: skip
             self.broken.append(f"stuck: {row['channel']} {row['dedupe_key']}: {row['error']}")
         for table in ("outbox", "webhook_event"):
             for row in self.rows(
@@ -138,9 +145,8 @@ class Oracle:
         """The contents of a record, which are encrypted at rest."""
         from linekeeper.store.bodies import open_body
         from linekeeper.store.cipher import Cipher
-        from tests.simulation.ports import KEY
 
-        return json.loads(open_body(Cipher([KEY]), kept) or "null")
+        return json.loads(open_body(Cipher(self.universe.keys), kept) or "null")
 
     def health(self) -> None:
         """The final health is the truth's, and an incident is open just where there is trouble."""
@@ -207,9 +213,8 @@ class Oracle:
     def tokens(self) -> None:
         """The stored pair is a live one."""
         from linekeeper.store.cipher import Cipher
-        from tests.simulation.ports import KEY
 
-        cipher, now = Cipher([KEY]), self.universe.now()
+        cipher, now = Cipher(self.universe.keys), self.universe.now()
         for row in self.rows("SELECT c.makini_key, c.name, k.* FROM credential k"
                              " JOIN connection c ON c.id = k.connection_id"):  # fmt: skip
             connection = self.universe.truth.connections.get(row["makini_key"])
@@ -242,6 +247,34 @@ class Oracle:
             for secret in secrets:
                 if secret in text:
                     self.broken.append(f"secret: {secret[:6]}… is in {where}")
+
+    def is_shut(self) -> bool:
+        """Whether something needs another key than there are: once it may go, nothing does."""
+        from linekeeper.store.cipher import Cipher, KeyProblem
+
+        if "keys" not in self.universe.people.kinds:
+            return False
+        cipher, count = Cipher(self.universe.keys), len(self.broken)
+        for table, columns in (
+            ("credential", ("access_token", "refresh_token")),
+            ("pending_login", ("access_token", "refresh_token")),
+            ("app_setting", ("value",)),
+            ("record", ("body",)),
+        ):
+            for column in columns:
+                shut = [
+                    row[0]
+                    for row in self.rows(f"SELECT {column} FROM {table}")
+                    if row[0] and row[0].startswith("gAAAA") and not cipher.opens(row[0])
+                ]
+                if shut:
+                    self.broken.append(f"keys: {len(shut)} of {table}.{column} need the old key")
+        for row in self.rows("SELECT id, body FROM webhook_event WHERE body_keys IS NOT NULL"):
+            try:
+                cipher.unseal(row["body"] or b"")
+            except KeyProblem:
+                self.broken.append(f"keys: the body of event {row['id']} needs the old key")
+        return len(self.broken) > count
 
     def errors(self) -> None:
         """Nothing fails that nobody looks at."""

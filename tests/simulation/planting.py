@@ -28,9 +28,12 @@ class Edit:
     old: str
     new: str
 
-    def changed(self) -> tuple[str, int]:
-        """The whole changed text, and the line the change begins at. Raises `NotPlanted`."""
-        text = (ROOT / self.file).read_text()
+    def changed(self, text: str | None = None) -> tuple[str, int]:
+        """The whole changed text, and the line the change begins at. Raises `NotPlanted`.
+
+        `text` is what it changes, where another edit has changed the file already.
+        """
+        text = (ROOT / self.file).read_text() if text is None else text
         if text.count(self.old) != 1:
             raise NotPlanted(f"{self.file} has {text.count(self.old)} times: {self.old!r}")
         return text.replace(self.old, self.new), text[: text.index(self.old)].count("\n") + 1
@@ -48,16 +51,24 @@ class Mutant:
     personality: dict[str, Any] = field(default_factory=dict)
     sick: str = ""
     hours: float = 0.75
+    seed: int = 1
+    """The universe that is known to find it, which is tried first."""
 
     def plant(self) -> None:
         """Change the running code. Raises `NotPlanted`."""
-        for edit in self.edits:
-            text, line = edit.changed()
-            module = importlib.import_module(edit.file.removesuffix(".py").replace("/", "."))
-            codes = dict(_codes(compile(text, str(ROOT / edit.file), "exec")))
+        texts: dict[str, str] = {}
+        for edit in self.edits:  # all those of a file together: each swaps the whole module
+            texts[edit.file], line = edit.changed(texts.get(edit.file))
+            codes = _compiled(edit.file, texts[edit.file])
             if not any(_covers(code, line) for code in codes.values()):
                 raise NotPlanted(f"{edit.file}:{line} lies in no function")
-            _swap(module, codes)
+        for file, text in texts.items():
+            module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+            _swap(module, _compiled(file, text))
+
+
+def _compiled(file: str, text: str) -> dict[str, CodeType]:
+    return dict(_codes(compile(text, str(ROOT / file), "exec")))
 
 
 def _codes(code: CodeType) -> Iterator[tuple[str, CodeType]]:

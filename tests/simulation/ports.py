@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -82,6 +82,8 @@ def machines(universe: Universe) -> Iterator[None]:
     kept = dict(os.environ)
     for name, value in environment.items():
         os.environ[f"LINEKEEPER_{name}"] = value
+    universe.keys = [KEY]
+    universe.use_keys = partial(_use_keys, universe)
     before = clock.use(universe.clock)
     machine.DISK = universe.disk
     put(sqlite, "SqliteConnection", machine.InlineConnection)
@@ -132,6 +134,14 @@ def machines(universe: Universe) -> Iterator[None]:
         clock.use(before)
         os.environ.clear()
         os.environ.update(kept)
+
+
+def _use_keys(universe: Universe, keys: list[str]) -> None:
+    """What starts from now on finds these in its environment."""
+    universe.keys = keys
+    os.environ["LINEKEEPER_ENCRYPTION_KEYS"] = ",".join(keys)
+    settings: Any = runtime.Settings
+    settings.cache_clear()
 
 
 def _ask_receiver(universe: Universe) -> Callable[..., Awaitable[answers.Answer]]:

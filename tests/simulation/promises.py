@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tests.simulation.courtesy import discourtesies
+from tests.simulation.effects import missing_effects
 from tests.simulation.lost import NOTICED_LATE, line_of, was_lost, worked
 
 if TYPE_CHECKING:
@@ -22,11 +23,19 @@ SAID_WITHIN = timedelta(minutes=12)
 def broken_promises(oracle: "Oracle") -> list[str]:
     """Everything that is broken, in one line each."""
     return [
-        *_disconnected(oracle), *_deleted(oracle), *_false_reauthorization(oracle),
-        *_given_up(oracle), *_run_twice(oracle), *_messages(oracle), *_leases(oracle),
-        *_forwarded(oracle), *_false_recovery(oracle), *_false_unreachable(oracle),
-        *_hurried(oracle), *discourtesies(oracle),
+        *_disconnected(oracle), *_deleted(oracle), *_given_up(oracle), *_run_twice(oracle),
+        *_messages(oracle), *_leases(oracle), *_forwarded(oracle), *missing_effects(oracle),
+        *_dated(oracle), *discourtesies(oracle),
     ]  # fmt: skip
+
+
+def _dated(oracle: "Oracle") -> Iterator[str]:
+    """What is compared by our own times; where they are a day off, it can't be."""
+    if "day" not in oracle.universe.people.kinds:
+        yield from _false_reauthorization(oracle)
+        yield from _false_recovery(oracle)
+        yield from _false_unreachable(oracle)
+        yield from _hurried(oracle)
 
 
 def _disconnected(oracle: "Oracle") -> Iterator[str]:

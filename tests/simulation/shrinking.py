@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from tests.simulation.faults import KINDS, MORE_KINDS
+from tests.simulation.rare import RARE_KINDS
 from tests.simulation.run import simulate
 from tests.simulation.universe import Plan, Verdict
 
@@ -33,7 +34,7 @@ def shrink(plan: Plan, broken: Sequence[str], live: Live = simulate) -> tuple[Pl
 
 def _smaller(plan: Plan) -> Iterator[Plan]:
     """Plans that are smaller by one step, the largest steps first."""
-    kinds = sorted(plan.kinds or {*KINDS, *MORE_KINDS, *ALWAYS})
+    kinds = sorted(plan.kinds or {*KINDS, *MORE_KINDS, *RARE_KINDS, *ALWAYS})
     if len(kinds) > 1:
         half = len(kinds) // 2
         yield replace(plan, kinds=frozenset(kinds[:half]))

@@ -1,7 +1,10 @@
 """The known defects of `--mutants`: each can still be planted, and planting changes what runs."""
 
+from pathlib import Path
+
 import pytest
 
+from tests.simulation import planting
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.planting import Edit, Mutant, NotPlanted
 from tests.simulation.test_universes import simulate
@@ -13,9 +16,27 @@ def test_there_are_at_least_thirty_each_with_a_name_of_its_own() -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_the_place_of_each_defect_is_still_there_just_once(mutant: Mutant) -> None:
+    texts: dict[str, str] = {}
     for edit in mutant.edits:
-        text, _ = edit.changed()
-        compile(text, edit.file, "exec")
+        texts[edit.file], _ = edit.changed(texts.get(edit.file))
+        compile(texts[edit.file], edit.file, "exec")
+
+
+def test_two_changes_of_one_file_are_planted_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = tmp_path / "two_guards.py"
+    house.write_text("def first():\n    return 1\n\n\ndef second():\n    return 2\n")
+    monkeypatch.setattr(planting, "ROOT", tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import two_guards  # type: ignore[import-not-found]
+
+    edits = (
+        Edit("two_guards.py", "    return 1\n", "    return 10\n"),
+        Edit("two_guards.py", "    return 2\n", "    return 20\n"),
+    )
+    Mutant("both", "", edits).plant()
+    assert (two_guards.first(), two_guards.second()) == (10, 20)
 
 
 def test_a_defect_whose_place_is_gone_is_refused() -> None:

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -58,6 +58,7 @@ class Plan:
     kinds: frozenset[str] = frozenset()  # empty: those that the seed draws
     personality: dict[str, Any] = field(default_factory=dict)  # in place of what it draws
     sick: str = ""  # the sickness, where there is one
+    pace: float = 1.0  # schedules, changes and the last calm are so much slower, for long lives
 
 
 @dataclass
@@ -114,18 +115,23 @@ class Universe:
         self.lost: list[Post] = []
         self.receiver: tuple[Host, Receiver] | None = None
         self.calm = False
+        self.calm_since = self.begins
         self.found: list[str] = []  # what is broken already
         self.trouble: Any = None  # how trouble is drawn
         self.people: Any = None  # the trouble that was drawn, and the people in it
         self.crashed_at: list[datetime] = []
         self.stopped_at: list[datetime] = []
+        self.keys: list[str] = []  # the first one encrypts
+        self.use_keys: Callable[[list[str]], None] = lambda _: None
+        self.workers_away = False
+        self.machine_skew = timedelta()  # how far the clock of the whole machine is off
         self._mains: dict[str, asyncio.Task[Any]] = {}
         self.hosts: list[Host] = []
         self._peers: list[asyncio.Task[Any]] = []
         self.disk = machine.Disk()
         shape = Random(seed_of(plan.seed, "shape"))
         self.entities = tuple(sorted(shape.sample(ENTITIES, shape.choice((1, 2, 2, 3)))))
-        self.pace = shape.choice((1.5, 2.0))  # schedules are so much slower
+        self.pace = shape.choice((1.5, 2.0)) * plan.pace  # schedules are so much slower
 
     # --- telling
 
@@ -155,6 +161,7 @@ class Universe:
     def start(self, name: str, main: Callable[[Host], Awaitable[None]]) -> tuple[Host, Any]:
         """A process that runs `main`."""
         host = Host(name)
+        host.skew = self.machine_skew
         self.hosts.append(host)
         context = PEERS.copy()
         context.run(HOST.set, host)
@@ -245,13 +252,17 @@ class Universe:
 
     def is_open(self, key: str, kind: str) -> bool:
         """Whether an incident of `kind` is open about the connection."""
+        rows = self.ask(
+            "SELECT 1 FROM incident_connection m JOIN incident i ON i.id = m.incident_id"
+            " JOIN connection c ON c.id = m.connection_id WHERE c.makini_key = ?"
+            " AND m.kind = ? AND m.left_at IS NULL AND i.status != 'resolved'", (key, kind),
+        )  # fmt: skip
+        return bool(rows)
+
+    def ask(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
+        """What the database holds now."""
         with closing(sqlite3.connect(self.home / "linekeeper.db")) as db:
-            row = db.execute(
-                "SELECT 1 FROM incident_connection m JOIN incident i ON i.id = m.incident_id"
-                " JOIN connection c ON c.id = m.connection_id WHERE c.makini_key = ?"
-                " AND m.kind = ? AND m.left_at IS NULL AND i.status != 'resolved'", (key, kind),
-            ).fetchone()  # fmt: skip
-        return row is not None
+            return db.execute(statement, values).fetchall()
 
     def shown_of(self, name: str) -> list[str]:
         """What the channel shows about a customer now."""
@@ -265,7 +276,7 @@ class Universe:
     async def _live(self) -> None:
         """Records change in the customers' systems."""
         while True:
-            await asyncio.sleep(self.rng.expovariate(1 / 240.0))
+            await asyncio.sleep(self.rng.expovariate(1 / (240.0 * self.plan.pace)))
             if self.calm:
                 continue
             living = [each for each in self.truth.living() if each.offers]
@@ -340,6 +351,9 @@ class Universe:
             self.prefect.queued.clear()
             await asyncio.sleep(1.0)
             while self.prefect.queue:
+                if self.workers_away:
+                    await asyncio.sleep(5.0)
+                    continue
                 run = self.prefect.queue.pop(0)
                 await self._run(run)
 
@@ -372,8 +386,9 @@ class Universe:
             peers.append(self._supervise("second consumer", self._consume))
         self._peers += [self.loop.create_task(peer, context=PEERS.copy()) for peer in peers]
         await asyncio.sleep(self.plan.hours * 3600)
-        self.calm = True
+        self.calm, self.calm_since = True, self.now()
         trouble.end()
         self.say("calm")
-        await asyncio.sleep(SETTLE_SECONDS if trouble.kinds - {"none"} else 300.0)
+        settled = SETTLE_SECONDS if trouble.kinds - {"none"} else 300.0
+        await asyncio.sleep(settled * self.plan.pace)
         await Rehearsal(self, trouble).play()

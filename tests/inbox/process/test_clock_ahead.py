@@ -16,7 +16,14 @@ from linekeeper.inbox.claim import claim_events
 from linekeeper.outbox.queue import Message, claim, enqueue, outbox_of
 from linekeeper.outbox.senders.forward import forwarding
 from linekeeper.store.leases import acquire
-from linekeeper.store.tables import Connection, Lease, Outbox, WebhookEvent
+from linekeeper.store.tables import (
+    Connection,
+    Incident,
+    IncidentConnection,
+    Lease,
+    Outbox,
+    WebhookEvent,
+)
 from tests.inbox.process.stage import Stage, about
 
 pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
@@ -110,6 +117,22 @@ async def test_connections_that_were_probed_in_the_future_are_probed_again(stage
     due = (await stage.connection(connection)).next_probe_at
     assert due is not None
     assert due <= utcnow()
+
+
+async def test_an_incident_that_was_opened_in_the_future_is_as_old_as_it_is(stage: Stage) -> None:
+    """Or it would be notified only once it has lasted by the wrong clock."""
+    [connection, *_] = stage.connections
+    with ahead():
+        await stage.deliver(about(connection, "connection.auth_required", utcnow()), to=connection)
+        await stage.process()
+        await beat(stage.rt.store, "one")
+    await put_right(stage.rt.store, beat=DEAD_AFTER)
+    async with stage.rt.store.read() as session:
+        [incident] = await session.scalars(select(Incident))
+        [member] = await session.scalars(select(IncidentConnection))
+    moment = utcnow()
+    assert moment - timedelta(minutes=5) < incident.opened_at <= moment
+    assert member.joined_at <= moment
 
 
 async def test_waits_that_a_right_clock_has_set_stay(stage: Stage) -> None:

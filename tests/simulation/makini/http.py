@@ -47,6 +47,8 @@ class Face:
         self.lacking: Callable[[str, str], int] = lambda key, entity: 0
         """How many records a listing of an entity lacks, though its total counts them."""
         self.effects: list[tuple[datetime, str, str]] = []  # refresh, mint, exchange, delete
+        self.listed: dict[tuple[str, str], datetime] = {}
+        """When records of a connection's entity were first listed."""
 
     def answer(self, call: Call) -> Answer:
         """Whatever a call asks for; every call gets an answer."""
@@ -219,6 +221,7 @@ class Face:
             if record is None:
                 return self.error(404, "NOT_FOUND", "No such record.")
             return _json({"data": record.data})
+        self.listed.setdefault((connection.key, entity), call.now)
         lacking = self.lacking(connection.key, entity)
         return self._list_records(call, list(records.values()), lacking)
 
