@@ -97,21 +97,21 @@ MUTANTS = (
         "first-page-only", "pages after the first are not read",
         ("makini/paging.py", "            if self.number >= page.last_page:\n",
          "            if self.number >= 1:\n"),
-        personality={"paging": "page", "page_cap": 7},
+        personality={"paging": "page", "page_cap": 7}, seed=3,
     ),
     _mutant(
         "cursor-not-followed", "a cursor is taken for the end",
         ("makini/paging.py",
          '            return [*self._size, ("cursor", page.next_cursor)]\n',
          "            return None\n"),
-        personality={"paging": "cursor", "page_cap": 7},
+        personality={"paging": "cursor", "page_cap": 7}, seed=3,
     ),
     _mutant(
         "watermark-after-its-position", "a poll asks from the position + 1 µs",
         ("reconcile/watermark.py",
          "    return position if is_a_source_time else position - unit\n",
          "    return position + _INSTANT\n"),
-        kinds="webhooks", personality={"since": "filter", "grain": 86400.0}, hours=1.5,
+        kinds="webhooks", personality={"since": "filter", "grain": 86400.0}, hours=1.5, seed=3,
     ),
     _mutant(
         "merge-key-survives-the-claim", "the same body after a claim is no new change",
@@ -129,7 +129,7 @@ MUTANTS = (
         ("tokens/renew.py",
          "        return await to_its_end(self._renewed(stored), BEFORE_SENDING)\n",
          "        return await self._renewed(stored)\n"),
-        kinds="tokens stops",
+        kinds="tokens stops", seed=2,
     ),
     _mutant(
         "incident-never-resolved", "an incident goes on after its cause",
@@ -156,7 +156,7 @@ MUTANTS = (
          "                await renderer.say(\n"
          "                    row, self._view(row), first.fold if first else None\n"
          "                )\n"),
-        kinds="slack calls logins systems", hours=1.5,
+        kinds="slack calls logins systems", hours=1.5, seed=2,
     ),
     _mutant(
         "concluded-in-silence", "incidents open and end, and nobody is notified",
@@ -170,7 +170,7 @@ MUTANTS = (
          '            idempotency_key=payload.get("idempotency_key", dedupe_key),\n',
          '            idempotency_key=dedupe_key + __import__("linekeeper.clock")'
          ".clock.token_bytes(6).hex(),\n"),
-        kinds="prefect logins", hours=1.5,
+        kinds="prefect logins", hours=1.5, seed=3,
     ),
     _mutant(
         "token-in-plain-text", "an access token is stored as it is",
@@ -191,7 +191,7 @@ MUTANTS = (
          "            while queue and all(\n"
          "                other[0].is_answered for other in self._held.values() if other\n"
          "            ):\n"),
-        kinds="sick", sick="hang",
+        kinds="sick", sick="hang", seed=3,
     ),
     _mutant(
         "one-limit-pauses-the-app", "the 429 of one connection pauses all others",
@@ -214,14 +214,14 @@ MUTANTS = (
         "one-miss-is-unreachable", "one probe without an answer makes a connection unreachable",
         ("health/judge.py", "            gone = misses >= policy.misses_unreachable\n",
          "            gone = misses >= 1\n"),
-        kinds="episodes", hours=1.5,
+        kinds="episodes", hours=1.5, seed=2,
     ),
     _mutant(
         "healthy-is-never-probed", "only connections in trouble are probed",
         ("sweep/sweep.py",
          "        statement = statement.where(or_(urgent, critical, waiting))\n",
          "        statement = statement.where(or_(urgent, critical))\n"),
-        personality={"status_lag": 0.0, "auth_event": ""},
+        personality={"status_lag": 0.0, "auth_event": ""}, seed=5,
     ),
     _mutant(
         "nobody-is-asked", "a lost login opens an incident, and no case",
