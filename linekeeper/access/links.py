@@ -1,13 +1,15 @@
-"""Connect links and the `state` that goes through Makini Link. Pure but for
-`make_link` and `asked_customers`."""
+"""Connect links and the `state` that goes through Makini Link.
 
-from collections.abc import Mapping, Sequence
+Pure, but for what takes a session.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -16,7 +18,7 @@ from linekeeper.chunks import chunked
 from linekeeper.clock import token_bytes
 from linekeeper.config import AppConfig
 from linekeeper.store import new_id
-from linekeeper.store.tables import ConnectLink, Outbox
+from linekeeper.store.tables import ConnectLink, Outbox, Reconnect
 
 LINK_LIVES = timedelta(days=7)
 STATE_LIVES = timedelta(minutes=30)
@@ -108,6 +110,20 @@ def authorize_url(app: AppConfig, public_url: str, state: str) -> str:
         }
     )
     return f"{app.link_url}/oauth/authorize?{query}"
+
+
+async def attempts_of(session: AsyncSession, incidents: Collection[str]) -> dict[str, int]:
+    """The present attempt of each of `incidents` that is not over, or goes on in another one."""
+    found: dict[str, int] = {}
+    for chunk in chunked(sorted(incidents), 5_000):
+        rows = await session.execute(
+            select(col(Reconnect.incident_id), col(Reconnect.attempt)).where(
+                col(Reconnect.incident_id).in_(chunk),
+                or_(col(Reconnect.outcome).is_(None), col(Reconnect.outcome) == "moved"),
+            )
+        )
+        found |= {row[0]: row[1] for row in rows}
+    return found
 
 
 async def asked_customers(

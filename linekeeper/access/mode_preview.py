@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.expiry import WITHIN
-from linekeeper.access.links import asked_customers
+from linekeeper.access.links import asked_customers, attempts_of
 from linekeeper.chunks import chunked
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
@@ -255,19 +255,20 @@ async def _count_people(
     ]
     lost = {turn.connection.id: turn for turn in turns if turn.connection.health == LOST}
     customers: set[str] = set()
-    with_link: set[tuple[str, str]] = set()
+    with_link: set[tuple[str, str | None, str]] = set()
     attempts: dict[str, int] = {}
     for some in chunked(sorted(lost), _AT_ONCE):
-        linked = set(
-            await session.scalars(
-                select(col(ConnectLink.connection_id)).where(
-                    col(ConnectLink.connection_id).in_(some),
-                    col(ConnectLink.incident_id).is_not(None),
-                    col(ConnectLink.used_at).is_(None),
-                    col(ConnectLink.expires_at) > now,
-                )
+        links = await session.execute(
+            select(col(ConnectLink.connection_id), col(ConnectLink.incident_id))
+            .where(
+                col(ConnectLink.connection_id).in_(some),
+                col(ConnectLink.incident_id).is_not(None),
+                col(ConnectLink.used_at).is_(None),
+                col(ConnectLink.expires_at) > now,
             )
+            .order_by(col(ConnectLink.id))
         )
+        linked = {row[0]: row[1] for row in links}
         underway = await implemented(session, some)
         rows = await session.execute(
             select(
@@ -298,10 +299,17 @@ async def _count_people(
                 seen.links.append(turn.label)
                 customers |= {customer} if customer and is_mailed else set()
             elif customer and is_mailed:
-                with_link.add((incident_id, customer))
+                with_link.add((incident_id, linked[connection_id], customer))
                 attempts[incident_id] = attempt
-    asked = await asked_customers(session, attempts, [customer for _, customer in with_link])
-    customers |= {customer for _, customer in with_link - asked}
+    attempts = (
+        await attempts_of(session, {before for _, before, _ in with_link if before}) | attempts
+    )
+    asked = await asked_customers(session, attempts, [customer for *_, customer in with_link])
+    customers |= {
+        customer
+        for incident_id, before, customer in with_link
+        if not {(incident_id, customer), (before, customer)} & asked
+    }
     seen.cases = sorted(set(seen.cases))
     for some in chunked(sorted(customers), _AT_ONCE):
         addresses = await session.scalars(

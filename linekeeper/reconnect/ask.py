@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.links import asked_customers, link_url, make_link
+from linekeeper.access.links import asked_customers, attempts_of, link_url, make_link
 from linekeeper.access.signing import Signer, load_signer
 from linekeeper.chunks import chunked
 from linekeeper.config import AppConfig, Configuration
@@ -123,17 +123,12 @@ class _Asking:
         ]
         made = {member.connection_id: await self._link(member) for member in waiting}
         texts: list[str] = []
-        incident = self._case.incident.id
-        asked = await asked_customers(
-            self._session,
-            {incident: self._reconnect.attempt},
-            [member.customer_id for member in waiting if member.customer_id],
-        )
+        asked = await who_was_asked(self._session, self._case, self._reconnect)
         notified = [
             member
             for member in waiting
             # A link may be older than the wish that customers are written to.
-            if (member.link_id is None or (incident, member.customer_id) not in asked)
+            if (member.link_id is None or member.connection_id not in asked)
             and app_of(app, member.chosen).writes_to_customers
         ]
         if notified and self._reconnect.outcome is None:
@@ -216,6 +211,25 @@ class _Asking:
             )
             found |= {key.rpartition(":")[0] for key in keys}
         return found
+
+
+async def who_was_asked(
+    session: AsyncSession, case: Case, reconnect: Reconnect, *, has_gone: bool = False
+) -> set[str]:
+    """The connections whose customers were mailed for this loss.
+
+    That may have been in another incident, which goes on in this one. `has_gone`: only mails that
+    were sent count.
+    """
+    before = {member.asked_in for member in case.members if member.asked_in is not None}
+    attempts = await attempts_of(session, before) | {case.incident.id: reconnect.attempt}
+    customers = [member.customer_id for member in case.members if member.customer_id]
+    asked = await asked_customers(session, attempts, customers, has_gone=has_gone)
+    return {
+        member.connection_id
+        for member in case.members
+        if {(case.incident.id, member.customer_id), (member.asked_in, member.customer_id)} & asked
+    }
 
 
 def mail(incident_id: str, attempt: int, customer_id: str, what: str) -> Message:

@@ -58,6 +58,10 @@ class Member:
     came with the end of a login, doesn't stand for having been asked."""
     live: bool
     """Whether it is in the incident now."""
+    asked_in: str | None = None
+    """The incident that link was made in: it may have gone on in this one since."""
+    disappeared: bool = False
+    """Makini's list lacks it, which is an incident of its own."""
     implementing: bool = False
     """Its go-live is ahead: whoever implements it speaks with the customer, no mail of ours."""
     chosen: Chosen = UNSAID
@@ -111,7 +115,11 @@ class Case:
     @property
     def moved(self) -> bool:
         """Whether what is still lost is another incident's concern now."""
-        return not self.is_open and any(member.waits for member in self.members)
+        if self.is_open:
+            return False
+        waits = any(member.waits for member in self.members)
+        gone = [member for member in self.members if member.disappeared]
+        return waits or (bool(gone) and len(gone) == len(self.members))
 
 
 async def load_case(
@@ -157,6 +165,7 @@ async def _load(
     members: dict[str, Member] = {}
     for connection, customer, left_at in rows:
         came_with = underway.get(connection.id)
+        link_id, asked_in = links.get(connection.id, (None, None))
         members[connection.id] = Member(
             connection_id=connection.id,
             app=connection.app,
@@ -172,8 +181,10 @@ async def _load(
             customer=customer.name if customer else None,
             customer_slug=customer.slug if customer else None,
             time_zone=customer.time_zone if customer else "UTC",
-            link_id=links.get(connection.id),
+            link_id=link_id,
             live=left_at is None,
+            asked_in=asked_in,
+            disappeared=connection.disappeared_at is not None,
             implementing=came_with is not None and came_with.live_at is None,
             chosen=Chosen(connection.mode, connection.notify_customers),
             has_logged_in=connection.id in kept,
@@ -183,11 +194,16 @@ async def _load(
 
 async def _links(
     session: AsyncSession, connections: Sequence[str], now: datetime
-) -> dict[str, str]:
-    links: dict[str, str] = {}
+) -> dict[str, tuple[str, str | None]]:
+    """By connection, its newest link for a lost login that still works, and in which incident."""
+    links: dict[str, tuple[str, str | None]] = {}
     for chunk in chunked(connections, 5_000):
         rows = await session.execute(
-            select(col(ConnectLink.connection_id), col(ConnectLink.id))
+            select(
+                col(ConnectLink.connection_id),
+                col(ConnectLink.id),
+                col(ConnectLink.incident_id),
+            )
             .where(
                 col(ConnectLink.connection_id).in_(chunk),
                 col(ConnectLink.incident_id).is_not(None),
@@ -196,7 +212,7 @@ async def _links(
             )
             .order_by(col(ConnectLink.id))
         )
-        links |= {str(row[0]): row[1] for row in rows}
+        links |= {str(row[0]): (row[1], row[2]) for row in rows}
     return links
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import distinct, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.links import asked_customers
+from linekeeper.chunks import chunked
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.health.judge import Observation, Outcome
 from linekeeper.health.login_check import read_surely, readable_entities
@@ -20,7 +20,7 @@ from linekeeper.incidents.conclude import conclude
 from linekeeper.incidents.lifecycle import annotate
 from linekeeper.incidents.operate import snooze_until
 from linekeeper.outbox.queue import enqueue
-from linekeeper.reconnect.ask import mail, with_contacts
+from linekeeper.reconnect.ask import mail, who_was_asked, with_contacts
 from linekeeper.reconnect.case import KIND, Case, load_case
 from linekeeper.reconnect.runs import end_replaced
 from linekeeper.runtime import Runtime
@@ -268,22 +268,35 @@ async def _thank(
         )
     )
     incident, attempt = case.incident.id, reconnect.attempt
-    asked = await asked_customers(session, {incident: attempt}, customers, has_gone=True)
-    logged_in = set(
-        await session.scalars(
-            select(col(ConnectLink.customer_id)).where(
-                col(ConnectLink.incident_id) == incident,
-                col(ConnectLink.used_at) >= reconnect.opened_at,
-            )
-        )
-    )
+    asked = await who_was_asked(session, case, reconnect, has_gone=True)
+    by_connection = {member.connection_id: member.customer_id for member in case.members}
+    heard = {by_connection[connection_id] for connection_id in asked}
+    heard |= await _who_logged_in(session, list(by_connection), reconnect.opened_at)
     reachable = await with_contacts(session, customers)
     rows = [
         mail(incident, attempt, customer, "thank")
         for customer in customers
-        if customer in reachable and (customer in logged_in or (incident, customer) in asked)
+        if customer in reachable and customer in heard
     ]
     await enqueue(rt.store, session, rows, now=now)
+
+
+async def _who_logged_in(
+    session: AsyncSession, connections: Sequence[str], since: datetime
+) -> set[str | None]:
+    """The customers who have used a link for a lost login of `connections`."""
+    customers: set[str | None] = set()
+    for some in chunked(connections, 5_000):
+        customers |= set(
+            await session.scalars(
+                select(col(ConnectLink.customer_id)).where(
+                    col(ConnectLink.connection_id).in_(some),
+                    col(ConnectLink.incident_id).is_not(None),
+                    col(ConnectLink.used_at) >= since,
+                )
+            )
+        )
+    return customers
 
 
 def _sentence(case: Case, outcome: str, now: datetime) -> str:
@@ -298,18 +311,26 @@ def _sentence(case: Case, outcome: str, now: datetime) -> str:
     unread = [
         member
         for member in case.members
-        if member.setup != "disconnected"
+        if not (member.setup == "disconnected" or member.disappeared)
         and member.connection_id in reconnect.windows
         and member.connection_id not in reconnect.counts
     ]
     caught = [backfilled(list(reconnect.counts.values()))]
     if unread:
-        names = ", ".join(member.label for member in unread[:5])
-        names += f" and {len(unread) - 5} more" if len(unread) > 5 else ""
+        names = named([member.label for member in unread])
         missing = f"not backfilled, for there is no token to read with: {names}"
         caught = [*caught, missing] if reconnect.counts else [missing]
-    many = f"{len(case.members)} connections, " if len(case.members) > 1 else ""
+    gone = [member.label for member in case.members if member.disappeared]
+    if gone:
+        caught.append(f"not reconnected, for Makini lists it no longer: {named(gone)}")
+    back = len(case.members) - len(gone)
+    many = f"{back} connections, " if len(case.members) > 1 else ""
     return f"Reconnected after {lasted}: {many}{'; '.join(caught)}"
+
+
+def named(labels: Sequence[str]) -> str:
+    """A few names, and how many more there are. Pure."""
+    return ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
 
 
 def backfilled(found: Sequence[Mapping[str, Any]]) -> str:
