@@ -3,13 +3,15 @@
 A webhook is a hint, the API is the truth (DESIGN "Nothing is lost"). Events are claimed as they
 come; what they name is read for each connection by itself, outside any transaction and within the
 app's budget; and what is answered by then is stored and settled every few moments, in one
-transaction. So a connection that hangs delays its own events and nobody else's.
+transaction, while what is next is claimed. So a connection that hangs delays its own events and
+nobody else's.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
+from itertools import chain
 from types import TracebackType
 from typing import Self
 
@@ -18,7 +20,8 @@ from linekeeper.consumer.events import Trouble, apply, failed, in_transaction, n
 from linekeeper.consumer.planning import Planned, plan_events
 from linekeeper.consumer.readers import Batch, Readers
 from linekeeper.consumer.reading import OutOfTime
-from linekeeper.consumer.storing import Held, Storing, is_final
+from linekeeper.consumer.storing import Held, Storing, halves_of, is_final, portions_of
+from linekeeper.groups import task_group
 from linekeeper.inbox.claim import Claimed, Event, Settled, claim_events
 from linekeeper.inbox.plan import Ask, Plan
 from linekeeper.outbox.queue import CLAIM_SECONDS, look_again, new_token
@@ -27,7 +30,7 @@ from linekeeper.store.trouble import is_of_database
 
 RANK = 1
 BATCH = 2_000
-"""Events claimed at once, and held at once of those that don't wait long."""
+"""Events claimed at once, and held at once of those that don't wait long or are being settled."""
 MOST_OF_ONE = 500
 """Events of one connection that are held."""
 SLOW_SECONDS = 1.0
@@ -36,8 +39,6 @@ SETTLE_SECONDS = 30.0
 """Of a claim's time, what is kept for the settling."""
 TICK_SECONDS = 0.03
 """Between two looks at what is due and what is answered."""
-IN_A_TRANSACTION = 500
-ASKS_IN_A_TRANSACTION = 40
 PAUSE = timedelta(seconds=2)
 """Until the next claim of an event of which some keys are read and some are not."""
 
@@ -74,6 +75,8 @@ class RecordEvents:
         """The ordering keys whose first event may be answered."""
         self._settling: list[Event] = []
         """What is taken from `_held`, its end not yet written."""
+        self._failing: set[str] = set()
+        """The ordering keys of which an event could not be settled in this step."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -91,17 +94,32 @@ class RecordEvents:
 
         Trouble of the database is raised; what was held is due again then.
         """
+        self._failing.clear()
         try:
+            self._hear_answers()
+            if self._ready:
+                await self._settle_and_take()
+                return True
             claimed = await self._take()
-            if not self._held:
-                return claimed
-            if not self._ready:
+            if self._held and not self._ready:
                 await self._news()
-            await self._settle()
+            return claimed or bool(self._held)
         except BaseException:
             await self._abandon()
             raise
-        return True
+
+    async def _settle_and_take(self) -> None:
+        """Settle what is answered and meanwhile claim what is next: each waits for the database."""
+        taking = asyncio.create_task(self._take())
+        try:
+            try:
+                await self._settle()
+            finally:
+                await asyncio.wait({taking})  # what it claims is to be held, or given back
+            await taking
+        finally:
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
 
     async def _abandon(self) -> None:
         """Give back all that is held."""
@@ -137,8 +155,12 @@ class RecordEvents:
         if events:
             planned, unplanned = await self._planned(events)
             troubles = dict(unplanned)
+            failing = [event for event in events if event.lane in self._failing]
             for event in events:
-                self._hold(planned.get(event.id), event, troubles.get(event.id), since=now)
+                if event.lane not in self._failing:
+                    self._hold(planned.get(event.id), event, troubles.get(event.id), since=now)
+            if failing:  # behind one that failed meanwhile: the next claim puts them off with it
+                await nack(self._rt, self._claim, failing, until=look_again(at, now=at))
         return bool(claimed.events)
 
     async def _admit(self, events: Sequence[Event]) -> list[Event]:
@@ -148,6 +170,7 @@ class RecordEvents:
         counts: dict[str, int] = {}
         behind: dict[float, list[Event]] = {}
         ours = {held.event.id for queue in self._held.values() for held in queue}
+        ours.update(event.id for event in self._settling)
         for event in events:
             if event.id in ours:  # its claim ran out and is ours again: it is being worked on
                 continue
@@ -213,12 +236,16 @@ class RecordEvents:
         except TimeoutError:
             return
 
-    async def _settle(self) -> None:
-        """Settle whatever is answered, in the order of each connection."""
+    def _hear_answers(self) -> None:
+        """Note whose first event may be answered by now."""
         self._readers.news.clear()
         while self._readers.answered:
             self._ready |= self._waiting.pop(self._readers.answered.popleft(), set())
+
+    async def _settle(self) -> None:
+        """Settle whatever is answered, in the order of each connection."""
         good, wrong = self._answered()
+        self._failing.update(some[0].event.lane for some, _ in wrong)
         self._settling = [held.event for held in good]
         self._settling += [held.event for some, _ in wrong for held in some]
         troubles = await self._apply(good) if good else []
@@ -245,13 +272,21 @@ class RecordEvents:
         return good, wrong
 
     async def _apply(self, good: Sequence[Held]) -> list[Trouble]:
-        by_id = {held.event.id: held for held in good}
-        storing = Storing(self._rt.store, await self._rt.configuration(), by_id)
-        portions = _portions(good)
+        configuration = await self._rt.configuration()
+
+        async def store(some: Sequence[Held]) -> list[Trouble]:
+            by_id = {held.event.id: held for held in some}
+            storing = Storing(self._rt.store, configuration, by_id)
+            return await apply(
+                self._rt, self._claim, portions_of(some), storing, committed=storing.committed
+            )
+
+        halves, rest = ((), good) if self._rt.store.is_sqlite else halves_of(good)
+        async with task_group() as group:
+            tasks = [group.create_task(store(half)) for half in halves]
         troubles: list[Trouble] = []
-        for events, error in await apply(
-            self._rt, self._claim, portions, storing, committed=storing.committed
-        ):
+        for events, error in [*chain(*(task.result() for task in tasks)), *await store(rest)]:
+            self._failing.add(events[0].lane)
             behind = [held.event for held in self._held.pop(events[0].lane, ())]
             self._settling += behind
             troubles.append(([*events, *behind], error))
@@ -266,7 +301,7 @@ class RecordEvents:
         begun = [held for some, _ in wrong for held in some if held.read()]
         by_id = {held.event.id: held for held in begun}
         storing = Storing(self._rt.store, await self._rt.configuration(), by_id)
-        for portion in _portions(begun):
+        for portion in portions_of(begun):
             await in_transaction(self._rt, self._claim, portion, storing.remember)
             storing.committed()
         troubles: list[Trouble] = []
@@ -280,21 +315,3 @@ class RecordEvents:
         if later:
             await nack(self._rt, self._claim, later, until=utcnow() + PAUSE)
         return troubles
-
-
-def _portions(held: Sequence[Held]) -> Iterator[list[Event]]:
-    """In order, few enough for one transaction to be short."""
-    portion: list[Event] = []
-    asks: set[Ask] = set()
-    for each in sorted(
-        held, key=lambda each: (each.plan.settled.connection_id or "", each.event.id)
-    ):
-        reads = each.plan.reads.keys()
-        full = len(portion) == IN_A_TRANSACTION or len(asks | reads) > ASKS_IN_A_TRANSACTION
-        if portion and full:
-            yield portion
-            portion, asks = [], set()
-        portion.append(each.event)
-        asks |= reads
-    if portion:
-        yield portion

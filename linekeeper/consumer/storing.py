@@ -1,7 +1,7 @@
 """The effects of record events: what was read goes into the index, in one transaction with the
 word that the events are settled."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -23,6 +23,9 @@ from linekeeper.reconcile.identity import identifying_fields
 from linekeeper.reconcile.upsert import Arrived, upsert_records
 from linekeeper.store import Store
 from linekeeper.store.keys import stored_key
+
+IN_A_TRANSACTION = 500
+ASKS_IN_A_TRANSACTION = 40
 
 
 @dataclass(slots=True)
@@ -220,3 +223,46 @@ def _confirms(held: Held, connection_id: str, key: str) -> bool:
     if held.event.kind != "record.deleted" or key not in batch.keys:
         return False
     return stored_key(key) not in batch.present
+
+
+def halves_of(good: Sequence[Held]) -> tuple[Sequence[Sequence[Held]], Sequence[Held]]:
+    """Two parts with no connection and no ordering key in common, and the rest. Pure.
+
+    The halves are stored side by side, and after them the rest: what names no connection and may be
+    of several. Few events are one transaction, and no halves.
+    """
+    if len(good) <= IN_A_TRANSACTION:
+        return (), good
+    rest: list[Held] = []
+    groups: dict[str, list[Held]] = {}
+    for held in good:
+        connection_id = held.plan.settled.connection_id
+        if held.event.connection_ref is None or connection_id is None:
+            rest.append(held)
+            continue
+        group = groups.setdefault(connection_id, [])
+        if groups.setdefault(held.event.lane, group) is not group:
+            return (), good
+        group.append(held)
+    halves: tuple[list[Held], list[Held]] = ([], [])
+    for group in {id(group): group for group in groups.values()}.values():
+        min(halves, key=len).extend(group)
+    return halves, rest
+
+
+def portions_of(held: Sequence[Held]) -> Iterator[list[Event]]:
+    """In order, few enough for one transaction to be short."""
+    portion: list[Event] = []
+    asks: set[Ask] = set()
+    for each in sorted(
+        held, key=lambda each: (each.plan.settled.connection_id or "", each.event.id)
+    ):
+        reads = each.plan.reads.keys()
+        full = len(portion) == IN_A_TRANSACTION or len(asks | reads) > ASKS_IN_A_TRANSACTION
+        if portion and full:
+            yield portion
+            portion, asks = [], set()
+        portion.append(each.event)
+        asks |= reads
+    if portion:
+        yield portion
