@@ -25,6 +25,7 @@ from linekeeper.settings import Settings
 from linekeeper.store import sqlite
 from linekeeper.store.cipher import Cipher, KeyProblem, read_or_make_keys
 from linekeeper.store.owned import OwnedTasks
+from linekeeper.store.session import LeanSession
 
 BUSY_SECONDS = 30
 POOL = 20
@@ -115,7 +116,7 @@ class Store:
 
 
 def _session(engine: AsyncEngine) -> AsyncSession:
-    return AsyncSession(bind=engine, expire_on_commit=False, autoflush=False)
+    return LeanSession(engine)
 
 
 def encryption_keys(settings: Settings) -> list[str]:

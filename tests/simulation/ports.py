@@ -33,6 +33,7 @@ from linekeeper.receiver import beat as receiver_beat
 from linekeeper.settings import Settings
 from linekeeper.store import Store, leases, processes, sqlite
 from linekeeper.store import engine as store_engine
+from linekeeper.store import session as store_session
 from linekeeper.store.migrate import migrate
 from linekeeper.watch import answers
 from linekeeper.watch import service as watching
@@ -89,7 +90,7 @@ def machines(universe: Universe) -> Iterator[None]:
     put(sqlite, "SqliteConnection", machine.InlineConnection)
     put(connectors, "await_", machine.await_at_once)
     put(aiosqlite, "await_", machine.await_at_once)
-    for module in (alchemy_engine, alchemy_session, alchemy_result):
+    for module in (alchemy_engine, alchemy_session, alchemy_result, store_session):
         put(module, "greenlet_spawn", machine.spawn_at_once)
     for module in (alchemy_engine, alchemy_session):
         put(module, "_run_to_completion", machine.at_once)

@@ -1,0 +1,148 @@
+"""A session that pays for the ORM only where objects are asked for.
+
+Most of our statements give columns, or change rows by their conditions. SQLAlchemy's session takes
+each of them through what it does for objects, which costs as much again as the statement; and a
+session is made, and closed in a task of its own, for transactions that have a single statement.
+Here such statements go to the connection at once, with the same SQL, and the ORM's session is made
+when somebody asks for it.
+"""
+
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, Delete, Select, Update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.util.concurrency import greenlet_spawn
+
+_ONLY_HERE: Any = {"synchronize_session": False}
+_NO_OPTIONS: Any = {}
+
+
+class LeanSession(AsyncSession):
+    """An `AsyncSession` of one transaction, which begins with its first statement."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._reached: Connection | None = None
+        self._made: Session | None = None
+        self._is_over = False
+        """Whether it was committed: then closing it waits for nothing."""
+
+    # What the parent class keeps from its beginning
+
+    @property
+    def sync_session(self) -> Session:  # type: ignore[override]
+        """The ORM's session, made now if it wasn't."""
+        if self._made is None:
+            self._made = _Objects(self)
+        return self._made
+
+    @property
+    def _proxied(self) -> Session:  # type: ignore[override]
+        return self.sync_session
+
+    # Reading and writing
+
+    async def execute(self, statement: Any, params: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        """Execute `statement`; past the ORM where it has nothing to add."""
+        if options or not self._is_plain(statement, params):
+            return await super().execute(statement, params, **options)
+        return await greenlet_spawn(self._run, statement, params)
+
+    async def scalars(self, statement: Any, params: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        """Execute `statement`: the first column of each row."""
+        if options or not self._is_plain(statement, params):
+            return await super().scalars(statement, params, **options)
+        return (await greenlet_spawn(self._run, statement, params)).scalars()
+
+    async def scalar(self, statement: Any, params: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        """Execute `statement`: the first column of the first row, or None."""
+        if options or not self._is_plain(statement, params):
+            return await super().scalar(statement, params, **options)
+        return (await greenlet_spawn(self._run, statement, params)).scalar()
+
+    async def connection(self, *_: Any, **__: Any) -> AsyncConnection:
+        """The connection, its transaction begun."""
+        reached = self._reached or await greenlet_spawn(self.reach)
+        found: AsyncConnection = AsyncConnection._retrieve_proxy_for_target(reached)
+        return found
+
+    async def commit(self) -> None:
+        """Commit what was done, if anything was."""
+        if self._made is not None:
+            await super().commit()
+        if self._reached is not None:
+            await greenlet_spawn(self._reached.commit)
+        self._is_over = True
+
+    async def close(self) -> None:
+        """Roll back what was not committed, and give the connection back."""
+        if self._made is None and self._reached is None:
+            return
+        await greenlet_spawn(self._close)
+
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if self._is_over or (self._made is None and self._reached is None):
+            await self.close()
+        else:
+            await super().__aexit__(kind, error, trace)
+
+    def _close(self) -> None:
+        reached, made = self._reached, self._made
+        self._reached = self._made = None
+        try:
+            if made is not None:
+                made.close()
+        finally:
+            if reached is not None:
+                reached.close()
+
+    def reach(self) -> Connection:
+        """The connection, its transaction begun; called where SQLAlchemy may wait."""
+        if self._reached is not None:
+            return self._reached
+        connection = self._engine.sync_engine.connect()
+        try:
+            connection.begin()
+        except BaseException:
+            connection.close()
+            raise
+        self._reached = connection
+        return connection
+
+    def _run(self, statement: Any, params: Any) -> CursorResult[Any]:
+        return self.reach().execute(statement, params)
+
+    def _is_plain(self, statement: Any, params: Any) -> bool:
+        """Whether the ORM has nothing to add to `statement`: it gives no objects, and there are
+        none that would have to follow it."""
+        options = statement._execution_options
+        if statement._propagate_attrs.get("compile_state_plugin") != "orm":
+            return not options
+        if isinstance(statement, Select):
+            if options or statement._with_options:
+                return False
+            return all(isinstance(each, ColumnElement) for each in statement._raw_columns)
+        if isinstance(statement, Update | Delete):
+            if isinstance(params, list) or (options and options != _ONLY_HERE):
+                return False
+            if not all(isinstance(each, ColumnElement) for each in statement._returning):
+                return False
+            has_objects = self._made is not None and len(self._made.identity_map) > 0
+            return not has_objects or options == _ONLY_HERE
+        return False
+
+
+class _Objects(Session):
+    """The ORM's session, in the transaction of a `LeanSession`."""
+
+    def __init__(self, lean: LeanSession) -> None:
+        super().__init__(
+            expire_on_commit=False, autoflush=False, join_transaction_mode="control_fully"
+        )
+        self._lean = lean
+
+    def get_bind(self, *_: Any, **__: Any) -> Connection:
+        """The one connection there is."""
+        return self._lean.reach()
