@@ -7,6 +7,7 @@ Here such statements go to the connection at once, with the same SQL, and the OR
 when somebody asks for it.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Delete, Select, Update
@@ -16,7 +17,6 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 _ONLY_HERE: Any = {"synchronize_session": False}
-_NO_OPTIONS: Any = {}
 
 
 class LeanSession(AsyncSession):
@@ -44,19 +44,19 @@ class LeanSession(AsyncSession):
 
     # Reading and writing
 
-    async def execute(self, statement: Any, params: Any = None, **options: Any) -> Any:  # type: ignore[override]
+    async def execute(self, statement: Any, params: Any = None, **options: Any) -> Any:
         """Execute `statement`; past the ORM where it has nothing to add."""
         if options or not self._is_plain(statement, params):
             return await super().execute(statement, params, **options)
         return await greenlet_spawn(self._run, statement, params)
 
-    async def scalars(self, statement: Any, params: Any = None, **options: Any) -> Any:  # type: ignore[override]
+    async def scalars(self, statement: Any, params: Any = None, **options: Any) -> Any:
         """Execute `statement`: the first column of each row."""
         if options or not self._is_plain(statement, params):
             return await super().scalars(statement, params, **options)
         return (await greenlet_spawn(self._run, statement, params)).scalars()
 
-    async def scalar(self, statement: Any, params: Any = None, **options: Any) -> Any:  # type: ignore[override]
+    async def scalar(self, statement: Any, params: Any = None, **options: Any) -> Any:
         """Execute `statement`: the first column of the first row, or None."""
         if options or not self._is_plain(statement, params):
             return await super().scalar(statement, params, **options)
@@ -64,9 +64,9 @@ class LeanSession(AsyncSession):
 
     async def connection(self, *_: Any, **__: Any) -> AsyncConnection:
         """The connection, its transaction begun."""
-        reached = self._reached or await greenlet_spawn(self.reach)
-        found: AsyncConnection = AsyncConnection._retrieve_proxy_for_target(reached)
-        return found
+        reached = await greenlet_spawn(self.reach)
+        assert reached is not None
+        return AsyncConnection._retrieve_proxy_for_target(reached)
 
     async def commit(self) -> None:
         """Commit what was done, if anything was."""
@@ -121,17 +121,17 @@ class LeanSession(AsyncSession):
         if statement._propagate_attrs.get("compile_state_plugin") != "orm":
             return not options
         if isinstance(statement, Select):
-            if options or statement._with_options:
-                return False
-            return all(isinstance(each, ColumnElement) for each in statement._raw_columns)
-        if isinstance(statement, Update | Delete):
-            if isinstance(params, list) or (options and options != _ONLY_HERE):
-                return False
-            if not all(isinstance(each, ColumnElement) for each in statement._returning):
-                return False
-            has_objects = self._made is not None and len(self._made.identity_map) > 0
-            return not has_objects or options == _ONLY_HERE
-        return False
+            is_plain = not options and not statement._with_options
+            return is_plain and _are_columns(statement._raw_columns)
+        if not isinstance(statement, Update | Delete) or isinstance(params, list):
+            return False
+        has_objects = self._made is not None and len(self._made.identity_map) > 0
+        follow_nothing = options == _ONLY_HERE or not (options or has_objects)
+        return follow_nothing and _are_columns(statement._returning)
+
+
+def _are_columns(given: Iterable[Any]) -> bool:
+    return all(isinstance(each, ColumnElement) for each in given)
 
 
 class _Objects(Session):
