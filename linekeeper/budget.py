@@ -29,15 +29,21 @@ from linekeeper.makini.limits import StatedLimit
 from linekeeper.spending import Purpose, add_calls, purpose_now
 from linekeeper.store import Store
 from linekeeper.store.tables import AppState, CallPause
-from linekeeper.store.types import UtcDateTime
+from linekeeper.store.types import UtcDateTime, table_of
 from linekeeper.store.upsert import insert_ignore
 
 _Result = TypeVar("_Result")
 COUNT_SECONDS = 5.0
 """What was called is written down this often, beside a grant."""
 
+_STATES = table_of(AppState)
 _BUCKET = (
     select(col(AppState.budget)).where(col(AppState.app) == bindparam("of_app")).with_for_update()
+)
+_KEEP = (
+    update(_STATES)
+    .where(_STATES.c.app == bindparam("of_app"))
+    .values(budget=bindparam("bucket", type_=_STATES.c.budget.type))
 )
 _PAUSES = select(col(CallPause.connection), col(CallPause.until)).where(
     col(CallPause.app) == bindparam("of_app"),
@@ -232,11 +238,8 @@ class DatabaseBudget:
             if self._is_count_due():
                 await self._write_counts(session, app, now)
             bucket, result = step(_read(row, self._name, now), now)
-            await session.execute(
-                update(AppState)
-                .where(col(AppState.app) == app)
-                .values(budget=self._kept(row, bucket) | self._stated_now(app, now))
-            )
+            kept = self._kept(row, bucket) | self._stated_now(app, now)
+            await session.execute(_KEEP, {"of_app": app, "bucket": kept})
         return result
 
     async def _locked(self, session: AsyncSession, app: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import bindparam, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -17,6 +17,7 @@ from linekeeper.incidents.changes import IncidentChange
 from linekeeper.makini import TokenPair
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.tables import Audit, ConnectLink, Incident, PendingLogin
+from linekeeper.store.types import UtcDateTime
 
 FIRST_RETRY = timedelta(seconds=60)
 """Long enough for the login itself to end, which asks on its own."""
@@ -62,16 +63,19 @@ async def due_logins(store: Store, *, now: datetime) -> list[tuple[Pending, Conn
     With the link each came by, and who logged in.
     """
     async with store.read() as session:
-        rows = await session.execute(
-            select(PendingLogin, ConnectLink)
-            .join(ConnectLink, col(ConnectLink.id) == col(PendingLogin.link_id))
-            .where(col(PendingLogin.retry_at) <= now)
-            .order_by(col(PendingLogin.received_at), col(PendingLogin.id))
-            .limit(_BATCH)
-        )
+        rows = await session.execute(_DUE, {"now": now})
         return [
             (Pending(row.id, row.received_at, is_known=True), link, row.by) for row, link in rows
         ]
+
+
+_DUE = (
+    select(PendingLogin, ConnectLink)
+    .join(ConnectLink, col(ConnectLink.id) == col(PendingLogin.link_id))
+    .where(col(PendingLogin.retry_at) <= bindparam("now", type_=UtcDateTime))
+    .order_by(col(PendingLogin.received_at), col(PendingLogin.id))
+    .limit(_BATCH)
+)
 
 
 async def load_pending(store: Store, pending_id: str) -> TokenPair | None:

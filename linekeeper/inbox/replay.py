@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, func, insert, literal_column, or_, select
@@ -177,8 +178,9 @@ def _again(original: RowMapping, names: EventNames | None, now: datetime) -> dic
     }
 
 
+@cache
 def not_replayed() -> ColumnElement[bool]:
-    """Events that no replay has taken the place of."""
+    """Events that no replay has taken the place of; built once."""
     later = aliased(WebhookEvent)
     first = func.coalesce(col(WebhookEvent.replay_of), col(WebhookEvent.id))
     exists: ColumnElement[bool] = (

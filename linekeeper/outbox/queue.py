@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import (
     ColumnElement,
+    Integer,
     RowMapping,
     and_,
     bindparam,
@@ -112,6 +113,7 @@ class Work:
     """The ids of what may be claimed at `:now`: built once, and asked for all the time."""
     any_due: Any = field(init=False, compare=False)
     """One of them, if there is any."""
+    _taking: dict[bool, Any] = field(init=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         due = select(self.table.c.id).where(self.waiting, self.table.c.next_attempt_at <= _NOW)
@@ -119,6 +121,33 @@ class Work:
             due = due.where(~_has_earlier(self))
         object.__setattr__(self, "due", due)
         object.__setattr__(self, "any_due", due.limit(1))
+
+    def taking(self, is_sqlite: bool) -> Any:
+        """The statement that claims the first `:most` of them; built once."""
+        if is_sqlite not in self._taking:
+            table = self.table
+            due = self.due.order_by(table.c.next_attempt_at, self.order)
+            due = due.limit(bindparam("most", type_=Integer))
+            if not is_sqlite:
+                due = due.with_for_update(skip_locked=True)
+            self._taking[is_sqlite] = (
+                update(table)
+                .where(table.c.id.in_(due))
+                .values(
+                    claimed_by=bindparam("token", type_=table.c.claimed_by.type),
+                    next_attempt_at=bindparam("until", type_=UtcDateTime),
+                    attempts=table.c.attempts + 1,
+                    **self.also,
+                )
+                .returning(
+                    table.c.id,
+                    self.order.label("place"),
+                    table.c.lane,
+                    table.c.attempts,
+                    *self.columns,
+                )
+            )
+        return self._taking[is_sqlite]
 
     @property
     def waiting(self) -> ColumnElement[bool]:
@@ -175,32 +204,11 @@ async def claim(
     have been delivered before. Who claims again before an earlier claim is settled gives the same
     `token` (`new_token`): rows behind its own are not blocked, for it knows their order itself.
     """
-    table, token = work.table, token or new_token(owner)
+    token = token or new_token(owner)
     until = now + timedelta(seconds=seconds)
-    due = work.due.order_by(table.c.next_attempt_at, work.order).limit(limit)
-    if not store.is_sqlite:
-        due = due.with_for_update(skip_locked=True)
+    given = {"now": now, "most": limit, "token": token, "until": until}
     async with store.write() as session:
-        taken = (
-            await session.execute(
-                update(table)
-                .where(table.c.id.in_(due))
-                .values(
-                    claimed_by=token,
-                    next_attempt_at=until,
-                    attempts=table.c.attempts + 1,
-                    **work.also,
-                )
-                .returning(
-                    table.c.id,
-                    work.order.label("place"),
-                    table.c.lane,
-                    table.c.attempts,
-                    *work.columns,
-                ),
-                {"now": now},
-            )
-        ).mappings()
+        taken = (await session.execute(work.taking(store.is_sqlite), given)).mappings()
         rows = sorted(taken, key=lambda row: row["place"])
         blocked: dict[str, datetime] = {}
         if not work.only_first:

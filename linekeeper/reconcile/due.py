@@ -3,10 +3,24 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from itertools import groupby
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Row, Select, and_, case, func, not_, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    case,
+    func,
+    not_,
+    or_,
+    select,
+    true,
+)
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -18,7 +32,7 @@ from linekeeper.reconcile.causes import Window
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.target import Target
 from linekeeper.runtime import Runtime
-from linekeeper.store.modes import is_managed
+from linekeeper.store.modes import is_managed_by
 from linekeeper.store.tables import (
     Connection,
     ConnectionSetting,
@@ -27,7 +41,7 @@ from linekeeper.store.tables import (
     Watermark,
     WebhookTrust,
 )
-from linekeeper.store.types import table_of
+from linekeeper.store.types import UtcDateTime, table_of
 from linekeeper.tokens.stored import is_live
 
 Pass = Literal["catch-up", "routine", "full"]
@@ -200,7 +214,7 @@ async def standings(rt: Runtime, app: AppConfig, order: Order) -> tuple[list[Sta
     """Every connection of `app` that may be read, critical customers' and the longest unread
     first, and how many may not because their circuit is open."""
     async with rt.store.read() as session:
-        rows = (await session.execute(_standings(app, order))).all()
+        rows = (await session.execute(*_standings(app, order))).all()
     closed = [row for row in rows if may_call_data(row.health)]
     found = [_standing(list(same)) for _, same in groupby(closed, key=lambda row: row.id)]
     oldest = order.started - timedelta(days=36_500)
@@ -209,19 +223,42 @@ async def standings(rt: Runtime, app: AppConfig, order: Order) -> tuple[list[Sta
     return found, len(circuits)
 
 
-def _standings(app: AppConfig, order: Order) -> Select[Any]:
+def _standings(app: AppConfig, order: Order) -> tuple[Select[Any], dict[str, Any]]:
     """A row for each connection and cadence that its entities have, by connection."""
-    entities = order.of(app)
-    waits = and_(col(Watermark.retry_at).is_not(None), col(Watermark.retry_at) > order.started)
-    tried = true() if order.everything else not_(waits)
+    entities, ids = order.of(app), order.connections
+    statement = _standings_of(
+        everything=order.everything,
+        names_entities=order.entities is not None,
+        names_connections=ids is not None,
+        app_manages=app.manages,
+    )
+    given = {
+        "of_app": app.name,
+        "started": order.started,
+        "now": utcnow(),
+        "entities": entities,
+        "number": len(entities),
+    }
+    return statement, given if ids is None else {**given, "ids": ids}
+
+
+@cache
+def _standings_of(
+    *, everything: bool, names_entities: bool, names_connections: bool, app_manages: bool
+) -> Select[Any]:
+    """Built once of each kind: to put it together costs more than the database needs for it."""
+    started = bindparam("started", type_=UtcDateTime)
+    entities: Any = bindparam("entities", expanding=True)
+    waits = and_(col(Watermark.retry_at).is_not(None), col(Watermark.retry_at) > started)
+    tried = true() if everything else not_(waits)
     read_now = case((and_(tried, col(Watermark.offered)), col(Watermark.polled_at)))
     never_listed = and_(tried, col(Watermark.entity).is_not(None), col(Watermark.full_at).is_(None))
     # What is observed is read with a token that was lent for it, while that lives.
-    held = select(col(Credential.connection_id)).where(is_live(utcnow()))
+    held = select(col(Credential.connection_id)).where(is_live(bindparam("now", type_=UtcDateTime)))
     is_lent = and_(col(Connection.custody) == "borrowed", col(Connection.id).in_(held))
     # What was configured: how many entities, and which of them this order is about.
     setting, about = table_of(ConnectionSetting).alias("setting"), col(ConnectionSetting.entity)
-    named = true() if order.entities is None else about.in_(entities)
+    named = about.in_(entities) if names_entities else true()
     configured = (
         select(
             col(ConnectionSetting.connection_id).label("connection_id"),
@@ -231,7 +268,7 @@ def _standings(app: AppConfig, order: Order) -> Select[Any]:
         .subquery()
     )
     is_asked_for: ColumnElement[bool] = col(Watermark.entity).in_(entities)
-    if order.entities is None:
+    if not names_entities:
         is_asked_for = or_(configured.c.wanted.is_not(None), is_asked_for)
     is_wanted = and_(
         is_asked_for, or_(configured.c.wanted.is_(None), setting.c.connection_id.is_not(None))
@@ -243,7 +280,7 @@ def _standings(app: AppConfig, order: Order) -> Select[Any]:
             col(Connection.health).label("health"),
             func.coalesce(col(Customer.critical), False).label("critical"),
             func.coalesce(col(WebhookTrust.state), "unknown").label("trust"),
-            func.coalesce(configured.c.wanted, len(entities)).label("wanted"),
+            func.coalesce(configured.c.wanted, bindparam("number", type_=Integer)).label("wanted"),
             setting.c.cadence_minutes.label("minutes"),
             func.count(counted).label("entities"),
             func.count(case((and_(is_wanted, col(Watermark.offered)), 1))).label("offered"),
@@ -264,9 +301,9 @@ def _standings(app: AppConfig, order: Order) -> Select[Any]:
             ),
         )
         .where(
-            col(Connection.app) == app.name,
+            col(Connection.app) == bindparam("of_app"),
             col(Connection.setup).in_(ESTABLISHED),
-            or_(is_lent, is_managed(app)),
+            or_(is_lent, is_managed_by(app_manages)),
         )
         .group_by(
             col(Connection.id), col(Connection.health), col(Customer.critical),
@@ -274,8 +311,8 @@ def _standings(app: AppConfig, order: Order) -> Select[Any]:
         )
         .order_by(col(Connection.id))
     )  # fmt: skip
-    if order.connections is not None:
-        statement = statement.where(col(Connection.id).in_(order.connections))
+    if names_connections:
+        statement = statement.where(col(Connection.id).in_(bindparam("ids", expanding=True)))
     return statement
 
 

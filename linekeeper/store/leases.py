@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import or_, update
+from sqlalchemy import bindparam, or_, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 
 from linekeeper.clock import monotonic
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Lease
+from linekeeper.store.types import UtcDateTime, table_of
 from linekeeper.store.upsert import insert_ignore
 
 CONSUMER = "consumer:"
@@ -53,15 +54,7 @@ async def acquire(
             store, session, Lease, [{"name": name, "owner": owner, "until": now, "fence": 0}]
         )
         taken = (
-            await session.execute(
-                update(Lease)
-                .where(
-                    col(Lease.name) == name,
-                    or_(col(Lease.owner) == owner, col(Lease.until) <= now),
-                )
-                .values(owner=owner, until=until, fence=col(Lease.fence) + 1)
-                .returning(col(Lease.fence))
-            )
+            await session.execute(_TAKE, {"called": name, "by": owner, "now": now, "ends": until})
         ).scalar_one_or_none()
     return None if taken is None else Held(name, owner, taken)
 
@@ -69,31 +62,47 @@ async def acquire(
 async def renew(store: Store, held: Held, *, seconds: float, now: datetime) -> bool:
     """Hold it until `now + seconds`; False if it was lost."""
     async with store.write() as session:
-        result = await session.execute(
-            update(Lease)
-            .where(
-                col(Lease.name) == held.name,
-                col(Lease.owner) == held.owner,
-                col(Lease.fence) == held.fence,
-            )
-            .values(until=now + timedelta(seconds=seconds))
-            .returning(col(Lease.name))
-        )
+        until = now + timedelta(seconds=seconds)
+        result = await session.execute(_HOLD.returning(_LEASES.c.name), _of(held, until))
         return result.scalar_one_or_none() is not None
 
 
 async def release(store: Store, held: Held, *, now: datetime) -> None:
     """Give it back; harmless if it was lost. The row stays, so that fences keep growing."""
     async with store.write() as session:
-        await session.execute(
-            update(Lease)
-            .where(
-                col(Lease.name) == held.name,
-                col(Lease.owner) == held.owner,
-                col(Lease.fence) == held.fence,
-            )
-            .values(until=now)
-        )
+        await session.execute(_HOLD, _of(held, now))
+
+
+_LEASES = table_of(Lease)
+_TAKE = (
+    update(_LEASES)
+    .where(
+        _LEASES.c.name == bindparam("called"),
+        or_(
+            _LEASES.c.owner == bindparam("by", type_=_LEASES.c.owner.type),
+            _LEASES.c.until <= bindparam("now", type_=UtcDateTime),
+        ),
+    )
+    .values(
+        owner=bindparam("by", type_=_LEASES.c.owner.type),
+        until=bindparam("ends", type_=UtcDateTime),
+        fence=_LEASES.c.fence + 1,
+    )
+    .returning(_LEASES.c.fence)
+)
+_HOLD = (
+    update(_LEASES)
+    .where(
+        _LEASES.c.name == bindparam("called"),
+        _LEASES.c.owner == bindparam("by"),
+        _LEASES.c.fence == bindparam("fenced"),
+    )
+    .values(until=bindparam("ends", type_=UtcDateTime))
+)
+
+
+def _of(held: Held, ends: datetime) -> dict[str, Any]:
+    return {"called": held.name, "by": held.owner, "fenced": held.fence, "ends": ends}
 
 
 async def holder(store: Store, name: str, *, now: datetime) -> str | None:

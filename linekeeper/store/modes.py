@@ -217,8 +217,13 @@ def is_written_to(apps: Mapping[str, AppConfig], app: str, chosen: Connection | 
 
 def is_managed(app: AppConfig) -> ColumnElement[bool]:
     """Whether something may be changed for a connection of `app`, as SQL."""
+    return is_managed_by(app.manages)
+
+
+def is_managed_by(app_manages: bool) -> ColumnElement[bool]:
+    """The same for an app that changes things, or doesn't, where no rule says otherwise."""
     by_rule = col(Connection.mode) == "manage"
-    return or_(by_rule, col(Connection.mode).is_(None)) if app.manages else by_rule
+    return or_(by_rule, col(Connection.mode).is_(None)) if app_manages else by_rule
 
 
 def is_managed_in(apps: Mapping[str, AppConfig]) -> ColumnElement[bool]:

@@ -10,7 +10,7 @@ when somebody asks for it.
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Delete, Select, Update
+from sqlalchemy import Connection, CursorResult, Delete, Engine, Select, Update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
@@ -41,6 +41,10 @@ class LeanSession(AsyncSession):
     @property
     def _proxied(self) -> Session:  # type: ignore[override]
         return self.sync_session
+
+    def get_bind(self, *_: Any, **__: Any) -> Engine:
+        """Where the database is."""
+        return self._engine.sync_engine
 
     # Reading and writing
 

@@ -6,11 +6,11 @@ Ids are UUIDv7, so the part of the table since a moment is a range of its key.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, get_args
 
-from sqlalchemy import Integer, case, func, literal_column, or_, select
+from sqlalchemy import Integer, bindparam, case, func, literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.inbox.kinds import CANARY
@@ -18,9 +18,9 @@ from linekeeper.inbox.replay import not_replayed
 from linekeeper.inbox.retention import HABIT_DAYS
 from linekeeper.inbox.traces import hour_of
 from linekeeper.inbox.verify import Cause
-from linekeeper.outbox.forward import CHANNEL
-from linekeeper.store.tables import Connection, DeliveryCount, Outbox, WebhookEvent, WebhookHour
-from linekeeper.store.types import id_floor
+from linekeeper.store.tables import Connection, DeliveryCount, WebhookEvent, WebhookHour
+from linekeeper.store.types import UtcDateTime, id_floor
+from linekeeper.sweep.forwards import forwards, refused_forwards
 from linekeeper.sweep.stream import Habit, Stream, longest_gap
 
 QUIET_FROM = timedelta(hours=3)
@@ -28,8 +28,6 @@ QUIET_FROM = timedelta(hours=3)
 LOOK_AGAIN = timedelta(minutes=30)
 """Until then an unrouted event may still find its connection (process-webhooks, 15 min)."""
 LAG_SAMPLE = 1_000
-REFUSED_TIMES = 3
-"""A message refused less often may be a product that restarts."""
 
 REFUSED_CAUSES: tuple[Cause, ...] = get_args(Cause)
 """Every reason for which a delivery is turned away as not genuine."""
@@ -48,8 +46,8 @@ async def read_streams(
     forged = await _forged(session, now)
     in_a_row = await _refused_in_a_row(session, now) if await _any_refused(session, now) else {}
     lag = await _lag(session, now)
-    forward = await _forward(session)
-    refused = await _refused(session)
+    forward = await forwards(session)
+    refused = await refused_forwards(session)
     habits = await _app_habits(session, now)
     quiet = await _quiet(session, now)
     return [
@@ -83,30 +81,38 @@ async def read_streams(
 async def _waiting(
     session: AsyncSession,
 ) -> dict[str, tuple[int, datetime | None, int]]:
-    untried = col(WebhookEvent.attempts) == 0
-    rows = await session.execute(
-        select(
-            col(WebhookEvent.app),
-            func.sum(case((untried, 1), else_=0)),
-            func.min(case((untried, col(WebhookEvent.received_at)))),
-            func.sum(case((~untried & col(WebhookEvent.error).is_not(None), 1), else_=0)),
-        )
-        .where(col(WebhookEvent.status) == literal_column("'pending'"))
-        .group_by(col(WebhookEvent.app))
-    )
     found: dict[str, tuple[int, datetime | None, int]] = defaultdict(lambda: (0, None, 0))
-    for app, pending, oldest, failing in rows:
+    for app, pending, oldest, failing in await session.execute(_WAITING):
         found[app] = (pending or 0, oldest, failing or 0)
     return found
 
 
-async def _last_hour(session: AsyncSession, now: datetime) -> dict[str, tuple[int, int]]:
-    dead = case((col(WebhookEvent.status) == "dead", 1), else_=0)
-    rows = await session.execute(
-        select(col(WebhookEvent.app), func.count(), func.sum(dead))
-        .where(col(WebhookEvent.id) >= id_floor(now - timedelta(hours=1)))
-        .group_by(col(WebhookEvent.app))
+_UNTRIED = col(WebhookEvent.attempts) == 0
+_WAITING = (
+    select(
+        col(WebhookEvent.app),
+        func.sum(case((_UNTRIED, 1), else_=0)),
+        func.min(case((_UNTRIED, col(WebhookEvent.received_at)))),
+        func.sum(case((~_UNTRIED & col(WebhookEvent.error).is_not(None), 1), else_=0)),
     )
+    .where(col(WebhookEvent.status) == literal_column("'pending'"))
+    .group_by(col(WebhookEvent.app))
+)
+_FIRST: Any = bindparam("first")
+_SINCE: Any = bindparam("since", type_=UtcDateTime)
+_LAST_HOUR = (
+    select(
+        col(WebhookEvent.app),
+        func.count(),
+        func.sum(case((col(WebhookEvent.status) == "dead", 1), else_=0)),
+    )
+    .where(col(WebhookEvent.id) >= _FIRST)
+    .group_by(col(WebhookEvent.app))
+)
+
+
+async def _last_hour(session: AsyncSession, now: datetime) -> dict[str, tuple[int, int]]:
+    rows = await session.execute(_LAST_HOUR, {"first": id_floor(now - timedelta(hours=1))})
     found: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
     for app, every, bad in rows:
         found[app] = (every, bad or 0)
@@ -114,49 +120,48 @@ async def _last_hour(session: AsyncSession, now: datetime) -> dict[str, tuple[in
 
 
 async def _dead(session: AsyncSession) -> dict[str, int]:
-    rows = await session.execute(
-        select(col(WebhookEvent.app), func.count())
-        .where(col(WebhookEvent.status) == literal_column("'dead'"), not_replayed())
-        .group_by(col(WebhookEvent.app))
+    return _counts(await session.execute(_DEAD))
+
+
+_DEAD = (
+    select(col(WebhookEvent.app), func.count())
+    .where(col(WebhookEvent.status) == literal_column("'dead'"), not_replayed())
+    .group_by(col(WebhookEvent.app))
+)
+_UNROUTED = (
+    select(col(WebhookEvent.app), func.count())
+    .where(
+        col(WebhookEvent.status) == literal_column("'unrouted'"),
+        col(WebhookEvent.processed_at) >= _SINCE,
+        col(WebhookEvent.processed_at) < bindparam("until", type_=UtcDateTime),
+        not_replayed(),
     )
-    return _counts(rows)
+    .group_by(col(WebhookEvent.app))
+)
+_FORGED = (
+    select(col(DeliveryCount.app), func.sum(col(DeliveryCount.count)))
+    .where(col(DeliveryCount.minute) >= _SINCE, col(DeliveryCount.cause).in_(REFUSED_CAUSES))
+    .group_by(col(DeliveryCount.app))
+)
 
 
 async def _unrouted(session: AsyncSession, now: datetime) -> dict[str, int]:
-    rows = await session.execute(
-        select(col(WebhookEvent.app), func.count())
-        .where(
-            col(WebhookEvent.status) == literal_column("'unrouted'"),
-            col(WebhookEvent.processed_at) >= now - timedelta(days=1),
-            col(WebhookEvent.processed_at) < now - LOOK_AGAIN,
-            not_replayed(),
-        )
-        .group_by(col(WebhookEvent.app))
-    )
-    return _counts(rows)
+    times = {"since": now - timedelta(days=1), "until": now - LOOK_AGAIN}
+    return _counts(await session.execute(_UNROUTED, times))
 
 
 async def _forged(session: AsyncSession, now: datetime) -> dict[str, int]:
-    rows = await session.execute(
-        select(col(DeliveryCount.app), func.sum(col(DeliveryCount.count)))
-        .where(
-            col(DeliveryCount.minute) >= now - timedelta(minutes=10),
-            col(DeliveryCount.cause).in_(REFUSED_CAUSES),
-        )
-        .group_by(col(DeliveryCount.app))
-    )
-    return _counts(rows)
+    return _counts(await session.execute(_FORGED, {"since": now - timedelta(minutes=10)}))
 
 
 async def _any_refused(session: AsyncSession, now: datetime) -> bool:
     """Whether enough was turned away in the last day to look closer: usually it wasn't."""
-    count = await session.scalar(
-        select(func.sum(col(DeliveryCount.count))).where(
-            col(DeliveryCount.minute) >= now - REFUSED_SINCE,
-            col(DeliveryCount.cause).in_(REFUSED_CAUSES),
-        )
-    )
-    return bool(count)
+    return bool(await session.scalar(_ANY_REFUSED, {"since": now - REFUSED_SINCE}))
+
+
+_ANY_REFUSED = select(func.sum(col(DeliveryCount.count))).where(
+    col(DeliveryCount.minute) >= _SINCE, col(DeliveryCount.cause).in_(REFUSED_CAUSES)
+)
 
 
 async def _refused_in_a_row(session: AsyncSession, now: datetime) -> dict[str, int]:
@@ -187,16 +192,7 @@ async def _refused_in_a_row(session: AsyncSession, now: datetime) -> dict[str, i
 
 async def _lag(session: AsyncSession, now: datetime) -> dict[str, float]:
     """Of the slowest twentieth of what was settled lately, in seconds; first attempts only."""
-    rows = await session.execute(
-        select(col(WebhookEvent.app), col(WebhookEvent.received_at), col(WebhookEvent.processed_at))
-        .where(
-            col(WebhookEvent.id) >= id_floor(now - timedelta(minutes=15)),
-            col(WebhookEvent.status) == "processed",
-            col(WebhookEvent.attempts) == 1,
-        )
-        .order_by(col(WebhookEvent.id).desc())
-        .limit(LAG_SAMPLE)
-    )
+    rows = await session.execute(_SETTLED, {"first": id_floor(now - timedelta(minutes=15))})
     lags: defaultdict[str, list[float]] = defaultdict(list)
     for app, received, processed in rows:
         if processed is not None:
@@ -207,97 +203,51 @@ async def _lag(session: AsyncSession, now: datetime) -> dict[str, float]:
     return found
 
 
-async def _forward(
-    session: AsyncSession,
-) -> dict[str, tuple[int, int, datetime | None, str]]:
-    found: dict[str, tuple[int, int, datetime | None, str]] = defaultdict(lambda: (0, 0, None, ""))
-    behind = aliased(Outbox)
-    held_up = col(Outbox.lane).in_(
-        select(col(behind.lane)).where(
-            col(behind.channel) == CHANNEL,
-            col(behind.status) == "pending",
-            col(behind.refusal) == "refused",
-        )
+_SETTLED = (
+    select(col(WebhookEvent.app), col(WebhookEvent.received_at), col(WebhookEvent.processed_at))
+    .where(
+        col(WebhookEvent.id) >= _FIRST,
+        col(WebhookEvent.status) == "processed",
+        col(WebhookEvent.attempts) == 1,
     )
-    app = _app_of_lane(session)
-    rows = await session.execute(
-        select(
-            app,
-            col(Outbox.status),
-            func.count(),
-            func.min(case((~held_up, col(Outbox.created_at)))),
-            func.max(case((~held_up, col(Outbox.error)))),
-        )
-        .where(col(Outbox.channel) == CHANNEL, col(Outbox.status).in_(["pending", "dead"]))
-        .group_by(app, col(Outbox.status))
-    )
-    for name, status, count, oldest, error in rows:
-        dead, waiting, since, why = found[name]
-        if status == "dead":
-            found[name] = (count, waiting, since, why)
-        else:
-            found[name] = (dead, count, oldest, error or "")
-    return found
+    .order_by(col(WebhookEvent.id).desc())
+    .limit(LAG_SAMPLE)
+)
 
 
-async def _refused(session: AsyncSession) -> dict[str, tuple[int, datetime | None, str, str]]:
-    """How many the product refuses time after time, since when, why; its word that it is gone."""
-    found: dict[str, tuple[int, datetime | None, str, str]] = defaultdict(lambda: (0, None, "", ""))
-    app, error, refusal = _app_of_lane(session), col(Outbox.error), col(Outbox.refusal)
-    again = (refusal == "refused") & (col(Outbox.attempts) >= REFUSED_TIMES)
-    rows = await session.execute(
-        select(
-            app,
-            func.sum(case((again, 1), else_=0)),
-            func.min(case((again, col(Outbox.created_at)))),
-            func.min(case((again, error))),
-            func.min(case((refusal == "gone", error))),
-        )
-        .where(
-            col(Outbox.channel) == CHANNEL,
-            col(Outbox.status) == "pending",
-            refusal.is_not(None),
-        )
-        .group_by(app)
-    )
-    for name, count, oldest, why, gone in rows:
-        found[name] = (int(count or 0), oldest, why or "", gone or "")
-    return found
-
-
-def _app_of_lane(session: AsyncSession) -> Any:
-    """The app is in the lane: `forward:<app>/…`, or `forward:<app>@<target>/…`.
-
-    No app's name has one of the two in it.
-    """
-    rest = func.substr(col(Outbox.lane), len(CHANNEL) + 2)
-    marked = func.replace(rest, "@", "/")
-    sqlite = session.get_bind().dialect.name == "sqlite"
-    place = func.instr(marked, "/") if sqlite else func.strpos(marked, "/")
-    return func.substr(rest, 1, place - 1)
+_HOURS = (
+    select(col(Connection.app), col(WebhookHour.hour))
+    .join(Connection, col(Connection.id) == col(WebhookHour.connection_id))
+    .where(col(WebhookHour.hour) >= bindparam("hour"))
+    .group_by(col(Connection.app), col(WebhookHour.hour))
+    .order_by(col(Connection.app), col(WebhookHour.hour))
+)
+_LAST = (
+    select(col(Connection.app), func.max(col(Connection.last_webhook_at)))
+    .where(col(Connection.last_webhook_at).is_not(None))
+    .group_by(col(Connection.app))
+)
 
 
 async def _app_habits(session: AsyncSession, now: datetime) -> dict[str, Habit]:
-    rows = await session.execute(
-        select(col(Connection.app), col(WebhookHour.hour))
-        .join(Connection, col(Connection.id) == col(WebhookHour.connection_id))
-        .where(col(WebhookHour.hour) >= hour_of(now - timedelta(days=HABIT_DAYS)))
-        .group_by(col(Connection.app), col(WebhookHour.hour))
-        .order_by(col(Connection.app), col(WebhookHour.hour))
-    )
+    rows = await session.execute(_HOURS, {"hour": hour_of(now - timedelta(days=HABIT_DAYS))})
     hours: defaultdict[str, list[int]] = defaultdict(list)
     for app, hour in rows:
         hours[app].append(hour)
-    last = await session.execute(
-        select(col(Connection.app), func.max(col(Connection.last_webhook_at)))
-        .where(col(Connection.last_webhook_at).is_not(None))
-        .group_by(col(Connection.app))
-    )
+    last = await session.execute(_LAST)
     return {app: Habit(app, at, len(hours[app]), longest_gap(hours[app])) for app, at in last if at}
 
 
 async def _quiet(session: AsyncSession, now: datetime) -> dict[str, Sequence[Habit]]:
-    since = hour_of(now - timedelta(days=HABIT_DAYS))
+    times = {"hour": hour_of(now - timedelta(days=HABIT_DAYS)), "since": now - QUIET_FROM}
+    found: defaultdict[str, list[Habit]] = defaultdict(list)
+    for app, name, last_at, hours, longest in await session.execute(_quiet_ones(), times):
+        found[app].append(Habit(name, last_at, hours, longest or 0))
+    return defaultdict(tuple, {app: tuple(some) for app, some in found.items()})
+
+
+@cache
+def _quiet_ones() -> Any:
     gap = col(WebhookHour.hour) - func.lag(col(WebhookHour.hour)).over(
         partition_by=col(WebhookHour.connection_id), order_by=col(WebhookHour.hour)
     )
@@ -308,14 +258,14 @@ async def _quiet(session: AsyncSession, now: datetime) -> dict[str, Sequence[Hab
         )
         .join(Connection, col(Connection.id) == col(WebhookHour.connection_id))
         .where(
-            col(WebhookHour.hour) >= since,
+            col(WebhookHour.hour) >= bindparam("hour"),
             col(Connection.setup) == "live",
             col(Connection.health) == "healthy",
-            col(Connection.last_webhook_at) < now - QUIET_FROM,
+            col(Connection.last_webhook_at) < _SINCE,
         )
         .subquery()
     )
-    rows = await session.execute(
+    return (
         select(
             col(Connection.app),
             col(Connection.name),
@@ -332,10 +282,6 @@ async def _quiet(session: AsyncSession, now: datetime) -> dict[str, Sequence[Hab
         )
         .order_by(col(Connection.name))
     )
-    found: defaultdict[str, list[Habit]] = defaultdict(list)
-    for app, name, last_at, hours, longest in rows:
-        found[app].append(Habit(name, last_at, hours, longest or 0))
-    return defaultdict(tuple, {app: tuple(some) for app, some in found.items()})
 
 
 def _counts(rows: Iterable[Any]) -> dict[str, int]:

@@ -74,7 +74,7 @@ class Token:
         return self.expires_at - now < MINT_MARGIN
 
 
-def is_live(now: datetime) -> ColumnElement[bool]:
+def is_live(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
     """`not Token.is_over` as SQL."""
     return or_(col(Credential.expires_at).is_(None), col(Credential.expires_at) > now)
 

@@ -85,16 +85,18 @@ async def record_alert(store: Store, alert: Alert) -> bool:
     return True
 
 
+_KNOWN = select(col(Incident.cause), col(Incident.title)).where(
+    col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None)
+)
+_REPORTED = select(RunAlert).order_by(col(RunAlert.cause))
+
+
 async def watch_runs(store: Store) -> None:
     """Bring the incidents about runs in line with what was reported and is not over."""
     async with store.read() as session:
         now = await store.clock(session)
         findings = await _findings(session, now)
-        rows = await session.execute(
-            select(col(Incident.cause), col(Incident.title)).where(
-                col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None)
-            )
-        )
+        rows = await session.execute(_KNOWN)
         known = {(cause, title) for cause, title in rows}
     if known == {(finding.cause, finding.title) for finding in findings}:
         return
@@ -107,7 +109,7 @@ async def watch_runs(store: Store) -> None:
 async def reported(store: Store) -> list[Alert]:
     """What was reported and is not over."""
     async with store.read() as session:
-        rows = await session.scalars(select(RunAlert).order_by(col(RunAlert.cause)))
+        rows = await session.scalars(_REPORTED)
         return [_alert(row) for row in rows]
 
 
@@ -166,7 +168,7 @@ def is_over(
 
 
 async def _findings(session: AsyncSession, now: datetime) -> list[Finding]:
-    rows = await session.scalars(select(RunAlert).order_by(col(RunAlert.cause)))
+    rows = await session.scalars(_REPORTED)
     due = [row for row in rows if now - row.at >= SETTLES.get(row.kind, timedelta())]
     if any(row.kind == "pool_not_ready" for row in due):  # why runs are late
         due = [row for row in due if row.kind != "run_late"]

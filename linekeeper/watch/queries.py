@@ -84,15 +84,25 @@ async def note_prefect(store: Store, workers: Mapping[str, str], *, paused: bool
 
 async def read_parts(session: AsyncSession) -> list[Part]:
     """Every part, and when a backup was last taken."""
-    rows = await session.scalars(select(PartHeartbeat).order_by(col(PartHeartbeat.part)))
-    parts = [Part(row.part, row.kind, row.host, row.since, row.at, row.mark) for row in rows]
-    taken = await session.scalar(
-        select(col(Audit.at))
-        .where(col(Audit.action) == "backup.taken")
-        .order_by(col(Audit.at).desc())
-        .limit(1)
-    )
+    parts = [Part(*row) for row in await session.execute(_PARTS)]
+    taken = await session.scalar(_TAKEN)
     return [*parts, Part("backup", "backup", "", taken, taken)] if taken else parts
+
+
+_PARTS = select(
+    col(PartHeartbeat.part),
+    col(PartHeartbeat.kind),
+    col(PartHeartbeat.host),
+    col(PartHeartbeat.since),
+    col(PartHeartbeat.at),
+    col(PartHeartbeat.mark),
+).order_by(col(PartHeartbeat.part))
+_TAKEN = (
+    select(col(Audit.at))
+    .where(col(Audit.action) == "backup.taken")
+    .order_by(col(Audit.at).desc())
+    .limit(1)
+)
 
 
 async def note_ended(store: Store, run_id: str) -> None:

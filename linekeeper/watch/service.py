@@ -31,6 +31,9 @@ STEP_SECONDS = 8.0
 log = logging.getLogger(__name__)
 
 _TROUBLE = (SQLAlchemyError, OSError, KeyProblem)
+_KNOWN = select(col(Incident.cause), col(Incident.title)).where(
+    col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None)
+)
 
 
 async def watch(rt: Runtime) -> Seen:
@@ -43,11 +46,7 @@ async def watch(rt: Runtime) -> Seen:
     async with rt.store.read() as session:
         now = await rt.store.clock(session)
         seen = examine(await read_parts(session), policy, now=now)
-        rows = await session.execute(
-            select(col(Incident.cause), col(Incident.title)).where(
-                col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None)
-            )
-        )
+        rows = await session.execute(_KNOWN)
         known = {(cause, title) for cause, title in rows}
     await remove(rt.store, seen.forgotten)
     if known != {(f"parts:{trouble.cause}", trouble.title) for trouble in seen.troubles}:

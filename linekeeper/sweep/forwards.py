@@ -1,0 +1,100 @@
+"""What is handed on to the product, seen by app: what waits, what was given up or is refused."""
+
+from collections import defaultdict
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import case, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from linekeeper.outbox.forward import CHANNEL
+from linekeeper.store.tables import Outbox
+
+REFUSED_TIMES = 3
+"""A message refused less often may be a product that restarts."""
+
+
+async def forwards(
+    session: AsyncSession,
+) -> dict[str, tuple[int, int, datetime | None, str]]:
+    """How many were given up and how many wait, since when, and why the last of them does."""
+    found: dict[str, tuple[int, int, datetime | None, str]] = defaultdict(lambda: (0, 0, None, ""))
+    rows = await session.execute(_forwarded(session.get_bind().dialect.name == "sqlite"))
+    for name, status, count, oldest, error in rows:
+        dead, waiting, since, why = found[name]
+        if status == "dead":
+            found[name] = (count, waiting, since, why)
+        else:
+            found[name] = (dead, count, oldest, error or "")
+    return found
+
+
+@cache
+def _forwarded(is_sqlite: bool) -> Any:
+    """Built once, like what follows."""
+    behind = aliased(Outbox)
+    held_up = col(Outbox.lane).in_(
+        select(col(behind.lane)).where(
+            col(behind.channel) == CHANNEL,
+            col(behind.status) == "pending",
+            col(behind.refusal) == "refused",
+        )
+    )
+    app = _app_of_lane(is_sqlite)
+    return (
+        select(
+            app,
+            col(Outbox.status),
+            func.count(),
+            func.min(case((~held_up, col(Outbox.created_at)))),
+            func.max(case((~held_up, col(Outbox.error)))),
+        )
+        .where(col(Outbox.channel) == CHANNEL, col(Outbox.status).in_(["pending", "dead"]))
+        .group_by(app, col(Outbox.status))
+    )
+
+
+async def refused_forwards(
+    session: AsyncSession,
+) -> dict[str, tuple[int, datetime | None, str, str]]:
+    """How many the product refuses time after time, since when, why; its word that it is gone."""
+    found: dict[str, tuple[int, datetime | None, str, str]] = defaultdict(lambda: (0, None, "", ""))
+    rows = await session.execute(_refusals(session.get_bind().dialect.name == "sqlite"))
+    for name, count, oldest, why, gone in rows:
+        found[name] = (int(count or 0), oldest, why or "", gone or "")
+    return found
+
+
+@cache
+def _refusals(is_sqlite: bool) -> Any:
+    app, error, refusal = _app_of_lane(is_sqlite), col(Outbox.error), col(Outbox.refusal)
+    again = (refusal == "refused") & (col(Outbox.attempts) >= REFUSED_TIMES)
+    return (
+        select(
+            app,
+            func.sum(case((again, 1), else_=0)),
+            func.min(case((again, col(Outbox.created_at)))),
+            func.min(case((again, error))),
+            func.min(case((refusal == "gone", error))),
+        )
+        .where(
+            col(Outbox.channel) == CHANNEL,
+            col(Outbox.status) == "pending",
+            refusal.is_not(None),
+        )
+        .group_by(app)
+    )
+
+
+def _app_of_lane(is_sqlite: bool) -> Any:
+    """The app is in the lane: `forward:<app>/…`, or `forward:<app>@<target>/…`.
+
+    No app's name has one of the two in it.
+    """
+    rest = func.substr(col(Outbox.lane), len(CHANNEL) + 2)
+    marked = func.replace(rest, "@", "/")
+    place = func.instr(marked, "/") if is_sqlite else func.strpos(marked, "/")
+    return func.substr(rest, 1, place - 1)
