@@ -232,13 +232,8 @@ def _standings(app: AppConfig, order: Order) -> tuple[Select[Any], dict[str, Any
         names_connections=ids is not None,
         app_manages=app.manages,
     )
-    given = {
-        "of_app": app.name,
-        "started": order.started,
-        "now": utcnow(),
-        "entities": entities,
-        "number": len(entities),
-    }
+    given = {"of_app": app.name, "started": order.started, "now": utcnow()}
+    given |= {"entities": entities, "number": len(entities)}
     return statement, given if ids is None else {**given, "ids": ids}
 
 
