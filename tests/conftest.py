@@ -13,6 +13,7 @@ from linekeeper.settings import Settings
 from linekeeper.store import Store
 from tests.databases import Engine, Postgres, drop_sqlite, make_sqlite
 from tests.places import quick_folder
+from tests.repetitions import leave_to_soak
 from tests.sharing import share_compiled_statements, share_flows, share_trust
 from tests.together import shared_postgres, template_of
 
@@ -38,6 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
         elif "prefect_server" in getattr(item, "fixturenames", ()):
             which = "flows" if "flows" in item.path.parts else "prefect"
             item.add_marker(pytest.mark.xdist_group(which))
+    leave_to_soak(items)
     yield
     items.sort(key=lambda item: "simulation" not in item.path.parts)
 

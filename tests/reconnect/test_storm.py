@@ -149,7 +149,7 @@ async def test_logins_lost_one_after_the_other_are_one_run_and_one_message(
 ) -> None:
     here = await open_house(connections=6)
     with_slack(here)
-    for number in range(14):
+    for number in range(8):
         here.fleet.world.create(name=f"C {number} · Fiix", email="it@c.example", provider="fiix")
     await here.sweep()
     fiix = [one for one in await here.connections() if one.provider == "Fiix"]

@@ -1,0 +1,70 @@
+"""What `make test` leaves to `make soak` of what is promised on both databases.
+
+Each promise is tested on SQLite. On PostgreSQL `make test` runs all that is about a database itself
+(its schema, locks, claims, order, what a killed process leaves), and of each other module every
+third test, beginning with the first: the same queries run in the others. Those are run there by
+`make soak`, and by whoever names them: `python -m pytest tests/notify`.
+"""
+
+from collections.abc import Iterable
+
+import pytest
+
+TESTS = "tests/"
+ONE_IN = 3
+DATABASE = (
+    "access/test_renew",
+    "access/test_writers",
+    "backup/",
+    "consumer/",
+    "health/test_report_queries",
+    "health/test_sweep_killed",
+    "implementation/test_service",
+    "inbox/",
+    "incidents/",
+    "notify/test_deliver",
+    "notify/test_evaluate",
+    "receiver/test_storage_trouble",
+    "receiver/test_webhooks",
+    "reconcile/test_claims",
+    "reconcile/test_feed",
+    "reconcile/test_kills",
+    "reconcile/test_restart",
+    "reconcile/test_together",
+    "reconcile/test_upsert",
+    "reconnect/test_disconnect",
+    "reconnect/test_kills",
+    "reconnect/test_trace",
+    "store/",
+    "watch/",
+)
+"""Where all is run on both, by the beginnings of paths."""
+
+
+def leave_to_soak(items: Iterable[pytest.Item]) -> None:
+    """Mark what is a repetition on PostgreSQL; what runs on PostgreSQL alone is none."""
+    on: dict[str, set[str]] = {"sqlite": set(), "postgresql": set()}
+    found = []
+    for item in items:
+        engine = getattr(item, "callspec", None) and item.callspec.params.get("engine")
+        if engine in on:
+            on[engine].add(_function(item))
+            found.append((engine, item))
+    for engine, item in found:
+        is_twice = _function(item) in on["sqlite"]
+        if engine == "postgresql" and is_twice and _is_repetition(item):
+            item.add_marker(pytest.mark.soak)
+
+
+def _function(item: pytest.Item) -> str:
+    return item.nodeid.partition("[")[0]
+
+
+def _is_repetition(item: pytest.Item) -> bool:
+    path = item.nodeid.partition("::")[0].removeprefix(TESTS)
+    if path.startswith(DATABASE) or item.get_closest_marker("soak"):
+        return False
+    assert isinstance(item, pytest.Function)
+    # All of the module's, also where only some were asked for: a test is always in the same place.
+    tests = [name for name in vars(item.module) if name.startswith("test_")]
+    return tests.index(item.originalname) % ONE_IN != 0
