@@ -162,7 +162,7 @@ def _admin(request: Request) -> World:
 
 def _connection(world: World, request: Request) -> Connection:
     connection = world.find(request.path_params["key"])
-    if connection is None:
+    if connection is None or connection.key in world.faults.ended.split(","):
         raise Refused(404, "NOT_FOUND", "There is no such connection.")
     return connection
 

@@ -35,10 +35,12 @@ class Faults:
     """`page` or `cursor`: the only style spoken; empty: whichever is asked for."""
     since: str = ""
     """`filter`, `modified_after` or `none`: what a listing understands; empty: both."""
+    ended: str = ""
+    """The keys of connections that are ended, by comma, though the list still shows them."""
     login: str = ""
     """What a login at a known connection does: empty, it stays itself; `new`: it becomes a new
     connection that keeps its records' keys; `prefix`: whose keys begin otherwise; `rename`: whose
-    keys are others altogether."""
+    keys are others altogether; `shift`: whose keys are what the next record's were."""
 
 
 def settable(target: DataclassInstance) -> list[str]:

@@ -10,12 +10,14 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlmodel import col
 
+from linekeeper.clock import utcnow
 from linekeeper.customers.naming import label
 from linekeeper.groups import task_group
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import UNSAID, Chosen, app_of
 from linekeeper.store.tables import Connection, Credential, Customer
+from linekeeper.sweep.batch import probe_batch
 from linekeeper.tokens.caller import Caller
 
 WITHIN = timedelta(days=7)
@@ -146,5 +148,10 @@ async def renew_ending(rt: Runtime, *, now: datetime) -> Renewed:
 async def _renew(rt: Runtime, expiry: Expiry) -> bool:
     async with rt.store.read() as session:
         connection = await session.get_one(Connection, expiry.connection_id)
-    caller = await Caller.of(rt, await rt.app(expiry.app), connection)
-    return await caller.renewed() is not None
+    app = await rt.app(expiry.app)
+    caller = await Caller.of(rt, app, connection)
+    renewed = await caller.renewed()
+    if caller.is_unknown_there:
+        # Not a login that ends, but perhaps a connection that is gone: the probe finds out.
+        await probe_batch(rt, app, [expiry.connection_id], started=utcnow(), last_try=True)
+    return renewed is not None

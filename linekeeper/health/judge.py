@@ -125,8 +125,10 @@ def _doubted(previous: Judged, observation: Observation, policy: HealthPolicy) -
     """A refused call. One may have had an old token; several in a row are evidence."""
     if observation.source in CALLS:
         # Our own token is refused, and that proves no lost login: nothing here may renew it, or
-        # Makini's list lacks the connection.
+        # Makini's list lacks the connection. Where Makini says that it doesn't know it at all,
+        # nobody is asked to log in for what an event alone said before.
         lost = previous.own is Health.reauthorization_required
+        lost = lost and not (observation.unknown_there and previous.lost_by)
         return previous if lost else replace(previous, own=Health.unknown, misses=0)
     before = previous.refused_at
     apart = timedelta(minutes=policy.failing_minutes)

@@ -78,6 +78,8 @@ class Observation:
     """With `listed`: there is no token, so the list is all there is to judge by."""
     unread: bool = False
     """Nothing may be read with the connection's token, so no contradiction can be settled."""
+    unknown_there: bool = False
+    """Makini, asked for a new token, said that it doesn't know the connection."""
     code: str | None = None
     message: str | None = None
     request_id: str | None = None

@@ -49,6 +49,7 @@ async def ending_letter(
                     col(Connection.id).in_(ids),
                     col(Connection.setup) != "disconnected",
                     col(Connection.health) != "reauthorization_required",
+                    col(Connection.unlisted_since).is_(None),  # gone at Makini, perhaps
                     col(Credential.refused_at).is_not(None),
                     col(ConnectLink.used_at).is_(None),
                     col(ConnectLink.expires_at) > now,

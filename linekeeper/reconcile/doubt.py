@@ -12,6 +12,7 @@ from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.reconcile.reading import Reading
 from linekeeper.reconcile.target import Target
 from linekeeper.runtime import Runtime
+from linekeeper.sweep.batch import probe_batch
 
 
 def are_all_refused(readings: Sequence[Reading]) -> bool:
@@ -31,6 +32,9 @@ async def doubt_connection(
     (MISSION C1); one that does not answer is probed at the next sweep."""
     if error.kind is ErrorKind.unauthorized and caller.is_replaced_perhaps:
         await _observe(rt, target, refused_token(error, utcnow(), source="reconcile"))
+    elif error.kind is ErrorKind.unauthorized and caller.is_unknown_there:
+        # Gone, perhaps: the probe has the list tell.
+        await probe_batch(rt, target.app, [target.id], started=utcnow(), last_try=True)
     elif error.kind is ErrorKind.unauthorized and caller.is_lost:
         await observe_lost_login(rt, target, error)
     elif error.kind in (ErrorKind.unavailable, ErrorKind.timeout, ErrorKind.network):

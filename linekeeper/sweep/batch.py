@@ -23,6 +23,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store.tables import Connection, Watermark
 from linekeeper.sweep import app as app_health
+from linekeeper.sweep.unknown_there import UnknownThere
 from linekeeper.tokens.caller import Caller
 from linekeeper.tokens.stored import Token, load_tokens
 
@@ -67,7 +68,9 @@ class _Member:
     id: str
     ref: str
     health: str
+    health_since: datetime
     judged: Judged
+    unlisted_since: datetime | None
     token: Token | None
     known_since: datetime
     app: AppConfig
@@ -84,6 +87,7 @@ class _Try:
         self._batch = Batch()
         self._seen: list[tuple[str, Observation]] = []
         self._app_error: MakiniError | None = None
+        self._unknown_there = UnknownThere(rt, app)
 
     async def over(self, members: Sequence[_Member]) -> Batch:
         all_answered = asyncio.Event()
@@ -128,6 +132,14 @@ class _Try:
                     self._app_error = error
                 elif error.code == PAUSED:
                     self._batch.trouble = str(error)
+            elif caller.is_unknown_there and understood.outcome is Outcome.login_lost:
+                return await self._unknown_there.decide(
+                    replace(understood, unknown_there=True),
+                    health=member.health,
+                    health_since=member.health_since,
+                    judged=member.judged,
+                    is_unlisted=member.unlisted_since is not None,
+                )
             return understood
         if seen is None:
             return _by_list_alone(member, at)
@@ -192,7 +204,9 @@ _UNFINISHED = (
         col(Connection.makini_key),
         col(Connection.makini_id),
         col(Connection.health),
+        col(Connection.health_since),
         col(Connection.judged),
+        col(Connection.unlisted_since),
         col(Connection.created_at),
         col(Connection.mode),
         col(Connection.notify_customers),
@@ -231,11 +245,23 @@ async def _unfinished(
             id=identifier,
             ref=app.ref_of(key, makini_id),
             health=health,
+            health_since=health_since,
             judged=load(judged),
+            unlisted_since=unlisted_since,
             token=tokens.get(identifier),
             known_since=created_at,
             app=app.as_chosen(*chosen),
             read_at=read_at.get(identifier),
         )
-        for identifier, key, makini_id, health, judged, created_at, *chosen in rows
+        for (
+            identifier,
+            key,
+            makini_id,
+            health,
+            health_since,
+            judged,
+            unlisted_since,
+            created_at,
+            *chosen,
+        ) in rows
     ]

@@ -55,6 +55,8 @@ class Caller:
         """The last one that it was called with, or is to be called with."""
         self.makini = rt.makini(app)
         self._is_prepared = self._is_renewed = False
+        self.is_unknown_there = False
+        """Makini, asked for a new token, said that it doesn't know the connection."""
 
     @classmethod
     async def of(cls, rt: Runtime, app: AppConfig, connection: Connection) -> Self:
@@ -131,7 +133,7 @@ class Caller:
 
     def answered(self) -> None:
         """Something was answered: a token that is refused later is renewed again."""
-        self._is_prepared = self._is_renewed = False
+        self._is_prepared = self._is_renewed = self.is_unknown_there = False
 
     def may_use(self, token: Token, now: datetime) -> bool:
         """Whether it may be called with `token`; where nothing may renew it, its end counts."""
@@ -142,7 +144,7 @@ class Caller:
         return self.may_renew
 
     async def _newer(self) -> Token | None:
-        return await renew(
+        renewed = await renew(
             self._rt.store,
             self.makini,
             self.app,
@@ -151,3 +153,5 @@ class Caller:
             refused=self.token,
             owner=self._rt.owner,
         )
+        self.is_unknown_there = renewed.is_unknown_there
+        return renewed.token

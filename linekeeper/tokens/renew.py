@@ -52,6 +52,16 @@ STORE_AGAIN_AFTER = (0.2, 1.0, 3.0, 10.0, 30.0)
 STORAGE_TROUBLE = (SQLAlchemyError, OSError, TimeoutError)
 
 
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """What came of a renewal."""
+
+    token: Token | None
+    """One newer than the one that was refused; None if nothing of ours gives one."""
+    is_unknown_there: bool = False
+    """Makini says that it doesn't know the connection (404 for a new token): it may be gone."""
+
+
 @spends_on(Purpose.tokens)
 async def renew(
     store: Store,
@@ -62,8 +72,8 @@ async def renew(
     makini_ref: str,
     refused: Token | None,
     owner: str,
-) -> Token | None:
-    """Return a token newer than `refused`, or None if nothing of ours gives one.
+) -> Renewed:
+    """Get a token newer than `refused`, where anything of ours gives one.
 
     Nothing is renewed of a connection that is observed, disconnected, borrowed or given back;
     `app` is its app, and what the rules say of it is looked up here, under its lease.
@@ -83,14 +93,15 @@ async def renew(
     )
     name, is_ours = lease_name(connection_id), False
 
-    async def begin() -> Token | None:
+    async def begin() -> Renewed:
         nonlocal is_ours
         is_ours = True
         return await renewal.run()
 
-    token = await store.owned.run(name, begin)
+    renewed = await store.owned.run(name, begin)
+    token = renewed.token
     if is_ours or token is None or refused is None or token.access != refused.access:
-        return token
+        return renewed
     # It was the end of an earlier renewal, whose token has been refused since. One of our own may
     # give the same token again, which is Makini's answer: nothing is asked twice.
     return await store.owned.run(name, renewal.run)
@@ -108,14 +119,14 @@ class _Renewal:
     refused: Token | None
     owner: str
 
-    async def run(self) -> Token | None:
+    async def run(self) -> Renewed:
         # An owner of its own for each: a lease is open to its owner.
         name, me = lease_name(self.connection_id), f"{self.owner}:{new_id()}"
         try:
             async with holding(self.store, name, me, seconds=LEASE_SECONDS, wait=True):
                 return await self._under_lease()
         except UnreadableToken:
-            return None  # another process may have its key: nothing is written over it
+            return Renewed(None)  # another process may have its key: nothing is written over it
         except LeaseLost as error:
             raise MakiniError(
                 ErrorKind.timeout,
@@ -125,28 +136,28 @@ class _Renewal:
                 retry_after=TAKEN_OVER_SECONDS,
             ) from error
 
-    async def _under_lease(self) -> Token | None:
+    async def _under_lease(self) -> Renewed:
         stored, is_connected, is_ours = await self._stored()
         if not is_connected:
-            return None
+            return Renewed(None)
         if stored is not None and (
             self.refused is None or stored.token.access != self.refused.access
         ):
-            return stored.token  # another process renewed it, or the customer logged in
+            return Renewed(stored.token)  # another process renewed it, or the customer logged in
         if not is_ours:
-            return None
+            return Renewed(None)
         return await to_its_end(self._renewed(stored), BEFORE_SENDING)
 
-    async def _renewed(self, stored: StoredPair | None) -> Token | None:
+    async def _renewed(self, stored: StoredPair | None) -> Renewed:
         """Get a new pair and store it: from the first request on nothing may come between."""
         pair = await self._new_pair(stored)
-        if pair is None:
+        if isinstance(pair, MakiniError):
             if stored is not None and not _is_dead(stored):
                 async with self.store.write() as session:
                     await note_refused(
                         self.store, session, self.connection_id, stored, now=utcnow()
                     )
-            return None
+            return Renewed(None, is_unknown_there=pair.kind is ErrorKind.not_found)
 
         async def keep() -> bool:
             async with self.store.write() as session:
@@ -160,11 +171,13 @@ class _Renewal:
                 )
 
         if await retrying(keep, on=STORAGE_TROUBLE, waits=STORE_AGAIN_AFTER):
-            return Token(
-                pair.access_token, pair.refresh_token is not None, pair.expires_at, pair.minted
+            return Renewed(
+                Token(
+                    pair.access_token, pair.refresh_token is not None, pair.expires_at, pair.minted
+                )
             )
         newer, is_connected, _ = await self._stored()  # a login came meanwhile, or it was ended
-        return newer.token if newer is not None and is_connected else None
+        return Renewed(newer.token if newer is not None and is_connected else None)
 
     async def _stored(self) -> tuple[StoredPair | None, bool, bool]:
         async with self.store.read() as session:
@@ -175,7 +188,8 @@ class _Renewal:
             is_ours = connection.custody == "owned" and app_of(self.app, connection).manages
             return pair, connection.setup != "disconnected", is_ours
 
-    async def _new_pair(self, stored: StoredPair | None) -> TokenPair | None:
+    async def _new_pair(self, stored: StoredPair | None) -> TokenPair | MakiniError:
+        """A new pair, or why Makini mints none. Raises `MakiniError` where it may do so later."""
         managed = self.app.as_chosen("manage", None)  # as was found under the lease
         makini = client_in_mode(self.makini, managed)
         if stored is not None and stored.refresh is not None and not _is_dead(stored):
@@ -194,7 +208,7 @@ class _Renewal:
         except MakiniError as error:
             if not _is_final(error):
                 raise
-            return None
+            return error
 
 
 def _is_dead(pair: StoredPair) -> bool:

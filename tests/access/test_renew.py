@@ -51,7 +51,7 @@ async def renewed(
     here: House, connection: Connection, refused: Token, owner: str = ""
 ) -> Token | None:
     app: AppConfig = await here.rt.app("default")
-    return await renew(
+    renewal = await renew(
         here.store,
         here.rt.makini(app),
         app,
@@ -60,6 +60,7 @@ async def renewed(
         refused=refused,
         owner=owner or here.rt.owner,
     )
+    return renewal.token
 
 
 async def calls(here: House, name: str) -> int:

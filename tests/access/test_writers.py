@@ -39,7 +39,7 @@ async def renewed(rt: Runtime, identifier: str) -> Token | None:
     async with rt.store.read() as session:
         refused = (await load_tokens(rt.store, session, [identifier])).get(identifier)
     app = await rt.app("default")
-    return await renew(
+    renewal = await renew(
         rt.store,
         rt.makini(app),
         app,
@@ -48,6 +48,7 @@ async def renewed(rt: Runtime, identifier: str) -> Token | None:
         refused=refused,
         owner=rt.owner,
     )
+    return renewal.token
 
 
 async def assert_stored_is_alive(store: Store, identifier: str, makini: Rotating) -> None:
