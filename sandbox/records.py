@@ -17,8 +17,8 @@ from .fleet import ANCHOR, Connection
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEYS = 10**12
-_STRIDE = 387_420_489_007
-_UNSTRIDE = pow(_STRIDE, -1, _KEYS)
+STRIDE = 387_420_489_007
+_UNSTRIDE = pow(STRIDE, -1, _KEYS)
 _ANCHOR_US = int(ANCHOR.timestamp()) * 1_000_000
 _YEAR_US = 300 * 86_400 * 1_000_000
 
@@ -133,7 +133,7 @@ class Collection:
         change = self.changes.get(index)
         if change is not None and change.fields and "key" in change.fields:
             return str(change.fields["key"])
-        return f"{self._prefix:02d}{(index * _STRIDE + self._offset) % _KEYS:012d}"
+        return f"{self._prefix:02d}{(index * STRIDE + self._offset) % _KEYS:012d}"
 
     def index(self, key: str) -> int | None:
         """The live record with exactly this key."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from .faults import Faults
 from .fleet import PROVIDERS, Connection, describe, make_fleet, seeded
-from .records import Change, Records, parse_moment
+from .records import STRIDE, Change, Records, parse_moment
 from .settings import Settings
 from .slack import Slack
 from .tokens import Tokens
@@ -146,14 +146,15 @@ class World:
         Raises:
             ValueError: `how` is none of the ways there are.
         """
-        if how not in ("new", "prefix", "rename"):
-            raise ValueError(f"A login can be 'new', 'prefix' or 'rename', not {how!r}.")
+        if how not in ("new", "prefix", "rename", "shift"):
+            raise ValueError(f"A login can be 'new', 'prefix', 'rename' or 'shift', not {how!r}.")
         after = self.create(name=before.name, email=before.email, provider=before.provider.slug)
         after.customer, after.hosting = before.customer, before.hosting
         after.user_metadata, after.tags = before.user_metadata, list(before.tags)
         after.source_key = before.source_key or before.key
         after.key_prefix = before.key_prefix + (how == "prefix")
         after.key_shift = before.key_shift + (how == "rename") * 123_456_789_011
+        after.key_shift += (how == "shift") * STRIDE
         self.records.hand_over(before, after)
         self.remove(before)
         return after

@@ -17,7 +17,7 @@ from linekeeper.reconcile.identity import identifying_fields
 from linekeeper.reconcile.matching import Matching, Row, is_changed, match_records
 from linekeeper.reconcile.queries import lock_feed
 from linekeeper.reconcile.succession_queries import Step
-from linekeeper.reconcile.succession_steps import decide_steps, tell
+from linekeeper.reconcile.succession_steps import decide_steps, freeing_first, tell
 from linekeeper.reconcile.target import Target
 from linekeeper.reconcile.unmatched import ask, hold
 from linekeeper.runtime import Runtime
@@ -126,11 +126,14 @@ async def _plan(rt: Runtime, target: Target, succession: Succession, started: da
 
 
 def _steps(matching: Matching, old: Sequence[Row], new: Sequence[Row]) -> list[Step]:
-    """The plan; a record that is the same under the same key needs no step."""
+    """The plan; a record that is the same under the same key needs no step.
+
+    Whoever follows the renames one by one finds each new key free, as far as any order allows.
+    """
     before, after = {row.key: row for row in old}, {row.key: row for row in new}
     steps: list[Step] = [
         ("match", key, other, None)
-        for key, other in matching.pairs.items()
+        for key, other in freeing_first(matching.pairs)
         if key != other or is_changed(before[key], after[other], comparable=matching.comparable)
     ]
     steps += [("insert", None, key, None) for key in matching.fresh]

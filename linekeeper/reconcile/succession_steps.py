@@ -31,6 +31,24 @@ class Taken:
         return sum(change["op"] == op for change in self.changes)
 
 
+def freeing_first(pairs: Mapping[str, str]) -> list[tuple[str, str]]:
+    """New key by old key, in an order in which a key is given up before another record takes it.
+
+    Keys that are exchanged in a circle have no such order. Pure.
+    """
+    ordered: list[tuple[str, str]] = []
+    seen: set[str] = set()
+    for first in pairs:
+        chain: list[tuple[str, str]] = []
+        key = first
+        while key in pairs and key not in seen:
+            seen.add(key)
+            chain.append((key, pairs[key]))
+            key = pairs[key]
+        ordered += reversed(chain)
+    return ordered
+
+
 def decide_steps(
     steps: Sequence[SuccessionStep],
     old: Mapping[str, Row],
