@@ -17,7 +17,11 @@ from sqlmodel import col
 
 from linekeeper.access.issue import NoSuchConnection, find_by_id_or_key
 from linekeeper.access.proof import AT_ONCE, Claim, note_ids, prove
+from linekeeper.clock import utcnow
 from linekeeper.groups import task_group
+from linekeeper.health.service import observe
+from linekeeper.health.state import Observation
+from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import TokenPair
 from linekeeper.makini.fields import expiry, instant
 from linekeeper.makini.models import is_token
@@ -142,7 +146,22 @@ async def take_over(
         for position, claim in claims.items():
             if claim.is_pair:
                 group.create_task(own_one(position, claim.connection))
+    seen = [
+        (claim.connection.id, said)
+        for position, claim in claims.items()
+        if results[position].custody is not None and (said := proofs[position].seen) is not None
+    ]
+    if seen:
+        await _judge(rt, seen)
     return [results[position] for position in range(len(handed))]
+
+
+async def _judge(rt: Runtime, seen: Sequence[tuple[str, Observation]]) -> None:
+    """Makini was asked how they are, with the tokens that are held now: that is evidence."""
+    policy, now = (await rt.configuration()).policy, utcnow()
+    async with rt.store.write() as session:
+        if await observe(rt.store, session, seen, policy=policy, now=now):
+            await conclude(rt.store, session, policy=policy, now=now)
 
 
 async def _borrow(

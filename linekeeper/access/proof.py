@@ -6,12 +6,15 @@ them to the product under this one's name.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.access.match import Known, told_by_status
 from linekeeper.access.owner import known_connections, remember_id
+from linekeeper.clock import utcnow
+from linekeeper.health.probe import understand
+from linekeeper.health.state import Observation
 from linekeeper.makini import ConnectionStatus, ErrorKind, MakiniError, TokenPair
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store.modes import app_of
@@ -32,6 +35,8 @@ class Proof:
 
     refused: str | None = None
     makini_id: str | None = None
+    seen: Observation | None = None
+    """What the status says of the connection: it was asked with this token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,8 @@ async def note_ids(
 async def _proof(rt: Runtime, claim: Claim, known: Sequence[Known]) -> Proof:
     try:
         app = await rt.app(claim.connection.app)
-        if claim.is_pair and not app_of(app, claim.connection).manages:
+        manages = app_of(app, claim.connection).manages
+        if claim.is_pair and not manages:
             return Proof("it is in observe, where nothing is renewed: lend the access token")
         ref = app.ref_of(claim.connection.makini_key, claim.connection.makini_id)
         status = await rt.makini(app).status(claim.pair.access_token, connection=ref)
@@ -115,7 +121,10 @@ async def _proof(rt: Runtime, claim: Claim, known: Sequence[Known]) -> Proof:
         if error.kind is ErrorKind.unauthorized:
             return Proof(f"Makini refuses this token: {error.brief}")
         return Proof(f"Makini does not tell whose it is, hand it over again: {error.brief}")
-    return _judged(claim.connection.id, status, known)
+    proof = _judged(claim.connection.id, status, known)
+    if proof.refused is not None:
+        return proof
+    return replace(proof, seen=replace(understand(status, utcnow()), unread=not manages))
 
 
 def _judged(connection_id: str, status: ConnectionStatus, known: Sequence[Known]) -> Proof:

@@ -27,6 +27,7 @@ from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
 from linekeeper.makini import MakiniError
 from linekeeper.receiver.body import read_body
+from linekeeper.receiver.connection_route import ConnectionRoute
 from linekeeper.receiver.keys import require_key, runtime_of
 from linekeeper.reconcile.completeness import completeness_of
 from linekeeper.reconcile.entity_queries import entity_states
@@ -237,8 +238,8 @@ def _json(value: object, *, status: int = 200, headers: dict[str, str] | None = 
 ROUTES = [
     Route("/api/changes", changes, methods=["GET"]),
     Route("/api/connections", list_connections, methods=["GET"]),
-    Route("/api/connections/{connection}", show_connection, methods=["GET"]),
-    Route("/api/connections/{connection}/token", token, methods=["GET"]),
+    ConnectionRoute("", show_connection, method="GET"),
+    ConnectionRoute("/token", token, method="GET"),
     Route("/api/tokens", hand_over, methods=["POST"]),
-    Route("/api/connections/{connection}/observations", report, methods=["POST"]),
+    ConnectionRoute("/observations", report, method="POST"),
 ]

@@ -6,7 +6,6 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from linekeeper.access.issue import NoSuchConnection, find_by_id_or_key
 from linekeeper.access.modes import (
@@ -21,6 +20,7 @@ from linekeeper.access.modes import (
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.receiver.body import read_body
+from linekeeper.receiver.connection_route import ConnectionRoute
 from linekeeper.receiver.keys import require_key, runtime_of
 from linekeeper.runtime import UnknownApp
 
@@ -91,4 +91,4 @@ def _asked(body: bytes) -> dict[str, Any]:
     return value
 
 
-ROUTES = [Route("/api/connections/{connection}/mode", set_mode, methods=["POST"])]
+ROUTES = [ConnectionRoute("/mode", set_mode, method="POST")]

@@ -58,7 +58,7 @@ class CutOver:
         app = await self.rt.app("default")
         async with self.rt.store.read() as session:
             token = (await load_tokens(self.rt.store, session, [connection.id])).get(connection.id)
-        return await renew(
+        renewal = await renew(
             self.rt.store,
             self.rt.makini(app),
             app,
@@ -67,6 +67,7 @@ class CutOver:
             refused=token,
             owner=self.rt.owner,
         )
+        return renewal.token
 
     def renewals(self) -> int:
         calls = self.makini.world.calls
@@ -133,7 +134,8 @@ async def test_a_borrowed_token_that_the_product_replaced_is_no_lost_login(
     [known, *_] = await cut_over.connections()
     assert known.health != "reauthorization_required"
     async with cut_over.rt.store.read() as session:
-        assert not list(await session.scalars(select(Incident)))
+        kinds = set(await session.scalars(select(Incident.kind)))
+    assert kinds <= {"unknown"}
     assert cut_over.lives(newer.access)
     assert cut_over.renewals() == 0
 
@@ -263,3 +265,24 @@ async def test_after_an_export_nothing_is_renewed_and_no_token_has_died(
         [(first.id, None), (first.id, "age1other"), (second.id, None), (third.id, None)], key=str
     )
     assert {row.custody for row in (await cut_over.connections())[:3]} == {Custody.exported.value}
+
+
+async def test_the_status_that_verified_a_token_is_evidence_at_once(cut_over: CutOver) -> None:
+    first, second, third, *_ = await cut_over.connections()
+    assert first.evidence is None
+    lost = cut_over.makini.world.find(second.makini_key)
+    assert lost is not None
+    cut_over.makini.world.change_credentials(lost)
+    pair = cut_over.pair(third)
+    await cut_over.hand_over(
+        {"connection": first.id, "access_token": cut_over.pair(first).access},
+        {"connection": second.id, "access_token": cut_over.pair(second).access},
+        {"connection": third.id, "access_token": pair.access, "refresh_token": pair.refresh},
+        {"connection": first.id, "access_token": "acc_dead"},
+    )
+    first, second, third, *_ = await cut_over.connections()
+    assert [(row.health, row.evidence) for row in (first, third)] == [("healthy", "probed")] * 2
+    assert second.health == "reauthorization_required"
+    async with cut_over.rt.store.read() as session:
+        [incident] = await session.scalars(select(Incident))
+    assert incident.kind == "reauthorization_required"

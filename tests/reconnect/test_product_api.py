@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -272,3 +273,29 @@ async def test_in_observe_a_token_that_ended_is_not_renewed(
     assert answer.status_code == 409
     calls = await house.makini.get("/_control/calls")
     assert calls.json()["writes"] == 0
+
+
+@pytest.mark.parametrize("key", ["k/ey %ü", "a/token", "..", "%2F", "1+1=2&?#;"])
+async def test_a_key_is_an_opaque_string_percent_encoded_on_every_route(
+    house: House, key: str
+) -> None:
+    """MAKINI: “`key` is an opaque string”; an encoded slash belongs to it."""
+    headers = await house.key()
+    [connection, *_] = await house.connections()
+    async with house.store.write() as session:
+        await session.execute(
+            update(Connection).where(col(Connection.id) == connection.id).values(makini_key=key)
+        )
+    path = f"/api/connections/{quote(key, safe='').replace('.', '%2E')}"
+    shown = await house.http.get(path, headers=headers)
+    assert (shown.status_code, shown.json().get("id")) == (200, connection.id)
+    given = await house.http.get(f"{path}/token", headers=headers)
+    assert given.status_code == 200
+    reported = await house.http.post(f"{path}/observations", headers=headers, json={"status": 200})
+    assert reported.status_code == 202
+    asked = {"mode": "observe", "dry_run": True}
+    previewed = await house.http.post(f"{path}/mode", headers=headers, json=asked)
+    assert (previewed.status_code, previewed.json()["connection"]) == (200, connection.id)
+    for wrong in (f"{path}%2Ftoken", f"{path}/nothing", "/api/connections%2Fx", path + "/"):
+        assert (await house.http.get(wrong, headers=headers)).status_code == 404, wrong
+    assert (await house.http.post(path, headers=headers)).status_code == 405
