@@ -7,6 +7,7 @@ read still has an identity, made from its content.
 
 import codecs
 import json
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -56,6 +57,12 @@ _TIMES: tuple[_Path, ...] = (
     ("createdAt", None),
     ("time", None),
 )
+DEEPEST = 1_000
+"""Levels of nesting: Python's own reader of JSON gives up there, orjson soon after."""
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
+"""One of them, or a whole string: what is in it opens nothing."""
+_DIGITS = 20
+"""Of whole numbers of 64 bits."""
 _KEYS = ("body", "data", "keys", "records")
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _MILLISECONDS_FROM = 100_000_000_000
@@ -113,21 +120,38 @@ def identify(
 
 
 def read(body: bytes) -> Any:
-    """The JSON of `body`; None where it is none (or nested deeper than a thousand levels)."""
+    """The JSON of `body`; None where it is none (or nested deeper than `DEEPEST`)."""
+    plain = body.removeprefix(codecs.BOM_UTF8)
     try:
-        return orjson.loads(body.removeprefix(codecs.BOM_UTF8))
+        return orjson.loads(plain)
     except (ValueError, RecursionError):
-        return _read_surrogates(body)
+        return _read_slowly(plain)
 
 
-def _read_surrogates(body: bytes) -> Any:
-    """JSON whose only fault are escaped lone surrogates, which orjson doesn't read."""
-    if b"\\u" not in body:
-        return None
+def _read_slowly(body: bytes) -> Any:
+    """JSON that orjson doesn't read: of lone surrogates, or of numbers of hundreds of digits.
+
+    Such a number is taken as it is written.
+    """
     try:
-        return json.loads(body, parse_constant=_refuse)
+        return json.loads(body.decode(), parse_int=_whole_number, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
+
+
+def _whole_number(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _DIGITS else digits
+
+
+def is_too_deep(body: bytes) -> bool:
+    """Whether `body` is nested deeper than `DEEPEST`, which is read by nobody here."""
+    depth = 0
+    for part in _BRACKETS.finditer(body):
+        opened = part[0]
+        depth += 1 if opened in b"[{" else -1 if opened in b"]}" else 0
+        if depth > DEEPEST:
+            return True
+    return False
 
 
 def _refuse(constant: str) -> None:

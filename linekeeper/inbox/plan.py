@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 from linekeeper.config import AppConfig
 from linekeeper.inbox.claim import Event, Settled
-from linekeeper.inbox.identify import read, record_keys
+from linekeeper.inbox.identify import DEEPEST, is_too_deep, read, record_keys
 from linekeeper.inbox.kinds import RECORD_KINDS
 from linekeeper.inbox.progress import keys_left
 from linekeeper.inbox.routing import MOST_OWNERS, Target
 from linekeeper.makini import may_call_data
+from linekeeper.text import health_name
 
 
 class Ask(NamedTuple):
@@ -109,7 +110,7 @@ def _obstacle(target: Target, with_token: frozenset[str]) -> str | None:
     if target.setup == "disconnected":
         return "the connection is disconnected"
     if not may_call_data(target.health):
-        return f"the connection is {target.health.replace('_', ' ')}"
+        return f"the connection is {health_name(target.health)}"
     return None if target.id in with_token else "the connection has no token"
 
 
@@ -119,9 +120,12 @@ def _nonsense(event: Event) -> str:
             f"no kind is known for {event.event}: add a pattern to the app's event kinds, "
             "then replay it"
         )
-    payload = read(event.body or b"")
-    return (
-        "it names no event"
-        if isinstance(payload, dict)
-        else "its body is no JSON object that can be read"
-    )
+    body = event.body or b""
+    if isinstance(read(body), dict):
+        return "it names no event"
+    if is_too_deep(body):
+        return (
+            f"its body is nested more than {DEEPEST:,} levels deep, which is not read: "
+            "replaying it changes nothing"
+        )
+    return "its body is no JSON object that can be read: replaying it changes nothing"

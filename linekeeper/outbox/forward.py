@@ -6,6 +6,7 @@ Webhooks lay down (standardwebhooks.com), in order for each connection.
 
 import base64
 import binascii
+import codecs
 import hmac
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -181,7 +182,7 @@ def event_message(
         data |= {"entity": entity, "keys": orjson.Fragment(as_json(list(named)))}
     data["recovered"] = False
     if body is not None and payload is not None:
-        data["original"] = orjson.Fragment(body)
+        data["original"] = orjson.Fragment(body.removeprefix(codecs.BOM_UTF8))
     return orjson.dumps({"type": kind, "timestamp": stamp(at), "data": data})
 
 

@@ -48,6 +48,7 @@ async def delivered_since(
                     ),
                 ),
                 col(WebhookEvent.kind).in_(RECORD_KINDS),
+                col(WebhookEvent.source) == "webhook",  # a replay is no delivery
                 or_(col(WebhookEvent.entity) == entity, col(WebhookEvent.entity).is_(None)),
             )
             .order_by(col(WebhookEvent.id))

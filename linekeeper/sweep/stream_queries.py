@@ -9,8 +9,19 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, get_args
 
-from sqlalchemy import Integer, bindparam, case, func, literal_column, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.inbox.kinds import CANARY
@@ -87,26 +98,34 @@ async def _waiting(
     return found
 
 
+_CAME: ColumnElement[bool] = col(WebhookEvent.source) == "webhook"
+"""From outside: a replay is an operator's doing."""
 _UNTRIED = col(WebhookEvent.attempts) == 0
 _WAITING = (
     select(
         col(WebhookEvent.app),
         func.sum(case((_UNTRIED, 1), else_=0)),
         func.min(case((_UNTRIED, col(WebhookEvent.received_at)))),
-        func.sum(case((~_UNTRIED & col(WebhookEvent.error).is_not(None), 1), else_=0)),
+        func.sum(case((~_UNTRIED & col(WebhookEvent.error).is_not(None) & _CAME, 1), else_=0)),
     )
     .where(col(WebhookEvent.status) == literal_column("'pending'"))
     .group_by(col(WebhookEvent.app))
 )
 _FIRST: Any = bindparam("first")
 _SINCE: Any = bindparam("since", type_=UtcDateTime)
+_AGAIN = aliased(WebhookEvent)
+_GOES_BETTER = exists().where(
+    col(_AGAIN.replay_of).is_not(None),
+    col(_AGAIN.replay_of) == col(WebhookEvent.id),
+    col(_AGAIN.status) != "dead",
+)
 _LAST_HOUR = (
     select(
         col(WebhookEvent.app),
         func.count(),
-        func.sum(case((col(WebhookEvent.status) == "dead", 1), else_=0)),
+        func.sum(case(((col(WebhookEvent.status) == "dead") & ~_GOES_BETTER, 1), else_=0)),
     )
-    .where(col(WebhookEvent.id) >= _FIRST)
+    .where(col(WebhookEvent.id) >= _FIRST, _CAME)
     .group_by(col(WebhookEvent.app))
 )
 
@@ -173,7 +192,7 @@ async def _refused_in_a_row(session: AsyncSession, now: datetime) -> dict[str, i
     since = now - REFUSED_SINCE
     accepted = (
         select(col(WebhookEvent.app), func.max(col(WebhookEvent.received_at)).label("at"))
-        .where(col(WebhookEvent.id) >= id_floor(since), col(WebhookEvent.kind) != CANARY)
+        .where(col(WebhookEvent.id) >= id_floor(since), col(WebhookEvent.kind) != CANARY, _CAME)
         .group_by(col(WebhookEvent.app))
         .subquery()
     )

@@ -50,10 +50,19 @@ async def test_the_records_an_event_names_are_read_and_stored(stage: Stage) -> N
     assert len(changes) == len(keys)
 
 
+def nested(depth: int) -> bytes:
+    """An event with a value of so many levels beside its keys."""
+    return b'{"event":"assets.updated","body":["1"],"more":%b}' % (b"[" * depth + b"]" * depth)
+
+
 async def test_a_body_that_makes_no_sense_is_dead_with_its_reason(stage: Stage) -> None:
     [connection, *_] = stage.connections
     for body, reason in (
         (b"\xff\xfe", "its body is no JSON object that can be read"),
+        (nested(5_000), "nested more than 1,000 levels deep, which is not read: replaying"),
+        (nested(400_000), "nested more than 1,000 levels deep"),
+        (nested(5_000)[:-9], "nested more than 1,000 levels deep"),
+        (b'{"event":"assets.updated","x":"' + b"[" * 5_000, "is no JSON object"),
         ({"hello": 1}, "it names no event"),
         ({"event": "moon.rising"}, "no kind is known for moon.rising"),
         ({"event": "assets.updated", "body": []}, "no record keys"),
