@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, select, update
 from sqlmodel import col
 
+from linekeeper.access.kept import kept_login
 from linekeeper.access.links import State, link_url, read_state
 from linekeeper.access.login import Attempt, Ended, Ending
 from linekeeper.access.signing import load_signer
@@ -22,7 +23,9 @@ from linekeeper.store.tables import ConnectAttempt, Connection, ConnectLink
 from linekeeper.store.upsert import ignoring
 
 ATTEMPTS_AN_HOUR = 6
-"""Of one link."""
+"""Of one link; whoever is back without a code has tried nothing."""
+RETURNS_AN_HOUR = 20
+"""The same, with those who denied their consent: each is a row."""
 
 
 async def finish(
@@ -83,7 +86,14 @@ async def _admit(
     if read.expires_at <= now:
         return Ending("too_late", link.system, connect_url=url)
     refused = await _begin(rt, read, now)
-    return Ending(refused, link.system, connect_url=url) if refused else (link, read, url)
+    return await _refused(rt, link, refused, url) if refused else (link, read, url)
+
+
+async def _refused(rt: Runtime, link: ConnectLink, how: Ended, url: str) -> Ending:
+    """Nothing is tried; an earlier attempt may have left a login that is kept."""
+    async with rt.store.read() as session:
+        is_kept = await kept_login(session, link) is not None
+    return Ending(how, link.system, connect_url=url, is_kept=is_kept)
 
 
 async def _only(rt: Runtime, remembered: Sequence[str], now: datetime) -> str | None:
@@ -105,7 +115,8 @@ async def _only(rt: Runtime, remembered: Sequence[str], now: datetime) -> str | 
 async def _begin(rt: Runtime, state: State, now: datetime) -> Literal["used", "too_often"] | None:
     """Use `state` up, or say why not. A link has a few attempts an hour, and a row for each.
 
-    Whoever has a link can have any number of states, and each attempt costs a call to Makini.
+    Whoever has a link can have any number of states, and each attempt costs a call to Makini: not
+    that of somebody who came back without a code.
     """
     async with rt.store.write() as session:
         # Attempts of one link are counted one after the other.
@@ -114,15 +125,17 @@ async def _begin(rt: Runtime, state: State, now: datetime) -> Literal["used", "t
             .where(col(ConnectLink.id) == state.link_id)
             .with_for_update(key_share=True)
         )
-        recent = await session.scalar(
-            select(func.count())
-            .select_from(ConnectAttempt)
-            .where(
+        recent = await session.execute(
+            select(
+                func.count(),
+                func.sum(case((col(ConnectAttempt.outcome) == "denied", 1), else_=0)),
+            ).where(
                 col(ConnectAttempt.link_id) == state.link_id,
                 col(ConnectAttempt.at) > now - timedelta(hours=1),
             )
         )
-        if (recent or 0) >= ATTEMPTS_AN_HOUR:
+        returns, denied = recent.one()
+        if returns - (denied or 0) >= ATTEMPTS_AN_HOUR or returns >= RETURNS_AN_HOUR:
             return "too_often"
         row = {"nonce": state.nonce, "link_id": state.link_id, "at": now, "outcome": "begun"}
         taken = await session.execute(

@@ -63,7 +63,11 @@ async def announce(
                 lane,
             )
         )
-        texts = [shown(c.text, _TEXT_LIMIT, keep_lines=True) for c in its_changes if c.text]
+        texts = [
+            shown(c.text, _TEXT_LIMIT, keep_lines=True)
+            for c in its_changes
+            if c.text and c.what != "reopened"  # its first notice says so in the thread
+        ]
         if texts:
             entry = {"do": "diary", "incident_id": incident_id, "text": "\n".join(texts)}
             messages.append(Message("slack", f"{lane}:diary:{incident.revision}", entry, lane))

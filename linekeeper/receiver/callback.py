@@ -132,6 +132,19 @@ _WORDS: dict[Ended, _Words] = {
 }
 
 _KEPT: dict[Ended, _Words] = {
+    "used": _Words(
+        "The login is not verified yet",
+        "Your login is kept: it is verified as soon as {system} answers Makini, and if it works "
+        "there is nothing more to do. Your link still works.",
+        400,
+    ),
+    "too_often": _Words(
+        "Please wait a little",
+        "Several logins were tried with this link within the last hour. The last one that Makini "
+        "took is kept: it is verified without your help, and if it works there is nothing more to "
+        "do. Your link still works: you can try again in an hour.",
+        429,
+    ),
     "system_away": _Words(
         "{system} does not answer",
         "Makini took your login, but {system} does not answer Makini at the moment. It may be "

@@ -33,6 +33,8 @@ class _Invitation:
     since: datetime | None
     chosen: Chosen
     """What the rules say of the mode of its connection, or of the one that it asks for."""
+    is_ended: bool
+    """It is not connected any more."""
     kept: KeptLogin | None
     """Somebody logged in already, and it could not be verified yet."""
 
@@ -56,13 +58,9 @@ async def show(request: Request) -> Response:
         )
     link, now = invitation.link, utcnow()
     if link.used_at is not None:
-        return page(
-            "You have logged in already",
-            f"{invitation.system} is connected. There is nothing more to do here.",
-            status=410,
-        )
+        return page("You have logged in already", *_since_used(invitation), status=410)
     if link.expires_at <= now:
-        return page("This link is too old", "It was good for seven days.", _ASK, status=410)
+        return page("This link is too old", *_too_old(invitation), status=410)
     try:
         app = await rt.app(link.app)
     except UnknownApp:
@@ -85,6 +83,27 @@ async def show(request: Request) -> Response:
     if not app.state_required:
         remember(shown, link.id, state, public_url)
     return shown
+
+
+def _since_used(invitation: _Invitation) -> tuple[str, ...]:
+    """What became of a login that was verified once."""
+    system = invitation.system
+    if invitation.is_ended:
+        return (f"{system} is not connected to us any more, so no login is needed.",)
+    if _is_kept(invitation):
+        return (_why(invitation),)
+    if invitation.broken:
+        since = f" since {invitation.since:%-d %B %Y, %H:%M} UTC" if invitation.since else ""
+        return (f"{system} does not accept that login any more{since}.", _ASK)
+    return (f"{system} is connected. There is nothing more to do here.",)
+
+
+def _too_old(invitation: _Invitation) -> tuple[str, ...]:
+    if _is_kept(invitation):
+        return (_why(invitation), _ASK)
+    if invitation.link.connection_id and not invitation.broken and not invitation.is_ended:
+        return (f"{invitation.system} is connected: there is nothing you have to do.",)
+    return ("It was good for seven days.", _ASK)
 
 
 def _title(invitation: _Invitation) -> str:
@@ -135,9 +154,8 @@ async def _read(rt: Runtime, identifier: str) -> _Invitation | None:
         if link is None:
             return None
         kept = await kept_login(session, link)
-        connection = (
-            await session.get(Connection, link.connection_id) if link.connection_id else None
-        )
+        whose = link.used_for or link.connection_id
+        connection = await session.get(Connection, whose) if whose else None
         customer = await session.scalar(
             select(col(Customer.name)).where(col(Customer.id) == link.customer_id)
         )
@@ -151,6 +169,7 @@ async def _read(rt: Runtime, identifier: str) -> _Invitation | None:
         broken=connection is not None and connection.health == "reauthorization_required",
         since=connection.health_since if connection is not None else None,
         chosen=chosen,
+        is_ended=connection is not None and connection.setup == "disconnected",
         kept=kept,
     )
 

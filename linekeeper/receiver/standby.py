@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from linekeeper.clock import utcnow
+from linekeeper.groups import task_group
 from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import holding
@@ -32,13 +33,19 @@ class Standby:
 
     async def run(self) -> None:
         """Go on until cancelled."""
-        async with asyncio.TaskGroup() as loops:
+        async with task_group() as loops:
             loops.create_task(self._watch(), name="watch of the receiver")
             loops.create_task(self._stand_in(), name="standby")
 
     async def _watch(self) -> None:
         while True:
-            if await self._watcher.step() is None:
+            try:
+                seen = await self._watcher.step()
+            except Exception as error:
+                # Whatever it was, the watch goes on: nobody else would notice that it had ended.
+                log.error("watching the other parts: %s", type(error).__name__)
+                seen = None
+            if seen is None:
                 self._database_works.clear()
             else:
                 self._database_works.set()

@@ -11,7 +11,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.incidents.single import open_incident, resolve_incident
 from linekeeper.outbox.forward import RecoveredChange, forward_changes
-from linekeeper.reconcile.accounting import Counts, count_due
+from linekeeper.reconcile.accounting import Counts, count_due, is_any_due
 from linekeeper.reconcile.deletes import UNDO, Absence, absence, is_believed, window_since
 from linekeeper.reconcile.deletion_queries import (
     agreed_deletions,
@@ -131,8 +131,11 @@ async def conclude_listing(
     if deletion is not None and deletion.status == "proposed":
         result.held_back = deletion.records
     await apply_agreed(store, target.app, target.id, target.makini_key, now=now)
-    async with store.write() as session:
-        result.counts = await count_due(store, session, target.id, entity, run_at=run_at)
+    async with store.read() as session:
+        is_due = await is_any_due(session, target.id, entity)
+    if is_due:
+        async with store.write() as session:
+            result.counts = await count_due(store, session, target.id, entity, run_at=run_at)
     return result
 
 

@@ -89,7 +89,8 @@ async def note_compared(
 
     Where as many were listed as there are and fewer are here, some have no key to be kept by.
     """
-    async with store.write() as session:
+    # Counted before the transaction that writes, which holds SQLite's one lock.
+    async with store.read() as session:
         indexed = await session.scalar(
             select(func.count()).where(
                 col(Record.connection_id) == connection_id,
@@ -97,11 +98,12 @@ async def note_compared(
                 col(Record.deleted_at).is_(None),
             )
         )
-        values: dict[str, Any] = {"indexed": indexed or 0, "compared_at": started}
-        if total is not None and values["indexed"] == total:
-            values["agreed_at"] = started
-        lacks = total is not None and values["indexed"] < total
-        values["lacking"] = ((mark.lacking if mark is not None else 0) + 1) if lacks else 0
+    values: dict[str, Any] = {"indexed": indexed or 0, "compared_at": started}
+    if total is not None and values["indexed"] == total:
+        values["agreed_at"] = started
+    lacks = total is not None and values["indexed"] < total
+    values["lacking"] = ((mark.lacking if mark is not None else 0) + 1) if lacks else 0
+    async with store.write() as session:
         await save_mark(store, session, connection_id, entity, **values)
 
 

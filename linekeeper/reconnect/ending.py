@@ -8,7 +8,7 @@ incident.
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -22,7 +22,7 @@ from linekeeper.reconnect.ask import with_contacts
 from linekeeper.reconnect.remind import next_working_moment
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import app_of
-from linekeeper.store.tables import Credential
+from linekeeper.store.tables import Credential, Incident, Outbox
 
 TOPIC = "expiry"
 KIND = "login_ending"
@@ -47,8 +47,12 @@ async def announce_ending(rt: Runtime, *, now: datetime) -> int:
     last_day = [
         expiry for expiry in ending if expiry.refused and expiry.expires_at - now <= LAST_DAY
     ]
+    to_mail = _to_mail(ending, configuration, now)
+    async with rt.store.read() as session:
+        if await _is_announced(session, ending, last_day, to_mail, now):
+            return len(ending)
     async with rt.store.write() as session:
-        mailed = await _mail(rt, session, _to_mail(ending, configuration, now), now)
+        mailed = await _mail(rt, session, to_mail, now)
         slack = [_operators(expiry, expiry.connection_id in mailed, now) for expiry in ending]
         await enqueue(rt.store, session, slack, now=now)
         findings = [_finding(expiry) for expiry in last_day]
@@ -59,14 +63,39 @@ async def announce_ending(rt: Runtime, *, now: datetime) -> int:
 def is_announced(expiry: Expiry, configuration: Configuration) -> bool:
     """Whether people have to do something about this login before it ends. Pure.
 
-    In `manage` only once Makini has refused to renew it. A connection whose customer has to log in
-    already is an incident of its own.
+    In `manage` only once Makini has refused to renew it, and not of a connection of which nobody
+    knows how it is: it may be gone. One whose customer has to log in already is an incident of its
+    own.
     """
     app = configuration.apps.get(expiry.app)
     manages = app is not None and app_of(app, expiry.chosen).manages
-    if expiry.health == "reauthorization_required":
+    if expiry.health == "reauthorization_required" or (manages and expiry.health == "unknown"):
         return False
     return expiry.refused if manages else not expiry.is_renewed_by_us(manages=False)
+
+
+async def _is_announced(
+    session: AsyncSession,
+    ending: Sequence[Expiry],
+    last_day: Sequence[Expiry],
+    to_mail: dict[str, list[Expiry]],
+    now: datetime,
+) -> bool:
+    """Whether there is nothing to write: a transaction that writes holds SQLite's one lock."""
+    if to_mail and await with_contacts(session, list(to_mail)):
+        return False
+    announced = {_operators(expiry, False, now).dedupe_key for expiry in ending}
+    if announced:
+        known = select(col(Outbox.dedupe_key)).where(col(Outbox.dedupe_key).in_(announced))
+        if announced - set(await session.scalars(known)):
+            return False
+    found = {(finding.cause, finding.text) for finding in map(_finding, last_day)}
+    opened = await session.execute(
+        select(col(Incident.cause), col(Incident.summary)).where(
+            col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None)
+        )
+    )
+    return found == {(cause, summary) for cause, summary in opened}
 
 
 def _to_mail(

@@ -189,15 +189,17 @@ async def keep_counts(
     since: datetime,
     until: datetime,
 ) -> dict[str, int]:
-    """Remember what the back-fill of a connection brought; returns it with `caught_up`.
+    """Remember what the back-fill of a connection brought; returns it with two more counts.
 
-    That is how many records changed at the source from `since` to `until` and reached the index
-    only after the login was lost: the same number however often the back-fill was begun.
+    `caught_up` is how many records changed at the source from `since` to `until` and reached the
+    index only after the login was lost: the same number however often the back-fill was begun.
+    `removals_waiting` are not listed any more, and a second listing has to agree.
     """
     async with rt.store.write() as session:
         reconnect = await session.get_one(Reconnect, incident_id, with_for_update=True)
         caught_up = await _caught_up(session, connection_id, reconnect.opened_at, since, until)
-        kept = {**counts, "caught_up": caught_up}
+        waiting = await _removals_waiting(session, connection_id, reconnect.opened_at)
+        kept = {**counts, "caught_up": caught_up, "removals_waiting": waiting}
         reconnect.counts = {**reconnect.counts, connection_id: kept}
     return kept
 
@@ -226,6 +228,19 @@ async def _caught_up(
         )
     )
     return (dated or 0) + (undated or 0)
+
+
+async def _removals_waiting(session: AsyncSession, connection_id: str, lost_at: datetime) -> int:
+    waiting = await session.scalar(
+        select(func.count())
+        .select_from(Record)
+        .where(
+            col(Record.connection_id) == connection_id,
+            col(Record.deleted_at).is_(None),
+            col(Record.absent_since) >= lost_at,
+        )
+    )
+    return waiting or 0
 
 
 async def close(rt: Runtime, incident_id: str, outcome: str, *, now: datetime) -> str:
@@ -344,7 +359,12 @@ def backfilled(found: Sequence[Mapping[str, Any]]) -> str:
     if not records and not compared:
         return "nothing could be compared, so whether anything changed meanwhile is not known"
     said = "1 record backfilled" if records == 1 else f"{records:,} records backfilled"
-    if not records:
+    waiting = sum(int(counts.get("removals_waiting", 0)) for counts in found)
+    if waiting:
+        are = "1 removal waits" if waiting == 1 else f"{waiting:,} removals wait"
+        are += " for a second complete listing"
+        said = f"{said}; {are}" if records else are
+    elif not records:
         said = "nothing to backfill"
     entities = "1 entity" if left == 1 else f"{left:,} entities"
     return f"{said}; {entities} could not be compared" if left else said

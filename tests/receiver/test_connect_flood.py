@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from sqlalchemy import select, update
 
-from linekeeper.access.callback import ATTEMPTS_AN_HOUR
+from linekeeper.access.callback import ATTEMPTS_AN_HOUR, RETURNS_AN_HOUR
 from linekeeper.access.links import make_state
 from linekeeper.access.signing import load_signer
 from linekeeper.budget import DatabaseBudget
@@ -111,3 +111,25 @@ async def test_a_pause_that_makini_asks_for_is_for_logins_too(
     await later.penalise("another", utcnow() + timedelta(minutes=40))
     states = {state.app: state.budget for state in await house.rows(AppState)}
     assert states["another"]["blocked_until"] == states["another"]["blocked_until"] is not None
+
+
+async def test_whoever_denies_has_tried_no_login_and_can_not_do_so_for_ever(
+    open_house: Callable[..., Awaitable[House]],
+) -> None:
+    house = await open_house()
+    [connection, *_] = await house.connections()
+    link, path = await link_for(house, connection)
+    signer = await load_signer(house.store)
+
+    async def deny() -> int:
+        state = make_state(signer, link.id, now=utcnow())
+        given = {"error": "access_denied", "state": state}
+        return (await house.http.get("/oauth/callback", params=given)).status_code
+
+    assert [await deny() for _ in range(ATTEMPTS_AN_HOUR + 2)] == [400] * (ATTEMPTS_AN_HOUR + 2)
+    answers = await _junk(house, link.id, ATTEMPTS_AN_HOUR - 1)
+    assert set(answers) == {502}
+    assert (await through(house, path, connection.makini_key)).status_code == 200
+    link, _ = await link_for(house, connection)
+    answers = [await deny() for _ in range(RETURNS_AN_HOUR + 3)]
+    assert answers == [400] * RETURNS_AN_HOUR + [429] * 3

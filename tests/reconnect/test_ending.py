@@ -1,5 +1,6 @@
 """A login that Makini refuses to renew: the customer is asked before it ends, not after."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
@@ -149,3 +150,25 @@ async def test_a_login_that_is_lost_is_asked_for_though_a_link_for_its_end_still
     await advance_due_cases(asking.rt)
     due = await claim(asking.store, outbox_of("email"), "tests", limit=10, now=utcnow())
     assert [row["payload"]["do"] for row in due.rows] == ["ask"]
+
+
+async def test_what_is_announced_already_takes_no_transaction_that_writes(asking: House) -> None:
+    """The consumer looks every minute, and such a transaction holds SQLite's one lock."""
+
+    async def while_another_writes() -> int:
+        async with asyncio.timeout(60), asking.store.write() as session:
+            await session.execute(update(Customer).values(critical=False))
+            return await announce_ending(asking.rt, now=utcnow())
+
+    assert await while_another_writes() == 0
+    await refused(asking, ends_in=timedelta(hours=12))
+    assert await announce_ending(asking.rt, now=utcnow()) == 1
+    assert await while_another_writes() == 1
+    [opened] = [row for row in await asking.incidents() if row.topic == TOPIC]
+    assert opened.resolved_at is None
+    async with asking.store.write() as session:
+        await session.execute(update(Credential).values(refused_at=None))
+    assert await announce_ending(asking.rt, now=utcnow()) == 0
+    [opened] = [row for row in await asking.incidents() if row.topic == TOPIC]
+    assert opened.resolved_at is not None
+    assert await while_another_writes() == 0

@@ -1,5 +1,7 @@
 """A receiver delivers what is for Slack where a consumer lives, but does not deliver it."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -71,3 +73,33 @@ async def test_what_a_living_consumer_does_not_deliver_in_time_the_receiver_does
     assert await standby.deliver_if_nobody_does()
     assert set(said(slack)) >= {"long ago"}
     assert not await standby.deliver_if_nobody_does()
+
+
+async def test_a_watch_that_fails_goes_on_and_is_named(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One error that nobody foresaw is no end of the watch, nor of the receiver."""
+    monkeypatch.setattr("linekeeper.watch.service.FASTEST_BEAT", 0.05)
+    monkeypatch.setattr("linekeeper.watch.service.SLOWEST_BEAT", 0.05)
+    looks = 0
+    works = asyncio.Event()
+
+    async def watch_runs(_: Store) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise ValueError("nobody foresaw it")
+        works.set()
+
+    monkeypatch.setattr("linekeeper.watch.service.watch_runs", watch_runs)
+    standby = Standby(runtime)
+    with caplog.at_level(logging.ERROR):
+        running = asyncio.create_task(standby.run())
+        async with asyncio.timeout(60):
+            await works.wait()
+        assert not running.done()
+        running.cancel()
+        await asyncio.wait({running})
+        await standby.end()
+    assert running.cancelled()
+    assert ["ValueError" in record.message for record in caplog.records] == [True]
