@@ -1,19 +1,21 @@
 """A lost login that is only reported: what needs no customer is tried before anybody is mailed."""
 
+import asyncio
 from typing import Any
 
 import orjson
 import pytest
+from sqlmodel import col
 
+import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.kinds import EventNames
-from linekeeper.reconnect.ask import advance_case
-from linekeeper.reconnect.check import check_reported
+from linekeeper.outbox.senders.reconnect import ReconnectSender, advance_due_cases
 from linekeeper.store import new_id
-from linekeeper.store.tables import ConnectLink
+from linekeeper.store.tables import ConnectLink, IncidentConnection
 from tests.reconnect.conftest import House
 from tests.reconnect.post import Post
 from tests.reconnect.test_ask import Opened, asking, post, work
@@ -80,20 +82,37 @@ async def test_the_customer_is_mailed_where_it_is_lost_or_nobody_knows(
 
 
 async def test_who_joins_while_another_is_asked_is_not_mailed_before_being_asked(
-    open_house: Opened, post: tuple[Post, str]
+    open_house: Opened, post: tuple[Post, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All logins work; of the second to the sixth it is said while the first is being checked."""
+    """All logins work; of the sixth it is said while Makini is slow to say how the first is."""
     mailbox, url = post
     house = await asking(open_house, url)
     await house.sweep()
-    first, *others = await house.connections()
-    await said(house, first.makini_key)
-    [incident] = await house.incidents()
-    looked_at = await check_reported(house.rt, incident.id, now=utcnow())
-    for connection in others:
+    first, *others, last = await house.connections()
+    is_asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def delay(connection: sandbox.fleet.Connection) -> None:
+        if connection.slow_seconds:
+            is_asked.set()
+            await may_answer.wait()
+
+    monkeypatch.setattr("sandbox.status.delay", delay)
+    # This machine may be slow too.
+    monkeypatch.setattr("linekeeper.reconnect.check.SECONDS", 600.0)
+    monkeypatch.setattr(ReconnectSender, "deadline_seconds", 600.0)
+    house.fleet.world.connections[first.makini_key].slow_seconds = 1.0
+    for connection in (first, *others):
         await said(house, connection.makini_key)
-    for incident in await house.incidents():
-        await advance_case(house.rt, incident.id, now=utcnow(), looked_at=looked_at)
+    working = asyncio.create_task(advance_due_cases(house.rt))
+    async with asyncio.timeout(120):
+        await is_asked.wait()
+    await said(house, last.makini_key)
+    [incident] = [one for one in await house.incidents() if one.resolved_at is None]
+    joined = await house.rows(IncidentConnection, col(IncidentConnection.left_at).is_(None))
+    assert {row.incident_id for row in joined} == {incident.id}
+    assert last.id in {row.connection_id for row in joined}
+    may_answer.set()
+    await working
     assert await house.rows(ConnectLink) == []
     await work(house)
     assert {connection.health for connection in await house.connections()} == {"healthy"}
