@@ -14,6 +14,7 @@ from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.health.judge import Health
 from linekeeper.incidents.news import since
 from linekeeper.store.tables import Connection
+from linekeeper.text import health_name
 from tasks.health import probe_connections
 from tasks.notify import NotDelivered, notify
 from tasks.report import report_connections, report_fleet
@@ -52,7 +53,7 @@ async def check_connection(
         async with rt.store.read() as session:
             row = await session.get(Connection, named.id)
         assert row is not None  # it was found a moment ago, and rows are never removed
-        words = row.health.replace("_", " ")
+        words = health_name(row.health)
         await report_connections([named.id])
         done = await since(rt.store, before)
         if done.changed:

@@ -177,3 +177,11 @@ class Plain:
 
 def _utc(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def health_name(health: str) -> str:
+    """What people read for a health, the same on every screen; also for an incident's kind."""
+    return _HEALTHS.get(health) or health.replace("_", " ")
+
+
+_HEALTHS = {"reauthorization_required": "Reauthorization required"}

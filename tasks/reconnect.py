@@ -23,7 +23,7 @@ from linekeeper.reconnect.graph import load_facts, nodes
 from linekeeper.reconnect.process import Unproven
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Transition
-from linekeeper.text import duration
+from linekeeper.text import duration, health_name
 from tasks.drawn import draw
 from tasks.report import put_artifact
 from tasks.retries import retry_policy
@@ -154,7 +154,7 @@ async def _markdown(rt: Runtime, case: Case) -> str:
             else None
         )
         counts = (reconnect.counts if reconnect else {}).get(member.connection_id, {})
-        state = "waits for its customer" if member.waits else member.health.replace("_", " ")
+        state = "waits for its customer" if member.waits else health_name(member.health)
         rows.append(
             f"| {text(member.label)} | {state} | {text(tried.get(member.connection_id), 160)} | "
             f"{f'[link]({url})' if url else '—'} | {counts.get('caught_up', '—')} |"

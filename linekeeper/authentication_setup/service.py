@@ -30,6 +30,7 @@ from linekeeper.store.tables import (
     Credential,
     ImplementationSystem,
 )
+from linekeeper.text import health_name
 
 LOOK_AGAIN = timedelta(minutes=15)
 LOST = "reauthorization_required"
@@ -242,7 +243,7 @@ async def first_status_of(rt: Runtime, run_id: str) -> str:
         row = await known(session, run_id)
         connection = await session.get_one(Connection, row.connection_id)
         label = (await subject_of(session, row)).label
-    health = connection.health.replace("_", " ")
+    health = health_name(connection.health)
     return f"{label}: {health}, {connection.setup}; a record was read with its new token"
 
 

@@ -93,6 +93,8 @@ def list_command(
     from rich.table import Table
     from rich.text import Text
 
+    from linekeeper.text import health_name
+
     console, table = Console(highlight=False), Table()
     is_narrow = console.width < WIDE
     if is_narrow:
@@ -107,7 +109,7 @@ def list_command(
         else:
             table.add_column(heading, overflow="fold")
     for row in rows:
-        state = Text(row["health"].replace("_", " "))
+        state = Text(health_name(row["health"]))
         since, checked = _time(row["health_since"]), _time(row["last_checked_at"])
         label, key = Text(row["label"]), Text(row["makini_key"], "dim")
         if is_narrow:
@@ -141,15 +143,19 @@ def show_command(
     from rich.table import Table
     from rich.text import Text
 
+    from linekeeper.text import health_name
+
     table = Table(box=None, show_header=False)
     for name, value in found.items():
         if name != "history":
             shown = _time(value) if isinstance(value, datetime) else _plain(value)
+            shown = health_name(shown) if name == "health" else shown
             table.add_row(name.replace("_", " "), Text(shown))
     console = Console(highlight=False)
     console.print(table)
     for step in found["history"]:
-        line = f"{_time(step['at'])}  {step['axis']}: {step['before']} → {step['after']}"
+        before, after = health_name(step["before"]), health_name(step["after"])
+        line = f"{_time(step['at'])}  {step['axis']}: {before} → {after}"
         console.print(Text(f"{line} ({step['source']})"))
 
 

@@ -91,12 +91,13 @@ def _shown(seen: "Glance") -> "RenderableType":
     from rich.console import Group
     from rich.text import Text
 
+    from linekeeper.text import health_name
     from linekeeper.views.evidence import evidence_sentence
     from linekeeper.views.managed import managed_sentence
 
     fleet = Text(f"{seen.connections} connections of {seen.customers} customers: ")
     counts = [
-        Text(f"{n} {health.replace('_', ' ')}", _STYLES.get(health, ""))
+        Text(f"{n} {health_name(health)}", _STYLES.get(health, ""))
         for health, n in seen.health.items()
     ]
     fleet.append_text(Text(", ").join(counts or [Text("none known yet")]))
@@ -128,6 +129,8 @@ def _incidents(seen: "Glance") -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
+    from linekeeper.text import health_name
+
     if not seen.incidents:
         return Text("no open incident", "green")
     table = Table(title=_open(seen.open_incidents), title_justify="left")
@@ -140,7 +143,7 @@ def _incidents(seen: "Glance") -> "RenderableType":
         by = f" by {incident.acknowledged_by}" if incident.acknowledged_by else ""
         table.add_row(
             _ago(incident.opened_at, seen.at),
-            Text(incident.kind.replace("_", " ").capitalize(), _STYLES.get(incident.kind, "red")),
+            Text(health_name(incident.kind).capitalize(), _STYLES.get(incident.kind, "red")),
             Text(incident.title),
             Text(who or "-"),
             Text(f"{incident.status}{by}"),

@@ -14,6 +14,7 @@ from linekeeper.implementation.plan import Gate as PlannedGate
 from linekeeper.implementation.standing import Standing
 from linekeeper.preflight.evidence import MAX_AGE
 from linekeeper.store.tables import ImplementationSystem
+from linekeeper.text import health_name
 
 COMPARED = "drift_zero"
 """The check of a gate that is proven by a comparison of the records after its opening."""
@@ -211,7 +212,7 @@ def _token(_: Standing, system: ImplementationSystem | None, evidence: Evidence)
     if not one.has_token:
         return Lack("It is connected, but there is no token of ours.")
     if one.health not in _WELL or one.last_good_at is None:
-        return Lack(f"The connection is {one.health.replace('_', ' ')}.")
+        return Lack(f"The connection is {health_name(one.health)}.")
     set_up = evidence.set_up.get(system.id if system else "")
     if set_up is not None and set_up.verified_at is not None:
         return Proof(

@@ -8,6 +8,7 @@ from linekeeper.implementation.outlook import Outlook
 from linekeeper.implementation.proofs import Trouble
 from linekeeper.implementation.standing import Standing, turn_of
 from linekeeper.people import person
+from linekeeper.text import health_name
 
 NAMED = 3
 _TURN = {"us": "ours", "customer": "the customer's", "makini": "Makini's"}
@@ -40,7 +41,7 @@ def slip_of(
             parts.append(f"{word}: {_named(standing, gates)}")
     if troubles:
         signs += [f"{trouble.health}:{trouble.connection_id}" for trouble in troubles]
-        named = [f"{trouble.system} ({trouble.health.replace('_', ' ')})" for trouble in troubles]
+        named = [f"{trouble.system} ({health_name(trouble.health)})" for trouble in troubles]
         parts.append(f"in trouble: {_listed(named)}")
     if outlook.commitment in ("at risk", "late"):
         signs.append(f"commitment:{outlook.commitment}")

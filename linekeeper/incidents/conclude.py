@@ -32,7 +32,7 @@ from linekeeper.outbox.events import request_reconnects
 from linekeeper.outbox.queue import enqueue
 from linekeeper.store import Store
 from linekeeper.store.tables import IncidentConnection
-from linekeeper.text import duration
+from linekeeper.text import duration, health_name
 
 _LOCK = 4_217_002  # PostgreSQL's advisory lock: one process concludes at a time
 
@@ -141,7 +141,7 @@ async def _bring(
     await change_kinds(session, wanted.id, turned)
     if known is None:
         what: What = "reopened" if wanted.reopen else "opened"
-        said = words.headline(wanted.kind) or wanted.kind.replace("_", " ")
+        said = words.headline(wanted.kind) or health_name(wanted.kind)
         text = f"{what.capitalize()}: {said}"
         if wanted.kind == DISCONNECTED:
             text += _open_before(wanted, fleet, open_before)
@@ -195,8 +195,7 @@ def _changed_text(wanted: Wanted, before: Mapping[str, str], fleet: Mapping[str,
         if group:
             parts.append(f"{verb}: {_names(group, fleet)}")
     parts += [
-        f"{fleet[member].label} is now {wanted.members[member].replace('_', ' ')}"
-        for member in turned
+        f"{fleet[member].label} is now {health_name(wanted.members[member])}" for member in turned
     ]
     if wanted.merged:
         parts.append(f"one root cause: {len(wanted.merged)} incidents merged into this one")
@@ -218,7 +217,7 @@ def _open_before(
     said: list[str] = []
     for member in wanted.members:
         kinds = ", ".join(
-            f"{kind.replace('_', ' ')} since {since:%Y-%m-%d %H:%M} UTC"
+            f"{health_name(kind)} since {since:%Y-%m-%d %H:%M} UTC"
             for kind, since in open_before.get(member, ())
         )
         if kinds:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from linekeeper.config import Severity
+from linekeeper.text import health_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,29 +17,29 @@ class Words:
 
 _KINDS = {
     "reauthorization_required": Words(
-        "Reauthorization required",
+        health_name("reauthorization_required"),
         "The customer's system rejects the stored credentials. Every call on this connection "
         "fails.",
         "The customer logs in through the connect link. Linekeeper then verifies the login, "
         "backfills what was missed, and resolves this incident.",
     ),
     "unreachable": Words(
-        "does not answer",
+        health_name("unreachable"),
         "The customer's system, or Makini's way to it, does not answer. The login is not in doubt.",
         "Probed every sweep; resolves by itself when it answers.",
     ),
     "inactive": Words(
-        "switched off, credits",
+        health_name("inactive"),
         "Makini has switched the connection off: not enough credits.",
         "Add credits in Makini and activate the connection there; the next sweep resolves this.",
     ),
     "degraded": Words(
-        "degraded",
+        health_name("degraded"),
         "It answers, but slowly, with an old sync, or it keeps falling over.",
         "Probed every sweep; resolves by itself after a quiet while.",
     ),
     "unknown": Words(
-        "status unknown",
+        health_name("unknown"),
         "Whether it works is unknown: what Makini answers about its state is nothing that "
         "Linekeeper knows, or the evidence contradicts itself. It counts as unhealthy.",
         "Looked at in every sweep; resolves by itself once the evidence is good and agrees.",

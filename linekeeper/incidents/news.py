@@ -26,6 +26,7 @@ from linekeeper.store.tables import (
     Outbox,
     Transition,
 )
+from linekeeper.text import health_name
 
 Reason = Literal["new", "worse", "unacknowledged"]
 _HEALTHS = frozenset(Health)
@@ -50,7 +51,7 @@ class News:
     @property
     def sentence(self) -> str:
         """All of it in one line."""
-        words = self.kind.replace("_", " ")
+        words = health_name(self.kind)
         lead = {
             "new": f"{self.name}: {words}",
             "worse": f"{self.name}: now {words}",

@@ -20,7 +20,7 @@ from slack_sdk.models.blocks import (
 from linekeeper.incidents import kinds as words
 from linekeeper.notify.buttons import buttons
 from linekeeper.notify.view import CONNECTIONS, MEMBERS_SHOWN, IncidentView, Links, MemberView
-from linekeeper.text import Mrkdwn, Pen, Plain, duration, shown, width, without_angles
+from linekeeper.text import Mrkdwn, Pen, Plain, duration, health_name, shown, width, without_angles
 
 SECTION_LIMIT = 3_000
 HEADER_LIMIT = 150
@@ -214,7 +214,7 @@ def _member(member: MemberView, view: IncidentView, pen: Pen) -> str:
     if member.left_at is not None and view.resolved_at is None:
         parts.append("recovered")
     elif member.kind != view.kind:
-        parts.append(pen.text(member.kind.replace("_", " ")))
+        parts.append(pen.text(health_name(member.kind)))
     if before := _before(member):
         parts.append(f"before that {before}")
     if member.login_kept is not None and view.resolved_at is None:
@@ -229,7 +229,7 @@ def _before(member: MemberView) -> str:
     """What was wrong with a connection before it disappeared: that is not over."""
     if member.kind != "disconnected" or member.left_at is not None or member.health == "healthy":
         return ""
-    return member.health.replace("_", " ")
+    return health_name(member.health)
 
 
 def _naming(member: MemberView, pen: Pen, *, but: str = "") -> list[str]:

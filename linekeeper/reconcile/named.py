@@ -12,6 +12,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Connection, Credential
+from linekeeper.text import health_name
 from linekeeper.tokens.stored import is_live
 
 
@@ -64,7 +65,7 @@ async def why_not_read(rt: Runtime, connection_id: str) -> str | None:
     if connection.setup not in ESTABLISHED:
         return f"it is {connection.setup}"
     if not may_call_data(connection.health):
-        words = connection.health.replace("_", " ")
+        words = health_name(connection.health)
         return f"it is {words}, so its circuit is open; check-connection looks again"
     if app_of(app, connection).manages:
         return None

@@ -6,6 +6,7 @@ from typing import Any
 from linekeeper.health.judge import Health
 from linekeeper.markdown import MAX_MESSAGE, code, image, table, text, when
 from linekeeper.people import person
+from linekeeper.text import health_name
 from linekeeper.views.fleet_models import ConnectionReport
 from linekeeper.views.health_chart import LOOKS, Change, look, timeline
 from linekeeper.views.parts import FLEET, ReportLinks, answer, joined, taken
@@ -57,7 +58,7 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
         if report.incidents
         else "None.",
         "## What it is",
-        table(["", ""], _facts(report)),
+        table(["Property", "Value"], _facts(report)),
         "Makini's support asks for the connection and the request ids below. When it was last "
         "checked, read and synchronized, says `linekeeper connection show` with Makini's key.",
         "## What changed",
@@ -84,7 +85,7 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
                 [
                     when(seen.at),
                     text(seen.source),
-                    text(seen.outcome.replace("_", " "))
+                    text(_OUTCOMES.get(seen.outcome) or seen.outcome.replace("_", " "))
                     + ("" if seen.applied else " (older than what is known: changed nothing)"),
                     joined(
                         answer(seen.code, seen.message, seen.request_id).removeprefix("—"),
@@ -100,6 +101,7 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+_OUTCOMES = {"login_lost": health_name(Health.reauthorization_required)}
 _NEXT = {
     Health.healthy: "Nothing is wrong.",
     Health.degraded: (
@@ -180,7 +182,7 @@ def _facts(report: ConnectionReport) -> Iterable[Sequence[str]]:
 def _state(axis: str, state: str) -> str:
     if axis != "health":
         return text(state)
-    return f"{look(state).sign} {text(state.replace('_', ' '))}"
+    return f"{look(state).sign} {text(health_name(state))}"
 
 
 def _evidence(evidence: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from linekeeper.incidents import kinds as words
 from linekeeper.markdown import image, table
 from linekeeper.markdown import text as as_markdown
 from linekeeper.notify.view import Links
-from linekeeper.text import Mrkdwn, duration, width
+from linekeeper.text import Mrkdwn, duration, health_name, width
 from linekeeper.views.digest_measures import Life, Measures, Spread, measure
 from linekeeper.views.digest_queries import Day
 
@@ -98,7 +98,7 @@ def _is_open(life: Life, now: datetime) -> bool:
 
 
 def _said(life: Life) -> str:
-    return words.headline(life.kind) or life.kind.replace("_", " ")
+    return words.headline(life.kind) or health_name(life.kind)
 
 
 def _figures(figures: Measures) -> Iterable[tuple[str, str]]:

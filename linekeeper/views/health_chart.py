@@ -25,6 +25,7 @@ from linekeeper.charts import (
     title,
 )
 from linekeeper.health.judge import Health
+from linekeeper.text import health_name
 
 _STEPS = (300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
 """Seconds between two marks of the clock."""
@@ -40,12 +41,14 @@ class Look:
 
 
 LOOKS: Mapping[str, Look] = {
-    Health.healthy: Look("🟢", "healthy", GREEN),
-    Health.degraded: Look("🟡", "degraded", YELLOW),
-    Health.unreachable: Look("🔴", "unreachable", RED),
-    Health.reauthorization_required: Look("🔑", "Reauthorization required", VIOLET),
-    Health.inactive: Look("⚪", "inactive", GREY),
-    Health.unknown: Look("❔", "unknown", BLUE),
+    Health.healthy: Look("🟢", health_name(Health.healthy), GREEN),
+    Health.degraded: Look("🟡", health_name(Health.degraded), YELLOW),
+    Health.unreachable: Look("🔴", health_name(Health.unreachable), RED),
+    Health.reauthorization_required: Look(
+        "🔑", health_name(Health.reauthorization_required), VIOLET
+    ),
+    Health.inactive: Look("⚪", health_name(Health.inactive), GREY),
+    Health.unknown: Look("❔", health_name(Health.unknown), BLUE),
 }
 """In the order of legends and counts."""
 

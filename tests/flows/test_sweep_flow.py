@@ -110,7 +110,7 @@ async def test_red_means_new(
     name, title, message = await sweep()
     assert (name, title) == ("Failed", "sweep · 1 new problem")
     assert message.startswith("6 checked, 1 new problem: ")
-    assert "must log in" in message or "reauthorization" in message
+    assert "Reauthorization required" in message
     [task] = await failed_tasks(running)
     assert victim.name.split(" · ")[0] in task
 
@@ -352,8 +352,8 @@ async def test_one_connection_is_checked_by_any_of_its_names(
         await control(f"connections/{victim.makini_key}/change-credentials")
         state = await check_connection(victim.name, return_state=True)
         assert state.name == "Failed"
-        assert "reauthorization required since" in (state.message or "")
-        assert "reauthorization required" in (await running.last()).name
+        assert "Reauthorization required since" in (state.message or "")
+        assert "Reauthorization required" in (await running.last()).name
         state = await check_connection(victim.name[:-2], return_state=True)
     assert state.name == "Refused"
     assert victim.name in (state.message or "")  # the nearest ones

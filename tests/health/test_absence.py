@@ -89,13 +89,13 @@ async def test_a_connection_that_disappears_at_makini_is_an_incident_of_its_own(
     [incident] = await open_ones(rt)
     assert (incident.kind, incident.scope) == ("disconnected", "connection")
     assert "Open before" in await texts(rt, incident.id)
-    assert "reauthorization required since" in await texts(rt, incident.id)
+    assert "Reauthorization required since" in await texts(rt, incident.id)
     assert "Resolved after" not in await texts(rt, before.id)
     assert "disappeared at Makini" in await texts(rt, before.id)
     views = await load_views(rt.store, [incident.id, before.id])
     shown = compose.plain(views[incident.id], now=utcnow())
     assert "disappeared at Makini" in shown
-    assert "Before that: reauthorization required" in shown
+    assert "Before that: Reauthorization required" in shown
     assert "goes on in another incident" in compose.plain(views[before.id], now=utcnow())
     policy = (await rt.configuration()).policy
     findings = await find_news(rt.store, policy=policy, now=utcnow())

@@ -120,7 +120,7 @@ async def test_what_nobody_takes_is_escalated_elsewhere_once_and_its_end_told(
     await deliver(desk)
     await deliver(desk)
     assert pager.titles == ["Linekeeper: Acme · SAP ECC"]
-    assert pager.heard[0]["message"].startswith("Escalated: Acme · SAP ECC does not answer, for 1")
+    assert pager.heard[0]["message"].startswith("Escalated: Acme · SAP ECC unreachable, for 1")
     [message] = desk.messages()
     assert "Escalated" in message["replies"][-1]["text"]
     await desk.change(incident_id, "resolved", status="resolved", resolved_at=desk.now())

@@ -93,7 +93,7 @@ async def test_before_the_go_live_only_its_implementation_says_what_is_wrong(
     told = [r for r in await outbox(house, "slack") if "in trouble" in str(r.payload.get("text"))]
     assert len(told) == 1
     assert (
-        f"in trouble: {connection.provider} (reauthorization required)" in told[0].payload["text"]
+        f"in trouble: {connection.provider} (Reauthorization required)" in told[0].payload["text"]
     )
     progress = await advance(house.store, progress.standing.implementation.id, now=utcnow())
     shown = implementation_markdown(progress, utcnow(), LINKS)
