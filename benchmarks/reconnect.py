@@ -33,7 +33,8 @@ from linekeeper.outbox.senders.mail import deliver_mail
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.receiver import serve
 from linekeeper.reconcile.service import reconcile_window
-from linekeeper.reconnect.process import close, keep_counts, prove
+from linekeeper.reconnect.counts import keep_counts
+from linekeeper.reconnect.process import close, prove
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store

@@ -19,6 +19,7 @@ from linekeeper.markdown import text
 from linekeeper.reconcile.service import reconcile_window
 from linekeeper.reconnect import process
 from linekeeper.reconnect.case import Case, load_case
+from linekeeper.reconnect.counts import keep_counts
 from linekeeper.reconnect.graph import load_facts, nodes
 from linekeeper.reconnect.process import Unproven
 from linekeeper.runtime import Runtime
@@ -80,9 +81,7 @@ async def backfill(incident_id: str, members: Mapping[str, str], until: datetime
                     raise
                 log.warning("%s: nothing is fetched: no token, and none may be minted", label)
                 return True
-        kept = await process.keep_counts(
-            rt, incident_id, connection_id, counts, since=since, until=until
-        )
+        kept = await keep_counts(rt, incident_id, connection_id, counts, since=since, until=until)
         said = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in kept.items())
         log.info("%s since %s: %s", label, f"{since:%Y-%m-%d %H:%M} UTC", said)
         return True

@@ -1,11 +1,11 @@
 """The steps of a reconnect run. Each asks the database what is done, so that it can be repeated."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import distinct, func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -22,10 +22,11 @@ from linekeeper.incidents.operate import snooze_until
 from linekeeper.outbox.queue import enqueue
 from linekeeper.reconnect.ask import mail, who_was_asked, with_contacts
 from linekeeper.reconnect.case import KIND, Case, load_case
+from linekeeper.reconnect.counts import backfilled
 from linekeeper.reconnect.runs import end_replaced
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import app_of
-from linekeeper.store.tables import Audit, Change, Connection, ConnectLink, Reconnect, Record
+from linekeeper.store.tables import Audit, Connection, ConnectLink, Reconnect
 from linekeeper.sweep.batch import probe_batch
 from linekeeper.text import duration
 from linekeeper.tokens.caller import Caller
@@ -180,69 +181,6 @@ class Unproven(Exception):
     """The new login doesn't work; the message says how that showed."""
 
 
-async def keep_counts(
-    rt: Runtime,
-    incident_id: str,
-    connection_id: str,
-    counts: Mapping[str, int],
-    *,
-    since: datetime,
-    until: datetime,
-) -> dict[str, int]:
-    """Remember what the back-fill of a connection brought; returns it with two more counts.
-
-    `caught_up` is how many records changed at the source from `since` to `until` and reached the
-    index only after the login was lost: the same number however often the back-fill was begun.
-    `removals_waiting` are not listed any more, and a second listing has to agree.
-    """
-    async with rt.store.write() as session:
-        reconnect = await session.get_one(Reconnect, incident_id, with_for_update=True)
-        caught_up = await _caught_up(session, connection_id, reconnect.opened_at, since, until)
-        waiting = await _removals_waiting(session, connection_id, reconnect.opened_at)
-        kept = {**counts, "caught_up": caught_up, "removals_waiting": waiting}
-        reconnect.counts = {**reconnect.counts, connection_id: kept}
-    return kept
-
-
-async def _caught_up(
-    session: AsyncSession,
-    connection_id: str,
-    lost_at: datetime,
-    since: datetime,
-    until: datetime,
-) -> int:
-    dated = await session.scalar(
-        select(func.count())
-        .select_from(Record)
-        .where(
-            col(Record.connection_id) == connection_id,
-            col(Record.updated_at).between(since, until),
-            col(Record.seen_at) >= lost_at,
-        )
-    )
-    undated = await session.scalar(
-        select(func.count(distinct(col(Change.entity) + ":" + col(Change.key)))).where(
-            col(Change.connection_id) == connection_id,
-            col(Change.updated_at).is_(None),
-            col(Change.at) >= lost_at,
-        )
-    )
-    return (dated or 0) + (undated or 0)
-
-
-async def _removals_waiting(session: AsyncSession, connection_id: str, lost_at: datetime) -> int:
-    waiting = await session.scalar(
-        select(func.count())
-        .select_from(Record)
-        .where(
-            col(Record.connection_id) == connection_id,
-            col(Record.deleted_at).is_(None),
-            col(Record.absent_since) >= lost_at,
-        )
-    )
-    return waiting or 0
-
-
 async def close(rt: Runtime, incident_id: str, outcome: str, *, now: datetime) -> str:
     """End the case; returns it in a sentence. People hear of it once."""
     async with rt.store.write() as session:
@@ -346,25 +284,3 @@ def _sentence(case: Case, outcome: str, now: datetime) -> str:
 def named(labels: Sequence[str]) -> str:
     """A few names, and how many more there are. Pure."""
     return ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
-
-
-def backfilled(found: Sequence[Mapping[str, Any]]) -> str:
-    """What the backfills of some connections brought, in words. Pure.
-
-    That there was nothing to backfill is said only where a comparison could have found something.
-    """
-    records = sum(int(counts.get("caught_up", 0)) for counts in found)
-    compared = sum(int(counts.get("compared", 0)) for counts in found)
-    left = sum(int(counts.get("failed", 0)) + int(counts.get("new", 0)) for counts in found)
-    if not records and not compared:
-        return "nothing could be compared, so whether anything changed meanwhile is not known"
-    said = "1 record backfilled" if records == 1 else f"{records:,} records backfilled"
-    waiting = sum(int(counts.get("removals_waiting", 0)) for counts in found)
-    if waiting:
-        are = "1 removal waits" if waiting == 1 else f"{waiting:,} removals wait"
-        are += " for a second complete listing"
-        said = f"{said}; {are}" if records else are
-    elif not records:
-        said = "nothing to backfill"
-    entities = "1 entity" if left == 1 else f"{left:,} entities"
-    return f"{said}; {entities} could not be compared" if left else said

@@ -21,7 +21,8 @@ from linekeeper.reconcile.run import reconcile
 from linekeeper.reconcile.service import Run, reconcile_window
 from linekeeper.reconcile.succession import may_take_over
 from linekeeper.reconnect.case import load_case
-from linekeeper.reconnect.process import close, keep_counts
+from linekeeper.reconnect.counts import keep_counts
+from linekeeper.reconnect.process import close
 from linekeeper.store.tables import (
     Connection,
     ConnectionSetting,

@@ -25,6 +25,7 @@ from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.reconcile.service import reconcile_window
 from linekeeper.reconnect import process
+from linekeeper.reconnect.counts import keep_counts
 from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.reconnect.process import Answer
 from linekeeper.reconnect.watch import watch
@@ -76,7 +77,7 @@ async def step(rt: Runtime, name: str, given: dict[str, Any]) -> None:
         case "back_fill":
             since, until = (datetime.fromisoformat(given[name]) for name in ("since", "until"))
             counts = await reconcile_window(rt, connection, since, until)
-            await process.keep_counts(rt, incident, connection, counts, since=since, until=until)
+            await keep_counts(rt, incident, connection, counts, since=since, until=until)
         case "close":
             await process.close(rt, incident, "reconnected", now=utcnow())
         case "disconnect":

@@ -24,8 +24,9 @@ from linekeeper.outbox.queue import ENDED
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.reconcile.service import reconcile_window
+from linekeeper.reconnect.counts import keep_counts
 from linekeeper.reconnect.disconnect import disconnect
-from linekeeper.reconnect.process import Answer, close, keep_counts, take_answer
+from linekeeper.reconnect.process import Answer, close, take_answer
 from linekeeper.reconnect.watch import watch
 from linekeeper.settings import Settings
 from linekeeper.store.tables import (
