@@ -2,8 +2,9 @@
 
 Each promise is tested on SQLite. On PostgreSQL `make test` runs all that is about a database itself
 (its schema, locks, claims, order, what a killed process leaves), and of each other module every
-third test, beginning with the first: the same queries run in the others. Those are run there by
-`make soak`, and by whoever names them: `python -m pytest tests/notify`.
+third test, beginning with the first, and that with the first of its cases: the same queries run in
+the others. Those are run there by `make soak`, and by whoever names them:
+`python -m pytest tests/notify`.
 """
 
 from collections.abc import Iterable
@@ -39,6 +40,7 @@ DATABASE = (
     "watch/",
 )
 """Where all is run on both, by the beginnings of paths."""
+_GIVEN_WITH_MARKS = type(pytest.param())
 
 
 def leave_to_soak(items: Iterable[pytest.Item]) -> None:
@@ -46,7 +48,8 @@ def leave_to_soak(items: Iterable[pytest.Item]) -> None:
     on: dict[str, set[str]] = {"sqlite": set(), "postgresql": set()}
     found = []
     for item in items:
-        engine = getattr(item, "callspec", None) and item.callspec.params.get("engine")
+        callspec = getattr(item, "callspec", None)
+        engine = callspec.params.get("engine") if callspec is not None else None
         if engine in on:
             on[engine].add(_function(item))
             found.append((engine, item))
@@ -67,4 +70,22 @@ def _is_repetition(item: pytest.Item) -> bool:
     assert isinstance(item, pytest.Function)
     # All of the module's, also where only some were asked for: a test is always in the same place.
     tests = [name for name in vars(item.module) if name.startswith("test_")]
-    return tests.index(item.originalname) % ONE_IN != 0
+    return tests.index(item.originalname) % ONE_IN != 0 or not _is_first_case(item)
+
+
+def _is_first_case(item: pytest.Function) -> bool:
+    """Whether each of its parameters but the engine has the first of its values."""
+    for mark in item.iter_markers("parametrize"):
+        names = mark.args[0]
+        names = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+        values = list(mark.args[1])
+        if "engine" in names or not values:
+            continue
+        first = values[0]
+        if isinstance(first, _GIVEN_WITH_MARKS):
+            first = first.values
+        elif len(names) == 1:
+            first = (first,)
+        if [item.callspec.params[name] for name in names] != list(first):
+            return False
+    return True
