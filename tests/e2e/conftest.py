@@ -228,9 +228,10 @@ async def living(*, connections: int, **environment: str) -> AsyncIterator[House
 
 @pytest.fixture(scope="package")
 async def house() -> AsyncIterator[House]:
-    """One for all browser tests, ended after the last of them."""
+    """One for all browser tests, its fleet swept once; ended after the last of them."""
     # A worker that looks each second, where a run is not waited for five.
     async with living(connections=24, PREFECT_WORKER_QUERY_SECONDS="1") as one:
+        await one.trigger("health-sweep")
         yield one
 
 

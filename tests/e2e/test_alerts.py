@@ -47,7 +47,6 @@ async def _window_from_its_form(house: House, page: Page, customer: str) -> None
 async def test_an_outage_is_one_message_planned_work_is_none_and_the_digest_tells_of_both(
     house: House, page: Page
 ) -> None:
-    await house.trigger("health-sweep")
     fleet = await _fleet(house)
     hit = [connection for connection, _ in fleet if connection.provider == PROVIDER]
     assert len(hit) >= 5, [connection.provider for connection, _ in fleet]

@@ -89,13 +89,22 @@ async def _submit(house: House, page: Page, flow: str, *, path: str | None = Non
     return await house.ended(run.id)
 
 
+async def _shown_in_slack(house: House, page: Page, words: re.Pattern[str]) -> None:
+    """Until the sandbox's page of Slack's messages has the words."""
+
+    async def shown() -> bool:
+        await page.goto(f"{house.url('sandbox')}/slack")
+        return await page.get_by_text(words).count() > 0
+
+    await until(shown, what=f"{words.pattern} in Slack")
+
+
 @pytest.mark.e2e
 async def test_an_operator_goes_from_a_failed_run_to_the_cause_takes_it_and_checks_again(
     house: House, page: Page
 ) -> None:
-    await house.trigger("health-sweep")
     connection, customer = await _victim(house)
-    await house.control("webhooks", drop=1.0)
+    await house.control("webhooks", drop=1.0)  # the sweep is to find it by itself
     await house.control(f"connections/{connection.makini_key}/change-credentials")
     red = await _submit(house, page, "health-sweep")
     assert red.state is not None
@@ -110,6 +119,9 @@ async def test_an_operator_goes_from_a_failed_run_to_the_cause_takes_it_and_chec
     await link.click()
     await expect(page.get_by_text(customer).first).to_be_visible()
     await _keep(page, "red-sweep")
+
+    # Slack has a message about it.
+    await _shown_in_slack(house, page, re.compile(re.escape(customer)))
 
     # Its artifact says what is known; a link there opens the form of a check, filled in.
     await _open_artifact(house, page, f"connection-{connection.slug}")
@@ -144,6 +156,7 @@ async def test_an_operator_goes_from_a_failed_run_to_the_cause_takes_it_and_chec
         return found.resolved_at is not None
 
     await until(over, what="the incident to be resolved")
+    await _shown_in_slack(house, page, re.compile("resolved", re.IGNORECASE))
     await house.control("webhooks", drop=0.0)
     if IMAGES:
         await _tour(house, page)

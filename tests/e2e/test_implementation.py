@@ -130,15 +130,14 @@ async def is_live_as_promised(house: House, name: str, *, slug: str) -> None:
     await until(told, what="the message that it is live")
 
 
-async def test_a_standard_implementation_goes_from_the_form_to_live(
-    house: House, page: Page
-) -> None:
+async def started_from_its_form(house: House, page: Page, customer: str, system: str) -> FlowRun:
+    """The run of a customer's implementation, waiting for its kickoff."""
     committed = date.today() + timedelta(days=21)  # noqa: DTZ011  the form's own idea of a day
     run = await start_from_its_form(
         house,
         page,
-        customer="Zenith Tools",
-        systems=[{"name": "UpKeep"}],
+        customer=customer,
+        systems=[{"name": system}],
         kickoff=date.today().isoformat(),  # noqa: DTZ011
         committed=committed.isoformat(),
         owner="Petra Ops",
@@ -146,8 +145,14 @@ async def test_a_standard_implementation_goes_from_the_form_to_live(
     )
     assert run.state is not None
     assert run.state.name == "Suspended", run.state.message
-    assert run.name.startswith("Zenith Tools · UpKeep · ")
+    assert run.name.startswith(f"{customer} · {system} · ")
+    return run
 
+
+async def test_an_implementation_is_started_from_its_form_and_moves_on_by_the_form_of_a_step(
+    house: House, page: Page
+) -> None:
+    run = await started_from_its_form(house, page, "Zenith Tools", "UpKeep")
     kickoff = await waiting(house, "Kickoff and technical requirements")
     assert kickoff.name == "Zenith Tools · Kickoff and technical requirements"
     assert {"implementation:zenith-tools-upkeep", "owner:petra-ops", "waiting:us"} <= set(
@@ -164,22 +169,40 @@ async def test_a_standard_implementation_goes_from_the_form_to_live(
     assert ended.state.name == "Completed", ended.state.message
     assert ended.name.endswith("· done")
 
-    await log_in(house, page, "Zenith Tools", "UpKeep", "upkeep")
-    await says(house, "Basic workflow configuration")
+    async def moved_on() -> str | None:
+        shown = await artifact(house, "implementation-zenith-tools-upkeep")
+        return shown if "wiki" in shown else None
+
+    shown = await until(moved_on, seconds=120, what="the evidence on the implementation's page")
+    assert "<b>" not in shown
+    assert (await gates(house, "zenith-tools-upkeep"))["kickoff"].status == "done"
+    again = await house.settled(run.id)
+    assert again.state is not None
+    assert again.state.name == "Suspended", again.state.message
+
+
+@pytest.mark.soak
+async def test_a_standard_implementation_goes_from_the_form_to_live(
+    house: House, page: Page
+) -> None:
+    run = await started_from_its_form(house, page, "Apex Tools", "UpKeep")
+    await says(house, "Apex Tools · Kickoff and technical requirements")
+    await log_in(house, page, "Apex Tools", "UpKeep", "upkeep")
+    await says(house, "Apex Tools · Basic workflow configuration")
     [connection] = await rows(
         house, select(Connection).order_by(col(Connection.created_at).desc()).limit(1)
     )
     await house.control("records", connection=connection.makini_key, change=3)
 
     async def delivered() -> Any:
-        return (await gates(house, "zenith-tools-upkeep"))["webhooks-1"].done_at
+        return (await gates(house, "apex-tools-upkeep"))["webhooks-1"].done_at
 
     await until(delivered, what="a signed delivery")
-    await house.trigger("reconcile", connections=["Zenith Tools · UpKeep"])
-    await says(house, "Validation with the customer")
-    await says(house, "Go-live")
+    await house.trigger("reconcile", connections=["Apex Tools · UpKeep"])
+    await says(house, "Apex Tools · Validation with the customer")
+    await says(house, "Apex Tools · Go-live")
 
-    await is_live_as_promised(house, "Zenith Tools · UpKeep", slug="zenith-tools-upkeep")
+    await is_live_as_promised(house, "Apex Tools · UpKeep", slug="apex-tools-upkeep")
     over = await house.ended(run.id, seconds=120)
     assert over.state is not None
     assert over.state.name == "Live", over.state.message

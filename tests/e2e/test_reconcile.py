@@ -22,7 +22,6 @@ async def _truth(house: House) -> dict[str, Any]:
 async def test_the_next_run_makes_the_index_right_and_tells_the_miss_rate(
     house: House, page: Page
 ) -> None:
-    await house.trigger("health-sweep")
     first = await house.trigger("reconcile")
     assert first.state is not None
     assert first.state.is_completed(), first.state.message

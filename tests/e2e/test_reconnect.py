@@ -100,7 +100,6 @@ async def waiting_run(house: House, incident_id: str) -> Any:
 
 async def ask_for_a_login(house: House, post: Post) -> tuple[Connection, Customer, Incident, Any]:
     """Change a system's credentials; returns what there is once its run waits."""
-    await house.trigger("health-sweep")
     connection, customer = await chosen(house)
     told = await house.trigger(
         "customer-update",
