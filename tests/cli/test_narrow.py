@@ -64,7 +64,7 @@ def narrow(command: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine
 @pytest.mark.parametrize(
     ("asked", "whole"),
     [
-        ("connection list", [KEY, "reauthorization", "required", "SAP S/4HANA"]),
+        ("connection list", [KEY, "Reauthorization", "required", "SAP S/4HANA"]),
         ("audit", ["token.renewal_interrupted", "operator (Slack)"]),
         ("availability", ["SAP S/4HANA", "Customer's", "login"]),
     ],
