@@ -51,6 +51,7 @@ from linekeeper.tokens.stored import destroy_tokens, save_tokens
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import edges
+from tests.health.test_sweep import sweep
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
@@ -92,13 +93,19 @@ async def swept(server: PrefectServer) -> State[Any]:
     return state
 
 
+async def adopted() -> None:
+    """The fleet as a first sweep leaves it."""
+    async with Runtime.open() as rt:
+        await sweep(rt)
+
+
 def ended(state: State[Any]) -> tuple[str, str]:
     return state.name or "", state.message or ""
 
 
 async def lost(store: Store, server: PrefectServer, fleet: sandbox.Served) -> Connection:
     """A connection whose login is lost, and asked for."""
-    await swept(server)
+    await adopted()
     [connection, *_] = await rows(store, Connection)
     found = fleet.world.find(connection.makini_key)
     assert found is not None
@@ -112,7 +119,7 @@ async def lost(store: Store, server: PrefectServer, fleet: sandbox.Served) -> Co
 async def test_what_ends_soon_is_renewed_and_in_the_artifact(
     running: Running, store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
 ) -> None:
-    await swept(clean_prefect)
+    await adopted()
     [soon, later, *_] = await rows(store, Connection)
     for surveyed, days in ((soon, 3), (later, 20)):
         found = fleet.world.find(surveyed.makini_key)
@@ -139,7 +146,7 @@ async def test_what_ends_soon_is_renewed_and_in_the_artifact(
 async def test_a_link_is_made_without_an_incident_and_nonsense_is_refused(
     running: Running, store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
 ) -> None:
-    await swept(clean_prefect)
+    await adopted()
     [one, *_] = await rows(store, Connection)
     with on(clean_prefect):
         assert ended(await connect(connection=one.name, by="Petra", return_state=True))[0] == (
@@ -202,7 +209,7 @@ async def test_an_incident_is_acknowledged_and_snoozed_by_somebody(
 async def test_a_customer_gets_a_contact_by_the_form(
     store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
 ) -> None:
-    await swept(clean_prefect)
+    await adopted()
     name = (await rows(store, Customer))[0].name
     with on(clean_prefect):
         state = await customer_update(name, "Petra", contacts="a@b.example", return_state=True)
@@ -344,7 +351,7 @@ async def test_in_observe_without_a_token_it_ends_reconnected_too_and_asked_nobo
 async def test_that_there_was_nothing_to_backfill_is_said_only_after_a_comparison(
     store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served, read_before: bool
 ) -> None:
-    await swept(clean_prefect)
+    await adopted()
     if read_before:
         async with Runtime.open() as rt:
             await reconcile(rt)
@@ -382,7 +389,7 @@ async def test_a_run_that_fails_again_and_again_is_started_ever_less_often(
 async def test_a_connection_that_has_its_login_has_no_run_and_is_told_what_to_do(
     store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
 ) -> None:
-    await swept(clean_prefect)
+    await adopted()
     [connection, *_] = await rows(store, Connection)
     with on(clean_prefect):
         for given, said in (
@@ -404,7 +411,7 @@ async def test_b2_without_token_and_without_mint_a_case_waits_for_its_customer(
     fleet: sandbox.Served,
     why: str,
 ) -> None:
-    await swept(clean_prefect)
+    await adopted()
     [one, *_] = await rows(store, Connection)
     async with store.write() as session:
         await destroy_tokens(session, one.id)
