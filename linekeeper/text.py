@@ -22,6 +22,10 @@ _DROPPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 _BLANKS = re.compile(r"[^\S\n]+")
 _MANY_LINES = re.compile(r"\n{3,}")
 _LOUD = re.compile(r"@(?=(?:channel|here|everyone|group)\b)", re.IGNORECASE)
+_LOOKALIKES = str.maketrans({"*": "\u2217", "~": "\u223c", "`": "'"})
+"""Slack's mrkdwn can't escape what makes text bold, struck out or code."""
+_EDGE_LINE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
+"""What makes text italic: not within a word."""
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
@@ -132,13 +136,14 @@ class Mrkdwn:
     """Slack's mrkdwn. Times are shown in the reader's own zone."""
 
     def text(self, raw: str, limit: int = NAME_LIMIT, *, keep_lines: bool = False) -> str:
-        return shown(raw, limit, escape=escaped, keep_lines=keep_lines)
+        plain = _EDGE_LINE.sub("\uff3f", raw.translate(_LOOKALIKES))
+        return shown(plain, limit, escape=escaped, keep_lines=keep_lines)
 
     def strong(self, label: str) -> str:
         return f"*{label}*"
 
     def code(self, raw: str, limit: int = NAME_LIMIT) -> str:
-        return f"`{self.text(raw.replace('`', chr(39)), limit)}`"
+        return f"`{shown(raw.replace('`', chr(39)), limit, escape=escaped)}`"
 
     def moment(self, at: datetime) -> str:
         form = "{date_short_pretty} at {time}"

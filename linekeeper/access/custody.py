@@ -30,7 +30,7 @@ from linekeeper.store import new_id
 from linekeeper.store.leases import holding
 from linekeeper.store.tables import Audit, Connection, Credential
 from linekeeper.tokens.stored import (
-    destroy_tokens,
+    UnreadableToken,
     lease_name,
     load_pair,
     save_tokens,
@@ -227,19 +227,21 @@ async def _set(
     *,
     by: str,
     now: datetime,
-    to: str = "",
 ) -> None:
     before = connection.custody
+    await _hold(session, connection, custody)
+    if before != custody.value:
+        action, detail = f"token.{custody.value}", {"before": before}
+        session.add(Audit(at=now, by=by, action=action, subject=connection.id, detail=detail))
+
+
+async def _hold(session: AsyncSession, connection: Connection, custody: Custody) -> None:
     await session.execute(
         update(Connection)
         .where(col(Connection.id) == connection.id)
         .values(custody=custody.value)
         .execution_options(synchronize_session=False)
     )
-    if before != custody.value:
-        detail: dict[str, Any] = {"before": before, **({"to": to} if to else {})}
-        action = f"token.{custody.value}"
-        session.add(Audit(at=now, by=by, action=action, subject=connection.id, detail=detail))
 
 
 async def return_tokens(
@@ -248,30 +250,32 @@ async def return_tokens(
     """End the renewing of one connection and return its pair; None where it has none.
 
     A renewal under way is waited for, so that what is returned is the pair that lives. Borrowed
-    tokens are the product's own and are forgotten. A second call returns the same again; each is
-    in the audit, with the public key `to` which they go. Raises `UnreadableToken`; it is not
+    tokens are the product's own already and stay lent. A second call returns the same again; each
+    is in the audit, with the public key `to` which they go. Raises `UnreadableToken`; it is not
     renewed any more then, either.
     """
     me = f"{rt.owner}:{new_id()}"
-    async with holding(rt.store, lease_name(connection.id), me, seconds=LEASE_SECONDS, wait=True):
-        async with rt.store.write() as session:
-            row = await session.get_one(Connection, connection.id, populate_existing=True)
-            if row.custody == Custody.borrowed.value:
-                await destroy_tokens(session, row.id)
-                await _set(session, row, Custody.exported, by=by, now=now, to=to)
-                return None
-            is_repeated = row.custody == Custody.exported.value
-            await _set(session, row, Custody.exported, by=by, now=now, to=to)
-        async with rt.store.read() as session:
+    async with (
+        holding(rt.store, lease_name(connection.id), me, seconds=LEASE_SECONDS, wait=True),
+        rt.store.write() as session,
+    ):
+        row = await session.get_one(Connection, connection.id, populate_existing=True)
+        if row.custody == Custody.borrowed.value:
+            return None
+        before, pair, unreadable = row.custody, None, None
+        await _hold(session, row, Custody.exported)
+        try:
             pair = await load_pair(rt.store, session, connection.id)
+        except UnreadableToken as error:
+            unreadable = error
+        if pair is not None or before != Custody.exported.value:
+            action = "token.exported" if pair is not None else "token.renewal_ended"
+            detail = {"before": before, **({"to": to} if to else {})}
+            session.add(Audit(at=now, by=by, action=action, subject=connection.id, detail=detail))
+    if unreadable is not None:
+        raise unreadable
     if pair is None:
         return None
-    if is_repeated:
-        detail = {"before": Custody.exported.value, "to": to}
-        async with rt.store.write() as session:
-            session.add(
-                Audit(at=now, by=by, action="token.exported", subject=connection.id, detail=detail)
-            )
     ends = pair.token.expires_at
     return {
         "connection": connection.makini_key,

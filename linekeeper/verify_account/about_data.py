@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from linekeeper.inbox.kinds import EventNames, rank_of
 from linekeeper.makini.fields import instant
 from linekeeper.makini.models import normalise_sync_status
 from linekeeper.verify_account.about_list import grain, page_cap
@@ -19,6 +20,7 @@ from linekeeper.verify_account.recording import Exchange, of
 _NEEDS_DATA = "needs the token of a connection: run it with --data"
 _NEEDS_WRITING = "needs --write-on and --confirm with the key of one connection"
 _SYNC_WORDS = {"inprogress", "done", "fulldone", "error", "fail"}
+_NAMES = EventNames((), {})
 _EVENTS = ("inserted", "updated", "created", "deleted")
 
 
@@ -183,10 +185,17 @@ def _login_keeps(exchanges: Sequence[Exchange]) -> Finding:
     return decided(not replaced, f"{kept} logins kept their connection, {replaced} made a new one")
 
 
+def _is_record_event(exchange: Exchange) -> bool:
+    """A webhook that by its name is about a connection or a system says nothing of records."""
+    if exchange.method != "WEBHOOK" or not exchange.note:
+        return False
+    return rank_of(_NAMES.meaning(exchange.note).kind) > 0
+
+
 def _event_names(exchanges: Sequence[Exchange]) -> Finding:
-    names = Counter(e.note for e in exchanges if e.method == "WEBHOOK" and e.note)
+    names = Counter(e.note for e in exchanges if _is_record_event(e))
     if not names:
-        return not_seen("no webhook came yet: run it again after the first ones")
+        return not_seen("no webhook about records came yet: run it again after the first ones")
     said = ", ".join(f"{name}: {count}" for name, count in names.most_common(20))
     return decided(
         all(name.rpartition(".")[2].lower() in _EVENTS for name in names), f"seen: {said}"
@@ -194,9 +203,9 @@ def _event_names(exchanges: Sequence[Exchange]) -> Finding:
 
 
 def _event_connection(exchanges: Sequence[Exchange]) -> Finding:
-    bodies = [e.body for e in exchanges if e.method == "WEBHOOK" and isinstance(e.body, dict)]
+    bodies = [e.body for e in exchanges if _is_record_event(e) and isinstance(e.body, dict)]
     if not bodies:
-        return not_seen("no webhook came yet: run it again after the first ones")
+        return not_seen("no webhook about records came yet: run it again after the first ones")
     names = {"connection_id", "connectionId", "connection", "integration_id"}
     naming = sum(bool(names & body.keys()) for body in bodies)
     said = f"{naming} of {len(bodies)} kept samples name their connection"

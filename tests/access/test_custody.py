@@ -14,6 +14,7 @@ from sqlmodel import col, select
 import sandbox
 from linekeeper.access.custody import Custody, return_tokens
 from linekeeper.access.expiry import horizon
+from linekeeper.access.issue import issue_access_token
 from linekeeper.access.keys import make_key
 from linekeeper.clock import utcnow
 from linekeeper.receiver import serve
@@ -261,10 +262,15 @@ async def test_after_an_export_nothing_is_renewed_and_no_token_has_died(
     async with cut_over.rt.store.read() as session:
         found = await session.scalars(select(Audit).where(col(Audit.action) == "token.exported"))
         exported = [(row.subject, row.detail.get("to")) for row in found]
-    assert sorted(exported, key=str) == sorted(
-        [(first.id, None), (first.id, "age1other"), (second.id, None), (third.id, None)], key=str
-    )
-    assert {row.custody for row in (await cut_over.connections())[:3]} == {Custody.exported.value}
+        ended = await session.scalars(
+            select(Audit.subject).where(col(Audit.action) == "token.renewal_ended")
+        )
+        assert list(ended) == [third.id]
+    assert sorted(exported, key=str) == sorted([(first.id, None), (first.id, "age1other")], key=str)
+    held = [row.custody for row in (await cut_over.connections())[:3]]
+    assert held == [Custody.exported.value, Custody.borrowed.value, Custody.exported.value]
+    issued = await issue_access_token(cut_over.rt, second, by="product", now=utcnow())
+    assert cut_over.lives(issued.access_token)
 
 
 async def test_the_status_that_verified_a_token_is_evidence_at_once(cut_over: CutOver) -> None:

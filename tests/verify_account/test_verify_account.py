@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from linekeeper.verify_account.question import Verdict
-from linekeeper.verify_account.recording import read_recording
+from linekeeper.verify_account.recording import Exchange, read_recording
 from linekeeper.verify_account.service import NotConfirmed, answer_all
 from sandbox.quirks import QUIRKS
 from tests.verify_account.conftest import Account
@@ -161,3 +161,18 @@ async def test_the_recording_holds_nothing_of_anybody_and_gives_the_same_answers
     assert world.settings.client_secret not in text
     assert answer_all(read_recording(Path(found.recording))) == list(found.answers)
     assert Path(found.recording).stat().st_mode & 0o077 == 0
+
+
+def test_webhooks_about_connections_say_nothing_of_record_events() -> None:
+    def event(name: str, **body: object) -> Exchange:
+        whole = {"event": name, **body}
+        return Exchange("webhooks", "app", "WEBHOOK", "", {}, 0, body=whole, note=name)
+
+    lost = event("connection.auth_required", connection_id="c1")
+    asked = ("event-names", "event-connection")
+    found = {answer.question: answer.verdict for answer in answer_all([lost])}
+    assert {found[key] for key in asked} == {Verdict.not_seen}
+    found = {
+        answer.question: answer.verdict for answer in answer_all([lost, event("assets.updated")])
+    }
+    assert {found[key] for key in asked} == {Verdict.seen_so}
