@@ -87,7 +87,7 @@ async def test_two_deliverers_killed_anywhere_say_everything_once(
     names = [m["text"].split(" · ")[0] for m in alone]
     assert len(names) == len(set(names))
     assert all(len({r["text"] for r in m["replies"]}) == len(m["replies"]) for m in messages)
-    assert len(messages) <= CAP
+    assert len(messages) <= CAP, "\n".join(m["text"] for m in messages)
     async with desk.store.read() as session:
         rows = await session.scalars(select(Outbox).where(Outbox.channel == "slack"))
         assert {row.status for row in rows} <= set(ENDED)
