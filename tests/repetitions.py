@@ -70,6 +70,8 @@ def _is_repetition(item: pytest.Item) -> bool:
     assert isinstance(item, pytest.Function)
     # All of the module's, also where only some were asked for: a test is always in the same place.
     tests = [name for name in vars(item.module) if name.startswith("test_")]
+    if item.originalname not in tests:  # one that something else made: it has no place among them
+        return False
     return tests.index(item.originalname) % ONE_IN != 0 or not _is_first_case(item)
 
 
