@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
+from linekeeper.inbox.attempts import NotConfigured
 from linekeeper.inbox.claim import Event, Settled
 from linekeeper.inbox.plan import Plan, Wanted, plan, understand
 from linekeeper.inbox.routing import Target, connections_of, owners_of
@@ -42,14 +43,20 @@ async def plan_events(
     async def plan_some(some: Sequence[Event]) -> list[Planned]:
         return await _plan(rt.store, apps, some)
 
-    planned, failed = await isolate(events, plan_some)
+    known = [event for event in events if event.app in apps]
+    planned, failed = await isolate(known, plan_some)
+    failed += [(event, _unconfigured(event)) for event in events if event.app not in apps]
     return [each for part in planned for each in part], failed
+
+
+def _unconfigured(event: Event) -> NotConfigured:
+    return NotConfigured(f"no Makini app {event.app} is configured")
 
 
 async def _plan(
     store: Store, apps: Mapping[str, AppConfig], events: Sequence[Event]
 ) -> list[Planned]:
-    understood = {event.id: understand(event, apps.get(event.app)) for event in events}
+    understood = {event.id: understand(event) for event in events}
     unnamed: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for event in events:
         wanted = understood[event.id]

@@ -19,8 +19,9 @@ OURS = (*CACHED, "read")
 """Sources dated by our own clock, to the microsecond."""
 CALLS = ("probe", "read", "reconcile")
 """Sources that call with the connection's own token."""
-LAG_OF_UNDATED = timedelta(hours=1)
-"""So long after a login a `fail` that has no date may be from before it."""
+LAG_AFTER_LOGIN = timedelta(hours=1)
+"""So long after a login a `fail` may be of a synchronization that had begun before it, whatever
+its date says, and is if it has none: a read settles it."""
 _GOOD = (Outcome.answered, Outcome.sync_failing)
 _WORDS = {
     "webhook": "Makini's event said that the login is lost",
@@ -131,13 +132,13 @@ def contradicts(judged: Judged, observation: Observation, policy: HealthPolicy) 
 
 
 def _is_leftover(judged: Judged, observation: Observation) -> bool:
-    """Whether a status `fail` is of a synchronization before the customer logged in."""
+    """Whether a status `fail` may be of a synchronization before the customer logged in."""
     back = judged.restored_at
     if observation.sync_status != "fail" or back is None:
         return False
     if observation.sync_updated_at is None:
-        return observation.at - back < LAG_OF_UNDATED
-    return observation.sync_updated_at < back
+        return observation.at - back < LAG_AFTER_LOGIN
+    return observation.sync_updated_at - back < LAG_AFTER_LOGIN
 
 
 def _is_claimed_lost(judged: Judged, observation: Observation, policy: HealthPolicy) -> bool:
@@ -180,7 +181,7 @@ def dispute(judged: Judged, observation: Observation) -> str:
     """Why the health is unknown though Makini says something, for people."""
     if observation.outcome is Outcome.login_lost:
         back = f" of {judged.restored_at:%H:%M} UTC" if judged.restored_at else ""
-        word = f"Makini's status still says fail, from before the login{back}"
+        word = f"Makini's status still says fail, perhaps from before the login{back}"
     else:
         word = _claim(judged)
         cached = (

@@ -39,10 +39,8 @@ class Wanted(NamedTuple):
     keys: Sequence[str]
 
 
-def understand(event: Event, app: AppConfig | None) -> Wanted | Settled:
+def understand(event: Event) -> Wanted | Settled:
     """What records `event` is about; a `Settled` where that is all there is to say."""
-    if app is None:
-        return Settled("dead", note=f"no Makini app {event.app} is configured")
     if event.kind not in RECORD_KINDS:
         return Settled("dead", note=_nonsense(event))
     if event.entity is None:

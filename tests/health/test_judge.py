@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.config import HealthPolicy
-from linekeeper.health.contested import OURS, is_older
+from linekeeper.health.contested import OURS, is_older, wants_read
 from linekeeper.health.judge import (
     Health,
     Judged,
@@ -247,3 +247,19 @@ def test_a_connection_made_again_since_is_no_contradiction() -> None:
     assert state.health is Health.unknown
     again = replace(listed("active", 9, decisive=True), connected_at=T0 + timedelta(minutes=8))
     assert after(again, start=state).health is Health.healthy
+
+
+def test_a_fail_soon_after_a_login_is_settled_by_a_read() -> None:
+    """A synchronization that ended after the login may have begun before it."""
+    logged_in = Observation(at=T0, source="reconnect", outcome=Outcome.answered, sync_status="fail")
+    read = Observation(at=T0 + timedelta(minutes=3), source="read", outcome=Outcome.answered)
+    judged = after(logged_in, read)
+
+    def failing(minute: float) -> Observation:
+        synced = T0 + timedelta(minutes=minute - 5)
+        return seen(Outcome.login_lost, minute, sync_status="fail", sync_updated_at=synced)
+
+    assert wants_read(judged, failing(11), POLICY)
+    assert after(failing(11), start=judged).own is Health.healthy
+    assert not wants_read(judged, failing(70), POLICY)
+    assert after(failing(70), start=judged).own is Health.reauthorization_required

@@ -5,8 +5,10 @@ from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
 from linekeeper.consumer.record_events import process_record_events
+from linekeeper.inbox.attempts import MOST_ATTEMPTS
 from linekeeper.inbox.identify import read, record_keys
 from linekeeper.inbox.progress import keys_left
+from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Change, Connection, Credential, WebhookEvent
 from tests.inbox.process.front import Front, fronted
 from tests.inbox.process.stage import Stage, about
@@ -264,3 +266,25 @@ async def test_an_event_of_more_keys_than_time_allows_remembers_which_are_done(
     assert [(await stage.event(receipt.id)).status for receipt in (big, small)] == ["processed"] * 2
     assert {row.key for row in await stage.records()} == {*many, last}
     assert len(front.singles) == len(set(front.singles))
+
+
+async def test_an_event_waits_for_its_app_to_be_in_the_settings_again(stage: Stage) -> None:
+    """Somebody cleared the settings, or another app stood in its place for a while."""
+    [connection, *_] = stage.connections
+    keys = await changed(stage, connection, "eam/assets")
+    receipt = await stage.deliver(event_of("eam/assets", keys), to=connection)
+    cleared = stage.rt.settings.model_copy(
+        update={"makini_api_url": None, "makini_client_id": None}
+    )
+    async with Runtime.open(cleared) as without:
+        assert not (await without.configuration()).apps
+        for _ in range(MOST_ATTEMPTS + 1):
+            while await process_record_events(without):
+                pass
+            await make_due(stage)
+    event = await stage.event(receipt.id)
+    assert event.status == "pending"
+    assert "no Makini app default is configured" in str(event.error)
+    await stage.process()
+    assert (await stage.event(receipt.id)).status == "processed"
+    assert {row.key for row in await stage.records()} == set(keys)
