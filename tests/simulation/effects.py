@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from tests.simulation.courtesy import CLOCK_KINDS
+
 if TYPE_CHECKING:
     from tests.simulation.makini.truth import Connection
     from tests.simulation.oracle import Oracle
@@ -13,8 +15,6 @@ HINDERS = frozenset({
     "calls", "settings", "statements", "clock", "day", "list", "episodes", "makini",
 })  # fmt: skip
 """Kinds of trouble with which a poll may come to its end and have read less than it should."""
-CLOCKS = frozenset({"clock", "day"})
-"""Kinds of trouble with which our own times are not those of the world."""
 READS = frozenset({"completed", "failed"})
 POLLS = 2
 """So many polls that came to their end, and every entity that can be read was asked for."""
@@ -44,7 +44,7 @@ def _unsaid(oracle: "Oracle") -> Iterator[str]:
             continue  # it was said in the message of several
         if what == "diary" and row["dedupe_key"] not in keys:
             yield f"unsaid: {row['dedupe_key']} counts as sent, and nothing says it"
-        elif what == "show" and not universe.people.kinds & CLOCKS:
+        elif what == "show" and not universe.people.kinds & CLOCK_KINDS:
             since = datetime.fromisoformat(row["created_at"])
             if all(at < since for at, _ in message.texts):
                 yield f"unsaid: {row['dedupe_key']} counts as sent, and the message is older"
