@@ -31,6 +31,9 @@ class Customers:
         self._rng = rng
         self.done: list[tuple[str, datetime]] = []
         """Whose login was answered as done, and when."""
+        self.refused: set[str] = set()
+        """The keys of connections whose newest pair Linekeeper didn't take: another customer had
+        been asked."""
 
     async def live(self) -> None:
         """Half of them follow their link within ten minutes, those who lost their login."""
@@ -82,6 +85,11 @@ class Customers:
         universe.say(
             f"person: logs in to {connection.key} {answer.status if answer else 'no answer'}"
         )
+        target = connection.successor or connection.key
+        if answer is not None and answer.status == 409:
+            self.refused.add(target)
+        else:
+            self.refused.discard(target)
         if answer is not None and answer.status == 200:
             self.done.append((connection.email, universe.now()))
         if strays and not universe.calm and self._rng.random() < LOST_AGAIN:

@@ -184,7 +184,9 @@ class Oracle:
 
     def is_unreadable(self, connection: Connection) -> bool:
         """Whether nobody gave Linekeeper a token of it, and it may not make one itself."""
-        return not connection.pairs and self.universe.personality.mint == "refused"
+        refused = self.universe.people.customers.refused
+        given = connection.pairs and connection.key not in refused
+        return not given and self.universe.personality.mint == "refused"
 
     def is_locked_out(self, connection: Connection) -> bool:
         """Whether a new pair was lost for good, as when a process dies while it gets one."""
