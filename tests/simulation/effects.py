@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tests.simulation.courtesy import CLOCK_KINDS
+from tests.simulation.patience import OVERDUE_WITHIN
 
 if TYPE_CHECKING:
     from tests.simulation.makini.truth import Connection
@@ -16,13 +17,16 @@ HINDERS = frozenset({
 })  # fmt: skip
 """Kinds of trouble with which a poll may come to its end and have read less than it should."""
 READS = frozenset({"completed", "failed"})
+SWEEPS = 3
 POLLS = 2
 """So many polls that came to their end, and every entity that can be read was asked for."""
 
 
 def missing_effects(oracle: "Oracle") -> list[str]:
     """Everything that is broken, in one line each."""
-    return [*_unsaid(oracle), *_started_again(oracle), *_unread(oracle)]
+    return [
+        *_unsaid(oracle), *_started_again(oracle), *_unread(oracle), *_unprobed(oracle),
+    ]  # fmt: skip
 
 
 def _unsaid(oracle: "Oracle") -> Iterator[str]:
@@ -106,3 +110,28 @@ def _is_well(oracle: "Oracle", connection: "Connection", until: datetime) -> boo
     return not any(at <= until and state != "healthy" for at, state in connection.states) and not (
         any(pause.since <= until for pause in pauses)
     )
+
+
+def _unprobed(oracle: "Oracle") -> Iterator[str]:
+    """Every connection is asked for its status by every few sweeps, whatever its health."""
+    universe = oracle.universe
+    ended = sorted(
+        run.start_time
+        for run in universe.prefect.runs.values()
+        if run.deployment == "health-sweep" and run.auto_scheduled and run.ended_at is not None
+        and run.start_time is not None and run.start_time >= universe.calm_since
+        and run.state_word in READS and run.state_name not in ("Skipped", "Crashed")
+    )  # fmt: skip
+    if len(ended) < SWEEPS:
+        return
+    since = ended[-SWEEPS]
+    for connection in universe.truth.living():
+        if connection.created_at > universe.begins or oracle.is_sick(connection.key):
+            continue
+        if oracle.is_unreadable(connection) or universe.people.patience.excuses(
+            connection, OVERDUE_WITHIN
+        ):
+            continue
+        asked = universe.face.probed.get(connection.key)
+        if asked is None or asked < since:
+            yield f"unprobed: {connection.name} was not asked for its status in {SWEEPS} sweeps"

@@ -49,6 +49,8 @@ class Face:
         self.effects: list[tuple[datetime, str, str]] = []  # refresh, mint, exchange, delete
         self.listed: dict[tuple[str, str], datetime] = {}
         """When records of a connection's entity were first listed."""
+        self.probed: dict[str, datetime] = {}
+        """When the status of a connection was last asked for."""
 
     def answer(self, call: Call) -> Answer:
         """Whatever a call asks for; every call gets an answer."""
@@ -195,6 +197,7 @@ class Face:
             self.effects.append((call.now, "delete", connection.key))
             self.truth.delete(connection, call.now)
             return Answer(204)
+        self.probed[connection.key] = call.now
         _, sync = self._word(connection, call.now)
         at = self.truth.stamp(call.now - timedelta(minutes=5) if connection.login_ok
                               and connection.online else connection.words[-1][0])  # fmt: skip
