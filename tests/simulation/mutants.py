@@ -43,7 +43,8 @@ MUTANTS = (
     _mutant(
         "lease-for-anybody", "a lease is taken from whoever holds it",
         ("store/leases.py",
-         "or_(col(Lease.owner) == owner, col(Lease.until) <= now),", "col(Lease.fence) >= 0,"),
+         '{"called": name, "by": owner, "now": now, "ends": until}',
+         '{"called": name, "by": owner, "now": now + timedelta(days=1), "ends": until}'),
         kinds="hands tokens", personality={"mint": "short"},
     ),
     _mutant(
