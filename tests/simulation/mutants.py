@@ -35,8 +35,8 @@ MUTANTS = (
     ),
     _mutant(
         "claim-never-ends", "what a dead consumer had claimed is claimed for ever",
-        ("outbox/queue.py", "    until = now + timedelta(seconds=seconds)\n    due",
-         "    until = now + timedelta(days=30)\n    due"),
+        ("outbox/queue.py", "    until = now + timedelta(seconds=seconds)\n    given",
+         "    until = now + timedelta(days=30)\n    given"),
         ("consumer/alive.py", "    for owner in owners:\n", "    for owner in ():\n"),
         kinds="commits crash",
     ),
