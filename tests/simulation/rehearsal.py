@@ -113,6 +113,10 @@ class Rehearsal:
             await asyncio.sleep(personality.status_lag + 660.0 * universe.pace)
         elif personality.grain >= UNDATED_SECONDS:  # the event's time says little: a read has to
             await asyncio.sleep(max(0.0, SWEEP_SECONDS * universe.pace + 120.0 - NOTICED_SECONDS))
+        elif personality.status_lag and not universe.is_open(loser.key, "reauthorization_required"):
+            # A sweep asked in the second between the loss and its event, and was told that all is
+            # well: the event counts as older then, and the next sweep settles it with a read.
+            await asyncio.sleep(max(0.0, SWEEP_SECONDS * universe.pace + 120.0 - NOTICED_SECONDS))
         if loser.login_ok or loser.successor:
             return  # whoever was asked has logged in already
         if not universe.is_open(loser.key, "reauthorization_required"):
