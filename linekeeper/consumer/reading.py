@@ -7,6 +7,7 @@ deadline: a time-out around a `TaskGroup` that fails lets `CancelledError` out o
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -28,6 +29,10 @@ SIDE_BY_SIDE = 8
 """Single records of one connection read at once, where it heeds no list of keys. The first is read
 alone: a connection that hangs or refuses costs one call."""
 _LOGIN = (ErrorKind.unauthorized, ErrorKind.forbidden)
+_UNKNOWN_THERE = (
+    "Makini refuses the token, and says that it doesn't know the connection: the connection is "
+    "gone there, or its login is lost. The next sweep reads the list."
+)
 
 
 class OutOfTime(Exception):
@@ -93,9 +98,12 @@ async def read_records(
 
 def _says_of_health(error: MakiniError, caller: DataCaller) -> Observation | None:
     """What a refused read says of its connection: nothing, where the status says that the login is
-    well, so that this entity alone is refused. A token that nothing here may renew may be old."""
+    well, so that this entity alone is refused. A token that nothing here may renew may be old; of
+    a connection that Makini says it doesn't know the next probe has the list decide."""
     if caller.is_replaced_perhaps:
         return refused_token(error, utcnow())
+    if caller.is_unknown_there:
+        return replace(refused_token(error, utcnow()), message=_UNKNOWN_THERE)
     return understand_error(error, utcnow()) if caller.is_lost else None
 
 

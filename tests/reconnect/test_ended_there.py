@@ -14,6 +14,7 @@ from linekeeper.makini import TokenPair
 from linekeeper.reconnect.ending import announce_ending
 from linekeeper.store.tables import Connection, ConnectLink, Credential, Outbox
 from linekeeper.tokens.stored import save_tokens
+from tests.reconcile.conftest import deliver, process
 from tests.reconnect.conftest import House
 from tests.reconnect.post import Post
 from tests.reconnect.test_ask import Opened, asking, outbox, post, work
@@ -83,6 +84,23 @@ async def test_a_call_that_is_refused_before_the_list_lacks_it_asks_no_customer(
     assert [incident.kind for incident in await house.incidents()][-1] == "disconnected"
     await nobody_was_asked(house, mailbox)
     assert {(await house.connection(one.id)).health for one in others} == {"healthy"}
+
+
+async def test_nor_does_a_webhook_whose_record_is_read_before_the_list_lacks_it(
+    open_house: Opened, post: tuple[Post, str]
+) -> None:
+    mailbox, url = post
+    house = await asking(open_house, url)
+    [connection, *_] = await house.connections()
+    end(house, connection)
+    await deliver(house.rt, connection.makini_key, ["a"])
+    await process(house.rt)
+    assert (await house.connection(connection.id)).health == "unknown"
+    await nobody_was_asked(house, mailbox)
+    for _ in range(3):
+        await house.sweep()
+    assert (await house.connection(connection.id)).setup == "disconnected"
+    await nobody_was_asked(house, mailbox)
 
 
 async def test_nor_while_a_list_that_lags_behind_still_shows_it(
