@@ -5,9 +5,10 @@ successor's first listing (`reconcile.succession`), which is compared with them.
 """
 
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import case, delete, func, select, update
+from sqlalchemy import bindparam, case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
@@ -30,6 +31,7 @@ from linekeeper.store.tables import (
     Watermark,
     WebhookTrust,
 )
+from linekeeper.store.types import UtcDateTime
 from linekeeper.store.upsert import insert_ignore
 
 HEIR_WITHIN = timedelta(days=30)
@@ -120,33 +122,8 @@ async def succeed_listed(store: Store, session: AsyncSession, app: str, *, now: 
     A connection that Makini's list lost, and the one established since for the same customer,
     system and e-mail. Where several fit, nobody is taken for one.
     """
-    gone, heir = aliased(Connection), aliased(Connection)
-    rows = (
-        await session.execute(
-            select(col(gone.id), col(heir.id))
-            .join(
-                heir,
-                (col(heir.app) == col(gone.app))
-                & (col(heir.customer_id) == col(gone.customer_id))
-                & (func.lower(col(heir.provider)) == func.lower(col(gone.provider)))
-                & (func.lower(col(heir.email)) == func.lower(col(gone.email)))
-                & (col(heir.created_at) > col(gone.created_at)),
-            )
-            .where(
-                col(gone.app) == app,
-                col(gone.setup) == "disconnected",
-                col(gone.replaced_by).is_(None),
-                col(gone.customer_id).is_not(None),
-                col(gone.provider) != "",
-                col(gone.email) != "",
-                col(heir.setup).in_(ESTABLISHED),
-                ~select(col(Succession.entity))
-                .where(col(Succession.connection_id) == col(heir.id))
-                .exists(),
-                _left_by_list(gone, now),
-            )
-        )
-    ).all()
+    given = {"of_app": app, "since": now - HEIR_WITHIN}
+    rows = (await session.execute(_successors(), given)).all()
     by_gone = [before for before, _ in rows]
     by_heir = [after for _, after in rows]
     pairs = [
@@ -160,13 +137,44 @@ async def succeed_listed(store: Store, session: AsyncSession, app: str, *, now: 
     return len(pairs)
 
 
-def _left_by_list(gone: type[Connection], now: datetime) -> Any:
+@cache
+def _successors() -> Any:
+    """Built once: every sweep asks it."""
+    gone, heir = aliased(Connection), aliased(Connection)
+    return (
+        select(col(gone.id), col(heir.id))
+        .join(
+            heir,
+            (col(heir.app) == col(gone.app))
+            & (col(heir.customer_id) == col(gone.customer_id))
+            & (func.lower(col(heir.provider)) == func.lower(col(gone.provider)))
+            & (func.lower(col(heir.email)) == func.lower(col(gone.email)))
+            & (col(heir.created_at) > col(gone.created_at)),
+        )
+        .where(
+            col(gone.app) == bindparam("of_app"),
+            col(gone.setup) == "disconnected",
+            col(gone.replaced_by).is_(None),
+            col(gone.customer_id).is_not(None),
+            col(gone.provider) != "",
+            col(gone.email) != "",
+            col(heir.setup).in_(ESTABLISHED),
+            ~select(col(Succession.entity))
+            .where(col(Succession.connection_id) == col(heir.id))
+            .exists(),
+            _left_by_list(gone),
+        )
+    )
+
+
+def _left_by_list(gone: type[Connection]) -> Any:
     """Whether its last step to `disconnected` was Makini's list, not long ago: nobody ended it."""
     return (
         select(
             case(
                 (
-                    (col(Transition.source) == "list") & (col(Transition.at) > now - HEIR_WITHIN),
+                    (col(Transition.source) == "list")
+                    & (col(Transition.at) > bindparam("since", type_=UtcDateTime)),
                     True,
                 ),
                 else_=False,

@@ -241,8 +241,12 @@ def _on_sqlite_connect(connection: Any, _record: Any) -> None:
 
 
 def _on_sqlite_begin(connection: SyncConnection) -> None:
-    writes = connection.get_execution_options().get("linekeeper_write", False)
-    statement = "BEGIN IMMEDIATE" if writes else "BEGIN"
+    driver: Any = connection.connection.driver_connection
+    driver.is_writing = driver.begins_late = False
+    if not connection.get_execution_options().get("linekeeper_write", False):
+        driver.begins_late = True  # with its first statement
+        return
+    statement = "BEGIN IMMEDIATE"
     # By the driver: SQLAlchemy's own way to a result nobody reads costs more than the statement.
     cursor = connection.connection.cursor()
     try:
@@ -251,5 +255,4 @@ def _on_sqlite_begin(connection: SyncConnection) -> None:
         raise OperationalError(statement, None, error) from error
     finally:
         cursor.close()
-    driver: Any = connection.connection.driver_connection
-    driver.is_writing = writes
+    driver.is_writing = True

@@ -80,6 +80,13 @@ class LeanSession(AsyncSession):
             await greenlet_spawn(self._reached.commit)
         self._is_over = True
 
+    async def rollback(self) -> None:
+        """Take back what was done since the last commit."""
+        if self._made is not None:
+            await super().rollback()
+        if self._reached is not None:
+            await greenlet_spawn(self._reached.rollback)
+
     async def close(self) -> None:
         """Roll back what was not committed, and give the connection back."""
         if self._made is None and self._reached is None:

@@ -49,6 +49,8 @@ class SqliteConnection(aiosqlite.Connection):
 
     is_writing = False
     """Whether a transaction that writes has begun: its statements run in the event loop."""
+    begins_late = False
+    """Whether a transaction that only reads is to begin in the visit of its first statement."""
     _unsure = False
     """Whether something may still be under way in the thread, its caller gone."""
 
@@ -58,14 +60,20 @@ class SqliteConnection(aiosqlite.Connection):
 
     async def commit(self) -> None:
         """Commit, in the thread: that waits for the storage."""
-        self.is_writing = False
+        self.is_writing = self.begins_late = False
         await super().commit()
 
     async def rollback(self) -> None:
         """Roll back, where there is a transaction."""
-        self.is_writing = False
+        self.is_writing = self.begins_late = False
         if self._unsure or self._conn.in_transaction:
             await super().rollback()
+
+    def begin_late(self) -> None:
+        """Begin the transaction, if that was put off until now."""
+        if self.begins_late:
+            self.begins_late = False
+            self._conn.execute("BEGIN")
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self._unsure = True
@@ -106,6 +114,7 @@ class SqliteCursor:
         """Run `statement` and bring its first rows along."""
 
         def visit() -> tuple[sqlite3.Cursor, list[Any]]:
+            self._connection.begin_late()
             cursor = self._connection._conn.execute(statement, parameters)
             return cursor, cursor.fetchmany(_AT_FIRST) if cursor.description else []
 
@@ -115,7 +124,11 @@ class SqliteCursor:
 
     async def executemany(self, statement: str, parameters: Sequence[Sequence[Any]]) -> None:
         """Run `statement` once with each of `parameters`."""
-        run = partial(self._connection._conn.executemany, statement, parameters)
+
+        def run() -> sqlite3.Cursor:
+            self._connection.begin_late()
+            return self._connection._conn.executemany(statement, parameters)
+
         here = self._connection.is_writing and len(parameters) <= _FEW
         self._cursor = run() if here else await self._connection._execute(run)
 

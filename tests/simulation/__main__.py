@@ -56,12 +56,14 @@ def run(asked: argparse.Namespace, seeds: range) -> int:
     """Run the seeds one after the other."""
     import logging
 
+    from tests.simulation.ports import template
     from tests.simulation.recorded import personality_of
     from tests.simulation.run import simulate
     from tests.simulation.shrinking import report, shrink
     from tests.simulation.universe import Plan
 
     logging.disable(logging.CRITICAL)  # what it logs is not what it does
+    template()
     planted = _plant(asked.plant) if asked.plant else None
     recorded = personality_of(asked.recording) if asked.recording else {}
     broken = minutes = agreed = 0

@@ -268,11 +268,11 @@ def await_at_once(awaitable: Any) -> Any:
     return await_(_Rest(awaitable, waits_for))
 
 
-async def spawn_at_once(
+def spawn_at_once(
     function: Callable[..., Any], *args: Any, _require_await: bool = False, **options: Any
-) -> Any:
+) -> Coroutine[Any, Any, Any]:
     """SQLAlchemy's `greenlet_spawn`, which asks for a driver that waits."""
-    return await greenlet_spawn(function, *args, **options)
+    return greenlet_spawn(function, *args, **options)
 
 
 async def at_once(closing: Coroutine[Any, Any, Any]) -> Any:

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import cache, partial
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -35,6 +37,7 @@ from linekeeper.store import Store, leases, processes, sqlite
 from linekeeper.store import engine as store_engine
 from linekeeper.store import session as store_session
 from linekeeper.store.migrate import migrate
+from linekeeper.store.schema import MIGRATIONS
 from linekeeper.watch import answers
 from linekeeper.watch import service as watching
 from linekeeper.watch.decide import Part
@@ -55,7 +58,6 @@ SELDOM_SECONDS = 1800.0
 BEAT_SECONDS = 180.0
 LOOK_SECONDS = 0.5
 """The least between two looks at what is due."""
-_MADE: list[Path] = []
 
 
 @contextmanager
@@ -199,9 +201,14 @@ def _next_due(database: sqlite3.Connection, now: datetime, text: str) -> float:
 
 
 def template() -> Path:
-    """A migrated database to copy from; made once in a process."""
-    if not _MADE:
-        home = Path(tempfile.mkdtemp(prefix="linekeeper-simulation-"))
+    """A migrated database to copy from, for every process that has the same migrations.
+
+    Ask for it before a defect is planted: it stays.
+    """
+    made = _template()
+    if not made.exists():
+        made.parent.mkdir(mode=0o700, exist_ok=True)
+        home = Path(tempfile.mkdtemp(prefix="making-", dir=made.parent))
 
         async def make() -> None:
             settings = Settings(home=home, encryption_keys=KEY)  # type: ignore[arg-type]
@@ -209,5 +216,18 @@ def template() -> Path:
                 await migrate(store)
 
         asyncio.run(make())
-        _MADE.append(home / "linekeeper.db")
-    return _MADE[0]
+        with sqlite3.connect(home / "linekeeper.db") as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (home / "linekeeper.db").rename(made)  # whole, whoever makes it at the same time
+        shutil.rmtree(home)
+    return made
+
+
+@cache
+def _template() -> Path:
+    """Where it is, by what the schema is made from."""
+    read = sha256(KEY.encode())
+    for file in sorted(MIGRATIONS.rglob("*.py")):
+        read.update(file.read_bytes())
+    folder = Path(tempfile.gettempdir()) / f"linekeeper-simulation-{os.getuid()}"
+    return folder / f"{read.hexdigest()[:16]}.db"
