@@ -6,7 +6,7 @@ Of Slack's also the rows beside the one that is sent: said together with it, or 
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import String, cast, delete, func, literal, or_, select, update
+from sqlalchemy import String, Update, cast, delete, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -46,9 +46,10 @@ async def mark_broken(
     )
 
 
-async def mark_well(session: AsyncSession, channel: str) -> None:
-    """Forget what was known against `channel`."""
-    await session.execute(delete(NoticeChannel).where(col(NoticeChannel.channel) == channel))
+async def mark_well(session: AsyncSession, channel: str) -> bool:
+    """Forget what was known against `channel`; whether there was anything."""
+    known = delete(NoticeChannel).where(col(NoticeChannel.channel) == channel)
+    return await session.scalar(known.returning(col(NoticeChannel.channel))) is not None
 
 
 async def troubles(store: Store) -> list[NoticeChannel]:
@@ -70,7 +71,29 @@ async def hold_channel(
 
     `only` narrows it to incidents that were told of in the Slack channel of this name.
     """
-    held = update(OUTBOX)
+    await session.execute(
+        _waiting(only)
+        .where(OUTBOX.c.next_attempt_at <= until)
+        .values(next_attempt_at=until, error=error[:500])
+    )
+
+
+async def resume(session: AsyncSession, name: str, *, now: datetime, is_only: bool) -> None:
+    """The Slack channel `name` takes messages again: what was held for it, or met it, is due.
+
+    Only after trouble that was kept: a channel that asked for fewer messages goes on waiting.
+    """
+    if await mark_well(session, known_as(name)):
+        await session.execute(
+            _waiting(None if is_only else name)
+            .where(OUTBOX.c.error.is_not(None), OUTBOX.c.next_attempt_at > now)
+            .values(next_attempt_at=now)
+        )
+
+
+def _waiting(only: str | None) -> Update:
+    """Rows of channel `slack` that nobody has in hand, perhaps of one Slack channel only."""
+    waiting = update(OUTBOX)
     if only is not None:
         told = select(Notice).where(
             col(Notice.channel) == "slack",
@@ -81,14 +104,11 @@ async def hold_channel(
         of_incident = told.with_only_columns(literal("slack:incident:") + incident_id)
         of_fold = told.with_only_columns(literal("slack:fold:") + col(Notice.fold))
         of_fold = of_fold.where(col(Notice.fold).is_not(None))
-        held = held.where(or_(OUTBOX.c.lane.in_(of_incident), OUTBOX.c.lane.in_(of_fold)))
-    await session.execute(
-        held.where(
-            OUTBOX.c.channel == "slack",
-            OUTBOX.c.status == "pending",
-            OUTBOX.c.claimed_by.is_(None),
-            OUTBOX.c.next_attempt_at <= until,
-        ).values(next_attempt_at=until, error=error[:500])
+        waiting = waiting.where(or_(OUTBOX.c.lane.in_(of_incident), OUTBOX.c.lane.in_(of_fold)))
+    return waiting.where(
+        OUTBOX.c.channel == "slack",
+        OUTBOX.c.status == "pending",
+        OUTBOX.c.claimed_by.is_(None),
     )
 
 

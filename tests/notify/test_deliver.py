@@ -254,6 +254,23 @@ async def test_a_refusal_is_kept_with_what_to_mend_and_tried_in_ten_minutes(
     assert (await desk.deliver()).sent == 2
 
 
+async def test_what_was_held_goes_out_with_the_first_message_that_slack_takes_again(
+    desk: Desk,
+) -> None:
+    await desk.open(customer="First")
+    desk.slack.faults = SlackFaults(mode="invalid_auth")
+    await desk.deliver()
+    desk.slack.faults = SlackFaults()
+    desk.ahead = timedelta(minutes=1)
+    assert (await desk.deliver()).sent == 0  # held for ten minutes
+    async with desk.store.write() as session:
+        await say(desk.store, session, "test", "A test", desk.now())
+    assert (await desk.deliver()).sent > 0
+    await desk.deliver()
+    assert "First" in str(desk.messages())
+    assert {row.status for row in await slack_rows(desk.store)} <= set(ENDED)
+
+
 async def test_only_what_is_no_longer_true_is_given_up_and_not_before_three_days(
     desk: Desk,
 ) -> None:

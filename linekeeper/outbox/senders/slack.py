@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration, SlackConfig
 from linekeeper.incidents.announce import incident_lane
-from linekeeper.notify.channels import gather_burst, hold_channel, known_as, mark_broken, mark_well
+from linekeeper.notify.channels import gather_burst, hold_channel, known_as, mark_broken, resume
 from linekeeper.notify.compose_fold import plain_fold
 from linekeeper.notify.decision import Decision
 from linekeeper.notify.evaluate import evaluate_alerts
@@ -299,7 +299,7 @@ class SlackSender(Sender):
         delivered.sent += len(sent)
         for name in set(sent) - self._well:
             self._well.add(name)
-            await mark_well(session, known_as(name))
+            await resume(session, name, now=now, is_only=len(self._channels) < 2)
         for row, failed, until in settlement.retried:
             trouble = self._trouble.pop(row.id, None)
             if trouble is not None:
