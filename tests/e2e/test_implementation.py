@@ -16,7 +16,7 @@ from tests.e2e.conftest import House, until
 from tests.e2e.forms import submit
 from tests.newest_runs import newest_runs
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1_800)]
 
 
 async def start_from_its_form(house: House, page: Page, **parameters: Any) -> FlowRun:
@@ -52,7 +52,7 @@ async def waiting(house: House, title: str) -> FlowRun:
         runs = await house.runs(state="Suspended")
         return next((run for run in runs if run.name.endswith(title)), None)
 
-    found: FlowRun = await until(suspended, what=f"{title} to wait", seconds=120)
+    found: FlowRun = await until(suspended, what=f"{title} to wait", seconds=400)
     return found
 
 
@@ -185,24 +185,24 @@ async def test_an_implementation_is_started_from_its_form_and_moves_on_by_the_fo
 async def test_a_standard_implementation_goes_from_the_form_to_live(
     house: House, page: Page
 ) -> None:
-    run = await started_from_its_form(house, page, "Apex Tools", "UpKeep")
-    await says(house, "Apex Tools · Kickoff and technical requirements")
-    await log_in(house, page, "Apex Tools", "UpKeep", "upkeep")
-    await says(house, "Apex Tools · Basic workflow configuration")
+    run = await started_from_its_form(house, page, "Zenith Works", "UpKeep")
+    await says(house, "Zenith Works · Kickoff and technical requirements")
+    await log_in(house, page, "Zenith Works", "UpKeep", "upkeep")
+    await says(house, "Zenith Works · UpKeep · Basic workflow configuration")
     [connection] = await rows(
         house, select(Connection).order_by(col(Connection.created_at).desc()).limit(1)
     )
     await house.control("records", connection=connection.makini_key, change=3)
 
     async def delivered() -> Any:
-        return (await gates(house, "apex-tools-upkeep"))["webhooks-1"].done_at
+        return (await gates(house, "zenith-works-upkeep"))["webhooks-1"].done_at
 
     await until(delivered, what="a signed delivery")
-    await house.trigger("reconcile", connections=["Apex Tools · UpKeep"])
-    await says(house, "Apex Tools · Validation with the customer")
-    await says(house, "Apex Tools · Go-live")
+    await house.trigger("reconcile", connections=["Zenith Works · UpKeep"])
+    await says(house, "Zenith Works · Validation with the customer")
+    await says(house, "Zenith Works · Go-live")
 
-    await is_live_as_promised(house, "Apex Tools · UpKeep", slug="apex-tools-upkeep")
+    await is_live_as_promised(house, "Zenith Works · UpKeep", slug="zenith-works-upkeep")
     over = await house.ended(run.id, seconds=120)
     assert over.state is not None
     assert over.state.name == "Live", over.state.message
