@@ -48,6 +48,7 @@ What = Literal[
     "redirect",
     "proxy",
     "wrong_secret",
+    "wrong_scheme",
     "no_secret",
     "clock",
     "unknown_app",
@@ -153,7 +154,7 @@ def take_order(
     if not secret:
         raise BadOrder(f"give the webhook secret: {SECRETS} in the environment, or --secret-file")
     if scheme not in ("makini", "standard"):
-        raise BadOrder(f"{SCHEME} is makini or standard")
+        raise BadOrder(f"--scheme or {SCHEME} is makini or standard")
     if not (0 < timeout <= MOST_SECONDS and 0 <= wait <= MOST_SECONDS):
         raise BadOrder(f"seconds are from 0 to {MOST_SECONDS}")
     if echo and not wait:
@@ -249,9 +250,9 @@ def _signed(order: Order, identity: str, body: bytes) -> dict[str, str]:
 
 _SIGNATURE: tuple[What, str] = (
     "wrong_secret",
-    "Linekeeper refuses the signature ({answer}): the secret here is none of those in the block "
-    "Makini App, or something on the way changes the request. Compare it with the block and with "
-    "Makini's.",
+    "Linekeeper refuses the signature ({answer}): the secret here (of several, the first) is "
+    "none of those in the block Makini App, or something on the way changes the request. Compare "
+    "it with the block and with Makini's.",
 )
 _TIME: tuple[What, str] = (
     "clock",
@@ -269,7 +270,16 @@ _REFUSALS: Mapping[str, tuple[What, str]] = {
         "Linekeeper has no webhook secret for this app ({answer}): enter it in the block Makini "
         "App; until then every webhook is turned away.",
     ),
-    **dict.fromkeys(("bad_signature", "malformed_signature", "no_signature", "no_id"), _SIGNATURE),
+    **dict.fromkeys(("bad_signature", "malformed_signature"), _SIGNATURE),
+    **dict.fromkeys(
+        ("no_signature", "no_id"),
+        (
+            "wrong_scheme",
+            "Linekeeper finds no signature ({answer}): this app's webhooks are signed by another "
+            "scheme than {scheme}, or something on the way removes headers. Say --scheme standard "
+            "or --scheme makini, as the block Makini App does.",
+        ),
+    ),
     **dict.fromkeys(("bad_timestamp", "stale_timestamp"), _TIME),
     "unknown_app": (
         "unknown_app",
@@ -300,7 +310,8 @@ def _refusal(order: Order, answer: Answer) -> Fault:
     if known is None:
         return _of_somebody_else(order.place, answer)
     what, text = known
-    return Fault(what, text.format(answer=f"{answer.status} {answer.error}", path=order.path))
+    said = f"{answer.status} {answer.error}"
+    return Fault(what, text.format(answer=said, path=order.path, scheme=order.scheme))
 
 
 def _of_somebody_else(place: Place, answer: Answer) -> Fault:
@@ -536,6 +547,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("url", metavar="URL", help="the public address, or …/webhooks/APP")
     parser.add_argument("--secret-file", metavar="FILE", help=f"otherwise {SECRETS} is read")
+    parser.add_argument(
+        "--scheme", metavar="NAME", help=f"makini or standard; otherwise {SCHEME} is read"
+    )
     parser.add_argument("--key-file", metavar="FILE", help=f"otherwise {KEY} is read")
     parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--echo", action="store_true", help="wait for the product's echo too")
@@ -548,7 +562,7 @@ def main(arguments: list[str] | None = None) -> int:
         order = take_order(
             given.url,
             secret=read_secret(given.secret_file, SECRETS),
-            scheme=os.environ.get(SCHEME) or "makini",
+            scheme=given.scheme or os.environ.get(SCHEME) or "makini",
             timeout=given.timeout,
             ca_file=given.ca_file,
             wait=given.wait,

@@ -28,6 +28,13 @@ def canary_command(
             metavar="FILE", help="Otherwise LINEKEEPER_MAKINI_WEBHOOK_SECRETS or .env is read."
         ),
     ] = None,
+    scheme: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="makini or standard. Otherwise LINEKEEPER_MAKINI_WEBHOOK_SCHEME or .env is read.",
+        ),
+    ] = None,
     key_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="Otherwise LINEKEEPER_KEY is read.")
     ] = None,
@@ -69,11 +76,11 @@ def canary_command(
     try:
         if url is None:
             raise BadOrder("give the public address, such as https://linekeeper.example.com")
-        secret, scheme = _secret(secret_file)
+        secret, configured = _secret(secret_file)
         order = take_order(
             url,
             secret=secret,
-            scheme=scheme,
+            scheme=scheme or configured,
             timeout=timeout,
             ca_file=ca_file,
             wait=wait,

@@ -219,6 +219,7 @@ async def test_a_wrong_secret_an_unknown_app_and_an_app_without_a_secret_are_tol
     here: Here, tmp_path: Path
 ) -> None:
     assert await what(tmp_path, here.url, secret="another") == "wrong_secret"
+    assert await what(tmp_path, here.url, "--scheme", "standard") == "wrong_scheme"
     assert await what(tmp_path, f"{here.url}/webhooks/nobody") == "unknown_app"
     assert await what(tmp_path, f"{here.url}/webhooks/bare") == "no_secret"
     assert await here.events() == []
