@@ -458,7 +458,7 @@ async def test_the_case_of_the_lost_login_goes_on_with_the_successor_and_catches
     assert counts["recovered"] == 7
     await keep_counts(house.rt, incident.id, new.id, counts, since=since, until=until)
     sentence = await close(house.rt, incident.id, "reconnected", now=utcnow())
-    assert sentence.endswith("7 records backfilled")
+    assert sentence.endswith("7 records backfilled; 2 removals wait for a second complete listing")
 
 
 async def test_webhooks_that_go_on_naming_the_old_connection_are_the_successors(
