@@ -1,6 +1,7 @@
 """`linekeeper records`: the index of what the systems hold."""
 
 import asyncio
+import errno
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,9 @@ from linekeeper.cli.who import who
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Export the index of records, or purge it."
 )
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @app.callback()
@@ -51,7 +55,13 @@ def export_command(
 
       linekeeper records export "Acme · SAP ECC" --entity eam/assets | jq .key
     """
-    count = asyncio.run(_export(connection or [], entity or [], output, deleted=deleted))
+    try:
+        count = asyncio.run(_export(connection or [], entity or [], output, deleted=deleted))
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        reason = (error.strerror or "").lower()
+        raise UserError(f"{output}: {reason}; the export is not whole") from None
     typer.echo(f"{count:,} records exported", err=True)
 
 

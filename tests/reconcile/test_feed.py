@@ -108,19 +108,28 @@ async def test_the_index_is_exported_as_ndjson(
         "LINEKEEPER_DATABASE_URL": settings.resolved_database_url,
         "LINEKEEPER_ENCRYPTION_KEYS": settings.encryption_keys[0].get_secret_value(),
     }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "linekeeper.cli", "records", "export", one.makini_key),
-        *("--output", str(file)),
-        env=env,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await process.communicate()
-    assert process.returncode == 0, said.decode()
+
+    async def export(to: Path) -> tuple[int | None, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "linekeeper.cli", "records", "export", one.makini_key),
+            *("--output", str(to)),
+            env=env,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        return process.returncode, said.decode()
+
+    code, said = await export(Path("/dev/full"))
+    assert code == 1
+    assert said.strip().endswith("/dev/full: no space left on device; the export is not whole")
+    assert "Traceback" not in said
+    code, said = await export(file)
+    assert code == 0, said
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     wanted = (await index(rt))[one.makini_key]
     assert {(row["entity"], row["key"]) for row in rows} == {
         (entity, key) for entity, found in wanted.items() for key in found
     }
-    assert f"{len(rows)} records exported" in said.decode()
+    assert f"{len(rows)} records exported" in said
     assert all(row["body"] is None for row in rows)
