@@ -309,6 +309,8 @@ class Receipt(NamedTuple):
 
     id: str
     is_new: bool
+    connection_ref: str | None = None
+    """Of a row that was there before: whose it is."""
 
 
 def make_delivery(

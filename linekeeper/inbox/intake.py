@@ -9,6 +9,7 @@ tries again.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from typing import Protocol, Self, TypeAlias
 
 from linekeeper.clock import monotonic
@@ -112,7 +113,7 @@ class Intake:
     async def _commit(self, batch: list[_Waiting]) -> None:
         """Store `batch` and answer it; beyond `STORE_SECONDS` everybody is refused meanwhile."""
         began = monotonic()
-        writing = {asyncio.create_task(self._writer.write([row for row, _ in batch]))}
+        writing = {asyncio.create_task(self._write([row for row, _ in batch]))}
         while not (await asyncio.wait(writing, timeout=STORE_SECONDS))[0]:
             log.warning("webhooks: the database has not answered for %g s", STORE_SECONDS)
             self._refuse(batch)
@@ -128,6 +129,18 @@ class Intake:
                 future.set_result(receipt)
         if self._observe is not None:
             self._observe(len(receipts), monotonic() - began)
+
+    async def _write(self, rows: Sequence[Delivery]) -> Sequence[Receipt]:
+        """Store `rows`; those that only share their id with one of another connection as well."""
+        receipts = await self._writer.write(rows)
+        pairs = zip(rows, receipts, strict=True)
+        again = {own.id: own for row, receipt in pairs if (own := _own_key(row, receipt))}
+        if not again:
+            return receipts
+        stored = dict(zip(again, await self._writer.write(list(again.values())), strict=True))
+        return [
+            stored.get(row.id, receipt) for row, receipt in zip(rows, receipts, strict=True)
+        ]
 
     def _take(self) -> list[_Waiting]:
         size = 0
@@ -147,3 +160,17 @@ class Intake:
             if not future.done():
                 future.set_exception(StorageDown())
         waiting.clear()
+
+
+def _own_key(delivery: Delivery, receipt: Receipt) -> Delivery | None:
+    """The delivery under a key of its own, where what it seems to repeat is another connection's.
+
+    Nothing says that a sender's ids differ from one connection to the next. Only a connection that
+    the signed body names counts: a captured body is no new delivery under another URL.
+    """
+    ref, known = delivery.connection_ref, receipt.connection_ref
+    is_signed = ref is not None and ref != delivery.url_connection
+    if receipt.is_new or not is_signed or known is None or known == ref:
+        return None
+    suffix = sha256(str(ref).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return delivery._replace(delivery_key=f"{delivery.delivery_key}#{suffix}")

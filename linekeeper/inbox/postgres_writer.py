@@ -37,11 +37,11 @@ WITH stored AS (
 SELECT stored.id::text FROM stored, told
 """  # noqa: S608 - our own names
 _FIND = """
-SELECT wanted.id::text AS wanted, event.id::text AS found
+SELECT wanted.id::text AS wanted, event.id::text AS found, event.connection_ref
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS wanted(id, app, key, merge)
 JOIN webhook_event event ON event.app = wanted.app AND event.delivery_key = wanted.key
 UNION ALL
-SELECT wanted.id::text, event.id::text
+SELECT wanted.id::text, event.id::text, event.connection_ref
 FROM unnest($1::uuid[], $4::text[]) AS wanted(id, merge)
 JOIN webhook_event event ON event.merge_key = wanted.merge
 """
@@ -73,13 +73,13 @@ class PostgresWriter:
     async def _write(self, batch: Sequence[Delivery]) -> Sequence[Receipt]:
         if self._driver is None:
             await self._connect()
-        found: dict[str, str] = {}
+        found: dict[str, Receipt] = {}
         missing = list(batch)
         for _ in range(_ROUNDS):
             # One order for all processes, so that two of them with the same ids don't deadlock.
             missing.sort(key=lambda row: row.merge_key or row.delivery_key)
             stored = await self._driver.fetch(_INSERT, *map(list, zip(*missing, strict=True)))
-            found |= {row[0]: row[0] for row in stored}
+            found |= {row[0]: Receipt(row[0], True) for row in stored}
             missing = [row for row in missing if row.id not in found]
             if missing:
                 existing = await self._driver.fetch(
@@ -89,11 +89,11 @@ class PostgresWriter:
                     [row.delivery_key for row in missing],
                     [row.merge_key for row in missing],
                 )
-                found |= dict(map(tuple, existing))
+                found |= {row[0]: Receipt(row[1], row[0] == row[1], row[2]) for row in existing}
                 # What it repeated may have been claimed between the two statements: it is new now.
                 missing = [row for row in missing if row.id not in found]
             if not missing:
-                return [Receipt(found[row.id], found[row.id] == row.id) for row in batch]
+                return [found[row.id] for row in batch]
         raise TimeoutError
 
     async def _connect(self) -> None:

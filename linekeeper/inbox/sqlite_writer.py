@@ -23,8 +23,8 @@ _STATEMENTS = {
     for rows in (1, 2, 4, 8, 16, 32, 64, 128)
 }
 _FIND = (
-    "SELECT id FROM webhook_event WHERE app = ? AND delivery_key = ?"
-    " UNION ALL SELECT id FROM webhook_event WHERE merge_key = ? LIMIT 1"
+    "SELECT id, connection_ref FROM webhook_event WHERE app = ? AND delivery_key = ?"
+    " UNION ALL SELECT id, connection_ref FROM webhook_event WHERE merge_key = ? LIMIT 1"
 )
 
 
@@ -112,8 +112,8 @@ def _values(rows: Sequence[Delivery]) -> list[Any]:
 
 
 def _find(connection: sqlite3.Connection, row: Delivery) -> Receipt:
-    [found] = connection.execute(_FIND, (row.app, row.delivery_key, row.merge_key)).fetchone()
-    return Receipt(found, found == row.id)
+    found, ref = connection.execute(_FIND, (row.app, row.delivery_key, row.merge_key)).fetchone()
+    return Receipt(found, found == row.id, ref)
 
 
 def _text(value: datetime) -> str:

@@ -43,6 +43,37 @@ async def test_a_repeat_is_answered_with_the_first_ones_id_and_leaves_no_row(her
     assert len(await here.events()) == 1
 
 
+async def test_two_connections_may_have_the_same_id(here: Here) -> None:
+    """A Makini may count its deliveries by connection."""
+    other = json.dumps({**EVENT, "connection_id": "c2"}).encode()
+    first, second = (await here.post(BODY)).json(), (await here.post(other)).json()
+    assert (first["status"], second["status"]) == ("accepted", "accepted")
+    assert (await here.post(BODY)).json() == {"status": "duplicate", "id": first["id"]}
+    assert (await here.post(other)).json() == {"status": "duplicate", "id": second["id"]}
+    together = await asyncio.gather(*(here.post(body) for body in (other, BODY) * 5))
+    assert {answer.json()["status"] for answer in together} == {"duplicate"}
+    found = {event.connection_ref: event.delivery_key for event in await here.events()}
+    assert found["c1"] == "evt_1"
+    assert found["c2"].startswith("evt_1#")
+
+
+async def test_two_connections_with_the_same_id_at_once_are_both_stored(here: Here) -> None:
+    bodies = [
+        json.dumps({**EVENT, "connection_id": f"c{number % 5}"}).encode() for number in range(20)
+    ]
+    answers = await asyncio.gather(*(here.post(body) for body in bodies))
+    said = [answer.json()["status"] for answer in answers]
+    assert sorted(said) == ["accepted"] * 5 + ["duplicate"] * 15
+    assert {event.connection_ref for event in await here.events()} == {f"c{n}" for n in range(5)}
+
+
+async def test_a_captured_body_is_no_new_delivery_under_another_url(here: Here) -> None:
+    captured = json.dumps({"id": "evt_9", "event": "assets.updated", "body": ["1"]}).encode()
+    first = (await here.post(captured, "/webhooks/default/c1")).json()
+    again = (await here.post(captured, "/webhooks/default/c2")).json()
+    assert again == {"status": "duplicate", "id": first["id"]}
+
+
 async def test_a_captured_body_is_no_new_delivery_under_another_unsigned_id(here: Here) -> None:
     first = (await here.post(BODY, headers={"x-webhook-id": "h1"})).json()
     again = (await here.post(BODY, headers={"x-webhook-id": "h2"})).json()
