@@ -138,9 +138,7 @@ class Intake:
         if not again:
             return receipts
         stored = dict(zip(again, await self._writer.write(list(again.values())), strict=True))
-        return [
-            stored.get(row.id, receipt) for row, receipt in zip(rows, receipts, strict=True)
-        ]
+        return [stored.get(row.id, receipt) for row, receipt in zip(rows, receipts, strict=True)]
 
     def _take(self) -> list[_Waiting]:
         size = 0
