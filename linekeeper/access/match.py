@@ -11,7 +11,7 @@ from typing import Literal
 
 from slugify import slugify
 
-from linekeeper.customers.naming import customer_name
+from linekeeper.customers.naming import customer_name, metadata_digest
 from linekeeper.makini import ConnectionStatus, ListedConnection
 
 
@@ -28,6 +28,8 @@ class Known:
     email: str
     setup: str
     replaced_by: str | None = None
+    metadata: str | None = None
+    """The digest of its `user_metadata` (`linekeeper.customers.naming`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ def match(
             return Match("same", ours, entry)
         is_predecessor = ours is not None and ours.replaced_by == wanted.id  # its old id again
         if is_predecessor or (
-            listed is not None and _is_successor(wanted, status, entry, ours, listed)
+            listed is not None
+            and _is_successor(wanted, status, entry, ours, listed=listed, known=known)
         ):
             return Match("replaces", ours, entry)
         return Match("other", ours, entry)
@@ -172,7 +175,9 @@ def _is_successor(
     status: ConnectionStatus,
     entry: ListedConnection | None,
     ours: Known | None,
+    *,
     listed: Sequence[ListedConnection],
+    known: Sequence[Known],
 ) -> bool:
     """Whether the login is the wanted system's, under an id it didn't have before."""
     held = next((entry for entry in listed if _is_called(entry, wanted.makini_key)), None)
@@ -182,9 +187,27 @@ def _is_successor(
         return False  # several fit, and this one may be any of them
     if not _same_words(wanted.provider, status.provider):
         return False
+    if entry is not None and _is_marked_alike(wanted, entry, listed, known):
+        return True
     if entry is not None and entry.metadata:
         return _same_words(customer_name(entry), wanted.customer)
     return _is_alike(wanted, status)
+
+
+def _is_marked_alike(
+    wanted: Known,
+    entry: ListedConnection,
+    listed: Sequence[ListedConnection],
+    known: Sequence[Known],
+) -> bool:
+    """Whether the two have the same metadata, and nobody else has it."""
+    mark = wanted.metadata
+    if mark is None or metadata_digest(entry.metadata) != mark:
+        return False
+    keys = {wanted.makini_key, entry.key}
+    marked = {each.makini_key for each in known if each.metadata == mark}
+    marked |= {each.key for each in listed if metadata_digest(each.metadata) == mark}
+    return marked <= keys
 
 
 def _is_alike(known: Known, status: ConnectionStatus) -> bool:

@@ -83,11 +83,15 @@ async def known_connections(session: AsyncSession, app: str) -> list[Known]:
             col(Connection.email),
             col(Connection.setup),
             col(Connection.replaced_by),
+            col(Connection.metadata_digest),
         )
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
         .where(col(Connection.app) == app)
     )
-    return [Known(row[0], row[1], row[2], row[3], row[4] or "", *row[5:]) for row in rows]
+    known = []
+    for identifier, key, makini_id, customer_id, customer, *others in rows:
+        known.append(Known(identifier, key, makini_id, customer_id, customer or "", *others))
+    return known
 
 
 async def _owner(

@@ -16,7 +16,15 @@ from linekeeper.chunks import chunked
 from linekeeper.customers.csv_file import is_mail_address
 from linekeeper.customers.importing import free_slug
 from linekeeper.customers.matching import read_customer_names
-from linekeeper.customers.naming import customer_name, hosting, label, name_key, slug, tier
+from linekeeper.customers.naming import (
+    customer_name,
+    hosting,
+    label,
+    metadata_digest,
+    name_key,
+    slug,
+    tier,
+)
 from linekeeper.customers.setup import setup_after
 from linekeeper.makini import ListedConnection
 from linekeeper.store import Store, new_id
@@ -26,7 +34,10 @@ from linekeeper.store.types import table_of
 from linekeeper.store.upsert import insert_ignore
 
 _TOLD = ("name", "provider", "email", "hosting", "tier", "setup")
-_FOLLOWED = (*_TOLD, "tariff_by", "makini_id", "tags", "list_status", "disappeared_at")
+_FOLLOWED = (
+    *(*_TOLD, "tariff_by", "makini_id", "tags", "list_status", "disappeared_at"),
+    "metadata_digest",
+)
 """Columns that follow Makini's list; those of `_TOLD` are worth a word to people."""
 _KNOWN = select(
     col(Connection.id),
@@ -255,6 +266,7 @@ def _row(
         "tariff_by": "customer" if hosted or charged else None,
         "tags": list(listed.tags),
         "list_status": listed.status,
+        "metadata_digest": metadata_digest(listed.metadata),
         "setup": setup_after(
             "pending", listed.lifecycle, connected=listed.connected_at is not None
         ),
@@ -287,6 +299,7 @@ def _followed(
             held["setup"], listed.lifecycle, connected=listed.connected_at is not None
         ),
         "disappeared_at": None,  # it is listed
+        "metadata_digest": metadata_digest(listed.metadata),
     }
 
 

@@ -1,6 +1,7 @@
 """What people call a connection and whose it is. Pure."""
 
 import hashlib
+import json
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -92,6 +93,14 @@ def _key_part(key: str) -> str:
     if len(spelt) <= _SPELT:
         return spelt
     return f"{spelt[: _SPELT - 16]}{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+
+def metadata_digest(metadata: Mapping[str, str]) -> str | None:
+    """By what equal `user_metadata` is recognised; None where there is none."""
+    if not metadata:
+        return None
+    text = json.dumps(sorted(metadata.items()))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _lower_keys(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -48,3 +48,23 @@ async def test_who_logs_in_to_the_old_one_again_has_it_back(house: House) -> Non
     old = await house.connection(connection.id)
     assert (await house.connection(new.id)).replaced_by == old.id
     assert (old.setup, old.replaced_by) == ("live", None)
+
+
+async def test_equal_metadata_is_remembered_and_makes_the_new_one_its_successor(
+    house: House,
+) -> None:
+    """Though a colleague logged in, under another name."""
+    [connection, _] = await house.connections()
+    world, was = house.fleet.world, listed(house, connection)
+    was.user_metadata = [{"key": "account", "value": "4711"}]
+    await sweep(house)
+    await house.lose_login(connection)
+    world.remove(was)
+    new = world.create(name="Plant 2 · X", email="jo@other.example", provider=connection.provider)
+    new.user_metadata = list(was.user_metadata)
+    _, path = await link_for(house, connection)
+    answer = await through(house, path, new.key)
+    assert answer.status_code == 200, answer.text
+    old = await house.connection(connection.id)
+    assert old.replaced_by is not None
+    assert (await house.connection(old.replaced_by)).makini_key == new.key

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.access.match import Asked, Known, match
+from linekeeper.customers.naming import metadata_digest
 from linekeeper.makini import ConnectionStatus, ListedConnection
 
 ACME = Known("1", "k1", None, "c1", "Acme", "UpKeep", "it@acme.example", "live")
@@ -105,6 +106,21 @@ def test_without_the_list_it_is_the_one_of_that_id_or_the_one_asked_for_and_no_s
     came: ConnectionStatus, known: list[Known], kind: str
 ) -> None:
     assert match(asked(ACME), came, None, known).kind == kind
+
+
+def test_equal_metadata_that_nobody_else_has_makes_a_successor() -> None:
+    marked = {"account": "4711"}
+    wanted = replace(ACME, metadata=metadata_digest(marked))
+    new = ListedConnection("n", "n", "Acme 2 · UpKeep", "jo@x.example", "", provider="UpKeep")
+    new = replace(new, metadata=marked)
+    came = status("n", "Acme 2", email="jo@x.example")
+    assert match(asked(wanted), came, [LISTED["k2"], new], [wanted, BOLT]).kind == "replaces"
+    other = replace(LISTED["k2"], metadata=marked)  # it says nothing where others have it, too
+    assert match(asked(wanted), came, [other, new], [wanted, BOLT]).kind == "other"
+    third = replace(BOLT, metadata=wanted.metadata)
+    assert match(asked(wanted), came, [LISTED["k2"], new], [wanted, third]).kind == "other"
+    elsewhere = replace(came, provider="fiix")
+    assert match(asked(wanted), elsewhere, [LISTED["k2"], new], [wanted, BOLT]).kind == "other"
 
 
 def test_metadata_says_whose_it_is_before_company_and_mail_do() -> None:

@@ -101,6 +101,8 @@ class Connection(SQLModel, table=True):
     """What the rules say of it (`mode_rule`): `observe` or `manage`; None: the app's mode holds."""
     notify_customers: bool | None = None
     """Likewise whether its customer is written to."""
+    metadata_digest: str | None = None
+    """Of `user_metadata` in Makini's list; None where that is empty."""
     replaced_by: str | None = Field(default=None, sa_type=Id)
     """The connection that a new login of the same customer at the same system became."""
     created_at: datetime = time()
