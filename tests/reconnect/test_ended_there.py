@@ -57,6 +57,13 @@ async def nobody_was_asked(house: House, mailbox: Post) -> None:
     assert await house.rows(ConnectLink) == []
 
 
+async def swept_until_it_is_over(house: House, connection: Connection) -> None:
+    """As long as two lists need to say that it is gone."""
+    for _ in range(3):
+        await house.sweep()
+    assert (await house.connection(connection.id)).setup == "disconnected"
+
+
 async def asked_long_ago(house: House, connection: Connection) -> None:
     """Its health is what it is for a quarter of an hour."""
     before = utcnow() - timedelta(minutes=15)
@@ -78,9 +85,7 @@ async def test_a_call_that_is_refused_before_the_list_lacks_it_asks_no_customer(
     await report_refused_call(house, connection)
     assert (await house.connection(connection.id)).health == "unknown"
     await nobody_was_asked(house, mailbox)
-    for _ in range(3):
-        await house.sweep()
-    assert (await house.connection(connection.id)).setup == "disconnected"
+    await swept_until_it_is_over(house, connection)
     assert [incident.kind for incident in await house.incidents()][-1] == "disconnected"
     await nobody_was_asked(house, mailbox)
     assert {(await house.connection(one.id)).health for one in others} == {"healthy"}
@@ -97,9 +102,7 @@ async def test_nor_does_a_webhook_whose_record_is_read_before_the_list_lacks_it(
     await process(house.rt)
     assert (await house.connection(connection.id)).health == "unknown"
     await nobody_was_asked(house, mailbox)
-    for _ in range(3):
-        await house.sweep()
-    assert (await house.connection(connection.id)).setup == "disconnected"
+    await swept_until_it_is_over(house, connection)
     await nobody_was_asked(house, mailbox)
 
 
@@ -116,9 +119,7 @@ async def test_nor_while_a_list_that_lags_behind_still_shows_it(
         await nobody_was_asked(house, mailbox)
     house.fleet.world.connections.pop(connection.makini_key)
     await asked_long_ago(house, connection)  # not so long as the list lacks it
-    for _ in range(3):
-        await house.sweep()
-    assert (await house.connection(connection.id)).setup == "disconnected"
+    await swept_until_it_is_over(house, connection)
     await nobody_was_asked(house, mailbox)
 
 
@@ -179,9 +180,7 @@ async def test_while_the_list_cannot_be_read_nobody_is_asked(
     await report_refused_call(house, connection)
     await nobody_was_asked(house, mailbox)
     house.fleet.world.faults.admin_list = ""
-    for _ in range(3):
-        await house.sweep()
-    assert (await house.connection(connection.id)).setup == "disconnected"
+    await swept_until_it_is_over(house, connection)
     await nobody_was_asked(house, mailbox)
 
 
