@@ -112,6 +112,30 @@ def authorize_url(app: AppConfig, public_url: str, state: str) -> str:
     return f"{app.link_url}/oauth/authorize?{query}"
 
 
+async def links_of_lost_logins(
+    session: AsyncSession, connections: Sequence[str], now: datetime
+) -> dict[str, tuple[str, str | None]]:
+    """By connection, its newest link for a lost login that still works, and in which incident."""
+    links: dict[str, tuple[str, str | None]] = {}
+    for chunk in chunked(connections, 5_000):
+        rows = await session.execute(
+            select(
+                col(ConnectLink.connection_id),
+                col(ConnectLink.id),
+                col(ConnectLink.incident_id),
+            )
+            .where(
+                col(ConnectLink.connection_id).in_(chunk),
+                col(ConnectLink.incident_id).is_not(None),
+                col(ConnectLink.used_at).is_(None),
+                col(ConnectLink.expires_at) > now,
+            )
+            .order_by(col(ConnectLink.id))
+        )
+        links |= {str(row[0]): (row[1], row[2]) for row in rows}
+    return links
+
+
 async def attempts_of(session: AsyncSession, incidents: Collection[str]) -> dict[str, int]:
     """The present attempt of each of `incidents` that is not over, or goes on in another one."""
     found: dict[str, int] = {}

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.expiry import WITHIN
-from linekeeper.access.links import asked_customers, attempts_of
+from linekeeper.access.links import asked_customers, attempts_of, links_of_lost_logins
 from linekeeper.chunks import chunked
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
@@ -19,7 +19,6 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.modes import Rule, app_of, decide, load_subjects
 from linekeeper.store.tables import (
     Connection,
-    ConnectLink,
     Contact,
     Credential,
     Customer,
@@ -258,17 +257,8 @@ async def _count_people(
     with_link: set[tuple[str, str | None, str]] = set()
     attempts: dict[str, int] = {}
     for some in chunked(sorted(lost), _AT_ONCE):
-        links = await session.execute(
-            select(col(ConnectLink.connection_id), col(ConnectLink.incident_id))
-            .where(
-                col(ConnectLink.connection_id).in_(some),
-                col(ConnectLink.incident_id).is_not(None),
-                col(ConnectLink.used_at).is_(None),
-                col(ConnectLink.expires_at) > now,
-            )
-            .order_by(col(ConnectLink.id))
-        )
-        linked = {row[0]: row[1] for row in links}
+        links = await links_of_lost_logins(session, some, now)
+        linked = {connection_id: incident for connection_id, (_, incident) in links.items()}
         underway = await implemented(session, some)
         rows = await session.execute(
             select(

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.kept import kept_logins
-from linekeeper.chunks import chunked
+from linekeeper.access.links import links_of_lost_logins
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
 from linekeeper.customers.underway import implemented
@@ -18,7 +18,6 @@ from linekeeper.store import Store, is_id
 from linekeeper.store.modes import UNSAID, Chosen, app_of
 from linekeeper.store.tables import (
     Connection,
-    ConnectLink,
     Customer,
     Incident,
     IncidentConnection,
@@ -159,7 +158,7 @@ async def _load(
         )
     ).all()
     ids = [row[0].id for row in rows]
-    links = await _links(session, ids, now)
+    links = await links_of_lost_logins(session, ids, now)
     underway = await implemented(session, ids)
     kept = await kept_logins(session, ids)
     members: dict[str, Member] = {}
@@ -190,30 +189,6 @@ async def _load(
             has_logged_in=connection.id in kept,
         )
     return Case(incident, reconnect, list(members.values()))
-
-
-async def _links(
-    session: AsyncSession, connections: Sequence[str], now: datetime
-) -> dict[str, tuple[str, str | None]]:
-    """By connection, its newest link for a lost login that still works, and in which incident."""
-    links: dict[str, tuple[str, str | None]] = {}
-    for chunk in chunked(connections, 5_000):
-        rows = await session.execute(
-            select(
-                col(ConnectLink.connection_id),
-                col(ConnectLink.id),
-                col(ConnectLink.incident_id),
-            )
-            .where(
-                col(ConnectLink.connection_id).in_(chunk),
-                col(ConnectLink.incident_id).is_not(None),
-                col(ConnectLink.used_at).is_(None),
-                col(ConnectLink.expires_at) > now,
-            )
-            .order_by(col(ConnectLink.id))
-        )
-        links |= {str(row[0]): (row[1], row[2]) for row in rows}
-    return links
 
 
 async def open_cases(store: Store) -> list[str]:
