@@ -21,10 +21,10 @@ async def keep_counts(
     since: datetime,
     until: datetime,
 ) -> dict[str, int]:
-    """Remember what the back-fill of a connection brought; returns it with two more counts.
+    """Remember what the backfill of a connection brought; returns it with two more counts.
 
     `caught_up` is how many records changed at the source from `since` to `until` and reached the
-    index only after the login was lost: the same number however often the back-fill was begun.
+    index only after the login was lost: the same number however often the backfill was begun.
     `removals_waiting` are not listed any more, and a second listing has to agree.
     """
     async with rt.store.write() as session:
