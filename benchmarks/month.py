@@ -24,7 +24,7 @@ from sqlalchemy import bindparam, func, insert, select
 from sqlmodel import col
 
 from linekeeper.config import AlertPolicy, AppConfig, Configuration, HealthPolicy, SlackConfig
-from linekeeper.config.quiet import quiet_times
+from linekeeper.config.alerts import quiet_times
 from linekeeper.health.judge import Health, Judged, Observation, Outcome, dump
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude

@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr
 
 from blocks.text import comma_list, pairs
 from linekeeper.config import DEFAULT_ENTITIES, AppConfig, AppFields
-from linekeeper.config.targets import parse_targets, targets_text
+from linekeeper.config.app import parse_targets, targets_text
 
 
 class MakiniApp(AppFields, Block):

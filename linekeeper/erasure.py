@@ -16,11 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import SQLModel, col
 
 from linekeeper.access.listing import forget_listings
-from linekeeper.chunks import chunked
 from linekeeper.customers.find import NotFound
 from linekeeper.notify.places import ARTIFACTS
 from linekeeper.store import Store
 from linekeeper.store.modes import deciding, load_rules, load_subjects
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import (
     Audit,
     Connection,

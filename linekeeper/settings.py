@@ -34,7 +34,7 @@ from linekeeper.config import (
     SlackConfig,
     WebhookScheme,
 )
-from linekeeper.config.targets import parse_targets
+from linekeeper.config.app import parse_targets
 from linekeeper.logs import Format
 
 _HOURS = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d)")

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.store import Store
+from linekeeper.store.statements import insert_ignore
 from linekeeper.store.tables import CallCount
-from linekeeper.store.upsert import insert_ignore
 
 KEPT = timedelta(days=7)
 _Result = TypeVar("_Result")

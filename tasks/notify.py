@@ -9,12 +9,12 @@ from prefect.context import FlowRunContext
 from prefect.tasks import Task, exponential_backoff
 from sqlmodel import col, select
 
-from linekeeper.chunks import chunked
 from linekeeper.cli.links import find_links
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.channels import troubles
 from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.store import Store
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import Outbox
 from tasks.run import runtime
 from tasks.task import task

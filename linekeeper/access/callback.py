@@ -19,8 +19,8 @@ from linekeeper.access.login import Attempt, Ended, Ending
 from linekeeper.access.signing import load_signer
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import UNSAID, app_of, chosen_for
+from linekeeper.store.statements import ignoring
 from linekeeper.store.tables import ConnectAttempt, Connection, ConnectLink
-from linekeeper.store.upsert import ignoring
 
 ATTEMPTS_AN_HOUR = 6
 """Of one link; whoever is back without a code has tried nothing."""

@@ -8,6 +8,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import ConnectAttempt, ConnectLink, PendingLogin
 
 _AT_ONCE = 500
@@ -27,9 +28,8 @@ async def kept_logins(
 ) -> dict[str, KeptLogin]:
     """The newest kept login of each of these connections; those without one are left out."""
     found: dict[str, KeptLogin] = {}
-    ids = sorted(set(connection_ids))
-    for start in range(0, len(ids), _AT_ONCE):
-        some = col(ConnectLink.connection_id).in_(ids[start : start + _AT_ONCE])
+    for ids in chunked(sorted(set(connection_ids)), _AT_ONCE):
+        some = col(ConnectLink.connection_id).in_(ids)
         for connection_id, at, outcome in await session.execute(_KEPT.where(some)):
             found[connection_id] = KeptLogin(at, outcome == "system_away")
     return found

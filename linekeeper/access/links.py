@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.signing import Signer
-from linekeeper.chunks import chunked
 from linekeeper.clock import token_bytes
 from linekeeper.config import AppConfig
 from linekeeper.store import new_id
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import ConnectLink, Outbox, Reconnect
 
 LINK_LIVES = timedelta(days=7)

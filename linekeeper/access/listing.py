@@ -18,8 +18,8 @@ from linekeeper.makini import ListedConnection, MakiniClient
 from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem, new_id
 from linekeeper.store.leases import LeaseLost, holding
+from linekeeper.store.statements import insert_or_update
 from linekeeper.store.tables import AppSetting
-from linekeeper.store.upsert import insert_or_update
 
 SHARED_FOR = timedelta(seconds=30)
 PATIENCE_SECONDS = 30.0

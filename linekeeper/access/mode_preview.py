@@ -11,12 +11,12 @@ from sqlmodel import col
 
 from linekeeper.access.expiry import WITHIN
 from linekeeper.access.links import asked_customers, attempts_of, links_of_lost_logins
-from linekeeper.chunks import chunked
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
-from linekeeper.customers.underway import implemented
+from linekeeper.incidents.suppressed import implemented
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import Rule, app_of, decide, load_subjects
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import (
     Connection,
     Contact,

@@ -13,8 +13,8 @@ from sqlmodel import col, select
 
 from linekeeper.clock import token_bytes, utcnow
 from linekeeper.store import Store
+from linekeeper.store.statements import insert_ignore
 from linekeeper.store.tables import AppSetting
-from linekeeper.store.upsert import insert_ignore
 
 NAME = "signing-key"
 _MAC = 16

@@ -20,7 +20,6 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
-from linekeeper.chunks import chunked
 from linekeeper.cli import block_documents, prefect_settings
 from linekeeper.cli.links import find_links
 from linekeeper.cli.lost_runs import LostRuns
@@ -35,6 +34,7 @@ from linekeeper.orchestrator import Blocks, Event, OrchestratorUnavailable, Run
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
+from linekeeper.store.statements import chunked
 from linekeeper.watch.alerts import Alert
 
 CALL_SECONDS = 20.0

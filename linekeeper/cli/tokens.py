@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linekeeper.chunks import chunked
 from linekeeper.cli.confirm import require_phrase
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.who import who
+from linekeeper.store.statements import chunked
 
 if TYPE_CHECKING:
     from linekeeper.access.custody import Handed, Result

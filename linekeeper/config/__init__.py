@@ -7,26 +7,27 @@ are written once: a block inherits the fields of its settings.
 
 from pydantic import Field
 
+from linekeeper.config.alerts import (
+    AlertFields,
+    AlertPolicy,
+    MailConfig,
+    MailFields,
+    Severity,
+    SlackConfig,
+    SlackFields,
+)
 from linekeeper.config.app import (
     DEFAULT_ENTITIES,
     AppConfig,
     AppFields,
+    ForwardTarget,
     Mode,
     Paging,
     SinceFilter,
     WebhookScheme,
 )
-from linekeeper.config.base import Config
-from linekeeper.config.channels import MailConfig, MailFields, SlackConfig, SlackFields
-from linekeeper.config.names import ForwardForm
-from linekeeper.config.policies import (
-    AlertFields,
-    AlertPolicy,
-    HealthFields,
-    HealthPolicy,
-    Severity,
-)
-from linekeeper.config.targets import ForwardTarget
+from linekeeper.config.base import Config, ForwardForm
+from linekeeper.config.health import HealthFields, HealthPolicy
 
 __all__ = [
     "DEFAULT_ENTITIES",

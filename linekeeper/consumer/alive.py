@@ -14,8 +14,8 @@ from sqlmodel import col, select
 
 from linekeeper.store import Store
 from linekeeper.store.leases import CONSUMER
+from linekeeper.store.statements import insert_or_update
 from linekeeper.store.tables import Lease, Outbox, WebhookEvent
-from linekeeper.store.upsert import insert_or_update
 
 BEAT_SECONDS = 2.0
 DEAD_AFTER = timedelta(seconds=7)

@@ -8,7 +8,6 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.consumer.events import apply, failed, giving_back
@@ -27,6 +26,7 @@ from linekeeper.reconcile.entity_syncs import EntitySync, note_syncs
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.connection_settings import load_settings
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import Connection
 
 RANK = 0

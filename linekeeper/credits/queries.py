@@ -7,9 +7,9 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.credits.decide import Entry, Reason
 from linekeeper.store import Store, new_id
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import CreditEntry
 
 

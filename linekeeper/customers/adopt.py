@@ -12,7 +12,6 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.customers.csv_file import is_mail_address
 from linekeeper.customers.importing import free_slug
 from linekeeper.customers.matching import read_customer_names
@@ -29,9 +28,9 @@ from linekeeper.customers.setup import setup_after
 from linekeeper.makini import ListedConnection
 from linekeeper.store import Store, new_id
 from linekeeper.store.modes import apply_rules
+from linekeeper.store.statements import chunked, insert_ignore
 from linekeeper.store.tables import Connection, Contact, Customer, Transition, Watermark
 from linekeeper.store.types import table_of
-from linekeeper.store.upsert import insert_ignore
 
 _TOLD = ("name", "provider", "email", "hosting", "tier", "setup")
 _FOLLOWED = (

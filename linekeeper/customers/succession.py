@@ -16,6 +16,7 @@ from sqlmodel import col
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.store import Store
 from linekeeper.store.modes import apply_rules, hand_over_rule
+from linekeeper.store.statements import insert_ignore
 from linekeeper.store.tables import (
     Connection,
     ConnectionSetting,
@@ -32,7 +33,6 @@ from linekeeper.store.tables import (
     WebhookTrust,
 )
 from linekeeper.store.types import UtcDateTime
-from linekeeper.store.upsert import insert_ignore
 
 HEIR_WITHIN = timedelta(days=30)
 """How long a connection that Makini no longer lists may still be succeeded, or come back."""

@@ -16,12 +16,11 @@ from sqlalchemy import insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.config import AppConfig
 from linekeeper.health.state import load
 from linekeeper.store import Store, new_id
+from linekeeper.store.statements import chunked, insert_or_update
 from linekeeper.store.tables import AppState, Connection, Transition
-from linekeeper.store.upsert import insert_or_update
 
 MISSING_SHARE = 0.5
 """A list that lacks more than this share of the known connections looks truncated."""

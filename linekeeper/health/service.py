@@ -9,7 +9,6 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.clock import uniform
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
@@ -28,6 +27,7 @@ from linekeeper.health.judge import (
 from linekeeper.outbox.events import About, connection_event
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store, new_id, tables
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import Connection, Customer, Transition
 from linekeeper.store.types import table_of
 

@@ -1,7 +1,7 @@
 """Go-live: the connections are looked after from now on, and actual stands beside plan.
 
 Until then they are probed and reconciled too, because gates are proven by it, but nobody is
-alarmed (`linekeeper.customers.underway`): what is wrong stands on the implementation's own page.
+alarmed (`linekeeper.incidents.suppressed`): what is wrong stands on the implementation's own page.
 """
 
 from datetime import datetime

@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.credits.queries import holders
 from linekeeper.implementation.facts import (
     Configured,
@@ -20,6 +19,7 @@ from linekeeper.implementation.facts import (
     SetUp,
 )
 from linekeeper.implementation.standing import Standing, standing
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import (
     AppState,
     AuthenticationSetup,

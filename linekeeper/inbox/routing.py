@@ -9,9 +9,9 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.inbox.claim import Event
 from linekeeper.store.keys import stored_key
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import Connection, Record
 
 _AT_ONCE = 2_000

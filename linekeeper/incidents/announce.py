@@ -11,14 +11,14 @@ from sqlalchemy import Subquery, bindparam, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
-from linekeeper.config.quiet import Quiet
+from linekeeper.config.alerts import Quiet
 from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.conclude_queries import heads_of
 from linekeeper.incidents.lifecycle import add_entries, next_revisions
 from linekeeper.outbox.events import RELATED_LIMIT, About, IncidentFacts, incident_event
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store.engine import Store
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import Connection, Customer, IncidentConnection
 from linekeeper.text import shown
 

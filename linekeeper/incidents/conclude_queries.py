@@ -9,12 +9,12 @@ from sqlalchemy import and_, bindparam, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.customers.naming import label
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.health.judge import is_trouble
 from linekeeper.incidents.causes import LOST, Scope, heads
 from linekeeper.incidents.decide import DISCONNECTED, Open, Past
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import (
     AppState,
     Connection,

@@ -13,11 +13,10 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store import Store, new_id
+from linekeeper.store.statements import chunked, insert_ignore
 from linekeeper.store.tables import Incident, IncidentConnection, IncidentEntry
-from linekeeper.store.upsert import insert_ignore
 
 Status = Literal["open", "acknowledged", "resolved"]
 Action = Literal["change", "acknowledge", "resolve", "reopen"]

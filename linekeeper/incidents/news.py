@@ -9,7 +9,6 @@ from sqlalchemy import func, literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import SEVERITY, Health
@@ -18,6 +17,7 @@ from linekeeper.incidents.kinds import severity
 from linekeeper.incidents.operate import is_snoozed
 from linekeeper.incidents.suppressed import suppressed
 from linekeeper.store import Store
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import (
     Connection,
     Customer,

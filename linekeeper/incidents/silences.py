@@ -9,11 +9,11 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.clock import new_id
 from linekeeper.customers.find import NotFound, find_connection, find_customer
 from linekeeper.refusal import Refusal
 from linekeeper.store.engine import Store
 from linekeeper.store.tables import Audit, Connection, Silence
-from linekeeper.store.types import new_id
 
 Scope = Literal["connection", "customer", "provider", "all"]
 Kind = Literal["maintenance", "mute"]

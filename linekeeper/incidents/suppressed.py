@@ -14,11 +14,56 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.setup import ESTABLISHED
-from linekeeper.customers.underway import implemented
 from linekeeper.store.engine import Store
-from linekeeper.store.tables import Connection, Incident, IncidentConnection
+from linekeeper.store.statements import chunked
+from linekeeper.store.tables import (
+    Connection,
+    Implementation,
+    ImplementationSystem,
+    Incident,
+    IncidentConnection,
+)
 from linekeeper.store.tables import Silence as SilenceRow
 from linekeeper.store.types import UtcDateTime
+
+_CAME_WITH = (
+    select(
+        col(Connection.id),
+        col(Implementation.title),
+        col(Implementation.started_at),
+        col(Implementation.live_at),
+    )
+    .join(ImplementationSystem, col(ImplementationSystem.connection_id) == col(Connection.id))
+    .join(Implementation, col(Implementation.id) == col(ImplementationSystem.implementation_id))
+    .where(
+        col(Connection.id).in_(bindparam("ids", expanding=True)),
+        col(Connection.created_at) >= col(Implementation.started_at),
+        col(Implementation.status) != "abandoned",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """From when until when (UTC) a connection was being implemented, and as part of what."""
+
+    title: str
+    since: datetime
+    live_at: datetime | None
+    """Its go-live; None: still ahead."""
+
+
+async def implemented(session: AsyncSession, connections: Sequence[str]) -> dict[str, Underway]:
+    """Those of `connections` that came with an implementation, and with which.
+
+    One that was abandoned counts no more.
+    """
+    found: dict[str, Underway] = {}
+    for ids in chunked(connections, 5_000):
+        rows = await session.execute(_CAME_WITH, {"ids": ids})
+        found |= {row[0]: Underway(row[1], row[2], row[3]) for row in rows}
+    return found
+
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 
@@ -179,7 +224,7 @@ async def in_window(store: Store, connection_ids: Sequence[str], now: datetime) 
         if not windows:
             return set()
         covered: set[str] = set()
-        for some in _pieces(connection_ids):
+        for some in chunked(connection_ids, _AT_ONCE):
             rows = await session.execute(
                 select(
                     col(Connection.id), col(Connection.customer_id), col(Connection.provider)
@@ -235,8 +280,8 @@ async def _before_go_live(
 async def _members(session: AsyncSession, ids: Sequence[str]) -> dict[str, set[_Who]]:
     """Who is or was in each of the incidents `ids`."""
     members: dict[str, set[_Who]] = {incident_id: set() for incident_id in ids}
-    for some in _pieces(ids):
-        found = await session.execute(_MEMBERS, {"ids": list(some)})
+    for some in chunked(ids, _AT_ONCE):
+        found = await session.execute(_MEMBERS, {"ids": some})
         for incident_id, identifier, customer_id, provider in found:
             members[incident_id].add((identifier, customer_id, provider))
     return members
@@ -283,7 +328,3 @@ def _of_app(incident: Incident, covers: Mapping[str, list[tuple[str, Silence]]])
 def _muted(incident: Incident) -> list[Silence]:
     since, until = incident.muted_at, incident.muted_until
     return [Silence(since, until, "muted")] if since and until and since < until else []
-
-
-def _pieces(ids: Sequence[str]) -> list[Sequence[str]]:
-    return [ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)]

@@ -14,8 +14,8 @@ from linekeeper.notify.routing import DEFAULT
 from linekeeper.outbox.queue import OUTBOX
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store
+from linekeeper.store.statements import insert_ignore
 from linekeeper.store.tables import Notice, NoticeChannel
-from linekeeper.store.upsert import insert_ignore
 from linekeeper.text import shown
 
 SOCKET = "Socket Mode"

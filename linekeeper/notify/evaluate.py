@@ -14,18 +14,17 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.clock import new_id
 from linekeeper.config import Configuration
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.decision import Decision, Reach, Say
 from linekeeper.notify.policy import PATIENCE, decide, reach_of
-from linekeeper.notify.routed import about_message
-from linekeeper.notify.routing import DEFAULT, channels_of, route
+from linekeeper.notify.routing import DEFAULT, about_message, channels_of, route
 from linekeeper.notify.situations import State, read_state
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store.engine import Store
+from linekeeper.store.statements import insert_ignore
 from linekeeper.store.tables import Notice, Outbox
-from linekeeper.store.types import new_id
-from linekeeper.store.upsert import insert_ignore
 
 _LOCK = 4_217_005  # PostgreSQL's advisory lock: one process decides at a time
 

@@ -5,11 +5,11 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.view import Links
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store.engine import Store
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import Incident, NoticeMessage
 
 

@@ -7,11 +7,10 @@ from datetime import datetime
 from sqlalchemy import bindparam, select
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.notify.view import Links
 from linekeeper.store.engine import Store
+from linekeeper.store.statements import chunked, insert_or_update
 from linekeeper.store.tables import NoticeMessage
-from linekeeper.store.upsert import insert_or_update
 
 ARTIFACTS = "prefect:artifacts"
 """The `channel` of artifacts, whose ids never change (`tasks.report.put_artifact`)."""

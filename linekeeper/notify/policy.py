@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from linekeeper.config import AlertPolicy
-from linekeeper.config.quiet import Quiet, quiet_times
+from linekeeper.config.alerts import Quiet, quiet_times
 from linekeeper.incidents.causes import ROOT_CAUSE_WAIT
 from linekeeper.notify.decision import Channel, Decision, Held, Reach, Say, Situation, Told
 from linekeeper.notify.routing import DEFAULT

@@ -12,6 +12,7 @@ from linekeeper.access.kept import kept_logins
 from linekeeper.incidents.announce import RANKED
 from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, MemberView
 from linekeeper.store.engine import Store
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import (
     Connection,
     Customer,
@@ -92,8 +93,8 @@ async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, I
     """The incidents as they are now; an id without an incident is left out."""
     views: dict[str, IncidentView] = {}
     async with store.read() as session:
-        for some in _pieces(sorted(set(incident_ids))):
-            incidents = await session.scalars(_INCIDENTS, {"ids": list(some)})
+        for some in chunked(sorted(set(incident_ids)), _AT_ONCE):
+            incidents = await session.scalars(_INCIDENTS, {"ids": some})
             members, counts = await _members(session, some)
             found = incidents.all()
             wider = await merged_into(
@@ -186,8 +187,8 @@ async def _last_trouble(
     Where none does, that is the newest of all.
     """
     found: dict[tuple[str, bool], Observation] = {}
-    for some in _pieces(connection_ids):
-        rows = await session.scalars(_LAST_TROUBLE, {"ids": list(some)})
+    for some in chunked(connection_ids, _AT_ONCE):
+        rows = await session.scalars(_LAST_TROUBLE, {"ids": some})
         for row in rows:  # the newest comes last
             found[row.connection_id, False] = row
             if row.outcome in _OF_LOGIN:
@@ -196,7 +197,3 @@ async def _last_trouble(
         if not is_of_login:
             found.setdefault((connection_id, True), found[connection_id, False])
     return found
-
-
-def _pieces(ids: Sequence[str]) -> list[Sequence[str]]:
-    return [ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)]

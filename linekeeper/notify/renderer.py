@@ -13,7 +13,7 @@ from linekeeper.notify.compose_fold import fold as compose_fold
 from linekeeper.notify.places import message_of, place_of, remember, with_artifacts
 from linekeeper.notify.queries import load_views
 from linekeeper.notify.refusals import GONE, UNEDITABLE, SlackTrouble
-from linekeeper.notify.routed import incidents_of_fold, withheld_texts
+from linekeeper.notify.routing import incidents_of_fold, withheld_texts
 from linekeeper.notify.slack_channel import Posted, SlackChannel
 from linekeeper.notify.view import IncidentView, Links
 from linekeeper.outbox.sender import OutboxRow

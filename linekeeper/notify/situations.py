@@ -16,8 +16,8 @@ from linekeeper.incidents.suppressed import FORGOTTEN_AFTER, silences
 from linekeeper.notify.channels import known_as
 from linekeeper.notify.decision import Reach, Situation, Told
 from linekeeper.notify.queries import merged_into
-from linekeeper.notify.routed import channels_for
-from linekeeper.notify.routing import DEFAULT, channels_of
+from linekeeper.notify.routing import DEFAULT, channels_for, channels_of
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import (
     Connection,
     Customer,
@@ -144,16 +144,16 @@ async def _incidents(session: AsyncSession, now: datetime) -> Sequence[Incident]
 async def _facts(session: AsyncSession, ids: Sequence[str]) -> dict[str, dict[str, bool]]:
     """Whether a member is live, and whether a critical customer's is among them."""
     found: dict[str, dict[str, bool]] = {}
-    for some in _pieces(ids):
-        rows = await session.execute(_FACTS, {"ids": list(some)})
+    for some in chunked(ids, _AT_ONCE):
+        rows = await session.execute(_FACTS, {"ids": some})
         found |= {row[0]: {"live": bool(row[1]), "critical": bool(row[2])} for row in rows}
     return found
 
 
 async def _told(session: AsyncSession, ids: Collection[str], now: datetime) -> list[Told]:
     rows = {row.id: row for row in await session.scalars(_TOLD_SINCE, {"since": now - _HOUR})}
-    for some in _pieces(sorted(ids)):
-        rows |= {row.id: row for row in await session.scalars(_TOLD_OF, {"ids": list(some)})}
+    for some in chunked(sorted(ids), _AT_ONCE):
+        rows |= {row.id: row for row in await session.scalars(_TOLD_OF, {"ids": some})}
     return [
         Told(
             row.incident_id,
@@ -192,7 +192,3 @@ async def _delivered(
     for subject in found:
         delivered |= {subjects[subject]} if subject in subjects else set(of_fold[subject])
     return frozenset(delivered)
-
-
-def _pieces(ids: Sequence[str]) -> list[Sequence[str]]:
-    return [ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)]

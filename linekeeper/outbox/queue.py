@@ -30,11 +30,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.chunks import chunked
 from linekeeper.store import Store, new_id
+from linekeeper.store.statements import chunked, insert_ignore
 from linekeeper.store.tables import Outbox
 from linekeeper.store.types import UtcDateTime, table_of
-from linekeeper.store.upsert import insert_ignore
 
 Outcome = Literal["sent", "suppressed", "superseded", "skipped"]
 """How a message ends; beside `dead`, which may be replayed."""

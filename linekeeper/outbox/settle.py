@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 from sqlalchemy import literal_column, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.chunks import chunked
 from linekeeper.outbox.queue import OUTBOX, Outcome, Work, change_claimed
+from linekeeper.store.statements import chunked
 
 _MAX_ERROR = 500
 _KEYS_AT_ONCE = 5_000

@@ -1,6 +1,6 @@
 """Absent records and deletions in the database, many in one statement."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from linekeeper.reconcile.queries import one_of
 from linekeeper.store import Store
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import Deletion, Record
 
 AT_ONCE = 500
@@ -67,7 +68,7 @@ async def mark_absent(
     started: datetime,
 ) -> None:
     """A complete listing begun at `started` lacks `keys`, for the first time."""
-    for some in _pieces(keys):
+    for some in chunked(keys, AT_ONCE):
         await _set(
             session,
             *_of(connection_id, entity),
@@ -82,7 +83,7 @@ async def forget_absent(
     store: Store, session: AsyncSession, connection_id: str, entity: str, keys: Sequence[str]
 ) -> None:
     """That listings lacked `keys` has turned out to mean nothing."""
-    for some in _pieces(keys):
+    for some in chunked(keys, AT_ONCE):
         await _set(
             session,
             *_of(connection_id, entity),
@@ -101,7 +102,7 @@ async def assign(
     started: datetime,
 ) -> None:
     """`keys` belong to `deletion` from now on; one that was read meanwhile is not gone."""
-    for some in _pieces(keys):
+    for some in chunked(keys, AT_ONCE):
         await _set(
             session,
             *_of(deletion.connection_id, deletion.entity),
@@ -200,10 +201,6 @@ async def forget_bodies(
 
 def _of(connection_id: str, entity: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return col(Record.connection_id) == connection_id, col(Record.entity) == entity
-
-
-def _pieces(keys: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (keys[start : start + AT_ONCE] for start in range(0, len(keys), AT_ONCE))
 
 
 async def _set(session: AsyncSession, *conditions: ColumnElement[bool], **values: Any) -> None:

@@ -8,10 +8,9 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.store import Store
+from linekeeper.store.statements import chunked, insert_ignore
 from linekeeper.store.tables import Watermark
-from linekeeper.store.upsert import insert_ignore
 
 
 @dataclass(frozen=True, slots=True)

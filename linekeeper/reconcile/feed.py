@@ -16,9 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import col
 
 from linekeeper.store import Store
+from linekeeper.store.statements import insert_ignore
 from linekeeper.store.tables import Change, Connection, FeedEnd
 from linekeeper.store.types import table_of
-from linekeeper.store.upsert import insert_ignore
 
 MOST = 1_000
 _PLACED_AT_ONCE = 5_000

@@ -11,8 +11,8 @@ from sqlmodel import col
 from linekeeper.makini import ErrorKind, ErrorScope, MakiniError
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.store import Store
+from linekeeper.store.statements import insert_or_update
 from linekeeper.store.tables import Record, Watermark
-from linekeeper.store.upsert import insert_or_update
 
 GONE_AFTER = timedelta(days=1)
 """What was read before is given up once it was answered with 404 for this long."""

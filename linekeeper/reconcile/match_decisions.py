@@ -10,7 +10,6 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.reconcile import succession_queries as queries
 from linekeeper.reconcile.matching import Row
@@ -21,6 +20,7 @@ from linekeeper.reconcile.unmatched import settle_held
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import Audit, Connection, Record, Succession, SuccessionStep, Watermark
 
 Decision = Literal["show", "pair", "same_contents", "distinct"]

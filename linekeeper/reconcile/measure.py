@@ -10,7 +10,6 @@ from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.customers.naming import label
 from linekeeper.incidents.announce import say
 from linekeeper.incidents.single import (
@@ -23,8 +22,8 @@ from linekeeper.incidents.single import (
 from linekeeper.reconcile.causes import OUTAGE
 from linekeeper.reconcile.trust import WINDOW, Measured, state_after
 from linekeeper.runtime import Runtime
+from linekeeper.store.statements import chunked, insert_or_update
 from linekeeper.store.tables import Connection, Customer, Drift, WebhookTrust
-from linekeeper.store.upsert import insert_or_update
 
 TOPIC = "webhooks"
 KIND = "webhooks_unconfigured"

@@ -6,15 +6,15 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select, update
 from sqlmodel import col
 
-from linekeeper.config.quiet import Quiet
+from linekeeper.config.alerts import Quiet
 from linekeeper.incidents.announce import say
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconcile.accounting import count_again
 from linekeeper.reconcile.causes import Window
 from linekeeper.reconcile.reachability import find_absences
 from linekeeper.store import Store
+from linekeeper.store.statements import insert_ignore
 from linekeeper.store.tables import Outage
-from linekeeper.store.upsert import insert_ignore
 
 SENDER_GIVES_UP = timedelta(hours=24)
 LOOK_BACK = timedelta(days=30)

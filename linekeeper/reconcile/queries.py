@@ -28,9 +28,9 @@ from linekeeper.reconcile.compare import Known
 from linekeeper.reconcile.places import ANNOUNCED, KEYS, RECORDS, Place
 from linekeeper.store import Store
 from linekeeper.store.bodies import seal_body
+from linekeeper.store.statements import insert_ignore
 from linekeeper.store.tables import Change, Feed, Record
 from linekeeper.store.types import Id, UtcDateTime, table_of
-from linekeeper.store.upsert import insert_ignore
 
 LATE_DAYS = 7
 """A delivery that comes later than this after the poll that found its change is not counted."""

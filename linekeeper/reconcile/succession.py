@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from linekeeper.chunks import chunked
 from linekeeper.clock import utcnow
 from linekeeper.reconcile import succession_queries as queries
 from linekeeper.reconcile.accounting import Counts, count_due
@@ -22,6 +21,7 @@ from linekeeper.reconcile.target import Target
 from linekeeper.reconcile.unmatched import ask, hold
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import Succession
 
 PATIENCE = timedelta(days=1)

@@ -13,7 +13,6 @@ from sqlmodel import col
 
 from linekeeper.access.links import asked_customers, attempts_of, link_url, make_link
 from linekeeper.access.signing import Signer, load_signer
-from linekeeper.chunks import chunked
 from linekeeper.config import AppConfig, Configuration
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.changes import IncidentChange
@@ -26,6 +25,7 @@ from linekeeper.reconnect.remind import DEADLINE, JOINS_LATE
 from linekeeper.reconnect.runs import start_run, wake, withdraw_run
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import app_of
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import Audit, Contact, Outbox, Reconnect
 
 _ENDED = ("reconnected", "moved")

@@ -12,8 +12,8 @@ from linekeeper.access.kept import kept_logins
 from linekeeper.access.links import links_of_lost_logins
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
-from linekeeper.customers.underway import implemented
 from linekeeper.health.judge import Health
+from linekeeper.incidents.suppressed import implemented
 from linekeeper.store import Store, is_id
 from linekeeper.store.modes import UNSAID, Chosen, app_of
 from linekeeper.store.tables import (

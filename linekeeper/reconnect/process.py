@@ -9,7 +9,6 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.health.judge import Observation, Outcome
 from linekeeper.health.login_check import read_surely, readable_entities
@@ -26,6 +25,7 @@ from linekeeper.reconnect.counts import backfilled
 from linekeeper.reconnect.runs import end_replaced
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import app_of
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import Audit, Connection, ConnectLink, Reconnect
 from linekeeper.sweep.batch import probe_batch
 from linekeeper.text import duration

@@ -23,8 +23,8 @@ from linekeeper.orchestrator import Blocks
 from linekeeper.settings import Settings
 from linekeeper.store.cipher import KeyProblem
 from linekeeper.store.engine import Store
+from linekeeper.store.statements import insert_or_update
 from linekeeper.store.tables import AppSetting
-from linekeeper.store.upsert import insert_or_update
 
 _PREFIX = "block:"
 _CHANNEL = "slack:"

@@ -8,8 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.config import AppConfig
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import ConnectionSetting
 
 Settings = Mapping[str, ConnectionSetting]

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from linekeeper.store.engine import Store
+from linekeeper.store.statements import insert_or_update
 from linekeeper.store.tables import AppSetting
-from linekeeper.store.upsert import insert_or_update
 
 _NAME = "prefect-desk"
 

@@ -14,9 +14,9 @@ from sqlmodel import col, select
 
 from linekeeper.clock import monotonic
 from linekeeper.store.engine import Store
+from linekeeper.store.statements import insert_ignore
 from linekeeper.store.tables import Lease
 from linekeeper.store.types import UtcDateTime, table_of
-from linekeeper.store.upsert import insert_ignore
 
 CONSUMER = "consumer:"
 """Leases with such a name say that a consumer is alive (`linekeeper.consumer.alive`)."""

@@ -14,8 +14,8 @@ from sqlalchemy import ColumnElement, and_, delete, func, literal, or_, select, 
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.config import AppConfig
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import Connection, ModeRule
 
 Scope = Literal["app", "tag", "customer", "connection"]

@@ -15,8 +15,8 @@ from sqlmodel import col
 
 from linekeeper.clock import token_bytes
 from linekeeper.store.engine import Store
+from linekeeper.store.statements import insert_or_update
 from linekeeper.store.tables import OpenProcess
-from linekeeper.store.upsert import insert_or_update
 
 SIGN_SECONDS = 60.0
 """Between two signs of life of a process."""

@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.store.cipher import KeyProblem
 from linekeeper.store.engine import Store
+from linekeeper.store.statements import insert_or_update
 from linekeeper.store.tables import AppSetting
-from linekeeper.store.upsert import insert_or_update
 
 Kind = Literal["traces", "outbox", "bodies"]
 Retention = Mapping[str, datetime]

@@ -13,8 +13,8 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.store.engine import Store, StoreError
+from linekeeper.store.statements import insert_ignore
 from linekeeper.store.tables import AppSetting
-from linekeeper.store.upsert import insert_ignore
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 KEY_CHECK = "encryption-key-check"

@@ -1,4 +1,4 @@
-"""Column types that are the same in Python on both databases, and the tables of models."""
+"""Column types that are the same in Python on both databases, and how columns are declared."""
 
 import re
 from datetime import UTC, datetime
@@ -9,14 +9,9 @@ from sqlalchemy import JSON, DateTime, String, Uuid, inspect
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
-from sqlmodel import SQLModel
+from sqlmodel import Field, SQLModel
 
-from linekeeper import clock
-
-
-def new_id() -> str:
-    """A UUIDv7 as text: sorts by the time it was made."""
-    return clock.new_id()
+from linekeeper.clock import new_id, utcnow
 
 
 def id_floor(at: datetime) -> str:
@@ -81,3 +76,23 @@ Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresq
 def table_of(model: type[SQLModel]) -> Any:
     """The table of `model`, for statements past the ORM: SQLModel doesn't declare it."""
     return inspect(model).local_table
+
+
+def identifier() -> Any:
+    """The primary key: a UUIDv7, made here."""
+    return Field(default_factory=new_id, primary_key=True, sa_type=Id)
+
+
+def time(**options: Any) -> Any:
+    """An aware UTC time, by default now."""
+    return Field(default_factory=utcnow, sa_type=UtcDateTime, **options)
+
+
+def optional_time(**options: Any) -> Any:
+    """An aware UTC time, or nothing yet."""
+    return Field(default=None, sa_type=UtcDateTime, **options)
+
+
+def reference(target: str, **options: Any) -> Any:
+    """The id of another table's row, `table.column`."""
+    return Field(foreign_key=target, sa_type=Id, **options)

@@ -13,13 +13,12 @@ from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, or_, sele
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.config import AppConfig
 from linekeeper.makini import TokenPair
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.modes import is_managed_in
+from linekeeper.store.statements import chunked, insert_or_update
 from linekeeper.store.tables import Connection, ConnectLink, Credential, PendingLogin
-from linekeeper.store.upsert import insert_or_update
 
 MINT_MARGIN = timedelta(seconds=60)
 """A minted token with less than this left is minted again before use (INTERFACE, MAKINI)."""

@@ -9,10 +9,10 @@ from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
-from linekeeper.chunks import chunked
 from linekeeper.customers.naming import label
 from linekeeper.markdown import table, text, when
 from linekeeper.store import Store
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import Audit, Connection, Customer, Incident
 
 HAND_OUT = "token.handed_out"

@@ -8,11 +8,11 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.chunks import chunked
 from linekeeper.credits.service import Ledger, ledger
 from linekeeper.incidents.kinds import severity
 from linekeeper.notify.queries import merged_into
 from linekeeper.store import Store
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import (
     Connection,
     ConnectLink,

@@ -15,10 +15,10 @@ from sqlalchemy import func, select
 from sqlmodel import col
 
 from linekeeper.access.kept import kept_logins
-from linekeeper.chunks import chunked
 from linekeeper.config import Configuration
 from linekeeper.notify.places import ARTIFACTS
 from linekeeper.store import Store
+from linekeeper.store.statements import chunked
 from linekeeper.store.tables import (
     AppState,
     Audit,

@@ -18,8 +18,8 @@ from sqlmodel import col
 from linekeeper.incidents.findings import Finding, apply_findings
 from linekeeper.redact import without_addresses
 from linekeeper.store import Store
+from linekeeper.store.statements import insert_or_update
 from linekeeper.store.tables import EndedRun, Incident, RunAlert
-from linekeeper.store.upsert import insert_or_update
 
 TOPIC = "runs"
 Kind = Literal["run_failed", "run_crashed", "run_late", "pool_not_ready"]

@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.store import Store
+from linekeeper.store.statements import insert_ignore, insert_or_update
 from linekeeper.store.tables import Audit, EndedRun, PartHeartbeat
-from linekeeper.store.upsert import insert_ignore, insert_or_update
 from linekeeper.watch.decide import PAUSE, PREFECT, WORKERS, Part
 
 SPAN_ENDS_AFTER = timedelta(seconds=90)

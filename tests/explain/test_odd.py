@@ -11,7 +11,7 @@ import pytest
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy, AppConfig, Configuration
-from linekeeper.config.quiet import quiet_times
+from linekeeper.config.alerts import quiet_times
 from linekeeper.customers.find import NotFound, find_customer
 from linekeeper.explain.answer import Explanation, HopName
 from linekeeper.explain.service import explain

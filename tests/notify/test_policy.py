@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from linekeeper.config import AlertPolicy, Severity
-from linekeeper.config.quiet import quiet_times
+from linekeeper.config.alerts import quiet_times
 from linekeeper.incidents.kinds import severity
 from linekeeper.incidents.suppressed import Silence
 from linekeeper.notify.decision import Decision, Reach, Situation, Told

@@ -18,15 +18,16 @@ from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.notify.queries import load_views
 from linekeeper.notify.refusals import UNANSWERED_WAIT, SlackTrouble, unreachable
 from linekeeper.notify.renderer import InvalidMessage, Renderer, said
-from linekeeper.notify.routed import (
+from linekeeper.notify.routing import (
+    DEFAULT,
     First,
     channel_of_message,
+    channels_of,
     due_messages,
     first_notices,
     incidents_of,
     incidents_of_fold,
 )
-from linekeeper.notify.routing import DEFAULT, channels_of
 from linekeeper.notify.slack_channel import Pacer, open_channel
 from linekeeper.notify.view import IncidentView, Links
 from linekeeper.outbox.dispatcher import LOOK_SECONDS, Dispatcher

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import Index
 from sqlmodel import Field, SQLModel
 
-from linekeeper.store.tables.columns import identifier, optional_time, reference, time
+from linekeeper.store.types import identifier, optional_time, reference, time
 
 
 class Notice(SQLModel, table=True):

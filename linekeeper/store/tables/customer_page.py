@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlmodel import Field, SQLModel
 
-from linekeeper.store.tables.columns import identifier, optional_time, reference, time
+from linekeeper.store.types import identifier, optional_time, reference, time
 
 
 class CustomerLink(SQLModel, table=True):

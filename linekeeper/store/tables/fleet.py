@@ -6,8 +6,7 @@ from typing import Any
 from sqlalchemy import Column, Index
 from sqlmodel import Field, SQLModel
 
-from linekeeper.store.tables.columns import identifier, optional_time, reference, time
-from linekeeper.store.types import Id, Json
+from linekeeper.store.types import Id, Json, identifier, optional_time, reference, time
 
 
 class Customer(SQLModel, table=True):

@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import Column, Index
 from sqlmodel import Field, SQLModel
 
-from linekeeper.store.tables.columns import identifier, optional_time, time
-from linekeeper.store.types import Id, Json, UtcDateTime, new_id
+from linekeeper.clock import new_id
+from linekeeper.store.types import Id, Json, UtcDateTime, identifier, optional_time, time
 
 
 class NoticeMessage(SQLModel, table=True):

@@ -6,8 +6,7 @@ from typing import Any
 from sqlalchemy import Column, Index, text
 from sqlmodel import Field, SQLModel
 
-from linekeeper.store.tables.columns import identifier, optional_time, reference, time
-from linekeeper.store.types import Id, Json
+from linekeeper.store.types import Id, Json, identifier, optional_time, reference, time
 
 _PENDING = text("status = 'pending'")
 _DEAD = text("status = 'dead'")

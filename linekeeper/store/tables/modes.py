@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import Index
 from sqlmodel import SQLModel
 
-from linekeeper.store.tables.columns import identifier, time
+from linekeeper.store.types import identifier, time
 
 
 class ModeRule(SQLModel, table=True):

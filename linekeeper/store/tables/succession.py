@@ -5,8 +5,7 @@ from datetime import datetime
 from sqlalchemy import Index
 from sqlmodel import Field, SQLModel
 
-from linekeeper.store.tables.columns import identifier, optional_time, reference, time
-from linekeeper.store.types import Id
+from linekeeper.store.types import Id, identifier, optional_time, reference, time
 
 
 class Succession(SQLModel, table=True):

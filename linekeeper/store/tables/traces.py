@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, Column, Index
 from sqlmodel import Field, SQLModel
 
-from linekeeper.store.tables.columns import identifier, reference, time
+from linekeeper.store.types import identifier, reference, time
 
 
 class ForwardAttempt(SQLModel, table=True):

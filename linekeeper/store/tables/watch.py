@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlmodel import Field, SQLModel
 
-from linekeeper.store.tables.columns import time
+from linekeeper.store.types import time
 
 
 class PartHeartbeat(SQLModel, table=True):

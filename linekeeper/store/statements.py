@@ -1,8 +1,8 @@
-"""Bulk inserts that meet existing rows, for both engines."""
+"""Statements about many rows, on both engines: in portions, and past rows that are there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Executable
 from sqlalchemy.dialects import postgresql, sqlite
@@ -11,6 +11,14 @@ from sqlmodel import SQLModel
 
 from linekeeper.store.engine import Store
 from linekeeper.store.types import table_of
+
+T = TypeVar("T")
+
+
+def chunked(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    """`items` in order, at most `size` (at least 1) at a time; nothing for no items."""
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])
 
 
 async def insert_ignore(

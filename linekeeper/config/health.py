@@ -1,15 +1,8 @@
-"""When a connection is in which health, and who is notified of what, when. Units are in the names
-(INTERFACE "Policy defaults").
-"""
+"""When a connection is in which health. Units are in the names (INTERFACE "Policy defaults")."""
 
-from typing import Literal
-
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from linekeeper.config.base import Config, Fields
-from linekeeper.config.quiet import Quiet, quiet_times
-
-Severity = Literal["low", "normal", "critical"]
 
 
 class HealthFields(Fields):
@@ -116,84 +109,3 @@ class HealthPolicy(Config, HealthFields):
     def evidence_hours(self) -> float:
         """How long a read stands for the login: a login check is due before it is over."""
         return max(self.login_check_hours, 24.0) * 1.25
-
-
-class AlertFields(Fields):
-    """What is the same in the core and in the block's form."""
-
-    time_zone: str = Field(
-        default="UTC", title="Time zone", description="Of the hours and days below: Europe/Berlin."
-    )
-    quiet_hours: str = Field(
-        default="",
-        title="Quiet hours in Slack",
-        description="22:00-07:00, say; empty: none. What is critical passes; the rest is one "
-        "message in the morning.",
-    )
-    quiet_days: str = Field(
-        default="", title="Quiet days in Slack", description="sat, sun, say; empty: none."
-    )
-    first_after_minutes: float = Field(
-        default=0,
-        ge=0,
-        le=1440,
-        title="Alert delay (minutes)",
-        description="What is over sooner is recorded, not told. 0: everything is told at once, "
-        "and what is critical always is.",
-    )
-    remind_hours: float = Field(
-        default=4,
-        gt=0,
-        title="First reminder after (hours)",
-        description="In the thread, calling the owner, unless somebody has acknowledged it.",
-    )
-    remind_growth: float = Field(
-        default=2,
-        ge=1,
-        title="Backoff multiplier",
-        description="Each gap between reminders is so many times the one before ...",
-    )
-    remind_max_hours: float = Field(
-        default=24,
-        gt=0,
-        title="Longest gap (hours)",
-        description="... and never longer than this.",
-    )
-    escalate_minutes: float = Field(
-        default=60,
-        ge=0,
-        title="Escalate after (minutes)",
-        description="What nobody has acknowledged by then is shown in the channel again, and told "
-        "elsewhere.",
-    )
-    escalate_from: Literal["low", "normal", "critical", "never"] = Field(
-        default="critical",
-        title="Escalate from",
-        description="The least severity that is escalated.",
-    )
-    cap_per_hour: int = Field(
-        default=20,
-        ge=1,
-        title="First messages an hour",
-        description="At most so many in Slack; what is beyond is one message.",
-    )
-    elsewhere_quiet_hours: str = Field(
-        default="",
-        title="Quiet hours elsewhere",
-        description="As above; what is critical passes, the rest waits.",
-    )
-    elsewhere_quiet_days: str = Field(
-        default="", title="Quiet days elsewhere", description="As above."
-    )
-
-
-class AlertPolicy(Config, AlertFields):
-    """Who is notified of an incident, when and where."""
-
-    elsewhere: tuple[SecretStr, ...] = ()
-    """Apprise URLs: notified of escalations, and of everything that can't be sent to Slack."""
-
-    @property
-    def quiet(self) -> Quiet:
-        """When Slack is quiet. Raises `ValueError` for what can't be read, which forms refuse."""
-        return quiet_times(self.quiet_hours, self.quiet_days, self.time_zone)
