@@ -17,7 +17,7 @@ from sqlmodel import SQLModel, col
 
 from linekeeper.access.listing import forget_listings
 from linekeeper.customers.find import NotFound
-from linekeeper.notify.places import ARTIFACTS
+from linekeeper.notify.channels import ARTIFACTS
 from linekeeper.store import Store
 from linekeeper.store.modes import deciding, load_rules, load_subjects
 from linekeeper.store.statements import chunked

@@ -14,10 +14,10 @@ from linekeeper.config import Configuration
 from linekeeper.incidents.operate import NoIncident, acknowledge, note, snooze
 from linekeeper.makini import ReadOnlyApp
 from linekeeper.notify.buttons import ACKNOWLEDGE, Submitted, dialog, pressed, submitted
-from linekeeper.notify.queries import load_views
 from linekeeper.notify.refusals import SlackTrouble
 from linekeeper.notify.routing import channels_of
 from linekeeper.notify.slack_channel import open_view
+from linekeeper.notify.view import load_views
 from linekeeper.reconnect.ask import send_again
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store import is_id

@@ -6,7 +6,7 @@ from linekeeper.availability.service import markdown as availability_page
 from linekeeper.availability.service import read_month, sentence
 from linekeeper.cli.links import find_links
 from linekeeper.clock import utcnow
-from linekeeper.notify.places import with_artifacts
+from linekeeper.notify.channels import with_artifacts
 from linekeeper.views.digest import gather, say_digest
 from linekeeper.views.digest_page import headline, markdown
 from tasks.report import put_artifact

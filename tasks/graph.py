@@ -15,7 +15,7 @@ from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
 from linekeeper.cli.links import ui_url
-from linekeeper.notify.places import with_artifacts
+from linekeeper.notify.channels import with_artifacts
 from linekeeper.notify.view import Links
 from linekeeper.views.parts import artifact_key
 from linekeeper.views.tags import Tagged

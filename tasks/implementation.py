@@ -39,7 +39,7 @@ from linekeeper.implementation.report import (
     portfolio_markdown,
 )
 from linekeeper.implementation.standing import Standing
-from linekeeper.notify.places import with_artifacts
+from linekeeper.notify.channels import with_artifacts
 from linekeeper.notify.view import Links
 from linekeeper.preflight.handover import HandoverSystem, escape, handover
 from linekeeper.preflight.network import Network, usable_network

@@ -10,7 +10,7 @@ from sqlmodel import SQLModel, col, select
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.erasure import Eraser, erase_customer
-from linekeeper.notify.places import ARTIFACTS
+from linekeeper.notify.channels import ARTIFACTS
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store, new_id
 from linekeeper.store.modes import apply_rules

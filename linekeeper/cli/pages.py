@@ -18,7 +18,7 @@ from linekeeper.cli.links import find_links
 from linekeeper.cli.names import full_name
 from linekeeper.cli.written import list_in_run
 from linekeeper.clock import utcnow
-from linekeeper.notify.places import artifact_ids, remember_artifact, with_artifacts
+from linekeeper.notify.channels import artifact_ids, remember_artifact, with_artifacts
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import holding
 from linekeeper.views.audit import (

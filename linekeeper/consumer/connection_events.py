@@ -11,21 +11,20 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.consumer.events import apply, failed, giving_back
-from linekeeper.consumer.sync_scope import SyncScopes
 from linekeeper.health.contested import is_older
 from linekeeper.health.judge import Observation, Outcome, load
 from linekeeper.health.scope import doubt
 from linekeeper.health.service import CLOCK_SLACK, observe
 from linekeeper.inbox.claim import Event, Settled, claim_events
 from linekeeper.inbox.identify import read
-from linekeeper.inbox.kinds import CANARY
+from linekeeper.inbox.kinds import CANARY, EventNames
 from linekeeper.inbox.meaning import ABOUT_CONNECTIONS, Statement, statement
 from linekeeper.inbox.routing import connections_of
 from linekeeper.incidents.conclude import conclude
 from linekeeper.reconcile.entity_syncs import EntitySync, note_syncs
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
-from linekeeper.store.connection_settings import load_settings
+from linekeeper.store.connection_settings import Settings, configured, load_settings
 from linekeeper.store.statements import chunked
 from linekeeper.store.tables import Connection
 
@@ -157,3 +156,32 @@ async def _last_judged(
             if at is not None and at <= now + CLOCK_SLACK:
                 found[identifier] = at
     return found
+
+
+class SyncScopes:
+    """Reads the entities that events name as each app calls them."""
+
+    def __init__(self, apps: Mapping[str, AppConfig], settings: Mapping[str, Settings]) -> None:
+        self._apps = apps
+        self._settings = settings
+        self._names: dict[str, EventNames] = {}
+
+    def single(self, event: Event, said: Statement, owner: str) -> list[EntitySync] | None:
+        """The end of the sync of each entity that `event` names.
+
+        None where it is of the connection as a whole: it names no entity, or all that are read.
+        Empty where it names only such as aren't read here.
+        """
+        app = self._apps.get(event.app)
+        if not said.entities or app is None:
+            return None
+        names = self._names.get(event.app)
+        if names is None:
+            names = self._names[event.app] = EventNames(app.entities, app.event_kinds)
+        read = configured(app, self._settings.get(owner)).entities
+        named = {names.entity(name) for name in said.entities}
+        about = [entity for entity in read if entity in named]
+        if len(about) == len(read):
+            return None
+        error = None if said.synced else said.message or "it does not say why"
+        return [EntitySync(owner, entity, event.at, error) for entity in about]

@@ -21,12 +21,12 @@ from linekeeper.inbox.claim import (
     Event,
     Retry,
     Settled,
+    leave_traces,
     release_claim,
     schedule_retry,
     settle,
     still_ours,
 )
-from linekeeper.inbox.traces import leave_traces
 from linekeeper.logs import ids_of, passed
 from linekeeper.outbox.forward import Accepted, forward_events
 from linekeeper.redact import describe_error

@@ -21,9 +21,9 @@ from linekeeper.incidents.announce import incident_lane
 from linekeeper.incidents.suppressed import silences
 from linekeeper.notify.channels import known_as
 from linekeeper.notify.policy import decide
-from linekeeper.notify.queries import merged_into
 from linekeeper.notify.routing import DEFAULT, channels_of
 from linekeeper.notify.situations import read_state
+from linekeeper.notify.view import merged_into
 from linekeeper.store import Store
 from linekeeper.store.retention import load_retention
 from linekeeper.store.tables import Incident, Notice, NoticeChannel, Outbox

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Delete, Update, delete, func, select, update
 from sqlmodel import SQLModel, col
 
-from linekeeper.inbox.traces import hour_of
+from linekeeper.inbox.claim import hour_of
 from linekeeper.store import Store
 from linekeeper.store.retention import note_removed
 from linekeeper.store.tables import (

@@ -8,14 +8,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from linekeeper.notify import compose, compose_reminder
+from linekeeper.notify.channels import message_of, place_of, remember, with_artifacts
 from linekeeper.notify.compose import Rendered
 from linekeeper.notify.compose_fold import fold as compose_fold
-from linekeeper.notify.places import message_of, place_of, remember, with_artifacts
-from linekeeper.notify.queries import load_views
 from linekeeper.notify.refusals import GONE, UNEDITABLE, SlackTrouble
 from linekeeper.notify.routing import incidents_of_fold, withheld_texts
 from linekeeper.notify.slack_channel import Posted, SlackChannel
-from linekeeper.notify.view import IncidentView, Links
+from linekeeper.notify.view import IncidentView, Links, load_views
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store
 

@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import Configuration, SlackConfig
-from linekeeper.notify.places import messages_of
 from linekeeper.outbox.queue import OUTBOX
 from linekeeper.people import person
 from linekeeper.store.engine import Store
@@ -26,6 +25,7 @@ from linekeeper.store.tables import (
     Incident,
     IncidentConnection,
     Notice,
+    NoticeMessage,
     Outbox,
 )
 
@@ -258,12 +258,19 @@ async def channel_of_message(
     if len(channels) < 2:
         return DEFAULT
     if (thread := payload.get("thread")) is not None:
-        begun = await messages_of(store, str(thread))
+        begun = await _messages_of(store, str(thread))
         known = [name for name, channel in channels.items() if channel.channel in begun]
         if known:
             return known[0]
     async with store.read() as session:
         return route(await about_message(session, payload), channels)
+
+
+async def _messages_of(store: Store, subject: str) -> set[str]:
+    """The channels in which there is a message about `subject`."""
+    async with store.read() as session:
+        found = select(col(NoticeMessage.channel)).where(col(NoticeMessage.subject) == subject)
+        return set(await session.scalars(found))
 
 
 async def about_message(session: AsyncSession, payload: Mapping[str, Any]) -> About:

@@ -15,8 +15,8 @@ from linekeeper.incidents.kinds import severity
 from linekeeper.incidents.suppressed import FORGOTTEN_AFTER, silences
 from linekeeper.notify.channels import known_as
 from linekeeper.notify.decision import Reach, Situation, Told
-from linekeeper.notify.queries import merged_into
 from linekeeper.notify.routing import DEFAULT, channels_for, channels_of
+from linekeeper.notify.view import merged_into
 from linekeeper.store.statements import chunked
 from linekeeper.store.tables import (
     Connection,

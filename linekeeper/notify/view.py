@@ -1,14 +1,29 @@
-"""What a message about an incident needs to know, as plain data."""
+"""An incident as a message about it needs to know it, read for many of them in few statements."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from linekeeper.access.kept import KeptLogin
+from sqlalchemy import and_, bindparam, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from linekeeper.access.kept import KeptLogin, kept_logins
+from linekeeper.incidents.announce import RANKED
+from linekeeper.store.engine import Store
+from linekeeper.store.statements import chunked
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Observation,
+)
 
 MEMBERS_SHOWN = 20
 CONNECTIONS = "connections"
@@ -137,3 +152,181 @@ class Links:
 
     def _page(self, path: str) -> str | None:
         return f"{self.ui_url.rstrip('/')}/{path}" if self.ui_url and path else None
+
+
+_AT_ONCE = 5_000
+"""Ids in one statement."""
+_LOST = "reauthorization_required"
+_OF_LOGIN = ("login_lost", "doubted")
+"""Outcomes that speak of the login; that a system is away says nothing of it."""
+_EVIDENCE_BEFORE = timedelta(hours=1)
+"""Trouble seen this long before a connection joined belongs to the incident: misses add up."""
+
+
+_SHOWN = (
+    select(RANKED, Connection, Customer)
+    .join(Connection, col(Connection.id) == RANKED.c.connection_id)
+    .join(Customer, col(Customer.id) == col(Connection.customer_id), isouter=True)
+    .where(RANKED.c.place <= MEMBERS_SHOWN)
+    .order_by(RANKED.c.incident_id, RANKED.c.place)
+)
+_NARROW, _WIDE = aliased(Incident), aliased(Incident)
+_HERE, _THERE = aliased(IncidentConnection), aliased(IncidentConnection)
+_MERGED = (
+    select(col(_NARROW.id), col(_WIDE.title))
+    .join(_HERE, col(_HERE.incident_id) == col(_NARROW.id))
+    .join(
+        _THERE,
+        and_(
+            col(_THERE.connection_id) == col(_HERE.connection_id),
+            col(_THERE.topic) == col(_HERE.topic),
+            col(_THERE.incident_id) != col(_NARROW.id),
+            col(_THERE.joined_at) <= col(_NARROW.resolved_at),
+            or_(col(_THERE.left_at).is_(None), col(_THERE.left_at) > col(_NARROW.resolved_at)),
+        ),
+    )
+    .join(_WIDE, col(_WIDE.id) == col(_THERE.incident_id))
+    .where(
+        col(_NARROW.id).in_(bindparam("ids", expanding=True)),
+        col(_NARROW.resolved_at).is_not(None),
+        # Of another topic a connection may be in several incidents that have nothing in common.
+        or_(col(_NARROW.topic) == "health", col(_WIDE.scope) != "connection"),
+    )
+    .distinct()
+)
+_INCIDENTS = select(Incident).where(col(Incident.id).in_(bindparam("ids", expanding=True)))
+_IS_OF_LOGIN = col(Observation.outcome).in_(_OF_LOGIN)
+_TROUBLES = (
+    select(
+        col(Observation.id),
+        func.row_number()
+        .over(
+            partition_by=[col(Observation.connection_id), _IS_OF_LOGIN],
+            order_by=[col(Observation.at).desc(), col(Observation.id).desc()],
+        )
+        .label("age"),
+    )
+    .where(
+        col(Observation.connection_id).in_(bindparam("ids", expanding=True)),
+        col(Observation.outcome) != "answered",
+        or_(col(Observation.code).is_not(None), col(Observation.message).is_not(None)),
+    )
+    .subquery()
+)
+_LAST_TROUBLE = (
+    select(Observation)
+    .join(_TROUBLES, _TROUBLES.c.id == col(Observation.id))
+    .where(_TROUBLES.c.age == 1)
+    .order_by(col(Observation.at), col(Observation.id))
+)
+"""Built once: building them takes longer than running them."""
+
+
+async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, IncidentView]:
+    """The incidents as they are now; an id without an incident is left out."""
+    views: dict[str, IncidentView] = {}
+    async with store.read() as session:
+        for some in chunked(sorted(set(incident_ids)), _AT_ONCE):
+            incidents = await session.scalars(_INCIDENTS, {"ids": some})
+            members, counts = await _members(session, some)
+            found = incidents.all()
+            wider = await merged_into(
+                session, [incident.id for incident in found if incident.resolved_at]
+            )
+            for incident in found:
+                count, left = counts.get(incident.id, (0, 0))
+                views[incident.id] = IncidentView(
+                    id=incident.id,
+                    kind=incident.kind,
+                    scope=incident.scope,
+                    app=incident.app,
+                    provider=incident.provider,
+                    title=incident.title,
+                    status=incident.status,
+                    revision=incident.revision,
+                    opened_at=incident.opened_at,
+                    reopened_at=incident.reopened_at,
+                    acknowledged_at=incident.acknowledged_at,
+                    acknowledged_by=incident.acknowledged_by,
+                    resolved_at=incident.resolved_at,
+                    merged_into=wider.get(incident.id),
+                    members=tuple(members.get(incident.id, ())),
+                    member_count=count,
+                    recovered_count=left,
+                    run_id=incident.run_id,
+                    connect_url=incident.connect_url,
+                    snoozed_until=incident.snoozed_until,
+                    code=incident.code,
+                    message=incident.message,
+                    request_id=incident.request_id,
+                    summary=incident.summary,
+                )
+    return views
+
+
+async def _members(
+    session: AsyncSession, incident_ids: Sequence[str]
+) -> tuple[dict[str, list[MemberView]], dict[str, tuple[int, int]]]:
+    rows = (await session.execute(_SHOWN, {"incident_ids": list(incident_ids)})).all()
+    evidence = await _last_trouble(session, sorted({row.connection_id for row in rows}))
+    lost = [row.connection_id for row in rows if row.kind == _LOST and row.left_at is None]
+    kept = await kept_logins(session, lost)
+    members: dict[str, list[MemberView]] = {}
+    counts: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        connection: Connection = row.Connection
+        customer: Customer | None = row.Customer
+        seen = evidence.get((connection.id, row.kind == _LOST))
+        if seen is not None and seen.at < row.joined_at - _EVIDENCE_BEFORE:
+            seen = None
+        counts[row.incident_id] = (row.members, row.members - row.affected)
+        members.setdefault(row.incident_id, []).append(
+            MemberView(
+                connection_id=connection.id,
+                name=connection.name,
+                slug=connection.slug,
+                makini_key=connection.makini_key,
+                provider=connection.provider,
+                health=connection.health,
+                kind=row.kind,
+                joined_at=row.joined_at,
+                left_at=row.left_at,
+                customer_id=customer.id if customer else None,
+                customer=customer.name if customer else None,
+                owner=customer.owner if customer else None,
+                critical=customer.critical if customer else False,
+                code=seen.code if seen else None,
+                message=seen.message if seen else None,
+                request_id=seen.request_id if seen else None,
+                login_kept=kept.get(connection.id) if row.kind == _LOST else None,
+            )
+        )
+    return members, counts
+
+
+async def merged_into(session: AsyncSession, incident_ids: Sequence[str]) -> dict[str, str]:
+    """Titles of the incidents in which these go on: a connection was there when they resolved."""
+    if not incident_ids:
+        return {}
+    rows = await session.execute(_MERGED, {"ids": list(incident_ids)})
+    return {row[0]: row[1] for row in rows}
+
+
+async def _last_trouble(
+    session: AsyncSession, connection_ids: Sequence[str]
+) -> dict[tuple[str, bool], Observation]:
+    """The newest trouble of each connection, and (True) the newest that speaks of its login.
+
+    Where none does, that is the newest of all.
+    """
+    found: dict[tuple[str, bool], Observation] = {}
+    for some in chunked(connection_ids, _AT_ONCE):
+        rows = await session.scalars(_LAST_TROUBLE, {"ids": some})
+        for row in rows:  # the newest comes last
+            found[row.connection_id, False] = row
+            if row.outcome in _OF_LOGIN:
+                found[row.connection_id, True] = row
+    for connection_id, is_of_login in list(found):
+        if not is_of_login:
+            found.setdefault((connection_id, True), found[connection_id, False])
+    return found

@@ -14,8 +14,20 @@ from typing import Self
 
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.outbox.queue import Claim, Work, claim, is_due, outbox_of, release_claim
-from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Partition, Result, Sender, Settlement
-from linekeeper.outbox.settle import End, Retry, end, schedule_retry, supersede
+from linekeeper.outbox.sender import (
+    End,
+    Ended,
+    Failed,
+    OutboxRow,
+    Partition,
+    Result,
+    Retry,
+    Sender,
+    Settlement,
+    end,
+    schedule_retry,
+    supersede,
+)
 from linekeeper.store import Store
 
 ROUND_SECONDS = 60.0

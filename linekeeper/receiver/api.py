@@ -26,9 +26,9 @@ from linekeeper.clock import as_utc, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
 from linekeeper.makini import MakiniError
-from linekeeper.receiver.body import read_body
 from linekeeper.receiver.connection_route import ConnectionRoute
 from linekeeper.receiver.keys import require_key, runtime_of
+from linekeeper.receiver.raw import read_body
 from linekeeper.reconcile.completeness import completeness_of
 from linekeeper.reconcile.entity_queries import entity_states
 from linekeeper.reconcile.feed import MOST, BadCursor, read_feed

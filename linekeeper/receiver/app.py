@@ -8,15 +8,13 @@ from typing import Self
 from linekeeper.access.issue_together import TokenIssuer
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.tally import Tally
-from linekeeper.receiver.answers import Send
 from linekeeper.receiver.beat import Beat
-from linekeeper.receiver.bodies import Receive
 from linekeeper.receiver.gate import Gate
-from linekeeper.receiver.metrics import observe_batch
+from linekeeper.receiver.raw import Receive, Send
 from linekeeper.receiver.site import make_site
 from linekeeper.receiver.standby import Standby
 from linekeeper.receiver.tokens import Tokens
-from linekeeper.receiver.webhooks import PREFIX, Apps, Scope, Webhooks
+from linekeeper.receiver.webhooks import PREFIX, Apps, Scope, Webhooks, observe_batch
 from linekeeper.runtime import Runtime
 
 

@@ -10,15 +10,14 @@ import traceback
 from collections.abc import Awaitable, MutableMapping
 from typing import Any, TypeAlias
 
-from linekeeper.receiver import answers
-from linekeeper.receiver.answers import Message, Refusal, Send
-from linekeeper.receiver.bodies import Bodies, Disconnected, Receive
+from linekeeper.receiver import raw
 from linekeeper.receiver.html import page
+from linekeeper.receiver.raw import Bodies, Disconnected, Message, Receive, Refusal, Send
 
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
-"""For any route; most take less (`receiver.body`)."""
+"""For any route; most take less (`read_body`)."""
 PLACES = 256
 ANSWER_SECONDS = 60.0
 
@@ -47,7 +46,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if self.taken >= self._places and not self._bodies.give_up_longest():
-            await _refuse(answers.BUSY, scope, receive, send)
+            await _refuse(raw.BUSY, scope, receive, send)
             return
         self.taken += 1
         answering = None
@@ -84,12 +83,12 @@ class Gate:
         except asyncio.CancelledError:  # the server ends; whoever asked comes again
             answering.cancel()
             await asyncio.wait({answering})
-            await exchange.end(answers.STOPPING, scope)
+            await exchange.end(raw.STOPPING, scope)
             return
         if not answering.done():
-            await exchange.end(answers.BUSY, scope)
+            await exchange.end(raw.BUSY, scope)
         elif answering.exception() is not None:
-            await exchange.end(answers.FAILED, scope)
+            await exchange.end(raw.FAILED, scope)
 
 
 class _Exchange:

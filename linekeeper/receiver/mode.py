@@ -19,9 +19,9 @@ from linekeeper.access.modes import (
 )
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
-from linekeeper.receiver.body import read_body
 from linekeeper.receiver.connection_route import ConnectionRoute
 from linekeeper.receiver.keys import require_key, runtime_of
+from linekeeper.receiver.raw import read_body
 from linekeeper.runtime import UnknownApp
 
 _MOST_BYTES = 16_384

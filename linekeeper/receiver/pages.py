@@ -2,7 +2,15 @@
 
 import asyncio
 import logging
+import os
 
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    generate_latest,
+    multiprocess,
+)
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -10,7 +18,6 @@ from starlette.routing import Route
 
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.receiver.beat import Beat
-from linekeeper.receiver.metrics import CONTENT_TYPE_LATEST, exposition
 from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem
 from linekeeper.views.gauges import down, read_gauges
@@ -24,6 +31,15 @@ GAUGES_SECONDS = 10.0
 """How old what the database says may be."""
 
 log = logging.getLogger(__name__)
+
+
+def of_receiver() -> bytes:
+    """What Prometheus sees of the receiver; the figures of several workers are added up."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # theirs
+    return generate_latest(registry)
 
 
 class Readiness:
@@ -88,6 +104,6 @@ def routes(beat: Beat, runtime: Runtime) -> list[Route]:
         )
 
     async def metrics(_: Request) -> Response:
-        return Response(exposition() + await gauges.text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(of_receiver() + await gauges.text(), media_type=CONTENT_TYPE_LATEST)
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]

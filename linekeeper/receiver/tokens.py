@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from linekeeper.access.issue_together import TokenIssuer
-from linekeeper.receiver import answers
-from linekeeper.receiver.answers import Send
+from linekeeper.receiver import raw
+from linekeeper.receiver.raw import Send
 from linekeeper.receiver.webhooks import Scope
 
 _ROUTE = re.compile(rb"/api/connections/([A-Za-z0-9_.~-]{1,200})/token")
@@ -38,10 +38,10 @@ class Tokens:
         try:
             given = await self._issuer.issue(key, route[1].decode())
         except TimeoutError:
-            await answers.STORAGE(send)
+            await raw.STORAGE(send)
             return True
         except asyncio.CancelledError:
-            await answers.STOPPING(send)  # the server ends; the product asks again
+            await raw.STOPPING(send)  # the server ends; the product asks again
             return True
         if given is None:
             return False

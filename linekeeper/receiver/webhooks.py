@@ -11,6 +11,8 @@ from collections.abc import MutableMapping
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
+from prometheus_client import Counter, Histogram
+
 from linekeeper.clock import new_id, utcnow
 from linekeeper.config import AppConfig, Configuration
 from linekeeper.inbox.headers import keep_headers
@@ -19,13 +21,33 @@ from linekeeper.inbox.intake import Intake, StorageDown
 from linekeeper.inbox.kinds import CANARY, EventNames
 from linekeeper.inbox.tally import Tally
 from linekeeper.inbox.verify import Rejected, Verifier
-from linekeeper.receiver import answers
-from linekeeper.receiver.answers import Refusal, Send
-from linekeeper.receiver.bodies import Bodies, Disconnected, Receive
-from linekeeper.receiver.metrics import DELIVERIES
+from linekeeper.receiver import raw
+from linekeeper.receiver.raw import Bodies, Disconnected, Receive, Refusal, Send
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.configuration import load_configuration
+
+DELIVERIES = Counter(
+    "linekeeper_deliveries",
+    "Webhook deliveries by answer: accepted, canary, duplicate, or why they were turned away.",
+    ["app", "answer"],
+)
+BATCH_ROWS = Histogram(
+    "linekeeper_intake_batch_rows",
+    "Deliveries stored in one transaction.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+)
+COMMIT_SECONDS = Histogram(
+    "linekeeper_intake_commit_seconds",
+    "From the beginning of a transaction to its commit.",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 4),
+)
+
+
+def observe_batch(rows: int, seconds: float) -> None:
+    """Note one committed transaction."""
+    BATCH_ROWS.observe(rows)
+    COMMIT_SECONDS.observe(seconds)
 
 
 class InboxApp:
@@ -103,9 +125,9 @@ class Webhooks:
         except Disconnected:
             return
         except StorageDown:
-            refused = answers.STORAGE
+            refused = raw.STORAGE
         except asyncio.CancelledError:
-            refused = answers.STOPPING  # the server ends; the sender comes again
+            refused = raw.STOPPING  # the server ends; the sender comes again
         if refused is not None:
             await refused(send)
 
@@ -123,7 +145,7 @@ class Webhooks:
         now = utcnow()
         verdict = app.verifier.verify(headers, body, now=now.timestamp())
         if isinstance(verdict, Rejected):
-            refused = answers.UNVERIFIED[verdict.cause]
+            refused = raw.UNVERIFIED[verdict.cause]
             return self._refuse(scope, app.name, refused, len(body))
         identity = identify(
             app.name, app.names, headers, connection, body, now=now, scheme=app.scheme
@@ -144,19 +166,19 @@ class Webhooks:
         else:
             app.duplicate.inc()
             self._tally.count(app.name, "duplicate")
-        await answers.stored(send, receipt.id, is_new=receipt.is_new)
+        await raw.stored(send, receipt.id, is_new=receipt.is_new)
         return None
 
     def _route(self, scope: Scope) -> tuple[InboxApp | None, str | None, Refusal]:
         # Split before unquoting: a connection's key may contain an encoded slash.
         parts = scope["raw_path"].decode("latin-1").split("/")[2:]
         if len(parts) > 2 or not parts[0]:
-            return None, None, answers.NO_ROUTE
+            return None, None, raw.NO_ROUTE
         if scope["method"] != "POST":
-            return None, None, answers.NOT_POST
+            return None, None, raw.NOT_POST
         app = self._apps.get(unquote(parts[0]))
         connection = unquote(parts[1]) if len(parts) == 2 else None
-        return app, connection or None, answers.UNKNOWN_APP
+        return app, connection or None, raw.UNKNOWN_APP
 
     def _refuse(self, scope: Scope, app: str, refused: Refusal, size: int) -> Refusal:
         DELIVERIES.labels(app, refused.cause).inc()

@@ -24,10 +24,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
+from linekeeper.inbox.claim import hour_of
 from linekeeper.inbox.kinds import CANARY
 from linekeeper.inbox.replay import not_replayed
 from linekeeper.inbox.retention import HABIT_DAYS
-from linekeeper.inbox.traces import hour_of
 from linekeeper.inbox.verify import Cause
 from linekeeper.store.tables import Connection, DeliveryCount, WebhookEvent, WebhookHour
 from linekeeper.store.types import UtcDateTime, id_floor

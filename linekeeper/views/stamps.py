@@ -16,7 +16,7 @@ from sqlmodel import col
 
 from linekeeper.access.kept import kept_logins
 from linekeeper.config import Configuration
-from linekeeper.notify.places import ARTIFACTS
+from linekeeper.notify.channels import ARTIFACTS
 from linekeeper.store import Store
 from linekeeper.store.statements import chunked
 from linekeeper.store.tables import (

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from linekeeper.config import AppConfig, Configuration, SlackConfig
 from linekeeper.outbox.queue import Message, claim, enqueue, outbox_of
-from linekeeper.outbox.settle import End, Retry, end, schedule_retry
+from linekeeper.outbox.sender import End, Retry, end, schedule_retry
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (
     AppState,

@@ -9,7 +9,7 @@ from linekeeper.clock import utcnow
 from linekeeper.consumer.alive import beat, retire
 from linekeeper.inbox.claim import Settled, claim_events, settle, still_ours
 from linekeeper.outbox.queue import CLAIM_SECONDS, Message, claim, enqueue, outbox_of
-from linekeeper.outbox.settle import End, end
+from linekeeper.outbox.sender import End, end
 from linekeeper.store import Store
 from linekeeper.store.tables import Lease, Outbox, WebhookEvent
 

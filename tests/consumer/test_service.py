@@ -16,7 +16,7 @@ from linekeeper.consumer.loops import ServiceLoop, keep
 from linekeeper.consumer.service import run_consumer
 from linekeeper.consumer.waker import Waker
 from linekeeper.incidents.announce import say
-from linekeeper.notify.places import remember
+from linekeeper.notify.channels import remember
 from linekeeper.notify.view import FORMS, Links
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.runtime import Runtime

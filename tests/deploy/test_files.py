@@ -11,7 +11,7 @@ import yaml
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, Configuration
-from linekeeper.receiver.metrics import exposition as of_receiver
+from linekeeper.receiver.pages import of_receiver
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.views.gauges import exposition, read_gauges

@@ -13,7 +13,7 @@ from linekeeper.health.absence import Absence
 from linekeeper.incidents.news import find_news
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.notify import compose
-from linekeeper.notify.queries import load_views
+from linekeeper.notify.view import load_views
 from linekeeper.reconcile.doubt import observe_lost_login
 from linekeeper.reconcile.target import load_targets
 from linekeeper.reconnect.disconnect import disconnect

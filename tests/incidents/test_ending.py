@@ -10,7 +10,7 @@ import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.incidents.single import open_incident, resolve_incident
-from linekeeper.notify.queries import load_views
+from linekeeper.notify.view import load_views
 from linekeeper.orchestrator import Blocks
 from linekeeper.reconcile.measure import measure
 from linekeeper.runtime import Runtime

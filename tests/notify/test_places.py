@@ -1,6 +1,6 @@
 """Links in messages lead to what an artifact shows, as soon as it was written."""
 
-from linekeeper.notify.places import remember_artifact
+from linekeeper.notify.channels import remember_artifact
 from linekeeper.notify.view import Links
 from tests.notify.conftest import Desk
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from linekeeper.access.verify import verify_logins
 from linekeeper.clock import utcnow
 from linekeeper.notify.compose import plain
-from linekeeper.notify.queries import load_views
+from linekeeper.notify.view import load_views
 from linekeeper.reconnect.open_cases import OpenCase, WaitingMember
 from linekeeper.reconnect.watch import due_steps
 from linekeeper.store.tables import Connection, IncidentEntry, PendingLogin

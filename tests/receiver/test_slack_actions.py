@@ -14,7 +14,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.notify.buttons import buttons, dialog
-from linekeeper.notify.queries import load_views
+from linekeeper.notify.view import load_views
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.store.tables import Audit, ConnectLink, Incident, IncidentEntry, Outbox, Reconnect
 from tests.consumer.socket_peer import socket_peer, until

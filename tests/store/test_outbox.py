@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from linekeeper.clock import utcnow
 from linekeeper.outbox.queue import CLAIM_SECONDS, Claim, Message, Work, claim, enqueue, outbox_of
-from linekeeper.outbox.settle import End, Retry, end, schedule_retry
+from linekeeper.outbox.sender import End, Retry, end, schedule_retry
 from linekeeper.store import Store
 
 SLACK = outbox_of("slack")

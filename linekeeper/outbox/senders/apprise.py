@@ -19,8 +19,7 @@ from linekeeper.config import Configuration
 from linekeeper.notify import compose, compose_reminder
 from linekeeper.notify.channels import mark_broken, mark_well
 from linekeeper.notify.evaluate import targets
-from linekeeper.notify.queries import load_views
-from linekeeper.notify.view import IncidentView, Links
+from linekeeper.notify.view import IncidentView, Links, load_views
 from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender, Settlement
 from linekeeper.store.engine import Store

@@ -15,7 +15,6 @@ from linekeeper.notify.channels import gather_burst, hold_channel, known_as, mar
 from linekeeper.notify.compose_fold import plain_fold
 from linekeeper.notify.decision import Decision
 from linekeeper.notify.evaluate import evaluate_alerts
-from linekeeper.notify.queries import load_views
 from linekeeper.notify.refusals import UNANSWERED_WAIT, SlackTrouble, unreachable
 from linekeeper.notify.renderer import InvalidMessage, Renderer, said
 from linekeeper.notify.routing import (
@@ -29,7 +28,7 @@ from linekeeper.notify.routing import (
     incidents_of_fold,
 )
 from linekeeper.notify.slack_channel import Pacer, open_channel
-from linekeeper.notify.view import IncidentView, Links
+from linekeeper.notify.view import IncidentView, Links, load_views
 from linekeeper.outbox.dispatcher import LOOK_SECONDS, Dispatcher
 from linekeeper.outbox.queue import OUTBOX
 from linekeeper.outbox.sender import (

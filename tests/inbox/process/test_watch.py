@@ -7,8 +7,8 @@ from sqlalchemy import insert, select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
+from linekeeper.inbox.claim import hour_of
 from linekeeper.inbox.tally import Tally
-from linekeeper.inbox.traces import hour_of
 from linekeeper.inbox.unrouted import route_again
 from linekeeper.incidents.operate import mute
 from linekeeper.incidents.single import open_incident

@@ -1,11 +1,89 @@
-"""Reading a request's body without trusting its length, or its speed."""
+"""Requests and answers past any framework: made once, and read without trusting length or speed."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, get_args
 
-from linekeeper.inbox.verify import Headers
-from linekeeper.receiver.answers import BUSY, ENCODED, TOO_LARGE, TOO_SLOW, Message, Refusal
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from linekeeper.inbox.verify import Cause, Headers
+
+Message: TypeAlias = dict[str, Any]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+RETRY_AFTER_SECONDS = 5
+_ID_LENGTH = 36
+
+
+def _start(status: int, length: int, *extra: tuple[bytes, bytes]) -> Message:
+    return {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % length),
+            *extra,
+        ],
+    }
+
+
+_ACCEPTED = b'{"status":"accepted","id":"%b"}'
+_DUPLICATE = b'{"status":"duplicate","id":"%b"}'
+_START_ACCEPTED = _start(200, len(_ACCEPTED) - 2 + _ID_LENGTH)
+_START_DUPLICATE = _start(200, len(_DUPLICATE) - 2 + _ID_LENGTH)
+
+
+async def stored(send: Send, identifier: str, *, is_new: bool) -> None:
+    """200: it is durable, as a new event or as one that was there before."""
+    await send(_START_ACCEPTED if is_new else _START_DUPLICATE)
+    template = _ACCEPTED if is_new else _DUPLICATE
+    await send({"type": "http.response.body", "body": template % identifier.encode()})
+
+
+class Refusal(NamedTuple):
+    """An answer that is not 200, with its cause for the sender, the counters and the sample."""
+
+    cause: str
+    status: int
+    start: Message
+    body: Message
+
+    async def __call__(self, send: Send) -> None:
+        await send(self.start)
+        await send(self.body)
+
+
+def refusal(status: int, cause: str, *, close: bool = False) -> Refusal:
+    """`close` where the rest of the request is left unread."""
+    extra: list[tuple[bytes, bytes]] = []
+    if status == 503:
+        extra.append((b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
+    if status == 405:
+        extra.append((b"allow", b"POST"))
+    if close:
+        extra.append((b"connection", b"close"))
+    content = b'{"error":"%b"}' % cause.encode()
+    return Refusal(
+        cause,
+        status,
+        _start(status, len(content), *extra),
+        {"type": "http.response.body", "body": content},
+    )
+
+
+NOT_POST = refusal(405, "method", close=True)
+NO_ROUTE = refusal(404, "unknown_route", close=True)
+UNKNOWN_APP = refusal(404, "unknown_app", close=True)
+TOO_LARGE = refusal(413, "too_large", close=True)
+ENCODED = refusal(415, "content_encoding", close=True)
+TOO_SLOW = refusal(408, "too_slow", close=True)
+BUSY = refusal(503, "busy", close=True)
+FAILED = refusal(500, "internal", close=True)
+STOPPING = refusal(503, "stopping", close=True)
+STORAGE = refusal(503, "storage")
+UNVERIFIED = {cause: refusal(401, cause) for cause in get_args(Cause)}
+
 
 BODY_SECONDS = 10.0
 HELD_BYTES = 64 * 1024 * 1024
@@ -110,3 +188,16 @@ class Bodies:
                     raise Disconnected
         finally:
             self._held -= held
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body, at most `limit` bytes. Raises `HTTPException` 413 for a longer one."""
+    body = b""
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > limit:
+                raise HTTPException(413, f"the body is longer than {limit} bytes")
+    except ClientDisconnect:
+        raise HTTPException(400, "client disconnected while sending the body") from None
+    return body
