@@ -219,6 +219,7 @@ def serving(kind: str, url: str) -> Iterator[Address]:
 
 
 def _serve(kind: str) -> None:
+    from linekeeper.event_loop import run
     from linekeeper.receiver import serve
     from linekeeper.settings import Settings
 
@@ -230,7 +231,7 @@ def _serve(kind: str) -> None:
 
         if kind == "ours":
             asyncio.run(_migrate(settings))
-            serve.run(serve.until_stopped(settings, listener, ready))
+            run(serve.until_stopped(settings, listener, ready))
             return
         import uvicorn
 

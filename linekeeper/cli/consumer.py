@@ -20,7 +20,9 @@ def consumer_command() -> None:
 
     Foreground; several may run side by side. SIGTERM or Ctrl-C ends it within five seconds.
     """
-    asyncio.run(_run())
+    from linekeeper.event_loop import run
+
+    run(_run())
 
 
 async def _run() -> None:

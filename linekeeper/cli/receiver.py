@@ -12,6 +12,7 @@ def receiver_command(
     ] = 1,
 ) -> None:
     """Take webhooks until Ctrl-C or SIGTERM; each is durable before it is answered."""
+    from linekeeper.event_loop import run
     from linekeeper.logs import set_up
     from linekeeper.receiver import serve
     from linekeeper.receiver.workers import supervise
@@ -28,9 +29,9 @@ def receiver_command(
                 typer.echo(f"ready {url} (webhooks: {url}/webhooks/<app>)")
 
             if workers == 1:
-                serve.run(serve.until_stopped(settings, listener, ready))
+                run(serve.until_stopped(settings, listener, ready))
             else:
-                serve.run(supervise(listener, workers, ready, settings.alive_file))
+                run(supervise(listener, workers, ready, settings.alive_file))
     except (KeyProblem, StoreError, serve.PortTaken) as error:
         typer.echo(f"linekeeper receiver: {error}", err=True)
         raise typer.Exit(1) from None

@@ -21,7 +21,7 @@ from linekeeper.incidents.announce import incident_lane
 from linekeeper.incidents.suppressed import silences
 from linekeeper.notify.channels import known_as
 from linekeeper.notify.policy import decide
-from linekeeper.notify.routing import DEFAULT, channels_of
+from linekeeper.notify.routing import DEFAULT, channels_of, fold_lane
 from linekeeper.notify.situations import read_state
 from linekeeper.notify.view import merged_into
 from linekeeper.store import Store
@@ -116,7 +116,7 @@ async def _facts(
             col(Notice.incident_id) == incident.id, col(Notice.fold).is_not(None)
         )
     )
-    orders = [incident_lane(incident.id), *(f"slack:fold:{fold}" for fold in folds)]
+    orders = [incident_lane(incident.id), *(fold_lane(fold) for fold in folds)]
     elsewhere = [f"elsewhere:%:{incident.id}:%"]
     messages = await session.scalars(
         select(Outbox)

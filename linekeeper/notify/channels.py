@@ -12,7 +12,7 @@ from sqlalchemy import String, Update, bindparam, cast, delete, func, literal, o
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.notify.routing import DEFAULT
+from linekeeper.notify.routing import DEFAULT, fold_lane
 from linekeeper.notify.view import Links
 from linekeeper.outbox.queue import OUTBOX
 from linekeeper.outbox.sender import OutboxRow
@@ -188,7 +188,7 @@ def _waiting(only: str | None) -> Update:
         )
         incident_id = cast(col(Notice.incident_id), String)
         of_incident = told.with_only_columns(literal("slack:incident:") + incident_id)
-        of_fold = told.with_only_columns(literal("slack:fold:") + col(Notice.fold))
+        of_fold = told.with_only_columns(literal(fold_lane("")) + col(Notice.fold))
         of_fold = of_fold.where(col(Notice.fold).is_not(None))
         waiting = waiting.where(or_(OUTBOX.c.lane.in_(of_incident), OUTBOX.c.lane.in_(of_fold)))
     return waiting.where(

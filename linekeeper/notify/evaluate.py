@@ -19,7 +19,7 @@ from linekeeper.config import Configuration
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.decision import Decision, Reach, Say
 from linekeeper.notify.policy import PATIENCE, decide, reach_of
-from linekeeper.notify.routing import DEFAULT, about_message, channels_of, route
+from linekeeper.notify.routing import DEFAULT, about_message, channels_of, fold_lane, route
 from linekeeper.notify.situations import State, read_state
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store.engine import Store
@@ -120,7 +120,7 @@ def _in_slack(say: Sequence[Say]) -> Iterable[Message]:
             yield Message("slack", f"{lane}:first", payload, lane)
         elif notice.fold is not None and notice.fold not in folded:
             folded.add(notice.fold)
-            lane = f"slack:fold:{notice.fold}"
+            lane = fold_lane(notice.fold)
             payload = {"do": "fold", "fold": notice.fold, "slack_channel": notice.slack_channel}
             yield Message("slack", f"{lane}:{notice.incident_id}", payload, lane)
         elif notice.fold is None:

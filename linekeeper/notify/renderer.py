@@ -12,7 +12,7 @@ from linekeeper.notify.channels import message_of, place_of, remember, with_arti
 from linekeeper.notify.compose import Rendered
 from linekeeper.notify.compose_fold import fold as compose_fold
 from linekeeper.notify.refusals import GONE, UNEDITABLE, SlackTrouble
-from linekeeper.notify.routing import incidents_of_fold, withheld_texts
+from linekeeper.notify.routing import incidents_of_fold, is_waiting, withheld_texts
 from linekeeper.notify.slack_channel import Posted, SlackChannel
 from linekeeper.notify.view import IncidentView, Links, load_views
 from linekeeper.outbox.sender import OutboxRow
@@ -26,8 +26,15 @@ class InvalidMessage(Exception):
     """The row says nothing that can be said, now or later."""
 
 
+class EarlierMessageWaits(Exception):
+    """The message that this one belongs under has yet to be sent."""
+
+
 class Renderer:
-    """Says rows in one channel. Raises `SlackTrouble`, or `InvalidMessage`."""
+    """Says rows in one channel.
+
+    Raises `SlackTrouble`, `InvalidMessage` or `EarlierMessageWaits`.
+    """
 
     def __init__(
         self, store: Store, channel: SlackChannel, links: Links, clock: Callable[[], datetime]
@@ -133,6 +140,8 @@ class Renderer:
         loud = step in ("escalation", "reopened")
         shared = await message_of(self._store, f"fold:{fold}", self._channel.name) if fold else None
         if shared is None:
+            if fold and await is_waiting(self._store, fold):
+                raise EarlierMessageWaits("the message about several incidents goes first")
             await self._reply(row, view, entry, broadcast=loud)
             return
         try:

@@ -171,6 +171,11 @@ class First:
     """The message it shares with others, if it does."""
 
 
+def fold_lane(fold: str) -> str:
+    """The ordering key of the message that several incidents share."""
+    return f"slack:fold:{fold}"
+
+
 async def due_messages(store: Store, *, now: datetime) -> dict[str, dict[str, Any]]:
     """The payloads of the messages that are due, by their ids."""
     async with store.read() as session:
@@ -202,6 +207,17 @@ async def incidents_of_fold(store: Store, key: str) -> list[str]:
             select(col(Notice.incident_id)).where(col(Notice.fold) == key).order_by(col(Notice.id))
         )
         return list(rows)
+
+
+async def is_waiting(store: Store, fold: str) -> bool:
+    """Whether the message that several incidents share has yet to be sent."""
+    async with store.read() as session:
+        found = await session.scalar(
+            select(col(Outbox.id))
+            .where(col(Outbox.lane) == fold_lane(fold), col(Outbox.status) == "pending")
+            .limit(1)
+        )
+        return found is not None
 
 
 async def withheld_texts(store: Store, lane: str) -> list[str]:

@@ -6,9 +6,10 @@ import signal
 import socket
 import sys
 
+from linekeeper.event_loop import run
 from linekeeper.logs import set_up
 from linekeeper.private import keep_new_files_private
-from linekeeper.receiver.serve import run, until_stopped
+from linekeeper.receiver.serve import until_stopped
 from linekeeper.settings import Settings
 
 

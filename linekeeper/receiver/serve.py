@@ -6,8 +6,7 @@ import gc
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import uvicorn
 
@@ -102,14 +101,6 @@ async def until_stopped(
         async with telling(settings.alive_file):
             ready()
             await stop.wait()
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run `main` on the fastest event loop there is."""
-    with asyncio.Runner(
-        loop_factory=uvicorn.Config(Receiver, log_config=None).get_loop_factory()
-    ) as runner:
-        runner.run(main)
 
 
 def _leave_alone_what_stays() -> None:

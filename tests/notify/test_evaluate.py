@@ -421,6 +421,25 @@ async def test_a_fold_whose_deliverer_was_killed_is_one_message(
     assert "3 incidents" in message["text"]
 
 
+async def test_a_reminder_waits_for_the_message_that_several_incidents_share(desk: Desk) -> None:
+    with_policy(desk, cap_per_hour=1)
+    for n in range(3):
+        await desk.open(customer=f"Customer {n}")
+    await evaluate_alerts(desk.store, desk.configuration, now=desk.now())
+    shared = update(Outbox).where(col(Outbox.lane).startswith("slack:fold:"))
+    async with desk.store.write() as session:  # Slack took none of its attempts so far
+        await session.execute(shared.values(next_attempt_at=desk.now() + timedelta(hours=6)))
+    desk.ahead = timedelta(hours=5)
+    await desk.deliver(limit=200)
+    assert desk.messages() == []
+    for minutes in (0, 1):
+        desk.ahead = timedelta(hours=6, minutes=minutes)
+        await desk.deliver(limit=200)
+    [message] = desk.messages()
+    assert "3 incidents" in message["text"]
+    assert sum("Reminder 1" in reply["text"] for reply in message["replies"]) == 3
+
+
 async def test_a_login_lost_moments_after_another_is_told_in_its_thread_at_once(
     desk: Desk,
 ) -> None:

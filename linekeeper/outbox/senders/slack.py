@@ -16,7 +16,7 @@ from linekeeper.notify.compose_fold import plain_fold
 from linekeeper.notify.decision import Decision
 from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.notify.refusals import UNANSWERED_WAIT, SlackTrouble, unreachable
-from linekeeper.notify.renderer import InvalidMessage, Renderer, said
+from linekeeper.notify.renderer import EarlierMessageWaits, InvalidMessage, Renderer, said
 from linekeeper.notify.routing import (
     DEFAULT,
     First,
@@ -254,6 +254,8 @@ class SlackSender(Sender):
             return self._failed(row, trouble)
         except InvalidMessage as reason:
             return Failed(str(reason), is_final=True)
+        except EarlierMessageWaits as reason:
+            return Failed(str(reason), wait=15.0)
         return Ended(covers=self._overtaken(row))
 
     def timed_out(self, row: OutboxRow) -> Failed:
