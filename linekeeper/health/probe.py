@@ -75,7 +75,7 @@ async def probe(caller: Caller, *, at: datetime) -> Observation | None:
         if caller.may_renew or not refused:
             raise
         return refused_token(error, at)
-    return replace(understand(status, at), unread=not caller.app.manages)
+    return replace(understand(status, at), unread=not caller.may_read)
 
 
 def refused_token(error: MakiniError, at: datetime, *, source: str = "probe") -> Observation:

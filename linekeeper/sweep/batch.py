@@ -150,7 +150,7 @@ class _Try:
         self, member: _Member, status: Observation, caller: Caller
     ) -> Observation | None:
         """What a read says where the status alone doesn't settle it; None if it says nothing."""
-        if not member.app.manages:
+        if not caller.may_read:
             return None
         policy = (await self._rt.configuration()).policy
         judged = member.judged

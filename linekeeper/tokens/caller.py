@@ -71,6 +71,11 @@ class Caller:
         """Whether its token may be renewed, or one be minted; else a 401 says little."""
         return self.app.manages and (self.token is None or self.token.is_ours)
 
+    @property
+    def may_read(self) -> bool:
+        """Whether records may be read with the token it has now."""
+        return self.token is not None and self.token.may_read(self.app, utcnow())
+
     async def call(self, ask: Callable[[Token], Awaitable[T]]) -> T:
         """What `ask` returns, which is called once more with a newer token where that may help.
 

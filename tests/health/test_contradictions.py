@@ -71,6 +71,11 @@ def reads(fleet: sandbox.Served) -> int:
     return sum(n for (method, route), n in calls if method == "GET" and route[:9] == "/api/eam/")
 
 
+def changes(fleet: sandbox.Served) -> dict[tuple[str, str], int]:
+    """How often something was changed at Makini so far, by method and route."""
+    return {call: n for call, n in fleet.world.calls.items() if call[0] != "GET"}
+
+
 async def test_a_lagging_status_does_not_undo_makinis_own_event(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
@@ -259,6 +264,25 @@ async def test_in_observe_a_contradiction_is_unknown_and_says_so(
     assert (await first(watcher)).health == "healthy"
     [incident] = await incidents(watcher)
     assert incident.status == "resolved"
+
+
+@pytest.mark.parametrize("truth", ["healthy", "reauthorization_required"])
+async def test_in_observe_a_contradiction_is_settled_by_a_read_with_a_lent_token(
+    rt: Runtime, watcher: Runtime, fleet: sandbox.Served, truth: str
+) -> None:
+    await sweep(rt)
+    async with rt.store.write() as session:
+        await session.execute(update(Connection).values(custody="borrowed"))
+    await sweep(watcher)
+    connection = await first(watcher)
+    if truth != "healthy":
+        await lose(watcher, fleet)
+    await said(watcher, connection, Outcome.login_lost)
+    before = changes(fleet)
+    await sweep(watcher)
+    after = await first(watcher)
+    assert (after.health, after.evidence) == (truth, "read")
+    assert changes(fleet) == before
 
 
 async def test_a_fail_from_before_a_login_does_not_undo_it(
