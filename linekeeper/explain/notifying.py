@@ -116,7 +116,7 @@ async def _facts(
             col(Notice.incident_id) == incident.id, col(Notice.fold).is_not(None)
         )
     )
-    orders = [incident_lane(incident.id), *(fold_lane(fold) for fold in folds)]
+    orders = [incident_lane(incident.id), *(fold_lane(fold) for fold in folds if fold)]
     elsewhere = [f"elsewhere:%:{incident.id}:%"]
     messages = await session.scalars(
         select(Outbox)
