@@ -119,7 +119,7 @@ async def observe(
         updates[identifier] = _values(after, policy, now)
     await _write(session, [updates[key] for key in sorted(updates)])
     if recorded:
-        await session.execute(insert(tables.Observation), recorded)
+        await session.execute(_RECORD, recorded)
     await _record_changes(store, session, changes, rows, now)
     return changes
 
@@ -255,6 +255,8 @@ _SINCE = (
     .where(_TABLE.c.id == bindparam("row_id"))
     .values(health_since=bindparam("since", type_=_TABLE.c.health_since.type))
 )
+_RECORD = insert(table_of(tables.Observation))
+_ADD_TRANSITIONS = insert(table_of(Transition))
 
 
 async def _write(session: AsyncSession, values: list[dict[str, Any]]) -> None:
@@ -284,7 +286,7 @@ async def _record_changes(
         }
         for change in changes
     ]
-    await session.execute(insert(Transition), transitions)
+    await session.execute(_ADD_TRANSITIONS, transitions)
     # `health_since` tells when the present health began, as the observation dates it.
     latest = {change.connection_id: change for change in changes}
     await (await session.connection()).execute(

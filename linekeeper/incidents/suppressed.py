@@ -105,15 +105,18 @@ _SIZES = (
     .group_by(col(Connection.app))
 )
 _EVERY_LEAVE = func.count(col(IncidentConnection.left_at))
-_LEFT = (
+_LAST_LEFT = (
     select(
         col(IncidentConnection.incident_id),
-        case((func.count() == _EVERY_LEAVE, func.max(col(IncidentConnection.left_at)))),
+        case((func.count() == _EVERY_LEAVE, func.max(col(IncidentConnection.left_at)))).label("at"),
     )
     .where(col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)))
     .group_by(col(IncidentConnection.incident_id), col(IncidentConnection.connection_id))
+    .subquery()
 )
 """A row a connection: when it last left the incident, nothing while it is a member."""
+_LEFT = select(_LAST_LEFT, func.count()).group_by(_LAST_LEFT.c.incident_id, _LAST_LEFT.c.at)
+"""How many left an incident at the same moment: most of an app do in few."""
 
 _MEMBERS = (
     select(
@@ -186,14 +189,14 @@ async def app_outages(
     if not incidents:
         return {}
     sizes = {row[0]: row[1] for row in await session.execute(_SIZES)}
-    left: dict[str, list[datetime | None]] = {}
-    for incident_id, at in await session.execute(
+    left: dict[str, dict[datetime | None, int]] = {}
+    for incident_id, at, number in await session.execute(
         _LEFT, {"ids": [incident.id for incident in incidents]}
     ):
-        left.setdefault(incident_id, []).append(at)
+        left.setdefault(incident_id, {})[at] = number
     outages: dict[str, list[tuple[str, Silence]]] = {}
     for incident in incidents:
-        until = whole_until(left.get(incident.id, ()), sizes.get(incident.app, 0))
+        until = whole_until(left.get(incident.id, {}), sizes.get(incident.app, 0))
         if until is None:
             continue
         end = until + APP_GRACE if until < FOREVER else FOREVER
@@ -204,16 +207,19 @@ async def app_outages(
     return outages
 
 
-def whole_until(left: Sequence[datetime | None], connections: int) -> datetime | None:
+def whole_until(left: Mapping[datetime | None, int], connections: int) -> datetime | None:
     """Until when an incident's members were `WHOLE_SHARE` of an app's connections. Pure.
 
-    `left` has, for each that is or was a member, when it left (None: it is one still). Returns
+    `left` has how many left it at which moment (None: those who are members still). Returns
     `FOREVER` while they are so many, None if they never were.
     """
     needed = max(1, -int(-connections * WHOLE_SHARE // 1))
-    if len(left) < needed:
-        return None
-    return sorted(FOREVER if at is None else at for at in left)[len(left) - needed]
+    times = {FOREVER if at is None else at: number for at, number in left.items()}
+    for at in sorted(times, reverse=True):
+        needed -= times[at]
+        if needed <= 0:
+            return at
+    return None
 
 
 async def in_window(store: Store, connection_ids: Sequence[str], now: datetime) -> set[str]:

@@ -64,10 +64,13 @@ class SqliteConnection(aiosqlite.Connection):
         await super().commit()
 
     async def rollback(self) -> None:
-        """Roll back, where there is a transaction."""
+        """Roll back, where there is a transaction; after one that only read, at once."""
+        may_wait = self._unsure or self.is_writing
         self.is_writing = self.begins_late = False
-        if self._unsure or self._conn.in_transaction:
+        if may_wait:
             await super().rollback()
+        elif self._conn.in_transaction:
+            self._conn.rollback()
 
     def begin_late(self) -> None:
         """Begin the transaction, if that was put off until now."""

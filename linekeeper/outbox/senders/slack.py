@@ -215,7 +215,8 @@ class SlackSender(Sender):
     ) -> dict[str, Result]:
         """What the policy suppresses: the first notice will tell all of it."""
         firsts = await self._told(views)
-        if views.keys() - firsts.keys():  # news since the policy was asked
+        decided = self._decided.held.keys() | self._decided.never.keys()
+        if views.keys() - firsts.keys() - decided:  # news since the policy was asked
             again = await evaluate_alerts(self._store, self._configuration, now=self._clock())
             again.never = self._decided.never | again.never
             self._decided = again
