@@ -23,12 +23,14 @@ def plain_reminder(view: IncidentView, step: str, why: str, *, now: datetime) ->
 
 
 def _calling(view: IncidentView, step: str, why: str, pen: Pen, now: datetime) -> str:
+    kind, _, number = step.partition(":")
     lead = {
         "escalation": ":rotating_light: Escalated",
         "first": "New",
         "reopened": ":rotating_light: Reopened",
         "resolved": "Resolved",
-    }.get(step, f"Reminder {step.partition(':')[2]}")
+        "joined": "More connections",
+    }.get(kind, f"Reminder {number}")
     if not isinstance(pen, Mrkdwn):
         lead = lead.rpartition(": ")[2]
     lasting = duration((view.resolved_at or now) - view.since)

@@ -33,11 +33,14 @@ class Situation:
     """The Slack channel it is told in (`notify.routing`)."""
     follows: bool = False
     """A login lost moments after another of its provider: perhaps they are one root cause."""
+    joined_at: datetime | None = None
+    """When the last of its connections joined it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Something that was decided to be said: `first`, `reminder:<n>`, `escalation`, `resolved`."""
+    """Something that was decided to be said: `first`, `reminder:<n>`, `escalation`, `joined:<n>`,
+    `resolved`."""
 
     incident_id: str
     channel: str

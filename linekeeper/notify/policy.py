@@ -153,9 +153,7 @@ class _Deciding:
     ) -> None:
         """A reminder and an escalation of an open incident nobody has taken."""
         now, policy = self._now, self._policy
-        if situation.snoozed_until is not None and now < situation.snoozed_until:
-            return
-        if held(situation, now, self._quiet, policy) is not None:
+        if self._is_hushed(situation):
             return
         rested = max(
             [first.at, situation.snoozed_until or first.at]
@@ -177,22 +175,38 @@ class _Deciding:
             why = f"not acknowledged {_hours(now - first.at)} after the first notice"
             self._say(situation, "slack", f"reminder:{count + 1}", why)
 
+    def _is_hushed(self, situation: Situation) -> bool:
+        """Whether nothing more is to be said of it at present."""
+        if situation.snoozed_until is not None and self._now < situation.snoozed_until:
+            return True
+        return held(situation, self._now, self._quiet, self._policy) is not None
+
     def elsewhere(self, situation: Situation, before: Mapping[tuple[str, str], Told]) -> None:
-        """Others hear where Slack can't, and of the end if they heard of the beginning."""
+        """Others hear where Slack can't, who joins included, and of the end if they heard of it."""
         heard = [told for (channel, _), told in before.items() if channel == "elsewhere"]
         if situation.resolved_at is not None:
             if heard and ("elsewhere", "resolved") not in before:
                 self._say(situation, "elsewhere", "resolved", "it is over")
             return
-        if heard or (situation.id in self._reach.delivered and not situation.round):
-            return
         reach = reach_of(self._reach, situation.slack_channel)
         broken = reach.broken_since is not None and (
             reach.needs_mending or self._now >= reach.broken_since + PATIENCE
         )
-        if broken or not reach.configured:
-            why = "Slack can't be reached" if broken else "Slack is not configured"
+        if not broken and reach.configured:
+            return
+        why = "Slack can't be reached" if broken else "Slack is not configured"
+        if heard:
+            known = max(told.at for told in heard)
+        elif situation.id in self._reach.delivered and not situation.round:
+            known = reach.broken_since or self._now
+        else:
             self._say(situation, "elsewhere", "first", why)
+            return
+        if situation.acknowledged_at is not None or self._is_hushed(situation):
+            return
+        if situation.joined_at is not None and situation.joined_at > known:
+            count = sum(told.step.startswith("joined:") for told in heard)
+            self._say(situation, "elsewhere", f"joined:{count + 1}", why)
 
     def place_firsts(self, told: Sequence[Told]) -> None:
         """Give each first notice a message of its own or, in the morning and over the cap, one.

@@ -56,8 +56,11 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
     hushed = await silences(session, incidents, now)
     following = heads(incidents)
     severities = {
-        incident.id: severity(incident.kind, incident.scope, **facts.get(incident.id, _NOBODY))
+        incident.id: severity(
+            incident.kind, incident.scope, live=known.live, critical=known.critical
+        )
         for incident in incidents
+        for known in (facts.get(incident.id, _NOBODY),)
     }
     channels = await channels_for(session, configuration, incidents, severities)
     situations = [
@@ -73,6 +76,7 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
             silences=hushed[incident.id],
             follows=incident.id in following,
             slack_channel=channels.get(incident.id, DEFAULT),
+            joined_at=facts.get(incident.id, _NOBODY).joined_at,
         )
         for incident in incidents
     ]
@@ -96,7 +100,17 @@ async def _reach(session: AsyncSession, configuration: Configuration) -> Reach:
     return replace(of(DEFAULT), others={name: of(name) for name in configuration.slack_channels})
 
 
-_NOBODY = {"live": False, "critical": False}
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What is known of an incident's members."""
+
+    live: bool = False
+    critical: bool = False
+    """Whether one of them is, or is a critical customer's."""
+    joined_at: datetime | None = None
+
+
+_NOBODY = _Facts()
 
 
 def _noticed(*conditions: Any) -> Any:
@@ -126,6 +140,7 @@ _FACTS = (
         col(IncidentConnection.incident_id),
         func.max(case((_IN_USE, 1), else_=0)),
         func.max(case((col(Customer.critical).is_(True), 1), else_=0)),
+        func.max(col(IncidentConnection.joined_at)),
     )
     .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
     .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
@@ -141,12 +156,11 @@ async def _incidents(session: AsyncSession, now: datetime) -> Sequence[Incident]
     return (await session.scalars(_UNSAID, {"since": now - FORGOTTEN_AFTER})).all()
 
 
-async def _facts(session: AsyncSession, ids: Sequence[str]) -> dict[str, dict[str, bool]]:
-    """Whether a member is live, and whether a critical customer's is among them."""
-    found: dict[str, dict[str, bool]] = {}
+async def _facts(session: AsyncSession, ids: Sequence[str]) -> dict[str, _Facts]:
+    found: dict[str, _Facts] = {}
     for some in chunked(ids, _AT_ONCE):
         rows = await session.execute(_FACTS, {"ids": some})
-        found |= {row[0]: {"live": bool(row[1]), "critical": bool(row[2])} for row in rows}
+        found |= {row[0]: _Facts(bool(row[1]), bool(row[2]), row[3]) for row in rows}
     return found
 
 

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy, Configuration
@@ -23,7 +24,7 @@ from linekeeper.incidents.announce import say
 from linekeeper.incidents.operate import acknowledge
 from linekeeper.notify.channels import troubles
 from linekeeper.outbox.senders.apprise import deliver_elsewhere
-from linekeeper.store.tables import Outbox
+from linekeeper.store.tables import IncidentConnection, Outbox
 from sandbox.slack import SlackFaults
 from tests.notify.conftest import Desk
 from tests.reconnect.post import listening, text_of
@@ -162,6 +163,32 @@ async def test_where_slack_refuses_others_are_told_once_and_slack_when_it_is_men
     assert len(desk.messages()) == 4
     assert len(pager.heard) == 2
     assert await troubles(desk.store) == []
+
+
+async def test_who_joins_an_incident_while_slack_refuses_is_told_to_others(
+    desk: Desk, pager: Pager
+) -> None:
+    also(desk, pager)
+    desk.slack.faults = SlackFaults(mode="token_revoked")
+    incident_id = await desk.open(others=2)
+    for minutes in (0, 5):
+        desk.ahead = timedelta(minutes=minutes)
+        await deliver(desk)
+        await deliver(desk)
+        async with desk.store.write() as session:
+            await session.execute(
+                update(IncidentConnection)
+                .where(col(IncidentConnection.incident_id) == incident_id)
+                .values(joined_at=desk.now() + timedelta(minutes=2))
+            )
+    desk.ahead = timedelta(minutes=8)
+    await deliver(desk)
+    assert len(pager.heard) == 3
+    assert [body["message"].partition(":")[0] for body in pager.heard] == [
+        "New",
+        "More connections",
+        "More connections",
+    ]
 
 
 async def test_a_slack_that_is_busy_for_a_moment_is_no_reason_to_call_others(

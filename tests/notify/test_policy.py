@@ -161,6 +161,33 @@ def test_where_slack_can_not_be_told_others_are(reach: Reach, after: timedelta, 
     assert renderer.at(NOW + after + 2 * MINUTE, *several).say == []
 
 
+def test_who_joins_while_slack_can_not_be_told_is_told_to_others() -> None:
+    broken = Reach(broken_since=NOW, needs_mending=True)
+    renderer = Renderer(AlertPolicy(elsewhere=ELSEWHERE), broken)
+    grown = situation(joined_at=NOW - MINUTE)
+    renderer.at(NOW, grown)
+    assert [s.step for s in renderer.at(NOW, grown).say] == ["first"]
+    assert renderer.at(NOW + MINUTE, grown).say == []
+    for n in (1, 2):
+        grown = replace(grown, joined_at=NOW + n * 2 * MINUTE)
+        [said] = renderer.at(NOW + n * 2 * MINUTE + MINUTE, grown).say
+        assert (said.channel, said.step) == ("elsewhere", f"joined:{n}")
+        assert renderer.at(NOW + n * 2 * MINUTE + MINUTE, grown).say == []
+    taken = replace(grown, joined_at=NOW + 8 * MINUTE, acknowledged_at=NOW + 7 * MINUTE)
+    assert renderer.at(NOW + 9 * MINUTE, taken).say == []
+
+
+def test_who_joins_what_slack_was_told_of_before_it_broke_is_told_to_others() -> None:
+    one = situation(joined_at=NOW)
+    renderer = Renderer(AlertPolicy(elsewhere=ELSEWHERE), Reach(delivered=frozenset({one.id})))
+    renderer.at(NOW, one)
+    assert renderer.at(NOW + MINUTE, one).say == []
+    renderer.reach = replace(renderer.reach, broken_since=NOW + MINUTE, needs_mending=True)
+    assert renderer.at(NOW + 2 * MINUTE, one).say == []
+    one = replace(one, joined_at=NOW + 3 * MINUTE)
+    assert [s.step for s in renderer.at(NOW + 3 * MINUTE, one).say] == ["joined:1"]
+
+
 @pytest.mark.parametrize(
     ("kind", "scope", "live", "critical", "expected"),
     [
