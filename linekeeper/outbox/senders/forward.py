@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import aiohttp
@@ -19,7 +20,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.inbox.headers import RawHeaders
 from linekeeper.logs import passed
-from linekeeper.makini.wire import open_client
+from linekeeper.makini.wire import bare_request, open_client
 from linekeeper.outbox.dispatcher import LONGEST_WAIT, Dispatcher
 from linekeeper.outbox.forward import CHANNEL, destination_of, lane_prefix
 from linekeeper.outbox.forward_messages import Outgoing, envelope_of, read_messages
@@ -52,6 +53,11 @@ _SWITCHED_OFF = ""
 def forwarding(rt: Runtime, clock: Callable[[], datetime] = utcnow) -> Dispatcher:
     """The dispatcher of channel `forward`."""
     return Dispatcher(rt.store, rt.owner, ForwardSender(rt, clock), clock=clock)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(url: str) -> httpx.URL:
+    return httpx.URL(url)
 
 
 class ForwardSender(Sender):
@@ -150,14 +156,17 @@ class ForwardSender(Sender):
         where = origin(url)
         if where not in self._clients:
             self._clients[where] = open_client(url)
-        client = self._clients[where]
-        async with client.stream("POST", url, content=body, headers=headers) as answer:
+        request = bare_request("POST", _parsed(url), headers, body)
+        answer = await self._clients[where].send(request, stream=True)
+        try:
             size = 0
             async for chunk in answer.aiter_raw():
                 size += len(chunk)
                 if size > MAX_ANSWER_BYTES:
                     break
             return answer.status_code
+        finally:
+            await answer.aclose()
 
     def _attempted(self, message: Outgoing, status: int | None, error: str | None) -> None:
         self._attempts.append(
