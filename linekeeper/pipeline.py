@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from datetime import datetime
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from linekeeper.clock import utcnow
@@ -62,12 +61,7 @@ class WriteBehind:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._task is not None:
             await _drop(self._task)
 

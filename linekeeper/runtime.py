@@ -86,7 +86,7 @@ class Runtime:
             now, copies = monotonic(), await read_copies(self.store)
             configuration = before = self._configuration
             if configuration is None or copies != self._copies:
-                configuration = configuration_of(copies, self.store, self.settings)
+                configuration = configuration_of(copies, self.store.cipher.decrypt, self.settings)
                 for problem in configuration.problems:
                     if before is None or problem not in before.problems:
                         _log.warning("%s", problem)

@@ -9,7 +9,6 @@ settings below that mirror a block only seed it.
 """
 
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,20 +23,14 @@ from pydantic_settings import (
 
 from linekeeper.config import (
     DEFAULT_ENTITIES,
-    AlertPolicy,
-    AppConfig,
     ForwardForm,
-    HealthPolicy,
-    MailConfig,
     Paging,
     SinceFilter,
-    SlackConfig,
     WebhookScheme,
 )
-from linekeeper.config.app import parse_targets
+from linekeeper.config.alerts import quiet_times
 from linekeeper.logs import Format
 
-_HOURS = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d)")
 SecretList = Annotated[tuple[SecretStr, ...], NoDecode]
 TextList = Annotated[tuple[str, ...], NoDecode]
 
@@ -153,9 +146,7 @@ class Settings(BaseSettings):
     @field_validator("quiet_hours")
     @classmethod
     def _two_times(cls, value: str) -> str:
-        found = _HOURS.fullmatch(value)
-        if value and (found is None or found[1] == found[2]):
-            raise ValueError("write quiet hours as 22:00-07:00")
+        quiet_times(value, "", "UTC")
         return value
 
     @property
@@ -170,62 +161,3 @@ class Settings(BaseSettings):
         """Where customers and Makini reach the receiver, without a trailing slash."""
         url = self.public_url or f"http://{self.receiver_host}:{self.receiver_port}"
         return url.rstrip("/")
-
-    @property
-    def seed_app(self) -> AppConfig | None:
-        """The `default` app the environment describes; None while no Makini is configured."""
-        if self.makini_api_url is None and self.makini_client_id is None:
-            return None
-        return AppConfig(
-            name="default",
-            mode=self.makini_mode,
-            api_url=self.makini_api_url or AppConfig.model_fields["api_url"].default,
-            link_url=self.makini_link_url or AppConfig.model_fields["link_url"].default,
-            client_id=self.makini_client_id or "",
-            client_secret=self.makini_client_secret or SecretStr(""),
-            webhook_secrets=self.makini_webhook_secrets,
-            webhook_scheme=self.makini_webhook_scheme,
-            entities=self.makini_entities,
-            bodies=self.makini_bodies,
-            paging=self.makini_paging,
-            since=self.makini_since,
-            per_minute=self.makini_per_minute,
-            share=self.makini_share,
-            notify_customers=self.notify_customers,
-            forward_url=self.forward_url,
-            forward_secret=self.forward_secret or SecretStr(""),
-            forward_form=self.forward_form,
-            forward_targets=parse_targets(text.get_secret_value())
-            if (text := self.forward_targets)
-            else {},
-        )
-
-    @property
-    def seed_slack(self) -> SlackConfig | None:
-        """The Slack channel the environment describes; None while none is configured."""
-        if self.slack_bot_token is None or not self.slack_channel:
-            return None
-        return SlackConfig(
-            bot_token=self.slack_bot_token,
-            channel=self.slack_channel,
-            signing_secret=self.slack_signing_secret or SecretStr(""),
-            app_token=self.slack_app_token or SecretStr(""),
-            api_url=self.slack_api_url or SlackConfig.model_fields["api_url"].default,
-        )
-
-    @property
-    def seed_policy(self) -> HealthPolicy:
-        """The health policy with what the environment changes."""
-        return HealthPolicy(probe_minutes=self.probe_minutes)
-
-    @property
-    def seed_alerts(self) -> AlertPolicy:
-        """The alert policy with what the environment changes."""
-        return AlertPolicy(quiet_hours=self.quiet_hours)
-
-    @property
-    def seed_mail(self) -> MailConfig | None:
-        """The mail account the environment describes; None while none is configured."""
-        if self.smtp_url is None:
-            return None
-        return MailConfig(smtp_url=self.smtp_url, sender=self.mail_from or "linekeeper@localhost")

@@ -1,6 +1,6 @@
 """The block documents on a Prefect server: read into what the core takes, seeded from settings."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -11,12 +11,12 @@ from pydantic import SecretStr, ValidationError
 
 from blocks import AlertPolicy, HealthPolicy, Mail, MakiniApp, SlackChannel
 from linekeeper.cli.names import called, document_name
-from linekeeper.config import AlertPolicy as Alerts
-from linekeeper.config import AppConfig, Configuration, MailConfig, SlackConfig
-from linekeeper.config import HealthPolicy as Policy
+from linekeeper.config import AppConfig, Configuration, SlackConfig
 from linekeeper.consumer.settings import BrokenBlocks
+from linekeeper.notify.routing import channels_of
 from linekeeper.orchestrator import Blocks
 from linekeeper.settings import Settings
+from linekeeper.store.configuration import seed as seeded
 
 BLOCKS: tuple[type[Block], ...] = (MakiniApp, SlackChannel, HealthPolicy, AlertPolicy, Mail)
 DEFAULT = "default"
@@ -90,24 +90,8 @@ async def seed(
     What a server that is gone had, `before`, counts more than the settings. Returns the names of
     those saved, and what else differs: left, or with `reset` saved too. Values are not shown.
     """
-    described = _blocks(
-        [settings.seed_app] if settings.seed_app else [],
-        {DEFAULT: settings.seed_slack} if settings.seed_slack else {},
-        settings.seed_policy,
-        settings.seed_alerts,
-        settings.seed_mail,
-    )
-    known = (
-        _blocks(
-            before.apps.values(),
-            ({DEFAULT: before.slack} if before.slack else {}) | before.slack_channels,
-            before.policy,
-            before.alerts,
-            before.mail,
-        )
-        if before
-        else {}
-    )
+    described = _blocks(seeded(settings))
+    known = _blocks(before) if before else {}
     saved, different = [], []
     for shown, (name, block) in (described | known).items():
         there = (await _documents(client, type(block))).get(name)
@@ -122,22 +106,19 @@ async def seed(
     return saved, different
 
 
-def _blocks(
-    apps: Iterable[AppConfig],
-    channels: Mapping[str, SlackConfig],
-    policy: Policy,
-    alerts: Alerts,
-    mail: MailConfig | None,
-) -> dict[str, tuple[str, Block]]:
+def _blocks(configured: Configuration) -> dict[str, tuple[str, Block]]:
     """`type/name` → the document's name and what it should hold."""
     blocks: list[tuple[str, Block]] = [
-        (DEFAULT, HealthPolicy.from_config(policy)),
-        (DEFAULT, AlertPolicy.from_config(alerts)),
+        (DEFAULT, HealthPolicy.from_config(configured.policy)),
+        (DEFAULT, AlertPolicy.from_config(configured.alerts)),
     ]
-    blocks += [(app.name, MakiniApp.from_config(app)) for app in apps]
-    blocks += [(name, SlackChannel.from_config(channel)) for name, channel in channels.items()]
-    if mail is not None:
-        blocks.append((DEFAULT, Mail.from_config(mail)))
+    blocks += [(app.name, MakiniApp.from_config(app)) for app in configured.apps.values()]
+    blocks += [
+        (name, SlackChannel.from_config(channel))
+        for name, channel in channels_of(configured).items()
+    ]
+    if configured.mail is not None:
+        blocks.append((DEFAULT, Mail.from_config(configured.mail)))
     return {f"{block.get_block_type_slug()}/{name}": (name, block) for name, block in blocks}
 
 

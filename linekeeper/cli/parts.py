@@ -20,6 +20,7 @@ from linekeeper.cli.supervisor import Child
 from linekeeper.config import AppConfig
 from linekeeper.preflight.verdict import vantage_queue
 from linekeeper.settings import Settings
+from linekeeper.store.configuration import seed
 
 if TYPE_CHECKING:
     from sandbox import Settings as Sandbox
@@ -49,7 +50,7 @@ def wants_sandbox(choice: Choice, settings: Settings, apps: Mapping[str, AppConf
     """
     if choice.sandbox is not None:
         return choice.sandbox
-    if settings.seed_app is not None:
+    if seed(settings).apps:
         return False
     return all(is_loopback(urlsplit(app.api_url).hostname or "") for app in apps.values())
 

@@ -14,7 +14,6 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
-from linekeeper.config import AppConfig
 from linekeeper.inbox.attempts import next_attempt
 from linekeeper.inbox.claim import (
     Claimed,
@@ -170,15 +169,13 @@ async def in_transaction(
                 for owner in _owners(settled[event.id])
             ],
         )
-        await forward_events(
-            rt.store,
-            session,
-            [
-                Accepted(apps.get(event.app) or AppConfig(name=event.app), event, settled[event.id])
-                for event in done
-            ],
-            now=now,
-        )
+        accepted = [
+            Accepted(app, event, settled[event.id])
+            for event in done
+            if (app := apps.get(event.app)) and app.forwards
+        ]
+        if accepted:
+            await forward_events(rt.store, session, accepted, now=now)
         await settle(session, settled, now=now)
     for status in sorted({each.status for each in settled.values()}):
         passed(status, [event for event, each in settled.items() if each.status == status])

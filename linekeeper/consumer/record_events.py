@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 from itertools import chain
-from types import TracebackType
 from typing import Self
 
 from linekeeper.clock import monotonic, utcnow
@@ -81,12 +80,7 @@ class RecordEvents:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._abandon()
 
     async def step(self) -> bool:

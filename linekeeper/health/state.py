@@ -5,6 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from pydantic import TypeAdapter
+
 
 class Health(StrEnum):
     """The health axis. `unknown` counts as unhealthy once a connection is live."""
@@ -139,29 +141,13 @@ class Judged:
         return self.misses > 0 or self.own is Health.unknown or doubted
 
 
+_JUDGED = TypeAdapter(Judged)
+
+
 def dump(judged: Judged) -> dict[str, Any]:
     """`judged` as JSON for the table `connection`."""
-    return {
-        "health": judged.health.value,
-        "own": judged.own.value,
-        "lifecycle": judged.lifecycle,
-        "misses": judged.misses,
-        "observed_at": _text(judged.observed_at),
-        "falls": [fall.isoformat() for fall in judged.falls],
-        "trouble_at": _text(judged.trouble_at),
-        "latencies": list(judged.latencies),
-        "lost_by": judged.lost_by,
-        "lost_at": _text(judged.lost_at),
-        "stated_at": _text(judged.stated_at),
-        "restored_at": _text(judged.restored_at),
-        "refusals": judged.refusals,
-        "refused_at": _text(judged.refused_at),
-        "disputed": judged.disputed,
-        "evidence": judged.evidence.value if judged.evidence else None,
-        "read_at": _text(judged.read_at),
-        "tried_at": _text(judged.tried_at),
-        "asked_at": _text(judged.asked_at),
-    }
+    dumped: dict[str, Any] = _JUDGED.dump_python(judged, mode="json")
+    return dumped
 
 
 def load(row: dict[str, Any]) -> Judged:
@@ -169,35 +155,4 @@ def load(row: dict[str, Any]) -> Judged:
 
     A row of an earlier version lacks what was not remembered then.
     """
-    if not row:
-        return Judged()
-    evidence = row.get("evidence")
-    return Judged(
-        health=Health(row["health"]),
-        own=Health(row["own"]),
-        lifecycle=row["lifecycle"],
-        misses=row["misses"],
-        observed_at=_time(row["observed_at"]),
-        falls=tuple(datetime.fromisoformat(fall) for fall in row["falls"]),
-        trouble_at=_time(row["trouble_at"]),
-        latencies=tuple(row["latencies"]),
-        lost_by=row.get("lost_by", ""),
-        lost_at=_time(row.get("lost_at")),
-        stated_at=_time(row.get("stated_at")),
-        restored_at=_time(row.get("restored_at")),
-        refusals=row.get("refusals", 0),
-        refused_at=_time(row.get("refused_at")),
-        disputed=row.get("disputed", False),
-        evidence=Evidence(evidence) if evidence else None,
-        read_at=_time(row.get("read_at")),
-        tried_at=_time(row.get("tried_at")),
-        asked_at=_time(row.get("asked_at")),
-    )
-
-
-def _text(at: datetime | None) -> str | None:
-    return at.isoformat() if at is not None else None
-
-
-def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+    return _JUDGED.validate_python(row)

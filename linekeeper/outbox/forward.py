@@ -60,16 +60,15 @@ async def forward_events(
 ) -> None:
     """Hand on `events` in the transaction that settles them.
 
-    Nothing is written for an app that forwards nothing. Once for each event, or for each of the
+    Their apps forward something (`AppConfig.forwards`). Once for each event, or for each of the
     connections that one without a connection turned out to be about; a replay is said again, under
     the id of the event it repeats. A connection may have a target of its own.
     """
-    forwarded = [each for each in events if each.app.forwards]
-    ids = {owner for each in forwarded for owner in _owners(each.settled)}
+    ids = {owner for each in events for owner in _owners(each.settled)}
     targets = await _targets(session, sorted(ids)) if ids else {}
     messages = [
         message
-        for each in forwarded
+        for each in events
         for message in _messages(each, targets)
         if _is_known(each.app, message)
     ]

@@ -1,6 +1,6 @@
 """The copy of blocks every process reads: encrypted in `app_setting`, else the environment."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from linekeeper.config import (
     MailConfig,
     SlackConfig,
 )
+from linekeeper.config.app import parse_targets
 from linekeeper.orchestrator import Blocks
 from linekeeper.settings import Settings
 from linekeeper.store.cipher import KeyProblem
@@ -42,7 +43,7 @@ _COPIES = (
 
 async def load_configuration(store: Store, settings: Settings) -> Configuration:
     """The blocks' last copy, read (`configuration_of`)."""
-    return configuration_of(await read_copies(store), store, settings)
+    return configuration_of(await read_copies(store), store.cipher.decrypt, settings)
 
 
 async def read_copies(store: Store) -> Copies:
@@ -51,7 +52,9 @@ async def read_copies(store: Store) -> Copies:
         return [(row[0], row[1]) for row in await session.execute(_COPIES)]
 
 
-def configuration_of(rows: Copies, store: Store, settings: Settings) -> Configuration:
+def configuration_of(
+    rows: Copies, decrypt: Callable[[str], str], settings: Settings
+) -> Configuration:
     """What the copies say; what no block says comes from the environment.
 
     One setting that can't be decrypted or is invalid is left out and named in `problems`; the
@@ -63,34 +66,83 @@ def configuration_of(rows: Copies, store: Store, settings: Settings) -> Configur
     for number, (stored, sealed) in enumerate(rows, 1):
         name = stored.removeprefix(_PREFIX)
         try:
-            texts[name] = store.cipher.decrypt(sealed)
+            texts[name] = decrypt(sealed)
         except KeyProblem as problem:
             if 1 < len(rows) == number and not texts:
                 raise
             problems.append(f"The settings {name!r} can't be used: {problem}.")
-    apps: dict[str, AppConfig] = {}
-    for name in sorted(texts):
-        if name.startswith("app:"):
-            app = _copy(AppConfig, name, texts, problems)
-            if app is not None:
-                apps[name.removeprefix("app:")] = app
-    channels: dict[str, SlackConfig] = {}
-    for name in sorted(texts):
-        if name.startswith(_CHANNEL):
-            channel = _copy(SlackConfig, name, texts, problems)
-            if channel is not None:
-                channels[name.removeprefix(_CHANNEL)] = channel
-    if not apps and settings.seed_app is not None:
-        apps = {settings.seed_app.name: settings.seed_app}
     return Configuration(
-        apps=apps,
-        slack=_copy(SlackConfig, "slack", texts, problems) or settings.seed_slack,
-        slack_channels=channels,
-        policy=_copy(HealthPolicy, "policy", texts, problems) or settings.seed_policy,
-        alerts=_copy(AlertPolicy, "alerts", texts, problems) or settings.seed_alerts,
-        mail=_copy(MailConfig, "mail", texts, problems) or settings.seed_mail,
+        apps=_copies(AppConfig, "app:", texts, problems) or _seed_apps(settings),
+        slack=_copy(SlackConfig, "slack", texts, problems) or _seed_slack(settings),
+        slack_channels=_copies(SlackConfig, _CHANNEL, texts, problems),
+        policy=_copy(HealthPolicy, "policy", texts, problems)
+        or HealthPolicy(probe_minutes=settings.probe_minutes),
+        alerts=_copy(AlertPolicy, "alerts", texts, problems)
+        or AlertPolicy(quiet_hours=settings.quiet_hours),
+        mail=_copy(MailConfig, "mail", texts, problems) or _seed_mail(settings),
         problems=tuple(problems),
     )
+
+
+def seed(settings: Settings) -> Configuration:
+    """What the environment says, where there is no block."""
+    return configuration_of((), str, settings)
+
+
+def _seed_apps(settings: Settings) -> dict[str, AppConfig]:
+    """The app `default`; none while no Makini is configured."""
+    if settings.makini_api_url is None and settings.makini_client_id is None:
+        return {}
+    targets = settings.forward_targets
+    given: dict[str, Any] = {
+        "api_url": settings.makini_api_url,
+        "link_url": settings.makini_link_url,
+        "client_id": settings.makini_client_id,
+        "client_secret": settings.makini_client_secret,
+        "forward_secret": settings.forward_secret,
+    }
+    app = AppConfig(
+        mode=settings.makini_mode,
+        webhook_secrets=settings.makini_webhook_secrets,
+        webhook_scheme=settings.makini_webhook_scheme,
+        entities=settings.makini_entities,
+        bodies=settings.makini_bodies,
+        paging=settings.makini_paging,
+        since=settings.makini_since,
+        per_minute=settings.makini_per_minute,
+        share=settings.makini_share,
+        notify_customers=settings.notify_customers,
+        forward_url=settings.forward_url,
+        forward_form=settings.forward_form,
+        forward_targets=parse_targets(targets.get_secret_value()) if targets else {},
+        **_given(given),
+    )
+    return {app.name: app}
+
+
+def _seed_slack(settings: Settings) -> SlackConfig | None:
+    if settings.slack_bot_token is None or not settings.slack_channel:
+        return None
+    given: dict[str, Any] = {
+        "signing_secret": settings.slack_signing_secret,
+        "app_token": settings.slack_app_token,
+        "api_url": settings.slack_api_url,
+    }
+    token, channel = settings.slack_bot_token, settings.slack_channel
+    return SlackConfig(bot_token=token, channel=channel, **_given(given))
+
+
+def _seed_mail(settings: Settings) -> MailConfig | None:
+    if settings.smtp_url is None:
+        return None
+    return MailConfig(
+        smtp_url=settings.smtp_url, sender=settings.mail_from or "linekeeper@localhost"
+    )
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    """Without those that are not set: their defaults are said once, with their fields."""
+    return {name: value for name, value in values.items() if value}
 
 
 async def configured_apps(session: AsyncSession) -> set[str]:
@@ -153,6 +205,15 @@ def _opened(store: Store, sealed: str) -> str | None:
         return store.cipher.decrypt(sealed)
     except KeyProblem:
         return None
+
+
+def _copies(
+    model: type[_Model], prefix: str, texts: Mapping[str, str], problems: list[str]
+) -> dict[str, _Model]:
+    """Those of one kind by what they are called."""
+    names = sorted(name for name in texts if name.startswith(prefix))
+    found = {name: _copy(model, name, texts, problems) for name in names}
+    return {name.removeprefix(prefix): copy for name, copy in found.items() if copy is not None}
 
 
 def _copy(

@@ -17,6 +17,7 @@ from linekeeper.notify.routing import About, channels_of, route
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem
+from linekeeper.store.configuration import seed
 from linekeeper.store.tables import Incident
 from linekeeper.watch.alerts import watch_runs
 from linekeeper.watch.database import MOST_PATIENCE, DatabaseWatch, say_directly
@@ -134,7 +135,7 @@ class Watcher:
             await self._say(text)
 
     async def _say(self, text: str) -> bool:
-        slack = self._rt.settings.seed_slack
+        slack = seed(self._rt.settings).slack
         if self._configuration is not None:
             about = About(topics=("parts", "part_silent"), severity="critical")
             channels = channels_of(self._configuration)

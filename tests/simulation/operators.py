@@ -14,6 +14,7 @@ from uuid import UUID
 
 from linekeeper.config import AppConfig
 from linekeeper.settings import Settings
+from linekeeper.store.configuration import seed
 from tests.simulation.prefect import SimRun
 from tests.simulation.slack import SIGNING_SECRET, Message
 
@@ -147,8 +148,7 @@ class Operators:
     async def change_settings(self) -> None:
         """A block is changed, or another app's stands in its place; a while later all is undone."""
         universe = self._universe
-        app = Settings().seed_app
-        assert app is not None
+        app = seed(Settings()).apps["default"]
         while True:
             if not await self._pause(1500.0):
                 return
