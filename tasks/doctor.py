@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from prefect.artifacts import acreate_table_artifact
 
-from linekeeper.cli.doctor_blocks import examine_blocks
-from linekeeper.cli.doctor_prefect import examine_prefect
+from linekeeper.cli.examination import examine_blocks, examine_prefect
 from linekeeper.doctor import Finding, Level, examine, examine_database, worst
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings

@@ -20,8 +20,8 @@ from linekeeper.clock import utcnow
 from linekeeper.health.probe import understand
 from linekeeper.health.service import observe
 from linekeeper.incidents.announce import announce
-from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.conclude import conclude
+from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.makini import (
     BEFORE_SENDING,
     NEW_LOGIN,

@@ -34,7 +34,7 @@ def backup_command(
 async def _back_up(file: Path) -> "tuple[Taken, str]":
     from linekeeper.backup import back_up
     from linekeeper.cli.prefect_settings import remember_now
-    from linekeeper.cli.who import who
+    from linekeeper.cli.terminal import who
     from linekeeper.clock import utcnow
     from linekeeper.settings import Settings
     from linekeeper.store import Store

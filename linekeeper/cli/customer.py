@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linekeeper.cli.confirm import require_phrase
 from linekeeper.cli.errors import UserError
-from linekeeper.cli.who import who
+from linekeeper.cli.terminal import require_phrase, who
 
 if TYPE_CHECKING:
     from linekeeper.customers.importing import ImportPlan

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from linekeeper.cli.errors import UserError
-from linekeeper.cli.who import who
+from linekeeper.cli.terminal import who
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Make, list and revoke the product's keys."

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from linekeeper.cli.errors import UserError
-from linekeeper.cli.who import who
+from linekeeper.cli.terminal import who
 
 _WANTED = "A name, “Customer · System”, tag, Makini's key or our id."
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linekeeper.cli.who import who
+from linekeeper.cli.terminal import who
 
 if TYPE_CHECKING:
     from linekeeper.access.mode_preview import Preview

@@ -104,7 +104,7 @@ def _read(file: str) -> bytes:
 
 
 async def _keep(found: "Report") -> tuple[int, list[str]]:
-    from linekeeper.cli.who import who
+    from linekeeper.cli.terminal import who
     from linekeeper.clock import utcnow
     from linekeeper.implementation.watch import take_report
     from linekeeper.preflight.evidence import unowned_targets

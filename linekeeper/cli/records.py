@@ -9,9 +9,8 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from linekeeper.cli.confirm import require_phrase
 from linekeeper.cli.errors import UserError
-from linekeeper.cli.who import who
+from linekeeper.cli.terminal import require_phrase, who
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Export the index of records, or purge it."

@@ -52,7 +52,7 @@ def restore_command(
 
 async def _restore(file: Path, *, accept_unsigned: bool) -> "Restored":
     from linekeeper.backup import read_header, restore
-    from linekeeper.cli.who import who
+    from linekeeper.cli.terminal import who
     from linekeeper.clock import utcnow
     from linekeeper.settings import Settings
     from linekeeper.store import Store

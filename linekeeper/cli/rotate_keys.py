@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from linekeeper.cli.who import who
+from linekeeper.cli.terminal import who
 
 if TYPE_CHECKING:
     from linekeeper.store.rotate import Rotation

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linekeeper.cli.confirm import require_phrase
 from linekeeper.cli.errors import UserError
-from linekeeper.cli.who import who
+from linekeeper.cli.terminal import require_phrase, who
 from linekeeper.store.statements import chunked
 
 if TYPE_CHECKING:

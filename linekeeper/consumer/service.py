@@ -17,8 +17,7 @@ from linekeeper.consumer.loops import ServiceLoop, keep
 from linekeeper.consumer.record_events import RecordEvents
 from linekeeper.consumer.settings import copy_blocks
 from linekeeper.consumer.slack_socket import SlackSockets
-from linekeeper.consumer.waiting import CONNECTION_WEBHOOKS, RECORD_WEBHOOKS
-from linekeeper.consumer.waker import Waker
+from linekeeper.consumer.waker import CONNECTION_WEBHOOKS, RECORD_WEBHOOKS, Waker
 from linekeeper.implementation.watch import watch as watch_implementations
 from linekeeper.inbox.sealing import Sealing
 from linekeeper.notify.linked import show_with_forms

@@ -15,8 +15,7 @@ from linekeeper.consumer.reading import Records, Refused
 from linekeeper.health.judge import Observation
 from linekeeper.health.service import observe
 from linekeeper.inbox.claim import Event, Settled, remember_keys
-from linekeeper.inbox.plan import Ask, Plan
-from linekeeper.inbox.progress import mark_done
+from linekeeper.inbox.plan import Ask, Plan, mark_done
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import MakiniError
 from linekeeper.reconcile.identity import identifying_fields

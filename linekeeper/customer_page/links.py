@@ -14,8 +14,7 @@ from sqlmodel import col
 
 from linekeeper.access.page_links import page_link, page_url, revoke_links, seen_in_words
 from linekeeper.access.signing import load_signer
-from linekeeper.customers.contacts import recipients
-from linekeeper.customers.find import find_customer
+from linekeeper.customers.find import find_customer, recipients
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store

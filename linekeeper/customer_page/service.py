@@ -8,8 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.kept import kept_logins
 from linekeeper.access.links import link_url
+from linekeeper.access.pending import kept_logins
 from linekeeper.access.signing import Signer
 from linekeeper.clock import zone_of
 from linekeeper.customer_page.content import CustomerPage, StepFacts, SystemFacts, make_page

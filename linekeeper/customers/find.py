@@ -12,7 +12,7 @@ from sqlmodel import col
 
 from linekeeper.customers.matching import read_customer_names
 from linekeeper.customers.naming import NAMES_KEPT, label
-from linekeeper.store.tables import Connection, Customer
+from linekeeper.store.tables import Connection, Contact, Customer
 
 
 class NotFound(Exception):
@@ -148,3 +148,14 @@ def nearest(wanted: str, everything: Sequence[Named]) -> str:
     if not offers:
         offers = sorted(named.label for named in everything)[:5]
     return f"no connection answers to {wanted!r}. The nearest: {'; '.join(offers)}"
+
+
+async def recipients(session: AsyncSession, customer_id: str) -> list[str]:
+    """The customer's e-mail addresses that a person has confirmed; a mere proposal gets no mail."""
+    return list(
+        await session.scalars(
+            select(col(Contact.email))
+            .where(col(Contact.customer_id) == customer_id, col(Contact.confirmed))
+            .order_by(col(Contact.id))
+        )
+    )

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import select
 
 from linekeeper.credits.tariff import Charge
-from linekeeper.customers.charge import charge_customer
+from linekeeper.customers.change import charge_customer
 from linekeeper.customers.csv_file import MAX_PROBLEMS, Person, Problem, Row, read_customers
 from linekeeper.customers.matching import CustomerName, customer_names
 from linekeeper.store import Store

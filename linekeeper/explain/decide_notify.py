@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from linekeeper.explain.answer import Cause, Hop, HopName, HopState, Verdict
 from linekeeper.explain.causes import verdict
-from linekeeper.explain.notify_facts import MessageFacts, NoticeFacts, NotifyFacts
+from linekeeper.explain.facts import MessageFacts, NoticeFacts, NotifyFacts
 from linekeeper.explain.words import moment
 
 _HELD: Mapping[str, Cause] = {

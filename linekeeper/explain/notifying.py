@@ -14,7 +14,7 @@ from linekeeper.explain.decide_notify import (
     message_hops,
     notice_hops,
 )
-from linekeeper.explain.notify_facts import MessageFacts, NoticeFacts, NotifyFacts
+from linekeeper.explain.facts import MessageFacts, NoticeFacts, NotifyFacts
 from linekeeper.explain.unasked import why_unasked
 from linekeeper.explain.words import kept
 from linekeeper.incidents.announce import incident_lane

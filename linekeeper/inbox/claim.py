@@ -49,7 +49,7 @@ class Event(NamedTuple):
     body: bytes | None
     keys_done: bytes | None = None
     """Which of its record keys earlier claims have read: one bit a key, in the order of the body
-    (`linekeeper.inbox.progress`)."""
+    (`linekeeper.inbox.plan`)."""
 
     def __repr__(self) -> str:
         return f"Event(id={self.id!r}, kind={self.kind!r}, lane={self.lane!r})"

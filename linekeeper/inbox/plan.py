@@ -1,16 +1,35 @@
 """What a record event asks for: reads of some connections' records, or nothing more. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from linekeeper.config import AppConfig
 from linekeeper.inbox.claim import Event, Settled
 from linekeeper.inbox.identify import DEEPEST, is_too_deep, read, record_keys
 from linekeeper.inbox.kinds import RECORD_KINDS
-from linekeeper.inbox.progress import keys_left
 from linekeeper.inbox.routing import MOST_OWNERS, Target
 from linekeeper.makini import may_call_data
 from linekeeper.text import health_name
+
+
+def keys_left(keys: Sequence[str], done: bytes | None) -> list[str]:
+    """Those of an event's `keys` that no claim has read yet."""
+    return [key for position, key in enumerate(keys) if not _is_set(done, position)]
+
+
+def mark_done(keys: Sequence[str], done: bytes | None, read: Collection[str]) -> bytes:
+    """What to store once those of `keys` that are in `read` are done as well."""
+    marks = bytearray(done or b"").ljust((len(keys) + 7) // 8, b"\0")
+    for position, key in enumerate(keys):
+        if key in read:
+            marks[position // 8] |= 1 << position % 8
+    return bytes(marks)
+
+
+def _is_set(done: bytes | None, position: int) -> bool:
+    if done is None or position // 8 >= len(done):
+        return False
+    return bool(done[position // 8] >> position % 8 & 1)
 
 
 class Ask(NamedTuple):

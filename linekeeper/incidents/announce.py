@@ -12,9 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config.alerts import Quiet
-from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.conclude_queries import heads_of
-from linekeeper.incidents.lifecycle import add_entries, next_revisions
+from linekeeper.incidents.lifecycle import IncidentChange, add_entries, next_revisions
 from linekeeper.outbox.events import RELATED_LIMIT, About, IncidentFacts, incident_event
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store.engine import Store

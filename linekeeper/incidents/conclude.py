@@ -15,7 +15,6 @@ from linekeeper.config import HealthPolicy
 from linekeeper.incidents import kinds as words
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.causes import Trouble
-from linekeeper.incidents.changes import IncidentChange, What
 from linekeeper.incidents.conclude_queries import (
     TOPIC,
     Who,
@@ -27,7 +26,16 @@ from linekeeper.incidents.conclude_queries import (
     totals,
 )
 from linekeeper.incidents.decide import DISCONNECTED, Open, Wanted, decide
-from linekeeper.incidents.lifecycle import Opening, change_kinds, join, leave, open_new, perform
+from linekeeper.incidents.lifecycle import (
+    IncidentChange,
+    Opening,
+    What,
+    change_kinds,
+    join,
+    leave,
+    open_new,
+    perform,
+)
 from linekeeper.outbox.events import request_reconnects
 from linekeeper.outbox.queue import enqueue
 from linekeeper.store import Store

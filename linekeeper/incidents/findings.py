@@ -14,8 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.incidents.announce import announce
-from linekeeper.incidents.changes import IncidentChange
-from linekeeper.incidents.lifecycle import Opening, join, leave, open_new, perform
+from linekeeper.incidents.lifecycle import IncidentChange, Opening, join, leave, open_new, perform
 from linekeeper.store import Store
 from linekeeper.store.tables import Incident, IncidentConnection
 

@@ -18,6 +18,18 @@ from linekeeper.store import Store, new_id
 from linekeeper.store.statements import chunked, insert_ignore
 from linekeeper.store.tables import Incident, IncidentConnection, IncidentEntry
 
+What = Literal["opened", "reopened", "changed", "acknowledged", "resolved", "merged"]
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentChange:
+    """One change people are told about. `text` is its line in the diary; empty: no line."""
+
+    incident_id: str
+    what: What
+    text: str = ""
+
+
 Status = Literal["open", "acknowledged", "resolved"]
 Action = Literal["change", "acknowledge", "resolve", "reopen"]
 LEGAL: Mapping[Action, tuple[frozenset[Status], Status | None]] = {

@@ -8,8 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.incidents.announce import announce
-from linekeeper.incidents.changes import IncidentChange
-from linekeeper.incidents.lifecycle import perform
+from linekeeper.incidents.lifecycle import IncidentChange, perform
 from linekeeper.store import Store, is_id, new_id
 from linekeeper.store.tables import Audit, Incident, Reconnect
 

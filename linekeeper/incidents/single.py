@@ -9,8 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.incidents.announce import announce
-from linekeeper.incidents.changes import IncidentChange
-from linekeeper.incidents.lifecycle import Opening, find_open, join, leave, open_new, perform
+from linekeeper.incidents.lifecycle import (
+    IncidentChange,
+    Opening,
+    find_open,
+    join,
+    leave,
+    open_new,
+    perform,
+)
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Incident, IncidentConnection
 

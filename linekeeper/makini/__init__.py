@@ -20,7 +20,14 @@ from linekeeper.makini.circuit import (
     may_call_data,
 )
 from linekeeper.makini.client import MakiniClient
-from linekeeper.makini.errors import NO_TOKEN, ErrorKind, MakiniError, ReadOnlyApp
+from linekeeper.makini.errors import (
+    NO_TOKEN,
+    ErrorKind,
+    ErrorScope,
+    MakiniError,
+    ReadOnlyApp,
+    error_scope,
+)
 from linekeeper.makini.in_mode import client_in_mode
 from linekeeper.makini.models import (
     ConnectionPage,
@@ -33,7 +40,6 @@ from linekeeper.makini.models import (
     normalise_status,
     normalise_sync_status,
 )
-from linekeeper.makini.scope import ErrorScope, error_scope
 from linekeeper.makini.wire import (
     BEFORE_SENDING,
     CONNECTION_PAUSED,

@@ -15,7 +15,6 @@ from linekeeper.makini.admin import AdminToken
 from linekeeper.makini.budget import Budget
 from linekeeper.makini.errors import ErrorKind, MakiniError, ReadOnlyApp
 from linekeeper.makini.failures import read_json
-from linekeeper.makini.filters import filter_queries
 from linekeeper.makini.models import (
     ConnectionPage,
     ConnectionStatus,
@@ -31,7 +30,7 @@ from linekeeper.makini.models import (
     parse_status,
     parse_tokens,
 )
-from linekeeper.makini.paging import Pages, parse_page
+from linekeeper.makini.paging import Pages, filter_queries, parse_page
 from linekeeper.makini.wire import OTHER_SHAPE, Answer, Wire, open_client, refuse_unusable_address
 
 Again = Callable[[MakiniError], Awaitable[str | None]]

@@ -163,3 +163,39 @@ class ReadOnlyApp(Exception):
             f"App {self.app} is in observe mode, so Linekeeper will not {self.action}. "
             "Switch its mode to manage to allow it."
         )
+
+
+class ErrorScope(StrEnum):
+    """What a failure is evidence about."""
+
+    entity = "entity"
+    connection = "connection"
+    app = "app"
+
+
+_ABOUT_THE_CALL = frozenset(
+    {
+        ErrorKind.unauthorized,
+        ErrorKind.forbidden,
+        ErrorKind.not_found,
+        ErrorKind.rejected,
+        ErrorKind.unavailable,
+        ErrorKind.timeout,
+        ErrorKind.network,
+        ErrorKind.malformed,
+    }
+)
+"""Of a data call these may be about its entity alone."""
+
+
+def error_scope(error: MakiniError, *, of_entity: bool = False) -> ErrorScope:
+    """The widest thing that `error` may be evidence about.
+
+    `of_entity`: the call asked for records of one entity. An error that names no connection is the
+    app's; a call limit, an open circuit and a missing token are the connection's.
+    """
+    if error.connection is None:
+        return ErrorScope.app
+    if of_entity and error.kind in _ABOUT_THE_CALL and error.code != NO_TOKEN:
+        return ErrorScope.entity
+    return ErrorScope.connection

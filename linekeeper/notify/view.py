@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from linekeeper.access.kept import KeptLogin, kept_logins
+from linekeeper.access.pending import KeptLogin, kept_logins
 from linekeeper.incidents.announce import RANKED
 from linekeeper.store.engine import Store
 from linekeeper.store.statements import chunked

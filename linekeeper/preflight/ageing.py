@@ -11,8 +11,8 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.findings import Finding, apply_findings
+from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.preflight.evidence import MAX_AGE, Place, places
 from linekeeper.preflight.verdict import EXPIRY_STEPS
 from linekeeper.store import Store

@@ -13,8 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.incidents.announce import announce
-from linekeeper.incidents.changes import IncidentChange
-from linekeeper.incidents.lifecycle import Opening, open_new, perform
+from linekeeper.incidents.lifecycle import IncidentChange, Opening, open_new, perform
 from linekeeper.preflight.intake import ReportError
 from linekeeper.preflight.report import Report
 from linekeeper.preflight.targets import parse_target

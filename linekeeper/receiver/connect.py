@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from linekeeper.access.kept import KeptLogin, kept_login
 from linekeeper.access.links import authorize_url, make_state, read_link
+from linekeeper.access.pending import KeptLogin, kept_login
 from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig

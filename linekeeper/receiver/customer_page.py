@@ -19,9 +19,8 @@ from linekeeper.clock import utcnow, zone_of
 from linekeeper.customer_page.service import read_page, take_answer
 from linekeeper.customer_page.words import words_of
 from linekeeper.preflight.network import usable_network
-from linekeeper.receiver.forms import fields
+from linekeeper.receiver.html import fields, rendered
 from linekeeper.receiver.html import page as plain_page
-from linekeeper.receiver.html import rendered
 from linekeeper.receiver.keys import runtime_of
 from linekeeper.receiver.raw import read_body
 from linekeeper.store.tables import Customer, CustomerLink

@@ -1,6 +1,7 @@
 """Pages for customers: plain, accessible, without script. Everything put into them is escaped."""
 
 from typing import Any
+from urllib.parse import parse_qs
 
 import jinja2
 from starlette.responses import HTMLResponse, Response
@@ -33,3 +34,12 @@ def rendered(template: str, status: int = 200, **values: Any) -> Response:
     """A template as an answer."""
     content = _ENVIRONMENT.get_template(template).render(values)
     return HTMLResponse(content, status, _HEADERS)
+
+
+def fields(body: bytes) -> dict[str, str]:
+    """The first value of each field; empty for a body that is no form."""
+    try:
+        parsed = parse_qs(body.decode("utf-8"), max_num_fields=20)
+    except ValueError:
+        return {}
+    return {name: values[0] for name, values in parsed.items()}

@@ -13,8 +13,7 @@ from linekeeper.access.paste import Unusable, paste, understood
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.makini import ReadOnlyApp
-from linekeeper.receiver.forms import fields
-from linekeeper.receiver.html import page, rendered
+from linekeeper.receiver.html import fields, page, rendered
 from linekeeper.receiver.keys import require_key_text, runtime_of
 from linekeeper.receiver.raw import read_body
 from linekeeper.runtime import UnknownApp

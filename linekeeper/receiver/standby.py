@@ -10,7 +10,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.leases import holding
 from linekeeper.sweep.webhooks import watch_stream
 from linekeeper.watch.answers import own_address
-from linekeeper.watch.backlog import is_consumed
+from linekeeper.watch.queries import is_consumed
 from linekeeper.watch.service import Watcher, after_of
 
 LEASE = "standby"

@@ -15,8 +15,7 @@ from linekeeper.access.links import asked_customers, attempts_of, link_url, make
 from linekeeper.access.signing import Signer, load_signer
 from linekeeper.config import AppConfig, Configuration
 from linekeeper.incidents.announce import announce
-from linekeeper.incidents.changes import IncidentChange
-from linekeeper.incidents.lifecycle import annotate
+from linekeeper.incidents.lifecycle import IncidentChange, annotate
 from linekeeper.incidents.operate import NoIncident, audit_id
 from linekeeper.makini import ReadOnlyApp
 from linekeeper.outbox.queue import Message, enqueue

@@ -8,8 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.kept import kept_logins
 from linekeeper.access.links import links_of_lost_logins
+from linekeeper.access.pending import kept_logins
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import Health

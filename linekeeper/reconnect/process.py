@@ -14,9 +14,8 @@ from linekeeper.health.judge import Observation, Outcome
 from linekeeper.health.login_check import read_surely, readable_entities
 from linekeeper.health.service import observe
 from linekeeper.incidents.announce import announce
-from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.conclude import conclude
-from linekeeper.incidents.lifecycle import annotate
+from linekeeper.incidents.lifecycle import IncidentChange, annotate
 from linekeeper.incidents.operate import snooze_until
 from linekeeper.outbox.queue import enqueue
 from linekeeper.reconnect.ask import mail, who_was_asked, with_contacts

@@ -14,8 +14,7 @@ from sqlmodel import col
 
 from linekeeper.config import AppConfig, Configuration
 from linekeeper.incidents.announce import announce, incident_lane
-from linekeeper.incidents.changes import IncidentChange
-from linekeeper.incidents.lifecycle import mark_reminded
+from linekeeper.incidents.lifecycle import IncidentChange, mark_reminded
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.ask import mail, with_contacts
 from linekeeper.reconnect.open_cases import OpenCase, WaitingMember, load_open_cases

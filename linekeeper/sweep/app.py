@@ -11,9 +11,8 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.health.absence import Absence
 from linekeeper.incidents.announce import announce
-from linekeeper.incidents.changes import IncidentChange
 from linekeeper.incidents.conclude import conclude
-from linekeeper.incidents.lifecycle import Opening, find_open, open_new, perform
+from linekeeper.incidents.lifecycle import IncidentChange, Opening, find_open, open_new, perform
 from linekeeper.incidents.single import resolve_incident, resolve_of_apps
 from linekeeper.makini import (
     AppCircuit,

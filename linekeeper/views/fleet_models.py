@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from linekeeper.access.kept import KeptLogin
+from linekeeper.access.pending import KeptLogin
 from linekeeper.spending import Spent
 from linekeeper.store.tables import Connection, Customer, Observation, Transition
 from linekeeper.views.health_chart import Bucket

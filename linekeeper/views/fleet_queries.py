@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.kept import kept_logins
+from linekeeper.access.pending import kept_logins
 from linekeeper.budget import stated_in_words
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label

@@ -6,7 +6,7 @@ from typing import Any
 
 from linekeeper.reconcile.completeness import count_states, worst_first
 from linekeeper.reconcile.entity_failures import EntityState
-from linekeeper.views.completeness_part import completeness_sentence
+from linekeeper.views.entities_part import completeness_sentence
 
 MOST = 1_000
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from sqlalchemy import func, select
 from sqlmodel import col
 
-from linekeeper.access.kept import kept_logins
+from linekeeper.access.pending import kept_logins
 from linekeeper.config import Configuration
 from linekeeper.notify.channels import ARTIFACTS
 from linekeeper.store import Store

@@ -10,8 +10,7 @@ from linekeeper.markdown import image, text, when
 from linekeeper.reconcile.completeness import worst_first
 from linekeeper.reconcile.outage import SENDER_GIVES_UP
 from linekeeper.reconcile.trust import BAD, GOOD, WINDOW
-from linekeeper.views.completeness_part import completeness_markdown
-from linekeeper.views.entities_part import entities_markdown
+from linekeeper.views.entities_part import completeness_markdown, entities_markdown
 from linekeeper.views.trust_queries import Held, TrustLine, TrustReport
 
 KEY = "webhook-trust"

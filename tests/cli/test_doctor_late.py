@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Pending, Scheduled
 
 from linekeeper.cli.doctor_late import NAME
-from linekeeper.cli.doctor_prefect import examine_prefect
+from linekeeper.cli.examination import examine_prefect
 from linekeeper.clock import utcnow
 from linekeeper.doctor.finding import Finding
 from linekeeper.settings import Settings

@@ -12,7 +12,7 @@ from pydantic import SecretStr, ValidationError
 
 from blocks import MakiniApp
 from linekeeper.cli import block_documents, names, prefect_settings, project
-from linekeeper.cli.doctor_prefect import examine_prefect
+from linekeeper.cli.examination import examine_prefect
 from linekeeper.cli.links import find_links
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.cli.prefect_sight import look

@@ -10,10 +10,10 @@ from linekeeper.config import AlertPolicy, Configuration
 from linekeeper.customers.find import NotFound
 from linekeeper.explain.answer import Cause, HopName
 from linekeeper.explain.decide_notify import judge_message, judge_notice, notice_hops
-from linekeeper.explain.notify_facts import MessageFacts, NoticeFacts, NotifyFacts
+from linekeeper.explain.facts import MessageFacts, NoticeFacts, NotifyFacts
 from linekeeper.explain.service import explain
 from linekeeper.incidents.announce import announce
-from linekeeper.incidents.changes import IncidentChange
+from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.store import Store
 from linekeeper.store.tables import Incident, Silence

@@ -10,7 +10,7 @@ from flows.maintenance_window import maintenance_window
 from linekeeper.clock import utcnow
 from linekeeper.config import SlackConfig
 from linekeeper.incidents.announce import announce
-from linekeeper.incidents.changes import IncidentChange
+from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.orchestrator import Blocks
 from linekeeper.store import Store, new_id
 from linekeeper.store.configuration import save_blocks

@@ -27,7 +27,7 @@ from linekeeper.implementation.answer import Answer, answer
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.start import start
 from linekeeper.implementation.successor import restart_lost
-from linekeeper.notify.mail_setup import setup_letter
+from linekeeper.notify.letters import setup_letter
 from linekeeper.outbox.senders.prefect import deliver_runs
 from linekeeper.preflight.evidence import keep
 from linekeeper.preflight.report import Report

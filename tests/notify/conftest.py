@@ -12,7 +12,7 @@ from sqlalchemy import update
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration, SlackConfig
 from linekeeper.incidents.announce import announce
-from linekeeper.incidents.changes import IncidentChange
+from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.notify.slack_channel import Pacer
 from linekeeper.outbox.senders.slack import Delivered, deliver_due
 from linekeeper.store import Store

@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from linekeeper.clock import utcnow
 from linekeeper.incidents.announce import announce, say
-from linekeeper.incidents.changes import IncidentChange
+from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.outbox.events import About, connection_event
 from linekeeper.outbox.queue import enqueue
 from linekeeper.store import Store

@@ -13,7 +13,7 @@ from linekeeper.access.expiry import HORIZON, horizon
 from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
 from linekeeper.makini import TokenPair
-from linekeeper.notify.mail_ending import ending_letter
+from linekeeper.notify.letters import ending_letter
 from linekeeper.outbox.queue import claim, outbox_of
 from linekeeper.reconnect.ending import KIND, TOPIC, announce_ending
 from linekeeper.reconnect.remind import is_working

@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import session as alchemy_session
 
 from linekeeper import clock, runtime
 from linekeeper.consumer import alive as consumer_alive
-from linekeeper.consumer import record_events, service, waiting
+from linekeeper.consumer import record_events, service
 from linekeeper.consumer import waker as consumer_waker
 from linekeeper.inbox import sqlite_writer
 from linekeeper.makini import wire
@@ -185,8 +185,8 @@ def _wake(universe: Universe) -> Callable[[Any], Awaitable[None]]:
     return run
 
 
-_DUE = waiting._LOOK.compile(dialect=aiosqlite.dialect(paramstyle="named"))
-_DUE_NAMES = [str(column.name) for column in waiting._LOOK.selected_columns]
+_DUE = consumer_waker._LOOK.compile(dialect=aiosqlite.dialect(paramstyle="named"))
+_DUE_NAMES = [str(column.name) for column in consumer_waker._LOOK.selected_columns]
 
 
 def _next_due(database: sqlite3.Connection, now: datetime, text: str) -> float:

@@ -7,7 +7,7 @@ from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import adopt
-from linekeeper.customers.merge import merge_customer
+from linekeeper.customers.change import merge_customer
 from linekeeper.customers.succession import succeed
 from linekeeper.makini import ListedConnection
 from linekeeper.store import Store, new_id

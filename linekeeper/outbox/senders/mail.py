@@ -17,12 +17,10 @@ from linekeeper.access.page_links import page_address
 from linekeeper.access.signing import Signer, load_signer
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.config import AppConfig, MailConfig
-from linekeeper.customers.contacts import recipients
+from linekeeper.customers.find import recipients
 from linekeeper.incidents.announce import announce
-from linekeeper.incidents.changes import IncidentChange
-from linekeeper.notify.mail_ending import ending_letter
-from linekeeper.notify.mail_page import page_letter
-from linekeeper.notify.mail_setup import setup_letter
+from linekeeper.incidents.lifecycle import IncidentChange
+from linekeeper.notify.letters import ending_letter, page_letter, setup_letter
 from linekeeper.notify.mail_text import SystemToLogIn, What, compose
 from linekeeper.notify.routing import said_about
 from linekeeper.notify.smtp import Delayed, Letter, Refused, hand_over

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from linekeeper.clock import utcnow
 from linekeeper.inbox.replay import Selection, Status, replay
 from linekeeper.outbox.forward import RecoveredChange, forward_changes
-from linekeeper.outbox.forward_original import makini_headers
+from linekeeper.outbox.forward_messages import makini_headers
 from linekeeper.receiver import serve
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings

@@ -7,7 +7,7 @@ from linekeeper.clock import utcnow
 from linekeeper.consumer.record_events import process_record_events
 from linekeeper.inbox.attempts import MOST_ATTEMPTS
 from linekeeper.inbox.identify import read, record_keys
-from linekeeper.inbox.progress import keys_left
+from linekeeper.inbox.plan import keys_left
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Change, Connection, Credential, WebhookEvent
 from tests.inbox.process.front import Front, fronted

@@ -1,10 +1,20 @@
-"""What can't be undone is done at a terminal only once its phrase was typed."""
+"""Who sits at the terminal; and what can't be undone is done only once its phrase was typed."""
 
+import getpass
 import sys
 
 import typer
 
 from linekeeper.cli.errors import UserError
+
+
+def who() -> str:
+    """`anna (command line)`."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = "somebody"
+    return f"{name} (command line)"
 
 
 def require_phrase(phrase: str, given: str, *, what: str, scripts_say_it: bool = False) -> None:
