@@ -7,8 +7,7 @@ from linekeeper.availability.service import read_month, sentence
 from linekeeper.cli.links import find_links
 from linekeeper.clock import utcnow
 from linekeeper.notify.channels import with_artifacts
-from linekeeper.views.digest import gather, say_digest
-from linekeeper.views.digest_page import headline, markdown
+from linekeeper.views.digest_page import gather, headline, markdown, say_digest
 from tasks.report import put_artifact
 from tasks.run import runtime
 from tasks.task import task

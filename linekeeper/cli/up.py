@@ -137,7 +137,7 @@ async def _start(
 ) -> dict[str, str]:
     """Start every part, side by side where the order doesn't matter; returns the URLs."""
     from linekeeper.cli import parts
-    from linekeeper.cli.probe import answers, worker_online
+    from linekeeper.cli.progress import answers, worker_online
     from linekeeper.clock import utcnow
 
     own_server = not os.environ.get("PREFECT_API_URL")
@@ -204,7 +204,7 @@ async def _sandbox(
     from sqlmodel import select
 
     from linekeeper.cli import parts
-    from linekeeper.cli.probe import answers
+    from linekeeper.cli.progress import answers
     from linekeeper.clock import utcnow
     from linekeeper.customers.importing import import_customers
     from linekeeper.store import Store

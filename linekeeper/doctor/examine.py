@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from sqlalchemy import func
 from sqlmodel import col, select
 
-from linekeeper.doctor.alerts import examine_alerts
 from linekeeper.doctor.finding import Finding, warn, wrong
 from linekeeper.doctor.fleet import (
     connections_without_token,
@@ -14,9 +13,9 @@ from linekeeper.doctor.fleet import (
     public_url,
     unreadable_connections,
 )
-from linekeeper.doctor.mail import examine_mail
+from linekeeper.doctor.house import examine_parts
 from linekeeper.doctor.makini import examine_app
-from linekeeper.doctor.parts import examine_parts
+from linekeeper.doctor.notices import examine_alerts, examine_mail
 from linekeeper.doctor.slack import examine_slack
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime

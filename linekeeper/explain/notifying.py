@@ -6,7 +6,9 @@ from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.access.modes import subject_of
 from linekeeper.config import Configuration
+from linekeeper.customers.naming import label
 from linekeeper.explain.answer import Explanation
 from linekeeper.explain.decide_notify import (
     judge_message,
@@ -15,7 +17,6 @@ from linekeeper.explain.decide_notify import (
     notice_hops,
 )
 from linekeeper.explain.facts import MessageFacts, NoticeFacts, NotifyFacts
-from linekeeper.explain.unasked import why_unasked
 from linekeeper.explain.words import kept
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.incidents.suppressed import silences
@@ -25,8 +26,17 @@ from linekeeper.notify.routing import DEFAULT, channels_of, fold_lane
 from linekeeper.notify.situations import read_state
 from linekeeper.notify.view import merged_into
 from linekeeper.store import Store
+from linekeeper.store.modes import Rule, app_of, deciding, load_rules
 from linekeeper.store.retention import load_retention
-from linekeeper.store.tables import Incident, Notice, NoticeChannel, Outbox
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Notice,
+    NoticeChannel,
+    Outbox,
+)
 
 _MESSAGES = 50
 
@@ -173,3 +183,44 @@ def _message(row: Outbox) -> MessageFacts:
     return MessageFacts(
         row.id, row.channel, row.status, row.attempts, row.error, row.created_at, row.settled_at
     )
+
+
+_MOST = 20
+_LOST = "reauthorization_required"
+
+
+async def why_unasked(
+    session: AsyncSession, configuration: Configuration, incident: Incident
+) -> tuple[str, ...]:
+    """A sentence for each connection of an open incident whose customer isn't asked, or mailed."""
+    app = configuration.apps.get(incident.app)
+    if app is None or incident.kind != _LOST or incident.resolved_at is not None:
+        return ()
+    rows = await session.execute(
+        select(Connection, col(Customer.name))
+        .join(IncidentConnection, col(IncidentConnection.connection_id) == col(Connection.id))
+        .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+        .where(
+            col(IncidentConnection.incident_id) == incident.id,
+            col(IncidentConnection.left_at).is_(None),
+        )
+        .order_by(col(IncidentConnection.id))
+        .limit(_MOST)
+    )
+    rules = await load_rules(session)
+    found = []
+    for connection, customer in rows:
+        held = app_of(app, connection)
+        by_mode, by_notify = deciding(rules, subject_of(connection))
+        name = label(customer, connection.provider, connection.name)
+        if not held.manages:
+            why = _reason(by_mode, app.name)
+            found.append(f"{name}: nobody is asked to log in, for it is in mode observe by {why}")
+        elif not held.notify_customers:
+            why = _reason(by_notify, app.name)
+            found.append(f"{name}: its customer is not written to, by {why}")
+    return tuple(found)
+
+
+def _reason(rule: Rule | None, app: str) -> str:
+    return rule.reason if rule is not None else f"the settings of app {app}"

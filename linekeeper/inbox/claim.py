@@ -18,8 +18,8 @@ from linekeeper.logs import passed
 from linekeeper.outbox import queue
 from linekeeper.outbox.queue import Work
 from linekeeper.store import Store
+from linekeeper.store.bodies import open_payload
 from linekeeper.store.cipher import SEALED
-from linekeeper.store.payloads import open_payload
 from linekeeper.store.tables import Connection, WebhookEvent, WebhookHour
 from linekeeper.store.types import table_of
 

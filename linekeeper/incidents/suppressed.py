@@ -56,7 +56,8 @@ class Underway:
 async def implemented(session: AsyncSession, connections: Sequence[str]) -> dict[str, Underway]:
     """Those of `connections` that came with an implementation, and with which.
 
-    One that was abandoned counts no more.
+    Alerts of them wait for the go-live. What was in use before it was started stays watched as it
+    was, and one that was abandoned counts no more.
     """
     found: dict[str, Underway] = {}
     for ids in chunked(connections, 5_000):

@@ -1,4 +1,9 @@
-"""What can go wrong with Makini, as one exception that says what to do next."""
+"""What can go wrong with Makini, as one exception that says what to do next.
+
+Evidence has a scope (DESIGN "True before green"): what one entity answers says nothing of the login
+nor of the other entities, and what one connection answers nothing of the app. What the error alone
+can't tell, a status call of the connection does (`linekeeper.health.scope`).
+"""
 
 from enum import StrEnum
 from typing import Any

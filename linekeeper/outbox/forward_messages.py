@@ -1,4 +1,9 @@
-"""What the product is told, for each claimed row of channel `forward`."""
+"""What the product is told, for each claimed row of channel `forward`.
+
+Also as Makini sends (`FORWARD_FORM` `original`): its body and headers byte for byte, so that a
+product that takes Makini's webhooks goes on with the receiver it has. What the webhooks missed
+comes in Makini's form too, signed with Makini's secret, and is marked by a header.
+"""
 
 import base64
 import hmac
@@ -19,7 +24,7 @@ from linekeeper.inbox.headers import RawHeaders, kept_headers, signature_of
 from linekeeper.outbox.forward import change_message, destination_of, event_message, signed_headers
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store import Store
-from linekeeper.store.payloads import open_payload
+from linekeeper.store.bodies import open_payload
 from linekeeper.store.tables import Connection, WebhookEvent
 
 RECOVERED = "x-linekeeper-recovered"

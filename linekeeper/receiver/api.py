@@ -30,7 +30,7 @@ from linekeeper.receiver.connection_route import ConnectionRoute
 from linekeeper.receiver.keys import require_key, runtime_of
 from linekeeper.receiver.raw import read_body
 from linekeeper.reconcile.completeness import completeness_of
-from linekeeper.reconcile.entity_queries import entity_states
+from linekeeper.reconcile.entity_incidents import entity_states
 from linekeeper.reconcile.feed import MOST, BadCursor, read_feed
 from linekeeper.reconcile.feed_reads import FeedReads
 from linekeeper.runtime import Runtime, UnknownApp

@@ -1,21 +1,44 @@
 """The receiver as one ASGI app."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self
 
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
 from linekeeper.access.issue_together import TokenIssuer
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.tally import Tally
+from linekeeper.receiver import (
+    api,
+    callback,
+    canary,
+    connect,
+    customer_page,
+    explain,
+    mode,
+    openapi,
+    pages,
+    paste,
+    prefect_alerts,
+    slack_actions,
+)
 from linekeeper.receiver.beat import Beat
-from linekeeper.receiver.gate import Gate
+from linekeeper.receiver.gate import FOR_CUSTOMERS, Gate
+from linekeeper.receiver.html import page
 from linekeeper.receiver.raw import Receive, Send
-from linekeeper.receiver.site import make_site
 from linekeeper.receiver.standby import Standby
 from linekeeper.receiver.tokens import Tokens
 from linekeeper.receiver.webhooks import PREFIX, Apps, Scope, Webhooks, observe_batch
 from linekeeper.runtime import Runtime
+from linekeeper.store import KeyProblem
+from linekeeper.store.leases import LeaseLost
 
 
 class Receiver:
@@ -58,3 +81,63 @@ class Receiver:
             await self._webhooks(scope, receive, send)
         elif not await self._tokens(scope, send):
             await self.pages(scope, receive, send)
+
+
+log = logging.getLogger(__name__)
+
+_STORAGE = (SQLAlchemyError, OSError, KeyProblem, LeaseLost)
+"""What comes of a database in trouble: to connect to one that is down fails with an `OSError`,
+which a `TimeoutError` is too."""
+
+
+def make_site(runtime: Runtime, beat: Beat) -> Starlette:
+    """The pages and the product's API on `runtime`, which handlers find as `app.state.runtime`."""
+    site = Starlette(
+        routes=[
+            *pages.routes(beat, runtime),
+            *api.ROUTES,
+            *explain.ROUTES,
+            *mode.ROUTES,
+            *canary.ROUTES,
+            *openapi.ROUTES,
+            *connect.ROUTES,
+            *customer_page.ROUTES,
+            *callback.ROUTES,
+            *slack_actions.ROUTES,
+            *prefect_alerts.ROUTES,
+            *paste.ROUTES,
+        ],
+        exception_handlers={
+            HTTPException: _refused,
+            **dict.fromkeys(_STORAGE, _storage_down),
+        },
+    )
+    # A redirect would be made of the request's Host, which may be anything.
+    site.router.redirect_slashes = False
+    site.state.runtime = runtime
+    site.state.feed_reads = beat.feed_reads
+    return site
+
+
+async def _refused(_: Request, problem: Exception) -> Response:
+    assert isinstance(problem, HTTPException)
+    return JSONResponse(
+        {"error": problem.detail}, status_code=problem.status_code, headers=problem.headers
+    )
+
+
+async def _storage_down(request: Request, problem: Exception) -> Response:
+    # Only the kind of error: a driver's message may quote values.
+    path: str = request.scope["path"]
+    log.error("receiver: %s: %s", path[1:].partition("/")[0][:20], type(problem).__name__)
+    if path.startswith(FOR_CUSTOMERS):
+        return page(
+            "Please try again in a minute",
+            "This page can't be shown right now, which is not your fault. Your link still works.",
+            status=503,
+        )
+    return JSONResponse(
+        {"error": "Linekeeper's database can't be used right now: try again"},
+        status_code=503,
+        headers={"Retry-After": "5"},
+    )

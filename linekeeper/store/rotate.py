@@ -7,10 +7,18 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlmodel import col
 
-from linekeeper.store.bodies import KeptBody, bodies_after, is_sealed, seal_again
+from linekeeper.store.bodies import (
+    KeptBody,
+    Payload,
+    bodies_after,
+    is_sealed,
+    open_payload,
+    reseal,
+    seal_again,
+    sealed_after,
+)
 from linekeeper.store.cipher import KeyProblem
 from linekeeper.store.engine import Store
-from linekeeper.store.payloads import Payload, open_payload, reseal, sealed_after
 from linekeeper.store.processes import Writer, wait_until_ended
 from linekeeper.store.tables import AppSetting, Credential, PendingLogin, Record, WebhookEvent
 

@@ -12,7 +12,7 @@ from linekeeper.inbox.identify import read
 from linekeeper.inbox.kinds import CANARY
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
-from linekeeper.store.payloads import open_payload
+from linekeeper.store.bodies import open_payload
 from linekeeper.store.tables import Connection, DeliveryCount, WebhookEvent
 from linekeeper.tokens.stored import load_tokens
 from linekeeper.verify_account.ask import Asker

@@ -20,7 +20,7 @@ from linekeeper.customers.naming import label
 from linekeeper.markdown import table, text, when
 from linekeeper.people import person
 from linekeeper.reconcile.entity_failures import EntityState
-from linekeeper.reconcile.entity_queries import entity_states
+from linekeeper.reconcile.entity_incidents import entity_states
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import Chosen, is_written_to
 from linekeeper.store.tables import (

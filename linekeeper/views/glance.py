@@ -14,7 +14,7 @@ from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import Evidence, Health
 from linekeeper.notify.routing import channels_of
-from linekeeper.reconcile.entity_queries import entity_states
+from linekeeper.reconcile.entity_incidents import entity_states
 from linekeeper.spending import Spent, read_spent
 from linekeeper.store import Store
 from linekeeper.store.leases import CONSUMER

@@ -12,7 +12,7 @@ from linekeeper.customers.naming import label
 from linekeeper.reconcile.causes import OUTAGE
 from linekeeper.reconcile.deletes import UNDO
 from linekeeper.reconcile.entity_failures import EntityState
-from linekeeper.reconcile.entity_queries import entity_states
+from linekeeper.reconcile.entity_incidents import entity_states
 from linekeeper.reconcile.measure import count_by_connection, counted_columns
 from linekeeper.reconcile.trust import WINDOW, Measured
 from linekeeper.store import Store

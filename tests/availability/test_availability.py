@@ -28,9 +28,8 @@ from linekeeper.availability.service import (
 from linekeeper.notify.view import Links
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer, Incident, Outage, Transition
-from linekeeper.views.digest import gather
+from linekeeper.views.digest_page import gather, slack_text
 from linekeeper.views.digest_page import markdown as day_page
-from linekeeper.views.digest_page import slack_text
 from tests.cli.commands import CommandLine
 from tests.cli.conftest import command
 

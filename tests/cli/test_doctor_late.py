@@ -10,8 +10,7 @@ from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, Wor
 from prefect.client.schemas.objects import State
 from prefect.states import Pending, Scheduled
 
-from linekeeper.cli.doctor_late import NAME
-from linekeeper.cli.examination import examine_prefect
+from linekeeper.cli.examination import NAME, examine_prefect
 from linekeeper.clock import utcnow
 from linekeeper.doctor.finding import Finding
 from linekeeper.settings import Settings

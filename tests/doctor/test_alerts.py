@@ -7,8 +7,8 @@ from pydantic import SecretStr
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy, Configuration, SlackConfig
-from linekeeper.doctor.alerts import examine_alerts
 from linekeeper.doctor.finding import worst
+from linekeeper.doctor.notices import examine_alerts
 from linekeeper.notify.channels import SOCKET, mark_broken, mark_well
 from linekeeper.notify.refusals import refused
 from linekeeper.store import Store

@@ -31,7 +31,7 @@ async def test_a_clock_that_differs_from_the_databases_is_wrong(
     if store.is_sqlite:
         pytest.skip("SQLite has no clock of its own")
     off = timedelta(minutes=minutes)
-    monkeypatch.setattr("linekeeper.doctor.database.utcnow", lambda: utcnow() + off)
+    monkeypatch.setattr("linekeeper.doctor.house.utcnow", lambda: utcnow() + off)
     [found] = [finding for finding in await examine_database(settings) if finding.name == "clock"]
     assert found.level == "wrong"
     assert said in found.text

@@ -3,7 +3,7 @@
 from pydantic import SecretStr
 
 from linekeeper.config import AppConfig, Configuration, MailConfig
-from linekeeper.doctor.mail import examine_mail
+from linekeeper.doctor.notices import examine_mail
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Outbox
 from tests.reconnect.post import listening

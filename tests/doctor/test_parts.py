@@ -5,7 +5,7 @@ from datetime import timedelta
 from sqlalchemy import update
 from sqlmodel import col
 
-from linekeeper.doctor.parts import examine_parts
+from linekeeper.doctor.house import examine_parts
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store.leases import holding

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linekeeper.preflight.certificate import validity
-from linekeeper.preflight.checks import read_head
+from linekeeper.preflight.checks import read_head, validity
 from linekeeper.preflight.facts import DnsFact, Facts, TcpFact, TlsFact
 from linekeeper.preflight.intake import ReportError, parse_report
 from linekeeper.preflight.order import OrderError, take_order

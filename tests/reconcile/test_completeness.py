@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
 from linekeeper.reconcile.completeness import Completeness, completeness_of
-from linekeeper.reconcile.entity_queries import entity_states
+from linekeeper.reconcile.entity_incidents import entity_states
 from linekeeper.runtime import Runtime
 from linekeeper.views.glance import glance
 from tests.reconcile.answering import ASSETS

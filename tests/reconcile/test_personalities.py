@@ -7,7 +7,7 @@ from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
 from linekeeper.reconcile.completeness import Completeness, completeness_of
-from linekeeper.reconcile.entity_queries import entity_states
+from linekeeper.reconcile.entity_incidents import entity_states
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Change, Connection, Deletion, Incident, Record, Watermark
 from linekeeper.views.trust_page import trust_markdown

@@ -16,7 +16,7 @@ from linekeeper.access.mode_preview import Preview
 from linekeeper.access.modes import StillRenewed, Wanted, change, find_subjects, preview_change
 from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
-from linekeeper.explain.unasked import why_unasked
+from linekeeper.explain.notifying import why_unasked
 from linekeeper.makini import ReadOnlyApp, TokenPair
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.reconcile.run import reconcile

@@ -20,7 +20,7 @@ from typing import TypeVar
 from pydantic import SecretStr
 
 from linekeeper.availability.decide import History, Span, Troubles, Waiting, line_of
-from linekeeper.availability.queries import read_histories, read_troubles
+from linekeeper.availability.service import read_histories, read_troubles
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from tests.simulation.makini.truth import Connection

@@ -9,8 +9,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Connection
-from linekeeper.views.digest import gather
-from linekeeper.views.digest_page import markdown
+from linekeeper.views.digest_page import gather, markdown
 from linekeeper.views.first_report import first_report_markdown, read_first_report
 from linekeeper.views.fleet_page import fleet_markdown
 from linekeeper.views.fleet_queries import fleet_report

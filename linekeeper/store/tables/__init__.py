@@ -1,8 +1,7 @@
 """The tables. Columns named in INTERFACE "Tables" are a promise to other programs."""
 
 from linekeeper.store.tables.alerts import Notice, NoticeChannel, Silence
-from linekeeper.store.tables.customer_page import CustomerLink
-from linekeeper.store.tables.fleet import Connection, Contact, Credential, Customer
+from linekeeper.store.tables.fleet import Connection, Contact, Credential, Customer, ModeRule
 from linekeeper.store.tables.health import (
     Incident,
     IncidentConnection,
@@ -16,9 +15,13 @@ from linekeeper.store.tables.house import (
     Audit,
     CallCount,
     CallPause,
+    EndedRun,
     Lease,
     NoticeMessage,
+    OpenProcess,
     Outbox,
+    PartHeartbeat,
+    RunAlert,
 )
 from linekeeper.store.tables.implementation import (
     CreditEntry,
@@ -29,17 +32,19 @@ from linekeeper.store.tables.implementation import (
 )
 from linekeeper.store.tables.inbox import (
     DeliveryCount,
+    FeedRead,
+    ForwardAttempt,
     ReceiverHeartbeat,
     RejectedDelivery,
     WebhookEvent,
     WebhookHour,
 )
-from linekeeper.store.tables.modes import ModeRule
 from linekeeper.store.tables.reconnect import (
     ApiKey,
     AuthenticationSetup,
     ConnectAttempt,
     ConnectLink,
+    CustomerLink,
     PendingLogin,
     Reconnect,
 )
@@ -57,8 +62,6 @@ from linekeeper.store.tables.records import (
     WorkflowConfiguration,
 )
 from linekeeper.store.tables.succession import Succession, SuccessionStep
-from linekeeper.store.tables.traces import FeedRead, ForwardAttempt
-from linekeeper.store.tables.watch import EndedRun, OpenProcess, PartHeartbeat, RunAlert
 
 __all__ = [
     "ApiKey",

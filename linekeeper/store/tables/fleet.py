@@ -124,3 +124,24 @@ class Credential(SQLModel, table=True):
     ending_notified: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     """How often the customer was asked to renew this login before its end."""
     updated_at: datetime = time()
+
+
+class ModeRule(SQLModel, table=True):
+    """A mode, or whether customers are notified, for an app, a tag, a customer or a connection."""
+
+    __tablename__ = "mode_rule"
+    __table_args__ = (Index("mode_rule_once", "scope", "subject", unique=True),)
+
+    id: str = identifier()
+    scope: str
+    """`app`, `tag`, `customer` or `connection`."""
+    subject: str
+    """The app's name, the tag, or the id of the customer or connection."""
+    label: str
+    """What it is about, as people call it."""
+    mode: str | None = None
+    """`observe` or `manage`; None: it says nothing of the mode."""
+    notify_customers: bool | None = None
+    """None: it says nothing of that."""
+    by: str
+    at: datetime = time()

@@ -14,8 +14,8 @@ from linekeeper.inbox.replay import Selection, replay
 from linekeeper.inbox.sealing import SEALED_AFTER, seal_settled
 from linekeeper.reconcile.run import reconcile
 from linekeeper.store import KeyProblem, Store
+from linekeeper.store.bodies import open_payload
 from linekeeper.store.cipher import Cipher, is_sealed
-from linekeeper.store.payloads import open_payload
 from linekeeper.store.rotate import rotate_keys
 from linekeeper.store.tables import Change, Drift, WebhookEvent
 from tests.explain.plant import some_key, subject
