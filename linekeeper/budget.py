@@ -28,7 +28,7 @@ from linekeeper.makini.budget import (
 from linekeeper.makini.limits import StatedLimit
 from linekeeper.spending import Purpose, add_calls, purpose_now
 from linekeeper.store import Store
-from linekeeper.store.statements import insert_ignore
+from linekeeper.store.engine import insert_ignore
 from linekeeper.store.tables import AppState, CallPause
 from linekeeper.store.types import UtcDateTime, table_of
 

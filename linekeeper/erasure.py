@@ -19,8 +19,8 @@ from linekeeper.access.listing import forget_listings
 from linekeeper.customers.find import NotFound
 from linekeeper.notify.channels import ARTIFACTS
 from linekeeper.store import Store
+from linekeeper.store.engine import chunked
 from linekeeper.store.modes import deciding, load_rules, load_subjects
-from linekeeper.store.statements import chunked
 from linekeeper.store.tables import (
     Audit,
     Connection,

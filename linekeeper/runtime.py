@@ -1,8 +1,6 @@
 """What every part needs at hand: settings, store, configuration, Makini clients."""
 
-import asyncio
 import gc
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Self
@@ -10,17 +8,14 @@ from typing import Self
 from sqlalchemy.exc import SQLAlchemyError
 
 from linekeeper.budget import DatabaseBudget
-from linekeeper.clock import monotonic
-from linekeeper.config import AppConfig, Configuration
+from linekeeper.config import AppConfig
 from linekeeper.makini import MakiniClient, client_in_mode
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.configuration import Copies, configuration_of, read_copies
+from linekeeper.store.configuration import SharedConfiguration
 from linekeeper.store.processes import new_owner, registered
 from linekeeper.store.schema import check_key, require_current
 
-_log = logging.getLogger(__name__)
-CONFIGURATION_SECONDS = 5.0
 COLLECT_AFTER_OBJECTS = 50_000
 """New objects before Python looks for cycles among them, in place of 700: a page of records makes
 thousands that are gone a moment later."""
@@ -44,11 +39,8 @@ class Runtime:
         self.budget = DatabaseBudget(store)
         self.login_budget = DatabaseBudget(store, logins=True)
         self._clients: dict[tuple[str, bool], tuple[AppConfig, MakiniClient]] = {}
-        self._configuration: Configuration | None = None
-        self._copies: Copies = ()
-        """What `_configuration` was read from."""
-        self._configured_at = float("-inf")
-        self._configuring = asyncio.Lock()
+        self.configuration = SharedConfiguration(store, settings).read
+        """What operators set, a few seconds old at most."""
 
     @classmethod
     @asynccontextmanager
@@ -75,28 +67,6 @@ class Runtime:
                     for budget in (runtime.budget, runtime.login_budget):
                         with suppress(SQLAlchemyError, OSError):  # figures; nothing depends on them
                             await budget.flush()
-
-    async def configuration(self) -> Configuration:
-        """What operators set, at most `CONFIGURATION_SECONDS` old."""
-        if (known := self._fresh_configuration()) is not None:
-            return known
-        async with self._configuring:
-            if (known := self._fresh_configuration()) is not None:
-                return known  # somebody else has read it meanwhile
-            now, copies = monotonic(), await read_copies(self.store)
-            configuration = before = self._configuration
-            if configuration is None or copies != self._copies:
-                configuration = configuration_of(copies, self.store.cipher.decrypt, self.settings)
-                for problem in configuration.problems:
-                    if before is None or problem not in before.problems:
-                        _log.warning("%s", problem)
-            self._configuration, self._copies = configuration, copies
-            self._configured_at = now
-            return configuration
-
-    def _fresh_configuration(self) -> Configuration | None:
-        is_fresh = monotonic() - self._configured_at <= CONFIGURATION_SECONDS
-        return self._configuration if is_fresh else None
 
     async def app(self, name: str) -> AppConfig:
         """The app called `name`. Raises `UnknownApp`."""

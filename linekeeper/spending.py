@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.store import Store
-from linekeeper.store.statements import insert_ignore
+from linekeeper.store.engine import insert_ignore
 from linekeeper.store.tables import CallCount
 
 KEPT = timedelta(days=7)

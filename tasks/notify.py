@@ -14,7 +14,7 @@ from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.channels import troubles
 from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.store import Store
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Outbox
 from tasks.run import runtime
 from tasks.task import task

@@ -18,8 +18,8 @@ from linekeeper.access.login import Attempt, Ended, Ending
 from linekeeper.access.pending import kept_login
 from linekeeper.access.signing import load_signer
 from linekeeper.runtime import Runtime
+from linekeeper.store.engine import ignoring
 from linekeeper.store.modes import UNSAID, app_of, chosen_for
-from linekeeper.store.statements import ignoring
 from linekeeper.store.tables import ConnectAttempt, Connection, ConnectLink
 
 ATTEMPTS_AN_HOUR = 6

@@ -17,7 +17,7 @@ from linekeeper.access.signing import Signer
 from linekeeper.clock import token_bytes
 from linekeeper.config import AppConfig
 from linekeeper.store import new_id
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import ConnectLink, Outbox, Reconnect
 
 LINK_LIVES = timedelta(days=7)

@@ -17,8 +17,8 @@ from sqlmodel import col
 from linekeeper.makini import ListedConnection, MakiniClient
 from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem, new_id
+from linekeeper.store.engine import insert_or_update
 from linekeeper.store.leases import LeaseLost, holding
-from linekeeper.store.statements import insert_or_update
 from linekeeper.store.tables import AppSetting
 
 SHARED_FOR = timedelta(seconds=30)

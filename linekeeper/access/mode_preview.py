@@ -15,8 +15,8 @@ from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
 from linekeeper.incidents.suppressed import implemented
 from linekeeper.runtime import Runtime
+from linekeeper.store.engine import chunked
 from linekeeper.store.modes import Rule, app_of, decide, load_subjects
-from linekeeper.store.statements import chunked
 from linekeeper.store.tables import (
     Connection,
     Contact,

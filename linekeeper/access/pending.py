@@ -17,7 +17,7 @@ from linekeeper.incidents.announce import announce
 from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.makini import TokenPair
 from linekeeper.store import KeyProblem, Store
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Audit, ConnectAttempt, ConnectLink, Incident, PendingLogin
 from linekeeper.store.types import UtcDateTime
 

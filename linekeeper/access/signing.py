@@ -13,7 +13,7 @@ from sqlmodel import col, select
 
 from linekeeper.clock import token_bytes, utcnow
 from linekeeper.store import Store
-from linekeeper.store.statements import insert_ignore
+from linekeeper.store.engine import insert_ignore
 from linekeeper.store.tables import AppSetting
 
 NAME = "signing-key"

@@ -34,7 +34,7 @@ from linekeeper.orchestrator import Blocks, Event, OrchestratorUnavailable, Run
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.watch.alerts import Alert
 
 CALL_SECONDS = 20.0

@@ -9,7 +9,7 @@ import typer
 
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.terminal import require_phrase, who
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 
 if TYPE_CHECKING:
     from linekeeper.access.custody import Handed, Result

@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from linekeeper.store import Store
+from linekeeper.store.engine import insert_or_update
 from linekeeper.store.leases import CONSUMER
-from linekeeper.store.statements import insert_or_update
 from linekeeper.store.tables import Lease, Outbox, WebhookEvent
 
 BEAT_SECONDS = 2.0

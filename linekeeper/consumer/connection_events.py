@@ -25,7 +25,7 @@ from linekeeper.reconcile.entity_syncs import EntitySync, note_syncs
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.connection_settings import Settings, configured, load_settings
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Connection
 
 RANK = 0

@@ -9,7 +9,7 @@ from sqlmodel import col
 
 from linekeeper.credits.decide import Entry, Reason
 from linekeeper.store import Store, new_id
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import CreditEntry
 
 

@@ -27,8 +27,8 @@ from linekeeper.customers.naming import (
 from linekeeper.customers.setup import setup_after
 from linekeeper.makini import ListedConnection
 from linekeeper.store import Store, new_id
+from linekeeper.store.engine import chunked, insert_ignore
 from linekeeper.store.modes import apply_rules
-from linekeeper.store.statements import chunked, insert_ignore
 from linekeeper.store.tables import Connection, Contact, Customer, Transition, Watermark
 from linekeeper.store.types import table_of
 

@@ -15,8 +15,8 @@ from sqlmodel import col
 
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.store import Store
+from linekeeper.store.engine import insert_ignore
 from linekeeper.store.modes import apply_rules, hand_over_rule
-from linekeeper.store.statements import insert_ignore
 from linekeeper.store.tables import (
     Connection,
     ConnectionSetting,

@@ -27,7 +27,7 @@ from linekeeper.health.judge import (
 from linekeeper.outbox.events import About, connection_event
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store, new_id, tables
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Connection, Customer, Transition
 from linekeeper.store.types import table_of
 

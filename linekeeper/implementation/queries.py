@@ -19,7 +19,7 @@ from linekeeper.implementation.facts import (
     SetUp,
 )
 from linekeeper.implementation.standing import Standing, standing
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
     AppState,
     AuthenticationSetup,

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.inbox.claim import Event
+from linekeeper.store.engine import chunked
 from linekeeper.store.keys import stored_key
-from linekeeper.store.statements import chunked
 from linekeeper.store.tables import Connection, Record
 
 _AT_ONCE = 2_000

@@ -11,7 +11,7 @@ from linekeeper.inbox.claim import Event, opened
 from linekeeper.inbox.identify import read, record_keys
 from linekeeper.inbox.routing import connections_of, owners_of
 from linekeeper.store import Store
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import WebhookEvent
 from linekeeper.store.trouble import isolate
 from linekeeper.store.types import table_of

@@ -16,8 +16,7 @@ from linekeeper.incidents.conclude_queries import heads_of
 from linekeeper.incidents.lifecycle import IncidentChange, add_entries, next_revisions
 from linekeeper.outbox.events import RELATED_LIMIT, About, IncidentFacts, incident_event
 from linekeeper.outbox.queue import Message, enqueue
-from linekeeper.store.engine import Store
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import Connection, Customer, IncidentConnection
 from linekeeper.text import shown
 

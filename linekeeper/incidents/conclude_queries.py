@@ -14,7 +14,7 @@ from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.health.judge import is_trouble
 from linekeeper.incidents.causes import LOST, Scope, heads
 from linekeeper.incidents.decide import DISCONNECTED, Open, Past
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
     AppState,
     Connection,

@@ -15,7 +15,7 @@ from sqlmodel import col
 
 from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store import Store, new_id
-from linekeeper.store.statements import chunked, insert_ignore
+from linekeeper.store.engine import chunked, insert_ignore
 from linekeeper.store.tables import Incident, IncidentConnection, IncidentEntry
 
 What = Literal["opened", "reopened", "changed", "acknowledged", "resolved", "merged"]

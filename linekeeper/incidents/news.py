@@ -17,7 +17,7 @@ from linekeeper.incidents.kinds import severity
 from linekeeper.incidents.operate import is_snoozed
 from linekeeper.incidents.suppressed import suppressed
 from linekeeper.store import Store
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
     Connection,
     Customer,

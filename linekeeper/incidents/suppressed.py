@@ -14,8 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.setup import ESTABLISHED
-from linekeeper.store.engine import Store
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import (
     Connection,
     Implementation,

@@ -16,8 +16,7 @@ from linekeeper.notify.routing import DEFAULT, fold_lane
 from linekeeper.notify.view import Links
 from linekeeper.outbox.queue import OUTBOX
 from linekeeper.outbox.sender import OutboxRow
-from linekeeper.store.engine import Store
-from linekeeper.store.statements import chunked, insert_ignore, insert_or_update
+from linekeeper.store.engine import Store, chunked, insert_ignore, insert_or_update
 from linekeeper.store.tables import Notice, NoticeChannel, NoticeMessage
 from linekeeper.text import shown
 

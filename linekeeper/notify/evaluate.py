@@ -22,8 +22,7 @@ from linekeeper.notify.policy import PATIENCE, decide, reach_of
 from linekeeper.notify.routing import DEFAULT, about_message, channels_of, fold_lane, route
 from linekeeper.notify.situations import State, read_state
 from linekeeper.outbox.queue import Message, enqueue
-from linekeeper.store.engine import Store
-from linekeeper.store.statements import insert_ignore
+from linekeeper.store.engine import Store, insert_ignore
 from linekeeper.store.tables import Notice, Outbox
 
 _LOCK = 4_217_005  # PostgreSQL's advisory lock: one process decides at a time

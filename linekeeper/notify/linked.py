@@ -8,8 +8,7 @@ from sqlmodel import col
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.view import Links
 from linekeeper.outbox.queue import Message, enqueue
-from linekeeper.store.engine import Store
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import Incident, NoticeMessage
 
 

@@ -17,8 +17,7 @@ from sqlmodel import col
 from linekeeper.config import Configuration, SlackConfig
 from linekeeper.outbox.queue import OUTBOX
 from linekeeper.people import person
-from linekeeper.store.engine import Store
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import (
     Connection,
     Customer,

@@ -17,7 +17,7 @@ from linekeeper.notify.channels import known_as
 from linekeeper.notify.decision import Reach, Situation, Told
 from linekeeper.notify.routing import DEFAULT, channels_for, channels_of
 from linekeeper.notify.view import merged_into
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
     Connection,
     Customer,

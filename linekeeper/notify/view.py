@@ -15,8 +15,7 @@ from sqlmodel import col
 
 from linekeeper.access.pending import KeptLogin, kept_logins
 from linekeeper.incidents.announce import RANKED
-from linekeeper.store.engine import Store
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import (
     Connection,
     Customer,

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.store import Store, new_id
-from linekeeper.store.statements import chunked, insert_ignore
+from linekeeper.store.engine import chunked, insert_ignore
 from linekeeper.store.tables import Outbox
 from linekeeper.store.types import UtcDateTime, table_of
 

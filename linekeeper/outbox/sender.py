@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, RowMapping, literal_column, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.outbox.queue import OUTBOX, Outcome, Work, change_claimed
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 
 Refusal = Literal["refused", "gone"]
 """The destination refuses this message; or it says that its address is no more."""

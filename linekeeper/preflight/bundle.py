@@ -6,7 +6,6 @@ from pathlib import Path
 MODULES = (
     "__init__",
     "__main__",
-    "certificate",
     "checks",
     "facts",
     "order",

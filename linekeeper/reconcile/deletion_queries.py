@@ -11,7 +11,7 @@ from sqlmodel import col
 
 from linekeeper.reconcile.queries import one_of
 from linekeeper.store import Store
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Deletion, Record
 
 AT_ONCE = 500

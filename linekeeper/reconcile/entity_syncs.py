@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.store import Store
-from linekeeper.store.statements import chunked, insert_ignore
+from linekeeper.store.engine import chunked, insert_ignore
 from linekeeper.store.tables import Watermark
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import col
 
 from linekeeper.store import Store
-from linekeeper.store.statements import insert_ignore
+from linekeeper.store.engine import insert_ignore
 from linekeeper.store.tables import Change, Connection, FeedEnd
 from linekeeper.store.types import table_of
 

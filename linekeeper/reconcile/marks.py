@@ -11,7 +11,7 @@ from sqlmodel import col
 from linekeeper.makini import ErrorKind, ErrorScope, MakiniError
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.store import Store
-from linekeeper.store.statements import insert_or_update
+from linekeeper.store.engine import insert_or_update
 from linekeeper.store.tables import Record, Watermark
 
 GONE_AFTER = timedelta(days=1)

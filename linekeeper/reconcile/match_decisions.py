@@ -20,7 +20,7 @@ from linekeeper.reconcile.unmatched import settle_held
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Audit, Connection, Record, Succession, SuccessionStep, Watermark
 
 Decision = Literal["show", "pair", "same_contents", "distinct"]

@@ -22,7 +22,7 @@ from linekeeper.incidents.single import (
 from linekeeper.reconcile.causes import OUTAGE
 from linekeeper.reconcile.trust import WINDOW, Measured, state_after
 from linekeeper.runtime import Runtime
-from linekeeper.store.statements import chunked, insert_or_update
+from linekeeper.store.engine import chunked, insert_or_update
 from linekeeper.store.tables import Connection, Customer, Drift, WebhookTrust
 
 TOPIC = "webhooks"

@@ -13,7 +13,7 @@ from linekeeper.reconcile.accounting import count_again
 from linekeeper.reconcile.causes import Window
 from linekeeper.reconcile.reachability import find_absences
 from linekeeper.store import Store
-from linekeeper.store.statements import insert_ignore
+from linekeeper.store.engine import insert_ignore
 from linekeeper.store.tables import Outage
 
 SENDER_GIVES_UP = timedelta(hours=24)

@@ -28,7 +28,7 @@ from linekeeper.reconcile.compare import Known
 from linekeeper.reconcile.places import ANNOUNCED, KEYS, RECORDS, Place
 from linekeeper.store import Store
 from linekeeper.store.bodies import seal_body
-from linekeeper.store.statements import insert_ignore
+from linekeeper.store.engine import insert_ignore
 from linekeeper.store.tables import Change, Feed, Record
 from linekeeper.store.types import Id, UtcDateTime, table_of
 

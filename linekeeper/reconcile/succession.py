@@ -21,7 +21,7 @@ from linekeeper.reconcile.target import Target
 from linekeeper.reconcile.unmatched import ask, hold
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Succession
 
 PATIENCE = timedelta(days=1)

@@ -12,7 +12,7 @@ from sqlmodel import col
 from linekeeper.reconcile.matching import Row
 from linekeeper.reconcile.queries import one_of
 from linekeeper.store import Store, new_id
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Deletion, Record, Succession, SuccessionStep
 from linekeeper.store.types import table_of
 

@@ -23,8 +23,8 @@ from linekeeper.reconnect.case import Case, Member, load_case
 from linekeeper.reconnect.remind import DEADLINE, JOINS_LATE
 from linekeeper.reconnect.runs import start_run, wake, withdraw_run
 from linekeeper.runtime import Runtime
+from linekeeper.store.engine import chunked
 from linekeeper.store.modes import app_of
-from linekeeper.store.statements import chunked
 from linekeeper.store.tables import Audit, Contact, Outbox, Reconnect
 
 _ENDED = ("reconnected", "moved")

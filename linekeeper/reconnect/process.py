@@ -23,8 +23,8 @@ from linekeeper.reconnect.case import KIND, Case, load_case
 from linekeeper.reconnect.counts import backfilled
 from linekeeper.reconnect.runs import end_replaced
 from linekeeper.runtime import Runtime
+from linekeeper.store.engine import chunked
 from linekeeper.store.modes import app_of
-from linekeeper.store.statements import chunked
 from linekeeper.store.tables import Audit, Connection, ConnectLink, Reconnect
 from linekeeper.sweep.batch import probe_batch
 from linekeeper.text import duration

@@ -1,5 +1,7 @@
 """The copy of blocks every process reads: encrypted in `app_setting`, else the environment."""
 
+import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -11,6 +13,7 @@ from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
+from linekeeper.clock import monotonic
 from linekeeper.config import (
     AlertPolicy,
     AppConfig,
@@ -23,10 +26,11 @@ from linekeeper.config.app import parse_targets
 from linekeeper.orchestrator import Blocks
 from linekeeper.settings import Settings
 from linekeeper.store.cipher import KeyProblem
-from linekeeper.store.engine import Store
-from linekeeper.store.statements import insert_or_update
+from linekeeper.store.engine import Store, insert_or_update
 from linekeeper.store.tables import AppSetting
 
+_log = logging.getLogger(__name__)
+FRESH_SECONDS = 5.0
 _PREFIX = "block:"
 _CHANNEL = "slack:"
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -44,6 +48,39 @@ _COPIES = (
 async def load_configuration(store: Store, settings: Settings) -> Configuration:
     """The blocks' last copy, read (`configuration_of`)."""
     return configuration_of(await read_copies(store), store.cipher.decrypt, settings)
+
+
+class SharedConfiguration:
+    """What operators set, at most `FRESH_SECONDS` old; read once for all who ask in a process."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._known: Configuration | None = None
+        self._copies: Copies = ()
+        """What `_known` was read from."""
+        self._read_at = float("-inf")
+        self._reading = asyncio.Lock()
+
+    async def read(self) -> Configuration:
+        """The configuration; a new problem in it is logged once."""
+        if (known := self._fresh()) is not None:
+            return known
+        async with self._reading:
+            if (known := self._fresh()) is not None:
+                return known  # somebody else has read it meanwhile
+            now, copies = monotonic(), await read_copies(self._store)
+            found = before = self._known
+            if found is None or copies != self._copies:
+                found = configuration_of(copies, self._store.cipher.decrypt, self._settings)
+                for problem in found.problems:
+                    if before is None or problem not in before.problems:
+                        _log.warning("%s", problem)
+            self._known, self._copies, self._read_at = found, copies, now
+            return found
+
+    def _fresh(self) -> Configuration | None:
+        return self._known if monotonic() - self._read_at <= FRESH_SECONDS else None
 
 
 async def read_copies(store: Store) -> Copies:

@@ -9,8 +9,7 @@ from typing import Any
 
 import orjson
 
-from linekeeper.store.engine import Store
-from linekeeper.store.statements import insert_or_update
+from linekeeper.store.engine import Store, insert_or_update
 from linekeeper.store.tables import AppSetting
 
 _NAME = "prefect-desk"

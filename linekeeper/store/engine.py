@@ -2,29 +2,32 @@
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import asyncpg
 import orjson
-from sqlalchemy import event, func, select
+from sqlalchemy import Executable, event, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlmodel import SQLModel
 
 from linekeeper.clock import utcnow
 from linekeeper.private import close_database, close_folder, make_private_folder
 from linekeeper.redact import without_values
 from linekeeper.settings import Settings
-from linekeeper.store import sqlite
 from linekeeper.store.cipher import Cipher, KeyProblem, read_or_make_keys
 from linekeeper.store.owned import OwnedTasks
 from linekeeper.store.session import LeanSession
+from linekeeper.store.sqlite import connect
+from linekeeper.store.types import table_of
 
 BUSY_SECONDS = 30
 POOL = 20
@@ -195,7 +198,7 @@ def make_engine(url: str, pool: int = POOL) -> AsyncEngine:
         close_database(Path(parsed.database))
     engine = create_async_engine(
         url,
-        async_creator=partial(sqlite.connect, parsed, timeout=BUSY_SECONDS),
+        async_creator=partial(connect, parsed, timeout=BUSY_SECONDS),
         pool_size=pool,  # all are kept: opening one, with a thread, costs more than many statements
         max_overflow=0,
         **_OPTIONS,
@@ -250,3 +253,59 @@ def _on_sqlite_begin(connection: SyncConnection) -> None:
     finally:
         cursor.close()
     driver.is_writing = True
+
+
+T = TypeVar("T")
+
+
+def chunked(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    """`items` in order, at most `size` (at least 1) at a time; nothing for no items."""
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])
+
+
+async def insert_ignore(
+    store: Store, session: AsyncSession, table: type[SQLModel], rows: Sequence[dict[str, Any]]
+) -> None:
+    """Insert `rows`, all with the same columns; what would break a unique index is left out."""
+    if rows:
+        statement = ignoring(table, is_sqlite=store.is_sqlite)
+        await (await session.connection()).execute(statement, list(rows))
+
+
+@cache
+def ignoring(table: type[SQLModel], *, is_sqlite: bool) -> Any:
+    """The statement of `insert_ignore`, for who wants to know what was inserted."""
+    return _insert(table, is_sqlite=is_sqlite).on_conflict_do_nothing()
+
+
+async def insert_or_update(
+    store: Store,
+    session: AsyncSession,
+    table: type[SQLModel],
+    rows: Sequence[dict[str, Any]],
+    *,
+    key: Sequence[str],
+    update: Sequence[str],
+) -> None:
+    """Insert `rows`; where `key` exists, set the columns named in `update` instead."""
+    if rows:
+        statement = _upsert(table, tuple(key), tuple(update), is_sqlite=store.is_sqlite)
+        await (await session.connection()).execute(statement, list(rows))
+
+
+@cache
+def _upsert(
+    table: type[SQLModel], key: tuple[str, ...], update: tuple[str, ...], *, is_sqlite: bool
+) -> Executable:
+    """Built once: what it says doesn't depend on the rows."""
+    statement = _insert(table, is_sqlite=is_sqlite)
+    updating: Executable = statement.on_conflict_do_update(
+        index_elements=list(key), set_={name: statement.excluded[name] for name in update}
+    )
+    return updating
+
+
+def _insert(table: type[SQLModel], *, is_sqlite: bool) -> Any:
+    dialect: Any = sqlite if is_sqlite else postgresql
+    return dialect.insert(table_of(table))

@@ -13,8 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 
 from linekeeper.clock import monotonic
-from linekeeper.store.engine import Store
-from linekeeper.store.statements import insert_ignore
+from linekeeper.store.engine import Store, insert_ignore
 from linekeeper.store.tables import Lease
 from linekeeper.store.types import UtcDateTime, table_of
 

@@ -14,8 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col
 
 from linekeeper.clock import token_bytes
-from linekeeper.store.engine import Store
-from linekeeper.store.statements import insert_or_update
+from linekeeper.store.engine import Store, insert_or_update
 from linekeeper.store.tables import OpenProcess
 
 SIGN_SECONDS = 60.0

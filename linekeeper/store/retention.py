@@ -12,8 +12,7 @@ import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.store.cipher import KeyProblem
-from linekeeper.store.engine import Store
-from linekeeper.store.statements import insert_or_update
+from linekeeper.store.engine import Store, insert_or_update
 from linekeeper.store.tables import AppSetting
 
 Kind = Literal["traces", "outbox", "bodies"]

@@ -12,8 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.store.engine import Store, StoreError
-from linekeeper.store.statements import insert_ignore
+from linekeeper.store.engine import Store, StoreError, insert_ignore
 from linekeeper.store.tables import AppSetting
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -26,7 +26,7 @@ from linekeeper.makini import (
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.configuration import configured_apps
-from linekeeper.store.statements import insert_ignore, insert_or_update
+from linekeeper.store.engine import insert_ignore, insert_or_update
 from linekeeper.store.tables import AppState, Connection, Incident
 
 TOPIC = "list"

@@ -25,8 +25,8 @@ from linekeeper.makini import ConnectionPage, ListedConnection
 from linekeeper.pipeline import prefetch
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
+from linekeeper.store.engine import insert_or_update
 from linekeeper.store.modes import apply_rules, is_managed
-from linekeeper.store.statements import insert_or_update
 from linekeeper.store.tables import AppState, Connection, Credential, Customer
 from linekeeper.sweep import app as app_health
 from linekeeper.tokens.stored import is_live

@@ -16,8 +16,8 @@ from sqlmodel import col
 from linekeeper.config import AppConfig
 from linekeeper.makini import TokenPair
 from linekeeper.store import KeyProblem, Store
+from linekeeper.store.engine import chunked, insert_or_update
 from linekeeper.store.modes import is_managed_in
-from linekeeper.store.statements import chunked, insert_or_update
 from linekeeper.store.tables import Connection, ConnectLink, Credential, PendingLogin
 
 MINT_MARGIN = timedelta(seconds=60)

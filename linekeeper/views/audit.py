@@ -12,7 +12,7 @@ from sqlmodel import col, select
 from linekeeper.customers.naming import label
 from linekeeper.markdown import table, text, when
 from linekeeper.store import Store
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Audit, Connection, Customer, Incident
 
 HAND_OUT = "token.handed_out"

@@ -12,7 +12,7 @@ from linekeeper.credits.service import Ledger, ledger
 from linekeeper.incidents.kinds import severity
 from linekeeper.notify.view import merged_into
 from linekeeper.store import Store
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
     Connection,
     ConnectLink,

@@ -18,7 +18,7 @@ from linekeeper.access.pending import kept_logins
 from linekeeper.config import Configuration
 from linekeeper.notify.channels import ARTIFACTS
 from linekeeper.store import Store
-from linekeeper.store.statements import chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
     AppState,
     Audit,

@@ -18,7 +18,7 @@ from sqlmodel import col
 from linekeeper.incidents.findings import Finding, apply_findings
 from linekeeper.redact import without_addresses
 from linekeeper.store import Store
-from linekeeper.store.statements import insert_or_update
+from linekeeper.store.engine import insert_or_update
 from linekeeper.store.tables import EndedRun, Incident, RunAlert
 
 TOPIC = "runs"

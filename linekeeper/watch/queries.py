@@ -10,7 +10,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.store import Store
-from linekeeper.store.statements import insert_ignore, insert_or_update
+from linekeeper.store.engine import insert_ignore, insert_or_update
 from linekeeper.store.tables import Audit, EndedRun, Outbox, PartHeartbeat
 from linekeeper.store.types import UtcDateTime
 from linekeeper.watch.decide import PAUSE, PREFECT, WORKERS, Part

@@ -54,7 +54,7 @@ def test_the_demo_has_a_night_the_first_time_it_is_asked_for() -> None:
 
 @pytest.mark.parametrize("hours", ["22-7", "25:00-07:00", "07:00-07:00"])
 def test_quiet_hours_that_make_no_sense_are_refused(hours: str) -> None:
-    with pytest.raises(ValidationError, match="22:00-07:00"):
+    with pytest.raises(ValidationError, match="quiet hours: "):
         Settings(quiet_hours=hours)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from linekeeper.clock import utcnow
 from linekeeper.orchestrator import Blocks
-from linekeeper.store.configuration import save_blocks
+from linekeeper.store.configuration import SharedConfiguration, save_blocks
 from linekeeper.store.tables import ConnectAttempt, ConnectLink
 from tests.receiver.test_connect import authorize_link, link_for, log_in
 from tests.reconnect.conftest import House, house, open_house
@@ -21,7 +21,8 @@ async def require_state(house: House, *, required: bool) -> None:
     await house.rt.makini(before).aclose()  # another app gets another client
     app = before.model_copy(update={"state_required": required})
     await save_blocks(house.store, Blocks(apps=[app]), now=utcnow())
-    house.rt._configuration = None  # read anew, not in five seconds
+    # Read anew, not in five seconds.
+    house.rt.configuration = SharedConfiguration(house.store, house.rt.settings).read
 
 
 async def come_back(house: House, href: str, key: str, **form: str) -> httpx.Response:

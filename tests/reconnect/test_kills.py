@@ -29,6 +29,7 @@ from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.reconnect.process import Answer, close, take_answer
 from linekeeper.reconnect.watch import watch
 from linekeeper.settings import Settings
+from linekeeper.store.configuration import SharedConfiguration
 from linekeeper.store.tables import (
     ConnectLink,
     Credential,
@@ -77,7 +78,7 @@ def with_slack(here: House) -> None:
             "slack_api_url": f"{here.fleet.url}/slack/api/",
         }
     )
-    here.rt._configuration = None
+    here.rt.configuration = SharedConfiguration(here.store, here.rt.settings).read
 
 
 async def killed(here: House, step: str, table: str, **given: Any) -> None:

@@ -23,9 +23,9 @@ MUTANTS = (
     ),
     _mutant(
         "forwarded-outside-the-transaction", "the forward is written after the event is settled",
-        ("consumer/events.py", "        await forward_events(\n            rt.store,",
-         "        await settle(session, settled, now=now)\n        await session.commit()\n"
-         "        await forward_events(\n            rt.store,"),
+        ("consumer/events.py", "            await forward_events(",
+         "            await settle(session, settled, now=now)\n"
+         "            await session.commit()\n            await forward_events("),
         kinds="commits",
     ),
     _mutant(

@@ -11,7 +11,7 @@ from linekeeper.orchestrator import Blocks
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.configuration import save_blocks
+from linekeeper.store.configuration import SharedConfiguration, save_blocks
 
 
 async def save(store: Store, *apps: AppConfig) -> None:
@@ -40,12 +40,12 @@ async def test_what_is_the_same_as_before_is_not_taken_apart_again_and_a_change_
     store: Store, settings: Settings
 ) -> None:
     await save(store, AppConfig(name="default", api_url="https://first.example"))
-    rt = Runtime(settings, store)
-    before = await rt.configuration()
+    shared = SharedConfiguration(store, settings)
+    before = await shared.read()
 
-    rt._configured_at = float("-inf")  # as after five seconds
-    assert await rt.configuration() is before
+    shared._read_at = float("-inf")  # as after five seconds
+    assert await shared.read() is before
 
     await save(store, AppConfig(name="default", api_url="https://second.example"))
-    rt._configured_at = float("-inf")
-    assert (await rt.configuration()).apps["default"].api_url == "https://second.example"
+    shared._read_at = float("-inf")
+    assert (await shared.read()).apps["default"].api_url == "https://second.example"

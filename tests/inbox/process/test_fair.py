@@ -22,7 +22,7 @@ from linekeeper.outbox.forward import RecoveredChange, forward_changes
 from linekeeper.outbox.senders.forward import forwarding
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
-from linekeeper.store.configuration import save_blocks
+from linekeeper.store.configuration import SharedConfiguration, save_blocks
 from linekeeper.store.tables import Connection, Credential
 from linekeeper.store.trouble import isolate
 from tests.inbox.process.front import Front, fronted
@@ -194,8 +194,7 @@ async def test_settings_are_read_before_a_transaction_begins(
 
         async def configuration() -> object:
             assert not inside.get(), "settings are read inside a transaction"
-            rt._configuration = None
-            return await Runtime.configuration(rt)
+            return await SharedConfiguration(rt.store, settings).read()
 
         @asynccontextmanager
         async def write() -> AsyncIterator[AsyncSession]:
