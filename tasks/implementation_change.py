@@ -30,6 +30,8 @@ async def carry_out(what: str, *wanted: Update) -> State[None]:
             await retag_waiting(done.progress.standing)
         await rename(f"{what} · {one.title}")
         get_run_logger().info("%s", done.message)
+        if one.status == "abandoned":
+            return Completed(message=f"{done.message}.")
         outlook = done.progress.outlook
         said = {"none": "", "kept": ", on track"}
         promise = said.get(outlook.commitment, f", {outlook.commitment}")

@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, func, or_, select
@@ -24,11 +24,16 @@ from linekeeper.availability.decide import (
 )
 from linekeeper.customers.naming import label
 from linekeeper.markdown import table, text
+from linekeeper.outbox.forward import BEHIND_SECONDS, REFUSED_SECONDS
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer, Incident, Outage, Transition
 
-_PRODUCT = ("forward_refused", "forward_behind")
-"""Kinds of incidents in which the product takes no messages."""
+_PRODUCT = {
+    "forward_refused": timedelta(seconds=REFUSED_SECONDS),
+    "forward_behind": timedelta(seconds=BEHIND_SECONDS),
+}
+"""Kinds of incidents in which the product takes no messages, and how long a message had waited
+when each was opened."""
 _APP = ("unreachable", "list_failed")
 """Kinds of incidents of a whole app that explain why its connections give no answer. In an app of
 few connections the second is all that shows it: so few are never one incident."""
@@ -99,7 +104,7 @@ async def read_troubles(session: AsyncSession, month: Span) -> Troubles:
                 (col(Incident.scope) == "app") & col(Incident.kind).in_(_APP),
                 col(Incident.kind).in_(_PRODUCT),
             ),
-            col(Incident.opened_at) < month.until,
+            col(Incident.opened_at) < month.until + max(_PRODUCT.values()),
             or_(col(Incident.resolved_at).is_(None), col(Incident.resolved_at) > month.since),
         )
     )
@@ -107,7 +112,8 @@ async def read_troubles(session: AsyncSession, month: Span) -> Troubles:
     products: dict[str, list[Span]] = {}
     for incident in incidents:
         kept = products if incident.kind in _PRODUCT else apps
-        span = Span(incident.since, incident.resolved_at or month.until)
+        began = incident.since - _PRODUCT.get(incident.kind, timedelta())
+        span = Span(began, incident.resolved_at or month.until)
         kept.setdefault(incident.app, []).append(span)
     ours = [Span(outage.since, outage.until) for outage in outages]
     return Troubles(ours, apps, products)

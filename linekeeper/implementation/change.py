@@ -18,6 +18,7 @@ from linekeeper.implementation.golive import begin_alerts
 from linekeeper.implementation.progress import Progress, forecast_anew
 from linekeeper.implementation.scope import MAX_YEARS_AHEAD, PlanError
 from linekeeper.implementation.standing import Standing, unblocked
+from linekeeper.implementation.template import GO_LIVE
 from linekeeper.outbox.queue import Message
 from linekeeper.preflight.evidence import resolve_unused
 from linekeeper.preflight.targets import TargetError, parse_target
@@ -155,6 +156,8 @@ class _Edit:
     def skip(self) -> _Done:
         row = find_gate(self.standing, self.wanted.gate)
         _unsettled(row)
+        if row.gate == GO_LIVE:
+            self._nothing_else_open()
         row.changes += 1
         row.blocks = unblocked(row.blocks, self.now)
         row.status, row.skipped_because = "skipped", _reason(self.wanted)
@@ -165,6 +168,13 @@ class _Edit:
             news.end_run(row, self.now),
             work.end(row, self.now),
         ]
+
+    def _nothing_else_open(self) -> None:
+        """Raise `PlanError` where the go-live still waits for something."""
+        rows = self.standing.gates.values()
+        left = [row.title for row in rows if row.gate != GO_LIVE and row.status not in SETTLED]
+        if left:
+            raise PlanError("gate", f"these come first, done or skipped: {'; '.join(left)}")
 
     def move(self) -> _Done:
         implementation, day = self.standing.implementation, self.wanted.day

@@ -11,7 +11,7 @@ from typing import Literal
 from linekeeper.implementation.calendar import WorkingCalendar
 from linekeeper.implementation.forecast import OWNERS, Progress
 from linekeeper.implementation.plan import Gate, Plan
-from linekeeper.implementation.template import GO_LIVE, Owner
+from linekeeper.implementation.template import Owner
 
 Status = Literal["pending", "open", "blocked", "done", "skipped"]
 Lateness = Literal["soon", "overdue"]
@@ -89,6 +89,7 @@ class Evaluation:
     so_far: Mapping[str, Progress] = field(repr=False)
     """For the forecast."""
     live: bool
+    """Everything is settled: the go-live too, which needs all the others."""
 
     def having(self, *statuses: Status) -> tuple[str, ...]:
         """Ids of the gates in one of `statuses`, in the plan's order."""
@@ -148,7 +149,7 @@ def evaluate(
         waited=_waited(plan.gates, after, now, start, calendar),
         now=calendar.elapsed(start, now),
         so_far={one: _progress(state, now, start, calendar) for one, state in after.items()},
-        live=statuses.get(GO_LIVE) in SETTLED,
+        live=all(status in SETTLED for status in statuses.values()),
     )
 
 

@@ -28,6 +28,10 @@ from linekeeper.store import Store
 from linekeeper.store.tables import ConnectionSetting
 
 CHANNEL = "forward"
+BEHIND_SECONDS = 900.0
+"""A message that has waited so long for the product is trouble."""
+REFUSED_SECONDS = 300.0
+"""The same of one that the product refuses, time after time."""
 
 
 @dataclass(frozen=True, slots=True)

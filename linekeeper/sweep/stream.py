@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from linekeeper.outbox.forward import BEHIND_SECONDS, REFUSED_SECONDS
+
 
 @dataclass(frozen=True, slots=True)
 class WatchPolicy:
@@ -27,9 +29,8 @@ class WatchPolicy:
     lag_seconds: float = 300.0
     """From receipt to settled, of the slowest twentieth of the last quarter of an hour."""
     depth: int = 100_000
-    forward_oldest_seconds: float = 900.0
-    forward_refused_seconds: float = 300.0
-    """Age of a message that the product refuses, time after time."""
+    forward_oldest_seconds: float = BEHIND_SECONDS
+    forward_refused_seconds: float = REFUSED_SECONDS
     silent_times: float = 2.0
     """Longer than its longest silence in two weeks, that many times over."""
     silent_least_hours: float = 6.0

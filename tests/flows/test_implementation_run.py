@@ -244,7 +244,10 @@ async def test_the_same_form_again_moves_on_and_ends_and_an_abandoned_one_ends_i
         assert ended.state.name == "Completed"
         assert "was there already" in (ended.state.message or "")
         watched.run_id = first.id
-        await implementation_abandon("Acme", by="Olaf", reason="they went elsewhere")
+        form = await implementation_abandon(
+            "Acme", by="Olaf", reason="they went elsewhere", return_state=True
+        )
+        assert (form.message or "").endswith("was abandoned: they went elsewhere.")
         over = await watched.woken()
         assert over.state is not None
         assert over.state.name == "Abandoned"

@@ -5,7 +5,7 @@ import re
 from datetime import date, timedelta
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlmodel import col
 
 from linekeeper.credits.queries import lock_ledger
@@ -221,6 +221,20 @@ async def test_skipping_needs_a_reason_ends_the_run_and_opens_what_follows(offic
     assert done.progress.evaluation.statuses["kickoff"] == "skipped"
     assert done.progress.evaluation.statuses["authentication-1"] == "open"
     assert (await office.gate_runs())[-1].payload["resume"] == "run-9"
+
+
+async def test_the_go_live_is_not_skipped_while_anything_else_is_open(office: Office):
+    started = await office.start()
+    with pytest.raises(PlanError, match=r"done or skipped: .*Kickoff"):
+        await office.update(started.progress, "skip", gate="go-live", reason="we are in a hurry")
+    row = await office.gate(started.progress, "go-live")
+    assert (row.status, started.progress.standing.implementation.status) == ("pending", "running")
+    async with office.store.write() as session:  # as before, when it was taken
+        await session.execute(
+            update(Gate).where(col(Gate.id) == row.id).values(status="skipped", skipped_because="x")
+        )
+    after = await office.update(started.progress, "hold", reason="budget freeze")
+    assert after.progress.standing.implementation.status == "held"
 
 
 async def test_dates_move_and_work_is_given_to_others(office: Office):
