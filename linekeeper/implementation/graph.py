@@ -12,14 +12,13 @@ from linekeeper.graph import Node
 from linekeeper.implementation.evaluate import SETTLED
 from linekeeper.implementation.plan import Gate as PlannedGate
 from linekeeper.implementation.progress import Progress
-from linekeeper.implementation.standing import turn_of
+from linekeeper.implementation.standing import TURNS, WHOSE, turn_of
+from linekeeper.people import person
 from linekeeper.store.tables import Gate
 
 FormOf = Callable[[str], str | None]
 """The address of a gate's form, by the id of the run that asks."""
 RESTORED = "This was before the run began: it is restored from Linekeeper's records."
-_WHO = {"us": "us", "customer": "the customer", "makini": "Makini"}
-_TURNS = {"us": "our turn", "customer": "the customer's turn", "makini": "Makini's turn"}
 
 
 def nodes(progress: Progress, *, began: datetime, form: FormOf, now: datetime) -> list[Node]:
@@ -96,17 +95,17 @@ def _open(progress: Progress, node: Node, row: Gate, form: FormOf) -> Node:
             node,
             state="PAUSED",
             name="Blocked",
-            message=f"Blocked, {_TURNS.get(turn, turn)}: {_sentence(because)} Open {since}.{late}"
+            message=f"Blocked, {TURNS.get(turn, turn)}: {_sentence(because)} Open {since}.{late}"
             f"{_form(row, form)}",
         )
     lack = progress.lacks.get(row.gate)
     said = lack.text if lack else row.note
-    who = _WHO.get(turn, turn)
-    person = f" ({row.assignee})" if row.check_name is None else ""
+    who = WHOSE.get(turn, turn)
+    named = f" ({person(row.assignee).shown})" if row.check_name is None else ""
     return replace(
         node,
         name=f"Waiting for {who}",
-        message=f"Waiting for {who}{person} {since}.{f' {said}' if said else ''}{late}"
+        message=f"Waiting for {who}{named} {since}.{f' {said}' if said else ''}{late}"
         f"{_form(row, form)}",
     )
 

@@ -14,14 +14,13 @@ from linekeeper.implementation.evaluate import Evaluation
 from linekeeper.implementation.forecast import TRIALS
 from linekeeper.implementation.outlook import Outlook, forecast_plan
 from linekeeper.implementation.proofs import Lack, Trouble, troubles
-from linekeeper.implementation.standing import Standing, turn_of
+from linekeeper.implementation.standing import TURNS, Standing, turn_of
 from linekeeper.people import person
 from linekeeper.store import Store
 from linekeeper.store.tables import Implementation, ImplementationSystem
 from linekeeper.text import health_name
 
 NAMED = 3
-_TURN = {"us": "ours", "customer": "the customer's", "makini": "Makini's"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ def news_in(slip: Slip | None, told: str) -> bool:
 
 def _named(standing: Standing, gates: list[str]) -> str:
     rows = [standing.gates[gate] for gate in gates]
-    return _listed([f"{row.title} ({_TURN.get(turn_of(row), row.owner)} turn)" for row in rows])
+    return _listed([f"{row.title} ({TURNS[turn_of(row)]})" for row in rows])
 
 
 def _listed(named: Sequence[str]) -> str:

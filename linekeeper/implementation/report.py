@@ -17,7 +17,7 @@ from linekeeper.implementation.plan import Gate as PlannedGate
 from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.proofs import troubles
 from linekeeper.implementation.queries import UNDERWAY
-from linekeeper.implementation.standing import turn_of
+from linekeeper.implementation.standing import TURNS, WHOSE, turn_of
 from linekeeper.markdown import image
 from linekeeper.notify.view import Links
 from linekeeper.people import person
@@ -28,8 +28,6 @@ PORTFOLIO = "portfolio"
 """The key of the artifact of all implementations."""
 MAX_CELL = 160
 MATTER_MOST = 3
-_TURNS = {"us": "our turn", "customer": "the customer's turn", "makini": "Makini's turn"}
-_TURN = {"us": "us", "customer": "the customer", "makini": "Makini"}
 
 
 def handover_key(slug: str) -> str:
@@ -88,7 +86,7 @@ def _headline(progress: Progress) -> Iterable[str]:
     low, high = outlook.plan.published
     if implementation.status == "live":
         yield _actual(implementation.actual)
-    else:
+    elif implementation.status in UNDERWAY:
         promise = ""
         if implementation.committed is not None:
             chance = round(100 * (outlook.forecast.chance or 0))
@@ -151,17 +149,19 @@ def _open(progress: Progress, links: Links) -> Iterable[str]:
     """What is open: who is waited for, with the form to answer; what proves itself, with the form
     that brings it on. A list, since Prefect's pages cut wide tables off."""
     gates = {gate.id: gate for gate in progress.outlook.plan.gates}
+    if progress.standing.implementation.status not in UNDERWAY:
+        return
     lines = []
     for identifier in progress.evaluation.having("open", "blocked"):
         row = progress.standing.gates[identifier]
         title = link(row.title, links.run(row.run_id) if row.run_id else None)
         if row.work_run_id and (url := links.run(row.work_run_id)):
             title += f" ([its run]({url}))"
-        who = f"{escape(row.assignee)}, " if row.check_name is None else ""
+        who = f"{escape(person(row.assignee).shown)}, " if row.check_name is None else ""
         late = _LATE[progress.evaluation.late.get(identifier)]
         said = _cell(_said(progress, row))
         lines.append(
-            f"- {title}: {who}{_TURNS.get(turn_of(row), '')} since {row.opened_at:%Y-%m-%d}{late}"
+            f"- {title}: {who}{TURNS.get(turn_of(row), '')} since {row.opened_at:%Y-%m-%d}{late}"
             + (f". {'Blocked: ' if row.status == 'blocked' else ''}{said}" if said else "")
             + _ask_for(progress, gates[identifier], links)
         )
@@ -178,6 +178,7 @@ _LATE = {None: "", "soon": " · **late soon**", "overdue": " · **overdue**"}
 def _gates(progress: Progress, links: Links) -> str:
     lines = ["| Gate | Turn | When | Evidence |", "|---|---|---|---|"]
     outlook = progress.outlook
+    goes_on = progress.standing.implementation.status in UNDERWAY
     for gate in outlook.plan.gates:
         row = progress.standing.gates[gate.id]
         likely = outlook.calendar.finish(outlook.start, outlook.forecast.gates[gate.id].finish_p50)
@@ -186,9 +187,11 @@ def _gates(progress: Progress, links: Links) -> str:
         title = link(row.title, url)
         if gate.id in outlook.plan.critical_path:
             title = f"**{title}**"
+        late = _LATE[progress.evaluation.late.get(gate.id)] if goes_on else ""
+        when = _when(row, likely if goes_on else None) + late
         lines.append(
-            f"| {title} | {_TURN.get(turn_of(row), row.owner)} | {_when(row, likely)}"
-            f"{_LATE[progress.evaluation.late.get(gate.id)]} | {_evidence(progress, row)} |"
+            f"| {title} | {WHOSE.get(turn_of(row), row.owner)} | {when} | "
+            f"{_evidence(progress, row)} |"
         )
     return "\n".join(lines)
 
@@ -213,17 +216,18 @@ def _ask_for(progress: Progress, gate: PlannedGate, links: Links) -> str:
     return f" [{what}]({url})" if url else ""
 
 
-def _when(row: Gate, likely: date) -> str:
+def _when(row: Gate, likely: date | None) -> str:
+    expected = f"likely {likely}" if likely else "not reached"
     match row.status:
         case "done":
             return f"✓ {row.done_at:%Y-%m-%d}"
         case "skipped":
             return "– skipped"
         case "open":
-            return f"▶ since {row.opened_at:%m-%d}, likely {likely}"
+            return f"▶ since {row.opened_at:%m-%d}, {expected}"
         case "blocked":
-            return f"■ blocked, likely {likely}"
-    return f"likely {likely}"
+            return f"■ blocked, {expected}"
+    return expected
 
 
 def _evidence(progress: Progress, row: Gate) -> str:
@@ -246,7 +250,7 @@ def _said(progress: Progress, row: Gate) -> str:
 
 
 def _matters(progress: Progress) -> Iterable[str]:
-    if progress.standing.implementation.status == "live":
+    if progress.standing.implementation.status not in UNDERWAY:
         return
     ranked = progress.outlook.forecast.matter_most(MATTER_MOST)
     if ranked:
@@ -307,7 +311,7 @@ def _table(lines: Sequence[Line], links: Links) -> str:
             chance = round(100 * (implementation.chance or 0))
             promise = f"{implementation.committed} ({implementation.commitment}, {chance} %)"
         waiting = "; ".join(
-            f"{_TURN.get(turn_of(gate), gate.owner)}: {gate.title}" for gate in line.waiting[:2]
+            f"{WHOSE.get(turn_of(gate), gate.owner)}: {gate.title}" for gate in line.waiting[:2]
         )
         held = "on hold; " if implementation.status == "held" else ""
         likely = (

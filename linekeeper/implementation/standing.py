@@ -141,6 +141,11 @@ def unblocked(blocks: Sequence[Mapping[str, Any]], at: datetime) -> list[dict[st
     ]
 
 
+WHOSE = {"us": "us", "customer": "the customer", "makini": "Makini"}
+TURNS = {"us": "our turn", "customer": "the customer's turn", "makini": "Makini's turn"}
+"""How people read whose turn it is."""
+
+
 def turn_of(row: Gate) -> str:
     """Whose turn an open gate is: its owner's, or of whoever blocks it."""
     return str(row.blocks[-1]["by"] if row.status == "blocked" and row.blocks else row.owner)

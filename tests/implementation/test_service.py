@@ -256,7 +256,11 @@ async def test_dates_move_and_work_is_given_to_others(office: Office):
 
 async def test_an_abandoned_implementation_gives_its_credits_back(office: Office):
     started = await office.start()
-    await office.update(started.progress, "abandon", reason="they left")
+    done = await office.update(started.progress, "abandon", reason="they left")
+    page = implementation_markdown(done.progress, office.now, Links())
+    assert "**abandoned**: they left" in page
+    assert "not reached" in page
+    assert not any(word in page for word in ("Forecast", "On track", "Open now", "likely", "late"))
     async with office.store.read() as session:
         assert await session.scalar(select(func.sum(CreditEntry.delta))) == 0
     assert (await office.start()).new
@@ -270,7 +274,7 @@ async def test_a_slip_is_told_once_in_working_hours_and_stands_in_the_digest(off
         done = await advance_all(office.store, now=office.now)
         assert done.moved == []
         [line] = done.slipping
-        assert "overdue: Kickoff" in line
+        assert "overdue: Kickoff and technical requirements (our turn)" in line
         assert "is late" in line
         office.later(minutes=5)
     told = [row for row in await office.outbox("slack") if "slip" in row.dedupe_key]
