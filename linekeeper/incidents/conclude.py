@@ -7,7 +7,7 @@ next one, and two processes that conclude one after the other open nothing twice
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, text
+from sqlalchemy import bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -161,16 +161,19 @@ async def _reported(
     session: AsyncSession, incident_id: str, members: Sequence[str]
 ) -> dict[str, str | None]:
     """What runs were red for, of those who were in this incident before: that is no news."""
-    rows = await session.execute(
-        select(col(IncidentConnection.connection_id), col(IncidentConnection.reported_kind))
-        .where(
-            col(IncidentConnection.incident_id) == incident_id,
-            col(IncidentConnection.connection_id).in_(members[:10_000]),
-            col(IncidentConnection.left_at).is_not(None),
-        )
-        .order_by(col(IncidentConnection.left_at))
+    which = {"of": incident_id, "members": list(members[:10_000])}
+    return {row[0]: row[1] for row in await session.execute(_REPORTED, which)}
+
+
+_REPORTED = (
+    select(col(IncidentConnection.connection_id), col(IncidentConnection.reported_kind))
+    .where(
+        col(IncidentConnection.incident_id) == bindparam("of"),
+        col(IncidentConnection.connection_id).in_(bindparam("members", expanding=True)),
+        col(IncidentConnection.left_at).is_not(None),
     )
-    return {row[0]: row[1] for row in rows}
+    .order_by(col(IncidentConnection.left_at))
+)
 
 
 async def _ever(session: AsyncSession, wanted: Wanted) -> set[str]:

@@ -54,7 +54,14 @@ class Who:
 
 
 _OPEN = (
-    select(Incident)
+    select(
+        col(Incident.id),
+        col(Incident.scope),
+        col(Incident.kind),
+        col(Incident.app),
+        col(Incident.provider),
+        func.coalesce(col(Incident.reopened_at), col(Incident.opened_at)).label("since"),
+    )
     .where(col(Incident.resolved_at).is_(None), col(Incident.topic) == TOPIC)
     .order_by(col(Incident.id))
 )
@@ -133,7 +140,7 @@ _SUSPECTS = _TOTALS.where(
 
 async def open_incidents(session: AsyncSession) -> list[Open]:
     """What is open about connections' health, with who is in it now."""
-    incidents = (await session.scalars(_OPEN)).all()
+    incidents = (await session.execute(_OPEN)).all()
     members: dict[str, dict[str, str]] = {}
     for incident_id, connection_id, kind in await session.execute(_MEMBERS):
         members.setdefault(incident_id, {})[connection_id] = kind

@@ -7,6 +7,7 @@ changing its state. All of it happens in the caller's transaction.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any, Literal
 
 from sqlalchemy import bindparam, insert, select, update
@@ -17,6 +18,7 @@ from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked, insert_ignore
 from linekeeper.store.tables import Incident, IncidentConnection, IncidentEntry
+from linekeeper.store.types import UtcDateTime, table_of
 
 What = Literal["opened", "reopened", "changed", "acknowledged", "resolved", "merged"]
 
@@ -67,12 +69,14 @@ class Opening:
 
 async def find_open(session: AsyncSession, cause: str) -> str | None:
     """The id of the open incident of `cause`."""
-    identifier: str | None = await session.scalar(
-        select(col(Incident.id)).where(
-            col(Incident.cause) == cause, col(Incident.resolved_at).is_(None)
-        )
-    )
+    identifier: str | None = await session.scalar(_OPEN_OF, {"cause": cause})
     return identifier
+
+
+_INCIDENT, _MEMBER = table_of(Incident), table_of(IncidentConnection)
+_OPEN_OF = select(_INCIDENT.c.id).where(
+    _INCIDENT.c.cause == bindparam("cause"), _INCIDENT.c.resolved_at.is_(None)
+)
 
 
 async def open_new(
@@ -114,32 +118,46 @@ async def perform(
     Reopening begins another round and forgets the acknowledgement: people are notified, and it is
     escalated, as the first time.
     """
-    before, after = LEGAL[action]
-    values = dict(columns)
-    if after is not None:
-        values["status"] = after
-    if action == "acknowledge":
-        values["acknowledged_at"] = now
-    elif action == "resolve":
-        values["resolved_at"] = now
-    elif action == "reopen":
-        values |= {
-            "reopened_at": now,
-            "round": col(Incident.round) + 1,
-            "resolved_at": None,
-            "acknowledged_at": None,
-            "acknowledged_by": None,
-        }
+    given = {f"new_{name}": value for name, value in columns.items()}
+    if action != "change":
+        given["now"] = now
     done = await session.scalar(
-        update(Incident)
-        .where(col(Incident.id) == incident_id, col(Incident.status).in_(sorted(before)))
-        .values(**values)
-        .returning(col(Incident.id))
-        .execution_options(synchronize_session=False)
+        _performing(action, tuple(sorted(columns))), {"incident_id": incident_id, **given}
     )
     if done is not None and action == "resolve":
         await leave(session, incident_id, now=now)
     return done is not None
+
+
+@cache
+def _performing(action: Action, columns: Sequence[str]) -> Any:
+    """The statement of `perform`: built once for each set of columns."""
+    before, after = LEGAL[action]
+    table = _INCIDENT
+    values: dict[str, Any] = {
+        name: bindparam(f"new_{name}", type_=table.c[name].type) for name in columns
+    }
+    if after is not None:
+        values["status"] = after
+    at = bindparam("now", type_=UtcDateTime)
+    if action == "acknowledge":
+        values["acknowledged_at"] = at
+    elif action == "resolve":
+        values["resolved_at"] = at
+    elif action == "reopen":
+        values |= {
+            "reopened_at": at,
+            "round": table.c.round + 1,
+            "resolved_at": None,
+            "acknowledged_at": None,
+            "acknowledged_by": None,
+        }
+    return (
+        update(table)
+        .where(table.c.id == bindparam("incident_id"), table.c.status.in_(sorted(before)))
+        .values(**values)
+        .returning(table.c.id)
+    )
 
 
 async def join(
@@ -180,20 +198,20 @@ async def leave(
     now: datetime,
 ) -> None:
     """End the membership of `members` (connection ids), or of everybody."""
-    ending = (
-        update(IncidentConnection)
-        .where(
-            col(IncidentConnection.incident_id) == incident_id,
-            col(IncidentConnection.left_at).is_(None),
-        )
-        .values(left_at=now)
-        .execution_options(synchronize_session=False)
-    )
+    which = {"of": incident_id, "now": now}
     if members is None:
-        await session.execute(ending)
+        await session.execute(_ALL_LEAVE, which)
         return
     for part in chunked(members, _AT_ONCE):
-        await session.execute(ending.where(col(IncidentConnection.connection_id).in_(part)))
+        await session.execute(_LEAVE, {**which, "members": part})
+
+
+_ALL_LEAVE = (
+    update(_MEMBER)
+    .where(_MEMBER.c.incident_id == bindparam("of"), _MEMBER.c.left_at.is_(None))
+    .values(left_at=bindparam("now", type_=UtcDateTime))
+)
+_LEAVE = _ALL_LEAVE.where(_MEMBER.c.connection_id.in_(bindparam("members", expanding=True)))
 
 
 async def change_kinds(session: AsyncSession, incident_id: str, kinds: Mapping[str, str]) -> None:

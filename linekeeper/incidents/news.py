@@ -87,8 +87,11 @@ class Findings:
 _OPEN = select(Incident).where(col(Incident.resolved_at).is_(None)).order_by(col(Incident.id))
 _IN_TROUBLE = (
     select(
-        IncidentConnection,
-        Incident,
+        col(IncidentConnection.id),
+        col(IncidentConnection.incident_id),
+        col(IncidentConnection.kind),
+        col(IncidentConnection.reported_kind),
+        col(IncidentConnection.joined_at),
         col(Connection.id),
         col(Connection.slug),
         col(Connection.provider),
@@ -114,25 +117,26 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
         incidents = list(await session.scalars(_OPEN))
         silent = await suppressed(session, incidents, now)
         news = []
-        for member, incident, identifier, slug, provider, name, since, customer in members:
-            reason = _reason(member.kind, member.reported_kind)
-            if reason is not None and incident.id not in silent:
+        for member_id, incident_id, kind, reported, joined_at, *connection in members:
+            reason = _reason(kind, reported)
+            if reason is not None and incident_id not in silent:
+                identifier, slug, provider, name, since, customer = connection
                 news.append(
                     News(
                         reason=reason,
-                        incident_id=incident.id,
-                        membership_id=member.id,
+                        incident_id=incident_id,
+                        membership_id=member_id,
                         connection_id=identifier,
                         slug=slug,
                         name=label(customer, provider, name),
-                        kind=member.kind,
-                        since=since if member.kind in _HEALTHS else member.joined_at,
+                        kind=kind,
+                        since=since if kind in _HEALTHS else joined_at,
                         evidence="",
                     )
                 )
         news = await _with_evidence(session, news)
     told = {item.incident_id for item in news}
-    with_members = {incident.id for _, incident, *_ in members}
+    with_members = {incident_id for _, incident_id, *_ in members}
     for incident in incidents:
         if incident.id in told or incident.id in silent:
             continue
@@ -146,9 +150,9 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
     told = {item.incident_id for item in news if item.membership_id is None}
     fresh_members = {item.membership_id for item in news}
     others = [
-        incident.id
-        for member, incident, *_ in members
-        if member.id not in fresh_members and incident.id not in told
+        incident_id
+        for member_id, incident_id, *_ in members
+        if member_id not in fresh_members and incident_id not in told
     ]
     others += [
         incident.id

@@ -8,8 +8,9 @@ members explains nothing about the others.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import bindparam, case, func, or_, select
+from sqlalchemy import Row, bindparam, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -23,7 +24,7 @@ from linekeeper.store.tables import (
     IncidentConnection,
 )
 from linekeeper.store.tables import Silence as SilenceRow
-from linekeeper.store.types import UtcDateTime
+from linekeeper.store.types import UtcDateTime, table_of
 
 _CAME_WITH = (
     select(
@@ -88,7 +89,11 @@ WHOLE_SHARE = 0.5
 """An app in which this share of the connections is unreachable is unreachable as a whole."""
 
 _OF_APPS = (
-    select(Incident)
+    select(
+        col(Incident.id),
+        col(Incident.app),
+        func.coalesce(col(Incident.reopened_at), col(Incident.opened_at)).label("since"),
+    )
     .where(
         col(Incident.scope) == "app",
         col(Incident.kind) == "unreachable",
@@ -129,9 +134,10 @@ _MEMBERS = (
     .where(col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)))
 )
 _SINCE = bindparam("since", type_=UtcDateTime)
-_WINDOWS = select(SilenceRow).where(
-    col(SilenceRow.ends_at) > _SINCE,
-    col(SilenceRow.starts_at) <= bindparam("until", type_=UtcDateTime),
+_SILENCE = table_of(SilenceRow)
+_WINDOWS = select(_SILENCE).where(
+    _SILENCE.c.ends_at > _SINCE,
+    _SILENCE.c.starts_at <= bindparam("until", type_=UtcDateTime),
 )
 _Who = tuple[str, str | None, str | None]
 """A connection, its customer, its provider."""
@@ -185,7 +191,7 @@ async def app_outages(
 
     Those that ended longer than `back` ago are left out.
     """
-    incidents = (await session.scalars(_OF_APPS, {"since": now - back})).all()
+    incidents = (await session.execute(_OF_APPS, {"since": now - back})).all()
     if not incidents:
         return {}
     sizes = {row[0]: row[1] for row in await session.execute(_SIZES)}
@@ -295,29 +301,27 @@ async def _members(session: AsyncSession, ids: Sequence[str]) -> dict[str, set[_
 
 async def _windows(
     session: AsyncSession, now: datetime, back: timedelta
-) -> list[tuple[SilenceRow, Silence]]:
-    rows = await session.scalars(_WINDOWS, {"since": now - back, "until": now})
+) -> list[tuple[Row[Any], Silence]]:
+    rows = await session.execute(_WINDOWS, {"since": now - back, "until": now})
     return [(row, _window(row)) for row in rows if _end(row) > row.starts_at]
 
 
-def _covers_member(row: SilenceRow, member: _Who) -> bool:
+def _covers_member(row: Row[Any], member: _Who) -> bool:
     connection_id, customer_id, provider = member
     if row.scope == "all":
         return True
-    return row.subject == {
-        "connection": connection_id,
-        "customer": customer_id,
-        "provider": provider,
-    }.get(row.scope)
+    named = {"connection": connection_id, "customer": customer_id, "provider": provider}
+    return bool(row.subject == named.get(row.scope))
 
 
-def _window(row: SilenceRow) -> Silence:
+def _window(row: Row[Any]) -> Silence:
     reason = f": {row.reason}" if row.reason else ""
     return Silence(row.starts_at, _end(row), f"{row.kind} of {row.label}{reason}")
 
 
-def _end(row: SilenceRow) -> datetime:
-    return min(row.ends_at, row.ended_at or row.ends_at)
+def _end(row: Row[Any]) -> datetime:
+    end: datetime = min(row.ends_at, row.ended_at or row.ends_at)
+    return end
 
 
 def _of_app(incident: Incident, covers: Mapping[str, list[tuple[str, Silence]]]) -> list[Silence]:

@@ -7,8 +7,21 @@ rows beside the one that is sent: said together with it, or held with it.
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
-from sqlalchemy import String, Update, bindparam, cast, delete, func, literal, or_, select, update
+from sqlalchemy import (
+    String,
+    Update,
+    bindparam,
+    cast,
+    delete,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -24,7 +37,7 @@ ARTIFACTS = "prefect:artifacts"
 """The `channel` of artifacts, whose ids never change (`tasks.report.put_artifact`)."""
 
 
-_MESSAGE = select(NoticeMessage).where(
+_MESSAGE = select(col(NoticeMessage.ts), col(NoticeMessage.place), col(NoticeMessage.stamp)).where(
     col(NoticeMessage.channel) == bindparam("channel"),
     col(NoticeMessage.subject) == bindparam("subject"),
 )
@@ -34,10 +47,20 @@ _ARTIFACT_IDS = select(col(NoticeMessage.subject), col(NoticeMessage.ts)).where(
 )
 
 
-async def message_of(store: Store, subject: str, channel: str) -> NoticeMessage | None:
+class MessageKept(NamedTuple):
+    """Where a message is, and the stamp of the forms it was last written with."""
+
+    ts: str
+    place: str
+    stamp: str | None
+
+
+async def message_of(store: Store, subject: str, channel: str) -> MessageKept | None:
     """Where the message about `subject` is in `channel`, if there is one."""
     async with store.read() as session:
-        return await session.scalar(_MESSAGE, {"channel": channel, "subject": subject})
+        found = await session.execute(_MESSAGE, {"channel": channel, "subject": subject})
+        row = found.one_or_none()
+        return MessageKept(*row) if row else None
 
 
 async def place_of(store: Store, channel: str) -> str | None:
@@ -131,10 +154,16 @@ async def mark_broken(
     )
 
 
+_FORGET = (
+    delete(NoticeChannel)
+    .where(col(NoticeChannel.channel) == bindparam("name"))
+    .returning(col(NoticeChannel.channel))
+)
+
+
 async def mark_well(session: AsyncSession, channel: str) -> bool:
     """Forget what was known against `channel`; whether there was anything."""
-    known = delete(NoticeChannel).where(col(NoticeChannel.channel) == channel)
-    return await session.scalar(known.returning(col(NoticeChannel.channel))) is not None
+    return await session.scalar(_FORGET, {"name": channel}) is not None
 
 
 async def troubles(store: Store) -> list[NoticeChannel]:
@@ -146,7 +175,18 @@ async def troubles(store: Store) -> list[NoticeChannel]:
 BURST = 10
 """More diary entries than this that wait behind each other are said as one."""
 _BURST_LIMIT = 3_000
-_MOST = 1_000
+_BEHIND = (
+    select(OUTBOX.c.id, OUTBOX.c.payload)
+    .where(
+        OUTBOX.c.lane == bindparam("behind"),
+        OUTBOX.c.status == literal_column("'pending'"),
+        OUTBOX.c.claimed_by.is_(None),
+        OUTBOX.c.id != bindparam("row_id"),
+    )
+    .order_by(OUTBOX.c.seq)
+    .limit(1_000)
+)
+"""What waits in a lane behind a row."""
 
 
 async def hold_channel(
@@ -202,22 +242,12 @@ async def gather_burst(store: Store, row: OutboxRow, *, now: datetime) -> Outbox
 
     What it gathers is in its payload and settled in one transaction, before anything is said.
     """
-    waiting = (
-        select(OUTBOX.c.id, OUTBOX.c.payload)
-        .where(
-            OUTBOX.c.lane == row.lane,
-            OUTBOX.c.status == "pending",
-            OUTBOX.c.claimed_by.is_(None),
-            OUTBOX.c.id != row.id,
-        )
-        .order_by(OUTBOX.c.seq)
-        .limit(_MOST)
-    )
+    which = {"behind": row.lane, "row_id": row.id}
     async with store.read() as session:
-        if len((await session.execute(waiting)).all()) <= BURST:
+        if len((await session.execute(_BEHIND, which)).all()) <= BURST:
             return row
     async with store.write() as session:
-        behind = (await session.execute(waiting)).all()
+        behind = (await session.execute(_BEHIND, which)).all()
         entries = [entry for entry in behind if entry.payload.get("do") == "diary"]
         if len(entries) <= BURST:
             return row

@@ -90,15 +90,17 @@ class Renderer:
 
     async def _show(self, row: OutboxRow, view: IncidentView, *, key: str) -> Posted:
         rendered = await self._render(view)
-        known = await self._known(view)
-        if known is not None:
+        kept = await message_of(self._store, _subject(view), self._channel.name)
+        if kept is not None:
+            known = Posted(kept.ts, kept.place)
             try:
                 await self._channel.edit(known, rendered)
             except SlackTrouble as trouble:
                 if trouble.code not in UNEDITABLE:
                     raise
             else:
-                await self._remember(_subject(view), known)
+                if kept.stamp != self._links.forms_stamp:
+                    await self._remember(_subject(view), known)
                 return known
         return await self._show_anew(row, view, rendered, key=key)
 

@@ -87,7 +87,7 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
 
 
 async def _reach(session: AsyncSession, configuration: Configuration) -> Reach:
-    troubles = {row.channel: row for row in await session.scalars(select(NoticeChannel))}
+    troubles = {row.channel: row for row in await session.execute(_TROUBLES)}
 
     def of(name: str) -> Reach:
         trouble = troubles.get(known_as(name))
@@ -147,8 +147,25 @@ _FACTS = (
     .where(col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)))
     .group_by(col(IncidentConnection.incident_id))
 )
-_TOLD_OF = select(Notice).where(col(Notice.incident_id).in_(bindparam("ids", expanding=True)))
-_TOLD_SINCE = select(Notice).where(col(Notice.at) > bindparam("since", type_=UtcDateTime))
+_TROUBLES = select(
+    col(NoticeChannel.channel), col(NoticeChannel.since), col(NoticeChannel.needs_mending)
+)
+_TOLD = select(
+    col(Notice.id),
+    col(Notice.incident_id),
+    col(Notice.channel),
+    col(Notice.step),
+    col(Notice.at),
+    col(Notice.fold),
+    col(Notice.round),
+    func.coalesce(col(Notice.slack_channel), DEFAULT),
+).where(
+    col(Notice.step) != "never",
+    or_(
+        col(Notice.at) > bindparam("since", type_=UtcDateTime),
+        col(Notice.incident_id).in_(bindparam("ids", expanding=True)),
+    ),
+)
 """Built once: the policy is asked at every change, and building them takes longer than running."""
 
 
@@ -165,22 +182,11 @@ async def _facts(session: AsyncSession, ids: Sequence[str]) -> dict[str, _Facts]
 
 
 async def _told(session: AsyncSession, ids: Collection[str], now: datetime) -> list[Told]:
-    rows = {row.id: row for row in await session.scalars(_TOLD_SINCE, {"since": now - _HOUR})}
+    told: dict[str, Told] = {}
     for some in chunked(sorted(ids), _AT_ONCE):
-        rows |= {row.id: row for row in await session.scalars(_TOLD_OF, {"ids": some})}
-    return [
-        Told(
-            row.incident_id,
-            row.channel,
-            row.step,
-            row.at,
-            row.fold,
-            row.round,
-            row.slack_channel or DEFAULT,
-        )
-        for row in rows.values()
-        if row.step != "never"
-    ]
+        rows: Any = await session.execute(_TOLD, {"since": now - _HOUR, "ids": some})
+        told |= {identifier: Told(*notice) for identifier, *notice in rows}
+    return list(told.values())
 
 
 async def _delivered(

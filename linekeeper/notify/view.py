@@ -23,6 +23,7 @@ from linekeeper.store.tables import (
     IncidentConnection,
     Observation,
 )
+from linekeeper.store.types import table_of
 
 MEMBERS_SHOWN = 20
 CONNECTIONS = "connections"
@@ -163,7 +164,18 @@ _EVIDENCE_BEFORE = timedelta(hours=1)
 
 
 _SHOWN = (
-    select(RANKED, Connection, Customer)
+    select(
+        RANKED,
+        col(Connection.name),
+        col(Connection.slug),
+        col(Connection.makini_key),
+        col(Connection.provider),
+        col(Connection.health),
+        col(Connection.customer_id),
+        col(Customer.name).label("customer"),
+        col(Customer.owner),
+        col(Customer.critical),
+    )
     .join(Connection, col(Connection.id) == RANKED.c.connection_id)
     .join(Customer, col(Customer.id) == col(Connection.customer_id), isouter=True)
     .where(RANKED.c.place <= MEMBERS_SHOWN)
@@ -193,7 +205,8 @@ _MERGED = (
     )
     .distinct()
 )
-_INCIDENTS = select(Incident).where(col(Incident.id).in_(bindparam("ids", expanding=True)))
+_INCIDENT = table_of(Incident)
+_INCIDENTS = select(_INCIDENT).where(_INCIDENT.c.id.in_(bindparam("ids", expanding=True)))
 _IS_OF_LOGIN = col(Observation.outcome).in_(_OF_LOGIN)
 _TROUBLES = (
     select(
@@ -213,7 +226,14 @@ _TROUBLES = (
     .subquery()
 )
 _LAST_TROUBLE = (
-    select(Observation)
+    select(
+        col(Observation.connection_id),
+        col(Observation.outcome),
+        col(Observation.at),
+        col(Observation.code),
+        col(Observation.message),
+        col(Observation.request_id),
+    )
     .join(_TROUBLES, _TROUBLES.c.id == col(Observation.id))
     .where(_TROUBLES.c.age == 1)
     .order_by(col(Observation.at), col(Observation.id))
@@ -226,9 +246,8 @@ async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, I
     views: dict[str, IncidentView] = {}
     async with store.read() as session:
         for some in chunked(sorted(set(incident_ids)), _AT_ONCE):
-            incidents = await session.scalars(_INCIDENTS, {"ids": some})
+            found = (await session.execute(_INCIDENTS, {"ids": some})).all()
             members, counts = await _members(session, some)
-            found = incidents.all()
             wider = await merged_into(
                 session, [incident.id for incident in found if incident.resolved_at]
             )
@@ -273,31 +292,29 @@ async def _members(
     members: dict[str, list[MemberView]] = {}
     counts: dict[str, tuple[int, int]] = {}
     for row in rows:
-        connection: Connection = row.Connection
-        customer: Customer | None = row.Customer
-        seen = evidence.get((connection.id, row.kind == _LOST))
+        seen = evidence.get((row.connection_id, row.kind == _LOST))
         if seen is not None and seen.at < row.joined_at - _EVIDENCE_BEFORE:
             seen = None
         counts[row.incident_id] = (row.members, row.members - row.affected)
         members.setdefault(row.incident_id, []).append(
             MemberView(
-                connection_id=connection.id,
-                name=connection.name,
-                slug=connection.slug,
-                makini_key=connection.makini_key,
-                provider=connection.provider,
-                health=connection.health,
+                connection_id=row.connection_id,
+                name=row.name,
+                slug=row.slug,
+                makini_key=row.makini_key,
+                provider=row.provider,
+                health=row.health,
                 kind=row.kind,
                 joined_at=row.joined_at,
                 left_at=row.left_at,
-                customer_id=customer.id if customer else None,
-                customer=customer.name if customer else None,
-                owner=customer.owner if customer else None,
-                critical=customer.critical if customer else False,
+                customer_id=row.customer_id,
+                customer=row.customer,
+                owner=row.owner,
+                critical=bool(row.critical),
                 code=seen.code if seen else None,
                 message=seen.message if seen else None,
                 request_id=seen.request_id if seen else None,
-                login_kept=kept.get(connection.id) if row.kind == _LOST else None,
+                login_kept=kept.get(row.connection_id) if row.kind == _LOST else None,
             )
         )
     return members, counts
@@ -313,14 +330,14 @@ async def merged_into(session: AsyncSession, incident_ids: Sequence[str]) -> dic
 
 async def _last_trouble(
     session: AsyncSession, connection_ids: Sequence[str]
-) -> dict[tuple[str, bool], Observation]:
+) -> dict[tuple[str, bool], Any]:
     """The newest trouble of each connection, and (True) the newest that speaks of its login.
 
     Where none does, that is the newest of all.
     """
-    found: dict[tuple[str, bool], Observation] = {}
+    found: dict[tuple[str, bool], Any] = {}
     for some in chunked(connection_ids, _AT_ONCE):
-        rows = await session.scalars(_LAST_TROUBLE, {"ids": some})
+        rows = await session.execute(_LAST_TROUBLE, {"ids": some})
         for row in rows:  # the newest comes last
             found[row.connection_id, False] = row
             if row.outcome in _OF_LOGIN:

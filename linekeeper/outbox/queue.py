@@ -281,15 +281,8 @@ async def release_claim(
     session: AsyncSession, work: Work, token: str, until: Mapping[str, datetime]
 ) -> None:
     """Let go of claimed rows that nobody tried: as if they had not been claimed, due at `until`."""
-    table = work.table
-    await change_claimed(
-        session,
-        work,
-        token,
-        {"next_attempt_at": "until"},
-        [{"row_id": row, "until": at} for row, at in until.items()],
-        attempts=table.c.attempts - 1,
-    )
+    rows = [{"row_id": row, "until": at} for row, at in until.items()]
+    await change_claimed(session, work, token, {"next_attempt_at": "until"}, rows, is_untried=True)
 
 
 async def change_claimed(
@@ -298,22 +291,35 @@ async def change_claimed(
     token: str,
     columns: Mapping[str, str],
     rows: Sequence[Mapping[str, Any]],
-    **constants: Any,
+    *,
+    is_untried: bool = False,
 ) -> None:
-    """Change rows that the claim still holds, each to its own values, and let go of them."""
-    if not rows:
-        return
-    table = work.table
-    values = {name: bindparam(given, type_=table.c[name].type) for name, given in columns.items()}
-    await (await session.connection()).execute(
+    """Change rows that the claim still holds, each to its own values, and let go of them.
+
+    What `is_untried` doesn't count as an attempt.
+    """
+    if rows:
+        statement = _changing(work.table, tuple(columns.items()), is_untried)
+        held = [{**row, "token": token} for row in rows]
+        await (await session.connection()).execute(statement, held)
+
+
+@cache
+def _changing(table: Any, columns: Sequence[tuple[str, str]], is_untried: bool) -> Any:
+    """The statement of `change_claimed`: built once for each set of columns."""
+    values: dict[str, Any] = {
+        name: bindparam(given, type_=table.c[name].type) for name, given in columns
+    }
+    if is_untried:
+        values["attempts"] = table.c.attempts - 1
+    return (
         update(table)
         .where(
             table.c.id == bindparam("row_id"),
-            table.c.claimed_by == token,
+            table.c.claimed_by == bindparam("token"),
             table.c.status == literal_column("'pending'"),
         )
-        .values(claimed_by=None, **values, **constants),
-        list(rows),
+        .values(claimed_by=None, **values)
     )
 
 

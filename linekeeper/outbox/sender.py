@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, Self
 
-from sqlalchemy import ColumnElement, RowMapping, literal_column, update
+from sqlalchemy import ColumnElement, RowMapping, bindparam, literal_column, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.outbox.queue import OUTBOX, Outcome, Work, change_claimed
 from linekeeper.store.engine import chunked
+from linekeeper.store.types import UtcDateTime
 
 Refusal = Literal["refused", "gone"]
 """The destination refuses this message; or it says that its address is no more."""
@@ -170,9 +171,12 @@ async def end(
     session: AsyncSession, work: Work, token: str, ends: Sequence[End], *, now: datetime
 ) -> None:
     """End messages that the claim still holds."""
-    rows = [{"row_id": each.id, "became": each.became, "why": _cut(each.note)} for each in ends]
-    columns = {"status": "became", "error": "why"}
-    await change_claimed(session, work, token, columns, rows, settled_at=now)
+    rows = [
+        {"row_id": each.id, "became": each.became, "why": _cut(each.note), "now": now}
+        for each in ends
+    ]
+    columns = {"status": "became", "error": "why", "settled_at": "now"}
+    await change_claimed(session, work, token, columns, rows)
 
 
 async def schedule_retry(
@@ -190,15 +194,18 @@ async def schedule_retry(
 async def supersede(session: AsyncSession, keys: Collection[str], *, now: datetime) -> None:
     """End messages, by dedupe key, that nobody has claimed: another one has said what they say."""
     for chunk in chunked(list(keys), _KEYS_AT_ONCE):
-        await session.execute(
-            update(OUTBOX)
-            .where(
-                OUTBOX.c.dedupe_key.in_(chunk),
-                OUTBOX.c.status == literal_column("'pending'"),
-                OUTBOX.c.claimed_by.is_(None),
-            )
-            .values(status="superseded", settled_at=now, error=None)
-        )
+        await session.execute(_SUPERSEDE, {"keys": chunk, "now": now})
+
+
+_SUPERSEDE = (
+    update(OUTBOX)
+    .where(
+        OUTBOX.c.dedupe_key.in_(bindparam("keys", expanding=True)),
+        OUTBOX.c.status == literal_column("'pending'"),
+        OUTBOX.c.claimed_by.is_(None),
+    )
+    .values(status="superseded", settled_at=bindparam("now", type_=UtcDateTime), error=None)
+)
 
 
 def _cut(text: str | None) -> str | None:
