@@ -63,8 +63,8 @@ def without_angles(character: str) -> str:
 
 
 def width(text: str) -> int:
-    """The length Slack's limits are held to."""
-    return len(text) + (0 if text.isascii() else sum(ord(c) > 0xFFFF for c in text))
+    """The length Slack's limits are held to: in units of UTF-16."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def duration(length: timedelta) -> str:

@@ -8,6 +8,7 @@ nobody knows), but an entry in the list never outshines a probe that failed.
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from statistics import median
+from typing import Any
 
 from linekeeper.config import HealthPolicy
 from linekeeper.health.contested import CACHED, CALLS, contradicts, is_late, raises_doubt
@@ -162,27 +163,26 @@ def _remembered(state: Judged, observation: Observation, policy: HealthPolicy) -
     """How strong the evidence is now, and when it was got."""
     at, source = observation.at, observation.source
     reads = [moment for moment in (state.read_at, observation.read_at) if moment is not None]
-    state = replace(state, read_at=max(reads) if reads else None)
+    read_at = max(reads, default=None)
     good = observation.outcome in (Outcome.answered, Outcome.sync_failing)
+    known: dict[str, Any] = {"read_at": read_at}
     # The status that a new login is asked for, whatever it says.
     logged_in = source == "reconnect" and observation.sync_status is not None
     if observation.outcome is Outcome.login_restored or logged_in:
-        state = replace(state, restored_at=at)
+        known["restored_at"] = at
     if source not in CACHED and observation.outcome is not Outcome.doubted:
-        state = replace(state, stated_at=max(state.stated_at or at, at))
+        known["stated_at"] = max(state.stated_at or at, at)
     if source == "read":
-        read_at = at if good else state.read_at
-        return replace(state, tried_at=at, read_at=read_at, evidence=Evidence.read)
-    if source not in ("probe", "reconnect") or observation.outcome is Outcome.doubted:
-        return state
-    if observation.outcome in (Outcome.missed, Outcome.unclear):
-        return state
-    is_recent = (
-        good
-        and state.read_at is not None
-        and at - state.read_at <= timedelta(hours=policy.evidence_hours)
-    )
-    return replace(state, evidence=Evidence.read if is_recent else Evidence.probed)
+        known |= {"tried_at": at, "read_at": at if good else read_at, "evidence": Evidence.read}
+    elif source in ("probe", "reconnect") and observation.outcome not in _SAYS_NOTHING:
+        lasting = timedelta(hours=policy.evidence_hours)
+        is_recent = good and read_at is not None and at - read_at <= lasting
+        known["evidence"] = Evidence.read if is_recent else Evidence.probed
+    return replace(state, **known)
+
+
+_SAYS_NOTHING = frozenset({Outcome.doubted, Outcome.missed, Outcome.unclear})
+"""Outcomes of a status call after which the evidence is what it was."""
 
 
 def _answered(previous: Judged, observation: Observation, policy: HealthPolicy) -> Judged:

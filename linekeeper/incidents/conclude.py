@@ -22,7 +22,6 @@ from linekeeper.incidents.conclude_queries import (
     open_incidents,
     open_kinds,
     past_incidents,
-    suspects,
     totals,
 )
 from linekeeper.incidents.decide import DISCONNECTED, Open, Wanted, decide
@@ -65,14 +64,15 @@ async def conclude(
         trouble.connection_id for trouble in troubles if trouble.connection_id not in placed
     ]
     since = now - timedelta(minutes=policy.reopen_minutes)
+    counts, suspects = await totals(session)
     decision = decide(
         troubles,
         opened,
         past=await past_incidents(session, unassigned, since),
-        totals=await totals(session),
+        totals=counts,
         policy=policy,
         now=now,
-        suspects=await suspects(session),
+        suspects=suspects,
     )
     before = {incident.id: incident for incident in opened}
     lost = [one for one, who in fleet.items() if who.disappeared_at is not None]

@@ -127,13 +127,18 @@ _PAST = (
     )
     .order_by(col(IncidentConnection.left_at), col(IncidentConnection.id))
 )
+_IS_SUSPECT = and_(
+    col(Connection.suspect).is_(True), col(Connection.health).in_(("healthy", "degraded"))
+)
 _TOTALS = (
-    select(col(Connection.app), col(Connection.provider), func.count())
+    select(
+        col(Connection.app),
+        col(Connection.provider),
+        func.count(),
+        func.sum(case((_IS_SUSPECT, 1), else_=0)),
+    )
     .where(col(Connection.setup).in_(ESTABLISHED))
     .group_by(col(Connection.app), col(Connection.provider))
-)
-_SUSPECTS = _TOTALS.where(
-    col(Connection.suspect).is_(True), col(Connection.health).in_(("healthy", "degraded"))
 )
 """Built once: building them takes longer than running them."""
 
@@ -207,14 +212,16 @@ async def past_incidents(
     return past
 
 
-async def totals(session: AsyncSession) -> dict[tuple[str, str], int]:
-    """How many established connections there are, by (app, provider)."""
-    return {(row[0], row[1]): row[2] for row in await session.execute(_TOTALS)}
+async def totals(
+    session: AsyncSession,
+) -> tuple[dict[tuple[str, str], int], dict[tuple[str, str], int]]:
+    """How many established connections there are, by (app, provider); and how many are suspect.
 
-
-async def suspects(session: AsyncSession) -> dict[tuple[str, str], int]:
-    """Connections that don't answer but are not in trouble yet, by (app, provider)."""
-    return {(row[0], row[1]): row[2] for row in await session.execute(_SUSPECTS)}
+    Those don't answer, but are not in trouble yet.
+    """
+    rows = (await session.execute(_TOTALS)).all()
+    counts = {(app, provider): count for app, provider, count, _ in rows}
+    return counts, {(app, provider): suspect for app, provider, _, suspect in rows if suspect}
 
 
 async def heads_of(

@@ -160,7 +160,8 @@ async def silences(
         session,
         {incident.id: members[incident.id] for incident in incidents if incident.scope != "app"},
     )
-    covers = await app_outages(session, now=now, back=back)
+    may_follow = any(incident.kind in _COVERED for incident in incidents)
+    covers = await app_outages(session, now=now, back=back) if may_follow else {}
     return {
         incident.id: [
             *windows.get(incident.id, ()),
