@@ -181,6 +181,7 @@ async def started(
         cwd=cwd,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        umask=0o022,  # the usual one: what is closed is closed by `up` itself
     )
     house = House(home, ports, ours, process, command, cwd)
     ready = asyncio.Event()

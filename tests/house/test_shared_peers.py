@@ -30,6 +30,10 @@ def test_the_browser_tests_share_one_house() -> None:
     assert _starting(HOUSE) == {"e2e/conftest.py", "e2e/pictures.py", "docs/test_snippets.py"}
 
 
+def test_who_ends_that_house_comes_last() -> None:
+    assert max(path.name for path in (TESTS / "e2e").glob("test_*.py")) == "test_whole.py"
+
+
 def test_side_by_side_the_tests_that_share_something_go_to_one_worker(
     request: pytest.FixtureRequest,
 ) -> None:
