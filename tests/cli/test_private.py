@@ -13,19 +13,22 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from prefect.blocks.system import Secret
 
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.guards import alone_in
 from linekeeper.cli.prefect_key import VARIABLE, prefect_key
-from linekeeper.cli.server import server_environment
+from linekeeper.cli.server import prefect_at, server_environment
 from linekeeper.private import SharedHome
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.migrate import migrate
 from tests.cli.commands import CommandLine
+from tests.fixtures_prefect import HOME, PrefectServer
 
 
 @pytest.fixture
@@ -91,7 +94,7 @@ def test_whatever_a_command_writes_is_for_its_owner_alone(
 
 
 @contextmanager
-def _prefect(settings: Settings, more: dict[str, str]) -> Iterator[str]:
+def _prefect(settings: Settings, more: dict[str, str]) -> Iterator[None]:
     """Prefect's server as `up` starts it, with `more` in its environment."""
     own = server_environment(settings) | more
     url = own["PREFECT_API_URL"]
@@ -109,38 +112,31 @@ def _prefect(settings: Settings, more: dict[str, str]) -> Iterator[str]:
                     break
             except (urllib.error.URLError, OSError):
                 time.sleep(0.2)
-        yield url
+        yield
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
 
 
-def _block(url: str, code: str) -> str:
-    """What `code`, with Prefect's `Secret` at hand, prints."""
-    said = subprocess.run(
-        [sys.executable, "-c", f"from prefect.blocks.system import Secret\n{code}"],
-        env={**os.environ, "PREFECT_API_URL": url},
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    return said.stdout.strip()
-
-
-def test_a_servers_own_key_moves_out_of_its_database_and_its_blocks_stay_readable(
-    tmp_path: Path,
+async def test_a_servers_own_key_moves_out_of_its_database_and_its_blocks_stay_readable(
+    clean_prefect: PrefectServer, tmp_path: Path
 ) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         settings = Settings(home=tmp_path, prefect_port=probe.getsockname()[1])
     database = tmp_path / "prefect" / "prefect.db"
-    with _prefect(settings, {}) as url:  # as an earlier version started it
-        _block(url, "Secret(value='tell-nobody').save('kept')")
+    database.parent.mkdir()
+    # The shared server is started as an earlier version started it: its key is in its database.
+    with prefect_at(Settings(prefect_port=clean_prefect.port)):
+        await Secret(value="tell-nobody").save("kept")
+    with closing(sqlite3.connect(HOME / "server" / "prefect" / "prefect.db")) as connection:
+        connection.execute("VACUUM INTO ?", (str(database),))
     with closing(sqlite3.connect(database)) as connection:
         [[kept]] = connection.execute(
             "SELECT json_extract(value, '$.fernet_key') FROM configuration"
             " WHERE key = 'ENCRYPTION_KEY'"
         )
+    assert kept.encode() in database.read_bytes()
 
     environment = prefect_key(settings, {})
 
@@ -148,9 +144,10 @@ def test_a_servers_own_key_moves_out_of_its_database_and_its_blocks_stay_readabl
     assert (tmp_path / "prefect-encryption-key").stat().st_mode & 0o777 == 0o600
     for path in database.parent.glob("prefect.db*"):
         assert kept.encode() not in path.read_bytes(), path
-    with _prefect(settings, environment) as url:
-        assert _block(url, "print(Secret.load('kept').get())") == "tell-nobody"
-        _block(url, "Secret(value='also').save('newer')")
+    with _prefect(settings, environment), prefect_at(settings):
+        block: Any = await Secret.load("kept")
+        assert block.get() == "tell-nobody"
+        await Secret(value="also").save("newer")
     for path in database.parent.glob("prefect.db*"):
         assert kept.encode() not in path.read_bytes(), path
 

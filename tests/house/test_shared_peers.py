@@ -21,7 +21,7 @@ def _starting(what: re.Pattern[str]) -> set[str]:
 
 
 def test_nobody_starts_a_prefect_server_beside_the_shared_one() -> None:
-    # The other one looks at what a server that starts in an empty home makes readable.
+    # The other one has its key from its environment, not from its database.
     assert _starting(PREFECT) == {"fixtures_prefect.py", "cli/test_private.py"}
 
 
