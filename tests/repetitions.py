@@ -3,11 +3,14 @@
 Each promise is tested on SQLite. On PostgreSQL `make test` runs all that is about a database itself
 (its schema, locks, claims, order, what a killed process leaves), and of each other module every
 third test, beginning with the first, and that with the first of its cases: the same queries run in
-the others. Those are run there by `make soak`, and by whoever names them:
-`python -m pytest tests/notify`.
+the others. Of those in turn it leaves out what runs no statement there that no other runs
+(`repetitions.txt`, which `tests.statements` writes). All are run there by `make soak`, and by
+whoever asks for it: `python -m pytest tests/notify`.
 """
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +43,8 @@ DATABASE = (
     "watch/",
 )
 """Where all is run on both, by the beginnings of paths."""
+ELSEWHERE = Path(__file__).with_name("repetitions.txt")
+_IS_ELSEWHERE = frozenset(ELSEWHERE.read_text().split() if "EVERY_THIRD" not in os.environ else ())
 _GIVEN_WITH_MARKS = type(pytest.param())
 
 
@@ -67,6 +72,8 @@ def _is_repetition(item: pytest.Item) -> bool:
     path = item.nodeid.partition("::")[0].removeprefix(TESTS)
     if path.startswith(DATABASE) or item.get_closest_marker("soak"):
         return False
+    if _function(item).removeprefix(TESTS) in _IS_ELSEWHERE:
+        return True
     assert isinstance(item, pytest.Function)
     # All of the module's, also where only some were asked for: a test is always in the same place.
     tests = [name for name in vars(item.module) if name.startswith("test_")]

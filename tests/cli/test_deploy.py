@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.events.schemas.automations import AutomationCore
 from pydantic import SecretStr
@@ -309,10 +309,8 @@ async def test_no_server_is_one_line_that_says_what_to_do(
 async def test_prefect_deploy_all_works_from_the_root_once_the_pool_is_there(
     seeds: Settings, clean_prefect: PrefectServer
 ) -> None:
-    code, said = await clean_prefect.run(
-        "prefect", "work-pool", "create", "linekeeper", "--type", "process"
-    )
-    assert code == 0, said
+    async with PrefectClient(clean_prefect.api_url) as client:
+        await client.create_work_pool(WorkPoolCreate(name="linekeeper", type="process"))
     code, said = await clean_prefect.run("prefect", "deploy", "--all", cwd=checkout.root())
     assert code == 0, said
     wanted = await project.wanted_deployments()

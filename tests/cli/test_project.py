@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import VariableCreate
+from prefect.client.schemas.actions import VariableCreate, WorkPoolCreate
 from prefect.client.schemas.schedules import RRuleSchedule
 
 from linekeeper.cli import checkout, project
@@ -55,7 +55,7 @@ async def test_everything_prefect_reads_is_deployed_and_differences_are_shown(
     with prefect_at(Settings(prefect_port=clean_prefect.port)):
         async with PrefectClient(clean_prefect.api_url) as client:
             await client.create_variable(VariableCreate(name="team", value="blue"))
-            await clean_prefect.run("prefect", "work-pool", "create", "linekeeper", "-t", "process")
+            await client.create_work_pool(WorkPoolCreate(name="linekeeper", type="process"))
             [wanted] = await project.wanted_deployments(file, client=client)
             made = await upsert(client, None, wanted, reset=False, schedules_active=True)
             assert made.made

@@ -65,6 +65,7 @@ async def running(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
+    gc.freeze()  # what is left lives as long as the process: the next collection skips it
 
 
 @contextmanager

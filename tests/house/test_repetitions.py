@@ -1,0 +1,13 @@
+"""What is left out on PostgreSQL is named in a file: nothing there that is gone, or called anew."""
+
+from tests.house.test_shared_peers import TESTS
+from tests.repetitions import DATABASE, ELSEWHERE
+
+
+def test_what_is_left_out_on_postgresql_is_there_and_not_about_the_database() -> None:
+    names = ELSEWHERE.read_text().split()
+    assert names == sorted(set(names))
+    for name in names:
+        path, _, function = name.partition("::")
+        assert f"def {function}(" in (TESTS / path).read_text(), name
+        assert not name.startswith(DATABASE), name
