@@ -3,10 +3,10 @@
 The checks themselves need no database; what they found is kept here.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -80,15 +80,22 @@ async def keep(
             f"nothing after {MAX_AGE.days}: check again"
         )
     async with store.write() as session:
-        known = set(
-            await session.scalars(
-                select(col(PreflightReport.target)).where(
+        known = {
+            row.target: row.verdicts
+            for row in await session.scalars(
+                select(PreflightReport).where(
                     col(PreflightReport.target).in_(report.targets),
                     col(PreflightReport.vantage) == report.vantage,
                     col(PreflightReport.at) == report.at,
                 )
             )
-        )
+        }
+        for target, verdicts in known.items():
+            if _judged(verdicts) != _judged(report.of(target)):
+                raise ReportError(
+                    f"at: a report on {target} of that very moment is here already, and it says "
+                    "otherwise: check again"
+                )
         new = [target for target in report.targets if target not in known]
         session.add_all(
             PreflightReport(
@@ -96,9 +103,7 @@ async def keep(
                 vantage=report.vantage,
                 at=report.at,
                 passed=report.passed(target),
-                verdicts=[
-                    asdict(verdict) for verdict in report.verdicts if verdict.target == target
-                ],
+                verdicts=report.of(target),
                 source=source,
                 worker=worker,
                 by=by,
@@ -118,6 +123,10 @@ async def keep(
             )
         await session.flush()
     return len(new)
+
+
+def _judged(verdicts: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    return {verdict["check"]: verdict["status"] for verdict in verdicts}
 
 
 async def unowned_targets(store: Store, report: Report) -> str:

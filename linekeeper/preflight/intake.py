@@ -1,6 +1,8 @@
 """Reports that come back from a customer's IT. Whatever the bytes, a report or a clear refusal."""
 
 import codecs
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC
 from typing import Annotated, Any
 
@@ -9,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from linekeeper.preflight.order import MAX_TARGETS
 from linekeeper.preflight.report import VERSION, Report
 from linekeeper.preflight.targets import MAX_TARGET, TargetError, parse_target
-from linekeeper.preflight.verdict import Check, Status, Vantage, Verdict
+from linekeeper.preflight.verdict import Check, Status, Vantage, Verdict, is_inner
 
 MAX_BYTES = 1024 * 1024
 
@@ -40,6 +42,7 @@ class _Report(BaseModel):
     at: AwareDatetime
     targets: Annotated[list[_Target], Field(min_length=1, max_length=MAX_TARGETS)]
     verdicts: Annotated[list[_Verdict], Field(min_length=1, max_length=MAX_TARGETS * 8)]
+    passed: bool | None = None
 
 
 def parse_report(data: bytes) -> Report:
@@ -73,10 +76,8 @@ def parse_report(data: bytes) -> Report:
         raise ReportError(f"verdicts: they and the targets don't match: {odd!a}")
     if any(verdict.vantage != raw.vantage for verdict in raw.verdicts):
         raise ReportError(f"verdicts: one isn't from {raw.vantage}, as the report says")
-    for target in targets:
-        if not any(verdict.target == target and verdict.check == "tcp" for verdict in raw.verdicts):
-            raise ReportError(f"verdicts: {target} has none on tcp")
-    return Report(
+    _hang_together(targets, raw)
+    report = Report(
         vantage=raw.vantage,
         at=raw.at.astimezone(UTC),
         targets=targets,
@@ -92,6 +93,28 @@ def parse_report(data: bytes) -> Report:
             for verdict in raw.verdicts
         ),
     )
+    passed = all(map(report.passed, report.targets))
+    if raw.passed not in (None, passed):
+        raise ReportError(f"passed: says {str(raw.passed).lower()}, and its verdicts don't")
+    return report
+
+
+def _hang_together(targets: Sequence[str], raw: _Report) -> None:
+    """Raise `ReportError` where the verdicts on a target can't be those of one check."""
+    seen = Counter((verdict.target, verdict.check) for verdict in raw.verdicts)
+    for (target, check), times in seen.items():
+        if times > 1:
+            raise ReportError(f"verdicts: {target} has {times} on {check}")
+    for target in targets:
+        if not seen[target, "tcp"]:
+            raise ReportError(f"verdicts: {target} has none on tcp")
+    for verdict in raw.verdicts:
+        inner = raw.vantage == "outside" and is_inner(parse_target(verdict.target).host)
+        if inner and verdict.check == "tcp" and verdict.status != "skipped":
+            raise ReportError(
+                f"verdicts: {verdict.target} is an inner address, of which nothing can be told "
+                "from outside"
+            )
 
 
 def _utf8(data: bytes) -> bytes:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from linekeeper.preflight.verdict import NOT_PROVEN, PROVES, Vantage, Verdict
 
@@ -24,6 +25,10 @@ class Report:
     def findings(self) -> tuple[Verdict, ...]:
         """What has to be mended."""
         return tuple(verdict for verdict in self.verdicts if verdict.status == "finding")
+
+    def of(self, target: str) -> list[dict[str, Any]]:
+        """The verdicts on `target`, as plain values."""
+        return [asdict(verdict) for verdict in self.verdicts if verdict.target == target]
 
     def passed(self, target: str) -> bool:
         """Whether `target` could be judged and nothing was found."""

@@ -86,7 +86,7 @@ def _from_outside(facts: Facts) -> Iterable[_Found]:
     open_at = [
         address
         for address, outcome in facts.tcp.outcomes
-        if outcome == "open" and not _is_inner(address)
+        if outcome == "open" and not is_inner(address)
     ]
     if open_at:
         yield (
@@ -95,7 +95,7 @@ def _from_outside(facts: Facts) -> Iterable[_Found]:
             f"Open from outside at {_list(open_at)}: anybody can connect. "
             "Close it for all but Makini's addresses.",
         )
-    elif all(_is_inner(address) for address, _ in facts.tcp.outcomes):
+    elif all(is_inner(address) for address, _ in facts.tcp.outcomes):
         addresses = _list(address for address, _ in facts.tcp.outcomes)
         yield (
             "tcp",
@@ -131,7 +131,7 @@ _INNER = tuple(
 """Addresses that mean something within a network only (RFC 1918, 6598, 3927, 4193, 4291)."""
 
 
-def _is_inner(address: str) -> bool:
+def is_inner(address: str) -> bool:
     """Total: the scope of a link-local address may be part of it."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])

@@ -15,7 +15,7 @@ from linekeeper.preflight.intake import ReportError, parse_report
 from linekeeper.preflight.order import OrderError, take_order
 from linekeeper.preflight.report import Report, as_json
 from linekeeper.preflight.targets import Target, TargetError, parse_target
-from linekeeper.preflight.verdict import VANTAGES, judge
+from linekeeper.preflight.verdict import VANTAGES, Status, Verdict, judge
 
 NOW = datetime(2027, 3, 1, 10, tzinfo=UTC)
 
@@ -129,12 +129,32 @@ def test_a_report_reads_back():
         ({"targets": ["H:443"]}, "targets"),
         ({"verdicts": []}, "verdicts"),
         ({"vantage": "outside"}, "verdicts"),
+        ({"passed": True}, "passed"),
     ],
 )
 def test_a_report_that_does_not_hang_together_is_refused(change, what):
     data = {**json.loads(as_json(report())), **change}
     with pytest.raises(ReportError, match=f"^{what}"):
         parse_report(json.dumps(data).encode())
+
+
+def test_a_report_with_two_verdicts_of_one_check_is_refused():
+    data = json.loads(as_json(report()))
+    data["verdicts"].append({**data["verdicts"][0], "status": "finding"})
+    with pytest.raises(ReportError, match="has 2 on"):
+        parse_report(json.dumps(data).encode())
+
+
+@pytest.mark.parametrize(("status", "taken"), [("ok", False), ("skipped", True)])
+def test_from_outside_nothing_is_told_of_an_inner_address(status: Status, taken: bool):
+    target = "10.0.0.5:44300"
+    told = Verdict(target, "outside", "tcp", status, "closed")
+    sent = as_json(Report("outside", NOW, (target,), (told,))).encode()
+    if taken:
+        assert parse_report(sent).verdicts == (told,)
+    else:
+        with pytest.raises(ReportError, match="inner address"):
+            parse_report(sent)
 
 
 def test_a_report_without_its_tcp_verdict_is_refused():
