@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
@@ -9,10 +10,11 @@ from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterName,
     FlowRunFilter,
+    FlowRunFilterEndTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import StateType, WorkPoolStatus
+from prefect.client.schemas.objects import FlowRun, StateType, WorkPoolStatus
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
@@ -30,9 +32,9 @@ class Sight:
     paused: bool
     pool_ready: bool
     runs: Mapping[str, str] = field(default_factory=dict)
-    """Run that was late → the name of its state; a run that is gone is not there."""
+    """Run that was reported → the name of its state; a run that is gone is not there."""
     finished: Mapping[str, Outcome] = field(default_factory=dict)
-    """Deployment with a failed or crashed run → its last run that finished."""
+    """Deployment with a failed or crashed run → its last run that finished, if that is later."""
 
 
 async def look(client: PrefectClient, alerts: Sequence[Alert] = ()) -> Sight:
@@ -51,20 +53,29 @@ async def look(client: PrefectClient, alerts: Sequence[Alert] = ()) -> Sight:
     states: dict[str, str] = {}
     finished: dict[str, Outcome] = {}
     for alert in alerts:
-        if alert.kind == "run_late":
-            try:
-                run = await client.read_flow_run(UUID(alert.run_id))
-            except (ObjectNotFound, ValueError):
-                continue
+        if alert.kind == "pool_not_ready":
+            continue
+        run = await _run(client, alert.run_id)
+        if run is not None:
             states[alert.run_id] = run.state_name or ""
-        elif alert.kind != "pool_not_ready" and (last := await _last(client, alert.subject)):
+        if alert.kind == "run_late":
+            continue
+        since = run.end_time if run is not None else None
+        if last := await _last(client, alert.subject, since):
             finished[alert.subject] = last
     paused = bool(variable.value) if variable else False
     return Sight(workers, paused, ready, states, finished)
 
 
-async def _last(client: PrefectClient, deployment: str) -> Outcome | None:
-    """How the last run of `deployment` that finished did."""
+async def _run(client: PrefectClient, run_id: str) -> FlowRun | None:
+    try:
+        return await client.read_flow_run(UUID(run_id))
+    except (ObjectNotFound, ValueError):
+        return None
+
+
+async def _last(client: PrefectClient, deployment: str, since: datetime | None) -> Outcome | None:
+    """How the last run of `deployment` that finished did, of those that did so after `since`."""
     runs = await client.read_flow_runs(
         deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[deployment])),
         flow_run_filter=FlowRunFilter(
@@ -72,7 +83,8 @@ async def _last(client: PrefectClient, deployment: str) -> Outcome | None:
                 type=FlowRunFilterStateType(
                     any_=[StateType.COMPLETED, StateType.FAILED, StateType.CRASHED]
                 )
-            )
+            ),
+            end_time=FlowRunFilterEndTime(after_=since) if since else None,
         ),
         sort=FlowRunSort.END_TIME_DESC,
         limit=1,

@@ -26,9 +26,12 @@ Kind = Literal["run_failed", "run_crashed", "run_late", "pool_not_ready"]
 KINDS: tuple[Kind, ...] = ("run_failed", "run_crashed", "run_late", "pool_not_ready")
 SETTLES: Mapping[str, timedelta] = {
     "run_late": timedelta(minutes=5),
+    "run_crashed": timedelta(minutes=1),
     "pool_not_ready": timedelta(minutes=1),
 }
-"""What a start or a busy minute causes is over by then, and not worth a message."""
+"""What a start or a busy minute causes is over by then, and not worth a message; and a run that
+somebody cancels is *Crashed* for half a minute, until its worker says so."""
+_CANCELLED = ("Cancelling", "Cancelled")
 KEPT = timedelta(hours=24)
 """What nobody ran again is not mentioned for longer."""
 _MOST = 300
@@ -157,11 +160,13 @@ def is_over(
     ended: Collection[str],
     pool_ready: bool,
 ) -> bool:
-    """Whether what was reported is so no more: another run did its work. Pure."""
+    """Whether what was reported is so no more: another run did its work, or it was meant. Pure."""
     if alert.kind == "pool_not_ready":
         return pool_ready
     if alert.kind == "run_late":
         return states.get(alert.run_id) not in ("Late", "Scheduled")
+    if states.get(alert.run_id) in _CANCELLED:
+        return True
     if outcome is None or outcome.run_id == alert.run_id:
         return False
     return outcome.completed or outcome.run_id in ended
@@ -191,7 +196,7 @@ def _finding(row: RunAlert) -> Finding:
             f"The run {name} of {row.subject} crashed: its process ended or was lost "
             f"({message}). `linekeeper doctor` says whether workers are well; the next run that "
             "works resolves this.",
-            f"A later run of {row.subject} did its work.",
+            f"A later run of {row.subject} did its work, or somebody had cancelled this one.",
         ),
         "run_late": (
             f"Runs of {row.subject} are late since {since}",

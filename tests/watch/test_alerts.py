@@ -10,7 +10,7 @@ import httpx
 import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.events.schemas.automations import AutomationCore
-from prefect.states import Completed, Crashed, Failed
+from prefect.states import Cancelled, Completed, Crashed, Failed, State
 from rich.console import Console
 from sqlalchemy import update
 from sqlmodel import col, select
@@ -47,6 +47,14 @@ async def incidents(store: Store) -> dict[str, str]:
     async with store.read() as session:
         rows = await session.execute(select(col(Incident.kind), col(Incident.status)))
         return {row.kind: row.status for row in rows}
+
+
+async def age(store: Store, *, minutes: float) -> None:
+    """As if all that was reported had been so long ago."""
+    async with store.write() as session:
+        now = await store.clock(session)
+        await session.execute(update(RunAlert).values(at=now - timedelta(minutes=minutes)))
+    await watch_runs(store)
 
 
 @pytest.fixture
@@ -109,8 +117,9 @@ async def test_a_run_that_breaks_or_crashes_is_an_incident_one_red_by_its_findin
         await client.set_flow_run_state(broken, failed, force=True)  # type: ignore[arg-type]
         await client.set_flow_run_state(crashed, Crashed(message="lost"), force=True)  # type: ignore[arg-type]
         async with asyncio.timeout(60):
-            while len(await incidents(store)) < 2:
+            while len(await reported(store)) < 2:
                 await asyncio.sleep(0.2)
+        await age(store, minutes=2)
         assert await incidents(store) == {"run_failed": "open", "run_crashed": "open"}
         assert {alert.subject for alert in await reported(store)} == {"digest", "reconcile"}
         async with store.read() as session:
@@ -145,28 +154,23 @@ async def test_only_who_shows_the_secret_is_heard(receiver: Settings, store: Sto
         for bad in ([], {}, {**alert, "kind": "x"}, {**alert, "subject": 1}):
             assert await answered(bad) == 422
         assert [await answered(alert), await answered(alert)] == [202, 202]
+    await age(store, minutes=2)
     assert await incidents(store) == {"run_crashed": "open"}
 
 
 async def test_what_is_late_for_a_moment_or_because_the_pool_rests_is_not_told(
     store: Store,
 ) -> None:
-    async def age(minutes: float) -> None:
-        async with store.write() as session:
-            now = await store.clock(session)
-            await session.execute(update(RunAlert).values(at=now - timedelta(minutes=minutes)))
-        await watch_runs(store)
-
     await record_alert(store, Alert("run_late", "health-sweep", "r1"))
     assert await incidents(store) == {}
-    await age(6)
+    await age(store, minutes=6)
     assert await incidents(store) == {"run_late": "open"}
     await settle_reported(store, states={"r1": "Running"}, finished={}, pool_ready=True)
     assert await incidents(store) == {"run_late": "resolved"}
 
     await record_alert(store, Alert("pool_not_ready", "linekeeper"))
     await record_alert(store, Alert("run_late", "digest", "r2"))
-    await age(6)
+    await age(store, minutes=6)
     assert await incidents(store) == {"run_late": "resolved", "pool_not_ready": "open"}
     await settle_reported(store, states={"r2": "Running"}, finished={}, pool_ready=True)
     assert set((await incidents(store)).values()) == {"resolved"}
@@ -176,6 +180,7 @@ async def test_a_crash_is_over_when_another_run_did_its_work_though_it_is_red(
     store: Store,
 ) -> None:
     await record_alert(store, Alert("run_crashed", "health-sweep", "r1"))
+    await age(store, minutes=2)
 
     async def settle(run: str) -> None:
         finished = {"health-sweep": Outcome(run, completed=False)}
@@ -187,3 +192,49 @@ async def test_a_crash_is_over_when_another_run_did_its_work_though_it_is_red(
     await note_ended(store, "r2")
     await settle("r2")
     assert await incidents(store) == {"run_crashed": "resolved"}
+
+
+@on_both
+@pytest.mark.usefixtures("few")
+async def test_a_run_that_somebody_cancelled_is_no_crash(
+    clean_prefect: PrefectServer, settings: Settings, store: Store
+) -> None:
+    """Prefect calls it crashed when its process ends, and cancelled once its worker has seen it."""
+    settings = settings.model_copy(
+        update={"prefect_port": clean_prefect.port, "makini_api_url": "http://127.0.0.1:9"}
+    )
+    async with (
+        PrefectClient(clean_prefect.api_url) as client,
+        PrefectOrchestrator.open(settings) as orchestrator,
+    ):
+        await deploy(
+            settings, reset=False, console=Console(file=io.StringIO()), schedules_active=False
+        )
+        found = await client.read_deployment_by_name("digest/digest")
+
+        async def ended(*states: State) -> str:
+            run = await client.create_flow_run_from_deployment(found.id)
+            for state in states:
+                await client.set_flow_run_state(run.id, state, force=True)  # type: ignore[arg-type]
+            return str(run.id)
+
+        async def settle() -> None:
+            sight = await orchestrator.look(await reported(store))
+            await settle_reported(
+                store, states=sight.runs, finished=sight.finished, pool_ready=sight.pool_ready
+            )
+
+        await ended(Completed())
+        crashed = await ended(Crashed())
+        await record_alert(store, Alert("run_crashed", "digest", crashed))
+        assert await incidents(store) == {}
+        await age(store, minutes=2)
+        await settle()  # what did its work before is no cure
+        assert await incidents(store) == {"run_crashed": "open"}
+        await client.set_flow_run_state(crashed, Cancelled(), force=True)  # type: ignore[arg-type]
+        await settle()
+        assert await incidents(store) == {"run_crashed": "resolved"}
+        again = await ended(Crashed(), Cancelled())
+        await record_alert(store, Alert("run_crashed", "digest", again))
+        await settle()
+        assert await reported(store) == []
