@@ -143,7 +143,7 @@ def _ahead(day: Day) -> list[tuple[str, str]]:
         lines.append(("Mode", day.managed))
     if day.availability:
         lines.append(("Availability", day.availability))
-    measured = sum(day.trust.get(state, 0) for state in ("good", "bad"))
+    measured = sum(day.trust.get(state, 0) for state in ("good", "bad", "none"))
     if measured:
         named = f": {', '.join(day.distrusted)}" if day.distrusted else ""
         lines.append(

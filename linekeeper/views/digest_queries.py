@@ -72,7 +72,7 @@ async def read_day(store: Store, *, since: datetime, charts_since: datetime, now
         distrusted = await session.scalars(
             select(col(Connection.name))
             .join(WebhookTrust, col(WebhookTrust.connection_id) == col(Connection.id))
-            .where(col(WebhookTrust.state) == "bad")
+            .where(col(WebhookTrust.state).in_(("bad", "none")))
             .order_by(col(Connection.name))
             .limit(10)
         )

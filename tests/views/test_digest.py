@@ -32,7 +32,7 @@ def day(*lives: Life) -> Day:
         now=NOW,
         lives=lives,
         fleet={"healthy": 98, "unreachable": 2},
-        trust={"good": 40, "bad": 1},
+        trust={"good": 40, "bad": 1, "none": 1},
         distrusted=["SAP <!channel>"],
         expiring=1,
         running=2,
@@ -73,6 +73,7 @@ def test_the_message_tells_what_is_new_open_and_ahead() -> None:
     assert said.startswith("*Digest: 1 new incident, 1 resolved, 1 open*")
     assert "• Acme · 1 — unreachable: resolved after 1 h" in said
     assert "*Open for longer* Acme · 2" in said
+    assert "*Webhook trust* 40 of 42 can be relied on: SAP" in said
     assert "Globex: go-live slips by 3 days" in said
     assert "<!channel>" not in said
     assert "http://ui/artifacts/key/digest" in said
