@@ -2,7 +2,7 @@
 
 Absence is not evidence (DESIGN "True before green"): a list that lacks most of what is known, or
 fewer connections than its own total, looks truncated, and nothing is concluded from it until a
-person accepts it. A connection missing from two whole lists, of which nothing was heard between
+person accepts it. A connection missing from two whole lists, whose own calls were refused between
 them (the sweep asks each whose token it has), has disappeared at Makini. Linekeeper did not order
 that, so `disappeared_at` makes it an incident (`linekeeper.incidents.conclude`).
 """
@@ -25,7 +25,8 @@ from linekeeper.store.tables import AppState, Connection, Transition
 MISSING_SHARE = 0.5
 """A list that lacks more than this share of the known connections looks truncated."""
 UNASKABLE = timedelta(days=1)
-"""A connection that nobody asked for so long can't be asked: it has no token that works."""
+"""A connection that nobody asked for so long can't be asked: it has no token that works. One that
+no list had for so long, and whose answers can't be read, is gone as well."""
 _EVIDENCE = {False: "missing from two whole lists", True: "missing, and accepted as gone"}
 _AT_ONCE = 10_000
 
@@ -216,16 +217,21 @@ async def _conclude(
 def _stays_away(row: Any, now: datetime) -> bool:
     """Whether it was missing before, and since then was asked in vain and not heard of.
 
-    One that can be asked is not gone unasked: a sweep may end between its list and its probes. One
-    that was asked all day long before can be.
+    One that can be asked is not gone unasked: a sweep may end between its list and its probes. Nor
+    is one gone whose answer can't be read: its system may be off line, or Makini answers HTML. One
+    that was asked in vain, and in no list, all day long can be.
     """
     missing_since: datetime | None = row.missing_since
     if missing_since is None:
         return False
     if row.last_answered_at is not None and row.last_answered_at > missing_since:
         return False
-    asked_at = load(row.judged).asked_at
-    return asked_at is None or asked_at > missing_since or now - asked_at > UNASKABLE
+    judged = load(row.judged)
+    if judged.asked_at is None or now - judged.asked_at > UNASKABLE:
+        return True
+    if judged.replied_at is not None and judged.replied_at > missing_since:
+        return True
+    return row.unlisted_since is not None and now - row.unlisted_since > UNASKABLE
 
 
 async def _set(session: AsyncSession, ids: Sequence[str], **values: object) -> None:

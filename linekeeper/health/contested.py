@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from linekeeper.config import HealthPolicy
 from linekeeper.health.state import Health, Judged, Observation, Outcome
+from linekeeper.makini import OTHER_SHAPE
 
 CACHED = ("list", "probe")
 """Sources that repeat what Makini had cached."""
@@ -59,6 +60,11 @@ def without_proof(observation: Observation) -> Observation:
         message="Makini refuses the token, and its list lacks the connection: the connection is "
         "gone there, or its login is lost. The next whole list tells.",
     )
+
+
+def is_readable(observation: Observation) -> bool:
+    """Whether Makini's answer says something of the connection, be it that it refuses the call."""
+    return observation.outcome is not Outcome.missed and observation.code != OTHER_SHAPE
 
 
 def raises_doubt(observation: Observation, judged: Judged) -> bool:

@@ -12,7 +12,7 @@ from sqlmodel import col
 from linekeeper.clock import uniform
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
-from linekeeper.health.contested import CALLS, dispute, without_proof
+from linekeeper.health.contested import CALLS, dispute, is_readable, without_proof
 from linekeeper.health.judge import (
     SEVERITY,
     Health,
@@ -101,7 +101,8 @@ async def observe(
             continue
         judged = verdict.judged
         if given.source in CALLS or _is_without_word(row, given):
-            judged = replace(judged, asked_at=given.at)
+            replied_at = given.at if is_readable(given) else judged.replied_at
+            judged = replace(judged, asked_at=given.at, replied_at=replied_at)
         after = _next_row(row, judged, observation)
         if after.health != row.health:
             changes.append(

@@ -132,6 +132,8 @@ class Judged:
     """When a read was last tried to find out about the login."""
     asked_at: datetime | None = None
     """When it was last asked itself, or for a token, whatever came of it."""
+    replied_at: datetime | None = None
+    """When something readable last came of that: well or refused, but no time-out, 5xx or HTML."""
 
     @property
     def suspect(self) -> bool:

@@ -1,9 +1,11 @@
 """What follows from connections that Makini's list lacks, and when nothing does."""
 
+from datetime import timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlmodel import col
 
 import sandbox
@@ -336,5 +338,48 @@ async def test_where_nothing_can_be_asked_two_lists_are_enough(
     [hidden, *_] = await connections(rt)
     forget(fleet, hidden)
     await sweep(rt)
+    await sweep(rt)
+    assert (await connections(rt))[0].setup == "disconnected"
+
+
+@pytest.mark.parametrize("answer", ["503", "html"])
+async def test_what_gives_no_readable_answer_is_not_gone_however_many_lists_lack_it(
+    rt: Runtime, fleet: sandbox.Served, answer: str
+) -> None:
+    """A list without a total, cut short twice, while its system is off line: neither is evidence."""
+    await sweep(rt)
+    [hidden, *_] = await connections(rt)
+    back = unlist(fleet, hidden)
+    if answer == "503":
+        fleet.world.go_offline(back[hidden.makini_key])
+    else:
+        await control(fleet, "settings", status="html")
+    for _ in range(4):
+        await sweep(rt)
+    assert (await connections(rt))[0].setup == "live"
+    assert "disconnected" not in {incident.kind for incident in await incidents(rt)}
+    await control(fleet, "settings", status="")
+    fleet.world.tokens.kill(back[hidden.makini_key])  # and now a call of it is refused
+    await control(fleet, "settings", mint_shape="refused")
+    await sweep(rt)
+    await sweep(rt)
+    assert (await connections(rt))[0].setup == "disconnected"
+
+
+async def test_what_no_list_had_and_nobody_could_read_all_day_is_gone(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    [hidden, *_] = await connections(rt)
+    fleet.world.go_offline(unlist(fleet, hidden)[hidden.makini_key])
+    for _ in range(2):
+        await sweep(rt)
+    assert (await connections(rt))[0].setup == "live"
+    async with rt.store.write() as session:
+        await session.execute(
+            update(Connection)
+            .where(col(Connection.id) == hidden.id)
+            .values(unlisted_since=utcnow() - timedelta(hours=25))
+        )
     await sweep(rt)
     assert (await connections(rt))[0].setup == "disconnected"
