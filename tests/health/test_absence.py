@@ -346,7 +346,7 @@ async def test_where_nothing_can_be_asked_two_lists_are_enough(
 async def test_what_gives_no_readable_answer_is_not_gone_however_many_lists_lack_it(
     rt: Runtime, fleet: sandbox.Served, answer: str
 ) -> None:
-    """A list without a total, cut short twice, while its system is off line: neither is evidence."""
+    """A list without a total, cut short, while its system is off line: neither is evidence."""
     await sweep(rt)
     [hidden, *_] = await connections(rt)
     back = unlist(fleet, hidden)

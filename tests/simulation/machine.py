@@ -16,6 +16,8 @@ from linekeeper.store import sqlite
 from tests.simulation.loop import HOST, Contended, VirtualLoop
 
 BUSY_SECONDS = 30.0
+STATEMENTS = 2_000
+"""Prepared statements that a connection keeps."""
 
 
 class SimClock(clock.Clock):
@@ -68,6 +70,9 @@ class Disk:
         self.commits = 0
         self.watchers: list[Callable[[], None]] = []
         self.fail: Callable[[str], None] | None = None  # raises where a statement is to fail
+        self.idle: list[SimConnection] = []
+        """Connections of processes that are gone, for those to come: to read the schema and to
+        prepare each statement anew would be a tenth of a universe's time."""
 
     cut_next: str | None = None
     """The power of a host whose name begins so is cut right after its next commit."""
@@ -107,6 +112,13 @@ class SimConnection(sqlite3.Connection):
 
     _written = ""
     """The beginnings of what was written since the last commit, where that is asked for."""
+    _functions: frozenset[str] = frozenset()
+
+    def create_function(self, name: str, *args: Any, **options: Any) -> None:  # type: ignore[override]
+        """Make it once: SQLite forgets every prepared statement where one is made again."""
+        if name not in self._functions:
+            self._functions |= {name}
+            super().create_function(name, *args, **options)
 
     def execute(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:  # type: ignore[override]
         if statement.startswith("PRAGMA busy_timeout"):
@@ -165,7 +177,10 @@ class InlineConnection(sqlite.SqliteConnection):
 
     def __init__(self, connector: Callable[[], sqlite3.Connection], chunk: int) -> None:
         assert isinstance(connector, partial)
-        super().__init__(partial(connector, factory=SimConnection), chunk)
+        options = {
+            **connector.keywords, "factory": SimConnection, "cached_statements": STATEMENTS,
+        }  # fmt: skip
+        super().__init__(partial(_connect, *connector.args, **options), chunk)
         inline: Any = _Inline()
         self._thread = inline
         self._tx = inline
@@ -175,7 +190,7 @@ class InlineConnection(sqlite.SqliteConnection):
 
     async def _connect(self) -> "InlineConnection":
         if self._connection is None:
-            self._connection = self._connector()
+            self._connection = DISK.idle.pop() if DISK.idle else self._connector()
         return self
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -211,8 +226,9 @@ class InlineConnection(sqlite.SqliteConnection):
     def _cut(self) -> None:
         connection, self._connection = self._connection, None
         self._running = False
-        if connection is not None:
-            connection.close()
+        if isinstance(connection, SimConnection):
+            connection.rollback()
+            DISK.idle.append(connection)
 
 
 def connect_inline(database: str, *args: Any, **options: Any) -> sqlite3.Connection:
