@@ -18,6 +18,7 @@ from linekeeper.backup.dump import PROOF
 from linekeeper.backup.file import BackupError, Header, Reader
 from linekeeper.reconcile.feed import leave_gap
 from linekeeper.store import KeyProblem, Store, StoreError
+from linekeeper.store.engine import begin_writing
 from linekeeper.store.migrate import build_schema, say_whom_it_serves
 from linekeeper.store.schema import KEY_CHECK, SERVES, describe, schema_of
 from linekeeper.store.tables import ApiKey, AppSetting, Audit, Credential, PendingLogin
@@ -63,23 +64,22 @@ async def restore(
             "keys then come back revoked. Nothing was restored"
         )
     try:
-        async with store.engine.connect() as connection:
-            await connection.execution_options(linekeeper_write=True)
-            async with connection.begin():
-                await _make_room(connection)
-                if not await connection.run_sync(build_schema, header.schema):
-                    raise BackupError(
-                        f"{path} was taken with a newer Linekeeper ({header.version}, schema "
-                        f"{header.schema}): install that version or a later one first"
-                    )
-                rows = await _load(connection, reader)
-                await connection.run_sync(build_schema, "head")
-                await connection.run_sync(say_whom_it_serves, store.cipher)
-                await _require_readable(connection, store, path, header)
-                await leave_gap(connection)
-                revoked = 0 if header.is_signed else await _revoke_keys(connection, now)
-                await _note(connection, header, by=by, now=now)
-                schema = await connection.run_sync(schema_of)
+        async with store.engine.connect() as connection, connection.begin():
+            await connection.run_sync(begin_writing)
+            await _make_room(connection)
+            if not await connection.run_sync(build_schema, header.schema):
+                raise BackupError(
+                    f"{path} was taken with a newer Linekeeper ({header.version}, schema "
+                    f"{header.schema}): install that version or a later one first"
+                )
+            rows = await _load(connection, reader)
+            await connection.run_sync(build_schema, "head")
+            await connection.run_sync(say_whom_it_serves, store.cipher)
+            await _require_readable(connection, store, path, header)
+            await leave_gap(connection)
+            revoked = 0 if header.is_signed else await _revoke_keys(connection, now)
+            await _note(connection, header, by=by, now=now)
+            schema = await connection.run_sync(schema_of)
     except DBAPIError as error:
         raise StoreError(f"{describe(error)}; nothing was restored") from error
     return Restored(header, rows, schema or "", revoked)

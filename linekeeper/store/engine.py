@@ -25,13 +25,15 @@ from linekeeper.redact import without_values
 from linekeeper.settings import Settings
 from linekeeper.store.cipher import Cipher, KeyProblem, read_or_make_keys
 from linekeeper.store.owned import OwnedTasks
-from linekeeper.store.session import LeanSession
+from linekeeper.store.session import Idle, LeanSession
 from linekeeper.store.sqlite import connect
 from linekeeper.store.types import table_of
 
 BUSY_SECONDS = 30
 POOL = 20
 """Connections a process holds at most, where no setting says otherwise."""
+KEPT, KEPT_FROM = 2, 10
+"""Of a pool to SQLite of at least so many connections, those that are not given back to it."""
 
 
 class StoreError(Exception):
@@ -50,8 +52,7 @@ class Store:
         self, engine: AsyncEngine, cipher: Cipher, *, encrypts_bodies: bool = False
     ) -> None:
         self.engine = engine
-        self._writer = engine.execution_options(linekeeper_write=True)
-        """The same engine, its transactions such that they write."""
+        self._idle: Idle = getattr(engine.sync_engine, "linekeeper_idle", Idle(0))
         self.cipher = cipher
         self.encrypts_bodies = encrypts_bodies
         """Whether bodies of records are encrypted, as tokens always are."""
@@ -80,13 +81,13 @@ class Store:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """A session that only reads."""
-        async with _session(self.engine) as session:
+        async with LeanSession(self.engine, self._idle) as session:
             yield session
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """A session whose block is one transaction."""
-        async with _session(self._writer) as session:
+        async with LeanSession(self.engine, self._idle, begin_writing) as session:
             yield session
             await session.commit()
 
@@ -103,6 +104,7 @@ class Store:
     async def close(self) -> None:
         """Wait for the tasks that must be stored, then give the connections back."""
         await self.owned.finish()
+        await self._idle.close()
         await self.engine.dispose()
 
     async def __aenter__(self) -> Self:
@@ -110,10 +112,6 @@ class Store:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-def _session(engine: AsyncEngine) -> AsyncSession:
-    return LeanSession(engine)
 
 
 def encryption_keys(settings: Settings) -> list[str]:
@@ -205,7 +203,10 @@ def make_engine(url: str, pool: int = POOL) -> AsyncEngine:
     )
     event.listen(engine.sync_engine, "handle_error", _on_error)
     event.listen(engine.sync_engine, "connect", _on_sqlite_connect)
-    event.listen(engine.sync_engine, "begin", _on_sqlite_begin)
+    # Not an event: where there is one, SQLAlchemy asks about events at every step of a statement.
+    sync: Any = engine.sync_engine
+    sync.dialect.do_begin = _on_sqlite_begin
+    sync.linekeeper_idle = Idle(KEPT if pool >= KEPT_FROM else 0)  # for all stores on it
     return engine
 
 
@@ -225,7 +226,7 @@ def _on_error(context: ExceptionContext) -> None:
 
 
 def _on_sqlite_connect(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # transactions are begun by _on_sqlite_begin alone
+    connection.isolation_level = None  # transactions are begun by us alone
     cursor = connection.cursor()
     for pragma in (
         f"busy_timeout={BUSY_SECONDS * 1000}",
@@ -237,12 +238,18 @@ def _on_sqlite_connect(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
-def _on_sqlite_begin(connection: SyncConnection) -> None:
-    driver: Any = connection.connection.driver_connection
-    driver.is_writing = driver.begins_late = False
-    if not connection.get_execution_options().get("linekeeper_write", False):
-        driver.begins_late = True  # with its first statement
+def _on_sqlite_begin(connection: Any) -> None:
+    driver: Any = connection.driver_connection
+    driver.is_writing = False
+    driver.begins_late = True  # with its first statement
+
+
+def begin_writing(connection: SyncConnection) -> None:
+    """Say that the transaction just begun writes: on SQLite it takes the lock now."""
+    if connection.dialect.name != "sqlite":
         return
+    driver: Any = connection.connection.driver_connection
+    driver.begins_late = False
     statement = "BEGIN IMMEDIATE"
     # By the driver: SQLAlchemy's own way to a result nobody reads costs more than the statement.
     cursor = connection.connection.cursor()

@@ -11,7 +11,7 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.store import schema
 from linekeeper.store.cipher import Cipher, KeyProblem
-from linekeeper.store.engine import Store, StoreError
+from linekeeper.store.engine import Store, StoreError, begin_writing
 from linekeeper.store.schema import SERVES, check_key, describe, schema_of
 from linekeeper.store.tables import AppSetting
 
@@ -31,14 +31,13 @@ async def migrate(store: Store) -> tuple[str | None, str]:
     written or has a newer schema, `KeyProblem` if our keys are not those of the database.
     """
     try:
-        async with store.engine.connect() as connection:
-            await connection.execution_options(linekeeper_write=True)
-            async with connection.begin():
-                if not store.is_sqlite:
-                    await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-                before = await connection.run_sync(schema_of)
-                await connection.run_sync(_upgrade)
-                await connection.run_sync(say_whom_it_serves, store.cipher)
+        async with store.engine.connect() as connection, connection.begin():
+            await connection.run_sync(begin_writing)
+            if not store.is_sqlite:
+                await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+            before = await connection.run_sync(schema_of)
+            await connection.run_sync(_upgrade)
+            await connection.run_sync(say_whom_it_serves, store.cipher)
     except DBAPIError as error:
         raise StoreError(describe(error)) from error
     await check_key(store)

@@ -7,7 +7,7 @@ Here such statements go to the connection at once, with the same SQL, and the OR
 when somebody asks for it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Delete, Engine, Select, Update
@@ -22,8 +22,17 @@ _ONLY_HERE: Any = {"synchronize_session": False}
 class LeanSession(AsyncSession):
     """An `AsyncSession` of one transaction, which begins with its first statement."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        idle: "Idle | None" = None,
+        begun: Callable[[Connection], None] | None = None,
+    ) -> None:
+        """`idle` are connections to take one from and to leave it at; `begun` is called with it
+        once its transaction has begun."""
         self._engine = engine
+        self._idle = idle if idle is not None else Idle(0)
+        self._begun = begun
         self._reached: Connection | None = None
         self._made: Session | None = None
         self._is_over = False
@@ -107,15 +116,17 @@ class LeanSession(AsyncSession):
                 made.close()
         finally:
             if reached is not None:
-                reached.close()
+                self._idle.leave(reached)
 
     def reach(self) -> Connection:
         """The connection, its transaction begun; called where SQLAlchemy may wait."""
         if self._reached is not None:
             return self._reached
-        connection = self._engine.sync_engine.connect()
+        connection = self._idle.take() or self._engine.sync_engine.connect()
         try:
             connection.begin()
+            if self._begun is not None:
+                self._begun(connection)
         except BaseException:
             connection.close()
             raise
@@ -139,6 +150,44 @@ class LeanSession(AsyncSession):
         has_objects = self._made is not None and len(self._made.identity_map) > 0
         follow_nothing = options == _ONLY_HERE or not (options or has_objects)
         return follow_nothing and _are_columns(statement._returning)
+
+
+class Idle:
+    """Connections that nobody uses just now, at most `most`.
+
+    To give one back to SQLAlchemy's pool and to take one from it costs as much as a statement.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._connections: list[Connection] = []
+
+    def take(self) -> Connection | None:
+        """One of them, if there is any."""
+        return self._connections.pop() if self._connections else None
+
+    def leave(self, connection: Connection) -> None:
+        """Roll back what was not committed, and keep it or close it; called where SQLAlchemy may
+        wait."""
+        if self._most == 0:
+            connection.close()
+            return
+        try:
+            connection.rollback()
+        except BaseException:
+            connection.close()
+            raise
+        # Looked at after the waiting: others came meanwhile.
+        is_wanted = len(self._connections) < self._most
+        if is_wanted and not (connection.invalidated or connection.closed):
+            self._connections.append(connection)
+        else:
+            connection.close()
+
+    async def close(self) -> None:
+        """Give all of them back to the pool."""
+        while self._connections:
+            await greenlet_spawn(self._connections.pop().close)
 
 
 def _are_columns(given: Iterable[Any]) -> bool:

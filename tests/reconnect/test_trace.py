@@ -16,13 +16,12 @@ from typing import Any
 import orjson
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import event
 
 import linekeeper
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.outbox.senders.slack import deliver_due
-from linekeeper.store import Store
+from linekeeper.store import engine
 from linekeeper.watch.queries import beat
 from tests.inbox.process.stage import about
 from tests.reconnect.test_ask import Opened
@@ -68,7 +67,7 @@ class Trace:
 
 
 @contextmanager
-def traced(store: Store) -> Iterator[Trace]:
+def traced() -> Iterator[Trace]:
     """Notes the modules of the core in which a function runs, and transactions that write."""
     trace = Trace()
     seen: set[CodeType] = set()
@@ -82,12 +81,12 @@ def traced(store: Store) -> Iterator[Trace]:
         if path.is_relative_to(ROOT) and code.co_name != "<module>":
             trace.modules.setdefault(str(path.relative_to(ROOT)))
 
-    def committed(connection: Any) -> None:
-        if connection.get_execution_options().get("linekeeper_write"):
-            trace.writes += 1
+    def begun(connection: Any) -> None:
+        trace.writes += 1
+        begin_writing(connection)
 
-    engine = store.engine.sync_engine
-    event.listen(engine, "commit", committed)
+    begin_writing = engine.begin_writing
+    engine.begin_writing = begun
     threading.setprofile(profile)
     sys.setprofile(profile)
     try:
@@ -95,7 +94,7 @@ def traced(store: Store) -> Iterator[Trace]:
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
-        event.remove(engine, "commit", committed)
+        engine.begin_writing = begin_writing
 
 
 async def test_a_webhook_reaches_slack_on_a_short_way(open_house: Opened) -> None:
@@ -111,7 +110,7 @@ async def test_a_webhook_reaches_slack_on_a_short_way(open_house: Opened) -> Non
     for task in loops:
         task.cancel()
     await asyncio.wait(loops)
-    with traced(here.store) as trace:
+    with traced() as trace:
         answer = await here.http.post("/webhooks/default", content=body, headers=headers)
         assert answer.status_code == 200
         while await process_connection_events(rt):

@@ -144,7 +144,10 @@ _WORDS = {
 
 
 def _last(turns: list[tuple[datetime, T]], at: datetime, otherwise: T) -> T:
-    return next((value for since, value in reversed(turns) if since <= at), otherwise)
+    for since, value in reversed(turns):
+        if since <= at:
+            return value
+    return otherwise
 
 
 def _each_minute(
@@ -158,10 +161,10 @@ def _each_minute(
             found.hidden += 1
         else:
             so = truth.at(at)
-            right = truth.within(at - NOTICED_WITHIN, at + MINUTE)
-            if at - NOTICED_WITHIN < live.since:
-                right.add(Waiting.unknown)  # nobody had looked when it came into the books
-            agrees = said in right
+            # What was so in this very minute is among what was so lately.
+            agrees = said == so or said in truth.within(at - NOTICED_WITHIN, at + MINUTE)
+            if at - NOTICED_WITHIN < live.since:  # nobody had looked when it came into the books
+                agrees |= said is Waiting.unknown
             found.minutes += 1
             found.exact += said == so
             found.agreed += agrees

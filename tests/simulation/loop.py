@@ -142,7 +142,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         self.steps += 1
         ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
-        if ready and any(_is_frozen(handle) for handle in ready):
+        hosts = {handle._context.get(HOST) for handle in ready}  # type: ignore[attr-defined]
+        if any(host is not None and host.dead for host in hosts):
             alive = [handle for handle in ready if not _is_frozen(handle)]
             self.frozen += [handle for handle in ready if _is_frozen(handle)]
             ready.clear()

@@ -52,10 +52,11 @@ from tests.simulation.product import FORWARD_SECRET
 from tests.simulation.universe import Universe
 
 KEY = "c2ltdWxhdGVkIGtleSwgMzIgYnl0ZXMgbG9uZyAhISE="  # of a throw-away database
-IDLE_SECONDS = 300.0
+OFTEN_SECONDS = 300.0
+IDLE_SECONDS = 600.0
 SELDOM_SECONDS = 1800.0
 """How often a loop of the consumer looks although nothing changed and nothing is due."""
-BEAT_SECONDS = 180.0
+BEAT_SECONDS = 240.0
 LOOK_SECONDS = 0.5
 """The least between two looks at what is due."""
 
@@ -110,13 +111,15 @@ def machines(universe: Universe) -> Iterator[None]:
     put(leases, "release", universe.leases.giving_back(leases.release))
     put(os, "urandom", Random(seed_of(universe.plan.seed, "urandom")).randbytes)
     for owner, name, value in (
-        (service, "OUTBOX_EVERY", 2 * IDLE_SECONDS), (service, "RECONNECTS_EVERY", IDLE_SECONDS),
+        (service, "OUTBOX_EVERY", 2 * IDLE_SECONDS), (service, "RECONNECTS_EVERY", OFTEN_SECONDS),
         (service, "IMPLEMENTATIONS_EVERY", SELDOM_SECONDS),
             (service, "OUTAGES_EVERY", IDLE_SECONDS),
-        (service, "BLOCKS_EVERY", IDLE_SECONDS), (service, "LINKS_EVERY", 3600.0),
+        (service, "BLOCKS_EVERY", OFTEN_SECONDS), (service, "LINKS_EVERY", 3600.0),
+        (service, "MISSING_LINKS_EVERY", OFTEN_SECONDS),
         (service, "STREAM_EVERY", SELDOM_SECONDS), (service, "LOGINS_EVERY", BEAT_SECONDS),
         (service, "ENDING_EVERY", SELDOM_SECONDS), (service, "INTERRUPTED_EVERY", IDLE_SECONDS),
-        (watching, "SLOWEST_BEAT", IDLE_SECONDS), (consumer_waker, "LOOK_SECONDS", LOOK_SECONDS),
+        (watching, "FASTEST_BEAT", IDLE_SECONDS), (watching, "SLOWEST_BEAT", IDLE_SECONDS),
+        (consumer_waker, "LOOK_SECONDS", LOOK_SECONDS),
         (service, "SEALING_EVERY", SELDOM_SECONDS),
         (service, "DEAD_AFTER", timedelta(seconds=3.5 * BEAT_SECONDS)),
         (service, "BEAT_SECONDS", BEAT_SECONDS), (service, "SOCKETS_EVERY", SELDOM_SECONDS),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +124,33 @@ async def test_options_in_the_address_count_where_we_have_none_of_our_own(tmp_pa
     url = make_url(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}?timeout=5&cached_statements=7")
     connection = await connect(url, timeout=30)
     await connection.close()
+
+
+async def test_a_connection_at_hand_keeps_nothing_of_who_used_it_before(store: Store) -> None:
+    with suppress(ZeroDivisionError):
+        async with store.write() as session:
+            await session.execute(KEEP, {"n": 1})
+            raise ZeroDivisionError
+    async with store.read() as session:
+        assert await session.scalar(COUNT) == 0
+        async with store.write() as other:  # the reader's transaction doesn't see it
+            await other.execute(KEEP, {"n": 2})
+        assert await session.scalar(COUNT) == 0
+    async with store.read() as session:
+        assert await session.scalar(COUNT) == 1
+
+
+async def test_of_connections_at_hand_there_are_few_and_none_once_the_store_is_closed(
+    tmp_path: Path,
+) -> None:
+    async with Store.open(Settings(home=tmp_path)) as store:
+        pool: Any = store.engine.sync_engine.pool
+
+        async def read() -> None:
+            async with store.read() as session:
+                await session.scalar(text("SELECT 1"))
+                await asyncio.sleep(0.01)
+
+        await asyncio.gather(*(read() for _ in range(8)))
+        assert pool.checkedout() <= 2
+    assert pool.checkedout() == 0
