@@ -75,29 +75,27 @@ class DatabaseBudget:
         self._stated: dict[str, StatedLimit] = {}
         """What the last answer said of an app's limit, until it is written."""
 
-    async def take(
-        self, app: str, per_minute: int, calls: int = 1, *, connection: str | None = None
-    ) -> None:
-        """Return when `calls` calls to `app` may be made. Raises `Paused`."""
+    async def take(self, app: str, per_minute: int, *, connection: str | None = None) -> None:
+        """Return when a call to `app` may be made. Raises `Paused`."""
         if per_minute <= 0:
             return
         while True:
             await self._wait_for(app, connection)
-            self._waiting[app] += calls
+            self._waiting[app] += 1
             try:
                 async with self._locks[app]:
-                    while self._granted[app] < calls:
+                    while not self._granted[app]:
                         want = self._waiting[app] - self._granted[app]
                         granted, wait = await self._grant(app, per_minute, want)
                         self._granted[app] += granted
-                        if self._granted[app] < calls:
+                        if not self._granted[app]:
                             await asyncio.sleep(min(wait, 5.0))
                     if self._pause(app, connection) <= 0:
-                        self._granted[app] -= calls
-                        self._calls[app][self._purpose()] += calls
+                        self._granted[app] -= 1
+                        self._calls[app][self._purpose()] += 1
                         return
             finally:
-                self._waiting[app] -= calls
+                self._waiting[app] -= 1
                 # What was granted to a connection that is paused is for those who wait, or lost.
                 self._granted[app] = min(self._granted[app], self._waiting[app])
 

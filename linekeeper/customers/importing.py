@@ -19,6 +19,7 @@ from linekeeper.customers.csv_file import MAX_PROBLEMS, Person, Problem, Row, re
 from linekeeper.customers.matching import CustomerName, customer_names
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Contact, Customer
+from linekeeper.store.types import from_row
 
 _FIELDS = ("time_zone", "locale", "owner", "critical", "hosting", "tier")
 
@@ -148,15 +149,9 @@ async def _known(session: AsyncSession) -> list[Known]:
             proposed.setdefault(contact.customer_id, set()).add(contact.email.lower())
         contacts.setdefault(contact.customer_id, {})[contact.email.lower()] = contact.name
     return [
-        Known(
-            id=customer.id,
-            name=customer.name,
-            time_zone=customer.time_zone,
-            locale=customer.locale,
-            owner=customer.owner,
-            critical=customer.critical,
-            hosting=customer.hosting,
-            tier=customer.tier,
+        from_row(
+            Known,
+            customer,
             contacts=contacts.get(customer.id, {}),
             proposed=frozenset(proposed.get(customer.id, ())),
             aliases=tuple(customer.aliases),

@@ -23,7 +23,7 @@ from linekeeper.explain.facts import DeliveryFacts
 from linekeeper.inbox.sealing import kept_keys
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Transition, WebhookEvent
-from linekeeper.store.types import table_of
+from linekeeper.store.types import from_row, table_of
 
 SEARCHED = 5_000
 """The newest deliveries of a connection are searched for a key first."""
@@ -106,21 +106,10 @@ async def facts_of(session: AsyncSession, row: Any, connection_id: str | None) -
             .order_by(_TRANSITION.c.at.desc())
             .limit(1)
         )
-    return DeliveryFacts(
-        id=row.id,
-        delivery_key=row.delivery_key,
-        source=row.source,
-        status=row.status,
-        event=row.event,
-        kind=row.kind,
-        entity=row.entity,
-        event_at=row.event_at,
-        received_at=row.received_at,
-        processed_at=row.processed_at,
-        next_attempt_at=row.next_attempt_at,
-        attempts=row.attempts,
+    return from_row(
+        DeliveryFacts,
+        row,
         is_claimed=row.claimed_by is not None,
-        error=row.error,
         message_id=row.replay_of or row.id,
         health_then=health,
     )

@@ -40,6 +40,7 @@ from linekeeper.store.tables import (
     Watermark,
     WebhookEvent,
 )
+from linekeeper.store.types import from_row
 
 CHANGES = 20
 """The newest changes of a record that are looked at."""
@@ -81,18 +82,13 @@ async def around(
         )
     ).one()
     app = configuration.apps.get(connection.app)
-    facts = ConnectionFacts(
-        id=connection.id,
+    facts = from_row(
+        ConnectionFacts,
+        connection,
         label=label(customer, connection.provider, connection.name),
-        setup=connection.setup,
-        health=connection.health,
-        health_since=connection.health_since,
         has_token=bool(has_token),
-        last_webhook_at=connection.last_webhook_at,
-        app=connection.app,
         entities=frozenset(app.entities) if app is not None else None,
         forwards=bool(app is not None and (app.forward_url or forward_to)),
-        replaced_by=connection.replaced_by,
     )
     return Around(connection, facts, kept_since)
 
@@ -115,14 +111,9 @@ async def records_of(
             query.where(own, which).order_by(col(Record.seen_at).desc()).limit(most)
         )
         found = [
-            RecordFacts(
-                entity=record.entity,
-                key=record.key,
-                number=record.number,
-                updated_at=record.updated_at,
-                seen_at=record.seen_at,
-                deleted_at=record.deleted_at,
-                absent_since=record.absent_since,
+            from_row(
+                RecordFacts,
+                record,
                 deletion=deletion,
             )
             for record, deletion in rows
@@ -168,18 +159,7 @@ async def changes_of(
 
 def change_facts(change: Change) -> ChangeFacts:
     """One row of `change`."""
-    return ChangeFacts(
-        id=change.id,
-        op=change.op,
-        entity=change.entity,
-        key=change.key,
-        updated_at=change.updated_at,
-        at=change.at,
-        source=change.source,
-        recovered=change.recovered,
-        announced_at=change.announced_at,
-        position=change.position,
-    )
+    return from_row(ChangeFacts, change)
 
 
 async def entities_of(session: AsyncSession, connection_id: str) -> list[EntityFacts]:
@@ -189,20 +169,7 @@ async def entities_of(session: AsyncSession, connection_id: str) -> list[EntityF
         .where(col(Watermark.connection_id) == connection_id)
         .order_by(col(Watermark.entity))
     )
-    return [
-        EntityFacts(
-            entity=mark.entity,
-            position=mark.position,
-            polled_at=mark.polled_at,
-            full_at=mark.full_at,
-            offered=mark.offered,
-            window_since=mark.window_since,
-            failures=mark.failures,
-            failing_since=mark.failing_since,
-            error=mark.error,
-        )
-        for mark in rows
-    ]
+    return [from_row(EntityFacts, mark) for mark in rows]
 
 
 async def forward_of(

@@ -49,14 +49,13 @@ async def apply_findings(
     findings: Sequence[Finding],
     *,
     now: datetime,
-    apps: Collection[str] | None = None,
     undecided: Collection[str] = (),
 ) -> list[IncidentChange]:
     """Open, update and resolve the incidents of `topic`, so that they are what `findings` say.
 
-    `findings` is complete, for `apps` (None: for all of them): what is open and not among them is
-    resolved, unless all its members are `undecided`: connections of which nothing can be known
-    now. Returns what changed; it is announced already, in the caller's transaction.
+    `findings` is complete: what is open and not among them is resolved, unless all its members are
+    `undecided`: connections of which nothing can be known now. Returns what changed; it is
+    announced already, in the caller's transaction.
     """
     if not store.is_sqlite:
         await session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
@@ -68,7 +67,6 @@ async def apply_findings(
                 col(Incident.topic) == topic, col(Incident.resolved_at).is_(None)
             )
         )
-        if apps is None or incident.app in apps
     }
     changes: list[IncidentChange] = []
     for finding in found.values():

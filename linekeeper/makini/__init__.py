@@ -11,10 +11,8 @@ from linekeeper.makini.budget import (
 )
 from linekeeper.makini.circuit import (
     AppCircuit,
-    CircuitPolicy,
     CircuitState,
     after_failure,
-    after_success,
     begin_probe,
     may_call,
     may_call_data,
@@ -60,7 +58,6 @@ __all__ = [
     "AppCircuit",
     "Bucket",
     "Budget",
-    "CircuitPolicy",
     "CircuitState",
     "ConnectionPage",
     "ConnectionStatus",
@@ -76,7 +73,6 @@ __all__ = [
     "RecordPage",
     "TokenPair",
     "after_failure",
-    "after_success",
     "begin_probe",
     "client_in_mode",
     "error_scope",

@@ -54,12 +54,10 @@ class Paused(Exception):
 class Budget(Protocol):
     """Whoever counts the calls of all processes together."""
 
-    async def take(
-        self, app: str, per_minute: int, calls: int = 1, *, connection: str | None = None
-    ) -> None:
-        """Return when `calls` calls to `app` may be made; they count as made from then on.
+    async def take(self, app: str, per_minute: int, *, connection: str | None = None) -> None:
+        """Return when a call to `app` may be made; it counts as made from then on.
 
-        With `connection` they are calls on this connection, with its own token. A queue is waited
+        With `connection` it is a call on this connection, with its own token. A queue is waited
         for however long it is. Raises `Paused` where a penalty closes the app, or this connection,
         for longer than `LONGEST_PAUSE`.
         """

@@ -11,6 +11,8 @@ from enum import StrEnum
 from linekeeper.makini.errors import ErrorKind, MakiniError
 from linekeeper.makini.failures import MAX_RETRY_AFTER
 
+FAILURES, FIRST_WAIT, LONGEST_WAIT = 5, 30.0, 900.0
+"""So many in a row open the circuit of an app; so long it waits, in seconds."""
 CLOCK_WAS_SET_BACK = timedelta(seconds=2 * MAX_RETRY_AFTER)
 """No wait is that long: a `retry_at` further ahead was written by a clock since set back."""
 _NO_DATA_CALLS = frozenset({"unreachable", "reauthorization_required", "inactive"})
@@ -34,15 +36,6 @@ class CircuitState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class CircuitPolicy:
-    """When the app's circuit opens and how long it waits. Seconds."""
-
-    failures: int = 5
-    first_wait: float = 30.0
-    longest_wait: float = 900.0
-
-
-@dataclass(frozen=True, slots=True)
 class AppCircuit:
     """The circuit of one app. `failures` are in a row; `opened_at` is when trouble began."""
 
@@ -63,12 +56,10 @@ def may_call(circuit: AppCircuit, now: datetime) -> bool:
     return now >= circuit.retry_at or circuit.retry_at - now > CLOCK_WAS_SET_BACK
 
 
-def begin_probe(
-    circuit: AppCircuit, now: datetime, policy: CircuitPolicy = CircuitPolicy()
-) -> AppCircuit:
+def begin_probe(circuit: AppCircuit, now: datetime) -> AppCircuit:
     """Return the circuit with its one probe under way, for a call that `may_call` let through.
 
-    A probe that is never heard of again counts as lost after `first_wait`: the next one may go.
+    A probe that is never heard of again counts as lost after `FIRST_WAIT`: the next one may go.
     """
     if circuit.state is CircuitState.closed:
         return circuit
@@ -76,38 +67,25 @@ def begin_probe(
         CircuitState.half_open,
         circuit.failures,
         circuit.opened_at,
-        now + timedelta(seconds=policy.first_wait),
+        now + timedelta(seconds=FIRST_WAIT),
     )
 
 
-def after_success(
-    circuit: AppCircuit,  # noqa: ARG001 - called like the other steps
-    now: datetime,  # noqa: ARG001 - called like the other steps
-) -> AppCircuit:
-    """Return the circuit after a list or token call that worked: closed, whatever it was."""
-    return AppCircuit()
-
-
-def after_failure(
-    circuit: AppCircuit,
-    error: MakiniError,
-    now: datetime,
-    policy: CircuitPolicy = CircuitPolicy(),
-) -> AppCircuit:
+def after_failure(circuit: AppCircuit, error: MakiniError, now: datetime) -> AppCircuit:
     """Return the circuit after a list or token call that failed with `error`.
 
-    Opens at `policy.failures` in a row, waiting `first_wait`, doubled by each further failure up to
-    `longest_wait`, and no shorter than Makini's Retry-After. A call the circuit itself held back
+    Opens at `FAILURES` in a row, waiting `FIRST_WAIT`, doubled by each further failure up to
+    `LONGEST_WAIT`, and no shorter than Makini's Retry-After. A call the circuit itself held back
     is no failure, and one that was under way when it opened adds nothing.
     """
     late = circuit.state is CircuitState.open and not may_call(circuit, now)
     if late or error.kind is ErrorKind.circuit_open:
         return circuit
     failures = circuit.failures + 1
-    if failures < policy.failures and circuit.state is CircuitState.closed:
+    if failures < FAILURES and circuit.state is CircuitState.closed:
         return AppCircuit(CircuitState.closed, failures)
-    doublings = min(max(failures - policy.failures, 0), 32)
-    wait = min(policy.first_wait * 2.0**doublings, policy.longest_wait)
+    doublings = min(max(failures - FAILURES, 0), 32)
+    wait = min(FIRST_WAIT * 2.0**doublings, LONGEST_WAIT)
     wait = max(wait, error.retry_after or 0.0)
     return AppCircuit(
         CircuitState.open, failures, circuit.opened_at or now, now + timedelta(seconds=wait)

@@ -23,7 +23,7 @@ from linekeeper.store.tables import (
     IncidentConnection,
     Observation,
 )
-from linekeeper.store.types import table_of
+from linekeeper.store.types import from_row, table_of
 
 MEMBERS_SHOWN = 20
 CONNECTIONS = "connections"
@@ -253,31 +253,13 @@ async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, I
             )
             for incident in found:
                 count, left = counts.get(incident.id, (0, 0))
-                views[incident.id] = IncidentView(
-                    id=incident.id,
-                    kind=incident.kind,
-                    scope=incident.scope,
-                    app=incident.app,
-                    provider=incident.provider,
-                    title=incident.title,
-                    status=incident.status,
-                    revision=incident.revision,
-                    opened_at=incident.opened_at,
-                    reopened_at=incident.reopened_at,
-                    acknowledged_at=incident.acknowledged_at,
-                    acknowledged_by=incident.acknowledged_by,
-                    resolved_at=incident.resolved_at,
+                views[incident.id] = from_row(
+                    IncidentView,
+                    incident,
                     merged_into=wider.get(incident.id),
                     members=tuple(members.get(incident.id, ())),
                     member_count=count,
                     recovered_count=left,
-                    run_id=incident.run_id,
-                    connect_url=incident.connect_url,
-                    snoozed_until=incident.snoozed_until,
-                    code=incident.code,
-                    message=incident.message,
-                    request_id=incident.request_id,
-                    summary=incident.summary,
                 )
     return views
 

@@ -14,6 +14,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.connection_settings import configured, load_settings
 from linekeeper.store.tables import Connection, Customer, Watermark
+from linekeeper.store.types import from_row
 
 _SYNCED = ("done", "fulldone")
 """Of Makini's words for a sync of the whole connection: those of a good end."""
@@ -43,23 +44,14 @@ async def entity_states(store: Store, *, connection_id: str | None = None) -> li
     async with store.read() as session:
         rows = (await session.execute(statement)).all()
     return [
-        EntityState(
+        from_row(
+            EntityState,
+            mark,
             connection_id=identifier,
             label=label(customer, provider, name),
             app=app,
-            entity=mark.entity,
-            failure=mark.failure,
-            failures=mark.failures,
             since=mark.failing_since,
             error=mark.error or "",
-            listed=mark.listed,
-            source_total=mark.source_total,
-            inconsistent=mark.inconsistent,
-            indexed=mark.indexed,
-            lacking=mark.lacking,
-            compared_at=mark.compared_at,
-            agreed_at=mark.agreed_at,
-            window_since=mark.window_since,
             unsynced=_unsynced(mark, last_sync_at if sync_status in _SYNCED else None),
             may_be_read=may_call_data(health),
         )

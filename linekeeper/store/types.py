@@ -1,8 +1,9 @@
 """Column types that are the same in Python on both databases, and how columns are declared."""
 
 import re
+from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import JSON, DateTime, String, Uuid, inspect
@@ -20,6 +21,10 @@ def id_floor(at: datetime) -> str:
     return str(UUID(int=(milliseconds << 80) | (0x7 << 76)))
 
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_Data = TypeVar("_Data", bound="DataclassInstance")
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -96,3 +101,9 @@ def optional_time(**options: Any) -> Any:
 def reference(target: str, **options: Any) -> Any:
     """The id of another table's row, `table.column`."""
     return Field(foreign_key=target, sa_type=Id, **options)
+
+
+def from_row(kind: type[_Data], row: object, **differently: Any) -> _Data:
+    """A `kind` of what `row` has under the same names, but for what is given `differently`."""
+    same = (each.name for each in fields(kind) if each.name not in differently)
+    return kind(**{name: getattr(row, name) for name in same}, **differently)

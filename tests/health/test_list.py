@@ -13,8 +13,10 @@ import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.health.judge import Observation, Outcome
 from linekeeper.health.service import observe
+from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Incident, IncidentConnection
+from linekeeper.sweep.app import through_circuit
 from linekeeper.sweep.sweep import (
     OTHERS_SHARE,
     Waiting,
@@ -22,6 +24,17 @@ from linekeeper.sweep.sweep import (
     take_list,
 )
 from tests.health.test_sweep import connections, control, incidents, sweep
+
+
+async def test_a_success_between_failures_of_the_app_starts_the_count_again(rt: Runtime) -> None:
+    app = await rt.app("default")
+    for _ in range(2):
+        for _ in range(4):
+            with pytest.raises(MakiniError, match="down"):
+                async with through_circuit(rt.store, app):
+                    raise MakiniError(ErrorKind.unavailable, "down", app=app.name)
+        async with through_circuit(rt.store, app):
+            pass
 
 
 async def test_what_the_list_says_is_heard_in_the_end_though_a_probe_was_newer(

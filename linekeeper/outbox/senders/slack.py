@@ -51,12 +51,6 @@ class Delivered:
     """What became of the rows that were due."""
 
     sent: int = 0
-    postponed: int = 0
-    dead: int = 0
-    withheld: int = 0
-    """Not to be said now, or never: the policy says why on each row."""
-    held: list[str] = field(default_factory=list)
-    """Why rows were postponed or given up, each reason once."""
     unsent: list[str] = field(default_factory=list)
     """What would have been said if Slack were configured."""
 
@@ -291,27 +285,16 @@ class SlackSender(Sender):
         self, session: AsyncSession, settlement: Settlement, *, now: datetime
     ) -> None:
         """Keep whether the channel takes messages: then others are told instead."""
-        delivered = self.delivered
-        delivered.dead += len(settlement.dead)
-        delivered.postponed += len(settlement.retried)
-        delivered.withheld += sum(end.became == "suppressed" for _, end in settlement.ended)
-        reasons = [failed.why for _, failed, _ in settlement.retried]
-        reasons += [why for _, why in settlement.dead]
-        delivered.held += [why for why in dict.fromkeys(reasons) if why not in delivered.held]
         sent = [self.destination(row) for row, end in settlement.ended if end.became == "sent"]
-        delivered.sent += len(sent)
+        self.delivered.sent += len(sent)
         for name in set(sent) - self._well:
             self._well.add(name)
             await resume(session, name, now=now, is_only=len(self._channels) < 2)
-        for row, failed, until in settlement.retried:
+        failed = [(row, failed.why, until) for row, failed, until in settlement.retried]
+        for row, why, again in [*failed, *((row, why, None) for row, why in settlement.dead)]:
             trouble = self._trouble.pop(row.id, None)
             if trouble is not None:
-                name = self.destination(row)
-                await self._hold(session, name, failed.why, trouble, until=until, now=now)
-        for row, why in settlement.dead:
-            trouble = self._trouble.pop(row.id, None)
-            if trouble is not None:
-                until = now + timedelta(seconds=trouble.wait or 0.0)
+                until = again or now + timedelta(seconds=trouble.wait or 0.0)
                 name = self.destination(row)
                 await self._hold(session, name, why, trouble, until=until, now=now)
 
