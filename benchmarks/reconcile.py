@@ -265,7 +265,7 @@ async def _upsert_rates() -> dict[str, float]:
     from sqlmodel import select
 
     from linekeeper.clock import utcnow
-    from linekeeper.reconcile.batch import Batch
+    from linekeeper.reconcile.listing import Batch
     from linekeeper.reconcile.target import load_targets
     from linekeeper.reconcile.writer import Writer
     from linekeeper.runtime import Runtime

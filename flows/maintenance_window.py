@@ -12,7 +12,6 @@ from flows.form import Moment, form, moment_of
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.incidents import operate
-from linekeeper.incidents import silences as silence
 from linekeeper.incidents.operate import NoIncident
 from linekeeper.refusal import Refusal
 from tasks.run import open_runtime, refused, rename
@@ -69,13 +68,13 @@ async def maintenance_window(
                 await rename(f"maintenance-window · {sentence}")
                 return Completed(message=sentence)
             if action == "end":
-                found, ended = await silence.end(
+                found, ended = await operate.end(
                     rt.store, scope, subject, by=by.strip(), now=utcnow()
                 )
                 sentence = f"{ended} ended for {found.label}"
                 await rename(f"maintenance-window · {sentence}")
                 return Completed(message=sentence if ended else f"none is open for {found.label}")
-            found = await silence.begin(
+            found = await operate.begin(
                 rt.store,
                 scope,
                 subject,

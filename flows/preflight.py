@@ -22,7 +22,7 @@ from linekeeper.preflight.evidence import (
 )
 from linekeeper.preflight.intake import ReportError, parse_report
 from linekeeper.preflight.order import DEFAULT_CONTROL, OrderError, take_order
-from linekeeper.preflight.report import Report
+from linekeeper.preflight.run import Report
 from linekeeper.preflight.verdict import vantage_queue
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime

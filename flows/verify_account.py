@@ -10,8 +10,7 @@ from pydantic import Field
 from flows.form import form
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import UnknownApp
-from linekeeper.verify_account.report import counts
-from linekeeper.verify_account.service import CALLS, NotConfirmed, Wish
+from linekeeper.verify_account.service import CALLS, NotConfirmed, Wish, counts
 from tasks.run import open_runtime, refused, rename
 from tasks.verify_account import ask, publish_answers
 

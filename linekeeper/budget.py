@@ -19,13 +19,13 @@ from linekeeper.makini.budget import (
     WORK,
     Bucket,
     Paused,
+    StatedLimit,
     grant,
     is_apps_limit,
     new_bucket,
     penalise,
     yield_calls,
 )
-from linekeeper.makini.limits import StatedLimit
 from linekeeper.spending import Purpose, add_calls, purpose_now
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_ignore

@@ -10,8 +10,7 @@ from linekeeper.preflight import evidence
 from linekeeper.preflight.evidence import Source
 from linekeeper.preflight.handover import escape
 from linekeeper.preflight.order import MAX_TARGETS, Order, take_order
-from linekeeper.preflight.report import Report, as_text
-from linekeeper.preflight.run import preflight
+from linekeeper.preflight.run import Report, as_text, preflight
 from linekeeper.preflight.verdict import NOT_PROVEN, PROVES
 from tasks.report import put_artifact
 from tasks.run import runtime

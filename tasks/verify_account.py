@@ -5,11 +5,12 @@ from prefect.artifacts import acreate_markdown_artifact
 
 from linekeeper.clock import utcnow
 from linekeeper.runtime import UnknownApp
-from linekeeper.verify_account.report import as_markdown, counts
 from linekeeper.verify_account.service import (
     NotConfirmed,
     Verification,
     Wish,
+    as_markdown,
+    counts,
     verify_account,
 )
 from tasks.run import runtime

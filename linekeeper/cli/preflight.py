@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from linekeeper.preflight.report import Report
+    from linekeeper.preflight.run import Report
 
 STYLES = {"ok": "green", "warning": "yellow", "finding": "bold red", "skipped": "dim"}
 
@@ -57,7 +57,7 @@ def preflight_command(
     import asyncio
 
     from linekeeper.preflight.order import OrderError, take_order
-    from linekeeper.preflight.report import as_json as to_json
+    from linekeeper.preflight.run import as_json as to_json
     from linekeeper.preflight.run import preflight
 
     try:
@@ -139,7 +139,7 @@ def _show(report: "Report") -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from linekeeper.preflight.report import as_text
+    from linekeeper.preflight.run import as_text
 
     console = Console(highlight=False)
     for line in as_text(report).splitlines():

@@ -36,8 +36,7 @@ def verify_account_command(
 
       linekeeper verify-account --data --json
     """
-    from linekeeper.verify_account.report import as_data
-    from linekeeper.verify_account.service import Wish
+    from linekeeper.verify_account.service import Wish, as_data
 
     wish = Wish(data=data, write_on=write_on, confirm=confirm, calls=calls, again=again)
     try:
@@ -73,7 +72,7 @@ def _show(found: "Verification") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from linekeeper.verify_account.report import counts
+    from linekeeper.verify_account.service import counts
 
     table = Table(box=None, show_header=False, padding=(0, 1))
     for _ in range(2):

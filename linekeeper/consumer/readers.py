@@ -14,7 +14,7 @@ from linekeeper.consumer.reading import OutOfTime, Records, Refused, read_record
 from linekeeper.inbox.plan import Ask
 from linekeeper.inbox.routing import Target
 from linekeeper.makini import ErrorKind, MakiniError
-from linekeeper.reconcile.fields import record_key
+from linekeeper.reconcile.identity import record_key
 from linekeeper.runtime import Runtime
 from linekeeper.tokens.stored import Token
 

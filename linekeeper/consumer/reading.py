@@ -18,7 +18,7 @@ from linekeeper.health.probe import refused_token, understand_error
 from linekeeper.health.scope import DataCaller
 from linekeeper.inbox.routing import Target
 from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
-from linekeeper.reconcile.fields import record_key
+from linekeeper.reconcile.identity import record_key
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store.keys import has_surrogate, stored_key

@@ -13,7 +13,7 @@ from linekeeper.implementation import news, queries
 from linekeeper.implementation.advance import advance, ready
 from linekeeper.implementation.progress import Progress
 from linekeeper.preflight.evidence import keep
-from linekeeper.preflight.report import Report
+from linekeeper.preflight.run import Report
 from linekeeper.store import Store
 from linekeeper.store.tables import Implementation, ImplementationSystem
 

@@ -15,11 +15,10 @@ from httpx_aiohttp import AiohttpTransport
 import linekeeper
 from linekeeper.clock import monotonic
 from linekeeper.config import AppConfig
-from linekeeper.makini.budget import Budget, Paused
+from linekeeper.makini.budget import Budget, Paused, closed_until, stated_limit
 from linekeeper.makini.errors import ErrorKind, MakiniError
 from linekeeper.makini.failures import from_answer, from_exception
 from linekeeper.makini.fields import clean
-from linekeeper.makini.limits import closed_until, stated_limit
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 TOO_LARGE = "ANSWER_TOO_LARGE"

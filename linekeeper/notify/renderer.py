@@ -7,10 +7,10 @@ tried before may have been heard: before anything is posted, its message is look
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from linekeeper.notify import compose, compose_reminder
+from linekeeper.notify import compose, compose_others
 from linekeeper.notify.channels import message_of, place_of, remember, with_artifacts
 from linekeeper.notify.compose import Rendered
-from linekeeper.notify.compose_fold import fold as compose_fold
+from linekeeper.notify.compose_others import fold as compose_fold
 from linekeeper.notify.refusals import GONE, UNEDITABLE, SlackTrouble
 from linekeeper.notify.routing import incidents_of_fold, is_waiting, withheld_texts
 from linekeeper.notify.slack_channel import Posted, SlackChannel
@@ -138,7 +138,7 @@ class Renderer:
         """In the thread, calling its owners; what is not a reminder is seen in the channel too."""
         if view.resolved_at is not None or view.acknowledged_at is not None:
             return
-        entry = compose_reminder.reminder(view, step, why, now=self._clock())
+        entry = compose_others.reminder(view, step, why, now=self._clock())
         loud = step in ("escalation", "reopened")
         shared = await message_of(self._store, f"fold:{fold}", self._channel.name) if fold else None
         if shared is None:
@@ -255,7 +255,7 @@ def said(row: OutboxRow, view: IncidentView | None, *, now: datetime, links: Lin
         case {"do": "diary", "text": str(text)}:
             return f"{_needed(row, view).title}: {text}"
         case {"do": "remind", "step": str(step), "why": str(why)}:
-            return compose_reminder.plain_reminder(_needed(row, view), step, why, now=now)
+            return compose_others.plain_reminder(_needed(row, view), step, why, now=now)
         case _:
             raise InvalidMessage(f"{row.dedupe_key} asks for something unknown")
 

@@ -5,8 +5,7 @@ import asyncio
 import sys
 
 from linekeeper.preflight.order import DEFAULT_CONTROL, TIMEOUT_SECONDS, OrderError, take_order
-from linekeeper.preflight.report import as_json, as_text
-from linekeeper.preflight.run import preflight
+from linekeeper.preflight.run import as_json, as_text, preflight
 from linekeeper.preflight.verdict import VANTAGES
 
 

@@ -9,7 +9,6 @@ MODULES = (
     "checks",
     "facts",
     "order",
-    "report",
     "run",
     "targets",
     "verdict",

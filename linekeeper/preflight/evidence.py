@@ -15,7 +15,7 @@ from sqlmodel import col
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.lifecycle import IncidentChange, Opening, open_new, perform
 from linekeeper.preflight.intake import ReportError
-from linekeeper.preflight.report import Report
+from linekeeper.preflight.run import Report
 from linekeeper.preflight.targets import parse_target
 from linekeeper.store import Store
 from linekeeper.store.tables import (

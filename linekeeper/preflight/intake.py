@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from linekeeper.preflight.order import MAX_TARGETS
-from linekeeper.preflight.report import VERSION, Report
+from linekeeper.preflight.run import VERSION, Report
 from linekeeper.preflight.targets import MAX_TARGET, TargetError, parse_target
 from linekeeper.preflight.verdict import Check, Status, Vantage, Verdict, is_inner
 

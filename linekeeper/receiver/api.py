@@ -31,8 +31,7 @@ from linekeeper.receiver.keys import require_key, runtime_of
 from linekeeper.receiver.raw import read_body
 from linekeeper.reconcile.completeness import completeness_of
 from linekeeper.reconcile.entity_incidents import entity_states
-from linekeeper.reconcile.feed import MOST, BadCursor, read_feed
-from linekeeper.reconcile.feed_reads import FeedReads
+from linekeeper.reconcile.feed import MOST, BadCursor, FeedReads, read_feed
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store.connection_settings import load_settings
 from linekeeper.store.tables import Connection, Customer

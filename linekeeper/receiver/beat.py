@@ -11,7 +11,7 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.inbox.tally import Tally
 from linekeeper.receiver.webhooks import Apps
-from linekeeper.reconcile.feed_reads import FeedReads
+from linekeeper.reconcile.feed import FeedReads
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import ReceiverHeartbeat

@@ -12,7 +12,7 @@ from sqlmodel import col
 
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.customers.naming import label
-from linekeeper.incidents.single import resolve_incident
+from linekeeper.incidents.findings import resolve_incident
 from linekeeper.reconcile.deletes import UNDO, may_undo
 from linekeeper.reconcile.deleting import apply_agreed, cause, restore
 from linekeeper.reconcile.unmatched import resolve_if_settled

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
-from linekeeper.incidents.single import open_incident, resolve_incident
+from linekeeper.incidents.findings import open_incident, resolve_incident
 from linekeeper.outbox.forward import RecoveredChange, forward_changes
 from linekeeper.reconcile.accounting import Counts, count_due, is_any_due
 from linekeeper.reconcile.deletes import UNDO, Absence, absence, is_believed, window_since

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from linekeeper.reconcile.batch import Batch
-from linekeeper.reconcile.listing import KeySet, Sizes
+from linekeeper.reconcile.listing import Batch, KeySet, Sizes
 from linekeeper.reconcile.writer import Writer
 
 

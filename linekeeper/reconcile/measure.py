@@ -12,7 +12,7 @@ from sqlmodel import col
 
 from linekeeper.customers.naming import label
 from linekeeper.incidents.announce import say
-from linekeeper.incidents.single import (
+from linekeeper.incidents.findings import (
     is_open,
     keep_members,
     open_causes,

@@ -10,8 +10,8 @@ from linekeeper.health.scope import DataCaller
 from linekeeper.makini import TOO_LARGE, ErrorKind, MakiniError
 from linekeeper.pipeline import WriteBehind, prefetch
 from linekeeper.reconcile.deleting import conclude_listing
-from linekeeper.reconcile.fields import record_key
 from linekeeper.reconcile.gathered import Listing, ListingBroken
+from linekeeper.reconcile.identity import record_key
 from linekeeper.reconcile.marks import (
     filter_refused_at,
     grain_of,

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from linekeeper.clock import utcnow
 from linekeeper.health.scope import count_reads
-from linekeeper.incidents.single import resolve_of_disconnected
+from linekeeper.incidents.findings import resolve_of_disconnected
 from linekeeper.reconcile import deleting, unmatched
 from linekeeper.reconcile import measure as measuring
 from linekeeper.reconcile.due import PASSES, Order

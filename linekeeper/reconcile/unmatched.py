@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.incidents.single import open_incident, resolve_incident
+from linekeeper.incidents.findings import open_incident, resolve_incident
 from linekeeper.reconcile.deletion_queries import count_of
 from linekeeper.reconcile.succession_queries import held_by
 from linekeeper.reconcile.target import Target

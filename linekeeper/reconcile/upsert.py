@@ -8,8 +8,15 @@ from typing import Any, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.reconcile.compare import Found, Known, Source, Verdict, better, decide
-from linekeeper.reconcile.fields import content, content_hash, record_key, source_time
-from linekeeper.reconcile.identity import NOBODY, Identity, identity
+from linekeeper.reconcile.identity import (
+    NOBODY,
+    Identity,
+    content,
+    content_hash,
+    identity,
+    record_key,
+    source_time,
+)
 from linekeeper.reconcile.places import Place
 from linekeeper.reconcile.queries import (
     Row,

@@ -10,11 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.clock import utcnow
 from linekeeper.outbox.forward import RecoveredChange, forward_changes
 from linekeeper.reconcile.accounting import Before, Counts, count_due
-from linekeeper.reconcile.batch import BATCH_RECORDS, Batch, in_order
 from linekeeper.reconcile.compare import was_announced
 from linekeeper.reconcile.deliveries import delivered_since
 from linekeeper.reconcile.identity import identifying_fields
-from linekeeper.reconcile.listing import Sizes
+from linekeeper.reconcile.listing import BATCH_RECORDS, Batch, Sizes, in_order
 from linekeeper.reconcile.marks import WELL, compared, grain_of, is_known, save_mark
 from linekeeper.reconcile.queries import known_records, lock_feed, write_records
 from linekeeper.reconcile.succession_queries import quiet_keys

@@ -12,8 +12,8 @@ from linekeeper.config import AppConfig
 from linekeeper.health.absence import Absence
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.conclude import conclude
+from linekeeper.incidents.findings import resolve_incident, resolve_of_apps
 from linekeeper.incidents.lifecycle import IncidentChange, Opening, find_open, open_new, perform
-from linekeeper.incidents.single import resolve_incident, resolve_of_apps
 from linekeeper.makini import (
     AppCircuit,
     CircuitState,

@@ -17,8 +17,13 @@ from linekeeper.makini.budget import Paused
 from linekeeper.makini.failures import from_exception, retry_after
 from linekeeper.makini.fields import mapping
 from linekeeper.makini.wire import DEFAULT_PENALTY, open_client
-from linekeeper.verify_account.recording import Exchange
-from linekeeper.verify_account.redact import ERROR_WORDS, EVENT_WORDS, MAKINIS_WORDS, Redactor
+from linekeeper.verify_account.recording import (
+    ERROR_WORDS,
+    EVENT_WORDS,
+    MAKINIS_WORDS,
+    Exchange,
+    Redactor,
+)
 
 NO_TOKEN_AT_ALL = "linekeeper-verify-account-no-token"  # noqa: S105 - it is none, on purpose
 _WHOLE_ROWS = 3

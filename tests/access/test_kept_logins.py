@@ -6,7 +6,7 @@ import pytest
 from sqlmodel import col, select
 
 from linekeeper.access.login import Ending
-from linekeeper.access.pending import verify_logins
+from linekeeper.access.verify import verify_logins
 from linekeeper.clock import utcnow
 from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.runtime import Runtime

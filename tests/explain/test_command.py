@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from linekeeper.access.keys import list_keys, make_key
 from linekeeper.clock import utcnow
-from linekeeper.reconcile.feed_reads import FeedReads
+from linekeeper.reconcile.feed import FeedReads
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Change, Connection, FeedRead, Record

@@ -30,7 +30,7 @@ from linekeeper.implementation.successor import restart_lost
 from linekeeper.notify.letters import setup_letter
 from linekeeper.outbox.senders.prefect import deliver_runs
 from linekeeper.preflight.evidence import keep
-from linekeeper.preflight.report import Report
+from linekeeper.preflight.run import Report
 from linekeeper.preflight.verdict import Verdict
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings

@@ -10,8 +10,7 @@ from sqlmodel import col
 import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.incidents.news import find_news, mark_reported
-from linekeeper.incidents.operate import mute
-from linekeeper.incidents.silences import begin
+from linekeeper.incidents.operate import begin, mute
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import (

@@ -18,8 +18,7 @@ from linekeeper.implementation.watch import advance_targets, take_report, watch
 from linekeeper.preflight.evidence import conclude_drift, keep, tunnelled
 from linekeeper.preflight.intake import ReportError
 from linekeeper.preflight.order import take_order
-from linekeeper.preflight.report import Report, as_json
-from linekeeper.preflight.run import preflight
+from linekeeper.preflight.run import Report, as_json, preflight
 from linekeeper.settings import Settings
 from linekeeper.store.tables import Audit, Incident, PreflightReport
 from tests.implementation.conftest import Office

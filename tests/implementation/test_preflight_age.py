@@ -11,7 +11,7 @@ from linekeeper.implementation.proofs import is_cloud
 from linekeeper.preflight.ageing import conclude_ageing
 from linekeeper.preflight.evidence import keep, proven
 from linekeeper.preflight.intake import ReportError, parse_report
-from linekeeper.preflight.report import Report, as_json
+from linekeeper.preflight.run import Report, as_json
 from linekeeper.preflight.verdict import Verdict
 from linekeeper.store.tables import AppState, Incident, PreflightReport
 from tests.implementation.conftest import Office

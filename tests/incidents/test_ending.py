@@ -9,7 +9,7 @@ from sqlmodel import col
 import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
-from linekeeper.incidents.single import open_incident, resolve_incident
+from linekeeper.incidents.findings import open_incident, resolve_incident
 from linekeeper.notify.view import load_views
 from linekeeper.orchestrator import Blocks
 from linekeeper.reconcile.measure import measure

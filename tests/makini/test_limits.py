@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 
 from linekeeper.budget import DatabaseBudget, stated_in_words
 from linekeeper.makini import MakiniClient
-from linekeeper.makini.limits import StatedLimit, closed_until, stated_limit
+from linekeeper.makini.budget import StatedLimit, closed_until, stated_limit
 from linekeeper.spending import read_spent
 from linekeeper.store import Store
 from linekeeper.store.tables import AppState, CallPause

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 
 import linekeeper
 from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
-from linekeeper.makini.limits import StatedLimit
+from linekeeper.makini.budget import StatedLimit
 from linekeeper.makini.wire import MAX_BODY_BYTES
 from tests.makini.peer import CLIENT_SECRET, Peer
 

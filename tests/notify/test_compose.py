@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linekeeper.notify import compose, compose_reminder
-from linekeeper.notify.compose_fold import fold, plain_fold
+from linekeeper.notify import compose, compose_others
+from linekeeper.notify.compose_others import fold, plain_fold
 from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, Links, MemberView
 from linekeeper.text import width
 from sandbox.slack import check_blocks
@@ -288,7 +288,7 @@ def test_no_message_about_several_and_no_reminder_breaks_the_limits_either(
     many: list[IncidentView], step: str, why: str, now: datetime
 ) -> None:
     rendered = [fold("morning:2026", many, links=LINKS), fold("cap:x", many)]
-    rendered += [compose_reminder.reminder(view, step, why, now=now) for view in many[:3]]
+    rendered += [compose_others.reminder(view, step, why, now=now) for view in many[:3]]
     for message in rendered:
         check_blocks([dict(block) for block in message.blocks])
         said = message.text + str(message.blocks)

@@ -17,8 +17,7 @@ from linekeeper.preflight.bundle import write_bundle
 from linekeeper.preflight.facts import Facts, TcpFact
 from linekeeper.preflight.intake import parse_report
 from linekeeper.preflight.order import DEFAULT_CONTROL, take_order
-from linekeeper.preflight.report import Report, as_json
-from linekeeper.preflight.run import preflight
+from linekeeper.preflight.run import Report, as_json, preflight
 from linekeeper.preflight.targets import parse_target
 from linekeeper.preflight.verdict import judge
 

@@ -13,7 +13,7 @@ from linekeeper.preflight.checks import read_head, validity
 from linekeeper.preflight.facts import DnsFact, Facts, TcpFact, TlsFact
 from linekeeper.preflight.intake import ReportError, parse_report
 from linekeeper.preflight.order import OrderError, take_order
-from linekeeper.preflight.report import Report, as_json
+from linekeeper.preflight.run import Report, as_json
 from linekeeper.preflight.targets import Target, TargetError, parse_target
 from linekeeper.preflight.verdict import VANTAGES, Status, Verdict, judge
 

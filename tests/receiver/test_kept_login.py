@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from linekeeper.access.pending import verify_logins
+from linekeeper.access.verify import verify_logins
 from linekeeper.clock import utcnow
 from linekeeper.notify.compose import plain
 from linekeeper.notify.view import load_views

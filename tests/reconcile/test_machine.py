@@ -17,7 +17,7 @@ from sqlmodel import col, select
 import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.reconcile.decisions import NoDeletion, decide_deletions
-from linekeeper.reconcile.fields import source_time
+from linekeeper.reconcile.identity import source_time
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings

@@ -6,8 +6,15 @@ from typing import Any
 
 import pytest
 
-from linekeeper.reconcile.fields import content, content_hash, source_time
-from linekeeper.reconcile.identity import identifying_fields, identity, natural_key, number
+from linekeeper.reconcile.identity import (
+    content,
+    content_hash,
+    identifying_fields,
+    identity,
+    natural_key,
+    number,
+    source_time,
+)
 from linekeeper.reconcile.matching import Matching, Row, is_changed, match_records
 
 ORDERS = ("code", "title", "createdAt")

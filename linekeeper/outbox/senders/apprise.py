@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
-from linekeeper.notify import compose, compose_reminder
+from linekeeper.notify import compose, compose_others
 from linekeeper.notify.channels import mark_broken, mark_well
 from linekeeper.notify.evaluate import targets
 from linekeeper.notify.view import IncidentView, Links, load_views
@@ -129,7 +129,7 @@ def words_of(
         taken = view is not None and step == "escalation" and view.acknowledged_at is not None
         if view is None or taken or (view.resolved_at is not None and step == "escalation"):
             continue
-        calling = compose_reminder.plain_reminder(view, step, str(item["why"]), now=now)
+        calling = compose_others.plain_reminder(view, step, str(item["why"]), now=now)
         parts.append((view, calling))
     if not parts:
         return None

@@ -12,7 +12,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import Configuration, SlackConfig
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.channels import gather_burst, hold_channel, known_as, mark_broken, resume
-from linekeeper.notify.compose_fold import plain_fold
+from linekeeper.notify.compose_others import plain_fold
 from linekeeper.notify.decision import Decision
 from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.notify.refusals import UNANSWERED_WAIT, SlackTrouble, unreachable

@@ -41,7 +41,7 @@ class Record(SQLModel, table=True):
     entity: str = Field(primary_key=True)
     """As in `MAKINI_ENTITIES`."""
     key: str = Field(primary_key=True)
-    """The source's, verbatim; `sha256:…` where a database can't hold it (reconcile.fields)."""
+    """The source's, verbatim; `sha256:…` where a database can't hold it (reconcile.identity)."""
     updated_at: datetime | None = optional_time()
     """The source's time, as it says; absent where it says none."""
     deleted_at: datetime | None = optional_time()

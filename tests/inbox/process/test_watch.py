@@ -10,8 +10,8 @@ from linekeeper.clock import utcnow
 from linekeeper.inbox.claim import hour_of
 from linekeeper.inbox.tally import Tally
 from linekeeper.inbox.unrouted import route_again
+from linekeeper.incidents.findings import open_incident
 from linekeeper.incidents.operate import mute
-from linekeeper.incidents.single import open_incident
 from linekeeper.store import new_id
 from linekeeper.store.tables import Connection, Incident, Outbox, WebhookEvent, WebhookHour
 from linekeeper.sweep.webhooks import watch_stream as watch

@@ -1,8 +1,9 @@
-"""One message about several incidents: of a night, or of a busy hour. Pure."""
+"""Other messages than an incident's own: one about several, a reminder, an escalation. Pure."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from slack_sdk.models.blocks import Block, ContextBlock, HeaderBlock
+from slack_sdk.models.blocks import Block, ContextBlock, HeaderBlock, SectionBlock
 
 from linekeeper.incidents import kinds as words
 from linekeeper.notify.compose import (
@@ -11,6 +12,7 @@ from linekeeper.notify.compose import (
     Rendered,
     light,
     mrkdwn,
+    owners_of,
     rendered,
     sections,
 )
@@ -85,3 +87,32 @@ def _line(view: IncidentView, pen: Pen, links: Links) -> str:
             parts.append(pen.link(form, "Acknowledge"))
     line = " · ".join(parts)
     return line if width(line) <= SECTION_LIMIT else " · ".join(parts[:2])
+
+
+def reminder(view: IncidentView, step: str, why: str, *, now: datetime) -> Rendered:
+    """A reminder or an escalation, in the thread: it calls those who own it."""
+    pen = Mrkdwn()
+    written = f"{_calling(view, step, why, pen, now)}\n{owners_of(view, pen)}"
+    return rendered(written, [SectionBlock(text=mrkdwn(written))])
+
+
+def plain_reminder(view: IncidentView, step: str, why: str, *, now: datetime) -> str:
+    """The same for logs and other channels."""
+    return _calling(view, step, why, Plain(), now)
+
+
+def _calling(view: IncidentView, step: str, why: str, pen: Pen, now: datetime) -> str:
+    kind, _, number = step.partition(":")
+    lead = {
+        "escalation": ":rotating_light: Escalated",
+        "first": "New",
+        "reopened": ":rotating_light: Reopened",
+        "resolved": "Resolved",
+        "joined": "More connections",
+    }.get(kind, f"Reminder {number}")
+    if not isinstance(pen, Mrkdwn):
+        lead = lead.rpartition(": ")[2]
+    lasting = duration((view.resolved_at or now) - view.since)
+    headline = words.headline(view.kind)
+    what = f"{pen.text(view.title)}" + (f" {headline}" if headline else "")
+    return f"{lead}: {what}, for {lasting} ({pen.text(why)})"
