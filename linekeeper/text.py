@@ -67,6 +67,11 @@ def width(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
+def letters(name: str) -> str:
+    """What `sap-ecc` and `SAP ECC` have in common: Makini writes both."""
+    return "".join(char for char in name.casefold() if char.isalnum())
+
+
 def duration(length: timedelta) -> str:
     """`less than a minute`, `12 min`, `3 h 5 min`, `2 d 4 h`."""
     minutes = max(0, int(length.total_seconds() // 60))

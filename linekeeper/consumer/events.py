@@ -8,13 +8,12 @@ an event's effects happen once.
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
-from linekeeper.inbox.attempts import next_attempt
 from linekeeper.inbox.claim import (
     Claimed,
     Event,
@@ -27,10 +26,45 @@ from linekeeper.inbox.claim import (
     still_ours,
 )
 from linekeeper.logs import ids_of, passed
+from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.outbox.forward import Accepted, forward_events
 from linekeeper.redact import describe_error
 from linekeeper.runtime import Runtime
 from linekeeper.store.trouble import is_of_database
+
+MOST_ATTEMPTS = 5
+"""Of an event whose processing fails for a reason nobody foresaw: half a minute in all."""
+MOST_CALLS = 12
+"""Of one whose records Makini can't give: 20 to 40 minutes, by how many tries ran out of time and
+were followed at once; before that its connection is judged unreachable, and the event deferred."""
+MOST_UNCONFIGURED = 150
+"""Of one whose app is in no settings: a day. Settings that were cleared are restored."""
+LONGEST_WAIT = 600.0
+_NO_ATTEMPT = frozenset({ErrorKind.rate_limited, ErrorKind.circuit_open})
+
+
+class NotConfigured(Exception):
+    """No Makini app of the event's name is in the settings now."""
+
+
+def next_attempt(attempts: int, error: Exception, *, now: datetime) -> datetime | None:
+    """When to try again after `attempts`; None to give it up.
+
+    2 s, doubling to ten minutes, or as long as Makini asks. A call limit is no failure of the
+    event: it is tried until it is answered. An app that is not in the settings is
+    waited for, a day. What trying again doesn't mend is given up at once.
+    """
+    wait = min(2.0 ** min(attempts, 10), LONGEST_WAIT)
+    if isinstance(error, MakiniError):
+        if not error.retryable:
+            return None
+        if error.kind not in _NO_ATTEMPT and attempts >= MOST_CALLS:
+            return None
+        wait = max(wait, error.retry_after or 0.0)
+    elif attempts >= (MOST_UNCONFIGURED if isinstance(error, NotConfigured) else MOST_ATTEMPTS):
+        return None
+    return now + timedelta(seconds=wait)
+
 
 log = logging.getLogger("linekeeper.consumer")
 
@@ -166,7 +200,7 @@ async def in_transaction(
                 (owner, event.received_at)
                 for event in done
                 if event.replay_of is None
-                for owner in _owners(settled[event.id])
+                for owner in settled[event.id].connections
             ],
         )
         accepted = [
@@ -179,10 +213,6 @@ async def in_transaction(
         await settle(session, settled, now=now)
     for status in sorted({each.status for each in settled.values()}):
         passed(status, [event for event, each in settled.items() if each.status == status])
-
-
-def _owners(settled: Settled) -> Iterable[str]:
-    return settled.owners or filter(None, (settled.connection_id,))
 
 
 async def _one_by_one(

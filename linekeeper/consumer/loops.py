@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from linekeeper.consumer.waker import Waker
+from linekeeper.consumer.waker import Waker, wait_at_most
 from linekeeper.logs import ids_of
 from linekeeper.redact import describe_error
 
@@ -42,7 +42,7 @@ async def keep(loop: ServiceLoop, waker: Waker, stop: asyncio.Event) -> None:
             if line != told:
                 _log.warning("%s: %s; trying again", loop.name, line, extra=ids_of(error))
                 told = line
-            await _pause(stop, min(2.0**failures, MAX_BACK_OFF))
+            await wait_at_most(stop, min(2.0**failures, MAX_BACK_OFF))
             continue
         if failures:
             _log.info("%s: works again", loop.name)
@@ -52,12 +52,4 @@ async def keep(loop: ServiceLoop, waker: Waker, stop: asyncio.Event) -> None:
         if loop.waits_for:
             await waker.wait(loop.waits_for, seen, seconds=loop.every)
         else:
-            await _pause(stop, loop.every)
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return
+            await wait_at_most(stop, loop.every)

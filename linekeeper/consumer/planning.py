@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
-from linekeeper.inbox.attempts import NotConfigured
+from linekeeper.consumer.events import NotConfigured
 from linekeeper.inbox.claim import Event, Settled
 from linekeeper.inbox.plan import Plan, Wanted, plan, understand
 from linekeeper.inbox.routing import Target, connections_of, owners_of

@@ -20,7 +20,7 @@ from linekeeper.consumer.slack_socket import SlackSockets
 from linekeeper.consumer.waker import CONNECTION_WEBHOOKS, RECORD_WEBHOOKS, Waker
 from linekeeper.implementation.watch import watch as watch_implementations
 from linekeeper.inbox.sealing import Sealing
-from linekeeper.notify.linked import show_with_forms
+from linekeeper.notify.channels import show_with_forms
 from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Orchestrator
 from linekeeper.outbox.dispatcher import Dispatcher

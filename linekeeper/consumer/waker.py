@@ -99,7 +99,7 @@ class Waker:
                     async with self._store.engine.connect() as looking:
                         await self._look(looking)
                     await asyncio.sleep(LOOK_SECONDS)
-                    await _either(announced, PULSE_SECONDS - LOOK_SECONDS)
+                    await wait_at_most(announced, PULSE_SECONDS - LOOK_SECONDS)
                     announced.clear()
             finally:
                 driver.terminate()  # it listens: it can't go back to the pool
@@ -140,7 +140,7 @@ async def _version(connection: AsyncConnection) -> int:
     return int(version)
 
 
-async def _either(event: asyncio.Event, seconds: float) -> None:
+async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
     """Wait for `event`, at most so long."""
     try:
         async with asyncio.timeout(seconds):

@@ -15,6 +15,7 @@ from linekeeper.credits import queries
 from linekeeper.credits.decide import CreditError, Tariff, adjust
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Connection
+from linekeeper.text import letters
 
 TARIFF = Tariff()
 DEFAULT_TIER = "I"
@@ -57,10 +58,10 @@ def parse_charge(text: str) -> Charge:
 
 def default_charge(provider: str, table: Mapping[str, str]) -> Charge:
     """What connections of `provider` are charged as by the app's `table`, else by ours."""
-    wanted = _plain(provider)
+    wanted = letters(provider)
     for tariffs in (table, DEFAULT_TARIFFS):
         for name, text in tariffs.items():
-            if wanted and _plain(name) == wanted:
+            if wanted and letters(name) == wanted:
                 return parse_charge(text)
     return Charge()
 
@@ -109,7 +110,3 @@ async def set_charge(
         changed.append(f"{row.name}: {note} ({cost} in all)")
     await session.flush()
     return changed
-
-
-def _plain(text: str) -> str:
-    return "".join(char for char in text.casefold() if char.isalnum())

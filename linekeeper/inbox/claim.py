@@ -78,6 +78,11 @@ class Settled(NamedTuple):
     owners: Mapping[str, Sequence[str]] = {}
     """For an event that named no connection: by connection id, which of its keys are theirs."""
 
+    @property
+    def connections(self) -> list[str]:
+        """The ids of those it is about."""
+        return list(self.owners) or list(filter(None, (self.connection_id,)))
+
 
 class Retry(NamedTuple):
     """An event to try again."""

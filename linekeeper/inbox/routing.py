@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
-from uuid import UUID
 
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,6 +12,7 @@ from linekeeper.inbox.claim import Event
 from linekeeper.store.engine import chunked
 from linekeeper.store.keys import stored_key
 from linekeeper.store.tables import Connection, Record
+from linekeeper.store.types import is_id
 
 _AT_ONCE = 2_000
 MOST_STEPS = 5
@@ -69,7 +69,7 @@ async def _known_as(
     for app, wanted in refs.items():
         ordered = sorted(wanted)
         for some in chunked(ordered, _AT_ONCE):
-            ids = [ref for ref in some if _is_id(ref)]
+            ids = [ref for ref in some if is_id(ref)]
             rows = await session.execute(
                 select(*_COLUMNS).where(
                     col(Connection.app) == app,
@@ -148,10 +148,3 @@ async def owners_of(
             for key, *target, _ in rows:
                 found[app, entity, by_stored[key]].append(Target(*target))
     return dict(found)
-
-
-def _is_id(ref: str) -> bool:
-    try:
-        return str(UUID(ref)) == ref
-    except ValueError:
-        return False

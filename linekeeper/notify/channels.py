@@ -25,12 +25,13 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.routing import DEFAULT, fold_lane
 from linekeeper.notify.view import Links
-from linekeeper.outbox.queue import OUTBOX
+from linekeeper.outbox.queue import OUTBOX, Message, enqueue
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store, chunked, insert_ignore, insert_or_update
-from linekeeper.store.tables import Notice, NoticeChannel, NoticeMessage
+from linekeeper.store.tables import Incident, Notice, NoticeChannel, NoticeMessage
 from linekeeper.text import shown
 
 ARTIFACTS = "prefect:artifacts"
@@ -268,3 +269,37 @@ async def gather_burst(store: Store, row: OutboxRow, *, now: datetime) -> Outbox
             .values(status="superseded", settled_at=now, error=f"said with {row.dedupe_key}")
         )
     return replace(row, payload=payload)
+
+
+async def show_with_forms(store: Store, links: Links, *, now: datetime) -> int:
+    """Have the messages of open incidents edited that lead to other forms, or to none.
+
+    Returns how many; nothing is done while a form is unknown. Once for each set of forms.
+    """
+    if not links.has_all_forms:
+        return 0
+    stamp = links.forms_stamp
+    async with store.read() as session:
+        still_open = select(col(Incident.id)).where(col(Incident.resolved_at).is_(None))
+        subjects = {f"incident:{opened}": opened for opened in await session.scalars(still_open)}
+        stale: set[str] = set()
+        for chunk in chunked(list(subjects), 5_000):
+            rows = await session.execute(
+                select(col(NoticeMessage.subject), col(NoticeMessage.stamp)).where(
+                    col(NoticeMessage.subject).in_(chunk)
+                )
+            )
+            stale |= {subjects[row[0]] for row in rows if row[1] != stamp}
+    messages = [
+        Message(
+            "slack",
+            f"{incident_lane(incident_id)}:forms-{stamp}",
+            {"do": "show", "incident_id": incident_id},
+            incident_lane(incident_id),
+        )
+        for incident_id in sorted(stale)
+    ]
+    if messages:
+        async with store.write() as session:
+            await enqueue(store, session, messages, now=now)
+    return len(messages)

@@ -20,7 +20,17 @@ from slack_sdk.models.blocks import (
 from linekeeper.incidents import kinds as words
 from linekeeper.notify.buttons import buttons
 from linekeeper.notify.view import CONNECTIONS, MEMBERS_SHOWN, IncidentView, Links, MemberView
-from linekeeper.text import Mrkdwn, Pen, Plain, duration, health_name, shown, width, without_angles
+from linekeeper.text import (
+    Mrkdwn,
+    Pen,
+    Plain,
+    duration,
+    health_name,
+    letters,
+    shown,
+    width,
+    without_angles,
+)
 
 SECTION_LIMIT = 3_000
 HEADER_LIMIT = 150
@@ -234,17 +244,12 @@ def _before(member: MemberView) -> str:
 
 def _naming(member: MemberView, pen: Pen, *, but: str = "") -> list[str]:
     parts = [pen.text(member.label)]
-    is_said = _letters(member.provider) in _letters(member.label)
+    is_said = letters(member.provider) in letters(member.label)
     if member.provider != but and not is_said:
         parts.append(pen.text(member.provider))
     if member.critical:
         parts.append("critical customer")
     return parts
-
-
-def _letters(name: str) -> str:
-    """What `sap-ecc` and `SAP ECC` have in common: Makini writes both."""
-    return "".join(char for char in name.casefold() if char.isalnum())
 
 
 def _evidence(code: str | None, message: str | None, request_id: str | None, pen: Pen) -> str:

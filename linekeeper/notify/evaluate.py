@@ -17,10 +17,9 @@ from sqlmodel import col
 from linekeeper.clock import new_id
 from linekeeper.config import Configuration
 from linekeeper.incidents.announce import incident_lane
-from linekeeper.notify.decision import Decision, Reach, Say
 from linekeeper.notify.policy import PATIENCE, decide, reach_of
 from linekeeper.notify.routing import DEFAULT, about_message, channels_of, fold_lane, route
-from linekeeper.notify.situations import State, read_state
+from linekeeper.notify.situations import Decision, Reach, Say, State, read_state
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store.engine import Store, insert_ignore
 from linekeeper.store.tables import Notice, Outbox

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from linekeeper.config import AlertPolicy
 from linekeeper.config.alerts import Quiet, quiet_times
 from linekeeper.incidents.causes import ROOT_CAUSE_WAIT
-from linekeeper.notify.decision import Channel, Decision, Held, Reach, Say, Situation, Told
 from linekeeper.notify.routing import DEFAULT
+from linekeeper.notify.situations import Channel, Decision, Held, Reach, Say, Situation, Told
 
 RANK: Mapping[str, int] = {"low": 0, "normal": 1, "critical": 2, "never": 3}
 PATIENCE = timedelta(minutes=10)

@@ -9,7 +9,7 @@ import binascii
 import codecs
 import hmac
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -68,7 +68,7 @@ async def forward_events(
     connections that one without a connection turned out to be about; a replay is said again, under
     the id of the event it repeats. A connection may have a target of its own.
     """
-    ids = {owner for each in events for owner in _owners(each.settled)}
+    ids = {owner for each in events for owner in each.settled.connections}
     targets = await _targets(session, sorted(ids)) if ids else {}
     messages = [
         message
@@ -84,10 +84,6 @@ def _is_known(app: AppConfig, message: Message) -> bool:
     return bool(app.forward_url) or not message.lane.startswith(lane_prefix(app.name))
 
 
-def _owners(settled: Settled) -> Iterable[str]:
-    return settled.owners or filter(None, (settled.connection_id,))
-
-
 async def _targets(session: AsyncSession, ids: Sequence[str]) -> dict[str, str]:
     """The forwarding targets of those of the connections `ids` that have one."""
     rows = await session.execute(
@@ -101,7 +97,7 @@ async def _targets(session: AsyncSession, ids: Sequence[str]) -> dict[str, str]:
 
 def _messages(accepted: Accepted, targets: Mapping[str, str]) -> Iterator[Message]:
     app, event, settled = accepted
-    to = {owner: _destination(app, targets.get(owner)) for owner in _owners(settled)}
+    to = {owner: _destination(app, targets.get(owner)) for owner in settled.connections}
     if len(settled.owners) < 2 or app.forward_form == "original":
         payload: dict[str, Any] = {"event": event.id}
         for keys in settled.owners.values():

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
-from uuid import UUID
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,6 +17,7 @@ from linekeeper.reconcile.deleting import apply_agreed, cause, restore
 from linekeeper.reconcile.unmatched import resolve_if_settled
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Audit, Connection, Customer, Deletion
+from linekeeper.store.types import is_id
 
 Decision = Literal["accept", "refuse", "undo"]
 
@@ -120,7 +120,7 @@ async def _find(
     rt: Runtime, wanted: str, decision: Decision, now: datetime
 ) -> Sequence[tuple[Deletion, Connection, str]]:
     async with rt.store.read() as session:
-        one = await session.get(Deletion, wanted) if _is_id(wanted) else None
+        one = await session.get(Deletion, wanted) if is_id(wanted) else None
         if one is not None:
             ids = [one.id]
         else:
@@ -145,13 +145,6 @@ async def _find(
         (deletion, connection, label(customer, connection.provider, connection.name))
         for deletion, connection, customer in rows
     ]
-
-
-def _is_id(text: str) -> bool:
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
 
 
 async def _of_connection(session: AsyncSession, wanted: str, decision: Decision) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from linekeeper.health.judge import Evidence, Health
 from linekeeper.markdown import image, table, text, when
+from linekeeper.text import letters
 from linekeeper.views.evidence import evidence_sentence, how_to_verify
 from linekeeper.views.fleet_models import AppLine, FleetReport, TroubleLine
 from linekeeper.views.health_chart import LOOKS, look, states_over_time
@@ -132,7 +133,7 @@ def _trouble(trouble_line: TroubleLine, links: ReportLinks) -> list[str]:
         joined(
             f"{'❗ ' if trouble_line.critical else ''}[{text(trouble_line.label)}]({page})",
             text(trouble_line.name)
-            if _letters(trouble_line.name) != _letters(trouble_line.label)
+            if letters(trouble_line.name) != letters(trouble_line.label)
             else "",
             text(trouble_line.hosting),
             text(trouble_line.app),
@@ -143,10 +144,6 @@ def _trouble(trouble_line: TroubleLine, links: ReportLinks) -> list[str]:
         if trouble_line.incident
         else "—",
     ]
-
-
-def _letters(value: str) -> str:
-    return "".join(char for char in value.casefold() if char.isalnum())
 
 
 def _as_fit(rows: Iterable[list[str]]) -> list[list[str]]:

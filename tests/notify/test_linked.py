@@ -3,7 +3,7 @@
 from typing import Any
 
 from linekeeper.clock import utcnow
-from linekeeper.notify.linked import show_with_forms
+from linekeeper.notify.channels import show_with_forms
 from linekeeper.notify.view import FORMS, Links
 from tests.notify.conftest import Desk
 

@@ -10,8 +10,8 @@ from linekeeper.config import AlertPolicy, Severity
 from linekeeper.config.alerts import quiet_times
 from linekeeper.incidents.kinds import severity
 from linekeeper.incidents.suppressed import Silence
-from linekeeper.notify.decision import Decision, Reach, Situation, Told
 from linekeeper.notify.policy import decide, reminder_gap
+from linekeeper.notify.situations import Decision, Reach, Situation, Told
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)  # a Wednesday
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)

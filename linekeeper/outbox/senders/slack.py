@@ -13,7 +13,6 @@ from linekeeper.config import Configuration, SlackConfig
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.channels import gather_burst, hold_channel, known_as, mark_broken, resume
 from linekeeper.notify.compose_others import plain_fold
-from linekeeper.notify.decision import Decision
 from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.notify.refusals import UNANSWERED_WAIT, SlackTrouble, unreachable
 from linekeeper.notify.renderer import EarlierMessageWaits, InvalidMessage, Renderer, said
@@ -27,6 +26,7 @@ from linekeeper.notify.routing import (
     incidents_of,
     incidents_of_fold,
 )
+from linekeeper.notify.situations import Decision
 from linekeeper.notify.slack_channel import Pacer, open_channel
 from linekeeper.notify.view import IncidentView, Links, load_views
 from linekeeper.outbox.dispatcher import LOOK_SECONDS, Dispatcher

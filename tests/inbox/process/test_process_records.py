@@ -4,8 +4,8 @@ from sqlmodel import col
 from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
+from linekeeper.consumer.events import MOST_ATTEMPTS
 from linekeeper.consumer.record_events import process_record_events
-from linekeeper.inbox.attempts import MOST_ATTEMPTS
 from linekeeper.inbox.identify import read, record_keys
 from linekeeper.inbox.plan import keys_left
 from linekeeper.runtime import Runtime

@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.inbox.attempts import LONGEST_WAIT, MOST_ATTEMPTS, MOST_CALLS, next_attempt
+from linekeeper.consumer.events import LONGEST_WAIT, MOST_ATTEMPTS, MOST_CALLS, next_attempt
 from linekeeper.inbox.replay import Selection, plan_replay, replay
 from linekeeper.inbox.retention import prune_inbox
 from linekeeper.inbox.unrouted import route_again
