@@ -9,8 +9,8 @@ from prefect.states import Completed, Failed
 from tasks.graph import attempt, follow
 from tasks.notify import NotDelivered, notify
 from tasks.refresh_tokens import announce_ending, renew_tokens, report_expiry
-from tasks.retries import StillFailing
 from tasks.run import only_one, open_runtime, rename, skipped
+from tasks.task import StillFailing
 
 
 @flow(name="refresh-tokens", flow_run_name="refresh-tokens", retries=0)

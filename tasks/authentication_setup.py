@@ -9,9 +9,8 @@ from linekeeper.authentication_setup.ask import artifact_of, ask, url_of
 from linekeeper.clock import utcnow
 from linekeeper.markdown import text
 from tasks.reconnect import publish
-from tasks.retries import retry_policy
 from tasks.run import runtime
-from tasks.task import task
+from tasks.task import retry_policy, task
 
 
 @task(name="confirm-requirements")

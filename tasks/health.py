@@ -10,9 +10,8 @@ from prefect.context import TaskRunContext
 from linekeeper.customers.adopt import Adoption
 from linekeeper.sweep.batch import Batch, probe_batch
 from linekeeper.sweep.sweep import take_list
-from tasks.retries import StillFailing, retry_policy
 from tasks.run import runtime
-from tasks.task import task
+from tasks.task import StillFailing, retry_policy, task
 
 RETRIES = 2
 

@@ -27,9 +27,8 @@ from linekeeper.store.tables import Transition
 from linekeeper.text import duration, health_name
 from tasks.drawn import draw
 from tasks.report import put_artifact
-from tasks.retries import retry_policy
 from tasks.run import runtime
-from tasks.task import task
+from tasks.task import retry_policy, task
 
 _AT_ONCE = 8
 

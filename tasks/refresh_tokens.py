@@ -7,9 +7,8 @@ from linekeeper.clock import utcnow
 from linekeeper.reconnect import ending
 from linekeeper.views.expiry_page import expiry_markdown
 from tasks.reconnect import publish
-from tasks.retries import StillFailing, retry_policy
 from tasks.run import runtime
-from tasks.task import task
+from tasks.task import StillFailing, retry_policy, task
 
 
 @task(

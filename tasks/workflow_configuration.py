@@ -11,9 +11,8 @@ from linekeeper.customers.find import Named
 from linekeeper.implementation.watch import advance_connection
 from linekeeper.workflow_configuration import service
 from linekeeper.workflow_configuration.decide import Wanted, how_configured
-from tasks.retries import StillFailing, retry_policy
 from tasks.run import runtime
-from tasks.task import task
+from tasks.task import StillFailing, retry_policy, task
 
 
 @dataclass(frozen=True, slots=True)

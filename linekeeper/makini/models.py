@@ -97,7 +97,6 @@ class Platform:
     slug: str
     name: str
     description: str = ""
-    logo: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +269,6 @@ def parse_platforms(value: object) -> list[Platform]:
             slug=text(entry.get("slug")),
             name=text(entry.get("name")) or text(entry.get("slug")),
             description=text(entry.get("description")),
-            logo=text(entry.get("logo")),
         )
         for entry in parse_rows(value)
     ]

@@ -89,9 +89,9 @@ class Dispatcher:
         await asyncio.gather(*rounds, return_exceptions=True)
         await self.sender.close()
 
-    async def deliver(self, *, limit: int | None = None) -> list[tuple[OutboxRow, Result]]:
+    async def deliver(self) -> list[tuple[OutboxRow, Result]]:
         """Deliver a batch of each partition; returns what came of the messages."""
-        await self._begin(limit)
+        await self._begin(None)
         try:
             if self._rounds:
                 await asyncio.wait(self._rounds.values())

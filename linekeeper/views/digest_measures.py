@@ -66,7 +66,6 @@ class Measures:
     """Resolved automatically."""
     acknowledged: float | None
     acknowledge: Spread | None
-    false_alarms: int
     false_alarm_share: float | None
 
 
@@ -103,7 +102,6 @@ def measure(lives: Iterable[Life], *, since: datetime, now: datetime) -> Measure
         alone=_share([life for life in ended if _is_alone(life)], ended),
         acknowledged=_share(taken, heard),
         acknowledge=_spread(taken, _taken_after),
-        false_alarms=len(false),
         false_alarm_share=_share(false, heard),
     )
 
