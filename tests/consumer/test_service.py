@@ -23,6 +23,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Incident, Lease, Outbox
+from tests.flows.conftest import on_both
 
 
 async def statuses(store: Store) -> dict[str, str]:
@@ -117,6 +118,7 @@ async def test_what_others_write_wakes_only_who_waits_for_it(
     await asyncio.gather(watching, return_exceptions=True)
 
 
+@on_both  # on PostgreSQL: tests/watch/test_parts.py
 async def test_the_command_says_ready_and_ends_when_asked(settings: Settings) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -19,6 +19,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState
 from prefect.client.schemas.filters import FlowRunFilterStateName as StateName
 from prefect.client.schemas.objects import FlowRun
 
+from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from tests.places import quick_folder
@@ -75,6 +76,12 @@ class House:
     def store(self) -> Any:
         """`async with house.store() as store`: the database the parts work on."""
         return Store.open(self.settings)
+
+    @asynccontextmanager
+    async def core(self) -> AsyncIterator[Runtime]:
+        """What its flows work with, for what a test only needs: without a process for each run."""
+        async with Runtime.open(self.settings.model_copy(update={"probe_minutes": 0})) as rt:
+            yield rt
 
     def prefect(self) -> PrefectClient:
         """`async with house.prefect() as client`: Prefect's own client."""

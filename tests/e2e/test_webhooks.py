@@ -16,6 +16,7 @@ from playwright.async_api import Page, expect
 from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
+from linekeeper.reconcile.run import reconcile
 from linekeeper.store.tables import Connection, Customer, WebhookEvent
 from tests.e2e.conftest import PRODUCT_SECRET, ROOT, House, until
 
@@ -82,7 +83,9 @@ async def test_spoilt_webhooks_reach_the_product_all_the_same_and_the_story_is_t
     fleet = await until(lambda: _healthy(house, 7), what="a fleet that is well")
     keys = [connection.makini_key for connection, _ in fleet]
     broken, customer = fleet[0]
-    await house.trigger("reconcile", connections=keys[1:], entities=[ENTITY])
+    ids = [connection.id for connection, _ in fleet[1:]]
+    async with house.core() as rt:
+        await reconcile(rt, connections=ids, entities=[ENTITY])
     since = utcnow()
 
     # One that makes no sense, one that comes twice, one that says that a login is lost.
@@ -117,7 +120,8 @@ async def test_spoilt_webhooks_reach_the_product_all_the_same_and_the_story_is_t
 
     await until(delivered, what="all webhooks to be delivered and applied")
     await house.control("webhooks", drop=0.0, duplicate=0.0, reorder=0.0, forge=0.0)
-    await house.trigger("reconcile", connections=keys[1:], entities=[ENTITY])
+    async with house.core() as rt:
+        await reconcile(rt, connections=ids, entities=[ENTITY])
     run = await house.trigger("process-webhooks")
     assert run.state is not None
 

@@ -13,6 +13,7 @@ import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import TaskRun
 from prefect.exceptions import PrefectHTTPStatusError
+from prefect.flow_engine import run_flow_async
 from prefect.flows import load_flow_from_entrypoint
 from rich.console import Console
 
@@ -27,7 +28,6 @@ from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
-from tests.flows.suspended import work
 from tests.flows.test_forms import ENTRYPOINTS
 from tests.flows.test_reconnect_flows import fleet, rows, swept
 
@@ -130,7 +130,11 @@ def mistakes(connection: str, key: str, customer: str, project: str) -> list[Mis
             "Implementation",
         ),
         ("implementation-skip", {**changed, "step": "none", "reason": "r"}, "Step"),
-        ("implementation-skip", {**changed, "step": "Go-live", "reason": ""}, "Reason"),
+        (
+            "implementation-skip",
+            {**changed, "step": "UpKeep · Webhooks proven", "reason": ""},
+            "Reason",
+        ),
         (
             "implementation-abandon",
             {"implementation": "none", "reason": "r", **SOON},
@@ -221,20 +225,28 @@ async def test_every_form_refuses_a_mistake_with_its_field_and_no_run_is_red(
         await deploy(
             Settings(prefect_port=clean_prefect.port), reset=False, console=Console(quiet=True)
         )
-        wrong, made = [], []
+        made = []
         flows: dict[str, Any] = {
             name: load_flow_from_entrypoint(ENTRYPOINTS[name], use_placeholder_flow=False)
             for name in dict.fromkeys(name for name, *_ in table)
         }
-        for name, entered, title in table:
-            deployed = await running.client.read_deployment_by_name(f"{name}/{name}")
+        deployments = {one.name: one.id for one in await running.client.read_deployments()}
+        for name, entered, _ in table:
             run = await running.client.create_flow_run_from_deployment(
-                deployed.id, parameters=entered
+                deployments[name], parameters=entered
             )
             made.append(run.id)
-            run = await work(running, flows[name], run.id)
-            state = run.state
-            said = (state.name, state.message or "") if state else ("", "")
+            await run_flow_async(
+                flows[name], flow_run=run, parameters=dict(run.parameters), return_type="state"
+            )
+        ended = await running.client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=made))
+        )
+        runs = {run.id: run for run in ended}
+        wrong = []
+        for (name, entered, title), identity in zip(table, made, strict=True):
+            run = runs[identity]
+            said = (run.state.name, run.state.message or "") if run.state else ("", "")
             field = f"Refused, nothing was changed. {title}: "
             if (
                 said[0] != "Refused"
@@ -248,10 +260,9 @@ async def test_every_form_refuses_a_mistake_with_its_field_and_no_run_is_red(
             deployment.name for deployment in await wanted_deployments()
         }
         for name, entered in NOTHING_TO_MISTAKE.items():
-            deployed = await running.client.read_deployment_by_name(f"{name}/{name}")
             with pytest.raises(PrefectHTTPStatusError, match="409"):
                 await running.client.create_flow_run_from_deployment(
-                    deployed.id, parameters=entered
+                    deployments[name], parameters=entered
                 )
         for name in WITHOUT_A_FORM:
             deployed = await running.client.read_deployment_by_name(f"{name}/{name}")
