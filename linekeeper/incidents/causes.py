@@ -4,7 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
+
+from sqlalchemy import Row
 
 from linekeeper.config import HealthPolicy
 from linekeeper.store.tables import Incident
@@ -126,7 +128,7 @@ def _ids(troubles: Iterable[Trouble]) -> frozenset[str]:
     return frozenset(trouble.connection_id for trouble in troubles)
 
 
-def heads(incidents: Sequence[Incident]) -> dict[str, str]:
+def heads(incidents: Sequence[Incident | Row[Any]]) -> dict[str, str]:
     """For lost logins, each alone, that follow another of their provider: the first of the row.
 
     Makini tells of them one by one; whoever doesn't answer is suspected for a while first. Pure.

@@ -67,6 +67,10 @@ async def implemented(session: AsyncSession, connections: Sequence[str]) -> dict
 
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
+SINCE = func.coalesce(col(Incident.reopened_at), col(Incident.opened_at)).label("since")
+"""`Incident.since` as a column."""
+IncidentRow = Incident | Row[Any]
+"""An incident, or what was read of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +93,7 @@ WHOLE_SHARE = 0.5
 """An app in which this share of the connections is unreachable is unreachable as a whole."""
 
 _OF_APPS = (
-    select(
-        col(Incident.id),
-        col(Incident.app),
-        func.coalesce(col(Incident.reopened_at), col(Incident.opened_at)).label("since"),
-    )
+    select(col(Incident.id), col(Incident.app), SINCE)
     .where(
         col(Incident.scope) == "app",
         col(Incident.kind) == "unreachable",
@@ -145,7 +145,7 @@ _Who = tuple[str, str | None, str | None]
 
 async def silences(
     session: AsyncSession,
-    incidents: Sequence[Incident],
+    incidents: Sequence[IncidentRow],
     now: datetime,
     *,
     back: timedelta = FORGOTTEN_AFTER,
@@ -174,7 +174,7 @@ async def silences(
 
 
 async def suppressed(
-    session: AsyncSession, incidents: Sequence[Incident], now: datetime
+    session: AsyncSession, incidents: Sequence[IncidentRow], now: datetime
 ) -> dict[str, str]:
     """Those of `incidents` that are not to be told at `now`, each with why."""
     found = await silences(session, incidents, now, back=APP_GRACE)
@@ -325,7 +325,9 @@ def _end(row: Row[Any]) -> datetime:
     return end
 
 
-def _of_app(incident: Incident, covers: Mapping[str, list[tuple[str, Silence]]]) -> list[Silence]:
+def _of_app(
+    incident: IncidentRow, covers: Mapping[str, list[tuple[str, Silence]]]
+) -> list[Silence]:
     """An app unreachable as a whole silences what follows from it and opened while it lasted."""
     if incident.kind not in _COVERED:
         return []
@@ -336,6 +338,6 @@ def _of_app(incident: Incident, covers: Mapping[str, list[tuple[str, Silence]]])
     ]
 
 
-def _muted(incident: Incident) -> list[Silence]:
+def _muted(incident: IncidentRow) -> list[Silence]:
     since, until = incident.muted_at, incident.muted_until
     return [Silence(since, until, "muted")] if since and until and since < until else []

@@ -15,6 +15,7 @@ from sqlalchemy import (
     bindparam,
     cast,
     delete,
+    exists,
     func,
     literal,
     literal_column,
@@ -32,6 +33,7 @@ from linekeeper.outbox.queue import OUTBOX, Message, enqueue
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store, chunked, insert_ignore, insert_or_update
 from linekeeper.store.tables import Incident, Notice, NoticeChannel, NoticeMessage
+from linekeeper.store.types import UtcDateTime
 from linekeeper.text import shown
 
 ARTIFACTS = "prefect:artifacts"
@@ -303,3 +305,32 @@ async def show_with_forms(store: Store, links: Links, *, now: datetime) -> int:
         async with store.write() as session:
             await enqueue(store, session, messages, now=now)
     return len(messages)
+
+
+_SUPPRESS = (
+    update(OUTBOX)
+    .where(
+        OUTBOX.c.lane == bindparam("behind"),
+        OUTBOX.c.status == literal_column("'pending'"),
+        OUTBOX.c.claimed_by.is_(None),
+        ~exists().where(
+            col(Notice.incident_id) == bindparam("incident"),
+            col(Notice.channel) == "slack",
+            col(Notice.step) == "first",
+        ),
+    )
+    .values(
+        status="suppressed",
+        settled_at=bindparam("now", type_=UtcDateTime),
+        error=bindparam("why", type_=OUTBOX.c.error.type),
+    )
+)
+
+
+async def suppress_behind(
+    session: AsyncSession, row: OutboxRow, why: str | None, *, now: datetime
+) -> None:
+    """Suppress what waits behind `row`, which is, unless its incident is told of by now."""
+    incident_id = row.payload["incident_id"]
+    which = {"behind": row.lane, "incident": incident_id, "why": why, "now": now}
+    await session.execute(_SUPPRESS, which)

@@ -15,13 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import Configuration, SlackConfig
+from linekeeper.incidents.suppressed import IncidentRow
 from linekeeper.outbox.queue import OUTBOX
 from linekeeper.people import person
 from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import (
     Connection,
     Customer,
-    Incident,
     IncidentConnection,
     Notice,
     NoticeMessage,
@@ -236,7 +236,7 @@ async def withheld_texts(store: Store, lane: str) -> list[str]:
 async def channels_for(
     session: AsyncSession,
     configuration: Configuration,
-    incidents: Sequence[Incident],
+    incidents: Sequence[IncidentRow],
     severities: Mapping[str, str],
 ) -> dict[str, str]:
     """The name of each incident's channel. One that was told of stays where it was told."""

@@ -12,7 +12,14 @@ from sqlmodel import col
 from linekeeper.config import Configuration, Severity
 from linekeeper.incidents.causes import heads
 from linekeeper.incidents.kinds import severity
-from linekeeper.incidents.suppressed import FOREVER, FORGOTTEN_AFTER, Silence, silences
+from linekeeper.incidents.suppressed import (
+    FOREVER,
+    FORGOTTEN_AFTER,
+    SINCE,
+    IncidentRow,
+    Silence,
+    silences,
+)
 from linekeeper.notify.channels import known_as
 from linekeeper.notify.routing import DEFAULT, channels_for, channels_of
 from linekeeper.notify.view import merged_into
@@ -224,7 +231,22 @@ def _noticed(*conditions: Any) -> Any:
 _ANSWERED = _noticed(col(Notice.channel) == "slack", col(Notice.step).in_(("first", "never")))
 _ELSEWHERE = col(Notice.channel) == "elsewhere"
 _OWED = and_(_noticed(_ELSEWHERE), ~_noticed(_ELSEWHERE, col(Notice.step) == "resolved"))
-_UNSAID = select(Incident).where(
+_UNSAID = select(
+    col(Incident.id),
+    col(Incident.topic),
+    col(Incident.kind),
+    col(Incident.scope),
+    col(Incident.app),
+    col(Incident.provider),
+    col(Incident.opened_at),
+    SINCE,
+    col(Incident.round),
+    col(Incident.acknowledged_at),
+    col(Incident.resolved_at),
+    col(Incident.snoozed_until),
+    col(Incident.muted_at),
+    col(Incident.muted_until),
+).where(
     or_(
         col(Incident.resolved_at).is_(None),
         and_(
@@ -268,8 +290,9 @@ _TOLD = select(
 """Built once: the policy is asked at every change, and building them takes longer than running."""
 
 
-async def _incidents(session: AsyncSession, now: datetime) -> Sequence[Incident]:
-    return (await session.scalars(_UNSAID, {"since": now - FORGOTTEN_AFTER})).all()
+async def _incidents(session: AsyncSession, now: datetime) -> Sequence[IncidentRow]:
+    rows: Any = await session.execute(_UNSAID, {"since": now - FORGOTTEN_AFTER})
+    return list(rows)
 
 
 async def _facts(session: AsyncSession, ids: Sequence[str]) -> dict[str, _Facts]:

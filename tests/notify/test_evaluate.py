@@ -90,6 +90,25 @@ async def test_a_night_is_one_message_in_the_morning_that_is_edited_as_things_en
     assert "1 still open" in message["text"]
 
 
+async def test_what_waits_behind_a_suppressed_message_is_suppressed_with_it(desk: Desk) -> None:
+    with_policy(desk, quiet_hours="22:00-07:00")
+    at(desk, NIGHT)
+    for customer in ("Acme", "Borealis"):
+        await desk.open(customer=customer)
+    await desk.deliver(limit=1)
+    async with desk.store.read() as session:
+        suppressed = select(Outbox).where(col(Outbox.status) == "suppressed")
+        shown, diary = (await session.scalars(suppressed.order_by(col(Outbox.seq)))).all()
+    assert (shown.payload["do"], diary.payload["do"]) == ("show", "diary")
+    assert (shown.lane, shown.error) == (diary.lane, diary.error)
+    await desk.deliver()
+    assert desk.messages() == []
+    at(desk, MORNING)
+    await desk.deliver()
+    text = str(desk.messages())
+    assert all(customer in text for customer in ("Acme", "Borealis"))
+
+
 async def test_what_is_critical_passes_quiet_hours(desk: Desk) -> None:
     with_policy(desk, quiet_hours="22:00-07:00")
     at(desk, NIGHT)

@@ -11,7 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration, SlackConfig
 from linekeeper.incidents.announce import incident_lane
-from linekeeper.notify.channels import gather_burst, hold_channel, known_as, mark_broken, resume
+from linekeeper.notify.channels import (
+    gather_burst,
+    hold_channel,
+    known_as,
+    mark_broken,
+    resume,
+    suppress_behind,
+)
 from linekeeper.notify.compose_others import plain_fold
 from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.notify.refusals import UNANSWERED_WAIT, SlackTrouble, unreachable
@@ -160,10 +167,7 @@ class SlackSender(Sender):
     @asynccontextmanager
     async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
         """The incidents of `rows`, and what is not to be said of them."""
-        ids = incidents_of(row.payload for row in rows)
-        views = await load_views(self._store, ids)
-        self._views |= views
-        known = await self._withheld(rows, views)
+        known = await self._withheld(rows)
         for row in rows:
             if row.id not in known:
                 name = self._names[row.id] = await self._name_of(row.payload, self._firsts)
@@ -204,19 +208,21 @@ class SlackSender(Sender):
         async with self._store.read() as session:
             return await first_notices(session, incident_ids)
 
-    async def _withheld(
-        self, rows: Sequence[OutboxRow], views: Mapping[str, IncidentView]
-    ) -> dict[str, Result]:
-        """What the policy suppresses: the first notice will tell all of it."""
-        firsts = await self._told(views)
-        decided = self._decided.held.keys() | self._decided.never.keys()
-        if views.keys() - firsts.keys() - decided:  # news since the policy was asked
+    async def _withheld(self, rows: Sequence[OutboxRow]) -> dict[str, Result]:
+        """What the policy suppresses: the first notice will tell all of it. Reads the incidents."""
+        ids = set(incidents_of(row.payload for row in rows))
+        firsts = await self._told(ids)
+        held = self._decided.held.keys() | self._decided.never.keys()
+        decided = (ids & held) - firsts.keys()
+        views = await load_views(self._store, ids - decided)
+        if views.keys() - firsts.keys():  # news since the policy was asked
             again = await evaluate_alerts(self._store, self._configuration, now=self._clock())
             again.never = self._decided.never | again.never
             self._decided = again
-            firsts = await self._told(views)
+            firsts = await self._told(ids)
+        unannounced = decided | (views.keys() - firsts.keys())
+        self._views |= views
         self._firsts |= firsts
-        unannounced = views.keys() - firsts.keys()
         return {
             row.id: Ended("suppressed", self._decided.reason(row.payload["incident_id"]))
             for row in rows
@@ -260,14 +266,9 @@ class SlackSender(Sender):
     def _failed(self, row: OutboxRow, trouble: SlackTrouble) -> Failed:
         view = self._view(row)
         shows_open = row.payload.get("do") == "show" and view is not None and not view.resolved_at
-        if trouble.reach == "channel":
+        if is_of_channel := trouble.reach == "channel":
             self._trouble[row.id] = trouble
-        return Failed(
-            str(trouble),
-            wait=trouble.wait,
-            is_kept=shows_open,
-            pauses=trouble.reach == "channel",
-        )
+        return Failed(str(trouble), trouble.wait, is_kept=shows_open, pauses=is_of_channel)
 
     def _view(self, row: OutboxRow) -> IncidentView | None:
         return self._views.get(row.payload.get("incident_id", ""))
@@ -285,6 +286,9 @@ class SlackSender(Sender):
         self, session: AsyncSession, settlement: Settlement, *, now: datetime
     ) -> None:
         """Keep whether the channel takes messages: then others are told instead."""
+        for row, ended in settlement.ended:
+            if ended.became == "suppressed":
+                await suppress_behind(session, row, ended.note, now=now)
         sent = [self.destination(row) for row, end in settlement.ended if end.became == "sent"]
         self.delivered.sent += len(sent)
         for name in set(sent) - self._well:
