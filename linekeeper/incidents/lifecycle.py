@@ -270,20 +270,23 @@ async def mark_reported(
     """Remember that a run was red for incidents, and for memberships: kind → their ids."""
     ids = sorted(set(incident_ids))
     for chunk in chunked(ids, _AT_ONCE):
-        await session.execute(
-            update(Incident)
-            .where(col(Incident.id).in_(chunk))
-            .values(reported_at=now)
-            .execution_options(synchronize_session=False)
-        )
+        await session.execute(_REPORT, {"ids": chunk, "now": now})
     for kind, members in sorted(memberships.items()):
         for chunk in chunked(members, _AT_ONCE):
-            await session.execute(
-                update(IncidentConnection)
-                .where(col(IncidentConnection.id).in_(chunk))
-                .values(reported_kind=kind)
-                .execution_options(synchronize_session=False)
-            )
+            await session.execute(_REPORT_MEMBERS, {"ids": chunk, "kind_then": kind})
+
+
+_IDS: Any = bindparam("ids", expanding=True)
+_REPORT = (
+    update(_INCIDENT)
+    .where(_INCIDENT.c.id.in_(_IDS))
+    .values(reported_at=bindparam("now", type_=UtcDateTime))
+)
+_REPORT_MEMBERS = (
+    update(_MEMBER)
+    .where(_MEMBER.c.id.in_(_IDS))
+    .values(reported_kind=bindparam("kind_then", type_=_MEMBER.c.reported_kind.type))
+)
 
 
 _NEXT_REVISION = (
