@@ -8,7 +8,7 @@ runs out, and the next one repeats, in a form in which a repeat is harmless (DES
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -20,6 +20,7 @@ from linekeeper.outbox.sender import (
     Failed,
     OutboxRow,
     Partition,
+    Parts,
     Result,
     Retry,
     Sender,
@@ -75,6 +76,7 @@ class Dispatcher:
         self.clock = clock
         self._owner = owner
         self._partitions: Mapping[str, Partition] = {}
+        self._parts = Parts()
         self._pauses: dict[str, _Pause] = {}
         self._rounds: dict[str, asyncio.Task[list[tuple[OutboxRow, Result]]]] = {}
         """The batch under way of each partition."""
@@ -157,11 +159,9 @@ class Dispatcher:
             for name, partition in self._partitions.items():
                 if name in self._rounds or self.pause_of(name, now) is not None:
                     continue
-                part = work
-                if partition.which is not None:
-                    part = replace(work, which=work.which & partition.which)
-                    if not await is_due(session, part, now=now):
-                        continue
+                part = self._parts.of(work, name, partition)
+                if part is not work and not await is_due(session, part, now=now):
+                    continue
                 waiting[name] = part
         for name, part in waiting.items():
             self._rounds[name] = asyncio.create_task(self._round(name, part, limit, now))

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, Self
 
@@ -90,6 +90,22 @@ class Partition:
     which: ColumnElement[bool] | None = None
     address: str = ""
     """Where it is sent; a pause ends when that changes."""
+
+
+class Parts:
+    """The work of each partition, whose statements are built once for as long as it is the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[ColumnElement[bool], Work]] = {}
+
+    def of(self, work: Work, name: str, partition: Partition) -> Work:
+        """The part of `work` that is `partition`, which is called `name`."""
+        which = partition.which
+        if which is None:
+            return work
+        if name not in self._known or self._known[name][0] is not which:
+            self._known[name] = (which, replace(work, which=work.which & which))
+        return self._known[name][1]
 
 
 class Sender:

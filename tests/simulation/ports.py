@@ -42,6 +42,7 @@ from linekeeper.watch import answers
 from linekeeper.watch import service as watching
 from linekeeper.watch.decide import Part
 from tests.simulation import machine, slack
+from tests.simulation.cursor import DirectCursor
 from tests.simulation.machine import seed_of
 from tests.simulation.makini.http import CLIENT_ID, CLIENT_SECRET
 from tests.simulation.makini.truth import ENTITIES
@@ -57,6 +58,8 @@ IDLE_SECONDS = 600.0
 SELDOM_SECONDS = 1800.0
 """How often a loop of the consumer looks although nothing changed and nothing is due."""
 BEAT_SECONDS = 240.0
+RECEIVER_BEAT_SECONDS = 180.0
+"""What is missing of it is an outage of ours, by minutes."""
 LOOK_SECONDS = 0.5
 """The least between two looks at what is due."""
 
@@ -93,6 +96,7 @@ def machines(universe: Universe) -> Iterator[None]:
     put(sqlite, "SqliteConnection", machine.InlineConnection)
     put(connectors, "await_", machine.await_at_once)
     put(aiosqlite, "await_", machine.await_at_once)
+    put(aiosqlite.AsyncAdapt_aiosqlite_connection, "cursor", _cursor_of)
     for module in (alchemy_engine, alchemy_session, alchemy_result, store_session):
         put(module, "greenlet_spawn", machine.spawn_at_once)
     for module in (alchemy_engine, alchemy_session):
@@ -126,8 +130,8 @@ def machines(universe: Universe) -> Iterator[None]:
         (processes, "SIGN_SECONDS", 600.0), (processes, "SILENT_AFTER", timedelta(minutes=30)),
         (record_events, "TICK_SECONDS", LOOK_SECONDS), (dispatcher, "TICK_SECONDS", LOOK_SECONDS),
         (consumer_alive, "DEAD_AFTER", timedelta(seconds=3.5 * BEAT_SECONDS)),
-        (receiver_beat, "BEAT_SECONDS", BEAT_SECONDS),
-        (receiver_beat, "_GAP", timedelta(seconds=3 * BEAT_SECONDS)),
+        (receiver_beat, "BEAT_SECONDS", RECEIVER_BEAT_SECONDS),
+        (receiver_beat, "_GAP", timedelta(seconds=3 * RECEIVER_BEAT_SECONDS)),
         (consumer_waker.Waker, "run", _wake(universe)),
     ):  # fmt: skip
         put(owner, name, value)
@@ -140,6 +144,10 @@ def machines(universe: Universe) -> Iterator[None]:
         clock.use(before)
         os.environ.clear()
         os.environ.update(kept)
+
+
+def _cursor_of(connection: Any, server_side: bool = False) -> DirectCursor:
+    return DirectCursor(connection)
 
 
 def _use_keys(universe: Universe, keys: list[str]) -> None:

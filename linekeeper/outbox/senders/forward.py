@@ -92,15 +92,12 @@ class ForwardSender(Sender):
             for app in apps.values()
             for destination, to in app.destinations().items()
         }
-        others: ColumnElement[bool] = OUTBOX.c.id.is_not(None)
-        for name in self._apps:
-            others &= ~_is_of(name)
         return {
             **{
                 name: Partition(_is_of(name), app.forward_url or "")
                 for name, app in self._apps.items()
             },
-            _SWITCHED_OFF: Partition(others),
+            _SWITCHED_OFF: Partition(_is_of_none(tuple(self._apps))),
         }
 
     @asynccontextmanager
@@ -218,6 +215,15 @@ class ForwardSender(Sender):
             await client.aclose()
 
 
+@lru_cache(maxsize=1_000)
 def _is_of(app: str) -> ColumnElement[bool]:
     is_of: ColumnElement[bool] = OUTBOX.c.lane.startswith(lane_prefix(app), autoescape=True)
     return is_of
+
+
+@lru_cache(maxsize=10)
+def _is_of_none(apps: Sequence[str]) -> ColumnElement[bool]:
+    others: ColumnElement[bool] = OUTBOX.c.id.is_not(None)
+    for app in apps:
+        others &= ~_is_of(app)
+    return others
