@@ -49,7 +49,7 @@ async def list_connections(request: Request) -> Response:
     world = _admin(request)
     shown = page_of(
         request,
-        list(world.connections.values()),
+        [connection for connection in world.connections.values() if not connection.hidden],
         lambda found: [_listed(world, connection) for connection in found],
         fault=world.faults.admin_list,
     )

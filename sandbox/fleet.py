@@ -117,6 +117,8 @@ class Connection:
     key_shift: int = 0
     """By how much its records' keys differ altogether from those of the one before."""
     pending: bool = False
+    hidden: bool = False
+    """The list doesn't show it yet."""
     offline: bool = False
     login_ok: bool = True
     active: bool = True

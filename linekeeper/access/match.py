@@ -95,13 +95,15 @@ def _recognised(
     listed: Sequence[ListedConnection],
     known: Sequence[Known],
 ) -> tuple[ListedConnection | None, Known | None]:
-    """Its entry in the list and the connection in our books, as far as there are any."""
+    """Its entry in the list and the connection in our books, as far as there are any; none that
+    merely fits where the list would call it by its id, and doesn't show it yet."""
     entry = next((candidate for candidate in listed if _is_called(candidate, status.id)), None)
     names = {status.id, *((entry.key, entry.id) if entry else ())}
     ours = _in_books(known, names)
     if entry is None and ours is not None:
         entry = next((candidate for candidate in listed if candidate.key == ours.makini_key), None)
-    if entry is None and (ours is None or ours.setup == "disconnected"):
+    is_left = entry is None and (ours is None or ours.setup == "disconnected")
+    if is_left and not _are_keys_ids(wanted, listed, known):
         entry = _fitting(wanted, status, listed, known)
         ours = ours if entry is None else _in_books(known, {entry.key})
     return entry, ours
@@ -114,6 +116,8 @@ def told_by_status(
     ours = _in_books(known, {status.id})
     if wanted is None or (ours is not None and ours.setup != "disconnected"):
         return ours
+    if wanted.makini_id == wanted.makini_key:
+        return ours  # its status gave its key as its id before
     rivals = [
         connection
         for connection in known
@@ -137,6 +141,20 @@ def _in_books(known: Sequence[Known], names: set[str]) -> Known | None:
         if {connection.makini_key, connection.makini_id} & (names - {""})
     ]
     return min(found, key=lambda connection: connection.setup == "disconnected", default=None)
+
+
+def _are_keys_ids(
+    wanted: Known | None, listed: Sequence[ListedConnection], known: Sequence[Known]
+) -> bool:
+    """Whether this Makini's list calls connections what their status calls them.
+
+    The status of the one that is wanted says so, or that of two others, and none says otherwise.
+    """
+    keys = {entry.key for entry in listed if not entry.id}
+    told = [each for each in known if each.makini_key in keys and each.makini_id is not None]
+    if not all(each.makini_id == each.makini_key for each in told):
+        return False
+    return len(told) > 1 or (wanted is not None and wanted in told)
 
 
 def _fitting(
@@ -183,7 +201,8 @@ def _is_successor(
     held = next((entry for entry in listed if _is_called(entry, wanted.makini_key)), None)
     if held is not None and ours is not None:
         return False  # two connections side by side: a second system, not a new id
-    if held is not None and entry is None and not held.id:
+    is_unsaid = held is not None and entry is None and not held.id
+    if is_unsaid and not _are_keys_ids(wanted, listed, known):
         return False  # several fit, and this one may be any of them
     if not _same_words(wanted.provider, status.provider):
         return False

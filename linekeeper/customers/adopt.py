@@ -254,7 +254,7 @@ def _row(
         "id": new_id(),
         "app": app,
         "makini_key": listed.key,
-        "makini_id": listed.id or listed.key,
+        "makini_id": listed.id or None,
         "customer_id": owners.get(owner),
         "name": listed.name or listed.key,
         "slug": slug(owner, listed.provider, listed.name, listed.key, app),
@@ -281,7 +281,7 @@ def _followed(
     listed: ListedConnection, held: Mapping[str, Any], *, is_over: bool
 ) -> dict[str, Any]:
     return {
-        "makini_id": listed.id or held["makini_id"] or listed.key,  # a login may have told it
+        "makini_id": listed.id or held["makini_id"],  # a status may have told it
         "name": listed.name or held["name"],
         "provider": listed.provider or held["provider"],
         "email": listed.email or held["email"],

@@ -32,6 +32,7 @@ def understand(status: ConnectionStatus, at: datetime) -> Observation:
         latency=status.latency,
         sync_status=status.sync_status or None,
         sync_updated_at=status.sync_updated_at,
+        called=status.id,
     )
 
 

@@ -94,6 +94,8 @@ class Observation:
     """With `listed`: when the customer last connected it, where the list says so."""
     read_at: datetime | None = None
     """When a poll last read one of its entities to the end, as far as is known."""
+    called: str = ""
+    """What the connection's own status calls it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from sqlalchemy import bindparam, func, or_, select
+from sqlalchemy import bindparam, func, or_, select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -66,6 +66,8 @@ async def probe_batch(
 @dataclass(frozen=True, slots=True)
 class _Member:
     id: str
+    unnamed_key: str | None
+    """Makini's key of it, where what its status calls it isn't known."""
     ref: str
     health: str
     health_since: datetime
@@ -86,6 +88,8 @@ class _Try:
         self._last = last
         self._batch = Batch()
         self._seen: list[tuple[str, Observation]] = []
+        self._named: list[str] = []
+        """Of which the status gave the key as the id."""
         self._app_error: MakiniError | None = None
         self._unknown_there = UnknownThere(rt, app)
 
@@ -143,6 +147,8 @@ class _Try:
             return understood
         if seen is None:
             return _by_list_alone(member, at)
+        if seen.called and seen.called == member.unnamed_key:
+            self._named.append(member.id)
         status = replace(seen, read_at=member.read_at)
         return await self._verified(member, status, caller) or status
 
@@ -177,9 +183,12 @@ class _Try:
         if not self._seen:
             return
         portion, self._seen = self._seen, []
+        named, self._named = self._named, []
         rt, now = self._rt, utcnow()
         policy = (await rt.configuration()).policy
         async with rt.store.write() as session:
+            if named:
+                await session.execute(_NAME, {"ids": named})
             changes = await observe(rt.store, session, portion, policy=policy, now=now)
             if changes:
                 await conclude(rt.store, session, policy=policy, now=now)
@@ -220,6 +229,15 @@ _UNFINISHED = (
     )
 )
 
+_NAME = (
+    update(Connection)
+    .where(col(Connection.id).in_(bindparam("ids", expanding=True)))
+    .where(col(Connection.makini_id).is_(None))
+    .values(makini_id=col(Connection.makini_key))
+    .execution_options(synchronize_session=False)
+)
+"""That the list's key is the status's id isn't public: a login is recognised by it later."""
+
 _POLLED = (
     select(col(Watermark.connection_id), func.max(col(Watermark.polled_at)))
     .where(
@@ -243,6 +261,7 @@ async def _unfinished(
     return [
         _Member(
             id=identifier,
+            unnamed_key=key if makini_id is None else None,
             ref=app.ref_of(key, makini_id),
             health=health,
             health_since=health_since,

@@ -72,3 +72,34 @@ async def test_a_new_system_is_taken_in_by_the_key_the_list_will_go_on_with(hous
     assert made.makini_id == at_makini(house, made)
     assert await works(house, made)
     assert len(await house.connections()) == 7
+
+
+async def test_a_successor_that_the_list_does_not_show_yet_is_not_taken_for_the_one_before(
+    open_house: Callable[..., Awaitable[House]],
+) -> None:
+    """The list's keys are the status's ids here, which the first sweep has seen."""
+    house = await open_house(makini={"listed_ids": False})
+    [connection, *_] = await house.connections()
+    await house.sweep()
+    assert (await house.connection(connection.id)).makini_id == connection.makini_key
+    await house.lose_login(connection)
+    was = house.fleet.world.find(connection.makini_key)
+    assert was is not None
+    successor = house.fleet.world.create(
+        name=was.name, email=was.email, provider=was.provider.slug, pending=True
+    )
+    successor.hidden = True
+    _, path = await link_for(house, connection)
+    assert (await through(house, path, successor.key)).status_code == 200
+    for _ in range(2):
+        old = await house.connection(connection.id)
+        assert old.setup == "disconnected"
+        made = await house.connection(str(old.replaced_by))
+        assert (made.makini_key, made.customer_id) == (successor.key, connection.customer_id)
+        await house.sweep()
+    successor.hidden = False
+    house.fleet.world.remove(was)
+    for _ in range(2):
+        await house.sweep()
+    assert len(await house.connections()) == 7
+    assert (await house.connection(made.id)).health == "healthy"

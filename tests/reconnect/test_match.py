@@ -61,7 +61,21 @@ SECOND = replace(UNSAID, key="k3")
     ("ours", "listed", "known", "kind", "key"),
     [
         (ACME, [UNSAID], [], "same", "k1"),
-        (replace(ACME, makini_id="k1"), [UNSAID], [], "same", "k1"),
+        (replace(ACME, makini_id="k1"), [UNSAID], [], "replaces", None),  # keys are ids here
+        (
+            ACME,
+            [UNSAID, replace(LISTED["k2"], id=""), replace(LISTED["k2"], key="k4", id="")],
+            [replace(BOLT, makini_id="k2"), replace(BOLT, id="4", makini_key="k4", makini_id="k4")],
+            "replaces",
+            None,
+        ),
+        (
+            ACME,
+            [UNSAID, replace(LISTED["k2"], id=""), replace(LISTED["k2"], key="k4", id="")],
+            [replace(BOLT, makini_id="k2"), replace(BOLT, id="4", makini_key="k4", makini_id="y")],
+            "same",
+            "k1",
+        ),
         (replace(ACME, makini_id="i"), [UNSAID, SECOND], [], "same", "k1"),  # told by a login
         (replace(ACME, makini_id="old"), [UNSAID], [], "same", "k1"),  # the id changed, not the key
         (ACME, [UNSAID, SECOND], [], "replaces", "k3"),  # not known before this login
@@ -100,12 +114,13 @@ def test_one_that_ended_under_the_id_does_not_hide_the_one_that_is_listed() -> N
         (status("i", "Other company"), [ACME, BOLT], "other"),
         (status("i"), [ACME, replace(ACME, id="3", makini_key="k3")], "other"),  # either
         (status("i"), [ACME, replace(ACME, id="3", makini_key="k3", makini_id="x")], "same"),
+        (status("i"), [replace(ACME, makini_id="k1")], "other"),  # its key is its id
     ],
 )
 def test_without_the_list_it_is_the_one_of_that_id_or_the_one_asked_for_and_no_successor(
     came: ConnectionStatus, known: list[Known], kind: str
 ) -> None:
-    assert match(asked(ACME), came, None, known).kind == kind
+    assert match(asked(known[0]), came, None, known).kind == kind
 
 
 def test_equal_metadata_that_nobody_else_has_makes_a_successor() -> None:
