@@ -130,7 +130,9 @@ class Rehearsal:
             for mail in universe.mail.taken
         ):
             universe.found.append(f"late: {loser.email} was not mailed that the login is lost")
-        if not await self.trouble.customers.log_in_to(loser):
+        is_in = await self.trouble.customers.log_in_to(loser)
+        # Another person of theirs, asked by the same link, may have been faster by some seconds.
+        if not (is_in or loser.login_ok or loser.successor):
             universe.found.append(f"late: {loser.key} is not asked to log in")
             return
         await asyncio.sleep(CLEARED_SECONDS)
