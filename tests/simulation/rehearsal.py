@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation.machine import seed_of
 from tests.simulation.makini.truth import Connection
 from tests.simulation.patience import AT_ONCE
+from tests.simulation.slack import Message
 
 if TYPE_CHECKING:
     from tests.simulation.universe import Universe
@@ -141,7 +142,7 @@ class Rehearsal:
             await asyncio.sleep(self._until_the_next_sweep())
         if universe.is_open(key, "reauthorization_required"):
             universe.found.append(f"late: {key} logged in, its incident is still open")
-        elif any(_says_lost(text) for text in universe.shown_of(loser.name)):
+        elif any(_says_lost(message, loser.name) for message in universe.slack.channel):
             universe.found.append(f"late: {key} logged in, a message still says that it is lost")
 
     def _until_the_next_sweep(self) -> float:
@@ -153,6 +154,11 @@ class Rehearsal:
         return max(0.0, (lag if lag <= 600 else 0.0) + sweep + 120.0 - CLEARED_SECONDS)
 
 
-def _says_lost(text: str) -> bool:
+def _says_lost(message: Message, name: str) -> bool:
+    """Whether an incident's own message says it of `name`. A summary or a digest says of several
+    customers at once what was so when it was sent, and isn't changed."""
+    text = message.text
+    if message.incident_id is None or name not in text:
+        return False
     is_over = "*Resolved*" in text or "*Merged*" in text or "econnected" in text
     return "Reauthorization required" in text and not is_over
