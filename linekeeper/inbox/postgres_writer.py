@@ -71,7 +71,8 @@ class PostgresWriter:
         await self._drop()
 
     async def _write(self, batch: Sequence[Delivery]) -> Sequence[Receipt]:
-        if self._driver is None:
+        if self._driver is None or self._driver.is_closed():  # such as by a restart meanwhile
+            await self._drop()
             await self._connect()
         found: dict[str, Receipt] = {}
         missing = list(batch)
