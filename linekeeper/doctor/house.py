@@ -17,7 +17,7 @@ from linekeeper.store import KeyProblem, Store, StoreError
 from linekeeper.store.leases import CONSUMER
 from linekeeper.store.schema import describe, head, require_current
 from linekeeper.store.tables import Audit, Connection, Lease
-from linekeeper.watch.decide import PREFECT, WATCHERS, WORKERS, Part, examine
+from linekeeper.watch.decide import PREFECT, WATCHERS, WORKERS, Part, examine, is_quiet
 from linekeeper.watch.queries import read_parts
 from linekeeper.watch.service import policy_of
 
@@ -46,7 +46,7 @@ async def examine_parts(rt: Runtime) -> list[Finding]:
             continue
         if part.name in seen.silent:
             findings.append(wrong(_name(part), _silent(part), _RESTART[part.kind]))
-        elif now - part.at >= policy.after:
+        elif is_quiet(part, policy, now=now):
             findings.append(warn(_name(part), _silent(part), _RESTART[part.kind]))
         else:
             findings.append(ok(_name(part), f"works since {part.since:%Y-%m-%d %H:%M} UTC"))

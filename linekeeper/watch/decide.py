@@ -22,6 +22,7 @@ WORK: Mapping[str, timedelta] = {
 }
 """Work that must come by, and the least time after which it is missed: a reconcile may read for
 long, a digest may rest over a weekend."""
+QUIET_AFTER = timedelta(minutes=2)
 PAUSED_WORK = frozenset({"sweep", "reconcile"})
 """What an operator may pause; nobody is notified of it then."""
 _EFFECT: Mapping[str, str] = {
@@ -75,6 +76,14 @@ class Seen:
     """Names of the parts that are silent and not replaced."""
     forgotten: Collection[str]
     """Names of the parts whose rows may go: replaced by newer ones, or gone for good."""
+
+
+def is_quiet(part: Part, policy: WatchPolicy, *, now: datetime) -> bool:
+    """Whether nothing was heard of `part` for so long that nobody can say that it works. Pure.
+
+    Each says that it lives every few seconds; people are notified only after `policy.after`.
+    """
+    return now - part.at >= min(QUIET_AFTER, policy.after)
 
 
 def examine(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> Seen:

@@ -6,7 +6,16 @@ from datetime import datetime
 from typing import Literal
 
 from linekeeper.runtime import Runtime
-from linekeeper.watch.decide import PREFECT, WATCHERS, WORK, WORKERS, Part, WatchPolicy, examine
+from linekeeper.watch.decide import (
+    PREFECT,
+    WATCHERS,
+    WORK,
+    WORKERS,
+    Part,
+    WatchPolicy,
+    examine,
+    is_quiet,
+)
 from linekeeper.watch.queries import read_parts
 from linekeeper.watch.service import policy_of
 
@@ -47,7 +56,7 @@ def stand(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> list[
         if part.kind in WORK:
             state: State = "overdue" if f"work:{part.kind}" in overdue else "done"
             standing.append(Standing(part.name, part.kind, part.host, state, part.at))
-        elif part.name in seen.silent or now - part.at >= policy.after:
+        elif part.name in seen.silent or is_quiet(part, policy, now=now):
             standing.append(Standing(part.name, part.kind, part.host, "silent", part.at))
         else:
             standing.append(Standing(part.name, part.kind, part.host, "works", part.since))

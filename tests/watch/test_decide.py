@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from linekeeper.watch.decide import Part, WatchPolicy, examine
+from linekeeper.watch.standing import stand
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 POLICY = WatchPolicy(after=timedelta(minutes=15))
@@ -128,3 +129,9 @@ def test_the_last_of_a_kind_is_missed_also_where_it_ended_in_good_order() -> Non
     assert causes(no_consumer) == {"kind:consumer"}
     just_begun = [part("receiver:a", since=14), *no_consumer[1:]]
     assert causes(just_begun) == set()
+
+
+def test_who_was_not_heard_of_for_minutes_is_not_said_to_work() -> None:
+    for ago, state in ((1, "works"), (3, "silent")):
+        [seen] = stand([part("consumer:c", at=ago)], POLICY, now=NOW)
+        assert seen.state == state
