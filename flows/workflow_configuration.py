@@ -24,7 +24,6 @@ from linekeeper.workflow_configuration.decide import (
     Entered,
     Standing,
     Wanted,
-    how_configured,
     take_wanted,
 )
 from tasks.implementation import gate_key, not_needed, place_of, step_of, this_run
@@ -271,7 +270,7 @@ def _question(rt: Runtime, named: Named, standing: Standing) -> str:
 
 
 async def _end(named: Named, standing: Standing) -> State[None]:
-    message = f"{named.label} is configured and verified: {how_configured(standing.settings)}"
+    message = f"{named.label} is configured and verified: {standing.summary}"
     await rename(f"configure · {named.label} · verified")
     if not standing.entities:
         return Failed(message=f"{named.label} offers none of the entities it is configured for")

@@ -57,7 +57,7 @@ async def verify_first_read(connection_id: str) -> None:
     rt, log = runtime(), get_run_logger()
     standing = await service.load_standing(rt, connection_id)
     listed = sum(standing.marks[entity].listed or 0 for entity in standing.entities)
-    evidence = f"{how_configured(standing.settings)}. All listed whole: {listed:,} records."
+    evidence = f"{standing.summary}. All listed whole: {listed:,} records."
     log.info("%s", evidence)
     await service.note_step(rt, connection_id, "first_read", evidence=evidence, now=utcnow())
     for progress in await advance_connection(rt.store, connection_id, now=utcnow()):

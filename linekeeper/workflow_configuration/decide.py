@@ -53,6 +53,13 @@ class Standing:
         ]
 
     @property
+    def summary(self) -> str:
+        """The configuration in a sentence, and what of it the system doesn't offer."""
+        missing = [each.entity for each in self.settings if each.entity not in self.entities]
+        said = f"; not offered by this system: {', '.join(missing)}" if missing else ""
+        return how_configured(self.settings) + said
+
+    @property
     def unread(self) -> list[str]:
         """Entities that have not been listed whole."""
         return [
