@@ -13,7 +13,7 @@ from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.incidents.news import since
-from linekeeper.incidents.suppressed import in_window
+from linekeeper.incidents.windows import in_window
 from linekeeper.reconcile.due import PASSES, Order, Pass, due_in, unbearable
 from linekeeper.reconcile.named import (
     UnknownEntity,

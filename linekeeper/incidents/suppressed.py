@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.setup import ESTABLISHED
-from linekeeper.store.engine import Store, chunked
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
     Connection,
     Implementation,
@@ -229,33 +229,11 @@ def whole_until(left: Mapping[datetime | None, int], connections: int) -> dateti
     return None
 
 
-async def in_window(store: Store, connection_ids: Sequence[str], now: datetime) -> set[str]:
-    """Those of the connections that are in a maintenance window, or muted, at `now`."""
-    async with store.read() as session:
-        found = await _windows(session, now, timedelta())
-        windows = [row for row, window in found if now < window.ends_at]
-        if not windows:
-            return set()
-        covered: set[str] = set()
-        for some in chunked(connection_ids, _AT_ONCE):
-            rows = await session.execute(
-                select(
-                    col(Connection.id), col(Connection.customer_id), col(Connection.provider)
-                ).where(col(Connection.id).in_(some))
-            )
-            covered |= {
-                identifier
-                for identifier, *of in rows
-                if any(_covers_member(row, (identifier, of[0], of[1])) for row in windows)
-            }
-        return covered
-
-
 async def _of_windows(
     session: AsyncSession, members: Mapping[str, set[_Who]], now: datetime, back: timedelta
 ) -> dict[str, list[Silence]]:
     """The windows that cover every connection of an incident."""
-    windows = await _windows(session, now, back) if members else []
+    windows = await windows_at(session, now, back) if members else []
     return {
         incident_id: covering
         for incident_id, some_members in members.items()
@@ -264,7 +242,7 @@ async def _of_windows(
                 window
                 for row, window in windows
                 if row.scope == "all"
-                or (some_members and all(_covers_member(row, member) for member in some_members))
+                or (some_members and all(covers_member(row, member) for member in some_members))
             ]
         )
     }
@@ -300,14 +278,16 @@ async def _members(session: AsyncSession, ids: Sequence[str]) -> dict[str, set[_
     return members
 
 
-async def _windows(
+async def windows_at(
     session: AsyncSession, now: datetime, back: timedelta
 ) -> list[tuple[Row[Any], Silence]]:
+    """The windows that have begun, but for those that ended longer than `back` ago."""
     rows = await session.execute(_WINDOWS, {"since": now - back, "until": now})
     return [(row, _window(row)) for row in rows if _end(row) > row.starts_at]
 
 
-def _covers_member(row: Row[Any], member: _Who) -> bool:
+def covers_member(row: Row[Any], member: _Who) -> bool:
+    """Whether a window is one of a connection, given with its customer and provider. Pure."""
     connection_id, customer_id, provider = member
     if row.scope == "all":
         return True

@@ -83,6 +83,12 @@ def incident_event(
     )
 
 
+def request_reconnect_at(incident_id: str, at: datetime) -> Message:
+    """A row that has the case of an incident advanced at `at`, in order with nothing."""
+    key = f"reconnect:{incident_id}:at:{at:%Y%m%d%H%M}"
+    return Message(RECONNECT, key, {"incident_id": incident_id}, not_before=at)
+
+
 def request_reconnects(incident_ids: Iterable[str]) -> list[Message]:
     """Rows that have the case of each incident advanced; a repeat is harmless.
 

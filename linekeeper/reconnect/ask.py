@@ -5,7 +5,7 @@ consumers at once change nothing: each thing has a key of its own.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,7 +17,9 @@ from linekeeper.config import AppConfig, Configuration
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.lifecycle import IncidentChange, annotate
 from linekeeper.incidents.operate import NoIncident, audit_id
+from linekeeper.incidents.windows import resting_until
 from linekeeper.makini import ReadOnlyApp
+from linekeeper.outbox.events import request_reconnect_at
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.case import Case, Member, load_case
 from linekeeper.reconnect.remind import DEADLINE, JOINS_LATE
@@ -27,6 +29,7 @@ from linekeeper.store.engine import chunked
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Audit, Contact, Outbox, Reconnect
 
+LOOK_AGAIN = timedelta(minutes=5)
 _ENDED = ("reconnected", "moved")
 """Outcomes after which a reopened incident is a new attempt."""
 
@@ -114,11 +117,23 @@ class _Asking:
         signer: Signer,
         looked_at: Collection[str] | None = None,
     ) -> None:
-        """Make the links that are missing, mail those who were not, show the link in Slack."""
+        """Make the links that are missing, mail those who were not, show the link in Slack.
+
+        Nobody is written to in a maintenance window; what is still lost at its end is asked then.
+        """
+        to_ask = self._case.to_ask(app)
+        ids = [member.connection_id for member in to_ask]
+        resting = await resting_until(self._session, ids, self._now)
+        if resting:
+            await self._look_again(min(resting.values()))
         waiting = [
             member
-            for member in self._case.to_ask(app)
-            if looked_at is None or member.link_id or member.connection_id in looked_at
+            for member in to_ask
+            if member.link_id
+            or (
+                (looked_at is None or member.connection_id in looked_at)
+                and member.connection_id not in resting
+            )
         ]
         made = {member.connection_id: await self._link(member) for member in waiting}
         texts: list[str] = []
@@ -128,6 +143,7 @@ class _Asking:
             for member in waiting
             # A link may be older than the wish that customers are written to.
             if (member.link_id is None or member.connection_id not in asked)
+            and member.connection_id not in resting
             and app_of(app, member.chosen).writes_to_customers
         ]
         if notified and self._reconnect.outcome is None:
@@ -140,6 +156,11 @@ class _Asking:
         if changed or texts:
             change = IncidentChange(self._case.incident.id, "changed", "\n".join(texts))
             await announce(self._rt.store, self._session, [change], now=self._now)
+
+    async def _look_again(self, at: datetime) -> None:
+        """At the end of a window, or soon: somebody may end it before."""
+        again = request_reconnect_at(self._case.incident.id, min(at, self._now + LOOK_AGAIN))
+        await enqueue(self._rt.store, self._session, [again], now=self._now)
 
     async def _link(self, member: Member) -> str:
         if member.link_id is not None:

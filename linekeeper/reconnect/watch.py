@@ -5,8 +5,8 @@ more follow only where something is due, and what was done is in columns, so tha
 nothing.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import update
@@ -15,6 +15,7 @@ from sqlmodel import col
 from linekeeper.config import AppConfig, Configuration
 from linekeeper.incidents.announce import announce, incident_lane
 from linekeeper.incidents.lifecycle import IncidentChange, mark_reminded
+from linekeeper.incidents.windows import resting_until
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.ask import mail, with_contacts
 from linekeeper.reconnect.open_cases import OpenCase, WaitingMember, load_open_cases
@@ -120,7 +121,11 @@ async def _take(
     }
     async with rt.store.write() as session:
         reachable = await with_contacts(session, sorted(customers))
-        for step in steps:
+        ids = [member.connection_id for step in steps for member in step.members]
+        resting = await resting_until(session, ids, now)
+        for step in (_without(step, resting) for step in steps):
+            if not step.members:
+                continue
             case = step.case
             app = configuration.apps.get(case.app)
             mailed = {
@@ -135,6 +140,14 @@ async def _take(
                 [member.connection_id for member in step.members],
                 step.number,
             )
+
+
+def _without(step: Step, resting: Collection[str]) -> Step:
+    """The step without those who are not written to now; their reminder is due again later."""
+    if step.number == DEADLINE_SAID:
+        return step
+    members = [member for member in step.members if member.connection_id not in resting]
+    return replace(step, members=members)
 
 
 def _messages(step: Step, mailed: set[str], now: datetime) -> list[Message]:

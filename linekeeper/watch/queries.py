@@ -1,23 +1,25 @@
 """Heartbeats in the database, all by its own clock."""
 
 from collections.abc import Collection, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, delete, exists, select
+from sqlalchemy import bindparam, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
+from linekeeper.incidents.windows import PAUSE as PAUSE_WINDOW
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_ignore, insert_or_update
-from linekeeper.store.tables import Audit, EndedRun, Outbox, PartHeartbeat
+from linekeeper.store.tables import Audit, EndedRun, Outbox, PartHeartbeat, Silence
 from linekeeper.store.types import UtcDateTime
 from linekeeper.watch.decide import PAUSE, PREFECT, WORKERS, Part
 
 SPAN_ENDS_AFTER = timedelta(seconds=90)
 """Prefect has answered all along if no two answers are further apart."""
 RUNS_KEPT = timedelta(days=2)
+LONGEST_PAUSE = timedelta(days=365)
 
 
 async def beat(store: Store, part: str, kind: str, host: str, *, mark: str = "") -> None:
@@ -83,6 +85,27 @@ async def note_prefect(store: Store, workers: Mapping[str, str], *, paused: bool
         await insert_or_update(
             store, session, PartHeartbeat, changed, key=["part"], update=["since", "at", "mark"]
         )
+        await _note_pause(session, paused=paused, now=now)
+
+
+async def _note_pause(session: AsyncSession, *, paused: bool, now: datetime) -> None:
+    """While everything is paused nobody is told of anything: a window of its own."""
+    is_open = (col(Silence.kind) == PAUSE_WINDOW, col(Silence.ended_at).is_(None))
+    known = await session.scalar(select(col(Silence.id)).where(*is_open).limit(1))
+    if paused and known is None:
+        session.add(
+            Silence(
+                kind=PAUSE_WINDOW,
+                scope="all",
+                label="everything",
+                starts_at=now,
+                ends_at=now + LONGEST_PAUSE,
+                by="linekeeper",
+                reason="the variable linekeeper_paused is set",
+            )
+        )
+    elif known is not None and not paused:
+        await session.execute(update(Silence).where(*is_open).values(ended_at=now))
 
 
 async def read_parts(session: AsyncSession) -> list[Part]:

@@ -40,7 +40,7 @@ class Silence(SQLModel, table=True):
 
     id: str = identifier()
     kind: str = "maintenance"
-    """`maintenance` or `mute`."""
+    """`maintenance`, `mute`, or `pause`: of everything, while `linekeeper_paused` is set."""
     scope: str
     """`connection`, `customer`, `provider` or `all`."""
     subject: str = ""

@@ -1,0 +1,55 @@
+"""Which connections are in a maintenance window, muted, or part of a pause of everything."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.incidents.suppressed import covers_member, windows_at
+from linekeeper.store.engine import Store, chunked
+from linekeeper.store.tables import Connection
+
+MAINTENANCE, MUTE, PAUSE = KINDS = ("maintenance", "mute", "pause")
+"""Kinds of windows: planned work, what is not to be heard of, the variable `linekeeper_paused`."""
+
+
+async def in_window(store: Store, connection_ids: Sequence[str], now: datetime) -> set[str]:
+    """Those of the connections that are in a maintenance window, or muted, at `now`."""
+    async with store.read() as session:
+        return set(await _covered_until(session, connection_ids, now, KINDS))
+
+
+async def resting_until(
+    session: AsyncSession, connection_ids: Sequence[str], now: datetime
+) -> dict[str, datetime]:
+    """Those in a maintenance window, or in a pause of everything, and until when.
+
+    Their customers are not written to either: it is they who patch a system. A mute is about what
+    we are told ourselves.
+    """
+    return await _covered_until(session, connection_ids, now, (MAINTENANCE, PAUSE))
+
+
+async def _covered_until(
+    session: AsyncSession, connection_ids: Sequence[str], now: datetime, kinds: Collection[str]
+) -> dict[str, datetime]:
+    windows = [
+        (row, window.ends_at)
+        for row, window in await windows_at(session, now, timedelta())
+        if now < window.ends_at and row.kind in kinds
+    ]
+    covered: dict[str, datetime] = {}
+    for some in chunked(connection_ids if windows else (), 5_000):
+        rows = await session.execute(
+            select(col(Connection.id), col(Connection.customer_id), col(Connection.provider)).where(
+                col(Connection.id).in_(some)
+            )
+        )
+        for identifier, customer_id, provider in rows:
+            member = (identifier, customer_id, provider)
+            ends = [ends_at for row, ends_at in windows if covers_member(row, member)]
+            if ends:
+                covered[identifier] = max(ends)
+    return covered
