@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, HealthPolicy
-from linekeeper.consumer.events import apply, failed, giving_back
+from linekeeper.consumer.events import NotConfigured, apply, failed, giving_back
 from linekeeper.health.contested import is_older
 from linekeeper.health.judge import Observation, Outcome, load
 from linekeeper.health.scope import doubt
@@ -42,9 +42,25 @@ async def process_connection_events(rt: Runtime) -> bool:
         return False
     async with giving_back(rt, claimed):
         configuration = await rt.configuration()
-        judging = _Judging(rt.store, configuration.policy, configuration.apps)
-        await failed(rt, claimed, await apply(rt, claimed, [claimed.events], judging))
+        apps = configuration.apps
+        judging = _Judging(rt.store, configuration.policy, apps)
+        waiting = _unconfigured(claimed.events, apps)
+        late = {event.id for some in waiting.values() for event in some}
+        ours = [event for event in claimed.events if event.id not in late]
+        troubles = await apply(rt, claimed, [ours], judging)
+        troubles += [(some, NotConfigured(some[0].app)) for some in waiting.values()]
+        await failed(rt, claimed, troubles)
     return True
+
+
+def _unconfigured(events: Sequence[Event], apps: Mapping[str, AppConfig]) -> dict[str, list[Event]]:
+    """By ordering key, those whose app is in no settings now: nobody knows whether they are to be
+    handed on, so they wait for it. A canary is nobody's."""
+    waiting: dict[str, list[Event]] = {}
+    for event in events:
+        if event.app not in apps and event.kind != CANARY:
+            waiting.setdefault(event.lane, []).append(event)
+    return waiting
 
 
 class _Judging:

@@ -46,6 +46,9 @@ _NO_ATTEMPT = frozenset({ErrorKind.rate_limited, ErrorKind.circuit_open})
 class NotConfigured(Exception):
     """No Makini app of the event's name is in the settings now."""
 
+    def __init__(self, app: str) -> None:
+        super().__init__(f"no Makini app {app} is configured")
+
 
 def next_attempt(attempts: int, error: Exception, *, now: datetime) -> datetime | None:
     """When to try again after `attempts`; None to give it up.

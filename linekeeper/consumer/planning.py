@@ -45,12 +45,8 @@ async def plan_events(
 
     known = [event for event in events if event.app in apps]
     planned, failed = await isolate(known, plan_some)
-    failed += [(event, _unconfigured(event)) for event in events if event.app not in apps]
+    failed += [(event, NotConfigured(event.app)) for event in events if event.app not in apps]
     return [each for part in planned for each in part], failed
-
-
-def _unconfigured(event: Event) -> NotConfigured:
-    return NotConfigured(f"no Makini app {event.app} is configured")
 
 
 async def _plan(

@@ -1,11 +1,13 @@
 import asyncio
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.store.tables import Observation, Outbox, Transition
+from linekeeper.consumer.connection_events import process_connection_events
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Observation, Outbox, Transition, WebhookEvent
 from tests.inbox.process.stage import Stage, about
 
 
@@ -177,3 +179,28 @@ async def test_a_sync_that_fails_at_a_table_of_logins_asks_nobody_to_log_in(stag
     await stage.deliver(about(connection, "sync.failed", utcnow(), error=text))
     await stage.process()
     assert (await stage.connection(connection)).health == "degraded"
+
+
+async def test_an_event_whose_app_is_in_no_settings_waits_for_it(stage: Stage) -> None:
+    """Universe 206: it had been applied, and never handed on."""
+    [connection, *_] = stage.connections
+    receipt = await stage.deliver(about(connection, "connection.auth_required", utcnow()))
+    cleared = stage.rt.settings.model_copy(
+        update={"makini_api_url": None, "makini_client_id": None}
+    )
+    async with Runtime.open(cleared) as without:
+        assert not (await without.configuration()).apps
+        assert await process_connection_events(without)
+    event = await stage.event(receipt.id)
+    assert (event.status, event.error) == (
+        "pending",
+        "NotConfigured: no Makini app default is configured",
+    )
+    assert await stage.forwards() == []
+    async with stage.rt.store.write() as session:
+        await session.execute(update(WebhookEvent).values(next_attempt_at=utcnow()))
+    await stage.process()
+    assert (await stage.event(receipt.id)).status == "processed"
+    [forward] = await stage.forwards()
+    assert receipt.id in forward.dedupe_key
+    assert (await stage.connection(connection)).health == "reauthorization_required"
