@@ -23,10 +23,6 @@ CALLS = ("probe", "read", "reconcile")
 LAG_AFTER_LOGIN = timedelta(hours=1)
 """So long after a login a `fail` may be of a synchronization that had begun before it, whatever
 its date says, and is if it has none: a read settles it."""
-LAG_AFTER_READ = timedelta(hours=1)
-"""So long after a good read, and so long after it was first seen, a `fail` may be of before the
-read: one more read settles it. Longer no read outranks it: Makini may answer reads from what it
-has cached, and `fail` is the only word it documents for a lost login."""
 _GOOD = (Outcome.answered, Outcome.sync_failing)
 _WORDS = {
     "webhook": "Makini's event said that the login is lost",
@@ -151,16 +147,6 @@ def _is_leftover(judged: Judged, observation: Observation) -> bool:
     return observation.sync_updated_at - back < LAG_AFTER_LOGIN
 
 
-def _is_before_a_read(judged: Judged, observation: Observation) -> bool:
-    """Whether a status `fail` may be older than a read that went well."""
-    if observation.sync_status != "fail" or judged.read_at is None:
-        return False
-    if judged.own is Health.reauthorization_required:
-        return False
-    oldest = observation.at - LAG_AFTER_READ
-    return judged.read_at > oldest and (judged.failing_since or observation.at) > oldest
-
-
 def _is_claimed_lost(judged: Judged, observation: Observation, policy: HealthPolicy) -> bool:
     said = [at for at in (judged.lost_at, judged.refused_at) if at is not None]
     if said and observation.connected_at is not None and observation.connected_at > max(said):
@@ -188,10 +174,9 @@ def wants_read(judged: Judged, observation: Observation, policy: HealthPolicy) -
     """Whether a read has to settle what this status of a probe leaves open.
 
     A lost login is not taken for found again by a cached word alone: that of a connection which
-    Makini has switched off is as good as ever. Nor is a login that was used lately taken for lost
-    by a cached word alone; where nothing can be read, that word counts.
+    Makini has switched off is as good as ever.
     """
-    if contradicts(judged, observation, policy) or _is_before_a_read(judged, observation):
+    if contradicts(judged, observation, policy):
         return True
     if judged.own is Health.reauthorization_required and observation.outcome in _GOOD:
         return True

@@ -170,9 +170,6 @@ def _remembered(state: Judged, observation: Observation, policy: HealthPolicy) -
     logged_in = source == "reconnect" and observation.sync_status is not None
     if observation.outcome is Outcome.login_restored or logged_in:
         known["restored_at"] = at
-    if observation.sync_status is not None:
-        fails = observation.sync_status == "fail"
-        known["failing_since"] = (state.failing_since or at) if fails else None
     if source not in CACHED and observation.outcome is not Outcome.doubted:
         known["stated_at"] = max(state.stated_at or at, at)
     if source == "read":

@@ -124,8 +124,6 @@ class Judged:
     refusals: int = 0
     """Calls that the product reported as refused, since something stronger said otherwise."""
     refused_at: datetime | None = None
-    failing_since: datetime | None = None
-    """Since when Makini's status has said `fail`; None while it doesn't."""
     disputed: bool = False
     """The evidence contradicts itself, and nothing may be read to settle it."""
     evidence: Evidence | None = None
