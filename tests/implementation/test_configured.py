@@ -11,5 +11,12 @@ def test_what_the_system_does_not_offer_is_said() -> None:
         name: Watermark(connection_id="c", entity=name, offered=name == "eam/assets")
         for name in names
     }
-    standing = Standing(WorkflowConfiguration(connection_id="c"), "Acme", settings, marks, [], None)
+    standing = Standing(
+        WorkflowConfiguration(connection_id="c", configured_by="Ann"),
+        "Acme",
+        settings,
+        marks,
+        [],
+        None,
+    )
     assert standing.summary.endswith("; not offered by this system: eam/nonsense")
