@@ -125,7 +125,7 @@ def read(body: bytes) -> Any:
     try:
         return orjson.loads(plain)
     except (ValueError, RecursionError):
-        return _read_slowly(plain)
+        return None if is_too_deep(plain) else _read_slowly(plain)
 
 
 def _read_slowly(body: bytes) -> Any:
