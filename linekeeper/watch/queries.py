@@ -105,7 +105,7 @@ async def _note_pause(session: AsyncSession, *, paused: bool, now: datetime) -> 
             )
         )
     elif known is not None and not paused:
-        await session.execute(update(Silence).where(*is_open).values(ended_at=now))
+        await session.execute(update(Silence).where(*is_open).values(ends_at=now, ended_at=now))
 
 
 async def read_parts(session: AsyncSession) -> list[Part]:
