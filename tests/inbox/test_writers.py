@@ -1,4 +1,4 @@
-"""The intake of webhooks, whatever became of its connection to the database meanwhile."""
+"""The intake of webhooks over a connection to PostgreSQL that ended meanwhile."""
 
 import asyncio
 
@@ -9,16 +9,12 @@ from linekeeper.clock import utcnow
 from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.kinds import EventNames
-from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from tests.inbox.process.stage import NO_HEADERS
 
 
-async def test_the_first_delivery_after_a_restart_of_the_database_is_stored(
-    store: Store, settings: Settings
-) -> None:
-    if store.is_sqlite:
-        pytest.skip("a file is not restarted")
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True, scope="session")
+async def test_the_first_delivery_after_a_restart_of_the_database_is_stored(store: Store) -> None:
     names = EventNames(("eam/assets",), {})
 
     async def deliver(intake: Intake, body: bytes) -> bool:

@@ -49,6 +49,12 @@ async def incidents(store: Store) -> dict[str, str]:
         return {row.kind: row.status for row in rows}
 
 
+async def deploy_quietly(settings: Settings) -> None:
+    """Deploy, with schedules that rest."""
+    console = Console(file=io.StringIO())
+    await deploy(settings, reset=False, console=console, schedules_active=False)
+
+
 async def age(store: Store, *, minutes: float) -> None:
     """As if all that was reported had been so long ago."""
     async with store.write() as session:
@@ -90,9 +96,7 @@ async def test_a_run_that_breaks_or_crashes_is_an_incident_one_red_by_its_findin
         await client.create_automation(AutomationCore.model_validate(zombie))
         late = nothing.model_copy(update={"name": "Linekeeper: run late", "enabled": False})
         await client.create_automation(late)
-        await deploy(
-            settings, reset=False, console=Console(file=io.StringIO()), schedules_active=False
-        )
+        await deploy_quietly(settings)
         automations = {
             automation.name: automation for automation in await client.read_automations()
         }
@@ -207,9 +211,7 @@ async def test_a_run_that_somebody_cancelled_is_no_crash(
         PrefectClient(clean_prefect.api_url) as client,
         PrefectOrchestrator.open(settings) as orchestrator,
     ):
-        await deploy(
-            settings, reset=False, console=Console(file=io.StringIO()), schedules_active=False
-        )
+        await deploy_quietly(settings)
         found = await client.read_deployment_by_name("digest/digest")
 
         async def ended(*states: State) -> str:
