@@ -22,6 +22,7 @@ from tests.simulation.rare import RARE, RARE_KINDS, Rare
 from tests.simulation.sickness import Sickness
 from tests.simulation.sickness import draw as draw_sickness
 from tests.simulation.storage import Failing
+from tests.simulation.twice import Twice
 from tests.simulation.universe import Universe
 
 KINDS = (
@@ -39,6 +40,7 @@ MORE_KINDS = (
     "settings",
     "quiet",
     "before commit",
+    "twice",
 )
 """Drawn by themselves: the other kinds of a seed are those it had before there were these."""
 MORE = 0.3
@@ -73,6 +75,7 @@ class Trouble:
             self.kinds = set(universe.plan.kinds)
         self.customers = Customers(universe, Random(seed_of(universe.plan.seed, "customers")))
         self.operators = Operators(universe, Random(seed_of(universe.plan.seed, "operators")))
+        self.twice = Twice(universe, Random(seed_of(universe.plan.seed, "twice")))
         self.rare = Rare(universe, Random(seed_of(universe.plan.seed, "rare")))
         self.episodes = Episodes(universe, self.rng, self._on)
         self.over = self.episodes.over

@@ -37,6 +37,7 @@ class Host:
     def __init__(self, name: str) -> None:
         self.name = name
         self.dead = False
+        self.stalled = False  # none of its tasks runs until it goes on
         self.gone = asyncio.Event()
         self.skew = timedelta()  # how far its wall clock is off
         self.handles: list[Callable[[], None]] = []
@@ -108,6 +109,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._seeded = Random(seed)
         self._tasks_made = 0
         self.frozen: list[Any] = []
+        self._held: dict[Host, list[asyncio.Handle]] = {}
         self.errors: list[dict[str, Any]] = []
         self.steps = 0
         self.set_task_factory(_make_task)
@@ -143,12 +145,29 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.steps += 1
         ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
         hosts = {handle._context.get(HOST) for handle in ready}  # type: ignore[attr-defined]
-        if any(host is not None and host.dead for host in hosts):
-            alive = [handle for handle in ready if not _is_frozen(handle)]
-            self.frozen += [handle for handle in ready if _is_frozen(handle)]
+        if any(host is not None and (host.dead or host.stalled) for host in hosts):
+            waiting = list(ready)
             ready.clear()
-            ready.extend(alive)
+            ready.extend(handle for handle in waiting if not self._is_kept(handle))
         super()._run_once()  # type: ignore[misc]
+
+    def _is_kept(self, handle: asyncio.Handle) -> bool:
+        """Whether it doesn't run now: kept for good where its process is gone."""
+        host = handle._context.get(HOST)  # type: ignore[attr-defined]
+        if host is None or not (host.dead or host.stalled):
+            return False
+        kept = self.frozen if host.dead else self._held.setdefault(host, [])
+        kept.append(handle)
+        return True
+
+    def stall(self, host: Host) -> None:
+        """Let a process stand still, its clock and its time-outs not."""
+        host.stalled = True
+
+    def go_on(self, host: Host) -> None:
+        """Let a process that was stalled go on."""
+        host.stalled = False
+        self._ready.extend(self._held.pop(host, ()))  # type: ignore[attr-defined]
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
         """Work for a thread, run now; where it waits for a lock it is run again a little later."""
@@ -202,15 +221,11 @@ def _is_dead(context: contextvars.Context) -> bool:
     return host is not None and host.dead
 
 
-def _is_frozen(handle: asyncio.Handle) -> bool:
-    return _is_dead(handle._context)  # type: ignore[attr-defined]
-
-
 def freeze_leftovers(loop: VirtualLoop) -> None:
     """Let what is left at the end stay as it is for good: no `finally` of it may run."""
     for task in asyncio.all_tasks(loop):
         _freeze(task)
-    for handle in loop.frozen:
+    for handle in [*loop.frozen, *(each for held in loop._held.values() for each in held)]:
         _never_free(handle)
 
 

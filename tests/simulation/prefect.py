@@ -227,7 +227,11 @@ class SimPrefect:
     # --- runs
 
     async def run_flow(self, run: SimRun) -> None:
-        """Run a flow's real body in the process of the caller, to its end or until it suspends."""
+        """Run a flow's real body in the process of the caller, to its end or until it suspends.
+
+        Where two processes have taken one run, the end that is said last stands, as at Prefect;
+        a run that was suspended by one of them ends by the other.
+        """
         run.state_word = "running"
         run.start_time, run.run_count = run.start_time or self._now(), run.run_count + 1
         token = _run.set(run)
@@ -236,7 +240,8 @@ class SimPrefect:
         except Suspended:
             run.state_word = "suspended"
         except asyncio.CancelledError:
-            run.state_word, run.state_name = "crashed", "Crashed"
+            if run.state_word not in ("completed", "failed"):
+                run.state_word, run.state_name = "crashed", "Crashed"
             raise
         except Exception as error:
             run.state_word, run.message = "failed", f"{type(error).__name__}: {error}"
@@ -343,6 +348,8 @@ async def _suspend(wait_for_input: Any = None, timeout: float = 0, key: str = ""
     if key in run.inputs:
         values = {name: info.default for name, info in _fields(wait_for_input).items()}
         return SimpleNamespace(**{**values, **run.inputs[key]})
+    if run.state_word not in ("running", "suspended"):  # another process has ended or resumed it
+        raise RuntimeError(f"Flow run cannot be suspended: it is {run.state_word}")
     run.waits_for = key
     raise Suspended
 

@@ -231,7 +231,11 @@ class Universe:
             await asyncio.sleep(seconds)
             await work
 
-        self._peers.append(self.loop.create_task(wait(), context=PEERS.copy()))
+        self.spawn(wait())
+
+    def spawn(self, work: Any) -> None:
+        """Let somebody outside do `work`."""
+        self._peers.append(self.loop.create_task(work, context=PEERS.copy()))
 
     async def _deliver(self, post: Post) -> None:
         import json
@@ -354,15 +358,17 @@ class Universe:
                 if self.workers_away:
                     await asyncio.sleep(5.0)
                     continue
-                run = self.prefect.queue.pop(0)
-                await self._run(run)
+                self.take(self.prefect.queue.pop(0))
 
-    async def _run(self, run: SimRun) -> None:
+    def take(self, run: SimRun) -> None:
+        """A worker runs it, in a process of its own."""
+
         async def main(_: Host) -> None:
             await self.prefect.run_flow(run)
 
         host, task = self.start(f"worker {run.deployment}", main)
         task.add_done_callback(lambda _: self._ended(run, host), context=PEERS)
+        self.people.twice.taken(run, host)
 
     def _ended(self, run: SimRun, host: Host) -> None:
         host.end()
