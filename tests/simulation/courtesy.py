@@ -7,7 +7,7 @@ from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from tests.simulation.lost import NOTICED_LATE, line_of, was_lost
+from tests.simulation.lost import NOTICED_LATE, line_of, was_lost, worked, works_since
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
@@ -18,6 +18,7 @@ CLOCKS = timedelta(minutes=6)
 CLOCK_KINDS = frozenset({"clock", "day"})
 KNOWN_AFTER = timedelta(minutes=2)
 """From a login that was answered as done until no mail asks for it any more."""
+NEXT_DAY = timedelta(hours=15)
 QUIET_FROM = timedelta(minutes=25)
 QUIET_FOR = timedelta(minutes=45)
 
@@ -27,7 +28,7 @@ def discourtesies(oracle: "Oracle") -> list[str]:
     undated = [*_presses(oracle), *_said_twice(oracle)]
     if "day" in oracle.universe.people.kinds:
         return undated  # our own times are not those of the world
-    return [*_mails(oracle), *_quiet(oracle), *undated]
+    return [*_mails(oracle), *_mailed_twice(oracle), *_quiet(oracle), *undated]
 
 
 def _mails(oracle: "Oracle") -> Iterator[str]:
@@ -42,6 +43,14 @@ def _mails(oracle: "Oracle") -> Iterator[str]:
         lines = [each for connection in theirs for each in line_of(truth, connection)]
         if any(oracle.is_locked_out(each) for each in lines):
             continue
+        works = works_since(lines, mail.at)
+        why = works and oracle.universe.evidence.contradicts(lines, works, mail.at)
+        if why:
+            yield (
+                f"mail: {', '.join(mail.recipients)} was mailed at {mail.at:%H:%M:%S} about a "
+                f"login that works, and {why}: {mail.subject}"
+            )
+            continue
         if not any(was_lost(each, since, until) for each in lines):
             yield (
                 f"mail: {', '.join(mail.recipients)} was mailed at {mail.at:%H:%M:%S} about a "
@@ -55,6 +64,32 @@ def _mails(oracle: "Oracle") -> Iterator[str]:
                 f"mail: {', '.join(mail.recipients)} logged in at {known:%H:%M:%S} and was mailed "
                 f"at {mail.at:%H:%M:%S}: {mail.subject}"
             )
+
+
+def _mailed_twice(oracle: "Oracle") -> Iterator[str]:
+    """Nobody is written to twice about one lost login; the same mail may come twice.
+
+    Where people press "send again", they are.
+    """
+    universe = oracle.universe
+    if universe.people.kinds & {"buttons", "deadline"}:
+        return
+    asked = [mail for mail in universe.mail.taken if "/connect/" in mail.text]
+    for number, mail in enumerate(asked):
+        for later in asked[number + 1 :]:
+            is_same = later.recipients == mail.recipients and later.subject == mail.subject
+            if not is_same or later.identity == mail.identity or later.at - mail.at > NEXT_DAY:
+                continue
+            theirs = [
+                each for each in universe.truth.connections.values()
+                if each.email in mail.recipients
+            ]  # fmt: skip
+            lines = [each for one in theirs for each in line_of(universe.truth, one)]
+            if not any(worked(each, mail.at, later.at) for each in lines if not each.deleted):
+                yield (
+                    f"twice: {', '.join(mail.recipients)} was mailed at {mail.at:%H:%M:%S} and at "
+                    f"{later.at:%H:%M:%S}: {mail.subject}"
+                )
 
 
 @dataclass(frozen=True)

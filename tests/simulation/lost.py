@@ -1,6 +1,7 @@
 """When a login was lost, in truth: of a connection, and of those that stood in its place."""
 
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 
 from tests.simulation.makini.truth import Connection, Truth
 
@@ -25,6 +26,23 @@ def was_lost(connection: Connection, since: datetime, until: datetime) -> bool:
 def worked(connection: Connection, since: datetime, until: datetime) -> bool:
     """Whether the login worked at some moment of the span."""
     return _ever(connection, since, until, works=True)
+
+
+def works_since(lines: Iterable[Connection], at: datetime) -> datetime | None:
+    """Since when the logins of all of them work at `at`; None where one of them doesn't.
+
+    That of a connection that is gone at Makini is lost no more.
+    """
+    since = datetime.min.replace(tzinfo=UTC)
+    for connection in lines:
+        ends = [end for end, _ in connection.logins[1:]] + [connection.deleted_at or at]
+        for (began, works), end in zip(connection.logins, ends, strict=True):
+            if works or began > at:
+                continue
+            if end >= at:
+                return None
+            since = max(since, end)
+    return since
 
 
 def _ever(connection: Connection, since: datetime, until: datetime, *, works: bool) -> bool:

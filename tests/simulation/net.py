@@ -40,6 +40,7 @@ class Request:
 
 Handler = Callable[[Request], Answer]
 Decide = Callable[[Request], Fault | None]
+Answered = Callable[[Request, Answer, Fault | None], None]
 PEERS = contextvars.Context()  # peers outlive every host of ours
 
 
@@ -52,6 +53,7 @@ class Network:
         self._say = say
         self.peers: dict[str, Handler] = {}
         self.decide: Decide = lambda _: None
+        self.answered: Answered = lambda *_: None
         self.sent: list[Request] = []
 
     async def send(self, request: Request) -> Answer:
@@ -72,6 +74,7 @@ class Network:
                 answer = _made_up(fault)
             else:
                 answer = peer(request)
+            self.answered(request, answer, fault)
             lost = fault is not None and fault.kind in ("lose", "hang")
             tail = f" ({fault.kind})" if fault else ""
             self._say(f"{said} {answer.status}{tail}")

@@ -15,6 +15,7 @@ from linekeeper.receiver.app import Receiver
 from linekeeper.runtime import Runtime
 from tests.simulation import machine, slack
 from tests.simulation.founding import set_up
+from tests.simulation.heard import Evidence
 from tests.simulation.leases import Leases
 from tests.simulation.loop import HOST, Host, VirtualLoop
 from tests.simulation.machine import SimClock, seed_of
@@ -106,6 +107,8 @@ class Universe:
         self.prefect = SimPrefect(self.clock.true_now, self.clock.new_id)
         self.leases = Leases(self.clock.true_now)
         self.network = Network(self.loop, Random(seed_of(plan.seed, "net")), self.say)
+        self.evidence = Evidence(self)
+        self.network.answered = self.evidence.answered
         self.network.peers = {
             "makini.sim": self._makini, "product.sim": self._product,
             slack.HOST: self.slack.handle,

@@ -1,0 +1,84 @@
+"""What Makini answered to calls with a connection's own token: what Linekeeper could know.
+
+A mail that asks for a login is judged by it. Makini's status `fail` is its one documented word for
+a lost login and counts at once, though it may be late. Whatever else says that a login is lost is
+settled by a read, the strongest test there is, before anybody is written to.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from tests.simulation.makini.http import Answer
+from tests.simulation.makini.truth import Connection
+from tests.simulation.net import Fault, Request
+
+if TYPE_CHECKING:
+    from tests.simulation.universe import Universe
+
+STATUS = "/api/integrations/current"
+ACTED_WITHIN = timedelta(minutes=2)
+"""From an answer until no mail contradicts it: who is to be written to is looked up by then."""
+HINDERS = frozenset({"settings", "statements", "before commit"})
+"""Kinds of trouble with which an answer may not be stored, or no read be made."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One answer: `read`, `refused` or `failed`, or the word of a status."""
+
+    at: datetime
+    word: str
+
+
+class Evidence:
+    """All answers of a universe, by connection."""
+
+    def __init__(self, universe: "Universe") -> None:
+        self._universe = universe
+        self._heard: dict[str, list[Heard]] = {}
+
+    def answered(self, request: Request, answer: Answer, fault: Fault | None) -> None:
+        """A call was answered so, or met `fault`."""
+        if request.host != "makini.sim" or not request.path.startswith("/api/"):
+            return
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        owner = self._universe.truth.owner_of(token, self._universe.now())
+        if owner is not None:
+            heard = Heard(self._universe.now(), _word(request.path, answer, fault))
+            self._heard.setdefault(owner.key, []).append(heard)
+
+    def contradicts(self, line: Iterable[Connection], since: datetime, at: datetime) -> str:
+        """Why the login was known to work at `at`, or could have been; empty where it could not.
+
+        It works since `since` in truth.
+        """
+        heard = sorted(
+            (each for connection in line for each in self._heard.get(connection.key, [])
+             if since < each.at < at),
+            key=lambda each: each.at,
+        )  # fmt: skip
+        words = [each for each in heard if each.word not in ("read", "failed", "refused")]
+        if words and words[-1].word == "fail":
+            return ""  # the documented word, though it is late
+        settled = [each for each in heard if each.at < at - ACTED_WITHIN]
+        reads = [each for each in settled if each.word == "read"]
+        if reads:
+            return f"a record was read at {reads[-1].at:%H:%M:%S}"
+        is_hindered = bool(self._universe.people.kinds & HINDERS)
+        good = [each for each in settled if each in words]
+        if not good or is_hindered or any(each.word in ("failed", "refused") for each in heard):
+            return ""
+        return f"its status said {good[-1].word} at {good[-1].at:%H:%M:%S}, and nothing was read"
+
+
+def _word(path: str, answer: Answer, fault: Fault | None) -> str:
+    if fault is not None and fault.kind != "slow":
+        return "failed"
+    if answer.status != 200:
+        return "refused" if answer.status in (401, 403) else "failed"
+    if path == STATUS:
+        return str(json.loads(answer.body)["data"]["sync_status"])
+    return "read"
