@@ -11,6 +11,7 @@ from tests.simulation.lost import NOTICED_LATE, line_of, was_lost, worked, works
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
+    from tests.simulation.prefect import SimRun
     from tests.simulation.universe import Universe
 
 CLOCKS = timedelta(minutes=6)
@@ -164,10 +165,16 @@ def _presses(oracle: "Oracle") -> Iterator[str]:
     for press in oracle.universe.people.operators.pressed:
         if press.note:
             count = sum(number for text, number in notes.items() if f"{press.note}" in text)
+            if press.run is not None and count == 0 and not _has_ended(press.run):
+                continue  # it crashed with what it was answered, or is about to read it
             if count != 1:
                 yield f"press: {press.note!r} on {press.incident_id} stands there {count} times"
         elif press.incident_id not in taken | resolved and over.get(press.incident_id) is None:
             yield f"press: {press.incident_id} was acknowledged in Slack, and is not"
+
+
+def _has_ended(run: "SimRun") -> bool:
+    return run.state_word == "completed" and run.state_name != "Replaced"
 
 
 def _said_twice(oracle: "Oracle") -> Iterator[str]:

@@ -17,8 +17,10 @@ from tests.simulation.machine import seed_of
 from tests.simulation.makini.truth import Connection
 from tests.simulation.net import PEERS, Fault, Request
 from tests.simulation.operators import Operators
+from tests.simulation.pairs import LostPairs
 from tests.simulation.patience import Patience
 from tests.simulation.rare import RARE, RARE_KINDS, Rare
+from tests.simulation.shifting import Shifting
 from tests.simulation.sickness import Sickness
 from tests.simulation.sickness import draw as draw_sickness
 from tests.simulation.storage import Failing
@@ -41,6 +43,9 @@ MORE_KINDS = (
     "quiet",
     "before commit",
     "twice",
+    "forms",
+    "pairs",
+    "shift",
 )
 """Drawn by themselves: the other kinds of a seed are those it had before there were these."""
 MORE = 0.3
@@ -76,6 +81,8 @@ class Trouble:
         self.customers = Customers(universe, Random(seed_of(universe.plan.seed, "customers")))
         self.operators = Operators(universe, Random(seed_of(universe.plan.seed, "operators")))
         self.twice = Twice(universe, Random(seed_of(universe.plan.seed, "twice")))
+        self.shifting = Shifting(universe, Random(seed_of(universe.plan.seed, "shift")))
+        self.pairs = LostPairs(universe, Random(seed_of(universe.plan.seed, "pairs")))
         self.rare = Rare(universe, Random(seed_of(universe.plan.seed, "rare")))
         self.episodes = Episodes(universe, self.rng, self._on)
         self.over = self.episodes.over
@@ -107,7 +114,9 @@ class Trouble:
             yield self._commits()
         if "stops" in self.kinds:
             yield self._stops()
-        if "tokens" in self.kinds:
+        if "shift" in self.kinds:
+            self.shifting.fill()
+        if self.kinds & {"tokens", "pairs"}:
             yield self._tokens()
         if self._on("sick"):
             self.sick = draw_sickness(
@@ -132,6 +141,8 @@ class Trouble:
             yield self.operators.start_runs()
         if "buttons" in self.kinds:
             yield self.operators.press_buttons()
+        if "forms" in self.kinds:
+            yield self.operators.answer_forms()
         if "quiet" in self.kinds:
             quiet = Quiet.of(self.universe)
             alerts = AlertPolicy(time_zone=quiet.zone, quiet_hours=quiet.words)
@@ -178,6 +189,8 @@ class Trouble:
     def decide(self, request: Request) -> Fault | None:
         """What happens to one call."""
         fault = self._drawn(request)
+        if self._on("shift"):
+            self.shifting.called(request)
         self.patience.called(request, fault)
         return fault
 
@@ -188,6 +201,8 @@ class Trouble:
             return fault
         if request.path == "/link/token":
             self._hit_refresh(request)
+            if self._on("pairs") and (fault := self.pairs.fault_of(request)) is not None:
+                return fault
         if not self._on("calls") or self.rng.random() > 0.03:
             return None
         if request.path == "/link/token":
@@ -255,7 +270,7 @@ class Trouble:
         """Makini ends an access token before its time; the refresh token lives."""
         while True:
             await self._pause(900.0)
-            if self._on("tokens"):
+            if self._on("tokens") or self._on("pairs"):
                 connection = self.rng.choice(self.universe.truth.living())
                 self.universe.say(f"trouble: the access token of {connection.key} ends early")
                 self.universe.truth.end_tokens(connection, self.universe.now())

@@ -21,6 +21,7 @@ from random import Random
 from typing import Any
 
 CONTENDED_SECONDS = 0.003
+LEAST_SECONDS = 2e-6
 
 
 class Deadlock(Exception):
@@ -118,6 +119,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Virtual seconds since the beginning."""
         return self._now
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        """As ever, but what is to come takes time: else a wait of nanoseconds is none at all, and
+        whoever looks at the clock again after it finds it where it was, for ever."""
+        if when > self._now:
+            when = max(when, self._now + LEAST_SECONDS)
+        return super().call_at(when, callback, *args, context=context)
 
     def pass_time(self, timeout: float | None) -> None:
         """Called where the loop would wait: the seeded order is made, or time jumps."""

@@ -36,6 +36,8 @@ class Press:
     at: datetime
     note: str = ""
     """What was written; empty where *Acknowledge* was pressed."""
+    run: SimRun | None = None
+    """The run in whose form it was written."""
 
 
 class Operators:
@@ -65,6 +67,29 @@ class Operators:
                 run = SimRun(UUID(universe.clock.new_id()), name, name, False)
                 universe.prefect.runs[run.id] = run
                 universe.prefect.enqueue(run)
+
+    async def answer_forms(self) -> None:
+        """Somebody answers the form of a run that waits for a login; sometimes it is sent twice."""
+        universe = self._universe
+        while True:
+            if not await self._pause(300.0):
+                continue
+            waiting = [
+                run for run in universe.prefect.runs.values()
+                if run.deployment == "reconnect" and run.state_word == "suspended"
+            ]  # fmt: skip
+            if not waiting or universe.prefect.down:
+                continue
+            run = self._rng.choice(waiting)
+            self._presses += 1
+            note = f"note {self._presses}: looked at it"
+            snooze = self._rng.choice(("no", "no", "1 hour"))
+            answer = {"by": "ben", "note": note, "snooze": snooze, "give_up": False}
+            universe.say(f"form: {note}")
+            incident_id = str(run.parameters.get("incident"))
+            self.pressed.append(Press(incident_id, universe.now(), note, run))
+            for _ in range(self._rng.choice((1, 2))):
+                await universe.prefect.resume_run(str(run.id), answer)
 
     # --- Slack
 

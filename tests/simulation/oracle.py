@@ -192,7 +192,10 @@ class Oracle:
         """Whether a new pair was lost for good, as when a process dies while it gets one."""
         issued = [pair.issued_at for pair in connection.pairs if pair.source != "mint"]
         near = timedelta(seconds=90)
-        return any(abs(at - crash) < near for at in issued for crash in self.universe.crashed_at)
+        is_lost = self.universe.people.pairs.is_locked_out(connection)
+        return is_lost or any(
+            abs(at - crash) < near for at in issued for crash in self.universe.crashed_at
+        )
 
     def forwards(self) -> None:
         """What was applied reached the product; each connection's in order."""

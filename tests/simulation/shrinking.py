@@ -13,8 +13,8 @@ from tests.simulation.run import simulate
 from tests.simulation.universe import Plan, Verdict
 
 Live = Callable[[Plan], Verdict]
-ALWAYS = ("webhooks", "crash")
-"""Kinds that every universe has where none are named."""
+ALWAYS = ("webhooks", "crash", "makini")
+"""Kinds that a universe may have beside those, where none are named."""
 
 
 def shrink(plan: Plan, broken: Sequence[str], live: Live = simulate) -> tuple[Plan, Verdict]:

@@ -1,0 +1,55 @@
+"""An answer with a new token pair is lost on its way: Makini has killed the pair before it."""
+
+from random import Random
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+from tests.simulation.makini.truth import Connection
+from tests.simulation.net import Fault, Request
+
+if TYPE_CHECKING:
+    from tests.simulation.universe import Universe
+
+LOST = 0.3
+"""The share of answers with a new pair that are."""
+
+
+class LostPairs:
+    """Which new pairs nobody has."""
+
+    def __init__(self, universe: "Universe", rng: Random) -> None:
+        self._universe = universe
+        self._rng = rng
+        self._lost: set[str] = set()
+
+    def fault_of(self, request: Request) -> Fault | None:
+        """What a call for a new pair meets."""
+        owner = self._owner(request)
+        if owner is None:
+            return None
+        self._lost.discard(owner.key)
+        if self._rng.random() >= LOST:
+            return None
+        self._universe.say(f"trouble: the new pair of {owner.key} is lost on its way")
+        self._lost.add(owner.key)
+        return Fault("lose")
+
+    def _owner(self, request: Request) -> Connection | None:
+        """Whose new pair is asked for; None where the request gives none."""
+        truth, given = self._universe.truth, parse_qs(request.body.decode(errors="replace"))
+        for refresh in given.get("refresh_token", ()):
+            return truth.refreshable(refresh, self._universe.now())
+        for code in given.get("code", ()):
+            known = self._universe.face.codes.get(code)
+            return truth.connections[known[0]] if known else None
+        return None
+
+    def is_locked_out(self, connection: Connection) -> bool:
+        """Whether nobody has its pair, and Linekeeper may not make another."""
+        line = {connection.key}
+        line |= {
+            key
+            for key, each in self._universe.truth.connections.items()
+            if each.successor == connection.key
+        }
+        return bool(line & self._lost) and self._universe.personality.mint == "refused"
