@@ -61,12 +61,13 @@ class Evidence:
             key=lambda each: each.at,
         )  # fmt: skip
         words = [each for each in heard if each.word not in ("read", "failed", "refused")]
-        if words and words[-1].word == "fail":
-            return ""  # the documented word, though it is late
+        fails = words and words[-1].word == "fail"  # the documented word, though it may be late
         settled = [each for each in heard if each.at < at - ACTED_WITHIN]
         reads = [each for each in settled if each.word == "read"]
-        if reads:
+        if reads and not (fails and words[-1].at > reads[-1].at):
             return f"a record was read at {reads[-1].at:%H:%M:%S}"
+        if fails:
+            return ""
         is_hindered = bool(self._universe.people.kinds & HINDERS)
         good = [each for each in settled if each in words]
         if not good or is_hindered or any(each.word in ("failed", "refused") for each in heard):
