@@ -12,6 +12,7 @@ import pytest
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from tests.databases import Engine, Postgres, drop_sqlite, make_sqlite
+from tests.ending import end_at_once
 from tests.places import quick_folder
 from tests.repetitions import leave_to_soak
 from tests.sharing import share_compiled_statements, share_flows, share_trust
@@ -66,8 +67,9 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def shared() -> Iterator[None]:
-    """See `tests.sharing`."""
+    """See `tests.sharing` and `tests.ending`."""
     with pytest.MonkeyPatch.context() as patch:
+        end_at_once(patch)
         share_compiled_statements(patch)
         share_trust(patch)
         share_flows(patch)
