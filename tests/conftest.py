@@ -13,6 +13,7 @@ from linekeeper.settings import Settings
 from linekeeper.store import Store
 from tests.databases import Engine, Postgres, drop_sqlite, make_sqlite
 from tests.ending import end_at_once
+from tests.longest import longest_first
 from tests.places import quick_folder
 from tests.repetitions import leave_to_soak
 from tests.sharing import share_compiled_statements, share_flows, share_trust
@@ -32,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Side by side, tests of the running house share one, and so do those of a Prefect server.
 
     Of those there are two, one for the flows: a single one would be what all wait for at the end.
-    What takes longest by itself, a simulated world, is not left to one worker at the end either.
+    What takes longest by itself is not left to one worker at the end either (`tests.longest`).
     """
     for item in items:
         if "e2e" in item.path.parts:
@@ -42,7 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
             item.add_marker(pytest.mark.xdist_group(which))
     leave_to_soak(items)
     yield
-    items.sort(key=lambda item: "simulation" not in item.path.parts)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        longest_first(items)
 
 
 _STEPPED_BACK: list[bool] = []

@@ -1,6 +1,7 @@
 """What is left out on PostgreSQL is named in a file: nothing there that is gone, or called anew."""
 
 from tests.house.test_shared_peers import TESTS
+from tests.longest import SECONDS
 from tests.repetitions import DATABASE, ELSEWHERE
 
 
@@ -11,3 +12,9 @@ def test_what_is_left_out_on_postgresql_is_there_and_not_about_the_database() ->
         path, _, function = name.partition("::")
         assert f"def {function}(" in (TESTS / path).read_text(), name
         assert not name.startswith(DATABASE), name
+
+
+def test_what_begins_first_is_there() -> None:
+    for name in SECONDS:
+        path, _, function = name.partition("::")
+        assert f"def {function}(" in (TESTS / path).read_text(), name
