@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +22,8 @@ local file, size, log
 function init(args)
   file = io.open(args[1], "rb")
   size = tonumber(args[2])
-  if args[3] then log = io.open(args[3], "w") end
+  file:seek("set", size * tonumber(args[3]))
+  if args[4] then log = io.open(args[4], "w") end
 end
 function request()
   local raw = file:read(size)
@@ -52,10 +53,17 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A file of requests, all of one length."""
+    """A file of requests, all of one length, of which the first to send is number `begin`."""
 
     path: Path
     length: int
+    begin: int = 0
+
+    def after(self, requests: int) -> "Load":
+        """The rest of it; the whole once more if so many, and those under way, leave nothing."""
+        begin = self.begin + requests + AT_ONCE
+        left = self.path.stat().st_size // self.length - begin
+        return replace(self, begin=begin if left > 0 else 0)
 
 
 def sender() -> str:
@@ -66,12 +74,12 @@ def sender() -> str:
 def send(
     folder: Path, address: str, load: Load, *, seconds: float, log: Path | None = None
 ) -> dict[str, Any]:
-    """Send `load` to `address` for `seconds`, from its beginning again when it ends.
+    """Send `load` to `address` for `seconds`, from the file's beginning when it ends.
 
     With `log` each answer is written there (status and body) and the load is sent once at most.
     Returns `requests`, `seconds`, `p50_ms`, `p99_ms`, `not_200`.
     """
-    arguments = [str(load.path), str(load.length), *([str(log)] if log else [])]
+    arguments = [str(load.path), str(load.length), str(load.begin), *([str(log)] if log else [])]
     if sender() == "wrk":
         script = folder / ("log.lua" if log else "push.lua")
         script.write_text(_LUA + (_LUA_LOG if log else "") + _LUA_DONE)
@@ -122,6 +130,7 @@ class _Sending(asyncio.Protocol):
 class _Run:
     def __init__(self, load: Load, seconds: float, log: Path | None) -> None:
         self._file = load.path.open("rb")
+        self._file.seek(load.begin * load.length)
         self._length = load.length
         self._log = log.open("wb") if log else None
         self._until = time.perf_counter() + seconds
@@ -178,7 +187,7 @@ async def _main(address: str, seconds: float, load: Load, log: Path | None) -> d
 if __name__ == "__main__":
     import uvloop
 
-    _, address, seconds, path, length, *more = sys.argv
-    load = Load(Path(path), int(length))
+    _, address, seconds, path, length, begin, *more = sys.argv
+    load = Load(Path(path), int(length), int(begin))
     log = Path(more[0]) if more else None
     print("RESULT", json.dumps(uvloop.run(_main(address, float(seconds), load, log))))

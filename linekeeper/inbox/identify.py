@@ -8,7 +8,7 @@ read still has an identity, made from its content.
 import codecs
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple, TypeAlias
@@ -108,14 +108,14 @@ def identify(
     event = _text_at(payload, _NAMES)
     kind, entity = names.meaning(event)
     return Identity(
-        delivery_id=delivery_id,
-        content_key="" if delivery_id else _content_key(app, url_connection, body),
-        connection_ref=_stored_at(payload, _CONNECTIONS) or of_url,
-        url_connection=of_url,
-        event=as_stored(event) if event else None,
-        kind=kind,
-        entity=entity if entity is None else as_stored(entity),
-        event_at=_time_at(payload, now),
+        delivery_id,
+        "" if delivery_id else _content_key(app, url_connection, body),
+        _stored_at(payload, _CONNECTIONS) or of_url,
+        of_url,
+        as_stored(event) if event else None,
+        kind,
+        entity if entity is None else as_stored(entity),
+        _time_at(payload, now),
     )
 
 
@@ -218,22 +218,19 @@ def _content_key(app: str, url_connection: str | None, body: bytes) -> str:
     return sha256(b"%b\n%d\n%b\n%b" % (app.encode(), len(connection), connection, body)).hexdigest()
 
 
-def _values(payload: Any, paths: Iterable[_Path]) -> Iterator[Any]:
-    if not isinstance(payload, dict):
-        return
-    for name, inner in paths:
-        found = payload.get(name)
-        if found is not None and inner is not None:
-            found = found.get(inner) if isinstance(found, dict) else None
-        if found is not None:
-            yield found
+def _value(payload: Any, path: _Path) -> Any:
+    name, inner = path
+    found = payload.get(name)
+    if inner is not None:
+        return found.get(inner) if isinstance(found, dict) else None
+    return found
 
 
 def _text_at(payload: Any, paths: Iterable[_Path]) -> str | None:
-    for value in _values(payload, paths):
-        text = _scalar(value)
-        if text:
-            return text
+    if isinstance(payload, dict):
+        for path in paths:
+            if text := _scalar(_value(payload, path)):
+                return text
     return None
 
 
@@ -258,10 +255,12 @@ def _key(item: Any) -> str:
 
 
 def _time_at(payload: Any, now: datetime) -> datetime | None:
-    for value in _values(payload, _TIMES):
-        found = _time(value)
-        if found is not None and found >= _EARLIEST:
-            return min(found, now)
+    if isinstance(payload, dict):
+        for path in _TIMES:
+            value = _value(payload, path)
+            found = None if value is None else _time(value)
+            if found is not None and found >= _EARLIEST:
+                return min(found, now)
     return None
 
 

@@ -1,13 +1,15 @@
 """Making deliveries durable: all that wait go into one transaction, then each is answered.
 
 While one batch is being committed the next one gathers, so the number of commits follows the
-storage's speed and not the number of requests. Nobody is told "stored" before the commit of the
-own row; whatever goes wrong, everybody waiting is told that storage is down, and the next batch
-tries again.
+storage's speed and not the number of requests. What a batch holds is decided as it begins, so a
+writer that has a thread of its own can be given the next one ahead: it goes on at once. Nobody is
+told "stored" before the commit of the own row; whatever goes wrong, everybody waiting is told that
+storage is down, and the next batch tries again.
 """
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Protocol, Self, TypeAlias
@@ -32,6 +34,9 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 _Waiting: TypeAlias = tuple[Delivery, asyncio.Future[Receipt]]
 
 
+Take: TypeAlias = Callable[[], Sequence[Delivery]]
+
+
 class StorageDown(Exception):
     """The delivery is not known to be stored; the sender should come again."""
 
@@ -39,8 +44,14 @@ class StorageDown(Exception):
 class Writer(Protocol):
     """Stores a batch in one transaction; any exception means that nothing is known to be stored."""
 
-    async def write(self, batch: Sequence[Delivery]) -> Sequence[Receipt]:
-        """One receipt for each delivery, in order, after the commit."""
+    at_once: int
+    """How many batches it is given at once; it writes them one after the other."""
+
+    async def write(self, take: Take) -> Sequence[Receipt]:
+        """One receipt for each delivery that `take` gives, in order, after the commit.
+
+        `take` is called once, in any thread, as the transaction is about to begin.
+        """
         ...
 
     async def close(self) -> None:
@@ -54,10 +65,13 @@ class Intake:
     def __init__(self, writer: Writer, observe: Callable[[int, float], None] | None = None) -> None:
         self._writer = writer
         self._observe = observe
-        self._waiting: list[_Waiting] = []
+        self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
+        """Of what waits and what is being stored."""
         self._wake = asyncio.Event()
+        self._may_begin = asyncio.Semaphore(writer.at_once)
         self._task: asyncio.Task[None] | None = None
+        self._storing: set[asyncio.Task[None]] = set()
 
     @classmethod
     def open(cls, store: Store, observe: Callable[[int, float], None] | None = None) -> Self:
@@ -89,75 +103,128 @@ class Intake:
 
     async def __aexit__(self, *_: object) -> None:
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-        self._refuse(self._waiting)
+        ending = self._storing | ({task} if task else set())
+        for one in ending:
+            one.cancel()
+        if ending:
+            await asyncio.wait(ending)
+        self._refuse_waiting()
         await self._writer.close()
 
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
-            batch = self._take()
-            if not batch:
-                continue
-            try:
-                await self._commit(batch)
-            except Exception as error:
-                # Only the kind: a driver's message may quote the values it was given.
-                log.warning("webhooks: storing %d failed: %s", len(batch), type(error).__name__)
-                self._refuse(self._waiting)
-            finally:
-                self._refuse(batch)
+            await self._may_begin.acquire()
+            self._wake.clear()
+            storing = asyncio.create_task(self._store_next(), name="webhook batch")
+            self._storing.add(storing)
+            storing.add_done_callback(self._stored)
 
-    async def _commit(self, batch: list[_Waiting]) -> None:
-        """Store `batch` and answer it; beyond `STORE_SECONDS` everybody is refused meanwhile."""
-        began = monotonic()
-        writing = {asyncio.create_task(self._write([row for row, _ in batch]))}
-        while not (await asyncio.wait(writing, timeout=STORE_SECONDS))[0]:
-            log.warning("webhooks: the database has not answered for %g s", STORE_SECONDS)
-            self._refuse(batch)
-            self._refuse(self._waiting)
-        receipts = writing.pop().result()
+    def _stored(self, task: asyncio.Task[None]) -> None:
+        self._storing.discard(task)
+        self._may_begin.release()
+        if self._waiting:
+            self._wake.set()
+
+    async def _store_next(self) -> None:
+        """Store what waits and answer it; beyond `STORE_SECONDS` everybody is refused meanwhile."""
+        batch = _Batch()
+        self._refuse_later(batch)
+        try:
+            receipts = await self._write(lambda: batch.take(self._waiting))
+            self._answer(batch, receipts)
+        except Exception as error:
+            # Only the kind: a driver's message may quote the values it was given.
+            log.warning("webhooks: storing %d failed: %s", batch.rows, type(error).__name__)
+            self._refuse_waiting()
+        finally:
+            batch.timer.cancel()
+            batch.refuse()
+            self._bytes -= batch.size
+
+    def _answer(self, batch: "_Batch", receipts: Sequence[Receipt]) -> None:
+        if not receipts:
+            return
         passed(
             "accepted",
             [receipt.id for receipt in receipts],
-            deliveries=[row.delivery_key for row, _ in batch],
+            deliveries=[row.delivery_key for row, _ in batch.waiting],
         )
-        for (_, future), receipt in zip(batch, receipts, strict=False):
+        for (_, future), receipt in zip(batch.waiting, receipts, strict=False):
             if not future.done():
                 future.set_result(receipt)
         if self._observe is not None:
-            self._observe(len(receipts), monotonic() - began)
+            self._observe(len(receipts), monotonic() - batch.began)
 
-    async def _write(self, rows: Sequence[Delivery]) -> Sequence[Receipt]:
-        """Store `rows`; those that only share their id with one of another connection as well."""
-        receipts = await self._writer.write(rows)
+    def _refuse_later(self, batch: "_Batch") -> None:
+        loop = asyncio.get_running_loop()
+        batch.timer = loop.call_later(STORE_SECONDS, self._refuse_now, batch)
+
+    def _refuse_now(self, batch: "_Batch") -> None:
+        log.warning("webhooks: the database has not answered for %g s", STORE_SECONDS)
+        batch.refuse()
+        self._refuse_waiting()
+        self._refuse_later(batch)
+
+    def _refuse_waiting(self) -> None:
+        """Those that wait for their batch to begin."""
+        waiting = _Batch()
+        while waiting.take(self._waiting, most=MAX_WAITING):
+            waiting.refuse()
+        self._bytes -= waiting.size
+
+    async def _write(self, take: Take) -> Sequence[Receipt]:
+        """Store what `take` gives; also what only shares its id with another connection's."""
+        rows: Sequence[Delivery] = ()
+
+        def taken() -> Sequence[Delivery]:
+            nonlocal rows
+            rows = take()
+            return rows
+
+        receipts = await self._writer.write(taken)
         pairs = zip(rows, receipts, strict=True)
         again = {own.id: own for row, receipt in pairs if (own := _own_key(row, receipt))}
         if not again:
             return receipts
-        stored = dict(zip(again, await self._writer.write(list(again.values())), strict=True))
+        own_rows = list(again.values())
+        stored = dict(zip(again, await self._writer.write(lambda: own_rows), strict=True))
         return [stored.get(row.id, receipt) for row, receipt in zip(rows, receipts, strict=True)]
 
-    def _take(self) -> list[_Waiting]:
-        size = 0
-        for count, (row, _) in enumerate(self._waiting):
-            size += len(row.body)
-            if count and (count >= MAX_BATCH or size > MAX_BATCH_BYTES):
-                batch, self._waiting = self._waiting[:count], self._waiting[count:]
-                self._bytes -= size - len(row.body)
-                return batch
-        batch, self._waiting = self._waiting, []
-        self._bytes = 0
-        self._wake.clear()
-        return batch
 
-    def _refuse(self, waiting: list[_Waiting]) -> None:
-        for _, future in waiting:
+class _Batch:
+    """What is stored in one transaction, from its beginning on."""
+
+    timer: asyncio.TimerHandle
+
+    def __init__(self) -> None:
+        self.waiting: list[_Waiting] = []
+        self.rows = self.size = 0
+        self.began = 0.0
+
+    def take(self, waiting: deque[_Waiting], *, most: int = MAX_BATCH) -> Sequence[Delivery]:
+        """Take those that have waited longest. Safe in a thread beside the loop that appends."""
+        self.began = monotonic()
+        size = 0
+        taken: list[Delivery] = []
+        while len(taken) < most and size < MAX_BATCH_BYTES:
+            try:
+                row, future = waiting.popleft()
+            except IndexError:
+                break
+            self.waiting.append((row, future))
+            taken.append(row)
+            size += len(row.body)
+        self.rows += len(taken)
+        self.size += size
+        return taken
+
+    def refuse(self) -> None:
+        """Tell those without an answer that storage is down."""
+        for _, future in self.waiting:
             if not future.done():
                 future.set_exception(StorageDown())
-        waiting.clear()
+        self.waiting.clear()
 
 
 def _own_key(delivery: Delivery, receipt: Receipt) -> Delivery | None:

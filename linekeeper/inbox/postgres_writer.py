@@ -1,7 +1,7 @@
 """Batches into PostgreSQL: asyncpg itself, one statement, and a call to whoever consumes."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -51,14 +51,19 @@ _ROUNDS = 5
 class PostgresWriter:
     """Writes over one connection of `engine`, made anew when it breaks."""
 
+    at_once = 1
+
     def __init__(self, engine: AsyncEngine, *, seconds: float) -> None:
         self._engine = engine
         self._seconds = seconds
         self._connection: AsyncConnection | None = None
         self._driver: Any = None
 
-    async def write(self, batch: Sequence[Delivery]) -> Sequence[Receipt]:
+    async def write(self, take: Callable[[], Sequence[Delivery]]) -> Sequence[Receipt]:
         """See `Writer`. Raises whatever the driver, the network or the time-out raises."""
+        batch = take()
+        if not batch:
+            return ()
         try:
             async with asyncio.timeout(self._seconds):
                 return await self._write(batch)

@@ -5,8 +5,9 @@ loop beside it is most of the cost.
 """
 
 import asyncio
+import functools
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -18,10 +19,15 @@ from linekeeper.inbox.identify import Delivery, Receipt
 _COLUMNS = (*Delivery._fields[:-1], "next_attempt_at", "body")
 _INSERT = f"INSERT INTO webhook_event ({', '.join(_COLUMNS)}, source, status, attempts) VALUES "  # noqa: S608 - our own names
 _ROW = f"({', '.join('?' * len(_COLUMNS))}, 'webhook', 'pending', 0)"
-_STATEMENTS = {
-    rows: f"{_INSERT}{', '.join([_ROW] * rows)} ON CONFLICT DO NOTHING"
-    for rows in (1, 2, 4, 8, 16, 32, 64, 128)
-}
+_MOST = 128
+"""Rows in one statement."""
+
+
+@functools.cache
+def _statement(rows: int) -> str:
+    return f"{_INSERT}{', '.join([_ROW] * rows)} ON CONFLICT DO NOTHING"
+
+
 _FIND = (
     "SELECT id, connection_ref FROM webhook_event WHERE app = ? AND delivery_key = ?"
     " UNION ALL SELECT id, connection_ref FROM webhook_event WHERE merge_key = ? LIMIT 1"
@@ -31,38 +37,68 @@ _FIND = (
 class SqliteWriter:
     """Writes to the database file `path`; waits at most `seconds` for another writer."""
 
+    at_once = 2
+    """One is written; the next waits in the thread's queue."""
+
     def __init__(self, path: str, *, seconds: float) -> None:
         self._path = path
         self._seconds = seconds
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="webhook-intake")
 
-    async def write(self, batch: Sequence[Delivery]) -> Sequence[Receipt]:
+    async def write(self, take: Callable[[], Sequence[Delivery]]) -> Sequence[Receipt]:
         """See `Writer`. Raises `sqlite3.Error`."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, batch)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, take)
 
     async def close(self) -> None:
         """See `Writer`."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
         self._thread.shutdown(wait=False)
 
-    def _write(self, batch: Sequence[Delivery]) -> Sequence[Receipt]:
+    def _write(self, take: Callable[[], Sequence[Delivery]]) -> Sequence[Receipt]:
+        batch = take()
+        if not batch:
+            return ()
         try:
             connection = self._connection or self._connect()
-            self._begin(connection)
-            new = sum(
-                connection.execute(_STATEMENTS[len(rows)], _values(rows)).rowcount
-                for rows in _pieces(batch)
-            )
-            if new == len(batch):
-                receipts = [Receipt(row.id, True) for row in batch]
-            else:
-                receipts = [_find(connection, row) for row in batch]
-            connection.execute("COMMIT")
+            if not self._is_written_at_once(connection, batch):
+                return self._write_or_find(connection, batch)
         except BaseException:
             self._disconnect()  # rolls back; the next batch opens it anew
             raise
+        return [Receipt(row.id, True) for row in batch]
+
+    def _is_written_at_once(
+        self, connection: sqlite3.Connection, batch: Sequence[Delivery]
+    ) -> bool:
+        """Whether one statement, its own transaction, stored all of `batch` as new.
+
+        This is the common case. A transaction around it would let go of Python's lock twice more.
+        """
+        if len(batch) > _MOST:
+            return False
+        try:
+            return self._insert(connection, batch) == len(batch)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            return False
+
+    def _write_or_find(
+        self, connection: sqlite3.Connection, batch: Sequence[Delivery]
+    ) -> Sequence[Receipt]:
+        """Store what is not there yet. A row of `batch` that is there already counts as new."""
+        self._begin(connection)
+        pieces = (batch[start : start + _MOST] for start in range(0, len(batch), _MOST))
+        if sum(self._insert(connection, rows) for rows in pieces) == len(batch):
+            receipts = [Receipt(row.id, True) for row in batch]
+        else:
+            receipts = [_find(connection, row) for row in batch]
+        connection.execute("COMMIT")
         return receipts
+
+    def _insert(self, connection: sqlite3.Connection, rows: Sequence[Delivery]) -> int:
+        return connection.execute(_statement(len(rows)), _values(rows)).rowcount
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Take the write lock. Asks more often than SQLite itself would: commits are short."""
@@ -80,7 +116,9 @@ class SqliteWriter:
                 return
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=0, isolation_level=None)
+        connection = sqlite3.connect(
+            self._path, timeout=0, isolation_level=None, cached_statements=2 * _MOST
+        )
         connection.execute("PRAGMA synchronous=FULL")
         self._connection = connection
         return connection
@@ -90,15 +128,6 @@ class SqliteWriter:
         if connection is not None:
             with suppress(sqlite3.Error):
                 connection.close()
-
-
-def _pieces(batch: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
-    start = 0
-    while start < len(batch):
-        left = len(batch) - start
-        size = min(128, 1 << (left.bit_length() - 1))
-        yield batch[start : start + size]
-        start += size
 
 
 def _values(rows: Sequence[Delivery]) -> list[Any]:

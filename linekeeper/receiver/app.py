@@ -32,10 +32,10 @@ from linekeeper.receiver import (
 from linekeeper.receiver.beat import Beat
 from linekeeper.receiver.gate import FOR_CUSTOMERS, Gate
 from linekeeper.receiver.html import page
-from linekeeper.receiver.raw import Receive, Send
+from linekeeper.receiver.raw import Receive, Scope, Send
 from linekeeper.receiver.standby import Standby
 from linekeeper.receiver.tokens import Tokens
-from linekeeper.receiver.webhooks import PREFIX, Apps, Scope, Webhooks, observe_batch
+from linekeeper.receiver.webhooks import PREFIX, Apps, Webhooks, observe_batch
 from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem
 from linekeeper.store.leases import LeaseLost

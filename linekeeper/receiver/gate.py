@@ -51,7 +51,8 @@ class Gate:
         self.taken += 1
         answering = None
         try:
-            body = self._bodies.refused(dict(scope["headers"])) or await self._bodies.read(receive)
+            refused = self._bodies.refused(dict(scope["headers"]))
+            body = refused or await self._bodies.read(scope, receive)
             if not isinstance(body, bytes):
                 await _refuse(body, scope, receive, send)
                 return

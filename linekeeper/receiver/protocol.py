@@ -4,10 +4,13 @@ uvicorn (with httptools) bounds neither the size of a request's head and of what
 nor the time they take, nor how many requests wait in a pipeline. So a client could hold a
 connection, or fill the memory, without ever making a request. The body's bounds are the app's
 (`bodies`).
+
+It also offers an app shorter ways than ASGI's: to a body that is here whole (`take_body`), and to
+an answer in one write to the socket, where uvicorn makes two (`answer_at_once`).
 """
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -15,6 +18,8 @@ MAX_HEAD_BYTES = 65_536
 """Of a head; also of trailers, or of what frames chunks, without a byte of body in between."""
 HEAD_SECONDS = 10.0
 MAX_PIPELINED = 64
+SCOPE_KEY = "linekeeper.protocol"
+"""Under which a request's scope holds its `GuardedProtocol`; another server's has none."""
 UNREAD_LOOKS = 3
 """Looks, one each `HEAD_SECONDS`, at which a client has read nothing of what waits for it."""
 
@@ -33,6 +38,8 @@ class GuardedProtocol(HttpToolsProtocol):
     head_seconds = HEAD_SECONDS
     most = 4_096
 
+    _head: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
+    """Of a 200, with the headers that are the server's own; made anew as those change."""
     waiting: dict["GuardedProtocol", None]
     """Connections we wait for, the longest first: idle, in a head or in a body. Shared by those of
     one server; see `guarded`."""
@@ -114,8 +121,40 @@ class GuardedProtocol(HttpToolsProtocol):
         self._end()
         super().connection_lost(exc)
 
+    def take_body(self) -> bytes | None:
+        """The body of the request under way if it is here whole, as small ones are; else None."""
+        cycle = self._answering
+        if cycle is None or cycle.more_body or cycle.disconnected:
+            return None
+        body, cycle.body = bytes(cycle.body), bytearray()
+        cycle.message_event.clear()
+        return body
+
+    def answer_at_once(self, rest: bytes) -> bool:
+        """Answer 200 to the request under way; `rest` is its own headers and its body.
+
+        uvicorn writes head and body to the socket one after the other, and checks each header
+        again. False, and nothing is done, where more than one write is called for: `send` it then.
+        """
+        cycle = self._answering
+        if cycle is None or cycle.response_started or cycle.disconnected or not cycle.keep_alive:
+            return False
+        if self.flow.write_paused:
+            return False
+        defaults = self.server_state.default_headers
+        if self._head[0] is not defaults:
+            lines = b"".join(b"%b: %b\r\n" % header for header in defaults)
+            type(self)._head = (defaults, b"HTTP/1.1 200 OK\r\n" + lines)
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        self.transport.write(self._head[1] + rest)
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
+        cast("dict[str, Any]", cycle.scope)[SCOPE_KEY] = self
         super()._start_asgi_task(cycle, app)
 
     def _end(self) -> None:

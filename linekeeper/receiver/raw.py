@@ -1,15 +1,17 @@
 """Requests and answers past any framework: made once, and read without trusting length or speed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple, TypeAlias, get_args
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from linekeeper.inbox.verify import Cause, Headers
+from linekeeper.receiver.protocol import SCOPE_KEY, GuardedProtocol
 
 Message: TypeAlias = dict[str, Any]
+Scope: TypeAlias = MutableMapping[str, Any]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 RETRY_AFTER_SECONDS = 5
@@ -28,17 +30,27 @@ def _start(status: int, length: int, *extra: tuple[bytes, bytes]) -> Message:
     }
 
 
+def _own(template: bytes) -> bytes:
+    """The headers of such an answer, and after them the answer with a place for its id."""
+    length = len(template) - 2 + _ID_LENGTH
+    return b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % length + template
+
+
 _ACCEPTED = b'{"status":"accepted","id":"%b"}'
 _DUPLICATE = b'{"status":"duplicate","id":"%b"}'
-_START_ACCEPTED = _start(200, len(_ACCEPTED) - 2 + _ID_LENGTH)
-_START_DUPLICATE = _start(200, len(_DUPLICATE) - 2 + _ID_LENGTH)
+_START = {
+    template: _start(200, len(template) - 2 + _ID_LENGTH) for template in (_ACCEPTED, _DUPLICATE)
+}
+_OWN = {template: _own(template) for template in _START}
 
 
-async def stored(send: Send, identifier: str, *, is_new: bool) -> None:
+async def stored(scope: Scope, send: Send, identifier: str, *, is_new: bool) -> None:
     """200: it is durable, as a new event or as one that was there before."""
-    await send(_START_ACCEPTED if is_new else _START_DUPLICATE)
     template = _ACCEPTED if is_new else _DUPLICATE
-    await send({"type": "http.response.body", "body": template % identifier.encode()})
+    connection: GuardedProtocol | None = scope.get(SCOPE_KEY)
+    if connection is None or not connection.answer_at_once(_OWN[template] % identifier.encode()):
+        await send(_START[template])
+        await send({"type": "http.response.body", "body": template % identifier.encode()})
 
 
 class Refusal(NamedTuple):
@@ -134,8 +146,12 @@ class Bodies:
             return ENCODED
         return None
 
-    async def read(self, receive: Receive) -> bytes | Refusal:
+    async def read(self, scope: Scope, receive: Receive) -> bytes | Refusal:
         """The body, or why it was not read to its end. Raises `Disconnected`."""
+        connection: GuardedProtocol | None = scope.get(SCOPE_KEY)
+        whole = None if connection is None else connection.take_body()
+        if whole is not None:
+            return whole if len(whole) <= self._max_bytes else TOO_LARGE
         task = asyncio.current_task()
         assert task is not None
         # One timer for all: a timer each, most of them for nothing, would cost every request 2 µs.

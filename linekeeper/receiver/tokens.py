@@ -12,8 +12,7 @@ import orjson
 
 from linekeeper.access.issue_together import TokenIssuer
 from linekeeper.receiver import raw
-from linekeeper.receiver.raw import Send
-from linekeeper.receiver.webhooks import Scope
+from linekeeper.receiver.raw import Scope, Send
 
 _ROUTE = re.compile(rb"/api/connections/([A-Za-z0-9_.~-]{1,200})/token")
 _MAX_KEY = 200

@@ -7,8 +7,6 @@ storage. The answer 200 comes after the commit of the own row and before any pro
 """
 
 import asyncio
-from collections.abc import MutableMapping
-from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 from prometheus_client import Counter, Histogram
@@ -22,7 +20,7 @@ from linekeeper.inbox.kinds import CANARY, EventNames
 from linekeeper.inbox.tally import Tally
 from linekeeper.inbox.verify import Rejected, Verifier
 from linekeeper.receiver import raw
-from linekeeper.receiver.raw import Bodies, Disconnected, Receive, Refusal, Send
+from linekeeper.receiver.raw import Bodies, Disconnected, Receive, Refusal, Scope, Send
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.configuration import load_configuration
@@ -104,8 +102,6 @@ class Apps:
         self._apps = apps
 
 
-Scope: TypeAlias = MutableMapping[str, Any]
-
 PREFIX = b"/webhooks/"
 
 
@@ -139,7 +135,7 @@ class Webhooks:
         refused = self._bodies.refused(headers)
         if refused is not None:
             return self._refuse(scope, app.name, refused, 0)
-        body = await self._bodies.read(receive)
+        body = await self._bodies.read(scope, receive)
         if not isinstance(body, bytes):
             return self._refuse(scope, app.name, body, 0)
         now = utcnow()
@@ -166,7 +162,7 @@ class Webhooks:
         else:
             app.duplicate.inc()
             self._tally.count(app.name, "duplicate")
-        await raw.stored(send, receipt.id, is_new=receipt.is_new)
+        await raw.stored(scope, send, receipt.id, is_new=receipt.is_new)
         return None
 
     def _route(self, scope: Scope) -> tuple[InboxApp | None, str | None, Refusal]:
