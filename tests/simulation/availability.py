@@ -66,7 +66,7 @@ def compare(universe: Universe, database: Path) -> Agreement:
                 f"availability: {history.label} was live for {live}, its minutes are {line.total}"
             )
         connection = universe.truth.connections.get(keys[history.connection_id])
-        if connection is not None:
+        if connection is not None and not universe.people.pairs.was_locked_out(connection):
             truth = Truth(universe, connection)
             for since, until in _live(history, now):
                 _each_minute(found, history, troubles, truth, Span(since, until))

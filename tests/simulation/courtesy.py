@@ -42,7 +42,7 @@ def _mails(oracle: "Oracle") -> Iterator[str]:
         since, until = mail.at - lag - NOTICED_LATE, mail.at + CLOCKS
         theirs = [each for each in truth.connections.values() if each.email in mail.recipients]
         lines = [each for connection in theirs for each in line_of(truth, connection)]
-        if any(oracle.is_locked_out(each) for each in lines):
+        if any(oracle.was_locked_out(each) for each in lines):
             continue
         works = works_since(lines, mail.at)
         why = works and oracle.universe.evidence.contradicts(lines, works, mail.at)

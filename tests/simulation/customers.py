@@ -103,6 +103,8 @@ class Customers:
         """Whose login the page asks for, as the person understands it."""
         if wanted is not None:
             return wanted if wanted.name in page else None
-        lost = [each for each in self._universe.truth.living() if not each.login_ok]
+        locked = self._universe.people.pairs.is_locked_out
+        living = self._universe.truth.living()
+        lost = [each for each in living if not each.login_ok or locked(each)]
         asked = [each for each in lost if each.provider in page] or lost
         return self._rng.choice(asked) if asked else None

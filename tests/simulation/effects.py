@@ -104,7 +104,7 @@ def _unread(oracle: "Oracle") -> Iterator[str]:
 
 def _is_well(oracle: "Oracle", connection: "Connection", until: datetime) -> bool:
     """Whether nothing of the whole connection hindered a read until then."""
-    if oracle.is_sick(connection.key):
+    if oracle.is_sick(connection.key) or oracle.universe.people.pairs.was_locked_out(connection):
         return False
     pauses = oracle.universe.people.patience.pauses
     return not any(at <= until and state != "healthy" for at, state in connection.states) and not (

@@ -184,6 +184,8 @@ class Oracle:
 
     def is_unreadable(self, connection: Connection) -> bool:
         """Whether nobody gave Linekeeper a token of it, and it may not make one itself."""
+        if self.universe.people.pairs.is_locked_out(connection):
+            return True
         refused = self.universe.people.customers.refused
         given = connection.pairs and connection.key not in refused
         return not given and self.universe.personality.mint == "refused"
@@ -192,10 +194,12 @@ class Oracle:
         """Whether a new pair was lost for good, as when a process dies while it gets one."""
         issued = [pair.issued_at for pair in connection.pairs if pair.source != "mint"]
         near = timedelta(seconds=90)
-        is_lost = self.universe.people.pairs.is_locked_out(connection)
-        return is_lost or any(
-            abs(at - crash) < near for at in issued for crash in self.universe.crashed_at
-        )
+        return any(abs(at - crash) < near for at in issued for crash in self.universe.crashed_at)
+
+    def was_locked_out(self, connection: Connection) -> bool:
+        """Whether Linekeeper has had to ask for a login that works."""
+        pairs = self.universe.people.pairs
+        return self.is_locked_out(connection) or pairs.was_locked_out(connection)
 
     def forwards(self) -> None:
         """What was applied reached the product; each connection's in order."""
@@ -240,7 +244,7 @@ class Oracle:
             connection = self.universe.truth.connections.get(row["makini_key"])
             if connection is None or connection.deleted or row["minted"]:
                 continue
-            if self.is_locked_out(connection) or any(
+            if self.was_locked_out(connection) or any(
                 pair.refresh in kept for pair in connection.pairs
             ):
                 continue

@@ -4,6 +4,7 @@ from random import Random
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from tests.simulation.lost import line_of
 from tests.simulation.makini.truth import Connection
 from tests.simulation.net import Fault, Request
 
@@ -21,6 +22,7 @@ class LostPairs:
         self._universe = universe
         self._rng = rng
         self._lost: set[str] = set()
+        self._ever: set[str] = set()
 
     def fault_of(self, request: Request) -> Fault | None:
         """What a call for a new pair meets."""
@@ -32,6 +34,7 @@ class LostPairs:
             return None
         self._universe.say(f"trouble: the new pair of {owner.key} is lost on its way")
         self._lost.add(owner.key)
+        self._ever.add(owner.key)
         return Fault("lose")
 
     def _owner(self, request: Request) -> Connection | None:
@@ -45,11 +48,15 @@ class LostPairs:
         return None
 
     def is_locked_out(self, connection: Connection) -> bool:
-        """Whether nobody has its pair, and Linekeeper may not make another."""
-        line = {connection.key}
-        line |= {
-            key
-            for key, each in self._universe.truth.connections.items()
-            if each.successor == connection.key
-        }
-        return bool(line & self._lost) and self._universe.personality.mint == "refused"
+        """Whether nobody has its pair, and Linekeeper may not make another: it asks for a login."""
+        return self._is_among(self._lost, connection)
+
+    def was_locked_out(self, connection: Connection) -> bool:
+        """Whether that was ever so."""
+        return self._is_among(self._ever, connection)
+
+    def _is_among(self, keys: set[str], connection: Connection) -> bool:
+        if not keys or self._universe.personality.mint != "refused":
+            return False
+        line = line_of(self._universe.truth, connection)
+        return any(each.key in keys for each in line)

@@ -76,7 +76,7 @@ def _false_reauthorization(oracle: "Oracle") -> Iterator[str]:
         " AND t.after = 'reauthorization_required'"
     ):
         connection = truth.connections.get(row["makini_key"])
-        if connection is None or oracle.is_locked_out(connection):
+        if connection is None or oracle.was_locked_out(connection):
             continue
         at = datetime.fromisoformat(row["at"])
         since = at - lag - NOTICED_LATE

@@ -65,13 +65,15 @@ class Rehearsal:
         fine = connection.login_ok and connection.online and connection.active
         changed = connection.states[-1][0]
         settled = self.universe.now() - changed > timedelta(minutes=35)
-        given = connection.pairs or self.universe.personality.mint != "refused"
+        pairs = connection.pairs and connection.key not in self.trouble.customers.refused
+        given = pairs or self.universe.personality.mint != "refused"
         # Switched off for want of credits, as far as Makini's late word goes: then that is said.
         words = {connection.word(self.universe.now() + timedelta(minutes=wait)) for wait in (0, 20)}
         is_listed = all(lifecycle == "Active" for lifecycle, _ in words)
         return bool(
             fine and settled and given and is_listed and connection.offers
             and not self.trouble.is_sick(connection)
+            and not self.trouble.pairs.is_locked_out(connection)
             and not self.trouble.patience.excuses(connection, AT_ONCE)
             and any(connection.records[entity] for entity in connection.offers)
         )  # fmt: skip
