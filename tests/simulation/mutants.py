@@ -237,4 +237,9 @@ MUTANTS = (
          '        return Ending("used", self.link.system)\n        kept = await retrying(\n'),
         kinds="logins",
     ),
+    _mutant(
+        "answer-counted-again", "a run that is taken twice acts twice on the answer of its form",
+        ("reconnect/process.py", "or case.reconnect.answers >= number:\n", "or False:\n"),
+        kinds="forms twice logins", personality={"auth_event": "connection.auth_required"},
+    ),
 )  # fmt: skip
