@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from linekeeper.implementation.facts import Seen
+from linekeeper.implementation.hold import Hold, within
 from linekeeper.preflight.evidence import MAX_AGE
 from linekeeper.refusal import Refusal
 from linekeeper.store.tables import AuthenticationSetup, ConnectLink, ImplementationSystem
@@ -35,6 +36,13 @@ class Subject:
     target: str | None = None
     """Where Makini is to reach it, for preflight."""
     time_zone: str = "UTC"
+    holds: tuple[Hold, ...] = ()
+    """The times its implementation was on hold."""
+
+    @property
+    def on_hold(self) -> bool:
+        """Whether nobody is asked for anything now."""
+        return bool(self.holds) and self.holds[-1].until is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,17 @@ class Standing:
         if self.link is None or self.row.send_again:
             return "link"
         return "ask" if self.row.asked_at is None else "login"
+
+    def reminders_from(self, now: datetime) -> datetime | None:
+        """From when on reminders count: since the customer was asked, without the time on hold.
+
+        None where nobody is to be reminded now.
+        """
+        asked = self.row.asked_at
+        if self.step != "login" or asked is None or self.subject.on_hold:
+            return None
+        held = within(self.subject.holds, asked, now)
+        return asked + sum((until - since for since, until in held), timedelta())
 
     def link_has_ended(self, now: datetime) -> bool:
         """Whether the link can't be used any more though nobody has logged in."""

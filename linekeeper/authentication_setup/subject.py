@@ -6,6 +6,7 @@ from sqlmodel import col, select
 from linekeeper.authentication_setup.decide import BadSetup, Subject, choose_system
 from linekeeper.customers.find import find_connection
 from linekeeper.implementation.find import find_implementation
+from linekeeper.implementation.hold import holds_of
 from linekeeper.makini import ReadOnlyApp
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import app_for
@@ -85,6 +86,7 @@ async def load_subject(
         on_premises="on-premises" in hosting,
         target=system.target if system else None,
         time_zone=customer.time_zone if customer else "UTC",
+        holds=holds_of(held.holds) if held else (),
     )
 
 

@@ -29,9 +29,9 @@ async def watch(rt: Runtime, *, now: datetime) -> int:
         if is_worth_a_look(standing, now=now):
             await service.wake(rt, run_id, now=now)
             woken += 1
-        elif standing.step == "login" and link is not None and row.asked_at is not None:
+        elif link is not None and (since := standing.reminders_from(now)) is not None:
             reminder = due(
-                row.asked_at,
+                since,
                 standing.subject.time_zone,
                 deadline_at=link.expires_at,
                 snoozed_until=None,

@@ -73,7 +73,15 @@ async def advance_in(
     if implementation.status not in queries.UNDERWAY:
         proofs = {}
     held = implementation.status != "running"
-    evaluation = evaluate(standing.plan, standing.states, proofs, now, standing.calendar, held=held)
+    evaluation = evaluate(
+        standing.plan,
+        standing.states,
+        proofs,
+        now,
+        standing.calendar,
+        held=held,
+        holds=standing.holds,
+    )
     messages: list[Message | None] = []
     for change in evaluation.changes:
         row = standing.gates[change.gate]
@@ -93,8 +101,17 @@ async def look(store: Store, identifier: str, *, now: datetime) -> Progress:
         if standing is None:
             raise NoSuchImplementation(f"there is no implementation {identifier}")
         _, lacks = prove(standing, await queries.evidence(session, [standing]))
-    at = standing.implementation.live_at or now
-    evaluation = evaluate(standing.plan, standing.states, {}, at, standing.calendar, held=True)
+    implementation = standing.implementation
+    at = implementation.live_at or implementation.abandoned_at or now
+    evaluation = evaluate(
+        standing.plan,
+        standing.states,
+        {},
+        at,
+        standing.calendar,
+        held=True,
+        holds=standing.holds,
+    )
     outlook = await asyncio.to_thread(forecast_standing, standing, evaluation, lacks)
     return Progress(standing, evaluation, outlook, lacks)
 
@@ -169,7 +186,13 @@ async def _survey(
     for standing in standings:
         proofs, lacks = prove(standing, seen)
         evaluation = evaluate(
-            standing.plan, standing.states, proofs, now, standing.calendar, held=standing.held
+            standing.plan,
+            standing.states,
+            proofs,
+            now,
+            standing.calendar,
+            held=standing.held,
+            holds=standing.holds,
         )
         moves = bool(evaluation.changes or work.due(standing)) or evaluation.live
         moves = moves or _may_connect(standing, seen, taken)

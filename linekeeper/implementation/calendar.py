@@ -47,6 +47,10 @@ class WorkingCalendar:
         """
         return self._nth(start, max(math.ceil(days - _ROUNDING) - 1, 0))
 
+    def later(self, day: date, days: int) -> date:
+        """The working day `days` after `day`; `day` itself where they are none."""
+        return self._nth(day, days) if days > 0 else day
+
     def ordinal(self, start: date, days: float, *, ending: bool) -> float:
         """`days` after the morning of `start` as a place on a time axis, in calendar days.
 

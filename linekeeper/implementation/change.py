@@ -15,6 +15,7 @@ from linekeeper.implementation.evaluate import SETTLED
 from linekeeper.implementation.find import find_gate, find_implementation
 from linekeeper.implementation.forecast import OWNERS
 from linekeeper.implementation.golive import begin_alerts
+from linekeeper.implementation.hold import begun, days_of, ended
 from linekeeper.implementation.progress import Progress, forecast_anew
 from linekeeper.implementation.scope import MAX_YEARS_AHEAD, PlanError
 from linekeeper.implementation.standing import Standing, unblocked
@@ -140,6 +141,8 @@ class _Edit:
         if implementation.status == "held":
             return f"{implementation.title} is on hold already", []
         implementation.status, implementation.held_because = "held", _reason(self.wanted)
+        due = {row.gate: row.due for row in self.standing.gates.values() if row.due}
+        implementation.holds = begun(implementation.holds, self.now, due)
         return (
             f"{implementation.title} is on hold: {implementation.held_because}. "
             "Open gates stay open",
@@ -150,8 +153,35 @@ class _Edit:
         implementation = self.standing.implementation
         if implementation.status == "running":
             return f"{implementation.title} was not on hold", []
+        due = implementation.holds[-1].get("due", {}) if implementation.holds else {}
         implementation.status, implementation.held_because = "running", None
-        return f"{implementation.title} goes on", []
+        implementation.holds = ended(implementation.holds, self.now)
+        return f"{implementation.title} goes on{self._move_by_hold(due)}", []
+
+    def _move_by_hold(self, due: Mapping[str, str]) -> str:
+        """Move what was `due` when the hold that has ended began by its working days; in words."""
+        standing, calendar = self.standing, self.standing.calendar
+        if not standing.holds:
+            return ""
+        start = calendar.first(standing.plan.scope.kickoff)
+        lasted = days_of(standing.holds[-1], start, self.now, calendar)
+        days = int(lasted + 0.5)
+        said = f" after {lasted:.1f} working days on hold"
+        if not days:
+            return said
+        moved = []
+        for gate, day in due.items():
+            row = standing.gates.get(gate)
+            agreed = None if row is None or row.status in SETTLED else row.due
+            # Another day may have been agreed meanwhile: that one stays.
+            if row is not None and agreed is not None and agreed.isoformat() == day:
+                row.due = calendar.later(agreed, days)
+                moved.append(f"{row.title} {row.due}")
+        if moved:
+            said += f". Due dates moved by {days} working days: {', '.join(moved)}"
+        if promised := standing.implementation.committed:
+            said += f". The promised {promised} was not moved: agree on another and enter it"
+        return said
 
     def skip(self) -> _Done:
         row = find_gate(self.standing, self.wanted.gate)
@@ -244,6 +274,7 @@ class _Edit:
         implementation = self.standing.implementation
         implementation.status, implementation.held_because = "abandoned", _reason(self.wanted)
         implementation.abandoned_at = self.now
+        implementation.holds = ended(implementation.holds, self.now)
         implementation.key = (
             f"{implementation.key}:{implementation.id}"  # the same systems may be started anew
         )

@@ -78,7 +78,7 @@ def _bar(outlook: Outlook, gate: Gate, now: datetime | None, evaluation: Evaluat
         actual = (_moment(outlook, state.opened_at), _moment(outlook, state.done_at or now))
         waiting = [
             (_moment(outlook, since), _moment(outlook, until))
-            for since, until, who in turns(gate, state, now)
+            for since, until, who in turns(gate, state, now, evaluation.holds if evaluation else ())
             if who == "customer"
         ]
     elif evaluation is None and gate.owner == "customer":

@@ -3,13 +3,14 @@
 Pure and repeatable: with its changes stored, the same evaluation asks for no more.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Literal
 
 from linekeeper.implementation.calendar import WorkingCalendar
 from linekeeper.implementation.forecast import OWNERS, Progress
+from linekeeper.implementation.hold import Hold, Interval, days_of, within, without
 from linekeeper.implementation.plan import Gate, Plan
 from linekeeper.implementation.template import Owner
 
@@ -84,10 +85,13 @@ class Evaluation:
     waited: Mapping[Owner, float]
     """Working days so far by whose turn it was: ours while anything of ours could be worked on,
     the customer's only while there was nothing but the customer to wait for."""
+    on_hold: float
+    """Working days so far that were nobody's: it was on hold."""
     now: float
     """Working days since the start."""
     so_far: Mapping[str, Progress] = field(repr=False)
     """For the forecast."""
+    holds: tuple[Hold, ...]
     live: bool
     """Everything is settled: the go-live too, which needs all the others."""
 
@@ -104,11 +108,13 @@ def evaluate(
     calendar: WorkingCalendar,
     *,
     held: bool = False,
+    holds: Sequence[Hold] = (),
 ) -> Evaluation:
     """Settle what is proven, open what became possible, and say how it stands at `now` (aware).
 
     A proof that comes early waits until its gate may open. A gate that is done stays done,
-    whatever is proven or needed later. Before the kickoff, and while `held`, nothing opens.
+    whatever is proven or needed later. Before the kickoff, and while `held`, nothing opens. `holds`
+    are the times it was on hold so far: nobody's, and no gate is late for them.
     """
     after: dict[str, GateState] = {}
     statuses: dict[str, Status] = {}
@@ -131,14 +137,14 @@ def evaluate(
         after[gate.id] = state
         statuses[gate.id] = status_of(state)
 
-    start = calendar.first(plan.scope.kickoff)
+    course = _Course(calendar.first(plan.scope.kickoff), now, calendar, holds)
     weight = {gate.id: gate.days.expected for gate in plan.gates}
     settled = sum(weight[one] for one, status in statuses.items() if status in SETTLED)
     whole = sum(weight.values())
     late = {
         gate.id: lateness
         for gate in plan.gates
-        if (lateness := _lateness(gate, after[gate.id], now, start, calendar)) is not None
+        if (lateness := _lateness(gate, after[gate.id], course)) is not None
     }
     return Evaluation(
         changes=tuple(changes),
@@ -146,11 +152,27 @@ def evaluate(
         states=after,
         late=late,
         progress=settled / whole if whole else float(all(s in SETTLED for s in statuses.values())),
-        waited=_waited(plan.gates, after, now, start, calendar),
-        now=calendar.elapsed(start, now),
-        so_far={one: _progress(state, now, start, calendar) for one, state in after.items()},
+        waited=_waited(plan.gates, after, course),
+        on_hold=sum(days_of(hold, course.start, now, calendar) for hold in holds),
+        now=calendar.elapsed(course.start, now),
+        so_far={one: _progress(state, course) for one, state in after.items()},
+        holds=tuple(holds),
         live=all(status in SETTLED for status in statuses.values()),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """The time from the start until now, in working days."""
+
+    start: date
+    now: datetime
+    calendar: WorkingCalendar
+    holds: Sequence[Hold]
+
+    def length(self, times: Iterable[Interval]) -> float:
+        elapsed = self.calendar.elapsed
+        return sum(elapsed(self.start, end) - elapsed(self.start, since) for since, end in times)
 
 
 def status_of(state: GateState) -> Status:
@@ -173,8 +195,10 @@ def judge_commitment(committed: date | None, p50: date, p80: date) -> Commitment
     return "at risk" if p50 <= committed else "late"
 
 
-def turns(gate: Gate, state: GateState, now: datetime) -> list[tuple[datetime, datetime, Owner]]:
-    """Whose turn it was, from when until when, while the gate was open."""
+def turns(
+    gate: Gate, state: GateState, now: datetime, holds: Sequence[Hold] = ()
+) -> list[tuple[datetime, datetime, Owner]]:
+    """Whose turn it was, from when until when, while the gate was open, and nothing on hold."""
     if state.opened_at is None:
         return []
     end = state.done_at or now
@@ -186,55 +210,59 @@ def turns(gate: Gate, state: GateState, now: datetime) -> list[tuple[datetime, d
         at = min(block.until or end, end)
         found.append((block.since, at, block.by))
     found.append((at, end, holder))
-    return [(since, until, who) for since, until, who in found if since < until]
+    return [
+        (begin, finish, who)
+        for since, until, who in found
+        if since < until
+        for begin, finish in without(within(holds, since, until), since, until)
+    ]
 
 
-def _lateness(
-    gate: Gate, state: GateState, now: datetime, start: date, calendar: WorkingCalendar
-) -> Lateness | None:
+def _lateness(gate: Gate, state: GateState, course: _Course) -> Lateness | None:
     if status_of(state) not in {"open", "blocked"} or state.opened_at is None:
         return None
-    spent = calendar.elapsed(start, now) - calendar.elapsed(start, state.opened_at)
-    if state.due is None:
-        overdue = spent > gate.days.worst
-    else:
-        overdue = now.astimezone(calendar.zone).date() > state.due
+    holds, now = course.holds, course.now
+    if holds and holds[-1].until is None:
+        # As it was when the hold began; a day that was agreed moves once the hold ends.
+        holds, now = holds[:-1], max(holds[-1].since, state.opened_at)
+    today = now.astimezone(course.calendar.zone).date()
+    paused = within(holds, state.opened_at, now)
+    spent = course.length([(state.opened_at, now)]) - course.length(paused)
+    overdue = spent > gate.days.worst if state.due is None else today > state.due
     if overdue:
         return "overdue"
     if state.due is not None:
-        left = calendar.between(now.astimezone(calendar.zone).date(), state.due)
+        left = course.calendar.between(today, state.due)
         return "soon" if left < 1 else None
     return "soon" if spent > gate.days.likely else None
 
 
-def _progress(state: GateState, now: datetime, start: date, calendar: WorkingCalendar) -> Progress:
+def _progress(state: GateState, course: _Course) -> Progress:
     def day(at: datetime | None) -> float | None:
-        return None if at is None else calendar.elapsed(start, at)
+        return None if at is None else course.calendar.elapsed(course.start, at)
 
     opened, finished = day(state.opened_at), day(state.done_at)
     if state.skipped_because is not None and finished is None:
         finished = 0.0 if opened is None else opened
-    earliest = 0.0 if state.earliest is None else float(calendar.between(start, state.earliest))
-    end = state.done_at or now
-    blocked = sum(
-        calendar.elapsed(start, min(block.until or end, end)) - calendar.elapsed(start, block.since)
-        for block in state.blocks
-        if block.since < end
-    )
+    earliest = 0.0
+    if state.earliest is not None:
+        earliest = float(course.calendar.between(course.start, state.earliest))
+    blocked = 0.0
+    if state.opened_at is not None:
+        whole = (state.opened_at, state.done_at or course.now)
+        blocks = [Hold(block.since, block.until) for block in state.blocks]
+        pauses = sorted(within([*blocks, *course.holds], *whole))
+        blocked = course.length([whole]) - course.length(without(pauses, *whole))
     return Progress(opened, finished, earliest, blocked)
 
 
 def _waited(
-    gates: Iterable[Gate],
-    states: Mapping[str, GateState],
-    now: datetime,
-    start: date,
-    calendar: WorkingCalendar,
+    gates: Iterable[Gate], states: Mapping[str, GateState], course: _Course
 ) -> dict[Owner, float]:
     """Every moment is counted once: ours before Makini's before the customer's."""
     steps: list[tuple[datetime, Owner, int]] = []
     for gate in gates:
-        for since, until, who in turns(gate, states[gate.id], now):
+        for since, until, who in turns(gate, states[gate.id], course.now, course.holds):
             steps += [(since, who, 1), (until, who, -1)]
     steps.sort(key=lambda step: step[0])
     waited: dict[Owner, float] = dict.fromkeys(OWNERS, 0.0)
@@ -243,7 +271,7 @@ def _waited(
     for at, who, change in steps:
         turn = next((party for party in _PRECEDENCE if active[party]), None)
         if turn is not None and at > last:
-            waited[turn] += calendar.elapsed(start, at) - calendar.elapsed(start, last)
+            waited[turn] += course.length([(last, at)])
         active[who] += change
         last = at
     return waited

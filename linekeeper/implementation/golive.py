@@ -13,6 +13,7 @@ from sqlmodel import col
 
 from linekeeper.implementation import news
 from linekeeper.implementation.evaluate import Evaluation
+from linekeeper.implementation.hold import ended
 from linekeeper.implementation.plan import ahead_of_traditional
 from linekeeper.implementation.standing import Standing
 from linekeeper.outbox.events import request_reconnects
@@ -63,6 +64,7 @@ async def go_live(
     implementation.status = "live"
     implementation.live_at = now
     implementation.held_because = None
+    implementation.holds = ended(implementation.holds, now)
     implementation.actual = actual(standing, evaluation, now)
     told = news.say(standing, "live", _words(standing, implementation.actual))
     return [told, *await begin_alerts(session, standing, now)]
@@ -106,6 +108,7 @@ def actual(standing: Standing, evaluation: Evaluation, now: datetime) -> dict[st
         "days": round(evaluation.now, 2),
         "days_planned": round(standing.plan.likely, 2),
         "waited": {owner: round(days, 2) for owner, days in evaluation.waited.items()},
+        "on_hold": round(evaluation.on_hold, 2),
         "committed": implementation.committed.isoformat() if implementation.committed else None,
         "kept": day <= implementation.committed if implementation.committed else None,
         "weeks_ahead_of_traditional": {"min": short, "max": long},
@@ -117,7 +120,9 @@ def _words(standing: Standing, facts: dict[str, Any]) -> str:
     promise = ""
     if facts["kept"] is not None:
         promise = ", as promised" if facts["kept"] else f", promised for {facts['committed']}"
+    on_hold = f", {facts['on_hold']:g} it was on hold" if facts["on_hold"] else ""
     return (
         f"{standing.implementation.title} is live{promise}: {facts['days']:g} working days, "
-        f"{facts['days_planned']:g} were planned; {waited:g} of them we waited for the customer."
+        f"{facts['days_planned']:g} were planned; {waited:g} of them we waited for the customer"
+        f"{on_hold}."
     )

@@ -36,7 +36,12 @@ def nodes(progress: Progress, *, began: datetime, form: FormOf, now: datetime) -
 
 
 def waits_for(progress: Progress) -> list[str]:
-    """Whose turn it is at the gates that are open: `us`, `customer`, `makini`, each once."""
+    """Whose turn it is at the gates that are open: `us`, `customer`, `makini`, each once.
+
+    Nobody's while it is on hold.
+    """
+    if progress.standing.held:
+        return []
     rows = progress.standing.gates
     open_gates = progress.evaluation.having("open", "blocked")
     return sorted({turn_of(rows[gate]) for gate in open_gates})
@@ -102,6 +107,10 @@ def _open(progress: Progress, node: Node, row: Gate, form: FormOf) -> Node:
     said = lack.text if lack else row.note
     who = WHOSE.get(turn, turn)
     named = f" ({person(row.assignee).shown})" if row.check_name is None else ""
+    if held := _held(progress):
+        return replace(
+            node, name="On hold", message=f"Open{named} {since}.{held}{_form(row, form)}"
+        )
     return replace(
         node,
         name=f"Waiting for {who}",
@@ -118,12 +127,7 @@ def _not_yet(progress: Progress, node: Node, gate: PlannedGate, row: Gate, now: 
     needed = [rows[need].title for need in gate.needs if rows[need].status not in SETTLED]
     needs = f" Needs {', '.join(needed)}." if needed else ""
     earliest = f" Not before {row.earliest}." if row.earliest else ""
-    implementation = progress.standing.implementation
-    held = (
-        f" The implementation is on hold: {implementation.held_because}."
-        if implementation.status == "held"
-        else ""
-    )
+    held = _held(progress)
     return replace(
         node,
         state="SCHEDULED",
@@ -132,6 +136,13 @@ def _not_yet(progress: Progress, node: Node, gate: PlannedGate, row: Gate, now: 
         start=start,
         end=end,
     )
+
+
+def _held(progress: Progress) -> str:
+    if not progress.standing.held:
+        return ""
+    because = progress.standing.implementation.held_because or "no reason was kept"
+    return f" The implementation is on hold: {_sentence(because)}"
 
 
 def _abandoned(progress: Progress, node: Node) -> Node:

@@ -136,6 +136,8 @@ async def keep(
     implementation = standing.implementation
     slip = slip_of(standing, evaluation, outlook, troubles(lacks))
     told = "\n".join(slip.signs) if slip else ""
+    if implementation.status == "held":
+        told = implementation.told  # what was told before isn't new once it goes on
     values = {
         "p50": outlook.p50,
         "p80": outlook.p80,

@@ -6,13 +6,12 @@ Whatever came from a form is shown as text and nothing else (`preflight.handover
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
 
 from linekeeper.access.page_links import seen_in_words
 from linekeeper.implementation.chart import gantt
 from linekeeper.implementation.evaluate import SETTLED
+from linekeeper.implementation.headline import headline
 from linekeeper.implementation.news import implementation_key
-from linekeeper.implementation.plan import TRADITIONAL_MONTHS
 from linekeeper.implementation.plan import Gate as PlannedGate
 from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.proofs import troubles
@@ -44,7 +43,7 @@ def implementation_markdown(progress: Progress, now: datetime, links: Links) -> 
     parts = [
         f"# {escape(implementation.title)}",
         f"written {now:%Y-%m-%d %H:%M} UTC",
-        *_headline(progress),
+        *headline(progress, now),
         image("Gantt: planned, actual, forecast", svg),
         *_in_trouble(progress, links),
         *_open(progress, links),
@@ -71,53 +70,6 @@ def implementation_markdown(progress: Progress, now: datetime, links: Links) -> 
     if url := links.artifact(PORTFOLIO):
         parts.append(f"[All implementations]({url})")
     return "\n\n".join(parts) + "\n"
-
-
-def _headline(progress: Progress) -> Iterable[str]:
-    implementation, outlook = progress.standing.implementation, progress.outlook
-    status = f"**{implementation.status}**" + (
-        f": {escape(implementation.held_because)}" if implementation.held_because else ""
-    )
-    yield (
-        f"{status} · {implementation.complexity}, {implementation.hosting} · "
-        f"owner {escape(person(implementation.owner).shown)} · kickoff {implementation.kickoff} · "
-        f"{round(100 * progress.evaluation.progress)} % done"
-    )
-    low, high = outlook.plan.published
-    if implementation.status == "live":
-        yield _actual(implementation.actual)
-    elif implementation.status in UNDERWAY:
-        promise = ""
-        if implementation.committed is not None:
-            chance = round(100 * (outlook.forecast.chance or 0))
-            state = "On track" if outlook.commitment == "kept" else outlook.commitment
-            promise = (
-                f" Committed {implementation.committed}: **{state}** ({chance} % of the trials)."
-            )
-        yield (
-            f"Forecast go-live: **{outlook.p50}** (P50), {outlook.p80} (P80); "
-            f"at the start it was {implementation.planned_p50}.{promise}"
-        )
-    for reason in outlook.plan.beyond:
-        yield f"Beyond the published {low} to {high} weeks: {escape(reason)}."
-    yield (
-        f"Published are {low} to {high} weeks. A traditional project takes {TRADITIONAL_MONTHS[0]} "
-        f"to {TRADITIONAL_MONTHS[1]} months."
-    )
-    waited = progress.evaluation.waited
-    yield (
-        f"So far {waited['us']:.1f} working days were ours, {waited['customer']:.1f} went by "
-        f"waiting for the customer, {waited['makini']:.1f} for Makini."
-    )
-
-
-def _actual(facts: dict[str, Any]) -> str:
-    kept = {None: "", True: ", as committed", False: f", committed was {facts.get('committed')}"}
-    return (
-        f"Live since **{facts.get('live')}**{kept[facts.get('kept')]}; planned was "
-        f"{facts.get('planned')}. It took {facts.get('days')} working days of "
-        f"{facts.get('days_planned')} planned."
-    )
 
 
 def _in_trouble(progress: Progress, links: Links) -> Iterable[str]:
@@ -159,9 +111,10 @@ def _open(progress: Progress, links: Links) -> Iterable[str]:
             title += f" ([its run]({url}))"
         who = f"{escape(person(row.assignee).shown)}, " if row.check_name is None else ""
         late = _LATE[progress.evaluation.late.get(identifier)]
+        turn = "on hold, open" if progress.standing.held else TURNS.get(turn_of(row), "")
         said = _cell(_said(progress, row))
         lines.append(
-            f"- {title}: {who}{TURNS.get(turn_of(row), '')} since {row.opened_at:%Y-%m-%d}{late}"
+            f"- {title}: {who}{turn} since {row.opened_at:%Y-%m-%d}{late}"
             + (f". {'Blocked: ' if row.status == 'blocked' else ''}{said}" if said else "")
             + _ask_for(progress, gates[identifier], links)
         )

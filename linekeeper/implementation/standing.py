@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from linekeeper.implementation.calendar import WorkingCalendar
 from linekeeper.implementation.evaluate import Block, GateState
+from linekeeper.implementation.hold import Hold, holds_of
 from linekeeper.implementation.plan import Plan, make_plan
 from linekeeper.implementation.scope import Complexity, Hosting, Scope
 from linekeeper.implementation.template import Owner, Template
@@ -47,6 +48,11 @@ class Standing:
     def held(self) -> bool:
         """Whether nothing new may open."""
         return self.implementation.status == "held"
+
+    @property
+    def holds(self) -> tuple[Hold, ...]:
+        """The times it was on hold."""
+        return holds_of(self.implementation.holds)
 
     def system(self, number: int | None) -> ImplementationSystem | None:
         """The system a gate is about."""

@@ -32,6 +32,10 @@ class Implementation(SQLModel, table=True):
     status: str = "running"
     """`running`, `held`, `live` or `abandoned`."""
     held_because: str | None = None
+    holds: list[dict[str, Any]] = Field(
+        default_factory=list, sa_column=Column(Json, nullable=False)
+    )
+    """Times in which it was on hold (linekeeper.implementation.hold)."""
     template: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
     """The gates as they were agreed at the start; a later template doesn't change them."""
     started_at: datetime = time()

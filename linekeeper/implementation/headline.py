@@ -1,0 +1,76 @@
+"""The head of an implementation's page: how it stands, its dates, whose the time was. Pure."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from linekeeper.implementation.hold import days_of
+from linekeeper.implementation.plan import TRADITIONAL_MONTHS
+from linekeeper.implementation.progress import Progress
+from linekeeper.implementation.queries import UNDERWAY
+from linekeeper.people import person
+from linekeeper.preflight.handover import escape
+
+
+def headline(progress: Progress, now: datetime) -> Iterable[str]:
+    """Its paragraphs, at `now`."""
+    implementation, outlook = progress.standing.implementation, progress.outlook
+    status = f"**{implementation.status}**" + (
+        f": {escape(implementation.held_because)}" if implementation.held_because else ""
+    )
+    yield (
+        f"{status} · {implementation.complexity}, {implementation.hosting} · "
+        f"owner {escape(person(implementation.owner).shown)} · kickoff {implementation.kickoff} · "
+        f"{round(100 * progress.evaluation.progress)} % done"
+    )
+    low, high = outlook.plan.published
+    if implementation.status == "live":
+        yield _actual(implementation.actual)
+    elif implementation.status in UNDERWAY:
+        promise = ""
+        if implementation.committed is not None:
+            chance = round(100 * (outlook.forecast.chance or 0))
+            state = "On track" if outlook.commitment == "kept" else outlook.commitment
+            promise = (
+                f" Committed {implementation.committed}: **{state}** ({chance} % of the trials)."
+            )
+        yield (
+            f"Forecast go-live: **{outlook.p50}** (P50), {outlook.p80} (P80); "
+            f"at the start it was {implementation.planned_p50}.{promise}"
+        )
+    yield from _on_hold(progress, now)
+    for reason in outlook.plan.beyond:
+        yield f"Beyond the published {low} to {high} weeks: {escape(reason)}."
+    yield (
+        f"Published are {low} to {high} weeks. A traditional project takes {TRADITIONAL_MONTHS[0]} "
+        f"to {TRADITIONAL_MONTHS[1]} months."
+    )
+    waited, on_hold = progress.evaluation.waited, progress.evaluation.on_hold
+    held = f", {on_hold:.1f} on hold" if on_hold else ""
+    yield (
+        f"So far {waited['us']:.1f} working days were ours, {waited['customer']:.1f} went by "
+        f"waiting for the customer, {waited['makini']:.1f} for Makini{held}."
+    )
+
+
+def _on_hold(progress: Progress, now: datetime) -> Iterable[str]:
+    standing = progress.standing
+    if not standing.held or not standing.holds:
+        return
+    hold, committed = standing.holds[-1], standing.implementation.committed
+    days = days_of(hold, progress.outlook.start, now, standing.calendar)
+    promised = f" The promised {committed} is not moved by it." if committed else ""
+    yield (
+        f"On hold since {hold.since:%Y-%m-%d %H:%M} UTC, {days:.1f} working days that are "
+        f"nobody's: the forecast is as if it went on now, nothing is late for them.{promised}"
+    )
+
+
+def _actual(facts: dict[str, Any]) -> str:
+    kept = {None: "", True: ", as committed", False: f", committed was {facts.get('committed')}"}
+    on_hold = f", {facts['on_hold']:g} on hold" if facts.get("on_hold") else ""
+    return (
+        f"Live since **{facts.get('live')}**{kept[facts.get('kept')]}; planned was "
+        f"{facts.get('planned')}. It took {facts.get('days')} working days of "
+        f"{facts.get('days_planned')} planned{on_hold}."
+    )

@@ -1,0 +1,93 @@
+"""An implementation that was on hold before holds were kept has them afterwards, from the audit."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import MetaData, Table, insert
+from sqlalchemy.engine import Connection as SyncConnection
+
+from linekeeper.implementation.hold import Hold, holds_of
+from linekeeper.settings import Settings
+from linekeeper.store import Store, new_id
+from linekeeper.store.migrate import build_schema, migrate
+from linekeeper.store.tables import Implementation
+from linekeeper.store.types import UtcDateTime
+
+BEFORE = "0048"
+NOW = datetime(2026, 11, 30, 9, 30, tzinfo=UTC)
+HELD, PAST, NEVER = new_id(), new_id(), new_id()
+TOLD = (
+    (PAST, "hold", 0),
+    (HELD, "hold", 1),
+    (PAST, "resume", 5),
+    (PAST, "hold", 9),
+    (HELD, "hold", 10),  # it was on hold already
+    (PAST, "abandon", 12),
+)
+
+
+def _at(days: int) -> datetime:
+    return NOW + timedelta(days=days)
+
+
+def _fill(connection: SyncConnection) -> None:
+    customer = new_id()
+    rows: dict[str, list[dict[str, Any]]] = {
+        "customer": [
+            {
+                "id": customer, "name": "Acme", "slug": "acme", "time_zone": "UTC",
+                "locale": "en", "critical": False, "created_at": NOW,
+            }
+        ],
+        "implementation": [
+            {
+                "id": identifier, "key": f"key-{number}", "slug": f"acme-{number}",
+                "customer_id": customer, "title": f"Acme {number}", "app": "default",
+                "complexity": "standard", "hosting": "cloud", "custom_workflows": 0,
+                "kickoff": NOW.date(), "owner": "Petra", "status": status, "template": {},
+                "started_at": NOW, "started_by": "Olaf", "run_attempt": 0,
+                "planned_p50": NOW.date(), "planned_p80": NOW.date(), "p50": NOW.date(),
+                "p80": NOW.date(), "commitment": "none", "progress": 0, "forecast_at": NOW,
+                "told": "", "actual": {},
+            }
+            for number, (identifier, status) in enumerate(
+                ((HELD, "held"), (PAST, "abandoned"), (NEVER, "running"))
+            )
+        ],
+        "audit": [
+            {
+                "id": new_id(), "at": _at(days), "by": "Olaf", "subject": "Acme",
+                "action": f"implementation.{action}", "detail": {"implementation": identifier},
+            }
+            for identifier, action, days in TOLD
+        ],
+    }  # fmt: skip
+    metadata = MetaData()
+    for name, values in rows.items():
+        table = Table(name, metadata, autoload_with=connection)
+        for value in values:
+            stored = {
+                key: UtcDateTime().process_bind_param(item, connection.dialect)
+                if isinstance(item, datetime)
+                else item
+                for key, item in value.items()
+            }
+            connection.execute(insert(table).values(**stored))
+
+
+async def test_the_holds_of_before_are_known(empty_settings: Settings) -> None:
+    async with Store.open(empty_settings) as store:
+        async with store.engine.begin() as connection:
+            await connection.run_sync(build_schema, BEFORE)
+            await connection.run_sync(_fill)
+        assert (await migrate(store))[0] == BEFORE
+        async with store.read() as session:
+            found = {
+                identifier: holds_of((await session.get_one(Implementation, identifier)).holds)
+                for identifier in (HELD, PAST, NEVER)
+            }
+    assert found == {
+        HELD: (Hold(_at(1)),),
+        PAST: (Hold(_at(0), _at(5)), Hold(_at(9), _at(12))),
+        NEVER: (),
+    }
