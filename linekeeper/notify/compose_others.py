@@ -16,6 +16,7 @@ from linekeeper.notify.compose import (
     rendered,
     sections,
 )
+from linekeeper.notify.routing import OVER
 from linekeeper.notify.view import IncidentView, Links
 from linekeeper.text import Mrkdwn, Pen, Plain, duration, shown, width
 
@@ -46,6 +47,9 @@ def _headline(key: str, views: Sequence[IncidentView]) -> str:
     state = f"{still} still open" if still else "all resolved"
     if key.startswith("morning:"):
         return f"Quiet-hours summary: {count}, {state}"
+    if key.startswith(OVER):
+        were = "was" if len(views) == 1 else "were"
+        return f"{count} that {were} over before they were told here: {state}"
     return f"{count} in one message, because there were many: {state}"
 
 

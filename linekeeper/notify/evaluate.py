@@ -103,11 +103,11 @@ async def _write(
     ]
     if notices:
         await insert_ignore(store, session, Notice, notices)
-    messages = [*_in_slack(decision.say), *_elsewhere(decision.say, configuration)]
+    messages = [*_in_slack(decision.say, now), *_elsewhere(decision.say, configuration)]
     await enqueue(store, session, messages, now=now)
 
 
-def _in_slack(say: Sequence[Say]) -> Iterable[Message]:
+def _in_slack(say: Sequence[Say], now: datetime) -> Iterable[Message]:
     folded: set[str] = set()
     for notice in say:
         if notice.channel != "slack":
@@ -120,7 +120,9 @@ def _in_slack(say: Sequence[Say]) -> Iterable[Message]:
             folded.add(notice.fold)
             lane = fold_lane(notice.fold)
             payload = {"do": "fold", "fold": notice.fold, "slack_channel": notice.slack_channel}
-            yield Message("slack", f"{lane}:{notice.incident_id}", payload, lane)
+            # With its moment: what Slack did not take may be decided again, and alike.
+            key = f"{lane}:{notice.incident_id}:{now:%Y%m%d%H%M%S%f}"
+            yield Message("slack", key, payload, lane)
         elif notice.fold is None:
             payload = {
                 "do": "remind",

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from linekeeper.config import AlertPolicy
 from linekeeper.config.alerts import Quiet, quiet_times
 from linekeeper.incidents.causes import ROOT_CAUSE_WAIT
-from linekeeper.notify.routing import DEFAULT
+from linekeeper.notify.routing import CAP, DEFAULT, OVER
 from linekeeper.notify.situations import Channel, Decision, Held, Reach, Say, Situation, Told
 
 RANK: Mapping[str, int] = {"low": 0, "normal": 1, "critical": 2, "never": 3}
@@ -67,6 +67,8 @@ def decide(
         first = before.get(("slack", "first"))
         if first is None:
             deciding.first(situation)
+            if policy.elsewhere and situation.resolved_at is not None:
+                deciding.elsewhere(situation, before)
             continue
         if situation.resolved_at is None and situation.acknowledged_at is None:
             deciding.more(situation, before, first)
@@ -229,20 +231,36 @@ class _Deciding:
             started.setdefault(notice.fold or notice.incident_id, notice.at)
         recent = {key for key, at in started.items() if self._now - at < _HOUR}
         morning, of_morning = self._morning(slack_channel, [one for one, _ in firsts], started)
+        firsts.sort(key=lambda first: first[0].resolved_at is not None)  # what is open goes first
+        over = [one.id for one, _ in firsts if one.resolved_at and one.id not in of_morning]
         for situation, why in firsts:
             if situation.id in of_morning:
                 recent.add(morning)
                 self._say(situation, "slack", "first", "waited for the morning", morning)
+            elif situation.id in over and (shared := self._shared_by(over, recent, started)):
+                recent.add(shared)
+                self._say(situation, "slack", "first", why, shared)
             elif len(recent) < cap - 1:
                 recent.add(situation.id)
                 self._say(situation, "slack", "first", why)
             else:
-                folds = sorted(
-                    (started.get(key, self._now), key) for key in recent if key.startswith("cap:")
-                )
-                fold = folds[-1][1] if folds else f"cap:{situation.id}"
+                fold = self._last(CAP, recent, started) or f"{CAP}{situation.id}"
                 recent.add(fold)
                 self._say(situation, "slack", "first", f"more than {cap} messages an hour", fold)
+
+    def _shared_by(
+        self, over: Sequence[str], recent: Collection[str], started: Mapping[str, datetime]
+    ) -> str:
+        """The one message about what is over already; empty where it needs none."""
+        known = self._last(OVER, recent, started)
+        if known or len(over) < 2 or len(recent) >= self._policy.cap_per_hour - 1:
+            return known
+        return f"{OVER}{over[0]}"
+
+    def _last(self, kind: str, recent: Collection[str], started: Mapping[str, datetime]) -> str:
+        """The last message of several incidents within the hour whose key begins with `kind`."""
+        found = [(started.get(key, self._now), key) for key in recent if key.startswith(kind)]
+        return max(found, default=(self._now, ""))[1]
 
     def fold_elsewhere(self, told: Sequence[Told]) -> None:
         """What goes elsewhere at one moment is one message; over the cap and when quiet it waits.

@@ -44,10 +44,11 @@ class Renderer:
         self._links = links
         self._clock = clock
 
-    async def say(self, row: OutboxRow, view: IncidentView | None, fold: str | None = None) -> None:
+    async def say(self, row: OutboxRow, view: IncidentView | None, fold: str | None = None) -> bool:
         """Do what `row` asks; `view` is its incident, if it has one that exists.
 
-        `fold` is the message it was told in, if that is not its own.
+        `fold` is the message it was told in, if that is not its own. Returns whether Slack was
+        asked for anything: there may be nothing to say beside another message.
         """
         match row.payload:
             case {"do": "say", "mrkdwn": str(text)}:
@@ -57,20 +58,22 @@ class Renderer:
             case {"do": "say", "text": str(text)}:
                 await self._post_once(row, compose.note(text), key=row.dedupe_key)
             case {"do": "fold", "fold": str(key)}:
-                await self._show_fold(row, key)
+                return await self._show_fold(row, key)
             case {"do": "show"} if fold is not None:
-                await self._edit_known(_needed(row, view), fold)
+                return await self._edit_known(row, _needed(row, view), fold)
             case {"do": "show"}:
                 posted = await self._show(row, _needed(row, view), key=row.dedupe_key)
                 if row.dedupe_key.endswith(":first"):
                     await self._tell_earlier(row, posted)
             case {"do": "diary", "text": str(text)}:
-                if fold is None or await self._known(_needed(row, view)):
-                    await self._write_diary(row, _needed(row, view), text)
+                if fold is not None and not await self._known(_needed(row, view)):
+                    return False
+                await self._write_diary(row, _needed(row, view), text)
             case {"do": "remind", "step": str(step), "why": str(why)}:
                 await self._remind(row, _needed(row, view), step, why, fold)
             case _:
                 raise InvalidMessage(f"{row.dedupe_key} asks for something unknown")
+        return True
 
     async def _say_in_thread(self, row: OutboxRow, subject: str, text: str) -> None:
         """The first of its thread begins it; what follows is seen in the channel too."""
@@ -104,8 +107,10 @@ class Renderer:
                 return known
         return await self._show_anew(row, view, rendered, key=key)
 
-    async def _show_fold(self, row: OutboxRow, key: str) -> None:
-        """Post or edit the one message about several incidents."""
+    async def _show_fold(self, row: OutboxRow, key: str) -> bool:
+        """Post or edit the one message about several incidents; False where none is told in it."""
+        if not await incidents_of_fold(self._store, key):
+            return False
         rendered = await self._render_fold(key)
         known = await message_of(self._store, f"fold:{key}", self._channel.name)
         if known is not None:
@@ -115,22 +120,26 @@ class Renderer:
                 if trouble.code not in UNEDITABLE:
                     raise
             else:
-                return
+                return True
         posted = await self._post_once(row, rendered, key=row.dedupe_key, edit_found=True)
         await self._remember(f"fold:{key}", posted)
         # What changed before others could find the message to edit.
         if (again := await self._render_fold(key)) != rendered:
             await self._edit_if_possible(posted, again)
+        return True
 
-    async def _edit_known(self, view: IncidentView, fold: str) -> None:
+    async def _edit_known(self, row: OutboxRow, view: IncidentView, fold: str) -> bool:
         """Edit what there is of an incident that was told with others; nothing is posted."""
         folded = await message_of(self._store, f"fold:{fold}", self._channel.name)
         if folded is not None:
             rendered = await self._render_fold(fold)
             await self._edit_if_possible(Posted(folded.ts, folded.place), rendered)
         own = await self._known(view)
+        if own is None and row.attempts > 1:  # it may have been posted before it was to be shared
+            own = await self._found(row, key=row.dedupe_key)
         if own is not None:
             await self._edit_if_possible(own, await self._render(view))
+        return bool(folded or own)
 
     async def _remind(
         self, row: OutboxRow, view: IncidentView, step: str, why: str, fold: str | None
@@ -214,17 +223,23 @@ class Renderer:
     ) -> Posted:
         thread_ts = thread.ts if thread else None
         if row.attempts > 1:
-            found = await self._channel.find(
-                key,
-                place=thread.place if thread else await place_of(self._store, self._channel.name),
-                since=row.created_at - _SKEW,
-                thread_ts=thread_ts,
-            )
+            found = await self._found(row, key=key, thread=thread)
             if found is not None:
                 if edit_found:
                     await self._edit_if_possible(found, rendered)
                 return found
         return await self._channel.post(rendered, key=key, thread_ts=thread_ts, broadcast=broadcast)
+
+    async def _found(
+        self, row: OutboxRow, *, key: str, thread: Posted | None = None
+    ) -> Posted | None:
+        """What an earlier attempt posted with `key`, if it did."""
+        return await self._channel.find(
+            key,
+            place=thread.place if thread else await place_of(self._store, self._channel.name),
+            since=row.created_at - _SKEW,
+            thread_ts=thread.ts if thread else None,
+        )
 
     async def _edit_if_possible(self, posted: Posted, rendered: Rendered) -> None:
         try:

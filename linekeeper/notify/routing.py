@@ -29,6 +29,10 @@ from linekeeper.store.tables import (
 )
 
 DEFAULT = "default"
+CAP = "cap:"
+"""What the key of a message about what was more than the cap begins with."""
+OVER = "over:"
+"""What the key of the one message about what was over before it was told begins with."""
 _SEVERITIES = frozenset({"critical", "normal", "low"})
 
 

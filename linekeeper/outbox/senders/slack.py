@@ -21,6 +21,7 @@ from linekeeper.notify.channels import (
 )
 from linekeeper.notify.compose_others import plain_fold
 from linekeeper.notify.evaluate import evaluate_alerts
+from linekeeper.notify.outage import about_to_try, decide_anew
 from linekeeper.notify.refusals import UNANSWERED_WAIT, SlackTrouble, unreachable
 from linekeeper.notify.renderer import EarlierMessageWaits, InvalidMessage, Renderer, said
 from linekeeper.notify.routing import (
@@ -138,6 +139,8 @@ class SlackSender(Sender):
         self._names: dict[str, str] = {}
         """The Slack channel of each row."""
         self._renderers: dict[str, Renderer] = {}
+        self._later: set[str] = set()
+        """Rows that wait for one that tries a channel that took nothing."""
         self._trouble: dict[str, SlackTrouble] = {}
         """Of the whole channel, by the row that met it."""
         self._well: set[str] = set()
@@ -167,6 +170,9 @@ class SlackSender(Sender):
     @asynccontextmanager
     async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
         """The incidents of `rows`, and what is not to be said of them."""
+        name, now = self._partition_of.get(rows[0].id, DEFAULT), self._clock()
+        if name not in self._well and await about_to_try(self._store, name, now=now):
+            self._later = {row.id for row in rows[1:]}
         known = await self._withheld(rows)
         for row in rows:
             if row.id not in known:
@@ -188,6 +194,8 @@ class SlackSender(Sender):
 
     def not_before(self, row: OutboxRow, now: datetime) -> datetime | None:
         """A row that turned out to be another Slack channel's is claimed anew, for that."""
+        if row.id in self._later:
+            return now
         name = self._names.get(row.id, DEFAULT)
         return None if self._partition_of.get(row.id, name) == name else now
 
@@ -250,13 +258,15 @@ class SlackSender(Sender):
             if row.payload.get("do") == "diary" and row.attempts == 1:
                 row = await gather_burst(self._store, row, now=self._clock())
             first = self._firsts.get(row.payload.get("incident_id", ""))
-            await renderer.say(row, self._view(row), first.fold if first else None)
+            is_said = await renderer.say(row, self._view(row), first.fold if first else None)
         except SlackTrouble as trouble:
             return self._failed(row, trouble)
         except InvalidMessage as reason:
             return Failed(str(reason), is_final=True)
         except EarlierMessageWaits as reason:
             return Failed(str(reason), wait=15.0)
+        if not is_said:
+            return Ended("superseded", "another message tells of it")
         return Ended(covers=self._overtaken(row))
 
     def timed_out(self, row: OutboxRow) -> Failed:
@@ -293,6 +303,7 @@ class SlackSender(Sender):
         self.delivered.sent += len(sent)
         for name in set(sent) - self._well:
             self._well.add(name)
+            await decide_anew(session, name, only_over=False, now=now)
             await resume(session, name, now=now, is_only=len(self._channels) < 2)
         failed = [(row, failed.why, until) for row, failed, until in settlement.retried]
         for row, why, again in [*failed, *((row, why, None) for row, why in settlement.dead)]:
@@ -307,6 +318,7 @@ class SlackSender(Sender):
         for row in rows:
             self._names.pop(row.id, None)
             self._partition_of.pop(row.id, None)
+            self._later.discard(row.id)
         for incident_id in incidents_of(row.payload for row in rows):
             self._views.pop(incident_id, None)
             self._firsts.pop(incident_id, None)

@@ -1,0 +1,91 @@
+"""First messages that a Slack channel could not take: they are decided anew, by what is so now.
+
+An outage spends no message of the hour's cap on what was over before anybody could read of it.
+"""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import String, cast, delete, exists, func, literal, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.incidents.announce import incident_lane
+from linekeeper.notify.channels import known_as
+from linekeeper.notify.routing import CAP, DEFAULT, OVER
+from linekeeper.outbox.queue import OUTBOX
+from linekeeper.store.engine import Store, chunked
+from linekeeper.store.tables import Incident, Notice, NoticeChannel, NoticeMessage
+
+_BEFORE = timedelta(hours=1)
+"""So long before the trouble was noticed a message may have been decided that met it."""
+_AT_ONCE = 5_000
+
+
+async def about_to_try(store: Store, name: str, *, now: datetime) -> bool:
+    """Whether the Slack channel of this name takes nothing, by what is known.
+
+    One message should find out then. What is over by now is decided anew before.
+    """
+    kept = select(col(NoticeChannel.channel)).where(col(NoticeChannel.channel) == known_as(name))
+    async with store.read() as session:
+        if await session.scalar(kept) is None:
+            return False
+    async with store.write() as session:
+        await decide_anew(session, name, only_over=True, now=now)
+    return True
+
+
+async def decide_anew(
+    session: AsyncSession, name: str, *, only_over: bool, now: datetime
+) -> list[str]:
+    """Forget that Slack was to be told of what it never took; the policy decides of it again.
+
+    To be called while the trouble of the channel is still kept. `only_over` leaves alone what is
+    open, since its reminders and its escalation count from when it was decided; but for what had
+    no place within the cap, where there is one now. Returns the incidents.
+    """
+    since = await session.scalar(
+        select(col(NoticeChannel.since)).where(col(NoticeChannel.channel) == known_as(name))
+    )
+    if since is None:
+        return []
+    subject = literal("incident:") + cast(col(Notice.incident_id), String)
+    shared = literal("fold:") + col(Notice.fold)
+    unheard = (
+        select(col(Notice.id), col(Notice.incident_id), col(Notice.fold), col(Incident.resolved_at))
+        .join(Incident, col(Incident.id) == col(Notice.incident_id))
+        .where(
+            col(Notice.channel) == "slack",
+            col(Notice.step) == "first",
+            col(Notice.at) > since - _BEFORE,
+            func.coalesce(col(Notice.slack_channel), DEFAULT) == name,
+            col(Incident.round) == 0,
+            ~exists().where(col(NoticeMessage.subject) == subject),
+            ~exists().where(col(NoticeMessage.subject) == shared),
+        )
+    )
+    rows = (await session.execute(unheard)).all()
+    if only_over:
+        over = [row for row in rows if row.resolved_at and not (row.fold or "").startswith(OVER)]
+        crowded = [row for row in rows if not row.resolved_at and (row.fold or "").startswith(CAP)]
+        rows = [*over, *crowded] if over else []
+    for some in chunked([row.id for row in rows], _AT_ONCE):
+        await session.execute(delete(Notice).where(col(Notice.id).in_(some)))
+    incidents = [row.incident_id for row in rows]
+    for some in chunked([f"{incident_lane(each)}:first" for each in incidents], _AT_ONCE):
+        await session.execute(
+            update(OUTBOX)
+            .where(
+                OUTBOX.c.dedupe_key.in_(some),
+                OUTBOX.c.status == "pending",
+                OUTBOX.c.claimed_by.is_(None),
+            )
+            .values(
+                # The key is free for the message that is decided now.
+                dedupe_key=OUTBOX.c.dedupe_key + literal(":") + cast(OUTBOX.c.id, String),
+                status="superseded",
+                settled_at=now,
+                error="decided anew, since Slack took no messages",
+            )
+        )
+    return incidents

@@ -1,0 +1,98 @@
+"""After an outage of Slack: what is open, and urgent, first; what is over shares one message."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper.notify.policy import PATIENCE
+from linekeeper.store.tables import Outbox
+from sandbox.slack import SlackFaults
+from tests.notify.conftest import Desk
+from tests.notify.test_elsewhere import Pager, also, deliver, pager  # noqa: F401
+from tests.notify.test_evaluate import with_policy
+
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+
+ENDED = {"sent", "superseded", "suppressed", "skipped"}
+
+
+async def _minutes_pass(desk: Desk, minutes: int) -> None:
+    """The deliverer looks every minute."""
+    for _ in range(minutes):
+        desk.ahead += timedelta(minutes=1)
+        await deliver(desk)
+
+
+async def _ends(desk: Desk, ids: Sequence[str]) -> None:
+    for incident in ids:
+        values = {"status": "resolved", "resolved_at": desk.now()}
+        await desk.change(incident, "resolved", "It answers again.", **values)
+
+
+def _own(desk: Desk) -> list[str]:
+    """The connections of the messages that tell of one incident."""
+    texts = [message["text"] for message in desk.messages() if "incidents" not in message["text"]]
+    return sorted(text.partition(" · ")[0].split(" ", 1)[1] for text in texts)
+
+
+async def test_the_cap_is_not_spent_on_what_was_over_before_slack_was_back(desk: Desk) -> None:
+    with_policy(desk, cap_per_hour=6)
+    desk.slack.faults = SlackFaults(mode="500")
+    over = []
+    for n in range(6):
+        over.append(await desk.open(customer=f"Over {n}"))
+        await _minutes_pass(desk, 1)
+    open_ones = [await desk.open(customer=f"Lost {n}") for n in range(3)]
+    await _minutes_pass(desk, 2)
+    await _ends(desk, over)
+    await _minutes_pass(desk, 3)
+    assert desk.messages() == []
+    desk.slack.faults = SlackFaults()
+    await _minutes_pass(desk, 12)
+    assert _own(desk) == ["Lost 0", "Lost 1", "Lost 2"]
+    [shared] = [message for message in desk.messages() if "incidents" in message["text"]]
+    assert "6 incidents that were over before they were told here" in shared["text"]
+    assert all(f"Over {n}" in str(shared) for n in range(6))
+    late = await desk.open(customer="Late")
+    await _minutes_pass(desk, 1)
+    assert "Late" in _own(desk), late
+    async with desk.store.read() as session:
+        rows = list(await session.scalars(select(Outbox).where(col(Outbox.channel) == "slack")))
+    assert {row.status for row in rows} <= ENDED
+    assert len(open_ones) == 3
+
+
+async def test_what_is_urgent_comes_first_within_the_cap(desk: Desk) -> None:
+    with_policy(desk, cap_per_hour=4)
+    desk.slack.faults = SlackFaults(mode="500")
+    for n in range(6):
+        await desk.open(customer=f"Slow {n}", kind="degraded")
+        await _minutes_pass(desk, 1)
+    for n in range(2):
+        await desk.open(customer=f"Lost {n}", kind="reauthorization_required")
+        await _minutes_pass(desk, 1)
+    desk.slack.faults = SlackFaults()
+    await _minutes_pass(desk, 15)
+    own = _own(desk)
+    assert {"Lost 0", "Lost 1"} <= set(own)
+    assert len(desk.messages()) <= 4
+    assert all(f"Slow {n}" in str(desk.messages()) for n in range(6))
+
+
+async def test_whom_others_told_meanwhile_hears_of_the_end_from_them(
+    desk: Desk,
+    pager: Pager,  # noqa: F811
+) -> None:
+    also(desk, pager)
+    desk.slack.faults = SlackFaults(mode="500")
+    ids = [await desk.open(customer=f"Over {n}") for n in range(3)]
+    await _minutes_pass(desk, int(PATIENCE / timedelta(minutes=1)) + 12)
+    assert "Over 0" in str(pager.heard)
+    await _ends(desk, ids)
+    desk.slack.faults = SlackFaults()
+    await _minutes_pass(desk, 12)
+    assert "Resolved" in str(pager.heard)
+    assert len(desk.messages()) == 1
