@@ -216,7 +216,10 @@ async def _conclude(reading: Reading, *, name: str, note: str = "") -> State[Non
     if done.lanes:
         with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
             await follow(notify, done.lanes, before=[last])
-    work = await together(rt.store, order.started, connections=order.connections)
+    # Shards share the work; any other run beside this one has a name of its own for what it finds.
+    work = await together(
+        rt.store, order.started, connections=order.connections, alone=order.shard is None
+    )
     known = len({failure.connection_id for failure in run.failures}) - len(new)
     said = [work.summary]
     if new:

@@ -1,4 +1,4 @@
-"""What all workers did together, whichever of them did it."""
+"""What a run did, or all that share its work did together, whichever of them did it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from linekeeper.store.tables import Deletion, Drift, Watermark
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """What all workers together did since a moment."""
+    """What one run did, or all together since it began."""
 
     connections: int
     """With an entity read to the end since."""
@@ -36,10 +36,18 @@ class Together:
 
 
 async def together(
-    store: Store, started: datetime, *, connections: Sequence[str] | None = None
+    store: Store,
+    started: datetime,
+    *,
+    connections: Sequence[str] | None = None,
+    alone: bool = False,
 ) -> Together:
-    """What every worker's runs since `started` did, of all connections or only these."""
-    drift = [col(Drift.run_at) >= started]
+    """What every worker's runs since `started` did, of all connections or only these.
+
+    `alone` counts what the run that began then found, and no other: what is read counts whoever
+    read it, since nobody else has to any more.
+    """
+    drift = [col(Drift.run_at) == started if alone else col(Drift.run_at) >= started]
     marks = [col(Watermark.polled_at) >= started]
     held = [col(Deletion.status) == "proposed"]
     if connections is not None:

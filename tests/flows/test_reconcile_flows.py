@@ -4,6 +4,7 @@ import base64
 import itertools
 import re
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -135,6 +136,21 @@ async def test_a_run_recovers_what_was_missed_and_says_so_in_name_table_chart_an
     with on(clean_prefect):
         await reconcile()
     assert len([text for text in await slack(peer) if "can't be trusted" in text]) == 1
+
+
+async def test_what_another_run_found_meanwhile_is_not_in_this_ones_name(
+    rt: Runtime, running: Running, clean_prefect: PrefectServer
+) -> None:
+    with on(clean_prefect):
+        await reconcile()
+        async with rt.store.write() as session:
+            found = (await session.scalars(select(Connection))).first()
+            assert found is not None
+            beside = utcnow() + timedelta(minutes=5)  # a run of some connections, begun later
+            row = Drift(connection_id=found.id, entity="eam/assets", run_at=beside, missed=35)
+            session.add(row)
+        await reconcile()
+        assert (await running.last()).name == "reconcile · 4 read"
 
 
 @on_both

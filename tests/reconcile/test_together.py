@@ -41,6 +41,26 @@ async def test_two_shards_read_each_connection_once_and_add_up(
     assert (both.connections, both.counts.missed) == (4, 40)
 
 
+async def test_what_a_run_of_some_connections_finds_is_no_find_of_the_one_beside_it(
+    rt: Runtime, settings: Settings, peer: Peer, one: Connection, agree: Check
+) -> None:
+    await run(rt)
+    await peer.set("records", change=40, announce=False)
+    began = utcnow()
+    async with Runtime.open(pointed_at(settings, peer.url)) as other:
+        named_at = began + timedelta(milliseconds=1)
+        named, whole = await asyncio.gather(
+            run(rt, connections=[one.id], started=named_at), run(other, started=began)
+        )
+    await agree()
+    of_named = await together(rt.store, named_at, connections=[one.id], alone=True)
+    of_whole = await together(rt.store, began, alone=True)
+    assert (of_named.connections, of_whole.connections) == (1, 4)
+    found = (of_named.counts.recovered, of_whole.counts.recovered)
+    assert found == (named.counts.recovered, whole.counts.recovered)
+    assert sum(found) == 40
+
+
 async def test_what_a_dead_worker_had_claimed_is_taken_over(
     rt: Runtime, peer: Peer, one: Connection, agree: Check
 ) -> None:
