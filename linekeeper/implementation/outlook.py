@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from linekeeper.implementation.calendar import WorkingCalendar
-from linekeeper.implementation.evaluate import Commitment, Evaluation, judge_commitment
+from linekeeper.implementation.evaluate import (
+    SETTLED,
+    Commitment,
+    Evaluation,
+    judge_commitment,
+)
 from linekeeper.implementation.forecast import TRIALS, Forecast, forecast
+from linekeeper.implementation.lanes import keep_lanes
 from linekeeper.implementation.plan import (
     TRADITIONAL_MONTHS,
     Gate,
@@ -59,8 +65,12 @@ def forecast_plan(
     A gate of `setbacks` was tried and failed: it takes as long as what it needs, and itself.
     """
     start = calendar.first(plan.scope.kickoff)
+    gates = _again(plan, setbacks)
+    if evaluation is not None:
+        begun = [gate for gate, far in evaluation.so_far.items() if far.opened is not None]
+        gates = keep_lanes(gates, begun=set(begun), settled=set(evaluation.having(*SETTLED)))
     result = forecast(
-        _again(plan, setbacks),
+        gates,
         trials=trials,
         seed=seed,
         progress=None if evaluation is None else evaluation.so_far,
