@@ -65,8 +65,8 @@ async def gate(
                 return refused("gate", error, "Runs of gates are started by Linekeeper.")
             name = run_name(asked.standing, asked.row)
             if asked.settled:
-                await rename(f"{name} · {asked.row.status}")
-                return skipped(f"{name} is {asked.row.status}: nothing to ask")
+                await rename(f"{name} · {asked.ended}")
+                return skipped(asked.why)
             await rename(f"{name} · answer not taken" if asked.row.refusal else name)
             await retag(asked)
             await publish([asked.standing.implementation.id])

@@ -22,6 +22,7 @@ from linekeeper.store.tables import Audit, Gate
 Outcome = Literal["done", "blocked", "carry on"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 MAX_TEXT = 2_000
+ANOTHER_RUN = "Another run asks for this gate now."
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,10 @@ class Asked:
     row: Gate
     settled: bool
     """There is nothing to ask any more."""
+    ended: str = ""
+    """How it ended, in a word or two, where there is nothing to ask."""
+    why: str = ""
+    """The same as a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,12 @@ async def ask(store: Store, gate_id: str, *, run_id: str | None) -> Asked:
             if new:  # the graph links to the form from now on
                 linked = news.wake(standing, f":form:{run_id}")
                 await news.send(store, session, [linked], now=utcnow())
-    return Asked(standing, row, settled=over or not mine)
+    if over:
+        ended = row.status if row.status in SETTLED else standing.implementation.status
+        return Asked(standing, row, True, ended, _settled_words(row))
+    if not mine:
+        return Asked(standing, row, True, "asked elsewhere", ANOTHER_RUN)
+    return Asked(standing, row, settled=False)
 
 
 async def answer(
@@ -92,7 +102,7 @@ async def answer(
         if row.status in SETTLED or standing.implementation.status == "abandoned":
             return Taken(_settled_words(row), True)
         if row.run_id != run_id:
-            return Taken("Another run asks for this gate now.", True)
+            return Taken(ANOTHER_RUN, True)
         if row.answers != number:
             return Taken("This answer was taken before.", row.status in SETTLED)
         row.answers += 1

@@ -17,6 +17,7 @@ from flows.advance_implementations import advance_implementations
 from flows.credits import credits
 from flows.gate import gate
 from flows.implementation import implementation
+from flows.implementation_abandon import implementation_abandon
 from flows.implementation_change import implementation_change
 from flows.implementation_skip import implementation_skip
 from flows.preflight import preflight
@@ -277,11 +278,23 @@ async def test_a_run_for_a_gate_that_is_settled_or_unknown_ends_at_once(
         await begin()
         await implementation_skip("Acme", step="kickoff", by="Olaf", reason="known")
         [row] = await stored(store, select(Gate).where(col(Gate.gate) == "kickoff"))
-        name, message = told(await gate(row.id, return_state=True))
+        assert told(await gate(row.id, return_state=True)) == (
+            "Skipped",
+            "Kickoff and technical requirements was skipped: known",
+        )
+        await begin(systems=["Maximo"])
+        await implementation_abandon("Acme · Maximo", by="Olaf", reason="they cancelled")
+        [given_up] = await stored(
+            store, select(Gate).where(col(Gate.gate) == "kickoff", col(Gate.id) != row.id)
+        )
+        name, message = told(await gate(given_up.id, return_state=True))
+        run = await running.last()
     assert (name, message) == (
         "Skipped",
-        "Acme · Kickoff and technical requirements is skipped: nothing to ask",
+        "Kickoff and technical requirements is not asked for any more: the implementation was "
+        "abandoned",
     )
+    assert run.name == "Acme · Kickoff and technical requirements · abandoned"
 
 
 async def test_preflight_finds_a_closed_port_and_its_daily_run_what_turns_later(
