@@ -1,10 +1,11 @@
 """One deployment on the server: made if missing, its code kept current, the operator's left.
 
 What the code means (entrypoint, form, description) follows `prefect.yaml`. What an operator sets
-(when it runs, paused or not, parameters, queue, tags, limits) is theirs; it is compared, never
-changed.
+(when it runs, paused or not, parameters, queue, tags, limits) is theirs, and so is a description
+that they edited; it is compared, never changed.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,6 +23,8 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRu
 from linekeeper.cli.names import deployment_name, every, names_of_flows
 from linekeeper.cli.project import DEMO_SLUG, Wanted
 
+DESCRIBED = "x-linekeeper-description"
+"""Where the form's schema keeps which description was deployed, as a digest."""
 Schedule = DeploymentSchedule | DeploymentScheduleCreate
 
 
@@ -33,7 +36,7 @@ def of_code(wanted: Wanted) -> dict[str, Any]:
         "description": wanted.description,
         "version": wanted.version,
         "pull_steps": wanted.pull_steps,
-        "parameter_openapi_schema": wanted.parameter_schema,
+        "parameter_openapi_schema": wanted.parameter_schema | {DESCRIBED: _digest(wanted)},
         "enforce_parameter_schema": wanted.enforce_parameter_schema,
     }
 
@@ -53,8 +56,27 @@ def of_operator(wanted: Wanted) -> dict[str, Any]:
 
 
 def code_changes(found: DeploymentResponse, wanted: Wanted) -> dict[str, Any]:
-    """Which of `of_code` are different on the server."""
-    return {name: value for name, value in of_code(wanted).items() if getattr(found, name) != value}
+    """Which of `of_code` are different on the server, without a description that was edited."""
+    changes = {
+        name: value for name, value in of_code(wanted).items() if getattr(found, name) != value
+    }
+    if is_described_by_operator(found, wanted):
+        del changes["description"]
+    return changes
+
+
+def is_described_by_operator(found: DeploymentResponse, wanted: Wanted) -> bool:
+    """Whether the description on the server is neither ours nor an earlier version's."""
+    if found.description == wanted.description:
+        return False
+    deployed = (found.parameter_openapi_schema or {}).get(DESCRIBED)
+    if deployed is None:  # by `prefect deploy`, or by a version that didn't note it
+        return found.version == wanted.version
+    return bool(deployed != _digest(found))
+
+
+def _digest(described: DeploymentResponse | Wanted) -> str:
+    return hashlib.sha256((described.description or "").encode()).hexdigest()[:16]
 
 
 def operator_differences(found: DeploymentResponse, wanted: Wanted) -> list[str]:
@@ -76,6 +98,9 @@ def operator_differences(found: DeploymentResponse, wanted: Wanted) -> list[str]
         for name, value in there.items()
         if value != here[name]
     ]
+    if is_described_by_operator(found, wanted):
+        shown = _shown(wanted.description)
+        lines.append(f"description: {_shown(found.description)} (prefect.yaml: {shown})")
     return lines + schedule_differences(found.schedules, wanted.schedules)
 
 
@@ -135,7 +160,7 @@ def _duration(length: timedelta) -> str:
 
 
 def _shown(value: object) -> str:
-    text = "none" if value is None else str(value)
+    text = "none" if value is None else " ".join(str(value).split())
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 
@@ -189,7 +214,7 @@ async def upsert(
         restored = operator_differences(found, wanted)
         outcome.changed += [f"was {line}" for line in restored]
         if restored:
-            changes |= of_operator(wanted)
+            changes |= of_operator(wanted) | of_code(wanted)
     if changes:
         # An update makes Prefect plan its runs anew: only where something is different.
         await client.update_deployment(found.id, DeploymentUpdate(**changes))

@@ -1,5 +1,6 @@
 """`linekeeper deploy` against a real Prefect server: seeds, compares, never tramples."""
 
+import hashlib
 import io
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from linekeeper.cli import checkout, project
 from linekeeper.cli.deploy import deploy
+from linekeeper.cli.deployments import DESCRIBED
 from linekeeper.cli.errors import UserError
 from linekeeper.settings import Settings
 from tests.cli.few import few
@@ -132,7 +134,11 @@ async def test_what_an_operator_set_stays_is_shown_and_reset_puts_it_back(
         await client.update_deployment(
             house.id,
             DeploymentUpdate(
-                parameters={"outbox_days": 3}, tags=["mine"], concurrency_limit=2, paused=True
+                parameters={"outbox_days": 3},
+                tags=["mine"],
+                concurrency_limit=2,
+                paused=True,
+                description="Ours: ask Petra before running it.",
             ),
         )
         adopt = await client.read_deployment_by_name("adopt/adopt")
@@ -149,7 +155,8 @@ async def test_what_an_operator_set_stays_is_shown_and_reset_puts_it_back(
 
     lines = await deployed(seeds)
     assert await state(clean_prefect) == changed
-    assert [line for line in lines if line.startswith("left ")] == [
+    left = [line for line in lines if line.startswith("left ")]
+    assert [line.partition(" (prefect.yaml: **Rem")[0] for line in left] == [
         "left deployment health-sweep: schedule every-5-minutes: every 7 min, paused "
         "(prefect.yaml: every 5 min)",
         "left deployment housekeeping: tags: ['mine'] "
@@ -157,6 +164,7 @@ async def test_what_an_operator_set_stays_is_shown_and_reset_puts_it_back(
         "left deployment housekeeping: parameters: {'outbox_days': 3} (prefect.yaml: {})",
         "left deployment housekeeping: paused: True (prefect.yaml: False)",
         "left deployment housekeeping: concurrency_limit: 2 (prefect.yaml: none)",
+        "left deployment housekeeping: description: Ours: ask Petra before running it.",
         "left deployment adopt: work_queue_name: urgent (prefect.yaml: routine)",
         "left automation Linekeeper: run failed: disabled",
         "left automation Linekeeper: run late: actions",
@@ -212,11 +220,19 @@ async def test_the_code_of_a_deployment_follows_the_checkout_and_its_schedule_st
     async with PrefectClient(clean_prefect.api_url) as client:
         house = await client.read_deployment_by_name("housekeeping/housekeeping")
         await client.update_deployment(
-            house.id, DeploymentUpdate(description="an older version's", version="0.0.1")
+            house.id,
+            DeploymentUpdate(
+                description="an older version's",
+                version="0.0.1",
+                parameter_openapi_schema=(house.parameter_openapi_schema or {})
+                | {DESCRIBED: hashlib.sha256(b"an older version's").hexdigest()[:16]},
+            ),
         )
         lines = await deployed(seeds)
         now = await client.read_deployment_by_name("housekeeping/housekeeping")
-    assert "deployment housekeeping: updated description, version" in lines
+    assert (
+        "deployment housekeeping: updated description, parameter_openapi_schema, version" in lines
+    )
     assert "Removes expired data" in (now.description or "")
     assert [s.id for s in now.schedules] == [s.id for s in house.schedules]
 
