@@ -231,8 +231,8 @@ class _Deciding:
             started.setdefault(notice.fold or notice.incident_id, notice.at)
         recent = {key for key, at in started.items() if self._now - at < _HOUR}
         morning, of_morning = self._morning(slack_channel, [one for one, _ in firsts], started)
-        firsts.sort(key=lambda first: first[0].resolved_at is not None)  # what is open goes first
         over = [one.id for one, _ in firsts if one.resolved_at and one.id not in of_morning]
+        firsts.sort(key=lambda first: first[0].id in over)  # what is open goes first
         for situation, why in firsts:
             if situation.id in of_morning:
                 recent.add(morning)

@@ -172,7 +172,8 @@ class SlackSender(Sender):
         """The incidents of `rows`, and what is not to be said of them."""
         name, now = self._partition_of.get(rows[0].id, DEFAULT), self._clock()
         if name not in self._well and await about_to_try(self._store, name, now=now):
-            self._later = {row.id for row in rows[1:]}
+            lasting = now - self.gives_up_after  # what is older is given up now
+            self._later = {row.id for row in rows[1:] if row.created_at > lasting}
         known = await self._withheld(rows)
         for row in rows:
             if row.id not in known:
