@@ -40,7 +40,7 @@ async def states(running: Running, run_id: Any) -> dict[str, str]:
 async def test_a_lost_login_is_one_graph_from_the_renewal_to_the_end(
     running: Running, clean_prefect: PrefectServer, store: Store, fleet: sandbox.Served
 ) -> None:
-    connection = await lost(store, clean_prefect, fleet)
+    connection = await lost(store, fleet)
     [incident] = await rows(store, Incident)
     with on(clean_prefect):
         run = await begin(running, reconnect, incident=incident.id)

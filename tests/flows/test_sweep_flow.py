@@ -34,6 +34,7 @@ from tasks.health import list_connections
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import edges
+from tests.flows.test_reconnect_flows import adopted
 
 pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
 
@@ -143,8 +144,8 @@ async def test_the_graph_leads_from_the_list_to_batches_to_who_is_in_trouble_to_
     monkeypatch.setenv("LINEKEEPER_SLACK_BOT_TOKEN", sandbox.Settings().slack_token)
     monkeypatch.setenv("LINEKEEPER_SLACK_CHANNEL", "#linekeeper")
     monkeypatch.setenv("LINEKEEPER_SLACK_API_URL", f"{box.url}/slack/api/")
+    await adopted()
     with on(clean_prefect):
-        await health_sweep()
         [victim, other, *_] = await connections(store)
         await control(f"connections/{victim.makini_key}/change-credentials")
         await control(f"connections/{other.makini_key}/deactivate")
@@ -214,8 +215,8 @@ async def test_a_truncated_list_is_red_once_and_a_person_decides(
         state = await health_sweep(return_state=True)
         return state.name or "", (await running.last()).name
 
+    await adopted()
     with on(clean_prefect):
-        await swept()
         box.world.connections.clear()
         assert await swept() == ("Failed", "sweep · 1 new problem")
         assert await swept() == ("Completed", "sweep · 1 known")
@@ -230,12 +231,13 @@ async def test_a_truncated_list_is_red_once_and_a_person_decides(
 async def test_connections_that_vanish_from_a_truncated_list_ask_no_customer_to_log_in(
     running: Running, clean_prefect: PrefectServer, store: Store, box: sandbox.Served
 ) -> None:
+    await adopted()
+    for connection in list(box.world.connections.values())[:5]:
+        box.world.remove(connection)  # their tokens are refused from now on
+    for _ in range(2):
+        await adopted()
     with on(clean_prefect):
         await health_sweep(return_state=True)
-        for connection in list(box.world.connections.values())[:5]:
-            box.world.remove(connection)  # their tokens are refused from now on
-        for _ in range(3):
-            await health_sweep(return_state=True)
     assert {connection.setup for connection in await connections(store)} == {"live"}
     healths = sorted(connection.health for connection in await connections(store))
     assert healths == ["healthy", *["unknown"] * 5]
@@ -290,8 +292,8 @@ async def test_a_list_that_waits_too_long_has_failed_and_the_others_are_swept(
 async def test_no_answer_is_tried_again_and_then_an_observation_not_a_failure(
     running: Running, clean_prefect: PrefectServer, store: Store, control: Control
 ) -> None:
+    await adopted()
     with on(clean_prefect):
-        await health_sweep(return_state=True)
         [victim, *_] = await connections(store)
         await control(f"connections/{victim.makini_key}/go-offline")
         state = await health_sweep(return_state=True)

@@ -44,7 +44,7 @@ async def keep_a_login(store: Store) -> None:
 async def test_a_reconnect_waits_for_the_customer_until_they_have_logged_in(
     running: Running, clean_prefect: PrefectServer, store: Store, fleet: sandbox.Served
 ) -> None:
-    connection = await lost(store, clean_prefect, fleet)
+    connection = await lost(store, fleet)
     [incident] = await rows(store, Incident)
     found = fleet.world.find(connection.makini_key)
     assert found is not None
