@@ -17,15 +17,22 @@ from tests.longest import longest_first
 from tests.places import quick_folder
 from tests.repetitions import leave_to_soak
 from tests.sharing import share_compiled_statements, share_flows, share_trust
-from tests.together import shared_postgres, template_of
+from tests.together import import_each_its_share, shared_postgres, template_of
 
 pytest_plugins = ["tests.fixtures_prefect"]
-hypothesis.settings.register_profile("short", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("short", deadline=None, max_examples=25)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=500)  # make soak
 hypothesis.settings.load_profile("short")  # neither has a deadline: tests assert no times
 
 for name in [name for name in os.environ if name.startswith("LINEKEEPER_")]:
     del os.environ[name]  # a developer's own settings don't reach the tests
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Where several workers are about to import all tests, they share the work."""
+    asked = [Path(given).resolve() for given in session.config.args]
+    if "PYTEST_XDIST_WORKER" in os.environ and asked == [Path(__file__).parent]:
+        import_each_its_share()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # pytest-xdist reads the groups in the same hook

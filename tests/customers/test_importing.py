@@ -5,7 +5,6 @@ import io
 
 import pytest
 from hypothesis import example, given
-from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 from sqlmodel import select
 
@@ -123,7 +122,6 @@ _NAMES = st.text(st.characters(categories=("L", "N", "P")), min_size=1, max_size
     names=st.lists(_NAMES, min_size=1, max_size=8, unique_by=name_key),
     delimiter=st.sampled_from(",;\t"),
 )
-@given_settings(max_examples=60)
 def test_what_was_written_is_read_again(names: list[str], delimiter: str) -> None:
     out = io.StringIO()
     writer = csv.writer(out, delimiter=delimiter)

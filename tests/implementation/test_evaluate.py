@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.implementation.calendar import WorkingCalendar
@@ -187,7 +187,6 @@ proved = st.sets(st.sampled_from([gate.id for gate in WIDE.gates])).map(
 )
 
 
-@settings(max_examples=80)
 @given(histories, proved)
 def test_evaluating_again_changes_nothing_and_nothing_settled_is_reopened(history, proofs):
     now = moment(20)

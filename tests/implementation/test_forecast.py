@@ -6,7 +6,7 @@ from datetime import date
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.implementation.forecast import Progress, forecast
@@ -53,7 +53,6 @@ def test_the_same_seed_gives_the_same_answer_and_another_one_another():
     assert forecast(CHAIN, seed=7) != forecast(CHAIN, seed=8)
 
 
-@settings(max_examples=60)
 @given(dags(), st.integers(0, 2**32))
 def test_every_answer_lies_between_all_best_and_all_worst(gates, seed):
     result = forecast(gates, trials=200, seed=seed)
@@ -185,7 +184,6 @@ def test_an_agreed_window_holds_a_gate_back_and_a_skipped_one_takes_nothing():
     assert forecast(CHAIN, progress=skipped).p50 < forecast(CHAIN).p50 - 1
 
 
-@settings(max_examples=40)
 @given(dags(), st.data())
 def test_any_progress_gives_a_forecast_not_before_now(gates, data):
     now = data.draw(st.floats(0, 50))

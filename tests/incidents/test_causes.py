@@ -1,7 +1,7 @@
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.config import HealthPolicy
@@ -71,7 +71,6 @@ def test_what_falls_alone_hours_later_is_an_incident_of_its_own() -> None:
     ]
 
 
-@settings(max_examples=60)
 @given(
     st.lists(
         st.lists(

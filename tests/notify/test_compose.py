@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.notify import compose, compose_others
@@ -245,7 +245,6 @@ _OURS = re.compile(
 )
 
 
-@settings(max_examples=150)
 @given(view=views, now=times)
 def test_no_view_whatever_breaks_slacks_limits_or_gets_a_mention_through(
     view: IncidentView, now: datetime
@@ -266,7 +265,6 @@ def test_no_view_whatever_breaks_slacks_limits_or_gets_a_mention_through(
     plain.encode()
 
 
-@settings(max_examples=100)
 @given(text=nasty)
 def test_no_text_of_its_own_breaks_the_limits(text: str) -> None:
     rendered = compose.note(text)
@@ -275,7 +273,6 @@ def test_no_text_of_its_own_breaks_the_limits(text: str) -> None:
     assert width(rendered.text) <= 3000
 
 
-@settings(max_examples=60)
 @given(
     many=st.lists(views, max_size=4).flatmap(
         lambda some: st.integers(1, 40).map(lambda times: some * times)

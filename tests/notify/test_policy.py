@@ -2,7 +2,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -231,7 +231,6 @@ def situations(draw: st.DrawFn) -> list[Situation]:
     return many
 
 
-@settings(max_examples=120)
 @given(
     many=situations(),
     ticks=st.lists(st.integers(1, 240), min_size=20, max_size=120),

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.notify.view import Links
@@ -85,7 +85,6 @@ def test_the_artifact_has_measures_and_charts() -> None:
     assert "| Time to acknowledge | 5 min (worst 5 min) | 5 min (worst 5 min) |" in written
 
 
-@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.text(max_size=600), st.integers(0, 20_000), st.none() | st.integers(0, 900)),
