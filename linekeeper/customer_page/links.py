@@ -18,7 +18,7 @@ from linekeeper.customers.find import find_customer, recipients
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
-from linekeeper.store.tables import Audit, Connection, CustomerLink
+from linekeeper.store.tables import Audit, Connection, CustomerLink, Outbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,8 @@ class Mailed:
 async def mail_link(rt: Runtime, name: str, *, by: str, now: datetime) -> Mailed:
     """Have the link mailed to the confirmed contacts of the customer called `name`.
 
-    Asked for twice within a minute it goes out once. Raises `NotFound`, and `NotMailed` where
+    Asked for twice within a minute it goes out once; for one run it does, however often and when
+    workers take that. Raises `NotFound`, and `NotMailed` where
     there is no mail account, nobody to write to, or customers are not to be written to.
     """
     configuration = await rt.configuration()
@@ -104,14 +105,17 @@ async def mail_link(rt: Runtime, name: str, *, by: str, now: datetime) -> Mailed
             )
         link = await page_link(session, customer.id, by=by, now=now)
         payload = {"do": "page", "customer_id": customer.id, "link_id": link.id}
-        key = f"email:page:{link.id}:{now:%Y-%m-%dT%H:%M}"
+        key = f"email:page:{link.id}:{rt.store.run_id or f'{now:%Y-%m-%dT%H:%M}'}"
+        mailed = Mailed(customer.name, len(addresses))
+        if await session.scalar(select(col(Outbox.id)).where(col(Outbox.dedupe_key) == key)):
+            return mailed
         message = Message("email", key, payload, lane=f"email:{customer.id}")
         await enqueue(rt.store, session, [message], now=now)
         detail = {"contacts": len(addresses)}
         session.add(
             Audit(at=now, by=by, action="customer_link.mailed", subject=customer.id, detail=detail)
         )
-        return Mailed(customer.name, len(addresses))
+        return mailed
 
 
 async def read_seen(store: Store, name: str) -> Seen:
