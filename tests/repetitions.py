@@ -3,9 +3,10 @@
 Each promise is tested on SQLite. On PostgreSQL `make test` runs all that is about a database itself
 (its schema, locks, claims, order, what a killed process leaves), and of each other module every
 third test, beginning with the first, and that with the first of its cases: the same queries run in
-the others. Of those in turn it leaves out what runs no statement there that no other runs
-(`repetitions.txt`, which `tests.statements` writes). All are run there by `make soak`, and by
-whoever asks for it: `python -m pytest tests/notify`.
+the others. Of those in turn, and of what is about a database by its queries alone (`MEASURED`), it
+leaves out what runs no statement there that no other runs (`repetitions.txt`, which
+`tests.statements` writes). All are run there by `make soak`, and by whoever asks for it:
+`python -m pytest tests/notify`.
 """
 
 import os
@@ -43,6 +44,19 @@ DATABASE = (
     "watch/",
 )
 """Where all is run on both, by the beginnings of paths."""
+MEASURED = (
+    "implementation/test_service",
+    "incidents/",
+    "inbox/process/test_forward.py",
+    "inbox/process/test_forward_targets",
+    "inbox/process/test_process_",
+    "inbox/process/test_replay",
+    "inbox/process/test_shared_keys",
+    "inbox/process/test_watch",
+    "notify/test_deliver",
+    "notify/test_evaluate",
+)
+"""Of these, where all is but what `repetitions.txt` names: no text that a database could refuse."""
 ELSEWHERE = Path(__file__).with_name("repetitions.txt")
 _IS_ELSEWHERE = frozenset(ELSEWHERE.read_text().split() if "EVERY_THIRD" not in os.environ else ())
 _GIVEN_WITH_MARKS = type(pytest.param())
@@ -64,16 +78,23 @@ def leave_to_soak(items: Iterable[pytest.Item]) -> None:
             item.add_marker(pytest.mark.soak)
 
 
+def is_run_whole(path: str) -> bool:
+    """Whether no test there is left out on PostgreSQL, whatever statements it runs."""
+    return path.startswith(DATABASE) and not path.startswith(MEASURED)
+
+
 def _function(item: pytest.Item) -> str:
     return item.nodeid.partition("[")[0]
 
 
 def _is_repetition(item: pytest.Item) -> bool:
     path = item.nodeid.partition("::")[0].removeprefix(TESTS)
-    if path.startswith(DATABASE) or item.get_closest_marker("soak"):
+    if item.get_closest_marker("soak"):
         return False
     if _function(item).removeprefix(TESTS) in _IS_ELSEWHERE:
         return True
+    if path.startswith(DATABASE):
+        return False
     assert isinstance(item, pytest.Function)
     # All of the module's, also where only some were asked for: a test is always in the same place.
     tests = [name for name in vars(item.module) if name.startswith("test_")]

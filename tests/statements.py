@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from tests.repetitions import DATABASE, ELSEWHERE, TESTS
+from tests.repetitions import ELSEWHERE, TESTS, is_run_whole
 
 _LIST = re.compile(r"\$\d+(?:::[A-Z ]+(?:\(\d+\))?)?(?:, \$\d+(?:::[A-Z ]+(?:\(\d+\))?)?)*")
 _ROWS = re.compile(r"(\(\?[^()]*\))(?:, \(\?[^()]*\))+")
@@ -62,7 +62,7 @@ def pytest_sessionfinish() -> None:
     found = {
         name: shapes
         for name, shapes in _by_test.items()
-        if not name.startswith(DATABASE) and name not in _about_locks
+        if not is_run_whole(name) and name not in _about_locks
     }
     run = set[str]().union(*(_by_test[name] for name in _by_test.keys() - found.keys()))
     over = {name: shapes for name, shapes in sorted(found.items()) if shapes}

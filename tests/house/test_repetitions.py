@@ -2,7 +2,7 @@
 
 from tests.house.test_shared_peers import TESTS
 from tests.longest import SECONDS
-from tests.repetitions import DATABASE, ELSEWHERE
+from tests.repetitions import ELSEWHERE, is_run_whole
 
 
 def test_what_is_left_out_on_postgresql_is_there_and_not_about_the_database() -> None:
@@ -11,7 +11,7 @@ def test_what_is_left_out_on_postgresql_is_there_and_not_about_the_database() ->
     for name in names:
         path, _, function = name.partition("::")
         assert f"def {function}(" in (TESTS / path).read_text(), name
-        assert not name.startswith(DATABASE), name
+        assert not is_run_whole(name), name
 
 
 def test_what_begins_first_is_there() -> None:
