@@ -5,7 +5,7 @@ be read or looks truncated explains nothing about any connection, and an app's i
 members explains nothing about the others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -82,6 +82,10 @@ class Silence:
     why: str
 
 
+PAUSE = "pause"
+"""The kind of window that is open while `linekeeper_paused` is set."""
+_OURS = frozenset({"canary_lost", "webhooks_behind"})
+"""Kinds that are about what Linekeeper goes on with in a pause; `house` is the scope of others."""
 FORGOTTEN_AFTER = timedelta(days=7)
 """What was resolved longer ago and never told will not be."""
 _COVERED = ("unreachable", "unknown", "degraded", "webhooks_silent", "webhooks_behind")
@@ -155,7 +159,8 @@ async def silences(
     Those that begin later are left out, and those that ended longer than `back` ago.
     """
     members = await _members(session, [incident.id for incident in incidents])
-    windows = await _of_windows(session, members, now, back)
+    ours = {each.id for each in incidents if each.scope == "house" or each.kind in _OURS}
+    windows = await _of_windows(session, members, ours, now, back=back)
     ahead = await _before_go_live(
         session,
         {incident.id: members[incident.id] for incident in incidents if incident.scope != "app"},
@@ -230,9 +235,18 @@ def whole_until(left: Mapping[datetime | None, int], connections: int) -> dateti
 
 
 async def _of_windows(
-    session: AsyncSession, members: Mapping[str, set[_Who]], now: datetime, back: timedelta
+    session: AsyncSession,
+    members: Mapping[str, set[_Who]],
+    ours: Collection[str],
+    now: datetime,
+    *,
+    back: timedelta,
 ) -> dict[str, list[Silence]]:
-    """The windows that cover every connection of an incident."""
+    """The windows that cover every connection of an incident.
+
+    A pause covers none of `ours`: a part of Linekeeper that breaks is seen by nobody else, and
+    receiving, applying and the renewal of tokens are to go on.
+    """
     windows = await windows_at(session, now, back) if members else []
     return {
         incident_id: covering
@@ -241,7 +255,7 @@ async def _of_windows(
             covering := [
                 window
                 for row, window in windows
-                if row.scope == "all"
+                if (row.scope == "all" and not (row.kind == PAUSE and incident_id in ours))
                 or (some_members and all(covers_member(row, member) for member in some_members))
             ]
         )

@@ -7,11 +7,12 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.incidents.suppressed import covers_member, windows_at
+from linekeeper.incidents.suppressed import PAUSE, covers_member, windows_at
 from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import Connection
 
-MAINTENANCE, MUTE, PAUSE = KINDS = ("maintenance", "mute", "pause")
+MAINTENANCE, MUTE = "maintenance", "mute"
+KINDS = (MAINTENANCE, MUTE, PAUSE)
 """Kinds of windows: planned work, what is not to be heard of, the variable `linekeeper_paused`."""
 
 

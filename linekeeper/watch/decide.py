@@ -23,8 +23,10 @@ WORK: Mapping[str, timedelta] = {
 """Work that must come by, and the least time after which it is missed: a reconcile may read for
 long, a digest may rest over a weekend."""
 QUIET_AFTER = timedelta(minutes=2)
-PAUSED_WORK = frozenset({"sweep", "reconcile"})
-"""What an operator may pause; nobody is notified of it then."""
+OF_APPS = frozenset({"sweep", "reconcile"})
+"""What has to be done as soon as there is an app, whether it ever was or not."""
+PAUSED_WORK = OF_APPS | {"digest"}
+"""What stands still while an operator has paused everything; nobody is notified of it then."""
 _EFFECT: Mapping[str, str] = {
     "consumer": "Without one no webhooks are applied and only the receiver delivers notices",
     "receiver": "Without one no webhooks are stored and no customer is answered",
@@ -219,9 +221,9 @@ def _overdue(
     troubles = []
     for kind, least in WORK.items():
         done = by_kind.get(kind)
-        if kind in PAUSED_WORK and not policy.has_apps:
+        if kind in OF_APPS and not policy.has_apps:
             continue
-        if done is None and kind not in PAUSED_WORK:
+        if done is None and kind not in OF_APPS:
             continue  # it was never asked for
         begins = max(done or watching, watching)
         if kind in PAUSED_WORK and paused is not None:

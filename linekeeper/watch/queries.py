@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from linekeeper.incidents.windows import PAUSE as PAUSE_WINDOW
+from linekeeper.incidents.suppressed import PAUSE as PAUSE_WINDOW
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_ignore, insert_or_update
 from linekeeper.store.tables import Audit, EndedRun, Outbox, PartHeartbeat, Silence

@@ -112,6 +112,12 @@ def test_a_pause_is_no_trouble_and_has_a_beginning_and_an_end() -> None:
     assert causes(overdue) == {"work:sweep", "work:reconcile"}
     assert causes([*overdue, part("pause", at=0)]) == set()
     assert causes([*overdue, part("pause", at=16)]) == {"work:sweep"}
+    for_days = [
+        part(each.name, since=99_999, at=(NOW - each.at) / timedelta(minutes=1)) for each in FINE
+    ]
+    for_days += [part("digest", at=75 * 60, since=9999)]
+    assert causes(for_days) == {"work:digest"}
+    assert causes([*for_days, part("pause", at=1)]) == set()
 
 
 def test_what_nobody_ever_did_is_not_missed_but_what_stopped_is() -> None:
