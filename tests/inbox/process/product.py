@@ -25,6 +25,8 @@ class Product:
     refused: list[str] = field(default_factory=list)
     raw: list[bytes] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
+    refuses: set[str] = field(default_factory=set)
+    """Ids that are answered with 422, however often they come."""
     unverified: int = 0
     wait: float = 0.0
     """Seconds before each answer."""
@@ -45,6 +47,8 @@ class Product:
         self.unverified += not isinstance(verdict, Accepted)
         status = self.answers.pop(0) if self.answers else 200
         identity = headers[b"webhook-id"].decode()
+        if identity in self.refuses:
+            status = 422
         if status == 200:
             self.taken.append((identity, json.loads(body)))
             self.raw.append(body)
