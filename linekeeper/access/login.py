@@ -73,6 +73,9 @@ class Ending:
     """What was asked for."""
     came: str = ""
     """What was logged in to, where it is something else."""
+    mail: str = ""
+    """With `came`: the e-mail it was logged in to with, where nothing else is different."""
+    mail_before: str = ""
     connect_url: str | None = None
     """The link, where it still works."""
     was_lost: bool = False
@@ -225,12 +228,20 @@ class Attempt:
                 assert owner is not None  # whatever isn't another system has one
                 await self._use_up(session, owner, now)
             elif not (is_open and kept is not None and kept.is_known):
-                await self._say(session, f"login.{how}", _trouble(how, login), now, is_open)
+                await self._say(session, f"login.{how}", _trouble(how, login, found), now, is_open)
             await conclude(rt.store, session, policy=policy, now=now)
         if how == "done":
             was_lost = link.incident_id is not None
             return Ending(how, link.system or status.provider, was_lost=was_lost)
-        return Ending(how, link.system, came=what(status), connect_url=self.url, is_kept=is_open)
+        return Ending(
+            how,
+            link.system,
+            came=what(status),
+            mail=status.email if found.mail_before else "",
+            mail_before=found.mail_before,
+            connect_url=self.url,
+            is_kept=is_open,
+        )
 
     async def _use_up(self, session: AsyncSession, owner: str, now: datetime) -> None:
         await session.execute(
@@ -295,7 +306,13 @@ def _ended(found: Match, owner: str | None, login: Login) -> Ended:
     return "unproven" if login.status.sync_status == "fail" else "done"
 
 
-def _trouble(how: Ended, login: Login) -> str:
+def _trouble(how: Ended, login: Login, found: Match) -> str:
+    if how == "other_system" and found.mail_before:
+        mails = f"with {login.status.email or 'no e-mail'} instead of {found.mail_before}"
+        return (
+            f"it was {what(login.status)} {mails}, which may be another one; if it took the "
+            "place of this one, disconnect this one (the next sweep takes the new one in)"
+        )
     if how == "other_system":
         return f"it was another system, {what(login.status)}"
     if how == "unproven":

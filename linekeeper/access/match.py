@@ -54,6 +54,8 @@ class Match:
     kind: Literal["same", "replaces", "new", "known", "other"]
     known: Known | None = None
     listed: ListedConnection | None = None
+    mail_before: str = ""
+    """With `other`: the e-mail of the connection asked for, where nothing else differs."""
 
 
 def match(
@@ -80,7 +82,8 @@ def match(
             and _is_successor(wanted, status, entry, ours, listed=listed, known=known)
         ):
             return Match("replaces", ours, entry)
-        return Match("other", ours, entry)
+        is_mail = _is_same_system(wanted, status) and not _same_mail(wanted.email, status.email)
+        return Match("other", ours, entry, wanted.email if is_mail else "")
     if asked.system and not _same_words(asked.system, status.provider):
         return Match("other", ours, entry)
     if ours is None:
@@ -230,9 +233,12 @@ def _is_marked_alike(
 
 
 def _is_alike(known: Known, status: ConnectionStatus) -> bool:
-    same_system = _same_words(known.provider, status.provider)
+    return _is_same_system(known, status) and _same_mail(known.email, status.email)
+
+
+def _is_same_system(known: Known, status: ConnectionStatus) -> bool:
     same_company = _same_words(known.customer, status.company_name)
-    return same_system and same_company and _same_mail(known.email, status.email)
+    return _same_words(known.provider, status.provider) and same_company
 
 
 def _same_mail(mail: str, other: str) -> bool:

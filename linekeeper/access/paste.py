@@ -38,13 +38,21 @@ class Pasted:
         return self.ending.how == "done"
 
     @property
+    def _mails(self) -> str:
+        if not self.ending.mail_before:
+            return ""
+        return f" ({self.ending.mail or 'no e-mail'} instead of {self.ending.mail_before})"
+
+    @property
     def sentence(self) -> str:
         """What the operator is told."""
         label = self.label
         how = "kept" if self.ending.is_kept else self.ending.how
         return {
             "done": f"{label}: the login works and is stored",
-            "other_system": f"this login belongs to {self.ending.came}, not to {label}",
+            "other_system": (
+                f"this login belongs to {self.ending.came}{self._mails}, not to {label}"
+            ),
             "unproven": (
                 f"{label}: the login is stored, but Makini still says that the system refuses it; "
                 "the next probe decides"

@@ -131,6 +131,13 @@ _WORDS: dict[Ended, _Words] = {
     ),
 }
 
+_OTHER_MAIL = _Words(
+    "That was another login",
+    "You logged in to {came} with {mail}. The one that was asked for was made with {before}. "
+    "Please try again with that e-mail address. If nobody has it any more, tell whoever sent you "
+    "the link: trying again with this one changes nothing.",
+    409,
+)
 _KEPT: dict[Ended, _Words] = {
     "used": _Words(
         "The login is not verified yet",
@@ -170,9 +177,18 @@ def _page(ending: Ending) -> Response:
         words = _AGAIN
     elif ending.is_kept:
         words = _KEPT.get(ending.how, words)
+    elif ending.how == "other_system" and ending.mail_before:
+        words = _OTHER_MAIL
     named = {"system": ending.system or "your system", "came": ending.came}
+    named |= {"mail": ending.mail or "no e-mail address", "before": _hinted(ending.mail_before)}
     title, text = words.title.format(**named), words.text.format(**named)
     return page(title, text, status=words.status, url=ending.connect_url, label="Try again")
+
+
+def _hinted(mail: str) -> str:
+    """An address that its owner recognises, and that tells nobody else what it is."""
+    name, at, domain = mail.rpartition("@")
+    return f"{name[:1]}…{at}{domain}" if at else "another e-mail address"
 
 
 ROUTES = [Route("/oauth/callback", come_back, methods=["GET"])]
