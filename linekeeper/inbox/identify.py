@@ -13,9 +13,8 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple, TypeAlias
 
-import orjson
-
 from linekeeper.config import WebhookScheme
+from linekeeper.exact import loads, whole_number
 from linekeeper.inbox.kinds import EventNames, rank_of
 from linekeeper.inbox.verify import Headers
 
@@ -61,8 +60,6 @@ DEEPEST = 1_000
 """Levels of nesting: Python's own reader of JSON gives up there, orjson soon after."""
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
 """One of them, or a whole string: what is in it opens nothing."""
-_DIGITS = 20
-"""Of whole numbers of 64 bits."""
 _KEYS = ("body", "data", "keys", "records")
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _MILLISECONDS_FROM = 100_000_000_000
@@ -123,7 +120,7 @@ def read(body: bytes) -> Any:
     """The JSON of `body`; None where it is none (or nested deeper than `DEEPEST`)."""
     plain = body.removeprefix(codecs.BOM_UTF8)
     try:
-        return orjson.loads(plain)
+        return loads(plain)
     except (ValueError, RecursionError):
         return None if is_too_deep(plain) else _read_slowly(plain)
 
@@ -134,13 +131,9 @@ def _read_slowly(body: bytes) -> Any:
     Such a number is taken as it is written.
     """
     try:
-        return json.loads(body.decode(), parse_int=_whole_number, parse_constant=_refuse)
+        return json.loads(body.decode(), parse_int=whole_number, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
-
-
-def _whole_number(digits: str) -> int | str:
-    return int(digits) if len(digits) <= _DIGITS else digits
 
 
 def is_too_deep(body: bytes) -> bool:

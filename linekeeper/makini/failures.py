@@ -12,6 +12,7 @@ import aiohttp
 import httpx
 import orjson
 
+from linekeeper.exact import loads, whole_number
 from linekeeper.makini.errors import ErrorKind, MakiniError
 from linekeeper.makini.fields import clean, mapping, number, text
 
@@ -101,11 +102,11 @@ def read_json(
     is away. Both pass.
     """
     try:
-        return orjson.loads(body)
+        return loads(body)
     except orjson.JSONDecodeError as error:
         if b"\\ud" in body or b"\\uD" in body:  # perhaps a lone surrogate
             with suppress(ValueError, RecursionError):
-                return json.loads(body)
+                return json.loads(body, parse_int=whole_number)
         reason = f"invalid or truncated JSON, {clean(str(error), 150)}" if body else "it is empty"
         raise MakiniError(
             ErrorKind.malformed,

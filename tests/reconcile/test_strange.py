@@ -67,6 +67,18 @@ async def test_a_key_that_comes_on_two_pages_is_one_record_and_the_newer_counts(
     assert '"new"' in found["1"]
 
 
+async def test_keys_of_more_digits_than_a_number_holds_stay_apart(
+    rt: Runtime, server: Peer
+) -> None:
+    long = [90000000000000000000, 90000000000000000001, 123456789012345678901234567890]
+    server.answer("GET", ASSETS, pages([asset(key, name=f"n{key % 7}") for key in long]))
+    done = await run(rt)
+    assert not done.failures
+    found = await keys(rt)
+    assert set(found) == {str(key) for key in long}
+    assert all(f"n{int(key) % 7}" in body for key, body in found.items())
+
+
 async def test_nul_lone_surrogates_and_records_that_are_none(rt: Runtime, server: Peer) -> None:
     records = [
         asset("nul\0", name="a\0b"),

@@ -47,6 +47,19 @@ async def test_as_a_key_it_is_taken_as_it_is_written(stage: Stage) -> None:
     assert read(b'{"a":18446744073709551615,"b":-5,"c":1e999}')["a"] == 18446744073709551615
 
 
+async def test_keys_of_twenty_digits_and_more_are_each_their_own(stage: Stage) -> None:
+    [connection, *_] = stage.connections
+    keys = (b"90000000000000000000", b"90000000000000000001", b"123456789012345678901234567890")
+    receipt = await stage.deliver(
+        b'{"event":"assets.updated","id":"n1","body":[%b]}' % b",".join(keys), to=connection
+    )
+    await stage.process()
+    await stage.forward()
+    assert (await stage.event(receipt.id)).kind == "record.updated"
+    [(_, body)] = stage.product.taken
+    assert body["data"]["keys"] == [key.decode() for key in keys]
+
+
 async def test_what_is_nested_too_deep_holds_up_nobody_behind_it(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
