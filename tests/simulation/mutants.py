@@ -152,9 +152,11 @@ MUTANTS = (
     _mutant(
         "told-once-or-never", "a message that Slack did not take is settled all the same",
         ("outbox/senders/slack.py",
-         "            await renderer.say(row, self._view(row), first.fold if first else None)\n",
+         "            is_said = await renderer.say(row, self._view(row), first.fold if first else"
+         " None)\n",
+         "            is_said = True\n"
          "            if row.attempts == 1:\n"
-         "                await renderer.say(\n"
+         "                is_said = await renderer.say(\n"
          "                    row, self._view(row), first.fold if first else None\n"
          "                )\n"),
         kinds="slack calls logins systems", hours=1.5, seed=2,
