@@ -160,13 +160,20 @@ async def mark_broken(
 _FORGET = (
     delete(NoticeChannel)
     .where(col(NoticeChannel.channel) == bindparam("name"))
-    .returning(col(NoticeChannel.channel))
+    .returning(col(NoticeChannel.since))
 )
+_SINCE = select(col(NoticeChannel.since)).where(col(NoticeChannel.channel) == bindparam("name"))
 
 
 async def mark_well(session: AsyncSession, channel: str) -> bool:
     """Forget what was known against `channel`; whether there was anything."""
     return await session.scalar(_FORGET, {"name": channel}) is not None
+
+
+async def away_since(store: Store, name: str) -> datetime | None:
+    """Since when the Slack channel of this name takes no messages, by what is known."""
+    async with store.read() as session:
+        return await session.scalar(_SINCE, {"name": known_as(name)})
 
 
 async def troubles(store: Store) -> list[NoticeChannel]:
@@ -206,17 +213,22 @@ async def hold_channel(
     )
 
 
-async def resume(session: AsyncSession, name: str, *, now: datetime, is_only: bool) -> None:
+async def resume(
+    session: AsyncSession, name: str, *, now: datetime, is_only: bool
+) -> datetime | None:
     """The Slack channel `name` takes messages again: what was held for it, or met it, is due.
 
     Only after trouble that was kept: a channel that asked for fewer messages goes on waiting.
+    Returns since when it took none.
     """
-    if await mark_well(session, known_as(name)):
+    since: datetime | None = await session.scalar(_FORGET, {"name": known_as(name)})
+    if since is not None:
         await session.execute(
             _waiting(None if is_only else name)
             .where(OUTBOX.c.error.is_not(None), OUTBOX.c.next_attempt_at > now)
             .values(next_attempt_at=now)
         )
+    return since
 
 
 def _waiting(only: str | None) -> Update:

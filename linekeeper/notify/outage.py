@@ -10,45 +10,31 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.incidents.announce import incident_lane
-from linekeeper.notify.channels import known_as
 from linekeeper.notify.routing import CAP, DEFAULT, OVER
 from linekeeper.outbox.queue import OUTBOX
 from linekeeper.store.engine import Store, chunked
-from linekeeper.store.tables import Incident, Notice, NoticeChannel, NoticeMessage
+from linekeeper.store.tables import Incident, Notice, NoticeMessage
 
 _BEFORE = timedelta(hours=1)
 """So long before the trouble was noticed a message may have been decided that met it."""
 _AT_ONCE = 5_000
 
 
-async def about_to_try(store: Store, name: str, *, now: datetime) -> bool:
-    """Whether the Slack channel of this name takes nothing, by what is known.
-
-    One message should find out then. What is over by now is decided anew before.
-    """
-    kept = select(col(NoticeChannel.channel)).where(col(NoticeChannel.channel) == known_as(name))
-    async with store.read() as session:
-        if await session.scalar(kept) is None:
-            return False
+async def before_a_try(store: Store, name: str, since: datetime, *, now: datetime) -> None:
+    """One message is to find out whether the channel takes any: what is over is decided anew."""
     async with store.write() as session:
-        await decide_anew(session, name, only_over=True, now=now)
-    return True
+        await decide_anew(session, name, since, only_over=True, now=now)
 
 
 async def decide_anew(
-    session: AsyncSession, name: str, *, only_over: bool, now: datetime
+    session: AsyncSession, name: str, since: datetime, *, only_over: bool, now: datetime
 ) -> list[str]:
     """Forget that Slack was to be told of what it never took; the policy decides of it again.
 
-    To be called while the trouble of the channel is still kept. `only_over` leaves alone what is
-    open, since its reminders and its escalation count from when it was decided; but for what had
-    no place within the cap, where there is one now. Returns the incidents.
+    `since` then the channel took nothing. `only_over` leaves alone what is open, whose reminders
+    and escalation count from when it was decided; but for what had no place within the cap, where
+    there is one now. Returns the incidents.
     """
-    since = await session.scalar(
-        select(col(NoticeChannel.since)).where(col(NoticeChannel.channel) == known_as(name))
-    )
-    if since is None:
-        return []
     subject = literal("incident:") + cast(col(Notice.incident_id), String)
     shared = literal("fold:") + col(Notice.fold)
     unheard = (

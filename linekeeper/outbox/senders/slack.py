@@ -12,6 +12,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import Configuration, SlackConfig
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.channels import (
+    away_since,
     gather_burst,
     hold_channel,
     known_as,
@@ -21,7 +22,7 @@ from linekeeper.notify.channels import (
 )
 from linekeeper.notify.compose_others import plain_fold
 from linekeeper.notify.evaluate import evaluate_alerts
-from linekeeper.notify.outage import about_to_try, decide_anew
+from linekeeper.notify.outage import before_a_try, decide_anew
 from linekeeper.notify.refusals import UNANSWERED_WAIT, SlackTrouble, unreachable
 from linekeeper.notify.renderer import EarlierMessageWaits, InvalidMessage, Renderer, said
 from linekeeper.notify.routing import (
@@ -139,8 +140,7 @@ class SlackSender(Sender):
         self._names: dict[str, str] = {}
         """The Slack channel of each row."""
         self._renderers: dict[str, Renderer] = {}
-        self._later: set[str] = set()
-        """Rows that wait for one that tries a channel that took nothing."""
+        self._later: set[str] = set()  # they wait for one that tries a channel that took nothing
         self._trouble: dict[str, SlackTrouble] = {}
         """Of the whole channel, by the row that met it."""
         self._well: set[str] = set()
@@ -171,9 +171,9 @@ class SlackSender(Sender):
     async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
         """The incidents of `rows`, and what is not to be said of them."""
         name, now = self._partition_of.get(rows[0].id, DEFAULT), self._clock()
-        if name not in self._well and await about_to_try(self._store, name, now=now):
-            lasting = now - self.gives_up_after  # what is older is given up now
-            self._later = {row.id for row in rows[1:] if row.created_at > lasting}
+        if name not in self._well and (since := await away_since(self._store, name)):
+            await before_a_try(self._store, name, since, now=now)
+            self._later = {row.id for row in rows[1:] if now - row.created_at < self.gives_up_after}
         known = await self._withheld(rows)
         for row in rows:
             if row.id not in known:
@@ -304,8 +304,8 @@ class SlackSender(Sender):
         self.delivered.sent += len(sent)
         for name in set(sent) - self._well:
             self._well.add(name)
-            await decide_anew(session, name, only_over=False, now=now)
-            await resume(session, name, now=now, is_only=len(self._channels) < 2)
+            if since := await resume(session, name, now=now, is_only=len(self._channels) < 2):
+                await decide_anew(session, name, since, only_over=False, now=now)
         failed = [(row, failed.why, until) for row, failed, until in settlement.retried]
         for row, why, again in [*failed, *((row, why, None) for row, why in settlement.dead)]:
             trouble = self._trouble.pop(row.id, None)
